@@ -1,0 +1,143 @@
+"""The whole configuration of the daemon: one tree of structs.
+
+Values come from, later ones winning: the defaults here, a YAML file, the environment (`EDGEPOSE__MQTT__HOST=…`) and
+`--set mqtt.host=…`. `load` (see the end of this module) joins them and refuses unknown keys and bad values.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections: immutable, keyword-only, unknown keys refused."""
+
+
+class Camera(_Section):
+    """One video source."""
+
+    source: Annotated[
+        str, Meta(min_length=1, description="rtsp://, rtsps://, http(s)://, a video file, an image or a folder of images")
+    ]
+    rtsp_transport: Annotated[Literal["tcp", "udp"], Meta(description="how RTP travels")] = "tcp"
+    open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 5.0
+    read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 5.0
+    reconnect_initial_s: Annotated[Seconds, Meta(description="upper bound of the first wait before reconnecting")] = 0.25
+    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that the waits grow to")] = 4.0
+    loop: Annotated[bool, Meta(description="start a file again at its end")] = False
+    realtime: Annotated[bool, Meta(description="play a file at the speed of its time-stamps, dropping frames like a live source")] = False
+
+
+class Model(_Section):
+    """The network."""
+
+    path: Annotated[str, Meta(min_length=1, description="name of a shipped model, or path of an ONNX file")] = "default"
+    backend: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], Meta(description="where to run; auto takes the fastest that works")] = "auto"
+    threads: Annotated[int, Meta(ge=0, le=256, description="threads of the CPU backend; 0 is one a physical core, four at most")] = 0
+    input_size: Annotated[int, Meta(ge=0, le=4096, description="long side of the network input in pixels, a multiple of 32; 0 is the model's own")] = 0
+
+
+class Pose(_Section):
+    """From candidates to people."""
+
+    score_threshold: Annotated[Fraction, Meta(description="people below this score are dropped")] = 0.3
+    suppress_oks: Annotated[Fraction, Meta(description="of two people whose poses are more alike than this, the weaker is dropped")] = 0.7
+    suppress_iou: Annotated[Fraction, Meta(description="of two people whose boxes overlap more than this, the weaker is dropped")] = 0.85
+    keypoint_threshold: Annotated[Fraction, Meta(description="keypoints below this confidence count as unseen in tracking, checks and drawing")] = 0.2
+    maximum_people: Annotated[int, Meta(ge=1, le=1000, description="most people a frame")] = 50
+
+
+class Track(_Section):
+    """Who is who from frame to frame."""
+
+    enabled: Annotated[bool, Meta(description="give people track numbers")] = True
+    match_threshold: Annotated[Fraction, Meta(description="least similarity (mean of OKS and box IoU) of one person in two frames")] = 0.2
+    keep_s: Annotated[Seconds, Meta(description="how long a person who is not seen is remembered")] = 1.5
+    confirm_hits: Annotated[int, Meta(ge=1, le=100, description="sightings before a track gets a number")] = 2
+    weak_score: Annotated[Fraction, Meta(description="a known person is followed down to this score")] = 0.15
+
+
+class Smooth(_Section):
+    """One-Euro filter of the keypoints."""
+
+    enabled: Annotated[bool, Meta(description="smooth keypoints of tracked people")] = True
+    minimum_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cut-off for a person at rest; lower is steadier")] = 1.5
+    speed_coefficient: Annotated[float, Meta(ge=0, le=1000, description="how fast the cut-off rises with speed, Hz for each body size a second")] = 8.0
+    speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cut-off of the speed estimate")] = 2.0
+
+
+class Plausible(_Section):
+    """Geometric checks of a pose."""
+
+    enabled: Annotated[bool, Meta(description="lower the confidence of keypoints that cannot be where they are")] = True
+    maximum_bone_ratio: Annotated[float, Meta(gt=0, le=100, description="longest limb, in body sizes, that is believed")] = 1.0
+    maximum_speed: Annotated[float, Meta(gt=0, le=1000, description="fastest keypoint, in body sizes a second, that is believed")] = 12.0
+
+
+class Tls(_Section):
+    """TLS towards the broker."""
+
+    enabled: Annotated[bool, Meta(description="encrypt, and verify the broker")] = False
+    ca_file: Annotated[str | None, Meta(description="certificate authority; the system's where absent")] = None
+    certificate_file: Annotated[str | None, Meta(description="client certificate")] = None
+    key_file: Annotated[str | None, Meta(description="key of the client certificate")] = None
+
+
+class Mqtt(_Section):
+    """The broker."""
+
+    enabled: Annotated[bool, Meta(description="publish to a broker")] = True
+    host: Annotated[str, Meta(min_length=1, description="host name or address")] = "localhost"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 is 8883 with TLS and 1883 without")] = 0
+    protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version; auto tries 5 and falls back")] = "auto"
+    username: Annotated[str | None, Meta(description="user name")] = None
+    password_file: Annotated[str | None, Meta(description="file whose first line is the password")] = None
+    prefix: Annotated[str, Meta(pattern=r"^[^+#\x00]+$", description="first part of every topic")] = "edgepose"
+    keepalive_s: Annotated[int, Meta(ge=2, le=3600, description="longest silence towards the broker")] = 5
+    connect_timeout_s: Annotated[Seconds, Meta(description="longest wait for a connection")] = 5.0
+    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that waits between attempts grow to")] = 4.0
+    pose_expiry_s: Annotated[Seconds, Meta(description="the broker forgets poses older than this (MQTT 5)")] = 2.0
+    encoding: Annotated[Literal["json", "msgpack"], Meta(description="how messages are written")] = "json"
+    tls: Tls = Tls()
+
+
+class Files(_Section):
+    """Files beside the broker."""
+
+    jsonl: Annotated[str | None, Meta(description="append pose messages to this file, one JSON object a line")] = None
+    csv: Annotated[str | None, Meta(description="append keypoints to this file, one row a person")] = None
+    video: Annotated[str | None, Meta(description="write an annotated MP4")] = None
+    images: Annotated[str | None, Meta(description="write annotated pictures into this folder")] = None
+
+
+class Health(_Section):
+    """What the daemon says of itself."""
+
+    interval_s: Annotated[Seconds, Meta(description="time between two health messages")] = 5.0
+
+
+class Log(_Section):
+    """Log lines on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least severe level that is written")] = "info"
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    device: Annotated[Name | None, Meta(description="name of this device in topics; the host name where absent")] = None
+    cameras: Annotated[dict[Name, Camera], Meta(description="video sources by name")] = {}
+    model: Model = Model()
+    pose: Pose = Pose()
+    track: Track = Track()
+    smooth: Smooth = Smooth()
+    plausible: Plausible = Plausible()
+    mqtt: Mqtt = Mqtt()
+    files: Files = Files()
+    health: Health = Health()
+    log: Log = Log()

@@ -1,0 +1,41 @@
+"""The picture that flows from a camera to the engine."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Clock = Literal["rtcp", "stream", "host"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of one camera.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        captured_at: nanoseconds since the Unix epoch (UTC) at which the picture was taken, as well as `clock` knows.
+        clock: where that time comes from: `rtcp` (the camera's own clock, through RTCP sender reports), `stream`
+            (presentation times anchored to the host's clock) or `host` (the host's clock on arrival).
+        sequence: number of this picture within its epoch, from 0; counts pictures decoded, so a gap means dropped ones.
+        camera: name of the camera in the configuration.
+        epoch: number of times the source was opened before, from 0; trackers start anew when it changes.
+    """
+
+    image: NDArray[np.uint8]
+    captured_at: int
+    clock: Clock
+    sequence: int
+    camera: str
+    epoch: int = 0
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.image.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.image.shape[1])

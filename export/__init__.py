@@ -1,0 +1,1 @@
+"""edgepose-export: makes the model files that edgepose runs (offline, on a workstation)."""
