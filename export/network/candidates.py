@@ -1,0 +1,63 @@
+"""From raw maps to the K best candidates of a picture, inside the graph: peaks of the centre map, boxes, keypoints."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from export.network.head import KEYPOINTS, PoseMaps
+from export.network.refinement import Refinement
+
+STRIDE = 4
+_COUNTED = 0.127
+"""Keypoints below this confidence do not count in a person's score (the teacher's value)."""
+
+
+class CandidateDecoder(nn.Module):
+    """Peaks of the centre map -> `candidates` people with refined keypoints, in input pixels."""
+
+    def __init__(self, candidates: int, refinement: Refinement) -> None:
+        super().__init__()
+        self.candidates = candidates
+        self.refinement = refinement
+        # The raw score (centre x mean keypoint confidence) ranks well but is no probability; this maps it to one.
+        # Monotonic, so AP does not change. Identity until `calibrate_score` has seen data.
+        self.score_slope: Tensor
+        self.score_bias: Tensor
+        self.register_buffer("score_slope", torch.tensor(1.0))
+        self.register_buffer("score_bias", torch.tensor(0.0))
+
+    def forward(self, maps: PoseMaps) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw maps -> boxes (B, K, 4) x1 y1 x2 y2, scores (B, K), keypoints (B, K, 17, 3) x y confidence; input pixels."""
+        centre = torch.sigmoid(maps.centre)
+        peak = F.max_pool2d(centre, 3, 1, 1)
+        centre = torch.where(peak == centre, centre, torch.zeros_like(centre)).flatten(1)  # (B, H W)
+        value, cell = torch.topk(centre, self.candidates, dim=1)  # (B, K)
+        height, width = maps.heat.shape[2], maps.heat.shape[3]
+        row = torch.div(cell, width, rounding_mode="floor")
+        place = torch.stack([row, cell - row * width], -1).to(value.dtype)  # (B, K, 2) y, x
+
+        size = _at(maps.box_size, cell).clamp_min(0)  # (B, K, 2)
+        middle = place + _at(maps.box_offset, cell)
+        coarse = _at(maps.coarse, cell).unflatten(2, (KEYPOINTS, 2)) + place[:, :, None]  # (B, K, 17, 2)
+        found, confidence = self.refinement(torch.sigmoid(maps.heat), maps.offset, coarse)
+
+        limit = torch.tensor([height, width], dtype=value.dtype, device=value.device)
+        low = torch.minimum((middle - size / 2).clamp_min(0), limit) * STRIDE
+        high = torch.minimum((middle + size / 2).clamp_min(0), limit) * STRIDE
+        boxes = torch.cat([low[..., 1:], low[..., :1], high[..., 1:], high[..., :1]], -1)
+        keypoints = torch.cat([found[..., 1:] * STRIDE, found[..., :1] * STRIDE, confidence[..., None]], -1)
+        return boxes, self.score(value, confidence), keypoints
+
+    def score(self, centre: Tensor, confidence: Tensor) -> Tensor:
+        """Score of a person (B, K) from the centre's (B, K) and the keypoints' confidences (B, K, 17)."""
+        counted = (confidence > _COUNTED).to(confidence.dtype)
+        mean = (confidence * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+        raw = (centre * mean).clamp(1e-6, 1 - 1e-6)
+        return torch.sigmoid(self.score_slope * torch.log(raw / (1 - raw)) + self.score_bias)
+
+
+def _at(maps: Tensor, cell: Tensor) -> Tensor:
+    """Values of (B, C, H, W) at flat cells (B, K) -> (B, K, C)."""
+    flat = maps.flatten(2)
+    index = cell[:, None].expand(-1, maps.shape[1], -1)
+    return torch.gather(flat, 2, index).transpose(1, 2)

@@ -1,0 +1,165 @@
+"""Ghost modules: half of the feature maps by an ordinary convolution, the other half by cheap linear ones.
+
+Source: the paper's equations 1 to 3 (after Han et al., "GhostNet: More Features from Cheap Operations", CVPR 2020).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = str
+"""`relu6`, `relu` or `none`: activations that fold into an INT8 convolution (SiLU does not)."""
+
+
+class ConvNorm(nn.Module):
+    """Convolution, optional batch-norm, optional activation: the unit that exports to one INT8 kernel.
+
+    Padding keeps the map's size divided by the stride; with stride 2 the extra row and column lie right and below, as
+    TensorFlow's SAME does and therefore the teacher's weights expect.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, activation: Activation = "relu6"
+    ) -> None:
+        super().__init__()
+        if activation not in ("relu6", "relu", "none"):
+            raise ValueError(f"activation {activation!r} is unknown; accepted: relu6, relu, none")
+        self.stride = stride
+        self.kernel = kernel
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, 0 if stride == 2 else kernel // 2, groups=groups)
+        self.norm: nn.BatchNorm2d | None = None
+        self.activation = activation
+
+    def linear(self, x: Tensor) -> Tensor:
+        """Convolution and batch-norm, before the activation."""
+        if self.stride == 2 and self.kernel > 1:
+            x = F.pad(x, (0, self.kernel - 2, 0, self.kernel - 2))
+        y: Tensor = self.conv(x)
+        return y if self.norm is None else self.norm(y)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
+        y = self.linear(x)
+        if self.activation == "relu6":
+            return F.relu6(y)
+        return F.relu(y) if self.activation == "relu" else y
+
+    def add_norm(self, mean: Tensor, variance: Tensor) -> None:
+        """Put a batch-norm behind the convolution without changing the function: `mean`, `variance` (C') of its output.
+
+        Folded weights train badly (measured: every learning rate either stalls or diverges), so a warm start from a
+        folded network needs this before training.
+        """
+        norm = nn.BatchNorm2d(self.conv.out_channels, eps=1e-5, momentum=0.03)
+        variance = variance.clamp_min(1e-4)
+        norm.running_mean = mean.clone()
+        norm.running_var = variance.clone()
+        with torch.no_grad():
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            norm.bias.copy_(mean)
+        self.norm = norm
+
+    def fuse(self) -> None:
+        """Fold the batch-norm into the convolution, for export."""
+        if self.norm is None or self.norm.running_mean is None or self.norm.running_var is None or self.conv.bias is None:
+            return
+        with torch.no_grad():
+            scale = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+            self.conv.weight.mul_(scale[:, None, None, None])
+            self.conv.bias.copy_((self.conv.bias - self.norm.running_mean) * scale + self.norm.bias)
+        self.norm = None
+
+
+class GhostModule(nn.Module):
+    """Ghost module of equations 1 and 2.
+
+    A `kernel`x`kernel` convolution makes `m = channels_out / ratio` intrinsic maps (eq. 1); each yields `ratio - 1`
+    ghost maps through `cheap_kernel`x`cheap_kernel` depthwise convolutions (eq. 2; the identity is the last of them).
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, *, kernel: int = 1, ratio: int = 2, cheap_kernel: int = 3, activation: Activation = "relu6"
+    ) -> None:
+        super().__init__()
+        if ratio < 2 or channels_out % ratio:
+            raise ValueError(f"a ghost module of {channels_out} channels and ratio {ratio}: the ratio must be >= 2 and divide the channels")
+        intrinsic = channels_out // ratio
+        self.primary = ConvNorm(channels_in, intrinsic, kernel, activation=activation)
+        self.cheap = ConvNorm(intrinsic, intrinsic * (ratio - 1), cheap_kernel, groups=intrinsic, activation=activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, channels_out, H, W): intrinsic maps first, ghosts behind them."""
+        intrinsic = self.primary(x)
+        return torch.cat([intrinsic, self.cheap(intrinsic)], 1)
+
+
+class GhostBottleneck(nn.Module):
+    """Two ghost modules in series: the first widens, the second (linear) brings back; a shortcut around both.
+
+    With stride 2 a depthwise convolution of stride 2 stands between the two. The shortcut exists where input and
+    output have the same shape.
+    """
+
+    def __init__(self, channels_in: int, hidden: int, channels_out: int, *, stride: int = 1, activation: Activation = "relu6") -> None:
+        super().__init__()
+        self.expand = GhostModule(channels_in, hidden, activation=activation)
+        self.down = ConvNorm(hidden, hidden, 3, stride=2, groups=hidden, activation="none") if stride == 2 else None
+        self.project = GhostModule(hidden, channels_out, activation="none")
+        self.shortcut = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, channels_out, H / stride, W / stride)."""
+        y = self.expand(x)
+        if self.down is not None:
+            y = self.down(y)
+        y = self.project(y)
+        return x + y if self.shortcut else y
+
+
+class InvertedResidual(nn.Module):
+    """Plain stage block (MobileNetV2): 1x1 expand, depthwise, linear 1x1 project; what a ghost bottleneck replaces.
+
+    Stays where ghost modules do not pay in INT8: few channels at high resolution, and at changes of width.
+    """
+
+    def __init__(self, channels_in: int, hidden: int, channels_out: int, *, stride: int = 1, activation: Activation = "relu6") -> None:
+        super().__init__()
+        self.expand = ConvNorm(channels_in, hidden, activation=activation) if hidden != channels_in else None
+        self.depthwise = ConvNorm(hidden, hidden, 3, stride=stride, groups=hidden, activation=activation)
+        self.project = ConvNorm(hidden, channels_out, activation="none")
+        self.shortcut = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, channels_out, H / stride, W / stride)."""
+        y = x if self.expand is None else self.expand(x)
+        y = self.project(self.depthwise(y))
+        return x + y if self.shortcut else y
+
+
+def ghost_speed_up(channels_in: int, ratio: int, kernel: int, cheap_kernel: int) -> float:
+    """Multiply-adds of an ordinary convolution over those of the ghost module with as many output maps: eq. 3.
+
+    `r = s c k k / (c k k + (s - 1) d d)`, about `s` where `d = k` and `s` is far below `c`.
+    """
+    ordinary = channels_in * kernel * kernel
+    return ratio * ordinary / (ordinary + (ratio - 1) * cheap_kernel * cheap_kernel)
+
+
+def count_multiply_adds(module: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of all convolutions of `module` for the input `x`, counted while it runs."""
+    total = 0
+
+    def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(layer, nn.Conv2d)
+        per_output = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+        total += output.numel() * per_output
+
+    handles = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    try:
+        with torch.no_grad():
+            module(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
