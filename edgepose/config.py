@@ -1,7 +1,7 @@
 """The whole configuration of the daemon: one tree of structs.
 
 Values come from, later ones winning: the defaults here, a YAML file, the environment (`EDGEPOSE__MQTT__HOST=…`) and
-`--set mqtt.host=…`. `load` (see the end of this module) joins them and refuses unknown keys and bad values.
+`--set mqtt.host=…`. `load.py` joins them and refuses unknown keys and bad values.
 """
 
 from typing import Annotated, Literal
@@ -18,12 +18,10 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of all sections: immutable, keyword-only, unknown keys refused."""
 
 
-class Camera(_Section):
+class Camera(_Section, frozen=True):
     """One video source."""
 
-    source: Annotated[
-        str, Meta(min_length=1, description="rtsp://, rtsps://, http(s)://, a video file, an image or a folder of images")
-    ]
+    source: Annotated[str, Meta(min_length=1, description="rtsp://, rtsps://, http(s)://, a video file, an image or a folder of images")]
     rtsp_transport: Annotated[Literal["tcp", "udp"], Meta(description="how RTP travels")] = "tcp"
     open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 5.0
     read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 5.0
@@ -33,26 +31,32 @@ class Camera(_Section):
     realtime: Annotated[bool, Meta(description="play a file at the speed of its time-stamps, dropping frames like a live source")] = False
 
 
-class Model(_Section):
+class Model(_Section, frozen=True):
     """The network."""
 
     path: Annotated[str, Meta(min_length=1, description="name of a shipped model, or path of an ONNX file")] = "default"
-    backend: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], Meta(description="where to run; auto takes the fastest that works")] = "auto"
+    backend: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], Meta(description="where to run; auto takes the fastest that works")] = (
+        "auto"
+    )
     threads: Annotated[int, Meta(ge=0, le=256, description="threads of the CPU backend; 0 is one a physical core, four at most")] = 0
-    input_size: Annotated[int, Meta(ge=0, le=4096, description="long side of the network input in pixels, a multiple of 32; 0 is the model's own")] = 0
+    input_size: Annotated[
+        int, Meta(ge=0, le=4096, description="long side of the network input in pixels, a multiple of 32; 0 is the model's own")
+    ] = 0
 
 
-class Pose(_Section):
+class Pose(_Section, frozen=True):
     """From candidates to people."""
 
     score_threshold: Annotated[Fraction, Meta(description="people below this score are dropped")] = 0.3
     suppress_oks: Annotated[Fraction, Meta(description="of two people whose poses are more alike than this, the weaker is dropped")] = 0.7
     suppress_iou: Annotated[Fraction, Meta(description="of two people whose boxes overlap more than this, the weaker is dropped")] = 0.85
-    keypoint_threshold: Annotated[Fraction, Meta(description="keypoints below this confidence count as unseen in tracking, checks and drawing")] = 0.2
+    keypoint_threshold: Annotated[
+        Fraction, Meta(description="keypoints below this confidence count as unseen in tracking, checks and drawing")
+    ] = 0.2
     maximum_people: Annotated[int, Meta(ge=1, le=1000, description="most people a frame")] = 50
 
 
-class Track(_Section):
+class Track(_Section, frozen=True):
     """Who is who from frame to frame."""
 
     enabled: Annotated[bool, Meta(description="give people track numbers")] = True
@@ -62,16 +66,18 @@ class Track(_Section):
     weak_score: Annotated[Fraction, Meta(description="a known person is followed down to this score")] = 0.15
 
 
-class Smooth(_Section):
+class Smooth(_Section, frozen=True):
     """One-Euro filter of the keypoints."""
 
     enabled: Annotated[bool, Meta(description="smooth keypoints of tracked people")] = True
     minimum_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cut-off for a person at rest; lower is steadier")] = 1.5
-    speed_coefficient: Annotated[float, Meta(ge=0, le=1000, description="how fast the cut-off rises with speed, Hz for each body size a second")] = 8.0
+    speed_coefficient: Annotated[
+        float, Meta(ge=0, le=1000, description="how fast the cut-off rises with speed, Hz for each body size a second")
+    ] = 8.0
     speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cut-off of the speed estimate")] = 2.0
 
 
-class Plausible(_Section):
+class Plausible(_Section, frozen=True):
     """Geometric checks of a pose."""
 
     enabled: Annotated[bool, Meta(description="lower the confidence of keypoints that cannot be where they are")] = True
@@ -79,7 +85,7 @@ class Plausible(_Section):
     maximum_speed: Annotated[float, Meta(gt=0, le=1000, description="fastest keypoint, in body sizes a second, that is believed")] = 12.0
 
 
-class Tls(_Section):
+class Tls(_Section, frozen=True):
     """TLS towards the broker."""
 
     enabled: Annotated[bool, Meta(description="encrypt, and verify the broker")] = False
@@ -88,7 +94,7 @@ class Tls(_Section):
     key_file: Annotated[str | None, Meta(description="key of the client certificate")] = None
 
 
-class Mqtt(_Section):
+class Mqtt(_Section, frozen=True):
     """The broker."""
 
     enabled: Annotated[bool, Meta(description="publish to a broker")] = True
@@ -106,7 +112,7 @@ class Mqtt(_Section):
     tls: Tls = Tls()
 
 
-class Files(_Section):
+class Files(_Section, frozen=True):
     """Files beside the broker."""
 
     jsonl: Annotated[str | None, Meta(description="append pose messages to this file, one JSON object a line")] = None
@@ -115,19 +121,19 @@ class Files(_Section):
     images: Annotated[str | None, Meta(description="write annotated pictures into this folder")] = None
 
 
-class Health(_Section):
+class Health(_Section, frozen=True):
     """What the daemon says of itself."""
 
     interval_s: Annotated[Seconds, Meta(description="time between two health messages")] = 5.0
 
 
-class Log(_Section):
+class Log(_Section, frozen=True):
     """Log lines on standard error."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least severe level that is written")] = "info"
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """The whole configuration."""
 
     device: Annotated[Name | None, Meta(description="name of this device in topics; the host name where absent")] = None

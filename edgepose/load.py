@@ -1,0 +1,222 @@
+"""Joins the configuration: defaults, a YAML file, the environment, `--set`, later ones winning.
+
+Unknown keys and bad values are all reported at once, each with the place it came from and what would be accepted.
+This is the only module that reads the environment.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+
+from edgepose.config import Config
+from edgepose.errors import ConfigError
+from edgepose.keys import accepted
+
+DEFAULT_PATH = Path("/etc/edgepose/config.yaml")
+ENVIRONMENT_PREFIX = "EDGEPOSE__"
+
+# Keys that name files. In a file they are relative to that file, so that a configuration works from any working directory.
+_FILE_KEYS = re.compile(r"cameras\.[^.]+\.source|mqtt\.(tls\.)?\w+_file|files\.\w+|model\.path")
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@]*:[^/@]*@", re.IGNORECASE)
+
+Keys = tuple[str, ...]
+
+
+def load(path: Path | None = None, settings: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration as it will be used.
+
+    Args:
+        path: YAML file; without one `/etc/edgepose/config.yaml` where it exists, the defaults otherwise.
+        settings: texts `a.b=value` from the command line; they win over everything.
+        environment: variables; those named `EDGEPOSE__A__B` win over the file.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, a value is bad, or two values do not go together.
+    """
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    origins: dict[Keys, str] = {}
+    if path is None and DEFAULT_PATH.exists():
+        path = DEFAULT_PATH
+    if path is not None:
+        _take_file(path, values, origins, problems)
+    for variable in sorted(environment):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            parts = tuple(part.lower() for part in variable.removeprefix(ENVIRONMENT_PREFIX).split("__"))
+            _take_text(parts, environment[variable], f"environment variable {variable}", values, origins, problems)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            problems.append(f"--set {setting}: found no '=', expected KEY=VALUE such as mqtt.host=broker.local")
+            continue
+        _take_text(tuple(name.strip().split(".")), text, f"--set {name}", values, origins, problems)
+    for name, camera in values.get("cameras", {}).items():
+        if "source" not in camera and not problems:
+            where = next(origin for keys, origin in origins.items() if keys[:2] == ("cameras", name))
+            problems.append(f"{where}: cameras.{name} has no source; expected a URL, a video file, an image or a folder of images")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    config = msgspec.convert(values, Config)
+    problems.extend(_contradictions(config, origins))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _take_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"configuration file {path} cannot be read: {reason}; expected a readable YAML file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be parsed'}") from error
+    if root is not None:
+        _take_node(root, Config, (), path, values, origins, problems)
+
+
+def _take_node(
+    node: yaml.Node, kind: Any, keys: Keys, path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]
+) -> None:
+    """Walks one section of the file beside its type, into `values`."""
+    where = f"{path}:{node.start_mark.line + 1}"
+    origins.setdefault(keys, where)
+    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+        return  # `mqtt:` with nothing below it: all defaults
+    if not isinstance(node, yaml.MappingNode):
+        problems.append(f"{where}: {_name(keys)} is not a section of keys; expected {accepted(kind)}")
+        return
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        key, line = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+        inner = (*keys, key)
+        if key in seen:
+            problems.append(f"{line}: {_name(inner)} is there twice; expected once")
+            continue
+        seen.add(key)
+        child = _child(kind, inner, line, problems)
+        if child is None:
+            continue
+        origins[inner] = line
+        if _is_section(child):
+            _take_node(value_node, child, inner, path, values.setdefault(key, {}), origins, problems)
+        else:
+            value = _scalar(value_node)
+            if isinstance(value, str) and _FILE_KEYS.fullmatch(".".join(inner)) and not _URL.match(value):
+                value = _beside(path, value, is_model=inner == ("model", "path"))
+            _store(value, child, inner, line, values, problems, strict=True)
+
+
+def _scalar(node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    except yaml.YAMLError:
+        return node.value
+    finally:
+        loader.dispose()
+
+
+def _beside(path: Path, value: str, *, is_model: bool) -> str:
+    if is_model and "/" not in value and not value.endswith(".onnx"):
+        return value  # the name of a shipped model
+    return str(path.parent / Path(value).expanduser()) if value else value
+
+
+def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
+    """Puts one text from the environment or the command line into `values`."""
+    kind: Any = Config
+    section = values
+    for depth in range(len(keys)):
+        inner = keys[: depth + 1]
+        child = _child(kind, inner, where, problems)
+        if child is None:
+            return
+        if not _is_section(child):
+            if depth + 1 < len(keys):
+                problems.append(f"{where}: {_name(inner)} is a value and has no keys of its own; expected {accepted(child)}")
+            elif _URL_WITH_PASSWORD.match(text):
+                problems.append(f"{where}: holds a password, which others can read there; expected it in the configuration file")
+            else:
+                origins[inner] = where
+                _store(text, child, keys, where, section, problems, strict=False)
+            return
+        section = section.setdefault(keys[depth], {})
+        kind = child
+    problems.append(f"{where}: {_name(keys)} is a section, not a value; expected one of its keys, {accepted(kind)}")
+
+
+def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any], problems: list[str], *, strict: bool) -> None:
+    try:
+        section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError:
+        problems.append(f"{where}: {_name(keys)} is {value!r}; expected {accepted(kind)}")
+
+
+def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
+    """The type below `kind` that the last key names, or None after noting the problem."""
+    key = keys[-1]
+    if get_origin(kind) is dict:
+        name_type, value_type = get_args(kind)
+        try:
+            msgspec.convert(key, name_type)
+        except msgspec.ValidationError:
+            problems.append(f"{where}: {key!r} cannot be a name in {_name(keys[:-1])}; expected {accepted(name_type)}")
+            return None
+        return value_type
+    hints = get_type_hints(kind, include_extras=True)
+    if key in hints:
+        hint = hints[key]
+        bare = hint.__origin__ if get_origin(hint) is Annotated else hint
+        return bare if get_origin(bare) is dict else hint
+    close: list[str] = difflib.get_close_matches(key, hints, n=1)
+    expected = f"did you mean {close[0]}?" if close else "expected one of " + ", ".join(hints)
+    problems.append(f"{where}: unknown key {_name(keys)}; {expected}")
+    return None
+
+
+def _is_section(kind: Any) -> bool:
+    return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+
+
+def _name(keys: Iterable[Hashable]) -> str:
+    return ".".join(map(str, keys)) or "the configuration"
+
+
+def _contradictions(config: Config, origins: Mapping[Keys, str]) -> list[str]:
+    """Values that are good alone and bad together."""
+    problems: list[str] = []
+
+    def refuse(keys: Keys, sentence: str) -> None:
+        problems.append(f"{origins.get(keys, 'default')}: {_name(keys)} {sentence}")
+
+    if config.model.input_size % 32:
+        refuse(("model", "input_size"), f"is {config.model.input_size}; expected a multiple of 32")
+    for name, camera in config.cameras.items():
+        if camera.reconnect_initial_s > camera.reconnect_maximum_s:
+            refuse(
+                ("cameras", name, "reconnect_initial_s"),
+                f"is {camera.reconnect_initial_s:g}; expected at most reconnect_maximum_s, which is {camera.reconnect_maximum_s:g}",
+            )
+    if config.track.weak_score > config.pose.score_threshold:
+        refuse(
+            ("track", "weak_score"),
+            f"is {config.track.weak_score:g}; expected at most pose.score_threshold, which is {config.pose.score_threshold:g}",
+        )
+    mqtt = config.mqtt
+    if mqtt.password_file is not None and mqtt.username is None:
+        refuse(("mqtt", "password_file"), "is set without mqtt.username; expected both or neither")
+    if (mqtt.tls.certificate_file is None) != (mqtt.tls.key_file is None):
+        which = "certificate_file" if mqtt.tls.key_file is None else "key_file"
+        refuse(("mqtt", "tls", which), "is set alone; expected certificate_file and key_file, or neither")
+    return problems

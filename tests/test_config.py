@@ -1,0 +1,142 @@
+"""Loading the configuration: precedence, refusals, and what they say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edgepose.errors import ConfigError
+from edgepose.keys import keys
+from edgepose.load import load
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_without_a_file() -> None:
+    config = load(None, environment={})
+    assert config.mqtt.host == "localhost"
+    assert config.cameras == {}
+
+
+def test_later_places_win(tmp_path: Path) -> None:
+    path = write(tmp_path, "mqtt:\n  host: from-file\n  port: 1\n  keepalive_s: 7\n")
+    environment = {"EDGEPOSE__MQTT__HOST": "from-environment", "EDGEPOSE__MQTT__PORT": "2", "OTHER": "x"}
+    config = load(path, ["mqtt.host=from-command-line"], environment)
+    assert (config.mqtt.host, config.mqtt.port, config.mqtt.keepalive_s) == ("from-command-line", 2, 7)
+
+
+def test_text_takes_the_type_of_its_key() -> None:
+    config = load(None, ["mqtt.username=12", "pose.score_threshold=0.5", "track.enabled=false", "model.input_size=320"], {})
+    assert config.mqtt.username == "12"
+    assert config.pose.score_threshold == 0.5
+    assert config.track.enabled is False
+    assert config.model.input_size == 320
+
+
+def test_cameras_can_be_named_anywhere() -> None:
+    config = load(None, ["cameras.Back-2.source=b.mp4"], {"EDGEPOSE__CAMERAS__FRONT__SOURCE": "rtsp://h/s"})
+    assert {name: camera.source for name, camera in config.cameras.items()} == {"front": "rtsp://h/s", "Back-2": "b.mp4"}
+
+
+def test_names_of_files_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    text = """\
+cameras:
+  a: {source: clip.mp4}
+  b: {source: "rtsp://user:word@host/stream"}
+model: {path: small}
+mqtt: {username: me, password_file: secret}
+files: {jsonl: /var/log/poses.jsonl}
+"""
+    config = load(write(tmp_path, text), environment={})
+    assert config.cameras["a"].source == str(tmp_path / "clip.mp4")
+    assert config.cameras["b"].source == "rtsp://user:word@host/stream"
+    assert config.model.path == "small"
+    assert config.mqtt.password_file == str(tmp_path / "secret")
+    assert config.files.jsonl == "/var/log/poses.jsonl"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "mqtt:\ncameras:\n"])
+def test_empty_sections_are_defaults(tmp_path: Path, text: str) -> None:
+    assert load(write(tmp_path, text), environment={}) == load(None, environment={})
+
+
+REFUSED = [
+    # text of the file, line that is named, what the sentence holds
+    ("mqtt:\n  prot: 1\n", 2, "unknown key mqtt.prot; did you mean port?"),
+    ("mqt: {}\n", 1, "unknown key mqt; did you mean mqtt?"),
+    ("zzz: 1\n", 1, "unknown key zzz; expected one of device, cameras, model"),
+    ("cameras:\n  front:\n    sorce: a\n", 3, "unknown key cameras.front.sorce; did you mean source?"),
+    ("cameras:\n  front:\n    loop: true\n", 2, "cameras.front has no source"),
+    ("cameras:\n  'a b': {source: x}\n", 2, "'a b' cannot be a name in cameras; expected a name of up to 64 letters"),
+    ("cameras: 3\n", 1, "cameras is not a section"),
+    ("mqtt:\n\n  port: 70000\n", 3, "mqtt.port is 70000; expected a whole number from 0 to 65535"),
+    ("mqtt:\n  port: '1883'\n", 2, "mqtt.port is '1883'; expected a whole number"),
+    ("mqtt:\n  username: 12\n", 2, "mqtt.username is 12; expected text or nothing (null)"),
+    ("mqtt:\n  prefix: a/#\n", 2, "mqtt.prefix is 'a/#'; expected text without '+' and '#'"),
+    ("mqtt:\n  encoding: xml\n", 2, "mqtt.encoding is 'xml'; expected one of json, msgpack"),
+    ("mqtt:\n  host: a\n  host: b\n", 3, "mqtt.host is there twice; expected once"),
+    ("mqtt:\n  tls:\n    key_file: a\n", 1, "expected certificate_file and key_file"),
+    ("mqtt:\n  password_file: a\n", 2, "without mqtt.username"),
+    ("model:\n  input_size: 100\n", 2, "expected a multiple of 32"),
+    ("health:\n  interval_s: 0\n", 2, "expected a number above 0, at most 86400"),
+    ("track:\n  weak_score: 0.9\n", 2, "expected at most pose.score_threshold, which is 0.3"),
+    ("cameras:\n  a: {source: x, reconnect_initial_s: 9}\n", 2, "expected at most reconnect_maximum_s, which is 4"),
+    ("- a\n", 1, "the configuration is not a section"),
+    ("mqtt: [\n", 2, "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "sentence"), REFUSED, ids=[case[2][:40] for case in REFUSED])
+def test_refusals_name_the_line_and_what_would_do(tmp_path: Path, text: str, line: int, sentence: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
+        load(path, environment={})
+    if "tls" not in text:  # of two keys that only go together, the missing one has no line
+        assert str(caught.value).startswith(f"{path}:{line}: ")
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "mqtt:\n  prot: 1\n  port: x\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["model.threads=-1", "nonsense"], {"EDGEPOSE__LOG__LEVEL": "loud"})
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{path}:2",
+        f"{path}:3",
+        "environment variable EDGEPOSE__LOG__LEVEL",
+        "--set model.threads",
+        "--set nonsense",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("mqtt=1", "mqtt is a section, not a value"),
+        ("mqtt.host.name=1", "mqtt.host is a value and has no keys"),
+        ("cameras=1", "cameras is a section"),
+        ("cameras.a.source=rtsp://u:p@h/s", "holds a password"),
+        ("cameras.a.loop=true", "cameras.a has no source"),
+    ],
+)
+def test_settings_that_make_no_sense(setting: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
+        load(None, [setting], {})
+    assert "u:p" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(Path("/nowhere/config.yaml"), environment={})
+
+
+def test_keys_tell_what_they_accept() -> None:
+    by_path = {key.path: key for key in keys()}
+    assert by_path["cameras.<name>.source"].default == "(required)"
+    assert by_path["mqtt.port"].accepted == "a whole number from 0 to 65535"
+    assert by_path["mqtt.tls.enabled"].default == "false"
+    assert all(key.description for key in by_path.values())
