@@ -1,0 +1,210 @@
+"""Inference with ONNX Runtime, on the CPU, CUDA or TensorRT."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from edgepose import config
+from edgepose.engine import ultralytics
+from edgepose.errors import EdgeposeError, EngineError, ModelError
+from edgepose.model import STRIDE_PX, ModelFile
+from edgepose.person import KEYPOINT_NAMES, Candidates
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_OUTPUTS = ("boxes", "scores", "keypoints")
+_MAXIMUM_DEFAULT_THREADS = 4  # beyond, a network of this size waits more than it computes, and capture needs cores too
+_LOG_ERRORS_ONLY = 3
+_TIMED_RUNS = 3
+
+# Every exception class of ONNX Runtime and what it means when a file is loaded; while running all mean EngineError.
+ERRORS_WHEN_LOADING: dict[str, type[EdgeposeError]] = {
+    "InvalidArgument": ModelError,
+    "InvalidGraph": ModelError,
+    "InvalidProtobuf": ModelError,
+    "ModelRequiresCompilation": ModelError,
+    "NoModel": ModelError,
+    "NoSuchFile": ModelError,
+    "NotImplemented": ModelError,  # an operation or type that no kernel of this device has
+    "DeviceReset": EngineError,
+    "EngineError": EngineError,
+    "EPFail": EngineError,
+    "Fail": EngineError,
+    "ModelLoadCanceled": EngineError,
+    "ModelLoaded": EngineError,
+    "NotFound": EngineError,
+    "RuntimeException": EngineError,
+}
+# Older releases lack some; the Python layer itself raises RuntimeError and ValueError.
+_NATIVE_ERRORS = (RuntimeError, ValueError, *(getattr(native, name) for name in ERRORS_WHEN_LOADING if hasattr(native, name)))
+
+
+class OnnxRuntimeBackend:
+    """One ONNX Runtime session; see `edgepose.engine.backend.Backend` for the attributes."""
+
+    def __init__(self, model: ModelFile, session: Any, *, name: str, device: str, reason: str) -> None:
+        self.name = name
+        self.device = device
+        self.precision = model.info.precision
+        self.reason = reason
+        self._info = model.info
+        self._session: Any = session
+        self._input_name: str = session.get_inputs()[0].name
+        self._output_names = list(_OUTPUTS) if model.info.layout == "edgepose" else [session.get_outputs()[0].name]
+
+    def run(self, images: NDArray[np.uint8]) -> Candidates:
+        """Find candidates in letterboxed pictures.
+
+        Args:
+            images: uint8 (N, H, W, 3) RGB; H and W what the file fixes, or multiples of 32.
+
+        EngineError where the shape or type is another, the library fails, or the scores are not finite.
+        """
+        if self._session is None:
+            raise EngineError(f"the backend {self.name} is closed")
+        self._check_images(images)
+        if self._info.batch == 1 and len(images) > 1:
+            parts = [self._run(images[index : index + 1]) for index in range(len(images))]
+            return Candidates(
+                np.concatenate([part.boxes for part in parts]),
+                np.concatenate([part.scores for part in parts]),
+                np.concatenate([part.keypoints for part in parts]),
+            )
+        return self._run(images)
+
+    def close(self) -> None:
+        """Free the session; idempotent."""
+        self._session = None
+
+    def _run(self, images: NDArray[np.uint8]) -> Candidates:
+        ours = self._info.layout == "edgepose"
+        tensor = np.ascontiguousarray(images) if ours else ultralytics.to_input(images)
+        try:
+            outputs: Sequence[NDArray[np.float32]] = self._session.run(self._output_names, {self._input_name: tensor})
+        except _NATIVE_ERRORS as error:
+            raise EngineError(f"{self.name} failed on pictures {images.shape}: {_one_line(error)}") from error
+        candidates = Candidates(*outputs) if ours else ultralytics.to_candidates(outputs[0], self._info.candidates)
+        return self._checked(candidates, len(images))
+
+    def _check_images(self, images: NDArray[np.uint8]) -> None:
+        height, width = self._info.input_height, self._info.input_width
+        shape = images.shape
+        suits = images.dtype == np.uint8 and len(shape) == 4 and shape[0] > 0 and shape[3] == 3
+        if suits and height is not None:
+            suits = shape[1:3] == (height, width)
+        elif suits:
+            suits = shape[1] > 0 and shape[2] > 0 and shape[1] % STRIDE_PX == 0 and shape[2] % STRIDE_PX == 0
+        if not suits:
+            accepted = f"(N, {height}, {width}, 3)" if height is not None else f"(N, H, W, 3) with H and W multiples of {STRIDE_PX}"
+            raise EngineError(f"the pictures are {images.dtype} {shape}, accepted are uint8 {accepted}")
+
+    def _checked(self, candidates: Candidates, pictures: int) -> Candidates:
+        count = candidates.scores.shape[1] if candidates.scores.ndim == 2 else -1
+        found = (candidates.boxes.shape, candidates.scores.shape, candidates.keypoints.shape)
+        if found != ((pictures, count, 4), (pictures, count), (pictures, count, len(KEYPOINT_NAMES), 3)):
+            raise EngineError(
+                f"{self.name} gave boxes, scores and keypoints of shapes {found}, accepted are (N, K, 4), (N, K), (N, K, 17, 3)"
+            )
+        # A broken network must not look like an empty picture.
+        if not np.isfinite(candidates.scores).all():
+            raise EngineError(f"{self.name} gave scores that are not finite: the network or the device is broken")
+        return candidates
+
+
+def open_onnxruntime(model: ModelFile, settings: config.Model) -> OnnxRuntimeBackend:
+    """Load a model with ONNX Runtime.
+
+    `auto` takes the fastest of CUDA and the CPU, timed on this model where both work; TensorRT is taken when asked for,
+    since it compiles for minutes. EngineError where the asked device is not there, ModelError where the file is no network.
+    """
+    if settings.backend != "auto":
+        return _open(model, settings, settings.backend, f"the configuration asks for {settings.backend}")
+    backends: list[OnnxRuntimeBackend] = []
+    refusals: list[str] = []
+    for kind in ("cuda", "cpu"):
+        try:
+            backends.append(_open(model, settings, kind, "the only one that works here"))
+        except EngineError as error:
+            if kind == "cpu":
+                raise
+            refusals.append(str(error))
+    if len(backends) > 1:
+        return _fastest(backends, model, settings)
+    if refusals:
+        backends[0].reason += f": {'; '.join(refusals)}"
+    return backends[0]
+
+
+def _fastest(backends: list[OnnxRuntimeBackend], model: ModelFile, settings: config.Model) -> OnnxRuntimeBackend:
+    side = model.info.long_side(settings.input_size)
+    image = np.full((1, model.info.input_height or side, model.info.input_width or side, 3), 114, np.uint8)
+    milliseconds = []
+    for backend in backends:
+        backend.run(image)  # allocation and kernel choice are not what is compared
+        started = time.perf_counter()
+        for _ in range(_TIMED_RUNS):
+            backend.run(image)
+        milliseconds.append((time.perf_counter() - started) / _TIMED_RUNS * 1e3)
+    best = int(np.argmin(milliseconds))
+    shown = ", ".join(f"{backend.name} {time_ms:.1f} ms" for backend, time_ms in zip(backends, milliseconds, strict=True))
+    for index, backend in enumerate(backends):
+        if index != best:
+            backend.close()
+    backends[best].reason = f"the fastest here: {shown}"
+    return backends[best]
+
+
+def _open(model: ModelFile, settings: config.Model, kind: str, reason: str) -> OnnxRuntimeBackend:
+    provider = _PROVIDERS[kind]
+    compiled_in = onnxruntime.get_available_providers()
+    if provider not in compiled_in:
+        available = ", ".join(name for name, known in _PROVIDERS.items() if known in compiled_in)
+        raise EngineError(f"this onnxruntime has no {kind}, it has {available}: for {kind} install edgepose[{_extra(kind)}]")
+    threads = settings.threads or default_threads()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    # Threads that spin between frames burn a third of a core at 10 frames a second and win nothing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # CUDA serves what TensorRT cannot, the CPU what neither can (shapes, say): single operations, not the network.
+    providers = [known for known in (provider, _PROVIDERS["cuda"], _PROVIDERS["cpu"]) if known in compiled_in]
+    providers = [provider] if kind == "cpu" else list(dict.fromkeys(providers))
+    try:
+        session = onnxruntime.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
+    except _NATIVE_ERRORS as error:
+        mapped = ERRORS_WHEN_LOADING.get(type(error).__name__, EngineError)
+        raise mapped(f"{model.path} cannot be loaded on {kind}: {_one_line(error)}") from error
+    if provider not in session.get_providers():  # ONNX Runtime drops a provider that does not start, without an error
+        working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
+        raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing), what starts is {working}")
+    device = f"cpu, {threads} thread{'s' if threads > 1 else ''}" if kind == "cpu" else f"{kind}:0"
+    return OnnxRuntimeBackend(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
+
+
+def default_threads() -> int:
+    """One thread a physical core that this process may use, four at most: siblings of a core share its vector units."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = set()
+    for number in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text().strip())
+        except OSError:
+            cores.add(str(number))
+    return min(len(cores), _MAXIMUM_DEFAULT_THREADS)
+
+
+def _extra(kind: str) -> str:
+    return {"cpu": "cpu", "cuda": "gpu", "tensorrt": "tensorrt"}[kind]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,56 @@
+"""From the engine's candidates to the people in a picture."""
+
+import numpy as np
+
+from edgepose.config import Pose
+from edgepose.person import Candidates, Person
+from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.suppress import box_area, suppress
+
+_OUTSIDE_TOLERANCE = 0.05  # body sizes that a keypoint may lie outside of the picture and still be believed
+_SMALLEST_AREA_PX = 1.0
+
+
+def decode(
+    candidates: Candidates,
+    index_in_batch: int,
+    letterbox: Letterbox,
+    config: Pose,
+    *,
+    score_threshold: float | None = None,
+) -> list[Person]:
+    """Return the people in one picture of a batch, by falling score, in source pixels.
+
+    Boxes are clipped to the picture and people without area in it are dropped, as are candidates that are not finite.
+    A keypoint that lies clearly outside of the picture is moved to its edge and gets confidence 0: no camera saw it.
+
+    Args:
+        candidates: in the pixels of the letterboxed input.
+        score_threshold: overrides `config.score_threshold`; a tracker wants people down to `track.weak_score`.
+    """
+    threshold = config.score_threshold if score_threshold is None else score_threshold
+    scores = candidates.scores[index_in_batch]
+    strong = np.flatnonzero(scores >= threshold)  # not NaN
+    if not strong.size:
+        return []
+    scores = scores[strong]
+    boxes = candidates.boxes[index_in_batch, strong]
+    keypoints = candidates.keypoints[index_in_batch, strong]
+    finite = np.isfinite(scores) & np.isfinite(boxes).all(axis=1) & np.isfinite(keypoints).all(axis=(1, 2))
+    if not finite.all():
+        scores, boxes, keypoints = scores[finite], boxes[finite], keypoints[finite]
+
+    # To source pixels before suppression: input pixels are square there too, so the similarity is the same.
+    boxes = letterbox.to_source(boxes.reshape(-1, 2, 2))
+    keypoints = np.concatenate((letterbox.to_source(keypoints[..., :2]), np.clip(keypoints[..., 2:], 0.0, 1.0)), axis=2)
+    edge = np.array((letterbox.source_width, letterbox.source_height), np.float32)
+    boxes = np.clip(boxes, np.float32(0), edge).reshape(-1, 4)
+    area = box_area(boxes)
+    inside = np.clip(keypoints[..., :2], np.float32(0), edge)
+    outside_px = np.abs(keypoints[..., :2] - inside).max(axis=2)  # (K, 17)
+    keypoints[..., 2][outside_px > _OUTSIDE_TOLERANCE * np.sqrt(area)[:, None]] = 0.0
+    keypoints[..., :2] = inside
+
+    real = np.flatnonzero(area >= _SMALLEST_AREA_PX)
+    kept = real[suppress(boxes[real], keypoints[real], scores[real], config.suppress_oks, config.suppress_iou)]
+    return [Person(boxes[k], min(float(scores[k]), 1.0), keypoints[k]) for k in kept[: config.maximum_people]]

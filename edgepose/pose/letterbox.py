@@ -1,0 +1,150 @@
+"""How a picture is laid into the network's input, and how points travel back.
+
+Positions are continuous and (0, 0) is the top-left corner of the top-left pixel, so that resizing maps points by pure
+scaling (cv2.resize aligns pixel centres in the same way).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.errors import ModelError
+from edgepose.model import STRIDE_PX, ModelInfo
+
+_AREA_BELOW = 0.5  # shrinking more than twofold, bilinear sampling skips source pixels and aliases
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """A picture resized with its aspect kept, and the padding around it.
+
+    Attributes:
+        source_height, source_width: the picture, in pixels.
+        height, width: the network's input, in pixels.
+        content_height, content_width: the resized picture within the input.
+        top, left: where it begins.
+        fill: grey value of the padding, 0 to 255.
+    """
+
+    source_height: int
+    source_width: int
+    height: int
+    width: int
+    content_height: int
+    content_width: int
+    top: int
+    left: int
+    fill: int
+
+    @classmethod
+    def fit(
+        cls,
+        source_height: int,
+        source_width: int,
+        height: int,
+        width: int,
+        *,
+        align: Literal["start", "center"] = "start",
+        fill: int = 0,
+    ) -> "Letterbox":
+        """Lay a picture into an input as large as it goes: at the top left (our networks) or in the centre (Ultralytics', fill 114).
+
+        Sizes are in pixels; ValueError where one is not positive.
+        """
+        if min(source_height, source_width, height, width) <= 0:
+            raise ValueError(
+                f"a {source_width}x{source_height} picture cannot be laid into a {width}x{height} input: sizes must be positive"
+            )
+        scale = min(height / source_height, width / source_width)
+        content_height = min(height, max(1, round(source_height * scale)))
+        content_width = min(width, max(1, round(source_width * scale)))
+        centred = align == "center"
+        top = (height - content_height) // 2 if centred else 0
+        left = (width - content_width) // 2 if centred else 0
+        return cls(source_height, source_width, height, width, content_height, content_width, top, left, fill)
+
+    @classmethod
+    def for_model(cls, info: ModelInfo, source_height: int, source_width: int, input_size: int = 0) -> "Letterbox":
+        """Lay a picture into a model's input the way that model was trained; ModelError where `input_size` does not suit it."""
+        height, width = input_shape(info, source_height, source_width, input_size)
+        if info.layout == "ultralytics":
+            return cls.fit(source_height, source_width, height, width, align="center", fill=114)
+        return cls.fit(source_height, source_width, height, width)
+
+    @property
+    def scale_x(self) -> float:
+        """Input pixels a source pixel, across; differs from `scale_y` by the rounding of the content to whole pixels."""
+        return self.content_width / self.source_width
+
+    @property
+    def scale_y(self) -> float:
+        """Input pixels a source pixel, down."""
+        return self.content_height / self.source_height
+
+    def apply(self, image: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Resize and pad a picture.
+
+        Args:
+            image: uint8 (source_height, source_width, 3).
+            out: uint8 (height, width, 3) to write into, so that a stream allocates nothing; made where absent.
+
+        Returns:
+            `out`. ValueError where a shape or type differs.
+        """
+        if image.shape != (self.source_height, self.source_width, 3) or image.dtype != np.uint8:
+            raise ValueError(
+                f"the picture is {image.dtype} {image.shape}, this letterbox is for uint8 ({self.source_height}, {self.source_width}, 3)"
+            )
+        if out is None:
+            out = np.empty((self.height, self.width, 3), np.uint8)
+        elif out.shape != (self.height, self.width, 3) or out.dtype != np.uint8:
+            raise ValueError(f"the buffer is {out.dtype} {out.shape}, this letterbox fills uint8 ({self.height}, {self.width}, 3)")
+        bottom, right = self.top + self.content_height, self.left + self.content_width
+        out[: self.top] = self.fill
+        out[bottom:] = self.fill
+        out[self.top : bottom, : self.left] = self.fill
+        out[self.top : bottom, right:] = self.fill
+        content = out[self.top : bottom, self.left : right]
+        if content.shape == image.shape:
+            content[:] = image
+        else:
+            shrinks = min(self.scale_x, self.scale_y) < _AREA_BELOW
+            size = (self.content_width, self.content_height)
+            resized = cv2.resize(image, size, dst=content, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            if not np.shares_memory(resized, content):  # cv2 may refuse to write into a view of an unusual layout
+                content[:] = resized
+        return out
+
+    def to_input(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map points (..., 2) from source pixels to input pixels."""
+        return np.asarray(xy, np.float32) * self._scale() + self._offset()
+
+    def to_source(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map points (..., 2) from input pixels to source pixels."""
+        return (np.asarray(xy, np.float32) - self._offset()) / self._scale()
+
+    def _scale(self) -> NDArray[np.float32]:
+        return np.array((self.scale_x, self.scale_y), np.float32)
+
+    def _offset(self) -> NDArray[np.float32]:
+        return np.array((self.left, self.top), np.float32)
+
+
+def input_shape(info: ModelInfo, source_height: int, source_width: int, input_size: int = 0) -> tuple[int, int]:
+    """Return (height, width) of the network input for a picture, in pixels.
+
+    A file that fixes its input has that; otherwise the long side is `input_size` (0: the model's own) and the short one
+    follows the picture's aspect, rounded up to a multiple of 32, so that a wide picture costs less than a square.
+    ModelError where `input_size` does not suit the model.
+    """
+    long_side = info.long_side(input_size)
+    if info.input_height is not None and info.input_width is not None:
+        return info.input_height, info.input_width
+    if min(source_height, source_width) <= 0:
+        raise ModelError(f"a {source_width}x{source_height} picture has no pixels")
+    short_side = long_side * min(source_height, source_width) / max(source_height, source_width)
+    short_side = max(STRIDE_PX, -(-round(short_side) // STRIDE_PX) * STRIDE_PX)
+    return (short_side, long_side) if source_width >= source_height else (long_side, short_side)
