@@ -1,0 +1,207 @@
+"""From a labelled picture to one that the network has never seen."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.data import colour, warp
+from export.data.coco import CocoPose, Picture
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How much pictures are changed; each value has its reason beside it. Chances are 0 to 1, ranges lowest and highest."""
+
+    flip: float = 0.5  # the world has no handedness; left and right keypoints change places
+    scale: Range = (0.6, 1.6)  # of the fitted picture: people come at all distances
+    zoom_out: float = 0.1  # chance of a picture far away: small people are where networks of this size fail
+    zoom_out_scale: Range = (0.2, 0.6)
+    rotate: float = 0.4  # a drone and a hand-held camera roll
+    rotate_degrees: float = 25.0
+    turn: float = 0.03  # chance of any angle: seen from above, a person may lie in any direction
+    tilt: float = 0.2  # chance of an oblique view, from any side
+    tilt_degrees: float = 40.0
+    overhead: float = 0.1  # chance of a view from above: large heads, foreshortened bodies, small feet
+    overhead_degrees: Range = (25.0, 55.0)
+    outside: float = 0.15  # share of the picture that may be pushed over the edge: people are cut at every limb
+    top_left: float = 0.3  # chance that the picture lies at the top left, as letterboxed frames do in flight
+    mosaic: float = 0.3  # chance of four pictures in one: many people, many sizes, no padding
+    mosaic_scale: Range = (0.7, 1.8)  # of the picture fitted into its tile
+    light: float = 0.8  # chance that light and colour change at all
+    brightness: float = 0.2  # clouds and exposure, share of full white either way
+    contrast: Range = (0.6, 1.4)  # haze, back light
+    saturation: Range = (0.3, 1.5)  # cheap sensors
+    tint: float = 0.08  # white balance, a channel either way
+    gamma: Range = (0.6, 1.7)  # shade and night
+    grey: float = 0.05  # chance of no colour: infrared cameras, and the pose is in the shape
+    blur: float = 0.08  # chance of a picture out of focus
+    blur_px: Range = (0.4, 1.6)  # standard deviation
+    motion_blur: float = 0.06  # chance that camera or person moves during exposure
+    motion_blur_px: Range = (2.0, 7.0)  # length of the smear
+    noise: float = 0.1  # chance of a noisy sensor
+    noise_levels: Range = (3.0, 18.0)  # standard deviation in grey levels of 255
+    jpeg: float = 0.1  # chance of strong compression: video streams
+    jpeg_quality: Range = (20, 70)
+    smallest_person_px: float = 8.0  # a person whose long side falls below this is an ignore region
+    least_visible: float = 0.3  # a person of whom less than this share of the box is left is an ignore region
+
+    @staticmethod
+    def none() -> "Augmentation":
+        """Plain letterbox, as in flight: fitted, at the top left, black padding right and below."""
+        return Augmentation(
+            flip=0, scale=(1, 1), zoom_out=0, rotate=0, turn=0, tilt=0, overhead=0, outside=0, top_left=1, mosaic=0,
+            light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0, smallest_person_px=0, least_visible=0,
+        )  # fmt: skip
+
+    def without_colour(self) -> "Augmentation":
+        """The same geometry with unchanged pixels."""
+        return replace(self, light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One picture to train on.
+
+    Attributes:
+        image: uint8 (S, S, 3), RGB.
+        labels: in pixels of `image`.
+    """
+
+    image: NDArray[np.uint8]
+    labels: warp.Labels
+
+
+def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """Make one training picture; a mosaic takes three more pictures of `data` by chance.
+
+    Args:
+        data: labelled pictures.
+        index: number of the picture.
+        size: S, pixels of the square result.
+        augmentation: how much is changed.
+        rng: the only source of chance: the same state gives the same sample.
+
+    Raises:
+        ConfigError: a picture cannot be read.
+    """
+    canvas = np.zeros((size, size, 3), np.uint8)
+    if rng.random() < augmentation.mosaic:
+        x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
+        indices = [index, *rng.integers(len(data), size=3).tolist()]
+        rectangles = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
+        parts = [
+            _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, canvas, rng)
+            for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
+        ]
+        labels = warp.Labels(
+            boxes=np.concatenate([part.boxes for part in parts]),
+            keypoints=np.concatenate([part.keypoints for part in parts]),
+            areas=np.concatenate([part.areas for part in parts]),
+            ignored=np.concatenate([part.ignored for part in parts]),
+        )
+    else:
+        scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
+        labels = _place(data, index, (0, 0, size, size), augmentation, scale, canvas, rng)
+    return Sample(_recolour(canvas, augmentation, rng), labels)
+
+
+def _place(
+    data: CocoPose,
+    index: int,
+    rectangle: warp.Rectangle,
+    augmentation: Augmentation,
+    scale: Range,
+    canvas: NDArray[np.uint8],
+    rng: np.random.Generator,
+) -> warp.Labels:
+    """Draw one picture into a rectangle of the canvas and return its labels there."""
+    picture = data[index]
+    mirrored = bool(rng.random() < augmentation.flip)
+    matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
+    magnification = warp.magnification(matrix, picture.width, picture.height)
+    shrink = next((step for step in (8, 4, 2) if magnification * step <= 1.1), 1)
+    warp.paint(data.image(index, shrink), picture.width, picture.height, shrink, matrix, canvas, rectangle)
+    return warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
+
+
+def _matrix(
+    picture: Picture, rectangle: warp.Rectangle, mirrored: bool, augmentation: Augmentation, scale: float, rng: np.random.Generator
+) -> warp.Matrix:
+    """Choose where every pixel of a picture goes."""
+    x1, y1, x2, y2 = rectangle
+    fit = min((x2 - x1) / picture.width, (y2 - y1) / picture.height) * scale
+    # Whole pixels, as the runtime's letterbox resizes to.
+    fitted = max(1, round(picture.width * fit)), max(1, round(picture.height * fit))
+    long_side = max(fitted)
+    matrix = warp.moved(-fitted[0] / 2, -fitted[1] / 2) @ warp.scaled(fitted[0] / picture.width, fitted[1] / picture.height)
+    if mirrored:
+        matrix = warp.scaled(-1, 1) @ matrix
+    chance = rng.random(4)
+    if chance[0] < augmentation.overhead:
+        pitch, yaw = rng.uniform(*augmentation.overhead_degrees), rng.uniform(-10, 10)
+        matrix = warp.tilted(pitch, yaw, rng.uniform(1.2, 2.0) * long_side) @ matrix
+    elif chance[0] < augmentation.overhead + augmentation.tilt:
+        pitch, yaw = rng.uniform(-augmentation.tilt_degrees, augmentation.tilt_degrees, 2)
+        matrix = warp.tilted(pitch, yaw, rng.uniform(1.2, 2.5) * long_side) @ matrix
+    if chance[1] < augmentation.turn:
+        matrix = warp.turned(rng.uniform(-180, 180)) @ matrix
+    elif chance[1] < augmentation.turn + augmentation.rotate:
+        matrix = warp.turned(rng.uniform(-augmentation.rotate_degrees, augmentation.rotate_degrees)) @ matrix
+
+    left, top, right, bottom = warp.bounds(matrix, picture.width, picture.height)
+    if chance[2] < augmentation.top_left:
+        return warp.moved(x1 - left, y1 - top) @ matrix
+    anchor = None
+    if len(picture.boxes):
+        box = picture.boxes[int(chance[3] * len(picture.boxes))].astype(np.float64)
+        anchor = warp.project(matrix, (box[:2] + box[2:]) / 2)
+    shift_x = _shift(left, right, x1, x2, augmentation.outside, None if anchor is None else float(anchor[0]), rng)
+    shift_y = _shift(top, bottom, y1, y2, augmentation.outside, None if anchor is None else float(anchor[1]), rng)
+    return warp.moved(shift_x, shift_y) @ matrix
+
+
+def _shift(low: float, high: float, start: int, end: int, outside: float, anchor: float | None, rng: np.random.Generator) -> float:
+    """Choose how far to move the span low..high along one axis of the frame start..end.
+
+    A span that fits stays inside, but for the share `outside`; a longer one fills the frame, but for that share of the
+    frame. The anchor (somebody's middle) stays in the frame: a crop without people teaches little.
+    """
+    slack = outside * min(high - low, end - start)
+    first, last = sorted((start - low, end - high))
+    first, last = first - slack, last + slack
+    if anchor is not None:
+        margin = 0.1 * (end - start)
+        first, last = max(first, start + margin - anchor), min(last, end - margin - anchor)
+    return float(rng.uniform(first, last)) if first < last else (first + last) / 2
+
+
+def _recolour(image: NDArray[np.uint8], a: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Change light, lens, sensor and compression, in the order in which they act on a camera's picture."""
+    light, grey, smear, unfocused, grain, compressed = rng.random(6)
+    if unfocused < a.blur:
+        image = colour.blur(image, rng.uniform(*a.blur_px))
+    if smear < a.motion_blur:
+        image = colour.motion_blur(image, rng.uniform(*a.motion_blur_px), rng.uniform(0, 180))
+    if light < a.light or grey < a.grey:
+        if light < a.light:
+            tint = 1 + rng.uniform(-a.tint, a.tint, 3)
+            values = rng.uniform(-a.brightness, a.brightness), rng.uniform(*a.contrast), rng.uniform(*a.saturation)
+        else:
+            tint, values = np.ones(3), (0.0, 1.0, 1.0)
+        brightness, contrast, saturation = values
+        image = colour.recolour(image, colour.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint))
+        if light < a.light / 2:  # every second time: the table costs as much as the matrix
+            image = colour.gamma(image, _logarithmic(a.gamma, rng))
+    if grain < a.noise:
+        image = colour.noise(image, rng.uniform(*a.noise_levels), rng)
+    if compressed < a.jpeg:
+        image = colour.jpeg(image, round(rng.uniform(*a.jpeg_quality)))
+    return image
+
+
+def _logarithmic(span: Range, rng: np.random.Generator) -> float:
+    """Draw so that twice and half are equally likely."""
+    return float(np.exp(rng.uniform(np.log(span[0]), np.log(span[1]))))

@@ -1,0 +1,75 @@
+"""Light, lens, sensor and transmission: changes of a picture that leave its labels where they are."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+_LUMA = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601, as JPEG
+
+
+def colour_matrix(brightness: float, contrast: float, saturation: float, tint: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One (3, 4) matrix for light and colour, on 0..255.
+
+    Args:
+        brightness: added to the picture, share of full white.
+        contrast: factor about mid grey.
+        saturation: factor of the distance to grey; 0 is a grey picture.
+        tint: factor a channel (3,): the colour of the light.
+    """
+    matrix = np.empty((3, 4))
+    linear = (1 - saturation) * np.tile(_LUMA, (3, 1)) + saturation * np.eye(3)
+    matrix[:, :3] = contrast * linear * tint
+    matrix[:, 3] = 127.5 * (1 - contrast) + 255 * brightness
+    return matrix
+
+
+def recolour(image: Image, matrix: NDArray[np.float64]) -> Image:
+    """Apply a colour matrix."""
+    out: Image = cv2.transform(image, matrix)
+    return out
+
+
+def gamma(image: Image, exponent: float) -> Image:
+    """Bend the response: above 1 is darker."""
+    table = (255 * (np.arange(256) / 255) ** exponent).round().astype(np.uint8)
+    out: Image = cv2.LUT(image, table)
+    return out
+
+
+def blur(image: Image, sigma_px: float) -> Image:
+    """A lens out of focus."""
+    out: Image = cv2.GaussianBlur(image, (0, 0), sigma_px)
+    return out
+
+
+def motion_blur(image: Image, length_px: float, degrees: float) -> Image:
+    """A camera or a person that moves while the shutter is open."""
+    size = 2 * int(np.ceil(length_px / 2)) + 1
+    kernel = np.zeros((size, size), np.float32)
+    middle = size // 2
+    reach = np.array((np.cos(np.radians(degrees)), np.sin(np.radians(degrees)))) * length_px / 2
+    start, end = ((middle - reach) * 16).round().astype(int), ((middle + reach) * 16).round().astype(int)
+    cv2.line(kernel, start.tolist(), end.tolist(), 1.0, 1, cv2.LINE_AA, 4)  # 4: coordinates in 1/16 pixel
+    out: Image = cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+    return out
+
+
+def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+    """Sensor noise of a standard deviation in grey levels.
+
+    The sum of two uniform bytes is close enough to a bell curve and ten times faster than a normal distribution.
+    """
+    grains = rng.integers(0, 256, (2, *image.shape), np.uint8)
+    both = cv2.add(grains[0], grains[1], dtype=cv2.CV_16S)  # 0..510, standard deviation 104.5
+    out: Image = cv2.addWeighted(both, sigma / 104.5, image, 1.0, -255 * sigma / 104.5, dtype=cv2.CV_8U)
+    return out
+
+
+def jpeg(image: Image, quality: int) -> Image:
+    """Blocks and lost colour of strong compression."""
+    _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    out = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert out is not None, "a picture that was just encoded"
+    return np.asarray(out, np.uint8)

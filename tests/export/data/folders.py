@@ -1,0 +1,43 @@
+"""Small COCO folders made for tests: pictures in which every keypoint is a dot."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+# 17 places well apart, in a picture of 300 x 220; in the middle of a pixel, where a magnified dot is brightest.
+PLACES = np.array([(30.5 + 48 * (i % 6), 40.5 + 60 * (i // 6)) for i in range(17)])
+
+LEFT, RIGHT, NOSE = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # RGB
+
+
+def colour_of(keypoint: int) -> tuple[int, int, int]:
+    return NOSE if keypoint == 0 else LEFT if keypoint % 2 else RIGHT
+
+
+def dotted(width: int, height: int, scale: float = 1.0, sigma: float = 1.6) -> np.ndarray:
+    """Black, with a bell of its keypoint's colour at each place; RGB."""
+    image = np.zeros((height, width, 3))
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    for keypoint, place in enumerate(PLACES * scale):
+        bell = np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma**2))
+        image += bell[..., None] * colour_of(keypoint)
+    return image.round().clip(0, 255).astype(np.uint8)
+
+
+def write_dotted(folder: Path, sizes=((300, 220), (301, 227), (300, 300)), suffix=".png", all_people_labelled=True) -> Path:
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for number, (width, height) in enumerate(sizes, 1):
+        scale = round(min(width / 300, height / 220))
+        name = f"{number}{suffix}"
+        cv2.imwrite(str(folder / "images" / name), dotted(width, height, scale)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])
+        images.append({"id": number, "file_name": name, "width": width, "height": height, "all_people_labelled": all_people_labelled})
+        keypoints = np.concatenate((PLACES * scale, np.full((17, 1), 2)), 1).ravel().tolist()
+        box = [20 * scale, 30 * scale, 260 * scale, 150 * scale]
+        annotations.append(
+            {"id": number, "image_id": number, "bbox": box, "area": 0.6 * box[2] * box[3], "keypoints": keypoints, "num_keypoints": 17}
+        )
+    (folder / "annotations.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    return folder
