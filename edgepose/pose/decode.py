@@ -4,8 +4,9 @@ import numpy as np
 
 from edgepose.config import Pose
 from edgepose.person import Candidates, Person
+from edgepose.pose.boxes import body_size, box_area
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.suppress import box_area, suppress
+from edgepose.pose.suppress import suppress
 
 _OUTSIDE_TOLERANCE = 0.05  # body sizes that a keypoint may lie outside of the picture and still be believed
 _SMALLEST_AREA_PX = 1.0
@@ -45,12 +46,11 @@ def decode(
     keypoints = np.concatenate((letterbox.to_source(keypoints[..., :2]), np.clip(keypoints[..., 2:], 0.0, 1.0)), axis=2)
     edge = np.array((letterbox.source_width, letterbox.source_height), np.float32)
     boxes = np.clip(boxes, np.float32(0), edge).reshape(-1, 4)
-    area = box_area(boxes)
     inside = np.clip(keypoints[..., :2], np.float32(0), edge)
     outside_px = np.abs(keypoints[..., :2] - inside).max(axis=2)  # (K, 17)
-    keypoints[..., 2][outside_px > _OUTSIDE_TOLERANCE * np.sqrt(area)[:, None]] = 0.0
+    keypoints[..., 2][outside_px > _OUTSIDE_TOLERANCE * body_size(boxes)[:, None]] = 0.0
     keypoints[..., :2] = inside
 
-    real = np.flatnonzero(area >= _SMALLEST_AREA_PX)
+    real = np.flatnonzero(box_area(boxes) >= _SMALLEST_AREA_PX)
     kept = real[suppress(boxes[real], keypoints[real], scores[real], config.suppress_oks, config.suppress_iou)]
     return [Person(boxes[k], min(float(scores[k]), 1.0), keypoints[k]) for k in kept[: config.maximum_people]]

@@ -9,27 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.person import OKS_SIGMAS
+from edgepose.pose.boxes import box_area, iou
 
 BODY_SHARE_OF_BOX = 0.53
 """Area of a person as a share of the area of the box."""
 
 _BLOCK = 32
 _DOUBLE_VARIANCES = 2.0 * (2.0 * np.array(OKS_SIGMAS, np.float32)) ** 2  # (17,): 2 k^2
-
-
-def box_area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Areas (...) of boxes (..., 4) x1 y1 x2 y2; 0 where a box is turned inside out."""
-    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], np.float32(0))
-    return np.asarray(sides[..., 0] * sides[..., 1], np.float32)
-
-
-def iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of boxes (..., 4) with others (..., 4), x1 y1 x2 y2, broadcast against each other."""
-    corner = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
-    corner = np.maximum(corner, np.float32(0))
-    intersection = corner[..., 0] * corner[..., 1]
-    union = box_area(boxes) + box_area(others) - intersection
-    return np.asarray(intersection / np.maximum(union, np.float32(1e-6)), np.float32)
 
 
 def oks(

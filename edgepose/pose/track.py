@@ -1,0 +1,142 @@
+"""Who is who from frame to frame.
+
+Association in two passes after ByteTrack (Zhang et al. 2022, https://arxiv.org/abs/2110.06864): strong people go to any
+track; weak ones only go on with people who are known already, so that a person who turns away is not lost and noise does
+not become a person. Alike is the mean of OKS and box IoU against where the track is predicted to be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.config import Track
+from edgepose.person import Person
+from edgepose.pose.boxes import box_area, iou
+from edgepose.pose.kalman import BoxFilter
+from edgepose.pose.suppress import oks
+
+_NS_PER_S = 1e9
+
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """Somebody who was seen before; `number` comes with the confirmation."""
+
+    filter: BoxFilter
+    keypoints: NDArray[np.float32]  # (17, 3), as last seen
+    seen_ns: int
+    sightings: int = 1
+    number: int | None = None
+
+
+class Tracker:
+    """Gives people numbers that stay with them.
+
+    Args:
+        config: thresholds and times.
+        keypoint_threshold: keypoints below this confidence do not count in OKS.
+        score_threshold: people from here on are strong: published whether known or not, and able to begin a track.
+    """
+
+    def __init__(self, config: Track, keypoint_threshold: float, score_threshold: float) -> None:
+        self._config = config
+        self._keypoint_threshold = keypoint_threshold
+        self._score_threshold = score_threshold
+        self._known: list[_Known] = []
+        self._time_ns: int | None = None
+        self._last_number = 0
+
+    def reset(self) -> None:
+        """Forget everybody, as at a new epoch of a source; numbers go on and are never given twice."""
+        self._known = []
+        self._time_ns = None
+
+    def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
+        """Take in the people of one frame and return those to publish, in the same order.
+
+        Args:
+            people: down to `config.weak_score`, in source pixels.
+            time_ns: when the frame was taken; any clock whose differences are real. Time that stands or goes back counts as none gone by.
+
+        Returns:
+            Strong people, with a number once they were sighted `config.confirm_hits` times in a row and None before, and
+            weak people who go on with a numbered track. Other weak people are dropped.
+        """
+        elapsed_s = 0.0 if self._time_ns is None else max(0, time_ns - self._time_ns) / _NS_PER_S
+        if self._time_ns is not None and time_ns < self._time_ns:  # a clock that was set back: ages begin anew
+            for known in self._known:
+                known.seen_ns = min(known.seen_ns, time_ns)
+        self._time_ns = time_ns
+        self._known = [known for known in self._known if time_ns - known.seen_ns <= self._config.keep_s * _NS_PER_S]
+        for known in self._known:
+            known.filter.predict(elapsed_s)
+
+        strong = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
+        weak = [index for index, person in enumerate(people) if self._config.weak_score <= person.score < self._score_threshold]
+        matched = self._associate(people, strong, self._known)
+        taken = set(map(id, matched.values()))
+        left = [known for known in self._known if known.number is not None and id(known) not in taken]
+        matched |= self._associate(people, weak, left)
+
+        published: list[Person] = []
+        for index, person in enumerate(people):
+            follower = matched.get(index)
+            if follower is not None:
+                self._sighted(follower, person, time_ns)
+            elif index in strong:
+                follower = self._begin(person, time_ns)
+            else:
+                continue
+            published.append(replace(person, track=follower.number))
+        # An unconfirmed track ends when it is missed once: noise seldom strikes twice in a place.
+        self._known = [known for known in self._known if known.number is not None or known.seen_ns == time_ns]
+        return published
+
+    def _begin(self, person: Person, time_ns: int) -> _Known:
+        known = _Known(BoxFilter(person.box), person.keypoints, time_ns)
+        self._known.append(known)
+        self._confirm(known)
+        return known
+
+    def _sighted(self, known: _Known, person: Person, time_ns: int) -> None:
+        known.filter.correct(person.box)
+        known.keypoints = person.keypoints
+        known.seen_ns = time_ns
+        known.sightings += 1
+        self._confirm(known)
+
+    def _confirm(self, known: _Known) -> None:
+        if known.number is None and known.sightings >= self._config.confirm_hits:
+            self._last_number += 1
+            known.number = self._last_number
+
+    def _associate(self, people: Sequence[Person], indices: Sequence[int], tracks: Sequence[_Known]) -> dict[int, _Known]:
+        """Match people (by index) with tracks, the most alike first."""
+        if not indices or not tracks:
+            return {}
+        alike = self._similarity([people[index] for index in indices], tracks)  # (people, tracks)
+        matched: dict[int, _Known] = {}
+        # Greedy: where two people are close enough to contest a track, their poses tell them apart better than a
+        # cheaper sum of both errors would.
+        while True:
+            row, column = np.unravel_index(int(alike.argmax()), alike.shape)
+            if alike[row, column] < self._config.match_threshold or alike[row, column] <= 0:
+                return matched
+            matched[indices[int(row)]] = tracks[int(column)]
+            alike[row, :] = -1.0
+            alike[:, column] = -1.0
+
+    def _similarity(self, people: Sequence[Person], tracks: Sequence[_Known]) -> NDArray[np.float32]:
+        boxes = np.stack([person.box for person in people])[:, None]  # (people, 1, 4)
+        keypoints = np.stack([person.keypoints for person in people])[:, None]  # (people, 1, 17, 3)
+        predicted_boxes = np.stack([known.filter.box for known in tracks])[None]  # (1, tracks, 4)
+        predicted = np.stack([known.keypoints for known in tracks])  # (tracks, 17, 3)
+        predicted[..., :2] += np.stack([known.filter.shift for known in tracks])[:, None].astype(np.float32)
+        weights = np.minimum(keypoints[..., 2], predicted[None, ..., 2])
+        weights = np.where(weights >= self._keypoint_threshold, weights, np.float32(0))
+        pose = oks(keypoints, predicted[None], box_area(predicted_boxes), weights)
+        overlap = iou(boxes, predicted_boxes)
+        # Two poses without a keypoint in common say nothing against one another.
+        return np.where(weights.any(axis=-1), (pose + overlap) / 2, overlap)
