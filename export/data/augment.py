@@ -16,9 +16,9 @@ class Augmentation:
     """How much pictures are changed; each value has its reason beside it. Chances are 0 to 1, ranges lowest and highest."""
 
     flip: float = 0.5  # the world has no handedness; left and right keypoints change places
-    scale: Range = (0.6, 1.6)  # of the fitted picture: people come at all distances
+    scale: Range = (0.75, 1.7)  # of the fitted picture: people come at all distances
     zoom_out: float = 0.1  # chance of a picture far away: small people are where networks of this size fail
-    zoom_out_scale: Range = (0.2, 0.6)
+    zoom_out_scale: Range = (0.25, 0.7)
     rotate: float = 0.4  # a drone and a hand-held camera roll
     rotate_degrees: float = 25.0
     turn: float = 0.03  # chance of any angle: seen from above, a person may lie in any direction
@@ -29,13 +29,13 @@ class Augmentation:
     outside: float = 0.15  # share of the picture that may be pushed over the edge: people are cut at every limb
     top_left: float = 0.3  # chance that the picture lies at the top left, as letterboxed frames do in flight
     mosaic: float = 0.3  # chance of four pictures in one: many people, many sizes, no padding
-    mosaic_scale: Range = (0.7, 1.8)  # of the picture fitted into its tile
+    mosaic_scale: Range = (1.0, 2.2)  # of the picture fitted into its tile
     light: float = 0.8  # chance that light and colour change at all
-    brightness: float = 0.2  # clouds and exposure, share of full white either way
-    contrast: Range = (0.6, 1.4)  # haze, back light
+    brightness: float = 0.12  # clouds and exposure, share of full white either way
+    contrast: Range = (0.7, 1.3)  # haze, back light
     saturation: Range = (0.3, 1.5)  # cheap sensors
     tint: float = 0.08  # white balance, a channel either way
-    gamma: Range = (0.6, 1.7)  # shade and night
+    gamma: Range = (0.7, 1.6)  # shade and night
     grey: float = 0.05  # chance of no colour: infrared cameras, and the pose is in the shape
     blur: float = 0.08  # chance of a picture out of focus
     blur_px: Range = (0.4, 1.6)  # standard deviation
@@ -105,7 +105,7 @@ def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rn
     else:
         scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
         labels = _place(data, index, (0, 0, size, size), augmentation, scale, canvas, rng)
-    return Sample(_recolour(canvas, augmentation, rng), labels)
+    return Sample(canvas, labels)
 
 
 def _place(
@@ -123,7 +123,9 @@ def _place(
     matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
     magnification = warp.magnification(matrix, picture.width, picture.height)
     shrink = next((step for step in (8, 4, 2) if magnification * step <= 1.1), 1)
-    warp.paint(data.image(index, shrink), picture.width, picture.height, shrink, matrix, canvas, rectangle)
+    # Light, lens and compression act on the picture as it was taken; the padding around it stays black, as in flight.
+    image = _recolour(data.image(index, shrink), augmentation, rng)
+    warp.paint(image, picture.width, picture.height, shrink, matrix, canvas, rectangle)
     return warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
 
 
