@@ -1,0 +1,25 @@
+import cv2
+import pytest
+
+from edgepose.errors import OutputError
+from export.data.augment import Augmentation
+from export.data.coco import CocoPose
+from export.data.preview import contact_sheet
+
+from .folders import write_dotted
+
+
+def test_contact_sheet_shows_boxes_and_ignore_regions(tmp_path):
+    data = CocoPose([write_dotted(tmp_path / "a", all_people_labelled=False)])
+    path = tmp_path / "sheet.png"
+    contact_sheet(data, path, size=128, columns=3, rows=2, augmentation=Augmentation.none())
+    sheet = cv2.imread(str(path))[..., ::-1]
+    assert sheet.shape == (2 * 262 + 6, 3 * 262 + 6, 3)
+    for colour in ((255, 220, 0), (150, 150, 150)):
+        assert (sheet == colour).all(2).sum() > 100
+
+
+def test_unwritable_sheet_is_one_sentence(tmp_path):
+    data = CocoPose([write_dotted(tmp_path / "a")])
+    with pytest.raises(OutputError, match="cannot be written"):
+        contact_sheet(data, tmp_path / "nowhere" / "sheet.png", columns=1, rows=1)
