@@ -1,0 +1,217 @@
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from edgepose import config
+from edgepose.engine.backend import Backend, open_backend, warm_up
+from edgepose.engine.onnxruntime import ERRORS_WHEN_LOADING, default_threads
+from edgepose.engine.ultralytics import to_candidates
+from edgepose.errors import EngineError, ModelError
+from edgepose.model import ModelFile, read_model
+from tests.onnx_files import ANCHORS, CANDIDATES, anchors, answers, write_edgepose, write_ultralytics
+
+WHITE = np.full((1, 64, 96, 3), 255, np.uint8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelFile:
+    return read_model(write_edgepose(tmp_path / "tiny.onnx"))
+
+
+@pytest.fixture
+def backend(model: ModelFile) -> Backend:
+    return open_backend(model, config.Model(backend="cpu", threads=1))
+
+
+def test_candidates_are_what_the_network_gives(backend: Backend) -> None:
+    candidates = backend.run(WHITE)
+    boxes, scores, keypoints = answers()
+    np.testing.assert_allclose(candidates.boxes[0], boxes)
+    np.testing.assert_allclose(candidates.scores[0], scores, rtol=1e-5)
+    np.testing.assert_allclose(candidates.keypoints[0], keypoints)
+    assert candidates.boxes.dtype == candidates.scores.dtype == candidates.keypoints.dtype == np.float32
+
+
+def test_pictures_of_a_batch_stay_apart(backend: Backend) -> None:
+    images = np.concatenate((WHITE, WHITE // 2, WHITE * 0))
+    scores = backend.run(images).scores
+    np.testing.assert_allclose(scores, answers()[1] * np.array([[1.0], [127 / 255], [0.0]]), rtol=1e-5)
+
+
+def test_file_for_one_picture_takes_a_batch_one_by_one(tmp_path: Path) -> None:
+    model = read_model(write_edgepose(tmp_path / "one.onnx", input_shape=(1, 64, 96, 3)))
+    candidates = open_backend(model, config.Model(threads=1)).run(np.concatenate((WHITE, WHITE // 2)))
+    assert candidates.keypoints.shape == (2, CANDIDATES, 17, 3)
+    np.testing.assert_allclose(candidates.scores[1] / candidates.scores[0], 127 / 255, rtol=1e-5)
+
+
+def test_views_that_are_not_contiguous_are_accepted(backend: Backend) -> None:
+    padded = np.full((1, 64, 128, 3), 255, np.uint8)
+    np.testing.assert_allclose(backend.run(padded[:, :, :96]).scores, backend.run(WHITE).scores)
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (np.zeros((1, 64, 96, 3), np.float32), r"float32 \(1, 64, 96, 3\)"),
+        (np.zeros((64, 96, 3), np.uint8), r"uint8 \(64, 96, 3\)"),
+        (np.zeros((1, 3, 64, 96), np.uint8), r"uint8 \(1, 3, 64, 96\)"),
+        (np.zeros((1, 64, 100, 3), np.uint8), r"uint8 \(1, 64, 100, 3\)"),
+        (np.zeros((0, 64, 96, 3), np.uint8), r"uint8 \(0, 64, 96, 3\)"),
+    ],
+)
+def test_wrong_pictures_are_refused(backend: Backend, images: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(EngineError, match=f"the pictures are {found}, accepted are uint8 .*multiples of 32"):
+        backend.run(images)
+
+
+def test_fixed_size_is_named(tmp_path: Path) -> None:
+    model = read_model(write_edgepose(tmp_path / "m.onnx", input_shape=("N", 64, 64, 3)))
+    with pytest.raises(EngineError, match=r"accepted are uint8 \(N, 64, 64, 3\)"):
+        open_backend(model, config.Model(threads=1)).run(WHITE)
+
+
+def test_scores_that_are_not_finite_are_no_empty_picture(tmp_path: Path) -> None:
+    scores = np.full(CANDIDATES, np.nan, np.float32)
+    model = read_model(write_edgepose(tmp_path / "broken.onnx", scores=scores))
+    with pytest.raises(EngineError, match="not finite"):
+        open_backend(model, config.Model(threads=1)).run(WHITE)
+
+
+def test_closed_backend_says_so(backend: Backend) -> None:
+    backend.close()
+    backend.close()
+    with pytest.raises(EngineError, match="is closed"):
+        backend.run(WHITE)
+
+
+def test_warm_up_runs_the_given_size(backend: Backend) -> None:
+    warm_up(backend, 64, 96)
+    with pytest.raises(EngineError, match="multiples of 32"):
+        warm_up(backend, 64, 97)
+
+
+def test_what_runs_says_what_it_is(model: ModelFile) -> None:
+    backend = open_backend(model, config.Model(backend="cpu", threads=3))
+    assert (backend.name, backend.device, backend.precision) == ("onnxruntime-cpu", "cpu, 3 threads", "int8")
+    assert backend.reason == "the configuration asks for cpu"
+    automatic = open_backend(model, config.Model())
+    assert automatic.reason
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert automatic.name == "onnxruntime-cpu"
+        assert "no cuda" in automatic.reason
+
+
+@pytest.mark.parametrize(("kind", "provider"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")])
+def test_device_that_is_not_there_is_an_error(model: ModelFile, kind: str, provider: str) -> None:
+    if provider in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime was built with {kind}")
+    with pytest.raises(EngineError, match=f"has no {kind}, it has cpu: .*install edgepose"):
+        open_backend(model, config.Model(backend=kind))  # type: ignore[arg-type]
+
+
+class _FakeLibrary:
+    """An ONNX Runtime that was compiled with CUDA; `works` says whether the driver is there."""
+
+    def __init__(self, works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        real_session = onnxruntime.InferenceSession
+
+        class Session:
+            def __init__(self, path: str, options: object, providers: list[str], enable_fallback: int) -> None:
+                assert enable_fallback == 0
+                self._session = real_session(path, options, providers=["CPUExecutionProvider"])
+                self._providers = [name for name in providers if works or name == "CPUExecutionProvider"]
+
+            def get_providers(self) -> list[str]:
+                return self._providers
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(self._session, name)
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+
+def test_provider_that_silently_does_not_start_is_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    _FakeLibrary(works=False, monkeypatch=monkeypatch)
+    with pytest.raises(EngineError, match=r"cuda does not start on this machine .* what starts is cpu"):
+        open_backend(model, config.Model(backend="cuda"))
+
+
+def test_auto_without_a_driver_takes_the_cpu_and_says_why(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    _FakeLibrary(works=False, monkeypatch=monkeypatch)
+    backend = open_backend(model, config.Model())
+    assert backend.name == "onnxruntime-cpu"
+    assert "cuda does not start" in backend.reason
+
+
+def test_auto_times_what_works(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    _FakeLibrary(works=True, monkeypatch=monkeypatch)
+    backend = open_backend(model, config.Model())
+    assert "onnxruntime-cuda" in backend.reason
+    assert "onnxruntime-cpu" in backend.reason
+    assert backend.reason.startswith("the fastest here: ")
+    assert backend.run(WHITE).scores.shape == (1, CANDIDATES)
+
+
+def test_input_size_is_checked_before_anything_runs(model: ModelFile) -> None:
+    with pytest.raises(ModelError, match="multiple of 32"):
+        open_backend(model, config.Model(input_size=300))
+
+
+def test_file_that_vanished_or_changed_since_it_was_read(model: ModelFile) -> None:
+    model.path.write_bytes(b"changed")
+    with pytest.raises(ModelError, match="cannot be loaded on cpu"):
+        open_backend(model, config.Model(threads=1))
+    model.path.unlink()
+    with pytest.raises(ModelError, match="cannot be loaded on cpu"):
+        open_backend(model, config.Model(threads=1))
+
+
+def test_every_exception_of_onnx_runtime_is_mapped() -> None:
+    raised = {name for name, value in vars(native).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert raised <= set(ERRORS_WHEN_LOADING)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ERRORS_WHEN_LOADING if hasattr(native, name)))
+def test_every_exception_becomes_ours(model: ModelFile, backend: Backend, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def __init__(self, *_: object, **__: object) -> None:
+            raise getattr(native, name)("[ONNXRuntimeError] : first line\nsecond line")
+
+        def run(self, *_: object) -> None:
+            raise getattr(native, name)("it broke")
+
+    monkeypatch.setattr(backend, "_session", Session.__new__(Session))
+    with pytest.raises(EngineError, match="it broke"):
+        backend.run(WHITE)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(ERRORS_WHEN_LOADING[name], match="first line second line"):
+        open_backend(model, config.Model(backend="cpu"))
+
+
+def test_default_threads_are_physical_cores() -> None:
+    assert 1 <= default_threads() <= 4
+
+
+def test_ultralytics_tensors_become_candidates(tmp_path: Path) -> None:
+    model = read_model(write_ultralytics(tmp_path / "yolo.onnx"))
+    backend = open_backend(model, config.Model(threads=1))
+    red = np.zeros((2, 64, 96, 3), np.uint8)
+    red[..., 0] = 255
+    candidates = backend.run(red)
+    rows = anchors().T[np.argsort(-anchors()[4])]  # (anchors, 56) by falling score
+    assert candidates.scores.shape == (2, ANCHORS)
+    np.testing.assert_allclose(candidates.scores[1], rows[:, 4], rtol=1e-5)
+    np.testing.assert_allclose(candidates.boxes[1, :, :2], rows[:, :2] - rows[:, 2:4] / 2, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(candidates.boxes[1, :, 2:], rows[:, :2] + rows[:, 2:4] / 2, rtol=1e-4)
+    np.testing.assert_allclose(candidates.keypoints[1], rows[:, 5:].reshape(-1, 17, 3), rtol=1e-5)
+
+
+def test_ultralytics_keeps_the_best_anchors() -> None:
+    output = np.random.default_rng(1).uniform(0, 1, (2, 56, 500)).astype(np.float32)
+    scores = to_candidates(output, 20).scores
+    np.testing.assert_array_equal(scores, -np.sort(-output[:, 4], axis=1)[:, :20])
