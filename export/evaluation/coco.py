@@ -1,0 +1,310 @@
+"""How good a pose network is, measured through the runtime's own letterbox, engine, decoder and suppression.
+
+Average precision is COCO's: https://cocodataset.org/#keypoints-eval, computed by its reference implementation
+(pycocotools). What is found in an ignore region (see `export.data.coco`) counts neither for nor against.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from edgepose import config
+from edgepose.engine.backend import open_backend
+from edgepose.errors import ConfigError
+from edgepose.model import read_model
+from edgepose.person import Person
+from edgepose.pose.decode import decode
+from edgepose.pose.letterbox import Letterbox
+from export.data.coco import CocoPose, Picture
+
+Predict = Callable[[NDArray[np.uint8]], list[Person]]
+"""Finds the people in a picture, uint8 (H, W, 3) RGB."""
+
+Progress = Callable[[int, int], None]
+"""Told after each picture: how many are done, of how many."""
+
+SCORE_THRESHOLD = 0.02
+"""Lowest score that is evaluated: average precision needs the weak finds too."""
+
+WORKING_SCORE = config.Pose().score_threshold
+"""Score from which on the daemon, as configured by default, believes in a person."""
+
+WORKING_OKS = 0.5
+"""Similarity from which on a person counts as found."""
+
+_PCK_SHARE = 0.2
+_PERSON = 1  # category number
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures of one network on one set of pictures, 0 to 1; None where nobody of that size is in the set.
+
+    Attributes:
+        ap: average precision, mean over OKS thresholds 0.50, 0.55 … 0.95.
+        ap50, ap75: average precision at OKS 0.50 and 0.75.
+        ap_medium, ap_large: of people of 32² to 96² px² and above, in the pixels of the set's files.
+        ar: average recall over the same thresholds, at most 20 finds a picture.
+        pck: share of labelled keypoints that lie within 0.2 x the longer side of the person's box of their place; all
+            keypoints of a person who was not found are wrong (PCK of Y. Yang, D. Ramanan, "Articulated Human Detection
+            with Flexible Mixtures of Parts", TPAMI 2013, there with boxes that were given). Finds take the most
+            similar person who is still free, strongest find first.
+        right: share of the finds with score >= 0.3 that are somebody (OKS >= 0.5).
+        found: share of the people who are found with score >= 0.3 (OKS >= 0.5).
+        images: pictures.
+        people: people with keypoints.
+        precision: number format of the model: `float32` or `int8`; empty where it is not a model file.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    ap_medium: float | None
+    ap_large: float | None
+    ar: float
+    pck: float
+    right: float
+    found: float
+    images: int
+    people: int
+    precision: str = ""
+
+    def to_json(self) -> dict[str, float | int | str | None]:
+        """The keys that other programs rely on (`edgepose-export evaluate --json`)."""
+        return {
+            "AP": self.ap,
+            "AP50": self.ap50,
+            "AP75": self.ap75,
+            "APm": self.ap_medium,
+            "APl": self.ap_large,
+            "AR": self.ar,
+            "PCK": self.pck,
+            "images": self.images,
+            "people": self.people,
+            "precision": self.precision,
+        }
+
+
+def evaluate(
+    model: Path,
+    data: Path,
+    *,
+    input_size: int = 0,
+    limit: int = 0,
+    settings: config.Model | None = None,
+    pose: config.Pose | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate a model file as the daemon would run it.
+
+    Args:
+        model: ONNX file.
+        data: folder in COCO format, see `export.data.coco`.
+        input_size: long side of the network's input, px; 0 is the one in `settings`, or else the model's own.
+        limit: only the first pictures; 0 is all.
+        settings: where to run; its `path` is not looked at.
+        pose: suppression; its score threshold is replaced by 0.02.
+        progress: told after each picture.
+
+    Raises:
+        ConfigError: data or model are not as they should be.
+        EngineError: the backend is unavailable.
+    """
+    pictures = CocoPose([data], cache=False)
+    with ModelPredictor(model, input_size=input_size, settings=settings, pose=pose) as predictor:
+        return evaluate_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
+
+
+class ModelPredictor:
+    """A model file as a function from picture to people, through the runtime's rooms; a context manager.
+
+    Raises:
+        ModelError: the file is not a pose model, or does not take `input_size`.
+        EngineError: the backend is unavailable.
+    """
+
+    def __init__(self, model: Path, *, input_size: int = 0, settings: config.Model | None = None, pose: config.Pose | None = None) -> None:
+        chosen = settings or config.Model()
+        self._file = read_model(model)
+        self._input_size = input_size or chosen.input_size
+        self._pose = pose or config.Pose()
+        self._backend = open_backend(self._file, chosen)
+        self.precision: str = self._file.info.precision
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Person]:
+        """Find the people in a picture, uint8 (H, W, 3) RGB, down to a score of 0.02."""
+        letterbox = Letterbox.for_model(self._file.info, image.shape[0], image.shape[1], self._input_size)
+        candidates = self._backend.run(letterbox.apply(image)[None])
+        return decode(candidates, 0, letterbox, self._pose, score_threshold=SCORE_THRESHOLD)
+
+    def __enter__(self) -> "ModelPredictor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._backend.close()
+
+
+def evaluate_callable(
+    predict: Predict, data: CocoPose, *, limit: int = 0, progress: Progress | None = None, precision: str = ""
+) -> Evaluation:
+    """Evaluate anything that finds people in a picture, such as a network in training.
+
+    Args:
+        predict: finds people in uint8 (H, W, 3) RGB, with low scores too (0.02).
+        data: labelled pictures.
+        limit: only the first pictures; 0 is all.
+        progress: told after each picture.
+        precision: number format, for the report.
+    """
+    count = min(limit, len(data)) if limit else len(data)
+    predictions = []
+    for index in range(count):
+        predictions.append(predict(data.image(index)))
+        if progress is not None:
+            progress(index + 1, count)
+    return evaluate_predictions(predictions, islice(data, count), precision=precision)
+
+
+def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iterable[Picture], *, precision: str = "") -> Evaluation:
+    """Compare people found with people labelled.
+
+    Args:
+        predictions: people of each picture, in source pixels.
+        pictures: their labels, in the same order.
+        precision: number format, for the report.
+
+    Raises:
+        ConfigError: nobody is labelled, so that there is nothing to measure.
+    """
+    labelled = list(pictures)
+    if len(predictions) != len(labelled):
+        raise ValueError(f"{len(predictions)} predictions for {len(labelled)} pictures")
+    people = sum(len(picture.boxes) for picture in labelled)
+    if not people:
+        raise ConfigError(f"none of the {len(labelled)} pictures has people with keypoints: there is nothing to measure against")
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluator = COCOeval(_truth(labelled), _found(predictions), "keypoints")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    ap, ap50, ap75, ap_medium, ap_large, ar = (float(value) for value in evaluator.stats[:6])
+    right, found = _working_point(evaluator, people)
+    return Evaluation(
+        ap=ap,
+        ap50=ap50,
+        ap75=ap75,
+        ap_medium=None if ap_medium < 0 else ap_medium,
+        ap_large=None if ap_large < 0 else ap_large,
+        ar=ar,
+        pck=_pck(evaluator, predictions, labelled),
+        right=right,
+        found=found,
+        images=len(labelled),
+        people=people,
+        precision=precision,
+    )
+
+
+def _truth(pictures: Sequence[Picture]) -> COCO:
+    """Labels as pycocotools wants them; picture i has the number i + 1, so that folders may be joined."""
+    annotations: list[dict[str, Any]] = []
+
+    def add(number: int, box: NDArray[np.float32], area: float, keypoints: NDArray[np.float32] | None, crowd: bool) -> None:
+        x1, y1, x2, y2 = box.tolist()
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": _PERSON,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": area,
+                "iscrowd": int(crowd),
+                "keypoints": [0.0] * 51 if keypoints is None else keypoints.ravel().tolist(),
+                "num_keypoints": 0 if keypoints is None else int((keypoints[:, 2] > 0).sum()),
+            }
+        )
+
+    for number, picture in enumerate(pictures, 1):
+        for box, area, keypoints in zip(picture.boxes, picture.areas, picture.keypoints, strict=True):
+            add(number, box, float(area), keypoints, False)
+        for box, area, crowd in zip(picture.ignored, picture.ignored_areas, picture.ignored_crowds, strict=True):
+            add(number, box, float(area), None, bool(crowd))
+        if not picture.all_people_labelled:
+            # Anybody may be anywhere: the whole picture is a crowd, as far as nobody with keypoints matches.
+            size = np.array((0, 0, picture.width, picture.height), np.float32)
+            add(number, size, float(picture.width * picture.height), None, True)
+    return _indexed(len(pictures), annotations)
+
+
+def _found(predictions: Sequence[Sequence[Person]]) -> COCO:
+    """Finds as pycocotools wants them; as in its `loadRes`, the area is that of the keypoints' bounds."""
+    annotations: list[dict[str, Any]] = []
+    for number, people in enumerate(predictions, 1):
+        for person in people:
+            low, high = person.keypoints[:, :2].min(0).astype(float), person.keypoints[:, :2].max(0).astype(float)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": _PERSON,
+                    "score": float(person.score),
+                    "keypoints": person.keypoints.astype(float).ravel().tolist(),
+                    "bbox": [*low.tolist(), *(high - low).tolist()],
+                    "area": float((high - low).prod()),
+                }
+            )
+    return _indexed(len(predictions), annotations)
+
+
+def _indexed(pictures: int, annotations: list[dict[str, Any]]) -> COCO:
+    coco = COCO()
+    images = [{"id": number} for number in range(1, pictures + 1)]
+    coco.dataset = {"images": images, "annotations": annotations, "categories": [{"id": _PERSON, "name": "person"}]}
+    coco.createIndex()
+    return coco
+
+
+def _working_point(evaluator: COCOeval, people: int) -> tuple[float, float]:
+    """Precision and recall at the daemon's own score threshold and OKS 0.5, from pycocotools' matches."""
+    right = wrong = 0
+    for match in evaluator.evalImgs[: len(evaluator.params.imgIds)]:  # of all areas; None where the picture is empty
+        if match is None:
+            continue
+        believed = np.array(match["dtScores"], np.float64) >= WORKING_SCORE
+        counted = believed & ~match["dtIgnore"][0].astype(bool)
+        matched = match["dtMatches"][0] > 0
+        right += int((counted & matched).sum())
+        wrong += int((counted & ~matched).sum())
+    return right / max(right + wrong, 1), right / people
+
+
+def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> float:
+    """Share of keypoints in place; see `Evaluation.pck`."""
+    correct = labelled = 0
+    for number, (people, picture) in enumerate(zip(predictions, pictures, strict=True), 1):
+        labelled += int((picture.keypoints[..., 2] > 0).sum())
+        similarity = np.array(evaluator.ious[number, _PERSON])  # finds by falling score, people first among the labels
+        if not similarity.size or not len(picture.boxes):
+            continue
+        similarity = similarity[:, : len(picture.boxes)]
+        by_score = np.argsort([-person.score for person in people], kind="mergesort")[: len(similarity)]
+        free = np.ones(len(picture.boxes), bool)
+        for row, which in enumerate(by_score):
+            person = int(np.where(free, similarity[row], -1).argmax())
+            if not free[person] or similarity[row, person] <= 0:
+                continue
+            free[person] = False
+            visible = picture.keypoints[person, :, 2] > 0
+            off = np.linalg.norm(people[which].keypoints[:, :2] - picture.keypoints[person, :, :2], axis=1)
+            size = (picture.boxes[person, 2:] - picture.boxes[person, :2]).max()
+            correct += int((visible & (off <= _PCK_SHARE * size)).sum())
+    return correct / labelled
