@@ -21,37 +21,23 @@ class SeparableConv(nn.Module):
         return y
 
 
-class GhostSmooth(nn.Module):
-    """Depthwise 3x3, then a ghost module instead of the 1x1: the same at low resolution, where it pays."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.depthwise = ConvNorm(channels_in, channels_in, 3, groups=channels_in, activation="none")
-        self.pointwise = GhostModule(channels_in, channels_out, activation="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W)."""
-        y: Tensor = self.pointwise(self.depthwise(x))
-        return y
-
-
 class FeaturePyramid(nn.Module):
     """Top-down pyramid: lateral 1x1, bilinear doubling, sum, smoothing; three times.
 
-    `kind` "ghost" makes the levels of stride 32 and 16 Ghost (fusion at stride 16, lateral of the context).
+    `kind` "ghost" makes the laterals of strides 32 and 16, the wide ones, ghost modules; the narrow levels at higher
+    resolution stay plain, where ghost modules do not pay in INT8. `widths` are the maps at strides 32 and 16, after the
+    fusion at 16, after that at 8, after that at 4.
     """
 
     def __init__(self, tap_widths: tuple[int, int, int], context: int, widths: tuple[int, int, int, int], kind: str) -> None:
         super().__init__()
         wide, fused16, fused8, fused4 = widths
-        ghost = kind == "ghost"
-        self.lateral32 = ConvNorm(context, wide, activation="none")
-        self.lateral16: nn.Module = (
-            GhostModule(tap_widths[2], wide, activation="none") if ghost else ConvNorm(tap_widths[2], wide, activation="none")
-        )
+        lateral = GhostModule if kind == "ghost" else ConvNorm
+        self.lateral32: nn.Module = lateral(context, wide, activation="none")
+        self.lateral16: nn.Module = lateral(tap_widths[2], wide, activation="none")
         self.lateral8 = ConvNorm(tap_widths[1], fused16, activation="none")
         self.lateral4 = ConvNorm(tap_widths[0], fused8, activation="none")
-        self.smooth16: nn.Module = GhostSmooth(wide, fused16) if ghost else SeparableConv(wide, fused16)
+        self.smooth16 = SeparableConv(wide, fused16)
         self.smooth8 = SeparableConv(fused16, fused8)
         self.smooth4 = SeparableConv(fused8, fused4)
 

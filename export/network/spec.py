@@ -40,7 +40,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: Width = 640
     """Maps of the widest layer, at stride 32."""
     neck_kind: Literal["plain", "ghost"] = "ghost"
-    neck: tuple[Width, Width, Width, Width] = (64, 32, 24, 24)
+    neck: tuple[Width, Width, Width, Width] = (128, 32, 24, 24)
     """Maps at strides 32 and 16, after the fusion at 16, after that at 8, after that at 4."""
     head: Width = 96
     candidates: Annotated[int, Meta(ge=1, le=300)] = 32
@@ -73,6 +73,7 @@ MOVENET_MULTIPOSE = NetworkSpec(
     context_kind="plain",
     context=1280,
     neck_kind="plain",
+    neck=(64, 32, 24, 24),
     refinement=RefinementSpec(iterations=1, radius=7),
 )
 """The teacher (MoveNet MultiPose Lightning) as a special case of our network."""

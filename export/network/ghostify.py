@@ -1,0 +1,324 @@
+"""Makes a Ghost network out of a plain one that it is a special case of, in closed form: nothing is trained here.
+
+A plain block (1x1 expand, depthwise, 1x1 project) becomes a ghost bottleneck: the first module keeps the expand filters
+of the most important hidden units as intrinsic maps and the teacher's own depthwise kernels on them as ghosts; the
+second module is fitted by least squares. Before that each residual stream, which is linear, is rotated so that its
+first half holds most of what the blocks add to it, measured by what the readers of the stream see.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from export.network.ghost import ConvNorm, GhostBottleneck, GhostModule, InvertedResidual
+from export.network.model import GhostPose
+from export.network.spec import NetworkSpec
+
+_RIDGE = 1e-3
+"""Weight of the ridge in least squares, relative to the mean diagonal."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of ghostification cost: `error` is the unexplained share of channel-centred variance, 0 to 1."""
+
+    name: str
+    error: float
+
+
+def ghostify(
+    teacher: GhostPose, spec: NetworkSpec, images: Tensor, on_step: Callable[[Step], None] = lambda _: None
+) -> tuple[GhostPose, GhostPose]:
+    """A student of `spec` that imitates `teacher` as well as least squares can.
+
+    Args:
+        teacher: plain network whose blocks correspond one to one to those of `spec`, without batch-norms.
+        spec: the student; blocks may be ghost, the context layer and the neck too. Ghost laterals need twice the
+            teacher's width, so that they begin as the teacher's.
+        images: float (B, 3, H, W) in -1..1, a few hundred calibration pictures.
+        on_step: called with each step's name and error.
+
+    Returns:
+        The student, and the teacher with rotated residual streams (the same function): its features are what the
+        student's are to be compared with.
+    """
+    teacher = copy.deepcopy(teacher).eval()
+    student = GhostPose(spec).eval()
+    ghost = [block.kind == "ghost" for block in spec.expanded()]
+    if len(ghost) != len(teacher.backbone.blocks):
+        raise ValueError(f"the student has {len(ghost)} blocks, the teacher {len(teacher.backbone.blocks)}: they must correspond")
+    with torch.no_grad():
+        for stream in _streams(teacher):
+            if any(ghost[index] for index in stream.producers):
+                _rotate(teacher, stream, [index for index in stream.producers if ghost[index]], images)
+        student.backbone.stem.load_state_dict(teacher.backbone.stem.state_dict())
+        ours = _batched(student.backbone.stem, images)
+        theirs = ours
+        for index, (block, original) in enumerate(zip(student.backbone.blocks, teacher.backbone.blocks, strict=True)):
+            if isinstance(block, GhostBottleneck):
+                target = _batched(original, theirs)
+                _fit_bottleneck(block, original, ours, target)
+            else:
+                block.load_state_dict(original.state_dict())
+                target = _batched(original, theirs)
+            ours, theirs = _batched(block, ours), target
+            if isinstance(block, GhostBottleneck):
+                on_step(Step(f"block {index}", _error(ours, theirs)))
+        _fit_context(student, teacher, ours, theirs)
+        on_step(Step("context", _error(_batched(_context_of(student), ours), _batched(_context_of(teacher), theirs))))
+        _fit_neck(student, teacher)
+        student.head.load_state_dict(teacher.head.state_dict())
+    return student, teacher
+
+
+def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) -> None:
+    """Put batch-norms, calibrated on `images`, into the `ConvNorm`s whose name `parts` accepts; the function stays."""
+    statistics: dict[str, tuple[Tensor, Tensor]] = {}
+    handles = []
+    units = {name: module for name, module in network.named_modules() if isinstance(module, ConvNorm) and module.norm is None and parts(name)}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, __: tuple[Tensor, ...], y: Tensor) -> None:
+            sums = (y.mean((0, 2, 3)), y.square().mean((0, 2, 3)))
+            old = statistics.get(name)
+            statistics[name] = sums if old is None else (old[0] + sums[0], old[1] + sums[1])
+
+        return hook
+
+    for name, unit in units.items():
+        handles.append(unit.conv.register_forward_hook(watch(name)))
+    batches = images.split(16)
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+    for handle in handles:
+        handle.remove()
+    for name, unit in units.items():
+        mean, square = (value / len(batches) for value in statistics[name])
+        unit.add_norm(mean, square - mean.square())
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A residual stream: the blocks that write it and the 1x1 convolutions that read it."""
+
+    producers: list[int]
+    readers: list[nn.Conv2d]
+
+
+def _streams(network: GhostPose) -> list[_Stream]:
+    """The residual streams of a plain network, in order."""
+    blocks = list(network.backbone.blocks)
+    runs: list[list[int]] = []
+    for index, block in enumerate(blocks):
+        if block.shortcut and runs:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    streams = []
+    for run in runs:
+        readers = [blocks[index].expand.conv for index in range(run[0] + 1, min(run[-1] + 2, len(blocks)))]
+        if run[-1] == len(blocks) - 1:
+            readers.append(network.backbone.context.conv)
+        for tap, lateral in zip(network.backbone.taps, (network.neck.lateral4, network.neck.lateral8, network.neck.lateral16), strict=True):
+            if tap in run:
+                readers.append(lateral.conv)
+        streams.append(_Stream(run, readers))
+    return streams
+
+
+def _rotate(network: GhostPose, stream: _Stream, ghosts: list[int], images: Tensor) -> None:
+    """Change the stream's basis so that its first half holds most of what the blocks `ghosts` add, as its readers see it."""
+    added = [_added(network, index, images) for index in ghosts]
+    metric = torch.stack([_flat(reader.weight).T @ _flat(reader.weight) for reader in stream.readers]).sum(0)
+    values, vectors = torch.linalg.eigh(metric.double())
+    root = vectors @ torch.diag(values.clamp_min(values.max() * 1e-4).sqrt()) @ vectors.T
+    covariance = torch.stack([_covariance(delta) for delta in added]).sum(0)
+    energy, basis = torch.linalg.eigh(root @ covariance @ root)
+    rotation = basis.flip(1).T @ root  # rows by falling energy
+    rotation = rotation[_pairing(rotation.float(), added)]
+    inverse = torch.linalg.inv(rotation)
+    for index in stream.producers:
+        project = network.backbone.blocks[index].project.conv
+        project.weight.copy_((rotation @ _flat(project.weight).double())[..., None, None].float())
+        project.bias.copy_((rotation @ project.bias.double()).float())
+    for reader in stream.readers:
+        reader.weight.copy_((_flat(reader.weight).double() @ inverse)[..., None, None].float())
+
+
+def _pairing(rotation: Tensor, added: list[Tensor]) -> Tensor:
+    """Order of the rotated channels in which each of the second half lies behind the one that explains it best."""
+    half = len(rotation) // 2
+    explained = torch.zeros(half, half, dtype=torch.float64)
+    for delta in added:
+        turned = torch.einsum("ij,bjhw->bihw", rotation, delta[:64])
+        patches = _patches(turned[:, :half]).double()  # (half, N, 9)
+        goal = _columns(turned[:, half:]).double()  # (N, half)
+        gram = patches.transpose(1, 2) @ patches
+        gram += torch.eye(9) * (gram.diagonal(dim1=1, dim2=2).mean(1) * _RIDGE + 1e-9)[:, None, None]
+        cross = patches.transpose(1, 2) @ goal  # (half, 9, half)
+        explained += (cross * torch.linalg.solve(gram, cross)).sum(1)
+    _, partner = linear_sum_assignment(-explained.numpy())
+    return torch.cat([torch.arange(half), half + torch.as_tensor(partner)])
+
+
+def _added(network: GhostPose, index: int, images: Tensor) -> Tensor:
+    """What block `index` adds to its stream: (B, C, H, W)."""
+    outputs: list[Tensor] = []
+    handle = network.backbone.blocks[index].project.register_forward_hook(lambda _, __, y: outputs.append(y))
+    try:
+        for batch in images.split(16):
+            network.backbone(batch)
+    finally:
+        handle.remove()
+    return torch.cat(outputs)
+
+
+def _fit_bottleneck(block: GhostBottleneck, original: InvertedResidual, ours: Tensor, target: Tensor) -> None:
+    """Fit one ghost bottleneck so that with the student's input it gives the teacher's output."""
+    keep = block.expand.primary.conv.out_channels
+    units = original.depthwise.conv.out_channels
+    if original.expand is None or keep > units:
+        raise ValueError(f"a ghost bottleneck of {2 * keep} hidden maps cannot be cut from a block of {units}: at most {2 * units}")
+    hidden = _batched(nn.Sequential(original.expand, original.depthwise), ours)
+    importance = hidden.std((0, 2, 3)) * _flat(original.project.conv.weight).norm(dim=0)
+    best = importance.topk(keep).indices.sort().values
+    _copy_rows(block.expand.primary, original.expand, best)
+    _copy_rows(block.expand.cheap, original.depthwise, best)
+    if block.down is not None:  # the strided depthwise carries the teacher's kernels, the ghosts before it are copies
+        _identity(block.expand.cheap)
+        _copy_rows(block.down, original.depthwise, torch.cat([best, best]))
+    features = _batched(block.expand if block.down is None else nn.Sequential(block.expand, block.down), ours)
+    _fit_ghost(block.project, features, target - ours if block.shortcut else target)
+
+
+def _fit_ghost(module: GhostModule, features: Tensor, target: Tensor) -> None:
+    """Fit a linear ghost module: intrinsic maps by least squares, ghosts by 3x3 least squares on the intrinsic maps."""
+    half = module.primary.conv.out_channels
+    _least_squares(module.primary, features, target[:, :half])
+    intrinsic = _batched(module.primary, features)
+    rest = target[:, half:]
+    _fit_depthwise(module.cheap, intrinsic, rest)
+
+
+def _fit_depthwise(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
+    """Depthwise 3x3 with bias by least squares, channel by channel."""
+    patches = _patches(x).double()  # (C, N, 9)
+    patches = torch.cat([patches, torch.ones_like(patches[..., :1])], -1)
+    goal = _columns(target).T.double()[..., None]  # (C, N, 1)
+    gram = patches.transpose(1, 2) @ patches
+    ridge = gram.diagonal(dim1=1, dim2=2)[:, :9].mean(1) * _RIDGE + 1e-9
+    gram[:, :9, :9] += torch.eye(9) * ridge[:, None, None]
+    weights = torch.linalg.solve(gram, patches.transpose(1, 2) @ goal)[..., 0].float()  # (C, 10)
+    unit.conv.weight.copy_(weights[:, :9].reshape(-1, 1, 3, 3))
+    _bias(unit).copy_(weights[:, 9])
+
+
+def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: Tensor) -> None:
+    """The wide layer at stride 32 and the lateral convolution behind it, which together make the teacher's lateral output."""
+    goal = _batched(_context_of(teacher), theirs)
+    wide, original = student.backbone.context, teacher.backbone.context
+    importance = _batched(original, ours).std((0, 2, 3)) * _flat(teacher.neck.lateral32.conv.weight).norm(dim=0)
+    primary = wide.primary if isinstance(wide, GhostModule) else wide
+    best = importance.topk(primary.conv.out_channels).indices.sort().values
+    _copy_rows(primary, original, best)
+    if isinstance(wide, GhostModule):
+        # Ghosts that see the neighbourhood: what the removed filters knew, the mean around a kept one can tell in part.
+        wide.cheap.conv.weight.fill_(1 / 9)
+        _bias(wide.cheap).zero_()
+    _least_squares(_intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
+
+
+def _intrinsic(lateral: nn.Module) -> ConvNorm:
+    """The part of a lateral convolution that carries the teacher's maps."""
+    unit = lateral.primary if isinstance(lateral, GhostModule) else lateral
+    assert isinstance(unit, ConvNorm)
+    return unit
+
+
+def _context_of(network: GhostPose) -> nn.Module:
+    return nn.Sequential(network.backbone.context, _intrinsic(network.neck.lateral32))
+
+
+def _fit_neck(student: GhostPose, teacher: GhostPose) -> None:
+    """Plain parts are copied. A ghost lateral carries the teacher's maps in its intrinsic half; what reads its ghosts begins at zero."""
+    ours, theirs = student.neck, teacher.neck
+    for name in ("lateral8", "lateral4", "smooth8", "smooth4"):
+        getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
+    _intrinsic(ours.lateral16).load_state_dict(theirs.lateral16.state_dict())
+    for lateral in (ours.lateral32, ours.lateral16):
+        if isinstance(lateral, GhostModule):
+            lateral.cheap.conv.weight.fill_(1 / 9)
+            _bias(lateral.cheap).zero_()
+    width = theirs.smooth16.depthwise.conv.out_channels
+    channels = torch.arange(ours.smooth16.depthwise.conv.out_channels)
+    _copy_rows(ours.smooth16.depthwise, theirs.smooth16.depthwise, channels % width)
+    _bias(ours.smooth16.pointwise).copy_(_bias(theirs.smooth16.pointwise))
+    ours.smooth16.pointwise.conv.weight.zero_()
+    ours.smooth16.pointwise.conv.weight[:, :width].copy_(theirs.smooth16.pointwise.conv.weight)
+
+
+def _least_squares(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
+    """1x1 convolution with bias by ridge least squares: `unit(x)` close to `target`."""
+    features = _columns(x).double()
+    goal = _columns(target).double()
+    mean, centre = features.mean(0), goal.mean(0)
+    features = features - mean
+    gram = features.T @ features
+    gram += torch.eye(len(gram), dtype=gram.dtype) * (gram.diagonal().mean() * _RIDGE)
+    weights = torch.linalg.solve(gram, features.T @ (goal - centre)).T
+    unit.conv.weight.copy_(weights[..., None, None].float())
+    _bias(unit).copy_((centre - weights @ mean).float())
+
+
+def _copy_rows(unit: ConvNorm, original: ConvNorm, rows: Tensor) -> None:
+    unit.conv.weight.copy_(original.conv.weight[rows])
+    _bias(unit).copy_(_bias(original)[rows])
+
+
+def _identity(unit: ConvNorm) -> None:
+    unit.conv.weight.zero_()
+    unit.conv.weight[:, :, 1, 1] = 1.0
+    _bias(unit).zero_()
+
+
+def _bias(unit: ConvNorm) -> Tensor:
+    assert unit.conv.bias is not None
+    return unit.conv.bias
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """(O, I, 1, 1) -> (O, I)."""
+    return weight[:, :, 0, 0]
+
+
+def _columns(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B H W, C)."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _patches(x: Tensor) -> Tensor:
+    """3x3 neighbourhoods: (B, C, H, W) -> (C, B H W, 9)."""
+    batch, channels, height, width = x.shape
+    columns = nn.functional.unfold(x, 3, padding=1).reshape(batch, channels, 9, height * width)
+    return columns.permute(1, 0, 3, 2).reshape(channels, -1, 9)
+
+
+def _covariance(x: Tensor) -> Tensor:
+    columns = _columns(x).double()
+    columns = columns - columns.mean(0)
+    return columns.T @ columns / len(columns)
+
+
+def _error(ours: Tensor, theirs: Tensor) -> float:
+    """Unexplained share of the channel-centred variance, over all channels."""
+    variance = (theirs - theirs.mean((0, 2, 3), keepdim=True)).square().mean()
+    return float((ours - theirs).square().mean() / variance)
+
+
+def _batched(module: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([module(part) for part in x.split(16)])
