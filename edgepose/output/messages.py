@@ -1,0 +1,210 @@
+"""What leaves the device, as structs: the wire format, its JSON Schema and its AsyncAPI document are all read from here.
+
+Positions are rounded to 0.1 pixel (a tenth of what any network here resolves), scores and confidences to 0.001: a person is then
+about 320 bytes of JSON. Times are RFC 3339, UTC, with microseconds, as strings in both encodings.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+from numpy.typing import NDArray
+
+from edgepose.frame import Clock, Frame
+from edgepose.person import Person
+
+SCHEMA_VERSION = 1
+
+_Time = Annotated[str, Meta(description="RFC 3339, UTC, microseconds", extra_json_schema={"format": "date-time"})]
+_Score = Annotated[float, Meta(ge=0, le=1)]
+_Count = Annotated[int, Meta(ge=0)]
+_Keypoint = tuple[float, float, _Score]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all messages; `schema` counts incompatible changes."""
+
+    schema: Annotated[Literal[1], Meta(description="version of this message's format")] = 1
+
+
+class PersonMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One person in one frame."""
+
+    track: (
+        Annotated[int, Meta(description="number that stays with the same person; absent while a person is not (yet) tracked")] | UnsetType
+    ) = UNSET
+    score: Annotated[_Score, Meta(description="how certain it is that this is a person")]
+    box: Annotated[tuple[float, float, float, float], Meta(description="left, top, width, height in source pixels")]
+    keypoints: Annotated[
+        list[_Keypoint], Meta(min_length=17, max_length=17, description="x, y in source pixels and confidence 0 to 1, in COCO order")
+    ]
+
+
+class PosesMessage(_Message, frozen=True, kw_only=True):
+    """The people in one frame of one camera; `people` is empty where nobody is seen, and no message means no video."""
+
+    camera: Annotated[str, Meta(description="name of the camera")]
+    sequence: Annotated[_Count, Meta(description="number of the frame since the stream was opened; a gap means frames not looked at")]
+    captured_at: Annotated[_Time, Meta(description="when the picture was taken, as well as `clock` knows")]
+    clock: Annotated[
+        Clock, Meta(description="where that time comes from: the camera's own clock, the stream's time-stamps, or arrival at the host")
+    ]
+    age_ms: Annotated[float, Meta(description="milliseconds from capture to the writing of this message")]
+    width: Annotated[int, Meta(ge=1, description="width of the source picture in pixels")]
+    height: Annotated[int, Meta(ge=1, description="height of the source picture in pixels")]
+    people: Annotated[list[PersonMessage], Meta(description="people, most certain first")]
+
+
+class StatusMessage(_Message, frozen=True, kw_only=True):
+    """Whether the device is there."""
+
+    state: Annotated[
+        Literal["online", "stopped", "offline"],
+        Meta(description="`stopped` is said on the way out, `offline` by the broker when the device vanished"),
+    ]
+    reason: Annotated[str, Meta(description="one sentence for people")]
+    session: Annotated[str, Meta(description="identifier of this run of the daemon; an `offline` of another session is no news")]
+    at: Annotated[_Time, Meta(description="when the message was written; for `offline` when the vanished connection was made")]
+
+
+class ModelMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The network in use."""
+
+    name: Annotated[str, Meta(description="file name")]
+    sha256: Annotated[str, Meta(description="hash of the file, hexadecimal")]
+    precision: Annotated[str, Meta(description="`int8` or `float32`")] = ""
+    input_size: Annotated[_Count, Meta(description="long side of the network's input in pixels")] = 0
+    licence: Annotated[str, Meta(description="licence of the weights")] = ""
+
+
+class BackendMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the network runs."""
+
+    name: Annotated[str, Meta(description="such as `onnxruntime-cpu`")]
+    device: Annotated[str, Meta(description="the processor or accelerator")]
+    precision: Annotated[str, Meta(description="what it computes in")]
+    reason: Annotated[str, Meta(description="why this backend and not another")]
+
+
+class CameraMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured camera."""
+
+    name: Annotated[str, Meta(description="as in topics")]
+    source: Annotated[str, Meta(description="address without credentials")]
+
+
+class InfoMessage(_Message, frozen=True, kw_only=True):
+    """What runs on the device."""
+
+    device: Annotated[str, Meta(description="name of the device")]
+    session: Annotated[str, Meta(description="as in the status message")] = ""
+    started_at: Annotated[_Time, Meta(description="when the daemon started")]
+    versions: Annotated[dict[str, str], Meta(description="`edgepose`, `python` and the libraries that matter, by name")]
+    model: Annotated[ModelMessage, Meta(description="the network")]
+    backend: Annotated[BackendMessage, Meta(description="where it runs")]
+    cameras: Annotated[list[CameraMessage], Meta(description="configured cameras")]
+
+
+class QuantilesMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution over the last interval, in milliseconds."""
+
+    p50: Annotated[float, Meta(description="median")]
+    p95: Annotated[float, Meta(description="95th percentile")]
+    maximum: Annotated[float, Meta(description="largest")]
+
+
+class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One camera's part of a health message."""
+
+    state: Annotated[str, Meta(description="as in the camera's status message")]
+    frames: Annotated[_Count, Meta(description="frames looked at since the daemon started")]
+    frames_per_second: Annotated[float, Meta(description="over the last interval")]
+    drops: Annotated[dict[str, int], Meta(description="frames not looked at since the daemon started, by cause")]
+    age_ms: Annotated[QuantilesMessage, Meta(description="capture to message; absent without frames")] | UnsetType = UNSET
+
+
+class HealthMessage(_Message, frozen=True, kw_only=True):
+    """How the device fares."""
+
+    at: Annotated[_Time, Meta(description="when the message was written")]
+    uptime_s: Annotated[float, Meta(description="seconds since the daemon started")]
+    cameras: Annotated[dict[str, CameraHealthMessage], Meta(description="by name")]
+    stages_ms: Annotated[dict[str, QuantilesMessage], Meta(description="time a frame spends in each stage, by name of the stage")]
+    messages: Annotated[_Count, Meta(description="messages handed to the broker since the daemon started")]
+    message_drops: Annotated[dict[str, int], Meta(description="messages not handed to the broker since the daemon started, by cause")]
+    memory_mb: Annotated[float, Meta(description="resident memory of the daemon in MiB")]
+    temperatures_c: Annotated[dict[str, float], Meta(description="degrees Celsius by sensor; empty where the device has none")] = {}
+    throttled: (
+        Annotated[bool, Meta(description="whether the processor is slowed down by heat or supply; absent where unknown")] | UnsetType
+    ) = UNSET
+
+
+class CameraStatusMessage(_Message, frozen=True, kw_only=True):
+    """What one camera does."""
+
+    camera: Annotated[str, Meta(description="name of the camera")]
+    state: Annotated[
+        Literal["connecting", "streaming", "stalled", "failed", "paused"], Meta(description="`connecting` until the first frame")
+    ]
+    cause: Annotated[str, Meta(description="stable name for machines, such as `refused`; absent when all is well")] | UnsetType = UNSET
+    detail: Annotated[str, Meta(description="one sentence for people; absent when all is well")] | UnsetType = UNSET
+    epoch: Annotated[_Count, Meta(description="times the stream was opened before; track numbers start anew when it changes")]
+    width: Annotated[int, Meta(description="source pixels; absent before the first frame")] | UnsetType = UNSET
+    height: Annotated[int, Meta(description="source pixels; absent before the first frame")] | UnsetType = UNSET
+    at: Annotated[_Time, Meta(description="when the message was written")]
+
+
+Message = PosesMessage | StatusMessage | InfoMessage | HealthMessage | CameraStatusMessage
+
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message, encoding: Literal["json", "msgpack"] = "json") -> bytes:
+    """One message as it goes over the wire: JSON without spaces or line breaks, or MessagePack with the same keys."""
+    return _json.encode(message) if encoding == "json" else _msgpack.encode(message)
+
+
+def timestamp(time_ns: int) -> str:
+    """RFC 3339 in UTC with microseconds of nanoseconds since the Unix epoch: `2026-11-22T10:00:00.000000Z`."""
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06d}Z"
+
+
+def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesMessage:
+    """The message of one frame.
+
+    Args:
+        frame: where the people were found.
+        people: in source pixels; they may be none.
+        now_ns: nanoseconds since the Unix epoch; `age_ms` is counted from here.
+    """
+    return PosesMessage(
+        camera=frame.camera,
+        sequence=frame.sequence,
+        captured_at=timestamp(frame.captured_at),
+        clock=frame.clock,
+        age_ms=round((now_ns - frame.captured_at) / 1e6, 1),
+        width=frame.width,
+        height=frame.height,
+        people=[_person(person) for person in people],
+    )
+
+
+def _person(person: Person) -> PersonMessage:
+    keypoints: NDArray[np.float64] = np.empty((17, 3))  # float64, so that 0.1 is written as 0.1
+    np.round(person.keypoints[:, :2], 1, out=keypoints[:, :2])
+    np.round(person.keypoints[:, 2], 3, out=keypoints[:, 2])
+    # JSON has no NaN: a keypoint that is none is written as what consumers skip anyway, confidence 0.
+    keypoints[~np.isfinite(keypoints).all(axis=1)] = 0
+    left, top, right, bottom = (float(value) for value in person.box)
+    fields: dict[str, Any] = {} if person.track is None else {"track": person.track}
+    return PersonMessage(
+        score=round(float(person.score), 3),
+        box=(round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)),
+        keypoints=[(x, y, confidence) for x, y, confidence in keypoints.tolist()],
+        **fields,
+    )

@@ -1,0 +1,414 @@
+"""The publisher against real brokers: mosquitto 2 (MQTT 5) and amqtt (MQTT 3.1.1 only)."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from amqtt.broker import Broker
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from edgepose.config import Mqtt, Tls
+from edgepose.errors import ConfigError
+from edgepose.output.messages import BackendMessage, InfoMessage, ModelMessage
+from edgepose.output.mqtt import MqttPublisher
+from tests.servers.mosquitto import Mosquitto, free_port
+from tests.waiting import wait_for
+
+STATUS = "edgepose/drone/status"
+INFO = InfoMessage(
+    device="drone",
+    started_at="2026-11-22T10:00:00.000000Z",
+    versions={"edgepose": "0"},
+    model=ModelMessage(name="n.onnx", sha256="0" * 64),
+    backend=BackendMessage(name="onnxruntime-cpu", device="cpu", precision="int8", reason="the only one"),
+    cameras=[],
+)
+
+
+class Listener:
+    """A plain subscriber that keeps all it hears."""
+
+    def __init__(self, port: int, topics: str = "#", *, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5):
+        self.messages = []
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=protocol)
+        self._client.on_message = lambda _client, _data, message: self.messages.append(message)
+        self._subscribed = threading.Event()
+        self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def on(self, topic):
+        return [message for message in self.messages if message.topic == topic]
+
+    def states(self):
+        return [json.loads(message.payload)["state"] for message in self.on(STATUS)]
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with Mosquitto(tmp_path) as broker:
+        yield broker
+
+
+@contextmanager
+def publishing(port, *, start=True, **settings):
+    settings = {"keepalive_s": 2, "host": "127.0.0.1"} | settings
+    publisher = MqttPublisher(Mqtt(port=port, **settings), "drone")
+    try:
+        if start:
+            publisher.start(INFO)
+        yield publisher
+    finally:
+        publisher.stop()
+
+
+def test_retained_status_and_info_reach_a_late_subscriber(broker):
+    with publishing(broker.port) as publisher:
+        publisher.publish_retained("cameras/front/status", b'{"state":"streaming"}')
+        wait_for(lambda: publisher.sent >= 3)
+        assert (publisher.state, publisher.protocol) == ("connected", "5")
+        with Listener(broker.port) as late:
+            wait_for(lambda: len(late.messages) >= 3)
+            assert all(message.retain and message.qos == 1 for message in late.messages)
+            status = json.loads(late.on(STATUS)[0].payload)
+            assert (status["state"], status["session"], status["schema"]) == ("online", publisher.session, 1)
+            assert json.loads(late.on("edgepose/drone/info")[0].payload)["model"]["name"] == "n.onnx"
+            assert late.on("edgepose/drone/cameras/front/status")[0].payload == b'{"state":"streaming"}'
+
+
+def test_stop_says_stopped_and_no_will_follows(broker):
+    with Listener(broker.port, STATUS) as listener, publishing(broker.port) as publisher:
+        wait_for(lambda: listener.states() == ["online"])
+        publisher.publish("cameras/front/events", b"last words", qos=1)
+        began = time.monotonic()
+        publisher.stop("the operator said so")
+        assert time.monotonic() - began < 1
+        wait_for(lambda: listener.states() == ["online", "stopped"])
+        assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "the operator said so"
+        publisher.publish_poses("front", b"too late")
+        assert (publisher.state, publisher.connected, publisher.drops) == ("stopped", False, {"stopped": 1})
+        with Listener(broker.port, STATUS) as late:  # a round trip later there is still no will
+            wait_for(lambda: late.states() == ["stopped"])
+
+
+CHILD = """
+import sys, time
+from edgepose.config import Mqtt
+from edgepose.output.mqtt import MqttPublisher
+publisher = MqttPublisher(Mqtt(host="127.0.0.1", port=int(sys.argv[1])), "drone")
+publisher.start()
+print(publisher.session, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_will_says_offline_after_sigkill(broker):
+    with Listener(broker.port, STATUS) as listener:
+        with subprocess.Popen([sys.executable, "-c", CHILD, str(broker.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            session = child.stdout.readline().decode().strip()
+            wait_for(lambda: listener.states() == ["online"])
+            child.send_signal(signal.SIGKILL)
+        wait_for(lambda: listener.states() == ["online", "offline"], within_s=5)
+        assert json.loads(listener.on(STATUS)[-1].payload)["session"] == session
+        with Listener(broker.port, STATUS) as late:
+            wait_for(lambda: late.states() == ["offline"])
+
+
+def test_late_will_of_an_old_session_does_not_stand(broker):
+    with publishing(broker.port) as publisher, Listener(broker.port, STATUS) as listener:
+        wait_for(lambda: listener.states() == ["online"])
+        old = b'{"schema":1,"state":"offline","reason":"","session":"old","at":"2026-11-22T10:00:00.000000Z"}'
+        subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-t", STATUS, "-r", "-q", "1", "-s"], input=old, check=True)
+        wait_for(lambda: listener.states() == ["online", "offline", "online"])
+        with Listener(broker.port, STATUS) as late:
+            wait_for(lambda: late.states() == ["online"])
+            assert json.loads(late.on(STATUS)[0].payload)["session"] == publisher.session
+
+
+def test_two_daemons_of_one_name_are_told_and_do_not_fight(broker, caplog):
+    with publishing(broker.port) as one, publishing(broker.port) as two, Listener(broker.port, STATUS) as listener:
+        wait_for(lambda: "another daemon publishes under edgepose/drone" in caplog.text)
+        assert one.connected
+        assert two.connected
+        one.publish("done", b"")
+        wait_for(lambda: len(listener.states()) >= 1)
+        assert len(listener.states()) <= 3
+
+
+def test_poses_expire_on_the_broker_and_are_not_retained(broker):
+    with publishing(broker.port, pose_expiry_s=1.5) as publisher, Listener(broker.port, "+/+/cameras/+/poses") as listener:
+        wait_for(lambda: publisher.connected)
+        publisher.publish_poses("front", b"{}")
+        message = wait_for(lambda: listener.messages)[0]
+        assert (message.topic, message.qos, message.retain) == ("edgepose/drone/cameras/front/poses", 0, False)
+        assert message.properties.MessageExpiryInterval in (1, 2)  # the broker subtracts what has passed
+        assert message.properties.ContentType == "application/json"
+
+
+def test_everything_is_said_again_after_a_broker_restart(broker):
+    with publishing(broker.port) as publisher:
+        publisher.publish_retained("cameras/front/status", b"streaming")
+        wait_for(lambda: publisher.sent >= 3)
+        broker.kill()
+        wait_for(lambda: publisher.state.startswith(("lost", "unreachable")))
+        publisher.publish("cameras/front/events", b"fallen", qos=1)
+        publisher.publish_poses("front", b"nobody will see this")
+        broker.start()
+        began = time.monotonic()
+        with Listener(broker.port) as listener:  # persistence is off: nothing is left of before
+            wait_for(lambda: len({message.topic for message in listener.messages}) == 4, within_s=5)
+            assert time.monotonic() - began < 5
+            assert listener.states() == ["online"]
+            assert [message.payload for message in listener.on("edgepose/drone/cameras/front/events")] == [b"fallen"]
+        assert publisher.drops == {"no_connection": 1}
+
+
+def test_starting_without_a_broker_costs_nothing_and_succeeds_later(tmp_path):
+    broker = Mosquitto(tmp_path)
+    with publishing(broker.port) as publisher:
+        wait_for(lambda: publisher.state == "unreachable: connection refused")
+        with broker:
+            wait_for(lambda: publisher.connected, within_s=5)
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def test_flood_towards_a_frozen_broker_stays_bounded(broker):
+    payload = bytes(60_000)
+    with publishing(broker.port, keepalive_s=2) as publisher:
+        wait_for(lambda: publisher.connected)
+        publisher.publish_poses("front", payload)
+        wait_for(lambda: publisher.sent >= 3)
+        broker.freeze()
+        before_mb, longest_s, count, deadline = resident_mb(), 0.0, 0, time.monotonic() + 20
+        while publisher.drops.get("backlog", 0) < 10_000:  # 600 MB
+            assert time.monotonic() < deadline
+            began = time.perf_counter()
+            publisher.publish_poses("front", payload)
+            publisher.publish("cameras/front/events", b"fallen", qos=1)
+            longest_s = max(longest_s, time.perf_counter() - began)
+            count += 1
+        assert resident_mb() - before_mb < 5
+        assert longest_s < 0.25
+        drops = publisher.drops
+        assert set(drops) <= {"backlog", "superseded", "queue_full"}
+        assert drops["queue_full"] >= count - 1000 - 16
+        wait_for(lambda: not publisher.connected, within_s=8)  # twice the keep-alive, and then some
+        broker.thaw()
+        wait_for(lambda: publisher.connected, within_s=8)
+
+
+def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
+    with publishing(broker.port, keepalive_s=60) as publisher:
+        wait_for(lambda: publisher.sent >= 2)
+        broker.freeze()
+        for _ in range(100):
+            publisher.publish_poses("front", bytes(1_000_000))
+        publisher.publish("cameras/front/events", b"fallen", qos=1)
+        began = time.monotonic()
+        publisher.stop()
+        assert time.monotonic() - began < 3
+        assert publisher.drops["stopped"] >= 1
+
+
+def test_unacknowledged_messages_arrive_after_the_connection_was_lost(broker):
+    with publishing(broker.port, keepalive_s=2) as publisher:
+        wait_for(lambda: publisher.sent >= 2)
+        broker.freeze()
+        for number in range(50):
+            publisher.publish("cameras/front/events", str(number).encode(), qos=1)
+        wait_for(lambda: publisher.sent >= 2 + 16)
+        broker.kill()
+        broker.start()
+        topic = "edgepose/drone/cameras/front/events"
+        with Listener(broker.port, topic) as listener:
+            wait_for(lambda: len(listener.messages) >= 50, within_s=8)
+            assert [int(message.payload) for message in listener.messages] == list(range(50))
+        assert publisher.drops == {}
+
+
+def test_wrong_password_is_named_and_logged_once(tmp_path, caplog):
+    secret = tmp_path / "secret"
+    secret.write_text("wrong\n")
+    with (
+        Mosquitto(tmp_path, users={"drone": "right"}) as broker,
+        publishing(broker.port, start=False, username="drone", password_file=str(secret), reconnect_maximum_s=0.05) as publisher,
+    ):
+        publisher.start()
+        wait_for(lambda: publisher.state == "refused: not authorized")
+        wait_for(lambda: broker.log.read_text().count("not authorised") >= 5)
+        assert [record.levelno for record in caplog.records].count(logging.WARNING) == 1
+        assert "wrong" not in caplog.text
+
+
+def test_right_password_gets_in(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("right\n")
+    with (
+        Mosquitto(tmp_path, users={"drone": "right"}) as broker,
+        publishing(broker.port, username="drone", password_file=str(secret)) as publisher,
+    ):
+        wait_for(lambda: publisher.connected)
+
+
+def test_messages_that_the_broker_refuses_are_counted(tmp_path, caplog):
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite edgepose/drone/status\ntopic readwrite edgepose/drone/info\n")
+    with Mosquitto(tmp_path, lines=f"acl_file {acl}") as broker, publishing(broker.port) as publisher:
+        wait_for(lambda: publisher.connected)
+        publisher.publish("cameras/front/events", b"fallen", qos=1)
+        wait_for(lambda: publisher.drops == {"refused_by_broker": 1})
+        wait_for(lambda: "refuses messages on edgepose/drone/cameras/front/events: not authorized" in caplog.text)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, certificate, key
+
+
+def test_tls(tmp_path, certificates):
+    tls = Tls(enabled=True, ca_file=str(certificates[0]))
+    with Mosquitto(tmp_path, tls=certificates) as broker, publishing(broker.port, host="localhost", tls=tls) as publisher:
+        wait_for(lambda: publisher.connected)
+        for number in range(200):
+            publisher.publish("cameras/front/events", bytes([number]) * 20_000, qos=1)
+        wait_for(lambda: publisher.sent >= 202)
+        assert publisher.drops == {}
+
+
+def test_a_broker_with_an_unknown_certificate_is_refused(tmp_path, certificates):
+    with (
+        Mosquitto(tmp_path, tls=certificates) as broker,
+        publishing(broker.port, host="localhost", tls=Tls(enabled=True)) as publisher,
+    ):
+        wait_for(lambda: publisher.state.startswith("unreachable: certificate refused: self"))
+
+
+def test_unreadable_secrets_are_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match=r"^mqtt.password_file: cannot read /nowhere: No such file"):
+        MqttPublisher(Mqtt(password_file="/nowhere"), "drone")
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(ConfigError, match=r"first line of .* is empty"):
+        MqttPublisher(Mqtt(password_file=str(empty)), "drone")
+    with pytest.raises(ConfigError, match=r"^mqtt.tls.ca_file: cannot use /nowhere"):
+        MqttPublisher(Mqtt(tls=Tls(enabled=True, ca_file="/nowhere")), "drone")
+    with pytest.raises(ConfigError, match=r"^mqtt.tls.certificate_file: cannot use .*empty"):
+        MqttPublisher(Mqtt(tls=Tls(enabled=True, certificate_file=str(empty))), "drone")
+    with pytest.raises(ConfigError, match="cannot be part of a topic"):
+        MqttPublisher(Mqtt(), "a/b")
+
+
+def test_an_unknown_host_is_named():
+    with publishing(1883, host="no-such-host.invalid") as publisher:
+        wait_for(lambda: publisher.state.startswith("unreachable: "))
+        assert "name" in publisher.state
+
+
+@contextmanager
+def amqtt_broker():
+    """amqtt in a thread of its own, as `edgepose demo` embeds it."""
+    port, loop, ready = free_port(), asyncio.new_event_loop(), threading.Event()
+    over = asyncio.Event()
+
+    async def serve():
+        settings = {
+            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+        broker = Broker(settings)
+        await broker.start()
+        ready.set()
+        await over.wait()
+        await broker.shutdown()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield port
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()
+
+
+def test_falls_back_to_3_1_1():
+    with amqtt_broker() as port, publishing(port) as publisher, Listener(port, protocol=MQTTProtocolVersion.MQTTv311) as listener:
+        wait_for(lambda: publisher.connected)
+        assert publisher.protocol == "3.1.1"
+        publisher.publish_poses("front", b"{}")
+        wait_for(lambda: listener.on("edgepose/drone/cameras/front/poses"))
+        wait_for(lambda: "online" in listener.states())
+        publisher.stop()
+        wait_for(lambda: listener.states()[-1] == "stopped")
+
+
+@contextmanager
+def refusing_version_5():
+    """What a 3.1.1 broker by the book says: CONNACK with return code 1 to version 5, 0 to 3.1.1."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        level = client.recv(4096).partition(b"MQTT")[2][0]
+                        client.sendall(b"\x20\x02\x00" + bytes([level == 5]))
+                        while level == 4 and client.recv(4096):
+                            pass
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def test_a_refused_version_is_followed_by_the_other_at_once_and_without_alarm(caplog):
+    with refusing_version_5() as port, publishing(port, keepalive_s=60) as publisher:
+        wait_for(lambda: publisher.connected, within_s=1)
+        assert publisher.protocol == "3.1.1"
+        assert not caplog.records
+
+
+def test_version_5_only_names_the_refusal():
+    with refusing_version_5() as port, publishing(port, protocol="5") as publisher:
+        wait_for(lambda: publisher.state == "refused: unsupported protocol version")
+
+
+def test_msgpack(broker):
+    with publishing(broker.port, encoding="msgpack"), Listener(broker.port, STATUS) as listener:
+        message = wait_for(lambda: listener.messages)[0]
+        assert msgspec.msgpack.decode(message.payload)["state"] == "online"
+        assert message.properties.ContentType == "application/msgpack"

@@ -1,0 +1,77 @@
+"""A real mosquitto on a free port with a scratch configuration, that can be frozen, killed and started again."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+EXECUTABLE = "/usr/sbin/mosquitto"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Mosquitto:
+    """Context manager; `users` maps names to passwords and locks everybody else out, `tls` is (ca, certificate, key)."""
+
+    def __init__(self, folder: Path, *, users: dict[str, str] | None = None, tls: tuple[Path, Path, Path] | None = None, lines: str = ""):
+        self.port = free_port()
+        self.log = folder / "mosquitto.log"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        configuration = f"listener {self.port} 127.0.0.1\nuser root\npersistence false\nlog_dest stderr\n{lines}\n"
+        if users is None:
+            configuration += "allow_anonymous true\n"
+        else:
+            passwords = folder / "passwords"
+            passwords.touch(mode=0o600)
+            for name, password in users.items():
+                subprocess.run(["mosquitto_passwd", "-b", str(passwords), name, password], check=True, capture_output=True)
+            configuration += f"allow_anonymous false\npassword_file {passwords}\n"
+        if tls is not None:
+            configuration += "cafile {}\ncertfile {}\nkeyfile {}\n".format(*tls)
+        self._configuration = folder / "mosquitto.conf"
+        self._configuration.write_text(configuration)
+
+    def __enter__(self) -> "Mosquitto":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([EXECUTABLE, "-c", str(self._configuration)], stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"mosquitto did not start: {self.log.read_text()}") from None
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()  # also ends a frozen one
+            self._process.wait(10)
+            self._process = None
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
