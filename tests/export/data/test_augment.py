@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from export.data import warp
 from export.data.augment import Augmentation, sample
 from export.data.coco import CocoPose
-
-from .folders import LEFT, RIGHT, colour_of, write_dotted
+from tests.export.data.folders import LEFT, RIGHT, colour_of, write_dotted
 
 NONE = Augmentation.none()
 EVERYTHING = Augmentation(

@@ -8,8 +8,7 @@ from edgepose.errors import ConfigError
 from export.data.augment import Augmentation
 from export.data.batches import Batches, Position
 from export.data.coco import CocoPose
-
-from .folders import write_dotted
+from tests.export.data.folders import write_dotted
 
 SETTINGS = {"batch_size": 2, "sizes": (64, 96), "seed": 3}
 

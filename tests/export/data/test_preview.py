@@ -5,8 +5,7 @@ from edgepose.errors import OutputError
 from export.data.augment import Augmentation
 from export.data.coco import CocoPose
 from export.data.preview import contact_sheet
-
-from .folders import write_dotted
+from tests.export.data.folders import write_dotted
 
 
 def test_contact_sheet_shows_boxes_and_ignore_regions(tmp_path):

@@ -1,0 +1,85 @@
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from edgepose.person import Person
+from export.data.coco import CocoPose
+from export.evaluation.coco import Evaluation
+from export.evaluation.report import evaluation_table, robustness_table, to_json
+from export.evaluation.robustness import CORRUPTIONS, Robustness, under_corruption
+from tests.export.data.folders import write_dotted
+
+EVALUATION = Evaluation(0.312345678, 0.5, 0.3, 0.2, None, 0.4, 0.6, 0.7, 0.5, 300, 797, "int8")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return CocoPose([write_dotted(tmp_path_factory.mktemp("dots") / "a", sizes=[(300, 220), (320, 240)])])
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corruption_changes_the_picture_and_not_its_shape(data, name):
+    image = data.image(0)
+    spoilt = CORRUPTIONS[name](image, data[0], np.random.default_rng(0))
+    assert (spoilt.shape, spoilt.dtype) == (image.shape, np.uint8)
+    assert not np.array_equal(spoilt, image)
+    assert np.array_equal(spoilt, CORRUPTIONS[name](data.image(0), data[0], np.random.default_rng(0)))
+
+
+def test_occlusion_covers_a_quarter_of_the_box(data):
+    spoilt = CORRUPTIONS["occlusion"](data.image(0), data[0], np.random.default_rng(0))
+    box = data[0].boxes[0]
+    assert (spoilt == 127).all(2).sum() == pytest.approx(np.prod(box[2:] - box[:2]) / 4, rel=0.02)
+
+
+def test_a_finder_of_bright_dots_loses_what_is_hidden(data):
+    """It knows the places and believes in those that are bright: enough to see AP fall with the picture, and only then."""
+
+    def predict(image):
+        labels = next(labels for labels in data if (labels.height, labels.width) == image.shape[:2])
+        bright = [image[int(y), int(x)].max() > 150 for x, y, _ in labels.keypoints[0]]
+        keypoints = labels.keypoints[0].copy()
+        keypoints[~np.array(bright), :2] = 0
+        return [Person(labels.boxes[0], 0.9, keypoints)]
+
+    shown = []
+    result = under_corruption(predict, data, progress=lambda *now: shown.append(now))
+    assert result.clean.ap == pytest.approx(1)
+    assert set(result.corrupted) == set(CORRUPTIONS)
+    assert result.relative("low light") == pytest.approx(0)
+    assert 0 < result.relative("occlusion") < 1
+    assert result.relative("noise") == pytest.approx(1)
+    assert shown == [(6, 12), (12, 12)]
+
+
+def test_relative_to_nothing_is_nothing():
+    zero = replace(EVALUATION, ap=0.0)
+    assert Robustness(zero, {"noise": zero}).relative("noise") is None
+
+
+def text_of(table):
+    console = Console(file=io.StringIO(), width=160)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_tables_show_the_figures():
+    shown = text_of(evaluation_table({"ghost-n": EVALUATION}))
+    for word in ("ghost-n", "int8", "0.312", "AP50", "PCK", "0.700", "300", "797"):
+        assert word in shown
+    worse = replace(EVALUATION, ap=0.2)
+    shown = text_of(robustness_table(Robustness(EVALUATION, {"noise": EVALUATION, "blur": worse})))
+    assert shown.index("clean") < shown.index("noise") < shown.index("blur")
+    assert "64%" in shown
+
+
+def test_json_has_the_fixed_keys():
+    values = json.loads(to_json(EVALUATION))
+    assert values == {
+        "AP": 0.31235, "AP50": 0.5, "AP75": 0.3, "APm": 0.2, "APl": None, "AR": 0.4, "PCK": 0.6, "images": 300, "people": 797,
+        "precision": "int8",
+    }  # fmt: skip
