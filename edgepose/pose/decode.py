@@ -10,6 +10,7 @@ from edgepose.pose.suppress import suppress
 
 _OUTSIDE_TOLERANCE = 0.05  # body sizes that a keypoint may lie outside of the picture and still be believed
 _SMALLEST_AREA_PX = 1.0
+_FARTHEST_PX = 1e6  # no picture is so large: such a candidate is a fault of the arithmetic
 
 
 def decode(
@@ -22,7 +23,7 @@ def decode(
 ) -> list[Person]:
     """Return the people in one picture of a batch, by falling score, in source pixels.
 
-    Boxes are clipped to the picture and people without area in it are dropped, as are candidates that are not finite.
+    Boxes are clipped to the picture and people without area in it are dropped, as are candidates whose numbers are not finite or absurd.
     A keypoint that lies clearly outside of the picture is moved to its edge and gets confidence 0: no camera saw it.
 
     Args:
@@ -37,9 +38,10 @@ def decode(
     scores = scores[strong]
     boxes = candidates.boxes[index_in_batch, strong]
     keypoints = candidates.keypoints[index_in_batch, strong]
-    finite = np.isfinite(scores) & np.isfinite(boxes).all(axis=1) & np.isfinite(keypoints).all(axis=(1, 2))
-    if not finite.all():
-        scores, boxes, keypoints = scores[finite], boxes[finite], keypoints[finite]
+    near = (np.abs(boxes) < _FARTHEST_PX).all(axis=1) & (np.abs(keypoints) < _FARTHEST_PX).all(axis=(1, 2))  # not NaN either
+    near &= np.isfinite(scores)
+    if not near.all():
+        scores, boxes, keypoints = scores[near], boxes[near], keypoints[near]
 
     # To source pixels before suppression: input pixels are square there too, so the similarity is the same.
     boxes = letterbox.to_source(boxes.reshape(-1, 2, 2))
