@@ -10,11 +10,9 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from edgepose import config
@@ -25,6 +23,7 @@ from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
 from export.data.coco import CocoPose, Picture
+from export.evaluation.annotations import PERSON, finds_as_coco, labels_as_coco
 
 Predict = Callable[[NDArray[np.uint8]], list[Person]]
 """Finds the people in a picture, uint8 (H, W, 3) RGB."""
@@ -42,7 +41,6 @@ WORKING_OKS = 0.5
 """Similarity from which on a person counts as found."""
 
 _PCK_SHARE = 0.2
-_PERSON = 1  # category number
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,7 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
     if not people:
         raise ConfigError(f"none of the {len(labelled)} pictures has people with keypoints: there is nothing to measure against")
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = COCOeval(_truth(labelled), _found(predictions), "keypoints")
+        evaluator = COCOeval(labels_as_coco(labelled), finds_as_coco(predictions), "keypoints")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -214,65 +212,6 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
     )
 
 
-def _truth(pictures: Sequence[Picture]) -> COCO:
-    """Labels as pycocotools wants them; picture i has the number i + 1, so that folders may be joined."""
-    annotations: list[dict[str, Any]] = []
-
-    def add(number: int, box: NDArray[np.float32], area: float, keypoints: NDArray[np.float32] | None, crowd: bool) -> None:
-        x1, y1, x2, y2 = box.tolist()
-        annotations.append(
-            {
-                "id": len(annotations) + 1,
-                "image_id": number,
-                "category_id": _PERSON,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": area,
-                "iscrowd": int(crowd),
-                "keypoints": [0.0] * 51 if keypoints is None else keypoints.ravel().tolist(),
-                "num_keypoints": 0 if keypoints is None else int((keypoints[:, 2] > 0).sum()),
-            }
-        )
-
-    for number, picture in enumerate(pictures, 1):
-        for box, area, keypoints in zip(picture.boxes, picture.areas, picture.keypoints, strict=True):
-            add(number, box, float(area), keypoints, False)
-        for box, area, crowd in zip(picture.ignored, picture.ignored_areas, picture.ignored_crowds, strict=True):
-            add(number, box, float(area), None, bool(crowd))
-        if not picture.all_people_labelled:
-            # Anybody may be anywhere: the whole picture is a crowd, as far as nobody with keypoints matches.
-            size = np.array((0, 0, picture.width, picture.height), np.float32)
-            add(number, size, float(picture.width * picture.height), None, True)
-    return _indexed(len(pictures), annotations)
-
-
-def _found(predictions: Sequence[Sequence[Person]]) -> COCO:
-    """Finds as pycocotools wants them; as in its `loadRes`, the area is that of the keypoints' bounds."""
-    annotations: list[dict[str, Any]] = []
-    for number, people in enumerate(predictions, 1):
-        for person in people:
-            low, high = person.keypoints[:, :2].min(0).astype(float), person.keypoints[:, :2].max(0).astype(float)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": _PERSON,
-                    "score": float(person.score),
-                    "keypoints": person.keypoints.astype(float).ravel().tolist(),
-                    "bbox": [*low.tolist(), *(high - low).tolist()],
-                    "area": float((high - low).prod()),
-                }
-            )
-    return _indexed(len(predictions), annotations)
-
-
-def _indexed(pictures: int, annotations: list[dict[str, Any]]) -> COCO:
-    coco = COCO()
-    images = [{"id": number} for number in range(1, pictures + 1)]
-    coco.dataset = {"images": images, "annotations": annotations, "categories": [{"id": _PERSON, "name": "person"}]}
-    coco.createIndex()
-    return coco
-
-
 def _working_point(evaluator: COCOeval, people: int) -> tuple[float, float]:
     """Precision and recall at the daemon's own score threshold and OKS 0.5, from pycocotools' matches."""
     right = wrong = 0
@@ -292,7 +231,7 @@ def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures:
     correct = labelled = 0
     for number, (people, picture) in enumerate(zip(predictions, pictures, strict=True), 1):
         labelled += int((picture.keypoints[..., 2] > 0).sum())
-        similarity = np.array(evaluator.ious[number, _PERSON])  # finds by falling score, people first among the labels
+        similarity = np.array(evaluator.ious[number, PERSON])  # finds by falling score, people first among the labels
         if not similarity.size or not len(picture.boxes):
             continue
         similarity = similarity[:, : len(picture.boxes)]
