@@ -37,9 +37,6 @@ SCORE_THRESHOLD = 0.02
 WORKING_SCORE = config.Pose().score_threshold
 """Score from which on the daemon, as configured by default, believes in a person."""
 
-WORKING_OKS = 0.5
-"""Similarity from which on a person counts as found."""
-
 _PCK_SHARE = 0.2
 
 
