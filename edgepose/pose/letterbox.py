@@ -108,12 +108,13 @@ class Letterbox:
         out[self.top : bottom, : self.left] = self.fill
         out[self.top : bottom, right:] = self.fill
         content = out[self.top : bottom, self.left : right]
-        if content.shape == image.shape:
-            content[:] = image
+        picture = _halve(image, content.shape[0], content.shape[1])
+        if content.shape == picture.shape:
+            content[:] = picture
         else:
-            shrinks = min(self.scale_x, self.scale_y) < _AREA_BELOW
+            shrinks = min(content.shape[0] / picture.shape[0], content.shape[1] / picture.shape[1]) < _AREA_BELOW
             size = (self.content_width, self.content_height)
-            resized = cv2.resize(image, size, dst=content, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            resized = cv2.resize(picture, size, dst=content, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
             if not np.shares_memory(resized, content):  # cv2 may refuse to write into a view of an unusual layout
                 content[:] = resized
         return out
@@ -129,6 +130,17 @@ class Letterbox:
     def _scale(self) -> NDArray[np.float64]:
         # Double precision: a 4K picture shrunk sixteenfold would multiply the rounding of every step by sixteen.
         return np.array((self.scale_x, self.scale_y))
+
+
+def _halve(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Halve a picture by averaging 2 x 2 pixels while it stays at least as large as asked and its sides are even.
+
+    cv2.resize has a fast path for this case only: 720p to 256 px takes less than half the time of INTER_AREA in one step.
+    """
+    while image.shape[0] % 2 == 0 and image.shape[1] % 2 == 0 and image.shape[0] // 2 >= height and image.shape[1] // 2 >= width:
+        half = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        image = np.asarray(half, np.uint8)
+    return image
 
 
 def input_shape(info: ModelInfo, source_height: int, source_width: int, input_size: int = 0) -> tuple[int, int]:

@@ -76,16 +76,18 @@ def test_known_places(source: tuple[int, int], size: tuple[int, int], align: str
     assert (letterbox.content_height, letterbox.content_width, letterbox.top, letterbox.left) == expected
 
 
-@pytest.mark.parametrize("size", [(96, 128), (288, 384), (608, 800)], ids=["area", "linear", "enlarged"])
+@pytest.mark.parametrize("source", [(480, 640), (481, 643), (96, 640)], ids=["even", "odd", "wide"])
+@pytest.mark.parametrize("size", [(96, 128), (240, 320), (288, 384), (608, 800)], ids=["small", "half", "large", "enlarged"])
 @pytest.mark.parametrize("align", ["start", "center"])
-def test_pixels_land_where_points_do(size: tuple[int, int], align: str) -> None:
-    image = np.zeros((480, 640, 3), np.uint8)
-    image[100:116, 400:424] = 255  # its middle is (412, 108)
-    letterbox = Letterbox.fit(480, 640, *size, align=align)  # type: ignore[arg-type]
+def test_pixels_land_where_points_do(source: tuple[int, int], size: tuple[int, int], align: str) -> None:
+    image = np.zeros((*source, 3), np.uint8)
+    image[60:76, 400:424] = 255  # its middle is (412, 68)
+    letterbox = Letterbox.fit(*source, *size, align=align)  # type: ignore[arg-type]
     weight = letterbox.apply(image)[..., 0].astype(np.float64)
     rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
     middle = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
-    np.testing.assert_allclose(middle, letterbox.to_input(np.array((412, 108), np.float32)), atol=0.05)
+    # A tenth: bilinear shrinking weighs the pixels of an edge unevenly. An error of convention would be half a pixel.
+    np.testing.assert_allclose(middle, letterbox.to_input(np.array((412, 68), np.float32)), atol=0.1)
 
 
 def test_wrong_shapes_are_refused() -> None:
