@@ -1,0 +1,149 @@
+"""Annotated pictures as a film (MP4) or as single files."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import av.error
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.errors import OutputError
+
+_TIME_BASE = Fraction(1, 60_000)
+"""Exact for milliseconds and for 24, 25, 30, 50 and 60 frames a second; mpeg4 allows no finer one than 1/65535."""
+
+_KEYFRAME_EVERY = 60
+
+
+class VideoWriter:
+    """An MP4 of H.264, or of MPEG-4 part 2 where the library comes without libx264; every frame keeps its own time.
+
+    The size is that of the first picture, made even by repeating the last row and column as H.264 wants; later pictures of another
+    size are scaled into it, black beside. The file is written in fragments until it is closed, so that a killed process leaves a film
+    that plays. OutputError where it cannot be written.
+
+    Args:
+        path: of the file; one that is there is written over.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        self._size = (0, 0)  # height, width
+        self._begin_ns = 0
+        self._last = -1
+        self._stream: av.VideoStream | None = None
+        try:
+            options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
+            self._container = av.open(str(self.path), "w", format="mp4", container_options=options)
+        except (OSError, av.error.FFmpegError) as error:
+            raise OutputError(f"Cannot write to {self.path}: {_said(error)}; a writable file in an existing folder is needed.") from error
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, image: NDArray[np.uint8], time_ns: int) -> None:
+        """Append one picture.
+
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            time_ns: when it was taken, on any clock; the film begins with its first picture. Time that stands still or goes back is
+                moved on by the smallest step that the film knows.
+        """
+        try:
+            stream = self._stream if self._stream is not None else self._begin(image, time_ns)
+            frame = av.VideoFrame.from_ndarray(self._fit(image), format="rgb24")
+            frame.time_base = _TIME_BASE
+            frame.pts = self._last = max(self._last + 1, round((time_ns - self._begin_ns) * _TIME_BASE.denominator / 1e9))
+            self._container.mux(stream.encode(frame))
+        except (OSError, av.error.FFmpegError) as error:
+            raise OutputError(f"Cannot write to {self.path}: {_said(error)}.") from error
+
+    def close(self) -> None:
+        """Finish the file; more than once does no harm."""
+        container, self._container = self._container, None
+        if container is None:
+            return
+        try:
+            if self._stream is not None:
+                container.mux(self._stream.encode(None))
+            container.close()
+        except (OSError, av.error.FFmpegError) as error:
+            raise OutputError(f"Cannot write to {self.path}: {_said(error)}.") from error
+
+    def _begin(self, image: NDArray[np.uint8], time_ns: int) -> "av.VideoStream":
+        self._begin_ns = time_ns
+        self._size = (image.shape[0] + image.shape[0] % 2, image.shape[1] + image.shape[1] % 2)
+        # No B frames: pictures leave in the order of their times, and a cut-off film loses none in between.
+        options = {"preset": "veryfast", "crf": "21"} if self.codec == "libx264" else {"qscale": "4"}
+        stream = self._container.add_stream(self.codec, options=options)
+        stream.height, stream.width = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = _TIME_BASE
+        stream.codec_context.gop_size = _KEYFRAME_EVERY
+        stream.codec_context.max_b_frames = 0
+        self._stream = stream
+        return stream
+
+    def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = self._size
+        bottom, right = height - image.shape[0], width - image.shape[1]
+        if (bottom, right) == (0, 0):
+            return np.ascontiguousarray(image)
+        if bottom in (0, 1) and right in (0, 1):
+            return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
+        scale = min(height / image.shape[0], width / image.shape[1])
+        small = cv2.resize(
+            image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA
+        )
+        fitted = np.zeros((height, width, 3), np.uint8)
+        fitted[: small.shape[0], : small.shape[1]] = small[:height, :width]
+        return fitted
+
+
+class ImageWriter:
+    """Single pictures in a folder, which is made where it is missing; OutputError where they cannot be written.
+
+    Args:
+        folder: where the pictures go.
+        suffix: `.jpg` or `.png`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], suffix: str = ".jpg") -> None:
+        if suffix not in (".jpg", ".png"):
+            raise OutputError(f"Pictures cannot be written as {suffix!r}; '.jpg' and '.png' can.")
+        self.folder = Path(folder)
+        self._suffix = suffix
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write into {self.folder}: {error.strerror}; a folder that can be made or written is needed."
+            ) from error
+
+    def write(self, image: NDArray[np.uint8], name: str) -> Path:
+        """Write one picture and return where it lies.
+
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            name: file name without suffix, such as `front-000812`.
+        """
+        path = self.folder / f"{name}{self._suffix}"
+        settings = [cv2.IMWRITE_JPEG_QUALITY, 92] if self._suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+        _, encoded = cv2.imencode(self._suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
+        try:
+            path.write_bytes(encoded.tobytes())
+        except OSError as error:
+            raise OutputError(f"Cannot write to {path}: {error.strerror}.") from error
+        return path
+
+
+def _said(error: OSError | av.error.FFmpegError) -> str:
+    return (error.strerror or str(error)).lower()

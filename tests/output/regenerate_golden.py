@@ -1,0 +1,22 @@
+"""Writes the golden files anew: `python -m tests.output.regenerate_golden`; read the difference before committing it."""
+
+import json
+from pathlib import Path
+
+from edgepose.output.messages import encode
+from edgepose.output.schema import TOPICS, asyncapi, json_schema
+from tests.output.sample import sample_message
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_files():
+    """Name and content of every golden file."""
+    documents = {f"{topic.name}.schema.json": json_schema(topic.name) for topic in TOPICS} | {"asyncapi.json": asyncapi()}
+    files = {name: json.dumps(document, indent=2, sort_keys=True) + "\n" for name, document in documents.items()}
+    return files | {"poses.jsonl": encode(sample_message()).decode() + "\n"}
+
+
+if __name__ == "__main__":
+    for name, content in golden_files().items():
+        (GOLDEN / name).write_text(content)

@@ -1,0 +1,87 @@
+import csv
+import json
+import os
+
+import pytest
+
+from edgepose.errors import OutputError
+from edgepose.output.files import CSV_COLUMNS, CsvWriter, JsonLinesWriter
+from edgepose.output.messages import encode, poses_message
+from tests.output.sample import CAPTURED_AT, sample_frame, sample_message
+
+
+def test_json_lines_are_the_messages_and_visible_at_once(tmp_path):
+    path = tmp_path / "poses.jsonl"
+    with JsonLinesWriter(path) as writer:
+        writer.write(sample_message())
+        assert path.read_bytes() == encode(sample_message()) + b"\n"
+        writer.write(poses_message(sample_frame(), [], CAPTURED_AT))
+    people = [len(json.loads(line)["people"]) for line in path.read_text().splitlines()]
+    assert people == [2, 0]
+
+
+@pytest.mark.parametrize(("before", "lines"), [(b"", 1), (b'{"a":1}\n', 2), (b'{"a":1}\n{"unfinis', 3)])
+def test_json_lines_are_appended(tmp_path, before, lines):
+    path = tmp_path / "poses.jsonl"
+    path.write_bytes(before)
+    with JsonLinesWriter(path) as writer:
+        writer.write(sample_message())
+    assert path.read_bytes().startswith(before)
+    assert len(path.read_bytes().splitlines()) == lines
+    assert path.read_bytes().splitlines()[-1] == encode(sample_message())
+
+
+def test_csv_has_a_row_a_person_under_one_header(tmp_path):
+    path = tmp_path / "poses.csv"
+    for _ in range(2):  # the second run appends
+        with CsvWriter(path) as writer:
+            writer.write(sample_message())
+            writer.write(poses_message(sample_frame(), [], CAPTURED_AT))
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert len(CSV_COLUMNS) == 9 + 51
+    assert {name: rows[0][name] for name in CSV_COLUMNS[:9]} == {
+        "camera": "front",
+        "sequence": "812",
+        "captured_at": "2026-11-22T10:00:00.123456Z",
+        "track": "7",
+        "score": "0.832",
+        "box_x": "100.0",
+        "box_y": "50.0",
+        "box_w": "60.1",
+        "box_h": "170.5",
+    }
+    assert (rows[0]["left_eye_x"], rows[0]["left_eye_y"], rows[0]["left_eye_confidence"]) == ("103.3", "60.1", "0.15")
+    assert rows[1]["track"] == ""
+
+
+def test_a_foreign_csv_is_left_alone(tmp_path):
+    path = tmp_path / "poses.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(OutputError, match="another header"):
+        CsvWriter(path)
+    assert path.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("kind", [JsonLinesWriter, CsvWriter])
+def test_an_impossible_path_is_named(tmp_path, kind):
+    with pytest.raises(OutputError, match=r"^Cannot write to .*missing.*: No such file or directory; "):
+        kind(tmp_path / "missing" / "file")
+
+
+def test_a_full_disk_is_named():
+    with JsonLinesWriter("/dev/full") as writer, pytest.raises(OutputError, match="No space left on device"):
+        writer.write(sample_message())
+
+
+def test_a_pipe_will_do(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with JsonLinesWriter(path) as writer:
+            writer.write(sample_message())
+            assert os.read(reader, 65536) == encode(sample_message()) + b"\n"
+    finally:
+        os.close(reader)
