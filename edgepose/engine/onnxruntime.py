@@ -125,39 +125,37 @@ def open_onnxruntime(model: ModelFile, settings: config.Model) -> OnnxRuntimeBac
     """
     if settings.backend != "auto":
         return _open(model, settings, settings.backend, f"the configuration asks for {settings.backend}")
-    backends: list[OnnxRuntimeBackend] = []
+    timed: list[tuple[float, OnnxRuntimeBackend]] = []
     refusals: list[str] = []
     for kind in ("cuda", "cpu"):
         try:
-            backends.append(_open(model, settings, kind, "the only one that works here"))
-        except EngineError as error:
-            if kind == "cpu":
+            backend = _open(model, settings, kind, "the only one that works here")
+            alone = kind == "cpu" and not timed  # nothing to compare: no time and memory for a race of one
+            timed.append((0.0 if alone else _time_ms(backend, model, settings), backend))
+        except (EngineError, ModelError) as error:
+            if kind == "cpu" and not timed:
                 raise
             refusals.append(str(error))
-    if len(backends) > 1:
-        return _fastest(backends, model, settings)
-    if refusals:
-        backends[0].reason += f": {'; '.join(refusals)}"
-    return backends[0]
+    timed.sort(key=lambda entry: entry[0])
+    best = timed[0][1]
+    if len(timed) > 1:
+        best.reason = f"the fastest here: {', '.join(f'{backend.name} {time_ms:.1f} ms' for time_ms, backend in timed)}"
+    elif refusals:
+        best.reason += f": {'; '.join(refusals)}"
+    for _, backend in timed[1:]:
+        backend.close()
+    return best
 
 
-def _fastest(backends: list[OnnxRuntimeBackend], model: ModelFile, settings: config.Model) -> OnnxRuntimeBackend:
+def _time_ms(backend: OnnxRuntimeBackend, model: ModelFile, settings: config.Model) -> float:
+    """Milliseconds a picture, in the square input of the model; EngineError where it loads but does not run."""
     side = model.info.long_side(settings.input_size)
     image = np.full((1, model.info.input_height or side, model.info.input_width or side, 3), 114, np.uint8)
-    milliseconds = []
-    for backend in backends:
-        backend.run(image)  # allocation and kernel choice are not what is compared
-        started = time.perf_counter()
-        for _ in range(_TIMED_RUNS):
-            backend.run(image)
-        milliseconds.append((time.perf_counter() - started) / _TIMED_RUNS * 1e3)
-    best = int(np.argmin(milliseconds))
-    shown = ", ".join(f"{backend.name} {time_ms:.1f} ms" for backend, time_ms in zip(backends, milliseconds, strict=True))
-    for index, backend in enumerate(backends):
-        if index != best:
-            backend.close()
-    backends[best].reason = f"the fastest here: {shown}"
-    return backends[best]
+    backend.run(image)  # allocation and kernel choice are not what is compared
+    started = time.perf_counter()
+    for _ in range(_TIMED_RUNS):
+        backend.run(image)
+    return (time.perf_counter() - started) / _TIMED_RUNS * 1e3
 
 
 def _open(model: ModelFile, settings: config.Model, kind: str, reason: str) -> OnnxRuntimeBackend:

@@ -3,14 +3,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgepose import config
 from edgepose.engine.backend import Backend, open_backend, warm_up
-from edgepose.engine.onnxruntime import ERRORS_WHEN_LOADING, default_threads
+from edgepose.engine.onnxruntime import ERRORS_WHEN_LOADING, OnnxRuntimeBackend, default_threads
 from edgepose.engine.ultralytics import to_candidates
 from edgepose.errors import EngineError, ModelError
 from edgepose.model import ModelFile, read_model
+from edgepose.person import Candidates
 from tests.onnx_files import ANCHORS, CANDIDATES, anchors, answers, write_edgepose, write_ultralytics
 
 WHITE = np.full((1, 64, 96, 3), 255, np.uint8)
@@ -155,6 +157,20 @@ def test_auto_times_what_works(model: ModelFile, monkeypatch: pytest.MonkeyPatch
     assert "onnxruntime-cpu" in backend.reason
     assert backend.reason.startswith("the fastest here: ")
     assert backend.run(WHITE).scores.shape == (1, CANDIDATES)
+
+
+def test_auto_passes_over_a_device_that_loads_but_does_not_run(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    _FakeLibrary(works=True, monkeypatch=monkeypatch)
+    run = OnnxRuntimeBackend.run
+
+    def run_on_cpu_only(self: OnnxRuntimeBackend, images: NDArray[np.uint8]) -> Candidates:
+        if self.name == "onnxruntime-cuda":
+            raise EngineError("out of memory")
+        return run(self, images)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", run_on_cpu_only)
+    backend = open_backend(model, config.Model())
+    assert (backend.name, backend.reason) == ("onnxruntime-cpu", "the only one that works here: out of memory")
 
 
 def test_input_size_is_checked_before_anything_runs(model: ModelFile) -> None:
