@@ -24,7 +24,7 @@ ENVIRONMENT_PREFIX = "EDGEPOSE__"
 # Keys that name files. In a file they are relative to that file, so that a configuration works from any working directory.
 _FILE_KEYS = re.compile(r"cameras\.[^.]+\.source|mqtt\.(tls\.)?\w+_file|files\.\w+|model\.path")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@]*:[^/@]*@", re.IGNORECASE)
+_URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://\S*:\S*@", re.IGNORECASE)  # too much rather than too little
 
 Keys = tuple[str, ...]
 
@@ -68,6 +68,12 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def service_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables by which a service manager speaks to us: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `JOURNAL_STREAM` and their like."""
+    names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
+    return {name: environment[name] for name in names if name in environment}
 
 
 def _take_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:

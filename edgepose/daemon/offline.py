@@ -1,0 +1,72 @@
+"""A file from beginning to end, every frame of it, as fast as the engine allows."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+from edgepose.capture.source import Source
+from edgepose.config import Config
+from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.stages import InputStage, PeopleStage
+from edgepose.engine.backend import Backend
+from edgepose.errors import EndOfStream
+from edgepose.frame import Frame
+from edgepose.model import ModelInfo
+from edgepose.person import Person
+
+_TURN_S = 0.2
+
+
+def people_in(source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics) -> Iterator[tuple[Frame, list[Person]]]:
+    """Each frame of a source with its people, in order; the next frames are decoded meanwhile.
+
+    A source that never ends is followed until the caller stops asking. The source is closed in the end.
+
+    Raises:
+        SourceError: the source broke off before its end.
+        EngineError: the engine failed.
+    """
+    inputs = InputStage(info, config.model.input_size)
+    people = PeopleStage(config)
+    for frame in _read_ahead(source):
+        with metrics.timed("letterbox"):
+            letterbox, images = inputs.prepare(frame)
+        with metrics.timed("engine"):
+            candidates = backend.run(images)
+        yield frame, people.people(frame, candidates, letterbox, metrics.took)
+
+
+def _read_ahead(source: Source) -> Iterator[Frame]:
+    """Frames of a source, read by a thread of their own that is at most two frames ahead."""
+    read: queue.Queue[Frame | Exception] = queue.Queue(maxsize=2)
+    stop = threading.Event()
+
+    def put(item: Frame | Exception) -> None:
+        while not stop.is_set():
+            try:
+                read.put(item, timeout=_TURN_S)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                put(source.read())
+        except Exception as error:  # raised again where it is waited for
+            put(error)
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = read.get()
+            if isinstance(item, EndOfStream):
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        source.close()
+        thread.join(1)

@@ -1,0 +1,93 @@
+"""Everything that can be found wrong before anything runs: what `edgepose check` and `edgepose doctor` look at."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from edgepose.capture.source import NETWORK_SCHEMES, redact
+from edgepose.config import Camera, Config
+from edgepose.errors import EdgeposeError, SourceError
+from edgepose.model import find_model, read_model
+from edgepose.output.connection import Access
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: such as `model` or `camera front`.
+        good: whether it is as it should be.
+        detail: what was found, one sentence; where it is not good also what would be accepted.
+        exit_code: what a program that trips over it ends with, 0 where it is good.
+    """
+
+    what: str
+    good: bool
+    detail: str
+    exit_code: int = 0
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Looks at the files that a configuration names, without opening a connection."""
+    yield _model(config)
+    if not config.cameras:
+        yield Finding("cameras", False, "none are configured; expected at least one under `cameras`", 78)
+    for name, camera in config.cameras.items():
+        yield _camera(name, camera)
+    if config.mqtt.enabled:
+        yield _mqtt(config)
+    for key in ("jsonl", "csv", "video", "images"):
+        path = getattr(config.files, key)
+        if path is not None:
+            yield _output(f"files.{key}", Path(path), is_folder=key == "images")
+
+
+def _model(config: Config) -> Finding:
+    try:
+        model = read_model(find_model(config.model.path))
+        long_side = model.info.long_side(config.model.input_size)
+    except EdgeposeError as error:
+        return Finding("model", False, str(error), error.exit_code)
+    return Finding("model", True, f"{model.path} ({model.info.precision}, {long_side} px, sha256 {model.sha256[:12]})")
+
+
+def _camera(name: str, camera: Camera) -> Finding:
+    what = f"camera {name}"
+    scheme, separator, _ = camera.source.partition("://")
+    if separator and scheme.lower() in NETWORK_SCHEMES:
+        host = urlsplit(camera.source).hostname
+        if host is None:
+            return Finding(what, False, f"{redact(camera.source)} names no host; expected such as rtsp://camera.local/stream", 78)
+        return Finding(what, True, f"{redact(camera.source)} (not contacted)")
+    if separator and scheme.lower() != "file":
+        schemes = ", ".join(f"{known}://" for known in NETWORK_SCHEMES)
+        return Finding(what, False, f"{redact(camera.source)} begins with {scheme}://; expected {schemes} or a file", 78)
+    path = Path(unquote(urlsplit(camera.source).path)) if separator else Path(camera.source).expanduser()
+    if not path.exists():
+        return Finding(what, False, f"{path} does not exist; expected a video file, an image or a folder of images", SourceError.exit_code)
+    if not os.access(path, os.R_OK):
+        return Finding(what, False, f"{path} may not be read by this user; expected read permission", SourceError.exit_code)
+    return Finding(what, True, str(path))
+
+
+def _mqtt(config: Config) -> Finding:
+    try:
+        access = Access.read(config.mqtt)
+    except EdgeposeError as error:
+        return Finding("mqtt", False, str(error), error.exit_code)
+    login = "with a password" if access.password is not None else "as anybody" if access.username is None else "without a password"
+    return Finding("mqtt", True, f"{access.host}:{access.port}, {login}, {'encrypted' if access.tls else 'in the clear'} (not contacted)")
+
+
+def _output(what: str, path: Path, *, is_folder: bool) -> Finding:
+    if is_folder and path.exists() and not path.is_dir():
+        return Finding(what, False, f"{path} is no folder; expected a folder or a name that is free", 74)
+    existing = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
+    if not path.exists() and not is_folder and existing != path.absolute().parent:
+        return Finding(what, False, f"the folder of {path} does not exist; expected it to be there", 74)
+    if not os.access(existing, os.W_OK):
+        return Finding(what, False, f"{existing} may not be written by this user; expected write permission", 74)
+    return Finding(what, True, str(path))

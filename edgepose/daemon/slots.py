@@ -1,0 +1,74 @@
+"""Between the cameras and the engine: one frame a camera, the newest wins, every loss is counted."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgepose.frame import Frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """A frame on its way to the engine.
+
+    Attributes:
+        frame: the picture.
+        live: False for files, of which no frame may be lost.
+        since_ns: monotonic time at which it was put down.
+    """
+
+    frame: Frame
+    live: bool
+    since_ns: int
+
+
+class Slots:
+    """Holds at most one frame of each camera; cameras take turns."""
+
+    def __init__(self, stale_after_s: float, dropped: Callable[[str, str], None]) -> None:
+        """
+        Args:
+            stale_after_s: a live frame that waited longer is not worth the engine's time.
+            dropped: is told camera and cause (`superseded`, `stale`) of each frame that is lost.
+        """
+        self._stale_after_ns = int(stale_after_s * 1e9)
+        self._dropped = dropped
+        self._waiting: dict[str, Waiting] = {}  # in the order of taking
+        self._changed = threading.Condition()
+
+    def put(self, frame: Frame) -> None:
+        """Leaves a live frame, in place of the one that nobody took."""
+        with self._changed:
+            superseded = frame.camera in self._waiting
+            self._waiting[frame.camera] = Waiting(frame, True, time.monotonic_ns())  # keeps its turn
+            self._changed.notify_all()
+        if superseded:
+            self._dropped(frame.camera, "superseded")
+
+    def put_when_free(self, frame: Frame, timeout_s: float) -> bool:
+        """Leaves a frame of a file once the one before was taken; False when the time ran out first."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: frame.camera not in self._waiting, timeout_s):
+                return False
+            self._waiting[frame.camera] = Waiting(frame, False, time.monotonic_ns())
+            self._changed.notify_all()
+        return True
+
+    def take(self, timeout_s: float) -> Waiting | None:
+        """The frame of the camera whose turn it is, or None when no camera left one in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._waiting, max(0.0, deadline - time.monotonic())):
+                    return None
+                waiting = self._waiting.pop(next(iter(self._waiting)))
+                self._changed.notify_all()
+            if not waiting.live or time.monotonic_ns() - waiting.since_ns <= self._stale_after_ns:
+                return waiting
+            self._dropped(waiting.frame.camera, "stale")
+
+    def empty(self) -> bool:
+        """Whether no frame is waiting."""
+        with self._changed:
+            return not self._waiting

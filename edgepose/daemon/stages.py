@@ -1,0 +1,80 @@
+"""The stages before and after the engine, with what each camera needs them to remember."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.config import Config
+from edgepose.frame import Frame
+from edgepose.model import ModelInfo
+from edgepose.person import Candidates, Person
+from edgepose.pose.decode import decode
+from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.plausible import Plausibility
+from edgepose.pose.smooth import Smoother
+from edgepose.pose.track import Tracker
+
+Timer = Callable[[str, float], None]
+"""Takes the name of a stage and how long it took, in seconds."""
+
+
+class InputStage:
+    """Lays the frames of one camera into the engine's input, into memory that is used again."""
+
+    def __init__(self, info: ModelInfo, input_size: int) -> None:
+        self._info = info
+        self._input_size = input_size
+        self._letterbox: Letterbox | None = None
+        self._images: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
+
+    def prepare(self, frame: Frame) -> tuple[Letterbox, NDArray[np.uint8]]:
+        """The mapping and the input (1, H, W, 3) of a frame; the input is valid until the next call.
+
+        The mapping is computed anew when the size of the frames changes.
+        """
+        letterbox = self._letterbox
+        if letterbox is None or (letterbox.source_height, letterbox.source_width) != (frame.height, frame.width):
+            letterbox = self._letterbox = Letterbox.for_model(self._info, frame.height, frame.width, self._input_size)
+            self._images = np.empty((1, letterbox.height, letterbox.width, 3), np.uint8)
+        letterbox.apply(frame.image, self._images[0])
+        return letterbox, self._images
+
+
+class PeopleStage:
+    """From candidates to the people of one camera: decode, track, smooth, check."""
+
+    def __init__(self, config: Config) -> None:
+        self._pose = config.pose
+        self._epoch: int | None = None
+        track = config.track
+        # A known person is followed below the threshold for new ones, so the tracker must see the weak ones too.
+        self._threshold = track.weak_score if track.enabled else config.pose.score_threshold
+        self._tracker = Tracker(track, config.pose.keypoint_threshold, config.pose.score_threshold) if track.enabled else None
+        self._smoother = Smoother(config.smooth) if config.smooth.enabled and track.enabled else None
+        self._plausibility = Plausibility(config.plausible) if config.plausible.enabled else None
+
+    def people(self, frame: Frame, candidates: Candidates, letterbox: Letterbox, took: Timer) -> list[Person]:
+        """The people in a frame; a frame of a new epoch starts without memory of the old one."""
+        if frame.epoch != self._epoch:
+            self.reset()
+            self._epoch = frame.epoch
+        start = perf_counter()
+        people = decode(candidates, 0, letterbox, self._pose, score_threshold=self._threshold)
+        decoded = perf_counter()
+        took("decode", decoded - start)
+        if self._tracker is not None:
+            people = self._tracker.update(people, frame.captured_at)
+        if self._smoother is not None:
+            people = self._smoother.update(people, frame.captured_at)
+        if self._plausibility is not None:
+            people = self._plausibility.update(people, frame.captured_at)
+        took("track", perf_counter() - decoded)
+        return people
+
+    def reset(self) -> None:
+        """Forgets everybody: at a new epoch, or after a failure that may have left the memory half written."""
+        for stage in (self._tracker, self._smoother, self._plausibility):
+            if stage is not None:
+                stage.reset()

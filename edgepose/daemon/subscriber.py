@@ -1,0 +1,86 @@
+"""Listens to what daemons publish: the other end of the contract, for `edgepose watch`, `demo` and `doctor`."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edgepose.config import Mqtt
+from edgepose.errors import OutputError
+from edgepose.output.connection import Access
+
+Take = Callable[[str, bytes], None]
+"""Takes topic and payload of a message; called in the subscriber's thread."""
+
+
+class Subscriber:
+    """A connection that hears topics and comes back by itself when it is lost; a context manager.
+
+    It speaks MQTT 3.1.1, which every broker does, unless the configuration says 5: to a listener they are the same.
+    """
+
+    def __init__(self, mqtt: Mqtt, topics: Sequence[str], take: Take) -> None:
+        """
+        Args:
+            topics: what to hear; wild cards allowed.
+            take: takes each message.
+
+        ConfigError where the password or a certificate cannot be read.
+        """
+        self._access = Access.read(mqtt)
+        self._topics = [(topic, 1) for topic in topics]
+        self._take = take
+        self._answered = threading.Event()
+        self._refusal: str | None = None
+        protocol = MQTTProtocolVersion.MQTTv5 if mqtt.protocol == "5" else MQTTProtocolVersion.MQTTv311
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=protocol)
+        self._client.connect_timeout = self._access.connect_timeout_s
+        self._client.reconnect_delay_set(1, max(1, int(mqtt.reconnect_maximum_s)))
+        if self._access.username is not None:
+            self._client.username_pw_set(self._access.username, self._access.password)
+        if self._access.tls is not None:
+            self._client.tls_set_context(self._access.tls)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+
+    def __enter__(self) -> "Subscriber":
+        """Connects; OutputError where the broker does not let us in within the connect timeout."""
+        where = f"MQTT broker {self._access.host}:{self._access.port}"
+        deadline = time.monotonic() + self._access.connect_timeout_s
+        try:
+            self._client.connect(self._access.host, self._access.port, self._access.keepalive_s)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(f"{where} cannot be reached: {reason}; expected a broker there (keys mqtt.host, mqtt.port)") from error
+        self._client.loop_start()
+        answered = self._answered.wait(max(0.1, deadline - time.monotonic()))
+        if not answered or self._refusal is not None:
+            self._client.loop_stop()
+            raise OutputError(f"{where} does not let us in: {self._refusal or 'it does not answer'}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Disconnects."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: Client, _: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
+        if reason.is_failure:
+            self._refusal = str(reason).lower()
+        else:
+            client.subscribe(self._topics)
+        self._answered.set()
+
+    def _on_disconnect(self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
+        if not self._answered.is_set():
+            self._refusal = "it hung up"
+            self._answered.set()
+
+    def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
+        self._take(message.topic, bytes(message.payload))
