@@ -1,0 +1,55 @@
+"""`edgepose bench`: what this machine can do."""
+
+from contextlib import ExitStack
+from dataclasses import astuple
+from pathlib import Path
+
+import click
+
+from edgepose.cli.options import configuration_options, json_option, model_option
+
+
+@click.command("bench", epilog="Example: edgepose bench walk.mp4 --json")
+@click.argument("source", required=False)
+@model_option
+@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Pairs of measurements.")
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=4.0, show_default=True, help="Length of each measurement.")
+@json_option
+@configuration_options
+def command(
+    source: str | None, model: str | None, rounds: int, seconds: float, as_json: bool, config_file: Path | None, settings: tuple[str, ...]
+) -> None:
+    """Measure the engine alone against the whole daemon, in turns, and the time from start to the first pose.
+
+    SOURCE is a video, an image or a folder of images with people in them; without it the demo's video where it is at hand,
+    a synthetic clip otherwise.
+    """
+    import msgspec
+    from msgspec.structs import replace
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgepose.cli.demo import video_at_hand
+    from edgepose.cli.progress import progress
+    from edgepose.daemon.bench import bench, synthetic_clip
+    from edgepose.load import load
+
+    config = load(config_file, settings)
+    if model is not None:
+        config = replace(config, model=replace(config.model, path=model))
+    with ExitStack() as stack:
+        video = source or video_at_hand() or stack.enter_context(synthetic_clip())
+        advance = stack.enter_context(progress("measurements", total=2 * rounds + 1, quiet=as_json))
+        result = bench(config, video, rounds=rounds, seconds=seconds, done=advance)
+    if as_json:
+        click.echo(msgspec.json.encode(result))
+        return
+    click.echo(f"{result.model} on {result.backend} ({result.device}), {result.source}")
+    click.echo(
+        f"engine alone    {result.engine_fps:8.1f} frames/s\nwhole daemon    {result.daemon_fps:8.1f} frames/s ({result.ratio:.2f} of it)"
+    )
+    click.echo(f"first pose      {result.first_pose_s:8.2f} s after start\nmemory at most  {result.peak_rss_mb:8.1f} MiB")
+    table = Table("stage", "p50 ms", "p95 ms", "p99 ms", "longest ms")
+    for stage, latency in result.stages.items():
+        table.add_row(stage, *(f"{value:.2f}" for value in astuple(latency)))
+    Console().print(table)

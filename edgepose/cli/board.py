@@ -1,0 +1,152 @@
+"""Who is where, live in the terminal: drawn from the messages that daemons publish, and from nothing else."""
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import click
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from edgepose.output.messages import CameraStatusMessage, PosesMessage, StatusMessage
+
+_RATE_WINDOW = 50  # messages over which the rate is measured
+_ROWS = 12  # people shown a camera
+_PLAIN_S = 1.0  # time between two lines where there is no terminal
+
+
+@dataclass(slots=True)
+class _Camera:
+    state: str = "unknown"
+    cause: str = ""
+    poses: PosesMessage | None = None
+    arrivals_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
+
+    def rate(self) -> float:
+        """Messages a second, lately."""
+        if len(self.arrivals_s) < 2:
+            return 0.0
+        return (len(self.arrivals_s) - 1) / max(1e-6, self.arrivals_s[-1] - self.arrivals_s[0])
+
+
+class Board:
+    """What was heard last of each device and camera; messages may come from another thread.
+
+    Attributes:
+        messages: pose messages heard.
+        tracks: numbers of tracks heard, by camera.
+        most_people: most people in one frame.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix.strip("/") + "/"
+        self._lock = threading.Lock()
+        self._devices: dict[str, str] = {}
+        self._cameras: dict[tuple[str, str], _Camera] = {}
+        self.messages = 0
+        self.tracks: set[tuple[str, str, int]] = set()
+        self.most_people = 0
+
+    def take(self, topic: str, payload: bytes, now_s: float) -> None:
+        """Takes one message, JSON or MessagePack; what is not ours is passed over."""
+        device, _, rest = topic.removeprefix(self._prefix).partition("/")
+        decode = msgspec.json.decode if payload[:1] == b"{" else msgspec.msgpack.decode
+        try:
+            with self._lock:
+                match rest.split("/"):
+                    case ["status"]:
+                        status = decode(payload, type=StatusMessage)
+                        self._devices[device] = status.state if status.state == "online" else f"{status.state} ({status.reason})"
+                    case ["cameras", name, "status"]:
+                        camera_status = decode(payload, type=CameraStatusMessage)
+                        camera = self._camera(device, name)
+                        camera.state, camera.cause = camera_status.state, camera_status.cause or ""
+                    case ["cameras", name, "poses"]:
+                        self._take_poses(device, name, decode(payload, type=PosesMessage), now_s)
+        except msgspec.MsgspecError:
+            return
+
+    def lines(self) -> list[str]:
+        """One plain line a camera."""
+        with self._lock:
+            return [
+                f"{device}/{name}: {_state(camera)}, {len(camera.poses.people) if camera.poses else 0} people, "
+                f"{camera.rate():.1f} frames/s, frame {camera.poses.sequence if camera.poses else '-'}"
+                for (device, name), camera in sorted(self._cameras.items())
+            ]
+
+    def table(self) -> Group:
+        """A table a camera."""
+        with self._lock:
+            parts: list[Table | Text] = [Text(f"{device}: {state}") for device, state in sorted(self._devices.items())]
+            parts += [_table(device, name, camera) for (device, name), camera in sorted(self._cameras.items())]
+        return Group(*parts) if parts else Group(Text("nothing heard yet"))
+
+    def _camera(self, device: str, name: str) -> _Camera:
+        return self._cameras.setdefault((device, name), _Camera())
+
+    def _take_poses(self, device: str, name: str, poses: PosesMessage, now_s: float) -> None:
+        camera = self._camera(device, name)
+        camera.poses = poses
+        camera.arrivals_s.append(now_s)
+        self.messages += 1
+        self.most_people = max(self.most_people, len(poses.people))
+        self.tracks.update((device, name, person.track) for person in poses.people if isinstance(person.track, int))
+
+
+def _state(camera: _Camera) -> str:
+    return f"{camera.state} ({camera.cause})" if camera.cause else camera.state
+
+
+def _table(device: str, name: str, camera: _Camera) -> Table:
+    poses = camera.poses
+    table = Table(title=f"{device}/{name}: {_state(camera)}", title_justify="left", expand=False)
+    for column in ("person", "score", "centre", "height", "keypoints"):
+        table.add_column(column, justify="right", min_width=9)
+    if poses is None:
+        return table
+    for person in poses.people[:_ROWS]:
+        left, top, width, height = person.box
+        seen = sum(keypoint[2] >= 0.2 for keypoint in person.keypoints)
+        who = str(person.track) if isinstance(person.track, int) else "-"
+        table.add_row(who, f"{person.score:.2f}", f"{left + width / 2:.0f}, {top + height / 2:.0f}", f"{height:.0f} px", f"{seen} of 17")
+    more = f", {len(poses.people) - _ROWS} more not shown" if len(poses.people) > _ROWS else ""
+    age = f", age {poses.age_ms:.0f} ms" if poses.age_ms >= 0 else ""  # a file is read faster than it was filmed
+    frame = f"frame {poses.sequence}, {poses.width}x{poses.height}, {camera.rate():.1f}/s{age}"
+    table.caption = f"{len(poses.people)} people{more}; {frame}"
+    return table
+
+
+class _Screen:
+    """Draws a board where there is a terminal, and writes a line a second where there is none."""
+
+    def __init__(self, board: Board, live: Live | None) -> None:
+        self._board = board
+        self._live = live
+        self._written_s = time.monotonic()
+
+    def draw(self) -> None:
+        """Shows what there is now."""
+        if self._live is not None:
+            self._live.update(self._board.table(), refresh=True)
+        elif time.monotonic() - self._written_s >= _PLAIN_S:
+            self._written_s = time.monotonic()
+            for line in self._board.lines():
+                click.echo(line)
+
+
+@contextmanager
+def shown(board: Board) -> Iterator[_Screen]:
+    """Shows a board on standard output; call `draw` of what it gives several times a second."""
+    if not sys.stdout.isatty():
+        yield _Screen(board, None)
+        return
+    with Live(board.table(), console=Console(), auto_refresh=False) as live:
+        yield _Screen(board, live)

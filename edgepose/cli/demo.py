@@ -1,0 +1,102 @@
+"""`edgepose demo`: the whole way, from a video to a topic, on this machine alone."""
+
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from edgepose.cli.options import model_option
+
+_FETCHED = Path("build/vtest.avi")
+_PACKAGED = Path(str(resources.files("edgepose"))) / "assets" / "demo.mp4"
+
+_BROKER_S = 5.0
+
+
+@click.command("demo", epilog="Example: edgepose demo rtsp://camera.local/stream --seconds 30")
+@click.argument("source", required=False)
+@model_option
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path("demo-output"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the annotated video is left.",
+)
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long, for streams that never end.")
+def command(source: str | None, model: str | None, output: Path, seconds: float | None) -> None:
+    """Turn the people of a real video into skeletons on an MQTT topic, and show them in a live table.
+
+    Needs no root, no configuration and no network: broker and daemon run here, and end with the video. SOURCE is a video
+    file, a folder of images or a stream; without it the video that `make demo` fetches, or the clip that comes along.
+    """
+    import os
+    import time
+
+    from edgepose.cli.board import Board, shown
+    from edgepose.cli.main import log_to_stderr
+    from edgepose.config import Camera, Config, Files, Log, Model, Mqtt
+    from edgepose.daemon.broker import EmbeddedBroker
+    from edgepose.daemon.subscriber import Subscriber
+    from edgepose.daemon.supervisor import Daemon, signals, supervise
+    from edgepose.daemon.systemd import Notifier
+    from edgepose.errors import OutputError, UsageError
+
+    log_to_stderr("error")
+    video_file = source or video_at_hand()
+    if video_file is None:
+        raise UsageError(f"there is no video at hand ({_FETCHED}, {_PACKAGED}); expected one as SOURCE, such as: edgepose demo walk.mp4")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"folder {output} cannot be made: {error.strerror}; expected a place that can be written (--output DIR)"
+        ) from error
+    video, poses = output / "annotated.mp4", output / "poses.jsonl"
+    poses.unlink(missing_ok=True)  # the daemon appends; a demo begins anew
+    with EmbeddedBroker() as broker, signals() as (stop, reason):
+        mqtt = Mqtt(host="127.0.0.1", port=broker.port)
+        config = Config(
+            device="demo",
+            cameras={"video": Camera(source=video_file)},
+            model=Model(path=model) if model is not None else Model(),
+            mqtt=mqtt,
+            files=Files(video=str(video), jsonl=str(poses)),
+            log=Log(level="error"),
+        )
+        board = Board(mqtt.prefix)
+        topics = ["edgepose/demo/#"]
+        with Subscriber(mqtt, topics, lambda topic, payload: board.take(topic, payload, time.monotonic())), shown(board) as screen:
+            daemon = Daemon(config, Notifier({}, os.getpid()), forever=False)
+            click.echo(
+                f"watching {config.cameras['video'].source} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses"
+            )
+            daemon.start(broker_within_s=_BROKER_S)
+            start_s = time.monotonic()
+
+            def each_turn() -> None:
+                screen.draw()
+                if seconds is not None and time.monotonic() - start_s > seconds:
+                    stop.set()
+
+            supervise(daemon, stop, reason, each_turn)
+            elapsed_s = time.monotonic() - start_s
+            screen.draw()
+    counts = daemon.metrics.camera("video")
+    click.echo(
+        f"{counts.published} frames in {elapsed_s:.1f} s ({counts.published / elapsed_s:.1f} frames/s), "
+        f"at most {board.most_people} people at once, {len(board.tracks)} tracks, {board.messages} messages over MQTT"
+    )
+    for cause, frames in counts.dropped.items():
+        click.echo(f"dropped: {frames} ({cause})")
+    click.echo(f"annotated video: {video}\nposes, one message a line: {poses}")
+
+
+def video_at_hand() -> str | None:
+    """The video that `make demo` fetched, or the one in the package, or None."""
+    for path in (_FETCHED, _PACKAGED):
+        if path.is_file() and path.stat().st_size:
+            return str(path)
+    return None

@@ -1,0 +1,103 @@
+"""`edgepose infer`: a video or pictures into files."""
+
+from pathlib import Path
+
+import click
+
+from edgepose.cli.options import configuration_options, json_option, model_option
+
+_file = click.Path(path_type=Path)
+
+
+@click.command("infer", epilog="Example: edgepose infer walk.mp4 --output poses.jsonl --video annotated.mp4")
+@click.argument("source")
+@model_option
+@click.option("--output", "-o", type=_file, metavar="FILE", help="Write one pose message a line (JSON lines).")
+@click.option("--csv", type=_file, metavar="FILE", help="Write one row a person.")
+@click.option("--video", type=_file, metavar="FILE", help="Write an annotated MP4.")
+@click.option("--images", type=_file, metavar="DIR", help="Write annotated pictures into a folder.")
+@click.option(
+    "--track/--no-track", default=None, help="Give people numbers that stay with them; on by default for videos, off for pictures."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@json_option
+@configuration_options
+def command(
+    source: str,
+    model: str | None,
+    output: Path | None,
+    csv: Path | None,
+    video: Path | None,
+    images: Path | None,
+    track: bool | None,
+    quiet: bool,
+    as_json: bool,
+    config_file: Path | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Find the people in SOURCE and write them to files, every frame of it.
+
+    SOURCE is a video file, an image, a folder of images, or a stream, which is followed until ctrl-c.
+    """
+    import time
+
+    import msgspec
+    from msgspec.structs import replace
+
+    from edgepose.capture.source import open_source
+    from edgepose.cli.progress import progress
+    from edgepose.config import Camera, Files
+    from edgepose.daemon.metrics import Metrics
+    from edgepose.daemon.offline import people_in
+    from edgepose.daemon.sinks import open_sinks
+    from edgepose.engine.backend import open_backend
+    from edgepose.errors import UsageError
+    from edgepose.load import load
+    from edgepose.model import find_model, read_model
+    from edgepose.output.messages import poses_message
+
+    names = [str(path) if path is not None else None for path in (output, csv, video, images)]
+    if not any(names):
+        raise UsageError("nothing to write was named; expected --output, --csv, --video or --images")
+    config = load(config_file, settings)
+    config = replace(config, files=Files(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
+    if model is not None:
+        config = replace(config, model=replace(config.model, path=model))
+    if track is None:
+        track = config.track.enabled and not _is_pictures(source)
+    config = replace(config, track=replace(config.track, enabled=track))
+
+    file = read_model(find_model(config.model.path))
+    frames = people = 0
+    metrics = Metrics()
+    opened = open_source("stream" if "://" in source else Path(source).stem or "source", Camera(source=source))
+    backend = open_backend(file, config.model)
+    sinks = open_sinks(config, afresh=True)
+    start_s = time.monotonic()
+    try:
+        with progress("frames", quiet=quiet or as_json) as advance:
+            for frame, found in people_in(opened, backend, file.info, config, metrics):
+                message = poses_message(frame, found, time.time_ns())
+                for sink in sinks:
+                    sink.write(frame, found, message)
+                frames += 1
+                people += len(found)
+                advance()
+    finally:
+        for sink in sinks:
+            sink.close()
+        backend.close()
+    elapsed_s = time.monotonic() - start_s
+    rate = round(frames / elapsed_s, 1) if elapsed_s > 0 else 0.0
+    if as_json:
+        summary = {"frames": frames, "people": people, "frames_per_second": rate, "model": file.path.name, "backend": backend.name}
+        click.echo(msgspec.json.encode(summary))
+    elif not quiet:
+        click.echo(f"{frames} frames, {people} people, {rate} frames/s", err=True)
+
+
+def _is_pictures(source: str) -> bool:
+    from edgepose.capture.images import IMAGE_SUFFIXES
+
+    path = Path(source)
+    return path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES

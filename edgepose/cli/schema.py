@@ -1,0 +1,28 @@
+"""`edgepose schema`: the contracts, for other programs."""
+
+import click
+
+MESSAGES = ("status", "info", "health", "camera-status", "poses")
+
+
+@click.command("schema", epilog="Example: edgepose schema poses > poses.schema.json")
+@click.argument("document", type=click.Choice(("config", "asyncapi", *MESSAGES)), default="asyncapi")
+def command(document: str) -> None:
+    """Print a contract as JSON.
+
+    DOCUMENT is `asyncapi` (all topics and messages, the default), `config` (JSON Schema of the configuration) or the JSON
+    Schema of one message.
+    """
+    import msgspec
+
+    from edgepose.config import Config
+    from edgepose.output.schema import asyncapi, json_schema
+
+    match document:
+        case "asyncapi":
+            contract = asyncapi()
+        case "config":
+            contract = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Config)}
+        case _:
+            contract = json_schema(document)
+    click.echo(msgspec.json.format(msgspec.json.encode(contract), indent=2))

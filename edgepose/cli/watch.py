@@ -1,0 +1,44 @@
+"""`edgepose watch`: what daemons publish, live."""
+
+from pathlib import Path
+
+import click
+
+from edgepose.cli.options import configuration_options
+
+
+@click.command("watch", epilog="Example: edgepose watch --set mqtt.host=broker.local --device drone-7")
+@click.option("--device", metavar="NAME", default="+", help="Device to watch; all of them where absent.")
+@click.option("--json", "as_json", is_flag=True, help="Write each pose message as one JSON line instead of a table.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; ctrl-c ends it at any time.")
+@configuration_options
+def command(device: str, as_json: bool, seconds: float | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
+    """Subscribe to the broker and show the people of each camera in a live table."""
+    import time
+
+    import msgspec
+
+    from edgepose.cli.board import Board, shown
+    from edgepose.daemon.subscriber import Subscriber
+    from edgepose.daemon.supervisor import signals
+    from edgepose.load import load
+
+    mqtt = load(config_file, settings).mqtt
+    board = Board(mqtt.prefix)
+    base = f"{mqtt.prefix.strip('/')}/{device}"
+
+    def take(topic: str, payload: bytes) -> None:
+        board.take(topic, payload, time.monotonic())
+        if as_json and topic.endswith("/poses"):
+            click.echo(payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload)))
+
+    topics = [f"{base}/status", f"{base}/cameras/+/status", f"{base}/cameras/+/poses"]
+    end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+    with signals() as (stop, _), Subscriber(mqtt, topics, take):
+        if as_json:
+            while time.monotonic() < end_s and not stop.wait(0.1):
+                pass
+            return
+        with shown(board) as screen:
+            while time.monotonic() < end_s and not stop.wait(0.1):
+                screen.draw()
