@@ -1,0 +1,60 @@
+# Two commands on a bare Debian 12 with Python 3.11: `make demo`, `make test`. Both build .venv first; a second call is instant.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.10 python3; do command -v $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := 2.13.0
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+# SOURCE=rtsp://… or any file; without it the pedestrians of Debian's opencv-doc, or the clip that lies in the package.
+SOURCE ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check docs bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(VENV)/.dev ## build .venv with all that demo and test need
+
+demo: ## people in a real video become skeletons on an MQTT topic (SOURCE=rtsp://… or a file; ARGS="--help")
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.demo $(if $(SOURCE),,build/vtest.avi)
+	@$(BIN)/edgepose demo $(ARGS) $(if $(SOURCE),"$(SOURCE)",$$(test -s build/vtest.avi && echo build/vtest.avi))
+
+test: $(VENV)/.dev ## all tests (ARGS="tests/pose -k track")
+	$(BIN)/python -m pytest -rs $(ARGS)
+
+check: $(VENV)/.dev ## ruff, strict mypy, import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev ## write the generated tables of docs/ anew
+	$(BIN)/python tools/write_reference.py
+
+bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; ARGS=--json)
+	$(BIN)/edgepose bench $(ARGS) $(if $(SOURCE),"$(SOURCE)")
+
+clean: ## remove all that was built
+	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@tools/make-venv.sh "$(PYTHON)" $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(PIP) install -q -e '.[demo]'
+	@touch $@
+
+# A build of torch for CPUs only, wherever it can be had: the one on PyPI brings gigabytes of CUDA along.
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null \
+	|| $(PIP) install -q 'torch==$(TORCH)+cpu' --extra-index-url $(TORCH_INDEX) \
+	|| $(PIP) install -q 'torch==$(TORCH)'
+	$(PIP) install -q -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# Never fails: the demo says what to do where there is no video.
+build/vtest.avi:
+	@tools/fetch-demo-video.sh $@ || true
