@@ -1,0 +1,105 @@
+"""What PyAV raises, said as a `SourceError` with a cause."""
+
+import errno
+import socket
+from urllib.parse import urlsplit
+
+from edgepose.capture.redact import redact
+from edgepose.errors import SourceError
+
+CAUSES = ("refused", "not_found", "unauthorized", "timeout", "no_video", "stalled", "ended", "unsupported", "failed", "closed")
+"""Every `SourceError.cause` of this room, apart from `end_of_stream`."""
+
+CAUSE_BY_EXCEPTION = {
+    "ArgumentError": "failed",
+    "BSFNotFoundError": "unsupported",
+    "BlockingIOError": "failed",
+    "BrokenPipeError": "ended",
+    "BufferTooSmallError": "failed",
+    "BugError": "failed",
+    "ChildProcessError": "failed",
+    "ConnectionAbortedError": "ended",
+    "ConnectionRefusedError": "refused",
+    "ConnectionResetError": "ended",
+    "DecoderNotFoundError": "unsupported",
+    "DemuxerNotFoundError": "unsupported",
+    "EOFError": "ended",
+    "EncoderNotFoundError": "unsupported",
+    "ExitError": "stalled",  # PyAV's own time-outs
+    "ExperimentalError": "unsupported",
+    "ExternalError": "failed",
+    "FFmpegError": "failed",
+    "FileExistsError": "failed",
+    "FileNotFoundError": "not_found",
+    "FilterNotFoundError": "unsupported",
+    "HTTPBadRequestError": "failed",
+    "HTTPClientError": "failed",
+    "HTTPError": "failed",
+    "HTTPForbiddenError": "unauthorized",
+    "HTTPNotFoundError": "not_found",
+    "HTTPOtherClientError": "failed",
+    "HTTPServerError": "failed",
+    "HTTPTooManyRequestsError": "refused",
+    "HTTPUnauthorizedError": "unauthorized",
+    "InputChangedError": "failed",
+    "InterruptedError": "failed",
+    "InvalidDataError": "unsupported",
+    "IsADirectoryError": "unsupported",
+    "LookupError": "unsupported",
+    "MemoryError": "failed",
+    "MuxerNotFoundError": "unsupported",
+    "NotADirectoryError": "not_found",
+    "NotImplementedError": "unsupported",
+    "OSError": "failed",
+    "OptionNotFoundError": "unsupported",
+    "OutputChangedError": "failed",
+    "OverflowError": "failed",
+    "PatchWelcomeError": "unsupported",
+    "PermissionError": "unauthorized",
+    "ProcessLookupError": "failed",
+    "ProtocolNotFoundError": "unsupported",
+    "PyAVCallbackError": "failed",
+    "TimeoutError": "stalled",
+    "UndefinedError": "failed",
+    "UnknownError": "failed",
+}
+"""Cause of each exception class of `av.error`, by name: older and newer releases lack some of them."""
+
+_SENTENCES = {
+    "refused": "{where} refused the connection ({why}); check that the server runs and that the port is right",
+    "not_found": "{where} does not exist ({why}); check the path",
+    "unauthorized": "{where} does not let us in ({why}); check the user name, the password and the permissions",
+    "timeout": "{where} did not answer in time ({why})",
+    "stalled": "{where} sends no more ({why})",
+    "ended": "{where} ended the connection ({why})",
+    "unsupported": "{where} is not a video that can be read ({why}); H.264, H.265, MJPEG and whatever else FFmpeg decodes is accepted",
+    "failed": "{where} failed ({why})",
+}
+
+
+def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
+    """Return what an exception of PyAV, while opening or reading `where` (redacted), means to an operator."""
+    if isinstance(error, SourceError):
+        return error
+    cause = CAUSE_BY_EXCEPTION.get(type(error).__name__, "failed") if type(error).__module__ == "av.error" else "failed"
+    if opening and cause == "stalled":
+        cause = "timeout"
+    # Of what FFmpeg says only the reason: the rest of its text repeats the URL with its password.
+    why = redact(str(getattr(error, "strerror", None) or error or type(error).__name__))
+    return SourceError(_SENTENCES[cause].format(where=where, why=why[:1].lower() + why[1:]), cause)
+
+
+def unresolved_host(error: Exception, url: str, where: str) -> SourceError | None:
+    """Say that a host name cannot be resolved, which FFmpeg reports as a mere input/output error; None where that is not the matter."""
+    if getattr(error, "errno", None) != errno.EIO:
+        return None
+    try:
+        host = urlsplit(url).hostname
+        if host is not None:
+            socket.getaddrinfo(host, None)
+    except (socket.gaierror, UnicodeError) as unresolved:
+        why = getattr(unresolved, "strerror", None) or unresolved
+        return SourceError(f"{where} has a host name that cannot be resolved ({why}); check the name and the name server", "not_found")
+    except ValueError:
+        return SourceError(f"{where} is not a URL; rtsp://host:port/path is accepted", "unsupported")
+    return None

@@ -1,0 +1,26 @@
+"""Credentials never leave the process in a message."""
+
+import re
+
+_URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>[^\s'\"<>]*)")
+_SECRET_PARAMETER = re.compile(
+    r"(?P<name>[?&;](?:user|usr|username|login|pass|passwd|password|pwd|auth|token|access_token|key|apikey|api_key|secret|signature|sig)=)[^&;#\s'\"]*",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """Return a URL, or a text that holds URLs, with user names, passwords and tokens replaced by `***`.
+
+    Cameras are given passwords with unescaped `@`, `/` and `?`. Where such a URL can be read in two ways, too much is hidden
+    rather than too little.
+    """
+    return _SECRET_PARAMETER.sub(r"\g<name>***", _URL.sub(_without_userinfo, text))
+
+
+def _without_userinfo(match: re.Match[str]) -> str:
+    scheme, rest = match["scheme"], match["rest"]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    # `user:pa/ss@host` looks like host `user`, port `pa`: with a colon in sight, everything up to the last `@` may be a password.
+    end = rest.rfind("@") if ":" in authority else authority.rfind("@")
+    return scheme + rest if end < 0 else f"{scheme}***@{rest[end + 1 :]}"

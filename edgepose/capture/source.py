@@ -1,0 +1,90 @@
+"""Where pictures come from: one protocol, and the one function that opens whatever a configuration names."""
+
+import re
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from edgepose import config
+from edgepose.capture.images import IMAGE_SUFFIXES, ImageSource
+from edgepose.capture.pyav import PyAvSource
+from edgepose.capture.redact import redact
+from edgepose.errors import SourceError
+from edgepose.frame import Frame
+
+__all__ = ["Source", "open_source", "redact"]
+
+NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+
+
+class Source(Protocol):
+    """Something that gives pictures; `read` by one thread, `close` by any.
+
+    Attributes:
+        camera: name in the configuration.
+        url: where the pictures come from, credentials redacted.
+        live: whether pictures come at their own pace, so that slow readers have to skip some; else every picture is given.
+        width, height: of the last picture in pixels; 0 before the first. They may change from picture to picture.
+        corrupt_frames: number of pictures so far that could not be decoded.
+    """
+
+    camera: str
+    url: str
+    live: bool
+    width: int
+    height: int
+
+    @property
+    def corrupt_frames(self) -> int:
+        """Number of pictures so far that could not be decoded."""
+
+    def read(self) -> Frame:
+        """Return the next picture; waits `read_timeout_s` at most, and for a paced file until it is due.
+
+        Raises:
+            EndOfStream: a finite source is over.
+            SourceError: no picture comes any more; `cause` says why. The source is closed then.
+        """
+
+    def close(self) -> None:
+        """Close the source; a `read` in another thread ends soon with the cause `closed`. May be called again."""
+
+
+def open_source(name: str, camera: config.Camera, *, epoch: int = 0) -> Source:
+    """Open what a camera's configuration names; waits `open_timeout_s` at most.
+
+    Args:
+        name: of the camera.
+        camera: its configuration.
+        epoch: number of times it was opened before.
+
+    Raises:
+        SourceError: it cannot be opened; `cause` is one of `refused`, `not_found`, `unauthorized`, `timeout`, `no_video`, `unsupported`
+            and `failed`.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", camera.source)
+    if scheme is None:
+        return _open_path(name, camera, Path(camera.source).expanduser(), epoch)
+    if scheme[1].lower() == "file":
+        return _open_path(name, camera, Path(unquote(urlsplit(camera.source).path)), epoch)
+    if scheme[1].lower() in NETWORK_SCHEMES:
+        return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
+    raise SourceError(
+        f"camera {name}: {redact(camera.source)} begins with {scheme[1]}://; "
+        f"{', '.join(f'{known}://' for known in NETWORK_SCHEMES)}, a video file, an image or a folder of images is accepted",
+        "unsupported",
+    )
+
+
+def _open_path(name: str, camera: config.Camera, path: Path, epoch: int) -> Source:
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise SourceError(f"camera {name}: {path} may not be read", "unauthorized") from error
+    except OSError as error:
+        raise SourceError(
+            f"camera {name}: {path} does not exist; a video file, an image or a folder of images is accepted", "not_found"
+        ) from error
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageSource(name, camera, path, epoch=epoch)
+    return PyAvSource(name, camera, str(path), network=False, epoch=epoch)

@@ -1,0 +1,158 @@
+"""What PyAV does, one blocking step at a time: open, next picture, close."""
+
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from edgepose.capture.clock import NS_PER_S
+from edgepose.errors import SourceError
+
+_PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTime: wall clock in microseconds, flags
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        pts_ns: presentation time in its stream, where known.
+        sender_ns: when it was taken according to RTCP sender reports, ns since the epoch, where there was one.
+        arrival_ns: when its packet arrived, ns since the epoch.
+    """
+
+    image: NDArray[np.uint8]
+    pts_ns: int | None
+    sender_ns: int | None
+    arrival_ns: int
+
+
+class Stream:
+    """A video as PyAV reads it; all of it, but the counters and `abandon`, belongs to one thread.
+
+    Args:
+        target: URL, or `file:` and a path.
+        options: for FFmpeg's demuxer and protocol.
+        where: name of the source in messages, redacted.
+        open_timeout_s: after which PyAV gives up opening.
+        read_timeout_s: after which PyAV gives up waiting for a packet; it takes up to twice as long.
+        low_delay: decode for latency (slices in parallel) rather than for throughput (frames in parallel).
+    """
+
+    def __init__(
+        self, target: str, options: dict[str, str], where: str, *, open_timeout_s: float, read_timeout_s: float, low_delay: bool
+    ) -> None:
+        self._target = target
+        self._options = options
+        self._where = where
+        self._timeouts = (open_timeout_s, read_timeout_s)
+        self._low_delay = low_delay
+        self._container: Any = None
+        self._packets: Iterator[Any] = iter(())
+        self._decoded: deque[Any] = deque()
+        self._arrival_ns = 0
+        self._sender_zero_ns: int | None = None
+        self._sender_reported = False
+        self._reformatter = VideoReformatter()
+        self._abandoned = False
+        self.finite = False
+        """Whether the container knows its duration: a file, not a camera."""
+        self.interval_ns = 0
+        """Nominal time between two pictures."""
+        self.corrupt_frames = 0
+        """Packets of which nothing could be decoded."""
+        self.packets_without_picture = 0
+        """Packets that came since the last picture."""
+
+    def open(self) -> None:
+        """Open the video; again, to begin from its start.
+
+        Raises:
+            SourceError: it has no video stream.
+            av.FFmpegError: and whatever else PyAV raises.
+        """
+        self.close()
+        # "ignore": names in the metadata of a camera need not be UTF-8.
+        container = av.open(self._target, options=dict(self._options), timeout=self._timeouts, metadata_errors="ignore")
+        self._container = container
+        if not container.streams.video:
+            raise SourceError(f"{self._where} has no video stream; a source with video is accepted", "no_video")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise SourceError(
+                f"{self._where} has video in a format that cannot be decoded; H.264, H.265 or MJPEG is accepted", "unsupported"
+            )
+        stream.thread_type = "SLICE" if self._low_delay else "AUTO"
+        stream.thread_count = 2  # the cores of a drone have a network to run
+        rate = stream.average_rate or stream.guessed_rate
+        self.interval_ns = int(NS_PER_S / rate) if rate else NS_PER_S // 25
+        self.finite = container.duration is not None
+        self._sender_zero_ns = None
+        self._sender_reported = False
+        self._packets = container.demux(stream)
+
+    def next_picture(self) -> Picture | None:
+        """Return the next picture, or None at the end.
+
+        Raises:
+            av.FFmpegError: and whatever else PyAV raises; not for packets that cannot be decoded, which are counted.
+        """
+        while not self._decoded:
+            if self._abandoned:
+                return None
+            packet = next(self._packets, None)
+            if packet is None:
+                return None
+            self._arrival_ns = time.time_ns()
+            self._note_sender_report(packet)
+            try:
+                self._decoded.extend(packet.decode())
+            except (av.FFmpegError, ValueError):
+                self.corrupt_frames += 1
+            self.packets_without_picture += 1
+        self.packets_without_picture = 0
+        return self._picture(self._decoded.popleft())
+
+    def abandon(self) -> None:
+        """Let a `next_picture` in progress end at its next packet; from any thread."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        """Close the video; of an RTSP session the server is told."""
+        self._decoded.clear()
+        self._packets = iter(())
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+    def _note_sender_report(self, packet: Any) -> None:
+        # Not `container.start_time_realtime`: that is the first report only, and a camera's two clocks drift apart within the hour.
+        if packet.pts is None or not packet.has_sidedata("prft"):
+            return
+        if not self._sender_reported:
+            # The picture in assembly when the first report came carries the time of the one after it.
+            self._sender_reported = True
+            return
+        taken_us, _ = _PRODUCER_REFERENCE_TIME.unpack_from(bytes(packet.get_sidedata("prft")))
+        self._sender_zero_ns = taken_us * 1000 - _nanoseconds(packet.pts, packet.time_base)
+
+    def _picture(self, frame: Any) -> Picture:
+        image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # (H, W, 3)
+        turns = round(frame.rotation / 90) % 4  # a telephone held upright records a lying picture and says so
+        if turns:
+            image = np.rot90(image, turns)
+        pts_ns = None if frame.pts is None else _nanoseconds(frame.pts, frame.time_base)
+        sender_ns = None if pts_ns is None or self._sender_zero_ns is None else self._sender_zero_ns + pts_ns
+        return Picture(np.ascontiguousarray(image), pts_ns, sender_ns, self._arrival_ns)
+
+
+def _nanoseconds(ticks: int, time_base: Any) -> int:
+    return int(ticks) * int(time_base.numerator) * NS_PER_S // int(time_base.denominator)

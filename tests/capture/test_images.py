@@ -1,0 +1,108 @@
+import os
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.capture.images import find_images, natural_key
+from edgepose.capture.source import open_source
+from edgepose.config import Camera
+from edgepose.errors import EndOfStream, SourceError
+from edgepose.frame import Frame
+from tests.reading import read_until_error
+
+
+def write_image(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (8, 6)) -> Path:
+    cv2.imwrite(str(path), np.full((size[1], size[0], 3), rgb[::-1], np.uint8))
+    return path
+
+
+def read_all(source: str) -> tuple[list[Frame], int]:
+    with closing(open_source("front", Camera(source=source), epoch=2)) as opened:
+        assert not opened.live
+        frames, error = read_until_error(opened)
+        assert isinstance(error, EndOfStream)
+        return frames, opened.corrupt_frames
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1.png", "2.png", "10.png"],
+        ["frame2.jpg", "frame10.jpg", "frame10b.jpg"],
+        ["1a.png", "a1.png", "A2.png", "a10.png", "b1.png"],
+    ],
+)
+def test_natural_order(names: list[str]) -> None:
+    assert [path.name for path in sorted(map(Path, reversed(names)), key=natural_key)] == names
+
+
+def test_a_folder_gives_every_image_in_natural_order_with_the_time_it_was_written(tmp_path: Path) -> None:
+    for number in (10, 9, 1):
+        path = write_image(tmp_path / f"frame{number}.png", (number, 0, 200), size=(number + 4, 6))
+        os.utime(path, ns=(0, 1_700_000_000_000_000_000 + number))
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "below.png").mkdir()
+    frames, corrupt = read_all(str(tmp_path))
+    assert [frame.image[0, 0].tolist() for frame in frames] == [[1, 0, 200], [9, 0, 200], [10, 0, 200]]  # RGB
+    assert [frame.width for frame in frames] == [5, 13, 14]
+    assert [frame.captured_at for frame in frames] == [1_700_000_000_000_000_000 + number for number in (1, 9, 10)]
+    assert [(frame.clock, frame.sequence, frame.camera, frame.epoch) for frame in frames] == [("host", i, "front", 2) for i in range(3)]
+    assert corrupt == 0
+
+
+def test_one_image_is_a_folder_with_one_image(tmp_path: Path) -> None:
+    frames, _ = read_all(str(write_image(tmp_path / "one%02d.PNG", (1, 2, 3))))
+    assert [frame.image.shape for frame in frames] == [(6, 8, 3)]
+
+
+def test_an_image_that_cannot_be_decoded_is_counted_and_passed_over(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", (1, 1, 1))
+    (tmp_path / "2.png").write_bytes(b"no image at all")
+    (tmp_path / "3.png").touch()
+    write_image(tmp_path / "4.png", (4, 4, 4))
+    frames, corrupt = read_all(str(tmp_path))
+    assert [(int(frame.image[0, 0, 0]), frame.sequence) for frame in frames] == [(1, 0), (4, 1)]
+    assert corrupt == 2
+
+
+def test_loop_begins_again(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_image(tmp_path / f"{number}.png", (number, 0, 0))
+    with closing(open_source("front", Camera(source=str(tmp_path), loop=True))) as source:
+        frames = [source.read() for _ in range(5)]
+    assert [(int(frame.image[0, 0, 0]), frame.sequence) for frame in frames] == [(1, 0), (2, 1), (1, 2), (2, 3), (1, 4)]
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_nothing_but_damaged_files_is_an_error_not_an_end(tmp_path: Path, loop: bool) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"no image at all")
+    with closing(open_source("front", Camera(source=str(tmp_path / "1.jpg"), loop=loop))) as source:
+        frames, error = read_until_error(source)
+    assert frames == []
+    assert not isinstance(error, EndOfStream)
+    assert error.cause == "unsupported"
+    assert "could be decoded; images in .bmp, .jpeg, .jpg" in str(error)
+
+
+def test_a_folder_without_images_says_what_is_accepted(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"holds no images; .*\.png") as caught:
+        open_source("front", Camera(source=str(tmp_path)))
+    assert caught.value.cause == "no_video"
+
+
+def test_a_closed_source_says_so(tmp_path: Path) -> None:
+    source = open_source("front", Camera(source=str(write_image(tmp_path / "1.png", (1, 1, 1)))))
+    source.close()
+    source.close()
+    with pytest.raises(SourceError) as caught:
+        source.read()
+    assert caught.value.cause == "closed"
+
+
+def test_only_images_are_found(tmp_path: Path) -> None:
+    for name in ("a.JPEG", "b.tiff", "c.gif", "d.mp4"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path)] == ["a.JPEG", "b.tiff"]

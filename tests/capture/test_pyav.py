@@ -1,0 +1,281 @@
+"""Files, and HTTP from a real server; RTSP is in tests/integration."""
+
+import http.server
+import os
+import socket
+import struct
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from edgepose.capture.source import Source, open_source
+from edgepose.config import Camera
+from edgepose.errors import EndOfStream, SourceError
+from edgepose.frame import Frame
+from tests.reading import read_until_error
+from tests.videos import numbers, write_video
+from tests.waiting import wait_for
+
+MS = 1_000_000
+
+
+def read_all(source: Source) -> list[Frame]:
+    frames, error = read_until_error(source)
+    assert isinstance(error, EndOfStream)
+    return frames
+
+
+def seen(frames: list[Frame]) -> list[int]:
+    return numbers([float(frame.image.mean()) for frame in frames])
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("avi", "mjpeg"), ("mp4", "libx264"), ("mkv", "libx264")])
+def test_a_file_gives_every_picture_in_order_and_its_own_times(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = write_video(tmp_path / f"a:b 1.{suffix}", 14, rate=10, codec=codec)  # no protocol, that colon
+    began = time.time_ns()
+    with closing(open_source("front", Camera(source=str(path)), epoch=1)) as source:
+        frames = read_all(source)
+        assert not source.live
+        assert (source.width, source.height, source.url) == (96, 64, str(path))
+        assert source.corrupt_frames == 0
+    assert seen(frames) == list(range(14))
+    assert [(frame.sequence, frame.epoch, frame.clock, frame.image.shape) for frame in frames] == [
+        (index, 1, "stream", (64, 96, 3)) for index in range(14)
+    ]
+    assert [frame.captured_at - frames[0].captured_at for frame in frames] == pytest.approx(
+        [index * 100 * MS for index in range(14)], abs=MS
+    )
+    assert began <= frames[0].captured_at <= time.time_ns()
+
+
+def test_loop_continues_times_and_numbers(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", 5, rate=10)
+    with closing(open_source("front", Camera(source=str(path), loop=True))) as source:
+        frames = [source.read() for _ in range(13)]
+    assert seen(frames) == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]
+    assert [frame.sequence for frame in frames] == list(range(13))
+    assert [frame.captured_at - frames[0].captured_at for frame in frames] == pytest.approx(
+        [index * 100 * MS for index in range(13)], abs=MS
+    )
+
+
+def test_realtime_paces_a_file_by_its_time_stamps(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", 8, rate=20)
+    with closing(open_source("front", Camera(source=str(path), realtime=True))) as source:
+        assert source.live
+        frames, ages_ms = [], []
+        for _ in range(8):
+            frames.append(source.read())
+            ages_ms.append((time.time_ns() - frames[-1].captured_at) / MS)
+        assert read_all(source) == []
+    assert seen(frames) == list(range(8))
+    assert all(-5 < age < 200 for age in ages_ms), ages_ms
+
+
+def test_close_interrupts_the_pace(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", 2, rate=1)
+    source = open_source("front", Camera(source=str(path), realtime=True))
+    source.read()
+    causes: list[str] = []
+
+    def read() -> None:
+        try:
+            source.read()
+        except SourceError as error:
+            causes.append(error.cause)
+
+    began = time.monotonic()
+    reader = threading.Thread(target=read)
+    reader.start()
+    source.close()
+    reader.join(5)
+    assert causes == ["closed"]
+    assert time.monotonic() - began < 0.8
+
+
+def destroy_picture(content: bytearray, after: int = 0) -> None:
+    """Overwrite the first JPEG picture after an offset with zeros."""
+    start = content.index(b"\xff\xd8\xff", after)
+    end = content.index(b"\xff\xd9", start) + 2
+    content[start:end] = bytes(end - start)
+
+
+def test_damaged_packets_are_counted_and_the_rest_is_given(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.avi", 12, codec="mjpeg")
+    content = bytearray(path.read_bytes())
+    destroy_picture(content, len(content) // 2)
+    path.write_bytes(content)
+    with closing(open_source("front", Camera(source=str(path)))) as source:
+        frames = read_all(source)
+        assert source.corrupt_frames == 1
+    assert len(frames) == 11
+    assert [frame.sequence for frame in frames] == list(range(11))
+
+
+def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
+    small = write_video(tmp_path / "small.ts", 6, codec="libx264", size=(96, 64), rate=25)
+    large = write_video(tmp_path / "large.ts", 6, codec="libx264", size=(160, 96), rate=25, index=6)
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    with closing(open_source("front", Camera(source=str(both)))) as source:
+        frames = read_all(source)
+        assert (source.width, source.height) == (160, 96)
+    assert [frame.image.shape for frame in frames] == [(64, 96, 3)] * 6 + [(96, 160, 3)] * 6
+    assert seen(frames) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [("missing.mp4", None, "not_found"), ("text.mp4", b"no video at all" * 100, "unsupported"), ("empty.mp4", b"", "unsupported")],
+)
+def test_files_that_cannot_be_opened_have_a_cause(tmp_path: Path, name: str, content: bytes | None, cause: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SourceError, match=f"camera front: {path}") as caught:
+        open_source("front", Camera(source=str(path)))
+    assert caught.value.cause == cause
+
+
+def test_a_telephones_lying_picture_is_set_upright(tmp_path: Path) -> None:
+    path = tmp_path / "telephone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 96, 64
+        image = np.zeros((64, 96, 3), np.uint8)
+        image[:32] = 255  # white above, black below
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2: after the version and nine words, as the track has 32-bit times
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 64 << 16, 0, 1 << 30)  # a quarter turn clockwise
+    path.write_bytes(content)
+    with closing(open_source("front", Camera(source=str(path)))) as source:
+        frame = source.read()
+    assert frame.image.shape == (96, 64, 3)
+    assert frame.image[:, 40:].min() > 200  # white on the right
+    assert frame.image[:, :24].max() < 50
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
+        sound.writeframes(bytes(16000))
+    with pytest.raises(SourceError, match="has no video stream") as caught:
+        open_source("front", Camera(source=str(path)))
+    assert caught.value.cause == "no_video"
+
+
+def test_a_video_of_which_nothing_can_be_decoded_is_an_error_not_an_end(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.avi", 3, codec="mjpeg")
+    content = bytearray(path.read_bytes())
+    for _ in range(3):
+        destroy_picture(content)
+    path.write_bytes(content)
+    with closing(open_source("front", Camera(source=str(path), loop=True))) as source:
+        frames, error = read_until_error(source)
+    assert frames == []
+    assert error.cause == "unsupported"
+    assert "no picture could be decoded (3 damaged packets)" in str(error)
+
+
+def test_a_pipe_that_nobody_writes_to_is_a_timeout(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.mp4"
+    os.mkfifo(path)
+    began = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        open_source("front", Camera(source=str(path), open_timeout_s=0.3))
+    assert caught.value.cause == "timeout"
+    assert time.monotonic() - began < 1
+    os.close(os.open(path, os.O_RDWR))  # lets the hanging thread go
+    wait_for(lambda: all(thread.name != "capture-front" for thread in threading.enumerate()))
+
+
+def test_other_schemes_say_what_is_accepted() -> None:
+    with pytest.raises(SourceError, match="begins with udp://; rtsp://, rtsps://, http://") as caught:
+        open_source("front", Camera(source="udp://10.0.0.1:5"))
+    assert caught.value.cause == "unsupported"
+
+
+def test_a_file_url_is_a_path(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "my video.mp4", 2)
+    with closing(open_source("front", Camera(source=path.as_uri()))) as source:
+        assert len(read_all(source)) == 2
+
+
+@contextmanager
+def http_server(folder: Path) -> Iterator[str]:
+    """Serves the files of a folder, `/hang/NAME` stops half-way, `/guarded` wants a password."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(folder))  # type: ignore[arg-type]
+
+        def do_GET(self) -> None:
+            if self.path == "/guarded":
+                return self.send_error(401)
+            if not self.path.startswith("/hang/"):
+                return super().do_GET()
+            content = (folder / self.path.removeprefix("/hang/")).read_bytes()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content[: len(content) * 3 // 4])
+            self.wfile.flush()
+            released.wait(20)
+            return None
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    released = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def test_a_file_over_http_is_a_file(tmp_path: Path) -> None:
+    write_video(tmp_path / "video.mp4", 7)
+    with http_server(tmp_path) as url, closing(open_source("front", Camera(source=f"{url}/video.mp4"))) as source:
+        assert not source.live
+        assert seen(read_all(source)) == list(range(7))
+
+
+def test_http_that_stops_half_way_stalls(tmp_path: Path) -> None:
+    write_video(tmp_path / "video.ts", 300, codec="mpeg2video", rate=25)
+    with http_server(tmp_path) as url, closing(open_source("front", Camera(source=f"{url}/hang/video.ts", read_timeout_s=0.5))) as source:
+        assert source.live  # a stream without a length
+        began = time.monotonic()
+        frames, error = read_until_error(source)
+        assert time.monotonic() - began < 2
+    assert len(frames) > 100
+    assert error.cause == "stalled"
+
+
+@pytest.mark.parametrize(("path", "cause"), [("/missing.mp4", "not_found"), ("/guarded", "unauthorized")])
+def test_what_a_web_server_refuses_has_a_cause(tmp_path: Path, path: str, cause: str) -> None:
+    with http_server(tmp_path) as url, pytest.raises(SourceError) as caught:
+        open_source("front", Camera(source=url + path))
+    assert caught.value.cause == cause
+
+
+def test_a_web_server_that_is_not_there(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening
+        with pytest.raises(SourceError) as caught:
+            open_source("front", Camera(source=f"http://127.0.0.1:{taken.getsockname()[1]}/video.mp4"))
+    assert caught.value.cause == "refused"

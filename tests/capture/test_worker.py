@@ -1,0 +1,78 @@
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
+
+
+class Finished:
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.thread = ""
+
+    def __call__(self) -> None:
+        self.thread = threading.current_thread().name
+        self.event.set()
+
+
+@pytest.fixture
+def finished() -> Finished:
+    return Finished()
+
+
+@pytest.fixture
+def worker(finished: Finished) -> Iterator[Worker]:
+    worker = Worker("under-test", finished)
+    yield worker
+    worker.close()
+    assert worker.join(5)
+
+
+def test_tasks_run_in_the_thread_and_return(worker: Worker) -> None:
+    assert worker.call(lambda: threading.current_thread().name, 5) == "under-test"
+    assert worker.call(lambda: None, 5) is None
+
+
+def test_an_exception_reaches_the_caller_and_the_thread_lives_on(worker: Worker) -> None:
+    def fail() -> None:
+        raise TimeoutError("of the task's own")
+
+    with pytest.raises(TimeoutError, match="of the task's own"):
+        worker.call(fail, 5)
+    assert worker.call(lambda: 3, 5) == 3
+
+
+def test_a_task_that_hangs_is_given_up_in_time_and_cleaned_up_by_its_thread(worker: Worker, finished: Finished) -> None:
+    release = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(WorkerTimeoutError):
+        worker.call(lambda: release.wait(20), 0.1)
+    assert 0.1 <= time.monotonic() - began < 1
+    worker.close()
+    assert not finished.event.is_set()  # what the task still uses must not be freed
+    release.set()
+    assert finished.event.wait(5)
+    assert finished.thread == "under-test"
+
+
+def test_close_wakes_who_waits(worker: Worker) -> None:
+    release, started = threading.Event(), threading.Event()
+    outcomes: list[str] = []
+
+    def wait() -> None:
+        try:
+            worker.call(lambda: (started.set(), release.wait(20)), 20)
+        except WorkerClosedError:
+            outcomes.append("closed")
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert started.wait(5)
+    worker.close()
+    waiter.join(5)
+    release.set()
+    assert outcomes == ["closed"]
+    with pytest.raises(WorkerClosedError):
+        worker.call(lambda: None, 5)

@@ -1,0 +1,62 @@
+"""The RTSP server of `rtsp_server.py` on a free port, that can be frozen, killed and started again."""
+
+import os
+import selectors
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.servers.mosquitto import free_port
+
+PYTHON = "/usr/bin/python3"
+SCRIPT = Path(__file__).with_name("rtsp_server.py")
+
+
+class RtspServer:
+    """Context manager; `options` go to the program."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.log = folder / "rtsp.log"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, path: str = "/cam", credentials: str = "") -> str:
+        return f"rtsp://{credentials}127.0.0.1:{self.port}{path}"
+
+    def __enter__(self) -> "RtspServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([PYTHON, str(SCRIPT), str(self.port), *self._options], stdout=subprocess.PIPE, stderr=log)
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(20) or self._process.stdout.readline() != b"ready\n":
+                self.kill()
+                raise AssertionError(f"the RTSP server did not start: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()  # also ends a frozen one
+            self._process.wait(10)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)

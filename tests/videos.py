@@ -1,0 +1,33 @@
+"""Tiny videos made on the spot: every picture has a grey of its own, so that a test sees which one it got."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def grey(index: int) -> int:
+    """Grey of a picture by its number."""
+    return 20 + 10 * (index % 20)
+
+
+def write_video(
+    path: Path, pictures: int = 12, *, rate: int = 10, size: tuple[int, int] = (96, 64), codec: str = "mpeg4", index: int = 0
+) -> Path:
+    """Write a video of `pictures` plain pictures; size is width and height."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.options = {"g": "5", "qscale": "2"}
+        for number in range(index, index + pictures):
+            image = np.full((size[1], size[0], 3), grey(number), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def numbers(greys: Sequence[float]) -> list[int]:
+    """Which pictures these greys belong to (modulo 20)."""
+    return [round((value - 20) / 10) for value in greys]
