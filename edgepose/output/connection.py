@@ -263,7 +263,9 @@ def _tls_context(tls: config.Tls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:
-        raise ConfigError(f"mqtt.tls.ca_file: cannot use {tls.ca_file}: {_said(error)}; a file of PEM certificates is needed.") from error
+        raise ConfigError(
+            f"mqtt.tls.ca_file: cannot use {tls.ca_file}: {describe(error)}; a file of PEM certificates is needed."
+        ) from error
     context.sslsocket_class = _TlsSocket
     if tls.certificate_file is not None:
         try:
@@ -271,10 +273,16 @@ def _tls_context(tls: config.Tls) -> ssl.SSLContext:
         except OSError as error:
             raise ConfigError(
                 f"mqtt.tls.certificate_file: cannot use {tls.certificate_file} with key {tls.key_file or 'in the same file'}: "
-                f"{_said(error)}; a PEM certificate and its unencrypted key are needed."
+                f"{describe(error)}; a PEM certificate and its unencrypted key are needed."
             ) from error
     return context
 
 
-def _said(error: OSError) -> str:
-    return error.strerror or str(error)
+def describe(error: OSError | UnicodeError) -> str:
+    """What the system says of a failure, in few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]

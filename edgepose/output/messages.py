@@ -1,7 +1,7 @@
 """What leaves the device, as structs: the wire format, its JSON Schema and its AsyncAPI document are all read from here.
 
-Positions are rounded to 0.1 pixel (a tenth of what any network here resolves), scores and confidences to 0.001: a person is then
-about 320 bytes of JSON. Times are RFC 3339, UTC, with microseconds, as strings in both encodings.
+Positions are rounded to 0.1 pixel, scores and confidences to 0.001: finer than any network here resolves, and a person is then about
+400 bytes of JSON. Times are RFC 3339, UTC, with microseconds, as strings in both encodings.
 """
 
 from collections.abc import Sequence

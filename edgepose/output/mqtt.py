@@ -9,7 +9,6 @@ import logging
 import math
 import random
 import socket
-import ssl
 import threading
 import time
 import uuid
@@ -19,7 +18,7 @@ import msgspec
 
 from edgepose import config
 from edgepose.errors import ConfigError
-from edgepose.output.connection import Access, Connection, Protocol
+from edgepose.output.connection import Access, Connection, Protocol, describe
 from edgepose.output.messages import InfoMessage, Message, StatusMessage, encode, timestamp
 from edgepose.output.outbox import Outbox, Outgoing
 from edgepose.output.schema import topic_address
@@ -113,8 +112,7 @@ class MqttPublisher:
 
     def publish_poses(self, camera: str, payload: Message | bytes) -> None:
         """Publish the poses of one frame; of those that wait, only a camera's newest is kept, and none when it has become old."""
-        expiry_s = self._mqtt.pose_expiry_s
-        self._put_latest(topic_address("poses", camera), payload, expiry_s)
+        self._put_latest(topic_address("poses", camera), payload, self._mqtt.pose_expiry_s)
 
     def publish_retained(self, address: str, payload: Message | bytes) -> None:
         """Set the state of a topic, with QoS 1; it is kept and said again after each connection."""
@@ -182,7 +180,7 @@ class MqttPublisher:
                 finally:
                     self._settle(connection)
             except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-                self._enter(f"unreachable: {_said(error)}")
+                self._enter(f"unreachable: {describe(error)}")
             except Exception:
                 # A fault of ours or of paho's must not end the output for good, nor go unseen.
                 logger.exception("%s: internal fault", self._where)
@@ -300,12 +298,3 @@ class MqttPublisher:
             logger.info("%s: %s%s", self._where, state, f" with MQTT {self._protocol}" if state == "connected" else "")
         else:
             logger.warning("%s: %s; trying again", self._where, state)
-
-
-def _said(error: OSError | UnicodeError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate refused: {error.verify_message}"
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text[:1].lower() + text[1:]

@@ -38,6 +38,7 @@ class VideoWriter:
         self._last = -1
         self._stream: av.VideoStream | None = None
         try:
+            self.path.open("wb").close()  # FFmpeg itself opens it with the first picture only
             options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
             self._container = av.open(str(self.path), "w", format="mp4", container_options=options)
         except (OSError, av.error.FFmpegError) as error:
@@ -146,4 +147,4 @@ class ImageWriter:
 
 
 def _said(error: OSError | av.error.FFmpegError) -> str:
-    return (error.strerror or str(error)).lower()
+    return error.strerror or str(error)

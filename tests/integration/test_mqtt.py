@@ -1,6 +1,5 @@
 """The publisher against real brokers: mosquitto 2 (MQTT 5) and amqtt (MQTT 3.1.1 only)."""
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from amqtt.broker import Broker
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -23,7 +21,8 @@ from edgepose.config import Mqtt, Tls
 from edgepose.errors import ConfigError
 from edgepose.output.messages import BackendMessage, InfoMessage, ModelMessage
 from edgepose.output.mqtt import MqttPublisher
-from tests.servers.mosquitto import Mosquitto, free_port
+from tests.servers.amqtt_broker import amqtt_broker
+from tests.servers.mosquitto import Mosquitto
 from tests.waiting import wait_for
 
 STATUS = "edgepose/drone/status"
@@ -332,34 +331,6 @@ def test_an_unknown_host_is_named():
     with publishing(1883, host="no-such-host.invalid") as publisher:
         wait_for(lambda: publisher.state.startswith("unreachable: "))
         assert "name" in publisher.state
-
-
-@contextmanager
-def amqtt_broker():
-    """amqtt in a thread of its own, as `edgepose demo` embeds it."""
-    port, loop, ready = free_port(), asyncio.new_event_loop(), threading.Event()
-    over = asyncio.Event()
-
-    async def serve():
-        settings = {
-            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-        }
-        broker = Broker(settings)
-        await broker.start()
-        ready.set()
-        await over.wait()
-        await broker.shutdown()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield port
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(10)
-        loop.close()
 
 
 def test_falls_back_to_3_1_1():

@@ -1,0 +1,87 @@
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.output.overlay import color, draw
+from edgepose.person import Person
+from tests.output.sample import sample_person
+from tests.shared import SHARED
+
+
+def lit(image):
+    """Which pixels a drawing on black has touched."""
+    return image.any(axis=2)
+
+
+def test_the_picture_itself_is_left_alone():
+    image = np.full((300, 300, 3), 90, np.uint8)
+    drawn = draw(image, [sample_person(track=1)], caption="front 10 fps")
+    assert (image == 90).all()
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    assert (drawn != 90).any()
+
+
+def test_nobody_and_no_caption_changes_nothing():
+    image = np.full((30, 40, 3), 90, np.uint8)
+    assert (draw(image, []) == image).all()
+
+
+def test_unseen_keypoints_are_not_drawn():
+    keypoints = np.zeros((17, 3), np.float32)
+    keypoints[5] = 100, 200, 0.9
+    keypoints[7] = 140, 200, 0.9
+    keypoints[9] = 180, 200, 0.19  # under the threshold
+    person = Person(np.array([10, 10, 20, 20], np.float32), 0.5, keypoints, 1)
+    black = np.zeros((300, 300, 3), np.uint8)
+    touched = lit(draw(black, [person], keypoint_threshold=0.2))
+    assert touched[200, 100:140].all()
+    assert not touched[150:250, 150:].any()
+    assert not touched[:5, :5].any()  # (0, 0, 0) is no place
+    assert lit(draw(black, [person], keypoint_threshold=0.1))[200, 100:180].all()
+
+
+def test_a_line_lies_where_the_keypoints_are_to_half_a_pixel():
+    keypoints = np.zeros((17, 3), np.float32)
+    keypoints[11], keypoints[13] = (50, 20, 1), (50, 180, 1)
+    person = Person(np.array([1, 1, 199, 199], np.float32), 0.5, keypoints, 1)
+    row = draw(np.zeros((200, 200, 3), np.uint8), [person])[100].max(axis=1).astype(float)[5:195]
+    centre = (row * (np.arange(5, 195) + 0.5)).sum() / row.sum()  # of pixel i the centre is i + 0.5
+    assert centre == pytest.approx(50, abs=0.1)
+
+
+def test_lines_scale_with_the_picture():
+    shares = []
+    for scale in (1, 4):
+        person = sample_person(track=1)
+        keypoints = person.keypoints * np.array([scale, scale, 1], np.float32)
+        scaled = Person(person.box * scale, 0.5, keypoints, 1)
+        shares.append(lit(draw(np.zeros((480 * scale, 640 * scale, 3), np.uint8), [scaled])).mean())
+    assert shares[1] == pytest.approx(shares[0], rel=0.35)
+
+
+def test_colours_of_neighbouring_tracks_differ():
+    colors = np.array([color(number) for number in range(1, 9)], float)
+    distances = np.linalg.norm(colors[:, None] - colors[None], axis=2)
+    assert distances[~np.eye(8, dtype=bool)].min() > 60
+    assert color(3) == color(3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (40, 40), (2160, 3840)])
+def test_any_size_and_people_far_outside(shape):
+    outside = Person(np.array([-1e6, -1e6, 1e6, 1e6], np.float32), 0.9, sample_person(x=-1e5).keypoints, 123456)
+    none = Person(np.zeros(4, np.float32), 0.9, np.full((17, 3), np.nan, np.float32))
+    image = np.zeros((*shape, 3), np.uint8)
+    assert draw(image, [outside, none, sample_person()], caption="front  10.0 fps").shape == image.shape
+
+
+@pytest.mark.skipif(SHARED is None, reason="the photographs are not part of the project")
+def test_a_photograph_is_still_itself_away_from_people():
+    path = sorted((SHARED / "data" / "coco-dev" / "images").iterdir())[0]
+    photograph = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    drawn = draw(photograph, [sample_person(track=1, x=50, y=80)])
+    changed = (drawn != photograph).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert rows.min() >= 80 - 20
+    assert columns.min() >= 50 - 6
+    assert 0.001 < changed.mean() < 0.2

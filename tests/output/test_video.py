@@ -1,0 +1,116 @@
+import subprocess
+import sys
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.errors import OutputError
+from edgepose.output.video import ImageWriter, VideoWriter
+
+
+def picture(number, height=120, width=160):
+    """A bright column that walks to the right."""
+    image = np.full((height, width, 3), 40, np.uint8)
+    image[:, number * 8 : number * 8 + 8] = (250, 200, 30)
+    return image
+
+
+def read(path):
+    with av.open(str(path)) as container:
+        return [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(120, 160), (121, 161), (120, 161)])
+def test_pictures_come_back_at_their_times(tmp_path, height, width):
+    times_ms = [0, 33, 66, 140, 150, 1150, 1183]
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        for number, time_ms in enumerate(times_ms):
+            writer.write(picture(number, height, width), 10**18 + time_ms * 1_000_000)
+    frames = read(tmp_path / "a.mp4")
+    assert [round(time * 1000, 2) for time, _ in frames] == times_ms
+    for number, (_, image) in enumerate(frames):
+        assert image.shape == (height + height % 2, width + width % 2, 3)
+        assert image[60, number * 8 + 4].astype(int) == pytest.approx([250, 200, 30], abs=25)
+        assert image[60, -1].astype(int) == pytest.approx([40, 40, 40], abs=10)
+
+
+def test_the_film_is_h264_that_players_know(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        assert writer.codec == "libx264"  # the wheels of PyAV bring it
+        writer.write(picture(0), 0)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_without_libx264_the_film_is_mpeg4(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        for number in range(5):
+            writer.write(picture(number, 121, 161), number * 40_000_000)
+    assert [round(time, 3) for time, _ in read(tmp_path / "a.mp4")] == [0, 0.04, 0.08, 0.12, 0.16]
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+
+
+def test_time_that_stands_still_does_not_stop_the_film(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        for number, time_ns in enumerate([0, 0, -5, 100_000_000]):
+            writer.write(picture(number), time_ns)
+    times = [time for time, _ in read(tmp_path / "a.mp4")]
+    assert len(times) == 4
+    assert times == sorted(set(times))
+
+
+def test_a_camera_that_changes_its_size_is_fitted(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        writer.write(picture(0, 120, 160), 0)
+        writer.write(np.full((600, 400, 3), 200, np.uint8), 10**8)
+    image = read(tmp_path / "a.mp4")[1][1]
+    assert image.shape == (120, 160, 3)
+    assert image[60, 40].mean() == pytest.approx(200, abs=10)
+    assert image[60, 120].mean() < 30
+
+
+CHILD = """
+import os, sys, numpy as np
+from edgepose.output.video import VideoWriter
+writer = VideoWriter(sys.argv[1])
+random = np.random.default_rng(0)
+for number in range(300):
+    writer.write(random.integers(0, 255, (120, 160, 3), np.uint8), number * 33_000_000)
+os._exit(9)
+"""
+
+
+def test_a_killed_process_leaves_a_film_that_plays(tmp_path):
+    assert subprocess.run([sys.executable, "-c", CHILD, str(tmp_path / "a.mp4")], check=False).returncode == 9
+    assert len(read(tmp_path / "a.mp4")) >= 120
+
+
+def test_closing_twice_and_an_empty_film_do_no_harm(tmp_path):
+    writer = VideoWriter(tmp_path / "a.mp4")
+    writer.close()
+    writer.close()
+
+
+def test_impossible_places_are_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"^Cannot write to .*a.mp4: No such file or directory; "):
+        VideoWriter(tmp_path / "missing" / "a.mp4")
+    with pytest.raises(OutputError, match=r"^Cannot write into .*file: File exists; "):
+        ImageWriter(tmp_path / "file")
+    with pytest.raises(OutputError, match=r"'\.jpg' and '\.png' can"):
+        ImageWriter(tmp_path, ".gif")
+    with pytest.raises(OutputError, match=r"^Cannot write to .*b.jpg: No such file"):
+        ImageWriter(tmp_path / "c").write(picture(0), "missing/b")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_single_pictures(tmp_path, suffix):
+    path = ImageWriter(tmp_path / "new" / "folder", suffix).write(picture(3), "front-000812")
+    assert path == tmp_path / "new" / "folder" / f"front-000812{suffix}"
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    assert np.abs(image.astype(int) - picture(3)).mean() < (3 if suffix == ".jpg" else 0.001)
