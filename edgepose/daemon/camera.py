@@ -61,7 +61,6 @@ class CameraThread(threading.Thread):
         changed: Callable[[CameraState], None],
         *,
         forever: bool = True,
-        open_source: Callable[..., Source] = open_source,
     ) -> None:
         super().__init__(name=f"camera-{name}", daemon=True)
         self._camera_name = name
@@ -70,7 +69,6 @@ class CameraThread(threading.Thread):
         self._metrics = metrics
         self._changed = changed
         self._forever = forever
-        self._open_source = open_source
         self._backoff = FullJitterBackoff(camera.reconnect_initial_s, camera.reconnect_maximum_s)
         self._stop_requested = threading.Event()
         self._lock = threading.Lock()  # guards _source against a stop() while it is being opened
@@ -117,7 +115,7 @@ class CameraThread(threading.Thread):
         delivered = False
         first_frame_s = 0.0
         try:
-            source = self._open_source(self._camera_name, self._camera, epoch=epoch)
+            source = open_source(self._camera_name, self._camera, epoch=epoch)
             with self._lock:
                 self._source = source
             try:
@@ -164,11 +162,11 @@ class CameraThread(threading.Thread):
             return
         if (state, cause) != (before.state, before.cause):  # log on change, not on every attempt
             if state in ("failed", "stalled"):
-                _log.warning("camera %s: %s (%s); trying again", self._camera_name, detail, cause)
+                _log.warning("%s (%s)%s", detail, cause, "; trying again" if self._forever else "")
             elif state == "streaming":
                 _log.info(
                     "camera %s: streaming %dx%d from %s, epoch %d", self._camera_name, width, height, redact(self._camera.source), epoch
                 )
             elif state == "paused":
-                _log.info("camera %s: %s", self._camera_name, detail)
+                _log.info("%s", detail)
         self._changed(self._state)

@@ -97,10 +97,10 @@ class Pipeline:
 
     def start(self) -> None:
         """Begins the work, with the engine open."""
+        for camera in self._cameras:  # first: the engine's work is over when no camera is alive
+            camera.start()
         self._people_thread.start()
         self._engine_thread.start()
-        for camera in self._cameras:
-            camera.start()
 
     def beats(self) -> Mapping[str, int]:
         """Turns of each work loop so far: a loop whose number stands still hangs."""

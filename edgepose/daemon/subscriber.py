@@ -74,7 +74,8 @@ class Subscriber:
         if reason.is_failure:
             self._refusal = str(reason).lower()
         else:
-            client.subscribe(self._topics)
+            if self._topics:
+                client.subscribe(self._topics)
         self._answered.set()
 
     def _on_disconnect(self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None) -> None:

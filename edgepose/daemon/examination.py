@@ -1,0 +1,116 @@
+"""What `edgepose doctor` looks at: versions, devices, model, broker; each with a hint where it is not as it should be."""
+
+import importlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from edgepose import __version__
+from edgepose.config import Config
+from edgepose.daemon.health import memory_mb, temperatures_c
+from edgepose.daemon.preflight import Finding, findings
+from edgepose.daemon.stages import InputStage
+from edgepose.daemon.subscriber import Subscriber
+from edgepose.engine.backend import open_backend
+from edgepose.errors import EdgeposeError
+from edgepose.frame import Frame
+from edgepose.model import find_model, read_model
+
+_TIMED_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    module: str
+    distribution: str
+    hint: str
+
+
+_LIBRARIES = (
+    _Library("numpy", "numpy", "pip install edgepose"),
+    _Library("cv2", "opencv-python-headless", "pip install edgepose"),
+    _Library("av", "av", "pip install edgepose"),
+    _Library("paho.mqtt.client", "paho-mqtt", "pip install edgepose"),
+    _Library("msgspec", "msgspec", "pip install edgepose"),
+    _Library("onnxruntime", "onnxruntime", "pip install 'edgepose[cpu]', 'edgepose[gpu]' or 'edgepose[tensorrt]'"),
+)
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Looks at everything that a daemon of this configuration stands on; opens the engine and contacts the broker."""
+    yield Finding("edgepose", True, f"{__version__}, Python {platform.python_version()} ({sys.executable})")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    heat = ", ".join(f"{kind} {value:.0f} °C" for kind, value in temperatures_c().items()) or "no temperature sensor"
+    yield Finding("machine", True, f"{platform.machine()}, {cores} cores, {platform.system()} {platform.release()}, {heat}")
+    for library in _LIBRARIES:
+        yield _library(library)
+    yield _encoder()
+    yield _backends()
+    yield from (finding for finding in findings(config) if finding.what != "cameras")  # a doctor needs no camera
+    yield _engine(config)
+    if config.mqtt.enabled:
+        yield _broker(config)
+    yield Finding("memory", True, f"{memory_mb():.0f} MiB resident with everything loaded")
+
+
+def _library(library: _Library) -> Finding:
+    try:
+        importlib.import_module(library.module)
+    except ImportError as error:
+        return Finding(library.distribution, False, f"cannot be loaded ({error}); expected it installed: {library.hint}", 69)
+    try:
+        return Finding(library.distribution, True, metadata.version(library.distribution))
+    except metadata.PackageNotFoundError:  # another wheel gives the same module: onnxruntime-gpu, opencv-python
+        return Finding(library.distribution, True, "present, from another package")
+
+
+def _encoder() -> Finding:
+    import av
+
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    return Finding("video encoder", True, f"{codec} for annotated videos")
+
+
+def _backends() -> Finding:
+    try:
+        import onnxruntime
+    except ImportError:
+        return Finding("devices", False, "unknown without onnxruntime; expected it installed: pip install 'edgepose[cpu]'", 69)
+    providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    return Finding("devices", True, f"onnxruntime was built for {', '.join(providers)}; the line `engine` says which one works")
+
+
+def _engine(config: Config) -> Finding:
+    try:
+        model = read_model(find_model(config.model.path))
+        backend = open_backend(model, config.model)
+        try:
+            picture = Frame(np.zeros((480, 640, 3), np.uint8), 0, "host", 0, "doctor")
+            _, images = InputStage(model.info, config.model.input_size).prepare(picture)
+            backend.run(images)
+            start_s = time.perf_counter()
+            for _ in range(_TIMED_RUNS):
+                backend.run(images)
+            run_ms = (time.perf_counter() - start_s) / _TIMED_RUNS * 1e3
+        finally:
+            backend.close()
+    except EdgeposeError as error:
+        return Finding("engine", False, str(error), error.exit_code)
+    return Finding("engine", True, f"{backend.name} on {backend.device}, {backend.precision}, {run_ms:.1f} ms a picture: {backend.reason}")
+
+
+def _broker(config: Config) -> Finding:
+    where = f"{config.mqtt.host}:{config.mqtt.port or (8883 if config.mqtt.tls.enabled else 1883)}"
+    try:
+        start_s = time.perf_counter()
+        with Subscriber(config.mqtt, [], lambda topic, payload: None):
+            answer_ms = (time.perf_counter() - start_s) * 1e3
+    except EdgeposeError as error:
+        return Finding("broker", False, str(error), error.exit_code)
+    return Finding("broker", True, f"{where} let us in within {answer_ms:.0f} ms")

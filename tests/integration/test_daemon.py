@@ -1,0 +1,187 @@
+"""The daemon as a process, between a real RTSP server and a real broker."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.onnx_files import write_edgepose
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.rtsp import RtspServer
+from tests.waiting import wait_for
+
+BASE = "edgepose/drone"
+
+
+class Listener:
+    """Keeps all that is said below a topic."""
+
+    def __init__(self, port: int) -> None:
+        self._lock = threading.Lock()
+        self._heard: list[tuple[str, dict]] = []
+        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._take
+        self._client.on_connect = lambda client, *_: client.subscribe(f"{BASE}/#", 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
+        with self._lock:
+            self._heard.append((message.topic.removeprefix(f"{BASE}/"), json.loads(message.payload)))
+
+    def on(self, topic: str) -> list[dict]:
+        with self._lock:
+            return [message for heard, message in self._heard if heard == topic]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Daemon:
+    def __init__(self, folder: Path, broker: Mosquitto, source: str, environment: dict[str, str]) -> None:
+        model = write_edgepose(folder / "tiny.onnx")
+        config = folder / "config.yaml"
+        config.write_text(
+            f"device: drone\n"
+            f"cameras: {{front: {{source: '{source}', read_timeout_s: 1, open_timeout_s: 2, reconnect_maximum_s: 1}}}}\n"
+            f"model: {{path: {model}}}\n"
+            f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"
+            f"health: {{interval_s: 0.5}}\n"
+        )
+        self.log = folder / "daemon.log"
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "edgepose", "run", "--config", str(config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+    def terminate(self, within_s: float) -> int:
+        """Sends SIGTERM and returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_s)
+
+
+@contextmanager
+def running(folder: Path, broker: Mosquitto, source: str, **environment: str) -> Iterator[tuple[Daemon, Listener]]:
+    listener = Listener(broker.port)
+    daemon = Daemon(folder, broker, source, environment)
+    try:
+        yield daemon, listener
+    except BaseException:
+        print(daemon.log.read_text())
+        raise
+    finally:
+        daemon.process.kill()
+        daemon.process.wait(10)
+        listener.close()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Iterator[RtspServer]:
+    with RtspServer(tmp_path) as started:
+        yield started
+
+
+def test_poses_return_in_a_new_epoch_after_the_camera_was_away(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    with running(tmp_path, broker, camera.url(credentials="pilot:s3cret@")) as (daemon, heard):
+        status = "cameras/front/status"
+        wait_for(lambda: len(heard.on("cameras/front/poses")) > 5, within_s=20)
+        assert [message["state"] for message in heard.on(status)] == ["connecting", "streaming"]
+        streaming = heard.on(status)[-1]
+        assert (streaming["epoch"], streaming["width"], streaming["height"]) == (0, 320, 240)
+        assert heard.on("status")[-1]["state"] == "online"
+        info = heard.on("info")[-1]
+        assert info["backend"]["name"] == "onnxruntime-cpu"
+        assert info["model"]["name"] == "tiny.onnx"
+
+        camera.kill()
+        lost = wait_for(lambda: [message for message in heard.on(status) if message["state"] in ("failed", "stalled")], within_s=10)[-1]
+        assert lost["cause"]
+        assert lost["detail"]
+        refused = wait_for(lambda: [message for message in heard.on(status) if message.get("cause") == "refused"], within_s=10)[-1]
+        assert refused["state"] == "failed"
+        seen = len(heard.on("cameras/front/poses"))
+
+        camera.start()
+        began_s = time.monotonic()
+        returned = wait_for(lambda: [message for message in heard.on(status) if message["state"] == "streaming"][1:], within_s=10)[0]
+        assert time.monotonic() - began_s < 5
+        assert returned["epoch"] == 1
+        assert "cause" not in returned
+        later = wait_for(lambda: heard.on("cameras/front/poses")[seen + 5 :], within_s=10)[-1]
+        assert later["sequence"] < 1000
+        assert later["width"] == 320
+
+        health = wait_for(lambda: [message for message in heard.on("health") if message["cameras"]["front"]["state"] == "streaming"])[-1]
+        assert health["memory_mb"] < 250
+        assert health["cameras"]["front"]["frames"] > 5
+        assert all("s3cret" not in json.dumps(message) for topic in ("info", status, "health") for message in heard.on(topic))
+        assert "s3cret" not in daemon.log.read_text()
+
+
+def test_a_camera_that_freezes_is_told_and_comes_back(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    with running(tmp_path, broker, camera.url()) as (_, heard):
+        wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
+        camera.freeze()
+        stalled = wait_for(lambda: [message for message in heard.on("cameras/front/status") if message["state"] == "stalled"], within_s=10)
+        assert stalled[0]["cause"] == "stalled"
+        camera.thaw()
+        wait_for(lambda: heard.on("cameras/front/status")[-1]["state"] == "streaming", within_s=15)
+        assert heard.on("cameras/front/status")[-1]["epoch"] == 1
+
+
+@pytest.mark.parametrize("source", ["camera", "nobody"])
+def test_sigterm_says_stopped_within_three_seconds(tmp_path: Path, broker: Mosquitto, camera: RtspServer, source: str) -> None:
+    url = camera.url() if source == "camera" else "rtsp://127.0.0.1:1/cam"
+    with running(tmp_path, broker, url) as (daemon, heard):
+        wait_for(lambda: heard.on("status") and heard.on("cameras/front/status")[-1:], within_s=20)
+        if source == "camera":
+            wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
+        session = heard.on("status")[-1]["session"]
+        began_s = time.monotonic()
+        assert daemon.terminate(within_s=5) == 0
+        assert time.monotonic() - began_s < 3
+        last = wait_for(lambda: [message for message in heard.on("status") if message["state"] != "online"])[-1]
+        assert (last["state"], last["session"]) == ("stopped", session)
+        assert "SIGTERM" in last["reason"]
+
+
+def test_sigterm_ends_it_even_with_a_frozen_broker_and_camera(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    with running(tmp_path, broker, camera.url()) as (daemon, heard):
+        wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
+        camera.freeze()
+        broker.freeze()
+        began_s = time.monotonic()
+        daemon.terminate(within_s=10)
+        assert time.monotonic() - began_s < 6
+        broker.thaw()
+
+
+def test_the_service_manager_hears_ready_watchdog_status_and_stopping(tmp_path: Path, broker: Mosquitto) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
+        with running(tmp_path, broker, "rtsp://127.0.0.1:1/cam", **variables) as (daemon, _):
+            assert manager.recv(1000) == b"READY=1"
+            heard = [manager.recv(1000) for _ in range(6)]
+            assert heard.count(b"WATCHDOG=1") >= 2  # an idle camera is no reason to restart
+            assert any(state.startswith(b"STATUS=0 of 1 cameras streaming") for state in heard)
+            daemon.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: manager.recv(1000) == b"STOPPING=1")
+            assert daemon.process.wait(5) == 0
