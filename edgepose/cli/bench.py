@@ -9,7 +9,7 @@ import click
 from edgepose.cli.options import configuration_options, json_option, model_option
 
 
-@click.command("bench", epilog="Example: edgepose bench walk.mp4 --json")
+@click.command("bench", short_help="Measure engine, daemon and start-up.", epilog="Example: edgepose bench walk.mp4 --json")
 @click.argument("source", required=False)
 @model_option
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Pairs of measurements.")

@@ -13,7 +13,9 @@ _PACKAGED = Path(str(resources.files("edgepose"))) / "assets" / "demo.mp4"
 _BROKER_S = 5.0
 
 
-@click.command("demo", epilog="Example: edgepose demo rtsp://camera.local/stream --seconds 30")
+@click.command(
+    "demo", short_help="See it work, with nothing but a video.", epilog="Example: edgepose demo rtsp://camera.local/stream --seconds 30"
+)
 @click.argument("source", required=False)
 @model_option
 @click.option(

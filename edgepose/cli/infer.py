@@ -9,7 +9,11 @@ from edgepose.cli.options import configuration_options, json_option, model_optio
 _file = click.Path(path_type=Path)
 
 
-@click.command("infer", epilog="Example: edgepose infer walk.mp4 --output poses.jsonl --video annotated.mp4")
+@click.command(
+    "infer",
+    short_help="Turn a video or pictures into files.",
+    epilog="Example: edgepose infer walk.mp4 --output poses.jsonl --video annotated.mp4",
+)
 @click.argument("source")
 @model_option
 @click.option("--output", "-o", type=_file, metavar="FILE", help="Write one pose message a line (JSON lines).")

@@ -8,7 +8,11 @@ from edgepose.cli.main import log_to_stderr
 from edgepose.cli.options import configuration_options
 
 
-@click.command("run", epilog="Example: edgepose run --config /etc/edgepose/config.yaml --set log.level=debug")
+@click.command(
+    "run",
+    short_help="Run the daemon: cameras in, poses out over MQTT.",
+    epilog="Example: edgepose run --config /etc/edgepose/config.yaml --set log.level=debug",
+)
 @configuration_options
 def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """Watch the configured cameras and publish poses until told to stop.

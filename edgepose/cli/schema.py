@@ -5,7 +5,7 @@ import click
 MESSAGES = ("status", "info", "health", "camera-status", "poses")
 
 
-@click.command("schema", epilog="Example: edgepose schema poses > poses.schema.json")
+@click.command("schema", short_help="Print the contracts as JSON.", epilog="Example: edgepose schema poses > poses.schema.json")
 @click.argument("document", type=click.Choice(("config", "asyncapi", *MESSAGES)), default="asyncapi")
 def command(document: str) -> None:
     """Print a contract as JSON.

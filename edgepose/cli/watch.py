@@ -7,7 +7,9 @@ import click
 from edgepose.cli.options import configuration_options
 
 
-@click.command("watch", epilog="Example: edgepose watch --set mqtt.host=broker.local --device drone-7")
+@click.command(
+    "watch", short_help="Watch live what daemons publish.", epilog="Example: edgepose watch --set mqtt.host=broker.local --device drone-7"
+)
 @click.option("--device", metavar="NAME", default="+", help="Device to watch; all of them where absent.")
 @click.option("--json", "as_json", is_flag=True, help="Write each pose message as one JSON line instead of a table.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; ctrl-c ends it at any time.")

@@ -1,0 +1,177 @@
+"""The program as a user meets it: exit codes, one-line errors, machine-readable answers."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from edgepose.cli.main import COMMANDS
+from tests.onnx_files import write_edgepose
+
+
+def edgepose(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgepose", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_edgepose(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve white frames: the tiny model sees six people in each."""
+    path = tmp_path_factory.mktemp("video") / "white.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 256, "yuv420p"
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((256, 320, 3), 255, np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["nonsense"], 64, "No such command 'nonsense'"),
+        (["infer"], 64, "Missing argument 'SOURCE'"),
+        (["infer", "x.mp4"], 64, "nothing to write was named"),
+        (["infer", "x.mp4", "-o", "x.jsonl", "--model", "MODEL"], 66, "x.mp4 does not exist"),
+        (["infer", "VIDEO", "-o", "/nowhere/x.jsonl", "--model", "MODEL"], 74, "/nowhere/x.jsonl"),
+        (["infer", "VIDEO", "-o", "x.jsonl", "--model", "nosuchmodel"], 78, "nosuchmodel"),
+        (["run", "--set", "mqtt.prot=1"], 78, "did you mean port?"),
+        (["run"], 78, "no cameras are configured"),
+        (["run", "--config", "nosuchfile.yaml"], 78, "No such file"),
+        (["watch", "--set", "mqtt.port=1"], 74, "127.0.0.1:1 cannot be reached"),
+        (["demo", "x.mp4", "--model", "MODEL"], 66, "x.mp4 does not exist"),
+        (["schema", "nonsense"], 64, "'nonsense' is not one of"),
+    ],
+)
+def test_mistakes_are_one_line_and_an_exit_code(
+    arguments: list[str], code: int, sentence: str, model: Path, video: Path, tmp_path: Path
+) -> None:
+    places = {"MODEL": str(model), "VIDEO": str(video)}
+    extra = ["--set", "mqtt.host=127.0.0.1"] if arguments[0] in ("run", "watch") else []
+    done = edgepose(*(places.get(each, each) for each in arguments), *extra, folder=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str, tmp_path: Path) -> None:
+    done = edgepose(command, "--help", folder=tmp_path)
+    assert done.returncode == 0
+    assert f"Example: edgepose {command}" in done.stdout
+
+
+def test_infer_writes_a_message_for_every_frame(model: Path, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "poses.jsonl").write_text("left over\n")
+    outputs = ["-o", "poses.jsonl", "--csv", "people.csv", "--video", "film.mp4", "--images", "pictures"]
+    done = edgepose("infer", video, "--model", model, *outputs, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    messages = [json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines()]
+    assert [message["sequence"] for message in messages] == list(range(12))
+    assert summary["frames"] == 12
+    assert summary["people"] == sum(len(message["people"]) for message in messages) > 12
+    assert all("track" in person for person in messages[-1]["people"])
+    assert len((tmp_path / "people.csv").read_text().splitlines()) == summary["people"] + 1
+    assert len(list((tmp_path / "pictures").iterdir())) == 12
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 12
+
+
+def test_infer_without_tracking(model: Path, video: Path, tmp_path: Path) -> None:
+    done = edgepose("infer", video, "--model", model, "-o", "poses.jsonl", "--no-track", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in (tmp_path / "poses.jsonl").read_text().splitlines():
+        assert not any("track" in person for person in json.loads(line)["people"])
+
+
+def test_run_ends_by_itself_with_its_files(model: Path, video: Path, tmp_path: Path) -> None:
+    cameras = f"cameras: {{a: {{source: {video}}}, b: {{source: {video}}}}}\n"
+    rest = f"model: {{path: {model}}}\nmqtt: {{enabled: false}}\nfiles: {{jsonl: poses.jsonl}}\n"
+    (tmp_path / "config.yaml").write_text(cameras + rest)
+    done = edgepose("run", "--config", "config.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    messages = [json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines()]
+    for camera in ("a", "b"):
+        assert [message["sequence"] for message in messages if message["camera"] == camera] == list(range(12))
+
+
+def test_demo_needs_nothing_but_a_video(model: Path, video: Path, tmp_path: Path) -> None:
+    done = edgepose("demo", video, "--model", model, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "12 frames in" in done.stdout
+    # On the topic the newest message wins, so of a burst of twelve some may be missing; in the file none is.
+    messages = re.search(r"(\d+) messages over MQTT", done.stdout)
+    assert messages is not None
+    assert int(messages[1]) > 0
+    assert len((tmp_path / "demo-output" / "poses.jsonl").read_text().splitlines()) == 12
+    with av.open(str(tmp_path / "demo-output" / "annotated.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 12
+
+
+def test_demo_without_a_video_says_what_to_do(model: Path, tmp_path: Path) -> None:
+    done = edgepose("demo", "--model", model, folder=tmp_path)
+    if done.returncode == 0:
+        pytest.skip("this package has a video of its own")
+    assert done.returncode == 64
+    assert "expected one as SOURCE" in done.stderr
+
+
+def test_check_looks_at_all_that_is_named(model: Path, video: Path, tmp_path: Path) -> None:
+    good = ["--set", f"model.path={model}", "--set", f"cameras.a.source={video}"]
+    assert edgepose("check", *good, folder=tmp_path).returncode == 0
+    bad = [
+        "--set",
+        "mqtt.username=u",
+        "--set",
+        "mqtt.password_file=absent",
+        "--set",
+        "files.csv=/nowhere/a.csv",
+        "--set",
+        "cameras.b.source=c.mp4",
+    ]
+    done = edgepose("check", *good, *bad, "--json", folder=tmp_path)
+    assert done.returncode == 66
+    found = {each["what"]: each["good"] for each in json.loads(done.stdout)["findings"]}
+    assert found == {"model": True, "camera a": True, "camera b": False, "mqtt": False, "files.csv": False}
+
+
+def test_doctor_gives_a_hint_for_what_fails(model: Path, tmp_path: Path) -> None:
+    done = edgepose(
+        "doctor", "--set", f"model.path={model}", "--set", "mqtt.host=127.0.0.1", "--set", "mqtt.port=1", "--json", folder=tmp_path
+    )
+    found = {each["what"]: each for each in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 74
+    assert [what for what, each in found.items() if not each["good"]] == ["broker"]
+    assert "expected a broker there" in found["broker"]["detail"]
+    assert found["engine"]["detail"].startswith("onnxruntime-cpu")
+
+
+def test_bench_measures(model: Path, video: Path, tmp_path: Path) -> None:
+    done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) >= {"engine_fps", "daemon_fps", "ratio", "first_pose_s", "peak_rss_mb", "stages"}
+    assert result["engine_fps"] > 0
+    assert result["daemon_fps"] > 0
+    assert result["first_pose_s"] > 0
+    assert result["peak_rss_mb"] > 20
+    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "track", "publish"}
+
+
+@pytest.mark.parametrize("document", ["config", "asyncapi", "poses", "status", "info", "health", "camera-status"])
+def test_schema_prints_json(document: str, tmp_path: Path) -> None:
+    done = edgepose("schema", document, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
