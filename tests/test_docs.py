@@ -1,0 +1,67 @@
+"""The documents say what the code does: keys, options, exit codes, causes, stages."""
+
+import inspect
+from pathlib import Path
+
+import click
+import pytest
+
+import edgepose.errors
+from edgepose.cli.main import COMMANDS, cli
+from edgepose.daemon.metrics import DROP_CAUSES, STAGES
+from edgepose.keys import keys
+from tools.write_reference import DOCS, TABLES, with_table
+
+
+def section(document: str, heading: str) -> str:
+    text = (DOCS / document).read_text()
+    assert f"## {heading}\n" in text
+    return text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+@pytest.mark.parametrize(("document", "name"), TABLES)
+def test_generated_tables_are_up_to_date(document: str, name: str) -> None:
+    text = (DOCS / document).read_text()
+    assert text == with_table(text, name, TABLES[document, name]()), "run `make docs`"
+
+
+@pytest.mark.parametrize("key", keys(), ids=lambda key: key.path)
+def test_every_key_is_documented(key) -> None:
+    head, _, name = key.path.rpartition(".")
+    table = section("configuration.md", "All keys").split(f"### `{head}`\n" if head else "### Top level\n", 1)[1].split("\n### ", 1)[0]
+    assert f"| `{name}` |" in table
+    assert key.description in table
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented_and_has_an_example(name: str) -> None:
+    context = click.Context(cli, info_name="edgepose")
+    command = cli.get_command(context, name)
+    text = (DOCS / "commands.md").read_text()
+    assert f"### `edgepose {name} " in text
+    assert command.epilog.startswith(f"Example: edgepose {name}")
+    part = text.split(f"### `edgepose {name} ", 1)[1].split("\n### ", 1)[0]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert all(flag in part for flag in parameter.opts), parameter.name
+
+
+def test_every_exit_code_is_documented() -> None:
+    table = section("commands.md", "Exit codes")
+    codes = {error.exit_code for _, error in inspect.getmembers(edgepose.errors, inspect.isclass)}
+    assert codes
+    assert all(f"| {code} |" in table for code in codes)
+
+
+def test_every_cause_and_stage_is_documented() -> None:
+    text = section("operations.md", "What happens to frames")
+    for word in (*DROP_CAUSES, *STAGES):
+        assert f"| `{word}` |" in text
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    import re
+
+    for document in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / Path(target)).exists(), f"{document.name} links to {target}"
