@@ -12,8 +12,8 @@ from edgepose.cli.options import configuration_options, json_option, model_optio
 @click.command("bench", short_help="Measure engine, daemon and start-up.", epilog="Example: edgepose bench walk.mp4 --json")
 @click.argument("source", required=False)
 @model_option
-@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Pairs of measurements.")
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=4.0, show_default=True, help="Length of each measurement.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=6, show_default=True, help="Pairs of measurements.")
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=2.0, show_default=True, help="Length of each measurement, in seconds.")
 @json_option
 @configuration_options
 def command(

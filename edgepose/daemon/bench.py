@@ -130,12 +130,12 @@ def synthetic_clip(frames: int = 100, width: int = 768, height: int = 576) -> It
 
 
 def _inputs(config: Config, camera: Camera, model: ModelFile) -> list[NDArray[np.uint8]]:
-    stage = InputStage(model.info, config.model.input_size)
+    stage = InputStage(model.info, config.model.input_size, lambda stage, seconds: None)
     source = open_source("bench", replace(camera, loop=False))
     inputs: list[NDArray[np.uint8]] = []
     try:
         while len(inputs) < _INPUTS:
-            inputs.append(stage.prepare(source.read())[1].copy())
+            inputs.append(stage.prepare(source.read()).images)
     except EndOfStream:
         if not inputs:
             raise

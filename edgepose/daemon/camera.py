@@ -1,4 +1,4 @@
-"""One thread a camera: opens the source, again and again if need be, and leaves its frames for the engine."""
+"""One thread a camera: opens the source, again and again if need be, and leaves its frames, laid out, for the engine."""
 
 import logging
 import threading
@@ -12,6 +12,7 @@ from edgepose.capture.source import Source, open_source, redact
 from edgepose.config import Camera
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.slots import Slots
+from edgepose.daemon.stages import InputStage
 from edgepose.errors import EdgeposeError, EndOfStream, SourceError
 from edgepose.frame import Frame
 
@@ -56,6 +57,7 @@ class CameraThread(threading.Thread):
         self,
         name: str,
         camera: Camera,
+        inputs: InputStage,
         slots: Slots,
         metrics: Metrics,
         changed: Callable[[CameraState], None],
@@ -65,6 +67,7 @@ class CameraThread(threading.Thread):
         super().__init__(name=f"camera-{name}", daemon=True)
         self._camera_name = name
         self._camera = camera
+        self._inputs = inputs
         self._slots = slots
         self._metrics = metrics
         self._changed = changed
@@ -147,10 +150,17 @@ class CameraThread(threading.Thread):
         return None
 
     def _leave(self, frame: Frame, *, live: bool) -> None:
-        if live:
-            self._slots.put(frame)
+        try:
+            # Here and not in the engine's thread, which has better things to do: the engine then runs without a gap.
+            prepared = self._inputs.prepare(frame)
+        except ValueError as error:
+            self._metrics.dropped(self._camera_name, "corrupt")
+            _log.debug("camera %s: frame %d cannot be laid out: %s", self._camera_name, frame.sequence, error)
             return
-        while not self._slots.put_when_free(frame, _TURN_S):
+        if live:
+            self._slots.put(prepared)
+            return
+        while not self._slots.put_when_free(prepared, _TURN_S):
             if self._stop_requested.is_set():
                 return
 

@@ -92,7 +92,7 @@ def _engine(config: Config) -> Finding:
         backend = open_backend(model, config.model)
         try:
             picture = Frame(np.zeros((480, 640, 3), np.uint8), 0, "host", 0, "doctor")
-            _, images = InputStage(model.info, config.model.input_size).prepare(picture)
+            images = InputStage(model.info, config.model.input_size, lambda stage, seconds: None).prepare(picture).images
             backend.run(images)
             start_s = time.perf_counter()
             for _ in range(_TIMED_RUNS):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgepose.capture.source import Source
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.stages import InputStage, PeopleStage
+from edgepose.daemon.stages import InputStage, PeopleStage, Prepared
 from edgepose.engine.backend import Backend
 from edgepose.errors import EndOfStream
 from edgepose.frame import Frame
@@ -26,22 +26,20 @@ def people_in(source: Source, backend: Backend, info: ModelInfo, config: Config,
         SourceError: the source broke off before its end.
         EngineError: the engine failed.
     """
-    inputs = InputStage(info, config.model.input_size)
+    inputs = InputStage(info, config.model.input_size, metrics.took)
     people = PeopleStage(config)
-    for frame in _read_ahead(source):
-        with metrics.timed("letterbox"):
-            letterbox, images = inputs.prepare(frame)
+    for prepared in _read_ahead(source, inputs):
         with metrics.timed("engine"):
-            candidates = backend.run(images)
-        yield frame, people.people(frame, candidates, letterbox, metrics.took)
+            candidates = backend.run(prepared.images)
+        yield prepared.frame, people.people(prepared, candidates, metrics.took)
 
 
-def _read_ahead(source: Source) -> Iterator[Frame]:
-    """Frames of a source, read by a thread of their own that is at most two frames ahead."""
-    read: queue.Queue[Frame | Exception] = queue.Queue(maxsize=2)
+def _read_ahead(source: Source, inputs: InputStage) -> Iterator[Prepared]:
+    """Frames of a source, read and laid out by a thread of their own that is at most two frames ahead."""
+    read: queue.Queue[Prepared | Exception] = queue.Queue(maxsize=2)
     stop = threading.Event()
 
-    def put(item: Frame | Exception) -> None:
+    def put(item: Prepared | Exception) -> None:
         while not stop.is_set():
             try:
                 read.put(item, timeout=_TURN_S)
@@ -52,7 +50,7 @@ def _read_ahead(source: Source) -> Iterator[Frame]:
     def work() -> None:
         try:
             while not stop.is_set():
-                put(source.read())
+                put(inputs.prepare(source.read()))
         except Exception as error:  # raised again where it is waited for
             put(error)
 

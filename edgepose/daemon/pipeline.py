@@ -3,7 +3,8 @@
 ::
 
     camera thread ──▶ slot ──▶ engine thread ──▶ people thread ──▶ deliver
-    (one a camera)             letterbox, run     decode, track, smooth, check
+    read, letterbox            run                decode, track, smooth, check
+    (one a camera)
 
 The engine computes without Python's lock, so the people of one frame are worked out while the engine looks at the next.
 Frames only move forward; between two threads there is room for one, and every wait ends.
@@ -15,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+
+import cv2
 
 from edgepose.config import Config
 from edgepose.daemon.camera import CameraState, CameraThread
@@ -23,11 +25,10 @@ from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.slots import Slots, Waiting
 from edgepose.daemon.stages import InputStage, PeopleStage
 from edgepose.engine.backend import Backend
-from edgepose.errors import ConfigError, EdgeposeError
+from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
 from edgepose.model import ModelInfo
 from edgepose.person import Candidates, Person
-from edgepose.pose.letterbox import Letterbox
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,6 @@ class _Seen:
 
     waiting: Waiting
     candidates: Candidates
-    letterbox: Letterbox
 
 
 class Pipeline:
@@ -81,7 +81,16 @@ class Pipeline:
         self._slots = Slots(config.mqtt.pose_expiry_s, metrics.dropped)
         self._seen: queue.Queue[_Seen | None] = queue.Queue(maxsize=1)
         self._cameras = [
-            CameraThread(name, camera, self._slots, metrics, camera_changed, forever=forever) for name, camera in config.cameras.items()
+            CameraThread(
+                name,
+                camera,
+                InputStage(info, config.model.input_size, metrics.took),
+                self._slots,
+                metrics,
+                camera_changed,
+                forever=forever,
+            )
+            for name, camera in config.cameras.items()
         ]
         self._abandon = threading.Event()
         self._beats = {"engine": 0, "people": 0}
@@ -92,6 +101,8 @@ class Pipeline:
 
     def open(self) -> Backend:
         """Opens the engine and returns it, so that one can say which it is; EngineError where no backend could be opened."""
+        # OpenCV would resize with as many threads as there are cores, the very ones that the engine computes on: slower (measured).
+        cv2.setNumThreads(1)
         self._backend = self._open_engine()
         return self._backend
 
@@ -130,7 +141,6 @@ class Pipeline:
         return clean
 
     def _run_engine(self) -> None:
-        inputs: dict[str, InputStage] = {}
         failures = 0
         while not self._abandon.is_set():
             self._beats["engine"] += 1
@@ -140,20 +150,15 @@ class Pipeline:
                 if cameras_done:
                     break
                 continue
-            frame = waiting.frame
-            stage = inputs.setdefault(frame.camera, InputStage(self._info, self._config.model.input_size))
+            frame = waiting.prepared.frame
             try:
-                seen = self._look(waiting, stage)
-            except ConfigError as error:  # the model and the configuration do not go together: no frame ever will
-                self._fail(error)
-                break
+                seen = self._look(waiting)
             except Exception as error:
                 failures += 1
-                cause = "corrupt" if isinstance(error, ValueError) else "engine_failed"  # ValueError: not a picture that can be laid out
-                self._metrics.dropped(frame.camera, cause)
+                self._metrics.dropped(frame.camera, "engine_failed")
                 if failures == 1:
                     _tell(f"frame {frame.sequence} of camera {frame.camera} could not be looked at", error)
-                if cause == "engine_failed" and failures % _FAILURES_BEFORE_REOPENING == 0 and not self._reopen_engine():
+                if failures % _FAILURES_BEFORE_REOPENING == 0 and not self._reopen_engine():
                     break
                 continue
             if failures:
@@ -164,16 +169,11 @@ class Pipeline:
         for camera in self._cameras:
             self.failure = self.failure or camera.failure
 
-    def _look(self, waiting: Waiting, stage: InputStage) -> _Seen:
+    def _look(self, waiting: Waiting) -> _Seen:
         assert self._backend is not None
-        start = perf_counter()
-        letterbox, images = stage.prepare(waiting.frame)
-        prepared = perf_counter()
-        candidates = self._backend.run(images)
-        self._metrics.took("slot", (time.monotonic_ns() - waiting.since_ns) / 1e9 - (perf_counter() - start))
-        self._metrics.took("letterbox", prepared - start)
-        self._metrics.took("engine", perf_counter() - prepared)
-        return _Seen(waiting, candidates, letterbox)
+        self._metrics.took("slot", (time.monotonic_ns() - waiting.since_ns) / 1e9)
+        with self._metrics.timed("engine"):
+            return _Seen(waiting, self._backend.run(waiting.prepared.images))
 
     def _reopen_engine(self) -> bool:
         assert self._backend is not None
@@ -205,10 +205,10 @@ class Pipeline:
                 continue
             if seen is None:
                 break
-            frame = seen.waiting.frame
+            frame = seen.waiting.prepared.frame
             stage = stages.setdefault(frame.camera, PeopleStage(self._config))
             try:
-                people = stage.people(frame, seen.candidates, seen.letterbox, self._metrics.took)
+                people = stage.people(seen.waiting.prepared, seen.candidates, self._metrics.took)
                 with self._metrics.timed("publish"):
                     self._deliver(frame, people, seen.waiting.live)
             except Exception as error:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgepose.frame import Frame
+from edgepose.daemon.stages import Prepared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -13,12 +13,12 @@ class Waiting:
     """A frame on its way to the engine.
 
     Attributes:
-        frame: the picture.
+        prepared: the picture, and the engine's input made of it.
         live: False for files, of which no frame may be lost.
         since_ns: monotonic time at which it was put down.
     """
 
-    frame: Frame
+    prepared: Prepared
     live: bool
     since_ns: int
 
@@ -37,21 +37,23 @@ class Slots:
         self._waiting: dict[str, Waiting] = {}  # in the order of taking
         self._changed = threading.Condition()
 
-    def put(self, frame: Frame) -> None:
+    def put(self, prepared: Prepared) -> None:
         """Leaves a live frame, in place of the one that nobody took."""
+        camera = prepared.frame.camera
         with self._changed:
-            superseded = frame.camera in self._waiting
-            self._waiting[frame.camera] = Waiting(frame, True, time.monotonic_ns())  # keeps its turn
+            superseded = camera in self._waiting
+            self._waiting[camera] = Waiting(prepared, True, time.monotonic_ns())  # keeps its turn
             self._changed.notify_all()
         if superseded:
-            self._dropped(frame.camera, "superseded")
+            self._dropped(camera, "superseded")
 
-    def put_when_free(self, frame: Frame, timeout_s: float) -> bool:
+    def put_when_free(self, prepared: Prepared, timeout_s: float) -> bool:
         """Leaves a frame of a file once the one before was taken; False when the time ran out first."""
+        camera = prepared.frame.camera
         with self._changed:
-            if not self._changed.wait_for(lambda: frame.camera not in self._waiting, timeout_s):
+            if not self._changed.wait_for(lambda: camera not in self._waiting, timeout_s):
                 return False
-            self._waiting[frame.camera] = Waiting(frame, False, time.monotonic_ns())
+            self._waiting[camera] = Waiting(prepared, False, time.monotonic_ns())
             self._changed.notify_all()
         return True
 
@@ -66,7 +68,7 @@ class Slots:
                 self._changed.notify_all()
             if not waiting.live or time.monotonic_ns() - waiting.since_ns <= self._stale_after_ns:
                 return waiting
-            self._dropped(waiting.frame.camera, "stale")
+            self._dropped(waiting.prepared.frame.camera, "stale")
 
     def empty(self) -> bool:
         """Whether no frame is waiting."""

@@ -3,11 +3,14 @@ import threading
 import numpy as np
 
 from edgepose.daemon.slots import Slots
+from edgepose.daemon.stages import Prepared
 from edgepose.frame import Frame
+from edgepose.pose.letterbox import Letterbox
 
 
-def frame(camera: str, sequence: int) -> Frame:
-    return Frame(np.zeros((2, 2, 3), np.uint8), 0, "host", sequence, camera)
+def frame(camera: str, sequence: int) -> Prepared:
+    picture = Frame(np.zeros((2, 2, 3), np.uint8), 0, "host", sequence, camera)
+    return Prepared(picture, Letterbox.fit(2, 2, 32, 32), np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def slots(stale_after_s: float = 60.0) -> tuple[Slots, list[tuple[str, str]]]:
@@ -17,7 +20,7 @@ def slots(stale_after_s: float = 60.0) -> tuple[Slots, list[tuple[str, str]]]:
 
 def taken(slots: Slots) -> tuple[str, int] | None:
     waiting = slots.take(0)
-    return None if waiting is None else (waiting.frame.camera, waiting.frame.sequence)
+    return None if waiting is None else (waiting.prepared.frame.camera, waiting.prepared.frame.sequence)
 
 
 def test_the_newest_frame_wins_and_the_loss_is_counted() -> None:
