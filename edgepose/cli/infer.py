@@ -54,6 +54,7 @@ def command(
     from edgepose.daemon.metrics import Metrics
     from edgepose.daemon.offline import people_in
     from edgepose.daemon.sinks import open_sinks
+    from edgepose.daemon.supervisor import signals
     from edgepose.engine.backend import open_backend
     from edgepose.errors import UsageError
     from edgepose.load import load
@@ -79,7 +80,7 @@ def command(
     sinks = open_sinks(config, afresh=True)
     start_s = time.monotonic()
     try:
-        with progress("frames", quiet=quiet or as_json) as advance:
+        with signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
             for frame, found in people_in(opened, backend, file.info, config, metrics):
                 message = poses_message(frame, found, time.time_ns())
                 for sink in sinks:
@@ -87,6 +88,10 @@ def command(
                 frames += 1
                 people += len(found)
                 advance()
+                if stop.is_set():  # between two frames, so that all files end with the same one
+                    break
+            if stop.is_set() and not opened.live:
+                raise KeyboardInterrupt  # a file was not meant to end here; of a stream it is the only way
     finally:
         for sink in sinks:
             sink.close()

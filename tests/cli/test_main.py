@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from edgepose.cli.main import COMMANDS
 from tests.onnx_files import write_edgepose
+from tests.waiting import wait_for
 
 
 def edgepose(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -175,3 +177,35 @@ def test_schema_prints_json(document: str, tmp_path: Path) -> None:
     done = edgepose("schema", document, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
+
+
+def test_ctrl_c_ends_a_stream_with_complete_files(model: Path, tmp_path: Path) -> None:
+    from tests.integration.conftest import rtsp_server_is_there
+    from tests.servers.rtsp import RtspServer
+
+    if not rtsp_server_is_there():
+        pytest.skip("GStreamer's RTSP server is not installed (Debian package gir1.2-gst-rtsp-server-1.0)")
+    poses = tmp_path / "poses.jsonl"
+    with RtspServer(tmp_path) as server:
+        command = [
+            sys.executable,
+            "-m",
+            "edgepose",
+            "infer",
+            server.url(),
+            "--model",
+            str(model),
+            "-o",
+            str(poses),
+            "--video",
+            "film.mp4",
+            "--json",
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+        wait_for(lambda: poses.exists() and poses.read_text().count("\n") >= 5, within_s=20)
+        process.send_signal(signal.SIGINT)
+        summary = json.loads(process.communicate(timeout=10)[0])
+    assert process.returncode == 0
+    assert summary["frames"] == poses.read_text().count("\n")
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == summary["frames"]
