@@ -185,3 +185,27 @@ def test_the_service_manager_hears_ready_watchdog_status_and_stopping(tmp_path: 
             daemon.process.send_signal(signal.SIGTERM)
             wait_for(lambda: manager.recv(1000) == b"STOPPING=1")
             assert daemon.process.wait(5) == 0
+
+
+def test_watch_shows_what_the_daemon_publishes(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    with running(tmp_path, broker, camera.url()) as (_, heard):
+        wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
+        watch = [
+            sys.executable,
+            "-m",
+            "edgepose",
+            "watch",
+            "--set",
+            "mqtt.host=127.0.0.1",
+            "--set",
+            f"mqtt.port={broker.port}",
+            "--seconds",
+            "2.5",
+        ]
+        lines = subprocess.run([*watch, "--json"], capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+        assert len(lines) > 5
+        assert {json.loads(line)["camera"] for line in lines} == {"front"}
+        table = subprocess.run([*watch, "--device", "drone"], capture_output=True, text=True, timeout=30, check=True).stdout
+        assert "drone/front: streaming, 0 people" in table
+        other = subprocess.run([*watch, "--device", "other"], capture_output=True, text=True, timeout=30, check=True).stdout
+        assert other == ""
