@@ -33,7 +33,7 @@ class CandidateDecoder(nn.Module):
         centre = torch.where(peak == centre, centre, torch.zeros_like(centre)).flatten(1)  # (B, H W)
         value, cell = torch.topk(centre, self.candidates, dim=1)  # (B, K)
         height, width = maps.heat.shape[2], maps.heat.shape[3]
-        row = torch.div(cell, width, rounding_mode="floor")
+        row = torch.div(cell, width, rounding_mode="trunc")  # cells are >= 0; "floor" would export five operations
         place = torch.stack([row, cell - row * width], -1).to(value.dtype)  # (B, K, 2) y, x
 
         size = _at(maps.box_size, cell).clamp_min(0)  # (B, K, 2)
@@ -41,10 +41,10 @@ class CandidateDecoder(nn.Module):
         coarse = _at(maps.coarse, cell).unflatten(2, (KEYPOINTS, 2)) + place[:, :, None]  # (B, K, 17, 2)
         found, confidence = self.refinement(torch.sigmoid(maps.heat), maps.offset, coarse)
 
-        limit = torch.tensor([height, width], dtype=value.dtype, device=value.device)
-        low = torch.minimum((middle - size / 2).clamp_min(0), limit) * STRIDE
-        high = torch.minimum((middle + size / 2).clamp_min(0), limit) * STRIDE
-        boxes = torch.cat([low[..., 1:], low[..., :1], high[..., 1:], high[..., :1]], -1)
+        corners = torch.stack([middle - size / 2, middle + size / 2], 2)  # (B, K, 2, 2) low and high, y and x
+        # Each side is clamped by itself: a tensor of both limits would freeze the size of the picture when the graph is traced.
+        clamped = torch.stack([corners[..., 1].clamp(0, width), corners[..., 0].clamp(0, height)], -1)  # x, y
+        boxes = (clamped * STRIDE).flatten(2)
         keypoints = torch.cat([found[..., 1:] * STRIDE, found[..., :1] * STRIDE, confidence[..., None]], -1)
         return boxes, self.score(value, confidence), keypoints
 

@@ -57,7 +57,15 @@ class PoseHead(nn.Module):
         self.heat = Branch(channels_in, width, KEYPOINTS)
         self.coarse = Branch(channels_in, width, 2 * KEYPOINTS)
         self.offset = Branch(channels_in, width, 2 * KEYPOINTS)
+        # Where fresh training begins: nearly every cell is empty, and a box has a size (below 0 no gradient would reach it).
+        for branch, value in ((self.centre, -4.0), (self.heat, -4.0), (self.box_size, 8.0)):
+            nn.init.constant_(_bias(branch), value)
 
     def forward(self, x: Tensor) -> PoseMaps:
         """(B, C, H, W) -> raw maps."""
         return PoseMaps(self.centre(x), self.box_size(x), self.box_offset(x), self.heat(x), self.coarse(x), self.offset(x))
+
+
+def _bias(branch: Branch) -> Tensor:
+    assert branch.out.conv.bias is not None
+    return branch.out.conv.bias

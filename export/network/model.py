@@ -89,7 +89,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError as exc:
         raise ConfigError(f"checkpoint {path} does not exist") from exc
     except Exception as exc:
-        raise ConfigError(f"{path} is not a checkpoint of edgepose-export ({type(exc).__name__}: {exc})") from exc
+        raise ConfigError(f"{path} is not a checkpoint of edgepose-export: torch cannot read it ({type(exc).__name__})") from exc
     if not isinstance(checkpoint, dict) or not {"spec", "state"} <= checkpoint.keys():
         raise ConfigError(f"{path} is not a checkpoint of edgepose-export: it holds no `spec` and `state`")
     return checkpoint

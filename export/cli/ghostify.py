@@ -1,0 +1,56 @@
+"""`edgepose-export ghostify`."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from export.data.augment import Augmentation, sample
+from export.data.coco import CocoPose
+from export.network.ghostify import Step
+from export.network.ghostify import ghostify as make_ghost
+from export.network.model import normalise, save_network
+from export.network.movenet import load_movenet
+from export.training.recipe import load_recipe
+
+
+@click.command(epilog="Example: edgepose-export ghostify export/recipes/ghost-n.yaml --teacher movenet-multipose-heads.onnx --data coco-train --output runs/ghost-n/start.pt")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="MoveNet MultiPose as ONNX, heads included.")
+@click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder of calibration pictures; repeatable.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint to write: student and teacher.")
+@click.option("--pictures", default=256, show_default=True, help="Calibration pictures.")
+@click.option("--size", default=256, show_default=True, help="Their side in pixels.")
+def ghostify(recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, size: int) -> None:
+    """Make the network of RECIPE out of a plain teacher in closed form, ready for training."""
+    spec = load_recipe(recipe).network
+    original = load_movenet(teacher)
+    images = calibration_pictures(CocoPose(data), pictures, size)
+    table = Table("step", "unexplained variance", title=f"{recipe.stem}: closed-form ghosts")
+
+    def row(step: Step) -> None:
+        table.add_row(step.name, f"{step.error:.3f}")
+        console.print(f"{step.name}: {step.error:.3f}")
+
+    console = Console(stderr=True)
+    student, rotated = make_ghost(original, spec, images, row)
+    save_network(output, student, teacher={"spec": _builtins(rotated.spec), "state": rotated.state_dict()})
+    console.print(table)
+    console.print(f"{student.parameters_count():,} parameters (teacher {original.parameters_count():,}) -> {output}")
+
+
+def calibration_pictures(data: CocoPose, count: int, size: int) -> torch.Tensor:
+    """Evenly chosen letterboxed pictures: float (count, 3, size, size) in -1..1."""
+    chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)
+    rng = np.random.default_rng(0)
+    pictures = [sample(data, int(index), size, Augmentation.none(), rng).image for index in chosen]
+    return normalise(torch.from_numpy(np.stack(pictures)))
+
+
+def _builtins(spec: object) -> object:
+    import msgspec
+
+    return msgspec.to_builtins(spec)

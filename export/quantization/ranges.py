@@ -1,0 +1,131 @@
+"""Ranges of activations from what calibration has seen: pure arithmetic on histograms."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Method = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+BINS = 2048
+_PERCENTILE = 0.9999
+_AVERAGE_SHARE = 0.05
+_LEVELS = 128
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What calibration has seen of one tensor.
+
+    Attributes:
+        low, high: extremes over all pictures.
+        average_low, average_high: moving averages of the extremes of single pictures.
+        counts: int64 (BINS,), histogram between `low` and `high`.
+    """
+
+    low: float
+    high: float
+    average_low: float
+    average_high: float
+    counts: NDArray[np.int64]
+
+
+def moving_average(average: float | None, value: float) -> float:
+    """The next value of a moving average over pictures; the first picture begins it."""
+    return value if average is None else average + _AVERAGE_SHARE * (value - average)
+
+
+def choose_range(seen: Seen, method: Method, *, symmetric: bool) -> tuple[float, float]:
+    """Smallest and largest value that INT8 is to stand for.
+
+    Args:
+        seen: what calibration has seen.
+        method: `minmax` extremes; `moving-average` of the extremes of single pictures; `percentile` 99.99 % of the values on
+            each side; `entropy` least Kullback-Leibler divergence (after S. Migacz, "8-bit inference with TensorRT", 2017);
+            `mse` least squared error of what is clipped and what is rounded.
+        symmetric: whether the zero point is fixed at 0, with 127 steps on each side.
+
+    Returns:
+        (low, high) with low <= 0 <= high and low < high: zero is always exact, as padding needs it to be.
+    """
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    if method == "moving-average":
+        low, high = min(seen.average_low, 0.0), max(seen.average_high, 0.0)
+    elif seen.high > seen.low and method != "minmax":
+        edges = np.linspace(seen.low, seen.high, BINS + 1)
+        centres = (edges[:-1] + edges[1:]) / 2
+        if method == "percentile":
+            below = np.cumsum(seen.counts) / seen.counts.sum()
+            low = max(low, min(0.0, float(centres[np.searchsorted(below, 1 - _PERCENTILE)])))
+            high = min(high, max(0.0, float(centres[min(np.searchsorted(below, _PERCENTILE), BINS - 1)])))
+        elif method == "entropy":
+            limit = _entropy_limit(np.abs(centres), seen.counts)
+            low, high = max(low, -limit), min(high, limit)
+        else:
+            low, high = _least_squares(low, high, centres, seen.counts, symmetric)
+    if symmetric:
+        high = max(high, -low)
+        low = -high
+    return (low, high) if high > low else (0.0, 1.0)
+
+
+def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, int]:
+    """Scale and zero point: of int8 with zero point 0 where symmetric, of uint8 otherwise."""
+    if symmetric:
+        return max(high, -low) / 127, 0
+    scale = (high - low) / 255
+    return scale, int(np.clip(round(-low / scale), 0, 255))
+
+
+def _least_squares(low: float, high: float, centres: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool) -> tuple[float, float]:
+    """The clipped range with the least squared error; each side shrinks by itself unless symmetric."""
+
+    def error(bottom: float, top: float) -> float:
+        if symmetric:
+            top = max(top, -bottom)
+            bottom = -top
+        scale, zero = scale_and_zero(bottom, top, symmetric=symmetric)
+        first, last = (-127, 127) if symmetric else (0, 255)
+        back = (np.clip(np.round(centres / scale) + zero, first, last) - zero) * scale
+        # Values lie anywhere in their bin, so rounding is never better than that of a uniform density.
+        clipped = (centres < bottom - scale / 2) | (centres > top + scale / 2)
+        return float((counts * np.where(clipped, (centres - back) ** 2, scale**2 / 12)).sum())
+
+    best = (error(low, high), low, high)
+    shares = np.linspace(0.2, 1.0, 41)
+    for _ in range(1 if symmetric else 2):
+        for share in shares:
+            best = min(best, (error(best[1], high * share), best[1], high * share))
+        for share in shares:
+            best = min(best, (error(low * share, best[2]), low * share, best[2]))
+    if symmetric:
+        limit = max(high, -low)
+        _, limit = min((error(-limit * share, limit * share), limit * share) for share in shares)
+        return max(low, -limit), min(high, limit)
+    return best[1], best[2]
+
+
+def _entropy_limit(magnitudes: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+    """Largest magnitude to keep, such that 128 levels tell the distribution of magnitudes best."""
+    top = float(magnitudes.max())
+    histogram, edges = np.histogram(magnitudes, BINS, (0.0, top), weights=counts)
+    best_divergence, best_limit = np.inf, top
+    for length in range(_LEVELS, BINS + 1, _LEVELS // 8):
+        kept = histogram[:length].astype(np.float64)
+        reference = kept.copy()
+        reference[-1] += histogram[length:].sum()
+        # Merge into 128 levels, then spread each level over the bins of it that are not empty.
+        level = np.arange(length) * _LEVELS // length
+        total = np.bincount(level, kept, _LEVELS)
+        filled = np.bincount(level, kept > 0, _LEVELS)
+        spread = np.where(kept > 0, total[level] / np.maximum(filled[level], 1), 0.0)
+        if not spread.sum():
+            continue
+        p, q = reference / reference.sum(), spread / spread.sum()
+        inside = p > 0
+        divergence = float((p[inside] * np.log(p[inside] / np.maximum(q[inside], 1e-12))).sum())
+        if divergence < best_divergence:
+            best_divergence, best_limit = divergence, float(edges[length])
+    return best_limit
