@@ -1,8 +1,10 @@
 """`edgepose-export ghostify`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+import msgspec
 import numpy as np
 import torch
 from rich.console import Console
@@ -10,21 +12,28 @@ from rich.table import Table
 
 from export.data.augment import Augmentation, sample
 from export.data.coco import CocoPose
-from export.network.ghostify import Step
+from export.network.ghostify import Step, add_norms
 from export.network.ghostify import ghostify as make_ghost
 from export.network.model import normalise, save_network
 from export.network.movenet import load_movenet
+from export.network.spec import NetworkSpec
 from export.training.recipe import load_recipe
 
 
-@click.command(epilog="Example: edgepose-export ghostify export/recipes/ghost-n.yaml --teacher movenet-multipose-heads.onnx --data coco-train --output runs/ghost-n/start.pt")
+@click.command(
+    epilog="Example: edgepose-export ghostify export/recipes/ghost-n.yaml --teacher movenet-multipose-heads.onnx "
+    "--data coco-train --output runs/ghost-n/start.pt"
+)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--teacher", type=click.Path(path_type=Path), required=True, help="MoveNet MultiPose as ONNX, heads included.")
-@click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder of calibration pictures; repeatable.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder of calibration pictures; repeatable."
+)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint to write: student and teacher.")
 @click.option("--pictures", default=256, show_default=True, help="Calibration pictures.")
+@click.option("--batch-norm", is_flag=True, help="Put calibrated batch-norms behind the trained convolutions (for large batches).")
 @click.option("--size", default=256, show_default=True, help="Their side in pixels.")
-def ghostify(recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, size: int) -> None:
+def ghostify(recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, size: int) -> None:
     """Make the network of RECIPE out of a plain teacher in closed form, ready for training."""
     spec = load_recipe(recipe).network
     original = load_movenet(teacher)
@@ -37,7 +46,9 @@ def ghostify(recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, 
 
     console = Console(stderr=True)
     student, rotated = make_ghost(original, spec, images, row)
-    save_network(output, student, teacher={"spec": _builtins(rotated.spec), "state": rotated.state_dict()})
+    if batch_norm:
+        add_norms(student, images, _after_first_ghost(spec))
+    save_network(output, student, teacher={"spec": msgspec.to_builtins(rotated.spec), "state": rotated.state_dict()})
     console.print(table)
     console.print(f"{student.parameters_count():,} parameters (teacher {original.parameters_count():,}) -> {output}")
 
@@ -50,7 +61,8 @@ def calibration_pictures(data: CocoPose, count: int, size: int) -> torch.Tensor:
     return normalise(torch.from_numpy(np.stack(pictures)))
 
 
-def _builtins(spec: object) -> object:
-    import msgspec
-
-    return msgspec.to_builtins(spec)
+def _after_first_ghost(spec: NetworkSpec) -> Callable[[str], bool]:
+    """Accepts the layers that are trained: the block before the first ghost block, which it is trained with, and all behind it."""
+    first = next((index for index, block in enumerate(spec.expanded()) if block.kind == "ghost"), len(spec.expanded()))
+    still = ("backbone.stem", *(f"backbone.blocks.{index}." for index in range(first - 1)))
+    return lambda name: not name.startswith(still)

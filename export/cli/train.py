@@ -6,13 +6,18 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from export.data.coco import CocoPose
+from export.evaluation.coco import evaluate_callable
+from export.evaluation.network import NetworkPredictor
+from export.network.model import GhostPose
 from export.training.recipe import load_recipe
 from export.training.trainer import Progress as Report
 from export.training.trainer import Trainer
 
 
 @click.command(
-    epilog="Example: edgepose-export train export/recipes/ghost-n.yaml --data coco-train --warm-start runs/ghost-n/start.pt --output runs/ghost-n --minutes 60 --resume"
+    epilog="Example: edgepose-export train export/recipes/ghost-n.yaml --data coco-train --warm-start runs/ghost-n/start.pt "
+    "--output runs/ghost-n --minutes 60 --resume"
 )
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder; repeatable.")
@@ -21,20 +26,53 @@ from export.training.trainer import Trainer
 @click.option("--minutes", default=0.0, help="Stop with a checkpoint after so long; 0 is no limit.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @click.option("--workers", default=1, show_default=True, help="Threads that make batches.")
+@click.option(
+    "--evaluate",
+    type=click.Path(path_type=Path),
+    help="COCO-format folder: measure AP at the end of each phase and every quarter of an hour.",
+)
+@click.option("--size", default=320, show_default=True, help="Long side of the input for --evaluate.")
 @click.option("--threads", default=0, help="Threads of the network on a CPU; 0 is one a core.")
-def train(recipe: Path, data: tuple[Path, ...], warm_start: Path, output: Path, minutes: float, resume: bool, workers: int, threads: int) -> None:
+def train(
+    recipe: Path,
+    data: tuple[Path, ...],
+    warm_start: Path,
+    output: Path,
+    minutes: float,
+    resume: bool,
+    workers: int,
+    evaluate: Path | None,
+    size: int,
+    threads: int,
+) -> None:
     """Train the network of RECIPE, phase by phase."""
     plan = load_recipe(recipe)
-    trainer = Trainer(plan, data, warm_start, output, resume=resume, workers=workers, threads=threads)
+    measure = None
+    if evaluate is not None:
+        pictures = CocoPose([evaluate])
+
+        def measure(network: GhostPose) -> float:
+            return evaluate_callable(NetworkPredictor(network, size), pictures).ap
+
+    trainer = Trainer(plan, data, warm_start, output, resume=resume, workers=workers, threads=threads, measure=measure)
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
     with Progress(*columns, console=console, disable=trainer.rank > 0, refresh_per_second=2) as bar:
         tasks = {phase.name: bar.add_task(phase.name, total=phase.pictures, status="", visible=False) for phase in plan.phases}
 
         def report(progress: Report) -> None:
             losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items() if value or name != "skipped")
             bar.update(
-                tasks[progress.phase], completed=progress.pictures, visible=True, status=f"{progress.pictures_per_s:.1f} pictures/s {losses}"
+                tasks[progress.phase],
+                completed=progress.pictures,
+                visible=True,
+                status=f"{progress.pictures_per_s:.1f} pictures/s {losses}",
             )
 
         done = trainer.run(minutes, report)

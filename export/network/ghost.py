@@ -78,7 +78,14 @@ class GhostModule(nn.Module):
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, *, kernel: int = 1, ratio: int = 2, cheap_kernel: int = 3, activation: Activation = "relu6"
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        kernel: int = 1,
+        ratio: int = 2,
+        cheap_kernel: int = 3,
+        activation: Activation = "relu6",
     ) -> None:
         super().__init__()
         if ratio < 2 or channels_out % ratio:
@@ -112,8 +119,8 @@ class GhostBottleneck(nn.Module):
         y = self.expand(x)
         if self.down is not None:
             y = self.down(y)
-        y = self.project(y)
-        return x + y if self.shortcut else y
+        z: Tensor = self.project(y)
+        return x + z if self.shortcut else z
 
 
 class InvertedResidual(nn.Module):
@@ -132,8 +139,8 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, channels_out, H / stride, W / stride)."""
         y = x if self.expand is None else self.expand(x)
-        y = self.project(self.depthwise(y))
-        return x + y if self.shortcut else y
+        z: Tensor = self.project(self.depthwise(y))
+        return x + z if self.shortcut else z
 
 
 def ghost_speed_up(channels_in: int, ratio: int, kernel: int, cheap_kernel: int) -> float:

@@ -58,7 +58,7 @@ def ghostify(
         student.backbone.stem.load_state_dict(teacher.backbone.stem.state_dict())
         ours = _batched(student.backbone.stem, images)
         theirs = ours
-        for index, (block, original) in enumerate(zip(student.backbone.blocks, teacher.backbone.blocks, strict=True)):
+        for index, (block, original) in enumerate(zip(student.backbone.blocks, _plain_blocks(teacher), strict=True)):
             if isinstance(block, GhostBottleneck):
                 target = _batched(original, theirs)
                 _fit_bottleneck(block, original, ours, target)
@@ -79,7 +79,9 @@ def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) 
     """Put batch-norms, calibrated on `images`, into the `ConvNorm`s whose name `parts` accepts; the function stays."""
     statistics: dict[str, tuple[Tensor, Tensor]] = {}
     handles = []
-    units = {name: module for name, module in network.named_modules() if isinstance(module, ConvNorm) and module.norm is None and parts(name)}
+    units = {
+        name: module for name, module in network.named_modules() if isinstance(module, ConvNorm) and module.norm is None and parts(name)
+    }
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, __: tuple[Tensor, ...], y: Tensor) -> None:
@@ -112,7 +114,7 @@ class _Stream:
 
 def _streams(network: GhostPose) -> list[_Stream]:
     """The residual streams of a plain network, in order."""
-    blocks = list(network.backbone.blocks)
+    blocks = _plain_blocks(network)
     runs: list[list[int]] = []
     for index, block in enumerate(blocks):
         if block.shortcut and runs:
@@ -121,12 +123,13 @@ def _streams(network: GhostPose) -> list[_Stream]:
             runs.append([index])
     streams = []
     for run in runs:
-        readers = [blocks[index].expand.conv for index in range(run[0] + 1, min(run[-1] + 2, len(blocks)))]
+        following = blocks[run[0] + 1 : run[-1] + 2]
+        readers = [block.expand.conv for block in following if block.expand is not None]
         if run[-1] == len(blocks) - 1:
-            readers.append(network.backbone.context.conv)
+            readers.append(_intrinsic(network.backbone.context).conv)
         for tap, lateral in zip(network.backbone.taps, (network.neck.lateral4, network.neck.lateral8, network.neck.lateral16), strict=True):
             if tap in run:
-                readers.append(lateral.conv)
+                readers.append(_intrinsic(lateral).conv)
         streams.append(_Stream(run, readers))
     return streams
 
@@ -138,14 +141,15 @@ def _rotate(network: GhostPose, stream: _Stream, ghosts: list[int], images: Tens
     values, vectors = torch.linalg.eigh(metric.double())
     root = vectors @ torch.diag(values.clamp_min(values.max() * 1e-4).sqrt()) @ vectors.T
     covariance = torch.stack([_covariance(delta) for delta in added]).sum(0)
-    energy, basis = torch.linalg.eigh(root @ covariance @ root)
+    _, basis = torch.linalg.eigh(root @ covariance @ root)
     rotation = basis.flip(1).T @ root  # rows by falling energy
     rotation = rotation[_pairing(rotation.float(), added)]
     inverse = torch.linalg.inv(rotation)
+    blocks = _plain_blocks(network)
     for index in stream.producers:
-        project = network.backbone.blocks[index].project.conv
-        project.weight.copy_((rotation @ _flat(project.weight).double())[..., None, None].float())
-        project.bias.copy_((rotation @ project.bias.double()).float())
+        project = blocks[index].project
+        project.conv.weight.copy_((rotation @ _flat(project.conv.weight).double())[..., None, None].float())
+        _bias(project).copy_((rotation @ _bias(project).double()).float())
     for reader in stream.readers:
         reader.weight.copy_((_flat(reader.weight).double() @ inverse)[..., None, None].float())
 
@@ -169,7 +173,7 @@ def _pairing(rotation: Tensor, added: list[Tensor]) -> Tensor:
 def _added(network: GhostPose, index: int, images: Tensor) -> Tensor:
     """What block `index` adds to its stream: (B, C, H, W)."""
     outputs: list[Tensor] = []
-    handle = network.backbone.blocks[index].project.register_forward_hook(lambda _, __, y: outputs.append(y))
+    handle = _plain_blocks(network)[index].project.register_forward_hook(lambda _, __, y: outputs.append(y))
     try:
         for batch in images.split(16):
             network.backbone(batch)
@@ -221,9 +225,9 @@ def _fit_depthwise(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
 def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: Tensor) -> None:
     """The wide layer at stride 32 and the lateral convolution behind it, which together make the teacher's lateral output."""
     goal = _batched(_context_of(teacher), theirs)
-    wide, original = student.backbone.context, teacher.backbone.context
-    importance = _batched(original, ours).std((0, 2, 3)) * _flat(teacher.neck.lateral32.conv.weight).norm(dim=0)
-    primary = wide.primary if isinstance(wide, GhostModule) else wide
+    wide, original = student.backbone.context, _intrinsic(teacher.backbone.context)
+    importance = _batched(original, ours).std((0, 2, 3)) * _flat(_intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
+    primary = _intrinsic(wide)
     best = importance.topk(primary.conv.out_channels).indices.sort().values
     _copy_rows(primary, original, best)
     if isinstance(wide, GhostModule):
@@ -233,9 +237,21 @@ def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: T
     _least_squares(_intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
 
 
-def _intrinsic(lateral: nn.Module) -> ConvNorm:
-    """The part of a lateral convolution that carries the teacher's maps."""
-    unit = lateral.primary if isinstance(lateral, GhostModule) else lateral
+def _plain_blocks(network: GhostPose) -> list[InvertedResidual]:
+    """The blocks of a plain network.
+
+    Raises:
+        ValueError: the network has ghost blocks already.
+    """
+    blocks = [block for block in network.backbone.blocks if isinstance(block, InvertedResidual)]
+    if len(blocks) != len(network.backbone.blocks):
+        raise ValueError("the teacher has ghost blocks: only a plain network can be made Ghost")
+    return blocks
+
+
+def _intrinsic(layer: nn.Module) -> ConvNorm:
+    """The part of a layer that carries the teacher's maps: the layer itself, or the intrinsic half of a ghost module."""
+    unit = layer.primary if isinstance(layer, GhostModule) else layer
     assert isinstance(unit, ConvNorm)
     return unit
 

@@ -60,7 +60,7 @@ def _order(network: GhostPose, convolutions: list[onnx.NodeProto]) -> list[ConvN
     backbone = list(_units(network.backbone))
     smooth = [unit for level in (neck.smooth16, neck.smooth8, neck.smooth4) for unit in _units(level)]
     laterals: dict[str, ConvNorm] = {
-        "model_1/conv2d/": neck.lateral32,
+        "model_1/conv2d/": next(_units(neck.lateral32)),
         "model_1/conv2d_1/": next(_units(neck.lateral16)),
         "model_1/conv2d_2/": neck.lateral8,
         "model_1/conv2d_3/": neck.lateral4,

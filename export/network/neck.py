@@ -55,7 +55,7 @@ class FeaturePyramid(nn.Module):
 
 def _double(x: Tensor) -> Tensor:
     """Bilinear doubling. (B, C, H, W) -> (B, C, 2 H, 2 W)."""
-    if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export() or x.dtype == torch.float32:
+    if x.dtype == torch.float32:
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
     # In bfloat16 on the CPU the interpolation's backward pass is far slower than in float32.
     return F.interpolate(x.float(), scale_factor=2.0, mode="bilinear", align_corners=False).to(x.dtype)

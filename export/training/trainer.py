@@ -1,16 +1,14 @@
 """The training loop: phases of a recipe, resumable at any checkpoint, on CPU, CUDA or several gloo processes."""
 
 import contextlib
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -21,7 +19,8 @@ from export.data.batches import Batch, Batches, Position
 from export.data.coco import CocoPose
 from export.network.model import GhostPose, load_network, load_weights, normalise, read_checkpoint, save_network
 from export.network.spec import NetworkSpec
-from export.training.distillation import Seen, distil, look
+from export.training import curve
+from export.training.distillation import distil, look
 from export.training.labels import label_losses
 from export.training.recipe import Phase, Recipe
 from export.training.schedule import MovingAverage, learning_rate_factor
@@ -33,6 +32,7 @@ _AUGMENTATIONS = {
     "full": Augmentation(),
 }
 _CHECKPOINT_EVERY_S = 120.0
+_MEASURE_EVERY_S = 900.0
 _GENTLE = 0.25
 _SMALLEST = 2.0**-7
 """Tensors of smaller values than this move as if theirs were so large: some begin at zero."""
@@ -57,7 +57,7 @@ class State:
     pictures: int = 0
     """Of this phase."""
     steps: int = 0
-    position: Position = Position()
+    position: Position = field(default_factory=Position)
     seconds: float = 0.0
 
 
@@ -68,17 +68,27 @@ class Trainer:
         recipe: the network and its phases.
         folders: COCO-format data.
         start: checkpoint of `edgepose-export ghostify`, which holds the student and the teacher.
-        output: folder for `last.pt` (everything needed to go on), `best.pt` is chosen by `--evaluate`, `log.csv`, `curve.png`.
+        output: folder for `last.pt` (everything needed to go on), `log.csv`, `curve.png`.
         resume: go on from `output/last.pt` where it exists.
         workers: threads that make batches.
         threads: threads of the network on a CPU; 0 leaves torch's choice.
+        measure: gives the AP of a network; asked at the end of each phase and every quarter of an hour.
 
     Raises:
         ConfigError: data, start or checkpoint that do not fit.
     """
 
     def __init__(
-        self, recipe: Recipe, folders: Sequence[Path], start: Path, output: Path, *, resume: bool, workers: int = 1, threads: int = 0
+        self,
+        recipe: Recipe,
+        folders: Sequence[Path],
+        start: Path,
+        output: Path,
+        *,
+        resume: bool,
+        workers: int = 1,
+        threads: int = 0,
+        measure: Callable[[GhostPose], float] | None = None,
     ) -> None:
         if not recipe.phases:
             raise ConfigError(f"recipe {recipe.name} has no phases: nothing to train")
@@ -89,13 +99,15 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = CocoPose(folders)
         self.workers = workers
+        self.measure = measure
+        self._measured_at = time.monotonic()
         torch.manual_seed(recipe.seed)
         beginning = read_checkpoint(start)
         if "teacher" not in beginning:
             raise ConfigError(f"{start} holds no teacher: make it with `edgepose-export ghostify`")
         self.teacher = GhostPose(msgspec.convert(beginning["teacher"]["spec"], NetworkSpec))
         load_weights(self.teacher, beginning["teacher"]["state"], str(start))
-        self.teacher.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.teacher.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         last = output / "last.pt"
         self.state = State()
         self._optimizer_state: dict[str, Any] | None = None
@@ -109,7 +121,7 @@ class Trainer:
             self.network = load_network(start)
         if self.network.spec != recipe.network:
             raise ConfigError(f"{last if resume and last.exists() else start} was made for another network than recipe {recipe.name} names")
-        self.network.to(self.device, memory_format=torch.channels_last)
+        self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.network)
         if average is not None:
             self.average.state = {name: value.to(self.device) for name, value in average.items()}
@@ -153,7 +165,7 @@ class Trainer:
             while state.pictures < phase.pictures:
                 began = time.monotonic()
                 batch = next(batches)
-                factor = learning_rate_factor(state.pictures / phase.pictures, phase.warm_up, phase.floor)
+                factor = self._factor(phase)
                 for group in optimizer.param_groups:
                     group["lr"] = phase.learning_rate * group["share"] * factor
                 losses = self._step(phase, batch, optimizer)
@@ -214,7 +226,7 @@ class Trainer:
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         """bfloat16 where the processor multiplies it natively."""
-        native = self.device.type == "cuda" or torch.backends.mkldnn.is_available() and _has_bfloat16()
+        native = self.device.type == "cuda" or (torch.backends.mkldnn.is_available() and _has_bfloat16())
         return torch.autocast(self.device.type, torch.bfloat16, enabled=native)
 
     def _share(self, parameters: list[nn.Parameter]) -> None:
@@ -243,9 +255,7 @@ class Trainer:
         if self.rank:
             return
         training = {**self.state.__dict__, "position": {"epoch": self.state.position.epoch, "pictures": self.state.position.pictures}}
-        save_network(
-            self.output / "last.pt", self.network, training=training, optimizer=self._optimizer_state, average=self.average.state
-        )
+        save_network(self.output / "last.pt", self.network, training=training, optimizer=self._optimizer_state, average=self.average.state)
 
     def averaged(self) -> GhostPose:
         """The network with the averaged weights, for evaluation and export."""
@@ -254,14 +264,32 @@ class Trainer:
         return network.eval()
 
     def log(self, phase: Phase, speed: float, losses: dict[str, float]) -> None:
-        """Append a line to `log.jsonl`."""
+        """Append a line to `log.csv`, with AP where it is due, and draw `curve.png` anew."""
         if self.rank:
             return
-        entry = {"phase": phase.name, "pictures": self.state.pictures, "steps": self.state.steps, "seconds": round(self.state.seconds, 1)}
-        entry |= {"pictures_per_s": round(speed, 1), "losses": {name: round(value, 5) for name, value in losses.items()}}
-        self.output.mkdir(parents=True, exist_ok=True)
-        with (self.output / "log.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        row: dict[str, object] = {
+            "phase": phase.name,
+            "pictures": self.state.pictures,
+            "steps": self.state.steps,
+            "minutes": round(self.state.seconds / 60, 2),
+            "pictures_per_s": round(speed, 1),
+            "learning_rate": f"{phase.learning_rate * self._factor(phase):.3g}",
+            "losses": {name: value for name, value in losses.items() if name != "skipped"},
+            "skipped": round(losses.get("skipped", 0.0), 4),
+        }
+        if self.measure is not None and (self.state.pictures >= phase.pictures or self._measure_due()):
+            row["AP"] = round(self.measure(self.averaged()), 4)
+        curve.append(self.output / "log.csv", row)
+        curve.plot(self.output / "log.csv", self.output / "curve.png")
+
+    def _factor(self, phase: Phase) -> float:
+        return learning_rate_factor(self.state.pictures / phase.pictures, phase.warm_up, phase.floor)
+
+    def _measure_due(self) -> bool:
+        if time.monotonic() - self._measured_at < _MEASURE_EVERY_S:
+            return False
+        self._measured_at = time.monotonic()
+        return True
 
 
 def _distils(phase: Phase) -> bool:

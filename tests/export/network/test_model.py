@@ -93,7 +93,13 @@ def test_ghostify_keeps_a_network_that_has_nothing_to_lose() -> None:
     """A teacher whose ghosts can be exact: one residual block with a zero projection and as many hidden units as fit."""
     plain = NetworkSpec(
         stem=8,
-        blocks=[BlockSpec("plain", 16, 8, 2), BlockSpec("plain", 16, 12, 2), BlockSpec("plain", 32, 16, 2), BlockSpec("plain", 32, 16), BlockSpec("plain", 48, 24, 2)],
+        blocks=[
+            BlockSpec("plain", 16, 8, 2),
+            BlockSpec("plain", 16, 12, 2),
+            BlockSpec("plain", 32, 16, 2),
+            BlockSpec("plain", 32, 16),
+            BlockSpec("plain", 48, 24, 2),
+        ],
         taps=(0, 1, 3),
         context_kind="plain",
         context=32,
@@ -102,7 +108,7 @@ def test_ghostify_keeps_a_network_that_has_nothing_to_lose() -> None:
         head=16,
         candidates=12,
         refinement=RefinementSpec(1, 2),
-    )  # fmt: skip
+    )
     torch.manual_seed(1)
     teacher = GhostPose(plain).eval().requires_grad_(False)
     torch.nn.init.zeros_(teacher.backbone.blocks[3].project.conv.weight)

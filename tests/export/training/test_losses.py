@@ -30,7 +30,7 @@ def batch_of(people: int = 1, ignored: list[list[float]] | None = None) -> Batch
     )  # fmt: skip
 
 
-def people_of(batch: Batch):  # noqa: ANN201
+def people_of(batch: Batch):
     return people_in_cells(*(torch.from_numpy(value) for value in (batch.boxes, batch.keypoints, batch.areas, batch.people)))
 
 
@@ -55,7 +55,9 @@ def perfect(batch: Batch) -> PoseMaps:
         closest = torch.cdist(cells.reshape(-1, 2) + 0.5, goals).argmin(1)
         point[keypoint] = (goals[closest] - cells.reshape(-1, 2)).T.reshape(2, side, side)
     grid = lambda value: value.T.reshape(1, -1, side, side)  # noqa: E731
-    return PoseMaps(centre.reshape(1, 1, side, side), grid(size), grid(offset), heat[None], grid(coarse.flatten(1)), point.reshape(1, 34, side, side))
+    return PoseMaps(
+        centre.reshape(1, 1, side, side), grid(size), grid(offset), heat[None], grid(coarse.flatten(1)), point.reshape(1, 34, side, side)
+    )
 
 
 def test_the_cells_near_the_centre_with_the_best_pose_get_the_person() -> None:

@@ -1,0 +1,61 @@
+"""The record of a run: a CSV that any tool reads, and a picture of it."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+COLUMNS = ("phase", "pictures", "steps", "minutes", "pictures_per_s", "learning_rate", "AP", "losses", "skipped")
+
+
+def append(path: Path, row: dict[str, object]) -> None:
+    """Add one line to the CSV at `path`; `losses` is a dictionary, written as `name=value` pairs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    losses = row.get("losses")
+    if isinstance(losses, dict):
+        row = {**row, "losses": " ".join(f"{name}={value:.5g}" for name, value in losses.items())}
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def plot(path: Path, picture: Path) -> None:
+    """Draw losses and AP of the CSV at `path` over minutes of training into a PNG; nothing where the CSV is empty."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    names = sorted({pair.split("=")[0] for row in rows for pair in row["losses"].split()})
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
+    for name in names:
+        points = [
+            (float(row["minutes"]), float(pair.split("=")[1]))
+            for row in rows
+            for pair in row["losses"].split()
+            if pair.startswith(f"{name}=")
+        ]
+        above.plot(*zip(*points, strict=True), label=name)
+    above.set_yscale("log")
+    above.set_ylabel("loss (weighted)")
+    above.legend(fontsize="small", ncols=2)
+    measured = [(float(row["minutes"]), float(row["AP"])) for row in rows if row["AP"]]
+    if measured:
+        below.plot(*zip(*measured, strict=True), marker="o")
+        for minutes, value in measured:
+            below.annotate(f"{value:.3f}", (minutes, value), textcoords="offset points", xytext=(0, 6), fontsize="small")
+    below.set_ylabel("AP of the averaged weights")
+    below.set_xlabel("minutes of training")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        for earlier, later in itertools.pairwise(rows):
+            if earlier["phase"] != later["phase"]:
+                axes.axvline(float(later["minutes"]), color="grey", linestyle="--")
+    figure.savefig(picture, dpi=120)
+    pyplot.close(figure)
