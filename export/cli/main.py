@@ -5,6 +5,7 @@ import sys
 import click
 
 from edgepose.errors import EdgeposeError
+from export.cli.calibrate_score import calibrate_score
 from export.cli.ghostify import ghostify
 from export.cli.train import train
 
@@ -14,7 +15,7 @@ def cli() -> None:
     """Make the model files that edgepose runs: train, compress, calibrate, export, evaluate."""
 
 
-for command in (ghostify, train):
+for command in (ghostify, train, calibrate_score):
     cli.add_command(command)
 
 

@@ -186,11 +186,7 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
     people = sum(len(picture.boxes) for picture in labelled)
     if not people:
         raise ConfigError(f"none of the {len(labelled)} pictures has people with keypoints: there is nothing to measure against")
-    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = COCOeval(labels_as_coco(labelled), finds_as_coco(predictions), "keypoints")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
+    evaluator = _evaluated(predictions, labelled)
     ap, ap50, ap75, ap_medium, ap_large, ar = (float(value) for value in evaluator.stats[:6])
     right, found = _working_point(evaluator, people)
     return Evaluation(
@@ -209,18 +205,37 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
     )
 
 
+def judge(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of all finds outside of ignore regions (F,), and whether each is somebody (OKS >= 0.5)."""
+    return _judged(_evaluated(predictions, pictures))
+
+
+def _evaluated(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> COCOeval:
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluator = COCOeval(labels_as_coco(pictures), finds_as_coco(predictions), "keypoints")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
+
+
 def _working_point(evaluator: COCOeval, people: int) -> tuple[float, float]:
-    """Precision and recall at the daemon's own score threshold and OKS 0.5, from pycocotools' matches."""
-    right = wrong = 0
+    """Precision and recall at the daemon's own score threshold and OKS 0.5."""
+    scores, matched = _judged(evaluator)
+    right = int((matched & (scores >= WORKING_SCORE)).sum())
+    return right / max(int((scores >= WORKING_SCORE).sum()), 1), right / people
+
+
+def _judged(evaluator: COCOeval) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of all finds outside of ignore regions, and whether each is somebody (OKS >= 0.5), from pycocotools' matches."""
+    scores, matched = [np.zeros(0)], [np.zeros(0, bool)]
     for match in evaluator.evalImgs[: len(evaluator.params.imgIds)]:  # of all areas; None where the picture is empty
         if match is None:
             continue
-        believed = np.array(match["dtScores"], np.float64) >= WORKING_SCORE
-        counted = believed & ~match["dtIgnore"][0].astype(bool)
-        matched = match["dtMatches"][0] > 0
-        right += int((counted & matched).sum())
-        wrong += int((counted & ~matched).sum())
-    return right / max(right + wrong, 1), right / people
+        counted = ~match["dtIgnore"][0].astype(bool)
+        scores.append(np.array(match["dtScores"], np.float64)[counted])
+        matched.append((match["dtMatches"][0] > 0)[counted])
+    return np.concatenate(scores), np.concatenate(matched)
 
 
 def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> float:

@@ -107,6 +107,19 @@ def load_network(path: Path) -> GhostPose:
     return network
 
 
+def load_deployed(path: Path) -> GhostPose:
+    """The network of a checkpoint as it is exported: averaged weights where the run kept them, batch-norms folded.
+
+    Raises:
+        ConfigError: as `load_network`.
+    """
+    checkpoint = read_checkpoint(path)
+    network = GhostPose(msgspec.convert(checkpoint["spec"], NetworkSpec))
+    load_weights(network, checkpoint.get("average", checkpoint["state"]), str(path))
+    network.fuse()
+    return network.eval()
+
+
 def load_weights(network: GhostPose, state: dict[str, Tensor], origin: str) -> None:
     """Load weights, giving each `ConvNorm` a batch-norm where the weights have one.
 

@@ -1,0 +1,20 @@
+"""Score calibration: a fit that finds known parameters, and a network whose score becomes the share that is right."""
+
+import numpy as np
+import pytest
+
+from export.evaluation.score import fit_platt
+
+
+@pytest.mark.parametrize(("slope", "bias"), [(1.0, 0.0), (1.6, 2.0), (0.7, -1.0)])
+def test_the_fit_finds_the_slope_and_bias_that_made_the_finds(slope: float, bias: float) -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.uniform(0.02, 0.9, 20000)
+    chance = 1 / (1 + np.exp(-(slope * np.log(raw / (1 - raw)) + bias)))
+    found = fit_platt(raw, rng.random(len(raw)) < chance)
+    assert found == pytest.approx((slope, bias), abs=0.1)
+
+
+def test_a_score_of_zero_or_one_does_no_harm() -> None:
+    slope, bias = fit_platt(np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]), np.array([False, False, True, False, True, True]))
+    assert np.isfinite([slope, bias]).all()
