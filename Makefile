@@ -5,13 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := 2.13.0
-TORCH_INDEX := https://download.pytorch.org/whl/cpu
 # SOURCE=rtsp://… or any file; without it the pedestrians of Debian's opencv-doc, or the clip that lies in the package.
 SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench clean
+.PHONY: help setup demo test check docs bench count clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -37,6 +36,9 @@ docs: $(VENV)/.dev ## write the generated tables of docs/ anew
 bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; ARGS=--json)
 	$(BIN)/edgepose bench $(ARGS) $(if $(SOURCE),"$(SOURCE)")
 
+count: $(VENV)/.dev build/vtest.avi ## people found in a real video against people counted by eye, written to docs/performance.md
+	$(BIN)/python tools/count_people.py build/vtest.avi docs/performance.md $(ARGS)
+
 clean: ## remove all that was built
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -50,7 +52,6 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 # A build of torch for CPUs only, wherever it can be had: the one on PyPI brings gigabytes of CUDA along.
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null \
-	|| $(PIP) install -q 'torch==$(TORCH)+cpu' --extra-index-url $(TORCH_INDEX) \
 	|| $(PIP) install -q 'torch==$(TORCH)'
 	$(PIP) install -q -e '.[dev]'
 	@touch $@ $(VENV)/.demo

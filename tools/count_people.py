@@ -1,0 +1,80 @@
+"""Counts the people that the runtime finds in a real video against those counted by eye; writes a table into the docs.
+
+python tools/count_people.py build/vtest.avi docs/performance.md [MODEL]
+"""
+
+import re
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from edgepose.capture.source import open_source
+from edgepose.config import Camera, Config, Model
+from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.offline import people_in
+from edgepose.engine.backend import open_backend
+from edgepose.model import find_model, read_model
+from edgepose.person import Person
+
+BELIEVED = 0.3
+"""Score from which on a person counts, as in the bar and in the default configuration."""
+
+NEAR_PX = 25.0
+"""Farthest that a box may lie from the middle of a body that it stands for; bodies here are 30 to 150 px tall."""
+
+BEGIN, END = "<!-- count: begin -->", "<!-- count: end -->"
+
+
+def compare(people: list[Person], places: list[list[float]]) -> tuple[int, int]:
+    """How many of the places somebody was found at, and how many people stand at none of them."""
+    free = [np.array(place) for place in places]
+    false = 0
+    for person in sorted(people, key=lambda person: -person.score):
+        if person.score < BELIEVED:
+            continue
+        middle = (person.box[:2] + person.box[2:]) / 2
+        distances = [float(np.linalg.norm(middle - place)) for place in free]
+        if distances and min(distances) < NEAR_PX:
+            free.pop(int(np.argmin(distances)))
+        else:
+            false += 1
+    return len(places) - len(free), false
+
+
+def main() -> int:
+    """Print and write the table; 1 where fewer than half are found or more than one in five is false."""
+    video, page = Path(sys.argv[1]), Path(sys.argv[2])
+    model = read_model(find_model(sys.argv[3] if len(sys.argv) > 3 else "default"))
+    counted: dict[int, list[list[float]]] = yaml.safe_load((Path(__file__).parent / "vtest_people.yaml").read_text())
+    config = Config(cameras={"video": Camera(source=str(video))}, model=Model(path=str(model.path)))
+    backend = open_backend(model, config.model)
+    rows, seen, right, wrong = [], 0, 0, 0
+    for frame, people in people_in(open_source("video", config.cameras["video"]), backend, model.info, config, Metrics()):
+        if frame.sequence not in counted:
+            continue
+        places = counted[frame.sequence]
+        found, false = compare(people, places)
+        rows.append(f"| {frame.sequence} | {len(places)} | {found} | {false} |")
+        seen, right, wrong = seen + len(places), right + found, wrong + false
+    table = "\n".join(
+        [
+            f"`make count`, {datetime.now(timezone.utc):%Y-%m-%d}, model `{model.info.name}` ({model.info.precision}, "
+            f"{model.info.input_size} px), tracking on, score ≥ {BELIEVED}:",
+            "",
+            "| frame | by eye | found | false |",
+            "|---|---|---|---|",
+            *rows,
+            f"| together | {seen} | {right} ({right / seen:.0%}) | {wrong} |",
+        ]
+    )
+    print(table)
+    text = page.read_text()
+    page.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL))
+    return int(len(rows) != len(counted) or right < seen / 2 or wrong * 5 > right + wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
