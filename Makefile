@@ -39,6 +39,9 @@ bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; A
 count: $(VENV)/.dev build/vtest.avi ## people found in a real video against people counted by eye, written to docs/performance.md
 	$(BIN)/python tools/count_people.py build/vtest.avi docs/performance.md $(ARGS)
 
+soak: $(VENV)/.dev build/vtest.avi ## half an hour on a stream that goes away five times; writes docs/reliability.md (ARGS="--help")
+	$(BIN)/python -m tools.soak build/vtest.avi $(ARGS)
+
 clean: ## remove all that was built
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
