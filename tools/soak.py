@@ -98,6 +98,7 @@ def soak(source: Path, model: str, minutes: float, scratch: Path) -> Result:
     """Runs it all; AssertionError where a server does not start or something awaited does not come."""
     length_s = minutes * 60
     part_s = length_s / len(_AWAY_S)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     film = _film(source, part_s + 60, scratch)
     heard = _Heard()
     with ExitStack() as stack:
@@ -126,10 +127,12 @@ def soak(source: Path, model: str, minutes: float, scratch: Path) -> Result:
         clock.until(length_s)
         server.kill()  # so that all counters come to rest
         health = wait_for(lambda: _at_rest(heard), within_s=60)
+        assert health is not None
         daemon.terminate()
         exit_code = daemon.wait(10)
         assert heard.info is not None
         return Result(
+            commit=commit,
             minutes=minutes,
             model=heard.info.model.name,
             precision=heard.info.model.precision,

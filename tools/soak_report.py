@@ -3,7 +3,6 @@
 import os
 import platform
 import statistics
-import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -54,12 +53,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The whole run.
 
     Attributes:
+        commit: of the checkout when the run began.
         epochs: last sequence number that the subscriber saw in each epoch.
         messages_seen: pose messages that the subscriber saw.
         published, drops, message_drops: the daemon's last health message, after the stream had ended.
         held, held_s: how often and for how long the daemon was stopped by a signal.
     """
 
+    commit: str
     minutes: float
     model: str
     precision: str
@@ -138,7 +139,7 @@ def _section(result: Result, source: str) -> str:
     missed = failures(result)
     before, last = result.settled, result.last
     lines = [
-        f"`make soak`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{_commit()}`: "
+        f"`make soak`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{result.commit}`: "
         + ("**all bars held**." if not missed else f"**{len(missed)} missed**: {'; '.join(missed)}."),
         "",
         "| what | |",
@@ -209,7 +210,3 @@ def _machine() -> str:
     names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     load = os.getloadavg()[2]
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} threads, load of the last quarter of an hour {load:.1f}"
-
-
-def _commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
