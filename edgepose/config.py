@@ -47,7 +47,9 @@ class Model(_Section, frozen=True):
 class Pose(_Section, frozen=True):
     """From candidates to people."""
 
-    score_threshold: Annotated[Fraction, Meta(description="people below this score are dropped")] = 0.3
+    score_threshold: Annotated[
+        Fraction, Meta(description="people below this score are dropped, unless they continue a track (`track.weak_score`)")
+    ] = 0.3
     suppress_oks: Annotated[Fraction, Meta(description="of two people whose poses are more alike than this, the weaker is dropped")] = 0.7
     suppress_iou: Annotated[Fraction, Meta(description="of two people whose boxes overlap more than this, the weaker is dropped")] = 0.85
     keypoint_threshold: Annotated[

@@ -16,6 +16,8 @@ from edgepose.cli.options import configuration_options
 @configuration_options
 def command(device: str, as_json: bool, seconds: float | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
     """Subscribe to the broker and show the people of each camera in a live table."""
+    import os
+    import threading
     import time
 
     import msgspec
@@ -29,16 +31,22 @@ def command(device: str, as_json: bool, seconds: float | None, config_file: Path
     board = Board(mqtt.prefix)
     base = f"{mqtt.prefix.strip('/')}/{device}"
 
+    nobody_reads = threading.Event()
+
     def take(topic: str, payload: bytes) -> None:
         board.take(topic, payload, time.monotonic())
-        if as_json and topic.endswith("/poses"):
-            click.echo(payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload)))
+        if as_json and topic.endswith("/poses") and not nobody_reads.is_set():
+            try:
+                click.echo(payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload)))
+            except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough: a good end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                nobody_reads.set()
 
     topics = [f"{base}/status", f"{base}/cameras/+/status", f"{base}/cameras/+/poses"]
     end_s = time.monotonic() + seconds if seconds is not None else float("inf")
     with signals() as (stop, _), Subscriber(mqtt, topics, take):
         if as_json:
-            while time.monotonic() < end_s and not stop.wait(0.1):
+            while time.monotonic() < end_s and not stop.wait(0.1) and not nobody_reads.is_set():
                 pass
             return
         with shown(board) as screen:

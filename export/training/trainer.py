@@ -59,6 +59,8 @@ class State:
     steps: int = 0
     position: Position = field(default_factory=Position)
     seconds: float = 0.0
+    sizes: dict[str, float] = field(default_factory=dict)
+    """Root mean square of each trained tensor at the beginning of the phase: what learning rates are relative to."""
 
 
 class Trainer:
@@ -119,6 +121,7 @@ class Trainer:
             self._optimizer_state, average = saved["optimizer"], saved["average"]
         else:
             self.network = load_network(start)
+            (output / "log.csv").unlink(missing_ok=True)
         if self.network.spec != recipe.network:
             raise ConfigError(f"{last if resume and last.exists() else start} was made for another network than recipe {recipe.name} names")
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -134,7 +137,7 @@ class Trainer:
             phase = self.recipe.phases[self.state.phase]
             finished = self._run_phase(phase, deadline, report)
             if finished:
-                self.state = State(self.state.phase + 1, 0, self.state.steps, self.state.position, self.state.seconds)
+                self.state = State(self.state.phase + 1, steps=self.state.steps, position=self.state.position, seconds=self.state.seconds)
                 self._optimizer_state = None
             self.save()
             if not finished:
@@ -142,7 +145,7 @@ class Trainer:
         return True
 
     def _run_phase(self, phase: Phase, deadline: float, report: Callable[[Progress], None]) -> bool:
-        groups = _parameter_groups(self.network, phase)
+        groups = _parameter_groups(self.network, phase, self.state.sizes)
         optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.995))
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)
@@ -304,12 +307,13 @@ def _matches(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
 
 
-def _parameter_groups(network: GhostPose, phase: Phase) -> list[dict[str, Any]]:
+def _parameter_groups(network: GhostPose, phase: Phase, sizes: dict[str, float]) -> list[dict[str, Any]]:
     """Trained parameters, grouped by the size of their values; gentle ones at a share of the learning rate.
 
     Adam moves every value by about the learning rate, whatever its size. Weights of a warm start span three orders of
     magnitude (depthwise kernels about 1, fitted 1x1 weights about 0.01), so the learning rate is relative: a tensor's
-    step is a share of the root mean square of its values, rounded to a power of two.
+    step is a share of the root mean square of its values, rounded to a power of two. The sizes are those of the phase's
+    beginning: `sizes` is filled there, and comes from the checkpoint when a run goes on.
 
     Raises:
         ConfigError: a prefix that no parameter has.
@@ -322,7 +326,9 @@ def _parameter_groups(network: GhostPose, phase: Phase) -> list[dict[str, Any]]:
         share = _GENTLE if _matches(name, phase.gentle) else 1.0 if _matches(name, phase.train) else 0.0
         parameter.requires_grad_(share > 0)
         if share:
-            size = float(parameter.detach().square().mean().sqrt().clamp(_SMALLEST, 1.0))
+            if name not in sizes:
+                sizes[name] = float(parameter.detach().square().mean().sqrt())
+            size = min(max(sizes[name], _SMALLEST), 1.0)
             groups.setdefault((share * 2.0 ** round(math.log2(size)), parameter.ndim > 1), []).append(parameter)
     return [
         {"params": parameters, "share": share, "weight_decay": phase.weight_decay if decays else 0.0}

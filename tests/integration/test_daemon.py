@@ -1,6 +1,7 @@
 """The daemon as a process, between a real RTSP server and a real broker."""
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -205,6 +206,10 @@ def test_watch_shows_what_the_daemon_publishes(tmp_path: Path, broker: Mosquitto
         lines = subprocess.run([*watch, "--json"], capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
         assert len(lines) > 5
         assert {json.loads(line)["camera"] for line in lines} == {"front"}
+        pipe = f"{shlex.join([*watch, '--json'])} | head -n 1"
+        piped = subprocess.run(pipe, shell=True, capture_output=True, text=True, timeout=30, check=True)
+        assert piped.stdout.count("\n") == 1
+        assert piped.stderr == ""  # a reader that has had enough is no error
         table = subprocess.run([*watch, "--device", "drone"], capture_output=True, text=True, timeout=30, check=True).stdout
         assert "drone/front: streaming, 0 people" in table
         other = subprocess.run([*watch, "--device", "other"], capture_output=True, text=True, timeout=30, check=True).stdout

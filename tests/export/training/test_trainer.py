@@ -88,6 +88,10 @@ def test_a_run_in_two_parts_is_the_run_in_one(data: Path, start: Path, tmp_path:
             first = Trainer(recipe(), [data], start, tmp_path / name, resume=True)
             assert not first.run(1e-9, silent)  # time is over after one step
             assert first.state.pictures == 4
+            # Learning rates stay relative to the phase's first weights, even where a tensor has grown meanwhile.
+            saved = read_checkpoint(tmp_path / name / "last.pt")["training"]["sizes"]
+            assert saved == pytest.approx(first.state.sizes)
+            assert set(saved) > {"backbone.context.primary.conv.weight"}
         last = Trainer(recipe(), [data], start, tmp_path / name, resume=True)
         assert last.run(0, silent)
         state: dict[str, torch.Tensor] = read_checkpoint(tmp_path / name / "last.pt")["state"]
