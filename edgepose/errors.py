@@ -52,7 +52,7 @@ class SourceError(EdgeposeError):
         self.cause = cause
 
 
-class EndOfStream(SourceError):  # noqa: N818: the end of a file is no error
+class EndOfStream(SourceError):  # noqa: N818 (the end of a file is no error)
     """A finite source (file, folder of images) has given its last frame."""
 
     def __init__(self, message: str) -> None:
