@@ -36,22 +36,24 @@ def decode(
     if not strong.size:
         return []
     scores = scores[strong]
-    boxes = candidates.boxes[index_in_batch, strong]
     keypoints = candidates.keypoints[index_in_batch, strong]
-    near = (np.abs(boxes) < _FARTHEST_PX).all(axis=1) & (np.abs(keypoints) < _FARTHEST_PX).all(axis=(1, 2))  # not NaN either
-    near &= np.isfinite(scores)
+    corners = candidates.boxes[index_in_batch, strong].reshape(-1, 2, 2)
+    points = np.concatenate((corners, keypoints[..., :2]), axis=1)  # (K, 19, 2): all that has a place travels together
+    confidences = keypoints[..., 2]
+    near = (np.abs(points) < _FARTHEST_PX).all(axis=(1, 2)) & np.isfinite(confidences).all(axis=1) & np.isfinite(scores)  # not NaN either
     if not near.all():
-        scores, boxes, keypoints = scores[near], boxes[near], keypoints[near]
+        scores, points, confidences = scores[near], points[near], confidences[near]
 
     # To source pixels before suppression: input pixels are square there too, so the similarity is the same.
-    boxes = letterbox.to_source(boxes.reshape(-1, 2, 2))
-    keypoints = np.concatenate((letterbox.to_source(keypoints[..., :2]), np.clip(keypoints[..., 2:], 0.0, 1.0)), axis=2)
+    points = letterbox.to_source(points)
     edge = np.array((letterbox.source_width, letterbox.source_height), np.float32)
-    boxes = np.clip(boxes, np.float32(0), edge).reshape(-1, 4)
-    inside = np.clip(keypoints[..., :2], np.float32(0), edge)
-    outside_px = np.abs(keypoints[..., :2] - inside).max(axis=2)  # (K, 17)
-    keypoints[..., 2][outside_px > _OUTSIDE_TOLERANCE * body_size(boxes)[:, None]] = 0.0
-    keypoints[..., :2] = inside
+    inside = np.minimum(np.maximum(points, np.float32(0)), edge)
+    boxes = inside[:, :2].reshape(-1, 4)
+    keypoints = np.empty((len(inside), 17, 3), np.float32)
+    keypoints[..., :2] = inside[:, 2:]
+    outside_px = np.abs(points[:, 2:] - inside[:, 2:]).max(axis=2)  # (K, 17)
+    seen = outside_px <= _OUTSIDE_TOLERANCE * body_size(boxes)[:, None]
+    keypoints[..., 2] = np.minimum(np.maximum(confidences, np.float32(0)), np.float32(1)) * seen
 
     real = np.flatnonzero(box_area(boxes) >= _SMALLEST_AREA_PX)
     kept = real[suppress(boxes[real], keypoints[real], scores[real], config.suppress_oks, config.suppress_iou)]

@@ -18,33 +18,34 @@ _SIZE_RANGE = (0.5, 2.0)  # of the last size seen: arms that are being raised do
 class BoxFilter:
     """Filtered and predicted box of one person.
 
-    Attributes:
-        centre_and_sides: float64 (4,), centre x, centre y, width, height in pixels.
-        shift: float64 (2,), how far the centre was predicted to have gone since the last correction, in pixels.
+    Plain numbers, not arrays: for four of them NumPy takes longer to be called than to compute.
     """
 
     def __init__(self, box: NDArray[np.float32]) -> None:
-        self.centre_and_sides = _to_centre(box)
-        self.shift = np.zeros(2)
-        self._speed = np.zeros(4)  # pixels / s
-        self._last_sides = self.centre_and_sides[2:].copy()
+        self._place = _to_centre(box)
+        self._speed = (0.0, 0.0, 0.0, 0.0)  # pixels / s
+        self._last_sides = self._place[2:]
+        self._corrected_at = self._place[:2]
         self._since_corrected_s = 0.0
         self._variance, self._covariance, self._speed_variance = _MEASUREMENT_VARIANCE, 0.0, _FIRST_SPEED_VARIANCE
 
     @property
     def box(self) -> NDArray[np.float32]:
         """The box as it is believed to be now, float32 (4,), x1 y1 x2 y2."""
-        centre, half = self.centre_and_sides[:2], self.centre_and_sides[2:] / 2
-        return np.concatenate((centre - half, centre + half)).astype(np.float32)
+        x, y, width, height = self._place
+        return np.array((x - width / 2, y - height / 2, x + width / 2, y + height / 2), np.float32)
+
+    @property
+    def shift(self) -> NDArray[np.float32]:
+        """How far the centre was predicted to have gone since the last correction, float32 (2,), pixels."""
+        return np.array((self._place[0] - self._corrected_at[0], self._place[1] - self._corrected_at[1]), np.float32)
 
     def predict(self, elapsed_s: float) -> None:
         """Move on by the time that went by (seconds, not negative)."""
         moved_s = min(elapsed_s, max(0.0, _LONGEST_EXTRAPOLATION_S - self._since_corrected_s))
         self._since_corrected_s += elapsed_s
-        step = self._speed * moved_s
-        self.centre_and_sides += step
-        self.shift += step[:2]
-        self.centre_and_sides[2:] = np.clip(self.centre_and_sides[2:], self._last_sides * _SIZE_RANGE[0], self._last_sides * _SIZE_RANGE[1])
+        x, y, width, height = (place + speed * moved_s for place, speed in zip(self._place, self._speed, strict=True))
+        self._place = (x, y, _within_range(width, self._last_sides[0]), _within_range(height, self._last_sides[1]))
         self._variance += elapsed_s * (2 * self._covariance + elapsed_s * self._speed_variance) + _ACCELERATION_DENSITY * elapsed_s**3 / 3
         self._covariance += elapsed_s * self._speed_variance + _ACCELERATION_DENSITY * elapsed_s**2 / 2
         self._speed_variance += _ACCELERATION_DENSITY * elapsed_s
@@ -52,19 +53,26 @@ class BoxFilter:
     def correct(self, box: NDArray[np.float32]) -> None:
         """Take in a box (4,), x1 y1 x2 y2, that was seen."""
         seen = _to_centre(box)
-        innovation = seen - self.centre_and_sides
         total = self._variance + _MEASUREMENT_VARIANCE
         gain, speed_gain = self._variance / total, self._covariance / total
-        self.centre_and_sides += gain * innovation
-        self._speed += speed_gain * innovation
+        innovation = [now - place for now, place in zip(seen, self._place, strict=True)]
+        x, y, width, height = (place + gain * new for place, new in zip(self._place, innovation, strict=True))
+        self._place = (x, y, width, height)
+        x, y, width, height = (speed + speed_gain * new for speed, new in zip(self._speed, innovation, strict=True))
+        self._speed = (x, y, width, height)
         self._speed_variance -= speed_gain * self._covariance
         self._covariance *= 1 - gain
         self._variance *= 1 - gain
-        self._last_sides = np.maximum(seen[2:], 1.0)
+        self._last_sides = (max(seen[2], 1.0), max(seen[3], 1.0))
+        self._corrected_at = self._place[:2]
         self._since_corrected_s = 0.0
-        self.shift[:] = 0.0
 
 
-def _to_centre(box: NDArray[np.float32]) -> NDArray[np.float64]:
-    corners = box.astype(np.float64)
-    return np.concatenate(((corners[:2] + corners[2:]) / 2, corners[2:] - corners[:2]))
+def _within_range(side: float, last: float) -> float:
+    return min(max(side, last * _SIZE_RANGE[0]), last * _SIZE_RANGE[1])
+
+
+def _to_centre(box: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Centre x, centre y, width, height in pixels."""
+    left, top, right, bottom = box.tolist()
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top

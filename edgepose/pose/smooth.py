@@ -5,7 +5,7 @@ frames) and speed is in body sizes a second, so that one setting serves any fram
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ _RESET_AFTER_S = 0.5  # after a longer gap the old place says nothing about the 
 _FULL_CONFIDENCE = 0.5  # a keypoint from here on moves its filter fully, below in proportion ...
 _LEAST_WEIGHT = 0.1  # ... but never less than this, or a lost keypoint would stay behind for ever
 _NS_PER_S = 1e9
+_RESET_AFTER_NS = _RESET_AFTER_S * _NS_PER_S
 
 
 @dataclass(slots=True, eq=False)
@@ -49,31 +50,48 @@ class Smoother:
         """
         if not self._config.enabled:
             return list(people)
-        result = [person if person.track is None else self._smooth(person, person.track, time_ns) for person in people]
-        self._filtered = {
-            track: filtered for track, filtered in self._filtered.items() if time_ns - filtered.time_ns <= _RESET_AFTER_S * _NS_PER_S
-        }
+        result = list(people)
+        known: list[tuple[int, Person, _Filtered]] = []  # place in the result, as seen, as filtered before
+        for index, person in enumerate(people):
+            if person.track is None:
+                continue
+            before = self._filtered.get(person.track)
+            if before is None or not 0 <= time_ns - before.time_ns <= _RESET_AFTER_NS:
+                place = person.keypoints[:, :2]
+                self._filtered[person.track] = _Filtered(time_ns, place.copy(), np.zeros_like(place))
+            else:
+                known.append((index, person, before))
+        if known:
+            keypoints = self._smooth([person for _, person, _ in known], [before for _, _, before in known], time_ns)
+            for (index, person, _), smoothed in zip(known, keypoints, strict=True):
+                result[index] = Person(person.box, person.score, smoothed, person.track)
+        self._filtered = {track: filtered for track, filtered in self._filtered.items() if time_ns - filtered.time_ns <= _RESET_AFTER_NS}
         return result
 
-    def _smooth(self, person: Person, track: int, time_ns: int) -> Person:
-        seen = person.keypoints[:, :2]
-        before = self._filtered.get(track)
-        elapsed_s = 0.0 if before is None else (time_ns - before.time_ns) / _NS_PER_S
-        if before is None or not 0 <= elapsed_s <= _RESET_AFTER_S:
-            self._filtered[track] = _Filtered(time_ns, seen.copy(), np.zeros_like(seen))
-            return person
-        if elapsed_s > 0:
-            weight = np.clip(person.keypoints[:, 2:] / _FULL_CONFIDENCE, _LEAST_WEIGHT, 1.0)  # (17, 1)
-            raw_speed = (seen - before.place) / np.float32(elapsed_s)
-            before.speed += weight * _gain(self._config.speed_cutoff_hz, elapsed_s) * (raw_speed - before.speed)
-            bodies_per_s = np.linalg.norm(before.speed, axis=1, keepdims=True) / body_size(person.box)
-            cutoff_hz = self._config.minimum_cutoff_hz + self._config.speed_coefficient * bodies_per_s  # (17, 1)
-            before.place += weight * _gain(cutoff_hz, elapsed_s) * (seen - before.place)
-            before.time_ns = time_ns
-        return replace(person, keypoints=np.concatenate((before.place, person.keypoints[:, 2:]), axis=1))
+    def _smooth(self, people: Sequence[Person], filtered: Sequence[_Filtered], time_ns: int) -> NDArray[np.float32]:
+        """Move the filters on, all in one go, and return the people's keypoints (P, 17, 3) with the new places."""
+        keypoints = np.array([person.keypoints for person in people])  # (P, 17, 3)
+        places = np.array([before.place for before in filtered])  # (P, 17, 2)
+        speeds = np.array([before.speed for before in filtered])
+        elapsed_s = np.array([(time_ns - before.time_ns) / _NS_PER_S for before in filtered], np.float32)[:, None, None]
+        sizes = body_size(np.array([person.box for person in people]))[:, None]  # (P, 1)
+
+        weights = np.minimum(np.maximum(keypoints[..., 2:] / np.float32(_FULL_CONFIDENCE), np.float32(_LEAST_WEIGHT)), np.float32(1))
+        moved = keypoints[..., :2] - places
+        # Where no time went by all gains are 0 and nothing changes, but there is no speed to be had.
+        raw_speeds = moved / np.where(elapsed_s > 0, elapsed_s, np.float32(1))
+        speeds += weights * _gain(np.float32(self._config.speed_cutoff_hz), elapsed_s) * (raw_speeds - speeds)
+        bodies_per_s = np.sqrt(speeds[..., 0] ** 2 + speeds[..., 1] ** 2) / sizes  # (P, 17)
+        cutoffs_hz = np.float32(self._config.minimum_cutoff_hz) + np.float32(self._config.speed_coefficient) * bodies_per_s
+        places += weights * _gain(cutoffs_hz[..., None], elapsed_s) * moved
+
+        for before, place, speed in zip(filtered, places, speeds, strict=True):
+            before.time_ns, before.place, before.speed = time_ns, place, speed
+        keypoints[..., :2] = places
+        return keypoints
 
 
-def _gain(cutoff_hz: float | NDArray[np.float32], elapsed_s: float) -> NDArray[np.float32]:
+def _gain(cutoff_hz: NDArray[np.float32] | np.float32, elapsed_s: NDArray[np.float32]) -> NDArray[np.float32]:
     """Share of the way that a first-order low-pass goes in `elapsed_s`, 0 to 1."""
-    angle = np.asarray(2 * np.pi * elapsed_s * np.asarray(cutoff_hz), np.float32)
-    return np.asarray(angle / (angle + 1), np.float32)
+    angle = np.float32(2 * np.pi) * elapsed_s * cutoff_hz
+    return np.asarray(angle / (angle + np.float32(1)), np.float32)

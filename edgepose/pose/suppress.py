@@ -67,10 +67,11 @@ def suppress(
         rows = strongest[:, None]
         same = oks(keypoints[rows], keypoints[left], area[rows], keypoints[rows, :, 2]) > oks_threshold
         same |= iou(boxes[rows], boxes[left]) > iou_threshold
+        different = ~same
         stays = np.ones(left.size, np.bool_)
-        for index, candidate in enumerate(strongest):
+        for index, candidate in enumerate(strongest.tolist()):
             if stays[index]:
-                kept.append(int(candidate))
-                stays &= ~same[index]
+                kept.append(candidate)
+                stays &= different[index]
         left = left[_BLOCK:][stays[_BLOCK:]]
     return np.array(kept, np.intp)

@@ -6,7 +6,7 @@ not become a person. Alike is the mean of OKS and box IoU against where the trac
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +75,12 @@ class Tracker:
 
         strong = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
         weak = [index for index, person in enumerate(people) if self._config.weak_score <= person.score < self._score_threshold]
-        matched = self._associate(people, strong, self._known)
-        taken = set(map(id, matched.values()))
-        left = [known for known in self._known if known.number is not None and id(known) not in taken]
-        matched |= self._associate(people, weak, left)
+        alike = self._similarity(people, self._known)  # (people, known)
+        followers = self._associate(alike, strong, list(range(len(self._known))))
+        taken = set(followers.values())
+        left = [index for index, known in enumerate(self._known) if known.number is not None and index not in taken]
+        followers |= self._associate(alike, weak, left)
+        matched = {index: self._known[follower] for index, follower in followers.items()}
 
         published: list[Person] = []
         for index, person in enumerate(people):
@@ -89,7 +91,7 @@ class Tracker:
                 follower = self._begin(person, time_ns)
             else:
                 continue
-            published.append(replace(person, track=follower.number))
+            published.append(Person(person.box, person.score, person.keypoints, follower.number))
         # An unconfirmed track ends when it is missed once: noise seldom strikes twice in a place.
         self._known = [known for known in self._known if known.number is not None or known.seen_ns == time_ns]
         return published
@@ -112,28 +114,31 @@ class Tracker:
             self._last_number += 1
             known.number = self._last_number
 
-    def _associate(self, people: Sequence[Person], indices: Sequence[int], tracks: Sequence[_Known]) -> dict[int, _Known]:
-        """Match people (by index) with tracks, the most alike first."""
-        if not indices or not tracks:
+    def _associate(self, alike: NDArray[np.float32], people: Sequence[int], tracks: Sequence[int]) -> dict[int, int]:
+        """Match some of the people with some of the tracks, all by index, the most alike first."""
+        if not people or not tracks:
             return {}
-        alike = self._similarity([people[index] for index in indices], tracks)  # (people, tracks)
-        matched: dict[int, _Known] = {}
+        some = alike[people][:, tracks]
+        rows, columns = np.nonzero((some >= self._config.match_threshold) & (some > 0))
         # Greedy: where two people are close enough to contest a track, their poses tell them apart better than a
         # cheaper sum of both errors would.
-        while True:
-            row, column = np.unravel_index(int(alike.argmax()), alike.shape)
-            if alike[row, column] < self._config.match_threshold or alike[row, column] <= 0:
-                return matched
-            matched[indices[int(row)]] = tracks[int(column)]
-            alike[row, :] = -1.0
-            alike[:, column] = -1.0
+        falling = np.argsort(-some[rows, columns], kind="stable")
+        matched: dict[int, int] = {}
+        taken: set[int] = set()
+        for row, column in zip(rows[falling].tolist(), columns[falling].tolist(), strict=True):
+            if people[row] not in matched and column not in taken:
+                matched[people[row]] = tracks[column]
+                taken.add(column)
+        return matched
 
     def _similarity(self, people: Sequence[Person], tracks: Sequence[_Known]) -> NDArray[np.float32]:
-        boxes = np.stack([person.box for person in people])[:, None]  # (people, 1, 4)
-        keypoints = np.stack([person.keypoints for person in people])[:, None]  # (people, 1, 17, 3)
-        predicted_boxes = np.stack([known.filter.box for known in tracks])[None]  # (1, tracks, 4)
-        predicted = np.stack([known.keypoints for known in tracks])  # (tracks, 17, 3)
-        predicted[..., :2] += np.stack([known.filter.shift for known in tracks])[:, None].astype(np.float32)
+        if not people or not tracks:
+            return np.zeros((len(people), len(tracks)), np.float32)
+        boxes = np.array([person.box for person in people])[:, None]  # (people, 1, 4)
+        keypoints = np.array([person.keypoints for person in people])[:, None]  # (people, 1, 17, 3)
+        predicted_boxes = np.array([known.filter.box for known in tracks])[None]  # (1, tracks, 4)
+        predicted = np.array([known.keypoints for known in tracks])  # (tracks, 17, 3)
+        predicted[..., :2] += np.array([known.filter.shift for known in tracks])[:, None]
         weights = np.minimum(keypoints[..., 2], predicted[None, ..., 2])
         weights = np.where(weights >= self._keypoint_threshold, weights, np.float32(0))
         pose = oks(keypoints, predicted[None], box_area(predicted_boxes), weights)
