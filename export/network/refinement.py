@@ -6,6 +6,8 @@ with weights of their own. The teacher's own decoding (weight by a Gaussian of t
 offset) is the limit of a large `sharpness`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,10 +33,8 @@ class RegionRefinement(nn.Module):
             self.convolution.weight[:, :, 1, 1] = 1.0
         self.log_variance = nn.Parameter(torch.full((KEYPOINTS,), variance).log())
         self.log_sharpness = nn.Parameter(torch.full((KEYPOINTS,), sharpness).log())
-        side = torch.arange(-radius, radius + 1, dtype=torch.float32)
-        grid_y, grid_x = torch.meshgrid(side, side, indexing="ij")
-        self.grid: Tensor
-        self.register_buffer("grid", torch.stack([grid_y, grid_x], -1).reshape(-1, 2), persistent=False)  # (S, 2) y, x
+        self.reach: Tensor
+        self.register_buffer("reach", torch.arange(-radius, radius + 1, dtype=torch.float32), persistent=False)  # (S,)
 
     def forward(self, heat: Tensor, offset: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Look again around each coarse keypoint.
@@ -47,27 +47,31 @@ class RegionRefinement(nn.Module):
         Returns:
             Places (B, K, 17, 2) y, x in cells, and confidences (B, K, 17).
         """
-        batch, people = coarse.shape[0], coarse.shape[1]
         height, width = heat.shape[2], heat.shape[3]
-        side = 2 * self.radius + 1
-        cells = coarse.detach().round()[..., None, :] + self.grid  # (B, K, 17, S, 2)
-        row = cells[..., 0].clamp(0, height - 1)
-        column = cells[..., 1].clamp(0, width - 1)
+        # Rows and columns of a window stay apart as long as they can: S numbers each instead of S x S pairs.
+        y, x = coarse[..., :1], coarse[..., 1:]  # (B, K, 17, 1)
+        row, column = y.detach().round() + self.reach, x.detach().round() + self.reach  # (B, K, 17, S)
+        near_row, near_column = row.clamp(0, height - 1), column.clamp(0, width - 1)
         # A cell outside the map is read from the border, but must not win there.
-        inside = ((row == cells[..., 0]) & (column == cells[..., 1])).to(heat.dtype)
-        keypoint = torch.arange(KEYPOINTS, device=heat.device)[:, None]
-        flat = row.to(torch.int64) * width + column.to(torch.int64)  # (B, K, 17, S)
-        window = _pick(heat, flat + keypoint * (height * width)) * inside
-        offset_y = _pick(offset, flat + 2 * keypoint * (height * width))
-        offset_x = _pick(offset, flat + (2 * keypoint + 1) * (height * width))
+        inside = _grid((row == near_row).to(heat.dtype), (column == near_column).to(heat.dtype), torch.mul)
+        flat = _grid(near_row.to(torch.int64) * width, near_column.to(torch.int64), torch.add)  # (B, K, 17, S, S)
+        first = torch.arange(KEYPOINTS, device=heat.device)[:, None, None] * (height * width)
+        window = _pick(heat, flat + first) * inside
+        offset_y = _pick(offset, flat + 2 * first)
+        offset_x = _pick(offset, flat + (2 * first + height * width))
 
-        seen = torch.log(window.clamp_min(1e-6)).reshape(batch * people, KEYPOINTS, side, side)
-        seen = self.convolution(seen).reshape(batch, people, KEYPOINTS, side * side)
-        distance = (cells - coarse[..., None, :]).square().sum(-1)  # cells^2
-        weight = seen - distance / self.log_variance.exp()[:, None]
-        share = F.softmax(weight * self.log_sharpness.exp()[:, None], -1)  # (B, K, 17, S)
-        place = torch.stack([(share * (cells[..., 0] + offset_y)).sum(-1), (share * (cells[..., 1] + offset_x)).sum(-1)], -1)
-        return place, (share * window).sum(-1)
+        seen = self.convolution(torch.log(window.clamp_min(1e-6)).flatten(0, 1)).reshape(window.shape)
+        distance = _grid((row - y).square(), (column - x).square(), torch.add)  # cells^2
+        weight = seen - distance / self.log_variance.exp()[:, None, None]
+        share = F.softmax((weight * self.log_sharpness.exp()[:, None, None]).flatten(3), -1).reshape(window.shape)
+        place_y = (share * (row[..., :, None] + offset_y)).sum((-2, -1))
+        place_x = (share * (column[..., None, :] + offset_x)).sum((-2, -1))
+        return torch.stack([place_y, place_x], -1), (share * window).sum((-2, -1))
+
+
+def _grid(rows: Tensor, columns: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Every row with every column: (..., S) and (..., S) -> (..., S, S)."""
+    return join(rows[..., :, None], columns[..., None, :])
 
 
 def _pick(maps: Tensor, index: Tensor) -> Tensor:

@@ -1,0 +1,85 @@
+"""Model files against the network that they were made from."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from edgepose.errors import ConfigError, OutputError
+from edgepose.model import read_model
+from export.network.ghost import ConvNorm
+from export.network.model import DeployedPose, GhostPose
+from export.network.onnx_file import Card, to_onnx, write_model
+from tests.export.tiny import lively
+
+
+@pytest.fixture(scope="module")
+def network() -> GhostPose:
+    made = lively(3)
+    unit = made.get_submodule("backbone.blocks.2.expand.primary")
+    assert isinstance(unit, ConvNorm)
+    unit.add_norm(torch.randn(16), torch.rand(16) + 0.5)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def model(network: GhostPose) -> onnx.ModelProto:
+    return to_onnx(network, Card("tiny", 128, "nothing", {"AP": 0.0}))
+
+
+@pytest.mark.parametrize("shape", [(1, 128, 96, 3), (2, 64, 160, 3), (3, 96, 96, 3), (1, 96, 160, 3)])
+def test_the_file_equals_the_network_at_sizes_that_were_not_traced(
+    network: GhostPose, model: onnx.ModelProto, shape: tuple[int, ...]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(["boxes", "scores", "keypoints"], {"images": images})
+    with torch.no_grad():
+        expected = [value.numpy() for value in DeployedPose(network)(torch.from_numpy(images))]
+    tolerance_px = 1e-4 * max(shape[1:3])
+    np.testing.assert_allclose(found[0], expected[0], atol=tolerance_px, rtol=0)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(found[2][..., :2], expected[2][..., :2], atol=tolerance_px, rtol=0)
+    np.testing.assert_allclose(found[2][..., 2], expected[2][..., 2], atol=1e-4, rtol=0)
+
+
+def test_the_file_says_what_it_is(model: onnx.ModelProto, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "tiny.onnx"
+    write_model(model, path)
+    info = read_model(path).info
+    assert (info.name, info.input_size, info.candidates, info.precision) == ("tiny", 128, 12, "float32")
+    assert (info.batch, info.input_height, info.input_width) == (None, None, None)
+    assert (info.calibration, info.parent, info.trained_on, info.accuracy) == (None, None, "nothing", {"AP": 0.0})
+    assert [path.name for path in path.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_padding_and_batch_norm_leave_no_node_behind(model: onnx.ModelProto) -> None:
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"Pad", "BatchNormalization", "Identity", "Loop", "If"}
+    assert {entry.domain for entry in model.opset_import} == {""}
+    used = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= used
+
+
+def test_a_fixed_file_takes_one_size(network: GhostPose, tmp_path: Path) -> None:
+    path = tmp_path / "fixed.onnx"
+    write_model(to_onnx(network, Card("tiny", 96), height=64, width=96), path)
+    info = read_model(path).info
+    assert (info.batch, info.input_height, info.input_width) == (1, 64, 96)
+
+
+@pytest.mark.parametrize(
+    ("size", "height", "width", "message"), [(100, 0, 0, "multiple of 32"), (96, 64, 0, "both sides"), (96, 60, 96, "60 pixels")]
+)
+def test_sides_that_cannot_be_are_refused(network: GhostPose, size: int, height: int, width: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        to_onnx(network, Card("tiny", size), height=height, width=width)
+
+
+def test_a_place_that_cannot_be_written_is_named(model: onnx.ModelProto, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"tiny\.onnx cannot be written"):
+        write_model(model, tmp_path / "file" / "tiny.onnx")
