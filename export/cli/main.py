@@ -6,7 +6,10 @@ import click
 
 from edgepose.errors import EdgeposeError
 from export.cli.calibrate_score import calibrate_score
+from export.cli.evaluate import evaluate
 from export.cli.ghostify import ghostify
+from export.cli.onnx import onnx
+from export.cli.quantize import quantize, sensitivity
 from export.cli.train import train
 
 
@@ -15,7 +18,7 @@ def cli() -> None:
     """Make the model files that edgepose runs: train, compress, calibrate, export, evaluate."""
 
 
-for command in (ghostify, train, calibrate_score):
+for command in (ghostify, train, calibrate_score, evaluate, onnx, quantize, sensitivity):
     cli.add_command(command)
 
 

@@ -76,7 +76,11 @@ class _Record:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: Sequence[str], images: Callable[[], Iterator[NDArray[np.uint8]]], progress: Progress = lambda done, total: None, total: int = 0
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    images: Callable[[], Iterator[NDArray[np.uint8]]],
+    progress: Progress = lambda done, total: None,
+    total: int = 0,
 ) -> dict[str, Seen]:
     """Run the pictures twice (extremes, then histograms) and tell what each tensor held.
 
@@ -120,9 +124,7 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelPr
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     known = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in known
-    )
+    copy.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in known)
     return copy
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 
-_ACTIVATIONS = ("Relu", "Clip")
+ACTIVATIONS = ("Relu", "Clip")
 _JOINS = ("Add", "Concat")
 _FLOAT_ROOM = "decode"
 """Part of the network that stays float: peaks, top-k, gathered places and the refinement, a percent of the time."""
@@ -42,13 +42,17 @@ class Graph:
         """The tensor that a convolution makes, behind its activation where that alone reads it."""
         output: str = node.output[0]
         readers = self.readers.get(output, [])
-        if node.op_type == "Conv" and len(readers) == 1 and readers[0].op_type in _ACTIVATIONS:
+        if node.op_type == "Conv" and len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
             output = readers[0].output[0]
         return output
 
     def convolutions(self) -> list[onnx.NodeProto]:
         """Convolutions with constant weights that may be quantised, in order."""
-        return [node for node in self.nodes if node.op_type == "Conv" and node.input[1] in self.constants and _FLOAT_ROOM not in place(node).split(".")]
+        return [
+            node
+            for node in self.nodes
+            if node.op_type == "Conv" and node.input[1] in self.constants and _FLOAT_ROOM not in place(node).split(".")
+        ]
 
 
 def place(node: onnx.NodeProto) -> str:

@@ -11,6 +11,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 BINS = 2048
 _PERCENTILE = 0.9999
+_ENTROPY_KEEPS = 0.999
 _AVERAGE_SHARE = 0.05
 _LEVELS = 128
 
@@ -58,8 +59,8 @@ def choose_range(seen: Seen, method: Method, *, symmetric: bool) -> tuple[float,
         centres = (edges[:-1] + edges[1:]) / 2
         if method == "percentile":
             below = np.cumsum(seen.counts) / seen.counts.sum()
-            low = max(low, min(0.0, float(centres[np.searchsorted(below, 1 - _PERCENTILE)])))
-            high = min(high, max(0.0, float(centres[min(np.searchsorted(below, _PERCENTILE), BINS - 1)])))
+            low = max(low, min(0.0, float(centres[int(np.searchsorted(below, 1 - _PERCENTILE))])))
+            high = min(high, max(0.0, float(centres[min(int(np.searchsorted(below, _PERCENTILE)), BINS - 1)])))
         elif method == "entropy":
             limit = _entropy_limit(np.abs(centres), seen.counts)
             low, high = max(low, -limit), min(high, limit)
@@ -68,7 +69,9 @@ def choose_range(seen: Seen, method: Method, *, symmetric: bool) -> tuple[float,
     if symmetric:
         high = max(high, -low)
         low = -high
-    return (low, high) if high > low else (0.0, 1.0)
+    if high > low:
+        return low, high
+    return (-1.0, 1.0) if symmetric else (0.0, 1.0)  # nothing but zeros was seen
 
 
 def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, int]:
@@ -79,7 +82,9 @@ def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, 
     return scale, int(np.clip(round(-low / scale), 0, 255))
 
 
-def _least_squares(low: float, high: float, centres: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool) -> tuple[float, float]:
+def _least_squares(
+    low: float, high: float, centres: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool
+) -> tuple[float, float]:
     """The clipped range with the least squared error; each side shrinks by itself unless symmetric."""
 
     def error(bottom: float, top: float) -> float:
@@ -110,9 +115,14 @@ def _least_squares(low: float, high: float, centres: NDArray[np.float64], counts
 def _entropy_limit(magnitudes: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
     """Largest magnitude to keep, such that 128 levels tell the distribution of magnitudes best."""
     top = float(magnitudes.max())
-    histogram, edges = np.histogram(magnitudes, BINS, (0.0, top), weights=counts)
+    # Both signs fall together: half as many bins, or every other one would be empty by aliasing.
+    histogram, edges = np.histogram(magnitudes, BINS // 2, (0.0, top), weights=counts)
+    histogram[0] = histogram[1]  # the spike of zeros behind a ReLU says nothing about where to clip
+    # Divergence alone would clip whatever is rare: a few spikes hold most of the mass of some maps.
+    fewest = int(np.searchsorted(np.cumsum(histogram), _ENTROPY_KEEPS * histogram.sum())) + 1
+    first = max(_LEVELS, -(-fewest // (_LEVELS // 16)) * (_LEVELS // 16))
     best_divergence, best_limit = np.inf, top
-    for length in range(_LEVELS, BINS + 1, _LEVELS // 8):
+    for length in range(first, BINS // 2 + 1, _LEVELS // 16):
         kept = histogram[:length].astype(np.float64)
         reference = kept.copy()
         reference[-1] += histogram[length:].sum()

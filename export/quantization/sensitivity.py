@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.quantization.calibration import open_session, with_outputs
-from export.quantization.graph import Graph, Plan, lies_in, make_plan, place
+from export.quantization.graph import Graph, lies_in, make_plan, place
 from export.quantization.qdq import Range, insert
 
 Images = Callable[[], Iterator[NDArray[np.uint8]]]
@@ -21,7 +21,6 @@ class Sensitivity:
     Attributes:
         place: the part, such as `backbone.blocks.7`.
         error: mean over the raw maps of (variance of the error / variance of the map): 0 is exact, 1 is noise.
-        multiply_share: its share of the convolutions' multiply-adds that INT8 makes cheaper, 0 to 1.
     """
 
     place: str
@@ -29,15 +28,12 @@ class Sensitivity:
 
 
 def parts(model: onnx.ModelProto) -> list[str]:
-    """The parts of a network that are looked at one by one: stem, blocks, laterals, head branches and their last convolutions."""
+    """The parts of a network that are looked at one by one: stem, blocks, laterals, convolutions of the head."""
     found: dict[str, None] = {}
     for node in Graph(model).convolutions():
         names = place(node).split(".")
-        if names[0] == "head":
-            names = [*names[:2], "out" if names[2] == "out" else "*"]
-        else:
-            names = names[: 3 if names[1] == "blocks" else 2]
-        found[".".join(names)] = None
+        depth = 3 if names[0] == "head" or names[1] == "blocks" else 2
+        found[".".join(names[:depth])] = None
     return list(found)
 
 
@@ -47,7 +43,12 @@ def map_tensors(model: onnx.ModelProto) -> list[str]:
 
 
 def measure(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], images: Images, *, symmetric: bool, progress: Callable[[int, int], None] = lambda done, total: None
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    images: Images,
+    *,
+    symmetric: bool,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sensitivity]:
     """Quantise one part at a time and compare the raw maps with the float model's; the most sensitive part first."""
     maps = map_tensors(model)
@@ -55,20 +56,11 @@ def measure(
     everything = parts(model)
     result = []
     for number, part in enumerate(everything, 1):
-        others = [other for other in everything if other != part]
-        plan = _only(model, part, others)
+        plan = make_plan(model, [other for other in everything if other != part])
         quantised = insert(model, plan, ranges, symmetric=symmetric)
         result.append(Sensitivity(part, map_error(reference, run_maps(quantised, _names(quantised, maps), images))))
         progress(number, len(everything))
     return sorted(result, key=lambda entry: -entry.error)
-
-
-def _only(model: onnx.ModelProto, part: str, others: Sequence[str]) -> Plan:
-    plan = make_plan(model)
-    nodes = {node.name: node for node in model.graph.node}
-    chosen = [name for name in plan.convolutions | plan.joins if lies_in(nodes[name], [part]) and not (part.endswith("*") and lies_in(nodes[name], [part[:-1] + "out"]))]
-    floats = [place(nodes[name]) for name in plan.convolutions | plan.joins if name not in chosen]
-    return make_plan(model, floats)
 
 
 def run_maps(model: onnx.ModelProto, maps: Sequence[str], images: Images) -> list[list[NDArray[np.float32]]]:

@@ -1,0 +1,42 @@
+"""`edgepose-export evaluate`."""
+
+import json
+from pathlib import Path
+
+import click
+import onnx
+from rich.console import Console
+
+from edgepose.model import METADATA_PREFIX, find_model
+from export.cli.progress import progress_bar
+from export.evaluation.coco import Evaluation
+from export.evaluation.coco import evaluate as evaluate_model
+from export.evaluation.report import evaluation_table, to_json
+from export.network.onnx_file import set_metadata, write_model
+
+
+@click.command(epilog="Example: edgepose-export evaluate edgepose/assets/default.onnx coco-dev --json")
+@click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.option("--limit", default=0, help="Only the first pictures; 0 is all.")
+@click.option("--size", default=0, help="Long side of the network's input in pixels; 0 is the model's own.")
+@click.option("--record", is_flag=True, help="Write the figures into the model file, as its accuracy.")
+def evaluate(model: str, data: Path, as_json: bool, limit: int, size: int, record: bool) -> None:
+    """Measure the accuracy of MODEL (a name or an ONNX file) on DATA (a COCO-format folder), through the runtime's own stages."""
+    path = find_model(model)
+    with progress_bar() as progress:
+        result = evaluate_model(path, data, input_size=size, limit=limit, progress=lambda done, total: progress("pictures", done, total))
+    if record:
+        _record(path, data, result)
+    if as_json:
+        click.echo(to_json(result))
+    else:
+        Console().print(evaluation_table({path.stem: result}))
+
+
+def _record(path: Path, data: Path, result: Evaluation) -> None:
+    model = onnx.load(str(path))
+    figures = {"data": data.resolve().name, **json.loads(to_json(result))}
+    set_metadata(model, {METADATA_PREFIX + "accuracy": json.dumps(figures)})
+    write_model(model, path)

@@ -1,0 +1,85 @@
+"""`onnx`, `quantize`, `sensitivity` and `evaluate` as a user meets them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgepose.model import read_model
+from export.network.model import GhostPose, save_network
+from tests.export.data.folders import write_dotted
+from tests.export.tiny import TINY
+from tests.shared import SHARED
+
+
+def edgepose_export(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from export.cli.main import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    torch.manual_seed(0)
+    network = GhostPose(TINY).eval()
+    average = {name: value * 0.9 if value.is_floating_point() else value for name, value in network.state_dict().items()}
+    save_network(folder / "last.pt", network, average=average)
+    write_dotted(folder / "data", sizes=((300, 220), (300, 420)) * 17)
+    return folder
+
+
+def test_from_a_checkpoint_to_figures_of_an_int8_file(folder: Path) -> None:
+    made = edgepose_export("onnx", folder / "last.pt", "--output", folder / "tiny.onnx", "--size", 96, "--trained-on", "dots")
+    assert made.returncode == 0, made.stderr
+    info = read_model(folder / "tiny.onnx").info
+    assert (info.name, info.input_size, info.trained_on) == ("tiny", 96, "dots")
+    arguments = ("--data", folder / "data", "--pictures", 32, "--method", "minmax", "--float", "head.*.out")
+    made = edgepose_export("quantize", folder / "tiny.onnx", *arguments, "--output", folder / "int8.onnx")
+    assert made.returncode == 0, made.stderr
+    measured = edgepose_export("evaluate", folder / "int8.onnx", folder / "data", "--json", "--limit", 4, "--record")
+    assert measured.returncode == 0, measured.stderr
+    figures = json.loads(measured.stdout)
+    assert set(figures) == {"AP", "AP50", "AP75", "APm", "APl", "AR", "PCK", "images", "people", "precision"}
+    assert (figures["images"], figures["people"], figures["precision"]) == (4, 4, "int8")
+    assert read_model(folder / "int8.onnx").info.accuracy == {"data": "data", **figures}
+
+
+def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> None:
+    for choice in ("--average", "--weights"):
+        assert edgepose_export("onnx", folder / "last.pt", "--output", folder / f"{choice}.onnx", "--size", 96, choice).returncode == 0
+    assert read_model(folder / "--average.onnx").sha256 != read_model(folder / "--weights.onnx").sha256
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["onnx", "nowhere.pt", "--output", "x.onnx"], 78, "checkpoint nowhere.pt does not exist"),
+        (["onnx", "last.pt", "--output", "x.onnx", "--size", "100"], 78, "multiple of 32"),
+        (["quantize", "tiny.onnx", "--output", "x.onnx"], 78, "--data"),
+        (["quantize", "tiny.onnx", "--output", "x.onnx", "--data", "data", "--pictures", "8"], 78, "at least 32"),
+        (["quantize", "last.pt", "--output", "x.onnx", "--data", "data"], 78, "is not an ONNX file"),
+        (["evaluate", "nowhere.onnx", "data"], 78, "no model 'nowhere.onnx'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(folder: Path, arguments: list[str], status: int, message: str) -> None:
+    named = [str(folder / part) if part in ("last.pt", "data", "tiny.onnx", "x.onnx") else part for part in arguments]
+    result = edgepose_export(*named)
+    assert result.returncode == status
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (folder / "x.onnx").exists()
+
+
+@pytest.mark.skipif(SHARED is None, reason="the pictures of ../shared/data are not here")
+def test_the_shipped_model_finds_people_in_photographs() -> None:
+    from edgepose.model import shipped_models
+
+    if "default" not in shipped_models():
+        pytest.skip("no model is shipped yet")
+    assert SHARED is not None
+    measured = edgepose_export("evaluate", "default", SHARED / "data" / "coco-dev", "--json", "--limit", 60)
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["AP"] > 0.15

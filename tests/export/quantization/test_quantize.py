@@ -1,0 +1,240 @@
+"""INT8 files against the float file, ONNX Runtime and TensorRT's own parser."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from edgepose.config import Model
+from edgepose.engine.backend import open_backend
+from edgepose.errors import ConfigError, ModelError
+from edgepose.model import read_model
+from export.network.onnx_file import Card, file_hash, to_onnx, write_model
+from export.quantization.calibration import CalibrationSet, open_session, with_outputs
+from export.quantization.conformance import tensorrt_objections
+from export.quantization.equalization import equalize
+from export.quantization.graph import Graph, lies_in, make_plan, place
+from export.quantization.qdq import insert, quantize_weight
+from export.quantization.quantize import Target, prepare, quantize
+from export.quantization.ranges import METHODS
+from export.quantization.sensitivity import map_error, map_tensors, measure, parts, run_maps
+from tests.export.tiny import lively
+
+
+@pytest.fixture(scope="module")
+def cpu_file(source: Path, pictures: CalibrationSet) -> onnx.ModelProto:
+    return quantize(source, pictures)
+
+
+@pytest.fixture(scope="module")
+def tensorrt_file(source: Path, pictures: CalibrationSet) -> onnx.ModelProto:
+    return quantize(source, pictures, target="tensorrt")
+
+
+def maps_of(model: onnx.ModelProto, source: Path, pictures: CalibrationSet) -> list[list[np.ndarray]]:
+    names = map_tensors(onnx.load(str(source)))
+    made = {output for node in model.graph.node for output in node.output}
+    images = list(pictures.images(read_model(source).info))[:4]
+    return run_maps(model, [f"{name}_float" if f"{name}_float" in made else name for name in names], lambda: iter(images))
+
+
+@pytest.mark.parametrize("kind", ["cpu_file", "tensorrt_file"])
+def test_raw_maps_stay_close_to_float(kind: str, source: Path, pictures: CalibrationSet, request: pytest.FixtureRequest) -> None:
+    quantised = request.getfixturevalue(kind)
+    reference = maps_of(onnx.load(str(source)), source, pictures)
+    assert map_error(reference, maps_of(quantised, source, pictures)) < 0.02
+
+
+@pytest.mark.parametrize(("kind", "target"), [("cpu_file", "cpu"), ("tensorrt_file", "tensorrt")])
+def test_the_file_runs_and_says_how_it_was_calibrated(
+    kind: str, target: Target, source: Path, pictures: CalibrationSet, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "int8.onnx"
+    write_model(request.getfixturevalue(kind), path)
+    file = read_model(path)
+    assert file.info.precision == "int8"
+    assert file.info.parent == file_hash(source)
+    assert file.info.calibration is not None
+    assert (file.info.calibration.hash, file.info.calibration.images) == (pictures.hash(), 32)
+    backend = open_backend(file, Model(threads=1))
+    found = backend.run(np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8))
+    backend.close()
+    assert found.keypoints.shape == (2, 12, 17, 3)
+
+
+def test_every_convolution_runs_in_integers_on_the_cpu(cpu_file: onnx.ModelProto, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    onnxruntime.InferenceSession(cpu_file.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fused = onnx.load(str(tmp_path / "fused.onnx"))
+    kinds = [node.op_type for node in fused.graph.node]
+    assert kinds.count("QLinearConv") == sum(node.op_type == "Conv" and "decode" not in node.name for node in cpu_file.graph.node)
+    assert "Clip" not in [node.op_type for node in fused.graph.node if "backbone" in node.name]
+    assert not any(node.op_type in ("Sub", "Div") and node.name in ("/Sub", "/Div") for node in fused.graph.node)
+
+
+def test_weights_are_int8_a_scale_a_channel_and_the_decoder_is_float(cpu_file: onnx.ModelProto) -> None:
+    graph = Graph(cpu_file)
+    for node in cpu_file.graph.node:
+        if node.op_type != "Conv":
+            continue
+        dequantize = graph.producer.get(node.input[1])
+        if "decode" in node.name:
+            assert dequantize is None
+            continue
+        assert dequantize is not None
+        integers = numpy_helper.to_array(graph.constants[dequantize.input[0]])
+        assert integers.dtype == np.int8
+        assert numpy_helper.to_array(graph.constants[dequantize.input[1]]).shape == (len(integers),)
+        assert graph.constants[node.input[2]].data_type == TensorProto.FLOAT
+
+
+def test_rounding_of_weights_is_at_most_half_a_step() -> None:
+    weight = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32)
+    weight[2] = 0
+    integers, scale = quantize_weight(weight)
+    assert np.abs(integers * scale[:, None, None, None] - weight).max() <= scale.max() / 2 + 1e-7
+    assert np.abs(integers).max() == 127
+
+
+def test_equalising_changes_nothing_in_float(source: Path, pictures: CalibrationSet) -> None:
+    model = onnx.load(str(source))
+    images = list(pictures.images(read_model(source).info))
+    even = equalize(model, lambda: iter(images))
+    assert map_error(maps_of(model, source, pictures), maps_of(even, source, pictures)) < 1e-8
+    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert any(not np.allclose(numpy_helper.to_array(tensor), before[tensor.name]) for tensor in even.graph.initializer)
+
+
+def test_equalising_helps_a_stream_with_one_loud_channel(source: Path, pictures: CalibrationSet) -> None:
+    model = onnx.load(str(source))
+    graph = Graph(model)
+    # Make one channel of a linear tensor 30 times louder where it is made, quieter where it is read: the same function.
+    maker = next(node for node in graph.convolutions() if place(node) == "head.heat.depthwise.conv")
+    reader = next(node for node in graph.convolutions() if place(node) == "head.heat.pointwise.conv")
+    for name, index in ((maker.input[1], (3,)), (maker.input[2], (3,)), (reader.input[1], (slice(None), 3))):
+        tensor = graph.constants[name]
+        values = numpy_helper.to_array(tensor).copy()
+        values[index] = values[index] / 30 if name == reader.input[1] else values[index] * 30
+        tensor.CopyFrom(numpy_helper.from_array(values, name))
+    images = list(pictures.images(read_model(source).info))
+    even = equalize(model, lambda: iter(images))
+    name = maker.output[0]
+
+    def evenness(of: onnx.ModelProto) -> float:
+        (values,) = open_session(with_outputs(of, [name])).run([name], {"images": images[0]})
+        loud = np.abs(values).max((0, 2, 3))
+        return float(loud.max() / np.median(loud))
+
+    assert evenness(even) < evenness(model) / 5
+
+
+def test_parts_left_in_float_are_left(source: Path, pictures: CalibrationSet) -> None:
+    result = quantize(source, pictures, float_places=["backbone.stem", "head.*.out"])
+    graph = Graph(result)
+    floats = {place(node) for node in graph.convolutions()}
+    assert floats == {
+        "backbone.stem.conv",
+        *(f"head.{name}.out.conv" for name in ("centre", "box_size", "box_offset", "heat", "coarse", "offset")),
+    }
+    with pytest.raises(ModelError, match=r"nothing of .* would be in INT8"):
+        quantize(source, pictures, float_places=["backbone", "neck", "head"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_methods_calibrate(method: str, source: Path, pictures: CalibrationSet) -> None:
+    model, ranges = prepare(source, pictures, method=method, symmetric=False)  # type: ignore[arg-type]
+    quantised = insert(model, make_plan(model), ranges, symmetric=False)
+    assert map_error(maps_of(onnx.load(str(source)), source, pictures), maps_of(quantised, source, pictures)) < 0.1
+
+
+def test_the_same_pictures_give_the_same_file(source: Path, pictures: CalibrationSet, cpu_file: onnx.ModelProto) -> None:
+    assert quantize(source, pictures).SerializeToString(deterministic=True) == cpu_file.SerializeToString(deterministic=True)
+
+
+def test_an_int8_file_cannot_be_quantised_again(cpu_file: onnx.ModelProto, pictures: CalibrationSet, tmp_path: Path) -> None:
+    write_model(cpu_file, tmp_path / "int8.onnx")
+    with pytest.raises(ModelError, match=r"int8\.onnx is int8"):
+        quantize(tmp_path / "int8.onnx", pictures)
+
+
+def test_calibration_without_enough_pictures_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match="--data"):
+        CalibrationSet([], 200)
+    with pytest.raises(ConfigError, match="31 pictures were asked for, and calibration needs at least 32"):
+        CalibrationSet([data], 31)
+
+
+def test_another_set_has_another_hash_and_no_picture_in_common(data: Path) -> None:
+    first, second = CalibrationSet([data, data], 40), CalibrationSet([data, data], 40, offset=0.5)
+    assert not set(first.indices) & set(second.indices)
+    assert first.hash() == CalibrationSet([data, data], 40).hash()
+    assert CalibrationSet([data], 33).hash() != first.hash()
+
+
+def test_sensitivity_names_every_part_and_puts_the_worst_first(source: Path, pictures: CalibrationSet) -> None:
+    model, ranges = prepare(source, pictures, method="minmax", symmetric=False)
+    images = list(pictures.images(read_model(source).info))[:2]
+    # A range that is far too narrow makes one part bad.
+    bad = next(node for node in Graph(model).convolutions() if place(node) == "backbone.blocks.3.project.primary.conv")
+    ranges[bad.output[0]] = (-1e-3, 1e-3)
+    found = measure(model, ranges, lambda: iter(images), symmetric=False)
+    assert {entry.place for entry in found} == set(parts(model))
+    assert found[0].place == "backbone.blocks.3"
+    assert found[0].error > 3 * found[1].error
+    assert sorted((entry.error for entry in found), reverse=True) == [entry.error for entry in found]
+
+
+@pytest.mark.parametrize(
+    ("places", "lies"),
+    [(["backbone.stem"], True), (["backbone"], True), (["*.stem"], True), (["backbone.stems"], False), (["neck", "head.*.out"], False)],
+)
+def test_places_are_matched_part_by_part(source: Path, places: list[str], lies: bool) -> None:
+    stem = Graph(onnx.load(str(source))).convolutions()[0]
+    assert place(stem) == "backbone.stem.conv"
+    assert lies_in(stem, places) is lies
+
+
+def test_the_tensorrt_file_raises_no_objection_and_the_cpu_file_does(cpu_file: onnx.ModelProto, tensorrt_file: onnx.ModelProto) -> None:
+    assert tensorrt_objections(tensorrt_file) == []
+    assert any("uint8" in sentence for sentence in tensorrt_objections(cpu_file))
+
+
+def test_uint8_zeros_and_other_zero_points_are_objected_to(tensorrt_file: onnx.ModelProto) -> None:
+    for value, message in ((np.array(0, np.uint8), "zero points of uint8"), (np.array(3, np.int8), "zero point other than 0")):
+        spoilt = onnx.ModelProto()
+        spoilt.CopyFrom(tensorrt_file)
+        zero = next(node.input[2] for node in spoilt.graph.node if node.op_type == "QuantizeLinear")
+        next(tensor for tensor in spoilt.graph.initializer if tensor.name == zero).CopyFrom(numpy_helper.from_array(value, zero))
+        assert message in tensorrt_objections(spoilt)[0]
+
+
+def test_tensorrt_parses_and_builds_the_file(pictures: CalibrationSet, tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="the wheel tensorrt-rtx is not installed")
+    source = tmp_path / "fixed.onnx"
+    write_model(to_onnx(lively(), Card("tiny", 128), height=96, width=128), source)
+    model = quantize(source, pictures, target="tensorrt")
+    messages: list[str] = []
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: object, message: str) -> None:
+            messages.append(message)
+
+    logger = Logger()
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(model.SerializeToString()), [str(parser.get_error(index)) for index in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    engine = builder.build_serialized_network(network, config)
+    assert engine is not None
+    assert engine.nbytes > 10_000
+    assert any("Int8" in message for message in messages)
