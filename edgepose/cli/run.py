@@ -21,6 +21,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """
     import os
 
+    from edgepose.daemon.memory import settle_memory
     from edgepose.daemon.supervisor import Daemon, signals, supervise
     from edgepose.daemon.systemd import Notifier
     from edgepose.errors import ConfigError
@@ -30,6 +31,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     log_to_stderr(config.log.level)
     if not config.cameras:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
+    settle_memory()
     with signals() as (stop, reason):
         daemon = Daemon(config, Notifier(service_variables(), os.getpid()))
         daemon.start()
