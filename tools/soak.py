@@ -118,7 +118,7 @@ def soak(source: Path, model: str, minutes: float, scratch: Path) -> Result:
             clock.until(clock.now_s() + away_s)
             server.start()  # returns when it listens
             back_s = time.monotonic()
-            clock.until((number + 1) * part_s - 2 * _HELD_S)
+            clock.until((number + 0.75) * part_s)
             daemon.send_signal(signal.SIGSTOP)
             time.sleep(_HELD_S)
             daemon.send_signal(signal.SIGCONT)
