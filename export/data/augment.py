@@ -74,59 +74,102 @@ class Sample:
     labels: warp.Labels
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One picture in a plan.
+
+    Attributes:
+        index: number of the picture.
+        rectangle: the part of the canvas that shows it.
+        matrix: maps the whole picture to the canvas.
+        look: light, lens, sensor and compression; they act on the picture, not on the black padding around it.
+    """
+
+    index: int
+    rectangle: warp.Rectangle
+    matrix: warp.Matrix
+    look: colour.Look
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """All that chance decides of one training picture, before any pixel is touched.
+
+    Attributes:
+        parts: one picture, or the four of a mosaic.
+        labels: in pixels of the canvas.
+    """
+
+    parts: tuple[Part, ...]
+    labels: warp.Labels
+
+
 def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """Make one training picture; a mosaic takes three more pictures of `data` by chance.
+    """Make one training picture: `plan` it, then `paint` it.
+
+    Raises:
+        ConfigError: a picture cannot be read.
+    """
+    made = plan(data, index, size, augmentation, rng)
+    return Sample(paint(data, made, size), made.labels)
+
+
+def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+    """Choose how one training picture is made; a mosaic takes three more pictures of `data` by chance.
 
     Args:
         data: labelled pictures.
         index: number of the picture.
-        size: S, pixels of the square result.
+        size: S, pixels of the square canvas.
         augmentation: how much is changed.
-        rng: the only source of chance: the same state gives the same sample.
+        rng: the only source of chance: the same state gives the same plan.
+    """
+    if rng.random() >= augmentation.mosaic:
+        scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
+        part, labels = _place(data, index, (0, 0, size, size), augmentation, scale, rng)
+        return Plan((part,), labels)
+    x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
+    indices = [index, *rng.integers(len(data), size=3).tolist()]
+    rectangles = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
+    placed = [
+        _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, rng)
+        for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
+    ]
+    return Plan(
+        tuple(part for part, _ in placed),
+        warp.Labels(
+            boxes=np.concatenate([labels.boxes for _, labels in placed]),
+            keypoints=np.concatenate([labels.keypoints for _, labels in placed]),
+            areas=np.concatenate([labels.areas for _, labels in placed]),
+            ignored=np.concatenate([labels.ignored for _, labels in placed]),
+        ),
+    )
+
+
+def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
+    """Paint a plan for pictures of `size` pixels: uint8 (S, S, 3), RGB.
 
     Raises:
         ConfigError: a picture cannot be read.
     """
     canvas = np.zeros((size, size, 3), np.uint8)
-    if rng.random() < augmentation.mosaic:
-        x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
-        indices = [index, *rng.integers(len(data), size=3).tolist()]
-        rectangles = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
-        parts = [
-            _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, canvas, rng)
-            for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
-        ]
-        labels = warp.Labels(
-            boxes=np.concatenate([part.boxes for part in parts]),
-            keypoints=np.concatenate([part.keypoints for part in parts]),
-            areas=np.concatenate([part.areas for part in parts]),
-            ignored=np.concatenate([part.ignored for part in parts]),
-        )
-    else:
-        scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
-        labels = _place(data, index, (0, 0, size, size), augmentation, scale, canvas, rng)
-    return Sample(canvas, labels)
+    for part in made.parts:
+        picture = data[part.index]
+        shrink = warp.coarsest_shrink(warp.magnification(part.matrix, picture.width, picture.height))
+        image = colour.change(data.image(part.index, shrink), part.look)
+        warp.paint(image, picture.width, picture.height, shrink, part.matrix, canvas, part.rectangle)
+    return canvas
 
 
 def _place(
-    data: CocoPose,
-    index: int,
-    rectangle: warp.Rectangle,
-    augmentation: Augmentation,
-    scale: Range,
-    canvas: NDArray[np.uint8],
-    rng: np.random.Generator,
-) -> warp.Labels:
-    """Draw one picture into a rectangle of the canvas and return its labels there."""
+    data: CocoPose, index: int, rectangle: warp.Rectangle, augmentation: Augmentation, scale: Range, rng: np.random.Generator
+) -> tuple[Part, warp.Labels]:
+    """Choose how one picture comes into a rectangle of the canvas; its labels follow."""
     picture = data[index]
     mirrored = bool(rng.random() < augmentation.flip)
     matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
-    magnification = warp.magnification(matrix, picture.width, picture.height)
-    shrink = next((step for step in (8, 4, 2) if magnification * step <= 1.1), 1)
-    # Light, lens and compression act on the picture as it was taken; the padding around it stays black, as in flight.
-    image = _recolour(data.image(index, shrink), augmentation, rng)
-    warp.paint(image, picture.width, picture.height, shrink, matrix, canvas, rectangle)
-    return warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
+    labels = warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
+    return Part(index, rectangle, matrix, _look(augmentation, rng)), labels
 
 
 def _matrix(
@@ -180,13 +223,12 @@ def _shift(low: float, high: float, start: int, end: int, outside: float, anchor
     return float(rng.uniform(first, last)) if first < last else (first + last) / 2
 
 
-def _recolour(image: NDArray[np.uint8], a: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Change light, lens, sensor and compression, in the order in which they act on a camera's picture."""
+def _look(a: Augmentation, rng: np.random.Generator) -> colour.Look:
+    """Choose light, lens, sensor and compression."""
     light, grey, smear, unfocused, grain, compressed = rng.random(6)
-    if unfocused < a.blur:
-        image = colour.blur(image, rng.uniform(*a.blur_px))
-    if smear < a.motion_blur:
-        image = colour.motion_blur(image, rng.uniform(*a.motion_blur_px), rng.uniform(0, 180))
+    blur = rng.uniform(*a.blur_px) if unfocused < a.blur else None
+    motion_blur = (rng.uniform(*a.motion_blur_px), rng.uniform(0, 180)) if smear < a.motion_blur else None
+    matrix = gamma = None
     if light < a.light or grey < a.grey:
         if light < a.light:
             tint = 1 + rng.uniform(-a.tint, a.tint, 3)
@@ -194,14 +236,13 @@ def _recolour(image: NDArray[np.uint8], a: Augmentation, rng: np.random.Generato
         else:
             tint, values = np.ones(3), (0.0, 1.0, 1.0)
         brightness, contrast, saturation = values
-        image = colour.recolour(image, colour.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint))
+        matrix = colour.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint)
         if light < a.light / 2:  # every second time: the table costs as much as the matrix
-            image = colour.gamma(image, _logarithmic(a.gamma, rng))
-    if grain < a.noise:
-        image = colour.noise(image, rng.uniform(*a.noise_levels), rng)
-    if compressed < a.jpeg:
-        image = colour.jpeg(image, round(rng.uniform(*a.jpeg_quality)))
-    return image
+            gamma = _logarithmic(a.gamma, rng)
+    # A seed, not the rest of `rng`: how many grains there are must not decide what comes next.
+    noise = (rng.uniform(*a.noise_levels), int(rng.integers(2**63))) if grain < a.noise else None
+    jpeg_quality = round(rng.uniform(*a.jpeg_quality)) if compressed < a.jpeg else None
+    return colour.Look(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
 
 
 def _logarithmic(span: Range, rng: np.random.Generator) -> float:

@@ -1,7 +1,7 @@
 """An endless stream of augmented batches, made in the background, the same after a restart as without one."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -9,13 +9,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgepose.errors import ConfigError, EdgeposeError
-from export.data.augment import Augmentation, Sample, sample
+from export.data.augment import Augmentation, Plan, paint, plan
 from export.data.coco import CocoPose
 
 SIZE_STEP_PX = 32
 """Sides of the network's input are multiples of this."""
+
+Images = NDArray[np.uint8] | Tensor
+Painter = Callable[[Sequence[Plan], int], Images]
+"""Paints plans for pictures of S x S pixels: uint8 (B, S, S, 3), RGB. Called by several workers at once."""
 
 _PATIENCE_S = 120.0  # a batch takes well under a second; only a dead disk takes this long
 
@@ -36,7 +41,7 @@ class Batch:
     """B pictures of S x S pixels with padded labels, in pixels of the pictures.
 
     Attributes:
-        images: uint8 (B, S, S, 3), RGB.
+        images: uint8 (B, S, S, 3), RGB; a tensor where they were made on a device.
         boxes: float32 (B, P, 4), x1 y1 x2 y2; P is the most people in any picture of the batch.
         keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labelled: x and y are 0), 1 (hidden) or 2 (seen).
         areas: float32 (B, P), px², the scale of OKS.
@@ -46,7 +51,7 @@ class Batch:
         following: where the stream goes on after this batch.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     boxes: NDArray[np.float32]
     keypoints: NDArray[np.float32]
     areas: NDArray[np.float32]
@@ -75,6 +80,7 @@ class Batches(Iterator[Batch]):
         world_size: processes that share the pictures.
         workers: threads that make batches.
         prefetch: most batches that wait.
+        painter: makes the pixels; None is OpenCV. `export.data.device_batches` has one for GPUs.
 
     Raises:
         ConfigError: a value that makes no sense; while iterating, a picture that cannot be read.
@@ -93,6 +99,7 @@ class Batches(Iterator[Batch]):
         world_size: int = 1,
         workers: int = 1,
         prefetch: int = 4,
+        painter: Painter | None = None,
     ) -> None:
         if not sizes or any(size <= 0 or size % SIZE_STEP_PX for size in sizes):
             raise ConfigError(f"input sizes are {list(sizes)}; expected one or more multiples of {SIZE_STEP_PX} pixels")
@@ -104,6 +111,7 @@ class Batches(Iterator[Batch]):
         self.batches_per_epoch = max(1, len(data) // (batch_size * world_size))
         self.position = start or Position()
         self._data, self._augmentation = data, augmentation
+        self._paint = painter or self._paint_with_opencv
         self._batch_size, self._sizes, self._seed = batch_size, tuple(sizes), seed
         self._rank, self._world_size = rank, world_size
         self._epoch, self._batch = self.position.epoch, self.position.pictures // (batch_size * world_size)
@@ -162,24 +170,27 @@ class Batches(Iterator[Batch]):
     def _make(self, epoch: int, batch: int, indices: list[int]) -> Batch:
         size = self._sizes[int(np.random.default_rng((self._seed, epoch, batch)).integers(len(self._sizes)))]
         rng = np.random.default_rng((self._seed, epoch, batch, self._rank))
-        samples = [sample(self._data, index, size, self._augmentation, rng) for index in indices]
+        plans = [plan(self._data, index, size, self._augmentation, rng) for index in indices]
         done = (batch + 1) * self._batch_size * self._world_size
         following = Position(epoch, done) if batch + 1 < self.batches_per_epoch else Position(epoch + 1, 0)
-        return collate(samples, following)
+        return collate(plans, self._paint(plans, size), following)
+
+    def _paint_with_opencv(self, plans: Sequence[Plan], size: int) -> NDArray[np.uint8]:
+        return np.stack([paint(self._data, made, size) for made in plans])
 
 
-def collate(samples: Sequence[Sample], following: Position) -> Batch:
-    """Put samples of one size into one batch, labels padded with zeros to the most people and regions among them."""
-    people = np.array([len(s.labels.boxes) for s in samples], np.int64)
-    regions = np.array([len(s.labels.ignored) for s in samples], np.int64)
-    count = len(samples)
+def collate(plans: Sequence[Plan], images: Images, following: Position) -> Batch:
+    """Put pictures of one size into one batch, labels padded with zeros to the most people and regions among them."""
+    people = np.array([len(made.labels.boxes) for made in plans], np.int64)
+    regions = np.array([len(made.labels.ignored) for made in plans], np.int64)
+    count = len(plans)
     boxes = np.zeros((count, people.max(), 4), np.float32)
     keypoints = np.zeros((count, people.max(), 17, 3), np.float32)
     areas = np.zeros((count, people.max()), np.float32)
     ignored = np.zeros((count, regions.max(), 4), np.float32)
-    for i, made in enumerate(samples):
+    for i, made in enumerate(plans):
         boxes[i, : people[i]] = made.labels.boxes
         keypoints[i, : people[i]] = made.labels.keypoints
         areas[i, : people[i]] = made.labels.areas
         ignored[i, : regions[i]] = made.labels.ignored
-    return Batch(np.stack([s.image for s in samples]), boxes, keypoints, areas, people, ignored, regions, following)
+    return Batch(images, boxes, keypoints, areas, people, ignored, regions, following)

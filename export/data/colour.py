@@ -1,5 +1,7 @@
 """Light, lens, sensor and transmission: changes of a picture that leave its labels where they are."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +9,45 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 _LUMA = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601, as JPEG
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """How light, lens, sensor and compression change one picture; None leaves as it is.
+
+    Attributes:
+        blur_px: standard deviation of a lens out of focus.
+        motion_blur: length in pixels and direction in degrees of a smear.
+        matrix: light and colour, see `colour_matrix`.
+        gamma: exponent of the response.
+        noise: standard deviation in grey levels of 255, and the seed of the grains.
+        jpeg_quality: 0 to 100.
+    """
+
+    blur_px: float | None = None
+    motion_blur: tuple[float, float] | None = None
+    matrix: NDArray[np.float64] | None = None
+    gamma: float | None = None
+    noise: tuple[float, int] | None = None
+    jpeg_quality: int | None = None
+
+
+def change(image: Image, look: Look) -> Image:
+    """Apply a look, in the order in which its parts act on a camera's picture."""
+    if look.blur_px is not None:
+        image = blur(image, look.blur_px)
+    if look.motion_blur is not None:
+        image = motion_blur(image, *look.motion_blur)
+    if look.matrix is not None:
+        image = recolour(image, look.matrix)
+    if look.gamma is not None:
+        image = gamma(image, look.gamma)
+    if look.noise is not None:
+        sigma, seed = look.noise
+        image = noise(image, sigma, np.random.default_rng(seed))
+    if look.jpeg_quality is not None:
+        image = jpeg(image, look.jpeg_quality)
+    return image
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, tint: NDArray[np.float64]) -> NDArray[np.float64]:

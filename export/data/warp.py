@@ -89,6 +89,11 @@ def magnification(matrix: Matrix, width: float, height: float) -> float:
     return float(abs(np.linalg.det(matrix) / depth**3) ** 0.5)
 
 
+def coarsest_shrink(enlargement: float) -> int:
+    """At which fraction 1 / shrink of its size a picture suffices that is then drawn so much larger: 1, 2, 4 or 8."""
+    return next((step for step in (8, 4, 2) if enlargement * step <= 1.1), 1)
+
+
 def paint(
     image: NDArray[np.uint8],
     picture_width: int,
