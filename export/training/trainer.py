@@ -1,4 +1,4 @@
-"""The training loop: phases of a recipe, resumable at any checkpoint, on CPU, CUDA or several gloo processes."""
+"""The training loop: phases of a recipe, resumable at any checkpoint, on CPU or CUDA, in one process or several."""
 
 import contextlib
 import math
@@ -17,6 +17,7 @@ from edgepose.errors import ConfigError
 from export.data.augment import Augmentation
 from export.data.batches import Batch, Batches, Position
 from export.data.coco import CocoPose
+from export.data.device_batches import DevicePictures
 from export.network.model import GhostPose, load_network, load_weights, normalise, read_checkpoint, save_network
 from export.network.spec import NetworkSpec
 from export.training import curve
@@ -97,9 +98,11 @@ class Trainer:
         if threads:
             torch.set_num_threads(threads)
         self.recipe, self.output = recipe, output
-        self.rank, self.world_size = _join_group()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.data = CocoPose(folders)
+        self.device = choose_device(dist.get_node_local_rank(fallback_rank=0), torch.cuda.device_count())
+        self.rank, self.world_size = _join_group(self.device)
+        # Pictures that lie decoded in a GPU's memory are read once: their files need not be kept.
+        self.data = CocoPose(folders, cache=self.device.type == "cpu")
+        self.pictures = None if self.device.type == "cpu" else DevicePictures(self.data, self.device, workers=workers)
         self.workers = workers
         self.measure = measure
         self._measured_at = time.monotonic()
@@ -164,6 +167,7 @@ class Trainer:
             rank=self.rank,
             world_size=self.world_size,
             workers=self.workers,
+            painter=None if self.pictures is None else self.pictures.paint,
         ) as batches:
             while state.pictures < phase.pictures:
                 began = time.monotonic()
@@ -196,7 +200,7 @@ class Trainer:
 
     def _step(self, phase: Phase, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """One step: losses by name, as numbers."""
-        images = torch.from_numpy(batch.images).to(self.device, non_blocking=True)
+        images = torch.as_tensor(batch.images, device=self.device)
         x = normalise(images).contiguous(memory_format=torch.channels_last)
         count = phase.frozen_blocks
         maps = bool(phase.distillation.maps) or phase.labels.any()
@@ -249,7 +253,7 @@ class Trainer:
         """The first process decides for all, so that none waits for one that has stopped."""
         if self.world_size == 1:
             return answer
-        decision = torch.tensor([float(answer)])
+        decision = torch.tensor([float(answer)], device=self.device)
         dist.broadcast(decision, 0)
         return bool(decision.item())
 
@@ -345,10 +349,25 @@ def _set_modes(network: GhostPose, phase: Phase) -> None:
                 module.train()
 
 
-def _join_group() -> tuple[int, int]:
-    """Rank and number of processes; joins the gloo group that torchrun describes."""
+def choose_device(local_rank: int, gpus: int) -> torch.device:
+    """The device of one of the processes of a machine: a GPU of its own, or the CPU where there is none.
+
+    Raises:
+        ConfigError: more processes than GPUs.
+    """
+    if not gpus:
+        return torch.device("cpu")
+    if local_rank >= gpus:
+        raise ConfigError(f"process {local_rank + 1} of this machine has no GPU of its own: expected at most {gpus} processes, one a GPU")
+    return torch.device("cuda", local_rank)
+
+
+def _join_group(device: torch.device) -> tuple[int, int]:
+    """Rank and number of processes; joins the group that torchrun describes, over NCCL between GPUs and gloo between CPUs."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if not dist.is_torchelastic_launched():
         return 0, 1
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return dist.get_rank(), dist.get_world_size()

@@ -12,10 +12,11 @@ import torch
 import yaml
 
 from edgepose.errors import ConfigError
+from export.data.device_batches import DevicePictures
 from export.network.model import GhostPose, read_checkpoint, save_network
 from export.training.recipe import Distillation, Labels, Phase, Recipe, load_recipe
 from export.training.schedule import learning_rate_factor
-from export.training.trainer import Progress, Trainer
+from export.training.trainer import Progress, Trainer, choose_device
 from tests.export.data.folders import write_dotted
 from tests.export.tiny import TINY
 
@@ -69,6 +70,22 @@ def test_a_student_comes_nearer_to_its_teacher(data: Path, start: Path, tmp_path
     assert rows[-1]["AP"] == "0.125"
     assert "refined=" in rows[-1]["losses"]
     assert (tmp_path / "run" / "curve.png").stat().st_size > 1000
+
+
+def test_pictures_painted_on_the_device_teach_as_well(data: Path, start: Path, tmp_path: Path) -> None:
+    """As on CUDA, with the CPU as the device."""
+    losses: list[float] = []
+    trainer = Trainer(recipe(160), [data], start, tmp_path / "run", resume=False)
+    trainer.pictures = DevicePictures(trainer.data, trainer.device)
+    assert trainer.run(0, lambda progress: losses.append(progress.losses.get("distil_blocks", 0.0)))
+    assert losses[39] < 0.7 * losses[0]
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    assert choose_device(0, 0) == choose_device(3, 0) == torch.device("cpu")
+    assert [choose_device(rank, 2) for rank in range(2)] == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    with pytest.raises(ConfigError, match="process 3 of this machine"):
+        choose_device(2, 2)
 
 
 def test_what_stands_still_does_not_move(data: Path, start: Path, tmp_path: Path) -> None:
