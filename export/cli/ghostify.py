@@ -14,7 +14,7 @@ from export.data.augment import Augmentation, sample
 from export.data.coco import CocoPose
 from export.network.ghostify import Step, add_norms
 from export.network.ghostify import ghostify as make_ghost
-from export.network.model import normalise, save_network
+from export.network.model import GhostPose, load_network, normalise, save_network
 from export.network.movenet import load_movenet
 from export.network.spec import NetworkSpec
 from export.training.recipe import load_recipe
@@ -32,11 +32,22 @@ from export.training.recipe import load_recipe
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint to write: student and teacher.")
 @click.option("--pictures", default=256, show_default=True, help="Calibration pictures.")
 @click.option("--batch-norm", is_flag=True, help="Put calibrated batch-norms behind the trained convolutions (for large batches).")
+@click.option(
+    "--student",
+    type=click.Path(path_type=Path),
+    help="Checkpoint whose weights to take instead of fitting; give `distillation.blocks` the weight 0.",
+)
 @click.option("--size", default=256, show_default=True, help="Their side in pixels.")
-def ghostify(recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, size: int) -> None:
+def ghostify(
+    recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, student: Path | None, size: int
+) -> None:
     """Make the network of RECIPE out of a plain teacher in closed form, ready for training."""
     spec = load_recipe(recipe).network
     original = load_movenet(teacher)
+    if student is not None:
+        # The earlier run's basis of the residual streams is not known any more: neck and maps compare in any basis, blocks do not.
+        _write(output, load_network(student), original)
+        return
     images = calibration_pictures(CocoPose(data), pictures, size)
     table = Table("step", "unexplained variance", title=f"{recipe.stem}: closed-form ghosts")
 
@@ -45,12 +56,16 @@ def ghostify(recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, 
         console.print(f"{step.name}: {step.error:.3f}")
 
     console = Console(stderr=True)
-    student, rotated = make_ghost(original, spec, images, row)
+    made, rotated = make_ghost(original, spec, images, row)
     if batch_norm:
-        add_norms(student, images, _after_first_ghost(spec))
-    save_network(output, student, teacher={"spec": msgspec.to_builtins(rotated.spec), "state": rotated.state_dict()})
+        add_norms(made, images, _after_first_ghost(spec))
+    _write(output, made, rotated)
     console.print(table)
-    console.print(f"{student.parameters_count():,} parameters (teacher {original.parameters_count():,}) -> {output}")
+    console.print(f"{made.parameters_count():,} parameters (teacher {original.parameters_count():,}) -> {output}")
+
+
+def _write(path: Path, student: GhostPose, teacher: GhostPose) -> None:
+    save_network(path, student, teacher={"spec": msgspec.to_builtins(teacher.spec), "state": teacher.state_dict()})
 
 
 def calibration_pictures(data: CocoPose, count: int, size: int) -> torch.Tensor:

@@ -33,7 +33,11 @@ def plot(path: Path, picture: Path) -> None:
     if not rows:
         return
     names = sorted({pair.split("=")[0] for row in rows for pair in row["losses"].split()})
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
+    measured = [(float(row["minutes"]), float(row["AP"])) for row in rows if row["AP"]]
+    figure, axes = pyplot.subplots(
+        2 if measured else 1, 1, figsize=(9, 7 if measured else 4), sharex=True, squeeze=False, layout="constrained"
+    )
+    above, below = axes[0, 0], axes[-1, 0]
     for name in names:
         points = [
             (float(row["minutes"]), float(pair.split("=")[1]))
@@ -45,17 +49,16 @@ def plot(path: Path, picture: Path) -> None:
     above.set_yscale("log")
     above.set_ylabel("loss (weighted)")
     above.legend(fontsize="small", ncols=2)
-    measured = [(float(row["minutes"]), float(row["AP"])) for row in rows if row["AP"]]
     if measured:
+        below.set_ylabel("AP of the averaged weights")
         below.plot(*zip(*measured, strict=True), marker="o")
         for minutes, value in measured:
             below.annotate(f"{value:.3f}", (minutes, value), textcoords="offset points", xytext=(0, 6), fontsize="small")
-    below.set_ylabel("AP of the averaged weights")
     below.set_xlabel("minutes of training")
-    for axes in (above, below):
-        axes.grid(alpha=0.3)
+    for panel in {above, below}:
+        panel.grid(alpha=0.3)
         for earlier, later in itertools.pairwise(rows):
             if earlier["phase"] != later["phase"]:
-                axes.axvline(float(later["minutes"]), color="grey", linestyle="--")
+                panel.axvline(float(later["minutes"]), color="grey", linestyle="--")
     figure.savefig(picture, dpi=120)
     pyplot.close(figure)
