@@ -62,7 +62,7 @@ class Track(_Section, frozen=True):
     """Who is who from frame to frame."""
 
     enabled: Annotated[bool, Meta(description="give people track numbers")] = True
-    match_threshold: Annotated[Fraction, Meta(description="least similarity (mean of OKS and box IoU) of one person in two frames")] = 0.2
+    match_threshold: Annotated[Fraction, Meta(description="least similarity (mean of OKS and box IoU) of one person in two frames")] = 0.1
     keep_s: Annotated[Seconds, Meta(description="how long a person who is not seen is remembered")] = 1.5
     confirm_hits: Annotated[int, Meta(ge=1, le=100, description="sightings before a track gets a number")] = 2
     weak_score: Annotated[Fraction, Meta(description="a known person is followed down to this score")] = 0.15
