@@ -23,8 +23,17 @@ STRIDE_PX = 32
 
 _ASSETS = Path(__file__).parent / "assets"
 _MAXIMUM_BYTES = 2**31  # protobuf's own limit for one message
+_LARGEST_MARGIN = 4  # a crop beyond shows mostly other things than the person
 _ULTRALYTICS_CANDIDATES = 300  # anchors kept before suppression: several dozen fire on each person
 _ULTRALYTICS_CHANNELS = 4 + 1 + 3 * len(KEYPOINT_NAMES)
+
+Task = Literal["pose", "refine"]
+"""What a network does: find people in a picture, or look again at one person in a crop."""
+
+ScoreWeights = tuple[float, float, float, float]
+"""Bias, and weights of the first score's logit, of both poses' similarity and of the second pose's mean confidence."""
+
+_KINDS: Mapping[Task, str] = {"pose": "a pose network", "refine": "a refiner"}
 
 _T = TypeVar("_T")
 
@@ -39,22 +48,25 @@ class Calibration(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Description of a pose network.
+    """Description of a network.
 
     Attributes:
-        layout: `edgepose` (uint8 NHWC in, best candidates out) or `ultralytics` (float NCHW in, one row an anchor out).
-        input_size: long side of the input in pixels that the network was made for.
+        layout: `edgepose` (uint8 NHWC in, best candidates or keypoints out) or `ultralytics` (float NCHW in, one row an anchor out).
+        task: `pose` (finds people in a picture) or `refine` (gives better keypoints of the person in a square crop).
+        input_size: long side of the input in pixels that the network was made for; the side of a refiner's crops.
         input_height, input_width: sides that the file fixes, or None where it takes any multiple of 32.
         batch: pictures a call that the file fixes, or None where it takes any number.
-        candidates: most candidates a picture.
+        candidates: most candidates a picture; 0 of a refiner.
         precision: `float32` or `int8`.
         parent: SHA-256 of the file that this one was derived from, or None.
         accuracy: figures by name, as measured when the file was made.
+        crop_margin: of a refiner, side of the square crop over the longer side of the person's box, at least 1; else None.
+        score_weights: of a refiner, how it turns what both looks say into a probability (`edgepose.pose.regions`); else None.
     """
 
     layout: Literal["edgepose", "ultralytics"]
     format_version: str
-    task: str
+    task: Task
     name: str
     keypoint_names: tuple[str, ...]
     skeleton: tuple[tuple[int, int], ...]
@@ -71,6 +83,8 @@ class ModelInfo:
     trained_on: str
     accuracy: Mapping[str, Any]
     licence: str
+    crop_margin: float | None = None
+    score_weights: ScoreWeights | None = None
 
     def long_side(self, requested: int = 0) -> int:
         """Return the long side of the input in pixels for a requested one (0: the model's own); ModelError where it cannot be."""
@@ -93,22 +107,33 @@ class ModelFile:
     sha256: str
     info: ModelInfo
 
+    def expect(self, task: Task) -> "ModelFile":
+        """Return this file where it is a network for `task`; ModelError says which kind it is otherwise."""
+        if self.info.task != task:
+            found, accepted = (f"{_KINDS[kind]} (task '{kind}')" for kind in (self.info.task, task))
+            raise ModelError(f"{self.path} is {found}, accepted here is {accepted}; {_shipped()}")
+        return self
 
-def shipped_models() -> list[str]:
-    """Names of the models that are part of the package."""
-    return sorted(path.stem for path in _ASSETS.glob("*.onnx"))
+
+def shipped_models() -> dict[str, Task]:
+    """What kind of network the models are that are part of the package, by name."""
+    return {path.stem: read_model(path).info.task for path in sorted(_ASSETS.glob("*.onnx"))}
+
+
+def named_model(name_or_path: str, task: Task) -> ModelFile:
+    """Find, read and check the model for a task, by the name of a shipped one or by its path; ModelError says what is wrong with it."""
+    return read_model(find_model(name_or_path)).expect(task)
 
 
 def find_model(name_or_path: str) -> Path:
     """Return the path of a shipped model by its name (`default`), or of a file; ModelError lists what exists."""
-    names = shipped_models()
-    if name_or_path in names:
-        return _ASSETS / f"{name_or_path}.onnx"
+    for path in _ASSETS.glob("*.onnx"):
+        if path.stem == name_or_path:
+            return path
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    shipped = ", ".join(names) or "none (this package has no assets)"
-    raise ModelError(f"no model '{name_or_path}': there is no such file, and the shipped models are {shipped}")
+    raise ModelError(f"no model '{name_or_path}': there is no such file, and {_shipped()}")
 
 
 def read_model(path: str | Path) -> ModelFile:
@@ -131,6 +156,12 @@ def read_model(path: str | Path) -> ModelFile:
     return ModelFile(path, hashlib.sha256(data).hexdigest(), info)
 
 
+def _shipped() -> str:
+    kinds = shipped_models()
+    listed = ", ".join(f"{name} ({kinds[name]})" for name in sorted(kinds, key=lambda name: (kinds[name], name)))
+    return f"the shipped models are {listed or 'none (this package has no assets)'}"
+
+
 def _describe(header: OnnxHeader) -> ModelInfo:
     if METADATA_PREFIX + "format_version" in header.metadata:
         return _describe_edgepose(header)
@@ -145,39 +176,61 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
     metadata = {key.removeprefix(METADATA_PREFIX): value for key, value in header.metadata.items() if key.startswith(METADATA_PREFIX)}
     if metadata["format_version"] != FORMAT_VERSION:
         raise ModelError(f"the file's format version is '{metadata['format_version']}', this edgepose reads '{FORMAT_VERSION}'")
-    if metadata.get("task") != "pose":
-        raise ModelError(f"the file's task is '{metadata.get('task', '')}', accepted is 'pose'")
+    task: Task = "refine" if metadata.get("task") == "refine" else "pose"
+    if metadata.get("task") != task:
+        raise ModelError(f"the file's task is '{metadata.get('task', '')}', accepted are 'pose' and 'refine'")
     names = _value(metadata, "keypoint_names", tuple[str, ...])
     if names != KEYPOINT_NAMES:
         raise ModelError(f"the network has {len(names)} keypoints ({', '.join(names)}), accepted are the 17 of COCO in COCO order")
     sigmas = _value(metadata, "oks_sigmas", tuple[float, ...])
     if len(sigmas) != len(names) or min(sigmas) <= 0:
         raise ModelError(f"metadata edgepose.oks_sigmas has {len(sigmas)} numbers, accepted are {len(names)} above 0")
-    batch, height, width = _edgepose_shapes(header)
+    input_size = _positive(metadata, "input_size", multiple_of=STRIDE_PX)
+    batch, height, width = _pose_shapes(header) if task == "pose" else _refine_shapes(header, input_size)
     return ModelInfo(
         layout="edgepose",
         format_version=metadata["format_version"],
-        task=metadata["task"],
+        task=task,
         name=metadata.get("name", ""),
         keypoint_names=names,
         skeleton=_pairs(metadata, "skeleton"),
         flip_pairs=_pairs(metadata, "flip_pairs"),
         oks_sigmas=sigmas,
-        input_size=_positive(metadata, "input_size", multiple_of=STRIDE_PX),
+        input_size=input_size,
         input_height=height,
         input_width=width,
         batch=batch,
-        candidates=_positive(metadata, "candidates"),
+        candidates=_positive(metadata, "candidates") if task == "pose" else 0,
         precision="int8" if _one_of(metadata, "precision", ("float32", "int8")) == "int8" else "float32",
         calibration=_value(metadata, "calibration", Calibration) if metadata.get("calibration") else None,
         parent=metadata.get("parent") or None,
         trained_on=metadata.get("trained_on", ""),
         accuracy=_value(metadata, "accuracy", dict[str, Any]) if metadata.get("accuracy") else {},
         licence=metadata.get("licence", ""),
+        crop_margin=_crop_margin(metadata) if task == "refine" else None,
+        score_weights=_value(metadata, "score_weights", tuple[float, float, float, float]) if task == "refine" else None,
     )
 
 
-def _edgepose_shapes(header: OnnxHeader) -> tuple[int | None, int | None, int | None]:
+def _crop_margin(metadata: Mapping[str, str]) -> float:
+    margin = _value(metadata, "crop_margin", float)
+    if not 1 <= margin <= _LARGEST_MARGIN:
+        raise ModelError(f"metadata edgepose.crop_margin is {margin:g}, accepted are numbers from 1 to {_LARGEST_MARGIN}")
+    return margin
+
+
+def _refine_shapes(header: OnnxHeader, side: int) -> tuple[int | None, int, int]:
+    crops = _only_input(header)
+    if crops.name != "crops" or crops.element != "uint8" or crops.shape[1:] != (side, side, 3) or len(crops.shape) != 4:
+        raise ModelError(f"the input is {_show(crops)}, accepted of a refiner is crops uint8 (M, {side}, {side}, 3)")
+    output = header.outputs[0] if len(header.outputs) == 1 else None
+    if output is None or output.name != "keypoints" or output.element != "float32" or not _ends_in(output, (len(KEYPOINT_NAMES), 3), 1):
+        shown = ", ".join(map(_show, header.outputs))
+        raise ModelError(f"the outputs are {shown}, accepted of a refiner is one keypoints float32 (M, 17, 3)")
+    return _input_sides(crops.shape[0], side, side)[0], side, side
+
+
+def _pose_shapes(header: OnnxHeader) -> tuple[int | None, int | None, int | None]:
     image = _only_input(header)
     if image.name != "images" or image.element != "uint8" or len(image.shape) != 4 or image.shape[3] != 3:
         raise ModelError(f"the input is {_show(image)}, accepted is images uint8 (N, H, W, 3)")
@@ -189,12 +242,16 @@ def _edgepose_shapes(header: OnnxHeader) -> tuple[int | None, int | None, int | 
             raise ModelError(
                 f"the outputs are {', '.join(map(_show, header.outputs))}, accepted are boxes, scores and keypoints in float32"
             )
-        # A symbolic size is checked by the engine at every run.
-        sizes = tensor.shape[2:]
-        if len(sizes) != len(tail) or any(found not in (None, wanted) for found, wanted in zip(sizes, tail, strict=True)):
+        if not _ends_in(tensor, tail, 2):
             raise ModelError(f"the output is {_show(tensor)}, accepted is {name} float32 (N, K{''.join(f', {size}' for size in tail)})")
     batch, height, width, _ = image.shape
     return _input_sides(batch, height, width)
+
+
+def _ends_in(tensor: TensorHeader, tail: tuple[int, ...], start: int) -> bool:
+    """Whether the sizes from `start` on are those; one that the file leaves open is checked by the engine at every run."""
+    sizes = tensor.shape[start:]
+    return len(sizes) == len(tail) and all(found in (None, wanted) for found, wanted in zip(sizes, tail, strict=True))
 
 
 def _describe_ultralytics(header: OnnxHeader) -> ModelInfo:

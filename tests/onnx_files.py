@@ -31,6 +31,15 @@ EDGEPOSE_METADATA = {
     "edgepose.accuracy": json.dumps({"AP": 0.25}),
     "edgepose.licence": "Apache-2.0",
 }
+REFINER_METADATA: dict[str, str | None] = {
+    **EDGEPOSE_METADATA,
+    "edgepose.task": "refine",
+    "edgepose.name": "tiny refiner",
+    "edgepose.input_size": "64",
+    "edgepose.candidates": None,
+    "edgepose.crop_margin": "1.25",
+    "edgepose.score_weights": "[-1, 0.5, 2.0, 3.0]",
+}
 ULTRALYTICS_METADATA = {
     "description": "Ultralytics YOLO11n-pose model trained on /some/coco-pose.yaml",
     "author": "Ultralytics",
@@ -58,6 +67,12 @@ def answers(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32], ND
 def anchors(seed: int = 0) -> NDArray[np.float32]:
     """What the Ultralytics file gives for a pure red picture, (56, anchors)."""
     return np.random.default_rng(seed).uniform(0, 1, (56, ANCHORS)).astype(np.float32)
+
+
+def refined(seed: int = 0) -> NDArray[np.float32]:
+    """Keypoints (17, 3) in crop pixels that the refiner file gives for a white crop."""
+    generator = np.random.default_rng(seed)
+    return np.concatenate((generator.uniform(0, 64, (17, 2)), generator.uniform(0.5, 1, (17, 1))), axis=1).astype(np.float32)
 
 
 def write_edgepose(
@@ -121,6 +136,36 @@ def write_ultralytics(
     inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, input_shape)]
     outputs = [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [input_shape[0], channels, ANCHORS])]
     return _save(path, helper.make_graph(nodes, "tiny", inputs, outputs, constants), {**ULTRALYTICS_METADATA, **metadata})
+
+
+def write_refiner(
+    path: Path,
+    *,
+    metadata: Mapping[str, str | None] = {},
+    input_shape: Sequence[int | str] = ("M", 64, 64, 3),
+    input_name: str = "crops",
+    output_name: str = "keypoints",
+    keypoints: NDArray[np.float32] | None = None,
+) -> Path:
+    """A refiner; its confidences are those of `refined`, or of `keypoints`, times the mean brightness of a crop (0 to 1)."""
+    answer = refined() if keypoints is None else keypoints
+    constants = [
+        numpy_helper.from_array(answer[None], "constant"),
+        numpy_helper.from_array(np.array([[[1, 1, 0]]], np.float32), "places"),
+        numpy_helper.from_array(np.array([[[0, 0, 1 / 255]]], np.float32), "confidences"),
+        numpy_helper.from_array(np.array([1, 2], np.int64), "axes_12"),
+    ]
+    nodes = [
+        helper.make_node("Cast", [input_name], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["grey"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["grey", "axes_12"], ["level"]),  # (M, 1, 1)
+        helper.make_node("Mul", ["level", "confidences"], ["seen"]),
+        helper.make_node("Add", ["seen", "places"], ["factors"]),  # (M, 1, 3)
+        helper.make_node("Mul", ["constant", "factors"], [output_name]),
+    ]
+    inputs = [helper.make_tensor_value_info(input_name, TensorProto.UINT8, input_shape)]
+    outputs = [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [input_shape[0], *answer.shape])]
+    return _save(path, helper.make_graph(nodes, "tiny", inputs, outputs, constants), {**REFINER_METADATA, **metadata})
 
 
 def _save(path: Path, graph: onnx.GraphProto, metadata: Mapping[str, str | None]) -> Path:

@@ -1,15 +1,17 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
+import edgepose.model
 from edgepose.errors import ModelError
-from edgepose.model import Calibration, find_model, read_model, shipped_models
+from edgepose.model import Calibration, find_model, named_model, read_model, shipped_models
 from edgepose.onnx_header import read_header
 from edgepose.person import KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
-from tests.onnx_files import CANDIDATES, write_edgepose, write_ultralytics
+from tests.onnx_files import CANDIDATES, write_edgepose, write_refiner, write_ultralytics
 from tests.shared import SHARED
 
 
@@ -25,6 +27,16 @@ def test_own_file_says_everything(tmp_path: Path) -> None:
     assert info.candidates == CANDIDATES
     assert info.calibration == Calibration(hash="ab12", method="minmax", images=100)
     assert (info.parent, info.trained_on, info.accuracy, info.licence) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
+
+
+def test_refiner_file_says_how_to_use_it(tmp_path: Path) -> None:
+    info = read_model(write_refiner(tmp_path / "refiner.onnx")).info
+    assert (info.layout, info.task, info.candidates, info.batch) == ("edgepose", "refine", 0, None)
+    assert (info.input_size, info.input_height, info.input_width) == (64, 64, 64)
+    assert (info.crop_margin, info.score_weights) == (1.25, (-1, 0.5, 2, 3))
+    assert read_model(write_refiner(tmp_path / "one.onnx", input_shape=(1, 64, 64, 3))).info.batch == 1
+    pose = read_model(write_edgepose(tmp_path / "pose.onnx")).info
+    assert (pose.crop_margin, pose.score_weights) == (None, None)
 
 
 def test_fixed_input_and_empty_optional_metadata(tmp_path: Path) -> None:
@@ -56,7 +68,11 @@ def test_ultralytics_file(tmp_path: Path) -> None:
     [
         ({"metadata": {"edgepose.format_version": "2"}}, "format version is '2', this edgepose reads '1'"),
         ({"metadata": {"edgepose.format_version": None}}, "no metadata says what the network is"),
-        ({"metadata": {"edgepose.task": "refine"}}, "task is 'refine', accepted is 'pose'"),
+        ({"metadata": {"edgepose.task": "detect"}}, "task is 'detect', accepted are 'pose' and 'refine'"),
+        (
+            {"metadata": {"edgepose.task": "refine"}},
+            r"input is images uint8 \(\?, \?, \?, 3\), accepted of a refiner is crops uint8 \(M, 256",
+        ),
         ({"metadata": {"edgepose.keypoint_names": '["nose", "tail"]'}}, r"2 keypoints \(nose, tail\)"),
         ({"metadata": {"edgepose.keypoint_names": "{nose"}}, "edgepose.keypoint_names is '{nose'"),
         ({"metadata": {"edgepose.oks_sigmas": "[0.1]"}}, "oks_sigmas has 1 numbers"),
@@ -80,6 +96,29 @@ def test_wrong_own_files_are_refused(tmp_path: Path, changes: dict[str, object],
     with pytest.raises(ModelError, match=message) as caught:
         read_model(path)
     assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metadata": {"edgepose.task": "pose"}}, "input is crops uint8"),
+        ({"metadata": {"edgepose.crop_margin": None}}, "metadata edgepose.crop_margin is missing"),
+        ({"metadata": {"edgepose.crop_margin": "0.9"}}, "crop_margin is 0.9, accepted are numbers from 1 to 4"),
+        ({"metadata": {"edgepose.crop_margin": '"wide"'}}, "crop_margin is '\"wide\"'"),
+        ({"metadata": {"edgepose.score_weights": None}}, "metadata edgepose.score_weights is missing"),
+        ({"metadata": {"edgepose.score_weights": "[1, 2, 3]"}}, r"score_weights is '\[1, 2, 3\]'.* length 4"),
+        ({"metadata": {"edgepose.input_size": "96"}}, r"accepted of a refiner is crops uint8 \(M, 96, 96, 3\)"),
+        ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\)"),
+        ({"input_shape": (4, 64, 64, 3)}, "takes 4 pictures at once"),
+        ({"input_name": "images"}, "input is images uint8"),
+        ({"output_name": "points"}, r"outputs are points float32 \(\?, 17, 3\), accepted of a refiner is one keypoints"),
+        ({"keypoints": np.zeros((16, 3), np.float32)}, r"outputs are keypoints float32 \(\?, 16, 3\)"),
+    ],
+)
+def test_wrong_refiner_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        read_model(write_refiner(tmp_path / "wrong.onnx", **changes))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
@@ -129,8 +168,24 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert find_model(str(path)) == path
     with pytest.raises(ModelError, match=r"no model 'other'.*the shipped models are"):
         find_model("other")
-    for name in shipped_models():
-        assert read_model(find_model(name)).info.task == "pose"
+    for name, task in shipped_models().items():
+        assert named_model(name, task).info.task == task
+    assert shipped_models()["default"] == "pose"
+
+
+def test_a_network_of_the_other_kind_is_refused_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_edgepose(tmp_path / "first.onnx")
+    write_refiner(tmp_path / "again.onnx")
+    monkeypatch.setattr(edgepose.model, "_ASSETS", tmp_path)
+    shipped = r"the shipped models are first \(pose\), again \(refine\)"
+    for name in ("again", str(tmp_path / "again.onnx")):
+        with pytest.raises(ModelError, match=rf"again.onnx is a refiner \(task 'refine'\), accepted here is a pose network .*; {shipped}"):
+            named_model(name, "pose")
+    with pytest.raises(ModelError, match=rf"first.onnx is a pose network \(task 'pose'\), accepted here is a refiner .*; {shipped}"):
+        named_model("first", "refine")
+    with pytest.raises(ModelError, match=rf"no model 'other': there is no such file, and {shipped}"):
+        named_model("other", "refine")
+    assert named_model("again", "refine").path == tmp_path / "again.onnx"
 
 
 @pytest.mark.skipif(SHARED is None, reason="needs the networks beside the repository")

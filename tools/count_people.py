@@ -16,7 +16,7 @@ from edgepose.config import Camera, Config, Model
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.offline import people_in
 from edgepose.engine.backend import open_backend
-from edgepose.model import find_model, read_model
+from edgepose.model import named_model
 from edgepose.person import Person
 
 BELIEVED = 0.3
@@ -47,7 +47,7 @@ def compare(people: list[Person], places: list[list[float]]) -> tuple[int, int]:
 def main() -> int:
     """Print and write the table; 1 where fewer than half are found or more than one in five is false."""
     video, page = Path(sys.argv[1]), Path(sys.argv[2])
-    model = read_model(find_model(sys.argv[3] if len(sys.argv) > 3 else "default"))
+    model = named_model(sys.argv[3] if len(sys.argv) > 3 else "default", "pose")
     counted: dict[int, list[list[float]]] = yaml.safe_load((Path(__file__).parent / "vtest_people.yaml").read_text())
     config = Config(cameras={"video": Camera(source=str(video))}, model=Model(path=str(model.path)))
     backend = open_backend(model, config.model)

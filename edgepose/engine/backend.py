@@ -11,7 +11,7 @@ from edgepose.model import ModelFile
 from edgepose.person import Candidates
 
 
-class Backend(Protocol):
+class Network(Protocol):
     """A network that is loaded and ready on one device; used by one thread at a time.
 
     Attributes:
@@ -41,29 +41,52 @@ class Backend(Protocol):
         """Why this backend was taken."""
         ...
 
-    def run(self, images: NDArray[np.uint8]) -> Candidates:
-        """Find candidates in letterboxed pictures, uint8 (N, H, W, 3) RGB; EngineError where it cannot."""
-        ...
-
     def close(self) -> None:
         """Free the device; nothing can be run afterwards."""
         ...
 
 
+class Backend(Network, Protocol):
+    """A network that finds people in pictures."""
+
+    def run(self, images: NDArray[np.uint8]) -> Candidates:
+        """Find candidates in letterboxed pictures, uint8 (N, H, W, 3) RGB; EngineError where it cannot."""
+        ...
+
+
+class Refiner(Network, Protocol):
+    """A network that looks again at one person a crop."""
+
+    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return float32 (M, 17, 3), x y in crop pixels and confidence, for crops uint8 (M, S, S, 3) RGB; EngineError where it cannot."""
+        ...
+
+
 def open_backend(model: ModelFile, settings: config.Model) -> Backend:
-    """Load a model on the device that the configuration asks for.
+    """Load a pose network on the device that the configuration asks for.
 
     ModelError where the file cannot be run as a pose network or `input_size` does not suit it, EngineError where a device
     was asked for that is not there: nothing falls back silently.
     """
-    model.info.long_side(settings.input_size)
+    model.expect("pose").info.long_side(settings.input_size)
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime
     except ImportError as error:
-        raise EngineError(
-            f"no inference library can be loaded ({error}): install edgepose[cpu], edgepose[gpu] or edgepose[tensorrt]"
-        ) from error
+        raise _no_library(error) from error
     return open_onnxruntime(model, settings)
+
+
+def open_refiner(model: ModelFile, settings: config.Model) -> Refiner:
+    """Load a refiner on the device that the configuration asks for; `path` and `input_size` are the first network's and not looked at.
+
+    ModelError where the file cannot be run as a refiner, EngineError where a device was asked for that is not there.
+    """
+    model.expect("refine")
+    try:
+        from edgepose.engine.onnxruntime import open_onnxruntime_refiner
+    except ImportError as error:
+        raise _no_library(error) from error
+    return open_onnxruntime_refiner(model, settings)
 
 
 def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
@@ -71,3 +94,7 @@ def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
     image = np.full((1, height, width, 3), 114, np.uint8)
     for _ in range(runs):
         backend.run(image)
+
+
+def _no_library(error: ImportError) -> EngineError:
+    return EngineError(f"no inference library can be loaded ({error}): install edgepose[cpu], edgepose[gpu] or edgepose[tensorrt]")

@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -45,8 +44,8 @@ ERRORS_WHEN_LOADING: dict[str, type[EdgeposeError]] = {
 _NATIVE_ERRORS = (RuntimeError, ValueError, *(getattr(native, name) for name in ERRORS_WHEN_LOADING if hasattr(native, name)))
 
 
-class OnnxRuntimeBackend:
-    """One ONNX Runtime session; see `edgepose.engine.backend.Backend` for the attributes."""
+class _OnnxRuntimeNetwork:
+    """One ONNX Runtime session; see `edgepose.engine.backend.Network` for the attributes."""
 
     def __init__(self, model: ModelFile, session: Any, *, name: str, device: str, reason: str) -> None:
         self.name = name
@@ -56,6 +55,32 @@ class OnnxRuntimeBackend:
         self._info = model.info
         self._session: Any = session
         self._input_name: str = session.get_inputs()[0].name
+
+    def close(self) -> None:
+        """Free the session; idempotent."""
+        self._session = None
+
+    def _compute(self, outputs: list[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        try:
+            computed: list[NDArray[np.float32]] = self._session.run(outputs, {self._input_name: tensor})
+        except _NATIVE_ERRORS as error:
+            raise EngineError(f"{self.name} failed on pictures {tensor.shape}: {_one_line(error)}") from error
+        return computed
+
+    def _parts(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """The pictures in as many calls as the file needs; EngineError where the session is closed."""
+        if self._session is None:
+            raise EngineError(f"the backend {self.name} is closed")
+        if self._info.batch == 1:
+            return [pictures[index : index + 1] for index in range(len(pictures))]
+        return [pictures]
+
+
+class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
+    """A pose network in one ONNX Runtime session."""
+
+    def __init__(self, model: ModelFile, session: Any, *, name: str, device: str, reason: str) -> None:
+        super().__init__(model, session, name=name, device=device, reason=reason)
         self._output_names = list(_OUTPUTS) if model.info.layout == "edgepose" else [session.get_outputs()[0].name]
 
     def run(self, images: NDArray[np.uint8]) -> Candidates:
@@ -66,29 +91,19 @@ class OnnxRuntimeBackend:
 
         EngineError where the shape or type is another, the library fails, or the scores are not finite.
         """
-        if self._session is None:
-            raise EngineError(f"the backend {self.name} is closed")
         self._check_images(images)
-        if self._info.batch == 1 and len(images) > 1:
-            parts = [self._run(images[index : index + 1]) for index in range(len(images))]
-            return Candidates(
-                np.concatenate([part.boxes for part in parts]),
-                np.concatenate([part.scores for part in parts]),
-                np.concatenate([part.keypoints for part in parts]),
-            )
-        return self._run(images)
-
-    def close(self) -> None:
-        """Free the session; idempotent."""
-        self._session = None
+        parts = [self._run(part) for part in self._parts(images)]
+        if len(parts) == 1:
+            return parts[0]
+        return Candidates(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.keypoints for part in parts]),
+        )
 
     def _run(self, images: NDArray[np.uint8]) -> Candidates:
         ours = self._info.layout == "edgepose"
-        tensor = np.ascontiguousarray(images) if ours else ultralytics.to_input(images)
-        try:
-            outputs: Sequence[NDArray[np.float32]] = self._session.run(self._output_names, {self._input_name: tensor})
-        except _NATIVE_ERRORS as error:
-            raise EngineError(f"{self.name} failed on pictures {images.shape}: {_one_line(error)}") from error
+        outputs = self._compute(self._output_names, np.ascontiguousarray(images) if ours else ultralytics.to_input(images))
         candidates = Candidates(*outputs) if ours else ultralytics.to_candidates(outputs[0], self._info.candidates)
         return self._checked(candidates, len(images))
 
@@ -117,21 +132,64 @@ class OnnxRuntimeBackend:
         return candidates
 
 
-def open_onnxruntime(model: ModelFile, settings: config.Model) -> OnnxRuntimeBackend:
-    """Load a model with ONNX Runtime.
+class OnnxRuntimeRefiner(_OnnxRuntimeNetwork):
+    """A refiner in one ONNX Runtime session."""
 
-    `auto` takes the fastest of CUDA and the CPU, timed on this model where both work; TensorRT is taken when asked for,
-    since it compiles for minutes. EngineError where the asked device is not there, ModelError where the file is no network.
+    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Look again at one person a crop.
+
+        Args:
+            crops: uint8 (M, S, S, 3) RGB.
+
+        Returns:
+            float32 (M, 17, 3), x y in crop pixels and confidence. EngineError where the crops' shape or type is another, the library
+            fails, or the answer is not finite.
+        """
+        side = self._info.input_size
+        if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (side, side, 3):
+            raise EngineError(f"the crops are {crops.dtype} {crops.shape}, accepted are uint8 (M, {side}, {side}, 3)")
+        parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._parts(crops)]
+        keypoints = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if keypoints.shape != (len(crops), len(KEYPOINT_NAMES), 3):
+            raise EngineError(f"{self.name} gave keypoints of shape {keypoints.shape} for {len(crops)} crops, accepted are (M, 17, 3)")
+        if not np.isfinite(keypoints).all():
+            raise EngineError(f"{self.name} gave keypoints that are not finite: the network or the device is broken")
+        return keypoints
+
+
+_AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefiner)
+
+
+def open_onnxruntime(model: ModelFile, settings: config.Model) -> OnnxRuntimeBackend:
+    """Load a pose network with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
+    return _choose(OnnxRuntimeBackend, model, settings, model.info.long_side(settings.input_size))
+
+
+def open_onnxruntime_refiner(model: ModelFile, settings: config.Model) -> OnnxRuntimeRefiner:
+    """Load a refiner with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
+    return _choose(OnnxRuntimeRefiner, model, settings, model.info.input_size)
+
+
+def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: config.Model, side: int) -> _AnyNetwork:
+    """Open the network where the configuration asks for.
+
+    `auto` takes the fastest of CUDA and the CPU, timed on this model (long side `side`, px) where both work; TensorRT is taken
+    when asked for, since it compiles for minutes.
     """
+
+    def opened(kind: str, reason: str) -> _AnyNetwork:
+        session, device = _open_session(model, settings, kind)
+        return kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
+
     if settings.backend != "auto":
-        return _open(model, settings, settings.backend, f"the configuration asks for {settings.backend}")
-    timed: list[tuple[float, OnnxRuntimeBackend]] = []
+        return opened(settings.backend, f"the configuration asks for {settings.backend}")
+    timed: list[tuple[float, _AnyNetwork]] = []
     refusals: list[str] = []
     for kind in ("cuda", "cpu"):
         try:
-            backend = _open(model, settings, kind, "the only one that works here")
+            network = opened(kind, "the only one that works here")
             alone = kind == "cpu" and not timed  # nothing to compare: no time and memory for a race of one
-            timed.append((0.0 if alone else _time_ms(backend, model, settings), backend))
+            timed.append((0.0 if alone else _time_ms(network, model, side), network))
         except (EngineError, ModelError) as error:
             if kind == "cpu" and not timed:
                 raise
@@ -139,26 +197,26 @@ def open_onnxruntime(model: ModelFile, settings: config.Model) -> OnnxRuntimeBac
     timed.sort(key=lambda entry: entry[0])
     best = timed[0][1]
     if len(timed) > 1:
-        best.reason = f"the fastest here: {', '.join(f'{backend.name} {time_ms:.1f} ms' for time_ms, backend in timed)}"
+        best.reason = f"the fastest here: {', '.join(f'{network.name} {time_ms:.1f} ms' for time_ms, network in timed)}"
     elif refusals:
         best.reason += f": {'; '.join(refusals)}"
-    for _, backend in timed[1:]:
-        backend.close()
+    for _, network in timed[1:]:
+        network.close()
     return best
 
 
-def _time_ms(backend: OnnxRuntimeBackend, model: ModelFile, settings: config.Model) -> float:
-    """Milliseconds a picture, in the square input of the model; EngineError where it loads but does not run."""
-    side = model.info.long_side(settings.input_size)
+def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefiner, model: ModelFile, side: int) -> float:
+    """Milliseconds a picture, in a square input; EngineError where it loads but does not run."""
     image = np.full((1, model.info.input_height or side, model.info.input_width or side, 3), 114, np.uint8)
-    backend.run(image)  # allocation and kernel choice are not what is compared
+    network.run(image)  # allocation and kernel choice are not what is compared
     started = time.perf_counter()
     for _ in range(_TIMED_RUNS):
-        backend.run(image)
+        network.run(image)
     return (time.perf_counter() - started) / _TIMED_RUNS * 1e3
 
 
-def _open(model: ModelFile, settings: config.Model, kind: str, reason: str) -> OnnxRuntimeBackend:
+def _open_session(model: ModelFile, settings: config.Model, kind: str) -> tuple[Any, str]:
+    """A session on one kind of device, and that device in words."""
     provider = _PROVIDERS[kind]
     compiled_in = onnxruntime.get_available_providers()
     if provider not in compiled_in:
@@ -183,8 +241,7 @@ def _open(model: ModelFile, settings: config.Model, kind: str, reason: str) -> O
     if provider not in session.get_providers():  # ONNX Runtime drops a provider that does not start, without an error
         working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
         raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing), what starts is {working}")
-    device = f"cpu, {threads} thread{'s' if threads > 1 else ''}" if kind == "cpu" else f"{kind}:0"
-    return OnnxRuntimeBackend(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
+    return session, f"cpu, {threads} thread{'s' if threads > 1 else ''}" if kind == "cpu" else f"{kind}:0"
 
 
 def default_threads() -> int:

@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgepose import config
-from edgepose.engine.backend import Backend, open_backend, warm_up
+from edgepose.engine.backend import Backend, Refiner, open_backend, open_refiner, warm_up
 from edgepose.engine.onnxruntime import ERRORS_WHEN_LOADING, OnnxRuntimeBackend, default_threads
 from edgepose.engine.ultralytics import to_candidates
 from edgepose.errors import EngineError, ModelError
 from edgepose.model import ModelFile, read_model
 from edgepose.person import Candidates
-from tests.onnx_files import ANCHORS, CANDIDATES, anchors, answers, write_edgepose, write_ultralytics
+from tests.onnx_files import ANCHORS, CANDIDATES, anchors, answers, refined, write_edgepose, write_refiner, write_ultralytics
 
 WHITE = np.full((1, 64, 96, 3), 255, np.uint8)
+CROP = np.full((1, 64, 64, 3), 255, np.uint8)
 
 
 @pytest.fixture
@@ -211,6 +212,73 @@ def test_every_exception_becomes_ours(model: ModelFile, backend: Backend, name: 
 
 def test_default_threads_are_physical_cores() -> None:
     assert 1 <= default_threads() <= 4
+
+
+@pytest.fixture
+def refiner(tmp_path: Path) -> Refiner:
+    return open_refiner(read_model(write_refiner(tmp_path / "refiner.onnx")), config.Model(backend="cpu", threads=1))
+
+
+def test_refiner_gives_what_the_network_gives(refiner: Refiner) -> None:
+    keypoints = refiner.run(CROP)
+    assert keypoints.dtype == np.float32
+    np.testing.assert_allclose(keypoints[0], refined(), rtol=1e-5)
+    assert (refiner.name, refiner.device, refiner.precision) == ("onnxruntime-cpu", "cpu, 1 thread", "int8")
+    assert refiner.reason == "the configuration asks for cpu"
+
+
+@pytest.mark.parametrize("batch", ["M", 1])
+def test_crops_stay_apart_whether_or_not_the_file_takes_many(tmp_path: Path, batch: int | str) -> None:
+    model = read_model(write_refiner(tmp_path / "refiner.onnx", input_shape=(batch, 64, 64, 3)))
+    keypoints = open_refiner(model, config.Model(threads=1)).run(np.concatenate((CROP, CROP // 2, CROP * 0)))
+    np.testing.assert_allclose(keypoints[..., :2], np.repeat(refined()[None, :, :2], 3, axis=0))
+    np.testing.assert_allclose(keypoints[..., 2], refined()[:, 2] * np.array([[1.0], [127 / 255], [0.0]]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("crops", "found"),
+    [
+        (np.zeros((1, 64, 64, 3), np.float32), r"float32 \(1, 64, 64, 3\)"),
+        (np.zeros((64, 64, 3), np.uint8), r"uint8 \(64, 64, 3\)"),
+        (np.zeros((1, 64, 96, 3), np.uint8), r"uint8 \(1, 64, 96, 3\)"),
+        (np.zeros((0, 64, 64, 3), np.uint8), r"uint8 \(0, 64, 64, 3\)"),
+    ],
+)
+def test_wrong_crops_are_refused(refiner: Refiner, crops: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(EngineError, match=f"the crops are {found}, accepted are uint8 .M, 64, 64, 3."):
+        refiner.run(crops)
+
+
+def test_keypoints_that_are_not_finite_are_no_pose(tmp_path: Path) -> None:
+    model = read_model(write_refiner(tmp_path / "broken.onnx", keypoints=np.full((17, 3), np.nan, np.float32)))
+    with pytest.raises(EngineError, match="not finite"):
+        open_refiner(model, config.Model(threads=1)).run(CROP)
+
+
+def test_closed_refiner_says_so(refiner: Refiner) -> None:
+    refiner.close()
+    with pytest.raises(EngineError, match="is closed"):
+        refiner.run(CROP)
+
+
+def test_the_size_of_the_first_networks_input_is_nothing_to_a_refiner(tmp_path: Path) -> None:
+    model = read_model(write_refiner(tmp_path / "refiner.onnx"))
+    assert open_refiner(model, config.Model(threads=1, input_size=320)).run(CROP).shape == (1, 17, 3)
+
+
+def test_a_refiner_falls_back_to_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = read_model(write_refiner(tmp_path / "refiner.onnx"))
+    _FakeLibrary(works=False, monkeypatch=monkeypatch)
+    with pytest.raises(EngineError, match=r"cuda does not start on this machine"):
+        open_refiner(model, config.Model(backend="cuda"))
+
+
+def test_each_kind_of_network_is_opened_as_what_it_is(tmp_path: Path, model: ModelFile) -> None:
+    refiner = read_model(write_refiner(tmp_path / "refiner.onnx"))
+    with pytest.raises(ModelError, match=r"refiner.onnx is a refiner .*, accepted here is a pose network"):
+        open_backend(refiner, config.Model())
+    with pytest.raises(ModelError, match=r"tiny.onnx is a pose network .*, accepted here is a refiner"):
+        open_refiner(model, config.Model())
 
 
 def test_ultralytics_tensors_become_candidates(tmp_path: Path) -> None:
