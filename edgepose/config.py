@@ -68,6 +68,16 @@ class Track(_Section, frozen=True):
     weak_score: Annotated[Fraction, Meta(description="a known person is followed down to this score")] = 0.15
 
 
+class Refine(_Section, frozen=True):
+    """The second look at people, in regions cut from the full-resolution frame."""
+
+    path: Annotated[str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file")] = "refine-n"
+    people: Annotated[int, Meta(ge=0, le=1000, description="most people a frame that are looked at again; 0 turns it off")] = 0
+    budget_ms: Annotated[
+        float, Meta(ge=0, le=10000, description="milliseconds a frame that looking again may take on average; 0 is no limit")
+    ] = 0.0
+
+
 class Smooth(_Section, frozen=True):
     """One-Euro filter of the keypoints."""
 
@@ -143,6 +153,7 @@ class Config(_Section, frozen=True):
     model: Model = Model()
     pose: Pose = Pose()
     track: Track = Track()
+    refine: Refine = Refine()
     smooth: Smooth = Smooth()
     plausible: Plausible = Plausible()
     mqtt: Mqtt = Mqtt()

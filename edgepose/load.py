@@ -22,7 +22,7 @@ DEFAULT_PATH = Path("/etc/edgepose/config.yaml")
 ENVIRONMENT_PREFIX = "EDGEPOSE__"
 
 # Keys that name files. In a file they are relative to that file, so that a configuration works from any working directory.
-_FILE_KEYS = re.compile(r"cameras\.[^.]+\.source|mqtt\.(tls\.)?\w+_file|files\.\w+|model\.path")
+_FILE_KEYS = re.compile(r"cameras\.[^.]+\.source|mqtt\.(tls\.)?\w+_file|files\.\w+|(model|refine)\.path")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://\S*:\S*@", re.IGNORECASE)  # too much rather than too little
 
@@ -119,7 +119,7 @@ def _take_node(
         else:
             value = _scalar(value_node)
             if isinstance(value, str) and _FILE_KEYS.fullmatch(".".join(inner)) and not _URL.match(value):
-                value = _beside(path, value, is_model=inner == ("model", "path"))
+                value = _beside(path, value, is_model=inner[-1] == "path")
             _store(value, child, inner, line, values, problems, strict=True)
 
 

@@ -48,6 +48,7 @@ cameras:
   a: {source: clip.mp4}
   b: {source: "rtsp://user:word@host/stream"}
 model: {path: small}
+refine: {path: again.onnx}
 mqtt: {username: me, password_file: secret}
 files: {jsonl: /var/log/poses.jsonl}
 """
@@ -55,6 +56,7 @@ files: {jsonl: /var/log/poses.jsonl}
     assert config.cameras["a"].source == str(tmp_path / "clip.mp4")
     assert config.cameras["b"].source == "rtsp://user:word@host/stream"
     assert config.model.path == "small"
+    assert config.refine.path == str(tmp_path / "again.onnx")
     assert config.mqtt.password_file == str(tmp_path / "secret")
     assert config.files.jsonl == "/var/log/poses.jsonl"
 
@@ -82,6 +84,7 @@ REFUSED = [
     ("mqtt:\n  tls:\n    key_file: a\n", 1, "expected certificate_file and key_file"),
     ("mqtt:\n  password_file: a\n", 2, "without mqtt.username"),
     ("model:\n  input_size: 100\n", 2, "expected a multiple of 32"),
+    ("refine:\n  people: -1\n", 2, "refine.people is -1; expected a whole number from 0 to 1000"),
     ("health:\n  interval_s: 0\n", 2, "expected a number above 0, at most 86400"),
     ("track:\n  weak_score: 0.9\n", 2, "expected at most pose.score_threshold, which is 0.3"),
     ("cameras:\n  a: {source: x, reconnect_initial_s: 9}\n", 2, "expected at most reconnect_maximum_s, which is 4"),

@@ -5,10 +5,10 @@ import numpy as np
 from edgepose.config import Pose
 from edgepose.person import Candidates, Person
 from edgepose.pose.boxes import body_size, box_area
+from edgepose.pose.edge import believed_keypoints, inside_picture
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.suppress import suppress
 
-_OUTSIDE_TOLERANCE = 0.05  # body sizes that a keypoint may lie outside of the picture and still be believed
 _SMALLEST_AREA_PX = 1.0
 _FARTHEST_PX = 1e6  # no picture is so large: such a candidate is a fault of the arithmetic
 
@@ -46,14 +46,9 @@ def decode(
 
     # To source pixels before suppression: input pixels are square there too, so the similarity is the same.
     points = letterbox.to_source(points)
-    edge = np.array((letterbox.source_width, letterbox.source_height), np.float32)
-    inside = np.minimum(np.maximum(points, np.float32(0)), edge)
+    inside = inside_picture(points, letterbox.source_width, letterbox.source_height)
     boxes = inside[:, :2].reshape(-1, 4)
-    keypoints = np.empty((len(inside), 17, 3), np.float32)
-    keypoints[..., :2] = inside[:, 2:]
-    outside_px = np.abs(points[:, 2:] - inside[:, 2:]).max(axis=2)  # (K, 17)
-    seen = outside_px <= _OUTSIDE_TOLERANCE * body_size(boxes)[:, None]
-    keypoints[..., 2] = np.minimum(np.maximum(confidences, np.float32(0)), np.float32(1)) * seen
+    keypoints = believed_keypoints(points[:, 2:], inside[:, 2:], confidences, body_size(boxes))
 
     real = np.flatnonzero(box_area(boxes) >= _SMALLEST_AREA_PX)
     kept = real[suppress(boxes[real], keypoints[real], scores[real], config.suppress_oks, config.suppress_iou)]
