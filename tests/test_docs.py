@@ -8,7 +8,7 @@ import pytest
 
 import edgepose.errors
 from edgepose.cli.main import COMMANDS, cli
-from edgepose.daemon.metrics import DROP_CAUSES, STAGES
+from edgepose.daemon.metrics import DROP_CAUSES, REFINE_FAILURES, STAGES
 from edgepose.keys import keys
 from tools.write_reference import DOCS, TABLES, with_table
 
@@ -57,6 +57,7 @@ def test_every_cause_and_stage_is_documented() -> None:
     text = section("operations.md", "What happens to frames")
     for word in (*DROP_CAUSES, *STAGES):
         assert f"| `{word}` |" in text
+    assert all(f"| `{cause}` |" in section("operations.md", "The second look") for cause in REFINE_FAILURES)
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -49,6 +49,12 @@ def command(
         f"engine alone    {result.engine_fps:8.1f} frames/s\nwhole daemon    {result.daemon_fps:8.1f} frames/s ({result.ratio:.2f} of it)"
     )
     click.echo(f"first pose      {result.first_pose_s:8.2f} s after start\nmemory at most  {result.peak_rss_mb:8.1f} MiB")
+    refine = result.refine
+    if refine is not None:
+        click.echo(
+            f"looked at again {refine.people_per_frame:8.2f} people a frame by {refine.refiner}, {refine.cost_ms:.1f} ms each, "
+            "in the daemon only"
+        )
     table = Table("stage", "p50 ms", "p95 ms", "p99 ms", "longest ms")
     for stage, latency in result.stages.items():
         table.add_row(stage, *(f"{value:.2f}" for value in astuple(latency)))

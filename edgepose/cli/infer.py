@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgepose.cli.options import configuration_options, json_option, model_option
+from edgepose.cli.options import configuration_options, json_option, model_option, refine_people_option, refiner_option
 
 _file = click.Path(path_type=Path)
 
@@ -16,6 +16,8 @@ _file = click.Path(path_type=Path)
 )
 @click.argument("source")
 @model_option
+@refiner_option
+@refine_people_option
 @click.option("--output", "-o", type=_file, metavar="FILE", help="Write one pose message a line (JSON lines).")
 @click.option("--csv", type=_file, metavar="FILE", help="Write one row a person.")
 @click.option("--video", type=_file, metavar="FILE", help="Write an annotated MP4.")
@@ -29,6 +31,8 @@ _file = click.Path(path_type=Path)
 def command(
     source: str,
     model: str | None,
+    refiner: str | None,
+    refine_people: int | None,
     output: Path | None,
     csv: Path | None,
     video: Path | None,
@@ -53,12 +57,13 @@ def command(
     from edgepose.config import Camera, Files
     from edgepose.daemon.metrics import Metrics
     from edgepose.daemon.offline import people_in
+    from edgepose.daemon.second_look import SecondLook
     from edgepose.daemon.sinks import open_sinks
     from edgepose.daemon.supervisor import signals
     from edgepose.engine.backend import open_backend
     from edgepose.errors import UsageError
     from edgepose.load import load
-    from edgepose.model import find_model, read_model
+    from edgepose.model import named_model
     from edgepose.output.messages import poses_message
 
     names = [str(path) if path is not None else None for path in (output, csv, video, images)]
@@ -68,20 +73,27 @@ def command(
     config = replace(config, files=Files(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
     if model is not None:
         config = replace(config, model=replace(config.model, path=model))
+    if refiner is not None:
+        config = replace(config, refine=replace(config.refine, path=refiner, people=config.refine.people or config.pose.maximum_people))
+    if refine_people is not None:
+        config = replace(config, refine=replace(config.refine, people=refine_people))
     if track is None:
         track = config.track.enabled and not _is_pictures(source)
     config = replace(config, track=replace(config.track, enabled=track))
 
-    file = read_model(find_model(config.model.path))
+    file = named_model(config.model.path, "pose")
     frames = people = 0
     metrics = Metrics()
+    second_look = SecondLook.configured(config, metrics)
     opened = open_source("stream" if "://" in source else Path(source).stem or "source", Camera(source=source))
     backend = open_backend(file, config.model)
+    if second_look is not None:
+        second_look.open()
     sinks = open_sinks(config, afresh=True)
     start_s = time.monotonic()
     try:
         with signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
-            for frame, found in people_in(opened, backend, file.info, config, metrics):
+            for frame, found in people_in(opened, backend, file.info, config, metrics, second_look):
                 message = poses_message(frame, found, time.time_ns())
                 for sink in sinks:
                     sink.write(frame, found, message)
@@ -96,13 +108,20 @@ def command(
         for sink in sinks:
             sink.close()
         backend.close()
+        if second_look is not None:
+            second_look.close()
     elapsed_s = time.monotonic() - start_s
     rate = round(frames / elapsed_s, 1) if elapsed_s > 0 else 0.0
+    looks = metrics.looks()
+    again = looks.accepted + looks.disagreed if looks is not None else 0
     if as_json:
         summary = {"frames": frames, "people": people, "frames_per_second": rate, "model": file.path.name, "backend": backend.name}
+        if second_look is not None:
+            summary |= {"refiner": second_look.model.path.name, "looked_at_again": again}
         click.echo(msgspec.json.encode(summary))
     elif not quiet:
-        click.echo(f"{frames} frames, {people} people, {rate} frames/s", err=True)
+        refined = f", {again} looked at again" if second_look is not None else ""
+        click.echo(f"{frames} frames, {people} people{refined}, {rate} frames/s", err=True)
 
 
 def _is_pictures(source: str) -> bool:

@@ -26,6 +26,17 @@ set_option = click.option(
 model_option = click.option(
     "--model", "model", metavar="NAME|FILE", help="Name of a shipped model or path of an ONNX file; the configured one where absent."
 )
+refiner_option = click.option(
+    "--refiner",
+    metavar="NAME|FILE",
+    help="Look again at people with this refiner, at all of them unless told otherwise; the configured one where absent.",
+)
+refine_people_option = click.option(
+    "--refine-people",
+    type=click.IntRange(0, 1000),
+    metavar="N",
+    help="Look again at up to N people a frame; 0 at nobody.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for scripts.")
 
 

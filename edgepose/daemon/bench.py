@@ -23,10 +23,11 @@ from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.health import memory_mb
 from edgepose.daemon.metrics import Latency, Metrics
 from edgepose.daemon.pipeline import Pipeline
+from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.stages import InputStage
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EdgeposeError, EndOfStream
-from edgepose.model import ModelFile, find_model, read_model
+from edgepose.model import ModelFile, find_model, named_model
 from edgepose.output.messages import PosesMessage, encode
 
 _INPUTS = 24  # frames that the engine alone is given in turns: as different as in the daemon, and all in memory
@@ -35,16 +36,34 @@ _FIRST_POSE_LIMIT_S = 60.0
 _SETTLE_S = 5.0
 
 
+class Refined(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was looked at again by the daemon that was measured.
+
+    Attributes:
+        refiner: file name.
+        people, budget_ms: most people and milliseconds a frame, as configured; 0 ms is no limit.
+        people_per_frame: people looked at again, mean.
+        cost_ms: milliseconds a person.
+    """
+
+    refiner: str
+    people: int
+    budget_ms: float
+    people_per_frame: float
+    cost_ms: float
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured.
 
     Attributes:
-        engine_fps: frames a second of the engine alone on prepared inputs, median over the rounds.
-        daemon_fps: frames a second of the daemon from file to encoded message, median over the rounds.
+        engine_fps: frames a second of the engine alone (the first network, never the refiner) on prepared inputs, median over the rounds.
+        daemon_fps: frames a second of the daemon from file to encoded message, with second looks where `refine` is, median over the rounds.
         ratio: median over the rounds of one divided by the other, each pair measured one right after the other.
         first_pose_s: from starting a fresh process to its first pose message.
         peak_rss_mb: most resident memory of that process, MiB.
         stages: milliseconds of each stage of the daemon: p50, p95, p99 and the longest.
+        refine: who was looked at again; None where nobody was, and daemon and engine ran the same network.
         model, backend, device, source: what was measured.
     """
 
@@ -54,6 +73,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     first_pose_s: float
     peak_rss_mb: float
     stages: dict[str, Latency]
+    refine: Refined | None
     model: str
     backend: str
     device: str
@@ -81,7 +101,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
     """
     camera = Camera(source=source, loop=True)
     config = replace(config, cameras={"bench": camera})
-    model = read_model(find_model(config.model.path))
+    model = named_model(config.model.path, "pose")
     inputs = _inputs(config, camera, model)
     metrics = Metrics(samples=4096)
     engine_fps: list[float] = []
@@ -101,6 +121,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
         first_pose_s=round(first_pose_s, 2),
         peak_rss_mb=round(peak_rss_mb, 1),
         stages=metrics.latencies(),
+        refine=_refined(config, metrics),
         model=model.path.name,
         backend=backend.name,
         device=backend.device,
@@ -144,6 +165,19 @@ def _inputs(config: Config, camera: Camera, model: ModelFile) -> list[NDArray[np
     return inputs
 
 
+def _refined(config: Config, metrics: Metrics) -> Refined | None:
+    looks = metrics.looks()
+    if looks is None:
+        return None
+    return Refined(
+        refiner=find_model(config.refine.path).name,
+        people=config.refine.people,
+        budget_ms=config.refine.budget_ms,
+        people_per_frame=round((looks.accepted + looks.disagreed) / max(1, metrics.camera("bench").published), 2),
+        cost_ms=round(looks.cost_ms, 2),
+    )
+
+
 def _engine_fps(config: Config, model: ModelFile, inputs: list[NDArray[np.uint8]], seconds: float) -> float:
     backend = open_backend(model, config.model)
     try:
@@ -166,7 +200,14 @@ def _engine_fps(config: Config, model: ModelFile, inputs: list[NDArray[np.uint8]
 def _daemon_fps(config: Config, model: ModelFile, metrics: Metrics, seconds: float) -> float:
     delivery = Delivery(_Encoder(), [], metrics)
     pipeline = Pipeline(
-        config, model.info, lambda: open_backend(model, config.model), metrics, delivery.deliver, lambda _: None, forever=False
+        config,
+        model.info,
+        lambda: open_backend(model, config.model),
+        metrics,
+        delivery.deliver,
+        lambda _: None,
+        second_look=SecondLook.configured(config, metrics),
+        forever=False,
     )
     pipeline.open()
     pipeline.start()
@@ -197,7 +238,11 @@ def _fresh_process(config: Config, source: str) -> tuple[float, float]:
             "model.backend": config.model.backend,
             "model.threads": str(config.model.threads),
             "model.input_size": str(config.model.input_size),
+            "refine.people": str(config.refine.people),
+            "refine.budget_ms": str(config.refine.budget_ms),
         }
+        if config.refine.people:
+            settings["refine.path"] = str(find_model(config.refine.path).absolute())
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         start_s = time.perf_counter()

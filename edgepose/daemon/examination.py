@@ -14,13 +14,15 @@ import numpy as np
 from edgepose import __version__
 from edgepose.config import Config
 from edgepose.daemon.health import memory_mb, temperatures_c
+from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.preflight import Finding, findings
+from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.stages import InputStage
 from edgepose.daemon.subscriber import Subscriber
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
-from edgepose.model import find_model, read_model
+from edgepose.model import named_model
 
 _TIMED_RUNS = 5
 
@@ -54,6 +56,8 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _backends()
     yield from (finding for finding in findings(config) if finding.what != "cameras")  # a doctor needs no camera
     yield _engine(config)
+    if config.refine.people:
+        yield _second_look(config)
     if config.mqtt.enabled:
         yield _broker(config)
     yield Finding("memory", True, f"{memory_mb():.0f} MiB resident with everything loaded")
@@ -88,7 +92,7 @@ def _backends() -> Finding:
 
 def _engine(config: Config) -> Finding:
     try:
-        model = read_model(find_model(config.model.path))
+        model = named_model(config.model.path, "pose")
         backend = open_backend(model, config.model)
         try:
             picture = Frame(np.zeros((480, 640, 3), np.uint8), 0, "host", 0, "doctor")
@@ -103,6 +107,18 @@ def _engine(config: Config) -> Finding:
     except EdgeposeError as error:
         return Finding("engine", False, str(error), error.exit_code)
     return Finding("engine", True, f"{backend.name} on {backend.device}, {backend.precision}, {run_ms:.1f} ms a picture: {backend.reason}")
+
+
+def _second_look(config: Config) -> Finding:
+    try:
+        second_look = SecondLook.configured(config, Metrics())
+        assert second_look is not None  # asked for where people are looked at again
+        network = second_look.open()
+        second_look.close()
+    except EdgeposeError as error:
+        return Finding("second look", False, str(error), error.exit_code)
+    cost = f"{second_look.cost_ms:.1f} ms a person"
+    return Finding("second look", True, f"{network.name} on {network.device}, {network.precision}, {cost}: {network.reason}")
 
 
 def _broker(config: Config) -> Finding:

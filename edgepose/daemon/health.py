@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from edgepose.daemon.camera import CameraState
-from edgepose.daemon.metrics import Latency, Metrics
-from edgepose.output.messages import CameraHealthMessage, HealthMessage, QuantilesMessage, timestamp
+from edgepose.daemon.metrics import Latency, LookCounts, Metrics
+from edgepose.output.messages import CameraHealthMessage, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
 
 
 class HealthReporter:
@@ -38,11 +38,13 @@ class HealthReporter:
         interval_s = max(1e-3, now_s - self._reported_s)
         self._reported_s = now_s
         ages = self._metrics.ages()
+        looks = self._metrics.looks()
         return HealthMessage(
             at=timestamp(time.time_ns()),
             uptime_s=round(now_s - self._started_s, 1),
             cameras={state.camera: self._camera(state, ages.get(state.camera), interval_s) for state in cameras},
             stages_ms={stage: _quantiles(latency) for stage, latency in self._metrics.latencies().items()},
+            refine=msgspec.UNSET if looks is None else _refine(looks),
             messages=messages,
             message_drops=message_drops,
             memory_mb=round(memory_mb(), 1),
@@ -91,6 +93,18 @@ def temperatures_c(system: Path = Path("/sys")) -> dict[str, float]:
         if kind and value and value.lstrip("-").isdigit():
             found[kind if kind not in found else f"{kind}-{zone.name.removeprefix('thermal_zone')}"] = int(value) / 1000
     return found
+
+
+def _refine(looks: LookCounts) -> RefineHealthMessage:
+    return RefineHealthMessage(
+        looked_at=looks.accepted + looks.disagreed,
+        accepted=looks.accepted,
+        disagreed=looks.disagreed,
+        dismissed=looks.dismissed,
+        skipped=looks.skipped,
+        failed=looks.failed,
+        cost_ms=round(looks.cost_ms, 2),
+    )
 
 
 def _quantiles(latency: Latency) -> QuantilesMessage:

@@ -9,11 +9,14 @@ from time import perf_counter
 
 import numpy as np
 
-STAGES = ("slot", "letterbox", "engine", "decode", "track", "publish")
-"""Stages that are timed: waiting in the slot, the four of the work loop, handing over."""
+STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "publish")
+"""Stages that are timed: waiting in the slot, those of the work loops, handing over; `refine` where people are looked at again."""
 
 DROP_CAUSES = ("superseded", "stale", "corrupt", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
 """Why a frame never became a pose message, or (the last two) never reached a file."""
+
+REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")
+"""Why somebody was not looked at again although it was their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,27 @@ class CameraCounts:
     people: int
 
 
+@dataclass(frozen=True, slots=True)
+class LookCounts:
+    """Counts of second looks at people since the start.
+
+    Attributes:
+        accepted: looks that agreed with the first, whose keypoints were taken.
+        disagreed: looks that did not; the first keypoints stayed.
+        failed: people whose turn it was in vain, by cause (`REFINE_FAILURES`).
+        skipped: people whom the budget left out.
+        dismissed: people who were not published, since after the second look they are probably nobody.
+        cost_ms: what looking at one person takes now, milliseconds.
+    """
+
+    accepted: int
+    disagreed: int
+    failed: dict[str, int]
+    skipped: int
+    dismissed: int
+    cost_ms: float
+
+
 class Metrics:
     """Counters shared by the threads of the daemon; memory does not grow with time."""
 
@@ -61,6 +85,9 @@ class Metrics:
         self._last_frame_s: dict[str, float] = {}
         self._people: dict[str, int] = {}
         self._ages: dict[str, deque[float]] = {}
+        self._looks: Counter[str] = Counter()
+        self._looks_failed: Counter[str] = Counter()
+        self._look_ms: float | None = None
         self._kept = samples
         self._samples: dict[str, deque[float]] = {stage: deque(maxlen=samples) for stage in STAGES}
 
@@ -94,6 +121,42 @@ class Metrics:
         start = perf_counter()
         yield
         self.took(stage, perf_counter() - start)
+
+    def look_costs(self, person_ms: float) -> None:
+        """Notes what a second look at one person takes, milliseconds."""
+        with self._lock:
+            self._look_ms = person_ms
+
+    def looked_again(self, accepted: int, disagreed: int) -> None:
+        """Counts people who were looked at again."""
+        with self._lock:
+            self._looks["accepted"] += accepted
+            self._looks["disagreed"] += disagreed
+
+    def looks_skipped(self, people: int) -> None:
+        """Counts people whom the budget left out."""
+        with self._lock:
+            self._looks["skipped"] += people
+
+    def looks_failed(self, cause: str, people: int) -> None:
+        """Counts people who could not be looked at again."""
+        with self._lock:
+            self._looks_failed[cause] += people
+
+    def dismissed(self, people: int) -> None:
+        """Counts people who were not published since a second look found nobody there."""
+        with self._lock:
+            self._looks["dismissed"] += people
+
+    def looks(self) -> LookCounts | None:
+        """Counts of second looks, None where nobody is looked at again."""
+        with self._lock:
+            if self._look_ms is None:
+                return None
+            looks = self._looks
+            return LookCounts(
+                looks["accepted"], looks["disagreed"], dict(self._looks_failed), looks["skipped"], looks["dismissed"], self._look_ms
+            )
 
     def camera(self, name: str) -> CameraCounts:
         """Counts of one camera."""

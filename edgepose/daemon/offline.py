@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from edgepose.capture.source import Source
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.stages import InputStage, PeopleStage, Prepared
 from edgepose.engine.backend import Backend
 from edgepose.errors import EndOfStream
@@ -17,21 +18,26 @@ from edgepose.person import Person
 _TURN_S = 0.2
 
 
-def people_in(source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics) -> Iterator[tuple[Frame, list[Person]]]:
+def people_in(
+    source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics, second_look: SecondLook | None = None
+) -> Iterator[tuple[Frame, list[Person]]]:
     """Each frame of a source with its people, in order; the next frames are decoded meanwhile.
 
     A source that never ends is followed until the caller stops asking. The source is closed in the end.
+
+    Args:
+        second_look: opened; None where nobody is looked at again.
 
     Raises:
         SourceError: the source broke off before its end.
         EngineError: the engine failed.
     """
     inputs = InputStage(info, config.model.input_size, metrics.took)
-    people = PeopleStage(config)
+    people = PeopleStage(config, metrics, second_look)
     for prepared in _read_ahead(source, inputs):
         with metrics.timed("engine"):
             candidates = backend.run(prepared.images)
-        yield prepared.frame, people.people(prepared, candidates, metrics.took)
+        yield prepared.frame, people.people(prepared, candidates)
 
 
 def _read_ahead(source: Source, inputs: InputStage) -> Iterator[Prepared]:

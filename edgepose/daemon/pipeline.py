@@ -3,7 +3,7 @@
 ::
 
     camera thread ──▶ slot ──▶ engine thread ──▶ people thread ──▶ deliver
-    read, letterbox            run                decode, track, smooth, check
+    read, letterbox            run                decode, track, look again, smooth, check
     (one a camera)
 
 The engine computes without Python's lock, so the people of one frame are worked out while the engine looks at the next.
@@ -22,6 +22,7 @@ import cv2
 from edgepose.config import Config
 from edgepose.daemon.camera import CameraState, CameraThread
 from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.slots import Slots, Waiting
 from edgepose.daemon.stages import InputStage, PeopleStage
 from edgepose.engine.backend import Backend
@@ -63,6 +64,7 @@ class Pipeline:
         deliver: Deliver,
         camera_changed: Callable[[CameraState], None],
         *,
+        second_look: SecondLook | None = None,
         forever: bool = True,
     ) -> None:
         """
@@ -71,6 +73,7 @@ class Pipeline:
             open_engine: opens the backend; called by `open`, and again after it has failed several times in a row.
             deliver: takes the people of each frame.
             camera_changed: is told each change of a camera's state, from that camera's thread.
+            second_look: the refiner, opened by `open` and used by the people thread; None where nobody is looked at again.
             forever: whether a source that cannot be opened is tried again; otherwise it ends the pipeline with a failure.
         """
         self._config = config
@@ -97,13 +100,20 @@ class Pipeline:
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
         self._people_thread = threading.Thread(target=self._run_people, name="people", daemon=True)
         self._backend: Backend | None = None
+        self._second_look = second_look
         self.failure: EdgeposeError | None = None
 
     def open(self) -> Backend:
-        """Opens the engine and returns it, so that one can say which it is; EngineError where no backend could be opened."""
+        """Opens the engine and returns it, so that one can say which it is, and the refiner; EngineError where one cannot be opened."""
         # OpenCV would resize with as many threads as there are cores, the very ones that the engine computes on: slower (measured).
         cv2.setNumThreads(1)
         self._backend = self._open_engine()
+        if self._second_look is not None:
+            try:
+                self._second_look.open()
+            except EdgeposeError:
+                self._backend.close()
+                raise
         return self._backend
 
     def start(self) -> None:
@@ -138,6 +148,8 @@ class Pipeline:
         self._abandon.set()
         if clean and self._backend is not None:
             self._backend.close()
+        if clean and self._second_look is not None:
+            self._second_look.close()
         return clean
 
     def _run_engine(self) -> None:
@@ -206,9 +218,9 @@ class Pipeline:
             if seen is None:
                 break
             frame = seen.waiting.prepared.frame
-            stage = stages.setdefault(frame.camera, PeopleStage(self._config))
+            stage = stages.setdefault(frame.camera, PeopleStage(self._config, self._metrics, self._second_look))
             try:
-                people = stage.people(seen.waiting.prepared, seen.candidates, self._metrics.took)
+                people = stage.people(seen.waiting.prepared, seen.candidates)
                 with self._metrics.timed("publish"):
                     self._deliver(frame, people, seen.waiting.live)
             except Exception as error:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from edgepose.capture.source import NETWORK_SCHEMES, redact
 from edgepose.config import Camera, Config
 from edgepose.errors import EdgeposeError, SourceError
-from edgepose.model import find_model, read_model
+from edgepose.model import named_model
 from edgepose.output.connection import Access
 
 
@@ -33,6 +33,8 @@ class Finding:
 def findings(config: Config) -> Iterator[Finding]:
     """Looks at the files that a configuration names, without opening a connection."""
     yield _model(config)
+    if config.refine.people:
+        yield _refiner(config)
     if not config.cameras:
         yield Finding("cameras", False, "none are configured; expected at least one under `cameras`", 78)
     for name, camera in config.cameras.items():
@@ -47,11 +49,21 @@ def findings(config: Config) -> Iterator[Finding]:
 
 def _model(config: Config) -> Finding:
     try:
-        model = read_model(find_model(config.model.path))
+        model = named_model(config.model.path, "pose")
         long_side = model.info.long_side(config.model.input_size)
     except EdgeposeError as error:
         return Finding("model", False, str(error), error.exit_code)
     return Finding("model", True, f"{model.path} ({model.info.precision}, {long_side} px, sha256 {model.sha256[:12]})")
+
+
+def _refiner(config: Config) -> Finding:
+    try:
+        model = named_model(config.refine.path, "refine")
+    except EdgeposeError as error:
+        return Finding("refiner", False, str(error), error.exit_code)
+    budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ""
+    what = f"{model.info.precision}, {model.info.input_size} px, sha256 {model.sha256[:12]}"
+    return Finding("refiner", True, f"{model.path} ({what}), up to {config.refine.people} people a frame{budget}")
 
 
 def _camera(name: str, camera: Camera) -> Finding:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config import Config
+from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.second_look import SecondLook
 from edgepose.frame import Frame
 from edgepose.model import ModelInfo
 from edgepose.person import Candidates, Person
@@ -16,6 +18,7 @@ from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.plausible import Plausibility
 from edgepose.pose.smooth import Smoother
 from edgepose.pose.track import Tracker
+from edgepose.pose.turns import Turns
 
 Timer = Callable[[str, float], None]
 """Takes the name of a stage and how long it took, in seconds."""
@@ -63,19 +66,26 @@ class InputStage:
 
 
 class PeopleStage:
-    """From candidates to the people of one camera: decode, track, smooth, check."""
+    """From candidates to the people of one camera: decode, track, look again, smooth, check."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, metrics: Metrics, second_look: SecondLook | None = None) -> None:
+        """
+        Args:
+            second_look: shared by all cameras; None where nobody is looked at again.
+        """
         self._pose = config.pose
+        self._metrics = metrics
         self._epoch: int | None = None
         track = config.track
         # A known person is followed below the threshold for new ones, so the tracker must see the weak ones too.
         self._threshold = track.weak_score if track.enabled else config.pose.score_threshold
         self._tracker = Tracker(track, config.pose.keypoint_threshold, config.pose.score_threshold) if track.enabled else None
+        self._second_look = second_look
+        self._turns = Turns(config.refine)
         self._smoother = Smoother(config.smooth) if config.smooth.enabled and track.enabled else None
         self._plausibility = Plausibility(config.plausible) if config.plausible.enabled else None
 
-    def people(self, prepared: Prepared, candidates: Candidates, took: Timer) -> list[Person]:
+    def people(self, prepared: Prepared, candidates: Candidates) -> list[Person]:
         """The people in a frame; a frame of a new epoch starts without memory of the old one."""
         frame = prepared.frame
         if frame.epoch != self._epoch:
@@ -84,18 +94,32 @@ class PeopleStage:
         start = perf_counter()
         people = decode(candidates, 0, prepared.letterbox, self._pose, score_threshold=self._threshold)
         decoded = perf_counter()
-        took("decode", decoded - start)
+        self._metrics.took("decode", decoded - start)
         if self._tracker is not None:
             people = self._tracker.update(people, frame.captured_at)
+        refining_s = 0.0
+        if self._second_look is not None:
+            tracked = perf_counter()
+            people = self._looked_again(self._second_look, frame, people)
+            refining_s = perf_counter() - tracked
+            self._metrics.took("refine", refining_s)
         if self._smoother is not None:
             people = self._smoother.update(people, frame.captured_at)
         if self._plausibility is not None:
             people = self._plausibility.update(people, frame.captured_at)
-        took("track", perf_counter() - decoded)
+        self._metrics.took("track", perf_counter() - decoded - refining_s)
         return people
 
     def reset(self) -> None:
         """Forgets everybody: at a new epoch, or after a failure that may have left the memory half written."""
+        self._turns.reset()
         for stage in (self._tracker, self._smoother, self._plausibility):
             if stage is not None:
                 stage.reset()
+
+    def _looked_again(self, second_look: SecondLook, frame: Frame, people: list[Person]) -> list[Person]:
+        """The people after a second look, by falling score; the new scores must pass the thresholds that the first ones did."""
+        seen = second_look.people(frame, people, self._turns)
+        believed = [person for person in seen if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)]
+        self._metrics.dismissed(len(seen) - len(believed))
+        return sorted(believed, key=lambda person: -person.score)

@@ -24,16 +24,18 @@ from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.health import HealthReporter
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.pipeline import Pipeline
+from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
-from edgepose.engine.backend import Backend, open_backend
-from edgepose.model import ModelFile, find_model, read_model
+from edgepose.engine.backend import Backend, Network, open_backend
+from edgepose.model import ModelFile, named_model
 from edgepose.output.messages import (
     BackendMessage,
     CameraMessage,
     CameraStatusMessage,
     InfoMessage,
     ModelMessage,
+    RefinerMessage,
     timestamp,
 )
 from edgepose.output.mqtt import MqttPublisher
@@ -61,7 +63,7 @@ class Daemon:
             forever: whether cameras that cannot be opened are tried again; otherwise they end the run.
 
         Raises:
-            ModelError: the model is missing or no pose model.
+            ModelError: the model is missing or no pose model, or the refiner is missing or no refiner.
             ConfigError: the password or a certificate cannot be read.
             OutputError: a file cannot be written.
         """
@@ -70,7 +72,8 @@ class Daemon:
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self.metrics = Metrics()
-        self._model = read_model(find_model(config.model.path))
+        self._model = named_model(config.model.path, "pose")
+        self._second_look = SecondLook.configured(config, self.metrics)
         self._publisher = MqttPublisher(config.mqtt, device_name(config)) if config.mqtt.enabled else None
         self._delivery = Delivery(self._publisher, open_sinks(config), self.metrics)
         self._pipeline = Pipeline(
@@ -80,6 +83,7 @@ class Daemon:
             self.metrics,
             self._delivery.deliver,
             self._camera_changed,
+            second_look=self._second_look,
             forever=forever,
         )
         self._health = HealthReporter(self.metrics, self._started_s)
@@ -98,8 +102,12 @@ class Daemon:
         """
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
+        refiner = _refiner(self._config, self._second_look)
+        if refiner is not None:
+            where = refiner.backend
+            _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
         if self._publisher is not None:
-            self._publisher.start(_info(self._config, self._model, backend, self._publisher.session, self._started_ns))
+            self._publisher.start(_info(self._config, self._model, backend, refiner, self._publisher.session, self._started_ns))
             deadline = time.monotonic() + broker_within_s
             while not self._publisher.connected and time.monotonic() < deadline:
                 time.sleep(_TURN_S)
@@ -220,7 +228,27 @@ def device_name(config: Config) -> str:
     return config.device or re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname()).strip("-.")[:64] or "edgepose"
 
 
-def _info(config: Config, model: ModelFile, backend: Backend, session: str, started_ns: int) -> InfoMessage:
+def _refiner(config: Config, second_look: SecondLook | None) -> RefinerMessage | None:
+    if second_look is None or second_look.network is None:
+        return None
+    model = second_look.model
+    return RefinerMessage(
+        name=model.path.name,
+        sha256=model.sha256,
+        precision=model.info.precision,
+        input_size=model.info.input_size,
+        licence=model.info.licence,
+        backend=_where(second_look.network),
+        people=config.refine.people,
+        budget_ms=config.refine.budget_ms,
+    )
+
+
+def _where(network: Network) -> BackendMessage:
+    return BackendMessage(name=network.name, device=network.device, precision=network.precision, reason=network.reason)
+
+
+def _info(config: Config, model: ModelFile, backend: Backend, refiner: RefinerMessage | None, session: str, started_ns: int) -> InfoMessage:
     return InfoMessage(
         device=device_name(config),
         session=session,
@@ -239,6 +267,7 @@ def _info(config: Config, model: ModelFile, backend: Backend, session: str, star
             input_size=model.info.long_side(config.model.input_size),
             licence=model.info.licence,
         ),
-        backend=BackendMessage(name=backend.name, device=backend.device, precision=backend.precision, reason=backend.reason),
+        backend=_where(backend),
+        refiner=UNSET if refiner is None else refiner,
         cameras=[CameraMessage(name=name, source=redact(camera.source)) for name, camera in config.cameras.items()],
     )

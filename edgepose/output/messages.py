@@ -88,6 +88,19 @@ class BackendMessage(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="why this backend and not another")]
 
 
+class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The second network, which looks again at people."""
+
+    name: Annotated[str, Meta(description="file name")]
+    sha256: Annotated[str, Meta(description="hash of the file, hexadecimal")]
+    precision: Annotated[str, Meta(description="`int8` or `float32`")]
+    input_size: Annotated[_Count, Meta(description="side of a crop in pixels")]
+    licence: Annotated[str, Meta(description="licence of the weights")]
+    backend: Annotated[BackendMessage, Meta(description="where it runs")]
+    people: Annotated[_Count, Meta(description="most people a frame that are looked at again")]
+    budget_ms: Annotated[float, Meta(description="milliseconds a frame that this may take on average; 0 is no limit")]
+
+
 class CameraMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One configured camera."""
 
@@ -104,6 +117,7 @@ class InfoMessage(_Message, frozen=True, kw_only=True):
     versions: Annotated[dict[str, str], Meta(description="`edgepose`, `python` and the libraries that matter, by name")]
     model: Annotated[ModelMessage, Meta(description="the network")]
     backend: Annotated[BackendMessage, Meta(description="where it runs")]
+    refiner: Annotated[RefinerMessage, Meta(description="the second network; absent where nobody is looked at again")] | UnsetType = UNSET
     cameras: Annotated[list[CameraMessage], Meta(description="configured cameras")]
 
 
@@ -125,6 +139,18 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     age_ms: Annotated[QuantilesMessage, Meta(description="capture to message; absent without frames")] | UnsetType = UNSET
 
 
+class RefineHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Second looks at people; counters count from the start of the daemon."""
+
+    looked_at: Annotated[_Count, Meta(description="people looked at again")]
+    accepted: Annotated[_Count, Meta(description="of these, people whose second pose agreed with the first and was taken")]
+    disagreed: Annotated[_Count, Meta(description="of these, people who kept their first pose")]
+    dismissed: Annotated[_Count, Meta(description="people not published since they are probably nobody after the second look")]
+    skipped: Annotated[_Count, Meta(description="people whom the budget left out")]
+    failed: Annotated[dict[str, int], Meta(description="people whose turn it was in vain, by cause")]
+    cost_ms: Annotated[float, Meta(description="milliseconds that looking at one person takes now")]
+
+
 class HealthMessage(_Message, frozen=True, kw_only=True):
     """How the device fares."""
 
@@ -132,6 +158,7 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     uptime_s: Annotated[float, Meta(description="seconds since the daemon started")]
     cameras: Annotated[dict[str, CameraHealthMessage], Meta(description="by name")]
     stages_ms: Annotated[dict[str, QuantilesMessage], Meta(description="time a frame spends in each stage, by name of the stage")]
+    refine: Annotated[RefineHealthMessage, Meta(description="second looks; absent where nobody is looked at again")] | UnsetType = UNSET
     messages: Annotated[_Count, Meta(description="messages handed to the broker since the daemon started")]
     message_drops: Annotated[dict[str, int], Meta(description="messages not handed to the broker since the daemon started, by cause")]
     memory_mb: Annotated[float, Meta(description="resident memory of the daemon in MiB")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgepose.cli.main import COMMANDS
-from tests.onnx_files import write_edgepose
+from tests.onnx_files import write_edgepose, write_refiner
 from tests.waiting import wait_for
 
 
@@ -24,6 +24,11 @@ def edgepose(*arguments: str | Path, folder: Path) -> subprocess.CompletedProces
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_edgepose(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def refiner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_refiner(tmp_path_factory.mktemp("refiner") / "again.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["infer", "x.mp4", "-o", "x.jsonl", "--model", "MODEL"], 66, "x.mp4 does not exist"),
         (["infer", "VIDEO", "-o", "/nowhere/x.jsonl", "--model", "MODEL"], 74, "/nowhere/x.jsonl"),
         (["infer", "VIDEO", "-o", "x.jsonl", "--model", "nosuchmodel"], 78, "nosuchmodel"),
+        (["infer", "VIDEO", "-o", "x.jsonl", "--model", "REFINER"], 78, "again.onnx is a refiner (task 'refine'), accepted here is a pose"),
+        (["infer", "VIDEO", "-o", "x.jsonl", "--model", "MODEL", "--refiner", "MODEL"], 78, "tiny.onnx is a pose network (task 'pose')"),
         (["run", "--set", "mqtt.prot=1"], 78, "did you mean port?"),
         (["run"], 78, "no cameras are configured"),
         (["run", "--config", "nosuchfile.yaml"], 78, "No such file"),
@@ -57,9 +64,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_mistakes_are_one_line_and_an_exit_code(
-    arguments: list[str], code: int, sentence: str, model: Path, video: Path, tmp_path: Path
+    arguments: list[str], code: int, sentence: str, model: Path, refiner: Path, video: Path, tmp_path: Path
 ) -> None:
-    places = {"MODEL": str(model), "VIDEO": str(video)}
+    places = {"MODEL": str(model), "REFINER": str(refiner), "VIDEO": str(video)}
     extra = ["--set", "mqtt.host=127.0.0.1"] if arguments[0] in ("run", "watch") else []
     done = edgepose(*(places.get(each, each) for each in arguments), *extra, folder=tmp_path)
     assert done.returncode == code, done.stderr
@@ -89,6 +96,20 @@ def test_infer_writes_a_message_for_every_frame(model: Path, video: Path, tmp_pa
     assert len(list((tmp_path / "pictures").iterdir())) == 12
     with av.open(str(tmp_path / "film.mp4")) as film:
         assert sum(1 for _ in film.decode(video=0)) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "looks"),
+    [(["--refine-people", "2"], 24), (["--refine-people", "0"], None), (["--no-track"], 12 * 6)],
+    ids=["two a frame", "off", "everybody, without tracking"],
+)
+def test_infer_looks_again(model: Path, refiner: Path, video: Path, tmp_path: Path, options: list[str], looks: int | None) -> None:
+    done = edgepose("infer", video, "--model", model, "-o", "poses.jsonl", "--refiner", refiner, *options, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "poses.jsonl").read_text().splitlines()) == 12
+    summary = json.loads(done.stdout)
+    assert summary.get("looked_at_again") == looks
+    assert summary.get("refiner") == (None if looks is None else "again.onnx")
 
 
 def test_infer_without_tracking(model: Path, video: Path, tmp_path: Path) -> None:
@@ -149,6 +170,20 @@ def test_check_looks_at_all_that_is_named(model: Path, video: Path, tmp_path: Pa
     assert found == {"model": True, "camera a": True, "camera b": False, "mqtt": False, "files.csv": False}
 
 
+def test_check_and_doctor_look_at_the_refiner_where_there_is_one(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
+    good = ["--set", f"model.path={model}", "--set", f"cameras.a.source={video}", "--set", "mqtt.enabled=false"]
+    on = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]
+    done = edgepose("check", *good, *on, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ok +refiner .*again.onnx \(int8, 64 px, sha256 \w{12}\), up to 4 people a frame, within 20 ms$", done.stdout, re.M)
+    done = edgepose("doctor", *good, *on, folder=tmp_path)
+    assert re.search(r"^ok +second look +onnxruntime-cpu on cpu, .*, int8, \d+\.\d ms a person: ", done.stdout, re.M)
+    for command in ("check", "doctor"):
+        done = edgepose(command, *good, *on, "--set", "refine.path=default", folder=tmp_path)
+        assert done.returncode == 78
+        assert re.search(r"^FAIL +refiner .*accepted here is a refiner", done.stdout, re.M)
+
+
 def test_doctor_gives_a_hint_for_what_fails(model: Path, tmp_path: Path) -> None:
     done = edgepose(
         "doctor", "--set", f"model.path={model}", "--set", "mqtt.host=127.0.0.1", "--set", "mqtt.port=1", "--json", folder=tmp_path
@@ -170,6 +205,18 @@ def test_bench_measures(model: Path, video: Path, tmp_path: Path) -> None:
     assert result["first_pose_s"] > 0
     assert result["peak_rss_mb"] > 20
     assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "track", "publish"}
+    assert result["refine"] is None
+
+
+def test_bench_says_who_was_looked_at_again(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
+    on = ["--set", f"refine.path={refiner}", "--set", "refine.people=3"]
+    done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", *on, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "track", "refine", "publish"}
+    refine = result["refine"]
+    assert (refine["refiner"], refine["people"], refine["budget_ms"], refine["people_per_frame"]) == ("again.onnx", 3, 0, 3)
+    assert refine["cost_ms"] > 0
 
 
 @pytest.mark.parametrize("document", ["config", "asyncapi", "poses", "status", "info", "health", "camera-status"])

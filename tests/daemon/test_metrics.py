@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,27 @@ def test_health_counts_since_the_start_and_rates_since_the_last_report(tmp_path:
     second = reporter.report([state], 7, {}, now_s=110.0)
     assert (second.cameras["front"].frames, second.cameras["front"].frames_per_second) == (10, 0.0)
     assert b"age_ms" not in encode(second)
+
+
+def test_health_tells_of_second_looks_where_there_are_any(tmp_path: Path) -> None:
+    metrics = Metrics()
+    reporter = HealthReporter(metrics, started_s=0.0, system=tmp_path)
+    assert b"refine" not in encode(reporter.report([], 0, {}, now_s=1.0))
+    metrics.look_costs(7.1234)
+    metrics.looked_again(5, 2)
+    metrics.looks_skipped(3)
+    metrics.looks_failed("unavailable", 4)
+    metrics.dismissed(1)
+    said = json.loads(encode(reporter.report([], 0, {}, now_s=2.0)))["refine"]
+    assert said == {
+        "looked_at": 7,
+        "accepted": 5,
+        "disagreed": 2,
+        "dismissed": 1,
+        "skipped": 3,
+        "failed": {"unavailable": 4},
+        "cost_ms": 7.12,
+    }
 
 
 @pytest.mark.parametrize(("flags", "throttled"), [("50000", False), ("50005", True)])

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 import edgepose.daemon.camera
-from edgepose.config import Camera, Config, Mqtt, Track
+from edgepose.config import Camera, Config, Mqtt, Refine, Track
 from edgepose.daemon.camera import CameraState
 from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.offline import people_in
 from edgepose.daemon.pipeline import Pipeline
+from edgepose.daemon.second_look import SecondLook
 from edgepose.errors import EndOfStream, EngineError, OutputError, SourceError
 from edgepose.frame import Frame
 from edgepose.model import read_model
 from edgepose.person import Candidates, Person
-from tests.onnx_files import answers, write_edgepose
+from tests.daemon.test_second_look import Refiner, opening
+from tests.onnx_files import answers, write_edgepose, write_refiner
 from tests.waiting import wait_for
 
 
@@ -88,6 +90,7 @@ class Run:
         *,
         backends: list[Backend | EngineError] | None = None,
         forever: bool = True,
+        second_look: SecondLook | None = None,
         **camera: Any,
     ) -> None:
         self.delivered: list[tuple[Frame, list[Person]]] = []
@@ -112,10 +115,17 @@ class Run:
 
         monkeypatch.setattr(edgepose.daemon.camera, "open_source", open_source)
         fast = {"reconnect_initial_s": 0.001, "reconnect_maximum_s": 0.001, **camera}
-        config = Config(cameras={"a": Camera(source="x", **fast)}, track=Track(confirm_hits=1), mqtt=Mqtt(pose_expiry_s=60))
+        config = Config(
+            cameras={"a": Camera(source="x", **fast)},
+            track=Track(confirm_hits=1),
+            refine=Refine(people=2),
+            mqtt=Mqtt(pose_expiry_s=60),
+        )
         info = read_model(write_edgepose(folder / "tiny.onnx")).info
         deliver = lambda frame, people, live: self.delivered.append((frame, people))  # noqa: E731
-        self.pipeline = Pipeline(config, info, open_engine, self.metrics, deliver, self.states.append, forever=forever)
+        self.pipeline = Pipeline(
+            config, info, open_engine, self.metrics, deliver, self.states.append, second_look=second_look, forever=forever
+        )
         self.pipeline.open()
         self.pipeline.start()
 
@@ -227,6 +237,29 @@ def test_a_failure_in_the_people_stage_is_counted_and_told(
     wait_for(lambda: run.metrics.camera("a").dropped.get("pose_failed", 0) >= 1)
     assert run.pipeline.stop(2)
     assert "a fault of ours" in caplog.text
+
+
+def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = read_model(write_refiner(tmp_path / "refiner.onnx"))
+    refiner, metrics = Refiner([None, EngineError("out of memory"), None]), Metrics()
+    look = SecondLook(model, opening(refiner), metrics)
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], second_look=look).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == [0, 1, 2, 3]
+    assert run.metrics.camera("a").dropped == {}
+    looks = metrics.looks()
+    assert looks is not None
+    assert (looks.accepted + looks.disagreed, looks.failed) == (6, {"refiner_failed": 2})
+    assert refiner.crops == [2, 2, 2, 2]
+    assert refiner.closed
+    assert "refine" in run.metrics.latencies()
+
+
+def test_a_refiner_that_cannot_be_opened_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, engine = read_model(write_refiner(tmp_path / "refiner.onnx")), Backend([])
+    look = SecondLook(model, opening(EngineError("no such device")), Metrics())
+    with pytest.raises(EngineError, match="no such device"):
+        Run(tmp_path, monkeypatch, [file([(64, 64)])], backends=[engine], second_look=look)
+    assert engine.closed
 
 
 def test_all_work_loops_turn_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ SECTIONS = {match[1]: match[2] for match in re.finditer(r"^## (.+?)\n(.*?)(?=^##
 TABLES = {
     "poses": [messages.PosesMessage, messages.PersonMessage],
     "status": [messages.StatusMessage],
-    "info": [messages.InfoMessage, messages.ModelMessage, messages.BackendMessage, messages.CameraMessage],
-    "health": [messages.HealthMessage, messages.CameraHealthMessage, messages.QuantilesMessage],
+    "info": [messages.InfoMessage, messages.ModelMessage, messages.BackendMessage, messages.RefinerMessage, messages.CameraMessage],
+    "health": [messages.HealthMessage, messages.CameraHealthMessage, messages.RefineHealthMessage, messages.QuantilesMessage],
     "camera status": [messages.CameraStatusMessage],
 }
 """Structs by section, in the order of the section's tables."""
@@ -64,7 +64,7 @@ def expected_kind(property_schema):
         return "time"
     if "QuantilesMessage" in property_schema.get("$ref", "") or "QuantilesMessage" in str(property_schema.get("anyOf", "")):
         return "distribution"
-    if "$ref" in property_schema:
+    if "$ref" in property_schema or "anyOf" in property_schema:
         return "object"
     if "enum" in property_schema:
         return "string" if isinstance(property_schema["enum"][0], str) else "integer"
