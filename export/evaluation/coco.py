@@ -7,7 +7,7 @@ Average precision is COCO's: https://cocodataset.org/#keypoints-eval, computed b
 import io
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
 from export.data.coco import CocoPose, Picture
 from export.evaluation.annotations import PERSON, finds_as_coco, labels_as_coco
+from export.evaluation.second_look import SecondLook
 
 Predict = Callable[[NDArray[np.uint8]], list[Person]]
 """Finds the people in a picture, uint8 (H, W, 3) RGB."""
@@ -58,6 +59,8 @@ class Evaluation:
         images: pictures.
         people: people with keypoints.
         precision: number format of the model: `float32` or `int8`; empty where it is not a model file.
+        refiner: file name of the network that looked again; empty where none did.
+        refined: people a picture who were looked at again, mean.
     """
 
     ap: float
@@ -72,10 +75,12 @@ class Evaluation:
     images: int
     people: int
     precision: str = ""
+    refiner: str = ""
+    refined: float = 0.0
 
     def to_json(self) -> dict[str, float | int | str | None]:
-        """The keys that other programs rely on (`edgepose-export evaluate --json`)."""
-        return {
+        """The keys that other programs rely on (`edgepose-export evaluate --json`); two more where a refiner looked again."""
+        figures: dict[str, float | int | str | None] = {
             "AP": self.ap,
             "AP50": self.ap50,
             "AP75": self.ap75,
@@ -87,6 +92,7 @@ class Evaluation:
             "people": self.people,
             "precision": self.precision,
         }
+        return figures | {"refiner": self.refiner, "refined": self.refined} if self.refiner else figures
 
 
 def evaluate(
@@ -97,6 +103,8 @@ def evaluate(
     limit: int = 0,
     settings: config.Model | None = None,
     pose: config.Pose | None = None,
+    refiner: Path | None = None,
+    refine_people: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model file as the daemon would run it.
@@ -108,6 +116,8 @@ def evaluate(
         limit: only the first pictures; 0 is all.
         settings: where to run; its `path` is not looked at.
         pose: suppression; its score threshold is replaced by 0.02.
+        refiner: ONNX file of a network that looks again at the people found.
+        refine_people: most people a picture that are looked at again; 0 is everybody.
         progress: told after each picture.
 
     Raises:
@@ -115,23 +125,40 @@ def evaluate(
         EngineError: the backend is unavailable.
     """
     pictures = CocoPose([data], cache=False)
-    with ModelPredictor(model, input_size=input_size, settings=settings, pose=pose) as predictor:
-        return evaluate_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
+    second_look = None if refiner is None else SecondLook(refiner, refine_people, settings)
+    with ModelPredictor(model, input_size=input_size, settings=settings, pose=pose, second_look=second_look) as predictor:
+        result = evaluate_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
+    if second_look is None:
+        return result
+    second_look.close()
+    return replace(result, refiner=second_look.name, refined=second_look.looked_at / result.images)
 
 
 class ModelPredictor:
     """A model file as a function from picture to people, through the runtime's rooms; a context manager.
 
+    Attributes:
+        precision: number format of the network.
+
     Raises:
-        ModelError: the file is not a pose model, or does not take `input_size`.
+        ModelError: the file is no pose network, or does not take `input_size`.
         EngineError: the backend is unavailable.
     """
 
-    def __init__(self, model: Path, *, input_size: int = 0, settings: config.Model | None = None, pose: config.Pose | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        *,
+        input_size: int = 0,
+        settings: config.Model | None = None,
+        pose: config.Pose | None = None,
+        second_look: SecondLook | None = None,
+    ) -> None:
         chosen = settings or config.Model()
         self._file = read_model(model)
         self._input_size = input_size or chosen.input_size
         self._pose = pose or config.Pose()
+        self._second_look = second_look
         self._backend = open_backend(self._file, chosen)
         self.precision: str = self._file.info.precision
 
@@ -139,7 +166,8 @@ class ModelPredictor:
         """Find the people in a picture, uint8 (H, W, 3) RGB, down to a score of 0.02."""
         letterbox = Letterbox.for_model(self._file.info, image.shape[0], image.shape[1], self._input_size)
         candidates = self._backend.run(letterbox.apply(image)[None])
-        return decode(candidates, 0, letterbox, self._pose, score_threshold=SCORE_THRESHOLD)
+        people = decode(candidates, 0, letterbox, self._pose, score_threshold=SCORE_THRESHOLD)
+        return people if self._second_look is None else self._second_look(image, people)
 
     def __enter__(self) -> "ModelPredictor":
         return self

@@ -1,14 +1,22 @@
 """Evaluations as tables for people and JSON for programs."""
 
 import json
-from collections.abc import Mapping
 
 from rich.table import Table
 
 from export.evaluation.coco import Evaluation
 from export.evaluation.robustness import Robustness
 
-_COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "PCK")
+_MEANINGS = {
+    "AP": "average precision, mean of OKS 0.50 to 0.95",
+    "AP50": "at OKS 0.50",
+    "AP75": "at OKS 0.75",
+    "APm": "of people of 32² to 96² pixels",
+    "APl": "of larger ones",
+    "AR": "average recall",
+    "PCK": "of the keypoints, within 0.2 of the longer side",
+}
+_COLUMNS = tuple(_MEANINGS)
 
 
 def to_json(evaluation: Evaluation) -> str:
@@ -17,18 +25,22 @@ def to_json(evaluation: Evaluation) -> str:
     return json.dumps(rounded)
 
 
-def evaluation_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """One row a network, by its name."""
-    table = Table(caption="right, found: share of finds that are somebody, of people who are found, at score 0.3 and OKS 0.5")
-    for heading in ("model", "precision"):
-        table.add_column(heading)
-    for heading in (*_COLUMNS, "right", "found", "images", "people"):
-        table.add_column(heading, justify="right")
-    for name, evaluation in evaluations.items():
-        values = evaluation.to_json()
-        shares = [_share(values[column]) for column in _COLUMNS]
-        shares += [_share(evaluation.right), _share(evaluation.found)]
-        table.add_row(name, evaluation.precision, *shares, str(evaluation.images), str(evaluation.people))
+def evaluation_table(name: str, evaluation: Evaluation) -> Table:
+    """One row a figure: it reads as well in a narrow terminal."""
+    table = Table(title=f"{name} ({evaluation.precision})" if evaluation.precision else name, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    values = evaluation.to_json()
+    for column in _COLUMNS:
+        table.add_row(column, _share(values[column]), _MEANINGS[column])
+    table.add_row("right", _share(evaluation.right), "of the finds at score 0.3 that are somebody")
+    table.add_row("found", _share(evaluation.found), "of the people who are found at score 0.3")
+    table.add_section()
+    table.add_row("images", str(evaluation.images), "")
+    table.add_row("people", str(evaluation.people), "with keypoints")
+    if evaluation.refiner:
+        table.add_row("refined", f"{evaluation.refined:.2f}", f"people a picture, by {evaluation.refiner}")
     return table
 
 

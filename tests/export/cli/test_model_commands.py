@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from edgepose.model import read_model
 from export.network.model import GhostPose, save_network
 from tests.export.data.folders import write_dotted
 from tests.export.tiny import TINY
+from tests.onnx_files import CANDIDATES, write_edgepose, write_refiner
 from tests.shared import SHARED
 
 
@@ -47,6 +49,22 @@ def test_from_a_checkpoint_to_figures_of_an_int8_file(folder: Path) -> None:
     assert read_model(folder / "int8.onnx").info.accuracy == {"data": "data", **figures}
 
 
+def test_figures_of_a_pair_are_written_into_the_refiner(folder: Path) -> None:
+    first = write_edgepose(folder / "first.onnx", scores=np.full(CANDIDATES, 20, np.float32))  # dots on black are dark
+    refiner = write_refiner(folder / "again.onnx")
+    before = first.read_bytes()
+    arguments = ("--refiner", refiner, "--refine-people", 3, "--json", "--limit", 4, "--record")
+    measured = edgepose_export("evaluate", first, folder / "data", *arguments)
+    assert measured.returncode == 0, measured.stderr
+    figures = json.loads(measured.stdout)
+    assert figures["refiner"] == "again.onnx"
+    assert 0 < figures["refined"] <= 3
+    assert first.read_bytes() == before
+    info = read_model(refiner).info
+    assert info.accuracy == {"data": "data", **figures, "model": "first.onnx"}
+    assert info.score_weights == (-1, 0.5, 2, 3)
+
+
 def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> None:
     for choice in ("--average", "--weights"):
         assert edgepose_export("onnx", folder / "last.pt", "--output", folder / f"{choice}.onnx", "--size", 96, choice).returncode == 0
@@ -62,6 +80,8 @@ def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> N
         (["quantize", "tiny.onnx", "--output", "x.onnx", "--data", "data", "--pictures", "8"], 78, "at least 32"),
         (["quantize", "last.pt", "--output", "x.onnx", "--data", "data"], 78, "is not an ONNX file"),
         (["evaluate", "nowhere.onnx", "data"], 78, "no model 'nowhere.onnx'"),
+        (["evaluate", "default", "data", "--refiner", "default"], 78, "accepted here is a refiner (task 'refine')"),
+        (["evaluate", "default", "data", "--refine-people", "3"], 64, "expected --refiner too"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(folder: Path, arguments: list[str], status: int, message: str) -> None:

@@ -15,7 +15,7 @@ from edgepose.errors import ConfigError
 from edgepose.person import Person
 from export.data.coco import CocoPose, Picture
 from export.evaluation.coco import Evaluation, evaluate, evaluate_callable, evaluate_predictions
-from tests.onnx_files import answers, write_edgepose
+from tests.onnx_files import answers, write_edgepose, write_refiner
 from tests.pose.bodies import standing
 from tests.shared import SHARED
 
@@ -158,6 +158,24 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
     assert list(result.to_json()) == ["AP", "AP50", "AP75", "APm", "APl", "AR", "PCK", "images", "people", "precision"]
     assert evaluate(model, data, settings=settings, limit=2).images == 2
     assert evaluate(model, data, settings=settings, input_size=128).ap < 0.5  # the answers are those for 256 px
+
+
+@pytest.mark.parametrize(("refine_people", "refined"), [(0, 6), (2, 2), (50, 6)], ids=["everybody", "two", "more than there are"])
+def test_a_refiner_looks_again_at_so_many_people(tmp_path, refine_people, refined):
+    data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
+    refiner = write_refiner(tmp_path / "again.onnx")
+    pose = config.Pose(suppress_oks=1, suppress_iou=1)
+    settings = config.Model(backend="cpu", threads=1)
+    result = evaluate(model, data, settings=settings, pose=pose, refiner=refiner, refine_people=refine_people)
+    assert (result.refiner, result.refined) == ("again.onnx", refined)
+    assert result.ap == pytest.approx(1)  # it finds nobody where they are: the first poses stay
+    assert list(result.to_json())[-2:] == ["refiner", "refined"]
+
+
+def test_a_pose_network_cannot_look_again(tmp_path):
+    data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
+    with pytest.raises(ConfigError, match="accepted here is a refiner"):
+        evaluate(model, data, refiner=model)
 
 
 def reference(path: Path, predictions: list[list[Person]], data: CocoPose) -> list[float]:

@@ -61,20 +61,37 @@ def test_relative_to_nothing_is_nothing():
     assert Robustness(zero, {"noise": zero}).relative("noise") is None
 
 
-def text_of(table):
-    console = Console(file=io.StringIO(), width=160)
+def text_of(table, width=160):
+    console = Console(file=io.StringIO(), width=width)
     console.print(table)
     return console.file.getvalue()
 
 
 def test_tables_show_the_figures():
-    shown = text_of(evaluation_table({"ghost-n": EVALUATION}))
-    for word in ("ghost-n", "int8", "0.312", "AP50", "PCK", "0.700", "300", "797"):
+    shown = text_of(evaluation_table("ghost-n", EVALUATION))
+    for word in ("ghost-n (int8)", "0.312", "AP50", "PCK", "0.700", "300", "797"):
         assert word in shown
+    assert "refined" not in shown
     worse = replace(EVALUATION, ap=0.2)
     shown = text_of(robustness_table(Robustness(EVALUATION, {"noise": EVALUATION, "blur": worse})))
     assert shown.index("clean") < shown.index("noise") < shown.index("blur")
     assert "64%" in shown
+
+
+def test_nothing_is_cut_off_in_a_terminal_of_80_columns():
+    refined = replace(EVALUATION, refiner="refine-n.onnx", refined=3.5)
+    shown = text_of(evaluation_table("ghost-n", refined), width=80)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown == text_of(evaluation_table("ghost-n", refined))
+    assert "3.50" in shown
+    assert "by refine-n.onnx" in shown
+
+
+def test_json_has_two_more_keys_where_a_refiner_looked_again():
+    values = json.loads(to_json(replace(EVALUATION, refiner="refine-n.onnx", refined=10 / 3)))
+    assert list(values)[-2:] == ["refiner", "refined"]
+    assert (values["refiner"], values["refined"]) == ("refine-n.onnx", 3.33333)
 
 
 def test_json_has_the_fixed_keys():
