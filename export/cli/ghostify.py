@@ -10,14 +10,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from export.data.augment import Augmentation, sample
+from export.data.augment import Augmentation, PicturePlans, paint
 from export.data.coco import CocoPose
+from export.data.crops import CropPlans
 from export.network.ghostify import Step, add_norms
 from export.network.ghostify import ghostify as make_ghost
 from export.network.model import GhostPose, load_network, normalise, save_network
 from export.network.movenet import load_movenet
 from export.network.spec import NetworkSpec
-from export.training.recipe import load_recipe
+from export.network.streams import align
+from export.training.recipe import Recipe, load_recipe
 
 
 @click.command(
@@ -35,20 +37,24 @@ from export.training.recipe import load_recipe
 @click.option(
     "--student",
     type=click.Path(path_type=Path),
-    help="Checkpoint whose weights to take instead of fitting; give `distillation.blocks` the weight 0.",
+    help="Checkpoint whose weights to take instead of fitting: a trained one, to go on with.",
 )
 @click.option("--size", default=256, show_default=True, help="Their side in pixels.")
 def ghostify(
     recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, student: Path | None, size: int
 ) -> None:
     """Make the network of RECIPE out of a plain teacher in closed form, ready for training."""
-    spec = load_recipe(recipe).network
+    plan = load_recipe(recipe)
+    spec = plan.network
     original = load_movenet(teacher)
+    images = calibration_pictures(plan, CocoPose(data), pictures, size)
     if student is not None:
-        # The earlier run's basis of the residual streams is not known any more: neck and maps compare in any basis, blocks do not.
-        _write(output, load_network(student), original)
+        trained = load_network(student)
+        ghosts = [index for index, block in enumerate(spec.expanded()) if block.kind == "ghost"]
+        with torch.no_grad():
+            align(original, trained, ghosts, images)
+        _write(output, trained, original)
         return
-    images = calibration_pictures(CocoPose(data), pictures, size)
     table = Table("step", "unexplained variance", title=f"{recipe.stem}: closed-form ghosts")
 
     def row(step: Step) -> None:
@@ -68,11 +74,12 @@ def _write(path: Path, student: GhostPose, teacher: GhostPose) -> None:
     save_network(path, student, teacher={"spec": msgspec.to_builtins(teacher.spec), "state": teacher.state_dict()})
 
 
-def calibration_pictures(data: CocoPose, count: int, size: int) -> torch.Tensor:
-    """Evenly chosen letterboxed pictures: float (count, 3, size, size) in -1..1."""
-    chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)
+def calibration_pictures(recipe: Recipe, data: CocoPose, count: int, size: int) -> torch.Tensor:
+    """Evenly chosen letterboxed pictures, or a refiner's crops: float (count, 3, size, size) in -1..1."""
     rng = np.random.default_rng(0)
-    pictures = [sample(data, int(index), size, Augmentation.none(), rng).image for index in chosen]
+    plans = PicturePlans(data) if recipe.network.task == "pose" else CropPlans(data, recipe.network.crop_margin)
+    chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
+    pictures = [paint(data, plans.plan(int(index), size, Augmentation.none(), rng), size) for index in chosen]
     return normalise(torch.from_numpy(np.stack(pictures)))
 
 

@@ -146,6 +146,20 @@ def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng:
     )
 
 
+class PicturePlans:
+    """Plans of whole pictures, one a picture."""
+
+    def __init__(self, data: CocoPose) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+        """As the function `plan`."""
+        return plan(self._data, index, size, augmentation, rng)
+
+
 def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
     """Paint a plan for pictures of `size` pixels: uint8 (S, S, 3), RGB.
 
@@ -169,7 +183,7 @@ def _place(
     mirrored = bool(rng.random() < augmentation.flip)
     matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
     labels = warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
-    return Part(index, rectangle, matrix, _look(augmentation, rng)), labels
+    return Part(index, rectangle, matrix, choose_look(augmentation, rng)), labels
 
 
 def _matrix(
@@ -223,7 +237,7 @@ def _shift(low: float, high: float, start: int, end: int, outside: float, anchor
     return float(rng.uniform(first, last)) if first < last else (first + last) / 2
 
 
-def _look(a: Augmentation, rng: np.random.Generator) -> colour.Look:
+def choose_look(a: Augmentation, rng: np.random.Generator) -> colour.Look:
     """Choose light, lens, sensor and compression."""
     light, grey, smear, unfocused, grain, compressed = rng.random(6)
     blur = rng.uniform(*a.blur_px) if unfocused < a.blur else None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgepose.errors import ConfigError, EdgeposeError
-from export.data.augment import Augmentation, Plan, paint, plan
+from export.data.augment import Augmentation, PicturePlans, Plan, paint
 from export.data.coco import CocoPose
 
 SIZE_STEP_PX = 32
@@ -21,6 +22,19 @@ SIZE_STEP_PX = 32
 Images = NDArray[np.uint8] | Tensor
 Painter = Callable[[Sequence[Plan], int], Images]
 """Paints plans for pictures of S x S pixels: uint8 (B, S, S, 3), RGB. Called by several workers at once."""
+
+
+class Plans(Protocol):
+    """What is to be painted: `export.data.augment.PicturePlans` or `export.data.crops.CropPlans`."""
+
+    def __len__(self) -> int:
+        """How many there are in an epoch."""
+        ...
+
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+        """Choose everything about number `index` for S = `size` pixels."""
+        ...
+
 
 _PATIENCE_S = 120.0  # a batch takes well under a second; only a dead disk takes this long
 
@@ -80,6 +94,7 @@ class Batches(Iterator[Batch]):
         world_size: processes that share the pictures.
         workers: threads that make batches.
         prefetch: most batches that wait.
+        plans: what is painted; None is whole pictures.
         painter: makes the pixels; None is OpenCV. `export.data.device_batches` has one for GPUs.
 
     Raises:
@@ -99,6 +114,7 @@ class Batches(Iterator[Batch]):
         world_size: int = 1,
         workers: int = 1,
         prefetch: int = 4,
+        plans: Plans | None = None,
         painter: Painter | None = None,
     ) -> None:
         if not sizes or any(size <= 0 or size % SIZE_STEP_PX for size in sizes):
@@ -108,7 +124,8 @@ class Batches(Iterator[Batch]):
                 f"batch_size {batch_size}, workers {workers}, prefetch {prefetch} and world_size {world_size} must be at least 1, "
                 f"and rank {rank} from 0 to world_size - 1"
             )
-        self.batches_per_epoch = max(1, len(data) // (batch_size * world_size))
+        self._plans: Plans = plans or PicturePlans(data)
+        self.batches_per_epoch = max(1, len(self._plans) // (batch_size * world_size))
         self.position = start or Position()
         self._data, self._augmentation = data, augmentation
         self._paint = painter or self._paint_with_opencv
@@ -165,12 +182,13 @@ class Batches(Iterator[Batch]):
         """Order of the pictures in one epoch; where there are fewer than a batch of all ranks needs, several orders."""
         rng = np.random.default_rng((self._seed, epoch))
         needed = self._batch_size * self._world_size
-        return np.concatenate([rng.permutation(len(self._data)) for _ in range(-(-needed // len(self._data)))])
+        count = len(self._plans)
+        return np.concatenate([rng.permutation(count) for _ in range(-(-needed // count))])
 
     def _make(self, epoch: int, batch: int, indices: list[int]) -> Batch:
         size = self._sizes[int(np.random.default_rng((self._seed, epoch, batch)).integers(len(self._sizes)))]
         rng = np.random.default_rng((self._seed, epoch, batch, self._rank))
-        plans = [plan(self._data, index, size, self._augmentation, rng) for index in indices]
+        plans = [self._plans.plan(index, size, self._augmentation, rng) for index in indices]
         done = (batch + 1) * self._batch_size * self._world_size
         following = Position(epoch, done) if batch + 1 < self.batches_per_epoch else Position(epoch + 1, 0)
         return collate(plans, self._paint(plans, size), following)

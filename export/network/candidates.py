@@ -56,6 +56,34 @@ class CandidateDecoder(nn.Module):
         return torch.sigmoid(self.score_slope * torch.log(raw / (1 - raw)) + self.score_bias)
 
 
+class PersonDecoder(nn.Module):
+    """The refined keypoints of the person in the middle of a crop, in crop pixels."""
+
+    _NEARNESS_CELLS = 1.8
+    """How fast a centre counts less, away from the middle of the crop (the teacher's value)."""
+
+    def __init__(self, refinement: Refinement) -> None:
+        super().__init__()
+        self.refinement = refinement
+        # What the runtime makes a score of, after the second look (`edgepose.pose.regions.score_again`): bias, and what the
+        # first score's logit, the agreement and the confidence count. The first score as it is, until `calibrate-score`.
+        self.score_weights: Tensor
+        self.register_buffer("score_weights", torch.tensor([0.0, 1.0, 0.0, 0.0]))
+
+    def forward(self, maps: PoseMaps) -> Tensor:
+        """Raw maps -> keypoints (B, 17, 3) x y confidence; the person is the centre that is both likely and near the middle."""
+        height, width = maps.heat.shape[2], maps.heat.shape[3]
+        y = torch.arange(height, device=maps.heat.device, dtype=torch.float32)[:, None] - height // 2
+        x = torch.arange(width, device=maps.heat.device, dtype=torch.float32)[None] - width // 2
+        near = 1 / ((y.square() + x.square()).sqrt() + self._NEARNESS_CELLS)
+        _, cell = torch.topk((torch.sigmoid(maps.centre) * near).flatten(1), 1, dim=1)  # (B, 1)
+        row = torch.div(cell, width, rounding_mode="trunc")
+        place = torch.stack([row, cell - row * width], -1).to(maps.coarse.dtype)  # (B, 1, 2) y, x
+        coarse = _at(maps.coarse, cell).unflatten(2, (KEYPOINTS, 2)) + place[:, :, None]  # (B, 1, 17, 2)
+        found, confidence = self.refinement(torch.sigmoid(maps.heat), maps.offset, coarse)
+        return torch.cat([found[..., 1:] * STRIDE, found[..., :1] * STRIDE, confidence[..., None]], -1)[:, 0]
+
+
 def _at(maps: Tensor, cell: Tensor) -> Tensor:
     """Values of (B, C, H, W) at flat cells (B, K) -> (B, K, C)."""
     flat = maps.flatten(2)

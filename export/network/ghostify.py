@@ -11,15 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from export.network.ghost import ConvNorm, GhostBottleneck, GhostModule, InvertedResidual
 from export.network.model import GhostPose
 from export.network.spec import NetworkSpec
-
-_RIDGE = 1e-3
-"""Weight of the ridge in least squares, relative to the mean diagonal."""
+from export.network.streams import RIDGE, bias, columns, flat, intrinsic, patches, plain_blocks, rotate, streams
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,13 @@ def ghostify(
     if len(ghost) != len(teacher.backbone.blocks):
         raise ValueError(f"the student has {len(ghost)} blocks, the teacher {len(teacher.backbone.blocks)}: they must correspond")
     with torch.no_grad():
-        for stream in _streams(teacher):
+        for stream in streams(teacher):
             if any(ghost[index] for index in stream.producers):
-                _rotate(teacher, stream, [index for index in stream.producers if ghost[index]], images)
+                rotate(teacher, stream, [index for index in stream.producers if ghost[index]], images)
         student.backbone.stem.load_state_dict(teacher.backbone.stem.state_dict())
         ours = _batched(student.backbone.stem, images)
         theirs = ours
-        for index, (block, original) in enumerate(zip(student.backbone.blocks, _plain_blocks(teacher), strict=True)):
+        for index, (block, original) in enumerate(zip(student.backbone.blocks, plain_blocks(teacher), strict=True)):
             if isinstance(block, GhostBottleneck):
                 target = _batched(original, theirs)
                 _fit_bottleneck(block, original, ours, target)
@@ -104,84 +101,6 @@ def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) 
         unit.add_norm(mean, square - mean.square())
 
 
-@dataclass(frozen=True)
-class _Stream:
-    """A residual stream: the blocks that write it and the 1x1 convolutions that read it."""
-
-    producers: list[int]
-    readers: list[nn.Conv2d]
-
-
-def _streams(network: GhostPose) -> list[_Stream]:
-    """The residual streams of a plain network, in order."""
-    blocks = _plain_blocks(network)
-    runs: list[list[int]] = []
-    for index, block in enumerate(blocks):
-        if block.shortcut and runs:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    streams = []
-    for run in runs:
-        following = blocks[run[0] + 1 : run[-1] + 2]
-        readers = [block.expand.conv for block in following if block.expand is not None]
-        if run[-1] == len(blocks) - 1:
-            readers.append(_intrinsic(network.backbone.context).conv)
-        for tap, lateral in zip(network.backbone.taps, (network.neck.lateral4, network.neck.lateral8, network.neck.lateral16), strict=True):
-            if tap in run:
-                readers.append(_intrinsic(lateral).conv)
-        streams.append(_Stream(run, readers))
-    return streams
-
-
-def _rotate(network: GhostPose, stream: _Stream, ghosts: list[int], images: Tensor) -> None:
-    """Change the stream's basis so that its first half holds most of what the blocks `ghosts` add, as its readers see it."""
-    added = [_added(network, index, images) for index in ghosts]
-    metric = torch.stack([_flat(reader.weight).T @ _flat(reader.weight) for reader in stream.readers]).sum(0)
-    values, vectors = torch.linalg.eigh(metric.double())
-    root = vectors @ torch.diag(values.clamp_min(values.max() * 1e-4).sqrt()) @ vectors.T
-    covariance = torch.stack([_covariance(delta) for delta in added]).sum(0)
-    _, basis = torch.linalg.eigh(root @ covariance @ root)
-    rotation = basis.flip(1).T @ root  # rows by falling energy
-    rotation = rotation[_pairing(rotation.float(), added)]
-    inverse = torch.linalg.inv(rotation)
-    blocks = _plain_blocks(network)
-    for index in stream.producers:
-        project = blocks[index].project
-        project.conv.weight.copy_((rotation @ _flat(project.conv.weight).double())[..., None, None].float())
-        _bias(project).copy_((rotation @ _bias(project).double()).float())
-    for reader in stream.readers:
-        reader.weight.copy_((_flat(reader.weight).double() @ inverse)[..., None, None].float())
-
-
-def _pairing(rotation: Tensor, added: list[Tensor]) -> Tensor:
-    """Order of the rotated channels in which each of the second half lies behind the one that explains it best."""
-    half = len(rotation) // 2
-    explained = torch.zeros(half, half, dtype=torch.float64)
-    for delta in added:
-        turned = torch.einsum("ij,bjhw->bihw", rotation, delta[:64])
-        patches = _patches(turned[:, :half]).double()  # (half, N, 9)
-        goal = _columns(turned[:, half:]).double()  # (N, half)
-        gram = patches.transpose(1, 2) @ patches
-        gram += torch.eye(9) * (gram.diagonal(dim1=1, dim2=2).mean(1) * _RIDGE + 1e-9)[:, None, None]
-        cross = patches.transpose(1, 2) @ goal  # (half, 9, half)
-        explained += (cross * torch.linalg.solve(gram, cross)).sum(1)
-    _, partner = linear_sum_assignment(-explained.numpy())
-    return torch.cat([torch.arange(half), half + torch.as_tensor(partner)])
-
-
-def _added(network: GhostPose, index: int, images: Tensor) -> Tensor:
-    """What block `index` adds to its stream: (B, C, H, W)."""
-    outputs: list[Tensor] = []
-    handle = _plain_blocks(network)[index].project.register_forward_hook(lambda _, __, y: outputs.append(y))
-    try:
-        for batch in images.split(16):
-            network.backbone(batch)
-    finally:
-        handle.remove()
-    return torch.cat(outputs)
-
-
 def _fit_bottleneck(block: GhostBottleneck, original: InvertedResidual, ours: Tensor, target: Tensor) -> None:
     """Fit one ghost bottleneck so that with the student's input it gives the teacher's output."""
     keep = block.expand.primary.conv.out_channels
@@ -189,7 +108,7 @@ def _fit_bottleneck(block: GhostBottleneck, original: InvertedResidual, ours: Te
     if original.expand is None or keep > units:
         raise ValueError(f"a ghost bottleneck of {2 * keep} hidden maps cannot be cut from a block of {units}: at most {2 * units}")
     hidden = _batched(nn.Sequential(original.expand, original.depthwise), ours)
-    importance = hidden.std((0, 2, 3)) * _flat(original.project.conv.weight).norm(dim=0)
+    importance = hidden.std((0, 2, 3)) * flat(original.project.conv.weight).norm(dim=0)
     best = importance.topk(keep).indices.sort().values
     _copy_rows(block.expand.primary, original.expand, best)
     _copy_rows(block.expand.cheap, original.depthwise, best)
@@ -211,53 +130,34 @@ def _fit_ghost(module: GhostModule, features: Tensor, target: Tensor) -> None:
 
 def _fit_depthwise(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
     """Depthwise 3x3 with bias by least squares, channel by channel."""
-    patches = _patches(x).double()  # (C, N, 9)
-    patches = torch.cat([patches, torch.ones_like(patches[..., :1])], -1)
-    goal = _columns(target).T.double()[..., None]  # (C, N, 1)
-    gram = patches.transpose(1, 2) @ patches
-    ridge = gram.diagonal(dim1=1, dim2=2)[:, :9].mean(1) * _RIDGE + 1e-9
+    around = patches(x).double()  # (C, N, 9)
+    around = torch.cat([around, torch.ones_like(around[..., :1])], -1)
+    goal = columns(target).T.double()[..., None]  # (C, N, 1)
+    gram = around.transpose(1, 2) @ around
+    ridge = gram.diagonal(dim1=1, dim2=2)[:, :9].mean(1) * RIDGE + 1e-9
     gram[:, :9, :9] += torch.eye(9) * ridge[:, None, None]
-    weights = torch.linalg.solve(gram, patches.transpose(1, 2) @ goal)[..., 0].float()  # (C, 10)
+    weights = torch.linalg.solve(gram, around.transpose(1, 2) @ goal)[..., 0].float()  # (C, 10)
     unit.conv.weight.copy_(weights[:, :9].reshape(-1, 1, 3, 3))
-    _bias(unit).copy_(weights[:, 9])
+    bias(unit).copy_(weights[:, 9])
 
 
 def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: Tensor) -> None:
     """The wide layer at stride 32 and the lateral convolution behind it, which together make the teacher's lateral output."""
     goal = _batched(_context_of(teacher), theirs)
-    wide, original = student.backbone.context, _intrinsic(teacher.backbone.context)
-    importance = _batched(original, ours).std((0, 2, 3)) * _flat(_intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
-    primary = _intrinsic(wide)
+    wide, original = student.backbone.context, intrinsic(teacher.backbone.context)
+    importance = _batched(original, ours).std((0, 2, 3)) * flat(intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
+    primary = intrinsic(wide)
     best = importance.topk(primary.conv.out_channels).indices.sort().values
     _copy_rows(primary, original, best)
     if isinstance(wide, GhostModule):
         # Ghosts that see the neighbourhood: what the removed filters knew, the mean around a kept one can tell in part.
         wide.cheap.conv.weight.fill_(1 / 9)
-        _bias(wide.cheap).zero_()
-    _least_squares(_intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
-
-
-def _plain_blocks(network: GhostPose) -> list[InvertedResidual]:
-    """The blocks of a plain network.
-
-    Raises:
-        ValueError: the network has ghost blocks already.
-    """
-    blocks = [block for block in network.backbone.blocks if isinstance(block, InvertedResidual)]
-    if len(blocks) != len(network.backbone.blocks):
-        raise ValueError("the teacher has ghost blocks: only a plain network can be made Ghost")
-    return blocks
-
-
-def _intrinsic(layer: nn.Module) -> ConvNorm:
-    """The part of a layer that carries the teacher's maps: the layer itself, or the intrinsic half of a ghost module."""
-    unit = layer.primary if isinstance(layer, GhostModule) else layer
-    assert isinstance(unit, ConvNorm)
-    return unit
+        bias(wide.cheap).zero_()
+    _least_squares(intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
 
 
 def _context_of(network: GhostPose) -> nn.Module:
-    return nn.Sequential(network.backbone.context, _intrinsic(network.neck.lateral32))
+    return nn.Sequential(network.backbone.context, intrinsic(network.neck.lateral32))
 
 
 def _fit_neck(student: GhostPose, teacher: GhostPose) -> None:
@@ -265,69 +165,41 @@ def _fit_neck(student: GhostPose, teacher: GhostPose) -> None:
     ours, theirs = student.neck, teacher.neck
     for name in ("lateral8", "lateral4", "smooth8", "smooth4"):
         getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
-    _intrinsic(ours.lateral16).load_state_dict(theirs.lateral16.state_dict())
+    intrinsic(ours.lateral16).load_state_dict(theirs.lateral16.state_dict())
     for lateral in (ours.lateral32, ours.lateral16):
         if isinstance(lateral, GhostModule):
             lateral.cheap.conv.weight.fill_(1 / 9)
-            _bias(lateral.cheap).zero_()
+            bias(lateral.cheap).zero_()
     width = theirs.smooth16.depthwise.conv.out_channels
     channels = torch.arange(ours.smooth16.depthwise.conv.out_channels)
     _copy_rows(ours.smooth16.depthwise, theirs.smooth16.depthwise, channels % width)
-    _bias(ours.smooth16.pointwise).copy_(_bias(theirs.smooth16.pointwise))
+    bias(ours.smooth16.pointwise).copy_(bias(theirs.smooth16.pointwise))
     ours.smooth16.pointwise.conv.weight.zero_()
     ours.smooth16.pointwise.conv.weight[:, :width].copy_(theirs.smooth16.pointwise.conv.weight)
 
 
 def _least_squares(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
     """1x1 convolution with bias by ridge least squares: `unit(x)` close to `target`."""
-    features = _columns(x).double()
-    goal = _columns(target).double()
+    features = columns(x).double()
+    goal = columns(target).double()
     mean, centre = features.mean(0), goal.mean(0)
     features = features - mean
     gram = features.T @ features
-    gram += torch.eye(len(gram), dtype=gram.dtype) * (gram.diagonal().mean() * _RIDGE)
+    gram += torch.eye(len(gram), dtype=gram.dtype) * (gram.diagonal().mean() * RIDGE)
     weights = torch.linalg.solve(gram, features.T @ (goal - centre)).T
     unit.conv.weight.copy_(weights[..., None, None].float())
-    _bias(unit).copy_((centre - weights @ mean).float())
+    bias(unit).copy_((centre - weights @ mean).float())
 
 
 def _copy_rows(unit: ConvNorm, original: ConvNorm, rows: Tensor) -> None:
     unit.conv.weight.copy_(original.conv.weight[rows])
-    _bias(unit).copy_(_bias(original)[rows])
+    bias(unit).copy_(bias(original)[rows])
 
 
 def _identity(unit: ConvNorm) -> None:
     unit.conv.weight.zero_()
     unit.conv.weight[:, :, 1, 1] = 1.0
-    _bias(unit).zero_()
-
-
-def _bias(unit: ConvNorm) -> Tensor:
-    assert unit.conv.bias is not None
-    return unit.conv.bias
-
-
-def _flat(weight: Tensor) -> Tensor:
-    """(O, I, 1, 1) -> (O, I)."""
-    return weight[:, :, 0, 0]
-
-
-def _columns(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B H W, C)."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def _patches(x: Tensor) -> Tensor:
-    """3x3 neighbourhoods: (B, C, H, W) -> (C, B H W, 9)."""
-    batch, channels, height, width = x.shape
-    columns = nn.functional.unfold(x, 3, padding=1).reshape(batch, channels, 9, height * width)
-    return columns.permute(1, 0, 3, 2).reshape(channels, -1, 9)
-
-
-def _covariance(x: Tensor) -> Tensor:
-    columns = _columns(x).double()
-    columns = columns - columns.mean(0)
-    return columns.T @ columns / len(columns)
+    bias(unit).zero_()
 
 
 def _error(ours: Tensor, theirs: Tensor) -> float:

@@ -20,7 +20,8 @@ class PoseMaps(NamedTuple):
 
     `centre` (B, 1, H, W) logits; `box_size` (B, 2, H, W) height, width; `box_offset` (B, 2, H, W) of the box centre from
     the cell's upper left corner; `heat` (B, 17, H, W) logits; `coarse` (B, 34, H, W) keypoints from the cell's upper left
-    corner; `offset` (B, 34, H, W) of the keypoint from the upper left corner of a cell near it.
+    corner; `offset` (B, 34, H, W) of the keypoint from the upper left corner of a cell near it. A refiner's boxes have no
+    channels.
     """
 
     centre: Tensor
@@ -47,23 +48,27 @@ class Branch(nn.Module):
 
 
 class PoseHead(nn.Module):
-    """Six branches over one map."""
+    """Six branches over one map; without `boxes` (a refiner: its crop is the box) the four others."""
 
-    def __init__(self, channels_in: int, width: int) -> None:
+    def __init__(self, channels_in: int, width: int, *, boxes: bool = True) -> None:
         super().__init__()
         self.centre = Branch(channels_in, width, 1)
-        self.box_size = Branch(channels_in, width, 2)
-        self.box_offset = Branch(channels_in, width, 2)
+        self.box_size = Branch(channels_in, width, 2) if boxes else None
+        self.box_offset = Branch(channels_in, width, 2) if boxes else None
         self.heat = Branch(channels_in, width, KEYPOINTS)
         self.coarse = Branch(channels_in, width, 2 * KEYPOINTS)
         self.offset = Branch(channels_in, width, 2 * KEYPOINTS)
         # Where fresh training begins: nearly every cell is empty, and a box has a size (below 0 no gradient would reach it).
         for branch, value in ((self.centre, -4.0), (self.heat, -4.0), (self.box_size, 8.0)):
-            nn.init.constant_(_bias(branch), value)
+            if branch is not None:
+                nn.init.constant_(_bias(branch), value)
 
     def forward(self, x: Tensor) -> PoseMaps:
         """(B, C, H, W) -> raw maps."""
-        return PoseMaps(self.centre(x), self.box_size(x), self.box_offset(x), self.heat(x), self.coarse(x), self.offset(x))
+        none = x[:, :0]
+        box_size = none if self.box_size is None else self.box_size(x)
+        box_offset = none if self.box_offset is None else self.box_offset(x)
+        return PoseMaps(self.centre(x), box_size, box_offset, self.heat(x), self.coarse(x), self.offset(x))
 
 
 def _bias(branch: Branch) -> Tensor:

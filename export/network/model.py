@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgepose.errors import ConfigError
 from export.network.backbone import Backbone
-from export.network.candidates import CandidateDecoder
+from export.network.candidates import CandidateDecoder, PersonDecoder
 from export.network.ghost import ConvNorm
 from export.network.head import PoseHead, PoseMaps
 from export.network.neck import FeaturePyramid
@@ -20,8 +20,8 @@ from export.network.spec import NetworkSpec
 class GhostPose(nn.Module):
     """The network of a `NetworkSpec`.
 
-    `forward` is the trained part (picture -> raw maps); `decode` the rest of the graph (raw maps -> candidates);
-    `DeployedPose` joins both behind the model file's uint8 input.
+    `forward` is the trained part (picture -> raw maps); `decode` the rest of the graph (raw maps -> candidates, or one
+    person's keypoints); `DeployedPose` and `DeployedRefiner` join both behind the model file's uint8 input.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -29,8 +29,11 @@ class GhostPose(nn.Module):
         self.spec = spec
         self.backbone = Backbone(spec)
         self.neck = FeaturePyramid(self.backbone.tap_widths(spec), spec.context, spec.neck, spec.neck_kind)
-        self.head = PoseHead(spec.neck[3], spec.head)
-        self.decode = CandidateDecoder(spec.candidates, Refinement(spec.refinement.iterations, spec.refinement.radius))
+        self.head = PoseHead(spec.neck[3], spec.head, boxes=spec.task == "pose")
+        refinement = Refinement(spec.refinement.iterations, spec.refinement.radius)
+        self.decode: CandidateDecoder | PersonDecoder = (
+            CandidateDecoder(spec.candidates, refinement) if spec.task == "pose" else PersonDecoder(refinement)
+        )
 
     def forward(self, x: Tensor) -> PoseMaps:
         """(B, 3, H, W) RGB in -1..1, H and W multiples of 32 -> raw maps at stride 4."""
@@ -65,6 +68,19 @@ class DeployedPose(nn.Module):
         """uint8 (N, H, W, 3) -> boxes (N, K, 4), scores (N, K), keypoints (N, K, 17, 3) in input pixels."""
         boxes, scores, keypoints = self.network.decode(self.network(normalise(images)))
         return boxes, scores, keypoints
+
+
+class DeployedRefiner(nn.Module):
+    """The whole graph of a refiner file: uint8 NHWC crops -> keypoints."""
+
+    def __init__(self, network: GhostPose) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """uint8 (M, S, S, 3) -> keypoints (M, 17, 3) x y confidence in crop pixels."""
+        keypoints: Tensor = self.network.decode(self.network(normalise(crops)))
+        return keypoints
 
 
 def save_network(path: Path, network: GhostPose, *, half: bool = False, **extra: Any) -> None:

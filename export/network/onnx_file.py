@@ -14,17 +14,19 @@ import onnx
 import onnxruntime
 import torch
 from onnx import helper, numpy_helper
+from torch import nn
 
 from edgepose.errors import ConfigError, OutputError
 from edgepose.model import FORMAT_VERSION, METADATA_PREFIX, STRIDE_PX
 from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
-from export.network.model import DeployedPose, GhostPose
+from export.network.candidates import CandidateDecoder, PersonDecoder
+from export.network.model import DeployedPose, DeployedRefiner, GhostPose
 
 OPSET = 17
 """Lowest opset that has everything the network needs; TensorRT 8.6 and later read it."""
 
-INPUT = "images"
-OUTPUTS = ("boxes", "scores", "keypoints")
+POSE_INPUT, REFINER_INPUT = "images", "crops"
+POSE_OUTPUTS, REFINER_OUTPUTS = ("boxes", "scores", "keypoints"), ("keypoints",)
 LICENCE = "Apache-2.0"
 
 
@@ -34,7 +36,7 @@ class Card:
 
     Attributes:
         name: such as `ghost-n-320`.
-        input_size: long side of the input in pixels that the network is made for.
+        input_size: long side of the input in pixels that the network is made for; of a refiner the side of its crop.
         trained_on: data sets and teacher, in words.
         accuracy: figures by name, as measured.
         licence: SPDX identifier of the weights' licence.
@@ -46,18 +48,17 @@ class Card:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     licence: str = LICENCE
 
-    def metadata(self, candidates: int) -> dict[str, str]:
-        """All `metadata_props` of a float file with `candidates` candidates a picture."""
+    def metadata(self, network: GhostPose) -> dict[str, str]:
+        """All `metadata_props` of a float file of `network`."""
         values = {
             "format_version": FORMAT_VERSION,
-            "task": "pose",
+            "task": network.spec.task,
             "name": self.name,
             "keypoint_names": json.dumps(KEYPOINT_NAMES),
             "skeleton": json.dumps(SKELETON),
             "flip_pairs": json.dumps(FLIP_PAIRS),
             "oks_sigmas": json.dumps(OKS_SIGMAS),
             "input_size": str(self.input_size),
-            "candidates": str(candidates),
             "precision": "float32",
             "calibration": "",
             "parent": "",
@@ -65,6 +66,11 @@ class Card:
             "accuracy": json.dumps(dict(self.accuracy)),
             "licence": self.licence,
         }
+        if isinstance(network.decode, CandidateDecoder):
+            values["candidates"] = str(network.spec.candidates)
+        else:
+            values["crop_margin"] = json.dumps(network.spec.crop_margin)
+            values["score_weights"] = json.dumps([round(float(value), 4) for value in network.decode.score_weights])
         return {METADATA_PREFIX + key: value for key, value in values.items()}
 
 
@@ -74,7 +80,8 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     Args:
         network: in any mode.
         card: what the file says of itself.
-        height, width: fixed sides of the input in pixels, and one picture a call; both 0 leaves number and sides open.
+        height, width: fixed sides of the input in pixels, and one picture a call; both 0 leaves number and sides open. The side
+            of a refiner's crop is the card's `input_size` in any case.
 
     Raises:
         ConfigError: a side is no multiple of 32, or only one is fixed.
@@ -83,9 +90,20 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     fused = copy.deepcopy(network).cpu().eval()
     fused.fuse()
     fixed = height > 0
-    # A traced size must not occur in the graph: an odd one, neither square nor the card's, shows a frozen one in the tests.
-    example = torch.zeros((1, height, width, 3) if fixed else (2, 3 * STRIDE_PX, 5 * STRIDE_PX, 3), dtype=torch.uint8)
-    axes = None if fixed else {INPUT: {0: "N", 1: "H", 2: "W"}, **{name: {0: "N"} for name in OUTPUTS}}
+    side = card.input_size
+    if network.spec.task == "refine":
+        # A crop has one size; how many there are is open.
+        deployed: nn.Module = DeployedRefiner(fused)
+        inputs = REFINER_INPUT
+        outputs: tuple[str, ...] = REFINER_OUTPUTS
+        example = torch.zeros((1 if fixed else 2, side, side, 3), dtype=torch.uint8)
+        axes = None if fixed else {name: {0: "M"} for name in (inputs, *outputs)}
+    else:
+        deployed = DeployedPose(fused)
+        inputs, outputs = POSE_INPUT, POSE_OUTPUTS
+        # A traced size must not occur in the graph: an odd one, neither square nor the card's, shows a frozen one in the tests.
+        example = torch.zeros((1, height, width, 3) if fixed else (2, 3 * STRIDE_PX, 5 * STRIDE_PX, 3), dtype=torch.uint8)
+        axes = None if fixed else {inputs: {0: "N", 1: "H", 2: "W"}, **{name: {0: "N"} for name in outputs}}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The older exporter: the newer one needs onnxscript and writes TopK and GatherElements no better.
         # What a tracer warns of (sizes that it freezes) is not ignored.
@@ -93,21 +111,21 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
         warnings.filterwarnings("ignore", category=UserWarning, message="Constant folding - Only steps=1")
         path = Path(folder) / "traced.onnx"
         torch.onnx.export(
-            DeployedPose(fused),
+            deployed,
             (example,),
             str(path),
             dynamo=False,
             opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            input_names=[inputs],
+            output_names=list(outputs),
             dynamic_axes=axes,
         )
         model = simplify(onnx.load(str(path)))
-    _name_outputs(model, network.spec.candidates, fixed)
+    _name_outputs(model, network.decode, fixed)
     model.graph.name = card.name
     model.producer_name = "edgepose-export"
     model.producer_version = ""
-    set_metadata(model, card.metadata(network.spec.candidates))
+    set_metadata(model, card.metadata(fused))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -190,10 +208,15 @@ def _check_sides(input_size: int, height: int, width: int) -> None:
             raise ConfigError(f"an input side of {side} pixels is no multiple of {STRIDE_PX}")
 
 
-def _name_outputs(model: onnx.ModelProto, candidates: int, fixed: bool) -> None:
+def _name_outputs(model: onnx.ModelProto, decoder: CandidateDecoder | PersonDecoder, fixed: bool) -> None:
     """Write the shapes that the contract names: the exporter gives inner sizes names of its own."""
-    number = 1 if fixed else "N"
-    shapes = {"boxes": [number, candidates, 4], "scores": [number, candidates], "keypoints": [number, candidates, len(KEYPOINT_NAMES), 3]}
+    keypoints = [len(KEYPOINT_NAMES), 3]
+    shapes: dict[str, list[int | str]]
+    if isinstance(decoder, PersonDecoder):
+        shapes = {"keypoints": [1 if fixed else "M", *keypoints]}
+    else:
+        number, candidates = 1 if fixed else "N", decoder.candidates
+        shapes = {"boxes": [number, candidates, 4], "scores": [number, candidates], "keypoints": [number, candidates, *keypoints]}
     outputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     del model.graph.output[:]
     model.graph.output.extend(outputs)

@@ -27,13 +27,17 @@ class RefinementSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A Ghost-YOLO-pose network.
+    """A Ghost-YOLO-pose network, or a refiner, which is the same without boxes and answers for one person a crop.
 
     The backbone must halve the map five times; `taps` names the blocks (from 0, after expansion of `repeat`) whose
     outputs go to the neck at strides 4, 8 and 16.
     """
 
     blocks: list[BlockSpec]
+    task: Literal["pose", "refine"] = "pose"
+    """`pose` finds all people in a picture, `refine` the keypoints of the person in the middle of a crop."""
+    crop_margin: Annotated[float, Meta(ge=1)] = 1.05
+    """Of a refiner: side of its crop over the longer side of a person's box."""
     taps: tuple[int, int, int] = (2, 5, 9)
     stem: Width = 48
     context_kind: Literal["plain", "ghost"] = "ghost"
@@ -77,3 +81,56 @@ MOVENET_MULTIPOSE = NetworkSpec(
     refinement=RefinementSpec(iterations=1, radius=7),
 )
 """The teacher (MoveNet MultiPose Lightning) as a special case of our network."""
+
+MOVENET_LIGHTNING = NetworkSpec(
+    task="refine",
+    stem=32,
+    blocks=[
+        BlockSpec("plain", 32, 16),
+        BlockSpec("plain", 96, 24, 2),
+        BlockSpec("plain", 144, 24),
+        BlockSpec("plain", 144, 32, 2),
+        BlockSpec("plain", 192, 32, 1, 2),
+        BlockSpec("plain", 192, 64, 2),
+        BlockSpec("plain", 384, 64, 1, 3),
+        BlockSpec("plain", 384, 96),
+        BlockSpec("plain", 576, 96, 1, 2),
+        BlockSpec("plain", 576, 160, 2),
+        BlockSpec("plain", 960, 160, 1, 2),
+        BlockSpec("plain", 960, 320),
+    ],
+    context_kind="plain",
+    context=1280,
+    neck_kind="plain",
+    neck=(64, 32, 24, 24),
+    refinement=RefinementSpec(iterations=1, radius=7),
+)
+"""MoveNet SinglePose Lightning (192 px), the teacher of `refine-n`, as a special case of our network."""
+
+MOVENET_THUNDER = NetworkSpec(
+    task="refine",
+    stem=56,
+    blocks=[
+        BlockSpec("plain", 56, 32),
+        BlockSpec("plain", 192, 40, 2),
+        BlockSpec("plain", 240, 40),
+        BlockSpec("plain", 240, 56, 2),
+        BlockSpec("plain", 336, 56, 1, 2),
+        BlockSpec("plain", 336, 112, 2),
+        BlockSpec("plain", 672, 112, 1, 3),
+        BlockSpec("plain", 672, 168),
+        BlockSpec("plain", 1008, 168, 1, 2),
+        BlockSpec("plain", 1008, 280, 2),
+        BlockSpec("plain", 1680, 280, 1, 2),
+        BlockSpec("plain", 1680, 560),
+    ],
+    context_kind="plain",
+    context=1280,
+    neck_kind="plain",
+    neck=(64, 32, 24, 24),
+    refinement=RefinementSpec(iterations=1, radius=7),
+)
+"""MoveNet SinglePose Thunder (256 px), the teacher of `refine-s`, as a special case of our network."""
+
+TEACHERS = {"MultiPose Lightning": MOVENET_MULTIPOSE, "SinglePose Lightning": MOVENET_LIGHTNING, "SinglePose Thunder": MOVENET_THUNDER}
+"""The teachers by name."""

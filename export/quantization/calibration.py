@@ -13,7 +13,9 @@ from onnx import helper
 
 from edgepose.errors import ConfigError
 from edgepose.model import ModelInfo
+from edgepose.pose.boxes import box_area
 from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.regions import Region
 from export.data.coco import CocoPose
 from export.quantization.ranges import BINS, Seen, moving_average
 
@@ -54,10 +56,24 @@ class CalibrationSet:
         return len(self.indices)
 
     def images(self, info: ModelInfo) -> Iterator[NDArray[np.uint8]]:
-        """Letterboxed pictures uint8 (1, H, W, 3): batches of one, each of the shape that it has in flight."""
+        """What the network sees in flight, batches of one: letterboxed pictures uint8 (1, H, W, 3) in their own shape, or crops.
+
+        A refiner sees the largest person of each picture, and the middle of a picture in which nobody is labelled: a first
+        look finds people where there are none, too.
+        """
         for index in self.indices:
             image = self.data.image(index)
-            yield Letterbox.for_model(info, image.shape[0], image.shape[1]).apply(image)[None]
+            if info.task == "pose":
+                yield Letterbox.for_model(info, image.shape[0], image.shape[1]).apply(image)[None]
+                continue
+            assert info.crop_margin is not None
+            boxes = self.data[index].boxes
+            height, width = image.shape[:2]
+            middle = np.array([width, height, 3 * width, 3 * height], np.float32) / np.float32(4)
+            box = boxes[box_area(boxes).argmax()] if len(boxes) else middle
+            crop = np.empty((1, info.input_size, info.input_size, 3), np.uint8)
+            Region.around(box, info.crop_margin, info.input_size).cut(image, crop[0])
+            yield crop
 
     def hash(self) -> str:
         """SHA-256 (hex) of the pictures' bytes, in order."""
@@ -95,7 +111,7 @@ def observe(
     records = {name: _Record() for name in tensors}
     done = 0
     for image in images():
-        for name, values in zip(tensors, session.run(list(tensors), {"images": image}), strict=True):
+        for name, values in zip(tensors, session.run(list(tensors), {session.get_inputs()[0].name: image}), strict=True):
             low, high = float(values.min()), float(values.max())
             record = records[name]
             record.low, record.high = min(record.low, low), max(record.high, high)
@@ -104,7 +120,7 @@ def observe(
         progress(done, 2 * total)
     counts = {name: np.zeros(BINS, np.int64) for name in tensors}
     for image in images():
-        for name, values in zip(tensors, session.run(list(tensors), {"images": image}), strict=True):
+        for name, values in zip(tensors, session.run(list(tensors), {session.get_inputs()[0].name: image}), strict=True):
             record = records[name]
             flat = values.ravel()
             flat = flat[:: max(1, flat.size // _MOST_VALUES)]

@@ -172,7 +172,7 @@ def _loudness(
     count = 0
     for image in images():
         count += 1
-        for name, values in zip(tensors, session.run(list(tensors), {"images": image}), strict=True):
+        for name, values in zip(tensors, session.run(list(tensors), {session.get_inputs()[0].name: image}), strict=True):
             largest = np.abs(values).max((0, 2, 3)).astype(np.float64)
             total[name] = np.maximum(total[name], largest) if name in behind_clip else total[name] + largest
         progress(count)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from export.network.onnx_file import INPUT, drop_unused_constants
+from export.network.onnx_file import drop_unused_constants
 from export.quantization.graph import Graph
 from export.quantization.qdq import Range
 
@@ -50,10 +50,10 @@ def read_bytes_directly(model: onnx.ModelProto, pixels: str) -> None:
     removed = [quantise]
     while True:
         removed.append(node)
-        if node.input[0] == INPUT:
+        if node.input[0] not in graph.producer:  # the input itself
             break
         node = graph.producer[node.input[0]]
-    transpose = helper.make_node("Transpose", [INPUT], [quantise.output[0]], "pixels_Transpose", perm=[0, 3, 1, 2])
+    transpose = helper.make_node("Transpose", [node.input[0]], [quantise.output[0]], "pixels_Transpose", perm=[0, 3, 1, 2])
     for node in removed:
         model.graph.node.remove(node)
     model.graph.node.insert(0, transpose)

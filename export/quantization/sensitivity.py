@@ -66,7 +66,7 @@ def measure(
 def run_maps(model: onnx.ModelProto, maps: Sequence[str], images: Images) -> list[list[NDArray[np.float32]]]:
     """Raw maps of each picture."""
     session = open_session(with_outputs(model, maps))
-    return [session.run(list(maps), {"images": image}) for image in images()]
+    return [session.run(list(maps), {session.get_inputs()[0].name: image}) for image in images()]
 
 
 def _names(model: onnx.ModelProto, maps: Sequence[str]) -> list[str]:

@@ -28,8 +28,12 @@ def look(network: GhostPose, x: Tensor, tapped: list[Tensor], count: int, maps: 
     return Seen(blocks, list(neck), PoseMaps(*[value.float() for value in network.head(neck[2])]) if maps else None)
 
 
-def distil(student: Seen, teacher: Seen, weights: Distillation) -> dict[str, Tensor]:
-    """Weighted losses by name."""
+def distil(student: Seen, teacher: Seen, weights: Distillation, doubted: Tensor | None = None) -> dict[str, Tensor]:
+    """Weighted losses by name.
+
+    Args:
+        doubted: bool (B, 1, H, W), cells in which the teacher's maps are not to be believed; None believes all of them.
+    """
     losses: dict[str, Tensor] = {}
     if weights.blocks:
         pairs = zip(student.blocks, teacher.blocks, strict=True)
@@ -38,7 +42,7 @@ def distil(student: Seen, teacher: Seen, weights: Distillation) -> dict[str, Ten
         pairs = zip(student.neck, teacher.neck, strict=True)
         losses["distil_neck"] = weights.neck * torch.stack([_unexplained(a, b) for a, b in pairs]).mean()
     if weights.maps and student.maps is not None and teacher.maps is not None:
-        losses["distil_maps"] = weights.maps * _maps(student.maps, teacher.maps)
+        losses["distil_maps"] = weights.maps * _maps(student.maps, teacher.maps, doubted)
     return losses
 
 
@@ -49,15 +53,16 @@ def _unexplained(ours: Tensor, theirs: Tensor) -> Tensor:
     return (ours.float() - theirs).square().mean() / (variance + 1e-6)
 
 
-def _maps(ours: PoseMaps, theirs: PoseMaps) -> Tensor:
+def _maps(ours: PoseMaps, theirs: PoseMaps, doubted: Tensor | None) -> Tensor:
     """Cross-entropy of the probability maps above the teacher's own entropy, L1 of the others where somebody is."""
-    centre, heat = torch.sigmoid(theirs.centre), torch.sigmoid(theirs.heat)
+    believed = torch.ones_like(theirs.centre) if doubted is None else (~doubted).to(theirs.centre.dtype)
+    centre, heat = torch.sigmoid(theirs.centre) * believed, torch.sigmoid(theirs.heat) * believed
     somebody = centre / (centre.sum() + 1.0)
     near = heat / (heat.sum() + 1.0)
     pairs = near.repeat_interleave(2, 1)
     return (
-        _divergence(ours.centre, theirs.centre)
-        + _divergence(ours.heat, theirs.heat)
+        _divergence(ours.centre, theirs.centre, believed)
+        + _divergence(ours.heat, theirs.heat, believed)
         + 0.05 * ((ours.box_size - theirs.box_size).abs() * somebody).sum()
         + 0.2 * ((ours.box_offset - theirs.box_offset).abs() * somebody).sum()
         + 0.02 * ((ours.coarse - theirs.coarse).abs() * somebody).sum()
@@ -65,8 +70,9 @@ def _maps(ours: PoseMaps, theirs: PoseMaps) -> Tensor:
     )
 
 
-def _divergence(ours: Tensor, theirs: Tensor) -> Tensor:
+def _divergence(ours: Tensor, theirs: Tensor, believed: Tensor) -> Tensor:
     """Kullback-Leibler divergence of independent Bernoulli maps, a unit of the teacher's probability mass."""
     target = torch.sigmoid(theirs)
-    entropy = F.binary_cross_entropy_with_logits(theirs, target, reduction="sum")
-    return (F.binary_cross_entropy_with_logits(ours, target, reduction="sum") - entropy) / (target.sum() + 1.0)
+    entropy = F.binary_cross_entropy_with_logits(theirs, target, reduction="none")
+    surplus = F.binary_cross_entropy_with_logits(ours, target, reduction="none") - entropy
+    return (surplus * believed).sum() / ((target * believed).sum() + 1.0)

@@ -5,16 +5,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from export.data.batches import Batch
-from export.network.candidates import STRIDE, CandidateDecoder
 from export.network.head import KEYPOINTS, PoseMaps
+from export.network.refinement import Refinement
 from export.training.assignment import Assignment, People, assign, coarse_at, keypoint_similarity, oks, people_in_cells
+from export.training.cells import cells_inside
 from export.training.recipe import Labels
 
 _FOCUS = 2.0
 """Power of the quality focal loss: cells that are right already weigh little."""
 
 
-def label_losses(decoder: CandidateDecoder, maps: PoseMaps, batch: Batch, weights: Labels) -> dict[str, Tensor]:
+def label_losses(refinement: Refinement, maps: PoseMaps, batch: Batch, weights: Labels) -> dict[str, Tensor]:
     """Weighted losses by name; all are means over people, so that crowded pictures do not rule."""
     device = maps.centre.device
     boxes, keypoints, areas, counts, ignored, regions = (
@@ -22,7 +23,7 @@ def label_losses(decoder: CandidateDecoder, maps: PoseMaps, batch: Batch, weight
         for value in (batch.boxes, batch.keypoints, batch.areas, batch.people, batch.ignored, batch.regions)
     )
     people = people_in_cells(boxes, keypoints, areas, counts)
-    excused = _regions(ignored / STRIDE, regions, maps.centre)
+    excused = cells_inside(ignored, torch.arange(ignored.shape[1], device=device)[None] < regions[:, None], maps.centre)
     if not len(people.picture):
         nobody = F.binary_cross_entropy_with_logits(maps.centre, torch.zeros_like(maps.centre), reduction="none")
         return {"centre": weights.centre * (nobody * torch.sigmoid(maps.centre.detach()) ** _FOCUS * ~excused).sum()}
@@ -30,26 +31,16 @@ def label_losses(decoder: CandidateDecoder, maps: PoseMaps, batch: Batch, weight
     picture = people.picture[assigned.person]
     share = assigned.weight / assigned.weight.sum().clamp_min(1e-6)
     losses = {"centre": weights.centre * _centre(maps, people, assigned, excused)}
-    losses["box"] = weights.box * (share * _box(maps, people, assigned, picture)).sum()
+    if maps.box_size.shape[1]:  # a refiner has none
+        losses["box"] = weights.box * (share * _box(maps, people, assigned, picture)).sum()
     coarse = coarse_at(maps.coarse, picture, assigned.cell)
     distance = _relative_distance(coarse, people, assigned.person)
     losses["coarse"] = weights.coarse * (share * (1 - oks(coarse, people, assigned.person) + 0.2 * distance)).sum()
     target, counted = _heat_target(maps.heat, people)
     losses["heat"] = weights.heat * _heat(maps.heat, target, counted & ~excused.expand_as(maps.heat), people)
     losses["offset"] = weights.offset * _offset(maps.offset, people)
-    losses["refined"] = weights.refined * _refined(decoder, maps, people, assigned)
+    losses["refined"] = weights.refined * _refined(refinement, maps, people, assigned)
     return losses
-
-
-def _regions(ignored: Tensor, counts: Tensor, like: Tensor) -> Tensor:
-    """Cells inside ignore regions (B, I, 4) in cells: bool (B, 1, H, W)."""
-    height, width = like.shape[2:]
-    y = torch.arange(height, device=like.device) + 0.5
-    x = torch.arange(width, device=like.device) + 0.5
-    real = (torch.arange(ignored.shape[1], device=like.device)[None] < counts[:, None])[..., None]
-    rows = (y >= ignored[..., 1:2]) & (y <= ignored[..., 3:4]) & real  # (B, I, H)
-    columns = (x >= ignored[..., 0:1]) & (x <= ignored[..., 2:3])  # (B, I, W)
-    return torch.einsum("bih,biw->bhw", rows.float(), columns.float())[:, None] > 0
 
 
 def _bumps(height: int, width: int, place: Tensor, sigma: Tensor) -> Tensor:
@@ -144,7 +135,7 @@ def _offset(offset: Tensor, people: People) -> Tensor:
     return ((found - goal).abs().sum(-1) * weight).sum() / weight.sum().clamp_min(1)
 
 
-def _refined(decoder: CandidateDecoder, maps: PoseMaps, people: People, assigned: Assignment) -> Tensor:
+def _refined(refinement: Refinement, maps: PoseMaps, people: People, assigned: Assignment) -> Tensor:
     """1 - OKS of the refined keypoints of each person's best cell, and their confidence against the truth."""
     best = assigned.best
     person, cell = assigned.person[best], assigned.cell[best]
@@ -155,7 +146,7 @@ def _refined(decoder: CandidateDecoder, maps: PoseMaps, people: People, assigned
     # People of one picture share its maps; a picture at a time keeps memory small and the code that of inference.
     for number in picture.unique():
         mine = picture == number
-        place, confidence = decoder.refinement(heat[number : number + 1], maps.offset[number : number + 1], coarse[mine][None])
+        place, confidence = refinement(heat[number : number + 1], maps.offset[number : number + 1], coarse[mine][None])
         index = person[mine]
         similarity = oks(place[0], people, index)
         near = keypoint_similarity(place[0].detach(), people, index)

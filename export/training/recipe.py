@@ -22,6 +22,9 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Fused maps of the pyramid, each by its own variance."""
     maps: Weight = 0.0
     """Head outputs: cross-entropy of the centre and heat maps, L1 of the rest where the teacher sees somebody."""
+    largest_px: Weight = 0.0
+    """Where labels teach too: of people whose box is longer than this in the input the teacher's maps are not believed,
+    since it does not see them; 0 believes all. MoveNet MultiPose loses people of more than about 300 px."""
 
 
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

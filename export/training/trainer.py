@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from edgepose.errors import ConfigError
-from export.data.augment import Augmentation
+from export.data.augment import Augmentation, PicturePlans
 from export.data.batches import Batch, Batches, Position
 from export.data.coco import CocoPose
+from export.data.crops import CropPlans
 from export.data.device_batches import DevicePictures
 from export.network.model import GhostPose, load_network, load_weights, normalise, read_checkpoint, save_network
 from export.network.spec import NetworkSpec
 from export.training import curve
-from export.training.distillation import distil, look
+from export.training.cells import cells_inside
+from export.training.distillation import Seen, distil, look
 from export.training.labels import label_losses
 from export.training.recipe import Phase, Recipe
 from export.training.schedule import MovingAverage, learning_rate_factor
@@ -103,6 +105,7 @@ class Trainer:
         # Pictures that lie decoded in a GPU's memory are read once: their files need not be kept.
         self.data = CocoPose(folders, cache=self.device.type == "cpu")
         self.pictures = None if self.device.type == "cpu" else DevicePictures(self.data, self.device, workers=workers)
+        self.plans = PicturePlans(self.data) if recipe.network.task == "pose" else CropPlans(self.data, recipe.network.crop_margin)
         self.workers = workers
         self.measure = measure
         self._measured_at = time.monotonic()
@@ -167,6 +170,7 @@ class Trainer:
             rank=self.rank,
             world_size=self.world_size,
             workers=self.workers,
+            plans=self.plans,
             painter=None if self.pictures is None else self.pictures.paint,
         ) as batches:
             while state.pictures < phase.pictures:
@@ -212,9 +216,9 @@ class Trainer:
             ours = look(self.network, early, tapped, count, maps)
         losses: dict[str, Tensor] = {}
         if theirs is not None:
-            losses |= distil(ours, theirs, wanted)
+            losses |= distil(ours, theirs, wanted, self._doubted(batch, ours, phase))
         if ours.maps is not None and phase.labels.any():
-            losses |= label_losses(self.network.decode, ours.maps, batch, phase.labels)
+            losses |= label_losses(self.network.decode.refinement, ours.maps, batch, phase.labels)
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -226,6 +230,13 @@ class Trainer:
             return {"skipped": 1.0}
         optimizer.step()
         return {name: float(value.detach()) for name, value in losses.items()} | {"skipped": 0.0}
+
+    def _doubted(self, batch: Batch, ours: Seen, phase: Phase) -> Tensor | None:
+        """Cells of people who are too large for the teacher to see, where labels teach without it."""
+        if ours.maps is None or not phase.labels.any() or not phase.distillation.largest_px:
+            return None
+        boxes = torch.from_numpy(batch.boxes).to(self.device)
+        return cells_inside(boxes, (boxes[..., 2:] - boxes[..., :2]).amax(-1) > phase.distillation.largest_px, ours.maps.centre)
 
     def _teacher_early(self, x: Tensor, early: Tensor, tapped: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
         """Frozen blocks are the teacher's own, so their output serves both; without any the teacher runs from the start."""
@@ -300,7 +311,8 @@ class Trainer:
 
 
 def _distils(phase: Phase) -> bool:
-    return any(msgspec.structs.astuple(phase.distillation))
+    weights = phase.distillation
+    return any((weights.blocks, weights.neck, weights.maps))
 
 
 def _has_bfloat16() -> bool:

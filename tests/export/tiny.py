@@ -1,5 +1,6 @@
 """A Ghost-YOLO-pose network small enough for tests that train and export it in seconds."""
 
+import msgspec
 import torch
 
 from export.network.model import GhostPose
@@ -23,11 +24,13 @@ TINY = NetworkSpec(
     refinement=RefinementSpec(2, 2),
 )
 
+TINY_REFINER = msgspec.structs.replace(TINY, task="refine", crop_margin=1.25)
 
-def lively(seed: int = 0) -> GhostPose:
+
+def lively(seed: int = 0, spec: NetworkSpec = TINY) -> GhostPose:
     """A tiny network with weights in which the signal does not die out, so that its maps have peaks."""
     torch.manual_seed(seed)
-    network = GhostPose(TINY).eval()
+    network = GhostPose(spec).eval()
     for name, parameter in network.named_parameters():
         if name.endswith("conv.weight"):
             torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")

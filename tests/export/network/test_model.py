@@ -1,7 +1,10 @@
 """The whole network: shapes, gradients, checkpoints, the teacher as a special case."""
 
+import copy
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -9,14 +12,37 @@ import torch
 
 from edgepose.errors import ConfigError
 from export.network.ghostify import ghostify
-from export.network.model import DeployedPose, GhostPose, load_network, normalise, save_network
+from export.network.head import PoseMaps
+from export.network.model import DeployedPose, DeployedRefiner, GhostPose, load_network, normalise, save_network
 from export.network.movenet import load_movenet
-from export.network.spec import MOVENET_MULTIPOSE, BlockSpec, NetworkSpec, RefinementSpec
+from export.network.spec import MOVENET_LIGHTNING, MOVENET_MULTIPOSE, MOVENET_THUNDER, BlockSpec, NetworkSpec, RefinementSpec
+from export.network.streams import align, rotate, streams
 from export.training.recipe import load_recipe
-from tests.export.tiny import TINY
+from tests.export.tiny import TINY, TINY_REFINER, lively
 from tests.shared import SHARED
 
-RECIPES = Path(__file__).resolve().parents[3] / "export" / "recipes"
+ROOT = Path(__file__).resolve().parents[3]
+RECIPES = ROOT / "export" / "recipes"
+CLIP = ROOT / "edgepose" / "assets" / "demo.mp4"
+
+PLAIN = NetworkSpec(
+    stem=8,
+    blocks=[
+        BlockSpec("plain", 16, 8, 2),
+        BlockSpec("plain", 16, 12, 2),
+        BlockSpec("plain", 32, 16, 2),
+        BlockSpec("plain", 32, 16),
+        BlockSpec("plain", 48, 24, 2),
+    ],
+    taps=(0, 1, 3),
+    context_kind="plain",
+    context=32,
+    neck_kind="plain",
+    neck=(16, 8, 8, 8),
+    head=16,
+    candidates=12,
+    refinement=RefinementSpec(1, 2),
+)
 
 
 def test_maps_and_candidates_have_their_shapes() -> None:
@@ -41,6 +67,26 @@ def test_gradients_reach_every_parameter() -> None:
     (torch.stack([value.square().mean() for value in maps]).sum() + keypoints.square().mean()).backward()
     silent = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]
     assert silent == []
+
+
+def test_a_refiner_has_no_boxes_and_one_person_a_crop() -> None:
+    network = GhostPose(TINY_REFINER).eval()
+    maps = network(torch.randn(2, 3, 64, 64))
+    assert [value.shape[1] for value in maps] == [1, 0, 0, 17, 34, 34]
+    assert not any("box" in name for name in network.state_dict())
+    keypoints = DeployedRefiner(network)(torch.zeros(3, 64, 64, 3, dtype=torch.uint8))
+    assert keypoints.shape == (3, 17, 3)
+
+
+def test_the_person_of_a_crop_is_the_one_in_its_middle() -> None:
+    network = GhostPose(TINY_REFINER).eval()
+    centre = torch.full((1, 1, 16, 16), -6.0)
+    centre[..., 1, 2], centre[..., 8, 9] = 1.5, 1.0  # a likelier one in the corner
+    coarse, offset, none = torch.zeros(1, 34, 16, 16), torch.full((1, 34, 16, 16), 0.5), torch.zeros(1, 0, 16, 16)
+    heat = torch.full((1, 17, 16, 16), -6.0)
+    heat[:, :, 1, 2], heat[:, :, 8, 9] = 3.0, 3.0
+    keypoints = network.decode(PoseMaps(centre, none, none, heat, coarse, offset))
+    assert torch.allclose(keypoints[0, :, :2], torch.tensor([9.5 * 4, 8.5 * 4]).expand(17, 2), atol=0.3)
 
 
 def test_refinement_moves_a_coarse_keypoint_onto_its_peak() -> None:
@@ -84,35 +130,18 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path) -> Non
         assert "\n" not in str(failure.value)
 
 
-def test_the_default_recipe_is_small_enough() -> None:
-    network = GhostPose(load_recipe(RECIPES / "ghost-n.yaml").network)
-    assert network.parameters_count() <= 3_000_000
+@pytest.mark.parametrize(("recipe", "most"), [("ghost-n", 3_000_000), ("refine-n", 2_000_000)])
+def test_the_small_recipes_are_small(recipe: str, most: int) -> None:
+    network = GhostPose(load_recipe(RECIPES / f"{recipe}.yaml").network)
+    assert network.parameters_count() <= most
 
 
 def test_ghostify_keeps_a_network_that_has_nothing_to_lose() -> None:
     """A teacher whose ghosts can be exact: one residual block with a zero projection and as many hidden units as fit."""
-    plain = NetworkSpec(
-        stem=8,
-        blocks=[
-            BlockSpec("plain", 16, 8, 2),
-            BlockSpec("plain", 16, 12, 2),
-            BlockSpec("plain", 32, 16, 2),
-            BlockSpec("plain", 32, 16),
-            BlockSpec("plain", 48, 24, 2),
-        ],
-        taps=(0, 1, 3),
-        context_kind="plain",
-        context=32,
-        neck_kind="plain",
-        neck=(16, 8, 8, 8),
-        head=16,
-        candidates=12,
-        refinement=RefinementSpec(1, 2),
-    )
     torch.manual_seed(1)
-    teacher = GhostPose(plain).eval().requires_grad_(False)
+    teacher = GhostPose(PLAIN).eval().requires_grad_(False)
     torch.nn.init.zeros_(teacher.backbone.blocks[3].project.conv.weight)
-    blocks = [BlockSpec("ghost" if index == 3 else "plain", b.hidden, b.out, b.stride) for index, b in enumerate(plain.expanded())]
+    blocks = [BlockSpec("ghost" if index == 3 else "plain", b.hidden, b.out, b.stride) for index, b in enumerate(PLAIN.expanded())]
     spec = NetworkSpec(
         blocks=blocks, stem=8, taps=(0, 1, 3), context_kind="plain", context=32, neck_kind="ghost", neck=(32, 8, 8, 8), head=16,
         candidates=12, refinement=RefinementSpec(1, 2),
@@ -123,6 +152,53 @@ def test_ghostify_keeps_a_network_that_has_nothing_to_lose() -> None:
         for mine, theirs, turned in zip(student(images), teacher(images), rotated(images), strict=True):
             assert torch.allclose(turned, theirs, atol=1e-3)
             assert torch.allclose(mine, theirs, atol=1e-3)
+
+
+def test_a_teacher_is_turned_into_the_basis_of_its_student_again() -> None:
+    """A student that went on from a rotated teacher: the rotation is found in its features, the teacher's function stays."""
+    teacher = lively(2, PLAIN).requires_grad_(False)  # in a network as it is born some channels never move
+    images = torch.rand(24, 3, 64, 64) * 2 - 1
+    rotated = copy.deepcopy(teacher)
+    stream = streams(rotated)[2]
+    assert stream.producers == [2, 3]
+    rotate(rotated, stream, [3], images)
+    found = copy.deepcopy(teacher)
+    align(found, rotated, [3], images)
+    expected, got, before = (_outputs(network, images) for network in (rotated, found, teacher))
+    for index in stream.producers:
+        assert torch.allclose(got[index], expected[index], atol=1e-3)
+        assert not torch.allclose(before[index], expected[index], atol=1e-3)
+    for theirs, ours in zip(teacher(images), found(images), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-3)
+
+
+def _outputs(network: GhostPose, images: torch.Tensor) -> list[torch.Tensor]:
+    """What blocks make of the pictures, without each channel's mean: a channel that never moves lies in any basis."""
+    outputs: list[torch.Tensor] = []
+    network.backbone.late(*network.backbone.early(images, 0), 0, outputs)
+    return [value - value.mean((0, 2, 3), keepdim=True) for value in outputs]
+
+
+@pytest.mark.skipif(SHARED is None, reason="the teachers' files are not part of the project")
+@pytest.mark.parametrize(("name", "spec", "side"), [("lightning", MOVENET_LIGHTNING, 192), ("thunder", MOVENET_THUNDER, 256)])
+def test_the_single_person_teachers_are_special_cases(name: str, spec: NetworkSpec, side: int) -> None:
+    """On a photograph: the decoders differ (theirs searches the whole map), the places that are certain must not."""
+    assert SHARED is not None
+    path = SHARED / "models" / f"movenet-{name}.onnx"
+    ours = load_movenet(path)
+    assert ours.spec == spec
+    with av.open(str(CLIP)) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    short = min(frame.shape[:2])
+    crop = cv2.resize(frame[:short, :short], (side, side), interpolation=cv2.INTER_AREA)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    theirs = session.run(None, {"input:0": crop[None].astype(np.int32)})[0][0, 0]  # y, x, score; sides are 1
+    with torch.no_grad():
+        found = DeployedRefiner(ours)(torch.from_numpy(crop[None]))[0].numpy()
+    certain = theirs[:, 2] > 0.5
+    assert certain.sum() >= 5
+    assert np.abs(found[certain, :2] - theirs[certain, 1::-1] * side).max() < 2.0
+    assert np.median(np.abs(found[certain, 2] - theirs[certain, 2])) < 0.05
 
 
 @pytest.mark.skipif(SHARED is None, reason="the teacher's file is not part of the project")

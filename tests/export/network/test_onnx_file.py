@@ -8,12 +8,15 @@ import onnxruntime
 import pytest
 import torch
 
+from edgepose.config import Model
+from edgepose.engine.backend import open_refiner
 from edgepose.errors import ConfigError, OutputError
 from edgepose.model import read_model
+from export.network.candidates import PersonDecoder
 from export.network.ghost import ConvNorm
-from export.network.model import DeployedPose, GhostPose
+from export.network.model import DeployedPose, DeployedRefiner, GhostPose
 from export.network.onnx_file import Card, to_onnx, write_model
-from tests.export.tiny import lively
+from tests.export.tiny import TINY_REFINER, lively
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +86,20 @@ def test_a_place_that_cannot_be_written_is_named(model: onnx.ModelProto, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"tiny\.onnx cannot be written"):
         write_model(model, tmp_path / "file" / "tiny.onnx")
+
+
+@pytest.mark.parametrize("crops", [1, 3])
+def test_a_refiner_file_equals_its_network_and_says_what_it_is(crops: int, tmp_path: Path) -> None:
+    network = lively(5, TINY_REFINER)
+    assert isinstance(network.decode, PersonDecoder)
+    network.decode.score_weights = torch.tensor([-1.0, 0.5, 2.0, 3.0])
+    path = tmp_path / "refine.onnx"
+    write_model(to_onnx(network, Card("tiny-refine", 64)), path)
+    info = read_model(path).info
+    assert (info.task, info.input_size, info.crop_margin, info.score_weights) == ("refine", 64, 1.25, (-1.0, 0.5, 2.0, 3.0))
+    images = np.random.default_rng(0).integers(0, 256, (crops, 64, 64, 3), np.uint8)
+    refiner = open_refiner(read_model(path), Model(backend="cpu", threads=1))
+    with torch.no_grad():
+        expected = DeployedRefiner(network)(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(refiner.run(images), expected, atol=64e-4, rtol=0)
+    refiner.close()

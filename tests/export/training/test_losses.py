@@ -8,6 +8,7 @@ from export.data.batches import Batch, Position
 from export.network.head import PoseMaps
 from export.network.model import GhostPose
 from export.training.assignment import assign, oks, people_in_cells
+from export.training.cells import cells_inside
 from export.training.distillation import distil, look
 from export.training.labels import label_losses
 from export.training.recipe import Distillation, Labels
@@ -87,7 +88,7 @@ def test_oks_counts_labelled_keypoints_only() -> None:
 def test_perfect_maps_cost_little_and_spoilt_ones_more() -> None:
     batch = batch_of(2)
     decoder = GhostPose(TINY).decode
-    good = label_losses(decoder, perfect(batch), batch, ALL)
+    good = label_losses(decoder.refinement, perfect(batch), batch, ALL)
     assert good["coarse"] < 1e-3
     assert good["box"] < 1e-3
     assert good["offset"] < 1e-3
@@ -96,7 +97,7 @@ def test_perfect_maps_cost_little_and_spoilt_ones_more() -> None:
         maps = perfect(batch)
         value = getattr(maps, field)
         spoilt = maps._replace(**{field: value.roll(4, 3) if field == "heat" else value + 2.0})
-        loss = label_losses(decoder, spoilt, batch, ALL)
+        loss = label_losses(decoder.refinement, spoilt, batch, ALL)
         name = {"box_size": "box"}.get(field, field)
         assert loss[name] > good[name] + 0.05, field
 
@@ -106,14 +107,14 @@ def test_what_lies_in_an_ignore_region_is_not_background() -> None:
     maps.centre[0, 0, 3, 13] = 6.0  # somebody found where nobody is labelled
     maps.heat[0, :, 3, 13] = 6.0
     decoder = GhostPose(TINY).decode
-    punished = label_losses(decoder, maps, batch_of(), ALL)
-    excused = label_losses(decoder, maps, batch_of(ignored=[[44.0, 4.0, 63.0, 24.0]]), ALL)
+    punished = label_losses(decoder.refinement, maps, batch_of(), ALL)
+    excused = label_losses(decoder.refinement, maps, batch_of(ignored=[[44.0, 4.0, 63.0, 24.0]]), ALL)
     assert punished["centre"] > excused["centre"] + 1.0
     assert punished["heat"] > excused["heat"] + 0.1
 
 
 def test_a_picture_without_people_teaches_only_emptiness() -> None:
-    losses = label_losses(GhostPose(TINY).decode, perfect(batch_of()), batch_of(0), ALL)
+    losses = label_losses(GhostPose(TINY).decode.refinement, perfect(batch_of()), batch_of(0), ALL)
     assert set(losses) == {"centre"}
     assert losses["centre"] > 0
 
@@ -124,8 +125,8 @@ def test_unlabelled_keypoints_of_a_body_are_not_taught_as_absent() -> None:
     unlabelled = batch_of()
     unlabelled.keypoints[0, 0, 9, 2] = 0  # its heat stands in the map all the same
     decoder = GhostPose(TINY).decode
-    with_label = label_losses(decoder, maps, labelled, ALL)["heat"]
-    without = label_losses(decoder, maps, unlabelled, ALL)["heat"]
+    with_label = label_losses(decoder.refinement, maps, labelled, ALL)["heat"]
+    without = label_losses(decoder.refinement, maps, unlabelled, ALL)["heat"]
     assert without <= with_label * 17 / 16 + 1e-4
 
 
@@ -139,3 +140,24 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
     assert all(abs(value.item()) < 1e-5 for value in losses.values())
     other = look(GhostPose(TINY).eval(), x=early, tapped=tapped, count=2)
     assert all(value.item() > 0.01 for value in distil(seen, other, Distillation(1, 1, 1)).values())
+
+
+def test_cells_inside_boxes_are_those_whose_middle_is() -> None:
+    boxes = torch.tensor([[[8.0, 4.0, 20.0, 12.0], [0.0, 0.0, 64.0, 64.0]]])
+    found = cells_inside(boxes, torch.tensor([[True, False]]), torch.zeros(1, 3, 16, 16))
+    expected = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    expected[0, 0, 1:3, 2:5] = True
+    assert torch.equal(found, expected)
+
+
+def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
+    torch.manual_seed(0)
+    network, teacher = GhostPose(TINY).eval(), GhostPose(TINY).eval()
+    early, tapped = network.backbone.early(torch.randn(1, 3, SIZE, SIZE), 0)
+    ours, theirs = look(network, early, tapped, 0), look(teacher, early, tapped, 0)
+    weights = Distillation(0, 0, 1)
+    everywhere = torch.ones_like(theirs.maps.centre, dtype=torch.bool)
+    assert distil(ours, theirs, weights)["distil_maps"] > 1e-3
+    # What is left are the offsets of keypoints, which count where the teacher's heat is, and that is doubted as well.
+    assert distil(ours, theirs, weights, everywhere)["distil_maps"].abs() < 1e-6
+    assert torch.equal(distil(ours, theirs, weights, ~everywhere)["distil_maps"], distil(ours, theirs, weights)["distil_maps"])
