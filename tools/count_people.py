@@ -15,6 +15,7 @@ from edgepose.capture.source import open_source
 from edgepose.config import Camera, Config, Model
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.offline import people_in
+from edgepose.daemon.second_look import SecondLook
 from edgepose.engine.backend import open_backend
 from edgepose.model import named_model
 from edgepose.person import Person
@@ -51,8 +52,12 @@ def main() -> int:
     counted: dict[int, list[list[float]]] = yaml.safe_load((Path(__file__).parent / "vtest_people.yaml").read_text())
     config = Config(cameras={"video": Camera(source=str(video))}, model=Model(path=str(model.path)))
     backend = open_backend(model, config.model)
+    metrics = Metrics()
+    second_look = SecondLook.configured(config, metrics)
+    if second_look is not None:
+        second_look.open()
     rows, seen, right, wrong = [], 0, 0, 0
-    for frame, people in people_in(open_source("video", config.cameras["video"]), backend, model.info, config, Metrics()):
+    for frame, people in people_in(open_source("video", config.cameras["video"]), backend, model.info, config, metrics, second_look):
         if frame.sequence not in counted:
             continue
         places = counted[frame.sequence]

@@ -19,7 +19,7 @@ _TURN_S = 0.2
 
 
 def people_in(
-    source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics, second_look: SecondLook | None = None
+    source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics, second_look: SecondLook | None
 ) -> Iterator[tuple[Frame, list[Person]]]:
     """Each frame of a source with its people, in order; the next frames are decoded meanwhile.
 

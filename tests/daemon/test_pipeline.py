@@ -274,7 +274,7 @@ def test_offline_gives_every_frame_and_the_sources_error(tmp_path: Path) -> None
     source = Script("a", 0, [(64, 64)] * 10, SourceError("cut", "ended"))
     seen = []
     with pytest.raises(SourceError, match="cut"):
-        seen.extend(frame.sequence for frame, _ in people_in(source, Backend([]), info, Config(), Metrics()))
+        seen.extend(frame.sequence for frame, _ in people_in(source, Backend([]), info, Config(), Metrics(), None))
     assert seen == list(range(10))
     assert source._closed.is_set()
 
