@@ -19,7 +19,7 @@ from edgepose.pose.edge import believed_keypoints, inside_picture
 from edgepose.pose.resize import resize
 from edgepose.pose.suppress import oks
 
-AGREEMENT = 0.3
+AGREEMENT = 0.2
 """Similarity (OKS) above which two poses are taken to be those of the same person."""
 
 _LEAST_SCORE = 1e-6  # keeps the logit finite
@@ -100,14 +100,26 @@ def look_again(image: NDArray[np.uint8], people: Sequence[Person], info: ModelIn
         raise ValueError(f"{info.name} is no refiner")
     if not people:
         return []
-    regions = [Region.around(person.box, info.crop_margin, info.input_size) for person in people]
-    crops = np.empty((len(regions), info.input_size, info.input_size, 3), np.uint8)
+    keypoints = second_keypoints(image, people, info.crop_margin, info.input_size, run)
+    return merge(people, keypoints, info.score_weights, image.shape[1], image.shape[0])
+
+
+def second_keypoints(image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_side: int, run: Run) -> NDArray[np.float32]:
+    """What the refiner says of some people: (M, 17, 3), x y in source pixels and confidence.
+
+    Args:
+        image, people, run: as of `look_again`.
+        margin: side of a region over the longer side of the box.
+        crop_side: of the refiner's crops, px.
+    """
+    regions = [Region.around(person.box, margin, crop_side) for person in people]
+    crops = np.empty((len(regions), crop_side, crop_side, 3), np.uint8)
     for region, crop in zip(regions, crops, strict=True):
         region.cut(image, crop)
     keypoints = run(crops).copy()
     for region, found in zip(regions, keypoints, strict=True):
         found[:, :2] = region.to_source(found[:, :2])
-    return merge(people, keypoints, info.score_weights, image.shape[1], image.shape[0])
+    return keypoints
 
 
 def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: ScoreWeights, width: int, height: int) -> list[SecondLook]:
@@ -119,15 +131,22 @@ def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: Sco
         weights: see `score_again`.
         width, height: the picture, px; keypoints outside of it are moved to its edge, as those of the first look are.
     """
-    boxes = np.array([person.box for person in people])
-    inside = inside_picture(keypoints[..., :2], width, height)
-    believed = believed_keypoints(keypoints[..., :2], inside, keypoints[..., 2], body_size(boxes))
-    similar = agreement(people, believed)
-    scores = score_again(np.array([person.score for person in people]), similar, believed[..., 2].mean(axis=1), weights)
+    believed, similar, confidences = evidence(people, keypoints, width, height)
+    scores = score_again(np.array([person.score for person in people]), similar, confidences, weights)
     return [
         SecondLook(Person(person.box, float(score), second if agrees else person.keypoints, person.track), bool(agrees))
         for person, second, score, agrees in zip(people, believed, scores, similar > AGREEMENT, strict=True)
     ]
+
+
+def evidence(
+    people: Sequence[Person], keypoints: NDArray[np.float32], width: int, height: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """What second looks (M, 17, 3) are worth: keypoints as far as they are believed, OKS with the first (M,), mean confidence (M,)."""
+    body = body_size(np.array([person.box for person in people]))
+    inside = inside_picture(keypoints[..., :2], width, height)
+    believed = believed_keypoints(keypoints[..., :2], inside, keypoints[..., 2], body)
+    return believed, agreement(people, believed), believed[..., 2].mean(axis=1)
 
 
 def agreement(people: Sequence[Person], keypoints: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -233,8 +233,23 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
     )
 
 
-def judge(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores of all finds outside of ignore regions (F,), and whether each is somebody (OKS >= 0.5)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """All finds outside of ignore regions.
+
+    Attributes:
+        index: (F,), number of the find among all predictions, counted picture by picture.
+        score: (F,).
+        right: (F,), whether it is somebody (OKS >= 0.5).
+    """
+
+    index: NDArray[np.intp]
+    score: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+def judge(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> Judged:
+    """Tell which finds are somebody, by pycocotools' own matching."""
     return _judged(_evaluated(predictions, pictures))
 
 
@@ -249,21 +264,22 @@ def _evaluated(predictions: Sequence[Sequence[Person]], pictures: Sequence[Pictu
 
 def _working_point(evaluator: COCOeval, people: int) -> tuple[float, float]:
     """Precision and recall at the daemon's own score threshold and OKS 0.5."""
-    scores, matched = _judged(evaluator)
-    right = int((matched & (scores >= WORKING_SCORE)).sum())
-    return right / max(int((scores >= WORKING_SCORE).sum()), 1), right / people
+    judged = _judged(evaluator)
+    believed = judged.score >= WORKING_SCORE
+    right = int((judged.right & believed).sum())
+    return right / max(int(believed.sum()), 1), right / people
 
 
-def _judged(evaluator: COCOeval) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores of all finds outside of ignore regions, and whether each is somebody (OKS >= 0.5), from pycocotools' matches."""
-    scores, matched = [np.zeros(0)], [np.zeros(0, bool)]
+def _judged(evaluator: COCOeval) -> Judged:
+    index, scores, matched = [np.zeros(0, np.intp)], [np.zeros(0)], [np.zeros(0, bool)]
     for match in evaluator.evalImgs[: len(evaluator.params.imgIds)]:  # of all areas; None where the picture is empty
         if match is None:
             continue
         counted = ~match["dtIgnore"][0].astype(bool)
+        index.append(np.array(match["dtIds"], np.intp)[counted] - 1)
         scores.append(np.array(match["dtScores"], np.float64)[counted])
         matched.append((match["dtMatches"][0] > 0)[counted])
-    return np.concatenate(scores), np.concatenate(matched)
+    return Judged(np.concatenate(index), np.concatenate(scores), np.concatenate(matched))
 
 
 def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> float:
