@@ -1,6 +1,6 @@
 """Turns the raw score of a network into a probability: how likely is it that this find is somebody (OKS >= 0.5)?
 
-A raw score (centre x mean keypoint confidence) ranks well, but 0.15 of one network is as sure as 0.5 of another; an
+A raw score (root of the centre x mean keypoint confidence) ranks well, but 0.15 of one network is as sure as 0.5 of another; an
 operator's threshold must not depend on that. Platt scaling: J. Platt, "Probabilistic Outputs for Support Vector
 Machines", 1999, on the logit of the raw score. It is monotonic, so AP stays what it was.
 """

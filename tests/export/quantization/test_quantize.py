@@ -9,10 +9,11 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from edgepose.config import Model
-from edgepose.engine.backend import open_backend
+from edgepose.engine.backend import open_backend, open_refiner
 from edgepose.errors import ConfigError, ModelError
 from edgepose.model import read_model
 from export.network.onnx_file import Card, file_hash, to_onnx, write_model
+from export.network.spec import NetworkSpec
 from export.quantization.calibration import CalibrationSet, open_session, with_outputs
 from export.quantization.conformance import tensorrt_objections
 from export.quantization.equalization import equalize
@@ -21,7 +22,7 @@ from export.quantization.qdq import insert, quantize_weight
 from export.quantization.quantize import Target, prepare, quantize
 from export.quantization.ranges import METHODS
 from export.quantization.sensitivity import map_error, map_tensors, measure, parts, run_maps
-from tests.export.tiny import lively
+from tests.export.tiny import TINY, TINY_REFINER, lively
 
 
 @pytest.fixture(scope="module")
@@ -213,10 +214,24 @@ def test_uint8_zeros_and_other_zero_points_are_objected_to(tensorrt_file: onnx.M
         assert message in tensorrt_objections(spoilt)[0]
 
 
-def test_tensorrt_parses_and_builds_the_file(pictures: CalibrationSet, tmp_path: Path) -> None:
+def test_a_refiner_is_quantised_on_crops(pictures: CalibrationSet, tmp_path: Path) -> None:
+    source, int8 = tmp_path / "refine.onnx", tmp_path / "int8.onnx"
+    write_model(to_onnx(lively(3, TINY_REFINER), Card("tiny-refine", 64)), source)
+    crops = list(pictures.images(read_model(source).info))
+    assert {crop.shape for crop in crops} == {(1, 64, 64, 3)}
+    write_model(quantize(source, pictures), int8)
+    info = read_model(int8).info
+    assert (info.task, info.precision, info.score_weights) == ("refine", "int8", read_model(source).info.score_weights)
+    settings = Model(backend="cpu", threads=1)
+    found, expected = (open_refiner(read_model(path), settings).run(np.concatenate(crops[:8])) for path in (int8, source))
+    assert np.median(np.abs(found - expected)[..., :2]) < 2.0
+
+
+@pytest.mark.parametrize("spec", [TINY, TINY_REFINER], ids=["pose", "refine"])
+def test_tensorrt_parses_and_builds_the_file(spec: NetworkSpec, pictures: CalibrationSet, tmp_path: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="the wheel tensorrt-rtx is not installed")
     source = tmp_path / "fixed.onnx"
-    write_model(to_onnx(lively(), Card("tiny", 128), height=96, width=128), source)
+    write_model(to_onnx(lively(0, spec), Card("tiny", 128), height=96, width=128), source)
     model = quantize(source, pictures, target="tensorrt")
     messages: list[str] = []
 
