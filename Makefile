@@ -10,10 +10,10 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench count soak clean
+.PHONY: help setup demo test check docs bench count soak second-look clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
 setup: $(VENV)/.dev ## build .venv with all that demo and test need
 
@@ -41,6 +41,9 @@ count: $(VENV)/.dev build/vtest.avi ## people found in a real video against peop
 
 soak: $(VENV)/.dev build/vtest.avi ## half an hour on a stream that goes away five times; writes docs/reliability.md (ARGS="--help")
 	$(BIN)/python -m tools.soak build/vtest.avi $(ARGS)
+
+second-look: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
+	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
 
 clean: ## remove all that was built
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -75,7 +75,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SecondLook:
+class Outcome:
     """What came of looking again at somebody.
 
     Attributes:
@@ -87,7 +87,7 @@ class SecondLook:
     agrees: bool
 
 
-def look_again(image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: Run) -> list[SecondLook]:
+def look_again(image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: Run) -> list[Outcome]:
     """Look again at each of some people.
 
     Args:
@@ -122,7 +122,7 @@ def second_keypoints(image: NDArray[np.uint8], people: Sequence[Person], margin:
     return keypoints
 
 
-def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: ScoreWeights, width: int, height: int) -> list[SecondLook]:
+def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: ScoreWeights, width: int, height: int) -> list[Outcome]:
     """Join first and second looks at the same people.
 
     Args:
@@ -134,7 +134,7 @@ def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: Sco
     believed, similar, confidences = evidence(people, keypoints, width, height)
     scores = score_again(np.array([person.score for person in people]), similar, confidences, weights)
     return [
-        SecondLook(Person(person.box, float(score), second if agrees else person.keypoints, person.track), bool(agrees))
+        Outcome(Person(person.box, float(score), second if agrees else person.keypoints, person.track), bool(agrees))
         for person, second, score, agrees in zip(people, believed, scores, similar > AGREEMENT, strict=True)
     ]
 

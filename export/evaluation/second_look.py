@@ -40,9 +40,8 @@ class SecondLook:
 
     def __call__(self, image: NDArray[np.uint8], people: list[Person]) -> list[Person]:
         """Return the people in a picture, uint8 (H, W, 3) RGB, in the same order, after a second look; EngineError where it fails."""
-        chosen = Turns(config.Refine(people=self._people or len(people))).choose(
-            people, cost_ms=0.0
-        )  # nobody waits since the picture before
+        turns = Turns(config.Refine(people=self._people or len(people)))  # new ones: nobody waits since the picture before
+        chosen = turns.choose(people, cost_ms=0.0)
         looks = look_again(image, [people[index] for index in chosen], self._info, self._network.run)
         self.looked_at += len(chosen)
         result = list(people)

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.publish import single
 
 from edgepose.config import Mqtt, Tls
 from edgepose.errors import ConfigError
@@ -139,7 +140,7 @@ def test_late_will_of_an_old_session_does_not_stand(broker):
     with publishing(broker.port) as publisher, Listener(broker.port, STATUS) as listener:
         wait_for(lambda: listener.states() == ["online"])
         old = b'{"schema":1,"state":"offline","reason":"","session":"old","at":"2026-11-22T10:00:00.000000Z"}'
-        subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-t", STATUS, "-r", "-q", "1", "-s"], input=old, check=True)
+        single(STATUS, old, qos=1, retain=True, port=broker.port)
         wait_for(lambda: listener.states() == ["online", "offline", "online"])
         with Listener(broker.port, STATUS) as late:
             wait_for(lambda: late.states() == ["online"])

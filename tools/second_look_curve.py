@@ -1,0 +1,198 @@
+"""What a second look is worth: AP against people looked at again and against time, beside MoveNet; writes a table and a plot.
+
+python -m tools.second_look_curve DATA docs/models.md [--peers FOLDER] [--model default] [--size 0] [--refiner refine-n …]
+
+Times are those of one thread, a picture, over the same pictures in turns, as a share of MoveNet MultiPose's at 256 px in the
+same run where its file is there: a machine's mood cancels out.
+"""
+
+import argparse
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from rich.progress import track
+
+from edgepose import config
+from edgepose.engine.backend import open_backend, open_refiner
+from edgepose.model import ModelFile, named_model
+from edgepose.person import Person
+from edgepose.pose.decode import decode
+from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.regions import look_again
+from edgepose.pose.turns import Turns
+from export.data.coco import CocoPose
+from export.evaluation.coco import SCORE_THRESHOLD, Evaluation, evaluate_predictions
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+BEGIN, END = "<!-- begin second look -->", "<!-- end second look -->"
+PEOPLE = (1, 2, 4, 8)
+EVERYBODY = 1000
+REPEATS = 3
+TIMED_PICTURES = 60
+ONE_THREAD = config.Model(backend="cpu", threads=1)
+
+# OKS AP on the same 300 pictures and time relative to MoveNet MultiPose at 256 px, measured on another machine by their own decoders.
+ELSEWHERE = {
+    "YOLOv8n-pose, float": ((0.55, 0.285), (0.86, 0.352), (2.14, 0.462), (3.36, 0.490)),
+    "YOLOv8n-pose, OpenVINO INT8": ((0.39, 0.349), (1.29, 0.486)),
+}
+
+
+@dataclass
+class Way:
+    """One way to look at a picture: the finds, and the least time of each timed picture."""
+
+    name: str
+    refiner: str
+    people: int
+    predictions: list[list[Person]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+class Looker:
+    """The first network and the refiners, each in one thread."""
+
+    def __init__(self, model: ModelFile, refiners: list[ModelFile], size: int) -> None:
+        self.model, self.size = model, size
+        self.first = open_backend(model, ONE_THREAD)
+        self.refiners = {file.path.stem: (file.info, open_refiner(file, ONE_THREAD)) for file in refiners}
+
+    def look(self, image: NDArray[np.uint8], way: Way) -> list[Person]:
+        """The people in a picture, as `way` says."""
+        letterbox = Letterbox.for_model(self.model.info, image.shape[0], image.shape[1], self.size)
+        people = decode(self.first.run(letterbox.apply(image)[None]), 0, letterbox, config.Pose(), score_threshold=SCORE_THRESHOLD)
+        if not way.people:
+            return people
+        info, refiner = self.refiners[way.refiner]
+        chosen = Turns(config.Refine(people=way.people)).choose(people, cost_ms=0.0)
+        for index, second in zip(chosen, look_again(image, [people[index] for index in chosen], info, refiner.run), strict=True):
+            people[index] = second.person
+        return people
+
+
+def movenet(path: Path, size: int) -> Callable[[NDArray[np.uint8]], object]:
+    """MoveNet MultiPose's network alone on a letterboxed picture: its heads, without any decoding."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(image: NDArray[np.uint8]) -> object:
+        scale = size / max(image.shape[:2])
+        height, width = (max(32, -(-round(side * scale) // 32) * 32) for side in image.shape[:2])
+        letterbox = Letterbox.fit(image.shape[0], image.shape[1], height, width)
+        return session.run(None, {name: letterbox.apply(image)[None].astype(np.int32)})
+
+    return run
+
+
+def timed(function: Callable[..., object], *arguments: object) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
+def measure(looker: Looker, ways: list[Way], data: CocoPose, peers: dict[str, Callable[[NDArray[np.uint8]], object]]) -> dict[str, float]:
+    """Fill in all ways; the mean seconds a picture of each peer."""
+    for index in track(range(len(data)), "finding people"):
+        image = data.image(index)
+        for way in ways:
+            way.predictions.append(looker.look(image, way))
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    for index in track(range(0, len(data), max(1, len(data) // TIMED_PICTURES)), "measuring time"):
+        image = data.image(index)
+        rounds: dict[str, list[float]] = {}
+        for _ in range(REPEATS):
+            for way in ways:
+                rounds.setdefault(way.name, []).append(timed(looker.look, image, way))
+            for name, run in peers.items():
+                rounds.setdefault(name, []).append(timed(run, image))
+        for way in ways:
+            way.seconds.append(min(rounds[way.name]))
+        for name in peers:
+            seconds[name].append(min(rounds[name]))
+    return {name: float(np.mean(values)) for name, values in seconds.items()}
+
+
+def draw(points: dict[str, list[tuple[float, float, str]]], path: Path) -> None:
+    """AP over relative time, a line for each refiner, the peers beside them."""
+    figure, axes = plt.subplots(figsize=(8, 5), dpi=110)
+    for name, line in points.items():
+        x, y = [point[0] for point in line], [point[1] for point in line]
+        axes.plot(x, y, marker="o", label=name)
+        for along, up, label in line:
+            axes.annotate(label, (along, up), textcoords="offset points", xytext=(4, -11), fontsize=8)
+    for name, values in ELSEWHERE.items():
+        axes.plot(*zip(*values, strict=True), marker="x", linestyle=":", label=f"{name} (measured elsewhere)")
+    axes.set_xlabel("time a picture, one thread; 1 is MoveNet MultiPose at 256 px")
+    axes.set_ylabel("OKS AP on 300 pictures of COCO")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--peers", type=Path, help="folder with movenet-multipose-heads.onnx")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--size", type=int, default=0)
+    parser.add_argument("--refiner", action="append", default=[])
+    options = parser.parse_args()
+    model = named_model(options.model, "pose")
+    refiners = [named_model(name, "refine") for name in options.refiner or ["refine-n"]]
+    ways = [Way("first look alone", "", 0)]
+    for file in refiners:
+        stem = file.path.stem
+        ways += [Way(f"{stem}, {people}", stem, people) for people in PEOPLE] + [Way(f"{stem}, everybody", stem, EVERYBODY)]
+    multipose = options.peers / "movenet-multipose-heads.onnx" if options.peers else None
+    peers = {f"MoveNet MultiPose {size}": movenet(multipose, size) for size in (256, 320)} if multipose else {}
+    data = CocoPose([options.data])
+    peer_seconds = measure(Looker(model, refiners, options.size), ways, data, peers)
+    unit = next(iter(peer_seconds.values())) if peer_seconds else float(np.mean(ways[0].seconds))
+    size = options.size or model.info.input_size
+    rows, points = [], {}
+    for way in ways:
+        found: Evaluation = evaluate_predictions(way.predictions, data)
+        relative = float(np.mean(way.seconds)) / unit
+        rows.append(f"| {way.name} | {found.ap:.3f} | {found.ap50:.3f} | {found.ap_medium:.3f} | {found.ap_large:.3f} | {relative:.2f} |")
+        label = {0: "alone", EVERYBODY: "all"}.get(way.people, str(way.people))
+        for stem in [way.refiner] if way.refiner else [file.path.stem for file in refiners]:
+            points.setdefault(f"{model.info.name} + {stem}", []).append((relative, found.ap, label))
+    rows += [f"| {name} (network alone, float) | | | | | {value / unit:.2f} |" for name, value in peer_seconds.items()]
+    image = options.page.parent / "images" / "second-look.png"
+    draw(points, image)
+    refined = ", ".join(f"{file.info.name} ({file.info.precision})" for file in refiners)
+    table = "\n".join(
+        [
+            f"`make second-look`, {datetime.now(timezone.utc):%Y-%m-%d}: {model.info.name} ({model.info.precision}, {size} px), {refined}; "
+            f"{len(data)} pictures, one thread, time as a share of {'MoveNet MultiPose at 256 px' if peer_seconds else 'the first look'}:",
+            "",
+            "| people looked at again | AP | AP50 | APm | APl | time |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"![AP over time](images/{image.name})",
+        ]
+    )
+    print(table)
+    text = options.page.read_text()
+    options.page.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    main()
