@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench count soak second-look clean
+.PHONY: help setup demo test check docs bench costs count soak second-look clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -35,6 +35,9 @@ docs: $(VENV)/.dev ## write the generated tables of docs/ anew
 
 bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; ARGS=--json)
 	$(BIN)/edgepose bench $(ARGS) $(if $(SOURCE),"$(SOURCE)")
+
+costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, measured
+	$(BIN)/python -m tools.write_costs build/vtest.avi README.md $(ARGS)
 
 count: $(VENV)/.dev build/vtest.avi ## people found in a real video against people counted by eye, written to docs/performance.md
 	$(BIN)/python tools/count_people.py build/vtest.avi docs/performance.md $(ARGS)

@@ -1,7 +1,6 @@
 """What `tools/soak.py` measured, held against its bars and written into docs/reliability.md."""
 
 import os
-import platform
 import statistics
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from edgepose import __version__
+from tools.machine import machine
 from tools.write_reference import DOCS, with_table
 
 _GROWTH_LIMIT_MB = 3.0
@@ -144,7 +144,7 @@ def _section(result: Result, source: str) -> str:
         "",
         "| what | |",
         "|---|---|",
-        f"| machine | {_machine()} |",
+        f"| machine | {machine()}, load of the last quarter of an hour {os.getloadavg()[2]:.1f} |",
         f"| stream | `{source}` as H.264 over RTSP (TCP), {result.minutes:g} minutes |",
         f"| network | `{result.model}`, {result.precision}, {result.backend} |",
         f"| daemon held | {result.held} times for {result.held_s:g} s (`SIGSTOP`) |",
@@ -204,9 +204,3 @@ def _plot(result: Result, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
     pyplot.close(figure)
-
-
-def _machine() -> str:
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    load = os.getloadavg()[2]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} threads, load of the last quarter of an hour {load:.1f}"
