@@ -29,5 +29,6 @@ def onnx(checkpoint: Path, output: Path, size: int, height: int, width: int, ave
     network = load_deployed(checkpoint) if average else load_network(checkpoint)
     card = Card(name or output.stem, max(height, width) or size, trained_on)
     write_model(to_onnx(network, card, height=height, width=width), output)
-    sides = f"{width}x{height}" if height else f"any multiple of 32, made for {size}"
+    crops = network.spec.task == "refine"
+    sides = f"{width}x{height}" if height else f"{size}x{size}" if crops else f"any multiple of 32, made for {size}"
     click.echo(f"{output}: {network.parameters_count():,} parameters, input {sides} px, sha256 {file_hash(output)}", err=True)
