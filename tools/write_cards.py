@@ -27,8 +27,8 @@ FIGURES = {
     "AR": "average recall",
     "PCK": "keypoints within 0.2 of the box's longer side",
 }
-POSE_USE = """Finding people and their 17 COCO keypoints in the frames of a camera, on a small machine: one network call a frame, however many
-people are in it, {candidates} at most."""
+POSE_USE = """Finding people and their 17 COCO keypoints in the frames of a camera, on a small machine: one network call a frame,
+however many people are in it, {candidates} at most."""
 REFINER_USE = """Looking again at people whom another network has found, one crop of the full-resolution frame each (`refine.people`).
 It does not find anybody by itself."""
 LIMITS = """- Not for telling who somebody is, nor for decisions about people without a human who looks.
