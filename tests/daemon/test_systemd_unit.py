@@ -33,7 +33,10 @@ def test_the_service_is_hardly_exposed() -> None:
     assert float(found[1]) < LOOSEST_EXPOSURE
 
 
-@pytest.mark.parametrize("line", ["Type=notify", "RestartPreventExitStatus=78", "DynamicUser=yes", "StateDirectory=edgepose"])
+@pytest.mark.parametrize(
+    "line",
+    ["Type=notify", "RestartPreventExitStatus=78", "DynamicUser=yes", "StateDirectory=edgepose", "Environment=ORT_DISABLE_TELEMETRY=1"],
+)
 def test_the_unit_keeps_its_contract(line: str) -> None:
     assert line in UNIT.read_text().splitlines()
 
