@@ -8,6 +8,7 @@
     │   └── ModelError          78  a model file that is missing or not what it should be
     ├── SourceError             66  a video source that gives no frames; `cause` names why
     │   └── EndOfStream         66  a finite source (file, folder) is over: not a fault
+    ├── UnavailableError        69  a library that is missing, or somebody who says nothing
     ├── EngineError             69  an inference backend that is unavailable or fails
     └── OutputError             74  a file or broker that cannot be written to
 
@@ -57,6 +58,12 @@ class EndOfStream(SourceError):  # noqa: N818 (the end of a file is no error)
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "end_of_stream")
+
+
+class UnavailableError(EdgeposeError):
+    """A library that is not installed, or somebody who was expected to say something and does not."""
+
+    exit_code = 69
 
 
 class EngineError(EdgeposeError):

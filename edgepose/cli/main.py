@@ -1,37 +1,20 @@
-"""The program `edgepose`: finds the command, and turns every error into one line and an exit code."""
+"""The program `edgepose`: its commands, and its log on standard error."""
 
-import importlib
 import logging
-import os
 import sys
 
 import click
 
 from edgepose import __version__
-from edgepose.errors import EdgeposeError, UsageError
+from edgepose.cli.program import LazyCommands, run_program
 from edgepose.load import service_variables
 
 COMMANDS = ("run", "demo", "infer", "watch", "check", "doctor", "bench", "schema")
 
-_INTERRUPTED = 130  # what a shell expects of a program that ctrl-c ended
-
-
-class _Commands(click.Group):
-    """Loads the module of a command only when it is asked for, so that each starts fast."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = importlib.import_module(f"edgepose.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
 
 @click.command(
-    cls=_Commands,
+    cls=LazyCommands,
+    places={name: f"edgepose.cli.{name}:command" for name in COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try: edgepose demo",
 )
@@ -67,37 +50,6 @@ class _JournalFormatter(logging.Formatter):
         return f"<{_PRIORITIES.get(record.levelno, 6)}>{super().format(record)}"
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code (see `edgepose.errors`)."""
-    debug = "--debug" in arguments
-    try:
-        outcome = cli.main(args=arguments, prog_name="edgepose", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.UsageError as error:
-        error.show()
-        return UsageError.exit_code
-    except click.ClickException as error:
-        error.show()
-        return EdgeposeError.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except EdgeposeError as error:
-        if debug:
-            raise
-        click.echo(f"edgepose: {error}", err=True)
-        return error.exit_code
-    except Exception as error:
-        if debug:
-            raise
-        click.echo(f"edgepose: unexpected {type(error).__name__}: {error} (run `edgepose --debug …` to see where)", err=True)
-        return EdgeposeError.exit_code
-    return outcome if isinstance(outcome, int) else 0
+    return run_program(cli, "edgepose", arguments, install="install edgepose[cpu]")

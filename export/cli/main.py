@@ -1,36 +1,32 @@
 """`edgepose-export`: makes model files, offline."""
 
-import sys
-
 import click
 
-from edgepose.errors import EdgeposeError
-from export.cli.calibrate_score import calibrate_score
-from export.cli.evaluate import evaluate
-from export.cli.ghostify import ghostify
-from export.cli.onnx import onnx
-from export.cli.quantize import quantize, sensitivity
-from export.cli.train import train
+from edgepose.cli.program import LazyCommands, run_program
+
+COMMANDS = {
+    "ghostify": ("export.cli.ghostify:ghostify", "Make a network out of a plain teacher, ready for training."),
+    "train": ("export.cli.train:train", "Train a network, phase by phase."),
+    "calibrate-score": ("export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
+    "evaluate": ("export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
+    "onnx": ("export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),
+    "quantize": ("export.cli.quantize:quantize", "Quantise a model to INT8."),
+    "sensitivity": ("export.cli.quantize:sensitivity", "Tell what each part costs in precision when it is INT8."),
+}
+"""Where each command is and what it is for: PyTorch, which all of them need, takes seconds to load."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def cli() -> None:
+@click.command(
+    cls=LazyCommands,
+    places={name: place for name, (place, _) in COMMANDS.items()},
+    summaries={name: summary for name, (_, summary) in COMMANDS.items()},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def cli(debug: bool) -> None:
     """Make the model files that edgepose runs: train, compress, calibrate, export, evaluate."""
 
 
-for command in (ghostify, train, calibrate_score, evaluate, onnx, quantize, sensitivity):
-    cli.add_command(command)
-
-
-def main() -> None:
-    """Entry point: errors become one sentence and an exit code, never a traceback."""
-    try:
-        cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as exc:
-        exc.show()
-        sys.exit(64)
-    except EdgeposeError as exc:
-        click.echo(f"edgepose-export: {exc}", err=True)
-        sys.exit(exc.exit_code)
+def run(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code (see `edgepose.errors`)."""
+    return run_program(cli, "edgepose-export", arguments, install="install edgepose[export], or call `make setup` in a checkout")

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 
 from edgepose.model import read_model
+from export.cli.main import COMMANDS, cli
 from export.network.model import GhostPose, save_network
 from tests.export.data.folders import write_dotted
 from tests.export.tiny import TINY
@@ -18,7 +20,7 @@ from tests.shared import SHARED
 
 
 def edgepose_export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from export.cli.main import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-m", "export", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
@@ -31,6 +33,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_network(folder / "last.pt", network, average=average)
     write_dotted(folder / "data", sizes=((300, 220), (300, 420)) * 17)
     return folder
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    program = "import sys; from export.cli.main import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_where_the_list_says(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+
+
+def test_without_its_libraries_it_says_what_to_install() -> None:
+    program = "import sys; sys.modules['torch'] = None; from export.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "train", "--help"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 69
+    assert done.stderr.startswith("edgepose-export needs the library torch, which is not installed here: install edgepose[export], or call")
+    assert done.stderr.count("\n") == 1
 
 
 def test_from_a_checkpoint_to_figures_of_an_int8_file(folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(data: Path, start: Path, tmp_path:
 def test_two_processes_share_a_run(data: Path, start: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(msgspec.to_builtins(recipe())))
-    program = "from export.cli.main import main; main()"
+    program = "from export.__main__ import main; main()"
     script = tmp_path / "train.py"
     script.write_text(program)
     command = [

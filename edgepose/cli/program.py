@@ -1,0 +1,88 @@
+"""What the programs `edgepose` and `edgepose-export` have in common: commands that are loaded when asked for, and exit codes."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from edgepose.errors import EdgeposeError, UnavailableError, UsageError
+
+_INTERRUPTED = 130  # what a shell expects of a program that ctrl-c ended
+
+
+class LazyCommands(click.Group):
+    """Loads the module of a command only when it is asked for, so that each starts fast.
+
+    Args:
+        places: module and name of each command, such as `edgepose.cli.run:command`, by what it is called.
+        summaries: what the list of commands says of each, so that the list loads none; read off the commands where absent.
+    """
+
+    def __init__(self, *, places: dict[str, str], summaries: dict[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._places = places
+        self._summaries = summaries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table, which is the order in which one meets them."""
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, None where there is none."""
+        if cmd_name not in self._places:
+            return None
+        module, _, attribute = self._places[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands."""
+        if self._summaries is None:
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._summaries[name]) for name in self._places])
+
+
+def run_program(cli: click.Command, name: str, arguments: list[str], *, install: str) -> int:
+    """Runs one command line, turns every error into one line, and returns its exit code (see `edgepose.errors`).
+
+    Args:
+        name: of the program.
+        install: what to install where a library is missing, in words.
+    """
+    debug = "--debug" in arguments
+    try:
+        outcome = cli.main(args=arguments, prog_name=name, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        error.show()
+        return UsageError.exit_code
+    except click.ClickException as error:
+        error.show()
+        return EdgeposeError.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except EdgeposeError as error:
+        if debug:
+            raise
+        click.echo(f"{name}: {error}", err=True)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        click.echo(f"{name} needs the library {error.name}, which is not installed here: {install}", err=True)
+        return UnavailableError.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"{name}: unexpected {type(error).__name__}: {error} (run `{name} --debug …` to see where)", err=True)
+        return EdgeposeError.exit_code
+    return outcome if isinstance(outcome, int) else 0

@@ -1,0 +1,23 @@
+"""How a program begins and ends, whichever of the two it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["edgepose", "export"])
+def test_ctrl_c_while_modules_load_is_no_traceback(module: str, tmp_path: Path) -> None:
+    """A module of ours is replaced by one that is interrupted while it loads."""
+    interrupted = f"""
+import importlib.abc, runpy, sys
+class Interrupted(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "{module}.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+runpy.run_module("{module}", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "")
