@@ -12,6 +12,9 @@ from msgspec import Meta
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+# No scheme, path or port: these would be looked up as a name, for ever. Two colons are an IPv6 address.
+Host = Annotated[str, Meta(pattern=r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$")]
+FilmFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,7 +113,7 @@ class Mqtt(_Section, frozen=True):
     """The broker."""
 
     enabled: Annotated[bool, Meta(description="publish to a broker")] = True
-    host: Annotated[str, Meta(min_length=1, description="host name or address")] = "localhost"
+    host: Annotated[Host, Meta(description="where the broker is")] = "localhost"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 is 8883 with TLS and 1883 without")] = 0
     protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version; auto tries 5 and falls back")] = "auto"
     username: Annotated[str | None, Meta(description="user name")] = None
@@ -129,7 +132,7 @@ class Files(_Section, frozen=True):
 
     jsonl: Annotated[str | None, Meta(description="append pose messages to this file, one JSON object a line")] = None
     csv: Annotated[str | None, Meta(description="append keypoints to this file, one row a person")] = None
-    video: Annotated[str | None, Meta(description="write an annotated MP4")] = None
+    video: Annotated[FilmFile | None, Meta(description="write an annotated MP4")] = None
     images: Annotated[str | None, Meta(description="write annotated pictures into this folder")] = None
 
 

@@ -93,6 +93,8 @@ def _words(kind: inspect.Type) -> str:
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "a name of up to 64 letters, digits, '_', '.' and '-'",
     r"^[^+#\x00]+$": "text without '+' and '#'",
+    r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address (the port goes to mqtt.port)",
+    r"\.[Mm][Pp]4$": "the name of a file that ends in .mp4",
 }
 
 

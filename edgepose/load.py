@@ -5,6 +5,7 @@ This is the only module that reads the environment.
 """
 
 import difflib
+import logging
 import os
 import re
 from collections.abc import Hashable, Iterable, Mapping
@@ -17,6 +18,9 @@ import yaml
 from edgepose.config import Config
 from edgepose.errors import ConfigError
 from edgepose.keys import accepted
+from edgepose.keys import keys as all_keys
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_PATH = Path("/etc/edgepose/config.yaml")
 ENVIRONMENT_PREFIX = "EDGEPOSE__"
@@ -48,13 +52,16 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
     if path is not None:
         _take_file(path, values, origins, problems)
     for variable in sorted(environment):
-        if variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            _warn_of_misspelling(variable)
+        else:
             parts = tuple(part.lower() for part in variable.removeprefix(ENVIRONMENT_PREFIX).split("__"))
             _take_text(parts, environment[variable], f"environment variable {variable}", values, origins, problems)
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals:
-            problems.append(f"--set {setting}: found no '=', expected KEY=VALUE such as mqtt.host=broker.local")
+        if not equals or not name.strip():
+            missing = "no key before '='" if equals else "no '='"
+            problems.append(f"--set {setting}: found {missing}, expected KEY=VALUE such as mqtt.host=broker.local")
             continue
         _take_text(tuple(name.strip().split(".")), text, f"--set {name}", values, origins, problems)
     for name, camera in values.get("cameras", {}).items():
@@ -68,6 +75,19 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _warn_of_misspelling(variable: str) -> None:
+    """Says that a variable looks like one of ours and is not read: a mistyped underscore must not be a broker that is never asked."""
+    ours = ENVIRONMENT_PREFIX.removesuffix("_")
+    if not variable.startswith(ours):
+        return
+    meant = variable.removeprefix(ours).lower().replace("__", "_")
+    path = next((key.path for key in all_keys() if key.path.replace(".", "_") == meant), None)
+    right = "two underscores before each part of a key, such as EDGEPOSE__MQTT__HOST"
+    if path is not None:
+        right = ENVIRONMENT_PREFIX + path.replace(".", "__").upper()
+    _log.warning("environment variable %s is not read; expected %s", variable, right)
 
 
 def service_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -166,7 +186,8 @@ def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any
     try:
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError:
-        problems.append(f"{where}: {_name(keys)} is {value!r}; expected {accepted(kind)}")
+        shown = "a URL with a password" if isinstance(value, str) and _URL_WITH_PASSWORD.match(value) else repr(value)
+        problems.append(f"{where}: {_name(keys)} is {shown}; expected {accepted(kind)}")
 
 
 def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
@@ -222,6 +243,10 @@ def _contradictions(config: Config, origins: Mapping[Keys, str]) -> list[str]:
     mqtt = config.mqtt
     if mqtt.password_file is not None and mqtt.username is None:
         refuse(("mqtt", "password_file"), "is set without mqtt.username; expected both or neither")
+    if not mqtt.tls.enabled:
+        for key in ("ca_file", "certificate_file", "key_file"):
+            if getattr(mqtt.tls, key) is not None:  # nobody names a certificate to talk in the clear
+                refuse(("mqtt", "tls", key), "is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true, or no file")
     if (mqtt.tls.certificate_file is None) != (mqtt.tls.key_file is None):
         which = "certificate_file" if mqtt.tls.key_file is None else "key_file"
         refuse(("mqtt", "tls", which), "is set alone; expected certificate_file and key_file, or neither")

@@ -82,7 +82,14 @@ REFUSED = [
     ("mqtt:\n  encoding: xml\n", 2, "mqtt.encoding is 'xml'; expected one of json, msgpack"),
     ("mqtt:\n  host: a\n  host: b\n", 3, "mqtt.host is there twice; expected once"),
     ("mqtt:\n  tls:\n    key_file: a\n", 1, "expected certificate_file and key_file"),
+    ("mqtt:\n  tls:\n    ca_file: a\n", 3, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true"),
+    ("mqtt:\n  tls: {certificate_file: a, key_file: b}\n", 2, "mqtt.tls.key_file is set while mqtt.tls.enabled is false"),
     ("mqtt:\n  password_file: a\n", 2, "without mqtt.username"),
+    ("mqtt:\n  host: tcp://foo:12\n", 2, "expected a host name or address (the port goes to mqtt.port)"),
+    ("mqtt:\n  host: tcp://me:word@foo\n", 2, "mqtt.host is a URL with a password; expected a host name"),
+    ("mqtt:\n  host: foo:1883\n", 2, "mqtt.host is 'foo:1883'; expected a host name"),
+    ("mqtt:\n  host: '[::1]'\n", 2, "mqtt.host is '[::1]'; expected a host name"),
+    ("files:\n  video: v.avi\n", 2, "expected the name of a file that ends in .mp4"),
     ("model:\n  input_size: 100\n", 2, "expected a multiple of 32"),
     ("refine:\n  people: -1\n", 2, "refine.people is -1; expected a whole number from 0 to 1000"),
     ("health:\n  interval_s: 0\n", 2, "expected a number above 0, at most 86400"),
@@ -98,8 +105,26 @@ def test_refusals_name_the_line_and_what_would_do(tmp_path: Path, text: str, lin
     path = write(tmp_path, text)
     with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
         load(path, environment={})
-    if "tls" not in text:  # of two keys that only go together, the missing one has no line
+    if "expected certificate_file" not in sentence:  # of two keys that only go together, the missing one has no line
         assert str(caught.value).startswith(f"{path}:{line}: ")
+
+
+@pytest.mark.parametrize("host", ["localhost", "broker.local", "192.168.1.2", "::1", "fe80::1%eth0", "bücher.example"])
+def test_hosts_that_can_be(host: str) -> None:
+    assert load(None, [f"mqtt.host={host}"], {}).mqtt.host == host
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("EDGEPOSE_MQTT_HOST", "EDGEPOSE__MQTT__HOST"),
+        ("EDGEPOSE_MQTT__TLS_CA_FILE", "EDGEPOSE__MQTT__TLS__CA_FILE"),
+        ("EDGEPOSE_X", "two underscores before each part of a key, such as EDGEPOSE__MQTT__HOST"),
+    ],
+)
+def test_a_misspelt_variable_is_not_passed_over_in_silence(variable: str, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+    load(None, environment={variable: "x", "EDGEPOSE__DEVICE": "drone-7", "EDGEPOSER": "somebody else"})
+    assert caplog.messages == [f"environment variable {variable} is not read; expected {expected}"]
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
@@ -119,6 +144,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
+        ("=x", "--set =x: found no key before '='"),
         ("mqtt=1", "mqtt is a section, not a value"),
         ("mqtt.host.name=1", "mqtt.host is a value and has no keys"),
         ("cameras=1", "cameras is a section"),

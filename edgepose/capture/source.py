@@ -68,12 +68,32 @@ def open_source(name: str, camera: config.Camera, *, epoch: int = 0) -> Source:
     if scheme[1].lower() == "file":
         return _open_path(name, camera, Path(unquote(urlsplit(camera.source).path)), epoch)
     if scheme[1].lower() in NETWORK_SCHEMES:
+        problem = address_problem(camera.source)
+        if problem is not None:
+            raise SourceError(f"camera {name}: {problem}", "unsupported")
         return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
     raise SourceError(
         f"camera {name}: {redact(camera.source)} begins with {scheme[1]}://; "
         f"{', '.join(f'{known}://' for known in NETWORK_SCHEMES)}, a video file, an image or a folder of images is accepted",
         "unsupported",
     )
+
+
+def address_problem(url: str) -> str | None:
+    """What makes a network URL one that can never be opened, in one sentence with credentials redacted; None where nothing does."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # its text is not shown: where '/' in a password ends the address, the "port" is a part of the password
+        host, port = "", 0
+    if host is None:
+        return f"{redact(url)} names no host; expected such as rtsp://camera.local/stream"
+    if port == 0:
+        return (
+            f"{redact(url)} names no address that can be; expected a port from 1 to 65535, an IPv6 address in brackets, "
+            "and '/', '?' and '#' of a password written %2F, %3F and %23"
+        )
+    return None
 
 
 def _open_path(name: str, camera: config.Camera, path: Path, epoch: int) -> Source:

@@ -66,6 +66,13 @@ def command(
     from edgepose.model import named_model
     from edgepose.output.messages import poses_message
 
+    if not source:
+        raise UsageError("SOURCE is empty; expected a video file, an image, a folder of images or a stream")
+    for key in (setting.partition("=")[0].strip() for setting in settings):
+        if key.partition(".")[0] in ("files", "cameras"):
+            raise UsageError(f"--set {key} has no effect here; expected SOURCE, and --output, --csv, --video or --images")
+    if video is not None and video.suffix.lower() != ".mp4":
+        raise UsageError(f"--video is {video}; expected the name of a file that ends in .mp4")
     names = [str(path) if path is not None else None for path in (output, csv, video, images)]
     if not any(names):
         raise UsageError("nothing to write was named; expected --output, --csv, --video or --images")
@@ -102,14 +109,15 @@ def command(
                 advance()
                 if stop.is_set():  # between two frames, so that all files end with the same one
                     break
-            if stop.is_set() and not opened.live:
-                raise KeyboardInterrupt  # a file was not meant to end here; of a stream it is the only way
     finally:
         for sink in sinks:
             sink.close()
         backend.close()
         if second_look is not None:
             second_look.close()
+    if stop.is_set() and not opened.live:  # a file was not meant to end here; of a stream it is the only way
+        click.echo(f"edgepose: interrupted: the files hold {frames} frames, {people} people", err=True)
+        raise KeyboardInterrupt
     elapsed_s = time.monotonic() - start_s
     rate = round(frames / elapsed_s, 1) if elapsed_s > 0 else 0.0
     looks = metrics.looks()

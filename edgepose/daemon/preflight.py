@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from edgepose.capture.source import NETWORK_SCHEMES, redact
-from edgepose.config import Camera, Config
+from edgepose.capture.source import NETWORK_SCHEMES, address_problem, redact
+from edgepose.config import Camera, Config, Mqtt
 from edgepose.errors import EdgeposeError, SourceError
 from edgepose.model import named_model
 from edgepose.output.connection import Access
@@ -40,7 +40,7 @@ def findings(config: Config) -> Iterator[Finding]:
     for name, camera in config.cameras.items():
         yield _camera(name, camera)
     if config.mqtt.enabled:
-        yield _mqtt(config)
+        yield _mqtt(config.mqtt)
     for key in ("jsonl", "csv", "video", "images"):
         path = getattr(config.files, key)
         if path is not None:
@@ -70,9 +70,9 @@ def _camera(name: str, camera: Camera) -> Finding:
     what = f"camera {name}"
     scheme, separator, _ = camera.source.partition("://")
     if separator and scheme.lower() in NETWORK_SCHEMES:
-        host = urlsplit(camera.source).hostname
-        if host is None:
-            return Finding(what, False, f"{redact(camera.source)} names no host; expected such as rtsp://camera.local/stream", 78)
+        problem = address_problem(camera.source)
+        if problem is not None:
+            return Finding(what, False, problem, 78)
         return Finding(what, True, f"{redact(camera.source)} (not contacted)")
     if separator and scheme.lower() != "file":
         schemes = ", ".join(f"{known}://" for known in NETWORK_SCHEMES)
@@ -85,13 +85,18 @@ def _camera(name: str, camera: Camera) -> Finding:
     return Finding(what, True, str(path))
 
 
-def _mqtt(config: Config) -> Finding:
+def broker_in_words(mqtt: Mqtt) -> str:
+    """Where the broker is and how it is spoken to; ConfigError where the password or a certificate cannot be read."""
+    access = Access.read(mqtt)
+    login = "with a password" if access.password is not None else "as anybody" if access.username is None else "without a password"
+    return f"{access.host}:{access.port}, {login}, {'encrypted' if access.tls else 'in the clear'}"
+
+
+def _mqtt(mqtt: Mqtt) -> Finding:
     try:
-        access = Access.read(config.mqtt)
+        return Finding("mqtt", True, f"{broker_in_words(mqtt)} (not contacted)")
     except EdgeposeError as error:
         return Finding("mqtt", False, str(error), error.exit_code)
-    login = "with a password" if access.password is not None else "as anybody" if access.username is None else "without a password"
-    return Finding("mqtt", True, f"{access.host}:{access.port}, {login}, {'encrypted' if access.tls else 'in the clear'} (not contacted)")
 
 
 def _output(what: str, path: Path, *, is_folder: bool) -> Finding:

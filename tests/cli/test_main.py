@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -51,6 +52,12 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["infer"], 64, "Missing argument 'SOURCE'"),
         (["infer", "x.mp4"], 64, "nothing to write was named"),
         (["infer", "x.mp4", "-o", "x.jsonl", "--model", "MODEL"], 66, "x.mp4 does not exist"),
+        (["infer", "", "-o", "x.jsonl"], 64, "SOURCE is empty; expected a video file"),
+        (["infer", "rtsp://", "-o", "x.jsonl", "--model", "MODEL"], 66, "rtsp:// names no host; expected such as rtsp://"),
+        (["infer", "rtsp://h:99999/x", "-o", "x.jsonl", "--model", "MODEL"], 66, "expected a port from 1 to 65535"),
+        (["infer", "x.mp4", "--video", "x.avi"], 64, "--video is x.avi; expected the name of a file that ends in .mp4"),
+        (["infer", "x.mp4", "-o", "x.jsonl", "--set", "files.csv=a"], 64, "--set files.csv has no effect here; expected SOURCE"),
+        (["infer", "x.mp4", "-o", "x.jsonl", "--set", "cameras.a.source=b"], 64, "--set cameras.a.source has no effect here"),
         (["infer", "VIDEO", "-o", "/nowhere/x.jsonl", "--model", "MODEL"], 74, "/nowhere/x.jsonl"),
         (["infer", "VIDEO", "-o", "x.jsonl", "--model", "nosuchmodel"], 78, "nosuchmodel"),
         (["infer", "VIDEO", "-o", "x.jsonl", "--model", "REFINER"], 78, "again.onnx is a refiner (task 'refine'), accepted here is a pose"),
@@ -58,6 +65,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["run", "--set", "mqtt.prot=1"], 78, "did you mean port?"),
         (["run"], 78, "no cameras are configured"),
         (["run", "--config", "nosuchfile.yaml"], 78, "No such file"),
+        (["check", "--set", "cameras.a.source=rtsp://"], 78, "rtsp:// names no host"),
+        (["check", "--set", "cameras.a.source=rtsp://h:99999/x"], 78, "expected a port from 1 to 65535"),
+        (["check", "--set", "mqtt.tls.ca_file=a"], 78, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false"),
+        (["run", "--set", "mqtt.tls.ca_file=a"], 78, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false"),
         (["watch", "--set", "mqtt.port=1"], 74, "127.0.0.1:1 cannot be reached"),
         (["demo", "x.mp4", "--model", "MODEL"], 66, "x.mp4 does not exist"),
         (["schema", "nonsense"], 64, "'nonsense' is not one of"),
@@ -70,7 +81,7 @@ def test_mistakes_are_one_line_and_an_exit_code(
     extra = ["--set", "mqtt.host=127.0.0.1"] if arguments[0] in ("run", "watch") else []
     done = edgepose(*(places.get(each, each) for each in arguments), *extra, folder=tmp_path)
     assert done.returncode == code, done.stderr
-    assert sentence in done.stderr
+    assert sentence in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -193,6 +204,21 @@ def test_doctor_gives_a_hint_for_what_fails(model: Path, tmp_path: Path) -> None
     assert [what for what, each in found.items() if not each["good"]] == ["broker"]
     assert "expected a broker there" in found["broker"]["detail"]
     assert found["engine"]["detail"].startswith("onnxruntime-cpu")
+
+
+def test_infer_that_is_interrupted_says_what_the_files_hold(model: Path, tmp_path: Path) -> None:
+    endless = tmp_path / "pictures"
+    endless.mkdir()
+    for number in range(1000):
+        cv2.imwrite(str(endless / f"{number}.png"), np.full((256, 320, 3), 255, np.uint8))
+    poses = tmp_path / "poses.jsonl"
+    command = [sys.executable, "-m", "edgepose", "infer", str(endless), "--model", str(model), "-o", str(poses)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    wait_for(lambda: poses.exists() and poses.read_text().count("\n") >= 2, within_s=20)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert f"interrupted: the files hold {poses.read_text().count(chr(10))} frames" in said
 
 
 def test_bench_measures(model: Path, video: Path, tmp_path: Path) -> None:
