@@ -19,6 +19,5 @@ def command(config_file: Path | None, settings: tuple[str, ...], as_json: bool) 
     """
     from edgepose.cli.report import report
     from edgepose.daemon.preflight import findings
-    from edgepose.load import load
 
-    return report(findings(load(config_file, settings)), as_json=as_json)
+    return report(findings, config_file, settings, as_json=as_json)

@@ -19,6 +19,5 @@ def command(config_file: Path | None, settings: tuple[str, ...], as_json: bool) 
     """
     from edgepose.cli.report import report
     from edgepose.daemon.examination import examine
-    from edgepose.load import load
 
-    return report(examine(load(config_file, settings)), as_json=as_json)
+    return report(examine, config_file, settings, as_json=as_json)

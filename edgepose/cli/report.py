@@ -1,20 +1,52 @@
 """Findings as lines or JSON, for `edgepose check` and `edgepose doctor`."""
 
-from collections.abc import Iterable
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import click
 import msgspec
 
+from edgepose.config import Config
 from edgepose.daemon.preflight import Finding
+from edgepose.errors import ConfigError
+from edgepose.load import load
 
 
-def report(findings: Iterable[Finding], *, as_json: bool) -> int:
-    """Writes findings to standard output as they come; returns the exit code of the first that is not good, else 0."""
+def report(look: Callable[[Config], Iterable[Finding]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> int:
+    """Writes what is found in a configuration to standard output as it comes; returns the exit code of the first fault, else 0.
+
+    ConfigError where the configuration is refused and lines were asked for; in JSON each refusal is a finding, for scripts read
+    nothing else.
+    """
     found: list[Finding] = []
-    for each in findings:
+    for each in _found(look, config_file, settings, as_json=as_json):
         found.append(each)
         if not as_json:
-            click.echo(f"{'ok  ' if each.good else 'FAIL'}  {each.what:22}  {each.detail}")
+            click.echo(_line(each))
     if as_json:
         click.echo(msgspec.json.encode({"good": all(each.good for each in found), "findings": found}))
     return next((each.exit_code for each in found if not each.good), 0)
+
+
+def _found(
+    look: Callable[[Config], Iterable[Finding]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool
+) -> Iterable[Finding]:
+    try:
+        config = load(config_file, settings)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        return [Finding("configuration", False, problem, error.exit_code) for problem in str(error).splitlines()]
+    return look(config)
+
+
+def _line(finding: Finding) -> str:
+    """One line, for grep and the like; on a terminal wrapped below itself."""
+    line = f"{'ok  ' if finding.good else 'FAIL'}  {finding.what:22}  {finding.detail}"
+    if not sys.stdout.isatty():
+        return line
+    width = max(60, shutil.get_terminal_size().columns)
+    return textwrap.fill(line, width, subsequent_indent=" " * 30, break_long_words=False, break_on_hyphens=False)

@@ -10,30 +10,45 @@ from edgepose.cli.options import configuration_options
 @click.command(
     "watch", short_help="Watch live what daemons publish.", epilog="Example: edgepose watch --set mqtt.host=broker.local --device drone-7"
 )
-@click.option("--device", metavar="NAME", default="+", help="Device to watch; all of them where absent.")
+@click.option("--device", metavar="NAME", help="Device to watch; all of them where absent.")
 @click.option("--json", "as_json", is_flag=True, help="Write each pose message as one JSON line instead of a table.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; ctrl-c ends it at any time.")
 @configuration_options
-def command(device: str, as_json: bool, seconds: float | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
-    """Subscribe to the broker and show the people of each camera in a live table."""
+def command(device: str | None, as_json: bool, seconds: float | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
+    """Subscribe to the broker and show the people of each camera in a live table.
+
+    Standard error says when the broker is lost and when it is back. Exit code 69 where nothing at all was heard in `--seconds`.
+    """
     import os
+    import sys
     import threading
     import time
 
     import msgspec
 
     from edgepose.cli.board import Board, shown
+    from edgepose.cli.main import log_to_stderr
+    from edgepose.config import Name
     from edgepose.daemon.subscriber import Subscriber
     from edgepose.daemon.supervisor import signals
+    from edgepose.errors import UnavailableError, UsageError
+    from edgepose.keys import accepted
     from edgepose.load import load
 
+    if device is not None:
+        try:
+            msgspec.convert(device, Name)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"--device is {device!r}; expected {accepted(Name)}") from error
+    log_to_stderr("warning" if as_json or not sys.stdout.isatty() else "error")  # a line would tear the table
     mqtt = load(config_file, settings).mqtt
     board = Board(mqtt.prefix)
-    base = f"{mqtt.prefix.strip('/')}/{device}"
+    base = f"{mqtt.prefix.strip('/')}/{device or '+'}"
 
-    nobody_reads = threading.Event()
+    heard, nobody_reads = threading.Event(), threading.Event()
 
     def take(topic: str, payload: bytes) -> None:
+        heard.set()
         board.take(topic, payload, time.monotonic())
         if as_json and topic.endswith("/poses") and not nobody_reads.is_set():
             try:
@@ -43,12 +58,18 @@ def command(device: str, as_json: bool, seconds: float | None, config_file: Path
                 nobody_reads.set()
 
     topics = [f"{base}/status", f"{base}/cameras/+/status", f"{base}/cameras/+/poses"]
-    end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+    start_s = time.monotonic()
+    end_s = start_s + seconds if seconds is not None else float("inf")
     with signals() as (stop, _), Subscriber(mqtt, topics, take):
         if as_json:
             while time.monotonic() < end_s and not stop.wait(0.1) and not nobody_reads.is_set():
                 pass
-            return
-        with shown(board) as screen:
-            while time.monotonic() < end_s and not stop.wait(0.1):
-                screen.draw()
+        else:
+            with shown(board) as screen:
+                while time.monotonic() < end_s and not stop.wait(0.1):
+                    screen.draw()
+    if not heard.is_set():
+        nothing = f"heard nothing under {base} in {time.monotonic() - start_s:.0f} s"
+        if not stop.is_set():
+            raise UnavailableError(f"{nothing}; expected a daemon that publishes there (keys mqtt.prefix and device)")
+        click.echo(nothing, err=True)

@@ -12,10 +12,10 @@ from importlib import metadata
 import numpy as np
 
 from edgepose import __version__
-from edgepose.config import Config
+from edgepose.config import Config, Mqtt
 from edgepose.daemon.health import memory_mb, temperatures_c
 from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.preflight import Finding, findings
+from edgepose.daemon.preflight import Finding, broker_in_words, findings
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.stages import InputStage
 from edgepose.daemon.subscriber import Subscriber
@@ -54,12 +54,13 @@ def examine(config: Config) -> Iterator[Finding]:
         yield _library(library)
     yield _encoder()
     yield _backends()
-    yield from (finding for finding in findings(config) if finding.what != "cameras")  # a doctor needs no camera
+    # A doctor needs no camera, and contacts the broker below.
+    yield from (finding for finding in findings(config) if finding.what not in ("cameras", "mqtt"))
     yield _engine(config)
     if config.refine.people:
         yield _second_look(config)
     if config.mqtt.enabled:
-        yield _broker(config)
+        yield _broker(config.mqtt)
     yield Finding("memory", True, f"{memory_mb():.0f} MiB resident with everything loaded")
 
 
@@ -121,12 +122,12 @@ def _second_look(config: Config) -> Finding:
     return Finding("second look", True, f"{network.name} on {network.device}, {network.precision}, {cost}: {network.reason}")
 
 
-def _broker(config: Config) -> Finding:
-    where = f"{config.mqtt.host}:{config.mqtt.port or (8883 if config.mqtt.tls.enabled else 1883)}"
+def _broker(mqtt: Mqtt) -> Finding:
     try:
+        broker = broker_in_words(mqtt)
         start_s = time.perf_counter()
-        with Subscriber(config.mqtt, [], lambda topic, payload: None):
+        with Subscriber(mqtt, [], lambda topic, payload: None):
             answer_ms = (time.perf_counter() - start_s) * 1e3
     except EdgeposeError as error:
         return Finding("broker", False, str(error), error.exit_code)
-    return Finding("broker", True, f"{where} let us in within {answer_ms:.0f} ms")
+    return Finding("broker", True, f"{broker}, let us in within {answer_ms:.0f} ms")

@@ -1,5 +1,6 @@
 """Listens to what daemons publish: the other end of the contract, for `edgepose watch`, `demo` and `doctor`."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,10 @@ from edgepose.config import Mqtt
 from edgepose.errors import OutputError
 from edgepose.output.connection import Access
 
+_log = logging.getLogger(__name__)
+
+_RETRY_S = 1  # whoever watches waits for the next message, and paho takes whole seconds
+
 Take = Callable[[str, bytes], None]
 """Takes topic and payload of a message; called in the subscriber's thread."""
 
@@ -21,6 +26,7 @@ Take = Callable[[str, bytes], None]
 class Subscriber:
     """A connection that hears topics and comes back by itself when it is lost; a context manager.
 
+    The log says when the connection is lost and when it is back.
     It speaks MQTT 3.1.1, which every broker does, unless the configuration says 5: to a listener they are the same.
     """
 
@@ -37,10 +43,12 @@ class Subscriber:
         self._take = take
         self._answered = threading.Event()
         self._refusal: str | None = None
+        self._where = f"MQTT broker {self._access.host}:{self._access.port}"
+        self._lost = self._leaving = False
         protocol = MQTTProtocolVersion.MQTTv5 if mqtt.protocol == "5" else MQTTProtocolVersion.MQTTv311
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=protocol)
         self._client.connect_timeout = self._access.connect_timeout_s
-        self._client.reconnect_delay_set(1, max(1, int(mqtt.reconnect_maximum_s)))
+        self._client.reconnect_delay_set(_RETRY_S, _RETRY_S)
         if self._access.username is not None:
             self._client.username_pw_set(self._access.username, self._access.password)
         if self._access.tls is not None:
@@ -51,7 +59,7 @@ class Subscriber:
 
     def __enter__(self) -> "Subscriber":
         """Connects; OutputError where the broker does not let us in within the connect timeout."""
-        where = f"MQTT broker {self._access.host}:{self._access.port}"
+        where = self._where
         deadline = time.monotonic() + self._access.connect_timeout_s
         try:
             self._client.connect(self._access.host, self._access.port, self._access.keepalive_s)
@@ -67,6 +75,7 @@ class Subscriber:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Disconnects."""
+        self._leaving = True
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -74,14 +83,21 @@ class Subscriber:
         if reason.is_failure:
             self._refusal = str(reason).lower()
         else:
+            self._refusal = None
             if self._topics:
                 client.subscribe(self._topics)
+            if self._lost:
+                self._lost = False
+                _log.warning("%s is back", self._where)
         self._answered.set()
 
     def _on_disconnect(self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         if not self._answered.is_set():
             self._refusal = "it hung up"
             self._answered.set()
+        elif not self._lost and not self._leaving and self._refusal is None:
+            self._lost = True
+            _log.warning("%s is lost (%s); trying again every %d s", self._where, str(reason).lower(), _RETRY_S)
 
     def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
         self._take(message.topic, bytes(message.payload))

@@ -1,5 +1,6 @@
 """Inference with ONNX Runtime, on the CPU, CUDA or TensorRT."""
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from edgepose.engine import ultralytics
 from edgepose.errors import EdgeposeError, EngineError, ModelError
 from edgepose.model import STRIDE_PX, ModelFile
 from edgepose.person import KEYPOINT_NAMES, Candidates
+
+_log = logging.getLogger(__name__)
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _OUTPUTS = ("boxes", "scores", "keypoints")
@@ -183,6 +186,9 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: conf
 
     if settings.backend != "auto":
         return opened(settings.backend, f"the configuration asks for {settings.backend}")
+    if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine: no fault, so few words
+        _log.debug("this onnxruntime has no cuda: for cuda install edgepose[%s]", _extra("cuda"))
+        return opened("cpu", "this onnxruntime has no cuda")
     timed: list[tuple[float, _AnyNetwork]] = []
     refusals: list[str] = []
     for kind in ("cuda", "cpu"):

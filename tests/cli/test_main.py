@@ -69,6 +69,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["check", "--set", "cameras.a.source=rtsp://h:99999/x"], 78, "expected a port from 1 to 65535"),
         (["check", "--set", "mqtt.tls.ca_file=a"], 78, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false"),
         (["run", "--set", "mqtt.tls.ca_file=a"], 78, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false"),
+        (["watch", "--device", "a/b#"], 64, "--device is 'a/b#'; expected a name of up to 64 letters"),
         (["watch", "--set", "mqtt.port=1"], 74, "127.0.0.1:1 cannot be reached"),
         (["demo", "x.mp4", "--model", "MODEL"], 66, "x.mp4 does not exist"),
         (["schema", "nonsense"], 64, "'nonsense' is not one of"),
@@ -203,7 +204,18 @@ def test_doctor_gives_a_hint_for_what_fails(model: Path, tmp_path: Path) -> None
     assert done.returncode == 74
     assert [what for what, each in found.items() if not each["good"]] == ["broker"]
     assert "expected a broker there" in found["broker"]["detail"]
+    assert "mqtt" not in found  # one finding for the broker
     assert found["engine"]["detail"].startswith("onnxruntime-cpu")
+
+
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_a_refused_configuration_is_json_too(command: str, tmp_path: Path) -> None:
+    done = edgepose(command, "--set", "mqtt.prot=1", "--set", "mqtt.port=x", "--json", folder=tmp_path)
+    assert done.returncode == 78
+    answer = json.loads(done.stdout)
+    assert answer["good"] is False
+    assert [(each["what"], each["good"], each["exit_code"]) for each in answer["findings"]] == [("configuration", False, 78)] * 2
+    assert "did you mean port?" in answer["findings"][0]["detail"]
 
 
 def test_infer_that_is_interrupted_says_what_the_files_hold(model: Path, tmp_path: Path) -> None:

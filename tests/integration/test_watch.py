@@ -1,0 +1,49 @@
+"""`edgepose watch` beside a real broker: what it says when it hears nothing, and when the broker goes and comes back."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paho.mqtt.publish import single
+
+from tests.servers.mosquitto import Mosquitto
+from tests.waiting import wait_for
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["lines", "json"])
+def test_hearing_nothing_is_no_success(options: list[str], tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        command = [sys.executable, "-m", "edgepose", "watch", "--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"]
+        done = subprocess.run([*command, "--seconds", "1", *options], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 69
+    assert done.stdout == ""
+    assert done.stderr == (
+        "edgepose: heard nothing under edgepose/+ in 1 s; expected a daemon that publishes there (keys mqtt.prefix and device)\n"
+    )
+
+
+def test_a_broker_that_goes_and_comes_back_is_spoken_of(tmp_path: Path) -> None:
+    said = tmp_path / "stderr"
+    with Mosquitto(tmp_path) as broker, said.open("w") as stderr:
+
+        def publish(text: str) -> None:
+            single("edgepose/drone/cameras/front/poses", text, retain=True, hostname="127.0.0.1", port=broker.port)
+
+        publish('{"schema":1}')
+        command = [sys.executable, "-m", "edgepose", "watch", "--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}", "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=tmp_path)
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == '{"schema":1}\n'
+            broker.kill()
+            wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is lost" in said.read_text())
+            broker.start()
+            wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is back" in said.read_text())
+            publish('{"schema":2}')
+            assert process.stdout.readline() == '{"schema":2}\n'
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert said.read_text().count("is lost") == said.read_text().count("is back") == 1
