@@ -1,5 +1,6 @@
 """Pictures from files: a folder of images, or one image."""
 
+import logging
 import re
 import threading
 import time
@@ -11,6 +12,8 @@ import numpy as np
 from edgepose import config
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
+
+_log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Names of files that count as images end like this, in either case."""
@@ -52,6 +55,7 @@ class ImageSource:
         self._epoch = epoch
         self._sequence = 0
         self._next = 0
+        self._told: set[Path] = set()  # those that could not be decoded: a loop tells of them once
         self._closed = threading.Event()
         self._where = f"camera {camera}: {path}"
         try:
@@ -80,6 +84,9 @@ class ImageSource:
                 self._sequence += 1
                 return frame
             self.corrupt_frames += 1
+            if path not in self._told and len(self._paths) > 1:  # of a single one the error tells
+                self._told.add(path)
+                _log.warning("%s: %s cannot be decoded and is passed over", self._where, path.name)
             if time.monotonic() > deadline_s:
                 raise SourceError(
                     f"{self._where} gave no picture for {self._settings.read_timeout_s:g} s: {path.name} and others before it"
@@ -95,8 +102,8 @@ class ImageSource:
     def _start_again(self) -> None:
         if not self._sequence:
             raise SourceError(
-                f"{self._where}: {'this file' if len(self._paths) == 1 else f'none of these {len(self._paths)} files'}"
-                f" could be decoded; images in {', '.join(IMAGE_SUFFIXES)} are accepted",
+                f"{self._where}: {'this file could not' if len(self._paths) == 1 else f'none of these {len(self._paths)} files could'}"
+                f" be decoded; images in {', '.join(IMAGE_SUFFIXES)} are accepted",
                 "unsupported",
             )
         if not self._settings.loop:

@@ -12,9 +12,11 @@ from edgepose.capture.redact import redact
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
 
-__all__ = ["Source", "open_source", "redact"]
+__all__ = ["Source", "open_source", "path_of", "redact"]
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Source(Protocol):
@@ -50,6 +52,14 @@ class Source(Protocol):
         """Close the source; a `read` in another thread ends soon with the cause `closed`. May be called again."""
 
 
+def path_of(source: str) -> Path | None:
+    """The file or folder that a camera's source names, None where it is a URL of another kind."""
+    scheme = _SCHEME.match(source)
+    if scheme is None:
+        return Path(source).expanduser()
+    return Path(unquote(urlsplit(source).path)) if scheme[1].lower() == "file" else None
+
+
 def open_source(name: str, camera: config.Camera, *, epoch: int = 0) -> Source:
     """Open what a camera's configuration names; waits `open_timeout_s` at most.
 
@@ -62,18 +72,17 @@ def open_source(name: str, camera: config.Camera, *, epoch: int = 0) -> Source:
         SourceError: it cannot be opened; `cause` is one of `refused`, `not_found`, `unauthorized`, `timeout`, `no_video`, `unsupported`
             and `failed`.
     """
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", camera.source)
-    if scheme is None:
-        return _open_path(name, camera, Path(camera.source).expanduser(), epoch)
-    if scheme[1].lower() == "file":
-        return _open_path(name, camera, Path(unquote(urlsplit(camera.source).path)), epoch)
-    if scheme[1].lower() in NETWORK_SCHEMES:
+    path = path_of(camera.source)
+    if path is not None:
+        return _open_path(name, camera, path, epoch)
+    scheme = camera.source.partition("://")[0]
+    if scheme.lower() in NETWORK_SCHEMES:
         problem = address_problem(camera.source)
         if problem is not None:
             raise SourceError(f"camera {name}: {problem}", "unsupported")
         return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
     raise SourceError(
-        f"camera {name}: {redact(camera.source)} begins with {scheme[1]}://; "
+        f"camera {name}: {redact(camera.source)} begins with {scheme}://; "
         f"{', '.join(f'{known}://' for known in NETWORK_SCHEMES)}, a video file, an image or a folder of images is accepted",
         "unsupported",
     )

@@ -57,7 +57,6 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             f"folder {output} cannot be made: {error.strerror}; expected a place that can be written (--output DIR)"
         ) from error
     video, poses = output / "annotated.mp4", output / "poses.jsonl"
-    poses.unlink(missing_ok=True)  # the daemon appends; a demo begins anew
     with EmbeddedBroker() as broker, signals() as (stop, reason):
         mqtt = Mqtt(host="127.0.0.1", port=broker.port)
         config = Config(
@@ -71,7 +70,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
         board = Board(mqtt.prefix)
         topics = ["edgepose/demo/#"]
         with Subscriber(mqtt, topics, lambda topic, payload: board.take(topic, payload, time.monotonic())), shown(board) as screen:
-            daemon = Daemon(config, Notifier({}, os.getpid()), forever=False)
+            daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, afresh=True)
             click.echo(
                 f"watching {config.cameras['video'].source} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses"
             )

@@ -18,8 +18,8 @@ _file = click.Path(path_type=Path)
 @model_option
 @refiner_option
 @refine_people_option
-@click.option("--output", "-o", type=_file, metavar="FILE", help="Write one pose message a line (JSON lines).")
-@click.option("--csv", type=_file, metavar="FILE", help="Write one row a person.")
+@click.option("--output", "-o", type=_file, metavar="FILE", help="Write one pose message a line (JSON lines); - is standard output.")
+@click.option("--csv", type=_file, metavar="FILE", help="Write one row a person; - is standard output.")
 @click.option("--video", type=_file, metavar="FILE", help="Write an annotated MP4.")
 @click.option("--images", type=_file, metavar="DIR", help="Write annotated pictures into a folder.")
 @click.option(
@@ -48,11 +48,13 @@ def command(
     SOURCE is a video file, an image, a folder of images, or a stream, which is followed until ctrl-c.
     """
     import time
+    from contextlib import suppress
 
     import msgspec
     from msgspec.structs import replace
 
     from edgepose.capture.source import open_source
+    from edgepose.cli.main import log_to_stderr
     from edgepose.cli.progress import progress
     from edgepose.config import Camera, Files
     from edgepose.daemon.metrics import Metrics
@@ -64,6 +66,7 @@ def command(
     from edgepose.errors import UsageError
     from edgepose.load import load
     from edgepose.model import named_model
+    from edgepose.output.files import STANDARD_OUTPUT
     from edgepose.output.messages import poses_message
 
     if not source:
@@ -76,7 +79,12 @@ def command(
     names = [str(path) if path is not None else None for path in (output, csv, video, images)]
     if not any(names):
         raise UsageError("nothing to write was named; expected --output, --csv, --video or --images")
+    if as_json and any(name in STANDARD_OUTPUT for name in names):
+        raise UsageError("--json and poses would both go to standard output; expected one of them there")
+    log_to_stderr("warning")
     config = load(config_file, settings)
+    camera = "stream" if "://" in source else Path(source).stem or "source"
+    config = replace(config, cameras={camera: Camera(source=source)})
     config = replace(config, files=Files(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
     if model is not None:
         config = replace(config, model=replace(config.model, path=model))
@@ -92,14 +100,15 @@ def command(
     frames = people = 0
     metrics = Metrics()
     second_look = SecondLook.configured(config, metrics)
-    opened = open_source("stream" if "://" in source else Path(source).stem or "source", Camera(source=source))
+    opened = open_source(camera, config.cameras[camera])
     backend = open_backend(file, config.model)
     if second_look is not None:
         second_look.open()
     sinks = open_sinks(config, afresh=True)
     start_s = time.monotonic()
     try:
-        with signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
+        # A pipe's reader that has had enough ends the run in order; Click would make a failure of it.
+        with suppress(BrokenPipeError), signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
             for frame, found in people_in(opened, backend, file.info, config, metrics, second_look):
                 message = poses_message(frame, found, time.time_ns())
                 for sink in sinks:
@@ -122,14 +131,23 @@ def command(
     rate = round(frames / elapsed_s, 1) if elapsed_s > 0 else 0.0
     looks = metrics.looks()
     again = looks.accepted + looks.disagreed if looks is not None else 0
+    corrupt = opened.corrupt_frames
     if as_json:
-        summary = {"frames": frames, "people": people, "frames_per_second": rate, "model": file.path.name, "backend": backend.name}
+        summary = {
+            "frames": frames,
+            "corrupt": corrupt,
+            "people": people,
+            "frames_per_second": rate,
+            "model": file.path.name,
+            "backend": backend.name,
+        }
         if second_look is not None:
             summary |= {"refiner": second_look.model.path.name, "looked_at_again": again}
         click.echo(msgspec.json.encode(summary))
     elif not quiet:
         refined = f", {again} looked at again" if second_look is not None else ""
-        click.echo(f"{frames} frames, {people} people{refined}, {rate} frames/s", err=True)
+        damaged = f", {corrupt} could not be decoded" if corrupt else ""
+        click.echo(f"{frames} frames{damaged}, {people} people{refined}, {rate} frames/s", err=True)
 
 
 def _is_pictures(source: str) -> bool:

@@ -96,6 +96,8 @@ class Delivery:
                     sink.write(*record)
         except OutputError as error:
             self._give_up(error)
+        except BrokenPipeError:
+            self._give_up(OutputError("Cannot write to a pipe: its reader has gone"))
         except Exception as error:
             self._give_up(OutputError(f"files: unexpected {type(error).__name__}: {error}"))
         for sink in self._sinks:

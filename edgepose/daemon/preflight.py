@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from edgepose.capture.source import NETWORK_SCHEMES, address_problem, redact
+from edgepose.capture.source import NETWORK_SCHEMES, address_problem, path_of, redact
 from edgepose.config import Camera, Config, Mqtt
-from edgepose.errors import EdgeposeError, SourceError
+from edgepose.daemon.places import clashes
+from edgepose.errors import ConfigError, EdgeposeError, SourceError
 from edgepose.model import named_model
 from edgepose.output.connection import Access
 
@@ -41,9 +41,12 @@ def findings(config: Config) -> Iterator[Finding]:
         yield _camera(name, camera)
     if config.mqtt.enabled:
         yield _mqtt(config.mqtt)
+    clashing = dict(clashes(config))
     for key in ("jsonl", "csv", "video", "images"):
         path = getattr(config.files, key)
-        if path is not None:
+        if key in clashing:
+            yield Finding(f"files.{key}", False, clashing[key], ConfigError.exit_code)
+        elif path is not None:
             yield _output(f"files.{key}", Path(path), is_folder=key == "images")
 
 
@@ -68,16 +71,16 @@ def _refiner(config: Config) -> Finding:
 
 def _camera(name: str, camera: Camera) -> Finding:
     what = f"camera {name}"
-    scheme, separator, _ = camera.source.partition("://")
-    if separator and scheme.lower() in NETWORK_SCHEMES:
+    path = path_of(camera.source)
+    if path is None:
+        scheme = camera.source.partition("://")[0]
+        if scheme.lower() not in NETWORK_SCHEMES:
+            schemes = ", ".join(f"{known}://" for known in NETWORK_SCHEMES)
+            return Finding(what, False, f"{redact(camera.source)} begins with {scheme}://; expected {schemes} or a file", 78)
         problem = address_problem(camera.source)
         if problem is not None:
             return Finding(what, False, problem, 78)
         return Finding(what, True, f"{redact(camera.source)} (not contacted)")
-    if separator and scheme.lower() != "file":
-        schemes = ", ".join(f"{known}://" for known in NETWORK_SCHEMES)
-        return Finding(what, False, f"{redact(camera.source)} begins with {scheme}://; expected {schemes} or a file", 78)
-    path = Path(unquote(urlsplit(camera.source).path)) if separator else Path(camera.source).expanduser()
     if not path.exists():
         return Finding(what, False, f"{path} does not exist; expected a video file, an image or a folder of images", SourceError.exit_code)
     if not os.access(path, os.R_OK):

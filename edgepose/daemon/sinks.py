@@ -1,11 +1,14 @@
 """The files that a configuration asks for, each as something that takes frame after frame."""
 
+import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 from edgepose.config import Config
 from edgepose.daemon.delivery import Sink
-from edgepose.errors import OutputError
+from edgepose.daemon.places import refuse_clashes, video_paths
 from edgepose.frame import Frame
 from edgepose.output.files import CsvWriter, JsonLinesWriter
 from edgepose.output.messages import PosesMessage
@@ -13,25 +16,31 @@ from edgepose.output.overlay import draw
 from edgepose.output.video import ImageWriter, VideoWriter
 from edgepose.person import Person
 
+_log = logging.getLogger(__name__)
+
 
 def open_sinks(config: Config, *, afresh: bool = False) -> list[Sink]:
-    """Opens the files of a configuration.
+    """Opens the files of a configuration; what is in them already stays until the first frame.
 
     Args:
-        afresh: whether poses that are in the files already make place for the new ones; otherwise they are added to.
+        afresh: whether what is there makes place for the new then; otherwise poses are added to their files, and a video takes a name
+            that is free.
 
     Raises:
+        ConfigError: one is a camera's source, or another one too.
         OutputError: one cannot be written.
     """
+    refuse_clashes(config)
     files = config.files
     sinks: list[Sink] = []
-    for path, writer in ((files.jsonl, JsonLinesWriter), (files.csv, CsvWriter)):
-        if path is not None:
-            if afresh:
-                _make_place(Path(path))
-            sinks.append(_Messages(writer(path)))
-    if files.video is not None or files.images is not None:
-        sinks.append(_Annotated(config))
+    with ExitStack() as opened:  # where one cannot be opened, those before it are closed again
+        for path, writer in ((files.jsonl, JsonLinesWriter), (files.csv, CsvWriter)):
+            if path is not None:
+                sinks.append(_Messages(writer(path, afresh=afresh)))
+                opened.callback(sinks[-1].close)
+        if files.video is not None or files.images is not None:
+            sinks.append(_Annotated(config, afresh=afresh))
+        opened.pop_all()
     return sinks
 
 
@@ -51,22 +60,17 @@ class _Messages:
 class _Annotated:
     """Pictures with people drawn on them, as a film a camera and as single files."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, afresh: bool) -> None:
         files = config.files
         self._threshold = config.pose.keypoint_threshold
         self._images = ImageWriter(files.images) if files.images is not None else None
-        self._videos: dict[str, VideoWriter] = {}
-        if files.video is not None:
-            path = Path(files.video)
-            several = len(config.cameras) > 1
-            for name in config.cameras or ("",):
-                self._videos[name] = VideoWriter(path.with_stem(f"{path.stem}-{name}") if several else path)
+        self._videos = {name: VideoWriter(path if afresh else _free(path)) for name, path in video_paths(config).items()}
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
         caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"
         picture = draw(frame.image, people, keypoint_threshold=self._threshold, caption=caption)
         if self._videos:
-            self._videos.get(frame.camera, next(iter(self._videos.values()))).write(picture, frame.captured_at)
+            self._videos[frame.camera].write(picture, frame.captured_at)
         if self._images is not None:
             self._images.write(picture, f"{frame.camera}-{frame.epoch}-{frame.sequence:06d}")
 
@@ -75,9 +79,10 @@ class _Annotated:
             video.close()
 
 
-def _make_place(path: Path) -> None:
-    if path.is_file():
-        try:
-            path.unlink()
-        except OSError as error:
-            raise OutputError(f"Cannot write over {path}: {error.strerror}; a file that may be replaced is needed.") from error
+def _free(path: Path) -> Path:
+    """The path, or the first with a number that no file has yet: a film cannot be added to, and a restart must not cost the last one."""
+    if not path.is_file():  # a device may be written again and again
+        return path
+    free = next(numbered for number in count(2) if not (numbered := path.with_stem(f"{path.stem}-{number}")).exists())
+    _log.info("%s is there already: the annotated video goes to %s", path, free)
+    return free

@@ -55,16 +55,17 @@ class Daemon:
         metrics: what is counted.
     """
 
-    def __init__(self, config: Config, notifier: Notifier, *, forever: bool = True) -> None:
+    def __init__(self, config: Config, notifier: Notifier, *, forever: bool = True, afresh: bool = False) -> None:
         """Opens what can be refused: model, password, files.
 
         Args:
             notifier: the service manager.
             forever: whether cameras that cannot be opened are tried again; otherwise they end the run.
+            afresh: whether files that are there make place for the new ones with the first frame.
 
         Raises:
             ModelError: the model is missing or no pose model, or the refiner is missing or no refiner.
-            ConfigError: the password or a certificate cannot be read.
+            ConfigError: the password or a certificate cannot be read, or a file that is written is read too.
             OutputError: a file cannot be written.
         """
         self._config = config
@@ -75,7 +76,7 @@ class Daemon:
         self._model = named_model(config.model.path, "pose")
         self._second_look = SecondLook.configured(config, self.metrics)
         self._publisher = MqttPublisher(config.mqtt, device_name(config)) if config.mqtt.enabled else None
-        self._delivery = Delivery(self._publisher, open_sinks(config), self.metrics)
+        self._delivery = Delivery(self._publisher, open_sinks(config, afresh=afresh), self.metrics)
         self._pipeline = Pipeline(
             config,
             self._model.info,

@@ -5,6 +5,7 @@ half written. Nothing is synced to the disk, which would wear a memory card: a p
 """
 
 import csv
+import errno
 import io
 import os
 from pathlib import Path
@@ -31,19 +32,33 @@ CSV_COLUMNS = (
 )
 """Columns of the CSV file: values as in the pose message, `track` empty where there is none."""
 
+STANDARD_OUTPUT = ("-", "/dev/stdout")
+"""Names that mean standard output."""
 
 _Writer = TypeVar("_Writer", bound="_Lines")
 
 
 class _Lines:
-    """A file that whole lines are appended to."""
+    """A file that whole lines are appended to; what is there already is not touched before the first of them.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        path: of the file; `-` is standard output.
+        afresh: whether the first line takes the place of what is there.
+        header: line that a file begins with.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, afresh: bool, header: bytes = b"") -> None:
         self.path = Path(path)
+        self._is_new = str(path) not in STANDARD_OUTPUT and not os.path.lexists(path)
         try:
-            self._file = self.path.open("a+b", buffering=0)
+            self._file = _open(self.path)
         except OSError as error:
-            raise OutputError(f"Cannot write to {self.path}: {error.strerror}; a writable file in an existing folder is needed.") from error
+            needed = "a reader at the other end" if error.errno == errno.ENXIO else "a writable file in an existing folder"
+            raise OutputError(f"Cannot write to {self.path}: {error.strerror}; {needed} is needed.") from error
+        self._afresh = afresh and self._file.readable()
+        self._before: bytes | None = header  # what comes before the first line; None once that is written
+        if self._file.readable() and not afresh:
+            self._continue(header)
 
     def __enter__(self: _Writer) -> _Writer:
         return self
@@ -52,40 +67,67 @@ class _Lines:
         self.close()
 
     def append(self, lines: bytes) -> None:
+        """Write lines, the very first after what has to come before them.
+
+        Raises:
+            OutputError: the file cannot be written.
+            BrokenPipeError: whoever read it has gone, which is for the caller to judge.
+        """
         try:
-            written = self._file.write(lines)
+            if self._before is not None:
+                if self._afresh:
+                    self._file.truncate(0)
+                lines, self._before = self._before + lines, None
+            written = self._file.write(lines) if lines else 0
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise OutputError(f"Cannot write to {self.path}: {error.strerror}.") from error
         if written != len(lines):
             raise OutputError(f"Cannot write to {self.path}: only {written} of {len(lines)} bytes were taken; the disk may be full.")
 
     def close(self) -> None:
-        """Close the file; more than once does no harm."""
+        """Close the file, and remove it where it is ours and nothing was written; more than once does no harm."""
+        if not self._file.closed and self._is_new and self._before is not None:
+            self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def begin(self) -> bytes:
-        """First line of what is there already, without its end; a last line that a power cut left unfinished is ended."""
+    def _continue(self, header: bytes) -> None:
+        """Look at what is there: it must begin with our header, and a last line that a power cut left unfinished is to be ended."""
         try:
             size = self._file.seek(0, os.SEEK_END)
             if size == 0:
-                return b""
+                return
             self._file.seek(size - 1)
-            if self._file.read(1) != b"\n":
-                self.append(b"\n")
+            self._before = b"" if self._file.read(1) == b"\n" else b"\n"
             self._file.seek(0)
-            return self._file.readline(65536).rstrip(b"\r\n")
-        except OSError as error:  # a pipe, a terminal: nothing was there before
-            if self._file.seekable():
-                raise OutputError(f"Cannot read {self.path}: {error.strerror}.") from error
-            return b""
+            first = self._file.readline(65536).rstrip(b"\r\n")
+        except OSError as error:
+            self._file.close()
+            raise OutputError(f"Cannot read {self.path}: {error.strerror}.") from error
+        if header and first != header.rstrip(b"\n"):
+            self._file.close()
+            raise OutputError(f"{self.path} begins with another header than ours; an empty file, or one of ours to append to, is needed.")
+
+
+def _open(path: Path) -> io.FileIO:
+    """A file for reading and appending, anything else for writing."""
+    if str(path) in STANDARD_OUTPUT:
+        return io.FileIO(os.dup(1), "wb")  # as it was handed to us: `>>` of the shell keeps what is there
+    if not path.exists() or path.is_file():
+        return io.FileIO(path, "a+b")
+    # Not for reading: whoever holds the other end of a pipe too never hears that its reader has gone. And without waiting for a
+    # reader that may never come.
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    os.set_blocking(descriptor, True)
+    return io.FileIO(descriptor, "wb")
 
 
 class JsonLinesWriter(_Lines):
     """Appends pose messages to a file, one JSON object a line; OutputError where it cannot be written."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
-        self.begin()
+    def __init__(self, path: str | os.PathLike[str], *, afresh: bool = False) -> None:
+        super().__init__(path, afresh=afresh)
 
     def write(self, message: PosesMessage) -> None:
         """Append one frame."""
@@ -98,15 +140,8 @@ class CsvWriter(_Lines):
     OutputError where the file cannot be written, or holds another table already.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
-        header = ",".join(CSV_COLUMNS).encode()
-        found = self.begin()
-        if not found:
-            self.append(header + b"\n")
-        elif found != header:
-            self.close()
-            raise OutputError(f"{self.path} begins with another header than ours; an empty file, or one of ours to append to, is needed.")
+    def __init__(self, path: str | os.PathLike[str], *, afresh: bool = False) -> None:
+        super().__init__(path, afresh=afresh, header=",".join(CSV_COLUMNS).encode() + b"\n")
 
     def write(self, message: PosesMessage) -> None:
         """Append the people of one frame."""
@@ -116,5 +151,4 @@ class CsvWriter(_Lines):
             track = "" if person.track is UNSET else person.track
             keypoints = [value for keypoint in person.keypoints for value in keypoint]
             rows.writerow([message.camera, message.sequence, message.captured_at, track, person.score, *person.box, *keypoints])
-        if message.people:
-            self.append(text.getvalue().encode())
+        self.append(text.getvalue().encode())

@@ -27,7 +27,7 @@ class VideoWriter:
     that plays. OutputError where it cannot be written.
 
     Args:
-        path: of the file; one that is there is written over.
+        path: of the file; one that is there is written over by the first picture. Without any, nothing is left behind.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -37,8 +37,9 @@ class VideoWriter:
         self._begin_ns = 0
         self._last = -1
         self._stream: av.VideoStream | None = None
+        self._is_new = not os.path.lexists(self.path)
         try:
-            self.path.open("wb").close()  # FFmpeg itself opens it with the first picture only
+            self.path.open("ab").close()  # FFmpeg itself opens it with the first picture only
             options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
             self._container = av.open(str(self.path), "w", format="mp4", container_options=options)
         except (OSError, av.error.FFmpegError) as error:
@@ -76,6 +77,8 @@ class VideoWriter:
             if self._stream is not None:
                 container.mux(self._stream.encode(None))
             container.close()
+            if self._stream is None and self._is_new:
+                self.path.unlink(missing_ok=True)
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"Cannot write to {self.path}: {_said(error)}.") from error
 

@@ -84,7 +84,7 @@ def test_nothing_but_damaged_files_is_an_error_not_an_end(tmp_path: Path, loop: 
     assert frames == []
     assert not isinstance(error, EndOfStream)
     assert error.cause == "unsupported"
-    assert "could be decoded; images in .bmp, .jpeg, .jpg" in str(error)
+    assert ": this file could not be decoded; images in .bmp, .jpeg, .jpg" in str(error)
 
 
 def test_a_folder_without_images_says_what_is_accepted(tmp_path: Path) -> None:

@@ -85,3 +85,34 @@ def test_a_pipe_will_do(tmp_path):
             assert os.read(reader, 65536) == encode(sample_message()) + b"\n"
     finally:
         os.close(reader)
+
+
+def test_a_reader_that_has_gone_is_heard_of(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with JsonLinesWriter(path) as writer:
+        os.close(reader)
+        with pytest.raises(BrokenPipeError):
+            writer.write(sample_message())
+
+
+def test_a_pipe_without_a_reader_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="pipe: No such device or address; a reader at the other end is needed"):
+        JsonLinesWriter(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("kind", [JsonLinesWriter, CsvWriter])
+def test_afresh_takes_the_place_of_what_is_there_with_the_first_frame_only(tmp_path, kind):
+    path = tmp_path / "poses"
+    path.write_text("left over\n")
+    kind(path, afresh=True).close()
+    assert path.read_text() == "left over\n"
+    with kind(path, afresh=True) as writer:
+        writer.write(sample_message())
+        writer.write(sample_message())
+    assert "left over" not in path.read_text()
+    assert len(path.read_text().splitlines()) == (2 if kind is JsonLinesWriter else 5)
+    kind(tmp_path / "new").close()
+    assert not (tmp_path / "new").exists()
