@@ -45,9 +45,8 @@ def command(
         click.echo(msgspec.json.encode(result))
         return
     click.echo(f"{result.model} on {result.backend} ({result.device}), {result.source}")
-    click.echo(
-        f"engine alone    {result.engine_fps:8.1f} frames/s\nwhole daemon    {result.daemon_fps:8.1f} frames/s ({result.ratio:.2f} of it)"
-    )
+    click.echo(f"engine alone    {result.engine_fps:8.1f} frames/s\nwhole daemon    {result.daemon_fps:8.1f} frames/s")
+    click.echo(f"daemon / engine {result.ratio:8.2f} (median of the rounds' own ratios: not quite that of the medians above)")
     click.echo(f"first pose      {result.first_pose_s:8.2f} s after start\nmemory at most  {result.peak_rss_mb:8.1f} MiB")
     refine = result.refine
     if refine is not None:
