@@ -107,7 +107,7 @@ def command(
     sinks = open_sinks(config, afresh=True)
     start_s = time.monotonic()
     try:
-        # A pipe's reader that has had enough ends the run in order; Click would make a failure of it.
+        # A pipe's reader that has had enough ends the run in order, and the summary is told.
         with suppress(BrokenPipeError), signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
             for frame, found in people_in(opened, backend, file.info, config, metrics, second_look):
                 message = poses_message(frame, found, time.time_ns())

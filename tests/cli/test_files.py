@@ -90,6 +90,13 @@ def test_a_reader_that_has_had_enough_is_no_error(place: str, model: str, video:
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
 
 
+@pytest.mark.parametrize("arguments", [["schema", "asyncapi"], ["doctor"]])
+def test_whoever_reads_nothing_makes_no_command_fail(arguments: list[str], tmp_path: Path) -> None:
+    pipe = f"{{ sleep 0.2; {shlex.join([*EDGEPOSE, *arguments])}; echo $? >code; }} | true"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.stderr, (tmp_path / "code").read_text()) == ("", "0\n")
+
+
 def test_standard_output_takes_poses_and_keeps_what_the_shell_kept(model: str, video: Path, tmp_path: Path) -> None:
     (tmp_path / "all.jsonl").write_text("before\n")
     infer = shlex.join([*EDGEPOSE, "infer", "v.mp4", "-q", "--model", model, "-o"])
