@@ -16,7 +16,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -82,6 +81,8 @@ class Looker:
 
 def movenet(path: Path, size: int) -> Callable[[NDArray[np.uint8]], object]:
     """MoveNet MultiPose's network alone on a letterboxed picture: its heads, without any decoding."""
+    import onnxruntime  # behind edgepose, which switches its telemetry off
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
