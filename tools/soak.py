@@ -94,7 +94,7 @@ class _Clock:
             time.sleep(min(0.1, max(0.0, moment_s - self.now_s())))
 
 
-def soak(source: Path, model: str, minutes: float, scratch: Path) -> Result:
+def soak(source: Path, model: str, minutes: float, scratch: Path, refine_people: int) -> Result:
     """Runs it all; AssertionError where a server does not start or something awaited does not come."""
     length_s = minutes * 60
     part_s = length_s / len(_AWAY_S)
@@ -105,7 +105,7 @@ def soak(source: Path, model: str, minutes: float, scratch: Path) -> Result:
         broker = stack.enter_context(Mosquitto(scratch))
         server = stack.enter_context(RtspServer(scratch, "--file", str(film)))
         stack.enter_context(Subscriber(Mqtt(host="127.0.0.1", port=broker.port), [f"{_BASE}/#"], heard.take))
-        daemon, log = _start_daemon(scratch, server, broker, model)
+        daemon, log = _start_daemon(scratch, server, broker, model, refine_people)
         stack.callback(daemon.wait)
         stack.callback(daemon.kill)
         wait_for(lambda: heard.poses, within_s=60)
@@ -137,6 +137,7 @@ def soak(source: Path, model: str, minutes: float, scratch: Path) -> Result:
             model=heard.info.model.name,
             precision=heard.info.model.precision,
             backend=f"{heard.info.backend.name} ({heard.info.backend.device})",
+            refine_people=refine_people,
             samples=clock.samples,
             outages=outages,
             epochs=_last_sequences([sequence for _, sequence in heard.poses]),
@@ -150,13 +151,16 @@ def soak(source: Path, model: str, minutes: float, scratch: Path) -> Result:
         )
 
 
-def _start_daemon(scratch: Path, server: RtspServer, broker: Mosquitto, model: str) -> "tuple[subprocess.Popen[bytes], Path]":
+def _start_daemon(
+    scratch: Path, server: RtspServer, broker: Mosquitto, model: str, refine_people: int
+) -> "tuple[subprocess.Popen[bytes], Path]":
     config = scratch / "config.yaml"
     config.write_text(
         "device: soak\n"
         f"cameras: {{front: {{source: '{server.url()}'}}}}\n"
         # One thread: the machine has other things to do meanwhile, and half an hour is about memory and losses, not about speed.
         f"model: {{path: '{Path(model).absolute() if Path(model).is_file() else model}', backend: cpu, threads: 1}}\n"
+        f"refine: {{people: {refine_people}}}\n"
         f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"
     )
     log = scratch / "daemon.log"
@@ -227,12 +231,13 @@ def _last_sequences(sequences: list[int]) -> list[int]:
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--minutes", type=click.FloatRange(3, 24 * 60), default=30, show_default=True, help="Length of the run.")
 @click.option("--model", default="default", show_default=True, help="Name of a shipped model, or path of an ONNX file.")
+@click.option("--refine-people", type=click.IntRange(min=0), default=2, show_default=True, help="People a frame who are looked at again.")
 @click.option("--report/--no-report", default=True, help="Whether to write docs/reliability.md and its plot.")
-def main(source: Path, minutes: float, model: str, report: bool) -> None:
+def main(source: Path, minutes: float, model: str, refine_people: int, report: bool) -> None:
     """Run the daemon on SOURCE, a video, as a stream that goes away five times; exit code 1 where a bar is missed."""
     find_model(model)
     with tempfile.TemporaryDirectory(prefix="edgepose-soak-") as scratch:
-        result = soak(source, model, minutes, Path(scratch))
+        result = soak(source, model, minutes, Path(scratch), refine_people)
     if report:
         write(result, source.name)
     click.echo(msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(result, samples=result.samples[-1:]))))

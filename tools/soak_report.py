@@ -65,6 +65,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     precision: str
     backend: str
+    refine_people: int
     samples: list[Sample]
     outages: list[Outage]
     epochs: list[int]
@@ -147,6 +148,7 @@ def _section(result: Result, source: str) -> str:
         f"| machine | {machine()}, load of the last quarter of an hour {os.getloadavg()[2]:.1f} |",
         f"| stream | `{source}` as H.264 over RTSP (TCP), {result.minutes:g} minutes |",
         f"| network | `{result.model}`, {result.precision}, {result.backend} |",
+        f"| looked at again | {result.refine_people or 'nobody'}{' people a frame' if result.refine_people else ''} |",
         f"| daemon held | {result.held} times for {result.held_s:g} s (`SIGSTOP`) |",
         "",
         f"![Memory of the daemon over the run]({_PLOT})",
