@@ -128,9 +128,10 @@ def test_poses_return_in_a_new_epoch_after_the_camera_was_away(tmp_path: Path, b
         assert later["sequence"] < 1000
         assert later["width"] == 320
 
-        health = wait_for(lambda: [message for message in heard.on("health") if message["cameras"]["front"]["state"] == "streaming"])[-1]
+        # The first health of all may be from before the camera went, with no more frames than were waited for above.
+        health = wait_for(lambda: [message for message in heard.on("health") if message["cameras"]["front"]["frames"] > 5], within_s=10)[-1]
+        assert health["cameras"]["front"]["state"] == "streaming"
         assert health["memory_mb"] < 250
-        assert health["cameras"]["front"]["frames"] > 5
         assert all("s3cret" not in json.dumps(message) for topic in ("info", status, "health") for message in heard.on(topic))
         assert "s3cret" not in daemon.log.read_text()
 
@@ -212,5 +213,6 @@ def test_watch_shows_what_the_daemon_publishes(tmp_path: Path, broker: Mosquitto
         assert piped.stderr == ""  # a reader that has had enough is no error
         table = subprocess.run([*watch, "--device", "drone"], capture_output=True, text=True, timeout=30, check=True).stdout
         assert "drone/front: streaming, 0 people" in table
-        other = subprocess.run([*watch, "--device", "other"], capture_output=True, text=True, timeout=30, check=True).stdout
-        assert other == ""
+        other = subprocess.run([*watch, "--device", "other"], capture_output=True, text=True, timeout=30, check=False)
+        assert (other.returncode, other.stdout) == (69, "")
+        assert "heard nothing under" in other.stderr
