@@ -59,77 +59,34 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return blocks
 
 
-MOVENET_MULTIPOSE = NetworkSpec(
-    blocks=[
-        BlockSpec("plain", 48, 24),
-        BlockSpec("plain", 144, 40, 2),
-        BlockSpec("plain", 240, 40),
-        BlockSpec("plain", 240, 48, 2),
-        BlockSpec("plain", 288, 48, 1, 2),
-        BlockSpec("plain", 288, 96, 2),
-        BlockSpec("plain", 576, 96, 1, 3),
-        BlockSpec("plain", 576, 144),
-        BlockSpec("plain", 864, 144, 1, 2),
-        BlockSpec("plain", 864, 240, 2),
-        BlockSpec("plain", 1440, 240, 1, 2),
-        BlockSpec("plain", 1440, 480),
-    ],
-    context_kind="plain",
-    context=1280,
-    neck_kind="plain",
-    neck=(64, 32, 24, 24),
-    refinement=RefinementSpec(iterations=1, radius=7),
-)
-"""The teacher (MoveNet MultiPose Lightning) as a special case of our network."""
+def _movenet(task: Literal["pose", "refine"], stem: int, widths: tuple[int, ...]) -> NetworkSpec:
+    """A MoveNet: MobileNetV2's seven stages of blocks that are six times as wide inside as what they read, and a pyramid."""
+    blocks = [BlockSpec("plain", stem, widths[0])]
+    strides: tuple[Literal[1, 2], ...] = (2, 2, 2, 1, 2, 1)
+    repeats = (2, 3, 4, 3, 3, 1)
+    for before, width, stride, repeat in zip(widths[:-1], widths[1:], strides, repeats, strict=True):
+        blocks.append(BlockSpec("plain", 6 * before, width, stride))
+        if repeat > 1:
+            blocks.append(BlockSpec("plain", 6 * width, width, 1, repeat - 1))
+    return NetworkSpec(
+        task=task,
+        stem=stem,
+        blocks=blocks,
+        context_kind="plain",
+        context=1280,
+        neck_kind="plain",
+        neck=(64, 32, 24, 24),
+        refinement=RefinementSpec(iterations=1, radius=7),
+    )
 
-MOVENET_LIGHTNING = NetworkSpec(
-    task="refine",
-    stem=32,
-    blocks=[
-        BlockSpec("plain", 32, 16),
-        BlockSpec("plain", 96, 24, 2),
-        BlockSpec("plain", 144, 24),
-        BlockSpec("plain", 144, 32, 2),
-        BlockSpec("plain", 192, 32, 1, 2),
-        BlockSpec("plain", 192, 64, 2),
-        BlockSpec("plain", 384, 64, 1, 3),
-        BlockSpec("plain", 384, 96),
-        BlockSpec("plain", 576, 96, 1, 2),
-        BlockSpec("plain", 576, 160, 2),
-        BlockSpec("plain", 960, 160, 1, 2),
-        BlockSpec("plain", 960, 320),
-    ],
-    context_kind="plain",
-    context=1280,
-    neck_kind="plain",
-    neck=(64, 32, 24, 24),
-    refinement=RefinementSpec(iterations=1, radius=7),
-)
+
+MOVENET_MULTIPOSE = _movenet("pose", 48, (24, 40, 48, 96, 144, 240, 480))
+"""The teacher of `ghost-n` and `ghost-s` (MoveNet MultiPose Lightning) as a special case of our network."""
+
+MOVENET_LIGHTNING = _movenet("refine", 32, (16, 24, 32, 64, 96, 160, 320))
 """MoveNet SinglePose Lightning (192 px), the teacher of `refine-n`, as a special case of our network."""
 
-MOVENET_THUNDER = NetworkSpec(
-    task="refine",
-    stem=56,
-    blocks=[
-        BlockSpec("plain", 56, 32),
-        BlockSpec("plain", 192, 40, 2),
-        BlockSpec("plain", 240, 40),
-        BlockSpec("plain", 240, 56, 2),
-        BlockSpec("plain", 336, 56, 1, 2),
-        BlockSpec("plain", 336, 112, 2),
-        BlockSpec("plain", 672, 112, 1, 3),
-        BlockSpec("plain", 672, 168),
-        BlockSpec("plain", 1008, 168, 1, 2),
-        BlockSpec("plain", 1008, 280, 2),
-        BlockSpec("plain", 1680, 280, 1, 2),
-        BlockSpec("plain", 1680, 560),
-    ],
-    context_kind="plain",
-    context=1280,
-    neck_kind="plain",
-    neck=(64, 32, 24, 24),
-    refinement=RefinementSpec(iterations=1, radius=7),
-)
+MOVENET_THUNDER = _movenet("refine", 56, (32, 40, 56, 112, 168, 280, 560))
 """MoveNet SinglePose Thunder (256 px), the teacher of `refine-s`, as a special case of our network."""
 
 TEACHERS = {"MultiPose Lightning": MOVENET_MULTIPOSE, "SinglePose Lightning": MOVENET_LIGHTNING, "SinglePose Thunder": MOVENET_THUNDER}
