@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from export.data.augment import Augmentation, PicturePlans, paint
+from export.data.augment import Augmentation, paint
 from export.data.coco import CocoPose
-from export.data.crops import CropPlans
+from export.data.crops import plans_for
 from export.network.ghostify import Step, add_norms
 from export.network.ghostify import ghostify as make_ghost
 from export.network.model import GhostPose, load_network, normalise, save_network
@@ -77,7 +77,7 @@ def _write(path: Path, student: GhostPose, teacher: GhostPose) -> None:
 def calibration_pictures(recipe: Recipe, data: CocoPose, count: int, size: int) -> torch.Tensor:
     """Evenly chosen letterboxed pictures, or a refiner's crops: float (count, 3, size, size) in -1..1."""
     rng = np.random.default_rng(0)
-    plans = PicturePlans(data) if recipe.network.task == "pose" else CropPlans(data, recipe.network.crop_margin)
+    plans = plans_for(recipe.network, data)
     chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
     pictures = [paint(data, plans.plan(int(index), size, Augmentation.none(), rng), size) for index in chosen]
     return normalise(torch.from_numpy(np.stack(pictures)))

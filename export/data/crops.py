@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.data import warp
-from export.data.augment import Augmentation, Part, Plan, choose_look
+from export.data.augment import Augmentation, Part, PicturePlans, Plan, choose_look
 from export.data.coco import CocoPose
+from export.network.spec import NetworkSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class Jitter:
 
     shift: float = 0.05
     size: float = 0.12
+
+
+def plans_for(spec: NetworkSpec, data: CocoPose) -> "PicturePlans | CropPlans":
+    """What a network is trained and calibrated on: whole pictures, or a refiner's crops."""
+    return PicturePlans(data) if spec.task == "pose" else CropPlans(data, spec.crop_margin)
 
 
 class CropPlans:

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from edgepose.person import OKS_SIGMAS
+from edgepose.pose.suppress import BODY_SHARE_OF_BOX, oks
 from export.data.augment import Augmentation, paint
 from export.data.coco import CocoPose
 from export.data.crops import CropPlans, Jitter
@@ -38,13 +37,7 @@ def crop_accuracy(network: GhostPose, data: CocoPose, size: int) -> float:
             found = deployed(torch.from_numpy(crops)).numpy()
         for plan, keypoints in zip(made, found, strict=True):
             if len(plan.labels.boxes):
-                right += float((_oks(keypoints, plan.labels.keypoints[0], float(plan.labels.areas[0])) >= _THRESHOLDS).mean())
+                label, area = plan.labels.keypoints[0], plan.labels.areas[0]
+                similar = oks(keypoints, label, area / BODY_SHARE_OF_BOX, np.asarray(label[:, 2] > 0, np.float32))  # of a box, it expects
+                right += float((similar >= _THRESHOLDS).mean())
     return right / len(plans)
-
-
-def _oks(found: NDArray[np.float32], label: NDArray[np.float32], area: float) -> float:
-    """Object keypoint similarity of (17, 3) and (17, 3), over the labelled keypoints."""
-    seen = label[:, 2] > 0
-    squared = ((found[:, :2] - label[:, :2]) ** 2).sum(1)
-    likeness = np.exp(-squared / (2 * max(area, 1.0) * (2 * np.array(OKS_SIGMAS)) ** 2))
-    return float(likeness[seen].mean()) if seen.any() else 0.0

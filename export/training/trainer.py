@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from edgepose.errors import ConfigError
-from export.data.augment import Augmentation, PicturePlans
+from export.data.augment import Augmentation
 from export.data.batches import Batch, Batches, Position
 from export.data.coco import CocoPose
-from export.data.crops import CropPlans
+from export.data.crops import plans_for
 from export.data.device_batches import DevicePictures
 from export.network.model import GhostPose, load_network, load_weights, normalise, read_checkpoint, save_network
 from export.network.spec import NetworkSpec
@@ -105,7 +105,7 @@ class Trainer:
         # Pictures that lie decoded in a GPU's memory are read once: their files need not be kept.
         self.data = CocoPose(folders, cache=self.device.type == "cpu")
         self.pictures = None if self.device.type == "cpu" else DevicePictures(self.data, self.device, workers=workers)
-        self.plans = PicturePlans(self.data) if recipe.network.task == "pose" else CropPlans(self.data, recipe.network.crop_margin)
+        self.plans = plans_for(recipe.network, self.data)
         self.workers = workers
         self.measure = measure
         self._measured_at = time.monotonic()
