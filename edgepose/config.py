@@ -14,6 +14,10 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # No scheme, path or port: these would be looked up as a name, for ever. Two colons are an IPv6 address.
 Host = Annotated[str, Meta(pattern=r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$")]
+Polygon = Annotated[
+    list[tuple[Fraction, Fraction]],
+    Meta(min_length=3, max_length=64, description="corners x, y as fractions of the picture's width and height"),
+]
 FilmFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
 
 
@@ -24,14 +28,31 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Camera(_Section, frozen=True):
     """One video source."""
 
-    source: Annotated[str, Meta(min_length=1, description="rtsp://, rtsps://, http(s)://, a video file, an image or a folder of images")]
+    source: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="rtsp://, rtsps://, http(s)://, csi://, v4l2://, gst: and a pipeline, a video file, an image or a folder of images",
+        ),
+    ]
+    reader: Annotated[
+        Literal["auto", "ffmpeg", "gstreamer"],
+        Meta(description="what reads rtsp:// and rtsps://; auto takes GStreamer where it decodes in hardware, else FFmpeg"),
+    ] = "auto"
     rtsp_transport: Annotated[Literal["tcp", "udp"], Meta(description="how RTP travels")] = "tcp"
+    ca_file: Annotated[
+        str | None, Meta(description="certificate authority that rtsps:// is verified against; the system's where absent")
+    ] = None
     open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 5.0
     read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 5.0
+    frozen_after_s: Annotated[
+        float, Meta(ge=0, le=86400, description="a live stream of one and the same picture for so long counts as frozen; 0 never")
+    ] = 10.0
     reconnect_initial_s: Annotated[Seconds, Meta(description="upper bound of the first wait before reconnecting")] = 0.25
     reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that the waits grow to")] = 4.0
     loop: Annotated[bool, Meta(description="start a file again at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its time-stamps, dropping frames like a live source")] = False
+    zones: Annotated[dict[Name, Polygon], Meta(description="areas whose entering and leaving are events, by name")] = {}
 
 
 class Model(_Section, frozen=True):
@@ -136,6 +157,42 @@ class Files(_Section, frozen=True):
     images: Annotated[str | None, Meta(description="write annotated pictures into this folder")] = None
 
 
+class Events(_Section, frozen=True):
+    """What people do, said once with its evidence, QoS 1."""
+
+    enabled: Annotated[bool, Meta(description="publish events")] = True
+    store: Annotated[
+        str | None, Meta(description="file that keeps events until the broker has them; in the service's state folder where absent")
+    ] = None
+    store_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="most events that wait; the oldest is dropped first")] = 10_000
+
+
+class Commands(_Section, frozen=True):
+    """Commands over MQTT."""
+
+    enabled: Annotated[bool, Meta(description="obey commands")] = False
+    snapshot: Annotated[bool, Meta(description="obey `snapshot` too: a picture leaves the device")] = False
+    audit: Annotated[str | None, Meta(description="file that every command is written to; in the service's state folder where absent")] = (
+        None
+    )
+
+
+class BlackBox(_Section, frozen=True):
+    """The last minutes without pixels, on disk, to be played again with `edgepose replay`."""
+
+    path: Annotated[str | None, Meta(description="folder of recordings; nothing is kept where absent")] = None
+    minutes: Annotated[float, Meta(gt=0, le=1440, description="how far back a recording goes")] = 5.0
+    limit_mb: Annotated[int, Meta(ge=1, le=100_000, description="most that the folder holds; the oldest recording goes first")] = 64
+
+
+class Observe(_Section, frozen=True):
+    """A local port for Prometheus and for whoever asks after health."""
+
+    enabled: Annotated[bool, Meta(description="serve /metrics and /healthz")] = False
+    host: Annotated[Host, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 is any free one")] = 9464
+
+
 class Health(_Section, frozen=True):
     """What the daemon says of itself."""
 
@@ -161,5 +218,9 @@ class Config(_Section, frozen=True):
     plausible: Plausible = Plausible()
     mqtt: Mqtt = Mqtt()
     files: Files = Files()
+    events: Events = Events()
+    commands: Commands = Commands()
+    black_box: BlackBox = BlackBox()
+    observe: Observe = Observe()
     health: Health = Health()
     log: Log = Log()

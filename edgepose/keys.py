@@ -50,6 +50,9 @@ def _walk(struct: inspect.StructType, prefix: str) -> Iterator[Key]:
             yield from _walk(kind, path + ".")
         elif isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.StructType):
             yield from _walk(kind.value_type, f"{path}.<name>.")
+        elif isinstance(kind, inspect.DictType):
+            one, description = _unwrap(kind.value_type)
+            yield Key(f"{path}.<name>", _words(one), "(required)", description)
         else:
             default = "(required)" if field.required else _yaml(field.default)
             yield Key(path, _words(kind), default, description)
@@ -82,6 +85,10 @@ def _words(kind: inspect.Type) -> str:
             return "text"
         case inspect.StrType(pattern=pattern):
             return _PATTERNS[str(pattern)]
+        case inspect.ListType(item_type=item):
+            return f"a list{_lengths(kind)} times {_words(item)}"
+        case inspect.TupleType(item_types=items):
+            return f"[{', '.join(_words(item) for item in items)}]"
         case inspect.StructType(fields=fields):
             return "a section with the keys " + ", ".join(field.encode_name for field in fields)
         case inspect.DictType():
@@ -93,14 +100,18 @@ def _words(kind: inspect.Type) -> str:
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "a name of up to 64 letters, digits, '_', '.' and '-'",
     r"^[^+#\x00]+$": "text without '+' and '#'",
-    r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address (the port goes to mqtt.port)",
+    r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address (the port has a key of its own)",
     r"\.[Mm][Pp]4$": "the name of a file that ends in .mp4",
 }
 
 
+def _lengths(kind: inspect.ListType) -> str:
+    return "" if kind.min_length is None else f" of {kind.min_length} to {kind.max_length}"
+
+
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.ge is not None and kind.le is not None:
-        return f" from {kind.ge:g} to {kind.le:g}"
+        return f" from {kind.ge:.10g} to {kind.le:.10g}"
     if kind.gt is not None and kind.le is not None:
         return f" above {kind.gt:g}, at most {kind.le:g}"
     return ""

@@ -26,8 +26,10 @@ DEFAULT_PATH = Path("/etc/edgepose/config.yaml")
 ENVIRONMENT_PREFIX = "EDGEPOSE__"
 
 # Keys that name files. In a file they are relative to that file, so that a configuration works from any working directory.
-_FILE_KEYS = re.compile(r"cameras\.[^.]+\.source|mqtt\.(tls\.)?\w+_file|files\.\w+|(model|refine)\.path")
-_URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_FILE_KEYS = re.compile(
+    r"cameras\.[^.]+\.(source|ca_file)|mqtt\.(tls\.)?\w+_file|files\.\w+|(model|refine|black_box)\.path|events\.store|commands\.audit"
+)
+_URL = re.compile(r"^([a-z][a-z0-9+.-]*://|gst:)", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://\S*:\S*@", re.IGNORECASE)  # too much rather than too little
 
 Keys = tuple[str, ...]
@@ -139,7 +141,7 @@ def _take_node(
         else:
             value = _scalar(value_node)
             if isinstance(value, str) and _FILE_KEYS.fullmatch(".".join(inner)) and not _URL.match(value):
-                value = _beside(path, value, is_model=inner[-1] == "path")
+                value = _beside(path, value, is_model=inner[0] in ("model", "refine"))
             _store(value, child, inner, line, values, problems, strict=True)
 
 
@@ -175,7 +177,7 @@ def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origin
                 problems.append(f"{where}: holds a password, which others can read there; expected it in the configuration file")
             else:
                 origins[inner] = where
-                _store(text, child, keys, where, section, problems, strict=False)
+                _store(_list(text) if _is_list(child) else text, child, keys, where, section, problems, strict=False)
             return
         section = section.setdefault(keys[depth], {})
         kind = child
@@ -214,6 +216,17 @@ def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
 
 def _is_section(kind: Any) -> bool:
     return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind.__origin__ if get_origin(kind) is Annotated else kind) is list
+
+
+def _list(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _name(keys: Iterable[Hashable]) -> str:

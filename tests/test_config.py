@@ -37,6 +37,14 @@ def test_text_takes_the_type_of_its_key() -> None:
     assert config.model.input_size == 320
 
 
+def test_a_list_can_be_given_as_text() -> None:
+    config = load(None, ["cameras.a.source=x", "cameras.a.zones.pad=[[0, 0], [1, 0], [1, 0.5]]"], {})
+    assert config.cameras["a"].zones == {"pad": [(0, 0), (1, 0), (1, 0.5)]}
+    for bad in ("[[0, 0], [1, 0]", "[[0, 0], [1, 2], [1, 1]]", "pad"):
+        with pytest.raises(ConfigError, match=r"zones\.pad is .*; expected a list of 3 to 64 times \[a number from 0 to 1"):
+            load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={bad}"], {})
+
+
 def test_cameras_can_be_named_anywhere() -> None:
     config = load(None, ["cameras.Back-2.source=b.mp4"], {"EDGEPOSE__CAMERAS__FRONT__SOURCE": "rtsp://h/s"})
     assert {name: camera.source for name, camera in config.cameras.items()} == {"front": "rtsp://h/s", "Back-2": "b.mp4"}
@@ -85,7 +93,7 @@ REFUSED = [
     ("mqtt:\n  tls:\n    ca_file: a\n", 3, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true"),
     ("mqtt:\n  tls: {certificate_file: a, key_file: b}\n", 2, "mqtt.tls.key_file is set while mqtt.tls.enabled is false"),
     ("mqtt:\n  password_file: a\n", 2, "without mqtt.username"),
-    ("mqtt:\n  host: tcp://foo:12\n", 2, "expected a host name or address (the port goes to mqtt.port)"),
+    ("mqtt:\n  host: tcp://foo:12\n", 2, "expected a host name or address (the port has a key of its own)"),
     ("mqtt:\n  host: tcp://me:word@foo\n", 2, "mqtt.host is a URL with a password; expected a host name"),
     ("mqtt:\n  host: foo:1883\n", 2, "mqtt.host is 'foo:1883'; expected a host name"),
     ("mqtt:\n  host: '[::1]'\n", 2, "mqtt.host is '[::1]'; expected a host name"),
