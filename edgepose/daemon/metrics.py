@@ -9,6 +9,8 @@ from time import perf_counter
 
 import numpy as np
 
+from edgepose.daemon.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, Histogram
+
 STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "publish")
 """Stages that are timed: waiting in the slot, those of the work loops, handing over; `refine` where people are looked at again."""
 
@@ -85,11 +87,13 @@ class Metrics:
         self._last_frame_s: dict[str, float] = {}
         self._people: dict[str, int] = {}
         self._ages: dict[str, deque[float]] = {}
+        self._age_counts: dict[str, Histogram] = {}
         self._looks: Counter[str] = Counter()
         self._looks_failed: Counter[str] = Counter()
         self._look_ms: float | None = None
         self._kept = samples
         self._samples: dict[str, deque[float]] = {stage: deque(maxlen=samples) for stage in STAGES}
+        self._stage_counts = {stage: Histogram(STAGE_BOUNDS_S) for stage in STAGES}
 
     def received(self, camera: str, now_s: float) -> None:
         """Counts a frame that a source gave."""
@@ -103,7 +107,10 @@ class Metrics:
             self._published[camera] += 1
             self._people[camera] = people
             if age_s is not None:
-                self._ages.setdefault(camera, deque(maxlen=self._kept)).append(age_s)
+                if camera not in self._ages:
+                    self._ages[camera], self._age_counts[camera] = deque(maxlen=self._kept), Histogram(AGE_BOUNDS_S)
+                self._ages[camera].append(age_s)
+                self._age_counts[camera].observe(age_s)
 
     def dropped(self, camera: str, cause: str, frames: int = 1) -> None:
         """Counts frames that were lost."""
@@ -114,6 +121,7 @@ class Metrics:
         """Notes how long a stage took."""
         with self._lock:
             self._samples[stage].append(seconds)
+            self._stage_counts[stage].observe(seconds)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -176,6 +184,16 @@ class Metrics:
     def ages(self) -> dict[str, Latency]:
         """Quantiles of the age of poses when they left (time since the picture was taken) since the last call, by camera."""
         return self._drain(self._ages)
+
+    def stage_buckets(self) -> dict[str, Buckets]:
+        """How long each stage took, counted since the start."""
+        with self._lock:
+            return {stage: counts.buckets() for stage, counts in self._stage_counts.items()}
+
+    def age_buckets(self) -> dict[str, Buckets]:
+        """How old poses were when they left, counted since the start, by camera."""
+        with self._lock:
+            return {camera: counts.buckets() for camera, counts in self._age_counts.items()}
 
     def _drain(self, kept: dict[str, deque[float]]) -> dict[str, Latency]:
         with self._lock:
