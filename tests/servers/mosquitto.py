@@ -19,12 +19,20 @@ def free_port() -> int:
 class Mosquitto:
     """Context manager; `users` maps names to passwords and locks everybody else out, `tls` is (ca, certificate, key)."""
 
-    def __init__(self, folder: Path, *, users: dict[str, str] | None = None, tls: tuple[Path, Path, Path] | None = None, lines: str = ""):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        users: dict[str, str] | None = None,
+        tls: tuple[Path, Path, Path] | None = None,
+        lines: str = "",
+        address: str = "127.0.0.1",
+    ):
         self.port = free_port()
         self.log = folder / "mosquitto.log"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        configuration = f"listener {self.port} 127.0.0.1\nuser root\npersistence false\nlog_dest stderr\n{lines}\n"
+        configuration = f"listener {self.port} {address}\nuser root\npersistence false\nlog_dest stderr\n{lines}\n"
         if users is None:
             configuration += "allow_anonymous true\n"
         else:

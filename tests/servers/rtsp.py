@@ -13,16 +13,17 @@ SCRIPT = Path(__file__).with_name("rtsp_server.py")
 
 
 class RtspServer:
-    """Context manager; `options` go to the program."""
+    """Context manager; `options` go to the program; `address` is where it listens."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, address: str = "127.0.0.1") -> None:
         self.port = free_port()
+        self.address = address
         self.log = folder / "rtsp.log"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, path: str = "/cam", credentials: str = "") -> str:
-        return f"rtsp://{credentials}127.0.0.1:{self.port}{path}"
+        return f"rtsp://{credentials}{self.address}:{self.port}{path}"
 
     def __enter__(self) -> "RtspServer":
         self.start()
@@ -33,7 +34,8 @@ class RtspServer:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([PYTHON, str(SCRIPT), str(self.port), *self._options], stdout=subprocess.PIPE, stderr=log)
+            command = [PYTHON, str(SCRIPT), str(self.port), "--address", self.address, *self._options]
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -49,8 +51,10 @@ class RtspServer:
             self._process.stdout.close()
             self._process = None
 
-    def restart(self) -> None:
+    def restart(self, *options: str) -> None:
+        """Starts it again, with other options where some are given."""
         self.kill()
+        self._options = options or self._options
         self.start()
 
     def freeze(self) -> None:

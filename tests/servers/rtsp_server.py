@@ -13,6 +13,7 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("port", type=int)
+arguments.add_argument("--address", default="127.0.0.1")
 arguments.add_argument("--width", type=int, default=320)
 arguments.add_argument("--height", type=int, default=240)
 arguments.add_argument("--rate", type=int, default=15)
@@ -29,7 +30,7 @@ BALL = (
 VIDEO = f"filesrc location={options.file} ! qtdemux ! {PAYLOAD}" if options.file else BALL
 
 server = GstRtspServer.RTSPServer()
-server.set_address("127.0.0.1")
+server.set_address(options.address)
 server.set_service(str(options.port))
 
 authentication = GstRtspServer.RTSPAuth()
