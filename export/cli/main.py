@@ -7,6 +7,7 @@ from edgepose.cli.program import LazyCommands, run_program
 COMMANDS = {
     "ghostify": ("export.cli.ghostify:ghostify", "Make a network out of a plain teacher, ready for training."),
     "train": ("export.cli.train:train", "Train a network, phase by phase."),
+    "pseudo-label": ("export.cli.pseudo_label:pseudo_label", "Label people whom nobody labelled."),
     "calibrate-score": ("export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
     "evaluate": ("export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
     "onnx": ("export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),

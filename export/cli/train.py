@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from export.data.coco import CocoPose
 from export.evaluation.coco import evaluate_callable
-from export.evaluation.crops import crop_accuracy
+from export.evaluation.crops import network_crop_accuracy
 from export.evaluation.network import NetworkPredictor
 from export.network.model import GhostPose
 from export.training.recipe import load_recipe
@@ -54,7 +54,7 @@ def train(
 
         def measure(network: GhostPose) -> float:
             if network.spec.task == "refine":
-                return crop_accuracy(network, pictures, plan.phases[-1].sizes[0])
+                return network_crop_accuracy(network, pictures, plan.phases[-1].sizes[0])
             return evaluate_callable(NetworkPredictor(network, size), pictures).ap
 
     trainer = Trainer(plan, data, warm_start, output, resume=resume, workers=workers, threads=threads, measure=measure)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.data import colour, warp
-from export.data.coco import CocoPose, Picture
+from export.data.coco import CocoPose, Picture, draw
 
 Range = tuple[float, float]
 
@@ -179,7 +179,7 @@ def _place(
     data: CocoPose, index: int, rectangle: warp.Rectangle, augmentation: Augmentation, scale: Range, rng: np.random.Generator
 ) -> tuple[Part, warp.Labels]:
     """Choose how one picture comes into a rectangle of the canvas; its labels follow."""
-    picture = data[index]
+    picture = draw(data[index], rng)
     mirrored = bool(rng.random() < augmentation.flip)
     matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
     labels = warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)

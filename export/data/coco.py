@@ -9,12 +9,14 @@ A folder holds `annotations.json` and `images/`. Three kinds of label come out o
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from edgepose.errors import ConfigError
@@ -43,6 +45,8 @@ class Picture:
         ignored_areas: float32 (I,), px².
         ignored_crowds: bool (I,), regions that hold any number of people (COCO's `iscrowd`).
         all_people_labelled: whether everybody has a box; where false, nothing outside of the boxes is background.
+        certainty: float32 (P,), chance that the person is one; below 1 for pseudo-labels (`export.data.pseudo_labels`).
+        keypoint_certainty: float32 (P, 17), chance that a keypoint is where it is said to be.
     """
 
     path: Path
@@ -56,6 +60,31 @@ class Picture:
     ignored_areas: NDArray[np.float32]
     ignored_crowds: NDArray[np.bool_]
     all_people_labelled: bool
+    certainty: NDArray[np.float32]
+    keypoint_certainty: NDArray[np.float32]
+
+
+def draw(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Take each pseudo-label of a picture as often as it is likely to be right; a person who is not taken is an ignore region.
+
+    Seen often enough, a loss of these labels is on average the loss weighted by the chance. Without pseudo-labels `rng` is not asked.
+    """
+    if picture.keypoint_certainty.min(initial=1.0) >= 1 and picture.certainty.min(initial=1.0) >= 1:
+        return picture
+    sure = rng.random(picture.keypoint_certainty.shape) < picture.keypoint_certainty
+    keypoints = np.where(sure[..., None], picture.keypoints, 0)
+    stays = (rng.random(len(picture.certainty)) < picture.certainty) & keypoints[..., 2].any(1)
+    return replace(
+        picture,
+        boxes=picture.boxes[stays],
+        keypoints=keypoints[stays],
+        areas=picture.areas[stays],
+        ignored=np.concatenate((picture.ignored, picture.boxes[~stays])),
+        ignored_areas=np.concatenate((picture.ignored_areas, picture.areas[~stays])),
+        ignored_crowds=np.concatenate((picture.ignored_crowds, np.zeros(int((~stays).sum()), np.bool_))),
+        certainty=picture.certainty[stays],
+        keypoint_certainty=picture.keypoint_certainty[stays],
+    )
 
 
 class CocoPose:
@@ -141,6 +170,8 @@ class _Annotation(msgspec.Struct):
     area: float | None = None
     iscrowd: int = 0
     category_id: int | None = None
+    score: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    keypoint_scores: list[Annotated[float, Meta(ge=0, le=1)]] = []
 
 
 class _Category(msgspec.Struct):
@@ -203,6 +234,8 @@ def _check(annotation: _Annotation, number: int, path: Path) -> None:
         raise ConfigError(f"{where} has {len(annotation.keypoints)} keypoint values; expected {3 * KEYPOINTS} (17 COCO keypoints: x, y, v)")
     if any(visible not in (0, 1, 2) for visible in annotation.keypoints[2::3]):
         raise ConfigError(f"{where} has a keypoint visibility other than 0, 1 or 2")
+    if len(annotation.keypoint_scores) not in (0, KEYPOINTS):
+        raise ConfigError(f"{where} has {len(annotation.keypoint_scores)} keypoint scores; expected {KEYPOINTS}, or none")
     if annotation.num_keypoints and not annotation.keypoints:
         raise ConfigError(f"{where} claims {annotation.num_keypoints} keypoints and has none")
 
@@ -225,6 +258,8 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation]) -> Pictu
         ignored_areas=_areas(ignored),
         ignored_crowds=np.array([bool(a.iscrowd) for a in ignored], np.bool_),
         all_people_labelled=image.all_people_labelled,
+        certainty=np.array([a.score for a in people], np.float32),
+        keypoint_certainty=np.array([a.keypoint_scores or [1.0] * KEYPOINTS for a in people], np.float32).reshape(-1, KEYPOINTS),
     )
 
 

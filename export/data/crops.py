@@ -6,7 +6,7 @@ import numpy as np
 
 from export.data import warp
 from export.data.augment import Augmentation, Part, PicturePlans, Plan, choose_look
-from export.data.coco import CocoPose
+from export.data.coco import CocoPose, draw
 from export.network.spec import NetworkSpec
 
 
@@ -78,6 +78,8 @@ class CropPlans:
             ignored=np.array([[0, 0, picture.width, picture.height]], np.float32),
             ignored_areas=np.array([picture.width * picture.height], np.float32),
             ignored_crowds=np.ones(1, bool),
+            certainty=picture.certainty[person : person + 1],
+            keypoint_certainty=picture.keypoint_certainty[person : person + 1],
         )
-        labels = warp.follow(alone, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
+        labels = warp.follow(draw(alone, rng), matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
         return Plan((Part(number, rectangle, matrix, choose_look(augmentation, rng)),), labels)

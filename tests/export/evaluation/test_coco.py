@@ -38,6 +38,8 @@ def picture(people=(), ignored=(), crowds=(), complete=True, size=400) -> Pictur
         ignored_areas=(regions[:, 2:] - regions[:, :2]).prod(1),
         ignored_crowds=np.array(crowds or [False] * len(regions), bool),
         all_people_labelled=complete,
+        certainty=np.ones(len(boxes), np.float32),
+        keypoint_certainty=np.ones((len(boxes), 17), np.float32),
     )
 
 
