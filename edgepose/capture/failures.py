@@ -7,7 +7,21 @@ from urllib.parse import urlsplit
 from edgepose.capture.redact import redact
 from edgepose.errors import SourceError
 
-CAUSES = ("refused", "not_found", "unauthorized", "timeout", "no_video", "stalled", "ended", "unsupported", "failed", "closed")
+CAUSES = (
+    "refused",
+    "no_route",
+    "not_found",
+    "unauthorized",
+    "tls",
+    "timeout",
+    "no_video",
+    "unsupported",
+    "stalled",
+    "frozen",
+    "ended",
+    "failed",
+    "closed",
+)
 """Every `SourceError.cause` of this room, apart from `end_of_stream`."""
 
 CAUSE_BY_EXCEPTION = {
@@ -65,7 +79,11 @@ CAUSE_BY_EXCEPTION = {
 }
 """Cause of each exception class of `av.error`, by name: older and newer releases lack some of them."""
 
+_CAUSE_BY_NUMBER = dict.fromkeys((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN), "no_route")
+"""Cause by error number, of what PyAV has no class for."""
+
 _SENTENCES = {
+    "no_route": "{where} cannot be reached ({why}); check the address, the cable or radio link, and the routes",
     "refused": "{where} refused the connection ({why}); check that the server runs and that the port is right",
     "not_found": "{where} does not exist ({why}); check the path",
     "unauthorized": "{where} does not let us in ({why}); check the user name, the password and the permissions",
@@ -81,7 +99,9 @@ def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
     """Return what an exception of PyAV, while opening or reading `where` (redacted), means to an operator."""
     if isinstance(error, SourceError):
         return error
-    cause = CAUSE_BY_EXCEPTION.get(type(error).__name__, "failed") if type(error).__module__ == "av.error" else "failed"
+    cause = "failed"
+    if type(error).__module__ == "av.error":
+        cause = _CAUSE_BY_NUMBER.get(getattr(error, "errno", 0), CAUSE_BY_EXCEPTION.get(type(error).__name__, "failed"))
     if opening and cause == "stalled":
         cause = "timeout"
     # Of what FFmpeg says only the reason: the rest of its text repeats the URL with its password.
