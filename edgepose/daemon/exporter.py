@@ -1,0 +1,220 @@
+"""The daemon's counters in Prometheus' format, read when they are asked for: nothing is kept twice and nothing runs in between.
+
+Label values are names from the configuration, fixed names of this program, or the kernel's names of sensors. Track numbers are none
+of these: each would be a series of its own, for ever.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edgepose.capture.failures import CAUSES
+from edgepose.daemon.camera import CameraState, State
+from edgepose.daemon.histogram import Buckets
+from edgepose.daemon.local_server import Answer
+from edgepose.daemon.metrics import DROP_CAUSES, REFINE_FAILURES, Metrics
+from edgepose.output.messages import HealthMessage
+from edgepose.output.mqtt import MqttPublisher
+from edgepose.output.outbox import Cause
+
+STATES: tuple[str, ...] = get_args(State)
+CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal")
+MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
+
+
+class Exporter(Collector):
+    """Everything that the daemon knows of itself, as metric families."""
+
+    def __init__(
+        self,
+        build: Mapping[str, str],
+        metrics: Metrics,
+        states: Callable[[], Sequence[CameraState]],
+        broker: MqttPublisher | None,
+        health: Callable[[], HealthMessage | None],
+    ) -> None:
+        """
+        Args:
+            build: labels of `edgepose_build_info`.
+            states: what is known of each camera now.
+            broker: None where nothing is published.
+            health: the last health message, None before the first.
+        """
+        self._build = build
+        self._metrics = metrics
+        self._states = states
+        self._broker = broker
+        self._health = health
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def page(self, accept: str) -> Answer:
+        """The page `/metrics`: OpenMetrics where the caller accepts it, Prometheus' text format otherwise."""
+        encoder, content_type = choose_encoder(accept)
+        return Answer(200, content_type, encoder(self._registry))
+
+    def collect(self) -> Iterator[Metric]:
+        """All metric families now."""
+        yield InfoMetricFamily("edgepose_build", "What runs here.", value=dict(self._build))
+        yield _gauge("process_threads", "Threads of this process.", {(): _threads()})
+        states = self._states()
+        yield from self._of_cameras(states)
+        yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", self._metrics.stage_buckets())
+        yield from self._of_second_looks()
+        if self._broker is not None:
+            yield from _of_broker(self._broker)
+        yield from _of_health(self._health())
+
+    def _of_cameras(self, states: Sequence[CameraState]) -> Iterator[Metric]:
+        now_s = time.monotonic()
+        counts = {state.camera: self._metrics.camera(state.camera) for state in states}
+        yield _gauge(
+            "edgepose_camera_state",
+            "1 for the state that the camera is in, 0 for the others.",
+            {(state.camera, name): float(name == state.state) for state in states for name in STATES},
+            "camera",
+            "state",
+        )
+        yield _gauge(
+            "edgepose_camera_fault",
+            "1 for the reason why the camera gives no frames, 0 for the others.",
+            {(state.camera, cause): value for state in states for cause, value in _one_of(CAMERA_CAUSES, state.cause)},
+            "camera",
+            "cause",
+        )
+        yield _counter(
+            "edgepose_camera_streams_lost",
+            "Times that a stream gave frames and broke off.",
+            {
+                (state.camera,): state.epoch + (state.state not in ("streaming", "connecting") and state.width is not None)
+                for state in states
+            },
+            "camera",
+        )
+        yield _counter(
+            "edgepose_frames_received",
+            "Frames that the source gave.",
+            {(name,): count.received for name, count in counts.items()},
+            "camera",
+        )
+        yield _counter(
+            "edgepose_poses_published",
+            "Frames that became a pose message.",
+            {(name,): count.published for name, count in counts.items()},
+            "camera",
+        )
+        yield _counter(
+            "edgepose_frames_dropped",
+            "Frames that became no pose message, or (writer_busy, writer_failed) reached no file.",
+            {(name, cause): value for name, count in counts.items() for cause, value in _by_cause(DROP_CAUSES, count.dropped)},
+            "camera",
+            "cause",
+        )
+        # An age and not a time of day: the clocks of a drone and of a ground station need not agree.
+        yield _gauge(
+            "edgepose_camera_last_frame_age_seconds",
+            "Time since the last frame; absent before the first.",
+            {(name,): now_s - count.last_frame_s for name, count in counts.items() if count.last_frame_s is not None},
+            "camera",
+        )
+        yield _gauge(
+            "edgepose_people", "People in the last pose message.", {(name,): count.people for name, count in counts.items()}, "camera"
+        )
+        yield _histogram(
+            "edgepose_pose_age_seconds", "Time from the picture to its pose message, live sources.", "camera", self._metrics.age_buckets()
+        )
+
+    def _of_second_looks(self) -> Iterator[Metric]:
+        looks = self._metrics.looks()
+        if looks is None:
+            return
+        yield _counter(
+            "edgepose_second_looks",
+            "People looked at again, by whether the second pose agreed with the first.",
+            {("accepted",): looks.accepted, ("disagreed",): looks.disagreed},
+            "result",
+        )
+        yield _counter("edgepose_second_looks_skipped", "People whom the budget left out.", {(): looks.skipped})
+        yield _counter("edgepose_second_looks_dismissed", "People not published since a second look found nobody.", {(): looks.dismissed})
+        yield _counter(
+            "edgepose_second_looks_failed",
+            "People whose turn it was in vain.",
+            {(cause,): value for cause, value in _by_cause(REFINE_FAILURES, looks.failed)},
+            "cause",
+        )
+        yield _gauge("edgepose_second_look_cost_seconds", "What looking at one person takes now.", {(): looks.cost_ms / 1e3})
+
+
+def _of_broker(broker: MqttPublisher) -> Iterator[Metric]:
+    yield _gauge("edgepose_mqtt_connected", "Whether the broker has let us in.", {(): float(broker.connected)})
+    yield _counter("edgepose_mqtt_messages_sent", "Messages handed to the network.", {(): broker.sent})
+    yield _counter(
+        "edgepose_mqtt_messages_dropped",
+        "Messages lost.",
+        {(cause,): value for cause, value in _by_cause(MESSAGE_CAUSES, broker.drops)},
+        "cause",
+    )
+
+
+def _of_health(health: HealthMessage | None) -> Iterator[Metric]:
+    """What the kernel says, from the last health message: some of it is only known as what changed since the one before."""
+    temperatures = {} if health is None else health.temperatures_c
+    yield _gauge(
+        "edgepose_temperature_celsius",
+        "Temperature by sensor of the kernel.",
+        {(name,): value for name, value in temperatures.items()},
+        "sensor",
+    )
+    throttled: dict[tuple[str, ...], float] = (
+        {(): float(health.throttled)} if health is not None and isinstance(health.throttled, bool) else {}
+    )
+    yield _gauge("edgepose_throttled", "Whether the processor is slowed down by heat or supply; absent where unknown.", throttled)
+
+
+def _gauge(name: str, what: str, values: Mapping[tuple[str, ...], float], *labels: str) -> Metric:
+    family = GaugeMetricFamily(name, what, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(name: str, what: str, values: Mapping[tuple[str, ...], float], *labels: str) -> Metric:
+    family = CounterMetricFamily(name, what, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, what: str, label: str, values: Mapping[str, Buckets]) -> Metric:
+    family = HistogramMetricFamily(name, what, labels=[label])
+    for key, buckets in values.items():
+        total, cumulative = 0, []
+        for bound, count in zip((*buckets.bounds_s, float("inf")), buckets.counts, strict=True):
+            total += count
+            cumulative.append(("+Inf" if bound == float("inf") else str(bound), total))
+        family.add_metric([key], cumulative, buckets.sum_s)
+    return family
+
+
+def _by_cause(known: Iterable[str], counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Every known cause, zeros included, so that a first loss shows in `rate()`; what is unknown goes together under `other`."""
+    names = tuple(known)
+    yield from ((name, counts.get(name, 0)) for name in names)
+    yield "other", sum(count for name, count in counts.items() if name not in names)
+
+
+def _one_of(known: Sequence[str], now: str | None) -> Iterator[tuple[str, float]]:
+    yield from ((name, float(name == now)) for name in known)
+    yield "other", float(now is not None and now not in known)
+
+
+def _threads() -> float:
+    """Threads of this process, those of native libraries included."""
+    return len(list(Path("/proc/self/task").iterdir()))

@@ -1,0 +1,194 @@
+"""A small HTTP server for a local port: GET and HEAD only, few threads, a deadline for every connection.
+
+Whoever opens connections and says nothing, or says it byte by byte, costs at most `CONNECTIONS_LIMIT` threads: a new caller takes
+the place of the one that has been there longest, and after `DEADLINE_S` everybody is cut off.
+"""
+
+import logging
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+CONNECTIONS_LIMIT = 8
+"""Most connections, and threads, at once."""
+
+DEADLINE_S = 5.0
+"""How long a connection may take from its first byte to the last of the answer."""
+
+_TURN_S = 0.25
+_GIVE_WAY_S = 0.25  # how long a connection that was cut off may take to free its place
+_NO_DESCRIPTORS_S = 0.1  # without a pause, a connection that cannot be accepted would be tried as fast as the processor can
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a caller gets; `content_type` as in HTTP."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+Page = Callable[[str], Answer]
+"""Answers a request, given its `Accept` header ("" where there is none)."""
+
+
+class LocalServer(ThreadingHTTPServer):
+    """Serves pages by path, in a thread of its own."""
+
+    daemon_threads = True
+    request_queue_size = 16
+
+    def __init__(self, host: str, port: int, pages: Mapping[str, Page]) -> None:
+        """
+        Args:
+            port: 0 takes any free one.
+            pages: by path, such as `/metrics`.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        self.pages = dict(pages)
+        self._places = threading.BoundedSemaphore(CONNECTIONS_LIMIT)
+        self._lock = threading.Lock()
+        self._since_s: dict[socket.socket, float] = {}  # open connections, the oldest first
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        self.address_family = family
+        super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": _TURN_S}, name="observe", daemon=True)
+
+    def server_bind(self) -> None:
+        """Binds without asking a name server for our own name, which `HTTPServer` does and which may take minutes."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self.server_address[1])
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends at once; whoever waits for an answer is cut off."""
+        if self._thread.is_alive():
+            self.shutdown()
+        self.server_close()
+        with self._lock:
+            for connection in self._since_s:
+                _cut_off(connection)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accepts a connection."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_NO_DESCRIPTORS_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Gives a connection a thread, if need be in the place of the oldest one."""
+        if not self._places.acquire(blocking=False):
+            with self._lock:
+                oldest = next(iter(self._since_s), None)
+                if oldest is not None:
+                    _cut_off(oldest)
+            if not self._places.acquire(timeout=_GIVE_WAY_S):
+                self.shutdown_request(request)
+                return
+        with self._lock:
+            self._since_s[request] = time.monotonic()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._leave(request)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Work of a connection's thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._leave(request)
+
+    def service_actions(self) -> None:
+        """Cuts off whoever is over the deadline; called some times a second."""
+        too_old_s = time.monotonic() - DEADLINE_S
+        with self._lock:
+            for connection, since_s in self._since_s.items():
+                if since_s <= too_old_s:
+                    _cut_off(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller who went away is nobody's fault."""
+        _log.debug("a request was not answered to its end", exc_info=True)
+
+    def _leave(self, request: socket.socket) -> None:
+        with self._lock:
+            self._since_s.pop(request, None)
+        self._places.release()
+
+
+def _cut_off(connection: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads or writes it
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request a connection."""
+
+    server: LocalServer
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(code)d %(message)s\n"
+
+    def do_GET(self) -> None:
+        """Answers with a page."""
+        page = self.server.pages.get(self.path.partition("?")[0])
+        if page is None:
+            self._say(HTTPStatus.NOT_FOUND, f"{self.path[:100]} is not here; expected {', '.join(self.server.pages)}")
+            return
+        try:
+            answer = page(self.headers.get("Accept", ""))
+        except Exception as error:
+            _log.error("%s cannot be written: %s: %s", self.path[:100], type(error).__name__, error, exc_info=_log.isEnabledFor(10))
+            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "this page cannot be written; the log says why")
+            return
+        self._give(answer)
+
+    do_HEAD = do_GET  # noqa: N815 (names that http.server looks for)
+
+    def do_POST(self) -> None:
+        """Refuses what would change something."""
+        self._give(Answer(HTTPStatus.METHOD_NOT_ALLOWED, self.error_content_type, b"only GET and HEAD are answered\n"), Allow="GET, HEAD")
+
+    do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815
+
+    def version_string(self) -> str:
+        """Says who we are, and not which Python."""
+        return "edgepose"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not worth a line."""
+        _log.debug(format, *args)
+
+    def _say(self, status: HTTPStatus, text: str) -> None:
+        self._give(Answer(status, self.error_content_type, f"{text}\n".encode()))
+
+    def _give(self, answer: Answer, **headers: str) -> None:
+        self.send_response(answer.status)
+        for name, value in {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)

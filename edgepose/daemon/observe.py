@@ -1,0 +1,101 @@
+"""A local port for whoever watches the daemon: Prometheus' `/metrics`, and whether we are live and ready.
+
+`/healthz/live` (`/livez`): the work loops turn. `/healthz/ready` (`/readyz`): poses can leave, that is a camera streams and the broker has
+let us in. `/healthz` asks for both. Each answers 200 or 503 and says in JSON what is missing.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from edgepose.config import Observe
+from edgepose.daemon.camera import CameraState
+from edgepose.daemon.local_server import Answer, LocalServer, Page
+from edgepose.errors import UnavailableError
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Whether the daemon is live and ready.
+
+    Attributes:
+        live: all work loops turn.
+        ready: live, a camera streams, and the broker, where there is one, has let us in.
+        missing: one sentence for each thing that is not as it should be.
+    """
+
+    live: bool
+    ready: bool
+    missing: list[str]
+
+
+def standing(stuck: Sequence[str], states: Sequence[CameraState], broker: str | None) -> Standing:
+    """Judges what is known.
+
+    Args:
+        stuck: loops that have not turned when they should have.
+        states: of all cameras.
+        broker: state of the publisher, None where nothing is published to a broker.
+    """
+    missing = [f"the {loop} loop has got stuck" for loop in stuck]
+    live = not missing
+    if not any(state.state == "streaming" for state in states):
+        known = ", ".join(f"{state.camera} is {state.state}" + (f" ({state.cause})" if state.cause else "") for state in states)
+        missing.append(f"no camera streams: {known or 'none is there'}")
+    if broker is not None and broker != "connected":
+        missing.append(f"the broker is not connected: {broker}")
+    return Standing(live, not missing, missing)
+
+
+class Observer:
+    """The server on the local port."""
+
+    def __init__(self, settings: Observe, metrics: Page, stands: Callable[[], Standing]) -> None:
+        """Takes the port; nobody is answered before `start`.
+
+        Args:
+            metrics: writes the page `/metrics`.
+            stands: asked at each request for health.
+
+        Raises:
+            UnavailableError: the port is in use, or the address is not ours.
+        """
+        pages: dict[str, Page] = {"/metrics": metrics}
+        for paths, good in ((("/healthz/live", "/livez"), _live), (("/healthz/ready", "/readyz", "/healthz"), _ready)):
+            pages.update({path: _health_page(stands, good) for path in paths})
+        try:
+            self._server = LocalServer(settings.host, settings.port, pages)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UnavailableError(
+                f"cannot listen on {settings.host} port {settings.port}: {reason[:1].lower() + reason[1:]}; expected an address of this "
+                "machine in observe.host and a free port in observe.port (0 takes any)"
+            ) from error
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._server.port
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Ends at once."""
+        self._server.stop()
+
+
+def _live(now: Standing) -> bool:
+    return now.live
+
+
+def _ready(now: Standing) -> bool:
+    return now.ready
+
+
+def _health_page(stands: Callable[[], Standing], good: Callable[[Standing], bool]) -> Page:
+    def page(accept: str) -> Answer:
+        now = stands()
+        return Answer(200 if good(now) else 503, "application/json", msgspec.json.encode(now) + b"\n")
+
+    return page
