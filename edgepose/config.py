@@ -18,6 +18,7 @@ Polygon = Annotated[
     list[tuple[Fraction, Fraction]],
     Meta(min_length=3, max_length=64, description="corners x, y as fractions of the picture's width and height"),
 ]
+EventKind = Literal["entered", "left", "fallen", "still", "waving", "arms_up", "zone_entered", "zone_left"]
 FilmFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
 
 
@@ -45,6 +46,9 @@ class Camera(_Section, frozen=True):
     ] = None
     open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 5.0
     read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 5.0
+    stale_after_s: Annotated[
+        float, Meta(ge=0, le=86400, description="a live picture that comes so much later than the fastest one did is dropped; 0 never")
+    ] = 1.0
     frozen_after_s: Annotated[
         float, Meta(ge=0, le=86400, description="a live stream of one and the same picture for so long counts as frozen; 0 never")
     ] = 10.0
@@ -161,6 +165,19 @@ class Events(_Section, frozen=True):
     """What people do, said once with its evidence, QoS 1."""
 
     enabled: Annotated[bool, Meta(description="publish events")] = True
+    silent: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds that are not said")] = []
+    enter_after_s: Annotated[Seconds, Meta(description="somebody seen for so long has entered")] = 1.0
+    leave_after_s: Annotated[Seconds, Meta(description="somebody not seen for so long has left")] = 3.0
+    fall_within_s: Annotated[Seconds, Meta(description="from standing to lying in less is a fall, in more is lying down")] = 1.2
+    fallen_after_s: Annotated[Seconds, Meta(description="lying for so long after a fall is fallen")] = 0.8
+    still_after_s: Annotated[Seconds, Meta(description="fallen and without movement for so long is still")] = 10.0
+    wave_after_s: Annotated[Seconds, Meta(description="a wrist above the shoulder that goes to and fro for so long waves")] = 1.5
+    wave_amplitude: Annotated[
+        float, Meta(gt=0, le=10, description="least swing of a wave from end to end, in body sizes (square root of the box's area)")
+    ] = 0.2
+    arms_up_after_s: Annotated[Seconds, Meta(description="both wrists above the head for so long are arms up")] = 1.0
+    zone_after_s: Annotated[Seconds, Meta(description="feet inside or outside of a zone for so long have changed sides")] = 0.5
+    again_after_s: Annotated[Seconds, Meta(description="the same of the same person is not said again sooner")] = 10.0
     store: Annotated[
         str | None, Meta(description="file that keeps events until the broker has them; in the service's state folder where absent")
     ] = None
@@ -197,12 +214,16 @@ class Health(_Section, frozen=True):
     """What the daemon says of itself."""
 
     interval_s: Annotated[Seconds, Meta(description="time between two health messages")] = 5.0
+    stuck_after_s: Annotated[
+        Seconds, Meta(description="longest turn of a work loop; then it counts as stuck, and after as long again the daemon ends itself")
+    ] = 10.0
 
 
 class Log(_Section, frozen=True):
     """Log lines on standard error."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least severe level that is written")] = "info"
+    format: Annotated[Literal["text", "json"], Meta(description="lines for people, or JSON objects for a collector of logs")] = "text"
 
 
 class Config(_Section, frozen=True):

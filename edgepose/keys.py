@@ -54,7 +54,8 @@ def _walk(struct: inspect.StructType, prefix: str) -> Iterator[Key]:
             one, description = _unwrap(kind.value_type)
             yield Key(f"{path}.<name>", _words(one), "(required)", description)
         else:
-            default = "(required)" if field.required else _yaml(field.default)
+            value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()  # of lists
+            default = "(required)" if field.required else _yaml(value)
             yield Key(path, _words(kind), default, description)
 
 

@@ -1,0 +1,149 @@
+"""Everything that one camera's people do, frame by frame, as events.
+
+Durations are counted in time that was watched: a gap between two frames counts as a second at most, and breaks whatever evidence was
+being gathered, so that a stream that stalls makes nobody fall, leave or stand still. Where a clock is set back, no time has passed.
+"""
+
+import math
+from collections.abc import Sequence
+
+from edgepose.config import Camera, Events
+from edgepose.event import Event
+from edgepose.events.arms import arms_up
+from edgepose.events.body import Body
+from edgepose.events.fall import fall
+from edgepose.events.moment import Finding, S, clearness
+from edgepose.events.people import Memory, heir
+from edgepose.events.stillness import still
+from edgepose.events.waving import wave
+from edgepose.events.zones import gone, zones
+from edgepose.frame import Frame
+from edgepose.person import Person
+
+_GAP_S = 1.0  # after a longer one nothing goes on
+_MOST_REMEMBERED = 256  # people; whoever was not seen for longest is forgotten first
+_AGAIN_KINDS = ("fallen", "waving", "arms_up")  # the others cannot repeat themselves
+_CERTAIN = 3.0  # times the shortest time after which an entering or leaving is beyond doubt
+
+
+class EventDetector:
+    """Tells what the people of one camera do.
+
+    Args:
+        settings: thresholds and times.
+        camera: its zones.
+        name: of the camera.
+        keypoint_threshold: keypoints below this confidence are not seen.
+    """
+
+    def __init__(self, settings: Events, camera: Camera, name: str, keypoint_threshold: float = 0.2) -> None:
+        self._settings = settings
+        self._zones = camera.zones
+        self._name = name
+        self._threshold = keypoint_threshold
+        self._known: dict[int, Memory] = {}
+        self._watched = 0  # nanoseconds
+        self._captured_at: int | None = None
+
+    def reset(self) -> None:
+        """Forgets everybody, as at a new epoch of a source, and says nothing of it: what was not watched was not seen to happen."""
+        self._known = {}
+        self._captured_at = None
+
+    def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
+        """What the people of one frame complete; called for every frame, also when nobody is in it.
+
+        Args:
+            people: those without a track number are passed over.
+            frame: gives time and size; its picture is not looked at.
+        """
+        self._watch(frame)
+        now, events = self._watched, []
+        seen = [person for person in people if person.track is not None]
+        present = {person.track for person in seen}
+        for person in seen:
+            assert person.track is not None
+            body = Body.of(person, frame.height, self._threshold)
+            memory = self._known.get(person.track)
+            if memory is None:
+                memory = self._welcome(person.track, body, present, frame)
+            memory.body, memory.seen_at, memory.sightings = body, now, memory.sightings + 1
+            events += [self._event(person.track, memory, finding, frame) for finding in self._findings(memory, body, frame)]
+        for track, memory in list(self._known.items()):
+            if now - memory.seen_at >= self._settings.leave_after_s * S:
+                del self._known[track]
+                events += [self._event(track, memory, finding, frame) for finding in self._leaving(memory)]
+        return [event for event in events if event.kind not in self._settings.silent]
+
+    def _watch(self, frame: Frame) -> None:
+        """Moves the clock on."""
+        passed = 0 if self._captured_at is None else max(0, frame.captured_at - self._captured_at)
+        self._captured_at = frame.captured_at
+        self._watched += min(passed, int(_GAP_S * S))
+        if passed > _GAP_S * S:
+            for memory in self._known.values():
+                memory.interrupt()
+
+    def _welcome(self, track: int, body: Body, present: set[int | None], frame: Frame) -> Memory:
+        """The memory of a new number: that of somebody just lost in the same place, or a new one."""
+        before = heir(self._known, body, present, self._watched)
+        memory = self._known.pop(before) if before is not None else Memory(body, self._watched, self._watched)
+        if len(self._known) >= _MOST_REMEMBERED:
+            del self._known[min(self._known, key=lambda other: self._known[other].seen_at)]
+        self._known[track] = memory
+        return memory
+
+    def _findings(self, memory: Memory, body: Body, frame: Frame) -> list[Finding]:
+        now, settings = self._watched, self._settings
+        findings = []
+        present_s = (now - memory.first_at) / S
+        if not memory.entered and present_s >= settings.enter_after_s:
+            memory.entered = True
+            score = clearness(memory.sightings / max(1.0, present_s), 0.0, 4.0)
+            findings.append(Finding("entered", memory.first_at, score, {"present_s": present_s, "sightings": memory.sightings}))
+        found = (
+            fall(memory.falling, body, now, settings),
+            still(memory.stillness, body, now, memory.falling.fallen, settings),
+            wave(memory.waves, body, now, settings),
+            arms_up(memory.arms, body, now, settings),
+        )
+        for finding in found:
+            if finding is not None and self._is_news(memory, finding.kind):
+                findings.append(finding)
+        if self._zones:
+            findings += zones(memory.places, body, now, self._zones, (frame.width, frame.height), settings)
+        return findings
+
+    def _is_news(self, memory: Memory, kind: str) -> bool:
+        """Whether this was not said lately; what goes on and on is said once, until it was interrupted for as long."""
+        if kind not in _AGAIN_KINDS:
+            return True
+        before = memory.found_at.get(kind)
+        memory.found_at[kind] = self._watched
+        return before is None or self._watched - before >= self._settings.again_after_s * S
+
+    def _leaving(self, memory: Memory) -> list[Finding]:
+        if not memory.entered:
+            return []
+        absent_s = (self._watched - memory.seen_at) / S
+        leave_s = self._settings.leave_after_s
+        evidence = {"present_s": (memory.seen_at - memory.first_at) / S, "absent_s": absent_s}
+        return [*gone(memory.places, memory.seen_at), Finding("left", memory.seen_at, clearness(absent_s, 0.0, leave_s), evidence)]
+
+    def _event(self, track: int, memory: Memory, finding: Finding, frame: Frame) -> Event:
+        return Event(
+            kind=finding.kind,
+            camera=self._name,
+            epoch=frame.epoch,
+            sequence=frame.sequence,
+            at=frame.captured_at,
+            since=frame.captured_at - (self._watched - finding.since),
+            clock=frame.clock,
+            track=track,
+            score=finding.score,
+            box=memory.body.box,
+            width=frame.width,
+            height=frame.height,
+            zone=finding.zone,
+            evidence={name: value for name, value in finding.evidence.items() if math.isfinite(value)},
+        )

@@ -1,0 +1,105 @@
+"""Falls: from standing to lying faster than anybody lies down, told by heights above the feet.
+
+Heights above a person's own feet, measured by what they were when the person stood, know neither the distance nor how far a camera
+looks down, and a camera that turns or flies moves both ends alike. From straight above nobody stands upright in the picture, so nobody
+falls either: what cannot be decided is passed over in silence. The same holds for somebody who falls along a view from far above, and
+for somebody who falls from a chair.
+"""
+
+import math
+from dataclasses import dataclass
+
+from edgepose.config import Events
+from edgepose.events.body import Body
+from edgepose.events.moment import Finding, S, clearness
+
+_STANDS_TILT_DEG = 35.0  # of the trunk
+_STANDS_LEGS = 1.2  # least length of the legs by the trunk's: 1.8 for one who stands, 1 on a chair seen from the front
+_STOOD_S = 0.4  # how long somebody must have stood for heights to be known
+_HEIGHT_MEMORY_S = 0.5
+_LIES_SHOULDERS = 0.35  # height of the shoulders by what it was: 0.7 on a chair, 0.5 picking something up
+_LIES_HIPS = 0.35  # of the hips by the shoulders' when standing: 0.65 standing or bending over
+_LIES_TILT_DEG = 50.0  # or, along the view, ...
+_LIES_TRUNK = 0.5  # ... a trunk of at most half its length
+_FLICKER_S = 0.3  # lying may be interrupted for so long by frames that say otherwise
+_CERTAIN_S = 0.4  # a fall in so little is beyond doubt
+
+
+@dataclass(slots=True)
+class FallMemory:
+    """What is remembered of one person; times in nanoseconds, heights in pixels."""
+
+    stands_since: int | None = None
+    stood_at: int | None = None  # last seen standing for long enough
+    height: float = 0.0  # of the shoulders above the feet, standing
+    trunk: float = 0.0
+    size: float = 1.0
+    last: tuple[int, float] | None = None  # time and height of the shoulders
+    fastest: float = 0.0  # body sizes a second downwards since standing
+    lies_since: int | None = None
+    lies_at: int = 0
+    down_s: float = 0.0  # from standing to lying
+    fallen: bool = False
+
+
+def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding | None:
+    """Takes in one moment of one person; `fallen` once a fall, and again only after the person has stood up."""
+    shoulders, hips, feet = body.shoulders, body.hips, body.feet
+    if shoulders is None or hips is None or feet is None:
+        return None
+    height, hip_height = feet[1] - shoulders[1], feet[1] - hips[1]
+    across, up = shoulders[0] - hips[0], hips[1] - shoulders[1]
+    trunk, tilt = math.hypot(across, up), math.degrees(math.atan2(abs(across), up))  # 0 upright, 90 lying, 180 head down
+    if tilt <= _STANDS_TILT_DEG and hip_height >= _STANDS_LEGS * trunk and height > 0:
+        _stands(memory, body, height, trunk, now)
+        return None
+    memory.stands_since = None
+    if memory.stood_at is None:
+        return None
+    if memory.last is not None and now > memory.last[0]:
+        memory.fastest = max(memory.fastest, (memory.last[1] - height) / memory.size / ((now - memory.last[0]) / S))
+    memory.last = (now, height)
+    lies = (
+        height <= _LIES_SHOULDERS * memory.height
+        and hip_height <= _LIES_HIPS * memory.height
+        and (tilt >= _LIES_TILT_DEG or trunk <= _LIES_TRUNK * memory.trunk)
+    )
+    if not lies:
+        if memory.lies_since is not None and now - memory.lies_at > _FLICKER_S * S:
+            memory.lies_since = None
+        return None
+    if memory.lies_since is None:
+        memory.lies_since, memory.down_s = now, (now - memory.stood_at) / S
+    memory.lies_at = now
+    if memory.fallen or memory.down_s > settings.fall_within_s or now - memory.lies_since < settings.fallen_after_s * S:
+        return None
+    memory.fallen = True
+    return Finding(
+        "fallen",
+        since=memory.stood_at,
+        score=clearness(memory.down_s, settings.fall_within_s, min(_CERTAIN_S, settings.fall_within_s / 2)),
+        evidence={
+            "down_s": memory.down_s,
+            "lying_s": (now - memory.lies_since) / S,
+            "speed_bodies_per_s": memory.fastest,
+            "tilt_deg": tilt,
+            "height_ratio": height / memory.height,
+            "aspect": (body.box[2] - body.box[0]) / max(1.0, body.box[3] - body.box[1]),
+        },
+    )
+
+
+def _stands(memory: FallMemory, body: Body, height: float, trunk: float, now: int) -> None:
+    if memory.stands_since is None:
+        memory.stands_since = now
+        if memory.stood_at is None:
+            memory.height, memory.trunk, memory.size = height, trunk, body.size
+    elapsed_s = 0.0 if memory.last is None else max(0.0, (now - memory.last[0]) / S)
+    share = min(1.0, elapsed_s / _HEIGHT_MEMORY_S)
+    memory.height += share * (height - memory.height)
+    memory.trunk += share * (trunk - memory.trunk)
+    memory.size += share * (body.size - memory.size)
+    memory.last = (now, height)
+    if now - memory.stands_since >= _STOOD_S * S:
+        memory.stood_at, memory.fastest = now, 0.0
+        memory.lies_since, memory.fallen = None, False

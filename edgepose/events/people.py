@@ -1,0 +1,63 @@
+"""What is remembered of one person, and who goes on with it when a track breaks off and another begins in its place."""
+
+import math
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+from edgepose.events.arms import ArmsMemory
+from edgepose.events.body import Body
+from edgepose.events.fall import FallMemory
+from edgepose.events.moment import S
+from edgepose.events.stillness import StillMemory
+from edgepose.events.waving import WaveMemory
+from edgepose.events.zones import ZoneMemory
+
+_LOST_S = 0.2  # a track must have been lost for so long before another may go on with it
+_NEAR = 1.0  # body sizes between where one was lost and the other began
+_LARGER = 2.0  # times that one may be larger than the other
+
+
+@dataclass(slots=True)
+class Memory:
+    """One person; times in nanoseconds that were watched.
+
+    Attributes:
+        body: as seen last.
+        first_at, seen_at: first and last sighting.
+        entered: whether that was said.
+        sightings: frames in which the person was seen.
+        found_at: when each repeatable kind was found last, said or not.
+    """
+
+    body: Body
+    first_at: int
+    seen_at: int
+    entered: bool = False
+    sightings: int = 0
+    found_at: dict[str, int] = field(default_factory=dict)
+    falling: FallMemory = field(default_factory=FallMemory)
+    stillness: StillMemory = field(default_factory=StillMemory)
+    waves: WaveMemory = field(default_factory=WaveMemory)
+    arms: ArmsMemory = field(default_factory=ArmsMemory)
+    places: ZoneMemory = field(default_factory=ZoneMemory)
+
+    def interrupt(self) -> None:
+        """Drops evidence that was being gathered; what is known for certain stays: presence, zones, having fallen."""
+        fallen = self.falling.fallen
+        self.falling = FallMemory(fallen=fallen)
+        self.waves, self.arms = WaveMemory(), ArmsMemory()
+        self.stillness = StillMemory(said=self.stillness.said)
+
+
+def heir(known: Mapping[int, Memory], body: Body, present: Set[int | None], now: int) -> int | None:
+    """The track that was lost where a new one begins, None where none was: people fall, hide and turn, and trackers lose them."""
+    nearest: int | None = None
+    least = _NEAR
+    for track, memory in known.items():
+        if track in present or now - memory.seen_at < _LOST_S * S:
+            continue
+        larger = max(body.size / memory.body.size, memory.body.size / body.size)
+        distance = math.dist(body.centre, memory.body.centre) / memory.body.size
+        if larger <= _LARGER and distance < least:
+            nearest, least = track, distance
+    return nearest
