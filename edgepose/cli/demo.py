@@ -38,7 +38,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import time
 
     from edgepose.cli.board import Board, shown
-    from edgepose.cli.main import log_to_stderr
+    from edgepose.cli.log import log_to_stderr
     from edgepose.config import Camera, Config, Files, Log, Model, Mqtt
     from edgepose.daemon.broker import EmbeddedBroker
     from edgepose.daemon.subscriber import Subscriber

@@ -54,7 +54,7 @@ def command(
     from msgspec.structs import replace
 
     from edgepose.capture.source import open_source
-    from edgepose.cli.main import log_to_stderr
+    from edgepose.cli.log import log_to_stderr
     from edgepose.cli.progress import progress
     from edgepose.config import Camera, Files
     from edgepose.daemon.metrics import Metrics

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgepose.cli.main import log_to_stderr
+from edgepose.cli.log import log_to_stderr
 from edgepose.cli.options import configuration_options
 
 
@@ -28,7 +28,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.load import load, service_variables
 
     config = load(config_file, settings)
-    log_to_stderr(config.log.level)
+    log_to_stderr(config.log.level, config.log.format)
     if not config.cameras:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
     settle_memory()

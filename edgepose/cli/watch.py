@@ -27,7 +27,7 @@ def command(device: str | None, as_json: bool, seconds: float | None, config_fil
     import msgspec
 
     from edgepose.cli.board import Board, shown
-    from edgepose.cli.main import log_to_stderr
+    from edgepose.cli.log import log_to_stderr
     from edgepose.config import Name
     from edgepose.daemon.subscriber import Subscriber
     from edgepose.daemon.supervisor import signals
