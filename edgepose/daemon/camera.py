@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgepose.capture.backoff import FullJitterBackoff
-from edgepose.capture.source import Source, open_source, redact
+from edgepose.capture.source import Source, open_source, path_of, redact
 from edgepose.config import Camera
 from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.slots import Slots
 from edgepose.daemon.stages import InputStage
-from edgepose.errors import EdgeposeError, EndOfStream, SourceError
+from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 
 _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2  # how often a waiting thread looks whether it shall stop
+_GRACE_S = 10.0  # beyond a source's own deadlines, on a machine that is busy; after that it hangs
+_FILE_PATIENCE_S = 600.0  # a film that is paced by its time-stamps may have long gaps
 
 State = Literal["connecting", "streaming", "stalled", "failed", "paused"]
 
@@ -30,7 +33,7 @@ class CameraState:
     Attributes:
         camera: its name.
         state: `connecting`, `streaming`, `stalled` (open, but no frames come), `failed` (cannot be opened, or broke off)
-            or `paused` (a file is over).
+            or `paused` (a file is over, or a command said so).
         cause: stable name of the reason, None while all is well.
         detail: the reason in one sentence, credentials redacted.
         epoch: number of times the source gave frames and lost them.
@@ -46,7 +49,7 @@ class CameraState:
     height: int | None = None
 
 
-class CameraThread(threading.Thread):
+class CameraThread(RestartingThread):
     """Reads one source for as long as the daemon runs.
 
     A source that is lost is opened again, for ever, after waits that grow with full jitter; each time that it was open
@@ -63,8 +66,17 @@ class CameraThread(threading.Thread):
         changed: Callable[[CameraState], None],
         *,
         forever: bool = True,
+        after: "CameraThread | None" = None,
+        paused: bool = False,
     ) -> None:
-        super().__init__(name=f"camera-{name}", daemon=True)
+        """
+        Args:
+            inputs: lays out its frames.
+            changed: told each change of state, from this thread.
+            after: the thread whose place it takes, in the next epoch.
+            paused: whether it begins with a pause, until `resume`.
+        """
+        super().__init__(f"camera-{name}", _TURN_S + _GRACE_S, restart=forever)
         self._camera_name = name
         self._camera = camera
         self._inputs = inputs
@@ -73,63 +85,138 @@ class CameraThread(threading.Thread):
         self._changed = changed
         self._forever = forever
         self._backoff = FullJitterBackoff(camera.reconnect_initial_s, camera.reconnect_maximum_s)
-        self._stop_requested = threading.Event()
+        self._awake = threading.Event()  # set while nothing asks for a pause
+        if not paused:
+            self._awake.set()
+        self._abandoned = False
         self._lock = threading.Lock()  # guards _source against a stop() while it is being opened
         self._source: Source | None = None
-        self._state = CameraState(name, "connecting", None, None, 0)
-        self.failure: EdgeposeError | None = None
+        self._epoch = 0 if after is None else after.state.epoch + 1
+        self._state = CameraState(name, "connecting", None, None, self._epoch)
+        self._tap: Callable[[Frame], None] | None = None
+        self._was_lost = False
+        local = path_of(camera.source) is not None and not camera.source.startswith("gst:")
+        self._open_within_s = (_FILE_PATIENCE_S if local else camera.open_timeout_s) + _GRACE_S
+        self._read_within_s = (_FILE_PATIENCE_S if local else camera.read_timeout_s) + _GRACE_S
+        self.reconnects: int = 0 if after is None else after.reconnects
+        """Times that the stream came back after it was lost."""
 
     @property
     def state(self) -> CameraState:
         """What is known of the camera now."""
         return self._state
 
+    @property
+    def camera(self) -> Camera:
+        """Its configuration."""
+        return self._camera
+
+    @property
+    def paused(self) -> bool:
+        """Whether a command asked for a pause."""
+        return not self._awake.is_set()
+
+    def lay_out(self, inputs: InputStage) -> None:
+        """Lays out frames for another network from the next one on."""
+        self._inputs = inputs
+
+    def tap(self, take: Callable[[Frame], None]) -> None:
+        """Gives the next frame to `take`, from this thread, beside all else."""
+        self._tap = take
+
+    def pause(self) -> None:
+        """Closes the source until `resume`."""
+        self._awake.clear()
+        self._break_off()
+
+    def resume(self) -> None:
+        """Goes on after a pause."""
+        self._awake.set()
+
     def stop(self) -> None:
         """Ends the thread soon: a blocking read is broken off."""
-        self._stop_requested.set()
-        with self._lock:
-            if self._source is not None:
-                self._source.close()
+        self.ending.set()
+        self._awake.set()
+        self._break_off()
 
-    def run(self) -> None:
-        """Work of the thread."""
-        epoch = 0
-        self._become("connecting", None, None, epoch)
-        while not self._stop_requested.is_set():
-            lost = self._open_and_read(epoch)
-            if lost is None or self._stop_requested.is_set():
-                break
+    def abandon(self) -> None:
+        """Leaves a thread that hangs to itself: whatever it does when it comes to, nobody hears of it."""
+        self._abandoned = True
+        self.stop()
+
+    def _break_off(self) -> None:
+        with self._lock:
+            source = self._source
+        if source is not None:  # in a thread of its own: a library that hangs may hang in closing, too
+            threading.Thread(target=source.close, name=f"{self.name}-close", daemon=True).start()
+
+    def work(self) -> None:
+        """Opens and reads, again and again."""
+        while not self.ending.is_set():
+            if not self._awake.is_set():
+                self._become("paused", "command", f"camera {self._camera_name}: paused on command", self._epoch)
+                while not self._awake.wait(_TURN_S):
+                    self.pulse.beat()
+                continue
+            if self._state.state in ("connecting", "paused"):
+                self._become("connecting", None, None, self._epoch)
+            lost = self._open_and_read(self._epoch)
+            if self.ending.is_set():
+                return
+            if lost is None:  # a pause
+                self._epoch += 1
+                continue
             opened, error = lost
-            over = isinstance(error, EndOfStream)
-            if over and not self._camera.loop:
-                self._become("paused", error.cause, str(error), epoch)
-                break
-            if not over or not opened:  # a file without frames, played again and again, would spin
-                if not self._forever:
-                    self.failure = error
-                    self._become("failed", error.cause, str(error), epoch)
-                    break
-                self._become("stalled" if error.cause == "stalled" else "failed", error.cause, str(error), epoch)
-                self._stop_requested.wait(self._backoff.next_s())
-            epoch += opened
+            self._epoch += opened
+            if not self._awake.is_set():
+                continue
+            if not self._lost(opened, error):
+                return
+
+    def _lost(self, opened: bool, error: SourceError) -> bool:
+        """Deals with the loss of a source; whether it is to be opened again."""
+        epoch = self._epoch - opened
+        over = isinstance(error, EndOfStream)
+        if over and not self._camera.loop:
+            self._become("paused", error.cause, str(error), epoch)
+            return False
+        if not over or not opened:  # a file without frames, played again and again, would spin
+            if not self._forever:
+                self.failure = error
+                self._become("failed", error.cause, str(error), epoch)
+                return False
+            self._become("stalled" if error.cause in ("stalled", "frozen") else "failed", error.cause, str(error), epoch)
+            self._was_lost = True
+            again_s = time.monotonic() + self._backoff.next_s()
+            while self._wanted() and (left_s := again_s - time.monotonic()) > 0:
+                self.pulse.beat()
+                self.ending.wait(min(left_s, _TURN_S))
+        return True
+
+    def _wanted(self) -> bool:
+        return self._awake.is_set() and not self.ending.is_set()
 
     def _open_and_read(self, epoch: int) -> tuple[bool, SourceError] | None:
-        """Reads until the source is lost; returns whether it had given frames, and why it was lost. None: told to stop."""
+        """Reads until the source is lost; returns whether it had given frames, and why it was lost. None: told to stop or to pause."""
         delivered = False
         first_frame_s = 0.0
         try:
+            self.pulse.beat(self._open_within_s)
             source = open_source(self._camera_name, self._camera, epoch=epoch)
             with self._lock:
                 self._source = source
             try:
                 corrupt = 0
-                while not self._stop_requested.is_set():
+                while self._wanted():
+                    self.pulse.beat(self._read_within_s)
                     frame = source.read()
                     if source.corrupt_frames > corrupt:
                         self._metrics.dropped(self._camera_name, "corrupt", source.corrupt_frames - corrupt)
                         corrupt = source.corrupt_frames
                     if not delivered:
                         delivered, first_frame_s = True, time.monotonic()
+                        self.reconnects += self._was_lost
+                        self._was_lost = False
                         self._become("streaming", None, None, epoch, frame)
                     elif (frame.width, frame.height) != (self._state.width, self._state.height):
                         self._become("streaming", None, None, epoch, frame)
@@ -141,6 +228,7 @@ class CameraThread(threading.Thread):
             finally:
                 with self._lock:
                     self._source = None
+                self.pulse.beat(_GRACE_S)
                 source.close()
         except SourceError as error:
             return delivered, error
@@ -150,6 +238,11 @@ class CameraThread(threading.Thread):
         return None
 
     def _leave(self, frame: Frame, *, live: bool) -> None:
+        if self._abandoned:
+            return
+        tap, self._tap = self._tap, None
+        if tap is not None:
+            tap(frame)
         try:
             # Here and not in the engine's thread, which has better things to do: the engine then runs without a gap.
             prepared = self._inputs.prepare(frame)
@@ -160,11 +253,12 @@ class CameraThread(threading.Thread):
         if live:
             self._slots.put(prepared)
             return
-        while not self._slots.put_when_free(prepared, _TURN_S):
-            if self._stop_requested.is_set():
-                return
+        while self._wanted() and not self._slots.put_when_free(prepared, _TURN_S):
+            self.pulse.beat()
 
     def _become(self, state: State, cause: str | None, detail: str | None, epoch: int, frame: Frame | None = None) -> None:
+        if self._abandoned:
+            return
         before = self._state
         width, height = (frame.width, frame.height) if frame is not None else (before.width, before.height)
         self._state = CameraState(self._camera_name, state, cause, detail, epoch, width, height)

@@ -7,52 +7,44 @@
     (one a camera)
 
 The engine computes without Python's lock, so the people of one frame are worked out while the engine looks at the next.
-Frames only move forward; between two threads there is room for one, and every wait ends.
+Frames only move forward; between two threads there is room for one, and every wait ends. A thread that dies is begun again, and
+a camera's thread that hangs is left to itself and replaced.
 """
 
 import logging
-import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import cv2
 
-from edgepose.config import Config
+from edgepose.config import Camera, Config
 from edgepose.daemon.camera import CameraState, CameraThread
+from edgepose.daemon.engine_loop import Engine, EngineLoop
 from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.people_loop import Deliver, PeopleLoop
+from edgepose.daemon.pulse import Pulse
+from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.second_look import SecondLook
-from edgepose.daemon.slots import Slots, Waiting
-from edgepose.daemon.stages import InputStage, PeopleStage
+from edgepose.daemon.slots import Slots
+from edgepose.daemon.stages import InputStage
 from edgepose.engine.backend import Backend
 from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
 from edgepose.model import ModelInfo
-from edgepose.person import Candidates, Person
+
+__all__ = ["Deliver", "Pipeline"]
 
 _log = logging.getLogger(__name__)
 
-_TURN_S = 0.2  # how often a waiting thread looks whether it shall stop
-_FAILURES_BEFORE_REOPENING = 3
-
-Deliver = Callable[[Frame, list[Person], bool], None]
-"""Takes a frame, its people, and whether the frame is live; it must not block for live ones."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """A frame that the engine has looked at."""
-
-    waiting: Waiting
-    candidates: Candidates
+_ABANDONED_LIMIT = 8  # threads that hang and were replaced; each holds memory, a socket, a decoder
 
 
 class Pipeline:
     """Runs all cameras of a configuration through one engine.
 
-    Attributes:
-        failure: the error that ended the work, where one did.
+    All but `states`, `pulses` and the counters belongs to the main thread.
     """
 
     def __init__(
@@ -81,166 +73,161 @@ class Pipeline:
         self._open_engine = open_engine
         self._metrics = metrics
         self._deliver = deliver
-        self._slots = Slots(config.mqtt.pose_expiry_s, metrics.dropped)
-        self._seen: queue.Queue[_Seen | None] = queue.Queue(maxsize=1)
-        self._cameras = [
-            CameraThread(
-                name,
-                camera,
-                InputStage(info, config.model.input_size, metrics.took),
-                self._slots,
-                metrics,
-                camera_changed,
-                forever=forever,
-            )
-            for name, camera in config.cameras.items()
-        ]
-        self._abandon = threading.Event()
-        self._beats = {"engine": 0, "people": 0}
-        self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
-        self._people_thread = threading.Thread(target=self._run_people, name="people", daemon=True)
-        self._backend: Backend | None = None
+        self._camera_changed = camera_changed
         self._second_look = second_look
-        self.failure: EdgeposeError | None = None
+        self._forever = forever
+        self._slots = Slots(config.mqtt.pose_expiry_s, metrics.dropped)
+        self._cameras = {name: self._camera(name, camera) for name, camera in config.cameras.items()}
+        self._abandoned: list[CameraThread] = []
+        self._former_restarts: Counter[str] = Counter()  # of threads that were replaced
+        self._changing = threading.Event()  # set while there may be no camera for a moment
+        self._engine: EngineLoop | None = None
+        self._people: PeopleLoop | None = None
+
+    @property
+    def failure(self) -> EdgeposeError | None:
+        """The error that ended the work, where one did."""
+        loops = [loop.failure for loop in (self._engine, self._people) if loop is not None]
+        failures = [*loops, *(camera.failure for camera in self._cameras.values())]
+        return next((failure for failure in failures if failure is not None), None)
 
     def open(self) -> Backend:
         """Opens the engine and returns it, so that one can say which it is, and the refiner; EngineError where one cannot be opened."""
         # OpenCV would resize with as many threads as there are cores, the very ones that the engine computes on: slower (measured).
         cv2.setNumThreads(1)
-        self._backend = self._open_engine()
+        backend = self._open_engine()
         if self._second_look is not None:
             try:
                 self._second_look.open()
             except EdgeposeError:
-                self._backend.close()
+                backend.close()
                 raise
-        return self._backend
+        stuck_after_s = self._config.health.stuck_after_s
+        self._engine = EngineLoop(
+            Engine(backend, self._open_engine, self._inputs()),
+            self._slots,
+            self._metrics,
+            self._cameras_done,
+            self._fail,
+            stuck_after_s=stuck_after_s,
+            forever=self._forever,
+        )
+        self._people = PeopleLoop(
+            self._config,
+            self._engine.seen,
+            self._metrics,
+            self._deliver,
+            self._second_look,
+            stuck_after_s=stuck_after_s,
+            forever=self._forever,
+        )
+        return backend
 
     def start(self) -> None:
         """Begins the work, with the engine open."""
-        for camera in self._cameras:  # first: the engine's work is over when no camera is alive
+        assert self._engine is not None
+        assert self._people is not None
+        for camera in self._cameras.values():  # first: the engine's work is over when no camera is alive
             camera.start()
-        self._people_thread.start()
-        self._engine_thread.start()
+        self._people.start()
+        self._engine.start()
 
-    def beats(self) -> Mapping[str, int]:
-        """Turns of each work loop so far: a loop whose number stands still hangs."""
-        return dict(self._beats)
+    def pulses(self) -> Mapping[str, Pulse]:
+        """By stage: whether its loop turns."""
+        return {stage.name: stage.pulse for stage in self._stages()}
+
+    def restarts(self) -> dict[str, int]:
+        """Times that a stage died and was begun again, or hung and was replaced; those that never did are left out."""
+        restarts = self._former_restarts + Counter({stage.name: stage.restarts for stage in self._stages()})
+        return {name: count for name, count in restarts.items() if count}
+
+    def reconnects(self) -> dict[str, int]:
+        """Times that each camera came back after it was lost."""
+        return {name: camera.reconnects for name, camera in self._cameras.items()}
+
+    def where(self, stage: str) -> str:
+        """The line of code that a stage is at."""
+        return next((thread.where() for thread in self._stages() if thread.name == stage), "nowhere")
 
     def states(self) -> list[CameraState]:
         """What is known of each camera now."""
-        return [camera.state for camera in self._cameras]
+        return [camera.state for camera in self._cameras.values()]
 
     def finished(self) -> bool:
         """Whether all frames of all cameras are through, or the work has failed."""
-        return not self._people_thread.is_alive()
+        return self._people is not None and not self._people.is_alive()
+
+    def replace_stuck(self, now_s: float) -> list[str]:
+        """Leaves camera threads that hang to themselves and starts others in their place, as long as there are not too many.
+
+        Returns:
+            Names of the stages that were replaced.
+        """
+        self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
+        replaced = []
+        for name, thread in list(self._cameras.items()):
+            if not thread.pulse.stuck(now_s) or len(self._abandoned) >= _ABANDONED_LIMIT:
+                continue
+            _log.error("%s hangs at %s; it is left alone and another takes its place", thread.name, thread.where())
+            self._abandoned.append(thread)
+            self._exchange(name, thread.camera)
+            self._former_restarts[thread.name] += 1
+            replaced.append(thread.name)
+        return replaced
+
+    def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
+        """Gives the next frame of a camera to `take`, from its thread."""
+        self._cameras[camera].tap(take)
 
     def stop(self, timeout_s: float) -> bool:
         """Ends the cameras and lets what they left pass through; False when that took too long and was abandoned."""
         deadline = time.monotonic() + timeout_s
-        for camera in self._cameras:
+        for camera in self._cameras.values():
             camera.stop()
-        threads: list[threading.Thread] = [*self._cameras, self._engine_thread, self._people_thread]
+        threads = list(self._stages())
         for thread in threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
         clean = not any(thread.is_alive() for thread in threads)
-        self._abandon.set()
-        if clean and self._backend is not None:
-            self._backend.close()
-        if clean and self._second_look is not None:
-            self._second_look.close()
+        for loop in (self._engine, self._people):
+            if loop is not None:
+                loop.ending.set()
+                if clean:
+                    loop.close()
         return clean
 
-    def _run_engine(self) -> None:
-        failures = 0
-        while not self._abandon.is_set():
-            self._beats["engine"] += 1
-            cameras_done = not any(camera.is_alive() for camera in self._cameras)  # asked first, or a last frame may be missed
-            waiting = self._slots.take(_TURN_S)
-            if waiting is None:
-                if cameras_done:
-                    break
-                continue
-            frame = waiting.prepared.frame
-            try:
-                seen = self._look(waiting)
-            except Exception as error:
-                failures += 1
-                self._metrics.dropped(frame.camera, "engine_failed")
-                if failures == 1:
-                    _tell(f"frame {frame.sequence} of camera {frame.camera} could not be looked at", error)
-                if failures % _FAILURES_BEFORE_REOPENING == 0 and not self._reopen_engine():
-                    break
-                continue
-            if failures:
-                _log.info("the engine works again after %d frames", failures)
-                failures = 0
-            self._hand_over(seen)
-        self._hand_over(None)
-        for camera in self._cameras:
-            self.failure = self.failure or camera.failure
+    def _stages(self) -> list[RestartingThread]:
+        loops = [loop for loop in (self._engine, self._people) if loop is not None]
+        return [*self._cameras.values(), *loops]
 
-    def _look(self, waiting: Waiting) -> _Seen:
-        assert self._backend is not None
-        self._metrics.took("slot", (time.monotonic_ns() - waiting.since_ns) / 1e9)
-        with self._metrics.timed("engine"):
-            return _Seen(waiting, self._backend.run(waiting.prepared.images))
+    def _inputs(self) -> InputStage:
+        return InputStage(self._info, self._config.model.input_size, self._metrics.took)
 
-    def _reopen_engine(self) -> bool:
-        assert self._backend is not None
-        _log.warning("opening the engine again after %d failures in a row", _FAILURES_BEFORE_REOPENING)
-        try:
-            self._backend.close()
-            self._backend = self._open_engine()
-        except EdgeposeError as error:
-            self._fail(error)
-            return False
-        return True
+    def _camera(self, name: str, camera: Camera, after: CameraThread | None = None, *, paused: bool = False) -> CameraThread:
+        return CameraThread(
+            name,
+            camera,
+            self._inputs(),
+            self._slots,
+            self._metrics,
+            self._camera_changed,
+            forever=self._forever,
+            after=after,
+            paused=paused,
+        )
 
-    def _hand_over(self, seen: _Seen | None) -> None:
-        while not self._abandon.is_set():
-            try:
-                self._seen.put(seen, timeout=_TURN_S)
-            except queue.Full:
-                continue
-            return
+    def _exchange(self, name: str, camera: Camera) -> None:
+        """Puts a new thread in the place of a camera's old one."""
+        before = self._cameras[name]
+        paused = before.paused
+        before.abandon()
+        self._former_restarts[before.name] += before.restarts
+        self._cameras[name] = self._camera(name, camera, before, paused=paused)
+        self._cameras[name].start()
 
-    def _run_people(self) -> None:
-        stages: dict[str, PeopleStage] = {}
-        failing = False
-        while not self._abandon.is_set():
-            self._beats["people"] += 1
-            try:
-                seen = self._seen.get(timeout=_TURN_S)
-            except queue.Empty:
-                continue
-            if seen is None:
-                break
-            frame = seen.waiting.prepared.frame
-            stage = stages.setdefault(frame.camera, PeopleStage(self._config, self._metrics, self._second_look))
-            try:
-                people = stage.people(seen.waiting.prepared, seen.candidates)
-                with self._metrics.timed("publish"):
-                    self._deliver(frame, people, seen.waiting.live)
-            except Exception as error:
-                if not failing:
-                    _tell(f"the people of frame {frame.sequence} of camera {frame.camera} could not be worked out", error)
-                failing = True
-                self._metrics.dropped(frame.camera, "pose_failed")
-                stage.reset()
-                continue
-            failing = False
-            age_s = (time.time_ns() - frame.captured_at) / 1e9 if seen.waiting.live else None
-            self._metrics.published(frame.camera, len(people), age_s)
+    def _cameras_done(self) -> bool:
+        return not self._changing.is_set() and not any(camera.is_alive() for camera in list(self._cameras.values()))
 
     def _fail(self, error: EdgeposeError) -> None:
-        _log.error("%s", error)
-        self.failure = error
-        for camera in self._cameras:
+        for camera in list(self._cameras.values()):
             camera.stop()
-
-
-def _tell(what: str, error: Exception) -> None:
-    """One line; the traceback only where somebody debugs."""
-    _log.error("%s: %s: %s", what, type(error).__name__, error, exc_info=_log.isEnabledFor(logging.DEBUG))

@@ -32,11 +32,13 @@ class Prepared:
         frame: the picture.
         letterbox: how it was laid into the input.
         images: uint8 (1, H, W, 3), the input.
+        made_for: model and long side that it was laid out for.
     """
 
     frame: Frame
     letterbox: Letterbox
     images: NDArray[np.uint8]
+    made_for: tuple[ModelInfo, int] | None = None
 
 
 class InputStage:
@@ -62,7 +64,11 @@ class InputStage:
         images = np.empty((1, letterbox.height, letterbox.width, 3), np.uint8)
         letterbox.apply(frame.image, images[0])
         self._took("letterbox", perf_counter() - start)
-        return Prepared(frame, letterbox, images)
+        return Prepared(frame, letterbox, images, (self._info, self._input_size))
+
+    def suits(self, prepared: Prepared) -> bool:
+        """Whether an input was laid out for this model."""
+        return prepared.made_for is not None and prepared.made_for[0] is self._info and prepared.made_for[1] == self._input_size
 
 
 class PeopleStage:
@@ -73,17 +79,40 @@ class PeopleStage:
         Args:
             second_look: shared by all cameras; None where nobody is looked at again.
         """
-        self._pose = config.pose
         self._metrics = metrics
         self._epoch: int | None = None
-        track = config.track
-        # A known person is followed below the threshold for new ones, so the tracker must see the weak ones too.
-        self._threshold = track.weak_score if track.enabled else config.pose.score_threshold
-        self._tracker = Tracker(track, config.pose.keypoint_threshold, config.pose.score_threshold) if track.enabled else None
-        self._second_look = second_look
+        self._tracker: Tracker | None = None
+        self._smoother: Smoother | None = None
+        self._plausibility: Plausibility | None = None
         self._turns = Turns(config.refine)
-        self._smoother = Smoother(config.smooth) if config.smooth.enabled and track.enabled else None
-        self._plausibility = Plausibility(config.plausible) if config.plausible.enabled else None
+        self.configure(config, second_look)
+
+    def configure(self, config: Config, second_look: SecondLook | None) -> None:
+        """Takes other settings, for the next frame on; people stay known, and keep their numbers."""
+        pose, track = config.pose, config.track
+        self._pose = pose
+        self._second_look = second_look
+        # A known person is followed below the threshold for new ones, so the tracker must see the weak ones too.
+        self._threshold = track.weak_score if track.enabled else pose.score_threshold
+        if not track.enabled:
+            self._tracker = None
+        elif self._tracker is None:
+            self._tracker = Tracker(track, pose.keypoint_threshold, pose.score_threshold)
+        else:
+            self._tracker.configure(track, pose.keypoint_threshold, pose.score_threshold)
+        if not (config.smooth.enabled and track.enabled):
+            self._smoother = None
+        elif self._smoother is None:
+            self._smoother = Smoother(config.smooth)
+        else:
+            self._smoother.configure(config.smooth)
+        if not config.plausible.enabled:
+            self._plausibility = None
+        elif self._plausibility is None:
+            self._plausibility = Plausibility(config.plausible)
+        else:
+            self._plausibility.configure(config.plausible)
+        self._turns.configure(config.refine)
 
     def people(self, prepared: Prepared, candidates: Candidates) -> list[Person]:
         """The people in a frame; a frame of a new epoch starts without memory of the old one."""

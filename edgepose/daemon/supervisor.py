@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,6 +24,7 @@ from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.health import HealthReporter
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.pipeline import Pipeline
+from edgepose.daemon.pulse import all_progressed
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
@@ -90,7 +91,6 @@ class Daemon:
         self._health = HealthReporter(self.metrics, self._started_s)
         self._next_health_s = self._started_s + config.health.interval_s
         self._fed_s = self._started_s
-        self._beats: Mapping[str, int] = {}
 
     def start(self, broker_within_s: float = 0.0) -> None:
         """Opens the engine and the cameras, and says that we are there.
@@ -127,10 +127,10 @@ class Daemon:
         """Feeds the watchdog and reports health when it is time; called several times a second."""
         watchdog_s = self._notifier.watchdog_s
         if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4:
-            beats = self._pipeline.beats()
-            if all(beats[loop] > self._beats.get(loop, -1) for loop in beats):  # every work loop has turned since the last feeding
+            pulses = self._pipeline.pulses()
+            if all_progressed(pulses, now_s):
                 self._notifier.alive()
-                self._beats, self._fed_s = beats, now_s
+                self._fed_s = now_s
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
             self._report(now_s)

@@ -51,6 +51,10 @@ class Plausibility:
         self._config = config
         self._believed: dict[int, _Believed] = {}
 
+    def configure(self, config: Plausible) -> None:
+        """Take other settings; what is known of people stays."""
+        self._config = config
+
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source."""
         self._believed = {}

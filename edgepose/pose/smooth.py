@@ -35,6 +35,10 @@ class Smoother:
         self._config = config
         self._filtered: dict[int, _Filtered] = {}
 
+    def configure(self, config: Smooth) -> None:
+        """Take other settings; what is known of people stays."""
+        self._config = config
+
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source."""
         self._filtered = {}

@@ -41,12 +41,16 @@ class Tracker:
     """
 
     def __init__(self, config: Track, keypoint_threshold: float, score_threshold: float) -> None:
-        self._config = config
-        self._keypoint_threshold = keypoint_threshold
-        self._score_threshold = score_threshold
+        self.configure(config, keypoint_threshold, score_threshold)
         self._known: list[_Known] = []
         self._time_ns: int | None = None
         self._last_number = 0
+
+    def configure(self, config: Track, keypoint_threshold: float, score_threshold: float) -> None:
+        """Take other settings; people keep their numbers."""
+        self._config = config
+        self._keypoint_threshold = keypoint_threshold
+        self._score_threshold = score_threshold
 
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source; numbers go on and are never given twice."""

@@ -27,6 +27,10 @@ class Turns:
         self._seen: dict[int, int] = {}
         self._credit_ms = 0.0
 
+    def configure(self, config: Refine) -> None:
+        """Take other settings; what is known of people stays."""
+        self._config = config
+
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source."""
         self._looked, self._seen = {}, {}

@@ -16,6 +16,7 @@ from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.offline import people_in
 from edgepose.daemon.pipeline import Pipeline
+from edgepose.daemon.pulse import all_progressed
 from edgepose.daemon.second_look import SecondLook
 from edgepose.errors import EndOfStream, EngineError, OutputError, SourceError
 from edgepose.frame import Frame
@@ -91,10 +92,12 @@ class Run:
         backends: list[Backend | EngineError] | None = None,
         forever: bool = True,
         second_look: SecondLook | None = None,
+        fault: Exception | None = None,
         **camera: Any,
     ) -> None:
         self.delivered: list[tuple[Frame, list[Person]]] = []
         self.states: list[CameraState] = []
+        self.fault = fault
         self.metrics = Metrics()
         self.backends = [Backend([])] if backends is None else backends
         opened = iter(self.backends)
@@ -122,12 +125,16 @@ class Run:
             mqtt=Mqtt(pose_expiry_s=60),
         )
         info = read_model(write_edgepose(folder / "tiny.onnx")).info
-        deliver = lambda frame, people, live: self.delivered.append((frame, people))  # noqa: E731
         self.pipeline = Pipeline(
-            config, info, open_engine, self.metrics, deliver, self.states.append, second_look=second_look, forever=forever
+            config, info, open_engine, self.metrics, self.deliver, self.states.append, second_look=second_look, forever=forever
         )
         self.pipeline.open()
         self.pipeline.start()
+
+    def deliver(self, frame: Frame, people: list[Person], live: bool) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.delivered.append((frame, people))
 
     def wait(self) -> "Run":
         wait_for(self.pipeline.finished)
@@ -232,8 +239,7 @@ def test_live_frames_are_dropped_by_cause_when_the_engine_is_slow(tmp_path: Path
 def test_a_failure_in_the_people_stage_is_counted_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 3, SourceError("", "never"))])
-    run.pipeline._deliver = lambda *_: raise_(RuntimeError("a fault of ours"))
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 3, SourceError("", "never"))], fault=RuntimeError("a fault of ours"))
     wait_for(lambda: run.metrics.camera("a").dropped.get("pose_failed", 0) >= 1)
     assert run.pipeline.stop(2)
     assert "a fault of ours" in caplog.text
@@ -264,8 +270,10 @@ def test_a_refiner_that_cannot_be_opened_is_told_before_anything_runs(tmp_path: 
 
 def test_all_work_loops_turn_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, [file([], SourceError("", "never"))])
-    before = run.pipeline.beats()
-    wait_for(lambda: all(run.pipeline.beats()[loop] > before[loop] + 1 for loop in before))
+    pulses = run.pipeline.pulses()
+    assert list(pulses) == ["camera-a", "engine", "people"]
+    for _ in range(3):
+        wait_for(lambda: all_progressed(pulses, time.monotonic()))
     assert run.pipeline.stop(2)
 
 

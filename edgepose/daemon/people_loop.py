@@ -1,0 +1,107 @@
+"""The thread that makes people of candidates and hands them on."""
+
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgepose.config import Config
+from edgepose.daemon.engine_loop import TURN_S, Seen, tell
+from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.restarting import RestartingThread
+from edgepose.daemon.second_look import SecondLook
+from edgepose.daemon.stages import PeopleStage
+from edgepose.frame import Frame
+from edgepose.person import Person
+
+_log = logging.getLogger(__name__)
+
+Deliver = Callable[[Frame, list[Person], bool], None]
+"""Takes a frame, its people, and whether the frame is live; it must not block for live ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Settings:
+    config: Config
+    second_look: SecondLook | None
+
+
+class PeopleLoop(RestartingThread):
+    """Works out the people of each frame that the engine saw, with a memory of its own for each camera."""
+
+    def __init__(
+        self,
+        config: Config,
+        seen: "queue.Queue[Seen | None]",
+        metrics: Metrics,
+        deliver: Deliver,
+        second_look: SecondLook | None,
+        *,
+        stuck_after_s: float,
+        forever: bool,
+    ) -> None:
+        super().__init__("people", stuck_after_s, restart=forever)
+        self._seen = seen
+        self._metrics = metrics
+        self._deliver = deliver
+        self._wanted = _Settings(config, second_look)
+        self._retired: deque[SecondLook] = deque()
+
+    @property
+    def second_look(self) -> SecondLook | None:
+        """The refiner in use, or soon so."""
+        return self._wanted.second_look
+
+    def configure(self, config: Config, second_look: SecondLook | None) -> None:
+        """Takes other settings, from the next frame on; a refiner that is not used any more is closed then."""
+        before = self._wanted.second_look
+        self._wanted = _Settings(config, second_look)
+        if before is not None and before is not second_look:
+            self._retired.append(before)
+
+    def close(self) -> None:
+        """Frees the refiners, once the thread has ended."""
+        while self._retired:
+            self._retired.popleft().close()
+        if self._wanted.second_look is not None:
+            self._wanted.second_look.close()
+
+    def work(self) -> None:
+        """The loop."""
+        used = self._wanted
+        stages: dict[str, PeopleStage] = {}
+        failing = False
+        while not self.ending.is_set():
+            self.pulse.beat()
+            wanted = self._wanted
+            if wanted is not used:
+                stages = {camera: stage for camera, stage in stages.items() if camera in wanted.config.cameras}
+                for stage in stages.values():
+                    stage.configure(wanted.config, wanted.second_look)
+                while self._retired:
+                    self._retired.popleft().close()
+                used = wanted
+            try:
+                seen = self._seen.get(timeout=TURN_S)
+            except queue.Empty:
+                continue
+            if seen is None:
+                return
+            frame = seen.waiting.prepared.frame
+            stage = stages.setdefault(frame.camera, PeopleStage(used.config, self._metrics, used.second_look))
+            try:
+                people = stage.people(seen.waiting.prepared, seen.candidates)
+                with self._metrics.timed("publish"):
+                    self._deliver(frame, people, seen.waiting.live)
+            except Exception as error:
+                if not failing:
+                    tell(f"the people of frame {frame.sequence} of camera {frame.camera} could not be worked out", error)
+                failing = True
+                self._metrics.dropped(frame.camera, "pose_failed")
+                stage.reset()
+                continue
+            failing = False
+            age_s = (time.time_ns() - frame.captured_at) / 1e9 if seen.waiting.live else None
+            self._metrics.published(frame.camera, len(people), age_s)
