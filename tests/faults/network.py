@@ -1,0 +1,97 @@
+"""A network of its own for the daemon: a namespace on the far side of a cable that can be slow, lossy or cut. Needs root."""
+
+import os
+import subprocess
+from functools import cache
+
+HOST = "10.211.55.1"
+"""Where the daemon finds the servers, which stay outside."""
+
+_NAME = f"edgepose-{os.getpid()}"
+_OUTSIDE, _INSIDE = "epfault0", "epfault1"
+
+
+@cache
+def why_not() -> str | None:
+    """Why there cannot be such a network here, or None."""
+    if os.geteuid():
+        return "a network namespace needs root"
+    try:
+        with Network():
+            pass
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"no network namespace here: {error}"
+    return None
+
+
+class Network:
+    """Context manager: the namespace, the cable into it, and what is wrong with them."""
+
+    prefix = ("ip", "netns", "exec", _NAME)
+    """Put before a command, runs it inside."""
+
+    def __enter__(self) -> "Network":
+        try:
+            _run("ip", "netns", "add", _NAME)
+            _run("ip", "link", "add", _OUTSIDE, "type", "veth", "peer", "name", _INSIDE, "netns", _NAME)
+            _run("ip", "addr", "add", f"{HOST}/30", "dev", _OUTSIDE)
+            _run("ip", "link", "set", _OUTSIDE, "up")
+            self._inside("ip", "addr", "add", "10.211.55.2/30", "dev", _INSIDE)
+            self._inside("ip", "link", "set", _INSIDE, "up")
+            self._inside("ip", "link", "set", "lo", "up")
+            self._inside("iptables", "-L", "-n")  # whether it is there at all
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["ip", "netns", "del", _NAME], capture_output=True)  # the cable goes with it
+        subprocess.run(["ip", "link", "del", _OUTSIDE], capture_output=True)
+
+    def lose(self, share: float) -> None:
+        """Loses that share of the UDP packets that come in."""
+        self._inside(
+            "iptables", "-A", "INPUT", "-p", "udp", "-m", "statistic", "--mode", "random", "--probability", f"{share}", "-j", "DROP"
+        )
+
+    def cut(self, port: int) -> None:
+        """Drops, without a word, all that is said to and by a TCP port of the host; connections only find out in time."""
+        self._inside("iptables", "-A", "OUTPUT", "-p", "tcp", "--dport", f"{port}", "-j", "DROP")
+        self._inside("iptables", "-A", "INPUT", "-p", "tcp", "--sport", f"{port}", "-j", "DROP")
+
+    def mend(self) -> None:
+        """No loss and no cut any more."""
+        self._inside("iptables", "-F")
+
+    def slow_in(self, kilobits: int) -> None:
+        """What comes in is as slow as that."""
+        _run("tc", "qdisc", "replace", "dev", _OUTSIDE, "root", *_tbf(kilobits))
+
+    def slow_out(self, kilobits: int) -> None:
+        """What goes out is as slow as that."""
+        self._inside("tc", "qdisc", "replace", "dev", _INSIDE, "root", *_tbf(kilobits))
+
+    def fast(self) -> None:
+        """As fast as it can."""
+        subprocess.run(["tc", "qdisc", "del", "dev", _OUTSIDE, "root"], capture_output=True)
+        subprocess.run([*self.prefix, "tc", "qdisc", "del", "dev", _INSIDE, "root"], capture_output=True)
+
+    def unplug(self) -> None:
+        """Pulls the cable: addresses on the far side cannot be reached."""
+        _run("ip", "link", "set", _OUTSIDE, "down")
+
+    def plug(self) -> None:
+        """Puts the cable in again."""
+        _run("ip", "link", "set", _OUTSIDE, "up")
+
+    def _inside(self, *command: str) -> None:
+        _run(*self.prefix, *command)
+
+
+def _tbf(kilobits: int) -> tuple[str, ...]:
+    return "tbf", "rate", f"{kilobits}kbit", "burst", "4kb", "latency", "400ms"
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)

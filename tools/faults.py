@@ -1,0 +1,102 @@
+"""The fault matrix: every row on real processes, with a table in docs/reliability.md (`make faults`)."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from edgepose import __version__
+from tests.faults.matrix import ROWS
+from tests.faults.row import Outcome, attempt
+from tests.faults.world import film
+from tools.machine import machine
+from tools.write_reference import DOCS, with_table
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--quick", is_flag=True, help="Only the rows that every run of the tests has.")
+@click.option("--list", "listed", is_flag=True, help="List the rows and end.")
+@click.option("--patience", type=click.FloatRange(0.1, 10), default=1.0, show_default=True, help="Hold each fault so many times as long.")
+@click.option("--report/--no-report", default=None, help="Whether to write docs/reliability.md; by default where all rows are run.")
+def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, report: bool | None) -> None:
+    """Try the rows whose title holds one of NAMES, or all; exit code 1 where something did not hold."""
+    rows = [row for row in ROWS if (not names or any(name in row.title for name in names)) and (not quick or row.quick)]
+    if not rows:
+        raise click.UsageError(f"no row has {' or '.join(names)} in its title; --list shows all")
+    if listed:
+        for row in rows:
+            click.echo(f"{row.title:<40} {row.did}")
+        return
+    outcomes: list[Outcome] = []
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with tempfile.TemporaryDirectory(prefix="edgepose-film-") as folder, Progress(*columns, console=console) as progress:
+        street = film(Path(folder))
+        task = progress.add_task("", total=len(rows))
+        for row in rows:
+            progress.update(task, description=row.title)
+            outcomes.append(attempt(row, street, patience=patience))
+            progress.advance(task)
+            console.print(_line(outcomes[-1]), markup=False, highlight=False, soft_wrap=True)
+    if report if report is not None else not (names or quick):
+        path = DOCS / "reliability.md"
+        path.write_text(with_table(path.read_text(encoding="utf-8"), "faults", _section(outcomes)), encoding="utf-8")
+    sys.exit(0 if all(outcome.held or outcome.skipped for outcome in outcomes) else 1)
+
+
+def _line(outcome: Outcome) -> str:
+    found = outcome.findings
+    if outcome.skipped:
+        return f"skipped  {outcome.row.title}: {outcome.skipped}"
+    parts = [f"{'held' if outcome.held else 'BROKEN':<8} {outcome.row.title} ({outcome.took_s:.0f} s): back {_recovery(outcome) or '-'}"]
+    parts += [f"told {', '.join(found.told)}"] if found.told else []
+    parts += [_lost(outcome), *found.notes]
+    return "; ".join(parts) + "".join(f"\n         {sentence}" for sentence in found.broken)
+
+
+def _recovery(outcome: Outcome) -> str:
+    times = outcome.findings.recovery_s
+    if not times:
+        return ""
+    return f"{times[0]:.1f} s" if len(times) == 1 else f"{min(times):.1f} to {max(times):.1f} s ({len(times)} times)"
+
+
+def _lost(outcome: Outcome) -> str:
+    lost = outcome.findings.lost
+    rest = [f"{count} {cause}" for cause, count in sorted(lost.items()) if cause not in ("stale", "events") and count]
+    return f"{lost.get('events', '?')} events, {lost.get('stale', '?')} stale poses published" + ("; " + ", ".join(rest) if rest else "")
+
+
+def _section(outcomes: list[Outcome]) -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    tried = [outcome for outcome in outcomes if not outcome.skipped]
+    held = sum(outcome.held for outcome in tried)
+    lines = [
+        f"`make faults`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{commit}`, {machine()}, load"
+        f" {os.getloadavg()[1]:.1f}: " + (f"**all {held} rows held**." if held == len(tried) else f"**{held} of {len(tried)} rows held**."),
+        "",
+        "| fault | what was done | what must hold | back after | lost | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for outcome in outcomes:
+        row = outcome.row
+        verdict = f"skipped: {outcome.skipped}" if outcome.skipped else "held" if outcome.held else f"**missed**: {_short(outcome)}"
+        lost = "" if outcome.skipped else _lost(outcome)
+        lines.append(f"| {row.title} | {row.did} | {row.must} | {_recovery(outcome)} | {lost} | {verdict} |")
+    return "\n".join(lines)
+
+
+def _short(outcome: Outcome) -> str:
+    """What did not hold in one cell: no line breaks, no bars, no paths of the run."""
+    return "; ".join(sentence.splitlines()[0].split("; ")[0].replace("|", "/")[:160] for sentence in outcome.findings.broken)
+
+
+if __name__ == "__main__":
+    main()
