@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgepose import config
 from edgepose.capture.clock import NS_PER_S, FileClock, LiveClock
 from edgepose.capture.failures import source_error, unresolved_host
+from edgepose.capture.freshness import Freshness
 from edgepose.capture.redact import redact
-from edgepose.capture.stream import Picture, Stream
+from edgepose.capture.stream import Stream
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
@@ -47,6 +51,7 @@ class PyAvSource:
         self._network = network
         self._epoch = epoch
         self._sequence = 0
+        self._stale_frames = 0
         self._closed = threading.Event()
         self._where = f"camera {camera}: {self.url}"
         self._stream = Stream(
@@ -66,12 +71,18 @@ class PyAvSource:
         self.live = not self._finite or settings.realtime
         self._opened_at_ns = time.monotonic_ns()
         self._live_clock = LiveClock()
+        self._freshness = Freshness(settings.stale_after_s)
         self._file_clock = FileClock(time.time_ns(), self._stream.interval_ns)
 
     @property
     def corrupt_frames(self) -> int:
         """Number of packets so far of which nothing could be decoded."""
         return self._stream.corrupt_frames
+
+    @property
+    def stale_frames(self) -> int:
+        """Number of pictures so far that came too late to be shown."""
+        return self._stale_frames
 
     def read(self) -> Frame:
         """Return the next picture; waits `read_timeout_s` at most, and for a paced file until it is due.
@@ -80,17 +91,7 @@ class PyAvSource:
             EndOfStream: a finite source is over.
             SourceError: the stream stalled, ended or failed, or the source was closed.
         """
-        picture = self._call(self._stream.next_picture, self._settings.read_timeout_s, opening=False)
-        if picture is None:
-            picture = self._after_the_end()
-        if self._finite:
-            captured_at, clock = self._file_clock.stamp(picture.pts_ns)
-            if self._settings.realtime:
-                self._wait_until_due()
-        else:
-            captured_at, clock = self._live_clock.stamp(picture.pts_ns, picture.sender_ns, picture.arrival_ns)
-        frame = Frame(picture.image, captured_at, clock, self._sequence, self.camera, self._epoch)
-        self._sequence += 1
+        frame = self._next_of_file() if self._finite else self._next_of_stream()
         self.width, self.height = frame.width, frame.height
         return frame
 
@@ -99,10 +100,62 @@ class PyAvSource:
         self._let_go()
         self._worker.join(_GOODBYE_S)
 
-    def _after_the_end(self) -> Picture:
-        if not self._finite:
-            self._let_go()
-            raise SourceError(f"{self._where} ended the stream", "ended")
+    def _next_of_stream(self) -> Frame:
+        while True:
+            fresh = self._call(self._fresh_frame, self._settings.read_timeout_s, opening=False)
+            if fresh is None:
+                self._let_go()
+                raise SourceError(f"{self._where} ended the stream", "ended")
+            frame, judged_at_ns = fresh
+            held_s = (time.monotonic_ns() - judged_at_ns) / NS_PER_S
+            if held_s <= (self._settings.stale_after_s or held_s):
+                return frame
+            self._stale_frames += 1  # somebody stopped this whole process with the picture in its hands
+
+    def _fresh_frame(self) -> tuple[Frame, int] | None:
+        """In the worker's thread: the next picture that is not stale, and when that was found (monotonic); None at the end."""
+        first_late_ns = 0
+        while (picture := self._stream.next_picture()) is not None:
+            stamp = self._live_clock.stamp(picture.pts_ns, picture.sender_ns, picture.arrival)
+            now_ns = picture.arrival.monotonic_ns
+            verdict = self._freshness.judge(picture.pts_ns, stamp.late_ns, now_ns)
+            sequence, self._sequence = self._sequence, self._sequence + 1
+            if verdict == "fresh":
+                image = self._stream.image(picture)
+                return Frame(image, stamp.captured_at, stamp.clock, sequence, self.camera, self._epoch), now_ns
+            self._stale_frames += 1
+            first_late_ns = first_late_ns or now_ns
+            if verdict == "standing":
+                raise SourceError(
+                    f"{self._where} sends pictures whose time-stamps have stood still for {(now_ns - first_late_ns) / NS_PER_S:.1f} s",
+                    "frozen",
+                )
+            if verdict == "behind":
+                raise SourceError(
+                    f"{self._where} sends pictures {stamp.late_ns / NS_PER_S:.1f} s late and does not catch up: the network is slower"
+                    " than the stream, or the camera's time-stamps are faster than time",
+                    "stalled",
+                )
+        return None
+
+    def _next_of_file(self) -> Frame:
+        pictured = self._call(self._pictured, self._settings.read_timeout_s, opening=False)
+        if pictured is None:
+            pictured = self._after_the_end()
+        image, pts_ns = pictured
+        captured_at, clock = self._file_clock.stamp(pts_ns)
+        if self._settings.realtime:
+            self._wait_until_due()
+        frame = Frame(image, captured_at, clock, self._sequence, self.camera, self._epoch)
+        self._sequence += 1
+        return frame
+
+    def _pictured(self) -> tuple[NDArray[np.uint8], int | None] | None:
+        """In the worker's thread: the next picture and its presentation time; None at the end."""
+        picture = self._stream.next_picture()
+        return None if picture is None else (self._stream.image(picture), picture.pts_ns)
+
+    def _after_the_end(self) -> tuple[NDArray[np.uint8], int | None]:
         if not self._sequence:
             self._let_go()
             raise SourceError(
@@ -113,9 +166,9 @@ class PyAvSource:
         if self._settings.loop:
             self._call(self._stream.open, self._settings.open_timeout_s, opening=True)
             self._file_clock.restart()
-            picture = self._call(self._stream.next_picture, self._settings.read_timeout_s, opening=False)
-            if picture is not None:
-                return picture
+            pictured = self._call(self._pictured, self._settings.read_timeout_s, opening=False)
+            if pictured is not None:
+                return pictured
         self._let_go()
         raise EndOfStream(f"{self._where} is over after {self._sequence} pictures")
 

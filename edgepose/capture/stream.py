@@ -1,7 +1,6 @@
 """What PyAV does, one blocking step at a time: open, next picture, close."""
 
 import struct
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from edgepose.capture.clock import NS_PER_S
+from edgepose.capture.clock import NS_PER_S, Instant
 from edgepose.errors import SourceError
 
 _PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTime: wall clock in microseconds, flags
+
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h
 
 _ONE_THREAD_UP_TO_PX = 1280 * 720
 """Up to here one thread decodes faster than any network looks; a second one costs a tenth to a fifth more for the same pictures."""
@@ -23,19 +24,19 @@ _ONE_THREAD_UP_TO_PX = 1280 * 720
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A decoded picture.
+    """A decoded picture, in the decoder's format: `Stream.image` makes RGB of those that are wanted.
 
     Attributes:
-        image: uint8 (H, W, 3), RGB.
+        decoded: PyAV's frame.
         pts_ns: presentation time in its stream, where known.
         sender_ns: when it was taken according to RTCP sender reports, ns since the epoch, where there was one.
-        arrival_ns: when its packet arrived, ns since the epoch.
+        arrival: when its packet arrived.
     """
 
-    image: NDArray[np.uint8]
+    decoded: Any
     pts_ns: int | None
     sender_ns: int | None
-    arrival_ns: int
+    arrival: Instant
 
 
 class Stream:
@@ -61,9 +62,10 @@ class Stream:
         self._container: Any = None
         self._packets: Iterator[Any] = iter(())
         self._decoded: deque[Any] = deque()
-        self._arrival_ns = 0
+        self._arrival = Instant(0, 0)
         self._sender_zero_ns: int | None = None
         self._sender_reported = False
+        self._timed = True
         self._reformatter = VideoReformatter()
         self._abandoned = False
         self.finite = False
@@ -99,6 +101,8 @@ class Stream:
         rate = stream.average_rate or stream.guessed_rate
         self.interval_ns = int(NS_PER_S / rate) if rate else NS_PER_S // 25
         self.finite = container.duration is not None
+        # Where the format has no times FFmpeg counts pictures at a rate it guesses: no use beside a live stream's own pace.
+        self._timed = self.finite or not int(container.format.flags) & _NO_TIMESTAMPS
         self._sender_zero_ns = None
         self._sender_reported = False
         self._packets = container.demux(stream)
@@ -115,7 +119,7 @@ class Stream:
             packet = next(self._packets, None)
             if packet is None:
                 return None
-            self._arrival_ns = time.time_ns()
+            self._arrival = Instant.now()
             self._note_sender_report(packet)
             try:
                 self._decoded.extend(packet.decode())
@@ -124,6 +128,15 @@ class Stream:
             self.packets_without_picture += 1
         self.packets_without_picture = 0
         return self._picture(self._decoded.popleft())
+
+    def image(self, picture: Picture) -> NDArray[np.uint8]:
+        """Return a picture as uint8 (H, W, 3), RGB, upright."""
+        frame = picture.decoded
+        image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # (H, W, 3)
+        turns = round(frame.rotation / 90) % 4  # a telephone held upright records a lying picture and says so
+        if turns:
+            image = np.rot90(image, turns)
+        return np.ascontiguousarray(image)
 
     def abandon(self) -> None:
         """Let a `next_picture` in progress end at its next packet; from any thread."""
@@ -149,13 +162,9 @@ class Stream:
         self._sender_zero_ns = taken_us * 1000 - _nanoseconds(packet.pts, packet.time_base)
 
     def _picture(self, frame: Any) -> Picture:
-        image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # (H, W, 3)
-        turns = round(frame.rotation / 90) % 4  # a telephone held upright records a lying picture and says so
-        if turns:
-            image = np.rot90(image, turns)
-        pts_ns = None if frame.pts is None else _nanoseconds(frame.pts, frame.time_base)
+        pts_ns = None if frame.pts is None or not self._timed else _nanoseconds(frame.pts, frame.time_base)
         sender_ns = None if pts_ns is None or self._sender_zero_ns is None else self._sender_zero_ns + pts_ns
-        return Picture(np.ascontiguousarray(image), pts_ns, sender_ns, self._arrival_ns)
+        return Picture(frame, pts_ns, sender_ns, self._arrival)
 
 
 def _nanoseconds(ticks: int, time_base: Any) -> int:
