@@ -7,7 +7,7 @@ of these: each would be a series of its own, for ever.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -28,27 +28,47 @@ CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 
+class Work(Protocol):
+    """What the exporter asks of `edgepose.daemon.pipeline.Pipeline`."""
+
+    def states(self) -> Sequence[CameraState]:
+        """What is known of each camera now."""
+        ...
+
+    def restarts(self) -> Mapping[str, int]:
+        """Times that a stage was begun again, by name."""
+        ...
+
+    def reconnects(self) -> Mapping[str, int]:
+        """Times that each camera came back."""
+        ...
+
+    def pulses(self) -> Mapping[str, object]:
+        """All stages, by name."""
+        ...
+
+
 class Exporter(Collector):
     """Everything that the daemon knows of itself, as metric families."""
 
     def __init__(
         self,
-        build: Mapping[str, str],
+        build: Callable[[], Mapping[str, str]],
         metrics: Metrics,
-        states: Callable[[], Sequence[CameraState]],
-        broker: MqttPublisher | None,
+        work: Work,
+        broker: Callable[[], MqttPublisher | None],
         health: Callable[[], HealthMessage | None],
     ) -> None:
         """
         Args:
             build: labels of `edgepose_build_info`.
-            states: what is known of each camera now.
-            broker: None where nothing is published.
+            work: cameras and stages.
+            broker: the publisher in use, None where nothing is published.
             health: the last health message, None before the first.
         """
         self._build = build
         self._metrics = metrics
-        self._states = states
+        self._work = work
         self._broker = broker
         self._health = health
         self._registry = CollectorRegistry()
@@ -62,14 +82,21 @@ class Exporter(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metric families now."""
-        yield InfoMetricFamily("edgepose_build", "What runs here.", value=dict(self._build))
+        yield InfoMetricFamily("edgepose_build", "What runs here.", value=dict(self._build()))
         yield _gauge("process_threads", "Threads of this process.", {(): _threads()})
-        states = self._states()
-        yield from self._of_cameras(states)
+        yield from self._of_cameras(self._work.states())
         yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", self._metrics.stage_buckets())
+        restarts = self._work.restarts()
+        yield _counter(
+            "edgepose_stage_restarts",
+            "Times that a stage died or hung and was begun again.",
+            {(stage,): restarts.get(stage, 0) for stage in self._work.pulses()},
+            "stage",
+        )
         yield from self._of_second_looks()
-        if self._broker is not None:
-            yield from _of_broker(self._broker)
+        broker = self._broker()
+        if broker is not None:
+            yield from _of_broker(broker)
         yield from _of_health(self._health())
 
     def _of_cameras(self, states: Sequence[CameraState]) -> Iterator[Metric]:
@@ -90,12 +117,9 @@ class Exporter(Collector):
             "cause",
         )
         yield _counter(
-            "edgepose_camera_streams_lost",
-            "Times that a stream gave frames and broke off.",
-            {
-                (state.camera,): state.epoch + (state.state not in ("streaming", "connecting") and state.width is not None)
-                for state in states
-            },
+            "edgepose_camera_reconnects",
+            "Times that the stream came back after it was lost.",
+            {(name,): count for name, count in self._work.reconnects().items()},
             "camera",
         )
         yield _counter(

@@ -4,14 +4,22 @@
 let us in. `/healthz` asks for both. Each answers 200 or 503 and says in JSON what is missing.
 """
 
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgepose.config import Observe
 from edgepose.daemon.camera import CameraState
 from edgepose.daemon.local_server import Answer, LocalServer, Page
+from edgepose.daemon.metrics import Metrics
 from edgepose.errors import UnavailableError
+from edgepose.output.messages import HealthMessage
+from edgepose.output.mqtt import MqttPublisher
+
+if TYPE_CHECKING:  # needs a library that is there only where it is used
+    from edgepose.daemon.exporter import Work
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -46,6 +54,14 @@ def standing(stuck: Sequence[str], states: Sequence[CameraState], broker: str | 
     return Standing(live, not missing, missing)
 
 
+def check_library() -> None:
+    """UnavailableError where the library that writes Prometheus' format is not installed: it is loaded only where it is used."""
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise UnavailableError(
+            "observe.enabled needs the library prometheus-client, which is not installed here; expected edgepose[metrics] to be installed"
+        )
+
+
 class Observer:
     """The server on the local port."""
 
@@ -75,6 +91,31 @@ class Observer:
     def port(self) -> int:
         """The port that is listened on."""
         return self._server.port
+
+    @classmethod
+    def of(
+        cls,
+        settings: Observe,
+        build: Callable[[], Mapping[str, str]],
+        metrics: Metrics,
+        work: "Work",
+        broker: Callable[[], MqttPublisher | None],
+        health: Callable[[], HealthMessage | None],
+        stuck: Callable[[], Sequence[str]],
+    ) -> "Observer":
+        """One that looks at a daemon; `build`, `work`, `broker` and `health` as in `Exporter`, `stuck` gives the loops that hang.
+
+        Raises:
+            UnavailableError: prometheus-client is not installed, or the port cannot be listened on.
+        """
+        check_library()
+        from edgepose.daemon.exporter import Exporter
+
+        def stands() -> Standing:
+            publisher = broker()
+            return standing(stuck(), work.states(), None if publisher is None else publisher.state)
+
+        return cls(settings, Exporter(build, metrics, work, broker, health).page, stands)
 
     def start(self) -> None:
         """Begins to answer."""

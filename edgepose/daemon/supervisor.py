@@ -23,8 +23,9 @@ from edgepose.daemon.camera import CameraState
 from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.health import HealthReporter
 from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.observe import Observer
 from edgepose.daemon.pipeline import Pipeline
-from edgepose.daemon.pulse import all_progressed
+from edgepose.daemon.pulse import Pulse, all_progressed
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
@@ -34,6 +35,7 @@ from edgepose.output.messages import (
     BackendMessage,
     CameraMessage,
     CameraStatusMessage,
+    HealthMessage,
     InfoMessage,
     ModelMessage,
     RefinerMessage,
@@ -46,6 +48,7 @@ _log = logging.getLogger(__name__)
 _TURN_S = 0.1  # how soon the main thread notices that it shall stop
 _DRAIN_S = 1.2  # for frames on their way; with the broker's goodbye and the files below three seconds
 _FILES_S = 1.0
+_MAIN_STUCK_S = 15.0  # a turn takes a tenth of a second
 _FILES_AT_THE_END_S = 60.0  # when nobody is waiting for us to go
 
 
@@ -91,6 +94,9 @@ class Daemon:
         self._health = HealthReporter(self.metrics, self._started_s)
         self._next_health_s = self._started_s + config.health.interval_s
         self._fed_s = self._started_s
+        self._turning = Pulse(_MAIN_STUCK_S)
+        self._reported: HealthMessage | None = None
+        self._observer: Observer | None = None
 
     def start(self, broker_within_s: float = 0.0) -> None:
         """Opens the engine and the cameras, and says that we are there.
@@ -100,6 +106,7 @@ class Daemon:
 
         Raises:
             EngineError: no backend could be opened.
+            UnavailableError: the local port that is to be served cannot be had.
         """
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
@@ -107,6 +114,8 @@ class Daemon:
         if refiner is not None:
             where = refiner.backend
             _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
+        if self._config.observe.enabled:
+            self._observe(backend)
         if self._publisher is not None:
             self._publisher.start(_info(self._config, self._model, backend, refiner, self._publisher.session, self._started_ns))
             deadline = time.monotonic() + broker_within_s
@@ -125,6 +134,7 @@ class Daemon:
 
     def tick(self, now_s: float) -> None:
         """Feeds the watchdog and reports health when it is time; called several times a second."""
+        self._turning.beat()
         watchdog_s = self._notifier.watchdog_s
         if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4:
             pulses = self._pipeline.pulses()
@@ -145,6 +155,8 @@ class Daemon:
             EdgeposeError: what had ended the work before.
         """
         self._notifier.stopping()
+        if self._observer is not None:
+            self._observer.stop()
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
         failure = self._pipeline.failure
@@ -154,6 +166,28 @@ class Daemon:
         failure = failure or self._delivery.failure
         if failure is not None:
             raise failure
+
+    def _observe(self, backend: Backend) -> None:
+        build = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "model": self._model.path.name,
+            "model_sha256": self._model.sha256[:12],
+            "backend": backend.name,
+            "hardware": backend.device,
+            "precision": backend.precision,
+        }
+        observed = self._config.observe
+        self._observer = Observer.of(
+            observed, lambda: build, self.metrics, self._pipeline, lambda: self._publisher, lambda: self._reported, self._stuck
+        )
+        self._observer.start()
+        _log.info("serving /metrics and /healthz on %s port %d", observed.host, self._observer.port)
+
+    def _stuck(self) -> list[str]:
+        """Loops that hang, the main thread's included."""
+        now_s = time.monotonic()
+        return [name for name, pulse in {**self._pipeline.pulses(), "main": self._turning}.items() if pulse.stuck(now_s)]
 
     def _camera_changed(self, state: CameraState) -> None:
         if self._publisher is not None:
@@ -172,7 +206,7 @@ class Daemon:
     def _report(self, now_s: float) -> None:
         states = self.states()
         sent, drops = (self._publisher.sent, self._publisher.drops) if self._publisher is not None else (0, {})
-        health = self._health.report(states, sent, drops, now_s)
+        health = self._reported = self._health.report(states, sent, drops, now_s)
         if self._publisher is not None:
             self._publisher.publish("health", health)
         rate = sum(camera.frames_per_second for camera in health.cameras.values())
