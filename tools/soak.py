@@ -88,7 +88,7 @@ class _Clock:
         while self.now_s() < moment_s:
             if time.monotonic() >= self._next_s:
                 self._next_s += _SAMPLE_EVERY_S
-                self.samples.append(_sample(self._daemon.pid, self.now_s()))
+                self.samples.append(sample(self._daemon.pid, self.now_s()))
             if self._daemon.poll() is not None:
                 raise SystemExit(f"the daemon ended by itself with code {self._daemon.returncode}: {self._log.read_text()[-2000:]}")
             time.sleep(min(0.1, max(0.0, moment_s - self.now_s())))
@@ -179,7 +179,8 @@ def _film(source: Path, seconds: float, scratch: Path) -> Path:
     return film
 
 
-def _sample(pid: int, at_s: float) -> Sample:
+def sample(pid: int, at_s: float) -> Sample:
+    """A process as it is now."""
     kilobytes = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()

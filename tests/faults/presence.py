@@ -1,64 +1,85 @@
-"""Who must have been said to have entered and left, by what the daemon's own file of poses says: the truth that events are held against."""
+"""Which events there must be, by the daemon's own file of poses: the truth that what a subscriber heard is held against."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 
+from edgepose.config import Camera, Events
+from edgepose.event import Event
+from edgepose.events.detector import EventDetector
+from edgepose.frame import Frame
+from edgepose.output.messages import PosesMessage
+from edgepose.person import Person
 from tests.faults.recorder import nanoseconds
 
-_SEEN_S = 3.0  # who is seen for so long has entered, whatever the debouncing
-_GONE_S = 8.0  # who is not seen for so long while pictures come has left
+# Not the kinds that hang on a keypoint's last decimal, which the file has rounded.
+KINDS = ("entered", "left")
+_NEAR_NS = 500_000_000  # an event may be a frame earlier or later than in the file, whose times are rounded too
 
 
-class _Person(msgspec.Struct):
-    track: int | None = None
+@dataclass(frozen=True)
+class Account:
+    """Events that must have come, and those of them that did not; how often one came more than once."""
+
+    awaited: int
+    missing: Sequence[str]
+    repeated: int
 
 
-class _Line(msgspec.Struct):
-    sequence: int
-    captured_at: str
-    people: list[_Person]
+def account(files: Sequence[Path], heard: Sequence[dict[str, Any]]) -> Account:
+    """Holds what was heard against the files of one run after the other."""
+    spoken: dict[tuple[str, int, int], list[int]] = {}
+    for message in heard:
+        spoken.setdefault((message["kind"], message["epoch"], message["track"]), []).append(nanoseconds(message["at"]))
+    awaited, missing, repeated = 0, [], 0
+    for number, path in enumerate(files, 1):
+        for event in _events(path):
+            awaited += 1
+            same = [at_ns for at_ns in spoken.get((event.kind, event.epoch, event.track), ()) if abs(at_ns - event.at) < _NEAR_NS]
+            repeated += max(0, len(same) - 1)
+            if not same:
+                missing.append(f"{event.kind} of track {event.track} in epoch {event.epoch} of run {number}, frame {event.sequence}")
+    return Account(awaited, missing, repeated)
 
 
-@dataclass
-class Presence:
-    """One person in one epoch: from when to when (ns since the epoch), and whether the pictures went on long enough without them."""
-
-    epoch: int
-    track: int
-    first_ns: int
-    last_ns: int
-    left: bool = False
-
-    @property
-    def kinds(self) -> list[str]:
-        """The events there must be."""
-        entered = (self.last_ns - self.first_ns) / 1e9 >= _SEEN_S
-        return ["entered", "left"] if entered and self.left else ["entered"] if entered else []
-
-
-def presences(path: Path) -> Iterator[Presence]:
-    """Everybody of one run's file, in no order; a last line that a kill cut short is passed over."""
+def lines(path: Path) -> Iterator[tuple[int, PosesMessage]]:
+    """Epoch and message of each line of one run's file; a line that a kill cut short is passed over."""
     if not path.exists():
         return
     epoch, sequence = 0, -1
-    there: dict[int, Presence] = {}
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            poses = msgspec.json.decode(line, type=_Line)
-        except msgspec.DecodeError:
-            continue
-        now_ns = nanoseconds(poses.captured_at)
-        if poses.sequence <= sequence:
-            yield from there.values()
-            there, epoch = {}, epoch + 1
-        sequence = poses.sequence
-        for person in poses.people:
-            if person.track is not None:
-                presence = there.setdefault(person.track, Presence(epoch, person.track, now_ns, now_ns))
-                presence.last_ns = now_ns
-        for presence in there.values():
-            presence.left = (now_ns - presence.last_ns) / 1e9 >= _GONE_S
-    yield from there.values()
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(msgspec.DecodeError):
+                message = msgspec.json.decode(line, type=PosesMessage)
+                epoch += message.sequence <= sequence
+                sequence = message.sequence
+                yield epoch, message
+
+
+def _events(path: Path) -> Iterator[Event]:
+    """What the poses of a file say again; not of its last frame, after which the daemon may have been killed."""
+    detector = EventDetector(Events(), Camera(source="-"), "front")
+    before, waiting = 0, []
+    for epoch, message in lines(path):
+        yield from waiting
+        if epoch != before:
+            detector.reset()
+            before = epoch
+        picture = np.broadcast_to(np.uint8(0), (message.height, message.width, 3))
+        frame = Frame(picture, nanoseconds(message.captured_at), message.clock, message.sequence, "front", epoch)
+        people = [
+            Person(
+                np.array([left, top, left + width, top + height], np.float32),
+                person.score,
+                np.array(person.keypoints, np.float32),
+                person.track if isinstance(person.track, int) else None,
+            )
+            for person in message.people
+            for left, top, width, height in [person.box]
+        ]
+        waiting = [event for event in detector.update(people, frame) if event.kind in KINDS]

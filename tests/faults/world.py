@@ -17,7 +17,7 @@ from typing import Any
 import edgepose
 from tests.faults import network
 from tests.faults.network import Network
-from tests.faults.presence import presences
+from tests.faults.presence import account
 from tests.faults.recorder import Recorder
 from tests.faults.relay import Relay
 from tests.servers.mosquitto import Mosquitto
@@ -287,27 +287,15 @@ class World:
         late = [pose for pose in said.poses if pose.age_s > STALE_S]
         lost["stale"] = len(late)
         self.check(not late, f"{len(late)} stale poses were heard, the oldest {max((pose.age_s for pose in late), default=0):.1f} s old")
-        wanted, missing = self._events()
-        lost["events"] = len(missing)
-        self.check(not missing, f"{len(missing)} of {wanted} events never came: {', '.join(missing[:5])}")
-        if self.settings.get("events.enabled") != "false":
-            found.notes.append(f"{wanted} events awaited, {len(said.events)} heard")
-            self.check(wanted > 0, "nobody entered or left, so nothing is known of events")
+        files = [self.folder / f"people-{number}.jsonl" for number in range(1, self.sessions + 1)]
+        events = account(files, [message for _, message in said.events])
+        lost["events"] = len(events.missing)
+        self.check(not events.missing, f"{len(events.missing)} of {events.awaited} events never came: {', '.join(events.missing[:5])}")
+        self.check(events.awaited > 0, "nobody entered or left, so nothing is known of events")
+        found.notes.append(f"{events.awaited} events awaited" + (f", {events.repeated} came twice" if events.repeated else ""))
         told = [message.get("cause") for heard_s, message in said.cameras]
         found.told = list(dict.fromkeys(cause for cause in told if cause))
         found.lost = dict(lost)
-
-    def _events(self) -> tuple[int, list[str]]:
-        """How many events must have come by what the daemon's own file says of people, and which did not."""
-        heard = {(event["kind"], event["epoch"], event["track"], event.get("session")) for _, event in self.heard.said.events}
-        wanted, missing = 0, []
-        for session in range(1, self.sessions + 1):
-            for presence in presences(self.folder / f"people-{session}.jsonl"):
-                for kind in presence.kinds:
-                    wanted += 1
-                    if not any(event[:3] == (kind, presence.epoch, presence.track) for event in heard):
-                        missing.append(f"{kind} of track {presence.track} in epoch {presence.epoch} of run {session}")
-        return wanted, missing
 
 
 def random_moments(count: int, least_s: float, most_s: float, seed: int = 12) -> list[float]:
