@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak second-look clean
+.PHONY: help setup demo test check docs bench costs count soak soak-faults faults second-look clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -44,6 +44,12 @@ count: $(VENV)/.dev build/vtest.avi ## people found in a real video against peop
 
 soak: $(VENV)/.dev build/vtest.avi ## half an hour on a stream that goes away five times; writes docs/reliability.md (ARGS="--help")
 	$(BIN)/python -m tools.soak build/vtest.avi $(ARGS)
+
+faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writes docs/reliability.md (ARGS="camera: killed" for some; ARGS="--help")
+	$(BIN)/python -m tools.faults $(ARGS)
+
+soak-faults: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
+	$(BIN)/python -m tools.soak_faults $(ARGS)
 
 second-look: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)

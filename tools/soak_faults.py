@@ -1,0 +1,248 @@
+"""Hours with a fault every half minute: memory, files, threads, and where every frame and event went (`make soak-faults`).
+
+A real `edgepose run` watches a real RTSP server and publishes to a real mosquitto; the faults are those of `tests/faults`, drawn from a
+seed, and no two alike follow one another. Needs `mosquitto`, `ffmpeg` and GStreamer's RTSP server, which `.ci/run` installs.
+"""
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import msgspec
+
+from tests.faults.camera_rows import flipped
+from tests.faults.presence import account, lines
+from tests.faults.world import STALE_S, World, film
+from tools.soak import sample
+from tools.soak_faults_report import Fault, Result, failures, write
+from tools.soak_report import Sample
+
+_EVERY_S = 30.0
+_SAMPLE_EVERY_S = 5.0
+_LAST_FAULT_BEFORE_END_S = 120.0  # the last minute, which memory is judged by, is a quiet one
+_BACK_WITHIN_S = 20.0  # after which a fault counts as never mended
+
+
+class _Run:
+    """The world, its clock and its samples."""
+
+    def __init__(self, world: World, other_film: Path) -> None:
+        self.world = world
+        self.films = [world.film, other_film]
+        self.generator = random.Random(12)
+        self.samples: list[Sample] = []
+        self.quiet: list[Sample] = []
+        self._start_s = self._next_s = time.monotonic()
+
+    def now_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._start_s
+
+    def until(self, moment_s: float) -> None:
+        """Waits; AssertionError when the daemon ends before."""
+        while self.now_s() < moment_s:
+            if time.monotonic() >= self._next_s:
+                self._next_s += _SAMPLE_EVERY_S
+                self.samples.append(sample(self.world.daemon.pid, self.now_s()))
+            self.world.sleep(min(0.1, max(0.0, moment_s - self.now_s())))
+
+    def hold(self, seconds: float) -> None:
+        """Waits for so long."""
+        self.until(self.now_s() + seconds)
+
+
+def _camera_killed(run: _Run) -> None:
+    run.world.camera.kill()
+    run.hold(run.generator.uniform(1, 8))
+    run.world.camera.start()
+
+
+def _camera_silent(run: _Run) -> None:
+    run.world.camera.freeze()
+    run.hold(run.generator.uniform(1, 10))
+    run.world.camera.thaw()
+
+
+def _camera_changed(run: _Run) -> None:
+    run.films.reverse()
+    run.world.camera.restart("--file", str(run.films[0]))
+
+
+def _camera_mute(run: _Run) -> None:
+    run.world.camera_relay.mute = True
+    run.hold(run.generator.uniform(1, 10))
+    run.world.camera_relay.mute = False
+
+
+def _camera_cut(run: _Run) -> None:
+    run.world.camera_relay.cut()
+
+
+def _camera_corrupt(run: _Run) -> None:
+    run.world.camera_relay.mangle = lambda data: flipped(data, run.generator)
+    run.hold(run.generator.uniform(2, 8))
+    run.world.camera_relay.mangle = None
+
+
+def _broker_killed(run: _Run) -> None:
+    run.world.relay.shut()
+    run.world.broker.kill()
+    run.world.heard.deaf()
+    run.hold(run.generator.uniform(1, 8))
+    run.world.broker.start()
+    run.world.heard.ready()
+    run.world.relay.open()
+
+
+def _broker_silent(run: _Run) -> None:
+    run.world.broker.freeze()
+    run.hold(run.generator.uniform(1, 12))
+    run.world.broker.thaw()
+
+
+def _broker_cut(run: _Run) -> None:
+    run.world.relay.cut()
+
+
+def _daemon_held(run: _Run) -> None:
+    run.world.daemon.send_signal(signal.SIGSTOP)
+    time.sleep(run.generator.uniform(0.5, 3))
+    run.world.daemon.send_signal(signal.SIGCONT)
+
+
+FAULTS: dict[str, Callable[[_Run], None]] = {
+    "camera killed": _camera_killed,
+    "camera silent": _camera_silent,
+    "camera with another resolution": _camera_changed,
+    "way to the camera silent": _camera_mute,
+    "way to the camera cut": _camera_cut,
+    "way to the camera corrupt": _camera_corrupt,
+    "broker killed": _broker_killed,
+    "broker silent": _broker_silent,
+    "way to the broker cut": _broker_cut,
+    "daemon held": _daemon_held,
+}
+
+
+def soak(minutes: float, scratch: Path) -> Result:
+    """Runs it all; AssertionError where a server does not start or the daemon ends."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    street = film(scratch, minutes=min(60, minutes + 5))
+    other = film(scratch, 384, 288, minutes=min(60, minutes + 5))
+    with World(scratch, street) as world:
+        world.camera_relayed = True
+        world.settings["health.interval_s"] = "5"
+        world.start()
+        run = _Run(world, other)
+        faults = _faults(run, minutes * 60)
+        run.until(minutes * 60)
+        world.camera.kill()  # so that all counters come to rest
+        run.hold(15)
+        health = world.heard.said.health[-1][1]
+        info = world.heard.said.info[-1][1]
+        world.daemon.send_signal(signal.SIGTERM)
+        exit_code = world.daemon.wait(10)
+        time.sleep(1)
+        file = world.folder / "people-1.jsonl"
+        epochs: dict[int, int] = {}
+        published = 0
+        for epoch, message in lines(file):
+            epochs[epoch] = message.sequence
+            published += 1
+        events = account([file], [message for _, message in world.heard.said.events])
+        poses = world.heard.said.poses
+        front = health["cameras"]["front"]
+        return Result(
+            commit=commit,
+            minutes=minutes,
+            every_s=_EVERY_S,
+            model=info["model"]["name"],
+            precision=info["model"]["precision"],
+            backend=f"{info['backend']['name']} ({info['backend']['device']})",
+            samples=run.samples,
+            quiet=run.quiet,
+            faults=faults,
+            epochs=list(epochs.values()),
+            counted=front["frames"],
+            published=published,
+            heard=len(poses),
+            stale=sum(pose.age_s > STALE_S for pose in poses),
+            oldest_s=max(pose.age_s for pose in poses),
+            drops=front["drops"],
+            message_drops=health["message_drops"],
+            events_awaited=events.awaited,
+            events_missing=list(events.missing),
+            events_repeated=events.repeated,
+            traceback=world.logged("Traceback"),
+            exit_code=exit_code,
+        )
+
+
+def _faults(run: _Run, length_s: float) -> list[Fault]:
+    faults: list[Fault] = []
+    names: list[str] = []
+    moment_s = _EVERY_S
+    while moment_s < length_s - min(_LAST_FAULT_BEFORE_END_S, length_s / 4):
+        run.until(moment_s)
+        run.quiet.append(sample(run.world.daemon.pid, run.now_s()))
+        if not names:
+            names = run.generator.sample(list(FAULTS), len(FAULTS))
+            if faults and names[-1] == faults[-1].name:
+                names.reverse()
+        name = names.pop()
+        began_s = run.now_s()
+        FAULTS[name](run)
+        back_s = time.monotonic()
+        back_at_s = run.now_s()
+        returned_s = _first_pose_after(run, back_s)
+        faults.append(Fault(name, began_s, back_at_s - began_s, returned_s))
+        click.echo(f"{began_s / 60:6.1f} min  {name:<32} {back_at_s - began_s:5.1f} s, back after {returned_s} s")
+        moment_s = max(moment_s + _EVERY_S, run.now_s() + _EVERY_S / 3)
+    run.until(run.now_s() + _EVERY_S)
+    run.quiet.append(sample(run.world.daemon.pid, run.now_s()))
+    return faults
+
+
+def _first_pose_after(run: _Run, back_s: float) -> float | None:
+    """Seconds from then to the next fresh pose; None where none comes in time."""
+    poses = run.world.heard.said.poses
+    deadline_s = time.monotonic() + _BACK_WITHIN_S
+    while time.monotonic() < deadline_s:
+        recent = [pose.heard_s for pose in poses[-400:] if pose.heard_s >= back_s and pose.heard_s - pose.age_s >= back_s - 1]
+        if recent:
+            return round(recent[0] - back_s, 2)
+        run.hold(0.05)
+    return None
+
+
+@click.command()
+@click.option("--minutes", type=click.FloatRange(3, 24 * 60), default=120, show_default=True, help="Length of the run.")
+@click.option("--result", type=click.Path(dir_okay=False, path_type=Path), help="Write what was measured to this file too.")
+@click.option("--from", "before", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Only report what such a file holds.")
+@click.option("--report/--no-report", default=True, help="Whether to write docs/reliability.md and its plot.")
+def main(minutes: float, result: Path | None, before: Path | None, report: bool) -> None:
+    """Run the daemon among faults; exit code 1 where a bar is missed."""
+    if before is not None:
+        found = msgspec.json.decode(before.read_bytes(), type=Result)
+    else:
+        with tempfile.TemporaryDirectory(prefix="edgepose-soak-") as scratch:
+            found = soak(minutes, Path(scratch))
+    if result is not None:
+        result.write_bytes(msgspec.json.encode(found))
+    if report:
+        write(found)
+    missed = failures(found)
+    for sentence in missed:
+        click.echo(f"MISSED: {sentence}", err=True)
+    click.echo(f"{len(found.faults)} faults, memory {found.growth_mb:+.2f} MiB, {len(missed)} bars missed")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""What a soak among faults found, its bars, and its section and plot in docs/reliability.md."""
+
+import os
+import statistics
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from edgepose import __version__
+from tools.machine import machine
+from tools.soak_report import Sample
+from tools.write_reference import DOCS, with_table
+
+_GROWTH_LIMIT_MB = 3.0
+_RETURN_LIMIT_S = 5.0
+_SETTLED_AFTER_S = 600.0
+_WINDOW_S = 60.0
+_PLOT = "images/soak-faults.png"
+_NUMBERED_CAUSES = ("superseded", "engine_failed", "pose_failed")
+"""Frames that have a sequence number and never became a message; `stale` ones may or may not have one."""
+
+_COLOURS = {"camera": "#3f8f4f", "way to the camera": "#7fbf7f", "broker": "#c8641e", "way to the broker": "#e8a45e", "daemon": "#8844aa"}
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault: when (seconds since the start), for how long, and how long after it the first fresh pose came; None for never."""
+
+    name: str
+    began_s: float
+    lasted_s: float
+    returned_after_s: float | None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole run.
+
+    Attributes:
+        samples: of the daemon, every five seconds.
+        quiet: the same just before each fault, when all is mended.
+        epochs: last sequence number of each epoch in the daemon's own file of poses.
+        counted, published, heard: frames that became poses, as health counts them, as the file has them, as the subscriber heard them.
+        stale, oldest_s: poses that were too old when heard, and the age of the oldest.
+        events_awaited, events_missing, events_repeated: of those that must have come by the file.
+    """
+
+    commit: str
+    minutes: float
+    every_s: float
+    model: str
+    precision: str
+    backend: str
+    samples: list[Sample]
+    quiet: list[Sample]
+    faults: list[Fault]
+    epochs: list[int]
+    counted: int
+    published: int
+    heard: int
+    stale: int
+    oldest_s: float
+    drops: dict[str, int]
+    message_drops: dict[str, int]
+    events_awaited: int
+    events_missing: list[str]
+    events_repeated: int
+    traceback: bool
+    exit_code: int
+
+    @property
+    def settled_after_s(self) -> float:
+        """When memory is taken for the first time; a quarter of a short run."""
+        return min(_SETTLED_AFTER_S, self.minutes * 15)
+
+    @property
+    def settled(self) -> list[Sample]:
+        """Samples of the minute after that."""
+        return [sample for sample in self.samples if self.settled_after_s <= sample.at_s <= self.settled_after_s + _WINDOW_S]
+
+    @property
+    def last(self) -> list[Sample]:
+        """Samples of the last minute."""
+        return [sample for sample in self.samples if sample.at_s >= self.samples[-1].at_s - _WINDOW_S]
+
+    @property
+    def growth_mb(self) -> float:
+        """Resident memory of the last minute over that of the settled one, medians."""
+        return statistics.median(sample.rss_mb for sample in self.last) - statistics.median(sample.rss_mb for sample in self.settled)
+
+    @property
+    def quiet_settled(self) -> list[Sample]:
+        """Quiet moments after settling."""
+        return [sample for sample in self.quiet if sample.at_s >= self.settled_after_s]
+
+    @property
+    def numbered(self) -> int:
+        """Frames that were given a number, which begins with 0 in each epoch."""
+        return sum(last + 1 for last in self.epochs)
+
+    @property
+    def unaccounted(self) -> int:
+        """Numbered frames that were neither published nor dropped by a cause."""
+        least = self.numbered - self.published - sum(self.drops.get(cause, 0) for cause in _NUMBERED_CAUSES)
+        return max(0, least - self.drops.get("stale", 0))
+
+    @property
+    def in_flight(self) -> int:
+        """Poses with QoS 0 that a broker, or a way to it, took along when it died: handed over, never heard."""
+        return self.published - self.heard - sum(count for cause, count in self.message_drops.items() if cause != "queue_full")
+
+
+def failures(result: Result) -> list[str]:
+    """The bars that were missed, one sentence each."""
+    missed: list[str] = []
+    if abs(result.growth_mb) > _GROWTH_LIMIT_MB:
+        missed.append(f"memory changed by {result.growth_mb:+.2f} MiB, expected {_GROWTH_LIMIT_MB:g} at most")
+    for name, values in (
+        ("open files", [sample.descriptors for sample in result.quiet_settled]),
+        ("threads", [sample.threads for sample in result.quiet_settled]),
+    ):
+        usual = statistics.mode(values)
+        if values[-1] > usual or statistics.mode(values[-len(values) // 4 :]) != usual:
+            missed.append(f"{name}: {usual} is usual at quiet moments, {values[-1]} at the end")
+    for fault in result.faults:
+        if fault.returned_after_s is None or fault.returned_after_s > _RETURN_LIMIT_S:
+            missed.append(
+                f"{fault.name} at {fault.began_s / 60:.1f} min: poses after {fault.returned_after_s} s, expected {_RETURN_LIMIT_S:g}"
+            )
+    if result.stale:
+        missed.append(f"{result.stale} stale poses were heard, the oldest {result.oldest_s:.1f} s old")
+    if result.events_missing or not result.events_awaited:
+        missed.append(f"{len(result.events_missing)} of {result.events_awaited} events never came: {', '.join(result.events_missing[:5])}")
+    if result.unaccounted:
+        missed.append(f"{result.unaccounted} frames are unaccounted for")
+    if result.counted != result.published:
+        missed.append(f"health counts {result.counted} frames, the file has {result.published}")
+    if result.traceback:
+        missed.append("there is a traceback in the log")
+    if result.exit_code:
+        missed.append(f"the daemon's exit code was {result.exit_code}, expected 0")
+    return missed
+
+
+def write(result: Result) -> None:
+    """Writes the section of docs/reliability.md and its plot."""
+    _plot(result, DOCS / _PLOT)
+    path = DOCS / "reliability.md"
+    path.write_text(with_table(path.read_text(encoding="utf-8"), "soak-faults", _section(result)), encoding="utf-8")
+
+
+def _section(result: Result) -> str:
+    missed = failures(result)
+    before, last = result.settled, result.last
+    lines = [
+        f"`make soak-faults`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{result.commit}`: "
+        + ("**all bars held**." if not missed else f"**{len(missed)} missed**: {'; '.join(missed[:8])}."),
+        "",
+        "| what | |",
+        "|---|---|",
+        f"| machine | {machine()}, load of the last quarter of an hour {os.getloadavg()[2]:.1f} |",
+        f"| stream | 320x240 and 384x288 at 10 pictures a second, H.264 over RTSP (TCP), {result.minutes:g} minutes |",
+        f"| network | `{result.model}`, {result.precision}, {result.backend} |",
+        f"| faults | {len(result.faults)}, one every {result.every_s:g} s |",
+        "",
+        f"![Memory, files and threads of the daemon over the run]({_PLOT})",
+        "",
+        f"| | minute after the {result.settled_after_s / 60:.0f}th | last minute | largest of the run |",
+        "|---|---|---|---|",
+    ]
+    for name, unit, values in (
+        ("resident memory (RSS)", " MiB", [[sample.rss_mb for sample in group] for group in (before, last, result.samples)]),
+        ("its share (PSS)", " MiB", [[sample.pss_mb for sample in group] for group in (before, last, result.samples)]),
+        ("open files", "", [[float(sample.descriptors) for sample in group] for group in (before, last, result.samples)]),
+        ("threads", "", [[float(sample.threads) for sample in group] for group in (before, last, result.samples)]),
+    ):
+        digits = 1 if unit else 0
+        cells = [statistics.median(values[0]), statistics.median(values[1]), max(values[2])]
+        lines.append(f"| {name} | " + " | ".join(f"{value:.{digits}f}{unit}" for value in cells) + " |")
+    lines += [
+        "",
+        f"Change of resident memory: {result.growth_mb:+.2f} MiB (bar: {_GROWTH_LIMIT_MB:g}).",
+        "",
+        "| fault | times | poses back after: median | longest |",
+        "|---|---|---|---|",
+    ]
+    for name in sorted({fault.name for fault in result.faults}):
+        times = [fault.returned_after_s for fault in result.faults if fault.name == name]
+        came = [time for time in times if time is not None]
+        longest = "never" if len(came) < len(times) else f"{max(came):.2f} s"
+        lines.append(f"| {name} | {len(times)} | {f'{statistics.median(came):.2f} s' if came else ''} | {longest} |")
+    lines += ["", "| frames and events | |", "|---|---|"]
+    lines += [f"| decoded (sequence numbers of {len(result.epochs)} epochs) | {result.numbered} |"]
+    lines += [f"| dropped, `{cause}` | {count} |" for cause, count in sorted(result.drops.items())]
+    lines += [
+        f"| became poses | {result.published} |",
+        f"| **unaccounted** | **{result.unaccounted}** |",
+        f"| **stale poses published** | **{result.stale}** (the oldest was {result.oldest_s:.1f} s old) |",
+    ]
+    lines += [f"| messages dropped, `{cause}` | {count} |" for cause, count in sorted(result.message_drops.items())]
+    lines += [
+        f"| poses (QoS 0) on their way when broker or connection died | {result.in_flight} |",
+        f"| poses heard | {result.heard} |",
+        f"| events that people's entering and leaving makes | {result.events_awaited} |",
+        f"| **events lost** | **{len(result.events_missing)}** |",
+        f"| events that came twice (QoS 1 may) | {result.events_repeated} |",
+    ]
+    return "\n".join(lines)
+
+
+def _plot(result: Result, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    minutes = [sample.at_s / 60 for sample in result.samples]
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 5), dpi=100, layout="constrained", sharex=True, height_ratios=(2, 1))
+    above.plot(minutes, [sample.rss_mb for sample in result.samples], color="#1f5fa8", label="resident (RSS)")
+    above.plot(minutes, [sample.pss_mb for sample in result.samples], color="#666666", label="share (PSS)")
+    top = max(sample.rss_mb for sample in result.samples) * 1.25
+    for kind, colour in _COLOURS.items():
+        moments = [fault.began_s / 60 for fault in result.faults if _kind(fault) == kind]
+        above.vlines(moments, 0, top * 0.06, color=colour, linewidth=1, label=kind)
+    above.set(ylabel="MiB", xlim=(0, result.minutes), ylim=(0, top))
+    above.legend(loc="lower center", ncols=4, fontsize="small", bbox_to_anchor=(0.5, 0.1))
+    below.plot(minutes, [sample.descriptors for sample in result.samples], color="#1f5fa8", label="open files")
+    below.plot(minutes, [sample.threads for sample in result.samples], color="#c8641e", label="threads")
+    below.set(xlabel="minutes", ylim=(0, None))
+    below.legend(loc="lower right", ncols=2, fontsize="small")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def _kind(fault: Fault) -> str:
+    return max((kind for kind in _COLOURS if fault.name.startswith(kind)), key=len)
