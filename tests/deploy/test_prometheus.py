@@ -1,0 +1,55 @@
+"""The rules, the scrape configuration and every alert, checked by Prometheus' own tool."""
+
+import re
+import subprocess
+from pathlib import Path
+from shutil import which
+
+import pytest
+import yaml
+
+HERE = Path(__file__).parent
+PROMETHEUS = HERE.parents[1] / "deploy" / "prometheus"
+RULES = PROMETHEUS / "edgepose.rules.yml"
+TESTS = HERE / "alerts.test.yml"
+
+needs_promtool = pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
+
+
+def promtool(*arguments: str) -> str:
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rules() -> list[dict]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+@needs_promtool
+def test_the_scrape_configuration_and_the_rules_are_valid() -> None:
+    assert "1 rule files found" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
+
+
+@needs_promtool
+def test_every_alert_fires_when_it_shall_and_only_then() -> None:
+    assert "SUCCESS" in promtool("test", "rules", str(TESTS))
+
+
+def test_every_alert_is_seen_to_fire() -> None:
+    cases = [case for test in yaml.safe_load(TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == {rule["alert"] for rule in rules()}
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert "{{ $labels.device }}" in rule["annotations"]["summary"]
+    assert re.search(r"[.`]$", rule["annotations"]["description"])
+
+
+def test_the_port_is_the_one_that_the_daemon_takes() -> None:
+    from edgepose.config import Observe
+
+    scraped = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert scraped == [f"{Observe().host}:{Observe().port}"]
