@@ -1,0 +1,355 @@
+#!/bin/sh
+# Installs edgepose as a service of this machine, upgrades it, takes it away again. See docs/operations.md.
+#
+# /opt/edgepose/releases/VERSION-HASH   a virtual environment each, with the unit and documents that belong to it in share/
+# /opt/edgepose/current                 symbolic link to the one that runs: an upgrade switches it, and switches it back
+set -eu
+
+usage() {
+    cat <<'END'
+Usage: install.sh [OPTION...]
+Installs edgepose under /opt/edgepose as the service "edgepose". Needs root, systemd and Python 3.10 or newer with venv.
+Run again, it changes nothing.
+
+What to do (default: install):
+  --upgrade             put this version in place of the installed one; the configuration stays. A running service is restarted;
+                        where it does not start again, the old version comes back
+  --uninstall           remove program, unit and command; configuration and state stay
+  --purge               with --uninstall: remove configuration and state too
+  --make-wheelhouse DIR fill DIR with all that an installation without network needs, and install nothing (needs no root)
+
+How:
+  --source PATH         checkout or wheel of edgepose (default: the checkout that this script lies in)
+  --wheelhouse DIR      take everything from the wheels in DIR, nothing from the network
+  --extras LIST         cpu, gpu or tensorrt; also metrics, with a comma (default: cpu)
+  --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
+  --system-packages     let it see the system's Python packages: GStreamer's (python3-gi) for csi:// and v4l2:// cameras
+  --with NAME           also install the drop-in deploy/drop-ins/NAME.conf; may be repeated
+  --start               start the service, and at each boot
+  --dry-run             say what would be done, and do nothing
+  --help                this text
+END
+}
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    code=$1
+    shift
+    printf 'install.sh: %s\n' "$*" >&2
+    exit "$code"
+}
+
+# --- what is wanted -------------------------------------------------------------------------------------------------------------
+
+checkout=$(cd "$(dirname "$0")/.." && pwd)
+action=install extras=cpu
+purge='' start='' dry='' wheelhouse='' source='' python='' system_packages='' drop_ins=''
+value() { [ -n "${2:-}" ] || fail 64 "$1 needs a value; see --help"; }
+folder_of() { (cd "$1" 2>/dev/null && pwd) || fail 66 "$1 is no folder"; }
+while [ $# -gt 0 ]; do
+    case $1 in
+    --upgrade | --uninstall)
+        [ "$action" = install ] || fail 64 "--$action and $1 do not go together"
+        action=${1#--}
+        ;;
+    --make-wheelhouse) value "$@"; action=make-wheelhouse wheelhouse=$2; shift ;;
+    --purge) purge=yes ;;
+    --source) value "$@"; source=$2; shift ;;
+    --wheelhouse) value "$@"; wheelhouse=$(folder_of "$2"); shift ;;
+    --extras) value "$@"; extras=$2; shift ;;
+    --python) value "$@"; python=$2; shift ;;
+    --system-packages) system_packages=yes ;;
+    --with) value "$@"; drop_ins="$drop_ins $2"; shift ;;
+    --start) start=yes ;;
+    --dry-run) dry=yes ;;
+    --help | -h) usage; exit 0 ;;
+    *) fail 64 "unknown option $1; see --help" ;;
+    esac
+    shift
+done
+[ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge goes with --uninstall only"
+
+top=/opt/edgepose
+releases=$top/releases
+current=$top/current
+command=/usr/local/bin/edgepose
+units=/etc/systemd/system
+unit=$units/edgepose.service
+sysusers=/etc/sysusers.d/edgepose.conf
+configuration=/etc/edgepose
+settle_s=5
+changes=0
+units_changed=
+umask 022 # the service's user must be able to read what root installs
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+# Says what is done and does it, or only says it.
+change() {
+    changes=$((changes + 1))
+    if [ -n "$dry" ]; then say "would $1"; else say "$1"; fi
+    shift
+    [ -n "$dry" ] || "$@"
+}
+put() { install -D -m "$1" "$2" "$3"; }
+# put_if_other MODE FROM TO
+put_if_other() {
+    cmp -s "$2" "$3" && return 0
+    change "write $3" put "$1" "$2" "$3"
+    units_changed=yes
+}
+remove() { if [ -e "$1" ] || [ -L "$1" ]; then change "remove $1" rm -rf -- "$1"; fi; }
+is_active() { systemctl --quiet is-active edgepose.service; }
+# pip VENV COMMAND ARGUMENT...
+pip() {
+    runner=$1/bin/pip verb=$2
+    shift 2
+    if [ -n "$wheelhouse" ] && [ "$action" != make-wheelhouse ]; then set -- --no-index --find-links "$wheelhouse" "$@"; fi
+    "$runner" --quiet "$verb" "$@"
+}
+
+# --- where it comes from ------------------------------------------------------------------------------------------------------------
+
+work=
+unfinished=
+clean_up() {
+    [ -z "$work" ] || rm -rf -- "$work"
+    [ -z "$unfinished" ] || rm -rf -- "$unfinished"
+    [ -z "$unfinished" ] || rmdir "$releases" "$top" 2>/dev/null || true
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+find_python() {
+    if [ -z "$python" ]; then
+        for candidate in /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 /usr/bin/python3.10 /usr/bin/python3; do
+            [ ! -x "$candidate" ] || { python=$candidate; break; }
+        done
+    fi
+    [ -n "$python" ] || fail 69 "there is no Python; expected /usr/bin/python3 (Debian package python3), or --python"
+    python_version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || fail 69 "$python does not run"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail 69 "$python is Python $python_version; expected 3.10 or newer"
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail 69 "$python cannot make virtual environments; install Debian's python3-venv"
+    case $(readlink -f "$python") in
+    /root/* | /home/* | /run/user/*)
+        [ "$action" = make-wheelhouse ] || fail 69 "$python lies in a home folder, where the service may not go; expected one such as /usr/bin/python3"
+        ;;
+    esac
+}
+
+find_source() {
+    if [ -z "$source" ] && [ -n "$wheelhouse" ] && [ "$action" != make-wheelhouse ]; then
+        # shellcheck disable=SC2012 # names of wheels have no odd characters
+        source=$(ls "$wheelhouse"/edgepose-*.whl 2>/dev/null | sort -V | tail -n 1)
+    fi
+    source=${source:-$checkout}
+    case $source in
+    *.whl)
+        [ -f "$source" ] || fail 66 "$source does not exist; expected a wheel of edgepose"
+        source=$(readlink -f "$source")
+        version=${source##*/edgepose-}
+        version=${version%%-*}
+        ;;
+    *)
+        source=$(folder_of "$source")
+        [ -f "$source/edgepose/__init__.py" ] || fail 66 "$source is no checkout of edgepose; expected one, or a wheel"
+        version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$source/edgepose/__init__.py")
+        ;;
+    esac
+}
+
+what_goes_in() { (cd "$source" && find edgepose export pyproject.toml -name __pycache__ -prune -o -type f -print | LC_ALL=C sort); }
+
+# The same hash where the same would be installed: contents, extras, Python, and what lies beside the program.
+hash_release() {
+    {
+        say "$extras $python $python_version $system_packages"
+        if [ -f "$source" ]; then sha256sum <"$source"; else (cd "$source" && what_goes_in | xargs -d '\n' sha256sum); fi
+        cat "$checkout/systemd/edgepose.service" "$checkout/deploy/sysusers/edgepose.conf"
+    } | sha256sum | cut -c 1-8
+}
+
+# build_wheel VENV: from a copy, so that nothing is left in the checkout and nothing stale taken from its build/.
+build_wheel() {
+    mkdir "$work/source" "$work/wheel"
+    (cd "$source" && { what_goes_in; ls README.md LICENSE NOTICE; } | tar -cf - -T - | tar -xf - -C "$work/source")
+    pip "$1" wheel --no-deps --wheel-dir "$work/wheel" "$work/source" || fail 70 "no wheel could be built from $source; pip says why above"
+    wheel=$(ls "$work"/wheel/edgepose-*.whl)
+}
+
+make_wheelhouse() {
+    find_python
+    find_source
+    mkdir -p "$wheelhouse"
+    wheelhouse=$(folder_of "$wheelhouse")
+    work=$(mktemp -d)
+    "$python" -m venv "$work/venv"
+    wheel=$source
+    [ -f "$source" ] || build_wheel "$work/venv"
+    pip "$work/venv" wheel --wheel-dir "$wheelhouse" "${wheel}[$extras]" || fail 69 "not all wheels could be had; pip says why above"
+    say "$wheelhouse holds edgepose $version and all that [$extras] needs with Python $python_version on $(uname -m)"
+}
+
+# --- releases -----------------------------------------------------------------------------------------------------------------------
+
+build_release() {
+    unfinished=$release
+    mkdir -p "$releases"
+    rm -rf -- "$release"
+    # shellcheck disable=SC2086 # one word or none
+    "$python" -m venv ${system_packages:+--system-site-packages} "$release"
+    wheel=$source
+    [ -f "$source" ] || build_wheel "$release"
+    pip "$release" install "${wheel}[$extras]" || fail 69 "not all of edgepose[$extras] could be installed; pip says why above"
+    "$release/bin/edgepose" --version >/dev/null || fail 70 "the new version does not even say its version; nothing was changed"
+    put 0644 "$checkout/systemd/edgepose.service" "$release/share/systemd/edgepose.service"
+    put 0644 "$checkout/deploy/sysusers/edgepose.conf" "$release/share/deploy/sysusers/edgepose.conf"
+    for document in "$checkout"/docs/*.md; do put 0644 "$document" "$release/share/docs/${document##*/}"; done
+    sync -f "$release"
+    : >"$release/.complete"
+    unfinished=
+}
+
+# In one step: whoever starts the program meanwhile gets the old one or the new one.
+switch_to() {
+    ln -sfn "releases/${1##*/}" "$current.new"
+    mv -T "$current.new" "$current"
+}
+
+read_units() {
+    systemd-sysusers "$sysusers"
+    systemctl daemon-reload
+}
+
+# activate RELEASE: puts it, and the unit that belongs to it, in place.
+activate() {
+    [ "$(readlink -e "$current")" = "$1" ] || change "switch $current to ${1##*/}" switch_to "$1"
+    [ "$(readlink "$command")" = "$current/bin/edgepose" ] || [ -e "$command" ] ||
+        change "make the command $command" ln -s "$current/bin/edgepose" "$command"
+    shipped=$1/share
+    [ -d "$shipped" ] || shipped=$checkout # a dry run has built nothing
+    put_if_other 0644 "$shipped/systemd/edgepose.service" "$unit"
+    put_if_other 0644 "$shipped/deploy/sysusers/edgepose.conf" "$sysusers"
+    for name in $drop_ins; do put_if_other 0644 "$checkout/deploy/drop-ins/$name.conf" "$unit.d/$name.conf"; done
+    [ -z "$units_changed" ] || change "make groups and have systemd read its units" read_units
+    units_changed=
+}
+
+# runs RELEASE: not so after an upgrade that was interrupted between the switch and the restart.
+runs() {
+    main=$(systemctl show edgepose.service --property MainPID --value)
+    case $(tr '\0' ' ' <"/proc/$main/cmdline") in "$1"/*) ;; *) return 1 ;; esac
+}
+
+# READY in time, and still the same process some seconds later.
+comes_up() {
+    systemctl restart edgepose.service && sleep "$settle_s" && is_active &&
+        [ "$(systemctl show edgepose.service --property NRestarts --value)" = 0 ]
+}
+
+restart_or_return_to() {
+    comes_up && return 0
+    printf '%s\n' "install.sh: ${release##*/} does not start; its last words:" >&2
+    journalctl --no-pager --quiet --lines 5 --output cat --unit edgepose.service >&2 || true
+    case $1 in '' | "$release") fail 70 "there is no older version to go back to" ;; esac
+    activate "$1"
+    rm -rf -- "$release"
+    comes_up || fail 70 "${1##*/} is in place again, but does not start either"
+    fail 70 "${1##*/} is in place again, and runs"
+}
+
+remove_older_than() {
+    for each in "$releases"/*; do
+        [ ! -d "$each" ] || [ "$each" = "$release" ] || [ "$each" = "$1" ] || remove "$each"
+    done
+}
+
+# --- the three things it does -------------------------------------------------------------------------------------------------------
+
+install_or_upgrade() {
+    find_python
+    find_source
+    for name in $drop_ins; do
+        drop_in=$checkout/deploy/drop-ins/$name.conf
+        [ -f "$drop_in" ] || fail 66 "there is no drop-in $name; expected one of: $(shipped_drop_ins)"
+        # shellcheck disable=SC2013 # our own files: no spaces
+        for secret in $(sed -n 's/^LoadCredential=[^:]*://p' "$drop_in"); do
+            [ -f "$secret" ] || fail 66 "--with $name needs $secret, which is not there; the service would not start without it"
+        done
+    done
+    [ ! -e "$top/bin/python" ] || fail 73 "$top is a virtual environment made by hand; remove it, then run this again"
+    release=$releases/$version-$(hash_release)
+    old=$(readlink -e "$current" || true)
+    if [ "$action" = install ] && [ -n "$old" ] && [ "$old" != "$release" ]; then
+        fail 73 "${old##*/} is installed; --upgrade puts ${release##*/} in its place"
+    fi
+    was_active=
+    ! is_active || was_active=yes
+    [ -e "$release/.complete" ] || change "build $release (Python $python_version, extras: $extras)" build_release
+    [ -d "$configuration" ] || change "make $configuration" install -d -m 0750 "$configuration"
+    [ -e "$configuration/config.yaml" ] ||
+        change "write an example to $configuration/config.yaml" put 0600 "$checkout/deploy/config.example.yaml" "$configuration/config.yaml"
+    if [ -n "$old" ] && [ -z "$dry" ]; then
+        accepted=0
+        "$release/bin/edgepose" check --config "$configuration/config.yaml" >"$work/check" 2>&1 || accepted=$?
+        [ "$accepted" != 78 ] || fail 78 "${release##*/} refuses the configuration, and was not put in place: $(cat "$work/check")"
+    fi
+    before=$changes
+    activate "$release"
+    if [ -n "$was_active" ] && { [ "$changes" != "$before" ] || ! runs "$release"; }; then
+        change "restart the service, and see that it stays up for $settle_s s" restart_or_return_to "$old"
+    fi
+    if [ -n "$start" ]; then
+        systemctl --quiet is-enabled edgepose.service 2>/dev/null || change "start it at each boot" systemctl --quiet enable edgepose.service
+        is_active || change "start the service" restart_or_return_to ""
+    fi
+    [ -z "$old" ] || [ "$old" = "$release" ] || remove_older_than "$old"
+    if [ "$changes" = 0 ]; then
+        say "nothing to do: ${release##*/} is installed"
+    elif [ -z "$dry$old$start" ]; then
+        say "next: edit $configuration/config.yaml, try it with 'edgepose check --config $configuration/config.yaml', then"
+        say "      systemctl enable --now edgepose"
+    fi
+}
+
+shipped_drop_ins() { (cd "$checkout/deploy/drop-ins" && for each in *.conf; do printf '%s ' "${each%.conf}"; done); }
+
+uninstall() {
+    ! is_active || change "stop the service" systemctl stop edgepose.service
+    if systemctl --quiet is-enabled edgepose.service 2>/dev/null; then
+        change "start it no more at boot" systemctl --quiet disable edgepose.service
+    fi
+    before=$changes
+    remove "$unit"
+    for name in $(shipped_drop_ins); do remove "$unit.d/$name.conf"; done
+    [ -n "$dry" ] || rmdir "$unit.d" 2>/dev/null || true
+    [ "$before" = "$changes" ] || [ -n "$dry" ] || systemctl daemon-reload
+    systemctl reset-failed edgepose.service 2>/dev/null || true
+    remove "$sysusers"
+    [ "$(readlink "$command")" != "$current/bin/edgepose" ] || remove "$command"
+    remove "$top"
+    if [ -n "$purge" ]; then
+        remove "$unit.d"
+        for each in "$configuration" /var/lib/edgepose /var/lib/private/edgepose; do remove "$each"; done
+    fi
+    [ "$changes" != 0 ] || say "nothing to do: edgepose is not installed"
+    for each in "$configuration" /var/lib/private/edgepose; do
+        [ ! -e "$each" ] || [ -n "$dry$purge" ] || say "left: $each (--purge removes it too)"
+    done
+}
+
+if [ "$action" = make-wheelhouse ]; then
+    make_wheelhouse
+    exit
+fi
+[ "$(id -u)" = 0 ] || [ -n "$dry" ] || fail 77 "this needs root; try sudo, or --dry-run"
+[ -d /run/systemd/system ] || fail 69 "systemd does not run here; docs/getting-started.md says how to go without"
+work=$(mktemp -d)
+if [ -z "$dry" ]; then
+    exec 9>/run/lock/edgepose-install.lock
+    flock -n 9 || fail 75 "another installation is going on"
+fi
+case $action in
+install | upgrade) install_or_upgrade ;;
+uninstall) uninstall ;;
+esac

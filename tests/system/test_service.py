@@ -1,0 +1,70 @@
+"""The shipped unit under a real systemd: what it is allowed, and how it comes and goes."""
+
+import time
+
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.systemd import Systemd
+from tests.system.service import Service
+from tests.waiting import wait_for
+
+__all__ = ["Mosquitto", "Systemd"]  # conftest.py looks whether these are there
+
+
+def started(service: Service) -> str:
+    """Starts it and waits for poses; returns its session."""
+    service.start()
+    wait_for(lambda: service.on("cameras/front/poses"), within_s=30)
+    return wait_for(lambda: [s for s in service.on("status") if s["state"] == "online"], within_s=10)[-1]["session"]
+
+
+def test_it_finds_people_and_may_do_nothing_else(service: Service) -> None:
+    started(service)
+    assert service.show("ActiveState") == "active"
+    wait_for(lambda: any(message["people"] for message in service.on("cameras/front/poses")), within_s=30)
+    assert "1 of 1 cameras streaming" in wait_for(lambda: service.show("StatusText"))
+
+    process = service.status_of_process()
+    assert all(int(user) >= 61184 for user in process["Uid"].split())  # dynamic users begin there
+    assert int(process["CapEff"], 16) == int(process["CapBnd"], 16) == 0
+    assert (process["NoNewPrivs"], process["Seccomp"]) == ("1", "2")
+    assert service.show("MemoryMax") == str(512 << 20)
+
+    assert "Permission denied" in service.as_the_service("cat", "/etc/edgepose/config.yaml").stderr
+    assert "Read-only file system" in service.as_the_service("touch", "/opt/edgepose/x").stderr
+    assert service.as_the_service("cat", "/run/credentials/edgepose.service/config.yaml").stdout.startswith("device: drone")
+    assert service.as_the_service("touch", "/var/lib/edgepose/mine").returncode == 0
+    assert service.machine.shell("stat -Lc %a /var/lib/edgepose").strip() == "700"
+
+    number = service.show("MainPID")
+    seen = service.machine.shell(f"cat /proc/{number}/cmdline /proc/{number}/environ; systemctl status edgepose")
+    assert Service.PASSWORD not in seen + service.journal()
+
+
+def test_killed_it_comes_back_and_the_broker_tells(service: Service) -> None:
+    session = started(service)
+    service.machine.kill("edgepose", "KILL")
+    service.online_as_new_session(session)
+    assert service.states().index("offline") < len(service.states()) - 1
+    assert service.show("NRestarts") == "1"
+    assert "code=killed, status=9/KILL" in service.journal()
+
+
+def test_stopped_it_says_goodbye_within_three_seconds(service: Service) -> None:
+    session = started(service)
+    began_s = time.monotonic()
+    service.machine.run("systemctl", "stop", "edgepose")
+    assert time.monotonic() - began_s < 3
+    last = wait_for(lambda: [message for message in service.on("status") if message["state"] == "stopped"])[-1]
+    assert last["session"] == session
+    assert (service.show("ActiveState"), service.show("Result"), service.show("ExecMainStatus")) == ("inactive", "success", "0")
+    assert "stopping: received SIGTERM" in service.journal()
+
+
+def test_a_wrong_configuration_is_told_and_not_tried_again(service: Service) -> None:
+    service.configure(more="modle: {}")
+    assert service.machine.run("systemctl", "start", "edgepose", check=False).returncode != 0
+    wait_for(lambda: service.show("ActiveState") == "failed")
+    time.sleep(2.5)  # longer than RestartSec: were it tried again, it would be by now
+    assert (service.show("ActiveState"), service.show("ExecMainStatus"), service.show("NRestarts")) == ("failed", "78", "0")
+    assert "unknown key modle; did you mean model?" in service.journal()
+    assert "Traceback" not in service.journal()
