@@ -45,7 +45,7 @@ count: $(VENV)/.dev build/vtest.avi ## people found in a real video against peop
 soak: $(VENV)/.dev build/vtest.avi ## half an hour on a stream that goes away five times; writes docs/reliability.md (ARGS="--help")
 	$(BIN)/python -m tools.soak build/vtest.avi $(ARGS)
 
-faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writes docs/reliability.md (ARGS="camera: killed" for some; ARGS="--help")
+faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writes docs/reliability.md (ARGS=killed for some; ARGS="--help")
 	$(BIN)/python -m tools.faults $(ARGS)
 
 soak-faults: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
