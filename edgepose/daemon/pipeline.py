@@ -91,6 +91,12 @@ class Pipeline:
         failures = [*loops, *(camera.failure for camera in self._cameras.values())]
         return next((failure for failure in failures if failure is not None), None)
 
+    @property
+    def backend(self) -> Backend:
+        """The engine in use, once it is open."""
+        assert self._engine is not None
+        return self._engine.engine.backend
+
     def open(self) -> Backend:
         """Opens the engine and returns it, so that one can say which it is, and the refiner; EngineError where one cannot be opened."""
         # OpenCV would resize with as many threads as there are cores, the very ones that the engine computes on: slower (measured).

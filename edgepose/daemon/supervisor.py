@@ -1,47 +1,32 @@
 """The main thread: starts the daemon, watches over it, and ends it in order when it is told to."""
 
 import logging
-import platform
-import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import av
-import msgspec
-import numpy as np
 from msgspec import UNSET
 
-from edgepose import __version__
-from edgepose.capture.source import redact
 from edgepose.config import Config
 from edgepose.daemon.camera import CameraState
-from edgepose.daemon.delivery import Delivery
+from edgepose.daemon.delivery import Delivery, Sink
 from edgepose.daemon.health import HealthReporter
+from edgepose.daemon.info import build_labels, info_message, refiner_message
+from edgepose.daemon.link import Link
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.observe import Observer
 from edgepose.daemon.pipeline import Pipeline
-from edgepose.daemon.pulse import Pulse, all_progressed
+from edgepose.daemon.pulse import Pulse
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
-from edgepose.engine.backend import Backend, Network, open_backend
-from edgepose.model import ModelFile, named_model
-from edgepose.output.messages import (
-    BackendMessage,
-    CameraMessage,
-    CameraStatusMessage,
-    HealthMessage,
-    InfoMessage,
-    ModelMessage,
-    RefinerMessage,
-    timestamp,
-)
-from edgepose.output.mqtt import MqttPublisher
+from edgepose.daemon.watchman import StuckError, Watchman
+from edgepose.engine.backend import Backend, open_backend
+from edgepose.model import named_model
+from edgepose.output.messages import CameraStatusMessage, HealthMessage, timestamp
 
 _log = logging.getLogger(__name__)
 
@@ -79,12 +64,12 @@ class Daemon:
         self.metrics = Metrics()
         self._model = named_model(config.model.path, "pose")
         self._second_look = SecondLook.configured(config, self.metrics)
-        self._publisher = MqttPublisher(config.mqtt, device_name(config)) if config.mqtt.enabled else None
-        self._delivery = Delivery(self._publisher, open_sinks(config, afresh=afresh), self.metrics)
+        self._link = Link(config)
+        self._delivery = Delivery(self._link, open_sinks(config, afresh=afresh), self.metrics, self._reopening(config, forever))
         self._pipeline = Pipeline(
             config,
             self._model.info,
-            lambda: open_backend(self._model, config.model),
+            self._open_engine,
             self.metrics,
             self._delivery.deliver,
             self._camera_changed,
@@ -94,6 +79,8 @@ class Daemon:
         self._health = HealthReporter(self.metrics, self._started_s)
         self._next_health_s = self._started_s + config.health.interval_s
         self._fed_s = self._started_s
+        self._watchman = Watchman(config.health.stuck_after_s, self._where)
+        self._hopeless: StuckError | None = None
         self._turning = Pulse(_MAIN_STUCK_S)
         self._reported: HealthMessage | None = None
         self._observer: Observer | None = None
@@ -110,37 +97,41 @@ class Daemon:
         """
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
-        refiner = _refiner(self._config, self._second_look)
+        refiner = refiner_message(self._config, self._second_look)
         if refiner is not None:
             where = refiner.backend
             _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
         if self._config.observe.enabled:
-            self._observe(backend)
-        if self._publisher is not None:
-            self._publisher.start(_info(self._config, self._model, backend, refiner, self._publisher.session, self._started_ns))
-            deadline = time.monotonic() + broker_within_s
-            while not self._publisher.connected and time.monotonic() < deadline:
-                time.sleep(_TURN_S)
+            self._observe()
+        self._link.start(
+            lambda session: info_message(self._config, self._model, self._pipeline.backend, self._second_look, session, self._started_ns),
+            broker_within_s,
+        )
         self._pipeline.start()
         self._notifier.ready()
 
     def finished(self) -> bool:
-        """Whether there is nothing left to do: all files are through, or the work has failed."""
-        return self._pipeline.finished()
+        """Whether there is nothing left to do: all files are through, or the work has failed, or hangs beyond hope."""
+        return self._hopeless is not None or self._pipeline.finished()
 
     def states(self) -> list[CameraState]:
         """What is known of each camera."""
         return self._pipeline.states()
 
     def tick(self, now_s: float) -> None:
-        """Feeds the watchdog and reports health when it is time; called several times a second."""
+        """Looks after the work loops, feeds the watchdog and reports health when it is time; called several times a second."""
         self._turning.beat()
+        self._pipeline.replace_stuck(now_s)
+        self._link.look(self._config, now_s)
+        working = self._working()
+        writer = self._delivery.writer
+        self._watchman.look(working if writer is None else {**working, writer.name: writer.pulse}, now_s)
+        if self._hopeless is None:
+            self._hopeless = self._watchman.hopeless(working, now_s)
         watchdog_s = self._notifier.watchdog_s
-        if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4:
-            pulses = self._pipeline.pulses()
-            if all_progressed(pulses, now_s):
-                self._notifier.alive()
-                self._fed_s = now_s
+        if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4 and self._watchman.all_is_well(working, now_s):
+            self._notifier.alive()
+            self._fed_s = now_s
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
             self._report(now_s)
@@ -157,29 +148,26 @@ class Daemon:
         self._notifier.stopping()
         if self._observer is not None:
             self._observer.stop()
+        patient = patient and self._hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
-        failure = self._pipeline.failure
-        if self._publisher is not None:
-            self._publisher.stop(reason if failure is None else str(failure))
+        failure = self._hopeless or self._pipeline.failure
+        self._link.stop(reason if failure is None else str(failure))
         self._delivery.close(_FILES_AT_THE_END_S if patient else _FILES_S)
         failure = failure or self._delivery.failure
         if failure is not None:
             raise failure
 
-    def _observe(self, backend: Backend) -> None:
-        build = {
-            "version": __version__,
-            "python": platform.python_version(),
-            "model": self._model.path.name,
-            "model_sha256": self._model.sha256[:12],
-            "backend": backend.name,
-            "hardware": backend.device,
-            "precision": backend.precision,
-        }
+    def _observe(self) -> None:
         observed = self._config.observe
         self._observer = Observer.of(
-            observed, lambda: build, self.metrics, self._pipeline, lambda: self._publisher, lambda: self._reported, self._stuck
+            observed,
+            lambda: build_labels(self._model, self._pipeline.backend),
+            self.metrics,
+            self._pipeline,
+            lambda: self._link.publisher,
+            lambda: self._reported,
+            self._stuck,
         )
         self._observer.start()
         _log.info("serving /metrics and /healthz on %s port %d", observed.host, self._observer.port)
@@ -187,28 +175,41 @@ class Daemon:
     def _stuck(self) -> list[str]:
         """Loops that hang, the main thread's included."""
         now_s = time.monotonic()
-        return [name for name, pulse in {**self._pipeline.pulses(), "main": self._turning}.items() if pulse.stuck(now_s)]
+        return [name for name, pulse in {**self._working(), "main": self._turning}.items() if pulse.stuck(now_s)]
+
+    def _open_engine(self) -> Backend:
+        return open_backend(self._model, self._config.model)
+
+    @staticmethod
+    def _reopening(config: Config, forever: bool) -> Callable[[], list[Sink]] | None:
+        """Files that fail are opened again only by a daemon that goes on without them."""
+        return (lambda: open_sinks(config)) if forever else None
+
+    def _working(self) -> dict[str, Pulse]:
+        """The loops whose progress the watchdog lives on."""
+        return {**self._pipeline.pulses(), "publisher": self._link.pulse}
+
+    def _where(self, stage: str) -> str:
+        writer = self._delivery.writer
+        return writer.where() if writer is not None and stage == writer.name else self._pipeline.where(stage)
 
     def _camera_changed(self, state: CameraState) -> None:
-        if self._publisher is not None:
-            message = CameraStatusMessage(
-                camera=state.camera,
-                state=state.state,
-                cause=state.cause if state.cause is not None else UNSET,
-                detail=state.detail if state.detail is not None else UNSET,
-                epoch=state.epoch,
-                width=state.width if state.width is not None else UNSET,
-                height=state.height if state.height is not None else UNSET,
-                at=timestamp(time.time_ns()),
-            )
-            self._publisher.publish_retained(f"cameras/{state.camera}/status", message)
+        message = CameraStatusMessage(
+            camera=state.camera,
+            state=state.state,
+            cause=state.cause if state.cause is not None else UNSET,
+            detail=state.detail if state.detail is not None else UNSET,
+            epoch=state.epoch,
+            width=state.width if state.width is not None else UNSET,
+            height=state.height if state.height is not None else UNSET,
+            at=timestamp(time.time_ns()),
+        )
+        self._link.publish_retained(f"cameras/{state.camera}/status", message)
 
     def _report(self, now_s: float) -> None:
         states = self.states()
-        sent, drops = (self._publisher.sent, self._publisher.drops) if self._publisher is not None else (0, {})
-        health = self._reported = self._health.report(states, sent, drops, now_s)
-        if self._publisher is not None:
-            self._publisher.publish("health", health)
+        health = self._reported = self._health.report(states, self._link.sent, self._link.drops, now_s)
+        self._link.publish("health", health)
         rate = sum(camera.frames_per_second for camera in health.cameras.values())
         streaming = sum(state.state == "streaming" for state in states)
         self._notifier.status(f"{streaming} of {len(states)} cameras streaming, {rate:.1f} frames/s, {health.memory_mb:.0f} MiB")
@@ -256,53 +257,3 @@ def signals() -> Iterator[tuple[threading.Event, Callable[[], str]]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def device_name(config: Config) -> str:
-    """The device's name in topics: the configured one, or the host's with what cannot stand in a topic replaced."""
-    return config.device or re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname()).strip("-.")[:64] or "edgepose"
-
-
-def _refiner(config: Config, second_look: SecondLook | None) -> RefinerMessage | None:
-    if second_look is None or second_look.network is None:
-        return None
-    model = second_look.model
-    return RefinerMessage(
-        name=model.path.name,
-        sha256=model.sha256,
-        precision=model.info.precision,
-        input_size=model.info.input_size,
-        licence=model.info.licence,
-        backend=_where(second_look.network),
-        people=config.refine.people,
-        budget_ms=config.refine.budget_ms,
-    )
-
-
-def _where(network: Network) -> BackendMessage:
-    return BackendMessage(name=network.name, device=network.device, precision=network.precision, reason=network.reason)
-
-
-def _info(config: Config, model: ModelFile, backend: Backend, refiner: RefinerMessage | None, session: str, started_ns: int) -> InfoMessage:
-    return InfoMessage(
-        device=device_name(config),
-        session=session,
-        started_at=timestamp(started_ns),
-        versions={
-            "edgepose": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "av": av.__version__,
-            "msgspec": msgspec.__version__,
-        },
-        model=ModelMessage(
-            name=model.path.name,
-            sha256=model.sha256,
-            precision=model.info.precision,
-            input_size=model.info.long_side(config.model.input_size),
-            licence=model.info.licence,
-        ),
-        backend=_where(backend),
-        refiner=UNSET if refiner is None else refiner,
-        cameras=[CameraMessage(name=name, source=redact(camera.source)) for name, camera in config.cameras.items()],
-    )

@@ -18,6 +18,7 @@ from edgepose.daemon.offline import people_in
 from edgepose.daemon.pipeline import Pipeline
 from edgepose.daemon.pulse import all_progressed
 from edgepose.daemon.second_look import SecondLook
+from edgepose.daemon.stages import Outcome
 from edgepose.errors import EndOfStream, EngineError, OutputError, SourceError
 from edgepose.frame import Frame
 from edgepose.model import read_model
@@ -131,10 +132,10 @@ class Run:
         self.pipeline.open()
         self.pipeline.start()
 
-    def deliver(self, frame: Frame, people: list[Person], live: bool) -> None:
+    def deliver(self, outcome: Outcome) -> None:
         if self.fault is not None:
             raise self.fault
-        self.delivered.append((frame, people))
+        self.delivered.append((outcome.frame, outcome.people))
 
     def wait(self) -> "Run":
         wait_for(self.pipeline.finished)
@@ -312,7 +313,7 @@ def test_a_slow_disk_loses_live_frames_to_files_only_and_counts_them() -> None:
     metrics, sink = Metrics(), Sink()
     delivery = Delivery(None, [sink], metrics)
     for sequence in range(20):
-        delivery.deliver(frame(sequence), [], True)
+        delivery.deliver(Outcome(frame(sequence), [], [], 0, True))
     sink.free.set()
     delivery.close(5)
     lost = metrics.camera("a").dropped["writer_busy"]
@@ -326,7 +327,7 @@ def test_frames_of_files_wait_for_the_disk() -> None:
     delivery = Delivery(None, [sink], metrics)
     threading.Timer(0.1, sink.free.set).start()
     for sequence in range(20):
-        delivery.deliver(frame(sequence), [], False)
+        delivery.deliver(Outcome(frame(sequence), [], [], 0, False))
     delivery.close(5)
     assert sink.written == list(range(20))
     assert metrics.camera("a").dropped == {}
@@ -336,10 +337,10 @@ def test_a_full_disk_ends_the_files_and_nothing_else(caplog: pytest.LogCaptureFi
     metrics, sink = Metrics(), Sink(OutputError("disk full"))
     sink.free.set()
     delivery = Delivery(None, [sink], metrics)
-    delivery.deliver(frame(0), [], False)
+    delivery.deliver(Outcome(frame(0), [], [], 0, False))
     wait_for(lambda: delivery.failure)
-    wait_for(lambda: not delivery._thread.is_alive())
-    delivery.deliver(frame(1), [], True)
+    wait_for(lambda: not delivery.writer.is_alive())
+    delivery.deliver(Outcome(frame(1), [], [], 0, True))
     assert metrics.camera("a").dropped == {"writer_failed": 1}
     assert "disk full" in caplog.text
     delivery.close(1)

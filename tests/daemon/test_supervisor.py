@@ -21,17 +21,17 @@ from tests.waiting import wait_for
 class Publisher:
     """Stands where the broker's publisher stands, and keeps what it is told."""
 
-    session, connected, sent, drops = "s", True, 0, {}
+    session, connected, sent, drops, reconnects, events_waiting, rival, turns, alive = "s", True, 0, {}, 0, 0, None, 0, True
     info: InfoMessage
     health: HealthMessage
 
-    def __init__(self, config: Mqtt, device: str) -> None:
+    def __init__(self, config: Mqtt, device: str, *_: Any, **__: Any) -> None:
         pass
 
     def start(self, info: InfoMessage) -> None:
         Publisher.info = info
 
-    def publish(self, name: str, message: HealthMessage) -> None:
+    def publish(self, name: str, message: HealthMessage, qos: int) -> None:
         Publisher.health = message
 
     def __getattr__(self, name: str) -> Any:
@@ -49,7 +49,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return real(path, *arguments, **named)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    monkeypatch.setattr("edgepose.daemon.supervisor.MqttPublisher", Publisher)
+    monkeypatch.setattr("edgepose.daemon.link.MqttPublisher", Publisher)
     return opened
 
 

@@ -1,0 +1,91 @@
+"""What runs on this device, in words for the broker."""
+
+import platform
+import re
+import socket
+
+import av
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from edgepose import __version__
+from edgepose.capture.source import redact
+from edgepose.config import Config
+from edgepose.daemon.second_look import SecondLook
+from edgepose.engine.backend import Backend, Network
+from edgepose.model import ModelFile
+from edgepose.output.messages import BackendMessage, CameraMessage, InfoMessage, ModelMessage, RefinerMessage, timestamp
+
+
+def device_name(config: Config) -> str:
+    """The device's name in topics: the configured one, or the host's with what cannot stand in a topic replaced."""
+    return config.device or re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname()).strip("-.")[:64] or "edgepose"
+
+
+def info_message(
+    config: Config, model: ModelFile, backend: Backend, second_look: SecondLook | None, session: str, started_ns: int
+) -> InfoMessage:
+    """What runs on the device.
+
+    Args:
+        session: of the status messages.
+        started_ns: when the daemon started, ns since the epoch.
+    """
+    refiner = refiner_message(config, second_look)
+    return InfoMessage(
+        device=device_name(config),
+        session=session,
+        started_at=timestamp(started_ns),
+        versions={
+            "edgepose": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "av": av.__version__,
+            "msgspec": msgspec.__version__,
+        },
+        model=ModelMessage(
+            name=model.path.name,
+            sha256=model.sha256,
+            precision=model.info.precision,
+            input_size=model.info.long_side(config.model.input_size),
+            licence=model.info.licence,
+        ),
+        backend=_where(backend),
+        refiner=UNSET if refiner is None else refiner,
+        cameras=[CameraMessage(name=name, source=redact(camera.source)) for name, camera in config.cameras.items()],
+    )
+
+
+def build_labels(model: ModelFile, backend: Backend) -> dict[str, str]:
+    """What runs, as labels of a metric."""
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "model": model.path.name,
+        "model_sha256": model.sha256[:12],
+        "backend": backend.name,
+        "hardware": backend.device,
+        "precision": backend.precision,
+    }
+
+
+def refiner_message(config: Config, second_look: SecondLook | None) -> RefinerMessage | None:
+    """The second network, None where nobody is looked at again."""
+    if second_look is None or second_look.network is None:
+        return None
+    model = second_look.model
+    return RefinerMessage(
+        name=model.path.name,
+        sha256=model.sha256,
+        precision=model.info.precision,
+        input_size=model.info.input_size,
+        licence=model.info.licence,
+        backend=_where(second_look.network),
+        people=config.refine.people,
+        budget_ms=config.refine.budget_ms,
+    )
+
+
+def _where(network: Network) -> BackendMessage:
+    return BackendMessage(name=network.name, device=network.device, precision=network.precision, reason=network.reason)
