@@ -10,7 +10,7 @@ from edgepose.config import Camera, Config, Mqtt
 from edgepose.daemon.places import clashes
 from edgepose.errors import ConfigError, EdgeposeError, SourceError
 from edgepose.model import named_model
-from edgepose.output.connection import Access
+from edgepose.output.access import Access
 
 
 @dataclass(frozen=True, slots=True)

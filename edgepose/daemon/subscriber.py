@@ -13,7 +13,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edgepose.config import Mqtt
 from edgepose.errors import OutputError
-from edgepose.output.connection import Access
+from edgepose.output.access import Access
 
 _log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ class Outgoing:
         retained: whether the broker keeps it for late subscribers.
         expires_at_s: clock reading after which nobody wants it, or None.
         expiry_s: how long the broker may keep it, whole seconds, or None.
+        correlation: what the asker of a reply knows it by, or None.
     """
 
     topic: str
@@ -27,6 +29,7 @@ class Outgoing:
     retained: bool = False
     expires_at_s: float | None = None
     expiry_s: int | None = None
+    correlation: bytes | None = None
 
 
 class Outbox:
@@ -38,11 +41,22 @@ class Outbox:
 
     Args:
         queue_limit: most messages in the queue.
+        queue_bytes: most bytes of their payloads; the newest message is taken whatever its size.
         topic_limit: most topics of each slotted kind; a guard against names made up at run time.
+        forget: told of each queued message that is settled, arrived or lost; must not call back.
     """
 
-    def __init__(self, *, queue_limit: int = 1000, topic_limit: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        queue_limit: int = 1000,
+        queue_bytes: int = 32 * 2**20,
+        topic_limit: int = 1000,
+        forget: Callable[[Outgoing], None] = lambda _: None,
+    ) -> None:
         self._queue_limit = queue_limit
+        self._queue_bytes = queue_bytes
+        self._forget = forget
         self._topic_limit = topic_limit
         self._lock = threading.Lock()
         self._link: Literal["down", "open", "blocked", "closed"] = "down"
@@ -50,6 +64,8 @@ class Outbox:
         self._retained: dict[str, Outgoing] = {}
         self._unsent: OrderedDict[str, None] = OrderedDict()  # topics of `_retained`
         self._queue: deque[Outgoing] = deque()
+        self._queued_bytes = 0
+        self._waiting = 0
         self._drops: Counter[Cause] = Counter()
 
     @property
@@ -57,6 +73,11 @@ class Outbox:
         """Messages lost so far, by cause."""
         with self._lock:
             return {str(cause): count for cause, count in self._drops.items()}
+
+    @property
+    def waiting(self) -> int:
+        """Queued messages that are not settled: those in the queue, and those that were taken out to be sent."""
+        return self._waiting
 
     def put_latest(self, message: Outgoing) -> None:
         """Take a message of which only the newest of its topic matters."""
@@ -87,14 +108,33 @@ class Outbox:
         with self._lock:
             if self._link == "closed":
                 self._drops["stopped"] += 1
+                self._forget(message)
                 return
             self._queue.append(message)
+            self._waiting += 1
+            self._queued_bytes += len(message.payload)
             self._shrink()
+
+    def restore(self, messages: list[Outgoing]) -> None:
+        """Take messages that an earlier run left behind, oldest first; they go before all others."""
+        with self._lock:
+            self._waiting += len(messages)
+        self.put_back(messages)
+
+    def settle(self, message: Outgoing, *, lost: Cause | None = None) -> None:
+        """Be done with a message that was taken out: it has arrived, or was lost for a cause."""
+        with self._lock:
+            if lost is not None:
+                self._drops[lost] += 1
+            if not message.retained:
+                self._waiting -= 1
+                self._forget(message)
 
     def put_back(self, messages: list[Outgoing]) -> None:
         """Take queued messages that were sent and never acknowledged, oldest first; they go before all others."""
         with self._lock:
             self._queue.extendleft(reversed(messages))
+            self._queued_bytes += sum(len(message.payload) for message in messages)
             self._shrink()
 
     def pop(self, now_s: float, *, acknowledged: bool = True) -> Outgoing | None:
@@ -107,8 +147,11 @@ class Outbox:
         with self._lock:
             if acknowledged and self._unsent:
                 return self._retained[self._unsent.popitem(last=False)[0]]
-            if acknowledged and self._queue:
-                return self._queue.popleft()
+            while acknowledged and self._queue:
+                message = self._take_oldest()
+                if message.expires_at_s is None or now_s < message.expires_at_s:
+                    return message
+                self._lose(message, "expired")
             while self._latest:
                 _, message = self._latest.popitem(last=False)
                 if message.expires_at_s is None or now_s < message.expires_at_s:
@@ -147,11 +190,13 @@ class Outbox:
             self._link = "closed"
             self._drop_latest("stopped")
 
-    def abandon(self) -> None:
-        """Count what is left in the queue as lost."""
+    def abandon(self, holds: Callable[[Outgoing], bool] = lambda _: False) -> None:
+        """Count what is left in the queue as lost, but for what somebody holds for the next run."""
         with self._lock:
-            self._drops["stopped"] += len(self._queue)
+            self._waiting = sum(map(holds, self._queue))
+            self._drops["stopped"] += len(self._queue) - self._waiting
             self._queue.clear()
+            self._queued_bytes = 0
 
     def lost(self, cause: Cause, count: int = 1) -> None:
         """Count messages that were taken out and never arrived."""
@@ -165,6 +210,15 @@ class Outbox:
             self._latest.clear()
 
     def _shrink(self) -> None:
-        while len(self._queue) > self._queue_limit:
-            self._queue.popleft()
-            self._drops["queue_full"] += 1
+        while len(self._queue) > self._queue_limit or (self._queued_bytes > self._queue_bytes and len(self._queue) > 1):
+            self._lose(self._take_oldest(), "queue_full")
+
+    def _take_oldest(self) -> Outgoing:
+        message = self._queue.popleft()
+        self._queued_bytes -= len(message.payload)
+        return message
+
+    def _lose(self, message: Outgoing, cause: Cause) -> None:
+        self._drops[cause] += 1
+        self._waiting -= 1
+        self._forget(message)
