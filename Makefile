@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak soak-faults faults second-look clean
+.PHONY: help setup demo test check docs bench costs count soak soak-faults faults second-look system fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -50,6 +50,9 @@ faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writ
 
 soak-faults: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
 	$(BIN)/python -m tools.soak_faults $(ARGS)
+
+system: $(VENV)/.dev ## the service and install.sh under a real systemd, at length (needs root)
+	$(BIN)/python -m pytest -rs tests/system tests/daemon/test_systemd_unit.py -m 'system or not system' $(ARGS)
 
 second-look: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)

@@ -29,9 +29,8 @@ def why_not() -> str | None:
     missing = [tool for tool in ("unshare", "nsenter", "setpriv", "pivot_root") if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} is not installed (Debian package util-linux)"
-    script = (
-        "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/r && mount -t overlay o -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r"
-    )
+    layers = "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work"
+    script = f"mount -t tmpfs tmpfs /mnt && mkdir /mnt/upper /mnt/work /mnt/root && mount -t overlay overlay -o {layers} /mnt/root"
     flags = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
     tried = subprocess.run(["unshare", *flags, "sh", "-c", script], capture_output=True, text=True, timeout=30)
     if tried.returncode != 0:
@@ -71,13 +70,8 @@ class Systemd:
         """Runs a command inside, as root; fails with what it said where its exit code is not 0."""
         namespaces = ["nsenter", f"--target={self._first}", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--root", "--wd"]
         environment = [f"{name}={value}" for name, value in {"PATH": _PATH, "SYSTEMD_PAGER": "", "HOME": "/root", **variables}.items()]
-        done = subprocess.run(
-            [*namespaces, "--", "env", "-i", *environment, *command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=within_s,
-        )
+        whole = [*namespaces, "--", "env", "-i", *environment, *command]
+        done = subprocess.run(whole, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within_s)
         assert not check or done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done
 
