@@ -72,6 +72,7 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
             problems.append(f"{where}: cameras.{name} has no source; expected a URL, a video file, an image or a folder of images")
     if problems:
         raise ConfigError("\n".join(problems))
+    _take_state_folder(environment.get("STATE_DIRECTORY", ""), values)
     config = msgspec.convert(values, Config)
     problems.extend(_contradictions(config, origins))
     if problems:
@@ -96,6 +97,14 @@ def service_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
     """The variables by which a service manager speaks to us: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `JOURNAL_STREAM` and their like."""
     names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
     return {name: environment[name] for name in names if name in environment}
+
+
+def _take_state_folder(folders: str, values: dict[str, Any]) -> None:
+    """Files that must outlive the daemon lie in the folder that the service manager keeps for it, unless the configuration says where."""
+    folder = folders.partition(":")[0]
+    if folder:
+        values.setdefault("events", {}).setdefault("store", f"{folder}/events.db")
+        values.setdefault("commands", {}).setdefault("audit", f"{folder}/commands.jsonl")
 
 
 def _take_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:

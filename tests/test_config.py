@@ -135,6 +135,15 @@ def test_a_misspelt_variable_is_not_passed_over_in_silence(variable: str, expect
     assert caplog.messages == [f"environment variable {variable} is not read; expected {expected}"]
 
 
+def test_what_must_outlive_the_daemon_lies_in_the_state_folder_of_the_service(tmp_path: Path) -> None:
+    service = {"STATE_DIRECTORY": "/var/lib/edgepose:/var/lib/other"}
+    config = load(write(tmp_path, "events:\n  store_limit: 5\n"), environment=service)
+    assert (config.events.store, config.events.store_limit) == ("/var/lib/edgepose/events.db", 5)
+    assert config.commands.audit == "/var/lib/edgepose/commands.jsonl"
+    assert load(write(tmp_path, "events:\n  store: mine.db\n"), environment=service).events.store == str(tmp_path / "mine.db")
+    assert load(None, environment={}).events.store is None
+
+
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, "mqtt:\n  prot: 1\n  port: x\n")
     with pytest.raises(ConfigError) as caught:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 from edgepose.config import Config
@@ -21,7 +22,10 @@ _ABANDONED_LIMIT = 4  # threads that hang and were replaced
 
 def open_publisher(config: Config) -> MqttPublisher | None:
     """The publisher of a configuration, None where there is none; ConfigError where a password or certificate cannot be read."""
-    return MqttPublisher(config.mqtt, device_name(config)) if config.mqtt.enabled else None
+    if not config.mqtt.enabled:
+        return None
+    store = Path(config.events.store) if config.events.enabled and config.events.store is not None else None
+    return MqttPublisher(config.mqtt, device_name(config), store=store, queue_limit=config.events.store_limit)
 
 
 class Link:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgepose import config
 from edgepose.errors import ConfigError
@@ -22,7 +22,9 @@ from edgepose.output.messages import InfoMessage, Message, encode
 from edgepose.output.outbox import Outbox, Outgoing
 from edgepose.output.presence import Presence
 from edgepose.output.schema import topic_address
-from edgepose.output.store import EventStore
+
+if TYPE_CHECKING:
+    from edgepose.output.store import EventStore
 
 STOP_S = 2.5
 STORE_STOP_S = 0.3
@@ -54,7 +56,7 @@ class MqttPublisher:
         self._base = f"{mqtt.prefix.strip('/')}/{device}"
         self._presence = Presence(self.topic(topic_address("status")), mqtt.encoding)
         self._desk = CommandDesk(self._base, commands) if commands is not None else None
-        self._store = EventStore(store, queue_limit, self._found) if store is not None else None
+        self._store = self._open_store(store, queue_limit) if store is not None else None
         self._outbox = Outbox(queue_limit=queue_limit, forget=self._store.forget if self._store is not None else lambda _: None)
         self._courier = Courier(mqtt, f"edgepose-{device}", self._presence, self._outbox, self._desk)
         self._wake_writer: socket.socket | None = None
@@ -185,6 +187,11 @@ class MqttPublisher:
         else:
             self._outbox.abandon()
         self._courier.enter("stopped")
+
+    def _open_store(self, path: Path, limit: int) -> "EventStore":
+        from edgepose.output.store import EventStore  # SQLite takes 2 MiB and tens of milliseconds of a small board
+
+        return EventStore(path, limit, self._found)
 
     def _found(self, messages: list[Outgoing], dropped: int) -> None:
         self._outbox.lost("queue_full", dropped)

@@ -194,7 +194,8 @@ class Outbox:
         """Count what is left in the queue as lost, but for what somebody holds for the next run."""
         with self._lock:
             self._waiting = sum(map(holds, self._queue))
-            self._drops["stopped"] += len(self._queue) - self._waiting
+            if len(self._queue) > self._waiting:
+                self._drops["stopped"] += len(self._queue) - self._waiting
             self._queue.clear()
             self._queued_bytes = 0
 
