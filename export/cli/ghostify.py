@@ -50,9 +50,8 @@ def ghostify(
     images = calibration_pictures(plan, CocoPose(data), pictures, size)
     if student is not None:
         trained = load_network(student)
-        ghosts = [index for index, block in enumerate(spec.expanded()) if block.kind == "ghost"]
         with torch.no_grad():
-            align(original, trained, ghosts, images)
+            align(original, trained, images)
         _write(output, trained, original)
         return
     table = Table("step", "unexplained variance", title=f"{recipe.stem}: closed-form ghosts")

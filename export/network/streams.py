@@ -16,6 +16,9 @@ from export.network.model import GhostPose
 RIDGE = 1e-3
 """Weight of the ridge in least squares, relative to the mean diagonal."""
 
+ALIKE = 1e-2
+"""Two streams that differ by less than this share of their variance are written in the same basis; rounding to half precision leaves 1e-5."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -61,21 +64,23 @@ def rotate(network: GhostPose, stream: Stream, ghosts: list[int], images: Tensor
     _turn(network, stream, rotation[_pairing(rotation.float(), added)])
 
 
-def align(teacher: GhostPose, student: GhostPose, ghosts: list[int], images: Tensor) -> None:
+def align(teacher: GhostPose, student: GhostPose, images: Tensor) -> None:
     """Turn the teacher's streams into the bases that an already trained student writes its own in; the function stays.
 
     `rotate` applies an orthogonal matrix to what the readers see, and which one depends on the calibration pictures and on
     rounding. So it is found again from the features behind the stream's first block, where least is lost: the orthogonal
     matrix that brings the teacher's closest to the student's (P. Schönemann, "A generalized solution of the orthogonal
-    Procrustes problem", 1966).
+    Procrustes problem", 1966). Not only streams with ghost blocks are looked at: a student may carry the basis of ghosts that it
+    once had. A stream that both write alike was never turned.
     """
     for stream in streams(teacher):
-        if not any(index in ghosts for index in stream.producers):
-            continue
-        root = _root(stream)
         first = stream.producers[0]
         theirs, ours = (columns(_output(network, first, images)).double() for network in (teacher, student))
-        cross = (ours - ours.mean(0)).T @ (theirs - theirs.mean(0)) @ root
+        theirs, ours = theirs - theirs.mean(0), ours - ours.mean(0)
+        if (ours - theirs).square().sum() < ALIKE * theirs.square().sum():
+            continue
+        root = _root(stream)
+        cross = ours.T @ theirs @ root
         left, _, right = torch.linalg.svd(cross)
         _turn(teacher, stream, left @ right @ root)
 
