@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from edgepose.capture.failures import CAUSES
 from edgepose.daemon.camera import CameraState, State
 from edgepose.daemon.histogram import Buckets
+from edgepose.daemon.link import Link
 from edgepose.daemon.local_server import Answer
 from edgepose.daemon.metrics import DROP_CAUSES, REFINE_FAILURES, Metrics
 from edgepose.output.messages import HealthMessage
@@ -56,20 +57,20 @@ class Exporter(Collector):
         build: Callable[[], Mapping[str, str]],
         metrics: Metrics,
         work: Work,
-        broker: Callable[[], MqttPublisher | None],
+        link: Link,
         health: Callable[[], HealthMessage | None],
     ) -> None:
         """
         Args:
             build: labels of `edgepose_build_info`.
             work: cameras and stages.
-            broker: the publisher in use, None where nothing is published.
+            link: to the broker, where there is one.
             health: the last health message, None before the first.
         """
         self._build = build
         self._metrics = metrics
         self._work = work
-        self._broker = broker
+        self._link = link
         self._health = health
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -86,17 +87,17 @@ class Exporter(Collector):
         yield _gauge("process_threads", "Threads of this process.", {(): _threads()})
         yield from self._of_cameras(self._work.states())
         yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", self._metrics.stage_buckets())
-        restarts = self._work.restarts()
+        restarts = {"publisher": self._link.replaced, **self._work.restarts()}
         yield _counter(
             "edgepose_stage_restarts",
             "Times that a stage died or hung and was begun again.",
-            {(stage,): restarts.get(stage, 0) for stage in self._work.pulses()},
+            {(stage,): restarts.get(stage, 0) for stage in (*self._work.pulses(), "publisher")},
             "stage",
         )
         yield from self._of_second_looks()
-        broker = self._broker()
-        if broker is not None:
-            yield from _of_broker(broker)
+        publisher = self._link.publisher
+        if publisher is not None:
+            yield from _of_broker(self._link, publisher)
         yield from _of_health(self._health())
 
     def _of_cameras(self, states: Sequence[CameraState]) -> Iterator[Metric]:
@@ -176,13 +177,22 @@ class Exporter(Collector):
         yield _gauge("edgepose_second_look_cost_seconds", "What looking at one person takes now.", {(): looks.cost_ms / 1e3})
 
 
-def _of_broker(broker: MqttPublisher) -> Iterator[Metric]:
-    yield _gauge("edgepose_mqtt_connected", "Whether the broker has let us in.", {(): float(broker.connected)})
-    yield _counter("edgepose_mqtt_messages_sent", "Messages handed to the network.", {(): broker.sent})
+def _of_broker(link: Link, publisher: MqttPublisher) -> Iterator[Metric]:
+    yield _gauge("edgepose_mqtt_connected", "Whether the broker has let us in.", {(): float(link.connected)})
+    yield _counter("edgepose_mqtt_reconnects", "Times that the broker came back.", {(): link.reconnects})
+    yield _gauge("edgepose_mqtt_rival", "Whether another daemon publishes under our name.", {(): float(link.rival is not None)})
+    yield _gauge("edgepose_events_waiting", "Events that the broker has not got yet.", {(): link.events_waiting})
+    yield _gauge("edgepose_events_waiting_limit", "Events that may wait; then the oldest is lost.", {(): publisher.events_limit})
+    yield _gauge(
+        "edgepose_event_store_failed",
+        "Whether events wait in memory only since their file cannot be written.",
+        {(): float(publisher.store_failure is not None)},
+    )
+    yield _counter("edgepose_mqtt_messages_sent", "Messages handed to the network.", {(): link.sent})
     yield _counter(
         "edgepose_mqtt_messages_dropped",
         "Messages lost.",
-        {(cause,): value for cause, value in _by_cause(MESSAGE_CAUSES, broker.drops)},
+        {(cause,): value for cause, value in _by_cause(MESSAGE_CAUSES, link.drops)},
         "cause",
     )
 

@@ -12,11 +12,11 @@ import msgspec
 
 from edgepose.config import Observe
 from edgepose.daemon.camera import CameraState
+from edgepose.daemon.link import Link
 from edgepose.daemon.local_server import Answer, LocalServer, Page
 from edgepose.daemon.metrics import Metrics
 from edgepose.errors import UnavailableError
 from edgepose.output.messages import HealthMessage
-from edgepose.output.mqtt import MqttPublisher
 
 if TYPE_CHECKING:  # needs a library that is there only where it is used
     from edgepose.daemon.exporter import Work
@@ -99,11 +99,11 @@ class Observer:
         build: Callable[[], Mapping[str, str]],
         metrics: Metrics,
         work: "Work",
-        broker: Callable[[], MqttPublisher | None],
+        link: Link,
         health: Callable[[], HealthMessage | None],
         stuck: Callable[[], Sequence[str]],
     ) -> "Observer":
-        """One that looks at a daemon; `build`, `work`, `broker` and `health` as in `Exporter`, `stuck` gives the loops that hang.
+        """One that looks at a daemon; `build`, `work`, `link` and `health` as in `Exporter`, `stuck` gives the loops that hang.
 
         Raises:
             UnavailableError: prometheus-client is not installed, or the port cannot be listened on.
@@ -112,10 +112,10 @@ class Observer:
         from edgepose.daemon.exporter import Exporter
 
         def stands() -> Standing:
-            publisher = broker()
+            publisher = link.publisher
             return standing(stuck(), work.states(), None if publisher is None else publisher.state)
 
-        return cls(settings, Exporter(build, metrics, work, broker, health).page, stands)
+        return cls(settings, Exporter(build, metrics, work, link, health).page, stands)
 
     def start(self) -> None:
         """Begins to answer."""

@@ -165,7 +165,7 @@ class Daemon:
             lambda: build_labels(self._model, self._pipeline.backend),
             self.metrics,
             self._pipeline,
-            lambda: self._link.publisher,
+            self._link,
             lambda: self._reported,
             self._stuck,
         )

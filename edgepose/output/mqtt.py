@@ -53,6 +53,7 @@ class MqttPublisher:
         if not device or set(device) & set("/+#\0"):
             raise ConfigError(f"The device name {device!r} cannot be part of a topic; it must not be empty or hold '/', '+' or '#'.")
         self._mqtt = mqtt
+        self._queue_limit = queue_limit
         self._base = f"{mqtt.prefix.strip('/')}/{device}"
         self._presence = Presence(self.topic(topic_address("status")), mqtt.encoding)
         self._desk = CommandDesk(self._base, commands) if commands is not None else None
@@ -116,6 +117,11 @@ class MqttPublisher:
     def events_waiting(self) -> int:
         """Messages with QoS 1, states aside, that the broker does not have yet."""
         return self._outbox.waiting
+
+    @property
+    def events_limit(self) -> int:
+        """Most messages with QoS 1 that wait."""
+        return self._queue_limit
 
     @property
     def store_failure(self) -> str | None:
