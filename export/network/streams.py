@@ -17,7 +17,7 @@ RIDGE = 1e-3
 """Weight of the ridge in least squares, relative to the mean diagonal."""
 
 ALIKE = 1e-2
-"""Two streams that differ by less than this share of their variance are written in the same basis; rounding to half precision leaves 1e-5."""
+"""Streams that differ by less than this share of their variance are written in one basis; half precision leaves 1e-5."""
 
 
 @dataclass(frozen=True)
