@@ -6,13 +6,15 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from edgepose import config
+from edgepose.capture import pipelines
 from edgepose.capture.images import IMAGE_SUFFIXES, ImageSource
 from edgepose.capture.pyav import PyAvSource
+from edgepose.capture.readers import reader_of
 from edgepose.capture.redact import redact
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
 
-__all__ = ["Source", "open_source", "path_of", "redact"]
+__all__ = ["Source", "open_source", "path_of", "redact", "source_problem"]
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 
@@ -53,7 +55,9 @@ class Source(Protocol):
 
 
 def path_of(source: str) -> Path | None:
-    """The file or folder that a camera's source names, None where it is a URL of another kind."""
+    """The file or folder that a camera's source names, None where it is a URL of another kind or a pipeline."""
+    if pipelines.is_pipeline(source):
+        return None
     scheme = _SCHEME.match(source)
     if scheme is None:
         return Path(source).expanduser()
@@ -69,23 +73,31 @@ def open_source(name: str, camera: config.Camera, *, epoch: int = 0) -> Source:
         epoch: number of times it was opened before.
 
     Raises:
-        SourceError: it cannot be opened; `cause` is one of `refused`, `not_found`, `unauthorized`, `timeout`, `no_video`, `unsupported`
-            and `failed`.
+        SourceError: it cannot be opened; `cause` is one of `refused`, `not_found`, `unauthorized`, `timeout`, `no_route`, `tls`,
+            `no_video`, `unsupported` and `failed`.
     """
     path = path_of(camera.source)
     if path is not None:
         return _open_path(name, camera, path, epoch)
-    scheme = camera.source.partition("://")[0]
-    if scheme.lower() in NETWORK_SCHEMES:
-        problem = address_problem(camera.source)
-        if problem is not None:
-            raise SourceError(f"camera {name}: {problem}", "unsupported")
-        return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
-    raise SourceError(
-        f"camera {name}: {redact(camera.source)} begins with {scheme}://; "
-        f"{', '.join(f'{known}://' for known in NETWORK_SCHEMES)}, a video file, an image or a folder of images is accepted",
-        "unsupported",
-    )
+    problem = source_problem(camera.source)
+    if problem is not None:
+        raise SourceError(f"camera {name}: {problem}", "unsupported")
+    if reader_of(camera).name == "gstreamer":
+        from edgepose.capture.gstreamer import GStreamerSource  # only where something wants it
+
+        return GStreamerSource(name, camera, epoch=epoch)
+    return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
+
+
+def source_problem(source: str) -> str | None:
+    """What makes a source that is no path one that can never be opened, in one sentence with credentials redacted; None where nothing."""
+    scheme = "gst" if pipelines.is_pipeline(source) else source.partition("://")[0].lower()
+    if scheme in NETWORK_SCHEMES:
+        return address_problem(source)
+    if scheme == "gst" or scheme in pipelines.SCHEMES:
+        return pipelines.problem(source)
+    known = ", ".join(f"{known}://" for known in NETWORK_SCHEMES + pipelines.SCHEMES)
+    return f"{redact(source)} begins with {scheme}://; expected {known}, gst: and a pipeline, a video file, an image or a folder of images"
 
 
 def address_problem(url: str) -> str | None:

@@ -64,13 +64,23 @@ class VideoSource:
         epoch: number of times this camera was opened before.
         endless: whether it is a camera whatever the video says of itself.
         goodbye_s: how long `close` waits for the thread to take leave.
+        live_clock: gives the clock for the capture times of a live video that is open.
 
     Raises:
         SourceError: it cannot be opened, within `open_timeout_s`.
     """
 
     def __init__(
-        self, camera: str, url: str, settings: config.Camera, video: Video, *, epoch: int = 0, endless: bool = False, goodbye_s: float
+        self,
+        camera: str,
+        url: str,
+        settings: config.Camera,
+        video: Video,
+        *,
+        epoch: int = 0,
+        endless: bool = False,
+        goodbye_s: float,
+        live_clock: Callable[[], LiveClock] = LiveClock,
     ) -> None:
         self.camera = camera
         self.url = url
@@ -89,7 +99,7 @@ class VideoSource:
         self._finite = video.finite and not endless
         self.live = not self._finite or settings.realtime
         self._opened_at_ns = time.monotonic_ns()
-        self._live_clock = LiveClock()
+        self._live_clock = live_clock()
         self._freshness = Freshness(settings.stale_after_s)
         self._file_clock = FileClock(time.time_ns(), video.interval_ns)
 

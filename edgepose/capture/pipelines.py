@@ -1,0 +1,193 @@
+"""What a `csi://`, `v4l2://`, `rtsp://` or `gst:` source is in GStreamer's language: pure text, nothing is opened."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+SCHEMES = ("csi", "v4l2")
+"""Schemes that only GStreamer reads."""
+
+PREFIX = "gst:"
+"""What a pipeline in GStreamer's own language begins with."""
+
+RTSP_SOURCE = "camera"
+"""Name of the element `rtspsrc`: its address and passwords are properties, not text that somebody may show."""
+
+_RGB = "videoconvert ! video/x-raw,format=RGB ! appsink"
+
+# NVIDIA's elements keep pictures in memory of their own (NVMM); nvvidconv alone brings them out, and knows no RGB of three bytes.
+_OUT_OF_NVMM = f"nvvidconv ! video/x-raw,format=BGRx ! {_RGB}"
+
+_UDP_REORDER_MS = 100
+"""How long to wait for a UDP packet that others have overtaken; TCP keeps the order. GStreamer's own two seconds are for viewers."""
+
+_RANGES = {"width": (16, 16384), "height": (16, 16384), "rate": (1, 1000), "flip": (0, 7)}
+_CSI_PARAMETERS = ("width", "height", "rate", "flip")
+_V4L2_PARAMETERS = ("width", "height", "rate", "format")
+_V4L2_FORMATS = {"mjpeg": ("image/jpeg",), "h264": ("video/x-h264",), "raw": ("video/x-raw",)}
+_CSI_DEFAULTS = {"width": 1280, "height": 720, "rate": 30}
+
+_APPSINK = re.compile(r"(?:^|!)\s*appsink\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A pipeline to be started.
+
+    Attributes:
+        text: in the language of gst-launch-1.0, without credentials.
+        properties: what is set on named elements before the start, element -> property -> value; may hold credentials.
+        of_this_host: whether the time-stamps of a live pipeline are on this computer's clock, rather than on a network camera's.
+        device: file that has to be there.
+    """
+
+    text: str
+    properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    of_this_host: bool = True
+    device: Path | None = None
+
+
+def is_pipeline(source: str) -> bool:
+    """Whether a camera's source is a pipeline in GStreamer's own language."""
+    return source[: len(PREFIX)].lower() == PREFIX
+
+
+def problem(source: str) -> str | None:
+    """What makes a `csi://`, `v4l2://` or `gst:` source one that can never be opened, in one sentence; None where nothing does."""
+    try:
+        if is_pipeline(source):
+            given(source)
+        elif source.lower().startswith("csi:"):
+            csi(source)
+        else:
+            v4l2(source, hardware=False)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def csi(url: str) -> Launch:
+    """A camera on a Jetson's CSI connector: `csi://0?width=1280&height=720&rate=30&flip=2`.
+
+    Raises:
+        ValueError: the URL cannot be; the text is a sentence.
+    """
+    parts = urlsplit(url)
+    if not re.fullmatch(r"\d{1,3}", parts.netloc) or parts.path not in ("", "/"):
+        raise ValueError(f"{url} names no sensor; expected its number, such as csi://0?width=1280&height=720&rate=30")
+    wanted = _parameters(url, _CSI_PARAMETERS)
+    if ("width" in wanted) != ("height" in wanted):
+        raise ValueError(f"{url} has one of width and height; expected both or none")
+    size = _CSI_DEFAULTS | wanted
+    if int(size["width"]) % 2 or int(size["height"]) % 2:
+        raise ValueError(
+            f"{url} asks for {size['width']}x{size['height']}; expected even numbers: colours are sampled at every other pixel"
+        )
+    flip = f" flip-method={wanted['flip']}" if "flip" in wanted else ""
+    return Launch(
+        f"nvarguscamerasrc sensor-id={int(parts.netloc)}"
+        f" ! video/x-raw(memory:NVMM),format=NV12,width={size['width']},height={size['height']},framerate={size['rate']}/1"
+        f" ! {_OUT_OF_NVMM.replace('nvvidconv', f'nvvidconv{flip}')}"
+    )
+
+
+def v4l2(url: str, *, hardware: bool) -> Launch:
+    """A camera that Linux shows as a file: `v4l2:///dev/video0?width=1280&height=720&rate=30&format=mjpeg`.
+
+    Where no format is named, MJPEG goes before H.264 before raw: over USB, raw pictures of any size come slowly.
+
+    Args:
+        url: the source.
+        hardware: whether a decoder may leave its pictures in NVIDIA's memory.
+
+    Raises:
+        ValueError: the URL cannot be; the text is a sentence.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.netloc or not path.startswith("/") or path == "/":
+        raise ValueError(f"{url} names no device; expected three slashes and a path, such as v4l2:///dev/video0?width=1280&height=720")
+    wanted = _parameters(url, _V4L2_PARAMETERS)
+    formats = (str(wanted["format"]),) if "format" in wanted else tuple(_V4L2_FORMATS)
+    size = "".join(f",{key}={wanted[key]}" for key in ("width", "height") if key in wanted)
+    rate = f",framerate={wanted['rate']}/1" if "rate" in wanted else ""
+    caps = ";".join(f"{caps}{size}{rate}" for name in formats for caps in _V4L2_FORMATS[name])
+    after = _OUT_OF_NVMM if hardware else _RGB
+    return Launch(f'v4l2src device={_quoted(path)} ! capsfilter caps="{caps}" ! decodebin ! {after}', device=Path(path))
+
+
+def rtsp(url: str, *, udp: bool, hardware: bool, tls_database: Any = None) -> Launch:
+    """A network camera.
+
+    decodebin takes the decoder of the highest rank: on a Jetson NVIDIA's, elsewhere another in hardware or the best in software.
+
+    Args:
+        url: `rtsp://` or `rtsps://`, with credentials.
+        udp: whether RTP travels over UDP rather than within the RTSP connection.
+        hardware: whether the decoder leaves its pictures in NVIDIA's memory.
+        tls_database: certificate authorities that `rtsps://` is verified against (Gio.TlsDatabase); the system's where None.
+    """
+    parts = urlsplit(url)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    properties: dict[str, Any] = {"location": urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))}
+    if user:
+        properties |= {"user-id": unquote(user), "user-pw": unquote(password)}
+    if tls_database is not None:
+        properties["tls-database"] = tls_database
+    # Known since GStreamer 1.22; it is what carries the camera's own clock, from its RTCP sender reports, to every picture.
+    properties["add-reference-timestamp-meta"] = True
+    transport = f"protocols=udp latency={_UDP_REORDER_MS}" if udp else "protocols=tcp latency=0"
+    after = _OUT_OF_NVMM if hardware else _RGB
+    return Launch(
+        f"rtspsrc name={RTSP_SOURCE} {transport} ! application/x-rtp,media=video ! decodebin ! {after}",
+        properties={RTSP_SOURCE: properties},
+        of_this_host=False,
+    )
+
+
+def given(source: str) -> Launch:
+    """A pipeline in GStreamer's own language: `gst:videotestsrc is-live=true`; it is given an appsink where it has none.
+
+    Raises:
+        ValueError: there is no pipeline; the text is a sentence.
+    """
+    text = source[len(PREFIX) :].strip().rstrip("!").strip()
+    if not text or text.startswith("/"):
+        raise ValueError(
+            "gst: is followed by no pipeline; expected one as gst-launch-1.0 takes it, such as gst:videotestsrc is-live=true"
+            " (the conversion to RGB and the appsink are added)"
+        )
+    sinks = len(_APPSINK.findall(text))
+    if sinks > 1:
+        raise ValueError(f"gst: is followed by a pipeline with {sinks} appsinks; expected one, or none: then it is added")
+    # What comes over the network is stamped anew by these, as smoothly as a clock that drifts allows.
+    remote = re.search(r"\b(rtspsrc|rtpbin|rtpjitterbuffer|uridecodebin3?|playbin3?)\b", text) is not None
+    return Launch(text if sinks else f"{text} ! {_RGB}", of_this_host=not remote)
+
+
+def _parameters(url: str, known: tuple[str, ...]) -> dict[str, int | str]:
+    parts = urlsplit(url)
+    values: dict[str, int | str] = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True) + ([("#" + parts.fragment, "")] if parts.fragment else []):
+        if name not in known:
+            raise ValueError(f"{url} has a parameter {name}; expected {', '.join(known)}")
+        if name in values:
+            raise ValueError(f"{url} has {name} twice; expected it once")
+        if name == "format":
+            if text not in _V4L2_FORMATS:
+                raise ValueError(f"{url} has the format {text or 'of no name'}; expected {', '.join(_V4L2_FORMATS)}")
+            values[name] = text
+            continue
+        low, high = _RANGES[name]
+        if not re.fullmatch(r"\d{1,6}", text) or not low <= int(text) <= high:
+            raise ValueError(f"{url} has {name}={text}; expected a whole number from {low} to {high}")
+        values[name] = int(text)
+    return values
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

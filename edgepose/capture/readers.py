@@ -1,0 +1,37 @@
+"""Which library reads a camera, and why: asked when it is opened, and by whoever wants to tell the operator."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgepose import config
+from edgepose.capture import pipelines
+from edgepose.capture.gstreamer_library import HARDWARE_DECODER, decodes_in_hardware
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What reads a camera.
+
+    Attributes:
+        name: `ffmpeg` (through PyAV) or `gstreamer`.
+        why: half a sentence for the operator.
+    """
+
+    name: Literal["ffmpeg", "gstreamer"]
+    why: str
+
+
+def reader_of(camera: config.Camera) -> Reader:
+    """Choose the reader of a camera; may look into GStreamer's registry, but opens nothing."""
+    if pipelines.is_pipeline(camera.source):
+        return Reader("gstreamer", "the source is a pipeline in its language")
+    scheme = camera.source.partition("://")[0].lower() if "://" in camera.source else ""
+    if scheme in pipelines.SCHEMES:
+        return Reader("gstreamer", f"nothing else reads {scheme}://")
+    if scheme not in ("rtsp", "rtsps"):
+        return Reader("ffmpeg", "files and HTTP are read by nothing else")
+    if camera.reader != "auto":
+        return Reader(camera.reader, "the configuration says so")
+    if decodes_in_hardware():
+        return Reader("gstreamer", f"it decodes in hardware here: {HARDWARE_DECODER} was found")
+    return Reader("ffmpeg", f"GStreamer has no {HARDWARE_DECODER} here, and in software FFmpeg costs less")
