@@ -229,6 +229,8 @@ def _counter(name: str, what: str, values: Mapping[tuple[str, ...], float], *lab
 def _histogram(name: str, what: str, label: str, values: Mapping[str, Buckets]) -> Metric:
     family = HistogramMetricFamily(name, what, labels=[label])
     for key, buckets in values.items():
+        if not any(buckets.counts):
+            continue  # a stage that is off: its quantiles would be no numbers
         total, cumulative = 0, []
         for bound, count in zip((*buckets.bounds_s, float("inf")), buckets.counts, strict=True):
             total += count
