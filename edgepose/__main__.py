@@ -14,6 +14,9 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130  # what a shell expects of a program that ctrl-c ended
+    readers = sys.modules.get("edgepose.capture.gstreamer")
+    if readers is not None:
+        readers.stop_all()  # `os._exit` asks nobody, and a CSI camera whose pipeline runs on stays taken
     if any(thread.daemon for thread in threading.enumerate()):
         # Work that was abandoned goes on in native code, which aborts the process when Python clears up around it. All that was to be
         # said and written is, but for what these two hold.

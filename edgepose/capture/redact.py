@@ -7,14 +7,20 @@ _SECRET_PARAMETER = re.compile(
     r"(?P<name>[?&;](?:user|usr|username|login|pass|passwd|password|pwd|auth|token|access_token|key|apikey|api_key|secret|signature|sig)=)[^&;#\s'\"]*",
     re.IGNORECASE,
 )
+_SECRET_PROPERTY = re.compile(  # of elements in a GStreamer pipeline
+    r"(?P<name>(?:^|[\s!])(?:user-id|user-pw|user|username|password|passphrase|proxy-id|proxy-pw|token|secret)\s*=\s*)"
+    r"(?:\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s!]+)",
+    re.IGNORECASE,
+)
 
 
 def redact(text: str) -> str:
-    """Return a URL, or a text that holds URLs, with user names, passwords and tokens replaced by `***`.
+    """Return a URL, a GStreamer pipeline, or a text that holds URLs, with user names, passwords and tokens replaced by `***`.
 
     Cameras are given passwords with unescaped `@`, `/` and `?`. Where such a URL can be read in two ways, too much is hidden
     rather than too little.
     """
+    text = _SECRET_PROPERTY.sub(r"\g<name>***", text)
     return _SECRET_PARAMETER.sub(r"\g<name>***", _URL.sub(_without_userinfo, text))
 
 
