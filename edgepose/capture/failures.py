@@ -109,10 +109,8 @@ def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
     return SourceError(_SENTENCES[cause].format(where=where, why=why[:1].lower() + why[1:]), cause)
 
 
-def unresolved_host(error: Exception, url: str, where: str) -> SourceError | None:
+def unresolved_host(url: str, where: str) -> SourceError | None:
     """Say that a host name cannot be resolved, which FFmpeg reports as a mere input/output error; None where that is not the matter."""
-    if getattr(error, "errno", None) != errno.EIO:
-        return None
     try:
         host = urlsplit(url).hostname
         if host is not None:

@@ -1,6 +1,11 @@
 """Video files and network streams through PyAV."""
 
+import errno
+
+import av
+
 from edgepose import config
+from edgepose.capture import tls
 from edgepose.capture.failures import source_error, unresolved_host
 from edgepose.capture.redact import redact
 from edgepose.capture.stream import Stream
@@ -26,14 +31,13 @@ class PyAvSource(VideoSource):
     """
 
     def __init__(self, camera: str, settings: config.Camera, target: str, *, network: bool, epoch: int = 0) -> None:
-        self._target = target
-        self._network = network
         url = redact(target)
-        stream = Stream(
+        where = f"camera {camera}: {url}"
+        stream = (_NetworkStream if network else Stream)(
             # The prefix keeps FFmpeg from seeing a protocol in a file name with a colon.
             target if network else f"file:{target}",
-            _options(settings, target) if network else {},
-            f"camera {camera}: {url}",
+            _options(settings, target, where) if network else {},
+            where,
             # PyAV's time-outs only end the thread; the wait for it has the deadline. So that the deadline speaks first: a little more.
             open_timeout_s=settings.open_timeout_s + 1,
             read_timeout_s=settings.read_timeout_s,
@@ -43,24 +47,44 @@ class PyAvSource(VideoSource):
         super().__init__(camera, url, settings, stream, epoch=epoch, endless=_is_rtsp(target), goodbye_s=_GOODBYE_S)
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
-        if opening and self._network and (unresolved := unresolved_host(error, self._target, self._where)):
-            return unresolved
         return source_error(error, self._where, opening=opening)
+
+
+class _NetworkStream(Stream):
+    """Finds out what was the matter where FFmpeg does not say; in the worker's thread, since asking takes its time too."""
+
+    def open(self) -> None:
+        """Open the stream."""
+        try:
+            super().open()
+        except av.HTTPOtherClientError:
+            if self.options.pop("allowed_media_types", None) is None:
+                raise
+            super().open()  # of a server without video FFmpeg had wanted to see nothing; now it sees what is there
+        except av.OSError as failure:
+            if failure.errno != errno.EIO:
+                raise
+            told = unresolved_host(self.target, self.where)
+            if told is None and tls.is_secure(self.target):
+                told = tls.refused(self.target, self.options["ca_file"], self.where)
+            raise (told or failure) from failure
 
 
 def _is_rtsp(target: str) -> bool:
     return target.lower().startswith(("rtsp://", "rtsps://"))
 
 
-def _options(settings: config.Camera, url: str) -> dict[str, str]:
+def _options(settings: config.Camera, url: str, where: str) -> dict[str, str]:
     """Return FFmpeg's options for a network stream."""
-    if _is_rtsp(url):
-        return {
-            "rtsp_transport": settings.rtsp_transport,
-            "allowed_media_types": "video",
-            # The session description names the codec: no probing, which takes a second and more.
-            "analyzeduration": "0",
-            "probesize": "32",
-        }
-    # Over HTTP only probing finds out what it is; FFmpeg's own 5 s are as long as our patience.
-    return {"analyzeduration": "1000000"}
+    options = tls.options(settings.ca_file, where) if tls.is_secure(url) else {}
+    if not _is_rtsp(url):
+        # Only probing finds out what it is; FFmpeg's own 5 s are as long as our patience.
+        return options | {"analyzeduration": "1000000"}
+    return options | {
+        # RTP over UDP would pass beside the encryption.
+        "rtsp_transport": "tcp" if tls.is_secure(url) else settings.rtsp_transport,
+        "allowed_media_types": "video",
+        # The session description names the codec: no probing, which takes a second and more.
+        "analyzeduration": "0",
+        "probesize": "32",
+    }

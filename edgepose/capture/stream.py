@@ -54,9 +54,9 @@ class Stream:
     def __init__(
         self, target: str, options: dict[str, str], where: str, *, open_timeout_s: float, read_timeout_s: float, low_delay: bool
     ) -> None:
-        self._target = target
-        self._options = options
-        self._where = where
+        self.target = target
+        self.options = options
+        self.where = where
         self._timeouts = (open_timeout_s, read_timeout_s)
         self._low_delay = low_delay
         self._container: Any = None
@@ -73,7 +73,7 @@ class Stream:
         self.interval_ns = 0
         """Nominal time between two pictures."""
         self.corrupt_frames = 0
-        """Packets of which nothing could be decoded."""
+        """Pictures that came damaged."""
         self.packets_without_picture = 0
         """Packets that came since the last picture."""
 
@@ -86,14 +86,14 @@ class Stream:
         """
         self.close()
         # "ignore": names in the metadata of a camera need not be UTF-8.
-        container = av.open(self._target, options=dict(self._options), timeout=self._timeouts, metadata_errors="ignore")
+        container = av.open(self.target, options=dict(self.options), timeout=self._timeouts, metadata_errors="ignore")
         self._container = container
         if not container.streams.video:
-            raise SourceError(f"{self._where} has no video stream; a source with video is accepted", "no_video")
+            raise SourceError(f"{self.where} has no video stream; a source with video is accepted", "no_video")
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise SourceError(
-                f"{self._where} has video in a format that cannot be decoded; H.264, H.265 or MJPEG is accepted", "unsupported"
+                f"{self.where} has video in a format that cannot be decoded; H.264, H.265 or MJPEG is accepted", "unsupported"
             )
         stream.thread_type = "SLICE" if self._low_delay else "AUTO"
         small = stream.codec_context.width * stream.codec_context.height <= _ONE_THREAD_UP_TO_PX
@@ -111,7 +111,7 @@ class Stream:
         """Return the next picture, or None at the end.
 
         Raises:
-            av.FFmpegError: and whatever else PyAV raises; not for packets that cannot be decoded, which are counted.
+            av.FFmpegError: and whatever else PyAV raises; not for pictures that are damaged, which are counted.
         """
         while not self._decoded:
             if self._abandoned:
@@ -122,9 +122,16 @@ class Stream:
             self._arrival = Instant.now()
             self._note_sender_report(packet)
             try:
-                self._decoded.extend(packet.decode())
+                decoded = packet.decode()
             except (av.FFmpegError, ValueError):
                 self.corrupt_frames += 1
+                decoded = []
+            for frame in decoded:
+                # What is missing FFmpeg fills in with what was there before: half a person of now, half one of then.
+                if frame.is_corrupt:
+                    self.corrupt_frames += 1
+                else:
+                    self._decoded.append(frame)
             self.packets_without_picture += 1
         self.packets_without_picture = 0
         return self._picture(self._decoded.popleft())

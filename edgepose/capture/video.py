@@ -25,7 +25,7 @@ class Video(Protocol):
     Attributes:
         finite: whether it is a file, which ends, and not a camera; known when it is open.
         interval_ns: nominal time between two pictures; known when it is open.
-        corrupt_frames: packets of which nothing could be decoded.
+        corrupt_frames: pictures that came damaged.
         packets_without_picture: packets that came since the last picture.
     """
 
@@ -105,7 +105,7 @@ class VideoSource:
 
     @property
     def corrupt_frames(self) -> int:
-        """Number of packets so far of which nothing could be decoded."""
+        """Number of pictures so far that came damaged and were not given."""
         return self._video.corrupt_frames
 
     @property
@@ -188,7 +188,7 @@ class VideoSource:
         if not self._sequence:
             self._let_go()
             raise SourceError(
-                f"{self._where} has a video stream of which no picture could be decoded ({self.corrupt_frames} damaged packets);"
+                f"{self._where} has a video stream of which no picture could be decoded ({self.corrupt_frames} damaged ones);"
                 " a whole file is accepted",
                 "unsupported",
             )

@@ -46,11 +46,16 @@ def test_an_error_of_our_own_stays_what_it_is() -> None:
     assert source_error(own, "here", opening=True) is own
 
 
-def test_a_host_name_that_cannot_be_resolved_is_told_from_other_input_errors() -> None:
-    failed = av.error.OSError(errno.EIO, "Input/output error")
-    unresolved = unresolved_host(failed, "rtsp://camera.invalid/cam", "here")
+def test_a_host_name_that_cannot_be_resolved_is_told() -> None:
+    unresolved = unresolved_host("rtsp://camera.invalid/cam", "here")
     assert unresolved is not None
     assert unresolved.cause == "not_found"
     assert "cannot be resolved" in str(unresolved)
-    assert unresolved_host(failed, "rtsp://127.0.0.1/cam", "here") is None
-    assert unresolved_host(av.error.OSError(errno.EPIPE, "Broken pipe"), "rtsp://camera.invalid/cam", "here") is None
+    assert unresolved_host("rtsp://127.0.0.1/cam", "here") is None
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_what_cannot_be_reached_has_no_route(number: int) -> None:
+    said = source_error(av.error.OSError(number, "Network is unreachable"), "here", opening=True)
+    assert said.cause == "no_route"
+    assert str(said).startswith("here cannot be reached (network is unreachable)")

@@ -23,7 +23,8 @@ class RtspServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, path: str = "/cam", credentials: str = "") -> str:
-        return f"rtsp://{credentials}{self.address}:{self.port}{path}"
+        scheme = "rtsps" if "--certificate" in self._options else "rtsp"
+        return f"{scheme}://{credentials}{self.address}:{self.port}{path}"
 
     def __enter__(self) -> "RtspServer":
         self.start()

@@ -1,15 +1,17 @@
 """An RTSP server on GStreamer, a program of its own: run with the system's Python, whose `gi` no wheel has.
 
-Prints `ready` when it listens. `/cam` is a moving ball, `/guarded` wants user `pilot`, password `s3cret`.
+Prints `ready` when it listens. `/cam` is a moving ball, `/guarded` wants user `pilot`, password `s3cret`, `/sound` has no video,
+`/future` is encoded in a way that nobody knows yet, `/still` never changes, `/growing` doubles its size every two seconds, and back.
 """
 
 import argparse
+import itertools
 
 import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtspServer  # noqa: E402
 
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("port", type=int)
@@ -18,15 +20,25 @@ arguments.add_argument("--width", type=int, default=320)
 arguments.add_argument("--height", type=int, default=240)
 arguments.add_argument("--rate", type=int, default=15)
 arguments.add_argument("--file", help="an H.264 MP4, played once as it is, in place of the ball")
+arguments.add_argument("--certificate", help="PEM; speaks TLS then")
+arguments.add_argument("--key", help="PEM, of the certificate")
 options = arguments.parse_args()
 
 Gst.init(None)
 PAYLOAD = "h264parse config-interval=1 ! rtph264pay name=pay0 pt=96 config-interval=1"
-BALL = (
-    "videotestsrc is-live=true pattern=ball"
-    f" ! video/x-raw,format=I420,width={options.width},height={options.height},framerate={options.rate}/1"
-    f" ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={options.rate} bitrate=500 ! {PAYLOAD}"
-)
+
+
+def test_picture(pattern: str) -> str:
+    return (
+        f"videotestsrc is-live=true pattern={pattern} ! capsfilter name=size"
+        f" caps=video/x-raw,format=I420,width={options.width},height={options.height},framerate={options.rate}/1"
+        f" ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={options.rate} bitrate=500 ! {PAYLOAD}"
+    )
+
+
+BALL = test_picture("ball")
+SOUND = "audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8"
+FUTURE = BALL.replace("name=pay0 pt=96", "pt=96") + " ! capssetter caps=application/x-rtp,encoding-name=H299 ! identity name=pay0"
 VIDEO = f"filesrc location={options.file} ! qtdemux ! {PAYLOAD}" if options.file else BALL
 
 server = GstRtspServer.RTSPServer()
@@ -41,15 +53,39 @@ for user, role in (("pilot", "pilot"), (None, "anyone")):
         authentication.set_default_token(token)
     else:
         authentication.add_basic(GstRtspServer.RTSPAuth.make_basic(user, "s3cret"), token)
+if options.certificate:
+    authentication.set_tls_certificate(Gio.TlsCertificate.new_from_files(options.certificate, options.key))
 server.set_auth(authentication)
+
+
+def grow(_: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
+    size = media.get_element().get_by_name("size")
+    factors = itertools.cycle((2, 1))
+
+    def change() -> bool:
+        caps = size.get_property("caps").copy()
+        factor = next(factors)
+        caps.set_value("width", options.width * factor)
+        caps.set_value("height", options.height * factor)
+        size.set_property("caps", caps)
+        return True
+
+    GLib.timeout_add(2000, change)
+
 
 for path, launch, roles in (
     ("/cam", VIDEO, ("pilot", "anyone")),
     ("/guarded", BALL, ("pilot",)),
+    ("/sound", SOUND, ("pilot", "anyone")),
+    ("/future", FUTURE, ("pilot", "anyone")),
+    ("/still", test_picture("black"), ("pilot", "anyone")),
+    ("/growing", BALL, ("pilot", "anyone")),
 ):
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(f"( {launch} )")
     factory.set_shared(True)
+    if path == "/growing":
+        factory.connect("media-configure", grow)
     permissions = GstRtspServer.RTSPPermissions()
     for role in ("pilot", "anyone"):
         # Who may not even see it is answered 404; who may see but not use it, 401.
