@@ -19,7 +19,7 @@ from edgepose.capture.redact import redact
         ("HTTPS://pilot:s3cret@web/video?pwd=s3cret#s", "HTTPS://***@web/video?pwd=***#s"),
         ("/videos/user:pass@home.mp4", "/videos/user:pass@home.mp4"),
         (
-            "gst:rtspsrc location=rtsp://pilot:s3cret@a/1 user-id=pilot user-pw=\"s3 cret\" latency=0 ! decodebin",
+            'gst:rtspsrc location=rtsp://pilot:s3cret@a/1 user-id=pilot user-pw="s3 cret" latency=0 ! decodebin',
             "gst:rtspsrc location=rtsp://***@a/1 user-id=*** user-pw=*** latency=0 ! decodebin",
         ),
         ("gst:srtsrc passphrase='s3 cret'! decodebin", "gst:srtsrc passphrase=***! decodebin"),
