@@ -57,6 +57,8 @@ class Delivery:
         """Takes what came of one frame; blocks only for frames of files, and only until the files have room."""
         frame, people, live = outcome.frame, outcome.people, outcome.live
         message = poses_message(frame, people, outcome.at)
+        for event in outcome.events:
+            self._metrics.happened(frame.camera, event.kind)
         if self._publisher is not None:
             self._publisher.publish_poses(frame.camera, message)
             for event in outcome.events:

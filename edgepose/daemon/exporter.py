@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from edgepose.capture.failures import CAUSES
+from edgepose.config import EventKind
 from edgepose.daemon.camera import CameraState, State
 from edgepose.daemon.histogram import Buckets
 from edgepose.daemon.link import Link
@@ -26,6 +27,7 @@ from edgepose.output.outbox import Cause
 
 STATES: tuple[str, ...] = get_args(State)
 CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal")
+KINDS: tuple[str, ...] = get_args(EventKind)
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 
@@ -151,6 +153,13 @@ class Exporter(Collector):
         )
         yield _gauge(
             "edgepose_people", "People in the last pose message.", {(name,): count.people for name, count in counts.items()}, "camera"
+        )
+        yield _counter(
+            "edgepose_events",
+            "What people did.",
+            {(name, kind): self._metrics.events(name).get(kind, 0) for name in counts for kind in KINDS},
+            "camera",
+            "kind",
         )
         yield _histogram(
             "edgepose_pose_age_seconds", "Time from the picture to its pose message, live sources.", "camera", self._metrics.age_buckets()

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepose.daemon.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, Histogram
 
-STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "publish")
+STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "events", "publish")
 """Stages that are timed: waiting in the slot, those of the work loops, handing over; `refine` where people are looked at again."""
 
 DROP_CAUSES = ("superseded", "stale", "corrupt", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
@@ -88,6 +88,7 @@ class Metrics:
         self._people: dict[str, int] = {}
         self._ages: dict[str, deque[float]] = {}
         self._age_counts: dict[str, Histogram] = {}
+        self._events: dict[str, Counter[str]] = {}
         self._looks: Counter[str] = Counter()
         self._looks_failed: Counter[str] = Counter()
         self._look_ms: float | None = None
@@ -116,6 +117,16 @@ class Metrics:
         """Counts frames that were lost."""
         with self._lock:
             self._dropped.setdefault(camera, Counter())[cause] += frames
+
+    def happened(self, camera: str, kind: str) -> None:
+        """Counts an event."""
+        with self._lock:
+            self._events.setdefault(camera, Counter())[kind] += 1
+
+    def events(self, camera: str) -> dict[str, int]:
+        """Events of one camera since the start, by kind."""
+        with self._lock:
+            return dict(self._events.get(camera, {}))
 
     def took(self, stage: str, seconds: float) -> None:
         """Notes how long a stage took."""

@@ -131,6 +131,13 @@ def test_causes_that_nobody_knows_share_one_series() -> None:
     assert len(seen) < 300
 
 
+def test_events_are_counted_by_kind() -> None:
+    metrics = Metrics()
+    metrics.happened("front", "fallen")
+    seen = samples(metrics, STREAMING)
+    assert {dict(key[1])["kind"]: value for key, value in seen.items() if key[0] == "edgepose_events_total" and value} == {"fallen": 1}
+
+
 def test_losses_are_there_as_zeros_before_the_first() -> None:
     assert samples(Metrics(), STREAMING)[of("edgepose_frames_dropped_total", camera="front", cause="engine_failed")] == 0
 

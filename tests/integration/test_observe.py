@@ -259,7 +259,11 @@ def test_ready_says_what_is_missing_and_live_goes_on(tmp_path: Path) -> None:
         assert daemon.value("edgepose_mqtt_reconnects_total") == 1
 
         second = subprocess.run(
-            [sys.executable, "-m", "edgepose", "run", "--config", str(daemon.config)], capture_output=True, text=True, timeout=60, env={}
+            [sys.executable, "-m", "edgepose", "run", "--config", str(daemon.config), "--set", "device=other"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={},
         )
         assert second.returncode == 69
         assert f"cannot listen on 127.0.0.1 port {daemon.port}: address already in use; expected" in second.stderr.splitlines()[-1]
