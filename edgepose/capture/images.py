@@ -51,6 +51,8 @@ class ImageSource:
         self.height = 0
         self.corrupt_frames = 0
         """Number of files so far that are not images whatever their name says."""
+        self.stale_frames = 0
+        """Files are never too late."""
         self._settings = settings
         self._epoch = epoch
         self._sequence = 0

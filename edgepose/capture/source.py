@@ -29,7 +29,8 @@ class Source(Protocol):
         url: where the pictures come from, credentials redacted.
         live: whether pictures come at their own pace, so that slow readers have to skip some; else every picture is given.
         width, height: of the last picture in pixels; 0 before the first. They may change from picture to picture.
-        corrupt_frames: number of pictures so far that could not be decoded.
+        corrupt_frames: number of pictures so far that could not be decoded whole.
+        stale_frames: number of pictures so far that came too late to be shown.
     """
 
     camera: str
@@ -40,7 +41,11 @@ class Source(Protocol):
 
     @property
     def corrupt_frames(self) -> int:
-        """Number of pictures so far that could not be decoded."""
+        """Number of pictures so far that could not be decoded whole."""
+
+    @property
+    def stale_frames(self) -> int:
+        """Number of pictures so far that came too late to be shown."""
 
     def read(self) -> Frame:
         """Return the next picture; waits `read_timeout_s` at most, and for a paced file until it is due.

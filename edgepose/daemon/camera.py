@@ -3,11 +3,13 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from edgepose.capture.backoff import FullJitterBackoff
+from edgepose.capture.frozen import FrozenWatch
 from edgepose.capture.source import Source, open_source, path_of, redact
 from edgepose.config import Camera
 from edgepose.daemon.metrics import Metrics
@@ -97,6 +99,7 @@ class CameraThread(RestartingThread):
         self._was_lost = False
         local = path_of(camera.source) is not None and not camera.source.startswith("gst:")
         self._open_within_s = (_FILE_PATIENCE_S if local else camera.open_timeout_s) + _GRACE_S
+        self._frozen = FrozenWatch(0.0 if local else camera.frozen_after_s)
         self._read_within_s = (_FILE_PATIENCE_S if local else camera.read_timeout_s) + _GRACE_S
         self.reconnects: int = 0 if after is None else after.reconnects
         """Times that the stream came back after it was lost."""
@@ -136,7 +139,6 @@ class CameraThread(RestartingThread):
     def stop(self) -> None:
         """Ends the thread soon: a blocking read is broken off."""
         self.ending.set()
-        self._awake.set()
         self._break_off()
 
     def abandon(self) -> None:
@@ -155,7 +157,7 @@ class CameraThread(RestartingThread):
         while not self.ending.is_set():
             if not self._awake.is_set():
                 self._become("paused", "command", f"camera {self._camera_name}: paused on command", self._epoch)
-                while not self._awake.wait(_TURN_S):
+                while not (self._awake.wait(_TURN_S) or self.ending.is_set()):
                     self.pulse.beat()
                 continue
             if self._state.state in ("connecting", "paused"):
@@ -200,19 +202,21 @@ class CameraThread(RestartingThread):
         """Reads until the source is lost; returns whether it had given frames, and why it was lost. None: told to stop or to pause."""
         delivered = False
         first_frame_s = 0.0
+        lost: Counter[str] = Counter()
         try:
             self.pulse.beat(self._open_within_s)
             source = open_source(self._camera_name, self._camera, epoch=epoch)
             with self._lock:
                 self._source = source
             try:
-                corrupt = 0
+                self._frozen.opened(time.monotonic())
                 while self._wanted():
                     self.pulse.beat(self._read_within_s)
                     frame = source.read()
-                    if source.corrupt_frames > corrupt:
-                        self._metrics.dropped(self._camera_name, "corrupt", source.corrupt_frames - corrupt)
-                        corrupt = source.corrupt_frames
+                    self._count_losses(source, lost)
+                    self._metrics.received(self._camera_name, time.monotonic())
+                    if self._stands_still(frame):
+                        continue
                     if not delivered:
                         delivered, first_frame_s = True, time.monotonic()
                         self.reconnects += self._was_lost
@@ -220,12 +224,11 @@ class CameraThread(RestartingThread):
                         self._become("streaming", None, None, epoch, frame)
                     elif (frame.width, frame.height) != (self._state.width, self._state.height):
                         self._become("streaming", None, None, epoch, frame)
-                    now_s = time.monotonic()
-                    if now_s - first_frame_s > self._camera.reconnect_maximum_s:
+                    if time.monotonic() - first_frame_s > self._camera.reconnect_maximum_s:
                         self._backoff.reset()  # not on the first frame: a stream that breaks off at once would be opened without end
-                    self._metrics.received(self._camera_name, now_s)
                     self._leave(frame, live=source.live)
             finally:
+                self._count_losses(source, lost)
                 with self._lock:
                     self._source = None
                 self.pulse.beat(_GRACE_S)
@@ -236,6 +239,26 @@ class CameraThread(RestartingThread):
             _log.error("camera %s: unexpected %s: %s", self._camera_name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
             return delivered, SourceError(f"camera {self._camera_name}: unexpected {type(error).__name__}: {error}", "internal")
         return None
+
+    def _count_losses(self, source: Source, counted: Counter[str]) -> None:
+        for cause, frames in (("corrupt", source.corrupt_frames), ("stale", source.stale_frames)):
+            if frames > counted[cause]:
+                self._metrics.dropped(self._camera_name, cause, frames - counted[cause])
+                counted[cause] = frames
+
+    def _stands_still(self, frame: Frame) -> bool:
+        """Whether a frame is left out since the picture stands still; SourceError when it is time to open the camera anew."""
+        verdict = self._frozen.look(frame.image, time.monotonic())
+        if verdict == "moving":
+            return False
+        self._metrics.dropped(self._camera_name, "frozen")
+        if verdict == "frozen":
+            raise SourceError(
+                f"camera {self._camera_name}: {redact(self._camera.source)} has sent one and the same picture for"
+                f" {self._camera.frozen_after_s:g} s",
+                "frozen",
+            )
+        return True
 
     def _leave(self, frame: Frame, *, live: bool) -> None:
         if self._abandoned:

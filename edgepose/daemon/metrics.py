@@ -14,7 +14,7 @@ from edgepose.daemon.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, His
 STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "events", "publish")
 """Stages that are timed: waiting in the slot, those of the work loops, handing over; `refine` where people are looked at again."""
 
-DROP_CAUSES = ("superseded", "stale", "corrupt", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
+DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
 """Why a frame never became a pose message, or (the last two) never reached a file."""
 
 REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")
