@@ -1,17 +1,22 @@
-"""Pictures from files: a folder of images, or one image."""
+"""Pictures from files: a folder of images, or one image; with deadlines, since a file system may be at the end of a network."""
 
 import logging
 import re
-import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from edgepose import config
+from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -58,13 +63,15 @@ class ImageSource:
         self._sequence = 0
         self._next = 0
         self._told: set[Path] = set()  # those that could not be decoded: a loop tells of them once
-        self._closed = threading.Event()
         self._where = f"camera {camera}: {path}"
+        self._worker = Worker(f"capture-{camera}", lambda: None)
         try:
-            self._paths = find_images(path) if path.is_dir() else [path]
+            self._paths = self._call(lambda: find_images(path) if path.is_dir() else [path], settings.open_timeout_s, "open", "timeout")
         except OSError as error:
+            self._worker.close()
             raise SourceError(f"{self._where} cannot be listed ({error.strerror})", "unauthorized") from error
         if not self._paths:
+            self._worker.close()
             raise SourceError(f"{self._where} holds no images; {', '.join(IMAGE_SUFFIXES)} are accepted", "no_video")
 
     def read(self) -> Frame:
@@ -74,13 +81,14 @@ class ImageSource:
             EndOfStream: there are no more.
             SourceError: none of the files could be decoded, or the source was closed.
         """
-        deadline_s = time.monotonic() + self._settings.read_timeout_s
-        while not self._closed.is_set():
+        timeout_s = self._settings.read_timeout_s
+        deadline_s = time.monotonic() + timeout_s
+        while True:
             if self._next == len(self._paths):
                 self._start_again()
             path = self._paths[self._next]
             self._next += 1
-            frame = self._load(path)
+            frame = self._call(partial(self._load, path), timeout_s, f"give {path.name}", "stalled")
             if frame is not None:
                 self.width, self.height = frame.width, frame.height
                 self._sequence += 1
@@ -91,15 +99,22 @@ class ImageSource:
                 _log.warning("%s: %s cannot be decoded and is passed over", self._where, path.name)
             if time.monotonic() > deadline_s:
                 raise SourceError(
-                    f"{self._where} gave no picture for {self._settings.read_timeout_s:g} s: {path.name} and others before it"
-                    " cannot be decoded",
+                    f"{self._where} gave no picture for {timeout_s:g} s: {path.name} and others before it cannot be decoded",
                     "stalled",
                 )
-        raise SourceError(f"{self._where} is closed", "closed")
 
     def close(self) -> None:
-        """Close the source, from any thread. May be called again."""
-        self._closed.set()
+        """Close the source, from any thread; a `read` that waits ends at once. May be called again."""
+        self._worker.close()
+
+    def _call(self, task: Callable[[], T], timeout_s: float, what: str, cause: str) -> T:
+        try:
+            return self._worker.call(task, timeout_s)
+        except WorkerClosedError:
+            raise SourceError(f"{self._where} is closed", "closed") from None
+        except WorkerTimeoutError:
+            self._worker.close()
+            raise SourceError(f"{self._where} did not {what} within {timeout_s:g} s", cause) from None
 
     def _start_again(self) -> None:
         if not self._sequence:

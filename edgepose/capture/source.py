@@ -1,6 +1,7 @@
 """Where pictures come from: one protocol, and the one function that opens whatever a configuration names."""
 
 import re
+import stat
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ from edgepose.capture.images import IMAGE_SUFFIXES, ImageSource
 from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.readers import reader_of
 from edgepose.capture.redact import redact
+from edgepose.capture.worker import WorkerTimeoutError, call_within
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
 
@@ -123,14 +125,16 @@ def address_problem(url: str) -> str | None:
 
 
 def _open_path(name: str, camera: config.Camera, path: Path, epoch: int) -> Source:
-    try:
-        path.stat()
+    try:  # with a deadline: a file system at the end of a network may never answer
+        path_is_folder = call_within(f"capture-{name}", lambda: stat.S_ISDIR(path.stat().st_mode), camera.open_timeout_s)
+    except WorkerTimeoutError as error:
+        raise SourceError(f"camera {name}: {path} could not be looked at within {camera.open_timeout_s:g} s", "timeout") from error
     except PermissionError as error:
         raise SourceError(f"camera {name}: {path} may not be read", "unauthorized") from error
     except OSError as error:
         raise SourceError(
             f"camera {name}: {path} does not exist; a video file, an image or a folder of images is accepted", "not_found"
         ) from error
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+    if path_is_folder or path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(name, camera, path, epoch=epoch)
     return PyAvSource(name, camera, str(path), network=False, epoch=epoch)

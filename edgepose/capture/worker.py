@@ -7,6 +7,19 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def call_within(name: str, task: Callable[[], T], timeout_s: float) -> T:
+    """Do one task in a thread of its own and return what it returns or raise what it raises.
+
+    Raises:
+        WorkerTimeoutError: it took longer; its thread is left to itself.
+    """
+    worker = Worker(name, lambda: None)
+    try:
+        return worker.call(task, timeout_s)
+    finally:
+        worker.close()
+
+
 class WorkerClosedError(Exception):
     """The worker was closed while somebody waited for it."""
 

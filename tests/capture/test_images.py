@@ -1,4 +1,6 @@
 import os
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from edgepose.config import Camera
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 from tests.reading import read_until_error
+from tests.waiting import wait_for
 
 
 def write_image(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (8, 6)) -> Path:
@@ -106,3 +109,29 @@ def test_only_images_are_found(tmp_path: Path) -> None:
     for name in ("a.JPEG", "b.tiff", "c.gif", "d.mp4"):
         (tmp_path / name).touch()
     assert [path.name for path in find_images(tmp_path)] == ["a.JPEG", "b.tiff"]
+
+
+def test_an_image_that_cannot_be_read_in_time_is_a_stall(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    os.mkfifo(path)  # as a file on a file server that is gone
+    with closing(open_source("front", Camera(source=str(path), read_timeout_s=0.3))) as source:
+        began = time.monotonic()
+        with pytest.raises(SourceError, match=r"did not give picture\.png within 0\.3 s") as caught:
+            source.read()
+        assert caught.value.cause == "stalled"
+        assert time.monotonic() - began < 2
+    os.close(os.open(path, os.O_RDWR))  # lets the hanging thread go
+    assert wait_for(lambda: all(thread.name != "capture-front" for thread in threading.enumerate()))
+
+
+def test_close_ends_a_read_that_hangs(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    os.mkfifo(path)
+    source = open_source("front", Camera(source=str(path), read_timeout_s=20))
+    threading.Timer(0.1, source.close).start()
+    began = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        source.read()
+    assert caught.value.cause == "closed"
+    assert time.monotonic() - began < 5
+    os.close(os.open(path, os.O_RDWR))

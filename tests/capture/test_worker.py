@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
+from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError, call_within
+from tests.waiting import wait_for
 
 
 class Finished:
@@ -76,3 +77,14 @@ def test_close_wakes_who_waits(worker: Worker) -> None:
     assert outcomes == ["closed"]
     with pytest.raises(WorkerClosedError):
         worker.call(lambda: None, 5)
+
+
+def test_one_call_has_a_deadline_and_leaves_no_thread() -> None:
+    assert call_within("once", lambda: 3, 5) == 3
+    with pytest.raises(ZeroDivisionError):
+        call_within("once", lambda: 1 // 0, 5)
+    release = threading.Event()
+    with pytest.raises(WorkerTimeoutError):
+        call_within("once", lambda: release.wait(20), 0.05)
+    release.set()
+    assert wait_for(lambda: all(thread.name != "once" for thread in threading.enumerate()))
