@@ -242,6 +242,13 @@ def _name(keys: Iterable[Hashable]) -> str:
     return ".".join(map(str, keys)) or "the configuration"
 
 
+def check_together(config: Config) -> None:
+    """ConfigError where values of a configuration that was changed by hand do not go together."""
+    problems = [problem.removeprefix("default: ") for problem in _contradictions(config, {})]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def _contradictions(config: Config, origins: Mapping[Keys, str]) -> list[str]:
     """Values that are good alone and bad together."""
     problems: list[str] = []

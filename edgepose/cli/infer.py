@@ -60,8 +60,8 @@ def command(
     from edgepose.daemon.metrics import Metrics
     from edgepose.daemon.offline import people_in
     from edgepose.daemon.second_look import SecondLook
+    from edgepose.daemon.signals import signals
     from edgepose.daemon.sinks import open_sinks
-    from edgepose.daemon.supervisor import signals
     from edgepose.engine.backend import open_backend
     from edgepose.errors import UsageError
     from edgepose.load import load

@@ -17,13 +17,17 @@ from edgepose.cli.options import configuration_options
 def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """Watch the configured cameras and publish poses until told to stop.
 
-    SIGTERM and SIGINT end it in order within three seconds. Under systemd it says when it is ready and feeds the watchdog.
+    SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration anew: what changed is applied, all else goes
+    on, and one that is not good is refused as a whole. Under systemd it says when it is ready and feeds the watchdog.
     """
     import os
+    import sys
 
     from edgepose.daemon.memory import settle_memory
-    from edgepose.daemon.supervisor import Daemon, signals, supervise
+    from edgepose.daemon.signals import hang_ups, signals
+    from edgepose.daemon.supervisor import Daemon, supervise
     from edgepose.daemon.systemd import Notifier
+    from edgepose.daemon.watchman import StuckError
     from edgepose.errors import ConfigError
     from edgepose.load import load, service_variables
 
@@ -32,7 +36,19 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     if not config.cameras:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
     settle_memory()
-    with signals() as (stop, reason):
-        daemon = Daemon(config, Notifier(service_variables(), os.getpid()))
-        daemon.start()
-        supervise(daemon, stop, reason)
+    with signals() as (stop, reason), hang_ups() as hung_up:
+        daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
+
+        def each_turn() -> None:
+            if hung_up.is_set():
+                hung_up.clear()
+                daemon.reload()
+
+        try:
+            daemon.start()
+            supervise(daemon, stop, reason, each_turn)
+        except StuckError as error:
+            # A thread that hangs inside a library could hold up Python's own end, too.
+            click.echo(f"edgepose: {error}", err=True)
+            sys.stderr.flush()
+            os._exit(error.exit_code)

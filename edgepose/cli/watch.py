@@ -29,8 +29,8 @@ def command(device: str | None, as_json: bool, seconds: float | None, config_fil
     from edgepose.cli.board import Board, shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config import Name
+    from edgepose.daemon.signals import signals
     from edgepose.daemon.subscriber import Subscriber
-    from edgepose.daemon.supervisor import signals
     from edgepose.errors import UnavailableError, UsageError
     from edgepose.keys import accepted
     from edgepose.load import load

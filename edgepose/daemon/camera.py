@@ -288,12 +288,12 @@ class CameraThread(RestartingThread):
         if self._state == before and state != "connecting":
             return
         if (state, cause) != (before.state, before.cause):  # log on change, not on every attempt
+            fields = {"camera": self._camera_name, "state": state, "cause": cause, "epoch": epoch}
             if state in ("failed", "stalled"):
-                _log.warning("%s (%s)%s", detail, cause, "; trying again" if self._forever else "")
+                _log.warning("%s (%s)%s", detail, cause, "; trying again" if self._forever else "", extra=fields)
             elif state == "streaming":
-                _log.info(
-                    "camera %s: streaming %dx%d from %s, epoch %d", self._camera_name, width, height, redact(self._camera.source), epoch
-                )
+                source = redact(self._camera.source)
+                _log.info("camera %s: streaming %dx%d from %s, epoch %d", self._camera_name, width, height, source, epoch, extra=fields)
             elif state == "paused":
-                _log.info("%s", detail)
+                _log.info("%s", detail, extra=fields)
         self._changed(self._state)

@@ -11,7 +11,8 @@ from typing import Literal
 from edgepose.config import Config
 from edgepose.daemon.info import device_name
 from edgepose.daemon.pulse import Pulse
-from edgepose.output.messages import InfoMessage, Message, PosesMessage
+from edgepose.output.commands import Command
+from edgepose.output.messages import CommandReplyMessage, InfoMessage, Message, PosesMessage
 from edgepose.output.mqtt import MqttPublisher
 
 _log = logging.getLogger(__name__)
@@ -20,12 +21,17 @@ _PATIENCE_S = 60.0  # a name server that is away holds its caller up for half a 
 _ABANDONED_LIMIT = 4  # threads that hang and were replaced
 
 
-def open_publisher(config: Config) -> MqttPublisher | None:
-    """The publisher of a configuration, None where there is none; ConfigError where a password or certificate cannot be read."""
+def open_publisher(config: Config, obey: Callable[[Command], None] | None = None) -> MqttPublisher | None:
+    """The publisher of a configuration, None where there is none; ConfigError where a password or certificate cannot be read.
+
+    Args:
+        obey: takes commands, where they are enabled; from the publisher's thread.
+    """
     if not config.mqtt.enabled:
         return None
     store = Path(config.events.store) if config.events.enabled and config.events.store is not None else None
-    return MqttPublisher(config.mqtt, device_name(config), store=store, queue_limit=config.events.store_limit)
+    commands = obey if config.commands.enabled else None
+    return MqttPublisher(config.mqtt, device_name(config), commands, store=store, queue_limit=config.events.store_limit)
 
 
 class Link:
@@ -36,9 +42,10 @@ class Link:
         replaced: publishers that hung, or whose thread died, and were replaced.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, obey: Callable[[Command], None] | None = None) -> None:
         """ConfigError where a password or certificate cannot be read."""
-        self._publisher = open_publisher(config)
+        self._obey = obey
+        self._publisher = open_publisher(config, obey)
         self._info: Callable[[str], InfoMessage] | None = None
         self._states: dict[str, Message | bytes] = {}
         self._lock = threading.Lock()  # guards _states against an exchange
@@ -125,6 +132,11 @@ class Link:
         if self._publisher is not None:
             self._publisher.publish(address, payload, qos)
 
+    def reply(self, command: Command, message: CommandReplyMessage) -> None:
+        """Answers a command."""
+        if self._publisher is not None:
+            self._publisher.reply(command, message)
+
     def forget(self, address: str) -> None:
         """Clears the state of a topic: what it was about is no more."""
         with self._lock:
@@ -176,7 +188,7 @@ class Link:
             self._former_drops += Counter(publisher.drops)
 
     def _begin(self, config: Config) -> None:
-        publisher = open_publisher(config)
+        publisher = open_publisher(config, self._obey)
         self._turns = -1
         self._bound(config)
         if publisher is None:

@@ -25,6 +25,7 @@ from edgepose.daemon.engine_loop import Engine, EngineLoop
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.people_loop import Deliver, PeopleLoop
 from edgepose.daemon.pulse import Pulse
+from edgepose.daemon.reload import Changes
 from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.slots import Slots
@@ -38,6 +39,7 @@ __all__ = ["Deliver", "Pipeline"]
 
 _log = logging.getLogger(__name__)
 
+_LEAVING_S = 2.0
 _ABANDONED_LIMIT = 8  # threads that hang and were replaced; each holds memory, a socket, a decoder
 
 
@@ -181,6 +183,49 @@ class Pipeline:
             replaced.append(thread.name)
         return replaced
 
+    def change(self, config: Config, info: ModelInfo, backend: Backend | None, second_look: SecondLook | None) -> None:
+        """Goes over to another configuration; what did not change goes on untouched.
+
+        Args:
+            info: of the model from now on.
+            backend: open, in place of the one in use; None where that stays.
+            second_look: open, or the one in use; None where nobody is looked at again.
+        """
+        assert self._engine is not None
+        assert self._people is not None
+        old, self._config = self._config, config
+        changes = Changes.between(old, config)
+        self._slots.stale_after(config.mqtt.pose_expiry_s)
+        for loop in (self._engine, self._people):
+            loop.pulse.bound_s = config.health.stuck_after_s
+        if backend is not None:
+            self._info = info
+            self._engine.exchange(Engine(backend, self._open_engine, self._inputs()))
+            for camera in self._cameras.values():
+                camera.lay_out(self._inputs())
+        self._second_look = second_look
+        self._people.configure(config, second_look)
+        self._changing.set()
+        try:
+            self._end_cameras([*changes.removed, *changes.changed])
+            for name in changes.removed:
+                self._former_restarts[self._cameras[name].name] += self._cameras.pop(name).restarts
+            for name in changes.changed:
+                self._exchange(name, config.cameras[name])
+            for name in changes.added:
+                self._cameras[name] = self._camera(name, config.cameras[name])
+                self._cameras[name].start()
+        finally:
+            self._changing.clear()
+
+    def pause(self, camera: str) -> None:
+        """Closes a camera's source until `resume`."""
+        self._cameras[camera].pause()
+
+    def resume(self, camera: str) -> None:
+        """Opens a camera's source again."""
+        self._cameras[camera].resume()
+
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
         """Gives the next frame of a camera to `take`, from its thread."""
         self._cameras[camera].tap(take)
@@ -230,6 +275,17 @@ class Pipeline:
         self._former_restarts[before.name] += before.restarts
         self._cameras[name] = self._camera(name, camera, before, paused=paused)
         self._cameras[name].start()
+
+    def _end_cameras(self, names: list[str]) -> None:
+        """Ends threads, and waits a little: many a device can be opened once only."""
+        deadline = time.monotonic() + _LEAVING_S
+        for name in names:
+            self._cameras[name].stop()
+        for name in names:
+            self._cameras[name].join(max(0.0, deadline - time.monotonic()))
+            if self._cameras[name].is_alive():
+                self._abandoned.append(self._cameras[name])
+                self._cameras[name].abandon()
 
     def _cameras_done(self) -> bool:
         return not self._changing.is_set() and not any(camera.is_alive() for camera in list(self._cameras.values()))

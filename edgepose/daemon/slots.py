@@ -32,10 +32,14 @@ class Slots:
             stale_after_s: a live frame that waited longer is not worth the engine's time.
             dropped: is told camera and cause (`superseded`, `stale`) of each frame that is lost.
         """
-        self._stale_after_ns = int(stale_after_s * 1e9)
+        self.stale_after(stale_after_s)
         self._dropped = dropped
         self._waiting: dict[str, Waiting] = {}  # in the order of taking
         self._changed = threading.Condition()
+
+    def stale_after(self, seconds: float) -> None:
+        """From now on, a live frame that waited longer is not worth the engine's time."""
+        self._stale_after_ns = int(seconds * 1e9)
 
     def put(self, prepared: Prepared) -> None:
         """Leaves a live frame, in place of the one that nobody took."""

@@ -1,31 +1,35 @@
 """The main thread: starts the daemon, watches over it, and ends it in order when it is told to."""
 
 import logging
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 from msgspec import UNSET
 
 from edgepose.config import Config
+from edgepose.daemon.audit import Audit
 from edgepose.daemon.camera import CameraState
+from edgepose.daemon.commands import Done, Orders, Verdict
 from edgepose.daemon.delivery import Delivery, Sink
 from edgepose.daemon.health import HealthReporter
 from edgepose.daemon.info import build_labels, info_message, refiner_message
+from edgepose.daemon.instance import Claim
 from edgepose.daemon.link import Link
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.observe import Observer
 from edgepose.daemon.pipeline import Pipeline
 from edgepose.daemon.pulse import Pulse
+from edgepose.daemon.reload import Prepared, Reloading, prepare
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
 from edgepose.daemon.watchman import StuckError, Watchman
 from edgepose.engine.backend import Backend, open_backend
+from edgepose.errors import EdgeposeError
+from edgepose.frame import Frame
 from edgepose.model import named_model
+from edgepose.output.commands import Command
 from edgepose.output.messages import CameraStatusMessage, HealthMessage, timestamp
 
 _log = logging.getLogger(__name__)
@@ -44,13 +48,22 @@ class Daemon:
         metrics: what is counted.
     """
 
-    def __init__(self, config: Config, notifier: Notifier, *, forever: bool = True, afresh: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        notifier: Notifier,
+        *,
+        forever: bool = True,
+        afresh: bool = False,
+        load: Callable[[], Config] | None = None,
+    ) -> None:
         """Opens what can be refused: model, password, files.
 
         Args:
             notifier: the service manager.
             forever: whether cameras that cannot be opened are tried again; otherwise they end the run.
             afresh: whether files that are there make place for the new ones with the first frame.
+            load: reads the configuration anew; None where that cannot be.
 
         Raises:
             ModelError: the model is missing or no pose model, or the refiner is missing or no refiner.
@@ -58,14 +71,17 @@ class Daemon:
             OutputError: a file cannot be written.
         """
         self._config = config
+        self._load = load
+        self._forever = forever
+        self._claim = Claim(config)
         self._notifier = notifier
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self.metrics = Metrics()
         self._model = named_model(config.model.path, "pose")
         self._second_look = SecondLook.configured(config, self.metrics)
-        self._link = Link(config)
-        self._delivery = Delivery(self._link, open_sinks(config, afresh=afresh), self.metrics, self._reopening(config, forever))
+        self._link = Link(config, self._take_command)
+        self._delivery = Delivery(self._link, open_sinks(config, afresh=afresh), self.metrics, self._reopening(config))
         self._pipeline = Pipeline(
             config,
             self._model.info,
@@ -76,6 +92,10 @@ class Daemon:
             second_look=self._second_look,
             forever=forever,
         )
+        self._orders = self._orders_of(Audit.configured(config.commands))
+        self._reloading: Reloading | None = None
+        self._reload_asked: list[Done] = []
+        self._reload_refused: str | None = None
         self._health = HealthReporter(self.metrics, self._started_s)
         self._next_health_s = self._started_s + config.health.interval_s
         self._fed_s = self._started_s
@@ -93,8 +113,16 @@ class Daemon:
 
         Raises:
             EngineError: no backend could be opened.
-            UnavailableError: the local port that is to be served cannot be had.
+            UnavailableError: a daemon of the same name runs on this machine, or the local port that is to be served cannot be had.
         """
+        self._claim.take()
+        try:
+            self._begin(broker_within_s)
+        except EdgeposeError:
+            self._claim.release()
+            raise
+
+    def _begin(self, broker_within_s: float) -> None:
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
         refiner = refiner_message(self._config, self._second_look)
@@ -126,6 +154,9 @@ class Daemon:
         working = self._working()
         writer = self._delivery.writer
         self._watchman.look(working if writer is None else {**working, writer.name: writer.pulse}, now_s)
+        if self._orders is not None:
+            self._orders.turn(now_s)
+        self._go_on_reloading()
         if self._hopeless is None:
             self._hopeless = self._watchman.hopeless(working, now_s)
         watchdog_s = self._notifier.watchdog_s
@@ -135,6 +166,36 @@ class Daemon:
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
             self._report(now_s)
+
+    @property
+    def config(self) -> Config:
+        """In use now."""
+        return self._config
+
+    def reload(self, done: Done = lambda verdict: None) -> None:
+        """Begins to read the configuration anew; it is applied in a later `tick`, or refused as a whole.
+
+        Args:
+            done: told what became of it.
+        """
+        self._reload_asked.append(done)
+
+    def configure(self, config: Config) -> None:
+        """Goes over to a configuration with other thresholds."""
+        self._config = config
+        self._pipeline.change(config, self._model.info, None, self._second_look)
+
+    def pause(self, camera: str) -> None:
+        """Closes a camera's source."""
+        self._pipeline.pause(camera)
+
+    def resume(self, camera: str) -> None:
+        """Opens a camera's source again."""
+        self._pipeline.resume(camera)
+
+    def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
+        """Gives the next frame of a camera to `take`, from its thread."""
+        self._pipeline.tap(camera, take)
 
     def stop(self, reason: str, *, patient: bool) -> None:
         """Lets the frames on their way pass, says goodbye with the reason, and completes the files.
@@ -154,6 +215,7 @@ class Daemon:
         failure = self._hopeless or self._pipeline.failure
         self._link.stop(reason if failure is None else str(failure))
         self._delivery.close(_FILES_AT_THE_END_S if patient else _FILES_S)
+        self._claim.release()
         failure = failure or self._delivery.failure
         if failure is not None:
             raise failure
@@ -180,10 +242,61 @@ class Daemon:
     def _open_engine(self) -> Backend:
         return open_backend(self._model, self._config.model)
 
-    @staticmethod
-    def _reopening(config: Config, forever: bool) -> Callable[[], list[Sink]] | None:
+    def _reopening(self, config: Config) -> Callable[[], list[Sink]] | None:
         """Files that fail are opened again only by a daemon that goes on without them."""
-        return (lambda: open_sinks(config)) if forever else None
+        return (lambda: open_sinks(config)) if self._forever else None
+
+    def _orders_of(self, audit: Audit | None) -> Orders | None:
+        return Orders(self, self._link.reply, audit) if audit is not None else None
+
+    def _take_command(self, command: Command) -> None:
+        orders = self._orders
+        if orders is not None:
+            orders.take(command)
+
+    def _go_on_reloading(self) -> None:
+        if self._reloading is None and self._reload_asked:
+            self._notifier.reloading(time.monotonic_ns())
+            self._reloading = Reloading(self._load, self._prepare, self._reload_asked)
+            self._reload_asked = []
+            self._reloading.start()
+        elif self._reloading is not None and not self._reloading.is_alive():
+            reloading, self._reloading = self._reloading, None
+            self._reload_refused = reloading.refusal
+            if reloading.prepared is not None:
+                self._apply(reloading.prepared)
+                changes = reloading.prepared.changes.words()
+                _log.info("the configuration was read anew: %s", ", ".join(changes) or "nothing has changed")
+            else:
+                changes = None
+                _log.error("the new configuration is refused, and the old one stays: %s", reloading.refusal)
+            self._notifier.ready()
+            for done in reloading.asked:
+                done(Verdict(reason=reloading.refusal, changes=changes))
+
+    def _prepare(self, config: Config) -> Prepared:
+        return prepare(self._config, config, self._model, self._second_look, self._claim, self.metrics)
+
+    def _apply(self, new: Prepared) -> None:
+        """Goes over to what is prepared: nothing here can be refused any more."""
+        changes = new.changes
+        self._config, self._model, self._second_look = new.config, new.model, new.second_look
+        if new.claim is not None:
+            self._claim.release()
+            self._claim = new.claim
+        if "log" in changes.sections:
+            logging.getLogger("edgepose").setLevel(new.config.log.level.upper())
+        if "commands" in changes.sections:
+            self._orders = self._orders_of(new.audit)
+        if new.sinks is not None:  # before the cameras: a film is one a camera
+            self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
+        self._pipeline.change(new.config, new.model.info, new.backend, new.second_look)
+        for camera in changes.removed:
+            self._link.forget(f"cameras/{camera}/status")
+        if changes.publisher:
+            self._link.exchange(new.config, "another configuration")
+        else:
+            self._link.say_info()
 
     def _working(self) -> dict[str, Pulse]:
         """The loops whose progress the watchdog lives on."""
@@ -236,24 +349,3 @@ def supervise(daemon: Daemon, stop: threading.Event, reason: Callable[[], str], 
         daemon.stop(reason(), patient=False)
     else:
         daemon.stop("all sources are over", patient=True)
-
-
-@contextmanager
-def signals() -> Iterator[tuple[threading.Event, Callable[[], str]]]:
-    """Turns SIGTERM and SIGINT into an event and its reason; a second signal ends the program at once."""
-    stop = threading.Event()
-    received: list[str] = []
-
-    def handle(number: int, _: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
-        for each in handled:
-            signal.signal(each, signal.SIG_DFL)
-        stop.set()
-
-    handled = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, handle) for number in handled}
-    try:
-        yield stop, lambda: f"received {received[0]}" if received else "stopped on request"
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -29,6 +29,10 @@ class Notifier:
         """The model is loaded and the cameras are being worked on."""
         self._send("READY=1")
 
+    def reloading(self, monotonic_ns: int) -> None:
+        """Another configuration is being applied, since that reading of the monotonic clock; `ready` says that it is done."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1000}")
+
     def alive(self) -> None:
         """The work loop has made progress."""
         self._send("WATCHDOG=1")

@@ -4,6 +4,7 @@ Positions are rounded to 0.1 pixel, scores and confidences to 0.001: finer than 
 400 bytes of JSON. Times are RFC 3339, UTC, with microseconds, as strings in both encodings.
 """
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Annotated, Literal
@@ -12,6 +13,8 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from edgepose.config import EventKind
+from edgepose.event import Event
 from edgepose.frame import Clock, Frame
 from edgepose.person import Person
 
@@ -55,6 +58,28 @@ class PosesMessage(_Message, frozen=True, kw_only=True):
     width: Annotated[int, Meta(ge=1, description="width of the source picture in pixels")]
     height: Annotated[int, Meta(ge=1, description="height of the source picture in pixels")]
     people: Annotated[list[PersonMessage], Meta(description="people, most certain first")]
+
+
+class EventMessage(_Message, frozen=True, kw_only=True):
+    """Something that a person did, said once."""
+
+    id: Annotated[str, Meta(description="identifier of this event; the same when it arrives twice or is played again")]
+    kind: Annotated[EventKind, Meta(description="what happened")]
+    camera: Annotated[str, Meta(description="name of the camera")]
+    epoch: Annotated[_Count, Meta(description="as in the camera's status; track numbers of other epochs are other people's")]
+    sequence: Annotated[_Count, Meta(description="number of the frame that completed the evidence, as in the poses")]
+    track: Annotated[int, Meta(description="number of the person, as in the poses of that frame or before")]
+    at: Annotated[_Time, Meta(description="when the evidence was complete: `captured_at` of that frame")]
+    since: Annotated[_Time, Meta(description="when the evidence began")]
+    clock: Annotated[Clock, Meta(description="where both times come from, as in the poses")]
+    score: Annotated[_Score, Meta(description="how clearly the evidence spoke for it")]
+    width: Annotated[int, Meta(ge=1, description="width of the source picture in pixels")]
+    height: Annotated[int, Meta(ge=1, description="height of the source picture in pixels")]
+    box: Annotated[
+        tuple[float, float, float, float], Meta(description="where the person was seen last: left, top, width, height in pixels")
+    ]
+    zone: Annotated[str, Meta(description="name of the zone, of `zone_entered` and `zone_left`")] | UnsetType = UNSET
+    evidence: Annotated[dict[str, float], Meta(description="what was measured, by name with its unit")]
 
 
 class StatusMessage(_Message, frozen=True, kw_only=True):
@@ -183,7 +208,30 @@ class CameraStatusMessage(_Message, frozen=True, kw_only=True):
     at: Annotated[_Time, Meta(description="when the message was written")]
 
 
-Message = PosesMessage | StatusMessage | InfoMessage | HealthMessage | CameraStatusMessage
+class SnapshotMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture."""
+
+    camera: Annotated[str, Meta(description="name of the camera")]
+    captured_at: Annotated[_Time, Meta(description="when it was taken")]
+    width: Annotated[int, Meta(ge=1, description="pixels")]
+    height: Annotated[int, Meta(ge=1, description="pixels")]
+    jpeg: Annotated[bytes, Meta(description="the file; Base64 in JSON")]
+
+
+class CommandReplyMessage(_Message, frozen=True, kw_only=True):
+    """What became of a command."""
+
+    command: Annotated[str, Meta(description="its name")]
+    status: Annotated[Literal["ok", "refused"], Meta(description="whether it was obeyed")]
+    reason: Annotated[str, Meta(description="one sentence: why it was refused; absent when it was obeyed")] | UnsetType = UNSET
+    changes: Annotated[list[str], Meta(description="what a reload changed, a few words each; absent otherwise")] | UnsetType = UNSET
+    snapshot: Annotated[SnapshotMessage, Meta(description="the picture that was asked for")] | UnsetType = UNSET
+    at: Annotated[_Time, Meta(description="when the reply was written")]
+
+
+Message = PosesMessage | EventMessage | StatusMessage | InfoMessage | HealthMessage | CameraStatusMessage | CommandReplyMessage
+
+_EVENTS = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # a name space of our own
 
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
@@ -217,6 +265,29 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
         width=frame.width,
         height=frame.height,
         people=_people(people),
+    )
+
+
+def event_message(event: Event) -> EventMessage:
+    """The message of an event. The same event has the same identifier, in whatever run it is told."""
+    left, top, right, bottom = event.box
+    what = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at}/{event.track}/{event.kind}/{event.zone or ''}"
+    return EventMessage(
+        id=str(uuid.uuid5(_EVENTS, what)),
+        kind=event.kind,
+        camera=event.camera,
+        epoch=event.epoch,
+        sequence=event.sequence,
+        track=event.track,
+        at=timestamp(event.at),
+        since=timestamp(event.since),
+        clock=event.clock,
+        score=round(event.score, 3),
+        width=event.width,
+        height=event.height,
+        box=(round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)),
+        zone=UNSET if event.zone is None else event.zone,
+        evidence={name: round(float(value), 3) for name, value in event.evidence.items()},
     )
 
 

@@ -1,0 +1,197 @@
+"""Commands over MQTT: judged strictly, obeyed on the main thread one after the other, answered, and noted."""
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from edgepose.config import Config
+from edgepose.daemon.audit import Audit
+from edgepose.daemon.snapshot import LIMIT_BYTES, snapshot_message
+from edgepose.errors import ConfigError
+from edgepose.frame import Frame
+from edgepose.load import check_together
+from edgepose.output.commands import Command
+from edgepose.output.messages import CommandReplyMessage, SnapshotMessage, timestamp
+from edgepose.output.requests import (
+    REQUESTS,
+    PauseCommand,
+    ReloadCommand,
+    Request,
+    ResumeCommand,
+    SetThresholdCommand,
+    SnapshotCommand,
+)
+
+WAITING_LIMIT = 32
+"""Most commands that wait to be obeyed."""
+
+SNAPSHOT_WITHIN_S = 5.0
+"""How long a snapshot waits for the next frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a command; `reason` is set where it is refused."""
+
+    reason: str | None = None
+    changes: list[str] | None = None
+    snapshot: SnapshotMessage | None = None
+
+
+Done = Callable[[Verdict], None]
+
+
+class Master(Protocol):
+    """What commands are carried out with: `edgepose.daemon.supervisor.Daemon`."""
+
+    @property
+    def config(self) -> Config:
+        """In use now."""
+        ...
+
+    def reload(self, done: Done) -> None:
+        """Begins to read the configuration anew, and tells how that went."""
+        ...
+
+    def configure(self, config: Config) -> None:
+        """Goes over to other thresholds."""
+        ...
+
+    def pause(self, camera: str) -> None:
+        """Closes a camera's source."""
+        ...
+
+    def resume(self, camera: str) -> None:
+        """Opens it again."""
+        ...
+
+    def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
+        """Gives the next frame of a camera to `take`, from another thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Awaited:
+    """A snapshot that waits for its frame."""
+
+    command: Command
+    request: SnapshotCommand
+    frames: "queue.SimpleQueue[Frame]"
+    until_s: float
+
+
+class Orders:
+    """Takes commands from the publisher's thread and obeys them in the main thread's `turn`."""
+
+    def __init__(self, master: Master, reply: Callable[[Command, CommandReplyMessage], None], audit: Audit) -> None:
+        """
+        Args:
+            reply: sends an answer; from any thread.
+        """
+        self._master = master
+        self._reply = reply
+        self._audit = audit
+        self._waiting: queue.Queue[Command] = queue.Queue(maxsize=WAITING_LIMIT)
+        self._awaited: list[_Awaited] = []
+
+    def take(self, command: Command) -> None:
+        """Queues a command, or refuses it where too many wait; from any thread, at once."""
+        try:
+            self._waiting.put_nowait(command)
+        except queue.Full:
+            self._answer(command, Verdict(f"{WAITING_LIMIT} commands wait already; expected fewer at a time"))
+
+    def turn(self, now_s: float) -> None:
+        """Obeys what waits."""
+        for _ in range(self._waiting.qsize()):
+            self._obey(self._waiting.get_nowait(), now_s)
+        for awaited in list(self._awaited):
+            if not awaited.frames.empty():
+                self._awaited.remove(awaited)
+                picture = snapshot_message(awaited.frames.get(), awaited.request.width)
+                too_large = f"the picture takes more than {LIMIT_BYTES} bytes; expected a smaller `width`"
+                self._answer(awaited.command, Verdict(too_large) if picture is None else Verdict(snapshot=picture))
+            elif now_s > awaited.until_s:
+                self._awaited.remove(awaited)
+                why = f"camera {awaited.request.camera} gave no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
+                self._answer(awaited.command, Verdict(why))
+
+    def _obey(self, command: Command, now_s: float) -> None:
+        try:
+            request = parse(command.name, command.payload)
+            if isinstance(request, ReloadCommand):
+                self._master.reload(lambda verdict: self._answer(command, verdict))
+            elif isinstance(request, SetThresholdCommand):
+                self._master.configure(with_thresholds(self._master.config, request))
+                self._answer(command, Verdict())
+            elif isinstance(request, PauseCommand | ResumeCommand):
+                order = self._master.pause if isinstance(request, PauseCommand) else self._master.resume
+                for camera in self._cameras(request.camera):
+                    order(camera)
+                self._answer(command, Verdict())
+            else:
+                self._snapshot(command, request, now_s)
+        except ConfigError as error:
+            self._answer(command, Verdict("; ".join(str(error).splitlines())))
+
+    def _snapshot(self, command: Command, request: SnapshotCommand, now_s: float) -> None:
+        if not self._master.config.commands.snapshot:
+            raise ConfigError("pictures do not leave this device; expected commands.snapshot to be true in its configuration")
+        if len(self._awaited) >= WAITING_LIMIT:
+            raise ConfigError(f"{WAITING_LIMIT} snapshots wait already; expected fewer at a time")
+        (camera,) = self._cameras(request.camera)
+        awaited = _Awaited(command, request, queue.SimpleQueue(), now_s + SNAPSHOT_WITHIN_S)
+        self._awaited.append(awaited)
+        self._master.tap(camera, awaited.frames.put)
+
+    def _cameras(self, name: str | UnsetType) -> list[str]:
+        there = list(self._master.config.cameras)
+        if isinstance(name, UnsetType):
+            return there
+        if name not in there:
+            raise ConfigError(f"there is no camera {name}; expected one of {', '.join(there)}")
+        return [name]
+
+    def _answer(self, command: Command, verdict: Verdict) -> None:
+        message = CommandReplyMessage(
+            command=command.name[:64],
+            status="ok" if verdict.reason is None else "refused",
+            reason=UNSET if verdict.reason is None else verdict.reason,
+            changes=UNSET if verdict.changes is None else verdict.changes,
+            snapshot=UNSET if verdict.snapshot is None else verdict.snapshot,
+            at=timestamp(time.time_ns()),
+        )
+        self._audit.note(command, message)
+        self._reply(command, message)
+
+
+def parse(name: str, payload: bytes) -> Request:
+    """The command of a name and its payload; ConfigError says in one sentence what is wrong with it."""
+    kind = REQUESTS.get(name)
+    if kind is None:
+        raise ConfigError(f"there is no command {name[:64]!r}; expected one of {', '.join(REQUESTS)}")
+    if not payload.strip():
+        payload = b"{}"
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        fields = ", ".join(kind.__struct_fields__)
+        expected = f"a JSON object of {fields}" if fields else "{}"
+        raise ConfigError(f"the payload is not what {name} takes: {str(error)[:200]}; expected {expected}") from error
+
+
+def with_thresholds(config: Config, request: SetThresholdCommand) -> Config:
+    """A configuration with other thresholds; ConfigError where they do not go together, or none is given."""
+    given = {field: value for field in request.__struct_fields__ if not isinstance(value := getattr(request, field), UnsetType)}
+    if not given:
+        raise ConfigError(f"no threshold is given; expected at least one of {', '.join(request.__struct_fields__)}")
+    track = {"weak_score": given.pop("weak_score")} if "weak_score" in given else {}
+    changed = replace(config, pose=replace(config.pose, **given), track=replace(config.track, **track))
+    check_together(changed)
+    return changed

@@ -1,0 +1,180 @@
+"""Another configuration while everything runs: what differs, and all that can fail about it, done before anything is touched."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from edgepose.config import Camera, Config
+from edgepose.daemon.audit import Audit
+from edgepose.daemon.commands import Done
+from edgepose.daemon.info import device_name
+from edgepose.daemon.instance import Claim
+from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.second_look import SecondLook
+from edgepose.daemon.sinks import open_sinks
+from edgepose.daemon.writer import Sink
+from edgepose.engine.backend import Backend, open_backend
+from edgepose.errors import ConfigError, EdgeposeError
+from edgepose.model import ModelFile, named_model
+from edgepose.output.access import AccessFiles
+
+_AT_NEXT_START = ("black_box", "observe")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is different between two configurations.
+
+    Attributes:
+        added, removed, changed: names of cameras; one whose zones alone differ is not among them, since it need not be opened again.
+        sections: names of all sections that differ.
+        publisher, files: whether these have to be exchanged.
+        later: sections that differ and are read at the start only.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    sections: tuple[str, ...]
+    publisher: bool
+    files: bool
+    later: tuple[str, ...]
+
+    @classmethod
+    def between(cls, old: Config, new: Config) -> "Changes":
+        """From the old to the new."""
+        sections = tuple(name for name in Config.__struct_fields__ if getattr(old, name) != getattr(new, name))
+        before, after = old.cameras, new.cameras
+        added = tuple(name for name in after if name not in before)
+        removed = tuple(name for name in before if name not in after)
+        # An annotated video is one a camera, and draws what passes the threshold.
+        drawn = new.files.video is not None or new.files.images is not None
+        redraw = drawn and bool(added or removed or old.pose.keypoint_threshold != new.pose.keypoint_threshold)
+        stores = [(config.events.enabled, config.events.store, config.events.store_limit) for config in (old, new)]
+        return cls(
+            added=added,
+            removed=removed,
+            changed=tuple(name for name in after if name in before and _stream(after[name]) != _stream(before[name])),
+            sections=sections,
+            publisher=stores[0] != stores[1]
+            or "mqtt" in sections
+            or device_name(old) != device_name(new)
+            or old.commands.enabled != new.commands.enabled,
+            files="files" in sections or redraw,
+            later=tuple(name for name in _AT_NEXT_START if name in sections),
+        )
+
+    def words(self) -> list[str]:
+        """Each change in a few words."""
+        cameras = [("added", self.added), ("removed", self.removed), ("opened again", self.changed)]
+        words = [f"camera {name} {what}" for what, names in cameras for name in names]
+        words += [f"{section} applied" for section in self.sections if section not in ("cameras", *self.later)]
+        if "cameras" in self.sections and not (self.added or self.removed or self.changed):
+            words.append("zones applied")
+        return words + [f"{section} takes effect at the next start" for section in self.later]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """All that another configuration needs, opened.
+
+    Attributes:
+        backend: None where the engine stays.
+        second_look: the one in use from now on, the old one where it stays.
+        sinks: None where the files stay.
+        claim: None where the old one stays.
+        audit: of commands, None where none are obeyed.
+    """
+
+    config: Config
+    changes: Changes
+    model: ModelFile
+    backend: Backend | None
+    second_look: SecondLook | None
+    sinks: list[Sink] | None
+    claim: Claim | None
+    audit: Audit | None
+
+
+def prepare(old: Config, new: Config, model: ModelFile, second_look: SecondLook | None, claim: Claim, metrics: Metrics) -> Prepared:
+    """Opens what a new configuration needs beside what runs; where one thing cannot be, nothing stays open.
+
+    Args:
+        model, second_look, claim: in use.
+
+    Raises:
+        EdgeposeError: the new configuration cannot be run.
+    """
+    changes = Changes.between(old, new)
+    if not new.cameras:
+        raise ConfigError("no cameras are configured; expected at least one")
+    with ExitStack() as undo:
+        if changes.publisher and new.mqtt.enabled:
+            AccessFiles(new.mqtt)  # reads password and certificates
+        new_claim = None
+        if not claim.holds(new):
+            new_claim = Claim(new)
+            new_claim.take()
+            undo.callback(new_claim.release)
+        backend: Backend | None = None
+        found = named_model(new.model.path, "pose")
+        if found.sha256 != model.sha256 or old.model != new.model:
+            model, backend = found, open_backend(found, new.model)
+            undo.callback(backend.close)
+        if _refiner_differs(old, new, second_look):
+            second_look = SecondLook.configured(new, metrics)
+            if second_look is not None:
+                undo.callback(second_look.close)
+                second_look.open()
+        sinks = None
+        if changes.files:
+            sinks = open_sinks(new)
+            for sink in sinks:
+                undo.callback(sink.close)
+        audit = Audit.configured(new.commands)
+        undo.pop_all()
+    return Prepared(new, changes, model, backend, second_look, sinks, new_claim, audit)
+
+
+class Reloading(threading.Thread):
+    """Reads and prepares another configuration beside the work, since opening a network takes its time.
+
+    Attributes:
+        asked: who wants to know what became of it.
+        prepared: once the thread has ended; None where it is refused.
+        refusal: why it is refused, one sentence; None otherwise.
+    """
+
+    def __init__(self, load: Callable[[], Config] | None, prepare: Callable[[Config], Prepared], asked: Sequence[Done]) -> None:
+        super().__init__(name="reload", daemon=True)
+        self._load = load
+        self._prepare = prepare
+        self.asked = asked
+        self.prepared: Prepared | None = None
+        self.refusal: str | None = None
+
+    def run(self) -> None:
+        """Body of the thread."""
+        try:
+            if self._load is None:
+                raise ConfigError("this daemon was started without a configuration that could be read again; expected `edgepose run`")
+            self.prepared = self._prepare(self._load())
+        except EdgeposeError as error:
+            self.refusal = "; ".join(str(error).splitlines())
+        except Exception as error:  # a fault of ours must not end what runs
+            self.refusal = f"unexpected {type(error).__name__}: {error}"
+
+
+def _stream(camera: Camera) -> Camera:
+    return replace(camera, zones={})
+
+
+def _refiner_differs(old: Config, new: Config, second_look: SecondLook | None) -> bool:
+    if second_look is None or not new.refine.people:
+        return (second_look is not None) != bool(new.refine.people)
+    return (old.model.backend, old.model.threads) != (new.model.backend, new.model.threads) or (
+        named_model(new.refine.path, "refine").sha256 != second_look.model.sha256
+    )
