@@ -129,7 +129,7 @@ class ImageSource:
 
     def _load(self, path: Path) -> Frame | None:
         try:
-            encoded = np.fromfile(path, np.uint8)
+            encoded = np.frombuffer(path.read_bytes(), np.uint8)
             captured_at = path.stat().st_mtime_ns
         except OSError:
             return None
