@@ -65,6 +65,7 @@ def test_json_lines_name_level_and_place(tmp_path: Path) -> None:
     assert all(line.keys() >= {"time", "level", "message", "module", "thread"} for line in lines)
     failed = next(line for line in lines if "trying again" in line["message"])
     assert (failed["level"], failed["module"], failed["thread"]) == ("warning", "edgepose.daemon.camera", "camera-front")
+    assert (failed["camera"], failed["state"], failed["cause"], failed["epoch"]) == ("front", "failed", "refused", 0)
     assert "s3cret" not in json.dumps(lines)
 
 
