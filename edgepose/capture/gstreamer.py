@@ -11,12 +11,12 @@ from weakref import WeakSet
 from edgepose import config
 from edgepose.capture import pipelines, tls
 from edgepose.capture.gstreamer_failures import bus_error
-from edgepose.capture.gstreamer_library import HARDWARE_DECODER, Library
+from edgepose.capture.gstreamer_library import HARDWARE_DECODER, Library, load
 from edgepose.capture.gstreamer_pipeline import Pipeline
 from edgepose.capture.pipelines import Launch
 from edgepose.capture.redact import redact
 from edgepose.capture.video import VideoSource
-from edgepose.errors import SourceError, UnavailableError
+from edgepose.errors import EdgeposeError, SourceError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +82,21 @@ def stop_all(within_s: float = 2.0) -> None:
     running = [source for source in list(_started) if not source.stop(0)]
     for source in running:
         source.stop(max(0.0, deadline_s - time.monotonic()))
+
+
+def unusable(camera: str, settings: config.Camera) -> EdgeposeError | None:
+    """What keeps this machine from reading a camera through GStreamer; None where nothing does. Nothing is started."""
+    where = f"camera {camera}: {redact(settings.source)}"
+    try:
+        library = load()
+        launch = _launch(settings, library, where)
+        try:
+            library.gst.parse_launch_full(launch.text, None, library.gst.ParseFlags.FATAL_ERRORS)
+        except library.glib.Error as error:
+            return bus_error(error, None, where, None)
+    except (SourceError, UnavailableError) as error:
+        return error
+    return None
 
 
 def _launch(settings: config.Camera, library: Library, where: str) -> Launch:

@@ -1,6 +1,7 @@
 """What GStreamer says on a pipeline's bus, said as a `SourceError` with a cause."""
 
 import errno
+import re
 import socket
 import ssl
 from typing import Any
@@ -47,6 +48,11 @@ _SENTENCES = {
     "failed": "{where} failed ({why})",
 }
 
+_MISSING = re.compile(r'no element "(.+)"')
+_FROM_JETPACK = "it comes with JetPack, in the package nvidia-l4t-gstreamer, and works on a Jetson only"
+_FROM_GOOD = "it comes with the package gstreamer1.0-plugins-good"
+_PACKAGES = {"nvarguscamerasrc": _FROM_JETPACK, "nvvidconv": _FROM_JETPACK, "rtspsrc": _FROM_GOOD, "v4l2src": _FROM_GOOD}
+
 _PROBE_S = 2.0
 _LONGEST_REASON = 160  # GStreamer is capable of whole session descriptions
 
@@ -62,6 +68,10 @@ def bus_error(error: Any, debug: str | None, where: str, address: str | None, ca
         ca_file: what `rtsps://` is verified against.
     """
     code, why = (error.domain, error.code), _reason(error.message, debug)
+    missing = _MISSING.search(why) if code == (_PARSE, 1) else None
+    if missing is not None:
+        hint = _PACKAGES.get(missing[1], "gst-inspect-1.0 lists those that it has")
+        return SourceError(f"{where} needs the element {missing[1]}, which this GStreamer does not have; {hint}", "unsupported")
     if address is not None and error.domain == _RESOURCE and error.code in _OPEN:
         return why_unreachable(address, where, ca_file) or SourceError(_SENTENCES["failed"].format(where=where, why=why), "failed")
     cause = _CAUSES.get(code, "failed")

@@ -12,7 +12,9 @@ from importlib import metadata
 import numpy as np
 
 from edgepose import __version__
+from edgepose.capture.source import path_of
 from edgepose.config import Config, Mqtt
+from edgepose.daemon import readers
 from edgepose.daemon.health import memory_mb, temperatures_c
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.preflight import Finding, broker_in_words, findings
@@ -62,6 +64,8 @@ def examine(config: Config) -> Iterator[Finding]:
     if config.mqtt.enabled:
         yield _broker(config.mqtt)
     yield Finding("memory", True, f"{memory_mb():.0f} MiB resident with everything loaded")
+    yield from (readers.reader(name, camera) for name, camera in config.cameras.items() if path_of(camera.source) is None)
+    yield readers.gstreamer()  # last: what it takes is no part of the memory above, unless a camera needs it
 
 
 def _library(library: _Library) -> Finding:

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepose.capture.source import NETWORK_SCHEMES, address_problem, path_of, redact
-from edgepose.config import Camera, Config, Mqtt
+from edgepose.capture.gstreamer import unusable
+from edgepose.capture.readers import reader_of
+from edgepose.capture.source import path_of, redact, source_problem
+from edgepose.config import Camera, Config, Mqtt, Observe
+from edgepose.daemon.observe import check_library
 from edgepose.daemon.places import clashes
 from edgepose.errors import ConfigError, EdgeposeError, SourceError
 from edgepose.model import named_model
@@ -41,6 +44,8 @@ def findings(config: Config) -> Iterator[Finding]:
         yield _camera(name, camera)
     if config.mqtt.enabled:
         yield _mqtt(config.mqtt)
+    if config.observe.enabled:
+        yield _observe(config.observe)
     clashing = dict(clashes(config))
     for key in ("jsonl", "csv", "video", "images"):
         path = getattr(config.files, key)
@@ -73,13 +78,11 @@ def _camera(name: str, camera: Camera) -> Finding:
     what = f"camera {name}"
     path = path_of(camera.source)
     if path is None:
-        scheme = camera.source.partition("://")[0]
-        if scheme.lower() not in NETWORK_SCHEMES:
-            schemes = ", ".join(f"{known}://" for known in NETWORK_SCHEMES)
-            return Finding(what, False, f"{redact(camera.source)} begins with {scheme}://; expected {schemes} or a file", 78)
-        problem = address_problem(camera.source)
+        problem = source_problem(camera.source)
         if problem is not None:
             return Finding(what, False, problem, 78)
+        if reader_of(camera).name == "gstreamer" and (lacking := unusable(name, camera)):
+            return Finding(what, False, str(lacking).removeprefix(f"{what}: "), lacking.exit_code)
         return Finding(what, True, f"{redact(camera.source)} (not contacted)")
     if not path.exists():
         return Finding(what, False, f"{path} does not exist; expected a video file, an image or a folder of images", SourceError.exit_code)
@@ -100,6 +103,14 @@ def _mqtt(mqtt: Mqtt) -> Finding:
         return Finding("mqtt", True, f"{broker_in_words(mqtt)} (not contacted)")
     except EdgeposeError as error:
         return Finding("mqtt", False, str(error), error.exit_code)
+
+
+def _observe(settings: Observe) -> Finding:
+    try:
+        check_library()
+    except EdgeposeError as error:
+        return Finding("observe", False, str(error), error.exit_code)
+    return Finding("observe", True, f"/metrics and /healthz on {settings.host} port {settings.port} (not tried)")
 
 
 def _output(what: str, path: Path, *, is_folder: bool) -> Finding:
