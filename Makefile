@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak soak-faults faults second-look system fleet clean
+.PHONY: help setup demo test check docs bench costs count soak soak-faults faults second-look decoding system fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -56,6 +56,9 @@ system: $(VENV)/.dev ## the service and install.sh under a real systemd, at leng
 
 second-look: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
+
+decoding: $(VENV)/.dev ## what each part of the decoder is worth; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
+	$(BIN)/python -m tools.ablate_decoding export/checkpoints/ghost-n.pt $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
 
 clean: ## remove all that was built
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

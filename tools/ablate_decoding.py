@@ -1,0 +1,160 @@
+"""What each part of the decoder in the graph is worth, on the shipped weights: AP, and time against the network as it is.
+
+python -m tools.ablate_decoding CHECKPOINT DATA docs/models.md [--size 320]
+
+Every variant is the same checkpoint, exported anew with one thing changed; times are interleaved minima of one thread.
+"""
+
+import argparse
+import copy
+import re
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import nn
+
+from edgepose import config
+from edgepose.engine.backend import Backend, open_backend
+from edgepose.model import read_model
+from edgepose.person import Person
+from edgepose.pose.decode import decode
+from edgepose.pose.letterbox import Letterbox
+from export.data.coco import CocoPose
+from export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
+from export.network.model import GhostPose, load_deployed
+from export.network.onnx_file import Card, to_onnx, write_model
+from export.network.refinement import Refinement, RegionRefinement
+
+BEGIN, END = "<!-- begin decoding -->", "<!-- end decoding -->"
+TIMED_PICTURES = 24
+ROUNDS = 5
+ONE_THREAD = config.Model(backend="cpu", threads=1)
+NO_SUPPRESSION = config.Pose(suppress_oks=1.0, suppress_iou=1.0)
+
+
+@dataclass
+class Variant:
+    """One changed thing: how the network is made, and how its input and output are handled."""
+
+    name: str
+    network: GhostPose
+    pose: config.Pose = field(default_factory=config.Pose)
+    square: bool = False
+
+
+def variants(original: GhostPose) -> list[Variant]:
+    """The network as it is, then everything that is tried."""
+
+    def changed(looks: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
+        network = copy.deepcopy(original)
+        decoder = network.decode
+        decoder.candidates = candidates
+        refinement = decoder.refinement
+        assert isinstance(refinement, Refinement)
+        refinement.steps = nn.ModuleList(list(refinement.steps)[:looks])
+        for step in refinement.steps:
+            assert isinstance(step, RegionRefinement)
+            step.radius = radius
+            step.register_buffer("reach", torch.arange(-radius, radius + 1, dtype=torch.float32), persistent=False)
+        return network
+
+    return [
+        Variant("as it is: two looks at 7 x 7 cells, 32 candidates", original),
+        Variant("no look: the coarse keypoints", changed(looks=0)),
+        Variant("one look", changed(looks=1)),
+        Variant("windows of 5 x 5 cells", changed(radius=2)),
+        Variant("windows of 9 x 9 cells", changed(radius=4)),
+        Variant("20 candidates", changed(candidates=20)),
+        Variant("12 candidates", changed(candidates=12)),
+        Variant("no suppression by the host (peaks of 3 x 3 cells alone)", original, NO_SUPPRESSION),
+        Variant("a square input instead of the picture's shape", original, square=True),
+    ]
+
+
+class Looker:
+    """A variant in ONNX Runtime, one thread."""
+
+    def __init__(self, variant: Variant, size: int, folder: Path, number: int) -> None:
+        path = folder / f"{number}.onnx"
+        write_model(to_onnx(variant.network, Card(path.stem, size, "")), path)
+        file = read_model(path)
+        self.info, self.variant, self.size = file.info, variant, size
+        self.backend: Backend = open_backend(file, ONE_THREAD)
+
+    def laid_out(self, image: NDArray[np.uint8]) -> tuple[Letterbox, NDArray[np.uint8]]:
+        """The picture in the network's input, (1, H, W, 3)."""
+        height, width = image.shape[:2]
+        letterbox = (
+            Letterbox.fit(height, width, self.size, self.size)
+            if self.variant.square
+            else Letterbox.for_model(self.info, height, width, self.size)
+        )
+        return letterbox, letterbox.apply(image)[None]
+
+    def people(self, image: NDArray[np.uint8]) -> list[Person]:
+        """Everybody found in a picture."""
+        letterbox, images = self.laid_out(image)
+        return decode(self.backend.run(images), 0, letterbox, self.variant.pose, score_threshold=SCORE_THRESHOLD)
+
+
+def seconds(lookers: list[Looker], pictures: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Least time of the network a picture, summed over pictures, of each variant."""
+    inputs = [[looker.laid_out(image)[1] for image in pictures] for looker in lookers]
+    least = np.full((len(lookers), len(pictures)), np.inf)
+    for _ in track(range(ROUNDS), "measuring time"):
+        for picture in range(len(pictures)):
+            for number, looker in enumerate(lookers):
+                start = time.perf_counter()
+                looker.backend.run(inputs[number][picture])
+                least[number, picture] = min(least[number, picture], time.perf_counter() - start)
+    return np.asarray(least.sum(1))
+
+
+def main() -> None:
+    """Measure, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("document", type=Path)
+    parser.add_argument("--size", type=int, default=320)
+    options = parser.parse_args()
+    data = CocoPose([options.data])
+    with tempfile.TemporaryDirectory() as folder:
+        network = load_deployed(options.checkpoint)
+        lookers = [Looker(variant, options.size, Path(folder), number) for number, variant in enumerate(variants(network))]
+        results = []
+        for looker in track(lookers, "finding people"):
+            finds = [looker.people(data.image(index)) for index in range(len(data))]
+            results.append(evaluate_predictions(finds, data))
+        step = max(1, len(data) // TIMED_PICTURES)
+        times = seconds(lookers, [data.image(index) for index in range(0, len(data), step)])
+    rows = [
+        f"| {looker.variant.name} | {result.ap:.3f} | {result.ap50:.3f} | {result.ap75:.3f} | {spent / times[0]:.2f} |"
+        for looker, result, spent in zip(lookers, results, times, strict=True)
+    ]
+    table = "\n".join(
+        [
+            f"`{options.checkpoint.name}` in float at {options.size} px on `{options.data.resolve().name}`; time of the network alone, "
+            "one thread, least of interleaved runs, against the first row.",
+            "",
+            "| decoder | AP | AP50 | AP75 | time |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+    text = options.document.read_text(encoding="utf-8")
+    replaced, found = re.subn(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{table}\n\n{END}", text, flags=re.DOTALL)
+    if not found:
+        raise SystemExit(f"{options.document} has no {BEGIN} … {END}")
+    options.document.write_text(replaced, encoding="utf-8")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
