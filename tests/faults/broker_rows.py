@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from tests.faults.row import Row, mount_needed, network_needed
-from tests.faults.world import World, mounted
+from tests.faults.world import World, fill, mounted
 
 _BACK = "poses within 5 s of its return; "
 
@@ -34,11 +34,13 @@ def _silent(world: World) -> None:
     world.gated = False
     world.start()
     world.fault()
-    world.broker.freeze()
-    world.hold(20)
-    world.broker.thaw()
-    world.healed()
-    world.back()
+    for seconds in (6, 20):
+        world.broker.freeze()
+        world.hold(seconds)
+        world.broker.thaw()
+        world.healed()
+        world.back()
+        world.sleep(3)
 
 
 def _refuses(world: World) -> None:
@@ -106,13 +108,7 @@ def _full_store(world: World) -> None:
         world.start()
         world.fault()
         _stop(world)
-        ballast = disk / "ballast"
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(1024)):
-                    pass
-            except OSError:
-                pass
+        ballast = fill(disk)
         world.hold(30)
         world.check(world.logged(str(disk)), "the log does not name the store on the full disk")
         _start(world)
@@ -153,7 +149,7 @@ ROWS: Sequence[Row] = (
         _killed,
         quick=True,
     ),
-    Row("broker", "silent", "SIGSTOP for 20 s", _BACK + "nothing stale comes", _silent),
+    Row("broker", "silent", "SIGSTOP for 6 s, and for 20 s", _BACK + "nothing stale comes", _silent),
     Row("broker", "refuses", "password changed for 10 s", _BACK + "the log says `refused`, without the password", _refuses),
     Row("broker", "slow", "16 kbit/s (tbf) for 30 s", "newest poses win; poses within 5 s of full speed", _slow, needs=(network_needed,)),
     Row("broker", "restarted without persistence", "three times, at once", _BACK + "retained states are there again", _forgetful),

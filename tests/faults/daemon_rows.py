@@ -11,7 +11,7 @@ from pathlib import Path
 
 import edgepose
 from tests.faults.row import Row, mount_needed
-from tests.faults.world import World, mounted, random_moments
+from tests.faults.world import World, fill, mounted, random_moments
 
 _ASSETS = Path(edgepose.__file__).parent / "assets"
 
@@ -75,19 +75,14 @@ def _full_disk(world: World) -> None:
         world.settings |= {"files.csv": str(disk / "people.csv"), "events.store": str(disk / "events.db")}
         world.start()
         world.fault()
-        with (disk / "ballast").open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(1024)):
-                    pass
-            except OSError:
-                pass
+        ballast = fill(disk)
         before = len(world.heard.said.poses)
         world.hold(15)
         world.check(len(world.heard.said.poses) - before > 50 * world.patience, "poses did not go on")
         world.check(world.logged("people.csv"), "the log does not name the file that cannot be written")
         drops = world.heard.said.health[-1][1]["cameras"]["front"]["drops"]
         world.check(drops.get("writer_failed", 0) > 0, f"no lost writes are counted: {drops}")
-        (disk / "ballast").unlink()
+        ballast.unlink()
         size = (disk / "people.csv").stat().st_size
         world.healed()
         world.back()

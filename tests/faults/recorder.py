@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -61,12 +61,12 @@ class Recorder:
 
     Args:
         base: first parts of the device's topics.
-        wall_ns: the clock that ages are counted with, which need not be the host's.
+        offsets_s: how far the device's wall clock is ahead of the host's; two while it is being put, and the better one counts.
     """
 
     def __init__(self, port: int, base: str, username: str | None = None, password: str | None = None) -> None:
         self.said = Said()
-        self.wall_ns: Callable[[], int] = time.time_ns
+        self.offsets_s: Sequence[float] = (0.0,)
         self._base = base
         self._port = port
         self._connected = threading.Event()
@@ -110,12 +110,12 @@ class Recorder:
         client.subscribe(f"{self._base}/#", 1)
 
     def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
-        heard_s, now_ns = time.monotonic(), self.wall_ns()
+        heard_s, now_ns = time.monotonic(), time.time_ns()
         address = message.topic.removeprefix(f"{self._base}/")
         if address.endswith("/poses"):
             poses = msgspec.json.decode(message.payload, type=_Poses)
             captured_ns = nanoseconds(poses.captured_at)
-            age_s = (now_ns - captured_ns) / 1e9
+            age_s = min(((now_ns - captured_ns) / 1e9 + offset_s for offset_s in self.offsets_s), key=abs)
             self.said.poses.append(Pose(heard_s, captured_ns, age_s, poses.sequence, poses.width, poses.height, len(poses.people)))
             return
         kept = {"status": self.said.device, "health": self.said.health, "info": self.said.info}.get(address)

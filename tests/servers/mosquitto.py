@@ -1,6 +1,8 @@
 """A real mosquitto on a free port with a scratch configuration, that can be frozen, killed and started again."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,9 +13,13 @@ EXECUTABLE = "/usr/sbin/mosquitto"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, below those that the system gives to clients: whoever knocks again and again at a server that is
+    away would one day be given that very port, connect to itself, and keep the server from coming back."""
+    while True:
+        port = random.randrange(15000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Mosquitto:
