@@ -132,8 +132,9 @@ class Connection:
             properties.MaximumPacketSize = RECEIVE_LIMIT_BYTES
         self._client.connect(self._access.host, self._access.port, self._access.keepalive_s, properties=properties)
         sock = self._client.socket()
-        if sock is None:
-            raise ConnectionResetError("connection closed")
+        if sock is None:  # gone while CONNECT was being written
+            self._hang_up()
+            return
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
@@ -149,7 +150,7 @@ class Connection:
         """
         sock = self._client.socket()
         if sock is None or self._selector is None:
-            self._end("connection closed")
+            self._hang_up()
             return False
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if sending or self.backlog else 0)
         if self._selector.get_key(sock).events != events:
@@ -165,7 +166,7 @@ class Connection:
         if self.ended is None:
             self._client.loop_misc()
         if self._client.socket() is None:
-            self._end("connection closed")
+            self._hang_up()
         return self.ended is None and bool(mask & selectors.EVENT_WRITE) and not self.backlog
 
     def publish(self, message: Outgoing) -> None:
@@ -235,6 +236,11 @@ class Connection:
         if self.ended is None:
             self.ended = reason
 
+    def _hang_up(self) -> None:
+        if self.ended is None:
+            self.ended = "connection closed"
+            self.hung_up = self.accepted is None
+
     def _on_connect(self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None) -> None:
         self.accepted = not reason.is_failure
         if reason.is_failure:
@@ -248,9 +254,9 @@ class Connection:
         if flags.is_disconnect_packet_from_server or (self.accepted and reason != "Unspecified error"):
             self._end(str(reason).lower())
         else:  # paho's words for its own findings say less
-            silent = reason == "Keep alive timeout"
-            self.hung_up = self.accepted is None and not silent and self.ended is None
-            self._end("no answer" if silent else "connection closed")
+            if reason == "Keep alive timeout":
+                self._end("no answer")
+            self._hang_up()
 
     def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties) -> None:
         message = self.in_flight.pop(mid, None)  # paho calls this for QoS 0 too, as soon as the socket has it

@@ -188,7 +188,7 @@ class Courier:
         if connection.alert is not None and (refusal := by_alert(connection.alert)) is not None:
             return refusal
         if connection.hung_up:
-            return by_hanging_up(self._files.access)
+            return by_hanging_up(self._files.access, self.state)
         return Refusal(f"unreachable: {ended}", "expected an MQTT broker there (keys mqtt.host, mqtt.port)")
 
     def _hear(self, connection: Connection) -> None:

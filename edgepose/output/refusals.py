@@ -138,9 +138,16 @@ def by_alert(error: ssl.SSLError) -> Refusal | None:
     return None
 
 
-def by_hanging_up(access: Credentials) -> Refusal:
-    """The broker took the connection and ended it before it answered; asks a port without TLS whether it has TLS."""
+def by_hanging_up(access: Credentials, before: str) -> Refusal:
+    """The broker took the connection and ended it before it answered; asks a port without TLS whether it has TLS.
+
+    Args:
+        access: how we came.
+        before: the state until now.
+    """
     if access.tls is not None:
+        if before.startswith("refused: client certificate"):
+            return Refusal(before)  # an alert does not always arrive before the end does
         # Mosquitto sends no alert; with TLS 1.3 the handshake is over on our side when it looks at the certificate.
         words = "client certificate not accepted" if access.certified else "client certificate required"
         return Refusal(f"refused: {words}, it seems", _CLIENT_CERTIFICATE)

@@ -14,74 +14,22 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.publish import single
 
 from edgepose.config import Mqtt, Tls
 from edgepose.errors import ConfigError
-from edgepose.output.messages import BackendMessage, InfoMessage, ModelMessage
 from edgepose.output.mqtt import MqttPublisher
 from tests.servers.amqtt_broker import amqtt_broker
+from tests.servers.both_sides import STATUS, Listener, publishing
 from tests.servers.mosquitto import Mosquitto
 from tests.waiting import wait_for
-
-STATUS = "edgepose/drone/status"
-INFO = InfoMessage(
-    device="drone",
-    started_at="2026-11-22T10:00:00.000000Z",
-    versions={"edgepose": "0"},
-    model=ModelMessage(name="n.onnx", sha256="0" * 64),
-    backend=BackendMessage(name="onnxruntime-cpu", device="cpu", precision="int8", reason="the only one"),
-    cameras=[],
-)
-
-
-class Listener:
-    """A plain subscriber that keeps all it hears."""
-
-    def __init__(self, port: int, topics: str = "#", *, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5):
-        self.messages = []
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=protocol)
-        self._client.on_message = lambda _client, _data, message: self.messages.append(message)
-        self._subscribed = threading.Event()
-        self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.reconnect_delay_set(1, 1)
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        assert self._subscribed.wait(10)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def on(self, topic):
-        return [message for message in self.messages if message.topic == topic]
-
-    def states(self):
-        return [json.loads(message.payload)["state"] for message in self.on(STATUS)]
 
 
 @pytest.fixture
 def broker(tmp_path):
     with Mosquitto(tmp_path) as broker:
         yield broker
-
-
-@contextmanager
-def publishing(port, *, start=True, **settings):
-    settings = {"keepalive_s": 2, "host": "127.0.0.1"} | settings
-    publisher = MqttPublisher(Mqtt(port=port, **settings), "drone")
-    try:
-        if start:
-            publisher.start(INFO)
-        yield publisher
-    finally:
-        publisher.stop()
 
 
 def test_retained_status_and_info_reach_a_late_subscriber(broker):
