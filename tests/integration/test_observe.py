@@ -19,7 +19,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from tests.onnx_files import write_edgepose
+from tests.onnx_files import write_edgepose, write_refiner
 from tests.servers.mosquitto import Mosquitto, free_port
 from tests.servers.rtsp import RtspServer
 from tests.waiting import wait_for
@@ -44,6 +44,7 @@ class Daemon:
             f"model: {{path: {write_edgepose(folder / 'tiny.onnx')}, threads: 1}}\n"
             f"mqtt: {{host: 127.0.0.1, port: {broker.port}, reconnect_maximum_s: 1, keepalive_s: 2}}\n"
             f"health: {{interval_s: 0.5}}\n"
+            f"refine: {{path: {write_refiner(folder / 'again.onnx')}, people: 1}}\n"
             f"observe: {{enabled: true, port: {self.port}}}\n"
         )
         with self.log.open("wb") as log:
@@ -145,7 +146,7 @@ def test_labels_are_few_and_none_is_about_one_person(watched: Daemon) -> None:
     families = list(text_families(watched.ask("/metrics")[2]))
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     build = {"version", "python", "model", "model_sha256", "backend", "hardware", "precision"}
-    assert labels - build <= {"camera", "stage", "cause", "state", "why", "degradation", "kind", "sensor", "le"}
+    assert labels - build <= {"camera", "stage", "cause", "state", "why", "degradation", "kind", "result", "sensor", "le"}
     assert {sample.labels["camera"] for family in families for sample in family.samples if "camera" in sample.labels} == {"front"}
     assert sum(len(family.samples) for family in families) < 400
 
@@ -163,6 +164,17 @@ def test_promtool_has_nothing_to_say(watched: Daemon) -> None:
     done = subprocess.run(["promtool", "check", "metrics"], input=watched.ask("/metrics")[2], capture_output=True, text=True, timeout=30)
     ours = [line for line in (done.stdout + done.stderr).splitlines() if "process_" not in line]  # the client's names are its own
     assert ours == []
+
+
+def test_every_metric_is_documented(watched: Daemon) -> None:
+    text = (DEPLOY.parent / "docs" / "observability.md").read_text()
+    for family in text_families(watched.ask("/metrics")[2]):
+        if not family.name.startswith("process_"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            labels = {label for sample in family.samples for label in sample.labels}
+            row = re.search(rf"^\| `{name}` \| (.*?) ?\|", text, re.MULTILINE)
+            assert row is not None, name
+            assert labels <= set(row[1].split(", ")), name
 
 
 def test_rules_and_dashboard_ask_for_what_there_is(watched: Daemon) -> None:
