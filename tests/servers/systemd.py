@@ -16,7 +16,7 @@ from tests.waiting import wait_for
 EXECUTABLE = Path("/lib/systemd/systemd")
 CGROUPS = Path("/sys/fs/cgroup")
 _BOOT = Path(__file__).with_name("systemd_boot.sh")
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIX = "edgepose-test-"
 
 
