@@ -59,6 +59,18 @@ class Incoming:
     correlation: bytes | None
 
 
+class _Client(Client):
+    """Paho collects a packet of any length: up to 256 MB of whatever somebody published. This one hangs up instead."""
+
+    overlong = False
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if self._in_packet["remaining_length"] > RECEIVE_LIMIT_BYTES:
+            self.overlong = True
+            raise ConnectionError
+        return super()._sock_recv(bufsize)
+
+
 class Connection:
     """One connection; not thread-safe, and of no use once `ended` is set.
 
@@ -92,7 +104,7 @@ class Connection:
         self._tls: ssl.SSLSocket | None = None
         self._v5 = protocol == "5"
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
+        self._client = _Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
         self._client.connect_timeout = access.connect_timeout_s
         if access.username is not None:
             self._client.username_pw_set(access.username, access.password)
@@ -209,10 +221,6 @@ class Connection:
         except Exception:  # whatever paho trips over in what it was sent: struct, index, value, its own
             logger.debug("malformed packet", exc_info=True)
             self.close(goodbye=False, reason="that is not MQTT")
-            return
-        # Paho collects a packet of any length: up to 256 MB of whatever somebody published.
-        if self._client._in_packet["remaining_length"] > RECEIVE_LIMIT_BYTES:
-            self.close(goodbye=False, reason=f"a message of more than {RECEIVE_LIMIT_BYTES // 1024} KiB was sent to us")
 
     def _properties(self, packet: int, message: Outgoing) -> Properties | None:
         if not self._v5:
@@ -251,11 +259,13 @@ class Connection:
         self, _client: Client, _data: object, flags: DisconnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         self.alert = getattr(self._tls, "fault", None)
-        if flags.is_disconnect_packet_from_server or (self.accepted and reason != "Unspecified error"):
+        if flags.is_disconnect_packet_from_server or (self.accepted and reason != "Unspecified error" and not self._client.overlong):
             self._end(str(reason).lower())
         else:  # paho's words for its own findings say less
             if reason == "Keep alive timeout":
                 self._end("no answer")
+            elif self._client.overlong:
+                self._end(f"a message of more than {RECEIVE_LIMIT_BYTES // 1024} KiB was sent to us")
             self._hang_up()
 
     def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties) -> None:

@@ -1,0 +1,203 @@
+"""Commands and replies over real brokers, in both versions of MQTT."""
+
+import threading
+import time
+
+import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.servers.amqtt_broker import amqtt_broker
+from tests.servers.both_sides import Listener, publishing
+from tests.servers.mosquitto import Mosquitto
+from tests.waiting import wait_for
+
+COMMAND = "edgepose/drone/command"
+
+
+class Commander:
+    """Sends commands as a user of a broker."""
+
+    def __init__(self, port, *, version=MQTTProtocolVersion.MQTTv5, user=None):
+        self.heard = []
+        self._there = threading.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=version)
+        if user is not None:
+            self._client.username_pw_set(*user)
+        self._client.on_message = lambda _client, _data, message: self.heard.append(message)
+        self._client.on_connect = lambda client, *_: client.subscribe([("ground/replies", 1), ("edgepose/drone/reply/+", 1)])
+        self._client.on_subscribe = lambda *_: self._there.set()
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._there.wait(10)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def send(self, name, payload=b"{}", *, retain=False, response=None, correlation=None):
+        properties = None
+        if response is not None or correlation is not None:
+            properties = Properties(PacketTypes.PUBLISH)
+            if response is not None:
+                properties.ResponseTopic = response
+            if correlation is not None:
+                properties.CorrelationData = correlation
+        self._client.publish(f"{COMMAND}/{name}", payload, qos=1, retain=retain, properties=properties)
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with Mosquitto(tmp_path) as broker:
+        yield broker
+
+
+@pytest.fixture
+def obeyed():
+    return []
+
+
+def test_a_command_and_its_reply(broker, obeyed):
+    with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("pause", b'{"camera":"front"}', response="ground/replies", correlation=b"\x00\xff42")
+        command = wait_for(lambda: obeyed)[0]
+        assert (command.name, command.payload) == ("pause", b'{"camera":"front"}')
+        assert (command.response_topic, command.correlation) == ("ground/replies", b"\x00\xff42")
+        publisher.reply(command, b'{"ok":true}')
+        reply = wait_for(lambda: commander.heard)[0]
+        assert (reply.topic, reply.payload, reply.qos, reply.retain) == ("ground/replies", b'{"ok":true}', 1, False)
+        assert reply.properties.CorrelationData == b"\x00\xff42"
+        assert 0 < reply.properties.MessageExpiryInterval <= 60
+
+
+@pytest.mark.parametrize("version", [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311])
+def test_without_a_wish_the_reply_is_on_the_devices_own_topic(broker, obeyed, version):
+    with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port, version=version) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("reload")
+        command = wait_for(lambda: obeyed)[0]
+        assert (command.response_topic, command.correlation) == (None, None)
+        publisher.reply(command, b"done")
+        assert wait_for(lambda: commander.heard)[0].topic == "edgepose/drone/reply/reload"
+
+
+def test_version_3_1_1_hears_commands_too(obeyed):
+    with (
+        amqtt_broker() as port,
+        publishing(port, commands=obeyed.append) as publisher,
+        Commander(port, version=MQTTProtocolVersion.MQTTv311) as commander,
+    ):
+        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.sent >= 2)
+        commander.send("reload", b"now")
+        command = wait_for(lambda: obeyed)[0]
+        assert (publisher.protocol, command.name, command.payload) == ("3.1.1", "reload", b"now")
+        publisher.reply(command, b"done")
+        assert wait_for(lambda: commander.heard)[0].payload == b"done"
+
+
+def test_users_with_rights_are_heard_and_others_are_not(tmp_path, obeyed):
+    secret = tmp_path / "secret"
+    secret.write_text("drone")
+    acl = tmp_path / "acl"
+    acl.write_text(
+        "user drone\ntopic readwrite edgepose/drone/#\n"
+        "user commander\ntopic write edgepose/drone/command/#\ntopic read edgepose/drone/#\n"
+        "user reader\ntopic read edgepose/#\n"
+    )
+    users = {name: name for name in ("drone", "commander", "reader")}
+    with (
+        Mosquitto(tmp_path, users=users, lines=f"acl_file {acl}") as broker,
+        publishing(broker.port, username="drone", password_file=str(secret), commands=obeyed.append) as publisher,
+        Commander(broker.port, user=("reader", "reader")) as reader,
+        Commander(broker.port, user=("commander", "commander")) as commander,
+    ):
+        wait_for(lambda: publisher.connected)
+        reader.send("pause")
+        commander.send("resume", response="ground/replies")
+        command = wait_for(lambda: obeyed)[0]
+        assert [command.name for command in obeyed] == ["resume"]
+        publisher.reply(command, b"done")  # where this device may not write
+        wait_for(lambda: publisher.drops.get("refused_by_broker") == 1)
+
+
+@pytest.mark.parametrize("topic", ["edgepose/drone/status", "edgepose/other/command/reload", "edgepose/drone/command/reload", "a/+/b", "#"])
+def test_nobody_makes_the_device_give_orders_or_tell_states(broker, obeyed, topic):
+    with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("reload", correlation=b"7", response=topic)
+        if "+" in topic or "#" in topic:  # the broker hangs up on whoever asks for that
+            return
+        publisher.reply(wait_for(lambda: obeyed)[0], b"done")
+        reply = wait_for(lambda: commander.heard)[0]
+        assert (reply.topic, reply.properties.CorrelationData) == ("edgepose/drone/reply/reload", b"7")
+
+
+def test_old_orders_are_not_obeyed_after_a_reconnect(broker, obeyed, caplog):
+    with Commander(broker.port) as commander:
+        commander.send("pause", retain=True)
+        with publishing(broker.port, commands=obeyed.append) as publisher:
+            wait_for(lambda: publisher.commands_ignored == {"retained": 1})
+            commander.send("reload")
+            wait_for(lambda: [command.name for command in obeyed] == ["reload"])
+    assert "command 'pause' ignored: it was retained" in caplog.text
+
+
+def test_long_orders_are_refused_and_very_long_ones_do_not_reach_us(broker, obeyed):
+    with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("reload", bytes(200_000))  # longer than we told the broker that we take
+        commander.send("reload", bytes(65_537))
+        commander.send("reload", bytes(65_536))
+        wait_for(lambda: obeyed)
+        assert [len(command.payload) for command in obeyed] == [65_536]
+        assert publisher.commands_ignored == {"too_long": 1}
+        assert publisher.reconnects == 0
+
+
+def test_an_endless_order_does_not_fill_the_memory_of_an_old_protocol(broker, obeyed, caplog):
+    with publishing(broker.port, commands=obeyed.append, protocol="3.1.1") as publisher, Commander(broker.port) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("reload", bytes(50_000_000))
+        wait_for(lambda: publisher.reconnects == 1, within_s=20)
+        assert "a message of more than 128 KiB was sent to us" in caplog.text
+        wait_for(lambda: publisher.connected)
+        commander.send("reload")
+        wait_for(lambda: [command.name for command in obeyed] == ["reload"])
+
+
+def test_whoever_obeys_and_fails_does_not_end_the_connection(broker, caplog):
+    def fail(_command):
+        raise RuntimeError("no such luck")
+
+    with publishing(broker.port, commands=fail) as publisher, Commander(broker.port) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("reload")
+        wait_for(lambda: publisher.commands_ignored == {"failed": 1})
+        assert publisher.connected
+        assert "no such luck" in caplog.text
+
+
+def test_commands_are_heard_again_after_each_connection_and_not_at_all_where_nobody_obeys(broker, obeyed):
+    with publishing(broker.port, commands=obeyed.append) as publisher:
+        wait_for(lambda: publisher.connected)
+        broker.restart()
+        wait_for(lambda: publisher.reconnects == 1)
+        wait_for(lambda: publisher.connected)
+        with Commander(broker.port) as commander:
+            deadline = time.monotonic() + 10
+            while not obeyed:  # the subscription may be a moment behind the connection
+                assert time.monotonic() < deadline
+                commander.send("reload")
+                time.sleep(0.05)
+    with publishing(broker.port) as publisher, Listener(broker.port) as listener, Commander(broker.port) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("reload")
+        wait_for(lambda: listener.on(f"{COMMAND}/reload"))
+        assert publisher.commands_ignored == {}
