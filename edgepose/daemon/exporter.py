@@ -161,9 +161,8 @@ class Exporter(Collector):
             "camera",
             "kind",
         )
-        yield _histogram(
-            "edgepose_pose_age_seconds", "Time from the picture to its pose message, live sources.", "camera", self._metrics.age_buckets()
-        )
+        ages = {name: buckets for name, buckets in self._metrics.age_buckets().items() if name in counts}
+        yield _histogram("edgepose_pose_age_seconds", "Time from the picture to its pose message, live sources.", "camera", ages)
 
     def _of_second_looks(self) -> Iterator[Metric]:
         looks = self._metrics.looks()

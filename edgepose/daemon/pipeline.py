@@ -151,7 +151,7 @@ class Pipeline:
 
     def reconnects(self) -> dict[str, int]:
         """Times that each camera came back after it was lost."""
-        return {name: camera.reconnects for name, camera in self._cameras.items()}
+        return {name: camera.reconnects for name, camera in list(self._cameras.items())}
 
     def where(self, stage: str) -> str:
         """The line of code that a stage is at."""
@@ -159,7 +159,7 @@ class Pipeline:
 
     def states(self) -> list[CameraState]:
         """What is known of each camera now."""
-        return [camera.state for camera in self._cameras.values()]
+        return [camera.state for camera in list(self._cameras.values())]
 
     def finished(self) -> bool:
         """Whether all frames of all cameras are through, or the work has failed."""
