@@ -33,16 +33,17 @@ class Camera(_Section, frozen=True):
         str,
         Meta(
             min_length=1,
-            description="rtsp://, rtsps://, http(s)://, csi://, v4l2://, gst: and a pipeline, a video file, an image or a folder of images",
+            description="rtsp(s)://, http(s)://, rtmp://, srt://, udp://, rtp://, tcp://, csi://, v4l2://, gst: and a pipeline,"
+            " a video file, an image or a folder of images",
         ),
     ]
     reader: Annotated[
         Literal["auto", "ffmpeg", "gstreamer"],
         Meta(description="what reads rtsp:// and rtsps://; auto takes GStreamer where it decodes in hardware, else FFmpeg"),
     ] = "auto"
-    rtsp_transport: Annotated[Literal["tcp", "udp"], Meta(description="how RTP travels")] = "tcp"
+    rtsp_transport: Annotated[Literal["tcp", "udp"], Meta(description="how RTP travels; with rtsps:// always by tcp")] = "tcp"
     ca_file: Annotated[
-        str | None, Meta(description="certificate authority that rtsps:// is verified against; the system's where absent")
+        str | None, Meta(description="certificate authority that rtsps:// and https:// are verified against; the system's where absent")
     ] = None
     open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 5.0
     read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 5.0
@@ -169,12 +170,12 @@ class Events(_Section, frozen=True):
     enter_after_s: Annotated[Seconds, Meta(description="somebody seen for so long has entered")] = 1.0
     leave_after_s: Annotated[Seconds, Meta(description="somebody not seen for so long has left")] = 3.0
     fall_within_s: Annotated[Seconds, Meta(description="from standing to lying in less is a fall, in more is lying down")] = 1.2
-    fallen_after_s: Annotated[Seconds, Meta(description="lying for so long after a fall is fallen")] = 0.8
+    fallen_after_s: Annotated[Seconds, Meta(description="lying for so long after a fall, on balance, is fallen")] = 0.8
     still_after_s: Annotated[Seconds, Meta(description="fallen and without movement for so long is still")] = 10.0
     wave_after_s: Annotated[Seconds, Meta(description="a wrist above the shoulder that goes to and fro for so long waves")] = 1.5
     wave_amplitude: Annotated[
         float, Meta(gt=0, le=10, description="least swing of a wave from end to end, in body sizes (square root of the box's area)")
-    ] = 0.2
+    ] = 0.12
     arms_up_after_s: Annotated[Seconds, Meta(description="both wrists above the head for so long are arms up")] = 1.0
     zone_after_s: Annotated[Seconds, Meta(description="feet inside or outside of a zone for so long have changed sides")] = 0.5
     again_after_s: Annotated[Seconds, Meta(description="the same of the same person is not said again sooner")] = 10.0

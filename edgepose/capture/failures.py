@@ -109,6 +109,13 @@ def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
     return SourceError(_SENTENCES[cause].format(where=where, why=why[:1].lower() + why[1:]), cause)
 
 
+def unknown_protocol(url: str, where: str) -> SourceError:
+    """Say that this build of FFmpeg lacks a protocol."""
+    scheme = url.partition("://")[0].lower()
+    hint = '; `gst:` and a pipeline with srtsrc, of GStreamer\'s "bad" plugins, can' if scheme == "srt" else ""
+    return SourceError(f"{where} begins with {scheme}://, which this build of FFmpeg cannot read{hint}", "unsupported")
+
+
 def unresolved_host(url: str, where: str) -> SourceError | None:
     """Say that a host name cannot be resolved, which FFmpeg reports as a mere input/output error; None where that is not the matter."""
     try:

@@ -1,12 +1,13 @@
 """Video files and network streams through PyAV."""
 
 import errno
+from pathlib import Path
 
 import av
 
 from edgepose import config
 from edgepose.capture import tls
-from edgepose.capture.failures import source_error, unresolved_host
+from edgepose.capture.failures import source_error, unknown_protocol, unresolved_host
 from edgepose.capture.redact import redact
 from edgepose.capture.stream import Stream
 from edgepose.capture.video import VideoSource
@@ -17,7 +18,7 @@ _GOODBYE_S = 0.5
 
 
 class PyAvSource(VideoSource):
-    """A source that FFmpeg reads: a video file, an RTSP or HTTP stream.
+    """A source that FFmpeg reads: a video file, or a stream over RTSP, HTTP, RTMP, SRT, UDP, RTP or TCP.
 
     Args:
         camera: name in the configuration.
@@ -41,10 +42,12 @@ class PyAvSource(VideoSource):
             # PyAV's time-outs only end the thread; the wait for it has the deadline. So that the deadline speaks first: a little more.
             open_timeout_s=settings.open_timeout_s + 1,
             read_timeout_s=settings.read_timeout_s,
+            is_file=not network and Path(target).is_file(),  # not a pipe
             low_delay=network,
         )
-        # An RTSP server that plays a file is a camera to us; a file on a web server is a file.
-        super().__init__(camera, url, settings, stream, epoch=epoch, endless=_is_rtsp(target), goodbye_s=_GOODBYE_S)
+        # A server that plays a file through RTSP is a camera to us; a file on a web server is a file.
+        endless = network and not target.lower().startswith(("http://", "https://"))
+        super().__init__(camera, url, settings, stream, epoch=epoch, endless=endless, goodbye_s=_GOODBYE_S)
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
         return source_error(error, self._where, opening=opening)
@@ -61,6 +64,8 @@ class _NetworkStream(Stream):
             if self.options.pop("allowed_media_types", None) is None:
                 raise
             super().open()  # of a server without video FFmpeg had wanted to see nothing; now it sees what is there
+        except av.ProtocolNotFoundError as failure:
+            raise unknown_protocol(self.target, self.where) from failure
         except av.OSError as failure:
             if failure.errno != errno.EIO:
                 raise
@@ -79,7 +84,11 @@ def _options(settings: config.Camera, url: str, where: str) -> dict[str, str]:
     options = tls.options(settings.ca_file, where) if tls.is_secure(url) else {}
     if not _is_rtsp(url):
         # Only probing finds out what it is; FFmpeg's own 5 s are as long as our patience.
-        return options | {"analyzeduration": "1000000"}
+        options["analyzeduration"] = "1000000"
+        if url.lower().startswith("udp://"):
+            # While we were held up a sender goes on: what does not fit any more is lost, as on every radio link, and not the end.
+            options["overrun_nonfatal"] = "1"
+        return options
     return options | {
         # RTP over UDP would pass beside the encryption.
         "rtsp_transport": "tcp" if tls.is_secure(url) else settings.rtsp_transport,

@@ -4,7 +4,7 @@ import re
 
 _URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>[^\s'\"<>]*)")
 _SECRET_PARAMETER = re.compile(
-    r"(?P<name>[?&;](?:user|usr|username|login|pass|passwd|password|pwd|auth|token|access_token|key|apikey|api_key|secret|signature|sig)=)[^&;#\s'\"]*",
+    r"(?P<name>[?&;](?:user|usr|username|login|pass|passwd|password|passphrase|pwd|auth|token|access_token|key|apikey|api_key|secret|signature|sig)=)[^&;#\s'\"]*",
     re.IGNORECASE,
 )
 _SECRET_PROPERTY = re.compile(  # of elements in a GStreamer pipeline

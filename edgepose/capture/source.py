@@ -18,7 +18,8 @@ from edgepose.frame import Frame
 
 __all__ = ["Source", "open_source", "path_of", "redact", "source_problem"]
 
-NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "rtp", "tcp")
+_LISTENING_SCHEMES = ("udp", "rtp", "srt")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -114,7 +115,7 @@ def address_problem(url: str) -> str | None:
         host, port = parts.hostname, parts.port
     except ValueError:  # its text is not shown: where '/' in a password ends the address, the "port" is a part of the password
         host, port = "", 0
-    if host is None:
+    if host is None and (port is None or parts.scheme not in _LISTENING_SCHEMES):
         return f"{redact(url)} names no host; expected such as rtsp://camera.local/stream"
     if port == 0:
         return (

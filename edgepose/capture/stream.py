@@ -48,16 +48,26 @@ class Stream:
         where: name of the source in messages, redacted.
         open_timeout_s: after which PyAV gives up opening.
         read_timeout_s: after which PyAV gives up waiting for a packet; it takes up to twice as long.
+        is_file: whether it is a file, which ends, whatever else it says of itself.
         low_delay: decode for latency (slices in parallel) rather than for throughput (frames in parallel).
     """
 
     def __init__(
-        self, target: str, options: dict[str, str], where: str, *, open_timeout_s: float, read_timeout_s: float, low_delay: bool
+        self,
+        target: str,
+        options: dict[str, str],
+        where: str,
+        *,
+        open_timeout_s: float,
+        read_timeout_s: float,
+        is_file: bool,
+        low_delay: bool,
     ) -> None:
         self.target = target
         self.options = options
         self.where = where
         self._timeouts = (open_timeout_s, read_timeout_s)
+        self._is_file = is_file
         self._low_delay = low_delay
         self._container: Any = None
         self._packets: Iterator[Any] = iter(())
@@ -69,7 +79,7 @@ class Stream:
         self._reformatter = VideoReformatter()
         self._abandoned = False
         self.finite = False
-        """Whether the container knows its duration: a file, not a camera."""
+        """Whether it is a file, here or on a web server, not a camera."""
         self.interval_ns = 0
         """Nominal time between two pictures."""
         self.corrupt_frames = 0
@@ -100,9 +110,10 @@ class Stream:
         stream.thread_count = 1 if small else 2  # the cores of a drone have a network to run
         rate = stream.average_rate or stream.guessed_rate
         self.interval_ns = int(NS_PER_S / rate) if rate else NS_PER_S // 25
-        self.finite = container.duration is not None
+        self.finite = self._is_file or container.duration is not None  # a file without an index does not know its duration
         # Where the format has no times FFmpeg counts pictures at a rate it guesses: no use beside a live stream's own pace.
-        self._timed = self.finite or not int(container.format.flags) & _NO_TIMESTAMPS
+        timeless = int(container.format.flags) & _NO_TIMESTAMPS or container.format.name.endswith("_pipe")
+        self._timed = self.finite or not timeless
         self._sender_zero_ns = None
         self._sender_reported = False
         self._packets = container.demux(stream)

@@ -56,7 +56,10 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
         for _ in range(10):
             frames.append(source.read())
             assert -0.05 < (time.time_ns() - frames[-1].captured_at) / 1e9 < 0.5  # server and client share one clock
-    assert [frame.sequence for frame in frames] == list(range(len(frames)))
+    numbers = [frame.sequence for frame in frames]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] + 1 == len(frames) + source.stale_frames  # the first few, which came at no pace yet
+    assert source.stale_frames < 5
     reported = [frame.captured_at for frame in frames if frame.clock == "rtcp"]
     steps_ms = [(after - before) / 1e6 for before, after in itertools.pairwise(reported)]
     assert steps_ms == pytest.approx([1000 / 15] * len(steps_ms), abs=2)
