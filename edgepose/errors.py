@@ -8,7 +8,7 @@
     │   └── ModelError          78  a model file that is missing or not what it should be
     ├── SourceError             66  a video source that gives no frames; `cause` names why
     │   └── EndOfStream         66  a finite source (file, folder) is over: not a fault
-    ├── UnavailableError        69  a library that is missing, or somebody who says nothing
+    ├── UnavailableError        69  a library that is missing, a port or a name that somebody else has, or somebody who says nothing
     ├── EngineError             69  an inference backend that is unavailable or fails
     └── OutputError             74  a file or broker that cannot be written to
 
@@ -61,7 +61,7 @@ class EndOfStream(SourceError):  # noqa: N818 (the end of a file is no error)
 
 
 class UnavailableError(EdgeposeError):
-    """A library that is not installed, or somebody who was expected to say something and does not."""
+    """A library that is not installed, a port or a name that another program has, or somebody who was expected to say something."""
 
     exit_code = 69
 
