@@ -19,6 +19,7 @@ from edgepose.config import Config
 from edgepose.errors import ConfigError
 from edgepose.keys import accepted
 from edgepose.keys import keys as all_keys
+from edgepose.yaml_text import compose
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def _take_state_folder(folders: str, values: dict[str, Any]) -> None:
 def _take_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
     try:
         text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = compose(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"configuration file {path} cannot be read: {reason}; expected a readable YAML file") from error

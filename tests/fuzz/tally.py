@@ -1,0 +1,29 @@
+"""What became of many inputs."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+GOOD = ("accepted", "refused")
+_KEPT = 30
+
+
+@dataclass
+class Tally:
+    """Inputs by outcome, and the first of the bad ones.
+
+    Outcomes are `accepted`, `refused` (in a sentence), `wrong` (anything else was raised or said), `crash` and `hang`.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    bad: list[str] = field(default_factory=list)
+
+    def add(self, outcome: str, detail: str = "") -> None:
+        """Takes in one."""
+        self.counts[outcome] += 1
+        if outcome not in GOOD and len(self.bad) < _KEPT:
+            self.bad.append(f"{outcome}: {detail}")
+
+    @property
+    def total(self) -> int:
+        """How many there were."""
+        return sum(self.counts.values())
