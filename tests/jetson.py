@@ -4,11 +4,12 @@
 these and brings them out. With caps that are missing or wrong a pipeline does not link, as on the real thing.
 
 As a program it is `edgepose` on a machine with these elements: `python -m tests.jetson run …`. What happens to the camera is
-appended to the file that the environment variable ARGUS_LOG names: `opened` and `closed`.
+appended to the file that the environment variable ARGUS_LOG names: `opening`, `opened` and `closed`. ARGUS_OPEN_S and ARGUS_CLOSE_S
+say how many seconds opening and closing take.
 """
 
 import os
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -98,9 +99,12 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
             if transition == gst.StateChange.NULL_TO_READY:
                 if self.sensor_id:
                     return gst.StateChangeReturn.FAILURE
+                _note("opening")
+                time.sleep(float(os.environ.get("ARGUS_OPEN_S", 0)))
                 _note("opened")
             result = gst.Bin.do_change_state(self, transition)
             if transition == gst.StateChange.READY_TO_NULL:
+                time.sleep(float(os.environ.get("ARGUS_CLOSE_S", 0)))
                 _note("closed")
             return result
 
@@ -120,7 +124,8 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
 
     describe(Camera, CAMERA, "Source/Video", {"src": _IN_NVMM})
     # As on the Jetson, no RGB of three bytes.
-    describe(Converter, CONVERTER, "Filter/Converter/Video", {"sink": "video/x-raw(ANY)", "src": "video/x-raw, format={I420,NV12,BGRx,RGBA}"})
+    to_system = "video/x-raw, format={I420,NV12,BGRx,RGBA}"
+    describe(Converter, CONVERTER, "Filter/Converter/Video", {"sink": "video/x-raw(ANY)", "src": to_system})
     describe(
         Decoder,
         DECODER,

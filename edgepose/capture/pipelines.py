@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
+
+from edgepose.capture.redact import redact
 
 SCHEMES = ("csi", "v4l2")
 """Schemes that only GStreamer reads."""
@@ -65,7 +67,7 @@ def problem(source: str) -> str | None:
         else:
             v4l2(source, hardware=False)
     except ValueError as error:
-        return str(error)
+        return redact(str(error))
     return None
 
 
@@ -75,8 +77,8 @@ def csi(url: str) -> Launch:
     Raises:
         ValueError: the URL cannot be; the text is a sentence.
     """
-    parts = urlsplit(url)
-    if not re.fullmatch(r"\d{1,3}", parts.netloc) or parts.path not in ("", "/"):
+    parts = _split(url)
+    if not re.fullmatch(r"[0-9]{1,3}", parts.netloc) or parts.path not in ("", "/"):
         raise ValueError(f"{url} names no sensor; expected its number, such as csi://0?width=1280&height=720&rate=30")
     wanted = _parameters(url, _CSI_PARAMETERS)
     if ("width" in wanted) != ("height" in wanted):
@@ -106,9 +108,9 @@ def v4l2(url: str, *, hardware: bool) -> Launch:
     Raises:
         ValueError: the URL cannot be; the text is a sentence.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     path = unquote(parts.path)
-    if parts.netloc or not path.startswith("/") or path == "/":
+    if parts.netloc or not path.startswith("/") or path == "/" or not path.isprintable():
         raise ValueError(f"{url} names no device; expected three slashes and a path, such as v4l2:///dev/video0?width=1280&height=720")
     wanted = _parameters(url, _V4L2_PARAMETERS)
     formats = (str(wanted["format"]),) if "format" in wanted else tuple(_V4L2_FORMATS)
@@ -155,7 +157,7 @@ def given(source: str) -> Launch:
         ValueError: there is no pipeline; the text is a sentence.
     """
     text = source[len(PREFIX) :].strip().rstrip("!").strip()
-    if not text or text.startswith("/"):
+    if not text or text.startswith("/") or "\0" in text:
         raise ValueError(
             "gst: is followed by no pipeline; expected one as gst-launch-1.0 takes it, such as gst:videotestsrc is-live=true"
             " (the conversion to RGB and the appsink are added)"
@@ -169,7 +171,7 @@ def given(source: str) -> Launch:
 
 
 def _parameters(url: str, known: tuple[str, ...]) -> dict[str, int | str]:
-    parts = urlsplit(url)
+    parts = _split(url)
     values: dict[str, int | str] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True) + ([("#" + parts.fragment, "")] if parts.fragment else []):
         if name not in known:
@@ -182,10 +184,17 @@ def _parameters(url: str, known: tuple[str, ...]) -> dict[str, int | str]:
             values[name] = text
             continue
         low, high = _RANGES[name]
-        if not re.fullmatch(r"\d{1,6}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,6}", text) or not low <= int(text) <= high:
             raise ValueError(f"{url} has {name}={text}; expected a whole number from {low} to {high}")
         values[name] = int(text)
     return values
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"{url} is no URL; expected such as csi://0 or v4l2:///dev/video0") from error
 
 
 def _quoted(text: str) -> str:
