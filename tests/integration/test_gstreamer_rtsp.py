@@ -1,0 +1,178 @@
+"""GStreamer as the reader of network cameras, against a real RTSP server: the same errors and clocks as FFmpeg's reader."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edgepose.capture.gstreamer import GStreamerSource
+from edgepose.capture.source import Source, open_source
+from edgepose.config import Camera
+from edgepose.errors import SourceError
+from tests import jetson
+from tests.gstreamer import needs_gstreamer
+from tests.reading import read_until_error
+from tests.servers.mosquitto import free_port
+from tests.servers.rtsp import RtspServer
+from tests.waiting import wait_for
+
+pytestmark = needs_gstreamer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RtspServer]:
+    with RtspServer(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtspServer]:
+    """For tests that leave it as it was."""
+    with RtspServer(tmp_path_factory.mktemp("rtsp")) as running:
+        yield running
+
+
+def camera(url: str, transport: str = "tcp", **settings: object) -> Camera:
+    return Camera(source=url, reader="gstreamer", rtsp_transport=transport, **settings)  # type: ignore[arg-type]
+
+
+def ended(name: str) -> bool:
+    return all(thread.name != name for thread in threading.enumerate())
+
+
+def element_names(source: Source) -> list[str]:
+    """What the running pipeline consists of."""
+    assert isinstance(source, GStreamerSource)
+    elements = source._video._pipeline.iterate_recurse()  # type: ignore[attr-defined]
+    names = []
+    while (found := elements.next())[0] == 1:
+        names.append(found[1].get_factory().get_name())
+    return names
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport: str) -> None:
+    with closing(open_source("front", camera(shared_server.url(), transport), epoch=3)) as source:
+        first = source.read()
+        assert source.live
+        assert (first.camera, first.epoch) == ("front", 3)
+        assert first.image.shape == (240, 320, 3)
+        assert first.image.max() > 200  # the ball is white
+        frames = [first]
+        deadline = time.monotonic() + 20
+        while frames[-1].clock != "rtcp":
+            assert time.monotonic() < deadline, f"no sender report; clocks were {[frame.clock for frame in frames]}"
+            frames.append(source.read())
+        reported = []
+        for _ in range(10):
+            reported.append(source.read())
+            assert -0.05 < (time.time_ns() - reported[-1].captured_at) / 1e9 < 0.5  # server and client share one clock
+    assert {frame.clock for frame in frames[:-1]} <= {"stream"}
+    assert {frame.clock for frame in reported} == {"rtcp"}
+    steps_ms = [
+        (after.captured_at - before.captured_at) / (after.sequence - before.sequence) / 1e6
+        for before, after in itertools.pairwise(reported)
+    ]
+    assert steps_ms == pytest.approx([1000 / 15] * len(steps_ms), abs=2)
+    assert wait_for(lambda: ended("capture-front"))
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport: str) -> None:
+    with closing(open_source("front", camera(server.url(), transport, read_timeout_s=1))) as source:
+        source.read()
+        server.freeze()
+        frozen_at = time.monotonic()
+        _, error = read_until_error(source)
+        assert error.cause == "stalled"
+        assert 0.9 < time.monotonic() - frozen_at < 2.5
+        assert str(error).startswith(f"camera front: {server.url()} gave no picture for 1 s")
+    # A frozen server does not answer the goodbye either.
+    assert wait_for(lambda: ended("capture-front"))
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_killed_server_is_noticed_and_found_again(server: RtspServer, transport: str) -> None:
+    settings = camera(server.url(), transport, read_timeout_s=2)
+    with closing(open_source("front", settings)) as source:
+        source.read()
+        server.kill()
+        killed_at = time.monotonic()
+        _, error = read_until_error(source)
+        assert error.cause in (("ended", "stalled", "failed") if transport == "udp" else ("ended",))
+        assert time.monotonic() - killed_at < 4
+    with pytest.raises(SourceError) as refused:
+        open_source("front", settings)
+    assert refused.value.cause == "refused"
+    server.start()
+    with closing(open_source("front", settings, epoch=1)) as source:
+        assert source.read().epoch == 1
+
+
+def test_a_server_frozen_before_opening_is_a_timeout(server: RtspServer) -> None:
+    server.freeze()
+    began = time.monotonic()
+    with pytest.raises(SourceError, match=r"did not open within 0\.7 s") as caught:
+        open_source("front", camera(server.url(), open_timeout_s=0.7))
+    assert caught.value.cause == "timeout"
+    assert time.monotonic() - began < 2
+    assert wait_for(lambda: ended("capture-front"))
+
+
+@pytest.mark.parametrize(
+    ("path", "credentials", "cause"),
+    [
+        ("/nothing", "", "not_found"),
+        ("/guarded", "", "unauthorized"),
+        ("/guarded", "pilot:wrong@", "unauthorized"),
+        ("/sound", "", "no_video"),
+        ("/future", "", "unsupported"),
+    ],
+)
+def test_what_cannot_be_opened_has_a_cause(shared_server: RtspServer, path: str, credentials: str, cause: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source("front", camera(shared_server.url(path, credentials)))
+    assert caught.value.cause == cause
+    assert "wrong" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_nobody_listens_and_nobody_is_called_so() -> None:
+    with pytest.raises(SourceError, match="refused the connection") as refused:
+        open_source("front", camera(f"rtsp://pilot:s3cret@127.0.0.1:{free_port()}/cam"))
+    assert refused.value.cause == "refused"
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(SourceError, match="host name that cannot be resolved") as unknown:
+        open_source("front", camera("rtsp://camera.invalid/cam"))
+    assert unknown.value.cause == "not_found"
+
+
+@pytest.mark.parametrize("password", ["s3cret", "s3%63ret"])
+def test_the_right_password_opens(shared_server: RtspServer, password: str) -> None:
+    with closing(open_source("front", camera(shared_server.url("/guarded", f"pilot:{password}@")))) as source:
+        assert source.read().image.shape == (240, 320, 3)
+        assert source.url == shared_server.url("/guarded", "***@")
+
+
+def test_the_size_may_change(shared_server: RtspServer) -> None:
+    with closing(open_source("front", camera(shared_server.url("/growing")))) as source:
+        sizes = {source.read().image.shape}
+        deadline = time.monotonic() + 15
+        while len(sizes) < 2:
+            assert time.monotonic() < deadline
+            sizes.add(source.read().image.shape)
+    assert sizes == {(240, 320, 3), (480, 640, 3)}
+
+
+def test_a_decoder_in_hardware_is_taken_where_there_is_one(shared_server: RtspServer) -> None:
+    settings = Camera(source=shared_server.url())
+    with jetson.elements(jetson.DECODER, jetson.CONVERTER), closing(open_source("front", settings)) as source:
+        image = source.read().image
+        names = element_names(source)
+    assert image.shape == (240, 320, 3)
+    assert image.max() > 200
+    assert {"nvv4l2decoder", "nvvidconv"} <= set(names)
