@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak soak-faults faults second-look decoding system fleet clean
+.PHONY: help setup demo test check docs bench costs count soak soak-faults faults events second-look decoding system fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -53,6 +53,9 @@ soak-faults: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half m
 
 system: $(VENV)/.dev ## the service and install.sh under a real systemd, at length (needs root)
 	$(BIN)/python -m pytest -rs tests/system tests/daemon/test_systemd_unit.py -m 'system or not system' $(ARGS)
+
+events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
+	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)
 
 second-look: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Literal
 
 import av
 import msgspec
@@ -20,15 +21,15 @@ from numpy.typing import NDArray
 from edgepose.capture.source import open_source
 from edgepose.config import Camera, Config
 from edgepose.daemon.delivery import Delivery
-from edgepose.daemon.health import memory_mb
 from edgepose.daemon.metrics import Latency, Metrics
 from edgepose.daemon.pipeline import Pipeline
 from edgepose.daemon.second_look import SecondLook
+from edgepose.daemon.sensors import memory_mb
 from edgepose.daemon.stages import InputStage
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EdgeposeError, EndOfStream
 from edgepose.model import ModelFile, find_model, named_model
-from edgepose.output.messages import PosesMessage, encode
+from edgepose.output.messages import EventMessage, PosesMessage, encode
 
 _INPUTS = 24  # frames that the engine alone is given in turns: as different as in the daemon, and all in memory
 _WARM_S = 0.5
@@ -84,6 +85,9 @@ class _Encoder:
     """Stands where the broker's publisher stands, and encodes each message as that does."""
 
     def publish_poses(self, camera: str, payload: PosesMessage) -> None:
+        encode(payload)
+
+    def publish(self, address: str, payload: EventMessage, qos: Literal[0, 1]) -> None:
         encode(payload)
 
 

@@ -4,6 +4,8 @@ import queue
 import threading
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from edgepose.capture.source import Source
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
@@ -33,7 +35,8 @@ def people_in(
         EngineError: the engine failed.
     """
     inputs = InputStage(info, config.model.input_size, metrics.took)
-    people = PeopleStage(config, metrics, second_look)
+    # Nobody asks for events here, so nobody pays for them.
+    people = PeopleStage(replace(config, events=replace(config.events, enabled=False)), metrics, second_look)
     for prepared in _read_ahead(source, inputs):
         with metrics.timed("engine"):
             candidates = backend.run(prepared.images)

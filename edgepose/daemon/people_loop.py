@@ -12,14 +12,12 @@ from edgepose.daemon.engine_loop import TURN_S, Seen, tell
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.second_look import SecondLook
-from edgepose.daemon.stages import PeopleStage
-from edgepose.frame import Frame
-from edgepose.person import Person
+from edgepose.daemon.stages import Outcome, PeopleStage
 
 _log = logging.getLogger(__name__)
 
-Deliver = Callable[[Frame, list[Person], bool], None]
-"""Takes a frame, its people, and whether the frame is live; it must not block for live ones."""
+Deliver = Callable[[Outcome], None]
+"""Takes what came of a frame; it must not block for live ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +91,9 @@ class PeopleLoop(RestartingThread):
             stage = stages.setdefault(frame.camera, PeopleStage(used.config, self._metrics, used.second_look))
             try:
                 people = stage.people(seen.waiting.prepared, seen.candidates)
+                outcome = Outcome(frame, people, stage.events, time.time_ns(), seen.waiting.live)
                 with self._metrics.timed("publish"):
-                    self._deliver(frame, people, seen.waiting.live)
+                    self._deliver(outcome)
             except Exception as error:
                 if not failing:
                     tell(f"the people of frame {frame.sequence} of camera {frame.camera} could not be worked out", error)

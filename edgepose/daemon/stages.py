@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.second_look import SecondLook
+from edgepose.event import Event
+from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
 from edgepose.model import ModelInfo
 from edgepose.person import Candidates, Person
@@ -39,6 +41,25 @@ class Prepared:
     letterbox: Letterbox
     images: NDArray[np.uint8]
     made_for: tuple[ModelInfo, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What came of a frame.
+
+    Attributes:
+        frame: the picture.
+        people: those in it.
+        events: what they completed in it.
+        at: nanoseconds since the Unix epoch (UTC) at which that was worked out; the age of poses is counted up to here.
+        live: whether the frame came from a live source; nothing may wait for it then.
+    """
+
+    frame: Frame
+    people: list[Person]
+    events: list[Event]
+    at: int
+    live: bool
 
 
 class InputStage:
@@ -72,7 +93,11 @@ class InputStage:
 
 
 class PeopleStage:
-    """From candidates to the people of one camera: decode, track, look again, smooth, check."""
+    """From candidates to the people of one camera, and to what they do: decode, track, look again, smooth, check, tell events.
+
+    Attributes:
+        events: what was completed in the frame that was looked at last.
+    """
 
     def __init__(self, config: Config, metrics: Metrics, second_look: SecondLook | None = None) -> None:
         """
@@ -85,11 +110,14 @@ class PeopleStage:
         self._smoother: Smoother | None = None
         self._plausibility: Plausibility | None = None
         self._turns = Turns(config.refine)
+        self._detector: EventDetector | None = None  # made with the first frame, which says whose it is
+        self.events: list[Event] = []
         self.configure(config, second_look)
 
     def configure(self, config: Config, second_look: SecondLook | None) -> None:
         """Takes other settings, for the next frame on; people stay known, and keep their numbers."""
         pose, track = config.pose, config.track
+        self._config = config
         self._pose = pose
         self._second_look = second_look
         # A known person is followed below the threshold for new ones, so the tracker must see the weak ones too.
@@ -113,6 +141,10 @@ class PeopleStage:
         else:
             self._plausibility.configure(config.plausible)
         self._turns.configure(config.refine)
+        if not (config.events.enabled and track.enabled):
+            self._detector = None
+        elif self._detector is not None:
+            self._detector.configure(config.events, self._zones(self._detector.camera), pose.keypoint_threshold)
 
     def people(self, prepared: Prepared, candidates: Candidates) -> list[Person]:
         """The people in a frame; a frame of a new epoch starts without memory of the old one."""
@@ -136,15 +168,26 @@ class PeopleStage:
             people = self._smoother.update(people, frame.captured_at)
         if self._plausibility is not None:
             people = self._plausibility.update(people, frame.captured_at)
-        self._metrics.took("track", perf_counter() - decoded - refining_s)
+        checked = perf_counter()
+        self._metrics.took("track", checked - decoded - refining_s)
+        self.events = []
+        if self._config.events.enabled and self._tracker is not None:  # events are about people with numbers
+            if self._detector is None:
+                zones = self._zones(frame.camera)
+                self._detector = EventDetector(self._config.events, zones, frame.camera, self._pose.keypoint_threshold)
+            self.events = self._detector.update(people, frame)
+            self._metrics.took("events", perf_counter() - checked)
         return people
 
     def reset(self) -> None:
         """Forgets everybody: at a new epoch, or after a failure that may have left the memory half written."""
         self._turns.reset()
-        for stage in (self._tracker, self._smoother, self._plausibility):
+        for stage in (self._tracker, self._smoother, self._plausibility, self._detector):
             if stage is not None:
                 stage.reset()
+
+    def _zones(self, camera: str) -> dict[str, list[tuple[float, float]]]:
+        return self._config.cameras[camera].zones if camera in self._config.cameras else {}
 
     def _looked_again(self, second_look: SecondLook, frame: Frame, people: list[Person]) -> list[Person]:
         """The people after a second look, by falling score; the new scores must pass the thresholds that the first ones did."""

@@ -21,13 +21,7 @@ class ArmsMemory:
 def arms_up(memory: ArmsMemory, body: Body, now: int, settings: Events) -> Finding | None:
     """Takes in one moment of one person; `arms_up` in every frame in which the evidence is complete."""
     left, right = body.wrists
-    up = (
-        left is not None
-        and right is not None
-        and body.head_top is not None
-        and body.shoulders is not None
-        and max(left[1], right[1]) < body.head_top < body.shoulders[1]
-    )
+    up = left is not None and right is not None and body.head_top is not None and body.upright and max(left[1], right[1]) < body.head_top
     if not up:
         if now - memory.at > _FLICKER_S * S:
             memory.since = None

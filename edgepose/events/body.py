@@ -62,6 +62,13 @@ class Body:
         )
 
     @property
+    def upright(self) -> bool:
+        """Whether the trunk points upwards in the picture, standing or sitting; not where shoulders or hips are not seen."""
+        if self.shoulders is None or self.hips is None:
+            return False
+        return self.hips[1] - self.shoulders[1] > abs(self.shoulders[0] - self.hips[0])
+
+    @property
     def centre(self) -> Point:
         """Middle of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2

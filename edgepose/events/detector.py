@@ -5,12 +5,12 @@ being gathered, so that a stream that stalls makes nobody fall, leave or stand s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from edgepose.config import Camera, Events
+from edgepose.config import Events
 from edgepose.event import Event
 from edgepose.events.arms import arms_up
-from edgepose.events.body import Body
+from edgepose.events.body import Body, Point
 from edgepose.events.fall import fall
 from edgepose.events.moment import Finding, S, clearness
 from edgepose.events.people import Memory, heir
@@ -23,7 +23,8 @@ from edgepose.person import Person
 _GAP_S = 1.0  # after a longer one nothing goes on
 _MOST_REMEMBERED = 256  # people; whoever was not seen for longest is forgotten first
 _AGAIN_KINDS = ("fallen", "waving", "arms_up")  # the others cannot repeat themselves
-_CERTAIN = 3.0  # times the shortest time after which an entering or leaving is beyond doubt
+_AMIDST = 1.0  # body sizes from the picture's sides
+_ENOUGH_PER_S = 4.0  # sightings a second beyond doubt
 
 
 class EventDetector:
@@ -31,19 +32,23 @@ class EventDetector:
 
     Args:
         settings: thresholds and times.
-        camera: its zones.
-        name: of the camera.
+        zones: polygons by name, corners as fractions of the picture's sides.
+        camera: its name.
         keypoint_threshold: keypoints below this confidence are not seen.
     """
 
-    def __init__(self, settings: Events, camera: Camera, name: str, keypoint_threshold: float = 0.2) -> None:
-        self._settings = settings
-        self._zones = camera.zones
-        self._name = name
-        self._threshold = keypoint_threshold
+    def __init__(self, settings: Events, zones: Mapping[str, Sequence[Point]], camera: str, keypoint_threshold: float) -> None:
+        self.camera = camera
+        self.configure(settings, zones, keypoint_threshold)
         self._known: dict[int, Memory] = {}
         self._watched = 0  # nanoseconds
         self._captured_at: int | None = None
+
+    def configure(self, settings: Events, zones: Mapping[str, Sequence[Point]], keypoint_threshold: float) -> None:
+        """Takes other settings, for the next frame on; people stay known. A zone that is gone says nothing more."""
+        self._settings = settings
+        self._zones = zones
+        self._threshold = keypoint_threshold
 
     def reset(self) -> None:
         """Forgets everybody, as at a new epoch of a source, and says nothing of it: what was not watched was not seen to happen."""
@@ -72,7 +77,7 @@ class EventDetector:
         for track, memory in list(self._known.items()):
             if now - memory.seen_at >= self._settings.leave_after_s * S:
                 del self._known[track]
-                events += [self._event(track, memory, finding, frame) for finding in self._leaving(memory)]
+                events += [self._event(track, memory, finding, frame) for finding in self._leaving(memory, frame)]
         return [event for event in events if event.kind not in self._settings.silent]
 
     def _watch(self, frame: Frame) -> None:
@@ -99,7 +104,7 @@ class EventDetector:
         present_s = (now - memory.first_at) / S
         if not memory.entered and present_s >= settings.enter_after_s:
             memory.entered = True
-            score = clearness(memory.sightings / max(1.0, present_s), 0.0, 4.0)
+            score = clearness(memory.sightings / present_s, 0.0, _ENOUGH_PER_S)
             findings.append(Finding("entered", memory.first_at, score, {"present_s": present_s, "sightings": memory.sightings}))
         found = (
             fall(memory.falling, body, now, settings),
@@ -122,18 +127,24 @@ class EventDetector:
         memory.found_at[kind] = self._watched
         return before is None or self._watched - before >= self._settings.again_after_s * S
 
-    def _leaving(self, memory: Memory) -> list[Finding]:
+    def _leaving(self, memory: Memory, frame: Frame) -> list[Finding]:
         if not memory.entered:
             return []
         absent_s = (self._watched - memory.seen_at) / S
-        leave_s = self._settings.leave_after_s
-        evidence = {"present_s": (memory.seen_at - memory.first_at) / S, "absent_s": absent_s}
-        return [*gone(memory.places, memory.seen_at), Finding("left", memory.seen_at, clearness(absent_s, 0.0, leave_s), evidence)]
+        left, top, right, bottom = memory.body.box
+        edge = max(0.0, min(left, top, frame.width - right, frame.height - bottom)) / memory.body.size
+        # Whoever was lost far from the picture's sides may stand behind something, or lie where the network sees nobody.
+        score = clearness(edge, _AMIDST, 0.0) if edge < _AMIDST else 0.5
+        evidence = {"present_s": (memory.seen_at - memory.first_at) / S, "absent_s": absent_s, "edge_bodies": edge}
+        return [
+            *gone(memory.places, memory.seen_at, self._zones),
+            Finding("left", memory.seen_at, score, evidence),
+        ]
 
     def _event(self, track: int, memory: Memory, finding: Finding, frame: Frame) -> Event:
         return Event(
             kind=finding.kind,
-            camera=self._name,
+            camera=self.camera,
             epoch=frame.epoch,
             sequence=frame.sequence,
             at=frame.captured_at,

@@ -21,7 +21,9 @@ _LIES_SHOULDERS = 0.35  # height of the shoulders by what it was: 0.7 on a chair
 _LIES_HIPS = 0.35  # of the hips by the shoulders' when standing: 0.65 standing or bending over
 _LIES_TILT_DEG = 50.0  # or, along the view, ...
 _LIES_TRUNK = 0.5  # ... a trunk of at most half its length
-_FLICKER_S = 0.3  # lying may be interrupted for so long by frames that say otherwise
+_LIES_BOX = 0.45  # or a box of at most so much of its height ...
+_LIES_ASPECT = 1.3  # ... and so much wider than high: 0.7 picking something up
+_STEP_S = 0.5  # most that one frame may count for, after frames without the person
 _CERTAIN_S = 0.4  # a fall in so little is beyond doubt
 
 
@@ -34,11 +36,11 @@ class FallMemory:
     height: float = 0.0  # of the shoulders above the feet, standing
     trunk: float = 0.0
     size: float = 1.0
+    box_height: float = 0.0
     last: tuple[int, float] | None = None  # time and height of the shoulders
     fastest: float = 0.0  # body sizes a second downwards since standing
-    lies_since: int | None = None
-    lies_at: int = 0
-    down_s: float = 0.0  # from standing to lying
+    down_s: float | None = None  # from standing to lying, once somebody does
+    lying_s: float = 0.0  # seconds of lying since, less those of not lying: networks know few people who lie
     fallen: bool = False
 
 
@@ -56,22 +58,23 @@ def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding 
     memory.stands_since = None
     if memory.stood_at is None:
         return None
-    if memory.last is not None and now > memory.last[0]:
-        memory.fastest = max(memory.fastest, (memory.last[1] - height) / memory.size / ((now - memory.last[0]) / S))
+    elapsed_s = 0.0 if memory.last is None else max(0.0, (now - memory.last[0]) / S)
+    if memory.last is not None and elapsed_s > 0:
+        memory.fastest = max(memory.fastest, (memory.last[1] - height) / memory.size / elapsed_s)
     memory.last = (now, height)
-    lies = (
-        height <= _LIES_SHOULDERS * memory.height
-        and hip_height <= _LIES_HIPS * memory.height
-        and (tilt >= _LIES_TILT_DEG or trunk <= _LIES_TRUNK * memory.trunk)
-    )
+    left, top, right, bottom = body.box
+    aspect = (right - left) / max(1.0, bottom - top)
+    low = height <= _LIES_SHOULDERS * memory.height and hip_height <= _LIES_HIPS * memory.height
+    lies = low and (tilt >= _LIES_TILT_DEG or trunk <= _LIES_TRUNK * memory.trunk)
+    lies |= bottom - top <= _LIES_BOX * memory.box_height and aspect >= _LIES_ASPECT and tilt > _STANDS_TILT_DEG
     if not lies:
-        if memory.lies_since is not None and now - memory.lies_at > _FLICKER_S * S:
-            memory.lies_since = None
+        memory.lying_s = max(0.0, memory.lying_s - min(elapsed_s, _STEP_S))
         return None
-    if memory.lies_since is None:
-        memory.lies_since, memory.down_s = now, (now - memory.stood_at) / S
-    memory.lies_at = now
-    if memory.fallen or memory.down_s > settings.fall_within_s or now - memory.lies_since < settings.fallen_after_s * S:
+    if memory.down_s is None:
+        memory.down_s = (now - memory.stood_at) / S
+    else:
+        memory.lying_s += min(elapsed_s, _STEP_S)
+    if memory.fallen or memory.down_s > settings.fall_within_s or memory.lying_s < settings.fallen_after_s:
         return None
     memory.fallen = True
     return Finding(
@@ -80,11 +83,11 @@ def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding 
         score=clearness(memory.down_s, settings.fall_within_s, min(_CERTAIN_S, settings.fall_within_s / 2)),
         evidence={
             "down_s": memory.down_s,
-            "lying_s": (now - memory.lies_since) / S,
+            "lying_s": memory.lying_s,
             "speed_bodies_per_s": memory.fastest,
             "tilt_deg": tilt,
             "height_ratio": height / memory.height,
-            "aspect": (body.box[2] - body.box[0]) / max(1.0, body.box[3] - body.box[1]),
+            "aspect": aspect,
         },
     )
 
@@ -94,12 +97,14 @@ def _stands(memory: FallMemory, body: Body, height: float, trunk: float, now: in
         memory.stands_since = now
         if memory.stood_at is None:
             memory.height, memory.trunk, memory.size = height, trunk, body.size
+            memory.box_height = body.box[3] - body.box[1]
     elapsed_s = 0.0 if memory.last is None else max(0.0, (now - memory.last[0]) / S)
     share = min(1.0, elapsed_s / _HEIGHT_MEMORY_S)
     memory.height += share * (height - memory.height)
     memory.trunk += share * (trunk - memory.trunk)
     memory.size += share * (body.size - memory.size)
+    memory.box_height += share * (body.box[3] - body.box[1] - memory.box_height)
     memory.last = (now, height)
     if now - memory.stands_since >= _STOOD_S * S:
         memory.stood_at, memory.fastest = now, 0.0
-        memory.lies_since, memory.fallen = None, False
+        memory.down_s, memory.lying_s, memory.fallen = None, 0.0, False

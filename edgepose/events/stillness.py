@@ -6,9 +6,10 @@ from edgepose.config import Events
 from edgepose.events.body import Body, Point
 from edgepose.events.moment import Finding, S
 
-_STEADY_S = 1.0  # keypoints are averaged over so long, so that their noise does not count as movement either
-_MOVED = 0.3  # body sizes that a keypoint must go ...
-_MOVED_KEYPOINTS = 3  # ... and how many of them
+_STEADY_S = 0.5  # keypoints are averaged over so long, so that their flicker does not count as movement either
+_MOVED = 0.25  # body sizes that keypoints must go ...
+_MOVED_SHARE = 0.4  # ... and the share of them that must: a few go astray in every network
+_FEWEST = 5  # keypoints to be seen
 _CERTAIN = 3.0  # times `still_after_s` after which nobody doubts
 
 
@@ -28,7 +29,7 @@ def still(memory: StillMemory, body: Body, now: int, fallen: bool, settings: Eve
     if not fallen:
         memory.since, memory.said = None, False
         return None
-    if len(body.points) < _MOVED_KEYPOINTS:
+    if len(body.points) < _FEWEST:
         return None
     middle_x = sorted(x for x, _ in body.points.values())[len(body.points) // 2]
     middle_y = sorted(y for _, y in body.points.values())[len(body.points) // 2]
@@ -43,7 +44,7 @@ def still(memory: StillMemory, body: Body, now: int, fallen: bool, settings: Eve
         for index, place in memory.steady.items()
         if index in memory.anchor
     ]
-    farthest = sorted(moves)[-_MOVED_KEYPOINTS] if len(moves) >= _MOVED_KEYPOINTS else 0.0
+    farthest = sorted(moves)[int(len(moves) * (1 - _MOVED_SHARE))] if moves else 0.0
     if memory.since is None or farthest > _MOVED:
         memory.since, memory.anchor = now, dict(memory.steady)
         return None

@@ -12,8 +12,8 @@ from edgepose.config import Events
 from edgepose.events.body import Body
 from edgepose.events.moment import Finding, S, clearness
 
-_LOWERED_S = 0.3  # a wrist may be seen below the shoulder for so long
-_LOWEST = 0.1  # body sizes below the shoulder that still count as above: the shoulder is no point
+_LOWERED_S = 0.15  # a wrist may be seen below the shoulder for so long
+_LOWEST = 0.05  # body sizes below the shoulder that still count as above: the shoulder is no point
 _REVERSALS = 4  # two times to and fro
 _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
 _EVEN = 3.0  # longest time between two reversals by the median one
@@ -90,8 +90,9 @@ class WaveMemory:
 
 def wave(memory: WaveMemory, body: Body, now: int, settings: Events) -> Finding | None:
     """Takes in one moment of one person; `waving` in every frame in which the evidence is complete."""
-    if body.shoulders is None:
-        return None
+    if not body.upright:
+        return None  # above the shoulder means nothing of somebody who lies
+    assert body.shoulders is not None
     across, shoulder = body.shoulders
     least = 0.6 * settings.wave_amplitude
     waves = []

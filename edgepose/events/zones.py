@@ -70,11 +70,11 @@ def zones(
     return findings
 
 
-def gone(memory: ZoneMemory, seen_at: int) -> list[Finding]:
+def gone(memory: ZoneMemory, seen_at: int, polygons: Mapping[str, Sequence[Point]]) -> list[Finding]:
     """What is to be said when somebody inside of zones has left the picture: every zone that was entered is left, too."""
     findings = []
     for name, side in memory.sides.items():
-        if side.inside:
+        if side.inside and name in polygons:
             side.inside = False
             findings.append(Finding("zone_left", seen_at, 0.5, {"inside_s": (seen_at - side.since) / S}, name))
     return findings

@@ -9,6 +9,7 @@ from edgepose.errors import UsageError
 from edgepose.output.messages import (
     SCHEMA_VERSION,
     CameraStatusMessage,
+    EventMessage,
     HealthMessage,
     InfoMessage,
     PosesMessage,
@@ -41,6 +42,7 @@ TOPICS = (
     Topic("health", "health", HealthMessage, 0, False),
     Topic("camera-status", "cameras/{camera}/status", CameraStatusMessage, 1, True),
     Topic("poses", "cameras/{camera}/poses", PosesMessage, 0, False),
+    Topic("events", "cameras/{camera}/events", EventMessage, 1, False),
 )
 """All topics that the daemon publishes."""
 

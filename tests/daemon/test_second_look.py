@@ -213,4 +213,4 @@ def test_the_stage_without_a_second_look_times_none(tmp_path: Path) -> None:
     boxes, scores, keypoints = answers()
     prepared = InputStage(info, 0, metrics.took).prepare(FRAME)
     PeopleStage(Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
-    assert set(metrics.latencies()) == {"letterbox", "decode", "track"}
+    assert set(metrics.latencies()) == {"letterbox", "decode", "track", "events"}

@@ -17,6 +17,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text()
 SECTIONS = {match[1]: match[2] for match in re.finditer(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)}
 TABLES = {
     "poses": [messages.PosesMessage, messages.PersonMessage],
+    "events": [messages.EventMessage],
     "status": [messages.StatusMessage],
     "info": [messages.InfoMessage, messages.ModelMessage, messages.BackendMessage, messages.RefinerMessage, messages.CameraMessage],
     "health": [messages.HealthMessage, messages.CameraHealthMessage, messages.RefineHealthMessage, messages.QuantilesMessage],

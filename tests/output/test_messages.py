@@ -81,5 +81,5 @@ def test_every_address_of_the_asyncapi_document_is_a_topic():
 
 def test_an_unknown_schema_name_lists_those_there_are():
     assert topic_address("poses", "front") == "cameras/front/poses"
-    with pytest.raises(UsageError, match=r"no message named 'pose'; there are status, info, health, camera-status, poses"):
+    with pytest.raises(UsageError, match=r"no message named 'pose'; there are status, info, health, camera-status, poses, events"):
         json_schema("pose")

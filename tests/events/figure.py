@@ -1,0 +1,119 @@
+"""A body of 17 joints in space, moved by angles and seen by a camera that may look down: the truth behind the sequences.
+
+Lengths are in body heights, angles in degrees. The body stands at the origin, z upwards, y to where it looks. Proportions after
+R. Contini, "Body Segment Parameters, Part II", Artificial Limbs 1972.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRUNK, THIGH, SHANK, UPPER_ARM, FOREARM = 0.288, 0.245, 0.246, 0.17, 0.16
+ANKLE = 0.039
+SHOULDER, HIP = 0.115, 0.065  # half widths
+HEAD = {0: (0.0, 0.07, 0.11), 1: (0.03, 0.06, 0.13), 2: (-0.03, 0.06, 0.13), 3: (0.06, 0.0, 0.115), 4: (-0.06, 0.0, 0.115)}
+FAR = 8.0  # body heights between camera and body: how strong perspective is
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Directions of upper arm and forearm: 0 hangs, 90 sideways, 180 up; `forward` turns it to the front."""
+
+    upper: float = 8.0
+    fore: float = 8.0
+    upper_forward: float = 0.0
+    fore_forward: float = 10.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Angles of a body.
+
+    Attributes:
+        lean: of the trunk to the front.
+        thighs, knees: flexion, left and right.
+        spread: of the legs sideways.
+        arms: left and right.
+        tip: how far the whole body is tipped over its feet, 90 lies.
+        towards: direction of tipping: 0 forwards, 90 to its right, 180 backwards.
+        lift: height above the ground of the lowest joint.
+    """
+
+    lean: float = 0.0
+    thighs: tuple[float, float] = (0.0, 0.0)
+    knees: tuple[float, float] = (0.0, 0.0)
+    spread: float = 3.0
+    arms: tuple[Arm, Arm] = field(default_factory=lambda: (Arm(), Arm()))
+    tip: float = 0.0
+    towards: float = 0.0
+    lift: float = 0.0
+
+
+def joints(pose: Pose) -> NDArray[np.float64]:
+    """Joints (17, 3) in body heights, COCO order."""
+    place = np.zeros((17, 3))
+    lean = np.radians(pose.lean)
+    up = np.array((0.0, np.sin(lean), np.cos(lean)))
+    front = np.array((0.0, np.cos(lean), -np.sin(lean)))
+    neck = up * TRUNK
+    for joint, (x, y, z) in HEAD.items():
+        # Left of a body that looks along y is at negative x; HEAD gives the left side as positive.
+        place[joint] = neck + np.array((-x, 0, 0)) + front * y + up * z
+    for index, side in ((0, -1), (1, 1)):
+        place[5 + index] = neck + np.array((side * SHOULDER, 0, 0))
+        arm = pose.arms[index]
+        for joint, before, length, sideways, forward in (
+            (7, 5, UPPER_ARM, arm.upper, arm.upper_forward),
+            (9, 7, FOREARM, arm.fore, arm.fore_forward),
+        ):
+            out, ahead = np.radians(sideways), np.radians(forward)
+            along = np.array((side, 0, 0)) * np.sin(out) * np.cos(ahead) + front * np.sin(ahead) - up * np.cos(out) * np.cos(ahead)
+            place[joint + index] = place[before + index] + along * length
+        place[11 + index] = (side * HIP, 0, 0)
+        apart = np.radians(pose.spread) * side
+        bend = np.radians(pose.thighs[index])
+        place[13 + index] = place[11 + index] + THIGH * np.array((np.sin(apart), np.sin(bend), -np.cos(bend) * np.cos(apart)))
+        bend -= np.radians(pose.knees[index])
+        place[15 + index] = place[13 + index] + SHANK * np.array((np.sin(apart), np.sin(bend), -np.cos(bend) * np.cos(apart)))
+    place[:, 2] += ANKLE - place[15:, 2].min()
+    if pose.tip:
+        turn, tip = np.radians(pose.towards), np.radians(pose.tip)
+        to = np.array((np.sin(turn), np.cos(turn), 0.0))
+        feet = np.array((*place[15:, :2].mean(0), 0.0))
+        from_feet = place - feet
+        along = from_feet @ to
+        height = from_feet[:, 2]
+        place = feet + from_feet + np.outer(along * (np.cos(tip) - 1) + height * np.sin(tip), to)
+        place[:, 2] = height * np.cos(tip) - along * np.sin(tip)
+        place[:, 2] += max(0.0, ANKLE - place[:, 2].min())
+    place[:, 2] += pose.lift
+    return place
+
+
+@dataclass(frozen=True)
+class View:
+    """How a camera sees a body.
+
+    Attributes:
+        heading: of the body: 0 looks at the camera, 90 to the picture's right.
+        pitch: how far the camera looks down: 0 level, 90 from above.
+        height_px: of a standing body seen from level.
+    """
+
+    heading: float = 0.0
+    pitch: float = 0.0
+    height_px: float = 200.0
+
+
+def seen(place: NDArray[np.float64], view: View, feet_px: tuple[float, float]) -> NDArray[np.float64]:
+    """Pixels (17, 2) of joints (17, 3) of a body whose origin stands at `feet_px`."""
+    # A body that looks at the camera has its left at the picture's right: y of the body becomes towards the camera.
+    turn, pitch = np.radians(view.heading), np.radians(view.pitch)
+    x, y, z = place.T
+    across = -x * np.cos(turn) + y * np.sin(turn)
+    away = -y * np.cos(turn) - x * np.sin(turn)
+    up = z * np.cos(pitch) + away * np.sin(pitch)
+    depth = away * np.cos(pitch) - z * np.sin(pitch)
+    scale = view.height_px * FAR / (FAR + depth)
+    return np.stack((feet_px[0] + across * scale, feet_px[1] - up * scale), 1)
