@@ -21,13 +21,11 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     on, and one that is not good is refused as a whole. Under systemd it says when it is ready and feeds the watchdog.
     """
     import os
-    import sys
 
     from edgepose.daemon.memory import settle_memory
     from edgepose.daemon.signals import hang_ups, signals
     from edgepose.daemon.supervisor import Daemon, supervise
     from edgepose.daemon.systemd import Notifier
-    from edgepose.daemon.watchman import StuckError
     from edgepose.errors import ConfigError
     from edgepose.load import load, service_variables
 
@@ -44,11 +42,5 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
                 hung_up.clear()
                 daemon.reload()
 
-        try:
-            daemon.start()
-            supervise(daemon, stop, reason, each_turn)
-        except StuckError as error:
-            # A thread that hangs inside a library could hold up Python's own end, too.
-            click.echo(f"edgepose: {error}", err=True)
-            sys.stderr.flush()
-            os._exit(error.exit_code)
+        daemon.start()
+        supervise(daemon, stop, reason, each_turn)

@@ -1,6 +1,7 @@
 """One thread a camera: opens the source, again and again if need be, and leaves its frames, laid out, for the engine."""
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -16,12 +17,14 @@ from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.slots import Slots
 from edgepose.daemon.stages import InputStage
+from edgepose.daemon.visibility import Visibility, visibility
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 
 _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2  # how often a waiting thread looks whether it shall stop
+_MEASURED_EVERY_S = 1.0
 _GRACE_S = 10.0  # beyond a source's own deadlines, on a machine that is busy; after that it hangs
 _FILE_PATIENCE_S = 600.0  # a film that is paced by its time-stamps may have long gaps
 
@@ -101,6 +104,9 @@ class CameraThread(RestartingThread):
         self._open_within_s = (_FILE_PATIENCE_S if local else camera.open_timeout_s) + _GRACE_S
         self._frozen = FrozenWatch(0.0 if local else camera.frozen_after_s)
         self._read_within_s = (_FILE_PATIENCE_S if local else camera.read_timeout_s) + _GRACE_S
+        self._measured_s = -math.inf
+        self.visibility: Visibility | None = None
+        """Of a picture of the last second or so."""
         self.reconnects: int = 0 if after is None else after.reconnects
         """Times that the stream came back after it was lost."""
 
@@ -273,6 +279,9 @@ class CameraThread(RestartingThread):
             self._metrics.dropped(self._camera_name, "corrupt")
             _log.debug("camera %s: frame %d cannot be laid out: %s", self._camera_name, frame.sequence, error)
             return
+        now_s = time.monotonic()
+        if now_s - self._measured_s > _MEASURED_EVERY_S:
+            self._measured_s, self.visibility = now_s, visibility(prepared.images, prepared.letterbox)
         if live:
             self._slots.put(prepared)
             return

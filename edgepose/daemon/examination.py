@@ -15,10 +15,10 @@ from edgepose import __version__
 from edgepose.capture.source import path_of
 from edgepose.config import Config, Mqtt
 from edgepose.daemon import readers
-from edgepose.daemon.health import memory_mb, temperatures_c
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.preflight import Finding, broker_in_words, findings
 from edgepose.daemon.second_look import SecondLook
+from edgepose.daemon.sensors import memory_mb, temperatures_c
 from edgepose.daemon.stages import InputStage
 from edgepose.daemon.subscriber import Subscriber
 from edgepose.engine.backend import open_backend

@@ -1,14 +1,49 @@
-"""What the daemon says of itself: frames, drops by cause, durations, memory, heat."""
+"""What the daemon says of itself: frames, drops by cause, durations, memory, heat, and why there is no pose."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
+from msgspec import UNSET
 
 from edgepose.daemon.camera import CameraState
 from edgepose.daemon.metrics import Latency, LookCounts, Metrics
+from edgepose.daemon.sensors import Throttling, memory_mb, temperatures_c
+from edgepose.daemon.visibility import Visibility
+from edgepose.daemon.why import Seen, why
 from edgepose.output.messages import CameraHealthMessage, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
+
+_NOT_LOOKED_AT = ("engine_failed", "pose_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What else is known when health is reported.
+
+    Attributes:
+        reconnects: times that each camera came back.
+        visibilities: newest measure of each camera's pictures.
+        restarts: times that a stage died or hung and was begun again.
+        stuck: loops that hang now.
+        cpu_fallback: whether the network runs on the CPU since the accelerator does not work.
+        broker_reconnects: times that the broker came back.
+        events_waiting: events that the broker has not got yet.
+        store_failed: whether events are in memory only since their file cannot be written.
+        rival: session of another daemon of our name.
+        reload_refused: why the newest configuration is not in use.
+    """
+
+    reconnects: Mapping[str, int] = field(default_factory=dict)
+    visibilities: Mapping[str, Visibility] = field(default_factory=dict)
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    stuck: Sequence[str] = ()
+    cpu_fallback: bool = False
+    broker_reconnects: int = 0
+    events_waiting: int = 0
+    store_failed: bool = False
+    rival: str | None = None
+    reload_refused: str | None = None
 
 
 class HealthReporter:
@@ -24,75 +59,76 @@ class HealthReporter:
         self._started_s = started_s
         self._reported_s = started_s
         self._system = system
-        self._published: dict[str, int] = {}
-        self._throttle_events: int | None = None
+        self._seen: dict[str, Seen] = {}
+        self._throttling = Throttling(system)
 
-    def report(self, cameras: Sequence[CameraState], messages: int, message_drops: dict[str, int], now_s: float) -> HealthMessage:
+    def report(
+        self,
+        cameras: Sequence[CameraState],
+        messages: int,
+        message_drops: dict[str, int],
+        now_s: float,
+        around: Circumstances = Circumstances(),
+    ) -> HealthMessage:
         """The health at monotonic time `now_s`.
 
         Args:
             cameras: what is known of each camera.
             messages: messages handed to the broker since the start.
             message_drops: messages that were not, by cause.
+            around: what else is known.
         """
         interval_s = max(1e-3, now_s - self._reported_s)
         self._reported_s = now_s
         ages = self._metrics.ages()
         looks = self._metrics.looks()
+        throttled = self._throttling.look()
         return HealthMessage(
             at=timestamp(time.time_ns()),
             uptime_s=round(now_s - self._started_s, 1),
-            cameras={state.camera: self._camera(state, ages.get(state.camera), interval_s) for state in cameras},
+            cameras={state.camera: self._camera(state, ages.get(state.camera), interval_s, around) for state in cameras},
             stages_ms={stage: _quantiles(latency) for stage, latency in self._metrics.latencies().items()},
-            refine=msgspec.UNSET if looks is None else _refine(looks),
+            restarts=dict(around.restarts),
+            refine=UNSET if looks is None else _refine(looks),
             messages=messages,
             message_drops=message_drops,
+            broker_reconnects=around.broker_reconnects,
+            events_waiting=around.events_waiting,
+            rival=UNSET if around.rival is None else around.rival,
+            reload_refused=UNSET if around.reload_refused is None else around.reload_refused,
+            degraded=_degraded(around, throttled),
             memory_mb=round(memory_mb(), 1),
             temperatures_c=temperatures_c(self._system),
-            throttled=self._throttled(),
+            throttled=UNSET if throttled is None else throttled,
         )
 
-    def _camera(self, state: CameraState, age: Latency | None, interval_s: float) -> CameraHealthMessage:
+    def _camera(self, state: CameraState, age: Latency | None, interval_s: float, around: Circumstances) -> CameraHealthMessage:
         counts = self._metrics.camera(state.camera)
-        before = self._published.get(state.camera, 0)
-        self._published[state.camera] = counts.published
+        failed = sum(counts.dropped.get(cause, 0) for cause in _NOT_LOOKED_AT)
+        before, now = self._seen.get(state.camera, Seen()), Seen(counts.published, failed, counts.people)
+        self._seen[state.camera] = now
         return CameraHealthMessage(
             state=state.state,
+            why=why(state, now, before, around.visibilities.get(state.camera)),
             frames=counts.published,
-            frames_per_second=round((counts.published - before) / interval_s, 2),
+            frames_per_second=round((counts.published - before.published) / interval_s, 2),
             drops=counts.dropped,
-            age_ms=msgspec.UNSET if age is None else _quantiles(age),
+            reconnects=around.reconnects.get(state.camera, 0),
+            age_ms=UNSET if age is None else _quantiles(age),
         )
 
-    def _throttled(self) -> bool | msgspec.UnsetType:
-        """Whether the processor was slowed down since the last report; unknown where the kernel does not say."""
-        flags = _read(self._system / "devices/platform/soc/soc:firmware/get_throttled")  # Raspberry Pi: bits 0-3 are "now"
-        if flags is not None:
-            return bool(int(flags, 16) & 0xF)
-        counters = [_read(path) for path in self._system.glob("devices/system/cpu/cpu*/thermal_throttle/core_throttle_count")]
-        events = [int(counter) for counter in counters if counter is not None and counter.isdigit()]
-        if not events:
-            return msgspec.UNSET
-        before, self._throttle_events = self._throttle_events, sum(events)
-        return before is not None and self._throttle_events > before
 
-
-def memory_mb(status: Path = Path("/proc/self/status"), field: str = "VmRSS") -> float:
-    """Resident memory of this process in MiB; with `VmHWM` the most it ever was. 0 where the system does not say."""
-    for line in (_read(status) or "").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def temperatures_c(system: Path = Path("/sys")) -> dict[str, float]:
-    """Degrees Celsius of the kernel's thermal zones, by kind; sensors that cannot be read are left out."""
-    found: dict[str, float] = {}
-    for zone in sorted(system.glob("class/thermal/thermal_zone*")):
-        kind, value = _read(zone / "type"), _read(zone / "temp")
-        if kind and value and value.lstrip("-").isdigit():
-            found[kind if kind not in found else f"{kind}-{zone.name.removeprefix('thermal_zone')}"] = int(value) / 1000
-    return found
+def _degraded(around: Circumstances, throttled: bool | None) -> list[str]:
+    degraded = [
+        name
+        for name, is_so in (
+            ("cpu_fallback", around.cpu_fallback),
+            ("throttled", bool(throttled)),
+            ("events_in_memory", around.store_failed),
+        )
+        if is_so
+    ]
+    return degraded + [f"stuck:{stage}" for stage in around.stuck]
 
 
 def _refine(looks: LookCounts) -> RefineHealthMessage:
@@ -108,11 +144,4 @@ def _refine(looks: LookCounts) -> RefineHealthMessage:
 
 
 def _quantiles(latency: Latency) -> QuantilesMessage:
-    return QuantilesMessage(p50=latency.p50_ms, p95=latency.p95_ms, maximum=latency.maximum_ms)
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
+    return QuantilesMessage(p50=latency.p50_ms, p95=latency.p95_ms, p99=latency.p99_ms, maximum=latency.maximum_ms)

@@ -91,6 +91,11 @@ class Link:
         return self._publisher.events_waiting if self._publisher is not None else 0
 
     @property
+    def store_failed(self) -> bool:
+        """Whether events are in memory only, since their file cannot be written."""
+        return self._publisher is not None and self._publisher.store_failure is not None
+
+    @property
     def rival(self) -> str | None:
         """Session of another daemon that publishes under our name, None where there is none."""
         return self._publisher.rival if self._publisher is not None else None

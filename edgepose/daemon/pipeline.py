@@ -30,6 +30,7 @@ from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.slots import Slots
 from edgepose.daemon.stages import InputStage
+from edgepose.daemon.visibility import Visibility
 from edgepose.engine.backend import Backend
 from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
@@ -152,6 +153,11 @@ class Pipeline:
     def reconnects(self) -> dict[str, int]:
         """Times that each camera came back after it was lost."""
         return {name: camera.reconnects for name, camera in list(self._cameras.items())}
+
+    def visibilities(self) -> dict[str, Visibility]:
+        """What was measured of each camera's pictures last; those without a picture are left out."""
+        measured = {name: camera.visibility for name, camera in self._cameras.items()}
+        return {name: visibility for name, visibility in measured.items() if visibility is not None}
 
     def where(self, stage: str) -> str:
         """The line of code that a stage is at."""

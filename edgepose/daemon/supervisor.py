@@ -12,7 +12,7 @@ from edgepose.daemon.audit import Audit
 from edgepose.daemon.camera import CameraState
 from edgepose.daemon.commands import Done, Orders, Verdict
 from edgepose.daemon.delivery import Delivery, Sink
-from edgepose.daemon.health import HealthReporter
+from edgepose.daemon.health import Circumstances, HealthReporter
 from edgepose.daemon.info import build_labels, info_message, refiner_message
 from edgepose.daemon.instance import Claim
 from edgepose.daemon.link import Link
@@ -319,9 +319,26 @@ class Daemon:
         )
         self._link.publish_retained(f"cameras/{state.camera}/status", message)
 
+    def _other_restarts(self) -> dict[str, int]:
+        writer = self._delivery.writer
+        return {"publisher": self._link.replaced, "writer": writer.restarts if writer is not None else 0}
+
     def _report(self, now_s: float) -> None:
         states = self.states()
-        health = self._reported = self._health.report(states, self._link.sent, self._link.drops, now_s)
+        restarts = self._pipeline.restarts() | {name: count for name, count in self._other_restarts().items() if count}
+        around = Circumstances(
+            reconnects=self._pipeline.reconnects(),
+            visibilities=self._pipeline.visibilities(),
+            restarts=restarts,
+            stuck=self._watchman.stuck,
+            cpu_fallback=bool(getattr(self._pipeline.backend, "fallback", False)),
+            broker_reconnects=self._link.reconnects,
+            events_waiting=self._link.events_waiting,
+            store_failed=self._link.store_failed,
+            rival=self._link.rival,
+            reload_refused=self._reload_refused,
+        )
+        health = self._reported = self._health.report(states, self._link.sent, self._link.drops, now_s, around)
         self._link.publish("health", health)
         rate = sum(camera.frames_per_second for camera in health.cameras.values())
         streaming = sum(state.state == "streaming" for state in states)

@@ -55,6 +55,8 @@ class _OnnxRuntimeNetwork:
         self.device = device
         self.precision = model.info.precision
         self.reason = reason
+        self.fallback = False
+        """Whether it is on the CPU since what was to be faster does not work."""
         self._info = model.info
         self._session: Any = session
         self._input_name: str = session.get_inputs()[0].name
@@ -205,6 +207,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: conf
     if len(timed) > 1:
         best.reason = f"the fastest here: {', '.join(f'{network.name} {time_ms:.1f} ms' for time_ms, network in timed)}"
     elif refusals:
+        best.fallback = best.name.endswith("-cpu")
         best.reason += f": {'; '.join(refusals)}"
     for _, network in timed[1:]:
         network.close()

@@ -151,16 +151,23 @@ class QuantilesMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     p50: Annotated[float, Meta(description="median")]
     p95: Annotated[float, Meta(description="95th percentile")]
+    p99: Annotated[float, Meta(description="99th percentile")]
     maximum: Annotated[float, Meta(description="largest")]
+
+
+Why = Literal["person", "no_person", "no_video", "frozen", "too_dark", "blurred", "paused", "warming_up", "not_looked_at"]
+"""What explains that there are poses or none."""
 
 
 class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One camera's part of a health message."""
 
     state: Annotated[str, Meta(description="as in the camera's status message")]
+    why: Annotated[Why, Meta(description="what explains that there are poses or none")]
     frames: Annotated[_Count, Meta(description="frames looked at since the daemon started")]
     frames_per_second: Annotated[float, Meta(description="over the last interval")]
     drops: Annotated[dict[str, int], Meta(description="frames not looked at since the daemon started, by cause")]
+    reconnects: Annotated[_Count, Meta(description="times that the stream came back since the daemon started")]
     age_ms: Annotated[QuantilesMessage, Meta(description="capture to message; absent without frames")] | UnsetType = UNSET
 
 
@@ -183,9 +190,19 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     uptime_s: Annotated[float, Meta(description="seconds since the daemon started")]
     cameras: Annotated[dict[str, CameraHealthMessage], Meta(description="by name")]
     stages_ms: Annotated[dict[str, QuantilesMessage], Meta(description="time a frame spends in each stage, by name of the stage")]
+    restarts: Annotated[dict[str, int], Meta(description="times that a stage died or hung and was begun again, by its name")]
     refine: Annotated[RefineHealthMessage, Meta(description="second looks; absent where nobody is looked at again")] | UnsetType = UNSET
     messages: Annotated[_Count, Meta(description="messages handed to the broker since the daemon started")]
     message_drops: Annotated[dict[str, int], Meta(description="messages not handed to the broker since the daemon started, by cause")]
+    broker_reconnects: Annotated[_Count, Meta(description="times that the broker came back since the daemon started")]
+    events_waiting: Annotated[_Count, Meta(description="events that the broker does not have yet")]
+    rival: (
+        Annotated[str, Meta(description="session of another daemon that publishes under this name; absent where there is none")] | UnsetType
+    ) = UNSET
+    reload_refused: (
+        Annotated[str, Meta(description="why the newest configuration is not in use, one sentence; absent where it is")] | UnsetType
+    ) = UNSET
+    degraded: Annotated[list[str], Meta(description="what works less well than it should; empty when all is well")]
     memory_mb: Annotated[float, Meta(description="resident memory of the daemon in MiB")]
     temperatures_c: Annotated[dict[str, float], Meta(description="degrees Celsius by sensor; empty where the device has none")] = {}
     throttled: (

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from edgepose.daemon.camera import CameraState
-from edgepose.daemon.health import HealthReporter, memory_mb, temperatures_c
+from edgepose.daemon.health import HealthReporter
 from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.sensors import memory_mb, temperatures_c
 from edgepose.output.messages import encode
 
 

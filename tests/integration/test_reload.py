@@ -1,0 +1,171 @@
+"""A daemon that is told to read its configuration anew, that hangs, and that is not alone."""
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.onnx_files import write_edgepose
+from tests.servers.daemon import Daemon, Listener, configuration, running
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.rtsp import RtspServer
+from tests.waiting import wait_for
+
+HANGING = ("-m", "tests.servers.hanging_engine")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Iterator[RtspServer]:
+    with RtspServer(tmp_path) as started:
+        yield started
+
+
+def test_only_what_changed_is_touched(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    first = configuration(tmp_path, broker, {"front": camera.url(), "rear": "rtsp://127.0.0.1:1/cam"})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        with running(tmp_path, broker, first, NOTIFY_SOCKET=str(tmp_path / "notify")) as (daemon, heard):
+            wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
+            wait_for(lambda: manager.recv(1000) == b"READY=1")
+
+            poses = tmp_path / "poses.jsonl"
+            second = configuration(tmp_path, broker, {"front": camera.url(), "left": camera.url()}, f"files: {{jsonl: {poses}}}\n")
+            daemon.reload(second)
+            wait_for(lambda: heard.on("cameras/left/poses"), within_s=20)
+            told = [manager.recv(1000) for _ in range(20)]
+            begun = next(state for state in told if state.startswith(b"RELOADING=1\nMONOTONIC_USEC="))
+            assert 0 < time.monotonic_ns() / 1e3 - int(begun.rpartition(b"=")[2]) < 60e6
+            assert b"READY=1" in told[told.index(begun) :]
+            assert [message["epoch"] for message in heard.on("cameras/front/status")] == [0, 0]  # connecting, streaming: never opened again
+            wait_for(lambda: heard.on("cameras/rear/status")[-1] is None)  # nothing is said of a camera that is no more
+            wait_for(lambda: {camera["name"] for camera in heard.on("info")[-1]["cameras"]} == {"front", "left"})
+            wait_for(lambda: poses.exists() and poses.read_text().count("\n") > 3)
+            assert len({message["session"] for message in heard.on("status")}) == 1
+
+            write_edgepose(tmp_path / "other.onnx", metadata={"edgepose.licence": "another"})
+            daemon.reload(second.replace("tiny.onnx", "other.onnx"))
+            wait_for(lambda: heard.on("info")[-1]["model"]["name"] == "other.onnx", within_s=20)
+            seen = len(heard.on("cameras/front/poses"))
+            wait_for(lambda: len(heard.on("cameras/front/poses")) > seen + 3)
+            assert heard.on("cameras/front/status")[-1]["epoch"] == 0
+            health = wait_for(lambda: [message for message in heard.on("health") if "left" in message["cameras"]])[-1]
+            assert health["cameras"]["front"]["drops"].get("engine_failed", 0) == 0
+
+
+def test_a_bad_file_is_refused_as_a_whole(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    good = configuration(tmp_path, broker, {"front": camera.url()})
+    with running(tmp_path, broker, good) as (daemon, heard):
+        wait_for(lambda: heard.on("cameras/front/poses") and heard.on("health"), within_s=20)
+        for bad, why in (
+            (good + "pose: {score_threshold: 7}\n", "pose.score_threshold is 7"),
+            (good.replace("tiny.onnx", "none.onnx"), "none.onnx"),
+            (good.replace("front:", "rear:") + "files: {jsonl: /nowhere/at/all.jsonl}\n", "/nowhere/at/all.jsonl"),
+            ("{", "not valid YAML"),
+        ):
+            daemon.reload(bad)
+            wait_for(lambda: why in heard.on("health")[-1].get("reload_refused", ""), within_s=20)  # noqa: B023
+        log = daemon.log.read_text()
+        assert log.count("is refused, and the old one stays") == 4
+        assert "Traceback" not in log
+        daemon.reload(good)
+        wait_for(lambda: "reload_refused" not in heard.on("health")[-1])
+        seen = len(heard.on("cameras/front/poses"))
+        wait_for(lambda: len(heard.on("cameras/front/poses")) > seen + 3)
+        assert {message["epoch"] for message in heard.on("cameras/front/status")} == {0}
+        assert len(heard.on("status")) == 1
+
+
+def test_another_broker_is_greeted_and_the_old_one_hears_goodbye(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    (tmp_path / "other").mkdir()
+    with (
+        Mosquitto(tmp_path / "other") as other,
+        running(tmp_path, broker, configuration(tmp_path, broker, {"front": camera.url()})) as (
+            daemon,
+            heard,
+        ),
+    ):
+        wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
+        listener = Listener(other.port)
+        try:
+            daemon.reload(configuration(tmp_path, other, {"front": camera.url()}))
+            wait_for(lambda: heard.on("status")[-1]["state"] == "stopped")
+            wait_for(lambda: listener.on("status"))
+            wait_for(lambda: listener.on("cameras/front/poses"))
+            wait_for(lambda: listener.on("cameras/front/status"))  # said again, though nothing has changed
+            assert listener.on("info")
+            assert listener.on("cameras/front/status")[0]["epoch"] == 0
+        finally:
+            listener.close()
+
+
+def test_an_engine_that_hangs_is_told_and_ends_the_daemon(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    config = configuration(tmp_path, broker, {"front": camera.url()}, "health: {interval_s: 0.3, stuck_after_s: 1.5}\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000", "HANG": str(tmp_path / "hang")}
+        with running(tmp_path, broker, config, HANGING, **variables) as (daemon, heard):
+            wait_for(lambda: heard.on("cameras/front/poses") and heard.on("health"), within_s=20)
+            (tmp_path / "hang").touch()
+            wait_for(lambda: "stuck:engine" in heard.on("health")[-1]["degraded"])
+            while True:  # what was said until now
+                try:
+                    manager.recv(1000)
+                except BlockingIOError:
+                    break
+            assert daemon.process.wait(20) == 70
+            said = []
+            while True:
+                try:
+                    said.append(manager.recv(1000))
+                except BlockingIOError:
+                    break
+            assert b"WATCHDOG=1" not in said  # nothing feeds the watchdog while the engine hangs
+            wait_for(lambda: heard.on("status")[-1]["state"] == "stopped")
+            assert "engine hangs at hanging_engine.py" in heard.on("status")[-1]["reason"]
+            log = daemon.log.read_text()
+            assert log.count("engine is stuck") == 1
+            assert "Traceback" not in log
+
+
+def test_a_second_daemon_of_one_name_is_refused(tmp_path: Path, broker: Mosquitto) -> None:
+    config = configuration(tmp_path, broker, {"front": "rtsp://127.0.0.1:1/cam"})
+    with running(tmp_path, broker, config) as (first, heard):
+        wait_for(lambda: heard.on("status"), within_s=20)
+        (tmp_path / "second").mkdir()
+        second = Daemon(tmp_path / "second", config, {})
+        assert second.process.wait(30) == 69
+        line = second.log.read_text().strip().splitlines()[-1]
+        assert f"another edgepose (process {first.process.pid}) on this machine publishes edgepose/drone" in line
+        assert heard.on("status")[-1]["state"] == "online"
+        assert first.terminate(within_s=10) == 0
+        third = Daemon(tmp_path / "second", config, {})
+        try:
+            wait_for(lambda: heard.on("status")[-1]["state"] == "online", within_s=20)
+        finally:
+            third.process.kill()
+            third.process.wait(10)
+
+
+def test_sigterm_is_quick_though_everything_around_is_frozen(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    cameras = {name: camera.url() for name in ("front", "rear", "left", "right")}
+    poses = tmp_path / "poses.jsonl"
+    with running(tmp_path, broker, configuration(tmp_path, broker, cameras, f"files: {{jsonl: {poses}}}\n")) as (daemon, heard):
+        wait_for(lambda: all(heard.on(f"cameras/{name}/poses") for name in cameras), within_s=30)
+        camera.freeze()
+        broker.freeze()
+        began_s = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(20) == 0
+        assert time.monotonic() - began_s < 6  # three seconds of its own, on a machine that has others to serve
+        broker.thaw()
