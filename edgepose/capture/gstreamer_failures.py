@@ -3,10 +3,10 @@
 import errno
 import re
 import socket
-import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
+from edgepose.capture import tls
 from edgepose.capture.redact import redact
 from edgepose.errors import SourceError
 
@@ -88,21 +88,13 @@ def why_unreachable(address: str, where: str, ca_file: str | None) -> SourceErro
     """Connect to a network camera to learn why GStreamer could not; None where we can. Waits 2 s at most for each step."""
     parts = urlsplit(address)
     host = parts.hostname or ""
-    secure = parts.scheme.lower() == "rtsps"
+    secure = tls.is_secure(address)
     try:
-        with socket.create_connection((host, parts.port or (322 if secure else 554)), _PROBE_S) as connection:
-            if not secure:
-                return None
-            with ssl.create_default_context(cafile=ca_file).wrap_socket(connection, server_hostname=host):
-                return None
+        with socket.create_connection((host, parts.port or (322 if secure else 554)), _PROBE_S):
+            pass
     except (socket.gaierror, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         return SourceError(f"{where} has a host name that cannot be resolved ({why}); check the name and the name server", "not_found")
-    except ssl.SSLError as error:
-        why = getattr(error, "verify_message", None) or error.reason or error
-        return SourceError(
-            f"{where} cannot be spoken to over TLS ({str(why).lower()}); check that it speaks TLS, its certificate and ca_file", "tls"
-        )
     except TimeoutError:
         return SourceError(f"{where} did not answer in time; check the address", "timeout")
     except ConnectionRefusedError:
@@ -112,6 +104,7 @@ def why_unreachable(address: str, where: str, ca_file: str | None) -> SourceErro
             why = str(error.strerror).lower()
             return SourceError(f"{where} cannot be reached ({why}); check the network, its cable and the address", "no_route")
         return SourceError(_SENTENCES["failed"].format(where=where, why=error.strerror or error), "failed")
+    return tls.refused(address, tls.options(ca_file, where)["ca_file"], where) if secure else None
 
 
 def _reason(message: str, debug: str | None) -> str:

@@ -16,6 +16,7 @@ from edgepose.errors import SourceError
 from tests import jetson
 from tests.gstreamer import needs_gstreamer
 from tests.reading import read_until_error
+from tests.servers.certificates import Authority
 from tests.servers.mosquitto import free_port
 from tests.servers.rtsp import RtspServer
 from tests.waiting import wait_for
@@ -156,6 +157,32 @@ def test_the_right_password_opens(shared_server: RtspServer, password: str) -> N
     with closing(open_source("front", camera(shared_server.url("/guarded", f"pilot:{password}@")))) as source:
         assert source.read().image.shape == (240, 320, 3)
         assert source.url == shared_server.url("/guarded", "***@")
+
+
+def test_a_camera_is_verified_against_its_authority(tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path, "authority"), Authority(tmp_path, "stranger")
+    certificate, key = authority.issue("camera", host="localhost")
+    with RtspServer(tmp_path, "--certificate", str(certificate), "--key", str(key)) as server:
+        url = f"rtsps://localhost:{server.port}/cam"
+        with closing(open_source("front", camera(url, ca_file=str(authority.certificate)))) as source:
+            assert source.read().image.shape == (240, 320, 3)
+        # UDP would pass beside the encryption.
+        with closing(open_source("front", camera(url, "udp", ca_file=str(authority.certificate)))) as source:
+            assert "udpsrc" not in element_names(source)
+        for ca_file, address in ((stranger, url), (authority, url.replace("localhost", "127.0.0.1"))):
+            with pytest.raises(SourceError) as refused:
+                open_source("front", camera(address, ca_file=str(ca_file.certificate)))
+            assert refused.value.cause == "tls", str(refused.value)
+            assert "certificate" in str(refused.value)
+        with pytest.raises(SourceError) as system:
+            open_source("front", camera(url))
+        assert system.value.cause == "tls"
+        with pytest.raises(SourceError) as nothing:
+            open_source("front", camera(url, ca_file=str(tmp_path / "nothing.pem")))
+        assert nothing.value.cause == "tls"
+    with RtspServer(tmp_path) as plain, pytest.raises(SourceError) as clear:
+        open_source("front", camera(plain.url().replace("rtsp:", "rtsps:")))
+    assert clear.value.cause == "tls"
 
 
 def test_the_size_may_change(shared_server: RtspServer) -> None:
