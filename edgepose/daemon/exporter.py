@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, get_args
 
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
@@ -21,13 +22,15 @@ from edgepose.daemon.histogram import Buckets
 from edgepose.daemon.link import Link
 from edgepose.daemon.local_server import Answer
 from edgepose.daemon.metrics import DROP_CAUSES, REFINE_FAILURES, Metrics
-from edgepose.output.messages import HealthMessage
+from edgepose.output.messages import HealthMessage, Why
 from edgepose.output.mqtt import MqttPublisher
 from edgepose.output.outbox import Cause
 
 STATES: tuple[str, ...] = get_args(State)
 CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal")
 KINDS: tuple[str, ...] = get_args(EventKind)
+WHYS: tuple[str, ...] = get_args(Why)
+DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 
@@ -36,10 +39,6 @@ class Work(Protocol):
 
     def states(self) -> Sequence[CameraState]:
         """What is known of each camera now."""
-        ...
-
-    def restarts(self) -> Mapping[str, int]:
-        """Times that a stage was begun again, by name."""
         ...
 
     def reconnects(self) -> Mapping[str, int]:
@@ -89,18 +88,13 @@ class Exporter(Collector):
         yield _gauge("process_threads", "Threads of this process.", {(): _threads()})
         yield from self._of_cameras(self._work.states())
         yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", self._metrics.stage_buckets())
-        restarts = {"publisher": self._link.replaced, **self._work.restarts()}
-        yield _counter(
-            "edgepose_stage_restarts",
-            "Times that a stage died or hung and was begun again.",
-            {(stage,): restarts.get(stage, 0) for stage in (*self._work.pulses(), "publisher")},
-            "stage",
-        )
+        health = self._health()
+        yield from self._of_stages(health)
         yield from self._of_second_looks()
         publisher = self._link.publisher
         if publisher is not None:
             yield from _of_broker(self._link, publisher)
-        yield from _of_health(self._health())
+        yield from _of_health(health)
 
     def _of_cameras(self, states: Sequence[CameraState]) -> Iterator[Metric]:
         now_s = time.monotonic()
@@ -164,6 +158,22 @@ class Exporter(Collector):
         ages = {name: buckets for name, buckets in self._metrics.age_buckets().items() if name in counts}
         yield _histogram("edgepose_pose_age_seconds", "Time from the picture to its pose message, live sources.", "camera", ages)
 
+    def _of_stages(self, health: HealthMessage | None) -> Iterator[Metric]:
+        restarts, degraded = (health.restarts, health.degraded) if health is not None else ({}, [])
+        stages = dict.fromkeys((*self._work.pulses(), "publisher", "writer", *restarts))
+        yield _counter(
+            "edgepose_stage_restarts",
+            "Times that a stage died or hung and was begun again.",
+            {(stage,): restarts.get(stage, 0) for stage in stages},
+            "stage",
+        )
+        yield _gauge(
+            "edgepose_stage_stuck",
+            "Whether the stage hangs.",
+            {(stage,): float(f"stuck:{stage}" in degraded) for stage in stages},
+            "stage",
+        )
+
     def _of_second_looks(self) -> Iterator[Metric]:
         looks = self._metrics.looks()
         if looks is None:
@@ -206,7 +216,24 @@ def _of_broker(link: Link, publisher: MqttPublisher) -> Iterator[Metric]:
 
 
 def _of_health(health: HealthMessage | None) -> Iterator[Metric]:
-    """What the kernel says, from the last health message: some of it is only known as what changed since the one before."""
+    """What only the last health message says: some of it is known only as what changed since the one before."""
+    cameras = {} if health is None else health.cameras
+    yield _gauge(
+        "edgepose_camera_why",
+        "1 for what explains that there are poses or none, 0 for the others.",
+        {(name, why): float(why == camera.why) for name, camera in cameras.items() for why in WHYS},
+        "camera",
+        "why",
+    )
+    degraded = [] if health is None else health.degraded
+    yield _gauge(
+        "edgepose_degraded",
+        "1 for what works less well than it should.",
+        {(name,): float(name in degraded) for name in DEGRADATIONS},
+        "degradation",
+    )
+    refused = float(health is not None and health.reload_refused is not UNSET)
+    yield _gauge("edgepose_reload_refused", "Whether the newest configuration was refused and an older one is in use.", {(): refused})
     temperatures = {} if health is None else health.temperatures_c
     yield _gauge(
         "edgepose_temperature_celsius",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,11 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from edgepose.config import Observe
 from edgepose.daemon.camera import CameraState
 from edgepose.daemon.exporter import Exporter
+from edgepose.daemon.health import Circumstances, HealthReporter
 from edgepose.daemon.link import Link
 from edgepose.daemon.local_server import Answer
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.observe import Observer, Standing, standing
 from edgepose.errors import UnavailableError
+from edgepose.output.messages import HealthMessage
 
 STREAMING = CameraState("front", "streaming", None, None, 0, 64, 48)
 AWAY = CameraState("rear", "failed", "refused", "rtsp://rear refused the connection", 3)
@@ -89,9 +92,6 @@ class Work:
     def states(self) -> Sequence[CameraState]:
         return self._states
 
-    def restarts(self) -> Mapping[str, int]:
-        return {"people": 2}
-
     def reconnects(self) -> Mapping[str, int]:
         return {state.camera: state.epoch for state in self._states}
 
@@ -99,9 +99,11 @@ class Work:
         return {"engine": None, "people": None}
 
 
-def samples(metrics: Metrics, *states: CameraState) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    link = cast(Link, SimpleNamespace(publisher=None, replaced=1))
-    page = Exporter(lambda: {"version": "0"}, metrics, Work(*states), link, lambda: None).page("")
+def samples(
+    metrics: Metrics, *states: CameraState, health: HealthMessage | None = None
+) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    link = cast(Link, SimpleNamespace(publisher=None))
+    page = Exporter(lambda: {"version": "0"}, metrics, Work(*states), link, lambda: health).page("")
     families: list[Any] = list(text_string_to_metric_families(page.body.decode()))
     return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples}
 
@@ -160,7 +162,25 @@ def test_histograms_are_cumulative_and_add_up() -> None:
     assert seen[of("edgepose_pose_age_seconds_sum", camera="front")] == pytest.approx(9.085)
 
 
-def test_stages_that_were_begun_again_are_counted() -> None:
+def labelled(seen: Mapping[tuple[str, frozenset[tuple[str, str]]], float], name: str, label: str) -> dict[str, float]:
+    return {dict(key[1])[label]: value for key, value in seen.items() if key[0] == name}
+
+
+def test_what_health_messages_say_is_said_here_too(tmp_path: Path) -> None:
+    metrics = Metrics()
+    metrics.published("front", 0, 0.03)
+    around = Circumstances(restarts={"people": 2}, stuck=["engine"], cpu_fallback=True, reload_refused="a bad file")
+    health = HealthReporter(metrics, 0.0, tmp_path).report([STREAMING, AWAY], 0, {}, 5.0, around)
+    seen = samples(metrics, STREAMING, AWAY, health=health)
+    assert labelled(seen, "edgepose_stage_restarts_total", "stage") == {"engine": 0, "people": 2, "publisher": 0, "writer": 0}
+    assert labelled(seen, "edgepose_stage_stuck", "stage") == {"engine": 1, "people": 0, "publisher": 0, "writer": 0}
+    assert labelled(seen, "edgepose_degraded", "degradation") == {"cpu_fallback": 1, "throttled": 0, "events_in_memory": 0}
+    assert seen[of("edgepose_reload_refused")] == 1
+    assert seen[of("edgepose_camera_why", camera="front", why="no_person")] == 1
+    assert seen[of("edgepose_camera_why", camera="rear", why="no_video")] == 1
+    assert sum(value for key, value in seen.items() if key[0] == "edgepose_camera_why") == 2
+
+
+def test_before_the_first_health_message_nothing_is_made_up() -> None:
     seen = samples(Metrics(), STREAMING)
-    restarts = {dict(key[1])["stage"]: value for key, value in seen.items() if key[0] == "edgepose_stage_restarts_total"}
-    assert restarts == {"engine": 0, "people": 2, "publisher": 1}
+    assert not any(key[0] in ("edgepose_camera_why", "edgepose_throttled", "edgepose_temperature_celsius") for key in seen)
