@@ -18,7 +18,7 @@ _WINDOW_S = 60.0
 _PLOT = "images/soak-memory.png"
 # Frames that a sequence number was given to and that never became a message. `corrupt` packets gave no picture, so they have no
 # number; `writer_busy` and `writer_failed` frames were published.
-_NUMBERED_CAUSES = ("superseded", "stale", "engine_failed", "pose_failed")
+_NUMBERED_CAUSES = ("superseded", "stale", "frozen", "engine_failed", "pose_failed")
 
 
 class Sample(msgspec.Struct, frozen=True):
