@@ -1,6 +1,7 @@
 """The fault matrix: every row on real processes, with a table in docs/reliability.md (`make faults`)."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,4 +100,5 @@ def _short(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server stays behind
     main()

@@ -245,4 +245,5 @@ def main(minutes: float, result: Path | None, before: Path | None, report: bool)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server stays behind
     main()

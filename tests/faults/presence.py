@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgepose.config import Camera, Events
+from edgepose.config import Events, Pose
 from edgepose.event import Event
 from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
@@ -63,7 +63,7 @@ def lines(path: Path) -> Iterator[tuple[int, PosesMessage]]:
 
 def _events(path: Path) -> Iterator[Event]:
     """What the poses of a file say again; not of its last frame, after which the daemon may have been killed."""
-    detector = EventDetector(Events(), Camera(source="-"), "front")
+    detector = EventDetector(Events(), {}, "front", Pose().keypoint_threshold)
     before, waiting = 0, []
     for epoch, message in lines(path):
         yield from waiting
