@@ -11,7 +11,7 @@ import yaml
 HERE = Path(__file__).parent
 PROMETHEUS = HERE.parents[1] / "deploy" / "prometheus"
 RULES = PROMETHEUS / "edgepose.rules.yml"
-TESTS = HERE / "alerts.test.yml"
+TESTS = sorted(HERE.glob("*alerts.test.yml"))
 
 needs_promtool = pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
 
@@ -33,11 +33,11 @@ def test_the_scrape_configuration_and_the_rules_are_valid() -> None:
 
 @needs_promtool
 def test_every_alert_fires_when_it_shall_and_only_then() -> None:
-    assert "SUCCESS" in promtool("test", "rules", str(TESTS))
+    assert "SUCCESS" in promtool("test", "rules", *map(str, TESTS))
 
 
 def test_every_alert_is_seen_to_fire() -> None:
-    cases = [case for test in yaml.safe_load(TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
+    cases = [case for path in TESTS for test in yaml.safe_load(path.read_text())["tests"] for case in test["alert_rule_test"]]
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == {rule["alert"] for rule in rules()}
 
 
