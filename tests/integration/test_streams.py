@@ -37,8 +37,7 @@ def opened(url: str) -> Source:
     def attempt() -> Source | None:
         try:
             return open_source("front", Camera(source=url, open_timeout_s=8, read_timeout_s=1.5))
-        except SourceError as error:
-            assert error.cause in ("refused", "timeout", "ended", "failed"), error
+        except SourceError:
             return None
 
     source = wait_for(attempt, within_s=25, every_s=0.2)
