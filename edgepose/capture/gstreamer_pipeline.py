@@ -59,7 +59,7 @@ class Pipeline:
         """Pictures that decoders marked as damaged."""
         self.packets_without_picture = 0
         """Damaged pictures since the last good one."""
-        self.overtaken_frames = 0
+        self.superseded_frames = 0
         """Pictures of a live stream that a newer one replaced before they were asked for."""
 
     def open(self) -> None:
@@ -221,7 +221,7 @@ class Pipeline:
         self._given += 1
         # One that came since this one was taken is waiting, not overtaken.
         if known and self._sink.get_property("drop") and rendered - 1 > self._given:
-            self.overtaken_frames += rendered - 1 - self._given
+            self.superseded_frames += rendered - 1 - self._given
             self._given = rendered - 1
 
     def _running_ns(self, sample: Any) -> int | None:

@@ -58,6 +58,8 @@ class ImageSource:
         """Number of files so far that are not images whatever their name says."""
         self.stale_frames = 0
         """Files are never too late."""
+        self.superseded_frames = 0
+        """Nor do they replace one another."""
         self._settings = settings
         self._epoch = epoch
         self._sequence = 0

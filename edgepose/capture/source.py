@@ -34,6 +34,7 @@ class Source(Protocol):
         width, height: of the last picture in pixels; 0 before the first. They may change from picture to picture.
         corrupt_frames: number of pictures so far that could not be decoded whole.
         stale_frames: number of pictures so far that came too late to be shown.
+        superseded_frames: number of pictures so far that a newer one replaced before anybody read them.
     """
 
     camera: str
@@ -49,6 +50,10 @@ class Source(Protocol):
     @property
     def stale_frames(self) -> int:
         """Number of pictures so far that came too late to be shown."""
+
+    @property
+    def superseded_frames(self) -> int:
+        """Number of pictures so far that a newer one replaced before anybody read them."""
 
     def read(self) -> Frame:
         """Return the next picture; waits `read_timeout_s` at most, and for a paced file until it is due.

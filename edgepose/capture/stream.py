@@ -84,6 +84,8 @@ class Stream:
         """Nominal time between two pictures."""
         self.corrupt_frames = 0
         """Pictures that came damaged."""
+        self.superseded_frames = 0
+        """FFmpeg gives every picture."""
         self.packets_without_picture = 0
         """Packets that came since the last picture."""
 

@@ -26,12 +26,14 @@ class Video(Protocol):
         finite: whether it is a file, which ends, and not a camera; known when it is open.
         interval_ns: nominal time between two pictures; known when it is open.
         corrupt_frames: pictures that came damaged.
+        superseded_frames: pictures that a newer one replaced before `next_picture` was called.
         packets_without_picture: packets that came since the last picture.
     """
 
     finite: bool
     interval_ns: int
     corrupt_frames: int
+    superseded_frames: int
     packets_without_picture: int
 
     def open(self) -> None:
@@ -113,6 +115,11 @@ class VideoSource:
         """Number of pictures so far that came too late to be shown."""
         return self._stale_frames
 
+    @property
+    def superseded_frames(self) -> int:
+        """Number of pictures so far that a newer one replaced before anybody read them."""
+        return self._video.superseded_frames
+
     def read(self) -> Frame:
         """Return the next picture; waits `read_timeout_s` at most, and for a paced file until it is due.
 
@@ -148,7 +155,7 @@ class VideoSource:
             stamp = self._live_clock.stamp(picture.pts_ns, picture.sender_ns, picture.arrival)
             now_ns = picture.arrival.monotonic_ns
             verdict = self._freshness.judge(picture.pts_ns, stamp.late_ns, now_ns)
-            sequence, self._sequence = self._sequence, self._sequence + 1
+            sequence, self._sequence = self._sequence + self._video.superseded_frames, self._sequence + 1
             if verdict == "fresh":
                 image = self._video.image(picture)
                 return Frame(image, stamp.captured_at, stamp.clock, sequence, self.camera, self._epoch), now_ns

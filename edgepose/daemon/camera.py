@@ -247,7 +247,8 @@ class CameraThread(RestartingThread):
         return None
 
     def _count_losses(self, source: Source, counted: Counter[str]) -> None:
-        for cause, frames in (("corrupt", source.corrupt_frames), ("stale", source.stale_frames)):
+        losses = (("corrupt", source.corrupt_frames), ("stale", source.stale_frames), ("superseded", source.superseded_frames))
+        for cause, frames in losses:
             if frames > counted[cause]:
                 self._metrics.dropped(self._camera_name, cause, frames - counted[cause])
                 counted[cause] = frames

@@ -90,12 +90,13 @@ def test_a_live_pipeline_that_ends_has_failed() -> None:
 
 def test_a_slow_reader_gets_the_newest_picture_and_sees_the_gap() -> None:
     with closing(open_source("front", Camera(source="gst:videotestsrc is-live=true ! video/x-raw,framerate=50/1"))) as source:
-        source.read()
+        before = source.read()
         time.sleep(0.5)  # a reader that is busy, not a wait
         source.read()  # the one that waited
-        frame = source.read()
-        assert (time.time_ns() - frame.captured_at) / 1e9 < 0.2
-        assert source._video.overtaken_frames > 15  # type: ignore[attr-defined]
+        after = source.read()
+        assert (time.time_ns() - after.captured_at) / 1e9 < 0.2
+        assert source.superseded_frames > 15
+        assert after.sequence - before.sequence == pytest.approx((after.captured_at - before.captured_at) / 20e6, abs=3)
 
 
 def test_silence_is_a_stall_in_time() -> None:
