@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -253,7 +254,7 @@ def test_prometheus_scrapes_it_and_answers_every_query_of_the_dashboard(watched:
         prometheus.wait(10)
 
 
-def test_ready_says_what_is_missing_and_live_goes_on(tmp_path: Path) -> None:
+def test_ready_says_what_is_missing_and_the_port_outlives_all_that_changes(tmp_path: Path) -> None:
     with observed(tmp_path) as (daemon, camera, broker):
         assert daemon.ask("/healthz")[0] == daemon.ask("/livez")[0] == 200
         camera.kill()
@@ -279,6 +280,19 @@ def test_ready_says_what_is_missing_and_live_goes_on(tmp_path: Path) -> None:
         )
         assert second.returncode == 69
         assert f"cannot listen on 127.0.0.1 port {daemon.port}: address already in use; expected" in second.stderr.splitlines()[-1]
+
+        text = daemon.config.read_text()
+        daemon.config.write_text(text.replace("cameras: {front: ", f"cameras: {{rear: {{source: '{camera.url()}'}}, front: "))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: daemon.value("edgepose_camera_state", camera="rear", state="streaming") == 1, within_s=20)
+        daemon.config.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: daemon.value("edgepose_people", camera="rear") is None, within_s=20)
+        assert 'camera="rear"' not in daemon.ask("/metrics")[2]
+        daemon.config.write_text(text + "nonsense: true\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: daemon.value("edgepose_reload_refused") == 1, within_s=20)
+        daemon.config.write_text(text)
 
         daemon.process.terminate()
         assert daemon.process.wait(10) == 0
