@@ -147,7 +147,7 @@ class Mqtt(_Section, frozen=True):
     prefix: Annotated[str, Meta(pattern=r"^[^+#\x00]+$", description="first part of every topic")] = "edgepose"
     keepalive_s: Annotated[int, Meta(ge=2, le=3600, description="longest silence towards the broker")] = 5
     connect_timeout_s: Annotated[Seconds, Meta(description="longest wait for a connection")] = 5.0
-    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that waits between attempts grow to")] = 4.0
+    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that waits between attempts grow to")] = 3.0
     pose_expiry_s: Annotated[Seconds, Meta(description="the broker forgets poses older than this (MQTT 5)")] = 2.0
     encoding: Annotated[Literal["json", "msgpack"], Meta(description="how messages are written")] = "json"
     tls: Tls = Tls()
@@ -169,7 +169,7 @@ class Events(_Section, frozen=True):
     silent: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds that are not said")] = []
     enter_after_s: Annotated[Seconds, Meta(description="somebody seen for so long has entered")] = 1.0
     leave_after_s: Annotated[Seconds, Meta(description="somebody not seen for so long has left")] = 3.0
-    fall_within_s: Annotated[Seconds, Meta(description="from standing to lying in less is a fall, in more is lying down")] = 1.2
+    fall_within_s: Annotated[Seconds, Meta(description="from standing to lying in less is a fall, in more is lying down")] = 1.0
     fallen_after_s: Annotated[Seconds, Meta(description="lying for so long after a fall, on balance, is fallen")] = 0.8
     still_after_s: Annotated[Seconds, Meta(description="fallen and without movement for so long is still")] = 10.0
     wave_after_s: Annotated[Seconds, Meta(description="a wrist above the shoulder that goes to and fro for so long waves")] = 1.5
@@ -180,7 +180,8 @@ class Events(_Section, frozen=True):
     zone_after_s: Annotated[Seconds, Meta(description="feet inside or outside of a zone for so long have changed sides")] = 0.5
     again_after_s: Annotated[Seconds, Meta(description="the same of the same person is not said again sooner")] = 10.0
     store: Annotated[
-        str | None, Meta(description="file that keeps events until the broker has them; in the service's state folder where absent")
+        str | None,
+        Meta(description="file that keeps events until the broker has them; in the service's state folder where absent, else in memory"),
     ] = None
     store_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="most events that wait; the oldest is dropped first")] = 10_000
 

@@ -61,6 +61,8 @@ class Courier:
         self._outbox = outbox
         self._desk = desk
         self._birth: Outgoing | None = None
+        self._modern = False  # whether this broker has spoken version 5
+        self._silences = 0
         self._told: set[str] = set()
         self._refused_topics: set[str] = set()
         self._stopping = threading.Event()
@@ -88,25 +90,35 @@ class Courier:
             self.turns += 1
             began_s = time.monotonic()
             preferred: Protocol = "3.1.1" if self._mqtt.protocol == "3.1.1" else "5"
-            if self._try(preferred, wake, may_fall_back=self._mqtt.protocol == "auto"):
-                self._try("3.1.1", wake, may_fall_back=False)
+            # A broker that has spoken version 5 and is silent is frozen, not old; one day it may be another broker, though.
+            doubtful = not self._modern or self._silences % 10 == 9
+            if self._try(preferred, wake, doubtful=doubtful and self._mqtt.protocol == "auto"):
+                self._try("3.1.1", wake, doubtful=False)
             attempt = 0 if time.monotonic() - began_s > self._mqtt.reconnect_maximum_s else attempt + 1
             # Full jitter: all the devices that lost one broker do not come back to it at once.
             self._stopping.wait(random.uniform(0, min(self._mqtt.reconnect_maximum_s, RECONNECT_INITIAL_S * 2 ** min(attempt, 20))))
 
-    def _try(self, protocol: Protocol, wake: socket.socket, *, may_fall_back: bool) -> bool:
+    def _try(self, protocol: Protocol, wake: socket.socket, *, doubtful: bool) -> bool:
         """One connection from beginning to end; True where an older version of MQTT may have better luck.
 
         A broker that does not know version 5 refuses it, hangs up on it, or says nothing at all.
+
+        Args:
+            protocol: version to speak.
+            wake: as in `run`.
+            doubtful: whether the broker may not know this version, so that its silence means that.
         """
         try:
-            connection = self._connect(protocol, wake, PROBE_S if may_fall_back else math.inf)
+            connection = self._connect(protocol, wake, PROBE_S if doubtful else math.inf)
             try:
                 if connection.accepted:
                     self._serve(connection, protocol)
             finally:
                 self._settle(connection)
-            if may_fall_back and (connection.unsupported or connection.accepted is None) and connection.alert is None:
+            silent = connection.accepted is None and connection.alert is None
+            self._silences = self._silences + 1 if silent else 0
+            self._modern = (self._modern or (protocol == "5" and bool(connection.accepted))) and not connection.unsupported
+            if (doubtful and silent) or (connection.unsupported and self._mqtt.protocol == "auto"):
                 return not self._stopping.is_set()
             if not self._stopping.is_set():
                 refusal = self._why(connection)
