@@ -78,16 +78,26 @@ def run_program(cli: click.Command, name: str, arguments: list[str], *, install:
     except EdgeposeError as error:
         if debug:
             raise
-        click.echo(f"{name}: {error}", err=True)
+        _complain(f"{name}: {error}")
         return error.exit_code
     except ModuleNotFoundError as error:
         if debug:
             raise
-        click.echo(f"{name} needs the library {error.name}, which is not installed here: {install}", err=True)
+        _complain(f"{name} needs the library {error.name}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
         if debug:
             raise
-        click.echo(f"{name}: unexpected {type(error).__name__}: {error} (run `{name} --debug …` to see where)", err=True)
+        _complain(f"{name}: unexpected {type(error).__name__}: {error} (run `{name} --debug …` to see where)")
         return EdgeposeError.exit_code
     return outcome if isinstance(outcome, int) else 0
+
+
+def _complain(text: str) -> None:
+    """Says why the program ends; to the journal as an error, line by line."""
+    from edgepose.cli.log import is_journal
+    from edgepose.load import service_variables
+
+    if is_journal(sys.stderr, service_variables()):
+        text = "\n".join(f"<3>{line}" for line in text.splitlines())
+    click.echo(text, err=True)

@@ -76,6 +76,18 @@ def test_a_camera_that_stays_away_is_said_once(tmp_path: Path) -> None:
         assert log.read_text().count("\n") == before
 
 
+def test_what_ends_the_program_is_an_error_in_the_journal(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("cameras: {}\nnonsense: 1\nmqtt: {port: no}\n")
+    with (tmp_path / "log").open("wb") as stream:
+        status = os.fstat(stream.fileno())
+        command = [sys.executable, "-m", "edgepose", "run", "--config", str(tmp_path / "config.yaml")]
+        environment = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert subprocess.run(command, stderr=stream, env=environment, timeout=60, check=False).returncode == 78
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("<3>") for line in lines)
+
+
 def test_every_line_of_a_traceback_has_its_priority() -> None:
     try:
         raise ValueError("two\nlines")
