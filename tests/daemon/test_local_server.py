@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgepose.daemon import local_server
 from edgepose.daemon.local_server import CONNECTIONS_LIMIT, Answer, LocalServer
@@ -86,6 +88,30 @@ def test_nonsense_is_refused_in_plain_text(server: LocalServer, request_: bytes)
             pass  # what it had not read when it closed
     assert b"<html" not in answer.lower()
     assert ask(server.port, "/hello")[0] == 200
+
+
+def test_no_bytes_bring_it_down(server: LocalServer) -> None:
+    pieces = st.sampled_from(
+        [b"GET ", b"HEAD ", b"/hello", b" HTTP/1.1\r\n", b"\r\n", b"Accept: ", b"Expect: 100-continue\r\n", b"\n", b":"]
+    )
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(pieces | st.binary(max_size=20), max_size=12).map(b"".join))
+    def send(request: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            try:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
+            except TimeoutError:
+                raise
+            except OSError:
+                pass  # it had not read everything when it closed
+
+    send()
+    assert ask(server.port, "/hello")[0] == 200
+    wait_for(lambda: threads() == 0)
 
 
 def test_whoever_goes_away_leaves_no_trace(server: LocalServer, capfd: pytest.CaptureFixture[str]) -> None:
