@@ -135,7 +135,8 @@ def test_numbers_are_those_of_the_daemon(watched: Daemon) -> None:
     assert samples["edgepose_camera_state", "front", "streaming"] == 1
     assert samples["edgepose_mqtt_connected",] == 1
     assert samples["edgepose_poses_published_total", "front"] <= samples["edgepose_frames_received_total", "front"]
-    assert samples["edgepose_pose_age_seconds_count", "front"] == samples["edgepose_poses_published_total", "front"]
+    later = samples["edgepose_pose_age_seconds_count", "front"] - samples["edgepose_poses_published_total", "front"]
+    assert 0 <= later < 5  # read a moment after
     assert samples["edgepose_stage_duration_seconds_count", "engine"] > 10
     assert 0 < samples["edgepose_stage_duration_seconds_sum", "engine"] < samples["edgepose_pose_age_seconds_sum", "front"]
     assert 0 <= samples["edgepose_camera_last_frame_age_seconds", "front"] < 2
