@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edgepose.output.access import Access
+from edgepose.output.client import RECEIVE_LIMIT_BYTES, GuardedClient
 from edgepose.output.outbox import Outgoing
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,6 @@ SEND_BUFFER_BYTES = 128 * 1024
 
 UNSENT_BYTES = 16 * 1024
 """The socket counts as writable only below this much unsent data, where the system can tell."""
-
-RECEIVE_LIMIT_BYTES = 128 * 1024
-"""Longest packet that is taken: a version 5 broker is told so and keeps longer ones, an older one is hung up on."""
 
 ACKNOWLEDGE_S = 30.0
 """A broker that is alive and yet acknowledges nothing for so long is as good as gone."""
@@ -57,18 +55,6 @@ class Incoming:
     stored: bool
     response_topic: str | None
     correlation: bytes | None
-
-
-class _Client(Client):
-    """Paho collects a packet of any length: up to 256 MB of whatever somebody published. This one hangs up instead."""
-
-    overlong = False
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        if self._in_packet["remaining_length"] > RECEIVE_LIMIT_BYTES:
-            self.overlong = True
-            raise ConnectionError
-        return super()._sock_recv(bufsize)
 
 
 class Connection:
@@ -104,7 +90,7 @@ class Connection:
         self._tls: ssl.SSLSocket | None = None
         self._v5 = protocol == "5"
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
-        self._client = _Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
+        self._client = GuardedClient(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
         self._client.connect_timeout = access.connect_timeout_s
         if access.username is not None:
             self._client.username_pw_set(access.username, access.password)
@@ -264,6 +250,9 @@ class Connection:
         else:  # paho's words for its own findings say less
             if reason == "Keep alive timeout":
                 self._end("no answer")
+            elif self._client.outdated:
+                self.accepted = False
+                self._end("unsupported protocol version")
             elif self._client.overlong:
                 self._end(f"a message of more than {RECEIVE_LIMIT_BYTES // 1024} KiB was sent to us")
             self._hang_up()

@@ -155,8 +155,8 @@ def test_nobody_is_let_in_without_a_name(tmp_path, caplog):
 
 
 @contextmanager
-def answering(code):
-    """CONNACK with a code that mosquitto never says, by the book of MQTT 5."""
+def answering(*connack):
+    """Answers CONNECT with a code that mosquitto never says, by the book."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -165,7 +165,7 @@ def answering(code):
                     client, _ = server.accept()
                     with client:
                         client.recv(4096)
-                        client.sendall(bytes([0x20, 3, 0, code, 0]))
+                        client.sendall(bytes(connack))
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -189,11 +189,28 @@ def answering(code):
     ],
 )
 def test_every_reason_of_the_standard_has_its_name(code, state, expected, caplog):
-    with answering(code) as port:
+    with answering(0x20, 3, 0, code, 0) as port:
         told, lines = refused(caplog, port)
     assert told == f"refused: {state}"
     assert len(lines) == 1
     assert expected in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        (1, "unsupported protocol version"),
+        (2, "client identifier not valid"),
+        (3, "server unavailable"),
+        (4, "bad user name or password"),
+        (5, "not authorized"),
+    ],
+)
+def test_every_return_code_of_the_older_standard_has_its_name(code, state, caplog):
+    with answering(0x20, 2, 0, code) as port:
+        told, lines = refused(caplog, port, protocol="3.1.1")
+    assert told == f"refused: {state}"
+    assert len(lines) == 1
 
 
 def test_somebody_else_on_that_port_is_no_broker(caplog):
