@@ -31,6 +31,7 @@ from tests.events.sequences import NoiseBank, Sequence, play
 from tools.machine import machine
 
 BEGIN, END = "<!-- events: begin -->", "<!-- events: end -->"
+EDGE = 0.5
 ALARMS = ("fallen", "still", "waving", "arms_up")
 _bank = NoiseBank()
 
@@ -82,6 +83,17 @@ def cost_us(people: int = 5, frames: int = 3000) -> float:
     return float(np.median(took)) * 1e6
 
 
+def at_edge(sequences: list[Sequence]) -> tuple[int, int]:
+    """How many of the people who left at the edge of the picture did, and how many were said to."""
+    said = [s for s in sequences for _, event in s.said if event.kind == "left" and event.evidence["edge_bodies"] < EDGE]
+    return sum("left" in s.expected for s in said), len(said)
+
+
+def percent_said(right: int, said: int) -> str:
+    """A share with what it is of."""
+    return f"{right / max(1, said):.2f} ({right} of {said})"
+
+
 def percent(counts: Score) -> str:
     """Precision and recall with what they are shares of."""
     said, true = counts.right + counts.wrong, counts.right + counts.missed
@@ -103,6 +115,9 @@ def report(each: int, video: str) -> str:
         "| | people whom the network sees: precision | recall | with all its misses: precision | recall |",
         "|---|---|---|---|---|",
         *(f"| `{kind}` | {percent(seen[kind])} | {percent(with_misses[kind])} |" for kind in seen),
+        "",
+        f"Of `left`, those of people whom the network sees and who were lost at the edge of the picture (`edge_bodies` below {EDGE}): "
+        f"{percent_said(*at_edge(seeing))} true.",
         "",
         "Falls by the height that the figure has standing, in pixels of the network's input, with all misses:",
         "",

@@ -15,10 +15,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgepose.output.messages import CameraStatusMessage, PosesMessage, StatusMessage
+from edgepose.output.messages import CameraStatusMessage, EventMessage, PosesMessage, StatusMessage
 
 _RATE_WINDOW = 50  # messages over which the rate is measured
 _ROWS = 12  # people shown a camera
+_EVENTS = 8  # events shown, the newest last
 _PLAIN_S = 1.0  # time between two lines where there is no terminal
 
 
@@ -50,6 +51,8 @@ class Board:
         self._lock = threading.Lock()
         self._devices: dict[str, str] = {}
         self._cameras: dict[tuple[str, str], _Camera] = {}
+        self._events: deque[str] = deque(maxlen=_EVENTS)
+        self._new_events: deque[str] = deque(maxlen=1000)
         self.messages = 0
         self.tracks: set[tuple[str, str, int]] = set()
         self.most_people = 0
@@ -70,6 +73,10 @@ class Board:
                         camera.state, camera.cause = camera_status.state, camera_status.cause or ""
                     case ["cameras", name, "poses"]:
                         self._take_poses(device, name, decode(payload, type=PosesMessage), now_s)
+                    case ["cameras", name, "events"]:
+                        line = f"{device}/{name}: {event_line(decode(payload, type=EventMessage))}"
+                        self._events.append(line)
+                        self._new_events.append(line)
         except msgspec.MsgspecError:
             return
 
@@ -82,11 +89,20 @@ class Board:
                 for (device, name), camera in sorted(self._cameras.items())
             ]
 
+    def new_events(self) -> list[str]:
+        """One plain line an event, each only once."""
+        with self._lock:
+            lines = list(self._new_events)
+            self._new_events.clear()
+        return lines
+
     def table(self) -> Group:
         """A table a camera."""
         with self._lock:
             parts: list[Table | Text] = [Text(f"{device}: {state}") for device, state in sorted(self._devices.items())]
             parts += [_table(device, name, camera) for (device, name), camera in sorted(self._cameras.items())]
+            if self._events:
+                parts.append(Text("\n".join(("events:", *self._events))))
         return Group(*parts) if parts else Group(Text("nothing heard yet"))
 
     def _camera(self, device: str, name: str) -> _Camera:
@@ -99,6 +115,13 @@ class Board:
         self.messages += 1
         self.most_people = max(self.most_people, len(poses.people))
         self.tracks.update((device, name, person.track) for person in poses.people if isinstance(person.track, int))
+
+
+def event_line(event: EventMessage) -> str:
+    """An event in one line: when, who, what, and the evidence."""
+    zone = f" {event.zone}" if isinstance(event.zone, str) else ""
+    evidence = ", ".join(f"{name} {value:g}" for name, value in event.evidence.items())
+    return f"{event.at[11:19]} person {event.track} {event.kind}{zone} ({event.score:.2f}: {evidence})"
 
 
 def _state(camera: _Camera) -> str:
@@ -136,7 +159,10 @@ class _Screen:
         """Shows what there is now."""
         if self._live is not None:
             self._live.update(self._board.table(), refresh=True)
-        elif time.monotonic() - self._written_s >= _PLAIN_S:
+            return
+        for line in self._board.new_events():
+            click.echo(line)
+        if time.monotonic() - self._written_s >= _PLAIN_S:
             self._written_s = time.monotonic()
             for line in self._board.lines():
                 click.echo(line)

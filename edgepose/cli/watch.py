@@ -12,10 +12,13 @@ from edgepose.cli.options import configuration_options
 )
 @click.option("--device", metavar="NAME", help="Device to watch; all of them where absent.")
 @click.option("--json", "as_json", is_flag=True, help="Write each pose message as one JSON line instead of a table.")
+@click.option("--events", "only_events", is_flag=True, help="Write each event as one line, and nothing else; with --json as JSON.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; ctrl-c ends it at any time.")
 @configuration_options
-def command(device: str | None, as_json: bool, seconds: float | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
-    """Subscribe to the broker and show the people of each camera in a live table.
+def command(
+    device: str | None, as_json: bool, only_events: bool, seconds: float | None, config_file: Path | None, settings: tuple[str, ...]
+) -> None:
+    """Subscribe to the broker and show the people of each camera in a live table, and what they did last.
 
     Standard error says when the broker is lost and when it is back. Exit code 69 where nothing at all was heard in `--seconds`.
     """
@@ -50,18 +53,25 @@ def command(device: str | None, as_json: bool, seconds: float | None, config_fil
     def take(topic: str, payload: bytes) -> None:
         heard.set()
         board.take(topic, payload, time.monotonic())
-        if as_json and topic.endswith("/poses") and not nobody_reads.is_set():
+        if topic.endswith(written) and not nobody_reads.is_set():
             try:
-                click.echo(payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload)))
+                if as_json:
+                    click.echo(payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload)))
+                else:
+                    for line in board.new_events():
+                        click.echo(line)
             except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough: a good end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 nobody_reads.set()
 
-    topics = [f"{base}/status", f"{base}/cameras/+/status", f"{base}/cameras/+/poses"]
+    topics = [f"{base}/status", f"{base}/cameras/+/status", f"{base}/cameras/+/events"]
+    if not only_events:
+        topics.append(f"{base}/cameras/+/poses")
+    written = "/events" if only_events else "/poses" if as_json else "nothing"
     start_s = time.monotonic()
     end_s = start_s + seconds if seconds is not None else float("inf")
     with signals() as (stop, _), Subscriber(mqtt, topics, take):
-        if as_json:
+        if as_json or only_events:
             while time.monotonic() < end_s and not stop.wait(0.1) and not nobody_reads.is_set():
                 pass
         else:

@@ -13,7 +13,7 @@ from edgepose.config import Events
 from edgepose.events.body import Body
 from edgepose.events.moment import Finding, S, clearness
 
-_STANDS_TILT_DEG = 35.0  # of the trunk
+_STANDS_TILT_DEG = 25.0  # of the trunk
 _STANDS_LEGS = 1.2  # least length of the legs by the trunk's: 1.8 for one who stands, 1 on a chair seen from the front
 _STOOD_S = 0.4  # how long somebody must have stood for heights to be known
 _HEIGHT_MEMORY_S = 0.5
@@ -23,6 +23,7 @@ _LIES_TILT_DEG = 50.0  # or, along the view, ...
 _LIES_TRUNK = 0.5  # ... a trunk of at most half its length
 _LIES_BOX = 0.45  # or a box of at most so much of its height ...
 _LIES_ASPECT = 1.3  # ... and so much wider than high: 0.7 picking something up
+_SITS_TILT_DEG = 35.0  # a trunk that is more upright sits on the ground
 _STEP_S = 0.5  # most that one frame may count for, after frames without the person
 _CERTAIN_S = 0.4  # a fall in so little is beyond doubt
 
@@ -66,7 +67,7 @@ def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding 
     aspect = (right - left) / max(1.0, bottom - top)
     low = height <= _LIES_SHOULDERS * memory.height and hip_height <= _LIES_HIPS * memory.height
     lies = low and (tilt >= _LIES_TILT_DEG or trunk <= _LIES_TRUNK * memory.trunk)
-    lies |= bottom - top <= _LIES_BOX * memory.box_height and aspect >= _LIES_ASPECT and tilt > _STANDS_TILT_DEG
+    lies |= bottom - top <= _LIES_BOX * memory.box_height and aspect >= _LIES_ASPECT and tilt > _SITS_TILT_DEG
     if not lies:
         memory.lying_s = max(0.0, memory.lying_s - min(elapsed_s, _STEP_S))
         return None

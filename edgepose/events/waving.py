@@ -51,6 +51,10 @@ class Swing:
         self.direction, self.extreme_at = 0, 0
         self.turns.clear()
 
+    def goes_on(self, now: int) -> bool:
+        """Whether it turned just now, and before."""
+        return len(self.turns) >= 2 and now - self.turns[-2][0] <= 2 * _SLOWEST_S * S
+
     def rhythm(self, now: int, settings: Events) -> tuple[int, float, float, int] | None:
         """Reversals, frequency in Hz, swing in body sizes and beginning of a wave that goes on now, or None."""
         turns: list[tuple[int, float]] = []
@@ -120,6 +124,6 @@ def wave(memory: WaveMemory, body: Body, now: int, settings: Events) -> Finding 
             "wave_hz": wave_hz,
             "swing_bodies": swing,
             "reversals": reversals,
-            "arms": len(waves),
+            "arms": sum(wrist.across.goes_on(now) or wrist.down.goes_on(now) for wrist in memory.wrists),
         },
     )

@@ -8,6 +8,7 @@ from edgepose.cli.board import Board
 from edgepose.frame import Frame
 from edgepose.output.messages import CameraStatusMessage, StatusMessage, encode, poses_message
 from edgepose.person import Person
+from tests.output.sample import sample_event_message
 
 
 def poses(sequence: int, people: int) -> bytes:
@@ -48,3 +49,14 @@ def test_messagepack_is_understood_and_nonsense_passed_over() -> None:
         board.take("edgepose/drone/cameras/front/poses", payload, 1.2)
         board.take("edgepose/drone/elsewhere", payload, 1.2)
     assert board.messages == 12
+
+
+def test_events_are_shown_and_written_once() -> None:
+    board = heard()
+    payload = encode(sample_event_message())
+    board.take("edgepose/drone/cameras/front/events", payload, 1.2)
+    assert [line.partition(" (")[0] for line in board.new_events()] == [f"drone/front: {sample_event_message().at[11:19]} person 7 fallen"]
+    assert board.new_events() == []
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(board.table())
+    assert "person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)" in console.export_text()

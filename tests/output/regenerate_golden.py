@@ -4,17 +4,18 @@ import json
 from pathlib import Path
 
 from edgepose.output.messages import encode
-from edgepose.output.schema import TOPICS, asyncapi, json_schema
-from tests.output.sample import sample_message
+from edgepose.output.schema import COMMANDS, TOPICS, asyncapi, json_schema
+from tests.output.sample import sample_event_message, sample_message
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def golden_files():
     """Name and content of every golden file."""
-    documents = {f"{topic.name}.schema.json": json_schema(topic.name) for topic in TOPICS} | {"asyncapi.json": asyncapi()}
+    documents = {f"{topic.name}.schema.json": json_schema(topic.name) for topic in TOPICS + COMMANDS} | {"asyncapi.json": asyncapi()}
     files = {name: json.dumps(document, indent=2, sort_keys=True) + "\n" for name, document in documents.items()}
-    return files | {"poses.jsonl": encode(sample_message()).decode() + "\n"}
+    messages = {"poses.jsonl": sample_message(), "events.jsonl": sample_event_message()}
+    return files | {name: encode(message).decode() + "\n" for name, message in messages.items()}
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from edgepose.errors import UsageError
-from edgepose.output.messages import PosesMessage, encode, poses_message, timestamp
-from edgepose.output.schema import TOPICS, asyncapi, json_schema, topic_address
+from edgepose.output.messages import PosesMessage, encode, event_message, poses_message, timestamp
+from edgepose.output.schema import COMMANDS, TOPICS, asyncapi, json_schema, topic_address
 from edgepose.person import Person
 from tests.output.regenerate_golden import GOLDEN, golden_files
-from tests.output.sample import CAPTURED_AT, sample_frame, sample_message, sample_person
+from tests.output.sample import CAPTURED_AT, sample_event, sample_event_message, sample_frame, sample_message, sample_person
 
 
 @pytest.mark.parametrize("name", sorted(golden_files()))
@@ -69,7 +69,10 @@ def test_timestamp(time_ns, expected):
 def test_every_address_of_the_asyncapi_document_is_a_topic():
     document = asyncapi()
     assert document["asyncapi"] == "3.0.0"
-    assert {channel["address"] for channel in document["channels"].values()} == {"{prefix}/{device}/" + topic.address for topic in TOPICS}
+    addresses = {"{prefix}/{device}/" + topic.address for topic in TOPICS + COMMANDS}
+    assert {channel["address"] for channel in document["channels"].values()} == addresses
+    heard = {name for name, operation in document["operations"].items() if operation["action"] == "receive"}
+    assert heard == {topic.name for topic in COMMANDS}
     references = set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)))
     for reference in references:
         node = document
@@ -83,3 +86,12 @@ def test_an_unknown_schema_name_lists_those_there_are():
     assert topic_address("poses", "front") == "cameras/front/poses"
     with pytest.raises(UsageError, match=r"no message named 'pose'; there are status, info, health, camera-status, poses, events"):
         json_schema("pose")
+
+
+def test_events_on_the_wire_say_the_same_in_every_run():
+    message = sample_event_message()
+    assert encode(message).decode() + "\n" == (GOLDEN / "events.jsonl").read_text()
+    assert message.id == event_message(sample_event(score=0.2)).id
+    others = [sample_event(track=8), sample_event(kind="still"), sample_event(epoch=3), sample_event(at=1), sample_event(zone="door")]
+    assert len({message.id, *(event_message(other).id for other in others)}) == 6
+    assert event_message(others[-1]).zone == "door"

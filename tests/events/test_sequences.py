@@ -1,0 +1,79 @@
+"""How right events are on figures with the network's own noise, through the daemon's stages; `make events` measures the same on more."""
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.events import actions
+from tests.events.scores import Score, lying_was_seen, score
+from tests.events.sequences import NoiseBank, Sequence, play
+
+STILL_OR_OTHERWISE = (
+    "stand",
+    "sit_down",
+    "bend_down",
+    "kneel",
+    "always_lying",
+    "lie_down",
+    "point",
+    "telephone",
+    "jumping_jacks",
+    "clap",
+    "gesture",
+)
+FALLS = ("fall_forwards", "fall_backwards", "fall_sideways", "collapse", "fall_and_rise")
+
+
+@pytest.fixture(scope="module")
+def bank() -> NoiseBank:
+    return NoiseBank()
+
+
+def some(names: tuple[str, ...], each: int, bank: NoiseBank | None, **fixed: object) -> list[Sequence]:
+    played = []
+    for name, seed in product(names, range(each)):
+        make: Callable = getattr(actions, name)
+        rng = np.random.default_rng([seed, len(name), 7])
+        played.append(play(make(rng), rng, bank, fps=float(rng.choice([5, 8, 12])), **fixed))
+    return played
+
+
+def alarms(sequences: list[Sequence]) -> list[tuple[str, str]]:
+    kinds = ("fallen", "still", "waving", "arms_up")
+    return [(sequence.action.name, event.kind) for sequence in sequences for _, event in sequence.said if event.kind in kinds]
+
+
+def test_a_network_without_errors_misses_nothing_that_can_be_seen() -> None:
+    sequences = some((*FALLS, "wave_one", "wave_both", "raise_arms", "walk"), 2, None, pitch=5.0, height_px=200.0)
+    scores = score(sequences)
+    for kind, counts in scores.items():
+        assert (counts.wrong, counts.missed) == (0, 0), (kind, counts, [(s.action.name, s.view) for s in sequences])
+
+
+def test_whoever_does_something_else_gives_no_alarm(bank: NoiseBank) -> None:
+    assert len(alarms(some(STILL_OR_OTHERWISE, 4, bank))) <= 2
+
+
+def test_falls_are_found_where_the_network_sees_them(bank: NoiseBank) -> None:
+    falls = [sequence for sequence in some(FALLS, 6, bank, height_px=280.0, pitch=10.0) if lying_was_seen(sequence)]
+    assert len(falls) >= 10
+    counts: Score = score(falls)["fallen"]
+    assert counts.recall >= 0.5
+    assert counts.precision >= 0.9
+
+
+def test_waves_and_raised_arms_are_found(bank: NoiseBank) -> None:
+    scores = score(some(("wave_one", "wave_both", "raise_arms"), 8, bank, height_px=200.0))
+    assert scores["waving"].recall >= 0.8
+    assert scores["waving"].precision >= 0.8
+    assert scores["arms_up"].recall >= 0.8
+    assert scores["arms_up"].precision >= 0.8
+
+
+def test_whoever_walks_through_enters_and_leaves_once(bank: NoiseBank) -> None:
+    scores = score(some(("walk",), 8, bank, height_px=220.0))
+    for kind in ("entered", "left", "zone_entered", "zone_left"):
+        assert scores[kind].missed <= 1, (kind, scores[kind])
+        assert scores[kind].wrong <= 1, (kind, scores[kind])
