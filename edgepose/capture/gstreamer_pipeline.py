@@ -111,7 +111,7 @@ class Pipeline:
         return Picture(sample, self._running_ns(sample), self._sender_ns(buffer), Instant.now())
 
     def image(self, picture: Picture) -> NDArray[np.uint8]:
-        """Return a picture as uint8 (H, W, 3), RGB."""
+        """Return a picture as uint8 (H, W, 3), RGB, not writable."""
         sample = picture.decoded
         caps = sample.get_caps()
         video = self._library.video
@@ -126,11 +126,13 @@ class Pipeline:
         if not mapped:
             raise SourceError(f"{self._where} gave a picture whose memory cannot be read", "failed")
         try:
-            pixels = memory.data  # bytes: already a copy, which nobody else writes to
+            pixels = memory.data  # bytes: a copy, which outlives the buffer; one more would cost as much as decoding
         finally:
             buffer.unmap(memory)
         rows: NDArray[np.uint8] = np.ndarray((height, width, 3), np.uint8, pixels, offset, (stride, 3, 1))
-        return rows.copy()  # without what fills rows up, and writable like any other picture
+        image = np.ascontiguousarray(rows)  # without what fills rows up, where there is any
+        image.flags.writeable = False
+        return image
 
     def abandon(self) -> None:
         """Let a `next_picture` in progress end within 50 ms; from any thread."""
