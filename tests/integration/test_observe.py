@@ -288,8 +288,7 @@ def test_ready_says_what_is_missing_and_the_port_outlives_all_that_changes(tmp_p
         wait_for(lambda: daemon.value("edgepose_camera_state", camera="rear", state="streaming") == 1, within_s=20)
         daemon.config.write_text(text)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: daemon.value("edgepose_people", camera="rear") is None, within_s=20)
-        assert 'camera="rear"' not in daemon.ask("/metrics")[2]
+        wait_for(lambda: 'camera="rear"' not in daemon.ask("/metrics")[2], within_s=20)
         daemon.config.write_text(text + "nonsense: true\n")
         daemon.process.send_signal(signal.SIGHUP)
         wait_for(lambda: daemon.value("edgepose_reload_refused") == 1, within_s=20)
