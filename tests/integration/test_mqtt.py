@@ -110,6 +110,32 @@ def test_two_daemons_of_one_name_are_told_and_do_not_fight(broker, caplog):
         wait_for(lambda: listener.states()[-1] == "online")
 
 
+def test_what_a_dead_daemon_left_behind_is_no_rival(broker, caplog):
+    left = b'{"schema":1,"state":"online","reason":"","session":"dead","at":"2026-11-22T10:00:00.000000Z"}'
+    single(STATUS, left, qos=1, retain=True, port=broker.port)
+    with publishing(broker.port) as publisher, Listener(broker.port, STATUS) as listener:
+        late_will = left.replace(b"online", b"offline")
+        wait_for(lambda: publisher.sent >= 2)
+        single(STATUS, late_will, qos=1, retain=True, port=broker.port)
+        wait_for(lambda: listener.states()[-2:] == ["offline", "online"])
+        assert publisher.rival is None
+        assert "another daemon" not in caplog.text
+
+
+def test_three_daemons_of_one_name_do_not_talk_for_ever(broker):
+    with (
+        publishing(broker.port) as one,
+        publishing(broker.port) as two,
+        publishing(broker.port) as three,
+        Listener(broker.port) as listener,
+    ):
+        wait_for(lambda: all(publisher.rival is not None for publisher in (one, two, three)))
+        for publisher in (one, two, three):
+            publisher.publish("done", b"")
+        wait_for(lambda: len(listener.on("edgepose/drone/done")) == 3)
+        assert len(listener.states()) <= 1 + 3 + 3 * 2  # the kept one, births, and each once again for each other
+
+
 def test_poses_expire_on_the_broker_and_are_not_retained(broker):
     with publishing(broker.port, pose_expiry_s=1.5) as publisher, Listener(broker.port, "+/+/cameras/+/poses") as listener:
         wait_for(lambda: publisher.connected)
@@ -194,7 +220,7 @@ def test_unacknowledged_messages_arrive_after_the_connection_was_lost(broker):
         broker.freeze()
         for number in range(50):
             publisher.publish("cameras/front/events", str(number).encode(), qos=1)
-        wait_for(lambda: publisher.sent >= 2 + 16)
+        wait_for(lambda: publisher.sent >= 16)
         broker.kill()
         broker.start()
         topic = "edgepose/drone/cameras/front/events"

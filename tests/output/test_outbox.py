@@ -86,6 +86,47 @@ def test_a_full_queue_loses_its_oldest(outbox):
     assert outbox.drops == {"queue_full": 2}
 
 
+def test_a_queue_of_long_messages_is_bounded_by_its_bytes():
+    outbox = Outbox(queue_limit=100, queue_bytes=1000)
+    for number in range(5):
+        outbox.put_queued(message("reply", bytes([number]) * 400))
+    outbox.put_queued(message("picture", bytes(5000)))
+    assert [len(payload) for _, payload in drained(outbox)] == [5000]
+    assert outbox.drops == {"queue_full": 5}
+    outbox.put_queued(message("reply", bytes(400)))
+    assert outbox.pending()
+
+
+def test_queued_messages_can_become_old_too(outbox):
+    outbox.put_queued(message("reply", b"1", expires_at_s=2.0))
+    outbox.put_queued(message("reply", b"2"))
+    assert drained(outbox, now_s=2.0) == [("reply", b"2")]
+    assert outbox.drops == {"expired": 1}
+
+
+def test_a_message_waits_until_it_is_settled_and_then_is_forgotten():
+    forgotten = []
+    outbox = Outbox(queue_limit=3, forget=forgotten.append)
+    left, new, refused, surplus = (message("events", payload) for payload in (b"left", b"new", b"refused", b"surplus"))
+    outbox.put_queued(new)
+    outbox.restore([left])
+    outbox.put_queued(refused)
+    assert (outbox.waiting, outbox.pop(0)) == (3, left)
+    assert outbox.waiting == 3
+    outbox.put_queued(surplus)
+    outbox.put_back([left])
+    assert (outbox.waiting, forgotten, outbox.drops) == (3, [left], {"queue_full": 1})
+    assert outbox.pop(0) is new
+    outbox.settle(new)
+    assert outbox.pop(0) is refused
+    outbox.settle(refused, lost="refused_by_broker")
+    outbox.settle(message("status", retained=True), lost="refused_by_broker")
+    assert (outbox.waiting, forgotten) == (1, [left, new, refused])
+    outbox.close()
+    outbox.abandon(lambda message: message is surplus)
+    assert (outbox.waiting, outbox.drops) == (1, {"queue_full": 1, "refused_by_broker": 2})
+
+
 def test_unacknowledged_messages_go_first(outbox):
     outbox.put_queued(message("events", b"3"))
     outbox.put_back([message("events", b"1"), message("events", b"2")])
