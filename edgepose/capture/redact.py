@@ -2,7 +2,11 @@
 
 import re
 
-_URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>[^\s'\"<>]*)")
+_URL = re.compile(
+    r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)"
+    # It ends at a blank or a quote; but where an '@' follows, and not in the next URL, these may be part of a password.
+    r"(?P<rest>[^\s'\"<>]*(?:(?:(?!://)[^\n])*@[^\s'\"<>]*)?)"
+)
 _SECRET_PARAMETER = re.compile(
     r"(?P<name>[?&;](?:user|usr|username|login|pass|passwd|password|passphrase|pwd|auth|token|access_token|key|apikey|api_key|secret|signature|sig)=)[^&;#\s'\"]*",
     re.IGNORECASE,
@@ -17,7 +21,7 @@ _SECRET_PROPERTY = re.compile(  # of elements in a GStreamer pipeline
 def redact(text: str) -> str:
     """Return a URL, a GStreamer pipeline, or a text that holds URLs, with user names, passwords and tokens replaced by `***`.
 
-    Cameras are given passwords with unescaped `@`, `/` and `?`. Where such a URL can be read in two ways, too much is hidden
+    Cameras are given passwords with unescaped `@`, `/`, `?` and quotes. Where such a URL can be read in two ways, too much is hidden
     rather than too little.
     """
     text = _SECRET_PROPERTY.sub(r"\g<name>***", text)
