@@ -31,7 +31,10 @@ _FILE_KEYS = re.compile(
     r"cameras\.[^.]+\.(source|ca_file)|mqtt\.(tls\.)?\w+_file|files\.\w+|(model|refine|black_box)\.path|events\.store|commands\.audit"
 )
 _URL = re.compile(r"^([a-z][a-z0-9+.-]*://|gst:)", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://\S*:\S*@", re.IGNORECASE)  # too much rather than too little
+# Too much rather than too little; in a pipeline anywhere, also as a property of an element.
+_URL_WITH_PASSWORD = re.compile(
+    r"^([a-z][a-z0-9+.-]*://\S*:\S*@|gst:.*(://\S*:\S*@|(-pw|password|passphrase)\s*=))", re.IGNORECASE | re.DOTALL
+)
 
 Keys = tuple[str, ...]
 

@@ -37,6 +37,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import os
     import time
 
+    from edgepose.capture.source import redact
     from edgepose.cli.board import Board, shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config import Camera, Config, Files, Log, Model, Mqtt
@@ -72,9 +73,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
         topics = ["edgepose/demo/#"]
         with Subscriber(mqtt, topics, lambda topic, payload: board.take(topic, payload, time.monotonic())), shown(board) as screen:
             daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, afresh=True)
-            click.echo(
-                f"watching {config.cameras['video'].source} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses"
-            )
+            click.echo(f"watching {redact(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
             daemon.start(broker_within_s=_BROKER_S)
             start_s = time.monotonic()
 

@@ -53,7 +53,7 @@ def command(
     import msgspec
     from msgspec.structs import replace
 
-    from edgepose.capture.source import open_source
+    from edgepose.capture.source import open_source, path_of
     from edgepose.cli.log import log_to_stderr
     from edgepose.cli.progress import progress
     from edgepose.config import Camera, Files
@@ -83,7 +83,7 @@ def command(
         raise UsageError("--json and poses would both go to standard output; expected one of them there")
     log_to_stderr("warning")
     config = load(config_file, settings)
-    camera = "stream" if "://" in source else Path(source).stem or "source"
+    camera = "stream" if path_of(source) is None else Path(source).stem or "source"
     config = replace(config, cameras={camera: Camera(source=source)})
     config = replace(config, files=Files(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
     if model is not None:

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edgepose.capture.source import open_source
+from edgepose.capture.source import open_source, path_of, redact
 from edgepose.config import Camera, Config
 from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.metrics import Latency, Metrics
@@ -129,7 +129,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
         model=model.path.name,
         backend=backend.name,
         device=backend.device,
-        source=source,
+        source=redact(source),
     )
 
 
@@ -234,7 +234,7 @@ def _fresh_process(config: Config, source: str) -> tuple[float, float]:
         poses = Path(folder) / "poses.jsonl"
         command = [sys.executable, "-m", "edgepose", "run"]
         settings = {
-            "cameras.bench.source": str(Path(source).absolute()) if "://" not in source else source,
+            "cameras.bench.source": source if "://" in source or path_of(source) is None else str(Path(source).absolute()),
             "cameras.bench.loop": "true",
             "mqtt.enabled": "false",
             "files.jsonl": str(poses),
