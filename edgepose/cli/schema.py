@@ -2,16 +2,17 @@
 
 import click
 
-MESSAGES = ("status", "info", "health", "camera-status", "poses")
+MESSAGES = ("status", "info", "health", "camera-status", "poses", "events", "reply")
+COMMANDS = ("command-reload", "command-set-threshold", "command-pause", "command-resume", "command-snapshot")
 
 
 @click.command("schema", short_help="Print the contracts as JSON.", epilog="Example: edgepose schema poses > poses.schema.json")
-@click.argument("document", type=click.Choice(("config", "asyncapi", *MESSAGES)), default="asyncapi")
+@click.argument("document", type=click.Choice(("config", "asyncapi", *MESSAGES, *COMMANDS)), default="asyncapi")
 def command(document: str) -> None:
     """Print a contract as JSON.
 
     DOCUMENT is `asyncapi` (all topics and messages, the default), `config` (JSON Schema of the configuration) or the JSON
-    Schema of one message.
+    Schema of one message or command.
     """
     import msgspec
 

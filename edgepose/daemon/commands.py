@@ -1,5 +1,6 @@
 """Commands over MQTT: judged strictly, obeyed on the main thread one after the other, answered, and noted."""
 
+import logging
 import queue
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from edgepose.output.requests import (
     SetThresholdCommand,
     SnapshotCommand,
 )
+
+_log = logging.getLogger(__name__)
 
 WAITING_LIMIT = 32
 """Most commands that wait to be obeyed."""
@@ -139,6 +142,9 @@ class Orders:
                 self._snapshot(command, request, now_s)
         except ConfigError as error:
             self._answer(command, Verdict("; ".join(str(error).splitlines())))
+        except Exception as error:  # nothing that somebody sends may end the daemon
+            _log.error("command %.64r: unexpected %s: %s", command.name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
+            self._answer(command, Verdict(f"unexpected {type(error).__name__}: a fault of edgepose; its log says more"))
 
     def _snapshot(self, command: Command, request: SnapshotCommand, now_s: float) -> None:
         if not self._master.config.commands.snapshot:
@@ -180,7 +186,7 @@ def parse(name: str, payload: bytes) -> Request:
         payload = b"{}"
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         fields = ", ".join(kind.__struct_fields__)
         expected = f"a JSON object of {fields}" if fields else "{}"
         raise ConfigError(f"the payload is not what {name} takes: {str(error)[:200]}; expected {expected}") from error

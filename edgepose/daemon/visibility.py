@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from edgepose.pose.letterbox import Letterbox
 
-DARK_LUMA = 12.0
-"""Mean grey (0 to 255) below which people are not found any more (docs/operations.md has the measurement)."""
+DARK_LUMA = 8.0
+"""Mean grey (0 to 255) below which most people are not found any more (docs/operations.md has the measurement)."""
 
-BLURRED_VARIANCE = 25.0
-"""Variance of the Laplacian of the network's input below which they are not found any more."""
+BLURRED_SHARPNESS = 0.0015
+"""Sharpness below which most people are not found any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Visibility:
 
     Attributes:
         luma: mean grey, 0 to 255.
-        sharpness: variance of the Laplacian of the grey picture; falls with blur, and with the light.
+        sharpness: variance of the Laplacian of the grey picture over the square of its mean, so that it falls with blur and not with light.
     """
 
     luma: float
@@ -33,7 +33,7 @@ class Visibility:
         """What keeps people from being seen, None where nothing does."""
         if self.luma < DARK_LUMA:
             return "too_dark"
-        return "blurred" if self.sharpness < BLURRED_VARIANCE else None
+        return "blurred" if self.sharpness < BLURRED_SHARPNESS else None
 
 
 def visibility(images: NDArray[np.uint8], letterbox: Letterbox) -> Visibility:
@@ -44,4 +44,5 @@ def visibility(images: NDArray[np.uint8], letterbox: Letterbox) -> Visibility:
     """
     bottom, right = letterbox.top + letterbox.content_height, letterbox.left + letterbox.content_width
     grey = cv2.cvtColor(images[0, letterbox.top : bottom, letterbox.left : right], cv2.COLOR_RGB2GRAY)  # (h, w)
-    return Visibility(float(grey.mean()), float(cv2.Laplacian(grey, cv2.CV_32F).var()))
+    luma = float(grey.mean())
+    return Visibility(luma, float(cv2.Laplacian(grey, cv2.CV_32F).var()) / max(1.0, luma) ** 2)

@@ -9,12 +9,14 @@ from edgepose.errors import UsageError
 from edgepose.output.messages import (
     SCHEMA_VERSION,
     CameraStatusMessage,
+    CommandReplyMessage,
     EventMessage,
     HealthMessage,
     InfoMessage,
     PosesMessage,
     StatusMessage,
 )
+from edgepose.output.requests import REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Topic:
         message: struct of the payload.
         qos: MQTT quality of service, 0 or 1.
         retained: whether a late subscriber gets the newest message at once.
+        heard: whether the daemon hears it; else it publishes it.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Topic:
     message: type[msgspec.Struct]
     qos: int
     retained: bool
+    heard: bool = False
 
 
 TOPICS = (
@@ -43,8 +47,12 @@ TOPICS = (
     Topic("camera-status", "cameras/{camera}/status", CameraStatusMessage, 1, True),
     Topic("poses", "cameras/{camera}/poses", PosesMessage, 0, False),
     Topic("events", "cameras/{camera}/events", EventMessage, 1, False),
+    Topic("reply", "reply/{command}", CommandReplyMessage, 1, False),
 )
 """All topics that the daemon publishes."""
+
+COMMANDS = tuple(Topic(f"command-{name}", f"command/{name}", request, 1, False, heard=True) for name, request in REQUESTS.items())
+"""All topics that the daemon hears, where commands are enabled."""
 
 
 def topic_address(name: str, camera: str | None = None) -> str:
@@ -60,15 +68,20 @@ def json_schema(name: str) -> dict[str, Any]:
 
 def asyncapi() -> dict[str, Any]:
     """AsyncAPI 3.0 document of all topics, with MQTT bindings."""
-    references, schemas = msgspec.json.schema_components([topic.message for topic in TOPICS], ref_template="#/components/schemas/{name}")
-    channels, operations, messages = {}, {}, {}
-    for topic, reference in zip(TOPICS, references, strict=True):
+    topics = TOPICS + COMMANDS
+    references, schemas = msgspec.json.schema_components([topic.message for topic in topics], ref_template="#/components/schemas/{name}")
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+    for topic, reference in zip(topics, references, strict=True):
         parameters = {
             "prefix": {"description": "configuration key mqtt.prefix", "default": "edgepose"},
             "device": {"description": "configuration key device; the host name where absent"},
         }
         if "{camera}" in topic.address:
             parameters["camera"] = {"description": "name of the camera in the configuration"}
+        if "{command}" in topic.address:
+            parameters["command"] = {"description": "name of the command, which may ask for another topic (MQTT 5: response topic)"}
         channels[topic.name] = {
             "address": "{prefix}/{device}/" + topic.address,
             "description": topic.message.__doc__,
@@ -76,10 +89,12 @@ def asyncapi() -> dict[str, Any]:
             "messages": {topic.name: {"$ref": f"#/components/messages/{topic.name}"}},
         }
         operations[topic.name] = {
-            "action": "send",
+            "action": "receive" if topic.heard else "send",
             "channel": {"$ref": f"#/channels/{topic.name}"},
             "bindings": {"mqtt": {"qos": topic.qos, "retain": topic.retained, "bindingVersion": "0.2.0"}},
         }
+        if topic.heard:
+            operations[topic.name]["reply"] = {"channel": {"$ref": "#/channels/reply"}}
         messages[topic.name] = {"name": topic.name, "contentType": "application/json", "payload": reference}
     return {
         "asyncapi": "3.0.0",
@@ -97,7 +112,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def _topic(name: str) -> Topic:
-    for topic in TOPICS:
+    for topic in TOPICS + COMMANDS:
         if topic.name == name:
             return topic
-    raise UsageError(f"There is no message named {name!r}; there are {', '.join(topic.name for topic in TOPICS)}.")
+    raise UsageError(f"There is no message named {name!r}; there are {', '.join(topic.name for topic in TOPICS + COMMANDS)}.")

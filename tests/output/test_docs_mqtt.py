@@ -10,6 +10,7 @@ import pytest
 
 from edgepose.output import messages
 from edgepose.output.outbox import Cause
+from edgepose.output.requests import REQUESTS
 from edgepose.output.schema import TOPICS, json_schema
 from edgepose.person import KEYPOINT_NAMES
 
@@ -22,6 +23,7 @@ TABLES = {
     "info": [messages.InfoMessage, messages.ModelMessage, messages.BackendMessage, messages.RefinerMessage, messages.CameraMessage],
     "health": [messages.HealthMessage, messages.CameraHealthMessage, messages.RefineHealthMessage, messages.QuantilesMessage],
     "camera status": [messages.CameraStatusMessage],
+    "reply": [messages.CommandReplyMessage, messages.SnapshotMessage],
 }
 """Structs by section, in the order of the section's tables."""
 
@@ -58,6 +60,14 @@ def test_every_field_is_there_with_its_type_and_nothing_else(section):
             field = next(field for field in msgspec.structs.fields(struct) if field.name == name.strip("`"))
             assert (", optional" in kind) == (msgspec.UNSET is field.default), f"{struct.__name__}.{field.name}"
             assert kind.split(",")[0].split(" of ")[0] == expected_kind(schema["properties"][field.name]), f"{struct.__name__}.{field.name}"
+
+
+def test_every_command_is_there_with_its_fields():
+    documented, name = {}, ""
+    for row in tables("Commands")[0]:
+        name = row[0].strip("`") or name  # the command stands in the first of its rows only
+        documented.setdefault(name, []).extend([row[1].strip("`")] if row[1] else [])
+    assert documented == {name: list(request.__struct_fields__) for name, request in REQUESTS.items()}
 
 
 def expected_kind(property_schema):

@@ -33,6 +33,8 @@ class Listener:
         self._client.loop_start()
 
     def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
+        if message.topic.startswith(f"{self._base}/command/"):
+            return
         with self._lock:
             said = json.loads(message.payload) if message.payload else None
             self._heard.append((message.topic.removeprefix(f"{self._base}/"), said))

@@ -1,0 +1,148 @@
+"""Commands to a real daemon through a real broker, by both versions of MQTT."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.servers.daemon import BASE, Daemon, Listener, configuration, running
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.rtsp import RtspServer
+from tests.waiting import wait_for
+
+
+class Commander:
+    """Sends commands and waits for their replies."""
+
+    def __init__(self, port: int, *, v5: bool) -> None:
+        self._v5 = v5
+        self._number = 0
+        self._lock = threading.Lock()
+        self._replies: list[tuple[str, bytes | None, dict[str, Any]]] = []
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5 if v5 else MQTTProtocolVersion.MQTTv311)
+        self._client.on_message = self._take
+        self._subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_connect = lambda client, *_: client.subscribe([(f"{BASE}/reply/#", 1), ("ground/#", 1)])
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
+        correlation = getattr(message.properties, "CorrelationData", None) if self._v5 else None
+        with self._lock:
+            self._replies.append((message.topic, correlation, json.loads(message.payload)))
+
+    def ask(self, name: str, payload: bytes | str = "") -> dict[str, Any]:
+        self._number += 1
+        correlation = f"order {self._number}".encode()
+        properties = None
+        topic = f"{BASE}/reply/{name}"
+        if self._v5:
+            topic = "ground/answers"
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.ResponseTopic = topic
+            properties.CorrelationData = correlation
+        with self._lock:
+            before = len(self._replies)
+        self._client.publish(f"{BASE}/command/{name}", payload, 1, properties=properties)
+
+        def answer() -> list[tuple[str, bytes | None, dict[str, Any]]]:
+            with self._lock:
+                return self._replies[before:]
+
+        heard, echoed, reply = wait_for(answer, within_s=20)[0]
+        assert heard == topic
+        assert echoed == (correlation if self._v5 else None)
+        assert reply["command"] == name
+        return reply
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def commanded(folder: Path, lines: str, *, v5: bool) -> Iterator[tuple[Daemon, Listener, Commander]]:
+    with Mosquitto(folder) as broker, RtspServer(folder) as camera:
+        config = configuration(folder, broker, {"front": camera.url(), "rear": camera.url()}, lines, "" if v5 else ", protocol: 3.1.1")
+        with running(folder, broker, config) as (daemon, heard):
+            wait_for(lambda: heard.on("cameras/front/poses") and heard.on("cameras/rear/poses"), within_s=30)
+            commander = Commander(broker.port, v5=v5)
+            try:
+                yield daemon, heard, commander
+            finally:
+                commander.close()
+
+
+@pytest.mark.parametrize("v5", [True, False], ids=["5", "3.1.1"])
+def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
+    audit = tmp_path / "commands.jsonl"
+    with commanded(tmp_path, f"commands: {{enabled: true, snapshot: true, audit: {audit}}}\n", v5=v5) as (daemon, heard, commander):
+        assert commander.ask("pause", '{"camera": "front"}')["status"] == "ok"
+        paused = wait_for(lambda: [message for message in heard.on("cameras/front/status") if message["state"] == "paused"])[-1]
+        assert paused["cause"] == "command"
+        wait_for(lambda: heard.on("health")[-1]["cameras"]["front"]["why"] == "paused")
+        assert heard.on("health")[-1]["cameras"]["rear"]["state"] == "streaming"
+        seen = len(heard.on("cameras/front/poses"))
+        late = commander.ask("snapshot", '{"camera": "front"}')
+        assert (late["status"], late["reason"].partition(";")[0]) == ("refused", "camera front gave no frame within 5 s")
+        assert len(heard.on("cameras/front/poses")) == seen
+        assert commander.ask("resume")["status"] == "ok"
+        wait_for(lambda: len(heard.on("cameras/front/poses")) > seen, within_s=20)
+        assert heard.on("cameras/front/status")[-1]["epoch"] == 1
+
+        picture = commander.ask("snapshot", '{"camera": "front", "width": 160}')["snapshot"]
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(picture["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape == (picture["height"], picture["width"], 3) == (120, 160, 3)
+        assert image.max() > 200  # the ball of the test picture
+
+        assert commander.ask("set-threshold", '{"score_threshold": 0.9}')["status"] == "ok"
+        daemon.config.write_text(daemon.config.read_text() + "pose: {score_threshold: 0.5}\n")
+        assert commander.ask("reload")["changes"] == ["pose applied"]
+        daemon.config.write_text("cameras: 7\n")
+        refused = commander.ask("reload")
+        assert refused["status"] == "refused"
+        assert "cameras is not a section" in refused["reason"]
+
+        for name, payload, why in (
+            ("explode", "", "there is no command 'explode'; expected one of reload, set-threshold, pause, resume, snapshot"),
+            ("pause", '{"camera": "none"}', "there is no camera none; expected one of front, rear"),
+            ("pause", '{"camera": "front", "force": true}', "unknown field"),
+            ("pause", '{"camera": "../../etc"}', "expected a JSON object of camera"),
+            ("set-threshold", '{"score_threshold": 2}', "expected a JSON object of score_threshold, keypoint_threshold, weak_score"),
+            ("set-threshold", "{}", "no threshold is given"),
+            ("set-threshold", '{"weak_score": 0.99}', "track.weak_score is 0.99; expected at most pose.score_threshold"),
+            ("snapshot", "[" * 5000, "the payload is not what snapshot takes"),
+            ("reload", b"\xff\xfe", "the payload is not what reload takes"),
+        ):
+            reply = commander.ask(name, payload)
+            assert reply["status"] == "refused"
+            assert why in reply["reason"]
+        noted = [json.loads(line) for line in audit.read_text().splitlines()]
+        assert len(noted) == 16
+        assert noted[0]["payload"] == '{"camera": "front"}'
+        assert noted[0]["correlation"] == (b"order 1".hex() if v5 else None)
+        assert {line["status"] for line in noted} == {"ok", "refused"}
+        assert noted[-2]["payload_bytes"] == 5000
+        assert audit.stat().st_mode & 0o777 == 0o600
+        assert "Traceback" not in daemon.log.read_text()
+
+
+def test_no_picture_leaves_the_device_unless_the_operator_says_so(tmp_path: Path) -> None:
+    with commanded(tmp_path, "commands: {enabled: true}\n", v5=True) as (_, _, commander):
+        reply = commander.ask("snapshot", '{"camera": "front"}')
+        assert reply["status"] == "refused"
+        assert "expected commands.snapshot to be true" in reply["reason"]
+        assert "snapshot" not in reply
