@@ -1,6 +1,5 @@
 """deploy/install.sh inside a real systemd: from nothing to a running service, up, back, and away."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -111,7 +110,8 @@ def test_run_again_it_changes_nothing(machine: Systemd) -> None:
 
 def test_it_keeps_a_configuration_and_starts_the_service(machine: Systemd, broker: Mosquitto) -> None:
     clip = machine.shell("echo /opt/edgepose/current/lib/python3*/site-packages/edgepose/assets/demo.mp4").strip()
-    wanted = f"device: drone\ncameras: {{front: {{source: {clip}, loop: true, realtime: true}}}}\nmqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"
+    cameras = f"{{front: {{source: {clip}, loop: true, realtime: true}}}}"
+    wanted = f"device: drone\ncameras: {cameras}\nmqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"
     machine.write(CONFIG, wanted, 0o600)
     said = install(machine, "--start")
     assert "start the service" in said
