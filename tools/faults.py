@@ -71,8 +71,9 @@ def _recovery(outcome: Outcome) -> str:
 
 def _lost(outcome: Outcome) -> str:
     lost = outcome.findings.lost
-    rest = [f"{count} {cause}" for cause, count in sorted(lost.items()) if cause not in ("stale", "events") and count]
-    return f"{lost.get('events', '?')} events, {lost.get('stale', '?')} stale poses published" + ("; " + ", ".join(rest) if rest else "")
+    rest = [f"{count} {cause}" for cause, count in sorted(lost.items()) if cause not in ("stale", "late", "events") and count]
+    rest = [f"{lost['late']} poses late", *rest] if lost.get("late") else rest
+    return f"{lost.get('events', '?')} events, {lost.get('stale', '?')} stale poses" + ("; " + ", ".join(rest) if rest else "")
 
 
 def _section(outcomes: list[Outcome]) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from tests.faults.camera_rows import flipped
 from tests.faults.presence import account, lines
-from tests.faults.world import STALE_S, World, film
+from tests.faults.world import LATE_S, STALE_S, World, film
 from tools.soak import sample
 from tools.soak_faults_report import Fault, Result, failures, write
 from tools.soak_report import Sample
@@ -172,8 +172,9 @@ def soak(minutes: float, scratch: Path) -> Result:
             counted=front["frames"],
             published=published,
             heard=len(poses),
-            stale=sum(pose.age_s > STALE_S for pose in poses),
-            oldest_s=max(pose.age_s for pose in poses),
+            stale=sum(pose.written_s > STALE_S for pose in poses),
+            oldest_s=max(pose.written_s for pose in poses),
+            late=sum(pose.age_s > LATE_S and pose.written_s <= STALE_S for pose in poses),
             drops=front["drops"],
             message_drops=health["message_drops"],
             events_awaited=events.awaited,

@@ -14,6 +14,7 @@ from tools.write_reference import DOCS, with_table
 
 _GROWTH_LIMIT_MB = 3.0
 _RETURN_LIMIT_S = 5.0
+_LATE_LIMIT = 4
 _SETTLED_AFTER_S = 600.0
 _WINDOW_S = 60.0
 _PLOT = "images/soak-faults.png"
@@ -40,7 +41,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         quiet: the same just before each fault, when all is mended.
         epochs: last sequence number of each epoch in the daemon's own file of poses.
         counted, published, heard: frames that became poses, as health counts them, as the file has them, as the subscriber heard them.
-        stale, oldest_s: poses that were too old when heard, and the age of the oldest.
+        stale, oldest_s: poses of pictures that were too old when written, and the age of the oldest, seconds.
+        late: poses that were not, and were too old when heard: what a frozen broker had been given when it froze.
         events_awaited, events_missing, events_repeated: of those that must have come by the file.
     """
 
@@ -59,6 +61,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     heard: int
     stale: int
     oldest_s: float
+    late: int
     drops: dict[str, int]
     message_drops: dict[str, int]
     events_awaited: int
@@ -127,7 +130,12 @@ def failures(result: Result) -> list[str]:
                 f"{fault.name} at {fault.began_s / 60:.1f} min: poses after {fault.returned_after_s} s, expected {_RETURN_LIMIT_S:g}"
             )
     if result.stale:
-        missed.append(f"{result.stale} stale poses were heard, the oldest {result.oldest_s:.1f} s old")
+        missed.append(f"{result.stale} stale poses were published, of pictures up to {result.oldest_s:.1f} s old")
+    silent = sum(fault.name == "broker silent" for fault in result.faults)
+    if result.late > _LATE_LIMIT * silent:
+        missed.append(
+            f"{result.late} poses came late, expected {_LATE_LIMIT} at most for each of {silent} times that the broker was silent"
+        )
     if result.events_missing or not result.events_awaited:
         missed.append(f"{len(result.events_missing)} of {result.events_awaited} events never came: {', '.join(result.events_missing[:5])}")
     if result.unaccounted:
@@ -194,7 +202,8 @@ def _section(result: Result) -> str:
     lines += [
         f"| became poses | {result.published} |",
         f"| **unaccounted** | **{result.unaccounted}** |",
-        f"| **stale poses published** | **{result.stale}** (the oldest was {result.oldest_s:.1f} s old) |",
+        f"| **stale poses published** | **{result.stale}** (the oldest picture was {result.oldest_s:.1f} s old) |",
+        f"| poses that a frozen broker had in hand and passed on late | {result.late} |",
     ]
     lines += [f"| messages dropped, `{cause}` | {count} |" for cause, count in sorted(result.message_drops.items())]
     lines += [

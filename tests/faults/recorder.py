@@ -1,5 +1,6 @@
 """Keeps all that a device says, and when it was heard."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ _TURN_S = 0.02
 class _Poses(msgspec.Struct):
     sequence: int
     captured_at: str
+    age_ms: float
     width: int
     height: int
     people: list[msgspec.Raw]
@@ -31,12 +33,14 @@ class Pose:
     Attributes:
         heard_s: monotonic time of its arrival.
         captured_ns: when the picture was taken, ns since the epoch, as the message says.
-        age_s: from then to its arrival.
+        written_s: age of the picture when the message was written, seconds, as the message says.
+        age_s: age of the picture when the message arrived.
         people: how many.
     """
 
     heard_s: float
     captured_ns: int
+    written_s: float
     age_s: float
     sequence: int
     width: int
@@ -116,13 +120,16 @@ class Recorder:
             poses = msgspec.json.decode(message.payload, type=_Poses)
             captured_ns = nanoseconds(poses.captured_at)
             age_s = min(((now_ns - captured_ns) / 1e9 + offset_s for offset_s in self.offsets_s), key=abs)
-            self.said.poses.append(Pose(heard_s, captured_ns, age_s, poses.sequence, poses.width, poses.height, len(poses.people)))
+            written_s = poses.age_ms / 1000
+            pose = Pose(heard_s, captured_ns, written_s, age_s, poses.sequence, poses.width, poses.height, len(poses.people))
+            self.said.poses.append(pose)
             return
         kept = {"status": self.said.device, "health": self.said.health, "info": self.said.info}.get(address)
         if kept is None and address.startswith("cameras/"):
             kept = self.said.events if address.endswith("/events") else self.said.cameras
         if kept is not None:
-            kept.append((heard_s, msgspec.json.decode(message.payload)))
+            with contextlib.suppress(ValueError):  # somebody else may write there
+                kept.append((heard_s, msgspec.json.decode(message.payload)))
 
 
 def nanoseconds(rfc3339: str) -> int:
