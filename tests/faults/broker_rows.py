@@ -155,7 +155,7 @@ ROWS: Sequence[Row] = (
     Row(
         "broker",
         "slow",
-        "64 kbit/s (tbf) for 30 s, less than half of what poses take",
+        "64 kbit/s (tbf) for 30 s; poses would take more",
         "newest poses win; poses within 5 s of full speed",
         _slow,
         needs=(network_needed,),

@@ -4,11 +4,14 @@ import os
 import subprocess
 from functools import cache
 
-HOST = "10.211.55.1"
-"""Where the daemon finds the servers, which stay outside."""
+# Names and addresses of this process, since another may try faults at the same time.
+_NUMBER = os.getpid() % 60_000
+_SUBNET = f"10.{100 + _NUMBER // 250 % 150}.{_NUMBER % 250}"
+_NAME = f"edgepose-{_NUMBER}"
+_OUTSIDE, _INSIDE = f"epout{_NUMBER}", f"epin{_NUMBER}"
 
-_NAME = f"edgepose-{os.getpid()}"
-_OUTSIDE, _INSIDE = "epfault0", "epfault1"
+HOST = f"{_SUBNET}.1"
+"""Where the daemon finds the servers, which stay outside."""
 
 
 @cache
@@ -36,7 +39,7 @@ class Network:
             _run("ip", "link", "add", _OUTSIDE, "type", "veth", "peer", "name", _INSIDE, "netns", _NAME)
             _run("ip", "addr", "add", f"{HOST}/30", "dev", _OUTSIDE)
             _run("ip", "link", "set", _OUTSIDE, "up")
-            self._inside("ip", "addr", "add", "10.211.55.2/30", "dev", _INSIDE)
+            self._inside("ip", "addr", "add", f"{_SUBNET}.2/30", "dev", _INSIDE)
             self._inside("ip", "link", "set", _INSIDE, "up")
             self._inside("ip", "link", "set", "lo", "up")
             self._inside("iptables", "-L", "-n")  # whether it is there at all
