@@ -117,7 +117,7 @@ def test_the_audit_does_not_grow_without_bound(tmp_path: Path) -> None:
 
 
 def test_an_audit_that_cannot_be_written_is_found_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="commands.audit: .* cannot be written"):
+    with pytest.raises(OutputError, match=r"commands.audit: .* cannot be written"):
         Audit(tmp_path / "nowhere" / "audit.jsonl")
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -186,8 +187,8 @@ def test_an_engine_that_hangs_is_seen_and_the_others_are_not_blamed(tmp_path: Pa
 class Publisher:
     """A publisher whose thread does what we say."""
 
-    made: list["Publisher"] = []
-    sent, reconnects, events_waiting, rival, store_failure = 7, 1, 0, None, None
+    made: ClassVar[list["Publisher"]] = []
+    sent, reconnects, events_waiting, rival, store_failure, connected = 7, 1, 0, None, None, True
 
     def __init__(self, *_: object, **__: object) -> None:
         self.turns = 0
