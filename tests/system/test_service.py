@@ -4,7 +4,7 @@ import time
 
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.systemd import Systemd
-from tests.system.service import Service
+from tests.system.service import CLIP, Service
 from tests.waiting import wait_for
 
 __all__ = ["Mosquitto", "Systemd"]  # conftest.py looks whether these are there
@@ -68,3 +68,22 @@ def test_a_wrong_configuration_is_told_and_not_tried_again(service: Service) -> 
     assert (service.show("ActiveState"), service.show("ExecMainStatus"), service.show("NRestarts")) == ("failed", "78", "0")
     assert "unknown key modle; did you mean model?" in service.journal()
     assert "Traceback" not in service.journal()
+
+
+def test_a_reload_takes_what_changed_and_refuses_what_is_wrong(service: Service) -> None:
+    session = started(service)
+    number = service.show("MainPID")
+    front, back = (f"{name}: {{source: {CLIP}, loop: true, realtime: true}}" for name in ("front", "back"))
+    service.configure(cameras=f"{{{front}, {back}}}")
+    service.machine.run("systemctl", "reload", "edgepose")
+    wait_for(lambda: service.on("cameras/back/poses"), within_s=30)
+
+    service.configure(more="modle: {}")
+    service.machine.run("systemctl", "reload", "edgepose")
+    wait_for(lambda: "unknown key modle; did you mean model?" in service.journal())
+    seen = len(service.on("cameras/back/poses"))
+    wait_for(lambda: len(service.on("cameras/back/poses")) > seen, within_s=30)
+
+    assert (service.show("MainPID"), service.show("ActiveState"), service.show("NRestarts")) == (number, "active", "0")
+    assert {message["session"] for message in service.on("status") if message["state"] == "online"} >= {session}
+    assert "Read-only file system" in service.as_the_service("touch", "/run/credentials/edgepose.service/x").stderr
