@@ -179,7 +179,6 @@ ROWS: Sequence[Row] = (
         "restarted with 480x360 in place of 320x240",
         _BACK + "poses and status have the new size",
         _another_resolution,
-        quick=True,
     ),
     Row("camera", "corrupt", "bits flipped in half of all TCP segments for 20 s", "poses within 5 s of its end; no crash", _corrupt),
     Row(

@@ -16,10 +16,10 @@ from tests.faults.world import World, fill, mounted, random_moments
 _ASSETS = Path(edgepose.__file__).parent / "assets"
 
 
-def _sigkill(times: int, world: World) -> None:
+def _sigkill(times: int, most_s: float, world: World) -> None:
     world.start()
     world.fault()
-    for moment_s in random_moments(times, 0.1, 8.0):
+    for moment_s in random_moments(times, 0.1, most_s):
         world.sleep(moment_s)
         world.kill_daemon()
         _state_is_whole(world)
@@ -27,12 +27,12 @@ def _sigkill(times: int, world: World) -> None:
         before = len(world.heard.said.poses)
         world.start_daemon()
         # Every other time it is killed on its way up.
-        if moment_s > 4:
+        if moment_s > most_s / 2:
             world.wait(lambda before=before: len(world.heard.said.poses) > before, "poses after a restart", 30)  # type: ignore[misc]
             world.found.recovery_s.append(world.heard.said.poses[before].heard_s - world.healed_s)
     world.healed()
     world.wait(lambda: world.heard.said.poses[-1].heard_s > world.healed_s, "poses after the last restart", 30)
-    world.sleep(10)
+    world.hold(8)
 
 
 def _state_is_whole(world: World) -> None:
@@ -126,14 +126,14 @@ ROWS: Sequence[Row] = (
         "SIGKILL",
         "50 times at random moments, half of them on its way up",
         "it starts again and publishes; the event store is whole each time",
-        lambda world: _sigkill(50, world),
+        lambda world: _sigkill(50, 8.0, world),
     ),
     Row(
         "daemon",
         "SIGKILL, few",
-        "6 times at random moments",
+        "3 times at random moments",
         "it starts again and publishes; the event store is whole each time",
-        lambda world: _sigkill(6, world),
+        lambda world: _sigkill(3, 4.0, world),
         quick=True,
     ),
     Row(

@@ -1,5 +1,7 @@
 """One row of the fault matrix: what is done, what must hold, and how it is tried."""
 
+import os
+import shutil
 import tempfile
 import time
 import traceback
@@ -9,6 +11,17 @@ from pathlib import Path
 
 from tests.faults import network
 from tests.faults.world import FAKETIME, Findings, World
+from tests.integration.conftest import rtsp_server_is_there
+from tests.servers import mosquitto
+
+
+def servers_needed() -> str | None:
+    """Which of the servers is not installed, or None."""
+    if not Path(mosquitto.EXECUTABLE).exists():
+        return f"{mosquitto.EXECUTABLE} is not installed (Debian package mosquitto)"
+    if not rtsp_server_is_there():
+        return "GStreamer's RTSP server is not installed (Debian package gir1.2-gst-rtsp-server-1.0)"
+    return None if shutil.which("ffmpeg") else "ffmpeg is not installed (Debian package ffmpeg)"
 
 
 def network_needed() -> str | None:
@@ -23,8 +36,6 @@ def faketime_needed() -> str | None:
 
 def mount_needed() -> str | None:
     """Why no small disk can be made here, or None."""
-    import os
-
     return None if os.geteuid() == 0 else "a disk of its own needs root"
 
 
@@ -57,7 +68,7 @@ class Row:
 
     def skipped(self) -> str | None:
         """Why it cannot be tried here, or None."""
-        return next((reason for need in self.needs if (reason := need()) is not None), None)
+        return next((reason for need in (servers_needed, *self.needs) if (reason := need()) is not None), None)
 
 
 @dataclass(frozen=True)
@@ -75,12 +86,20 @@ class Outcome:
         return self.skipped is None and not self.findings.broken
 
 
-def attempt(row: Row, film: Path, *, patience: float = 1.0) -> Outcome:
-    """Tries a row; whatever goes wrong in it is a finding."""
+def attempt(row: Row, film: Path, *, patience: float = 1.0, leniency: float = 1.0) -> Outcome:
+    """Tries a row; whatever goes wrong in it is a finding.
+
+    Args:
+        patience: holds the fault so many times as long.
+        leniency: allows so many times as long to come back.
+    """
     began_s = time.monotonic()
     if (reason := row.skipped()) is not None:
         return Outcome(row, Findings(), 0.0, reason)
-    with tempfile.TemporaryDirectory(prefix="edgepose-fault-") as folder, World(Path(folder), film, patience=patience) as world:
+    with (
+        tempfile.TemporaryDirectory(prefix="edgepose-fault-") as folder,
+        World(Path(folder), film, patience=patience, leniency=leniency) as world,
+    ):
         try:
             row.run(world)
             world.conclude()

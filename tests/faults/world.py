@@ -78,12 +78,14 @@ class World:
         camera_relayed: whether the way to the camera leads over `camera_relay`.
         late_allowed: how many poses may come late, since what stands still or is slow holds them up outside of the daemon.
         patience: 1, or less to hold faults for shorter.
+        leniency: 1, or more to allow so many times as long for coming back.
     """
 
-    def __init__(self, folder: Path, film: Path, *, patience: float = 1.0) -> None:
+    def __init__(self, folder: Path, film: Path, *, patience: float = 1.0, leniency: float = 1.0) -> None:
         self.folder = folder
         self.film = film
         self.patience = patience
+        self.leniency = leniency
         self.settings: dict[str, str] = {}
         self.environment: dict[str, str] = {}
         self.users: dict[str, str] | None = None
@@ -244,6 +246,7 @@ class World:
     def back(self, within_s: float = 5.0) -> None:
         """Waits for a pose taken since then, and sees that it comes in time."""
         healed_s = self.healed_s
+        within_s *= self.leniency
 
         def fresh() -> float | None:
             # From the end: there are thousands.

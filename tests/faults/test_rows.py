@@ -1,0 +1,39 @@
+"""The short rows of the fault matrix in every run of the tests; `make faults` tries them all, and holds them to their bars."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.faults.matrix import ROWS
+from tests.faults.row import Outcome, Row, attempt, servers_needed
+from tests.faults.world import film
+
+QUICK = [row for row in ROWS if row.quick]
+
+pytestmark = pytest.mark.skipif(servers_needed() is not None, reason=servers_needed() or "")
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
+    """All at once: they mostly wait. And leniently: others use the machine too."""
+    street = film(tmp_path_factory.mktemp("film"), minutes=3)
+    with ThreadPoolExecutor(len(QUICK)) as pool:
+        tried = pool.map(lambda row: attempt(row, street, patience=0.7, leniency=4), QUICK)
+        return {outcome.row.title: outcome for outcome in tried}
+
+
+@pytest.mark.parametrize("row", QUICK, ids=lambda row: row.title)
+def test_what_must_hold_holds(outcomes: Mapping[str, Outcome], row: Row) -> None:
+    outcome = outcomes[row.title]
+    if outcome.skipped:
+        pytest.skip(outcome.skipped)
+    assert outcome.findings.broken == []
+    assert outcome.findings.recovery_s, "nothing says how long it took to come back"
+
+
+def test_every_row_of_the_matrix_is_there() -> None:
+    titles = [row.title for row in ROWS]
+    assert len(set(titles)) == len(titles)
+    assert {row.part for row in ROWS} == {"camera", "broker", "daemon"}
+    assert len(ROWS) > 20
