@@ -14,6 +14,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edgepose.config import Mqtt
 from edgepose.errors import OutputError
 from edgepose.output.access import Access
+from edgepose.output.refusals import Refusal, by_error, by_hanging_up, by_reason
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Subscriber:
         self._topics = [(topic, 1) for topic in topics]
         self._take = take
         self._answered = threading.Event()
-        self._refusal: str | None = None
+        self._refusal: Refusal | None = None
         self._where = f"MQTT broker {self._access.host}:{self._access.port}"
         self._lost = self._leaving = False
         protocol = MQTTProtocolVersion.MQTTv5 if mqtt.protocol == "5" else MQTTProtocolVersion.MQTTv311
@@ -64,13 +65,12 @@ class Subscriber:
         try:
             self._client.connect(self._access.host, self._access.port, self._access.keepalive_s)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-            reason = getattr(error, "strerror", None) or str(error)
-            raise OutputError(f"{where} cannot be reached: {reason}; expected a broker there (keys mqtt.host, mqtt.port)") from error
+            raise OutputError(f"{where}: {by_error(error, self._access)}") from error
         self._client.loop_start()
         answered = self._answered.wait(max(0.1, deadline - time.monotonic()))
         if not answered or self._refusal is not None:
             self._client.loop_stop()
-            raise OutputError(f"{where} does not let us in: {self._refusal or 'it does not answer'}")
+            raise OutputError(f"{where}: {self._refusal or 'unreachable: no answer'}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -81,7 +81,7 @@ class Subscriber:
 
     def _on_connect(self, client: Client, _: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         if reason.is_failure:
-            self._refusal = str(reason).lower()
+            self._refusal = by_reason(str(reason).lower(), self._access)
         else:
             self._refusal = None
             if self._topics:
@@ -93,7 +93,7 @@ class Subscriber:
 
     def _on_disconnect(self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         if not self._answered.is_set():
-            self._refusal = "it hung up"
+            self._refusal = by_hanging_up(self._access)
             self._answered.set()
         elif not self._lost and not self._leaving and self._refusal is None:
             self._lost = True

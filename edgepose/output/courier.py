@@ -122,10 +122,10 @@ class Courier:
                 return not self._stopping.is_set()
             if not self._stopping.is_set():
                 refusal = self._why(connection)
-                self.enter(refusal.state, refusal.expected)
+                self.enter(refusal.state, refusal)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
             refusal = by_error(error, self._files.access)
-            self.enter(refusal.state, refusal.expected)
+            self.enter(refusal.state, refusal)
         except Exception:
             # A fault of ours or of paho's must not end the output for good, nor go unseen.
             logger.exception("%s: internal fault", self._where)
@@ -224,7 +224,7 @@ class Courier:
                 self._desk.take(incoming.topic, incoming.payload, incoming.stored, incoming.response_topic, incoming.correlation)
         connection.received.clear()
 
-    def enter(self, state: str, expected: str = "") -> None:
+    def enter(self, state: str, refusal: Refusal | None = None) -> None:
         """Be in a state, and say so if that is news; after `end` only `stopped` is."""
         if state == self.state or (self._stopping.is_set() and state != "stopped"):
             return
@@ -234,4 +234,4 @@ class Courier:
             logger.info("%s: %s%s", self._where, state, f" with MQTT {self.protocol}" if state == "connected" else "")
         elif state not in self._told:  # a broker that changes its mind at every attempt does not fill the log
             self._told.add(state)
-            logger.warning("%s: %s%s; trying again", self._where, state, expected and f"; {expected}")
+            logger.warning("%s: %s; trying again", self._where, refusal or state)

@@ -50,6 +50,9 @@ class Refusal:
     state: str
     expected: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.state}; {self.expected}" if self.expected else self.state
+
 
 class HandshakeError(OSError):
     """The broker was reached, and TLS was not agreed on; the argument is the error beneath."""
@@ -138,7 +141,7 @@ def by_alert(error: ssl.SSLError) -> Refusal | None:
     return None
 
 
-def by_hanging_up(access: Credentials, before: str) -> Refusal:
+def by_hanging_up(access: Credentials, before: str = "") -> Refusal:
     """The broker took the connection and ended it before it answered; asks a port without TLS whether it has TLS.
 
     Args:

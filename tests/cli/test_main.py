@@ -70,7 +70,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["check", "--set", "mqtt.tls.ca_file=a"], 78, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false"),
         (["run", "--set", "mqtt.tls.ca_file=a"], 78, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false"),
         (["watch", "--device", "a/b#"], 64, "--device is 'a/b#'; expected a name of up to 64 letters"),
-        (["watch", "--set", "mqtt.port=1"], 74, "127.0.0.1:1 cannot be reached"),
+        (["watch", "--set", "mqtt.port=1"], 74, "127.0.0.1:1: unreachable: connection refused"),
         (["demo", "x.mp4", "--model", "MODEL"], 66, "x.mp4 does not exist"),
         (["schema", "nonsense"], 64, "'nonsense' is not one of"),
     ],
