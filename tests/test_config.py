@@ -166,6 +166,8 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         ("mqtt.host.name=1", "mqtt.host is a value and has no keys"),
         ("cameras=1", "cameras is a section"),
         ("cameras.a.source=rtsp://u:p@h/s", "holds a password"),
+        ("cameras.a.source=gst:rtspsrc location=rtsp://h/s user-id=u user-pw=p ! decodebin", "holds a password"),
+        ("cameras.a.source=gst:rtspsrc location=rtsp://u:p@h/s ! decodebin", "holds a password"),
         ("cameras.a.loop=true", "cameras.a has no source"),
     ],
 )

@@ -62,7 +62,7 @@ class GStreamerSource(VideoSource):
         return _launch(self._settings, library, self._where)
 
     def _bus_failure(self, error: Any, debug: str | None) -> SourceError:
-        return bus_error(error, debug, self._where, self._address, self._settings.ca_file)
+        return bus_error(error, debug, self._where, self._address, self._settings.ca_file, opening=not self._sequence)
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
         if isinstance(error, SourceError):
@@ -93,7 +93,7 @@ def unusable(camera: str, settings: config.Camera) -> EdgeposeError | None:
         try:
             library.gst.parse_launch_full(launch.text, None, library.gst.ParseFlags.FATAL_ERRORS)
         except library.glib.Error as error:
-            return bus_error(error, None, where, None)
+            return bus_error(error, None, where)
     except (SourceError, UnavailableError) as error:
         return error
     return None

@@ -57,7 +57,9 @@ _PROBE_S = 2.0
 _LONGEST_REASON = 160  # GStreamer is capable of whole session descriptions
 
 
-def bus_error(error: Any, debug: str | None, where: str, address: str | None, ca_file: str | None = None) -> SourceError:
+def bus_error(
+    error: Any, debug: str | None, where: str, address: str | None = None, ca_file: str | None = None, *, opening: bool = True
+) -> SourceError:
     """Return what an error of a pipeline means to an operator.
 
     Args:
@@ -66,12 +68,15 @@ def bus_error(error: Any, debug: str | None, where: str, address: str | None, ca
         where: name of the source in messages, redacted.
         address: URL of a network camera, which is asked why it does not let us connect: GStreamer does not tell.
         ca_file: what `rtsps://` is verified against.
+        opening: whether no picture has come yet.
     """
     code, why = (error.domain, error.code), _reason(error.message, debug)
     missing = _MISSING.search(why) if code == (_PARSE, 1) else None
     if missing is not None:
         hint = _PACKAGES.get(missing[1], "gst-inspect-1.0 lists those that it has")
         return SourceError(f"{where} needs the element {missing[1]}, which this GStreamer does not have; {hint}", "unsupported")
+    if error.domain == _RESOURCE and error.code in _OPEN and not opening:
+        return SourceError(_SENTENCES["ended"].format(where=where, why=why), "ended")
     if address is not None and error.domain == _RESOURCE and error.code in _OPEN:
         return why_unreachable(address, where, ca_file) or SourceError(_SENTENCES["failed"].format(where=where, why=why), "failed")
     cause = _CAUSES.get(code, "failed")

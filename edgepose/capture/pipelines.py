@@ -124,7 +124,8 @@ def v4l2(url: str, *, hardware: bool) -> Launch:
 def rtsp(url: str, *, udp: bool, hardware: bool, tls_database: Any = None) -> Launch:
     """A network camera.
 
-    decodebin takes the decoder of the highest rank: on a Jetson NVIDIA's, elsewhere another in hardware or the best in software.
+    Time-stamps are the camera's, not smoothed against our clock (`buffer-mode=none`): that is `LiveClock`'s work, and both together err
+    by 50 ms. decodebin takes the decoder of the highest rank: on a Jetson NVIDIA's, elsewhere another in hardware or the best in software.
 
     Args:
         url: `rtsp://` or `rtsps://`, with credentials.
@@ -144,7 +145,7 @@ def rtsp(url: str, *, udp: bool, hardware: bool, tls_database: Any = None) -> La
     transport = f"protocols=udp latency={_UDP_REORDER_MS}" if udp else "protocols=tcp latency=0"
     after = _OUT_OF_NVMM if hardware else _RGB
     return Launch(
-        f"rtspsrc name={RTSP_SOURCE} {transport} ! application/x-rtp,media=video ! decodebin ! {after}",
+        f"rtspsrc name={RTSP_SOURCE} {transport} buffer-mode=none ! application/x-rtp,media=video ! decodebin ! {after}",
         properties={RTSP_SOURCE: properties},
         of_this_host=False,
     )

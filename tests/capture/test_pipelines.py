@@ -45,7 +45,9 @@ def test_a_v4l2_camera(url: str, device: str, caps: str) -> None:
 
 def test_a_network_camera() -> None:
     launch = pipelines.rtsp("rtsp://pilot:s3%40cret@[fe80::1]:8554/cam?channel=1", udp=False, hardware=False)
-    assert launch.text == (f"rtspsrc name=camera protocols=tcp latency=0 ! application/x-rtp,media=video ! decodebin ! {RGB}")
+    assert launch.text == (
+        f"rtspsrc name=camera protocols=tcp latency=0 buffer-mode=none ! application/x-rtp,media=video ! decodebin ! {RGB}"
+    )
     assert dict(launch.properties["camera"]) == {
         "location": "rtsp://[fe80::1]:8554/cam?channel=1",
         "user-id": "pilot",
@@ -55,7 +57,9 @@ def test_a_network_camera() -> None:
     assert "s3" not in repr(launch)
     assert not launch.of_this_host
     hardware = pipelines.rtsp("rtsp://a/b", udp=True, hardware=True, tls_database="authorities")
-    assert hardware.text == (f"rtspsrc name=camera protocols=udp latency=100 ! application/x-rtp,media=video ! decodebin ! {OUT_OF_NVMM}")
+    assert hardware.text == (
+        f"rtspsrc name=camera protocols=udp latency=100 buffer-mode=none ! application/x-rtp,media=video ! decodebin ! {OUT_OF_NVMM}"
+    )
     assert hardware.properties["camera"]["tls-database"] == "authorities"
 
 
