@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak soak-faults faults events second-look decoding system fleet clean
+.PHONY: help setup demo test check docs bench costs count soak soak-faults faults fuzz events second-look decoding system fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -48,6 +48,9 @@ soak: $(VENV)/.dev build/vtest.avi ## half an hour on a stream that goes away fi
 faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writes docs/reliability.md (ARGS=killed for some; ARGS="--help")
 	$(BIN)/python -m tools.faults $(ARGS)
 
+fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and models; writes docs/reliability.md (ARGS="rtsp --count 500")
+	$(BIN)/python -m tools.fuzz $(ARGS)
+
 soak-faults: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
 	$(BIN)/python -m tools.soak_faults $(ARGS)
 
@@ -56,6 +59,9 @@ system: $(VENV)/.dev ## the service and install.sh under a real systemd, at leng
 
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)
+
+fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/operations.md (ARGS="--help")
+	$(BIN)/python -m tools.fleet docs/operations.md $(ARGS)
 
 second-look: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)

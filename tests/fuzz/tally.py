@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-GOOD = ("accepted", "refused")
+GOOD = ("accepted", "refused", "passed over")
 _KEPT = 30
 
 
@@ -11,7 +11,8 @@ _KEPT = 30
 class Tally:
     """Inputs by outcome, and the first of the bad ones.
 
-    Outcomes are `accepted`, `refused` (in a sentence), `wrong` (anything else was raised or said), `crash` and `hang`.
+    Outcomes are `accepted`, `refused` (in a sentence), `passed over` (nothing that is answered), `wrong` (anything else was raised or
+    said), `crash` and `hang`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)

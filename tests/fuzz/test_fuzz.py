@@ -1,0 +1,26 @@
+"""A few hundred inputs in every run of the tests; `make fuzz` tries ten thousand of each kind."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.row import servers_needed
+from tests.fuzz import configuration, messages, models, rtsp
+from tests.fuzz.tally import Tally
+
+SERVERS = pytest.mark.skipif(servers_needed() is not None, reason=servers_needed() or "")
+
+
+@pytest.mark.parametrize(
+    ("fuzz", "least"),
+    [
+        pytest.param(lambda: configuration.fuzz(100), {"accepted": 1, "refused": 30}, id="configuration"),
+        pytest.param(lambda: messages.fuzz(50), {"refused": 5}, id="messages", marks=SERVERS),
+        pytest.param(lambda: rtsp.fuzz(40, workers=6), {"accepted": 1, "refused": 1}, id="rtsp", marks=SERVERS),
+        pytest.param(lambda: models.fuzz(100, workers=2), {"accepted": 1, "refused": 20}, id="models"),
+    ],
+)
+def test_nothing_ends_hangs_or_speaks_in_tracebacks(fuzz: Callable[[], Tally], least: dict[str, int]) -> None:
+    tally = fuzz()
+    assert tally.bad == []
+    assert all(tally.counts[outcome] >= count for outcome, count in least.items()), tally.counts

@@ -1,0 +1,82 @@
+"""Ten thousand inputs of each kind that nobody should give, with a table in docs/reliability.md (`make fuzz`)."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edgepose import __version__
+from tests.fuzz import configuration, messages, models, rtsp
+from tests.fuzz.tally import GOOD, Tally
+from tools.machine import machine
+from tools.write_reference import DOCS, with_table
+
+Told = Callable[[], None]
+KINDS: dict[str, tuple[str, Callable[[int, Told], Tally]]] = {
+    "configuration": (
+        "YAML of known and unknown keys with any values, good files with pieces cut out, doubled and put in, deep nesting, aliases of"
+        " aliases, text, bytes; `--set` and variables (hypothesis)",
+        configuration.fuzz,
+    ),
+    "messages": ("commands and states with any payload, properties and QoS, to a running daemon over mosquitto", messages.fuzz),
+    "rtsp": (
+        "what GStreamer's server says, damaged on its way to FFmpeg: headers, session descriptions, interleaved packets",
+        lambda count, told: rtsp.fuzz(count, 10, told),
+    ),
+    "models": (
+        "shipped models, a refiner and tiny ones with bits flipped, bytes cut out, doubled and put in, mostly outside of the weights",
+        lambda count, told: models.fuzz(count, 2, told),
+    ),
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(KINDS)))
+@click.option("--count", type=click.IntRange(1), default=10_000, show_default=True, help="Inputs of each kind.")
+@click.option("--report/--no-report", default=None, help="Whether to write docs/reliability.md; by default where all kinds are tried.")
+def main(names: tuple[str, ...], count: int, report: bool | None) -> None:
+    """Try NAMES, or all kinds; exit code 1 where one crashed, hung, or was answered with anything but a sentence."""
+    results: dict[str, tuple[Tally, float]] = {}
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        for name in names or KINDS:
+            task = progress.add_task(name, total=count)
+            began_s = time.monotonic()
+            tally = KINDS[name][1](count, lambda task=task: progress.advance(task))  # type: ignore[misc]
+            results[name] = (tally, time.monotonic() - began_s)
+            console.print(f"{name}: {dict(tally.counts)} in {results[name][1]:.0f} s", highlight=False)
+            for bad in tally.bad:
+                console.print(bad[:2000], markup=False, highlight=False)
+    if report if report is not None else not names:
+        path = DOCS / "reliability.md"
+        path.write_text(with_table(path.read_text(encoding="utf-8"), "fuzz", _section(results)), encoding="utf-8")
+    sys.exit(1 if any(tally.bad for tally, _ in results.values()) else 0)
+
+
+def _section(results: dict[str, tuple[Tally, float]]) -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    bad = sum(count for tally, _ in results.values() for outcome, count in tally.counts.items() if outcome not in GOOD)
+    lines = [
+        f"`make fuzz`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{commit}`, {machine()}: "
+        + ("**no crash, no hang, no traceback**." if not bad else f"**{bad} bad answers**."),
+        "",
+        "| what | inputs | taken | refused in a sentence | passed over | anything else | crash | hang | seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (tally, took_s) in results.items():
+        counts = tally.counts
+        cells = [counts[outcome] for outcome in ("accepted", "refused", "passed over", "wrong", "crash", "hang")]
+        lines.append(f"| {name}: {KINDS[name][0]} | {tally.total} | " + " | ".join(map(str, cells)) + f" | {took_s:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server stays behind
+    main()
