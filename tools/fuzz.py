@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -35,14 +37,31 @@ KINDS: dict[str, tuple[str, Callable[[int, Told], Tally]]] = {
     ),
 }
 
+_KEPT = Path("build/fuzz.json")
+
+
+class _Result(msgspec.Struct):
+    """Inputs of one kind by outcome, how long they took, and the commit."""
+
+    counts: dict[str, int]
+    took_s: float
+    commit: str
+
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(KINDS)))
 @click.option("--count", type=click.IntRange(1), default=10_000, show_default=True, help="Inputs of each kind.")
-@click.option("--report/--no-report", default=None, help="Whether to write docs/reliability.md; by default where all kinds are tried.")
-def main(names: tuple[str, ...], count: int, report: bool | None) -> None:
-    """Try NAMES, or all kinds; exit code 1 where one crashed, hung, or was answered with anything but a sentence."""
-    results: dict[str, tuple[Tally, float]] = {}
+@click.option("--report/--no-report", default=True, help="Whether to write docs/reliability.md.")
+def main(names: tuple[str, ...], count: int, report: bool) -> None:
+    """Try NAMES, or all kinds; exit code 1 where one crashed, hung, or was answered with anything but a sentence.
+
+    The table has the last result of each kind, also of those that were not tried this time.
+    """
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    results: dict[str, _Result] = {}
+    if _KEPT.exists():
+        results = msgspec.json.decode(_KEPT.read_bytes(), type=dict[str, _Result])
+    bad = False
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -50,30 +69,33 @@ def main(names: tuple[str, ...], count: int, report: bool | None) -> None:
             task = progress.add_task(name, total=count)
             began_s = time.monotonic()
             tally = KINDS[name][1](count, lambda task=task: progress.advance(task))  # type: ignore[misc]
-            results[name] = (tally, time.monotonic() - began_s)
-            console.print(f"{name}: {dict(tally.counts)} in {results[name][1]:.0f} s", highlight=False)
-            for bad in tally.bad:
-                console.print(bad[:2000], markup=False, highlight=False)
-    if report if report is not None else not names:
+            results[name] = _Result(dict(tally.counts), time.monotonic() - began_s, commit)
+            console.print(f"{name}: {results[name].counts} in {results[name].took_s:.0f} s", highlight=False)
+            for sentence in tally.bad:
+                console.print(sentence[:2000], markup=False, highlight=False)
+            bad = bad or bool(tally.bad)
+            _KEPT.parent.mkdir(exist_ok=True)
+            _KEPT.write_bytes(msgspec.json.encode(results))
+    if report:
         path = DOCS / "reliability.md"
         path.write_text(with_table(path.read_text(encoding="utf-8"), "fuzz", _section(results)), encoding="utf-8")
-    sys.exit(1 if any(tally.bad for tally, _ in results.values()) else 0)
+    sys.exit(1 if bad else 0)
 
 
-def _section(results: dict[str, tuple[Tally, float]]) -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    bad = sum(count for tally, _ in results.values() for outcome, count in tally.counts.items() if outcome not in GOOD)
+def _section(results: dict[str, _Result]) -> str:
+    bad = sum(count for result in results.values() for outcome, count in result.counts.items() if outcome not in GOOD)
     lines = [
-        f"`make fuzz`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{commit}`, {machine()}: "
+        f"`make fuzz`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__}, {machine()}: "
         + ("**no crash, no hang, no traceback**." if not bad else f"**{bad} bad answers**."),
         "",
-        "| what | inputs | taken | refused in a sentence | passed over | anything else | crash | hang | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| what | inputs | taken | refused in a sentence | passed over | anything else | crash | hang | seconds | at |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, (tally, took_s) in results.items():
-        counts = tally.counts
-        cells = [counts[outcome] for outcome in ("accepted", "refused", "passed over", "wrong", "crash", "hang")]
-        lines.append(f"| {name}: {KINDS[name][0]} | {tally.total} | " + " | ".join(map(str, cells)) + f" | {took_s:.0f} |")
+    for name, (what, _) in KINDS.items():
+        if name in results:
+            counts, took_s, commit = results[name].counts, results[name].took_s, results[name].commit
+            cells = [counts.get(outcome, 0) for outcome in ("accepted", "refused", "passed over", "wrong", "crash", "hang")]
+            lines.append(f"| {name}: {what} | {sum(cells)} | " + " | ".join(map(str, cells)) + f" | {took_s:.0f} | `{commit}` |")
     return "\n".join(lines)
 
 

@@ -117,13 +117,13 @@ def failures(result: Result) -> list[str]:
     missed: list[str] = []
     if abs(result.growth_mb) > _GROWTH_LIMIT_MB:
         missed.append(f"memory changed by {result.growth_mb:+.2f} MiB, expected {_GROWTH_LIMIT_MB:g} at most")
-    for name, values in (
-        ("open files", [sample.descriptors for sample in result.quiet_settled]),
-        ("threads", [sample.threads for sample in result.quiet_settled]),
+    for name, quiet, last in (
+        ("open files", [sample.descriptors for sample in result.quiet_settled], [sample.descriptors for sample in result.last]),
+        ("threads", [sample.threads for sample in result.quiet_settled], [sample.threads for sample in result.last]),
     ):
-        usual = statistics.mode(values)
-        if values[-1] > usual or statistics.mode(values[-len(values) // 4 :]) != usual:
-            missed.append(f"{name}: {usual} is usual at quiet moments, {values[-1]} at the end")
+        # A thread that waits for a camera that froze ends some seconds after the camera is back: none may be left in the end.
+        if statistics.median(last) > min(quiet):
+            missed.append(f"{name}: {statistics.median(last):g} in the last minute, {min(quiet)} at the quietest moment before")
     for fault in result.faults:
         if fault.returned_after_s is None or fault.returned_after_s > _RETURN_LIMIT_S:
             missed.append(
