@@ -12,10 +12,19 @@ from msgspec import UNSET
 from edgepose import __version__
 from edgepose.capture.source import redact
 from edgepose.config import Config
+from edgepose.daemon.camera import CameraState
 from edgepose.daemon.second_look import SecondLook
 from edgepose.engine.backend import Backend, Network
 from edgepose.model import ModelFile
-from edgepose.output.messages import BackendMessage, CameraMessage, InfoMessage, ModelMessage, RefinerMessage, timestamp
+from edgepose.output.messages import (
+    BackendMessage,
+    CameraMessage,
+    CameraStatusMessage,
+    InfoMessage,
+    ModelMessage,
+    RefinerMessage,
+    timestamp,
+)
 
 
 def device_name(config: Config) -> str:
@@ -54,6 +63,24 @@ def info_message(
         backend=_where(backend),
         refiner=UNSET if refiner is None else refiner,
         cameras=[CameraMessage(name=name, source=redact(camera.source)) for name, camera in config.cameras.items()],
+    )
+
+
+def camera_message(state: CameraState, now_ns: int) -> CameraStatusMessage:
+    """What one camera does.
+
+    Args:
+        now_ns: nanoseconds since the epoch.
+    """
+    return CameraStatusMessage(
+        camera=state.camera,
+        state=state.state,
+        cause=state.cause if state.cause is not None else UNSET,
+        detail=state.detail if state.detail is not None else UNSET,
+        epoch=state.epoch,
+        width=state.width if state.width is not None else UNSET,
+        height=state.height if state.height is not None else UNSET,
+        at=timestamp(now_ns),
     )
 
 

@@ -1,7 +1,9 @@
 """Another configuration while everything runs: what differs, and all that can fail about it, done before anything is touched."""
 
+import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -9,17 +11,20 @@ from msgspec.structs import replace
 
 from edgepose.config import Camera, Config
 from edgepose.daemon.audit import Audit
-from edgepose.daemon.commands import Done
+from edgepose.daemon.commands import Done, Verdict
 from edgepose.daemon.info import device_name
 from edgepose.daemon.instance import Claim
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
+from edgepose.daemon.systemd import Notifier
 from edgepose.daemon.writer import Sink
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.model import ModelFile, named_model
 from edgepose.output.access import AccessFiles
+
+_log = logging.getLogger(__name__)
 
 _AT_NEXT_START = ("black_box", "observe")
 
@@ -139,29 +144,81 @@ def prepare(old: Config, new: Config, model: ModelFile, second_look: SecondLook 
     return Prepared(new, changes, model, backend, second_look, sinks, new_claim, audit)
 
 
-class Reloading(threading.Thread):
-    """Reads and prepares another configuration beside the work, since opening a network takes its time.
+class Reloads:
+    """Carries reloads out one after the other, step by step in the main thread's `turn`.
 
     Attributes:
-        asked: who wants to know what became of it.
-        prepared: once the thread has ended; None where it is refused.
-        refusal: why it is refused, one sentence; None otherwise.
+        refusal: why the newest configuration is not in use, one sentence; None where it is.
     """
 
-    def __init__(self, load: Callable[[], Config] | None, prepare: Callable[[Config], Prepared], asked: Sequence[Done]) -> None:
-        super().__init__(name="reload", daemon=True)
+    def __init__(
+        self,
+        load: Callable[[], Config] | None,
+        prepare: Callable[[Config], Prepared],
+        apply: Callable[[Prepared], None],
+        notifier: Notifier,
+    ) -> None:
+        """
+        Args:
+            load: reads the configuration; None where that cannot be.
+            prepare: opens what it needs, beside the work; EdgeposeError where it is refused.
+            apply: goes over to it, in the main thread.
+        """
         self._load = load
         self._prepare = prepare
-        self.asked = asked
+        self._apply = apply
+        self._notifier = notifier
+        self._asked: list[Done] = []
+        self._answering: list[Done] = []
+        self._reading: _Reading | None = None
+        self.refusal: str | None = None
+
+    def ask(self, done: Done) -> None:
+        """Begins a reload at the next turn, or after the one that runs; `done` is told what became of it."""
+        self._asked.append(done)
+
+    def turn(self) -> None:
+        """Begins what was asked for, and applies what is prepared."""
+        if self._reading is None and self._asked:
+            self._notifier.reloading(time.monotonic_ns())
+            self._answering, self._asked = self._asked, []
+            self._reading = _Reading(self._read)
+            self._reading.start()
+        elif self._reading is not None and not self._reading.is_alive():
+            reading, self._reading = self._reading, None
+            self._end(reading.prepared, reading.refusal)
+
+    def _read(self) -> Prepared:
+        if self._load is None:
+            raise ConfigError("this daemon was started without a configuration that could be read again; expected `edgepose run`")
+        return self._prepare(self._load())
+
+    def _end(self, prepared: Prepared | None, refusal: str | None) -> None:
+        changes: list[str] | None = None
+        if prepared is not None:
+            self._apply(prepared)
+            changes = prepared.changes.words()
+            _log.info("the configuration was read anew: %s", ", ".join(changes) or "nothing has changed")
+        else:
+            _log.error("the new configuration is refused, and the old one stays: %s", refusal)
+        self.refusal = refusal
+        self._notifier.ready()
+        for done in self._answering:
+            done(Verdict(reason=refusal, changes=changes))
+
+
+class _Reading(threading.Thread):
+    """Reads and prepares beside the work, since opening a network takes its time."""
+
+    def __init__(self, read: Callable[[], Prepared]) -> None:
+        super().__init__(name="reload", daemon=True)
+        self._read = read
         self.prepared: Prepared | None = None
         self.refusal: str | None = None
 
     def run(self) -> None:
-        """Body of the thread."""
         try:
-            if self._load is None:
-                raise ConfigError("this daemon was started without a configuration that could be read again; expected `edgepose run`")
-            self.prepared = self._prepare(self._load())
+            self.prepared = self._read()
         except EdgeposeError as error:
             self.refusal = "; ".join(str(error).splitlines())
         except Exception as error:  # a fault of ours must not end what runs

@@ -5,22 +5,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from msgspec import UNSET
-
 from edgepose.config import Config
 from edgepose.daemon.audit import Audit
+from edgepose.daemon.black_box import BlackBox
 from edgepose.daemon.camera import CameraState
-from edgepose.daemon.commands import Done, Orders, Verdict
+from edgepose.daemon.commands import Done, Orders
 from edgepose.daemon.delivery import Delivery, Sink
 from edgepose.daemon.health import Circumstances, HealthReporter
-from edgepose.daemon.info import build_labels, info_message, refiner_message
+from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import Claim
 from edgepose.daemon.link import Link
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.observe import Observer
 from edgepose.daemon.pipeline import Pipeline
 from edgepose.daemon.pulse import Pulse
-from edgepose.daemon.reload import Prepared, Reloading, prepare
+from edgepose.daemon.reload import Prepared, Reloads, prepare
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
@@ -30,7 +29,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
 from edgepose.model import named_model
 from edgepose.output.commands import Command
-from edgepose.output.messages import CameraStatusMessage, HealthMessage, timestamp
+from edgepose.output.messages import HealthMessage
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +70,6 @@ class Daemon:
             OutputError: a file cannot be written.
         """
         self._config = config
-        self._load = load
         self._forever = forever
         self._claim = Claim(config)
         self._notifier = notifier
@@ -80,6 +78,7 @@ class Daemon:
         self.metrics = Metrics()
         self._model = named_model(config.model.path, "pose")
         self._second_look = SecondLook.configured(config, self.metrics)
+        self._box = BlackBox.configured(config, self._model)
         self._link = Link(config, self._take_command)
         self._delivery = Delivery(self._link, open_sinks(config, afresh=afresh), self.metrics, self._reopening(config))
         self._pipeline = Pipeline(
@@ -91,11 +90,10 @@ class Daemon:
             self._camera_changed,
             second_look=self._second_look,
             forever=forever,
+            box=self._box,
         )
         self._orders = self._orders_of(Audit.configured(config.commands))
-        self._reloading: Reloading | None = None
-        self._reload_asked: list[Done] = []
-        self._reload_refused: str | None = None
+        self._reloads = Reloads(load, self._prepare, self._apply, notifier)
         self._health = HealthReporter(self.metrics, self._started_s)
         self._next_health_s = self._started_s + config.health.interval_s
         self._fed_s = self._started_s
@@ -123,6 +121,8 @@ class Daemon:
             raise
 
     def _begin(self, broker_within_s: float) -> None:
+        if self._box is not None:  # not before: a daemon of the same name may be writing there
+            self._box.start()
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
         refiner = refiner_message(self._config, self._second_look)
@@ -150,13 +150,15 @@ class Daemon:
         """Looks after the work loops, feeds the watchdog and reports health when it is time; called several times a second."""
         self._turning.beat()
         self._pipeline.replace_stuck(now_s)
+        if self._box is not None:
+            self._box.watch(self._pipeline.restarts())
         self._link.look(self._config, now_s)
         working = self._working()
         writer = self._delivery.writer
         self._watchman.look(working if writer is None else {**working, writer.name: writer.pulse}, now_s)
         if self._orders is not None:
             self._orders.turn(now_s)
-        self._go_on_reloading()
+        self._reloads.turn()
         if self._hopeless is None:
             self._hopeless = self._watchman.hopeless(working, now_s)
         watchdog_s = self._notifier.watchdog_s
@@ -178,12 +180,16 @@ class Daemon:
         Args:
             done: told what became of it.
         """
-        self._reload_asked.append(done)
+        self._reloads.ask(done)
 
     def configure(self, config: Config) -> None:
         """Goes over to a configuration with other thresholds."""
         self._config = config
         self._pipeline.change(config, self._model.info, None, self._second_look)
+
+    def record(self, reason: str) -> bool:
+        """Makes a recording of the black box; whether one is under way."""
+        return self._box is not None and self._box.persist(reason)
 
     def pause(self, camera: str) -> None:
         """Closes a camera's source."""
@@ -213,6 +219,8 @@ class Daemon:
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
         failure = self._hopeless or self._pipeline.failure
+        if self._box is not None:
+            self._box.close(None if failure is None else "stuck" if failure is self._hopeless else "failure")
         self._link.stop(reason if failure is None else str(failure))
         self._delivery.close(_FILES_AT_THE_END_S if patient else _FILES_S)
         self._claim.release()
@@ -254,32 +262,14 @@ class Daemon:
         if orders is not None:
             orders.take(command)
 
-    def _go_on_reloading(self) -> None:
-        if self._reloading is None and self._reload_asked:
-            self._notifier.reloading(time.monotonic_ns())
-            self._reloading = Reloading(self._load, self._prepare, self._reload_asked)
-            self._reload_asked = []
-            self._reloading.start()
-        elif self._reloading is not None and not self._reloading.is_alive():
-            reloading, self._reloading = self._reloading, None
-            self._reload_refused = reloading.refusal
-            if reloading.prepared is not None:
-                self._apply(reloading.prepared)
-                changes = reloading.prepared.changes.words()
-                _log.info("the configuration was read anew: %s", ", ".join(changes) or "nothing has changed")
-            else:
-                changes = None
-                _log.error("the new configuration is refused, and the old one stays: %s", reloading.refusal)
-            self._notifier.ready()
-            for done in reloading.asked:
-                done(Verdict(reason=reloading.refusal, changes=changes))
-
     def _prepare(self, config: Config) -> Prepared:
         return prepare(self._config, config, self._model, self._second_look, self._claim, self.metrics)
 
     def _apply(self, new: Prepared) -> None:
         """Goes over to what is prepared: nothing here can be refused any more."""
         changes = new.changes
+        if self._box is not None and new.model is not self._model:
+            self._box.exchange(new.model)
         self._config, self._model, self._second_look = new.config, new.model, new.second_look
         if new.claim is not None:
             self._claim.release()
@@ -307,17 +297,9 @@ class Daemon:
         return writer.where() if writer is not None and stage == writer.name else self._pipeline.where(stage)
 
     def _camera_changed(self, state: CameraState) -> None:
-        message = CameraStatusMessage(
-            camera=state.camera,
-            state=state.state,
-            cause=state.cause if state.cause is not None else UNSET,
-            detail=state.detail if state.detail is not None else UNSET,
-            epoch=state.epoch,
-            width=state.width if state.width is not None else UNSET,
-            height=state.height if state.height is not None else UNSET,
-            at=timestamp(time.time_ns()),
-        )
-        self._link.publish_retained(f"cameras/{state.camera}/status", message)
+        if self._box is not None:
+            self._box.state(state)
+        self._link.publish_retained(f"cameras/{state.camera}/status", camera_message(state, time.time_ns()))
 
     def _other_restarts(self) -> dict[str, int]:
         writer = self._delivery.writer
@@ -336,7 +318,7 @@ class Daemon:
             events_waiting=self._link.events_waiting,
             store_failed=self._link.store_failed,
             rival=self._link.rival,
-            reload_refused=self._reload_refused,
+            reload_refused=self._reloads.refusal,
         )
         health = self._reported = self._health.report(states, self._link.sent, self._link.drops, now_s, around)
         self._link.publish("health", health)

@@ -78,7 +78,7 @@ def commanded(folder: Path, lines: str, *, v5: bool) -> Iterator[tuple[Daemon, L
     with Mosquitto(folder) as broker, RtspServer(folder) as camera:
         config = configuration(folder, broker, {"front": camera.url(), "rear": camera.url()}, lines, "" if v5 else ", protocol: 3.1.1")
         with running(folder, broker, config) as (daemon, heard):
-            wait_for(lambda: heard.on("cameras/front/poses") and heard.on("cameras/rear/poses"), within_s=30)
+            wait_for(lambda: heard.on("cameras/front/poses") and heard.on("cameras/rear/poses") and heard.on("health"), within_s=30)
             commander = Commander(broker.port, v5=v5)
             try:
                 yield daemon, heard, commander
