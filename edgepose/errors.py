@@ -8,6 +8,7 @@
     │   └── ModelError          78  a model file that is missing or not what it should be
     ├── SourceError             66  a video source that gives no frames; `cause` names why
     │   └── EndOfStream         66  a finite source (file, folder) is over: not a fault
+    ├── RecordingError          66  a black-box recording that is missing or damaged
     ├── UnavailableError        69  a library that is missing, a port or a name that somebody else has, or somebody who says nothing
     ├── EngineError             69  an inference backend that is unavailable or fails
     └── OutputError             74  a file or broker that cannot be written to
@@ -58,6 +59,12 @@ class EndOfStream(SourceError):  # noqa: N818 (the end of a file is no error)
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "end_of_stream")
+
+
+class RecordingError(EdgeposeError):
+    """A recording of the black box that is missing, damaged, or of another version."""
+
+    exit_code = 66
 
 
 class UnavailableError(EdgeposeError):

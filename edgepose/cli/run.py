@@ -18,12 +18,13 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """Watch the configured cameras and publish poses until told to stop.
 
     SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration anew: what changed is applied, all else goes
-    on, and one that is not good is refused as a whole. Under systemd it says when it is ready and feeds the watchdog.
+    on, and one that is not good is refused as a whole. SIGUSR1 makes a recording of the black box. Under systemd it says when it is ready
+    and feeds the watchdog.
     """
     import os
 
     from edgepose.daemon.memory import settle_memory
-    from edgepose.daemon.signals import hang_ups, signals
+    from edgepose.daemon.signals import hang_ups, recordings_asked, signals
     from edgepose.daemon.supervisor import Daemon, supervise
     from edgepose.daemon.systemd import Notifier
     from edgepose.errors import ConfigError
@@ -34,13 +35,16 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     if not config.cameras:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
     settle_memory()
-    with signals() as (stop, reason), hang_ups() as hung_up:
+    with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
         daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
 
         def each_turn() -> None:
             if hung_up.is_set():
                 hung_up.clear()
                 daemon.reload()
+            if recording_asked.is_set():
+                recording_asked.clear()
+                daemon.record("signal")
 
         daemon.start()
         supervise(daemon, stop, reason, each_turn)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgepose.config import Config
+from edgepose.daemon.black_box import BlackBox, look_of
 from edgepose.daemon.engine_loop import TURN_S, Seen, tell
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.restarting import RestartingThread
@@ -39,6 +40,7 @@ class PeopleLoop(RestartingThread):
         *,
         stuck_after_s: float,
         forever: bool,
+        box: BlackBox | None = None,
     ) -> None:
         super().__init__("people", stuck_after_s, restart=forever)
         self._seen = seen
@@ -46,6 +48,7 @@ class PeopleLoop(RestartingThread):
         self._deliver = deliver
         self._wanted = _Settings(config, second_look)
         self._retired: deque[SecondLook] = deque()
+        self._box = box
 
     @property
     def second_look(self) -> SecondLook | None:
@@ -71,6 +74,8 @@ class PeopleLoop(RestartingThread):
         used = self._wanted
         stages: dict[str, PeopleStage] = {}
         failing = False
+        if self._box is not None:
+            self._box.begin()
         while not self.ending.is_set():
             self.pulse.beat()
             wanted = self._wanted
@@ -78,6 +83,8 @@ class PeopleLoop(RestartingThread):
                 stages = {camera: stage for camera, stage in stages.items() if camera in wanted.config.cameras}
                 for stage in stages.values():
                     stage.configure(wanted.config, wanted.second_look)
+                if self._box is not None:
+                    self._box.configure(wanted.config)
                 while self._retired:
                     self._retired.popleft().close()
                 used = wanted
@@ -89,9 +96,12 @@ class PeopleLoop(RestartingThread):
                 return
             frame = seen.waiting.prepared.frame
             stage = stages.setdefault(frame.camera, PeopleStage(used.config, self._metrics, used.second_look))
+            memory = stage.memory() if self._box is not None and self._box.wants_memory(frame.camera) else None
+            at, failed = time.time_ns(), True
             try:
                 people = stage.people(seen.waiting.prepared, seen.candidates)
-                outcome = Outcome(frame, people, stage.events, time.time_ns(), seen.waiting.live)
+                at = time.time_ns()
+                outcome = Outcome(frame, people, stage.events, at, seen.waiting.live)
                 with self._metrics.timed("publish"):
                     self._deliver(outcome)
             except Exception as error:
@@ -101,6 +111,11 @@ class PeopleLoop(RestartingThread):
                 self._metrics.dropped(frame.camera, "pose_failed")
                 stage.reset()
                 continue
+            else:
+                failed = False
+            finally:
+                if self._box is not None:
+                    self._box.look(look_of(seen, stage.looked, used.config, at, failed=failed, memory=memory))
             failing = False
             age_s = (time.time_ns() - frame.captured_at) / 1e9 if seen.waiting.live else None
             self._metrics.published(frame.camera, len(people), age_s)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 import cv2
 
 from edgepose.config import Camera, Config
+from edgepose.daemon.black_box import BlackBox
 from edgepose.daemon.camera import CameraState, CameraThread
 from edgepose.daemon.engine_loop import Engine, EngineLoop
 from edgepose.daemon.metrics import Metrics
@@ -61,6 +62,7 @@ class Pipeline:
         *,
         second_look: SecondLook | None = None,
         forever: bool = True,
+        box: BlackBox | None = None,
     ) -> None:
         """
         Args:
@@ -79,6 +81,7 @@ class Pipeline:
         self._camera_changed = camera_changed
         self._second_look = second_look
         self._forever = forever
+        self._box = box
         self._slots = Slots(config.mqtt.pose_expiry_s, metrics.dropped)
         self._cameras = {name: self._camera(name, camera) for name, camera in config.cameras.items()}
         self._abandoned: list[CameraThread] = []
@@ -129,6 +132,7 @@ class Pipeline:
             self._second_look,
             stuck_after_s=stuck_after_s,
             forever=self._forever,
+            box=self._box,
         )
         return backend
 

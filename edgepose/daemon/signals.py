@@ -31,9 +31,22 @@ def signals() -> Iterator[tuple[threading.Event, Callable[[], str]]]:
 @contextmanager
 def hang_ups() -> Iterator[threading.Event]:
     """Turns SIGHUP into an event: the configuration is to be read anew. Whoever waits for it clears it."""
-    hung_up = threading.Event()
-    before = signal.signal(signal.SIGHUP, lambda number, frame: hung_up.set())
-    try:
+    with _turned(signal.SIGHUP) as hung_up:
         yield hung_up
+
+
+@contextmanager
+def recordings_asked() -> Iterator[threading.Event]:
+    """Turns SIGUSR1 into an event: the black box is to make a recording. Whoever waits for it clears it."""
+    with _turned(signal.SIGUSR1) as asked:
+        yield asked
+
+
+@contextmanager
+def _turned(number: signal.Signals) -> Iterator[threading.Event]:
+    received = threading.Event()
+    before = signal.signal(number, lambda number, frame: received.set())
+    try:
+        yield received
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)

@@ -1,15 +1,17 @@
 """The stages before and after the engine, with what each camera needs them to remember."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.second_look import SecondLook
+from edgepose.daemon.stage_memory import recall, remembered
+from edgepose.errors import RecordingError
 from edgepose.event import Event
 from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
@@ -21,6 +23,15 @@ from edgepose.pose.plausible import Plausibility
 from edgepose.pose.smooth import Smoother
 from edgepose.pose.track import Tracker
 from edgepose.pose.turns import Turns
+
+
+class Looker(Protocol):
+    """What looks at people again: `edgepose.daemon.second_look.SecondLook`, or a recording of what it said."""
+
+    def people(self, frame: Frame, people: Sequence[Person], turns: Turns) -> list[Person]:
+        """The people of a frame, in the same order, after a second look at those whose turn it is."""
+        ...
+
 
 Timer = Callable[[str, float], None]
 """Takes the name of a stage and how long it took, in seconds."""
@@ -97,9 +108,10 @@ class PeopleStage:
 
     Attributes:
         events: what was completed in the frame that was looked at last.
+        looked: its people as they came from the second look, None where there was none.
     """
 
-    def __init__(self, config: Config, metrics: Metrics, second_look: SecondLook | None = None) -> None:
+    def __init__(self, config: Config, metrics: Metrics, second_look: Looker | None = None) -> None:
         """
         Args:
             second_look: shared by all cameras; None where nobody is looked at again.
@@ -112,9 +124,10 @@ class PeopleStage:
         self._turns = Turns(config.refine)
         self._detector: EventDetector | None = None  # made with the first frame, which says whose it is
         self.events: list[Event] = []
+        self.looked: list[Person] | None = None
         self.configure(config, second_look)
 
-    def configure(self, config: Config, second_look: SecondLook | None) -> None:
+    def configure(self, config: Config, second_look: Looker | None) -> None:
         """Takes other settings, for the next frame on; people stay known, and keep their numbers."""
         pose, track = config.pose, config.track
         self._config = config
@@ -158,7 +171,7 @@ class PeopleStage:
         self._metrics.took("decode", decoded - start)
         if self._tracker is not None:
             people = self._tracker.update(people, frame.captured_at)
-        refining_s = 0.0
+        refining_s, self.looked = 0.0, None
         if self._second_look is not None:
             tracked = perf_counter()
             people = self._looked_again(self._second_look, frame, people)
@@ -172,10 +185,7 @@ class PeopleStage:
         self._metrics.took("track", checked - decoded - refining_s)
         self.events = []
         if self._config.events.enabled and self._tracker is not None:  # events are about people with numbers
-            if self._detector is None:
-                zones = self._zones(frame.camera)
-                self._detector = EventDetector(self._config.events, zones, frame.camera, self._pose.keypoint_threshold)
-            self.events = self._detector.update(people, frame)
+            self.events = self._detecting(frame.camera).update(people, frame)
             self._metrics.took("events", perf_counter() - checked)
         return people
 
@@ -186,12 +196,36 @@ class PeopleStage:
             if stage is not None:
                 stage.reset()
 
+    def memory(self) -> bytes:
+        """All that is remembered of people, for a stage of the same settings to go on with."""
+        return remembered(self._parts(), self._epoch)
+
+    def restore(self, memory: bytes, camera: str) -> None:
+        """Goes on where another stage was; RecordingError where that cannot be read."""
+        self._epoch, state = recall(memory)
+        if "detector" in state:
+            self._detecting(camera)
+        parts = self._parts()
+        for name, values in state.items():
+            part = parts.get(name)
+            if part is None:
+                raise RecordingError(f"what was remembered is of a stage {name!r} that is off; expected a recording of these settings")
+            vars(part).update(values)
+
+    def _parts(self) -> dict[str, object | None]:
+        return {"tracker": self._tracker, "smoother": self._smoother, "plausibility": self._plausibility, "detector": self._detector}
+
+    def _detecting(self, camera: str) -> EventDetector:
+        if self._detector is None:
+            self._detector = EventDetector(self._config.events, self._zones(camera), camera, self._pose.keypoint_threshold)
+        return self._detector
+
     def _zones(self, camera: str) -> dict[str, list[tuple[float, float]]]:
         return self._config.cameras[camera].zones if camera in self._config.cameras else {}
 
-    def _looked_again(self, second_look: SecondLook, frame: Frame, people: list[Person]) -> list[Person]:
+    def _looked_again(self, second_look: Looker, frame: Frame, people: list[Person]) -> list[Person]:
         """The people after a second look, by falling score; the new scores must pass the thresholds that the first ones did."""
-        seen = second_look.people(frame, people, self._turns)
+        seen = self.looked = second_look.people(frame, people, self._turns)
         believed = [person for person in seen if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)]
         self._metrics.dismissed(len(seen) - len(believed))
         return sorted(believed, key=lambda person: -person.score)

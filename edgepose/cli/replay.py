@@ -1,0 +1,90 @@
+"""`edgepose replay`: a recording of the black box once more."""
+
+from pathlib import Path
+
+import click
+
+from edgepose.cli.options import json_option
+
+_file = click.Path(path_type=Path)
+
+
+@click.command(
+    "replay",
+    short_help="Play a recording of the black box again.",
+    epilog="Example: edgepose replay /var/lib/edgepose/black-box/20261122T100000Z-engine-restarted --output poses.jsonl",
+)
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=_file, metavar="FILE", help="Write the pose messages, one a line; - is standard output.")
+@click.option("--events", type=_file, metavar="FILE", help="Write the event messages, one a line; - is standard output.")
+@json_option
+def command(recording: Path, output: Path | None, events: Path | None, as_json: bool) -> None:
+    """Work out people and events of a RECORDING again, from what the network saw then: the very messages of that time.
+
+    RECORDING is a folder that the black box made (`black_box.path`), or one of its segments. Without `--output` and `--events` it tells
+    what is in it: states of the cameras, events, what was lost.
+    """
+    from collections import Counter
+    from contextlib import ExitStack
+
+    import msgspec
+
+    from edgepose import __version__
+    from edgepose.cli.board import event_line
+    from edgepose.daemon.recording import Header, Lost, State
+    from edgepose.daemon.replay import Failed, replay
+    from edgepose.errors import UsageError
+    from edgepose.output.files import STANDARD_OUTPUT, JsonLinesWriter
+    from edgepose.output.messages import event_message, poses_message, timestamp
+
+    names = [str(path) for path in (output, events) if path is not None]
+    on_screen = sum(name in STANDARD_OUTPUT for name in names)
+    if on_screen > 1 or (on_screen and as_json):
+        raise UsageError("two things would go to standard output; expected one of --output -, --events - and --json there")
+    telling = not names and not as_json
+    counts: Counter[str] = Counter()
+    versions: set[str] = set()
+    models: set[str] = set()
+    with ExitStack() as files:
+        writers = [files.enter_context(JsonLinesWriter(path, afresh=True)) if path is not None else None for path in (output, events)]
+        for played in replay(recording):
+            if isinstance(played, Header):
+                counts["segments"] += 1
+                versions.add(played.edgepose)
+                models.add(f"{played.model} {played.sha256[:12]}")
+            elif isinstance(played, Lost):
+                counts["lost"] += played.records
+                if telling:
+                    click.echo(f"{played.records} records were lost here")
+            elif isinstance(played, State):
+                counts["states"] += 1
+                if telling:
+                    why = f" ({played.cause}: {played.detail})" if played.cause else ""
+                    click.echo(f"{timestamp(played.at)[11:19]} camera {played.camera}: {played.state}{why}, epoch {played.epoch}")
+            elif isinstance(played, Failed):
+                counts["failed"] += 1
+                if telling:
+                    click.echo(f"frame {played.frame.sequence} of camera {played.frame.camera} failed then")
+            else:
+                counts["frames"] += 1
+                counts["people"] += len(played.people)
+                counts["events"] += len(played.events)
+                if writers[0] is not None:
+                    writers[0].write(poses_message(played.frame, played.people, played.at))
+                for event in played.events:
+                    message = event_message(event)
+                    if writers[1] is not None:
+                        writers[1].append(msgspec.json.encode(message) + b"\n")
+                    if telling:
+                        click.echo(f"{event.camera}: {event_line(message)}")
+    if versions - {__version__}:
+        click.echo(f"edgepose: recorded by version {', '.join(sorted(versions))}, played by {__version__}: results may differ", err=True)
+    if as_json:
+        keys = ("segments", "frames", "failed", "people", "events", "states", "lost")
+        click.echo(msgspec.json.encode({key: counts[key] for key in keys} | {"edgepose": sorted(versions), "models": sorted(models)}))
+    elif not on_screen:
+        click.echo(
+            f"{counts['frames']} frames, {counts['people']} people, {counts['events']} events, {counts['lost']} records lost; "
+            f"network {', '.join(sorted(models))}",
+            err=not telling,
+        )

@@ -1,0 +1,356 @@
+"""The black box: the last minutes of what the engine saw, on disk, without pixels; kept for good when something goes wrong.
+
+The people thread hands over records and never waits. A thread of its own writes them into segments of some seconds, and forgets the oldest.
+A fault, or somebody who asks, makes a recording of what is there: hard links in a folder of its own, complete or not there at all.
+"""
+
+import logging
+import os
+import queue
+import shutil
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edgepose import __version__
+from edgepose.config import Config
+from edgepose.daemon.camera import CameraState
+from edgepose.daemon.engine_loop import Seen
+from edgepose.daemon.recording import SUFFIX, Header, Look, Lost, People, Record, State, candidates_of, settings_of
+from edgepose.daemon.ring import FLUSH_S, Ring
+from edgepose.errors import OutputError
+from edgepose.model import ModelFile
+from edgepose.person import Person
+
+_log = logging.getLogger(__name__)
+
+SEGMENT_S = 10.0
+"""Length of a segment, and so the most that a recording is longer than asked for."""
+
+WAITING_LIMIT = 256
+"""Most records that wait for the disk."""
+
+AGAIN_S = 60.0
+"""How long the same fault makes no other recording."""
+
+_LEAST_SCORE = 0.05  # of candidates that are kept, for whoever wants to try lower thresholds
+_SEGMENT_LIMIT = 8 << 20  # bytes
+_RING, _ENDED = "ring", "ended"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    """That a recording is to be made; `made` is set when it is, or cannot be."""
+
+    reason: str
+    made: threading.Event
+
+
+class _End:
+    """That nothing more comes."""
+
+
+_Item = tuple[Header | None, Record]  # the header where a segment is to begin with the record
+
+
+class BlackBox:
+    """Keeps records of one daemon.
+
+    Attributes:
+        drops: records that were not kept, by cause: `busy` (the disk could not keep up) or `failed` (it could not be written).
+    """
+
+    def __init__(self, config: Config, model: ModelFile) -> None:
+        """
+        Args:
+            config: with the folder, and with what decides on people and events.
+            model: the network in use.
+        """
+        assert config.black_box.path is not None
+        self._folder = Path(config.black_box.path)
+        self._ring = self._folder / _RING
+        self._kept_s = config.black_box.minutes * 60
+        self._limit = config.black_box.limit_mb * 1_000_000
+        self._model = model
+        self._settings = settings_of(config)
+        self.drops: Counter[str] = Counter()
+        self._lock = threading.Lock()  # guards the five below: people thread, camera threads and main thread
+        self._generation = 0
+        self._began_s = 0.0
+        self._informed: dict[str, int] = {}  # generation in which each camera's memory was given
+        self._headed = 0  # generation whose header was given
+        self._lost = 0  # records, since that was last noted among them
+        self._waiting: queue.Queue[_Item | _Order | _End] = queue.Queue(WAITING_LIMIT)
+        self._told: dict[str, float] = {}
+        self._restarts: dict[str, int] = {}
+        self._failing = False
+        self._thread = threading.Thread(target=self._write, name="black-box", daemon=True)
+
+    @classmethod
+    def configured(cls, config: Config, model: ModelFile) -> "BlackBox | None":
+        """The black box that a configuration asks for, None where it asks for none."""
+        return cls(config, model) if config.black_box.path is not None else None
+
+    def start(self) -> None:
+        """Begins to write; what a run before left without an end becomes a recording. OutputError where the folder cannot be written."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._take_over()
+        except OSError as error:
+            raise OutputError(f"the black box cannot use {self._folder}: {error.strerror}; expected a folder it can write to") from error
+        self._thread.start()
+
+    def configure(self, config: Config) -> None:
+        """Other settings from the next frame on; called by the people thread, which has them from then on."""
+        with self._lock:
+            self._settings = settings_of(config)
+            self._generation += 1
+
+    def exchange(self, model: ModelFile) -> None:
+        """Another network is in use, or soon so."""
+        with self._lock:
+            self._model = model
+            self._generation += 1
+
+    def begin(self) -> None:
+        """The people thread begins, anew perhaps: what it remembered is gone."""
+        with self._lock:
+            self._generation += 1
+
+    def wants_memory(self, camera: str) -> bool:
+        """Whether the next look of a camera has to bring what is remembered of its people."""
+        now_s = time.monotonic()
+        with self._lock:
+            if now_s - self._began_s >= SEGMENT_S or self._generation == 0:
+                self._generation += 1
+            if self._headed != self._generation:
+                self._began_s = now_s
+            return self._informed.get(camera) != self._generation
+
+    def look(self, look: Look) -> None:
+        """Keeps what the engine saw; never waits."""
+        with self._lock:
+            if look.memory is None and self._informed.get(look.camera) != self._generation:
+                return  # something was lost since `wants_memory`: nothing can be made of this one
+            header = None
+            if self._headed != self._generation:
+                header = Header(
+                    edgepose=__version__, model=self._model.path.name, sha256=self._model.sha256, settings=self._settings, at=look.at
+                )
+            if self._put((header, look)):
+                self._headed = self._generation
+                self._informed[look.camera] = self._generation
+            else:
+                self._generation += 1
+
+    def state(self, state: CameraState) -> None:
+        """Keeps a change of a camera's state; never waits."""
+        record = State(camera=state.camera, state=state.state, cause=state.cause, detail=state.detail, epoch=state.epoch, at=time.time_ns())
+        with self._lock:
+            self._put((None, record))
+
+    def persist(self, reason: str, *, wait_s: float = 0.0) -> bool:
+        """Makes a recording of the last minutes; the same reason makes another only after a minute.
+
+        Args:
+            reason: one word, part of the folder's name.
+            wait_s: how long to wait until it is there.
+
+        Returns:
+            Whether it is there, or under way where nobody waits.
+        """
+        now_s = time.monotonic()
+        if now_s - self._told.get(reason, -AGAIN_S) < AGAIN_S:
+            return False
+        order = _Order(reason, threading.Event())
+        try:
+            self._waiting.put(order, timeout=wait_s or 0.5)
+        except queue.Full:
+            return False
+        self._told[reason] = now_s
+        return order.made.wait(wait_s) if wait_s else True
+
+    def watch(self, restarts: Mapping[str, int]) -> None:
+        """Makes a recording when a stage was begun again; called now and then by the main thread.
+
+        Args:
+            restarts: of each stage so far.
+        """
+        for stage, count in restarts.items():
+            if count > self._restarts.get(stage, 0):
+                self.persist(f"{stage}-restarted")
+        self._restarts = dict(restarts)
+
+    def close(self, failure: str | None = None, *, timeout_s: float = 0.5) -> None:
+        """Completes what was written; makes a recording first where the daemon ends because of a failure."""
+        if failure is not None and self._thread.is_alive():
+            self.persist(failure, wait_s=timeout_s)
+        if self._thread.ident is None:
+            return
+        try:
+            self._waiting.put(_End(), timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(timeout_s)
+
+    def _put(self, item: _Item) -> bool:
+        try:
+            self._waiting.put_nowait(item)
+        except queue.Full:
+            self._lose("busy")
+            return False
+        return True
+
+    def _lose(self, cause: str) -> None:
+        if not self.drops[cause]:
+            _log.warning("the black box loses records: %s", "the disk cannot keep up" if cause == "busy" else "it cannot be written")
+        self.drops[cause] += 1
+        self._lost += 1
+
+    # All below runs in the thread of the black box, but for `_take_over`, which runs before there is one.
+
+    def _take_over(self) -> None:
+        """Makes a recording of what a run left that did not come to its end, and begins a new ring."""
+        left = sorted(self._ring.glob(f"*{SUFFIX}"))
+        if left and not (self._ring / _ENDED).exists():
+            name = _name(left[-1].stat().st_mtime, "unexpected-exit")
+            os.replace(self._ring, _free(self._folder / name))
+            _log.warning("the run before did not come to its end; what it saw last is in %s", self._folder / name)
+        shutil.rmtree(self._ring, ignore_errors=True)
+        for unfinished in self._folder.glob(".*-unfinished"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self._ring.mkdir()
+        self._make_room()
+
+    def _write(self) -> None:
+        ring = Ring(self._ring, self._kept_s)
+        while True:
+            try:
+                item = self._waiting.get(timeout=FLUSH_S)
+            except queue.Empty:
+                item = None
+            try:
+                self._handle(ring, item)
+                if self._failing:
+                    self._failing = False
+                    _log.info("the black box can be written again")
+            except OSError as error:
+                if not self._failing:
+                    _log.error("the black box cannot be written: %s; trying again", error.strerror)
+                self._failing = True
+                self._lose("failed")
+                ring.abandon()
+                self.begin()
+            if isinstance(item, _End):
+                return
+
+    def _handle(self, ring: Ring, item: "_Item | _Order | _End | None") -> None:
+        if isinstance(item, _End):
+            ring.end()
+            (self._ring / _ENDED).touch()
+        elif isinstance(item, _Order):
+            self._record(ring, item.reason)
+            item.made.set()
+        elif item is not None:
+            header, record = item
+            if header is not None:
+                ring.begin(header)
+                self._make_room()
+            with self._lock:
+                lost, self._lost = self._lost, 0
+            if lost:
+                ring.add(Lost(records=lost))
+            ring.add(record)
+            if ring.size > _SEGMENT_LIMIT:
+                self.begin()
+        ring.flush()
+
+    def _record(self, ring: Ring, reason: str) -> None:
+        self.begin()  # the segment in hand is complete: what follows goes into another
+        ring.end(sync=True)
+        segments = ring.segments()
+        if not segments:
+            return
+        place = _free(self._folder / _name(time.time(), reason))
+        unfinished = self._folder / f".{place.name}-unfinished"
+        unfinished.mkdir()
+        for segment in segments:
+            os.link(segment, unfinished / segment.name)
+        os.replace(unfinished, place)
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Removes the oldest segments beyond half of the limit, and the oldest recordings beyond the rest.
+
+        So a recording, which shares its segments with the ring when it is made, always has its place.
+        """
+        segments = sorted(self._ring.glob(f"*{SUFFIX}"))
+        sizes = [segment.stat().st_size for segment in segments]
+        while len(segments) > 1 and sum(sizes) > self._limit / 2:
+            segments.pop(0).unlink()
+            sizes.pop(0)
+        recordings = [
+            place for place in self._folder.iterdir() if place.is_dir() and place != self._ring and not place.name.startswith(".")
+        ]
+        oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
+        while oldest and self._size() > self._limit:
+            removed = oldest.popleft()
+            shutil.rmtree(removed, ignore_errors=True)
+            _log.info("the black box holds more than its limit: %s is removed", removed)
+
+    def _size(self) -> int:
+        """Bytes in the folder; what is in a recording and the ring counts once."""
+        stats = [file.stat() for file in self._folder.rglob(f"*{SUFFIX}")]
+        return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+
+
+def look_of(seen: Seen, looked: list[Person] | None, config: Config, at: int, *, failed: bool, memory: bytes | None) -> Look:
+    """The record of a frame.
+
+    Args:
+        looked: everybody after a second look, None where there was none.
+        config: in use; candidates that it would never look at are left out.
+        at: nanoseconds since the Unix epoch, when the people were worked out.
+    """
+    prepared = seen.waiting.prepared
+    frame = prepared.frame
+    return Look(
+        camera=frame.camera,
+        epoch=frame.epoch,
+        sequence=frame.sequence,
+        captured_at=frame.captured_at,
+        clock=frame.clock,
+        width=frame.width,
+        height=frame.height,
+        letterbox=astuple(prepared.letterbox),
+        **candidates_of(seen.candidates, min(_LEAST_SCORE, config.pose.score_threshold, config.track.weak_score)),
+        looked=People.of(looked) if looked is not None else None,
+        at=at,
+        failed=failed,
+        memory=memory,
+    )
+
+
+def _name(at_s: float, reason: str) -> str:
+    when = datetime.fromtimestamp(at_s, timezone.utc)
+    return f"{when:%Y%m%dT%H%M%SZ}-{reason}"
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first with a number that is not there yet."""
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

@@ -1,0 +1,77 @@
+"""A recording of the black box once more: decoding, tracking, smoothing, checks and events, through the daemon's own stage."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgepose.config import Config
+from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.recording import Header, Look, Lost, State, letterbox_of, records
+from edgepose.daemon.stages import Outcome, PeopleStage, Prepared
+from edgepose.frame import Frame
+from edgepose.person import Person
+from edgepose.pose.turns import Turns
+
+_NO_IMAGES = np.zeros((0, 0, 0, 0), np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failed:
+    """A frame whose people could not be worked out, or not be handed on, as in the recording."""
+
+    frame: Frame
+
+
+Played = Header | State | Lost | Outcome | Failed
+
+
+def replay(path: Path) -> Iterator[Played]:
+    """All that a recording holds, in order; looks become outcomes, the very ones of the daemon that recorded.
+
+    RecordingError where it is missing, damaged, or cannot be gone on from.
+    """
+    config = Config()
+    stages: dict[str, PeopleStage] = {}
+    for record in records(path):
+        if isinstance(record, Header):
+            config, stages = record.settings, {}
+        if not isinstance(record, Look):
+            yield record
+            continue
+        looked = _Recorded()
+        stage = stages.get(record.camera)
+        if stage is None:
+            stage = stages[record.camera] = PeopleStage(config, Metrics())
+        if record.memory is not None:
+            stage.restore(record.memory, record.camera)
+        yield _once_more(stage, config, record, looked)
+
+
+class _Recorded:
+    """Says what the second look said in the recording."""
+
+    def __init__(self) -> None:
+        self.said: list[Person] = []
+
+    def people(self, frame: Frame, people: Sequence[Person], turns: Turns) -> list[Person]:
+        return [replace(said, track=person.track) for said, person in zip(self.said, people, strict=True)]
+
+
+def _once_more(stage: PeopleStage, config: Config, look: Look, recorded: _Recorded) -> Outcome | Failed:
+    # A picture of that size without memory: nobody looks at it.
+    image = np.broadcast_to(np.uint8(0), (look.height, look.width, 3))
+    frame = Frame(image, look.captured_at, look.clock, look.sequence, look.camera, look.epoch)
+    if look.looked is not None:
+        recorded.said = look.looked.people()
+    stage.configure(config, recorded if look.looked is not None else None)
+    try:
+        people = stage.people(Prepared(frame, letterbox_of(look), _NO_IMAGES), look.candidates())
+    except Exception:
+        if not look.failed:
+            raise
+    if look.failed:
+        stage.reset()
+        return Failed(frame)
+    return Outcome(frame, people, stage.events, look.at, live=False)
