@@ -24,6 +24,9 @@ _GOODBYE_S = 1.0
 """How long `close` waits for a pipeline to stop; mostly it takes milliseconds, of a frozen RTSP server 0.1 s."""
 
 
+_ARGUS_HINT = "the journal of nvargus-daemon may say more, and restarting that service frees a camera that a program left taken"
+
+
 class GStreamerSource(VideoSource):
     """A source that GStreamer reads: `csi://`, `v4l2://`, `rtsp://`, `rtsps://`, or `gst:` and a pipeline.
 
@@ -66,6 +69,8 @@ class GStreamerSource(VideoSource):
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
         if isinstance(error, SourceError):
+            if self._settings.source.lower().startswith("csi:") and error.cause in ("failed", "no_video", "ended"):
+                return SourceError(f"{error}; {_ARGUS_HINT}", error.cause)
             return error
         if isinstance(error, UnavailableError):
             return SourceError(f"{self._where}: {error}", "unsupported")

@@ -73,11 +73,11 @@ class Pipeline:
         library = self._library = load()
         launch = self._launch(library)
         self._sink = self._make(launch)
-        pipeline = self._pipeline
-        self._bus = pipeline.get_bus()
+        # No local name for it: the traceback of an error would keep it, and its file descriptors, for longer than we do.
+        self._bus = self._pipeline.get_bus()
         self._given = 0
         _log.debug("starting %s", launch.text)
-        if pipeline.set_state(library.gst.State.PLAYING) == library.gst.StateChangeReturn.FAILURE:
+        if self._pipeline.set_state(library.gst.State.PLAYING) == library.gst.StateChangeReturn.FAILURE:
             self._read_bus()
             raise SourceError(f"{self._where} does not start and does not say why", "failed")
         self._first = self._next_sample()

@@ -29,7 +29,7 @@ def reader_of(camera: config.Camera) -> Reader:
     if scheme in pipelines.SCHEMES:
         return Reader("gstreamer", f"nothing else reads {scheme}://")
     if scheme not in ("rtsp", "rtsps"):
-        return Reader("ffmpeg", "it reads files and HTTP")
+        return Reader("ffmpeg", "it reads files, and streams other than RTSP")
     if camera.reader != "auto":
         return Reader(camera.reader, "the configuration says so")
     if decodes_in_hardware():

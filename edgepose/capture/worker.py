@@ -69,7 +69,10 @@ class Worker:
             value, error = self._outcome
             self._outcome = None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback knows this frame: a circle, which would keep what the task held until it is collected
         return value
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """GStreamer as the reader of network cameras, against a real RTSP server: the same errors and clocks as FFmpeg's reader."""
 
+import gc
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -204,3 +206,24 @@ def test_a_decoder_in_hardware_is_taken_where_there_is_one(shared_server: RtspSe
     assert image.shape == (240, 320, 3)
     assert image.max() > 200
     assert {"nvv4l2decoder", "nvvidconv"} <= set(names)
+
+
+def test_attempts_that_fail_leave_nothing_behind(shared_server: RtspServer) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def attempt() -> None:
+        with pytest.raises(SourceError):
+            open_source("front", camera(shared_server.url("/nothing")))
+        wait_for(lambda: ended("capture-front"))
+
+    attempt()
+    gc.collect()
+    gc.disable()  # what only the collector frees is left behind for a while, and a camera may be away for weeks
+    try:
+        before = open_files()
+        for _ in range(10):
+            attempt()
+        assert open_files() <= before + 2
+    finally:
+        gc.enable()

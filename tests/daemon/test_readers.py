@@ -1,0 +1,86 @@
+"""What doctor and check say of readers and of sources that only GStreamer reads."""
+
+import sys
+
+import pytest
+
+from edgepose.capture import gstreamer_library
+from edgepose.config import Camera, Config, Mqtt
+from edgepose.daemon import readers
+from edgepose.daemon.preflight import Finding, findings
+from tests import jetson
+from tests.gstreamer import needs_gstreamer
+
+
+def camera_finding(source: str) -> Finding:
+    config = Config(cameras={"front": Camera(source=source)}, mqtt=Mqtt(enabled=False))
+    return next(finding for finding in findings(config) if finding.what == "camera front")
+
+
+@needs_gstreamer
+def test_doctor_says_what_gstreamer_has() -> None:
+    finding = readers.gstreamer()
+    assert finding.good
+    assert finding.detail.endswith("nvv4l2decoder not found; nvarguscamerasrc not found")
+    assert "through gi " in finding.detail
+    with jetson.elements(jetson.CAMERA, jetson.DECODER):
+        assert readers.gstreamer().detail.endswith("nvv4l2decoder found: RTSP is decoded in hardware; nvarguscamerasrc found")
+
+
+def test_doctor_says_that_gstreamer_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gi", None)
+    monkeypatch.setattr(gstreamer_library, "_SYSTEM_PACKAGES", ())
+    monkeypatch.setattr(gstreamer_library, "_loaded", None)
+    finding = readers.gstreamer()
+    assert finding.good  # most cameras do without
+    assert finding.detail.startswith("not used: GStreamer needs the system's package gi")
+    needed = camera_finding("csi://0")
+    assert (needed.good, needed.exit_code) == (False, 69)
+    assert "apt-get install python3-gi" in needed.detail
+
+
+@pytest.mark.parametrize(
+    ("source", "reader", "said"),
+    [
+        ("rtsp://camera/stream", "auto", "FFmpeg (PyAV "),
+        ("rtsp://camera/stream", "auto", "GStreamer has no nvv4l2decoder here"),
+        ("rtsp://camera/stream", "gstreamer", "GStreamer: the configuration says so"),
+        ("http://camera/stream", "auto", "it reads files, and streams other than RTSP"),
+        ("csi://0", "auto", "GStreamer: nothing else reads csi://"),
+        ("gst:videotestsrc", "ffmpeg", "GStreamer: the source is a pipeline"),
+    ],
+)
+def test_doctor_says_who_reads_a_camera_and_why(source: str, reader: str, said: str) -> None:
+    finding = readers.reader("front", Camera(source=source, reader=reader))  # type: ignore[arg-type]
+    assert finding.what == "reader front"
+    assert finding.good
+    assert said in finding.detail
+
+
+@needs_gstreamer
+@pytest.mark.parametrize(
+    ("source", "code", "said"),
+    [
+        ("gst:videotestsrc", 0, "gst:videotestsrc (not contacted)"),
+        ("gst:rtspsrc location=rtsp://pilot:s3cret@a/b ! decodebin", 0, "rtsp://***@a/b"),
+        ("gst:videotestsrc ! nosuch", 66, "needs the element nosuch"),
+        ("gst:", 78, "is followed by no pipeline"),
+        ("csi://0", 66, "comes with JetPack"),
+        ("csi://0?flip=9", 78, "expected a whole number from 0 to 7"),
+        ("v4l2:///dev/video99", 66, "does not exist"),
+        ("v4l2://dev/video99", 78, "expected three slashes"),
+        ("gopher://camera/stream", 78, "csi://, v4l2://, gst: and a pipeline"),
+    ],
+)
+def test_check_says_what_can_never_work(source: str, code: int, said: str) -> None:
+    finding = camera_finding(source)
+    assert finding.exit_code == code
+    assert finding.good == (code == 0)
+    assert said in finding.detail
+    assert "s3cret" not in finding.detail
+
+
+@needs_gstreamer
+def test_check_is_content_with_a_csi_camera_on_a_jetson() -> None:
+    with jetson.elements(jetson.CAMERA, jetson.CONVERTER):
+        assert camera_finding("csi://0?width=640&height=480").good
