@@ -1,10 +1,23 @@
 """paho-mqtt's client, guarded against what a broker may send."""
 
+from collections.abc import Callable
+
+from paho.mqtt import properties
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 
 RECEIVE_LIMIT_BYTES = 128 * 1024
 """Longest packet that is taken: a version 5 broker is told so and keeps longer ones, an older one is hung up on."""
+
+_read_text: Callable[[bytes, int], tuple[str, int]] = properties.readUTF
+
+
+def _read_any_text(buffer: bytes, limit: int) -> tuple[str, int]:
+    """Paho takes U+FEFF for forbidden and hangs up; MQTT 5 (1.5.4) allows it, and one in a retained message would keep us out for ever."""
+    return _read_text(buffer.replace(b"\xef\xbb\xbf", b"\xef\xbf\xbd"), limit)  # U+FFFD, which is as long
+
+
+properties.readUTF = _read_any_text
 
 
 class GuardedClient(Client):
