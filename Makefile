@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak soak-faults faults fuzz events second-look decoding system fleet clean
+.PHONY: help setup demo test check docs bench costs count soak soak-faults faults fuzz events second-look decoding system service-memory fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -59,6 +59,9 @@ system: $(VENV)/.dev ## the service and install.sh under a real systemd, at leng
 
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)
+
+service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd counts it; writes docs/operations.md (needs root)
+	$(BIN)/python -m tools.service_memory build/vtest.avi docs/operations.md $(ARGS)
 
 fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/operations.md (ARGS="--help")
 	$(BIN)/python -m tools.fleet docs/operations.md $(ARGS)

@@ -59,6 +59,11 @@ class Mosquitto:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([EXECUTABLE, "-c", str(self._configuration)], stdout=log, stderr=log)
