@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepose.capture import tls
 from edgepose.capture.gstreamer import unusable
 from edgepose.capture.readers import reader_of
 from edgepose.capture.source import path_of, redact, source_problem
@@ -83,6 +84,11 @@ def _camera(name: str, camera: Camera) -> Finding:
         problem = source_problem(camera.source)
         if problem is not None:
             return Finding(what, False, problem, 78)
+        if tls.is_secure(camera.source):
+            try:
+                tls.options(camera.ca_file, redact(camera.source))
+            except SourceError as error:
+                return Finding(what, False, str(error), 78)
         if reader_of(camera).name == "gstreamer" and (lacking := unusable(name, camera)):
             return Finding(what, False, str(lacking).removeprefix(f"{what}: "), lacking.exit_code)
         return Finding(what, True, f"{redact(camera.source)} (not contacted)")

@@ -1,9 +1,13 @@
 """What can be the matter with a camera, each with its name, from a real server."""
 
+import functools
+import http.server
 import random
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +23,7 @@ from tests.reading import read_until_error
 from tests.servers.certificates import Authority
 from tests.servers.interleaved import RTP_HEADER, Interleaved
 from tests.servers.rtsp import RtspServer
+from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +131,30 @@ def test_a_camera_that_speaks_no_tls_is_named(server: RtspServer, authority: Aut
     error = refusal(Camera(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(authority.certificate)))
     assert error.cause == "tls"
     assert "does not agree on TLS" in str(error)
+
+
+def test_a_web_server_is_verified_too(authority: Authority, tmp_path: Path) -> None:
+    write_video(tmp_path / "video.mp4", 7)
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("web", host="localhost"))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        url = f"https://localhost:{server.server_port}/video.mp4"
+        with closing(open_source("front", Camera(source=url, ca_file=str(authority.certificate)))) as source:
+            assert not source.live
+            assert source.read().image.shape == (64, 96, 3)
+        assert refusal(Camera(source=url)).cause == "tls"
+        elsewhere = Camera(source=url.replace("localhost", "127.0.0.1"), ca_file=str(authority.certificate))
+        assert refusal(elsewhere).cause == "tls"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
