@@ -87,7 +87,7 @@ def _full_disk(world: World) -> None:
         world.healed()
         world.back()
         try:
-            world.wait(lambda: (disk / "people.csv").stat().st_size > size, "", 10)
+            world.wait(lambda: (disk / "people.csv").stat().st_size > size, "", 65)  # it looks once a minute at the latest
         except AssertionError:
             world.found.broken.append("nothing more is written to the file when there is room again")
         world.conclude()

