@@ -210,11 +210,12 @@ def measure(count: int, seconds: float) -> Row:
     )
 
 
-def table(rows: list[Row], seconds: float) -> str:
+def table(rows: list[Row], seconds: float, load: float) -> str:
     """The rows as Markdown, with what they were measured on."""
     version = os.popen("mosquitto -h").readline().split()[-1]
     lines = [
-        f"mosquitto {version} on {machine()}; {seconds:g} s each, messages of {rows[-1].bytes_each:.0f} bytes on average, without TLS.",
+        f"mosquitto {version} on {machine()}, which had other work of load {load:.0f}; {seconds:g} s each, messages of "
+        f"{rows[-1].bytes_each:.0f} bytes on average, without TLS.",
         "",
         "| devices | messages/s sent | received | lost | broker: core | memory | devices: core | subscriber: core | p50 | p95 | p99 |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -236,10 +237,11 @@ def main(document: Path, devices: str, seconds: float) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, most) if most > 0 else _FILES, most))
     rows = []
+    load = os.getloadavg()[0]
     for count in devices.split(","):
         rows.append(measure(int(count), seconds))
-        click.echo(table(rows[-1:], seconds).splitlines()[-1])
-    document.write_text(with_table(document.read_text(encoding="utf-8"), "fleet", table(rows, seconds)), encoding="utf-8")
+        click.echo(table(rows[-1:], seconds, load).splitlines()[-1])
+    document.write_text(with_table(document.read_text(encoding="utf-8"), "fleet", table(rows, seconds, load)), encoding="utf-8")
 
 
 if __name__ == "__main__":
