@@ -39,6 +39,7 @@ AGAIN_S = 60.0
 
 _LEAST_SCORE = 0.05  # of candidates that are kept, for whoever wants to try lower thresholds
 _SEGMENT_LIMIT = 8 << 20  # bytes
+_RETRY_S = 1.0  # between two attempts to use a disk that failed
 _RING, _ENDED = "ring", "ended"
 
 
@@ -87,7 +88,7 @@ class BlackBox:
         self._waiting: queue.Queue[_Item | _Order | _End] = queue.Queue(WAITING_LIMIT)
         self._told: dict[str, float] = {}
         self._restarts: dict[str, int] = {}
-        self._failing = False
+        self._retry_s: float | None = None  # when the disk is tried again, after it failed
         self._thread = threading.Thread(target=self._write, name="black-box", daemon=True)
 
     @classmethod
@@ -235,16 +236,12 @@ class BlackBox:
                 item = None
             try:
                 self._handle(ring, item)
-                if self._failing:
-                    self._failing = False
-                    _log.info("the black box can be written again")
             except OSError as error:
-                if not self._failing:
+                if self._retry_s is None:
                     _log.error("the black box cannot be written: %s; trying again", error.strerror)
-                self._failing = True
+                self._retry_s = time.monotonic() + _RETRY_S
                 self._lose("failed")
                 ring.abandon()
-                self.begin()
             if isinstance(item, _End):
                 return
 
@@ -257,9 +254,15 @@ class BlackBox:
             item.made.set()
         elif item is not None:
             header, record = item
+            if self._retry_s is not None and self._retry_s < time.monotonic():
+                self._retry_s = time.monotonic() + _RETRY_S
+                self.begin()
             if header is not None:
                 ring.begin(header)
                 self._make_room()
+            if not ring.begun:
+                self._lose("failed")
+                return
             with self._lock:
                 lost, self._lost = self._lost, 0
             if lost:
@@ -267,7 +270,9 @@ class BlackBox:
             ring.add(record)
             if ring.size > _SEGMENT_LIMIT:
                 self.begin()
-        ring.flush()
+        if ring.flush() and self._retry_s is not None:
+            self._retry_s = None
+            _log.info("the black box can be written again")
 
     def _record(self, ring: Ring, reason: str) -> None:
         self.begin()  # the segment in hand is complete: what follows goes into another

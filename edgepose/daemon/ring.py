@@ -44,19 +44,25 @@ class Ring:
         self._current, self.size = (path, now_s), 0
         self._buffer = bytearray(beginning() + packed(header))
 
-    def add(self, record: Record) -> None:
-        """Adds a record; before the first segment there is no place for one."""
-        if self._descriptor is not None:
-            data = packed(record)
-            self.size += len(data)
-            self._buffer += data
+    @property
+    def begun(self) -> bool:
+        """Whether there is a segment to add to."""
+        return self._descriptor is not None
 
-    def flush(self) -> None:
-        """Writes what was added, once a second."""
+    def add(self, record: Record) -> None:
+        """Adds a record to the segment in hand."""
+        data = packed(record)
+        self.size += len(data)
+        self._buffer += data
+
+    def flush(self) -> bool:
+        """Writes what was added, once a second; whether it did so now."""
         now_s = time.monotonic()
-        if self._descriptor is not None and self._buffer and now_s - self._flushed_s >= FLUSH_S:
-            self._flush_now()
-            self._flushed_s = now_s
+        if not self.begun or not self._buffer or now_s - self._flushed_s < FLUSH_S:
+            return False
+        self._flush_now()
+        self._flushed_s = now_s
+        return True
 
     def abandon(self) -> None:
         """Leaves the segment in hand as it is: it cannot be written."""
