@@ -69,6 +69,7 @@ def _refuses(world: World) -> None:
 
 def _slow(world: World) -> None:
     world.separate()
+    world.late_s = 6.0  # the way itself takes seconds for what is on it
     world.start()
     world.fault()
     assert world.network is not None

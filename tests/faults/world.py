@@ -77,6 +77,7 @@ class World:
             subscriber is there before the daemon when the broker returns.
         camera_relayed: whether the way to the camera leads over `camera_relay`.
         late_allowed: how many poses may come late, since what stands still or is slow holds them up outside of the daemon.
+        late_s: from which age on they are late.
         patience: 1, or less to hold faults for shorter.
         leniency: 1, or more to allow so many times as long for coming back.
     """
@@ -92,6 +93,7 @@ class World:
         self.gated = True
         self.camera_relayed = False
         self.late_allowed = 0
+        self.late_s = LATE_S
         self.network: Network | None = None
         self.found = Findings()
         self.log = folder / "daemon.log"
@@ -298,7 +300,7 @@ class World:
         # While the wall clock is put, a picture's age may be counted by both; only who heard it in time knows that it was not stale.
         stale = [pose.written_s for pose in said.poses if min(pose.written_s, pose.age_s) > STALE_S]
         wrong = [pose.written_s for pose in said.poses if pose.written_s > STALE_S >= pose.age_s]
-        late = [pose.age_s for pose in said.poses if pose.age_s > LATE_S and pose.written_s <= STALE_S]
+        late = [pose.age_s for pose in said.poses if pose.age_s > self.late_s and pose.written_s <= STALE_S]
         lost["stale"], lost["late"], lost["poses with a wrong age"] = len(stale), len(late), len(wrong)
         self.check(len(wrong) <= 6, f"{len(wrong)} poses had a wrong age, expected 6 at most")
         self.check(not stale, f"{len(stale)} stale poses were published, of pictures up to {max(stale, default=0):.1f} s old")
