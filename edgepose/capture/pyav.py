@@ -1,6 +1,7 @@
 """Video files and network streams through PyAV."""
 
 import errno
+import time
 from pathlib import Path
 
 import av
@@ -63,7 +64,7 @@ class _NetworkStream(Stream):
         except av.HTTPOtherClientError:
             if self.options.pop("allowed_media_types", None) is None:
                 raise
-            super().open()  # of a server without video FFmpeg had wanted to see nothing; now it sees what is there
+            self._open_whatever_there_is()
         except av.ProtocolNotFoundError as failure:
             raise unknown_protocol(self.target, self.where) from failure
         except av.OSError as failure:
@@ -73,6 +74,17 @@ class _NetworkStream(Stream):
             if told is None and tls.is_secure(self.target):
                 told = tls.refused(self.target, self.options["ca_file"], self.where)
             raise (told or failure) from failure
+
+    def _open_whatever_there_is(self) -> None:
+        """Of a server without video FFmpeg had wanted nothing, which is refused; now it sees what is there."""
+        for wait_s in (0.1, 0.4):
+            try:
+                super().open()
+            except av.HTTPServerError:  # still busy taking leave of us
+                time.sleep(wait_s)
+            else:
+                return
+        super().open()
 
 
 def _is_rtsp(target: str) -> bool:

@@ -36,7 +36,7 @@ def opened(url: str) -> Source:
 
     def attempt() -> Source | None:
         try:
-            return open_source("front", Camera(source=url, open_timeout_s=8, read_timeout_s=1.5))
+            return open_source("front", Camera(source=url, open_timeout_s=8, read_timeout_s=1))
         except SourceError:
             return None
 
@@ -48,7 +48,6 @@ def opened(url: str) -> Source:
 @pytest.mark.parametrize(
     ("scheme", "name", "read", "sent"),
     [
-        ("udp", "mpegts", "{address}", "{address}?pkt_size=1316"),
         ("udp", "mpegts", "@:{port}", "{address}?pkt_size=1316"),
         ("rtp", "rtp_mpegts", "{address}", "{address}"),
         ("tcp", "mpegts", "{address}", "{address}?listen=1"),
@@ -66,7 +65,7 @@ def test_a_stream_is_read_live_and_fresh_and_its_end_is_an_error(scheme: str, na
     with sending(name, target) as sender, closing(opened(url)) as source:
         assert source.live
         frames, waits_s = [], []
-        for _ in range(30):
+        for _ in range(15):
             began = time.monotonic()
             frames.append(source.read())
             waits_s.append(time.monotonic() - began)
@@ -74,8 +73,8 @@ def test_a_stream_is_read_live_and_fresh_and_its_end_is_an_error(scheme: str, na
         assert {frame.clock for frame in frames} == {"stream"}
         # What came while FFmpeg probed is old and was dropped: from the first picture on they come as they are taken.
         taken_s = (frames[-1].captured_at - frames[0].captured_at) / 1e9
-        assert taken_s == pytest.approx(29 / 15, abs=0.3)
-        assert sum(waits_s[1:]) == pytest.approx(29 / 15, abs=0.6)
+        assert taken_s == pytest.approx(14 / 15, abs=0.3)
+        assert sum(waits_s[1:]) == pytest.approx(14 / 15, abs=0.6)
         assert abs(time.time_ns() - frames[-1].captured_at) / 1e9 < 0.5
         sender.kill()
         killed_at = time.monotonic()
