@@ -174,10 +174,10 @@ class Link:
             self._retire(self._publisher, reason, wait=True)
         self._begin(config)
 
-    def stop(self, reason: str) -> None:
-        """Sends what is queued and says goodbye."""
+    def stop(self, reason: str, within_s: float) -> None:
+        """Sends what is queued and says goodbye; takes half a second more where the broker is frozen."""
         if self._publisher is not None:
-            self._publisher.stop(reason)
+            self._publisher.stop(reason, within_s)
 
     def _retire(self, publisher: MqttPublisher, reason: str, *, wait: bool) -> None:
         stopping = threading.Thread(target=publisher.stop, args=(reason,), name="publisher-goodbye", daemon=True)

@@ -34,8 +34,11 @@ from edgepose.output.messages import HealthMessage
 _log = logging.getLogger(__name__)
 
 _TURN_S = 0.1  # how soon the main thread notices that it shall stop
-_DRAIN_S = 1.2  # for frames on their way; with the broker's goodbye and the files below three seconds
-_FILES_S = 1.0
+_STOP_S = 2.6  # of three seconds; the rest is for Python's own end
+_DRAIN_S = 0.9  # of these, for frames on their way
+_GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
+_LEAST_S = 0.3
+_FILES_S = 1.0  # for files that others take the place of
 _MAIN_STUCK_S = 15.0  # a turn takes a tenth of a second
 _FILES_AT_THE_END_S = 60.0  # when nobody is waiting for us to go
 
@@ -212,6 +215,7 @@ class Daemon:
         Raises:
             EdgeposeError: what had ended the work before.
         """
+        ends_s = time.monotonic() + _STOP_S
         self._notifier.stopping()
         if self._observer is not None:
             self._observer.stop()
@@ -221,8 +225,11 @@ class Daemon:
         failure = self._hopeless or self._pipeline.failure
         if self._box is not None:
             self._box.close(None if failure is None else "stuck" if failure is self._hopeless else "failure")
-        self._link.stop(reason if failure is None else str(failure))
-        self._delivery.close(_FILES_AT_THE_END_S if patient else _FILES_S)
+        left_s = max(_LEAST_S, ends_s - time.monotonic())
+        closing = threading.Thread(target=self._delivery.close, args=(_FILES_AT_THE_END_S if patient else left_s,), daemon=True)
+        closing.start()  # a slow disk and a frozen broker at once, not one after the other
+        self._link.stop(reason if failure is None else str(failure), max(_LEAST_S, left_s - _GOODBYE_S))
+        closing.join()
         self._claim.release()
         failure = failure or self._delivery.failure
         if failure is not None:

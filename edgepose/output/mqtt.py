@@ -178,15 +178,15 @@ class MqttPublisher:
             self._outbox.put_queued(self._desk.reply(command, self._encode(message), time.monotonic()))
             self._wake()
 
-    def stop(self, reason: str = "stopped on request") -> None:
-        """Send what is queued, say `stopped`, and disconnect, all within three seconds, even where the broker is frozen."""
+    def stop(self, reason: str = "stopped on request", within_s: float = STOP_S) -> None:
+        """Send what is queued, say `stopped`, and disconnect, even where the broker is frozen within half a second more than told."""
         if self._courier.ending:
             return
         self._outbox.close()
-        self._courier.end(reason, time.monotonic() + STOP_S)
+        self._courier.end(reason, time.monotonic() + within_s)
         self._wake()
         if self._thread is not None:
-            self._thread.join(STOP_S + 0.2)  # a host name that takes longer to look up is left to end by itself
+            self._thread.join(within_s + 0.2)  # a host name that takes longer to look up is left to end by itself
         if self._store is not None:
             self._store.close(STORE_STOP_S)
             self._outbox.abandon(self._store.holds)

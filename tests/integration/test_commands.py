@@ -75,8 +75,8 @@ class Commander:
 
 @contextmanager
 def commanded(folder: Path, lines: str, *, v5: bool) -> Iterator[tuple[Daemon, Listener, Commander]]:
-    with Mosquitto(folder) as broker, RtspServer(folder) as camera:
-        config = configuration(folder, broker, {"front": camera.url(), "rear": camera.url()}, lines, "" if v5 else ", protocol: 3.1.1")
+    with Mosquitto(folder) as broker, RtspServer(folder) as camera, RtspServer(folder) as other:
+        config = configuration(folder, broker, {"front": camera.url(), "rear": other.url()}, lines, "" if v5 else ", protocol: 3.1.1")
         with running(folder, broker, config) as (daemon, heard):
             wait_for(lambda: heard.on("cameras/front/poses") and heard.on("cameras/rear/poses") and heard.on("health"), within_s=30)
             commander = Commander(broker.port, v5=v5)
