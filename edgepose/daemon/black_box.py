@@ -38,7 +38,7 @@ AGAIN_S = 60.0
 """How long the same fault makes no other recording."""
 
 _LEAST_SCORE = 0.05  # of candidates that are kept, for whoever wants to try lower thresholds
-_SEGMENT_LIMIT = 8 << 20  # bytes
+_SEGMENT_LIMIT = 8_000_000  # bytes; or an eighth of what the folder may hold
 _RETRY_S = 1.0  # between two attempts to use a disk that failed
 _RING, _ENDED = "ring", "ended"
 
@@ -79,8 +79,9 @@ class BlackBox:
         self._model = model
         self._settings = settings_of(config)
         self.drops: Counter[str] = Counter()
-        self._lock = threading.Lock()  # guards the five below: people thread, camera threads and main thread
-        self._generation = 0
+        self._lock = threading.Lock()  # guards the six below: people thread, camera threads and main thread
+        self._generation = 1
+        self._turn_wanted = False  # another segment is to begin with the next look: only the people thread knows when that can be
         self._began_s = 0.0
         self._informed: dict[str, int] = {}  # generation in which each camera's memory was given
         self._headed = 0  # generation whose header was given
@@ -115,7 +116,7 @@ class BlackBox:
         """Another network is in use, or soon so."""
         with self._lock:
             self._model = model
-            self._generation += 1
+            self._turn_wanted = True
 
     def begin(self) -> None:
         """The people thread begins, anew perhaps: what it remembered is gone."""
@@ -123,36 +124,28 @@ class BlackBox:
             self._generation += 1
 
     def wants_memory(self, camera: str) -> bool:
-        """Whether the next look of a camera has to bring what is remembered of its people."""
+        """Whether the next look of a camera has to bring what is remembered of its people; called by the people thread, before `look`."""
         now_s = time.monotonic()
         with self._lock:
-            if now_s - self._began_s >= SEGMENT_S or self._generation == 0:
+            if self._turn_wanted or now_s - self._began_s >= SEGMENT_S:
+                self._turn_wanted = False
                 self._generation += 1
-            if self._headed != self._generation:
-                self._began_s = now_s
             return self._informed.get(camera) != self._generation
 
     def look(self, look: Look) -> None:
         """Keeps what the engine saw; never waits."""
         with self._lock:
-            if look.memory is None and self._informed.get(look.camera) != self._generation:
-                return  # something was lost since `wants_memory`: nothing can be made of this one
-            header = None
-            if self._headed != self._generation:
-                header = Header(
-                    edgepose=__version__, model=self._model.path.name, sha256=self._model.sha256, settings=self._settings, at=look.at
-                )
-            if self._put((header, look)):
-                self._headed = self._generation
+            if self._put((self._header(look.at), look)):
                 self._informed[look.camera] = self._generation
             else:
-                self._generation += 1
+                self._generation += 1  # what comes is of no use without what was remembered
 
     def state(self, state: CameraState) -> None:
         """Keeps a change of a camera's state; never waits."""
-        record = State(camera=state.camera, state=state.state, cause=state.cause, detail=state.detail, epoch=state.epoch, at=time.time_ns())
+        at = time.time_ns()
+        record = State(camera=state.camera, state=state.state, cause=state.cause, detail=state.detail, epoch=state.epoch, at=at)
         with self._lock:
-            self._put((None, record))
+            self._put((self._header(at), record))
 
     def persist(self, reason: str, *, wait_s: float = 0.0) -> bool:
         """Makes a recording of the last minutes; the same reason makes another only after a minute.
@@ -198,12 +191,20 @@ class BlackBox:
             return
         self._thread.join(timeout_s)
 
+    def _header(self, at: int) -> Header | None:
+        """The header of the segment that the next record begins, None where it goes on with one."""
+        if self._headed == self._generation:
+            return None
+        return Header(edgepose=__version__, model=self._model.path.name, sha256=self._model.sha256, settings=self._settings, at=at)
+
     def _put(self, item: _Item) -> bool:
         try:
             self._waiting.put_nowait(item)
         except queue.Full:
             self._lose("busy")
             return False
+        if item[0] is not None:
+            self._headed, self._began_s = self._generation, time.monotonic()
         return True
 
     def _lose(self, cause: str) -> None:
@@ -256,7 +257,7 @@ class BlackBox:
             header, record = item
             if self._retry_s is not None and self._retry_s < time.monotonic():
                 self._retry_s = time.monotonic() + _RETRY_S
-                self.begin()
+                self._turn_wanted = True
             if header is not None:
                 ring.begin(header)
                 self._make_room()
@@ -268,15 +269,14 @@ class BlackBox:
             if lost:
                 ring.add(Lost(records=lost))
             ring.add(record)
-            if ring.size > _SEGMENT_LIMIT:
-                self.begin()
+            if ring.size > min(_SEGMENT_LIMIT, self._limit / 8):
+                self._turn_wanted = True
         if ring.flush() and self._retry_s is not None:
             self._retry_s = None
             _log.info("the black box can be written again")
 
     def _record(self, ring: Ring, reason: str) -> None:
-        self.begin()  # the segment in hand is complete: what follows goes into another
-        ring.end(sync=True)
+        ring.flush(now=True)
         segments = ring.segments()
         if not segments:
             return
@@ -284,13 +284,13 @@ class BlackBox:
         unfinished = self._folder / f".{place.name}-unfinished"
         unfinished.mkdir()
         for segment in segments:
-            os.link(segment, unfinished / segment.name)
+            if segment == ring.current:
+                shutil.copyfile(segment, unfinished / segment.name)  # it goes on
+            else:
+                os.link(segment, unfinished / segment.name)
+        _sync(*unfinished.iterdir(), unfinished)
         os.replace(unfinished, place)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(self._folder)
         _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
         self._make_room()
 
@@ -349,6 +349,16 @@ def look_of(seen: Seen, looked: list[Person] | None, config: Config, at: int, *,
 def _name(at_s: float, reason: str) -> str:
     when = datetime.fromtimestamp(at_s, timezone.utc)
     return f"{when:%Y%m%dT%H%M%SZ}-{reason}"
+
+
+def _sync(*places: Path) -> None:
+    """Brings files and folders to the disk."""
+    for place in places:
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _free(path: Path) -> Path:

@@ -55,10 +55,15 @@ class Ring:
         self.size += len(data)
         self._buffer += data
 
-    def flush(self) -> bool:
-        """Writes what was added, once a second; whether it did so now."""
+    @property
+    def current(self) -> Path | None:
+        """The segment in hand."""
+        return self._current[0] if self._current is not None else None
+
+    def flush(self, *, now: bool = False) -> bool:
+        """Writes what was added, once a second or at once; whether it did so now."""
         now_s = time.monotonic()
-        if not self.begun or not self._buffer or now_s - self._flushed_s < FLUSH_S:
+        if not self.begun or not self._buffer or not (now or now_s - self._flushed_s >= FLUSH_S):
             return False
         self._flush_now()
         self._flushed_s = now_s
@@ -70,15 +75,13 @@ class Ring:
         with suppress(OSError):
             self.end()
 
-    def end(self, *, sync: bool = False) -> None:
+    def end(self) -> None:
         """Completes the segment in hand."""
         if self._descriptor is None or self._current is None:
             return
         descriptor, (path, began_s) = self._descriptor, self._current
         try:
             self._flush_now()
-            if sync:
-                os.fsync(descriptor)
         finally:
             self._descriptor = self._current = None
             self._buffer = bytearray()
@@ -86,13 +89,16 @@ class Ring:
             self._ended.append((path, began_s, time.monotonic()))
 
     def segments(self) -> list[Path]:
-        """Complete ones that are there, oldest first."""
-        return [path for path, _, _ in self._ended if path.exists()]
+        """Those that are there, oldest first."""
+        current = [self._current[0]] if self._current is not None else []
+        return [path for path in (*(path for path, _, _ in self._ended), *current) if path.exists()]
 
     def length_s(self) -> float:
         """From the first to the last."""
-        there = [(began_s, ended_s) for path, began_s, ended_s in self._ended if path.exists()]
-        return there[-1][1] - there[0][0] if there else 0.0
+        beginnings = [began_s for path, began_s, _ in self._ended if path.exists()]
+        if self._current is not None:
+            beginnings.append(self._current[1])
+        return time.monotonic() - beginnings[0] if beginnings else 0.0
 
     def _flush_now(self) -> None:
         assert self._descriptor is not None

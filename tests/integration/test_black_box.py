@@ -1,0 +1,139 @@
+"""`edgepose run` with a black box on the clip in the package, and `edgepose replay` of what it kept: the same messages, byte by byte."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edgepose.daemon.recording import SUFFIX
+from tests.servers.mosquitto import Mosquitto
+from tests.waiting import wait_for
+
+CLIP = Path(__file__).parents[2] / "edgepose" / "assets" / "demo.mp4"
+FRAMES = 60
+
+
+class Ear:
+    """Keeps the payloads of topics as they came."""
+
+    def __init__(self, port: int) -> None:
+        self._lock = threading.Lock()
+        self._heard: list[tuple[str, bytes]] = []
+        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._take
+        self._client.on_connect = lambda client, *_: client.subscribe("edgepose/drone/cameras/#", 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
+        with self._lock:
+            self._heard.append((message.topic, message.payload))
+
+    def on(self, last: str) -> list[bytes]:
+        with self._lock:
+            return [payload for topic, payload in self._heard if topic.endswith(last)]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def run(folder: Path, port: int, *settings: str) -> subprocess.Popen[bytes]:
+    zone = "[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]"
+    (folder / "config.yaml").write_text(
+        "device: drone\n"
+        "cameras:\n"
+        f"  one: {{source: '{CLIP}', loop: true, zones: {{all: {zone}}}}}\n"
+        f"  two: {{source: '{CLIP}', loop: true}}\n"
+        f"mqtt: {{host: 127.0.0.1, port: {port}}}\n"
+        "events: {enter_after_s: 0.3, zone_after_s: 0.2}\n"
+        f"black_box: {{path: {folder / 'box'}}}\n"
+        f"files: {{jsonl: {folder / 'poses.jsonl'}}}\n"
+    )
+    command = [sys.executable, "-m", "edgepose", "run", "--config", str(folder / "config.yaml")]
+    for setting in settings:
+        command += ["--set", setting]
+    with (folder / "daemon.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def written(folder: Path) -> list[bytes]:
+    path = folder / "poses.jsonl"
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+def replay(recording: Path, folder: Path) -> tuple[list[bytes], list[bytes], dict]:
+    """Pose messages, event messages and the summary."""
+    command = [sys.executable, "-m", "edgepose", "replay", str(recording), "--json"]
+    command += ["--output", str(folder / "again.jsonl"), "--events", str(folder / "events.jsonl")]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = [(folder / name).read_bytes().splitlines() if (folder / name).exists() else [] for name in ("again.jsonl", "events.jsonl")]
+    return lines[0], lines[1], json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("looks", [0, 2], ids=["first-look", "second-look"])
+def test_a_recording_that_was_asked_for_gives_the_very_messages(looks: int, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        ear = Ear(broker.port)
+        daemon = run(tmp_path, broker.port, f"refine.people={looks}")
+        try:
+            wait_for(lambda: len(written(tmp_path)) >= FRAMES, within_s=120)
+            daemon.send_signal(signal.SIGUSR1)
+            (recording,) = wait_for(lambda: list((tmp_path / "box").glob("*Z-signal")), within_s=30)
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0
+            wait_for(lambda: ear.on("/poses"))
+        finally:
+            daemon.kill()
+            daemon.wait(10)
+            ear.close()
+    poses, events, summary = replay(recording, tmp_path)
+    assert len(poses) >= FRAMES - 5
+    assert poses == written(tmp_path)[: len(poses)]
+    assert any(json.loads(line)["people"] for line in poses)
+    assert set(ear.on("/poses")) & set(poses)
+    assert len(events) >= 2
+    assert set(events) <= set(ear.on("/events"))
+    assert summary["frames"] == len(poses)
+    assert summary["events"] == len(events)
+    assert summary["lost"] == 0
+    assert summary["states"] >= 2
+
+
+def test_a_daemon_that_was_killed_leaves_a_recording_for_the_next(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        daemon = run(tmp_path, broker.port)
+        try:
+            ring = tmp_path / "box" / "ring"
+            wait_for(
+                lambda: len(written(tmp_path)) >= FRAMES and any(file.stat().st_size for file in ring.glob(f"*{SUFFIX}")), within_s=120
+            )
+            daemon.kill()
+            daemon.wait(10)
+            before = written(tmp_path)
+            daemon = run(tmp_path, broker.port)
+            (recording,) = wait_for(lambda: list((tmp_path / "box").glob("*Z-unexpected-exit")), within_s=60)
+        finally:
+            daemon.kill()
+            daemon.wait(10)
+    poses, _, summary = replay(recording, tmp_path)
+    assert len(poses) >= 3
+    assert poses == before[: len(poses)]
+    assert summary["lost"] == 0
+
+
+def test_what_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.segment").write_bytes(b"\x00" * 100)
+    for place in (tmp_path, tmp_path / "a.segment", tmp_path / "missing"):
+        done = subprocess.run([sys.executable, "-m", "edgepose", "replay", str(place)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 66
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith(f"edgepose: {tmp_path}")
