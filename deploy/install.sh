@@ -86,9 +86,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # Says what is done and does it, or only says it.
 change() {
     changes=$((changes + 1))
-    if [ -n "$dry" ]; then say "would $1"; else say "$1"; fi
+    if [ -n "$dry" ]; then
+        say "would $1"
+        return
+    fi
+    say "$1"
     shift
-    [ -n "$dry" ] || "$@"
+    "$@" # not in a condition: there set -e would be off
 }
 put() { install -D -m "$1" "$2" "$3"; }
 # put_if_other MODE FROM TO
@@ -315,7 +319,10 @@ install_or_upgrade() {
 shipped_drop_ins() { (cd "$checkout/deploy/drop-ins" && for each in *.conf; do printf '%s ' "${each%.conf}"; done); }
 
 uninstall() {
-    ! is_active || change "stop the service" systemctl stop edgepose.service
+    case $(systemctl show edgepose.service --property ActiveState --value) in
+    inactive | failed) ;;
+    *) change "stop the service" systemctl stop edgepose.service ;;
+    esac
     if systemctl --quiet is-enabled edgepose.service 2>/dev/null; then
         change "start it no more at boot" systemctl --quiet disable edgepose.service
     fi
