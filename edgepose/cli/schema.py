@@ -3,7 +3,7 @@
 import click
 
 MESSAGES = ("status", "info", "health", "camera-status", "poses", "events", "reply")
-COMMANDS = ("command-reload", "command-set-threshold", "command-pause", "command-resume", "command-snapshot")
+COMMANDS = ("command-reload", "command-set-threshold", "command-pause", "command-resume", "command-snapshot", "command-record")
 
 
 @click.command("schema", short_help="Print the contracts as JSON.", epilog="Example: edgepose schema poses > poses.schema.json")

@@ -22,6 +22,7 @@ from edgepose.output.messages import CommandReplyMessage, SnapshotMessage, times
 from edgepose.output.requests import (
     REQUESTS,
     PauseCommand,
+    RecordCommand,
     ReloadCommand,
     Request,
     ResumeCommand,
@@ -72,6 +73,10 @@ class Master(Protocol):
 
     def resume(self, camera: str) -> None:
         """Opens it again."""
+        ...
+
+    def record(self, reason: str) -> bool:
+        """Makes a recording of the black box; whether one is under way."""
         ...
 
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
@@ -137,6 +142,10 @@ class Orders:
                 order = self._master.pause if isinstance(request, PauseCommand) else self._master.resume
                 for camera in self._cameras(request.camera):
                     order(camera)
+                self._answer(command, Verdict())
+            elif isinstance(request, RecordCommand):
+                if not self._master.record("command"):
+                    raise ConfigError("there is no black box, or it made a recording a moment ago; expected black_box.path to be set, once a minute")
                 self._answer(command, Verdict())
             else:
                 self._snapshot(command, request, now_s)

@@ -46,7 +46,11 @@ class SnapshotCommand(_Request, frozen=True):
     width: Annotated[int, Meta(ge=16, le=1920, description="most pixels across; smaller pictures are not enlarged")] = SNAPSHOT_WIDTH_PX
 
 
-Request = ReloadCommand | SetThresholdCommand | PauseCommand | ResumeCommand | SnapshotCommand
+class RecordCommand(_Request, frozen=True):
+    """Keep what the black box knows of the last minutes, without pixels, on the device; only where `black_box.path` is set."""
+
+
+Request = ReloadCommand | SetThresholdCommand | PauseCommand | ResumeCommand | SnapshotCommand | RecordCommand
 
 REQUESTS: dict[str, type[Request]] = {
     "reload": ReloadCommand,
@@ -54,5 +58,6 @@ REQUESTS: dict[str, type[Request]] = {
     "pause": PauseCommand,
     "resume": ResumeCommand,
     "snapshot": SnapshotCommand,
+    "record": RecordCommand,
 }
 """All commands by name, which is the last level of their topic."""

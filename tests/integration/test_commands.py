@@ -117,7 +117,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
         assert "cameras is not a section" in refused["reason"]
 
         for name, payload, why in (
-            ("explode", "", "there is no command 'explode'; expected one of reload, set-threshold, pause, resume, snapshot"),
+            ("explode", "", "there is no command 'explode'; expected one of reload, set-threshold, pause, resume, snapshot, record"),
             ("pause", '{"camera": "none"}', "there is no camera none; expected one of front, rear"),
             ("pause", '{"camera": "front", "force": true}', "unknown field"),
             ("pause", '{"camera": "../../etc"}', "expected a JSON object of camera"),
@@ -125,19 +125,28 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
             ("set-threshold", "{}", "no threshold is given"),
             ("set-threshold", '{"weak_score": 0.99}', "track.weak_score is 0.99; expected at most pose.score_threshold"),
             ("snapshot", "[" * 5000, "the payload is not what snapshot takes"),
+            ("record", "", "there is no black box"),
             ("reload", b"\xff\xfe", "the payload is not what reload takes"),
         ):
             reply = commander.ask(name, payload)
             assert reply["status"] == "refused"
             assert why in reply["reason"]
         noted = [json.loads(line) for line in audit.read_text().splitlines()]
-        assert len(noted) == 16
+        assert len(noted) == 17
         assert noted[0]["payload"] == '{"camera": "front"}'
         assert noted[0]["correlation"] == (b"order 1".hex() if v5 else None)
         assert {line["status"] for line in noted} == {"ok", "refused"}
-        assert noted[-2]["payload_bytes"] == 5000
+        assert noted[-3]["payload_bytes"] == 5000
         assert audit.stat().st_mode & 0o777 == 0o600
         assert "Traceback" not in daemon.log.read_text()
+
+
+def test_the_black_box_records_on_command(tmp_path: Path) -> None:
+    box = tmp_path / "box"
+    with commanded(tmp_path, f"commands: {{enabled: true}}\nblack_box: {{path: {box}}}\n", v5=True) as (_, _, commander):
+        assert commander.ask("record")["status"] == "ok"
+        wait_for(lambda: [path for path in box.iterdir() if path.is_dir() and "command" in path.name])
+        assert commander.ask("record")["status"] == "refused"
 
 
 def test_no_picture_leaves_the_device_unless_the_operator_says_so(tmp_path: Path) -> None:
