@@ -172,3 +172,20 @@ def test_sigterm_is_quick_though_everything_around_is_frozen(tmp_path: Path, bro
             assert daemon.process.wait(20) == 0
             assert time.monotonic() - began_s < 6  # three seconds of its own, on a machine that has others to serve
             broker.thaw()
+
+
+def test_a_second_daemon_elsewhere_is_noticed_through_the_broker(tmp_path: Path, broker: Mosquitto) -> None:
+    config = configuration(tmp_path, broker, {"front": "rtsp://127.0.0.1:1/cam"})
+    with running(tmp_path, broker, config) as (first, heard):
+        wait_for(lambda: heard.on("status") and heard.on("health"), within_s=20)
+        (tmp_path / "second").mkdir()
+        # Under another name of the broker the two cannot know of each other, as on two machines.
+        second = Daemon(tmp_path / "second", config.replace("host: 127.0.0.1", "host: localhost"), {})
+        try:
+            wait_for(lambda: len({message["session"] for message in heard.on("status")}) == 2, within_s=20)
+            sessions = {message["session"] for message in heard.on("status")}
+            wait_for(lambda: {message.get("rival") for message in heard.on("health")} >= sessions)  # each names the other
+            assert "another daemon publishes under edgepose/drone as well" in first.log.read_text()
+        finally:
+            second.process.kill()
+            second.process.wait(10)
