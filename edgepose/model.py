@@ -318,7 +318,7 @@ def _value(metadata: Mapping[str, str], key: str, kind: type[_T], prefix: str = 
         raise ModelError(f"metadata {prefix}{key} is missing")
     try:
         return msgspec.json.decode(metadata[key], type=kind)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ModelError(f"metadata {prefix}{key} is '{metadata[key][:80]}': {error}") from error
 
 

@@ -77,7 +77,7 @@ class Board:
                         line = f"{device}/{name}: {event_line(decode(payload, type=EventMessage))}"
                         self._events.append(line)
                         self._new_events.append(line)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # not ours, whatever it is
             return
 
     def lines(self) -> list[str]:

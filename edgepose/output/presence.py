@@ -52,7 +52,7 @@ class Presence:
         decode = msgspec.json.decode if self._encoding == "json" else msgspec.msgpack.decode
         try:
             status = decode(payload, type=StatusMessage)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # text that is none, and brackets without end
             return True
         if status.state != "online":
             if self._rivals.pop(status.session, self) is None:

@@ -128,7 +128,7 @@ class Recorder:
         if kept is None and address.startswith("cameras/"):
             kept = self.said.events if address.endswith("/events") else self.said.cameras
         if kept is not None:
-            with contextlib.suppress(ValueError):  # somebody else may write there
+            with contextlib.suppress(ValueError, RecursionError):  # somebody else may write there
                 kept.append((heard_s, msgspec.json.decode(message.payload)))
 
 

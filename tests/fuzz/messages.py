@@ -56,7 +56,8 @@ class Messages:
         if kind == 1:
             return good
         if kind == 2:
-            return b"[" * draw.choice((1, 100, 5000)) + b"]" * draw.choice((0, 100))
+            inner = draw.choice((b"", b'{"state": ', b'{"camera": ', b'{"x": '))
+            return inner + b"[" * draw.choice((1, 100, 5000)) + b"]" * draw.choice((0, 100))
         if kind == 3:
             return json.dumps({draw.choice([*self._keys(), self._text()]): self._value() for _ in range(draw.randrange(4))}).encode("utf-8")
         if kind == 4:
