@@ -49,6 +49,8 @@ def findings(config: Config) -> Iterator[Finding]:
         yield _observe(config.observe)
     if config.mqtt.enabled and config.events.enabled and config.events.store is not None:
         yield _output("events.store", Path(config.events.store), is_folder=False)
+    if config.mqtt.enabled and config.commands.enabled and config.commands.audit is not None:
+        yield _output("commands.audit", Path(config.commands.audit), is_folder=False)
     clashing = dict(clashes(config))
     for key in ("jsonl", "csv", "video", "images"):
         path = getattr(config.files, key)

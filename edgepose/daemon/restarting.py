@@ -71,8 +71,8 @@ class RestartingThread(threading.Thread):
                 if self.ending.wait(wait_s):
                     return
         finally:
-            self.pulse.end()
             self.finish()
+            self.pulse.end()
 
     def where(self) -> str:
         """The line that the thread is at, for a log that says where it hangs."""

@@ -285,6 +285,7 @@ class Daemon:
             logging.getLogger("edgepose").setLevel(new.config.log.level.upper())
         if "commands" in changes.sections:
             self._orders = self._orders_of(new.audit)
+        self._watchman.give_up_after_s = new.config.health.stuck_after_s
         if new.sinks is not None:  # before the cameras: a film is one a camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._pipeline.change(new.config, new.model.info, new.backend, new.second_look)

@@ -17,6 +17,7 @@ class Watchman:
     """Looks at the pulses of all loops, several times a second.
 
     Attributes:
+        give_up_after_s: as below; may be set at any time.
         stuck: names of the loops that hang now.
     """
 
@@ -26,7 +27,7 @@ class Watchman:
             give_up_after_s: how long a loop may hang, beyond the bound of its pulse, before there is no hope.
             where: tells the line of code that a loop is at.
         """
-        self._give_up_after_s = give_up_after_s
+        self.give_up_after_s = give_up_after_s
         self._where = where
         self._since_s: dict[str, float] = {}
 
@@ -51,6 +52,6 @@ class Watchman:
     def hopeless(self, working: Mapping[str, Pulse], now_s: float) -> StuckError | None:
         """What ends the daemon: a work loop that has hung for too long; None while there is hope."""
         for name, since_s in self._since_s.items():
-            if name in working and now_s - since_s > self._give_up_after_s:
+            if name in working and now_s - since_s > self.give_up_after_s:
                 return StuckError(f"{name} hangs at {self._where(name)} and does not come back; the daemon ends, to be started anew")
         return None

@@ -283,6 +283,11 @@ def test_files_are_written_again_when_the_disk_has_room(monkeypatch: pytest.Monk
     assert "files are written again" in caplog.text
 
 
+def test_what_is_over_in_order_is_not_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 2)]).wait()
+    assert not any(pulse.stuck(time.monotonic() + 1e6) for pulse in run.pipeline.pulses().values())
+
+
 def test_an_engine_that_was_opened_again_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken, fresh = Backend([EngineError("lost the device")] * 99), Backend([])
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 5)], backends=[broken, fresh]).wait()
