@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Verdict = Literal["moving", "frozen", "still"]
 
 _STRIDE = 16
-"""Every 16th pixel of every 16th row, in green: 4 us at 720p, 50 us at 2160p. A sensor's noise changes some of them each time."""
+"""Every 16th pixel of every 16th row, in green: 4 us at 720p, 40 to 120 us at 2160p. A sensor's noise changes some of them each time."""
 
 
 def fingerprint(image: NDArray[np.uint8]) -> tuple[int, int, int]:
