@@ -63,6 +63,8 @@ def command(
             except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough: a good end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 nobody_reads.set()
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass  # somebody else's, in no encoding of ours
 
     topics = [f"{base}/status", f"{base}/cameras/+/status", f"{base}/cameras/+/events"]
     if not only_events:

@@ -27,7 +27,7 @@ def test_a_broker_that_goes_and_comes_back_is_spoken_of(tmp_path: Path) -> None:
     said = tmp_path / "stderr"
     with Mosquitto(tmp_path) as broker, said.open("w") as stderr:
 
-        def publish(text: str) -> None:
+        def publish(text: str | bytes) -> None:
             single("edgepose/drone/cameras/front/poses", text, retain=True, hostname="127.0.0.1", port=broker.port)
 
         publish('{"schema":1}')
@@ -40,6 +40,8 @@ def test_a_broker_that_goes_and_comes_back_is_spoken_of(tmp_path: Path) -> None:
             wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is lost" in said.read_text())
             broker.start()
             wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is back" in said.read_text())
+            publish(b"\xc1 of somebody else")
+            publish(b"\x91" * 5000)
             publish('{"schema":2}')
             assert process.stdout.readline() == '{"schema":2}\n'
         finally:
