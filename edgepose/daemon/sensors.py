@@ -34,7 +34,7 @@ class Throttling:
         """Any Linux, a Jetson among them: CPU and GPU as cooling devices, whose state is above 0 while they are capped."""
         states = [
             read_text(device / "cur_state")
-            for device in self._system.glob("class/thermal/cooling_device*")
+            for device in _there(self._system, "class/thermal/cooling_device*")
             if _COOLED.match(read_text(device / "type") or "")
         ]
         numbers = [int(state) for state in states if state is not None and state.isdigit()]
@@ -43,8 +43,8 @@ class Throttling:
     def _events(self) -> bool | None:
         """Counters: of heat on a PC, of over-current on a Jetson."""
         paths = [
-            *self._system.glob("devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"),
-            *self._system.glob("class/hwmon/hwmon*/oc*_event_cnt"),
+            *_there(self._system, "devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"),
+            *_there(self._system, "class/hwmon/hwmon*/oc*_event_cnt"),
         ]
         counts = [int(count) for path in paths if (count := read_text(path)) is not None and count.isdigit()]
         if not counts:
@@ -64,11 +64,19 @@ def memory_mb(status: Path = Path("/proc/self/status"), field: str = "VmRSS") ->
 def temperatures_c(system: Path = Path("/sys")) -> dict[str, float]:
     """Degrees Celsius of the kernel's thermal zones, by kind; sensors that cannot be read are left out."""
     found: dict[str, float] = {}
-    for zone in sorted(system.glob("class/thermal/thermal_zone*")):
+    for zone in _there(system, "class/thermal/thermal_zone*"):
         kind, value = read_text(zone / "type"), read_text(zone / "temp")
         if kind and value and value.lstrip("-").isdigit():
             found[kind if kind not in found else f"{kind}-{zone.name.removeprefix('thermal_zone')}"] = int(value) / 1000
     return found
+
+
+def _there(system: Path, pattern: str) -> list[Path]:
+    """The files of a pattern, in order; none where no folder can be opened, for want of file descriptors say."""
+    try:
+        return sorted(system.glob(pattern))
+    except OSError:
+        return []
 
 
 def read_text(path: Path) -> str | None:

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from edgepose.daemon.camera import CameraState
 from edgepose.daemon.health import HealthReporter
 from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.sensors import memory_mb, temperatures_c
+from edgepose.daemon.sensors import Throttling, memory_mb, temperatures_c
 from edgepose.output.messages import encode
 
 
@@ -99,3 +100,14 @@ def test_memory_is_what_the_kernel_says(tmp_path: Path) -> None:
     assert memory_mb(tmp_path / "status", "VmHWM") == 200
     assert memory_mb(tmp_path / "absent") == 0
     assert memory_mb() > 10
+
+
+def test_no_descriptor_left_is_no_heat(tmp_path: Path) -> None:
+    (tmp_path / "class/thermal").mkdir(parents=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        found = temperatures_c(tmp_path), Throttling(tmp_path).look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == ({}, None)
