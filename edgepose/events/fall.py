@@ -15,7 +15,8 @@ from edgepose.events.moment import Finding, S, clearness
 
 _STANDS_TILT_DEG = 25.0  # of the trunk
 _STANDS_LEGS = 1.2  # least length of the legs by the trunk's: 1.8 for one who stands, 1 on a chair seen from the front
-_STOOD_S = 0.4  # how long somebody must have stood for heights to be known
+_STOOD_S = 0.4  # how long somebody must have stood, on balance, for heights to be known ...
+_STOOD_AT_MOST_S = 0.5  # ... and how much of it counts: who falls does not stand any more soon after
 _HEIGHT_MEMORY_S = 0.5
 _LIES_SHOULDERS = 0.35  # height of the shoulders by what it was: 0.7 on a chair, 0.5 picking something up
 _LIES_HIPS = 0.35  # of the hips by the shoulders' when standing: 0.65 standing or bending over
@@ -32,7 +33,7 @@ _CERTAIN_S = 0.4  # a fall in so little is beyond doubt
 class FallMemory:
     """What is remembered of one person; times in nanoseconds, heights in pixels."""
 
-    stands_since: int | None = None
+    stands_s: float = 0.0  # seconds of standing, less those of not standing
     stood_at: int | None = None  # last seen standing for long enough
     height: float = 0.0  # of the shoulders above the feet, standing
     trunk: float = 0.0
@@ -56,10 +57,11 @@ def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding 
     if tilt <= _STANDS_TILT_DEG and hip_height >= _STANDS_LEGS * trunk and height > 0:
         _stands(memory, body, height, trunk, now)
         return None
-    memory.stands_since = None
-    if memory.stood_at is None:
-        return None
     elapsed_s = 0.0 if memory.last is None else max(0.0, (now - memory.last[0]) / S)
+    memory.stands_s = max(0.0, memory.stands_s - elapsed_s)
+    if memory.stood_at is None:
+        memory.last = (now, height)
+        return None
     if memory.last is not None and elapsed_s > 0:
         memory.fastest = max(memory.fastest, (memory.last[1] - height) / memory.size / elapsed_s)
     memory.last = (now, height)
@@ -94,18 +96,17 @@ def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding 
 
 
 def _stands(memory: FallMemory, body: Body, height: float, trunk: float, now: int) -> None:
-    if memory.stands_since is None:
-        memory.stands_since = now
-        if memory.stood_at is None:
-            memory.height, memory.trunk, memory.size = height, trunk, body.size
-            memory.box_height = body.box[3] - body.box[1]
+    if memory.stands_s == 0 and memory.stood_at is None:
+        memory.height, memory.trunk, memory.size = height, trunk, body.size
+        memory.box_height = body.box[3] - body.box[1]
     elapsed_s = 0.0 if memory.last is None else max(0.0, (now - memory.last[0]) / S)
+    memory.stands_s = min(_STOOD_AT_MOST_S, memory.stands_s + min(elapsed_s, _STEP_S / 2))
     share = min(1.0, elapsed_s / _HEIGHT_MEMORY_S)
     memory.height += share * (height - memory.height)
     memory.trunk += share * (trunk - memory.trunk)
     memory.size += share * (body.size - memory.size)
     memory.box_height += share * (body.box[3] - body.box[1] - memory.box_height)
     memory.last = (now, height)
-    if now - memory.stands_since >= _STOOD_S * S:
+    if memory.stands_s >= _STOOD_S:
         memory.stood_at, memory.fastest = now, 0.0
         memory.down_s, memory.lying_s, memory.fallen = None, 0.0, False
