@@ -29,6 +29,7 @@ from tools.write_reference import DOCS, with_table
 def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, report: bool | None) -> None:
     """Try the rows whose title holds one of NAMES, or all; exit code 1 where something did not hold."""
     rows = [row for row in ROWS if (not names or any(name in row.title for name in names)) and (not quick or row.quick)]
+    rows = [row for row in rows if names or quick or not row.spare]
     if not rows:
         raise click.UsageError(f"no row has {' or '.join(names)} in its title; --list shows all")
     if listed:
@@ -73,7 +74,8 @@ def _lost(outcome: Outcome) -> str:
     lost = outcome.findings.lost
     rest = [f"{count} {cause}" for cause, count in sorted(lost.items()) if cause not in ("stale", "late", "events") and count]
     rest = [f"{lost['late']} poses late", *rest] if lost.get("late") else rest
-    return f"{lost.get('events', '?')} events, {lost.get('stale', '?')} stale poses" + ("; " + ", ".join(rest) if rest else "")
+    events = f"{lost['events']} events, " if "events" in lost else ""
+    return f"{events}{lost.get('stale', '?')} stale poses" + ("; " + ", ".join(rest) if rest else "")
 
 
 def _section(outcomes: list[Outcome]) -> str:

@@ -72,7 +72,8 @@ def _full_disk(world: World) -> None:
     with ExitStack() as stack:
         disk = world.folder / "disk"
         mounted(stack, disk, 128)
-        world.settings |= {"files.csv": str(disk / "people.csv"), "events.store": str(disk / "events.db")}
+        world.settings["files.csv"] = str(disk / "people.csv")
+        world.events_known = False  # the file that they are known from is closed with the other
         world.start()
         world.fault()
         ballast = fill(disk)
@@ -135,6 +136,7 @@ ROWS: Sequence[Row] = (
         "it starts again and publishes; the event store is whole each time",
         lambda world: _sigkill(3, 4.0, world),
         quick=True,
+        spare=True,
     ),
     Row(
         "daemon",

@@ -50,6 +50,7 @@ class Row:
         must: what must hold beyond the bars that hold for all, for the table.
         run: does it to a world that was not started.
         quick: whether it is short enough for every run of the tests.
+        spare: whether it is the short form of another row, of no use beside it.
         needs: each says why the row cannot be tried here, or None.
     """
 
@@ -59,6 +60,7 @@ class Row:
     must: str
     run: Callable[[World], None]
     quick: bool = False
+    spare: bool = False
     needs: Sequence[Callable[[], str | None]] = ()
 
     @property
