@@ -145,7 +145,9 @@ class Orders:
                 self._answer(command, Verdict())
             elif isinstance(request, RecordCommand):
                 if not self._master.record("command"):
-                    raise ConfigError("there is no black box, or it made a recording a moment ago; expected black_box.path to be set, once a minute")
+                    raise ConfigError(
+                        "there is no black box, or it made a recording a moment ago; expected black_box.path to be set, once a minute"
+                    )
                 self._answer(command, Verdict())
             else:
                 self._snapshot(command, request, now_s)
