@@ -36,6 +36,8 @@ _URL_WITH_PASSWORD = re.compile(
     r"^([a-z][a-z0-9+.-]*://\S*:\S*@|gst:.*(://\S*:\S*@|(-pw|password|passphrase)\s*=))", re.IGNORECASE | re.DOTALL
 )
 
+_REFUSED = (msgspec.ValidationError, UnicodeEncodeError)  # the latter for half a surrogate pair, or bytes that are no UTF-8
+
 Keys = tuple[str, ...]
 
 
@@ -199,8 +201,10 @@ def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origin
 
 def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any], problems: list[str], *, strict: bool) -> None:
     try:
+        if isinstance(value, str) and b"\0" in value.encode():
+            raise msgspec.ValidationError  # no name of anything can hold it
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError:
+    except _REFUSED:
         shown = "a URL with a password" if isinstance(value, str) and _URL_WITH_PASSWORD.match(value) else repr(value)
         problems.append(f"{where}: {_name(keys)} is {shown}; expected {accepted(kind)}")
 
@@ -212,7 +216,7 @@ def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
         name_type, value_type = get_args(kind)
         try:
             msgspec.convert(key, name_type)
-        except msgspec.ValidationError:
+        except _REFUSED:
             problems.append(f"{where}: {key!r} cannot be a name in {_name(keys[:-1])}; expected {accepted(name_type)}")
             return None
         return value_type

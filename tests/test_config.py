@@ -188,3 +188,16 @@ def test_keys_tell_what_they_accept() -> None:
     assert by_path["mqtt.port"].accepted == "a whole number from 0 to 65535"
     assert by_path["mqtt.tls.enabled"].default == "false"
     assert all(key.description for key in by_path.values())
+
+
+def test_text_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(
+        b'{log: {level: "\\uD800"}, cameras: {"\\uD800": {}, front: {source: "\\uD800"}}, events: {silent: ["\\uD800"]}, "\\uD800": 1}'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["device=\udcff"], {})
+    assert str(caught.value).count("expected") == 6
+    path.write_bytes(b'device: "\\0"\ncameras: {front: {source: "a\\0b"}}')
+    with pytest.raises(ConfigError, match=r"cameras\.front\.source is 'a.x00b'; expected"):
+        load(path, [], {})
