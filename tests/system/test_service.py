@@ -21,7 +21,7 @@ def test_it_finds_people_and_may_do_nothing_else(service: Service) -> None:
     started(service)
     assert service.show("ActiveState") == "active"
     wait_for(lambda: any(message["people"] for message in service.on("cameras/front/poses")), within_s=30)
-    assert "1 of 1 cameras streaming" in wait_for(lambda: service.show("StatusText"))
+    wait_for(lambda: "1 of 1 cameras streaming" in service.show("StatusText"), within_s=30, every_s=0.1)
 
     process = service.status_of_process()
     assert all(int(user) >= 61184 for user in process["Uid"].split())  # dynamic users begin there
