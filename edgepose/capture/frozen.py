@@ -30,13 +30,16 @@ class FrozenWatch:
     def __init__(self, frozen_after_s: float) -> None:
         self._frozen_after_s = frozen_after_s
         self._seen: tuple[int, int, int] | None = None
-        self._since_s = 0.0
+        self._since_s = self._looked_s = 0.0
         self._frozen = False
 
     def opened(self, now_s: float) -> None:
-        """Note that the camera was opened anew, at a monotonic time in seconds: a frozen one gets `frozen_after_s` to move."""
-        if self._frozen:
-            self._since_s = now_s
+        """Note that the camera was opened anew, at a monotonic time in seconds: a frozen one gets `frozen_after_s` to move.
+
+        While it was closed nobody knows whether it stood still: that time does not count.
+        """
+        self._since_s = now_s if self._frozen else self._since_s + now_s - self._looked_s
+        self._looked_s = now_s
 
     def look(self, image: NDArray[np.uint8], now_s: float) -> Verdict:
         """Return `moving`; `frozen`, when it is time to open the camera anew; `still`: frozen before, and that did not help yet.
@@ -48,6 +51,7 @@ class FrozenWatch:
         if not self._frozen_after_s:
             return "moving"
         seen = fingerprint(image)
+        self._looked_s = now_s
         if seen != self._seen:
             self._seen, self._since_s, self._frozen = seen, now_s, False
         elif now_s - self._since_s >= self._frozen_after_s:

@@ -56,9 +56,19 @@ def test_a_camera_opened_anew_that_still_stands_is_known_at_once() -> None:
 def test_a_camera_that_breaks_off_often_can_be_frozen_too() -> None:
     watch = FrozenWatch(10)
     watch.look(noise(1), 0)
-    watch.opened(8)
-    assert watch.look(noise(1), 8.1) == "moving"
-    assert watch.look(noise(1), 10) == "frozen"
+    assert watch.look(noise(1), 8) == "moving"
+    watch.opened(9)
+    assert watch.look(noise(1), 9.1) == "moving"
+    assert watch.look(noise(1), 10.9) == "moving"
+    assert watch.look(noise(1), 11) == "frozen"
+
+
+def test_the_time_that_a_camera_was_closed_does_not_count() -> None:
+    watch = FrozenWatch(10)
+    watch.look(noise(1), 0)
+    watch.opened(3600)
+    assert watch.look(noise(1), 3600.1) == "moving"
+    assert watch.look(noise(1), 3610) == "frozen"
 
 
 def test_it_can_be_switched_off() -> None:
