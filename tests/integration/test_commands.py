@@ -96,8 +96,9 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
         wait_for(lambda: heard.on("health")[-1]["cameras"]["front"]["why"] == "paused")
         assert heard.on("health")[-1]["cameras"]["rear"]["state"] == "streaming"
         seen = len(heard.on("cameras/front/poses"))
-        late = commander.ask("snapshot", '{"camera": "front"}')
-        assert (late["status"], late["reason"].partition(";")[0]) == ("refused", "camera front gave no frame within 5 s")
+        if v5:  # once is enough: it takes its five seconds
+            late = commander.ask("snapshot", '{"camera": "front"}')
+            assert (late["status"], late["reason"].partition(";")[0]) == ("refused", "camera front gave no frame within 5 s")
         assert len(heard.on("cameras/front/poses")) == seen
         assert commander.ask("resume")["status"] == "ok"
         wait_for(lambda: len(heard.on("cameras/front/poses")) > seen, within_s=20)
@@ -132,7 +133,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
             assert reply["status"] == "refused"
             assert why in reply["reason"]
         noted = [json.loads(line) for line in audit.read_text().splitlines()]
-        assert len(noted) == 17
+        assert len(noted) == 16 + v5
         assert noted[0]["payload"] == '{"camera": "front"}'
         assert noted[0]["correlation"] == (b"order 1".hex() if v5 else None)
         assert {line["status"] for line in noted} == {"ok", "refused"}
