@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -19,15 +20,29 @@ from tests.faults.world import film
 from tools.machine import machine
 from tools.write_reference import DOCS, with_table
 
+_KEPT = Path("build/faults.json")
+
+
+class _Result(msgspec.Struct):
+    """Cells of the table for one row."""
+
+    recovery: str
+    lost: str
+    verdict: str
+    commit: str
+
 
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--quick", is_flag=True, help="Only the rows that every run of the tests has.")
 @click.option("--list", "listed", is_flag=True, help="List the rows and end.")
 @click.option("--patience", type=click.FloatRange(0.1, 10), default=1.0, show_default=True, help="Hold each fault so many times as long.")
-@click.option("--report/--no-report", default=None, help="Whether to write docs/reliability.md; by default where all rows are run.")
-def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, report: bool | None) -> None:
-    """Try the rows whose title holds one of NAMES, or all; exit code 1 where something did not hold."""
+@click.option("--report/--no-report", default=True, help="Whether to write docs/reliability.md.")
+def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, report: bool) -> None:
+    """Try the rows whose title holds one of NAMES, or all; exit code 1 where something did not hold.
+
+    The table has the last result of each row, also of those that were not tried this time.
+    """
     rows = [row for row in ROWS if (not names or any(name in row.title for name in names)) and (not quick or row.quick)]
     rows = [row for row in rows if names or quick or not row.spare]
     if not rows:
@@ -47,9 +62,10 @@ def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, rep
             outcomes.append(attempt(row, street, patience=patience))
             progress.advance(task)
             console.print(_line(outcomes[-1]), markup=False, highlight=False, soft_wrap=True)
-    if report if report is not None else not (names or quick):
+            _keep(outcomes[-1])
+    if report:
         path = DOCS / "reliability.md"
-        path.write_text(with_table(path.read_text(encoding="utf-8"), "faults", _section(outcomes)), encoding="utf-8")
+        path.write_text(with_table(path.read_text(encoding="utf-8"), "faults", _section(_kept())), encoding="utf-8")
     sys.exit(0 if all(outcome.held or outcome.skipped for outcome in outcomes) else 1)
 
 
@@ -78,22 +94,32 @@ def _lost(outcome: Outcome) -> str:
     return f"{events}{lost.get('stale', '?')} stale poses" + ("; " + ", ".join(rest) if rest else "")
 
 
-def _section(outcomes: list[Outcome]) -> str:
+def _kept() -> dict[str, _Result]:
+    return msgspec.json.decode(_KEPT.read_bytes(), type=dict[str, _Result]) if _KEPT.exists() else {}
+
+
+def _keep(outcome: Outcome) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    tried = [outcome for outcome in outcomes if not outcome.skipped]
-    held = sum(outcome.held for outcome in tried)
+    verdict = f"skipped: {outcome.skipped}" if outcome.skipped else "held" if outcome.held else f"**missed**: {_short(outcome)}"
+    lost = "" if outcome.skipped else _lost(outcome)
+    _KEPT.parent.mkdir(exist_ok=True)
+    _KEPT.write_bytes(msgspec.json.encode(_kept() | {outcome.row.title: _Result(_recovery(outcome), lost, verdict, commit)}))
+
+
+def _section(results: dict[str, _Result]) -> str:
+    rows = [(row, results[row.title]) for row in ROWS if row.title in results and not row.spare]
+    tried = [result for _, result in rows if not result.verdict.startswith("skipped")]
+    held = sum(result.verdict == "held" for result in tried)
     lines = [
-        f"`make faults`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{commit}`, {machine()}, load"
-        f" {os.getloadavg()[1]:.1f}: " + (f"**all {held} rows held**." if held == len(tried) else f"**{held} of {len(tried)} rows held**."),
+        f"`make faults`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__}, {machine()}, load {os.getloadavg()[1]:.1f}: "
+        + (f"**all {held} rows held**." if held == len(tried) else f"**{held} of {len(tried)} rows held**."),
         "",
-        "| fault | what was done | what must hold | back after | lost | verdict |",
-        "|---|---|---|---|---|---|",
+        "| fault | what was done | what must hold | back after | lost | verdict | at |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for outcome in outcomes:
-        row = outcome.row
-        verdict = f"skipped: {outcome.skipped}" if outcome.skipped else "held" if outcome.held else f"**missed**: {_short(outcome)}"
-        lost = "" if outcome.skipped else _lost(outcome)
-        lines.append(f"| {row.title} | {row.did} | {row.must} | {_recovery(outcome)} | {lost} | {verdict} |")
+    for row, result in rows:
+        cells = (row.title, row.did, row.must, result.recovery, result.lost, result.verdict, f"`{result.commit}`")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from tests.faults.camera_rows import flipped
 from tests.faults.presence import account, lines
-from tests.faults.world import LATE_S, STALE_S, World, film
+from tests.faults.world import CLOCKS_S, LATE_S, STALE_S, World, film
 from tools.soak import sample
 from tools.soak_faults_report import Fault, Result, failures, write
 from tools.soak_report import Sample
@@ -215,7 +215,7 @@ def _first_pose_after(run: _Run, back_s: float) -> float | None:
     poses = run.world.heard.said.poses
     deadline_s = time.monotonic() + _BACK_WITHIN_S
     while time.monotonic() < deadline_s:
-        recent = [pose.heard_s for pose in poses[-400:] if pose.heard_s >= back_s and pose.heard_s - pose.age_s >= back_s - 1]
+        recent = [pose.heard_s for pose in poses[-400:] if pose.heard_s >= back_s and pose.heard_s - pose.age_s >= back_s - CLOCKS_S]
         if recent:
             return round(recent[0] - back_s, 2)
         run.hold(0.05)
