@@ -25,6 +25,8 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     largest_px: Weight = 0.0
     """Where labels teach too: of people whose box is longer than this in the input the teacher's maps are not believed,
     since it does not see them; 0 believes all. MoveNet MultiPose loses people of more than about 300 px."""
+    steepest_deg: Weight = 0.0
+    """The same of people whose trunk leans from upright by more than this: it sees few who lie; 0 believes all."""
 
 
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +62,9 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distillation: Distillation = Distillation()
     labels: Labels = Labels()
     augmentation: Literal["none", "light", "full"] = "light"
+    turn: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Chance that a picture is turned by any angle, instead of the augmentation's own: seen from above, or lying, people point
+    in any direction."""
     sizes: tuple[Annotated[int, Meta(ge=64, multiple_of=32)], ...] = (256,)
     batch: Annotated[int, Meta(ge=1)] = 16
     warm_up: Annotated[float, Meta(ge=0, le=1)] = 0.02

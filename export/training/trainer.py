@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from export.data.device_batches import DevicePictures
 from export.network.model import GhostPose, load_network, load_weights, normalise, read_checkpoint, save_network
 from export.network.spec import NetworkSpec
 from export.training import curve
-from export.training.cells import cells_inside
+from export.training.cells import cells_inside, trunk_tilt_deg
 from export.training.distillation import Seen, distil, look
 from export.training.labels import label_losses
 from export.training.recipe import Phase, Recipe
@@ -39,6 +39,11 @@ _MEASURE_EVERY_S = 900.0
 _GENTLE = 0.25
 _SMALLEST = 2.0**-7
 """Tensors of smaller values than this move as if theirs were so large: some begin at zero."""
+
+
+def _augmentation(phase: Phase) -> Augmentation:
+    chosen = _AUGMENTATIONS[phase.augmentation]
+    return chosen if phase.turn is None else replace(chosen, turn=phase.turn)
 
 
 @dataclass
@@ -162,7 +167,7 @@ class Trainer:
         speed = 0.0
         with Batches(
             self.data,
-            _AUGMENTATIONS[phase.augmentation],
+            _augmentation(phase),
             batch_size=phase.batch,
             sizes=phase.sizes,
             seed=self.recipe.seed,
@@ -232,11 +237,17 @@ class Trainer:
         return {name: float(value.detach()) for name, value in losses.items()} | {"skipped": 0.0}
 
     def _doubted(self, batch: Batch, ours: Seen, phase: Phase) -> Tensor | None:
-        """Cells of people who are too large for the teacher to see, where labels teach without it."""
-        if ours.maps is None or not phase.labels.any() or not phase.distillation.largest_px:
+        """Cells of people whom the teacher does not see, too large or lying, where labels teach without it."""
+        distillation = phase.distillation
+        if ours.maps is None or not phase.labels.any() or not (distillation.largest_px or distillation.steepest_deg):
             return None
         boxes = torch.from_numpy(batch.boxes).to(self.device)
-        return cells_inside(boxes, (boxes[..., 2:] - boxes[..., :2]).amax(-1) > phase.distillation.largest_px, ours.maps.centre)
+        unseen = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=self.device)
+        if distillation.largest_px:
+            unseen |= (boxes[..., 2:] - boxes[..., :2]).amax(-1) > distillation.largest_px
+        if distillation.steepest_deg:
+            unseen |= trunk_tilt_deg(torch.from_numpy(batch.keypoints).to(self.device)) > distillation.steepest_deg
+        return cells_inside(boxes, unseen, ours.maps.centre)
 
     def _teacher_early(self, x: Tensor, early: Tensor, tapped: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
         """Frozen blocks are the teacher's own, so their output serves both; without any the teacher runs from the start."""

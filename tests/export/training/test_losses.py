@@ -8,7 +8,7 @@ from export.data.batches import Batch, Position
 from export.network.head import PoseMaps
 from export.network.model import GhostPose
 from export.training.assignment import assign, oks, people_in_cells
-from export.training.cells import cells_inside
+from export.training.cells import cells_inside, trunk_tilt_deg
 from export.training.distillation import distil, look
 from export.training.labels import label_losses
 from export.training.recipe import Distillation, Labels
@@ -161,3 +161,22 @@ def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
     # What is left are the offsets of keypoints, which count where the teacher's heat is, and that is doubted as well.
     assert distil(ours, theirs, weights, everywhere)["distil_maps"].abs() < 1e-6
     assert torch.equal(distil(ours, theirs, weights, ~everywhere)["distil_maps"], distil(ours, theirs, weights)["distil_maps"])
+
+
+def test_the_trunks_tilt_is_told_from_shoulders_and_hips() -> None:
+    def body(shoulders: tuple[float, float], hips: tuple[float, float]) -> torch.Tensor:
+        keypoints = torch.zeros(17, 3)
+        for index, (x, y) in ((5, shoulders), (6, shoulders), (11, hips), (12, hips)):
+            keypoints[index] = torch.tensor([x, y, 2.0])
+        return keypoints
+
+    upright, lying, upside_down, leaning = (
+        body((50, 10), (50, 60)), body((10, 50), (60, 50)), body((50, 60), (50, 10)), body((50, 10), (100, 60)),
+    )  # fmt: skip
+    one_side = upright.clone()
+    one_side[[6, 11]] = 0  # a left shoulder and a right hip are enough
+    unknown = upright.clone()
+    unknown[11:13] = 0
+    tilts = trunk_tilt_deg(torch.stack([upright, lying, upside_down, leaning, one_side, unknown])[None])
+    assert tilts.shape == (1, 6)
+    assert torch.allclose(tilts[0], torch.tensor([0.0, 90, 180, 45, 0, 0]), atol=1e-4)
