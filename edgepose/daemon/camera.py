@@ -90,6 +90,7 @@ class CameraThread(RestartingThread):
         self._changed = changed
         self._forever = forever
         self._backoff = FullJitterBackoff(camera.reconnect_initial_s, camera.reconnect_maximum_s)
+        self._tried_s = 0.0
         self._awake = threading.Event()  # set while nothing asks for a pause
         if not paused:
             self._awake.set()
@@ -195,7 +196,8 @@ class CameraThread(RestartingThread):
                 return False
             self._become("stalled" if error.cause in ("stalled", "frozen") else "failed", error.cause, str(error), epoch)
             self._was_lost = True
-            again_s = time.monotonic() + self._backoff.next_s()
+            # An attempt that took seconds to fail has waited already: the camera may be back since.
+            again_s = (time.monotonic() if opened else self._tried_s) + self._backoff.next_s()
             while self._wanted() and (left_s := again_s - time.monotonic()) > 0:
                 self.pulse.beat()
                 self.ending.wait(min(left_s, _TURN_S))
@@ -211,6 +213,7 @@ class CameraThread(RestartingThread):
         lost: Counter[str] = Counter()
         try:
             self.pulse.beat(self._open_within_s)
+            self._tried_s = time.monotonic()
             source = open_source(self._camera_name, self._camera, epoch=epoch)
             with self._lock:
                 self._source = source
