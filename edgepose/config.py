@@ -45,8 +45,8 @@ class Camera(_Section, frozen=True):
     ca_file: Annotated[
         str | None, Meta(description="certificate authority that rtsps:// and https:// are verified against; the system's where absent")
     ] = None
-    open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 5.0
-    read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 5.0
+    open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 4.0
+    read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 4.0
     stale_after_s: Annotated[
         float, Meta(ge=0, le=86400, description="a live picture that comes so much later than the fastest one did is dropped; 0 never")
     ] = 1.0
