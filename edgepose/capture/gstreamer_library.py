@@ -1,5 +1,7 @@
 """The system's GStreamer, through the system's `gi`: found and loaded only when something wants it."""
 
+import contextlib
+import ctypes
 import importlib
 import importlib.util
 import sys
@@ -80,6 +82,7 @@ def decodes_in_hardware() -> bool:
 
 
 def _load() -> Library:
+    _keep_the_unwinder()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyGObject's own, about how it is imported: nothing that an operator could mend
         gi = _import_gi()
@@ -97,6 +100,16 @@ def _load() -> Library:
     version = ".".join(str(part) for part in gst.version()[:3])
     place = str(Path(str(gi.__file__)).parent.parent)
     return Library(gst, modules["GstVideo"], modules["Gio"], modules["GLib"], version, str(gi.__version__), place)
+
+
+def _keep_the_unwinder() -> None:
+    """Let libgcc go on unwinding C++ exceptions.
+
+    `gi` opens GStreamer for the whole process, and with it libunwind, which defines the same functions: exceptions of ONNX Runtime
+    and others would then end the process instead of being caught. Whichever library is there for the whole process first is taken.
+    """
+    with contextlib.suppress(OSError):  # a system with another C++ runtime
+        ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
 
 
 def _import_gi() -> ModuleType:

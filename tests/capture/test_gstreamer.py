@@ -252,6 +252,22 @@ def test_nobody_pays_for_gstreamer_who_does_not_use_it() -> None:
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
+def test_errors_of_the_engine_are_still_caught_behind_gstreamer() -> None:
+    """GStreamer brings libunwind along, which must not take the place of what C++ exceptions are unwound by."""
+    program = """if True:
+        import av
+        from edgepose.capture.gstreamer_library import load
+        load()
+        import onnxruntime
+        try:
+            onnxruntime.InferenceSession("/nowhere.onnx")
+        except Exception as error:
+            print(type(error).__name__)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "NoSuchFile")
+
+
 def test_gi_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gi", None)  # import raises ImportError then
     monkeypatch.setattr(gstreamer_library, "_SYSTEM_PACKAGES", ())
