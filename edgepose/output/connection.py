@@ -23,13 +23,14 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edgepose.output.access import Access
 from edgepose.output.client import RECEIVE_LIMIT_BYTES, GuardedClient
 from edgepose.output.outbox import Outgoing
+from edgepose.output.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
 Protocol = Literal["5", "3.1.1"]
 
 SEND_BUFFER_BYTES = 128 * 1024
-"""What the kernel may hold for one broker: on a slow link everything in there is latency."""
+"""What the kernel may hold for one broker; `room` lets poses fill far less of it."""
 
 UNSENT_BYTES = 16 * 1024
 """The socket counts as writable only below this much unsent data, where the system can tell."""
@@ -87,6 +88,7 @@ class Connection:
         self._answered_s = time.monotonic()
         self._asked: dict[int, str] = {}  # subscriptions
         self._selector: selectors.BaseSelector | None = None
+        self._traffic: Traffic | None = None
         self._tls: ssl.SSLSocket | None = None
         self._v5 = protocol == "5"
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
@@ -114,6 +116,10 @@ class Connection:
         """Messages with QoS 0 that did not wholly go into the socket."""
         return self._handed - self._written
 
+    def room(self) -> bool:
+        """Whether a message that is of use only while it is new would be on its way soon, and not wait behind others."""
+        return not self.backlog and (self._traffic is None or self._traffic.room())
+
     def stuck(self, now_s: float) -> bool:
         """Whether messages wait for the broker's answer, and none has come for a long time."""
         return bool(self.in_flight) and now_s - self._answered_s > ACKNOWLEDGE_S
@@ -134,6 +140,7 @@ class Connection:
             self._hang_up()
             return
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._traffic = Traffic(sock) if isinstance(sock, socket.socket) else None
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
         self._selector.register(wake, selectors.EVENT_READ)

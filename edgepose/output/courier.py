@@ -14,6 +14,7 @@ from edgepose.output.connection import Connection, Protocol
 from edgepose.output.outbox import Outbox, Outgoing
 from edgepose.output.presence import Presence
 from edgepose.output.refusals import Refusal, by_alert, by_error, by_hanging_up, by_reason
+from edgepose.output.traffic import POLL_S
 
 logger = logging.getLogger(__name__)
 
@@ -172,11 +173,14 @@ class Courier:
             if connection.stuck(now_s):
                 connection.close(goodbye=False, reason="acknowledges nothing")
                 break
-            self._outbox.blocked(connection.backlog)
-            room = len(connection.in_flight) < IN_FLIGHT_LIMIT
+            acknowledged, latest = len(connection.in_flight) < IN_FLIGHT_LIMIT, connection.room()
+            self._outbox.blocked(not latest)
             timeout_s = min(STEP_S, max(0.0, self._stop_at_s - now_s)) if not self._stopping.is_set() else 0.02
-            if connection.step(timeout_s, sending=self._outbox.pending(acknowledged=room)):
-                message = self._outbox.pop(time.monotonic(), acknowledged=room)
+            sending = self._outbox.pending(acknowledged=acknowledged, latest=latest)
+            if not (sending or latest or connection.backlog) and self._outbox.pending(acknowledged=False):
+                timeout_s = min(timeout_s, POLL_S)
+            if connection.step(timeout_s, sending=sending):
+                message = self._outbox.pop(time.monotonic(), acknowledged=acknowledged, latest=latest)
                 if message is not None:
                     connection.publish(message)
                     self.sent += 1

@@ -137,12 +137,13 @@ class Outbox:
             self._queued_bytes += sum(len(message.payload) for message in messages)
             self._shrink()
 
-    def pop(self, now_s: float, *, acknowledged: bool = True) -> Outgoing | None:
+    def pop(self, now_s: float, *, acknowledged: bool = True, latest: bool = True) -> Outgoing | None:
         """The next message to send: states first, then queued ones, then the latest, topic by topic.
 
         Args:
             now_s: clock reading, of the clock of `Outgoing.expires_at_s`.
             acknowledged: False holds messages with QoS 1 back.
+            latest: False holds those with QoS 0 back.
         """
         with self._lock:
             if acknowledged and self._unsent:
@@ -152,17 +153,17 @@ class Outbox:
                 if message.expires_at_s is None or now_s < message.expires_at_s:
                     return message
                 self._lose(message, "expired")
-            while self._latest:
+            while latest and self._latest:
                 _, message = self._latest.popitem(last=False)
                 if message.expires_at_s is None or now_s < message.expires_at_s:
                     return message
                 self._drops["expired"] += 1
             return None
 
-    def pending(self, *, acknowledged: bool = True) -> bool:
-        """Whether anything waits that `pop` would give with the same argument."""
+    def pending(self, *, acknowledged: bool = True, latest: bool = True) -> bool:
+        """Whether anything waits that `pop` would give with the same arguments."""
         with self._lock:
-            return bool(self._latest or (acknowledged and (self._unsent or self._queue)))
+            return bool((latest and self._latest) or (acknowledged and (self._unsent or self._queue)))
 
     def connected(self) -> None:
         """A connection stands: every retained state is to be said again."""

@@ -69,7 +69,6 @@ def _refuses(world: World) -> None:
 
 def _slow(world: World) -> None:
     world.separate()
-    world.late_s = 6.0  # the way itself takes seconds for what is on it
     world.start()
     world.fault()
     assert world.network is not None
@@ -157,7 +156,7 @@ ROWS: Sequence[Row] = (
         "broker",
         "slow",
         "64 kbit/s (tbf) for 30 s; poses would take more",
-        "newest poses win; poses within 5 s of full speed",
+        "newest poses win, none is late; poses within 5 s of full speed",
         _slow,
         needs=(network_needed,),
     ),

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from paho.mqtt.enums import MQTTProtocolVersion
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.publish import single
 
 from edgepose.config import Mqtt, Tls
 from edgepose.errors import ConfigError
 from edgepose.output.mqtt import MqttPublisher
+from tests.faults import network
 from tests.servers.amqtt_broker import amqtt_broker
 from tests.servers.both_sides import STATUS, Listener, publishing
 from tests.servers.mosquitto import Mosquitto
@@ -199,6 +201,50 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
         wait_for(lambda: not publisher.connected, within_s=8)  # twice the keep-alive, and then some
         broker.thaw()
         wait_for(lambda: publisher.connected, within_s=8)
+
+
+def test_a_fast_broker_gets_every_pose_of_four_cameras(broker):
+    with publishing(broker.port) as publisher, Listener(broker.port, "edgepose/drone/cameras/+/poses") as listener:
+        wait_for(lambda: publisher.connected)
+        for number in range(60):
+            for camera in ("front", "rear", "left", "right"):
+                publisher.publish_poses(camera, bytes(1500 + number))
+            time.sleep(1 / 30)
+        wait_for(lambda: len(listener.messages) + sum(publisher.drops.values()) == 240)
+        assert len(listener.messages) >= 230  # a thread that is not let run for a frame's time is no fault of the path
+
+
+SENDER = """
+import sys, time
+from edgepose.config import Mqtt
+from edgepose.output.mqtt import MqttPublisher
+publisher = MqttPublisher(Mqtt(host=sys.argv[1], port=int(sys.argv[2])), "drone")
+publisher.start()
+until_s = time.monotonic() + float(sys.argv[3])
+while time.monotonic() < until_s:
+    publisher.publish_poses("front", repr(time.time()).encode().ljust(1200))
+    time.sleep(1 / 15)
+"""
+
+
+@pytest.mark.skipif(network.why_not() is not None, reason=network.why_not() or "")
+@pytest.mark.parametrize("kilobits", [64, 16])
+def test_on_a_slow_network_poses_are_fresh(tmp_path, kilobits):
+    """They would take 144 kbit/s."""
+    with network.Network() as slow, Mosquitto(tmp_path, address="0.0.0.0") as broker:
+        ages_s = []
+        subscriber = Client(CallbackAPIVersion.VERSION2)
+        subscriber.on_message = lambda _client, _data, message: ages_s.append(time.time() - float(message.payload))
+        subscriber.on_connect = lambda client, *_: client.subscribe("edgepose/drone/cameras/front/poses")
+        subscriber.connect("127.0.0.1", broker.port)
+        subscriber.loop_start()
+        wait_for(subscriber.is_connected)
+        slow.slow_out(kilobits)
+        subprocess.run([*slow.prefix, sys.executable, "-c", SENDER, network.HOST, str(broker.port), "8"], check=True, timeout=60)
+        subscriber.disconnect()
+        subscriber.loop_stop()
+    assert len(ages_s) > 8 * kilobits * 1000 / 8 / 1200 * 0.6  # most of what the network can carry
+    assert max(ages_s) < 2
 
 
 def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
