@@ -54,6 +54,7 @@ class Link:
         self._former_drops: Counter[str] = Counter()
         self._abandoned: list[threading.Thread] = []
         self._turns = -1
+        self._missing = False  # whether there should be a publisher, and none could be opened
         self._bound(config)
         self.replaced = 0
 
@@ -150,10 +151,15 @@ class Link:
                 self._publisher.publish_retained(address, b"")
 
     def look(self, config: Config, now_s: float) -> None:
-        """Beats the pulse where the publisher's thread has turned, and replaces a publisher that hangs or has died."""
+        """Beats the pulse where the publisher's thread has turned, and replaces a publisher that hangs or has died.
+
+        ConfigError where a password or certificate cannot be read any more; the next look tries again.
+        """
         publisher = self._publisher
         if publisher is None:
             self.pulse.end()
+            if self._missing:
+                self._begin(config)
             return
         if publisher.turns != self._turns:
             self._turns = publisher.turns
@@ -193,7 +199,9 @@ class Link:
             self._former_drops += Counter(publisher.drops)
 
     def _begin(self, config: Config) -> None:
+        self._missing = True
         publisher = open_publisher(config, self._obey)
+        self._missing = False
         self._turns = -1
         self._bound(config)
         if publisher is None:

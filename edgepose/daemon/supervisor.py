@@ -9,6 +9,7 @@ from edgepose.config import Config
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.black_box import BlackBox
 from edgepose.daemon.camera import CameraState
+from edgepose.daemon.chores import Chores
 from edgepose.daemon.commands import Done, Orders
 from edgepose.daemon.delivery import Delivery, Sink
 from edgepose.daemon.health import Circumstances, HealthReporter
@@ -103,6 +104,7 @@ class Daemon:
         self._watchman = Watchman(config.health.stuck_after_s, self._where)
         self._hopeless: StuckError | None = None
         self._turning = Pulse(_MAIN_STUCK_S)
+        self._chores = Chores()
         self._reported: HealthMessage | None = None
         self._observer: Observer | None = None
 
@@ -150,27 +152,37 @@ class Daemon:
         return self._pipeline.states()
 
     def tick(self, now_s: float) -> None:
-        """Looks after the work loops, feeds the watchdog and reports health when it is time; called several times a second."""
+        """Looks after the work loops, feeds the watchdog and reports health when it is time; called several times a second.
+
+        A part that fails costs nothing but itself.
+        """
         self._turning.beat()
-        self._pipeline.replace_stuck(now_s)
+        do = self._chores.do
+        do("looking after the cameras", lambda: self._pipeline.replace_stuck(now_s))
         if self._box is not None:
-            self._box.watch(self._pipeline.restarts())
-        self._link.look(self._config, now_s)
+            box = self._box
+            do("looking after the black box", lambda: box.watch(self._pipeline.restarts()))
+        do("looking after the publisher", lambda: self._link.look(self._config, now_s))
+        if self._orders is not None:
+            orders = self._orders
+            do("obeying commands", lambda: orders.turn(now_s))
+        do("reloading", self._reloads.turn)
+        do("watching over the work", lambda: self._watch(now_s))
+        if now_s >= self._next_health_s:
+            self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
+            do("reporting health", lambda: self._report(now_s))
+
+    def _watch(self, now_s: float) -> None:
+        """Sees who hangs, and feeds the watchdog where nobody does; where this fails, nobody feeds it."""
         working = self._working()
         writer = self._delivery.writer
         self._watchman.look(working if writer is None else {**working, writer.name: writer.pulse}, now_s)
-        if self._orders is not None:
-            self._orders.turn(now_s)
-        self._reloads.turn()
         if self._hopeless is None:
             self._hopeless = self._watchman.hopeless(working, now_s)
         watchdog_s = self._notifier.watchdog_s
         if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4 and self._watchman.all_is_well(working, now_s):
             self._notifier.alive()
             self._fed_s = now_s
-        if now_s >= self._next_health_s:
-            self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
-            self._report(now_s)
 
     @property
     def config(self) -> Config:
@@ -311,7 +323,11 @@ class Daemon:
 
     def _other_restarts(self) -> dict[str, int]:
         writer = self._delivery.writer
-        return {"publisher": self._link.replaced, "writer": writer.restarts if writer is not None else 0}
+        return {
+            "publisher": self._link.replaced,
+            "writer": writer.restarts if writer is not None else 0,
+            "main": self._chores.failures,
+        }
 
     def _report(self, now_s: float) -> None:
         states = self.states()

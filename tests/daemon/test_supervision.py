@@ -15,7 +15,7 @@ from edgepose.daemon.pulse import Pulse, all_progressed
 from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.watchman import Watchman
 from edgepose.daemon.writer import Writer
-from edgepose.errors import EngineError, OutputError, SourceError
+from edgepose.errors import ConfigError, EngineError, OutputError, SourceError
 from edgepose.output.messages import InfoMessage
 from tests.daemon.test_pipeline import Backend, Run, Script, file, frame
 from tests.waiting import wait_for
@@ -238,6 +238,28 @@ def test_a_publisher_that_hangs_or_died_is_replaced_and_says_all_states_again(
     wait_for(lambda: first.stopped)
     assert (link.replaced, link.sent, link.drops, link.reconnects) == (1, 14, {"superseded": 4}, 2)
     assert link.publisher is second
+
+
+def test_a_publisher_that_cannot_be_replaced_now_is_replaced_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edgepose.daemon.link, "MqttPublisher", Publisher)
+    monkeypatch.setattr(Publisher, "made", [])
+    config = Config()
+    link = Link(config)
+    link.start(lambda session: session)  # type: ignore[arg-type, return-value]
+    link.publish_retained("cameras/a/status", b"streaming")
+    Publisher.made[0].alive = False
+
+    def refuse(*_: object) -> None:
+        raise ConfigError("the password cannot be read")
+
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(edgepose.daemon.link, "open_publisher", refuse)
+        for _ in range(2):
+            with pytest.raises(ConfigError):
+                link.look(config, time.monotonic())
+    link.look(config, time.monotonic())
+    assert Publisher.made[1].retained == {"cameras/a/status": b"streaming"}
+    assert link.publisher is Publisher.made[1]
 
 
 class Disk:

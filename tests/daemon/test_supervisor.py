@@ -1,6 +1,8 @@
 """A whole daemon in this process: which networks it opens, and what it says of them."""
 
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,52 @@ def test_a_pose_network_is_refused_before_anything_is_opened(tmp_path: Path, ses
     with pytest.raises(ModelError, match=r"default.onnx is a pose network .*, accepted here is a refiner"):
         run(tmp_path, Refine(path="default", people=1))
     assert sessions == []
+
+
+def _fed(manager: socket.socket) -> int:
+    """Times that the watchdog was fed since the last call."""
+    fed = 0
+    while True:
+        try:
+            fed += manager.recv(4096) == b"WATCHDOG=1"
+        except BlockingIOError:
+            return fed
+
+
+def test_a_part_of_a_turn_that_fails_ends_nothing_and_is_told_once(
+    tmp_path: Path, sessions: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(
+        cameras={"a": Camera(source=str(write_video(tmp_path / "bright.mp4", pictures=8, index=12)), loop=True)},
+        model=Model(path=str(write_edgepose(tmp_path / "tiny.onnx")), backend="cpu", threads=1),
+        health=Health(interval_s=1e-3),
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        daemon = Daemon(config, Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}, os.getpid()))
+        daemon.start()
+
+        def turn() -> int:
+            daemon.tick(time.monotonic())
+            return _fed(manager)
+
+        try:
+            with monkeypatch.context() as broken:
+                broken.setattr(daemon._health, "report", lambda *_: 1 / 0)
+                wait_for(lambda: sum(turn() for _ in range(10)) > 0)  # the work goes on, and so does the feeding
+                wait_for(lambda: sum(turn() for _ in range(10)) > 0)
+                assert caplog.text.count("reporting health: unexpected ZeroDivisionError: division by zero; trying again") == 1
+            wait_for(lambda: turn() >= 0 and "reporting health: works again" in caplog.text)
+            assert Publisher.health.restarts == {"main": 1}
+            with monkeypatch.context() as broken:
+                broken.setattr(daemon._pipeline, "pulses", lambda: 1 / 0)
+                turn()
+                fed, until_s = 0, time.monotonic() + 0.5
+                while time.monotonic() < until_s:
+                    fed += turn()
+                assert fed == 0  # whoever cannot see the work must not say that it is well
+            wait_for(lambda: turn() > 0)
+            wait_for(lambda: turn() >= 0 and Publisher.health.restarts == {"main": 2})
+        finally:
+            daemon.stop("over", patient=False)
