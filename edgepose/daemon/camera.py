@@ -95,8 +95,9 @@ class CameraThread(RestartingThread):
         if not paused:
             self._awake.set()
         self._abandoned = False
-        self._lock = threading.Lock()  # guards _source against a stop() while it is being opened
+        self._lock = threading.Lock()  # guards the two below against a stop() while the source is being opened
         self._source: Source | None = None
+        self._broken_off: Source | None = None  # the one that was closed from outside last: its error is no failure
         self._epoch = 0 if after is None else after.state.epoch + 1
         self._state = CameraState(name, "connecting", None, None, self._epoch)
         self._tap: Callable[[Frame], None] | None = None
@@ -156,25 +157,29 @@ class CameraThread(RestartingThread):
     def _break_off(self) -> None:
         with self._lock:
             source = self._source
+            self._broken_off = source or self._broken_off
         if source is not None:  # in a thread of its own: a library that hangs may hang in closing, too
             threading.Thread(target=source.close, name=f"{self.name}-close", daemon=True).start()
 
     def work(self) -> None:
         """Opens and reads, again and again."""
+        anew = False  # whether a pause is over that was too short to be told of
         while not self.ending.is_set():
             if not self._awake.is_set():
                 self._become("paused", "command", f"camera {self._camera_name}: paused on command", self._epoch)
                 while not (self._awake.wait(_TURN_S) or self.ending.is_set()):
                     self.pulse.beat()
                 continue
-            if self._state.state in ("connecting", "paused"):
+            if anew or self._state.state in ("connecting", "paused"):
                 self._become("connecting", None, None, self._epoch)
             lost = self._open_and_read(self._epoch)
             if self.ending.is_set():
                 return
             if lost is None:  # a pause
                 self._epoch += 1
+                anew = True
                 continue
+            anew = False
             opened, error = lost
             self._epoch += opened
             if not self._awake.is_set():
@@ -208,6 +213,7 @@ class CameraThread(RestartingThread):
 
     def _open_and_read(self, epoch: int) -> tuple[bool, SourceError] | None:
         """Reads until the source is lost; returns whether it had given frames, and why it was lost. None: told to stop or to pause."""
+        source = None
         delivered = False
         first_frame_s = 0.0
         lost: Counter[str] = Counter()
@@ -216,7 +222,7 @@ class CameraThread(RestartingThread):
             self._tried_s = time.monotonic()
             source = open_source(self._camera_name, self._camera, epoch=epoch)
             with self._lock:
-                self._source = source
+                self._source, self._broken_off = source, None
             try:
                 self._frozen.opened(time.monotonic())
                 while self._wanted():
@@ -243,11 +249,17 @@ class CameraThread(RestartingThread):
                 self.pulse.beat(_GRACE_S)
                 source.close()
         except SourceError as error:
-            return delivered, error
+            return None if self._was_broken_off(source) else (delivered, error)
         except Exception as error:  # a fault of ours or of a library must not end the camera in silence
+            if self._was_broken_off(source):
+                return None
             _log.error("camera %s: unexpected %s: %s", self._camera_name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
             return delivered, SourceError(f"camera {self._camera_name}: unexpected {type(error).__name__}: {error}", "internal")
         return None
+
+    def _was_broken_off(self, source: Source | None) -> bool:
+        with self._lock:
+            return source is not None and source is self._broken_off
 
     def _count_losses(self, source: Source, counted: Counter[str]) -> None:
         losses = (("corrupt", source.corrupt_frames), ("stale", source.stale_frames), ("superseded", source.superseded_frames))

@@ -183,6 +183,24 @@ def test_a_new_epoch_starts_without_memory(tmp_path: Path, monkeypatch: pytest.M
     ]
 
 
+@pytest.mark.parametrize("resumed_s", [0.0, 0.3], ids=["at once", "after a while"])
+def test_a_pause_however_short_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resumed_s: float
+) -> None:
+    openings = [file([(640, 480)] * 2, SourceError("a is closed", "never")), file([(640, 480)] * 2)]
+    run = Run(tmp_path, monkeypatch, openings)
+    wait_for(lambda: len(run.delivered) == 2)
+    run.pipeline.pause("a")
+    time.sleep(resumed_s)
+    run.pipeline.resume("a")
+    run.wait()
+    assert [frame.epoch for frame, _ in run.delivered] == [0, 0, 1, 1]
+    told = [state.state for state in run.states if (state.state, state.cause) != ("paused", "command")]
+    assert told == ["connecting", "streaming", "connecting", "streaming", "paused"]
+    assert "closed" not in caplog.text
+    assert run.pipeline.reconnects() == {"a": 0}
+
+
 def test_a_file_that_loops_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 2), file([(64, 64)] * 2, SourceError("", "never"))], loop=True)
     wait_for(lambda: len(run.delivered) == 4)
