@@ -27,26 +27,30 @@ _OTHERS = {
 }
 
 
-def remembered(parts: Mapping[str, object | None], epoch: int | None) -> bytes:
+Scene = tuple[int, int, int]
+"""What all that is remembered is of: an epoch, and pictures of one width and height in pixels."""
+
+
+def remembered(parts: Mapping[str, object | None], scene: Scene | None) -> bytes:
     """What stages hold, without their settings.
 
     Args:
         parts: stages by name; None where one is off.
-        epoch: that they are in.
+        scene: that they are in; None before the first picture.
     """
     state = {
         name: {key: value for key, value in vars(part).items() if not isinstance(value, msgspec.Struct)}
         for name, part in parts.items()
         if part is not None
     }
-    return pickle.dumps((epoch, state), protocol=5)
+    return pickle.dumps((scene, state), protocol=5)
 
 
-def recall(data: bytes) -> tuple[int | None, dict[str, dict[str, Any]]]:
-    """Epoch and variables of each stage by name, as `remembered` took them; RecordingError where the bytes are something else."""
+def recall(data: bytes) -> tuple[Scene | None, dict[str, dict[str, Any]]]:
+    """Scene and variables of each stage by name, as `remembered` took them; RecordingError where the bytes are something else."""
     try:
-        epoch, state = _Reader(io.BytesIO(data)).load()
-        return epoch, {str(name): dict(values) for name, values in state.items()}
+        scene, state = _Reader(io.BytesIO(data)).load()
+        return scene, {str(name): dict(values) for name, values in state.items()}
     except RecordingError:
         raise
     except Exception as error:  # a pickle of another version, or of another program, may raise anything

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.stage_memory import recall, remembered
+from edgepose.daemon.stage_memory import Scene, recall, remembered
 from edgepose.errors import RecordingError
 from edgepose.event import Event
 from edgepose.events.detector import EventDetector
@@ -117,7 +117,7 @@ class PeopleStage:
             second_look: shared by all cameras; None where nobody is looked at again.
         """
         self._metrics = metrics
-        self._epoch: int | None = None
+        self._scene: Scene | None = None
         self._tracker: Tracker | None = None
         self._smoother: Smoother | None = None
         self._plausibility: Plausibility | None = None
@@ -160,11 +160,12 @@ class PeopleStage:
             self._detector.configure(config.events, self._zones(self._detector.camera), pose.keypoint_threshold)
 
     def people(self, prepared: Prepared, candidates: Candidates) -> list[Person]:
-        """The people in a frame; a frame of a new epoch starts without memory of the old one."""
+        """The people in a frame; one of a new epoch, or of another size, starts without memory: nobody is where they were before."""
         frame = prepared.frame
-        if frame.epoch != self._epoch:
+        scene = (frame.epoch, frame.width, frame.height)
+        if scene != self._scene:
             self.reset()
-            self._epoch = frame.epoch
+            self._scene = scene
         start = perf_counter()
         people = decode(candidates, 0, prepared.letterbox, self._pose, score_threshold=self._threshold)
         decoded = perf_counter()
@@ -190,7 +191,7 @@ class PeopleStage:
         return people
 
     def reset(self) -> None:
-        """Forgets everybody: at a new epoch, or after a failure that may have left the memory half written."""
+        """Forgets everybody: at a new epoch or size of the pictures, or after a failure that may have left the memory half written."""
         self._turns.reset()
         for stage in (self._tracker, self._smoother, self._plausibility, self._detector):
             if stage is not None:
@@ -198,11 +199,11 @@ class PeopleStage:
 
     def memory(self) -> bytes:
         """All that is remembered of people, for a stage of the same settings to go on with."""
-        return remembered(self._parts(), self._epoch)
+        return remembered(self._parts(), self._scene)
 
     def restore(self, memory: bytes, camera: str) -> None:
         """Goes on where another stage was; RecordingError where that cannot be read."""
-        self._epoch, state = recall(memory)
+        self._scene, state = recall(memory)
         if "detector" in state:
             self._detecting(camera)
         parts = self._parts()

@@ -79,6 +79,29 @@ def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None
     assert set(tracks(2)) == {None}
 
 
+def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
+    stage = PeopleStage(Config(), Metrics())
+    inputs = InputStage(info, 0, lambda stage, seconds: None)
+    boxes, scores, keypoints = answers()
+    candidates = Candidates(boxes[None], scores[None], keypoints[None])
+    numbers: dict[int, set[int | None]] = {}
+    events: list[tuple[int, str]] = []
+    for number in range(200):
+        width = 640 if number < 50 else 1280
+        picture = Frame(np.zeros((width * 3 // 4, width, 3), np.uint8), number * 40_000_000, "stream", number, "a")
+        numbers.setdefault(width, set()).update(person.track for person in stage.people(inputs.prepare(picture), candidates))
+        events += [(event.width, event.kind) for event in stage.events]
+        if number in (20, 50, 120):  # also one that goes on where another was
+            memory, stage = stage.memory(), PeopleStage(Config(), Metrics())
+            stage.restore(memory, "a")
+    seen = {width: tracks - {None} for width, tracks in numbers.items()}
+    assert len(seen[640]) == len(seen[1280]) > 4
+    assert not seen[640] & seen[1280]
+    assert {kind for _, kind in events} == {"entered", "arms_up"}  # nobody left, or fell
+    assert {width for width, kind in events if kind == "entered"} == {640, 1280}
+
+
 def test_thresholds_that_do_not_go_together_are_refused() -> None:
     changed = with_thresholds(OLD, SetThresholdCommand(score_threshold=0.6, weak_score=0.4))
     assert (changed.pose.score_threshold, changed.track.weak_score, changed.cameras) == (0.6, 0.4, OLD.cameras)
