@@ -138,7 +138,8 @@ class EngineLoop(RestartingThread):
     def _look(self, waiting: Waiting) -> Seen:
         self._metrics.took("slot", (time.monotonic_ns() - waiting.since_ns) / 1e9)
         if not self.engine.inputs.suits(waiting.prepared):  # left while another network was in use
-            waiting = replace(waiting, prepared=self.engine.inputs.prepare(waiting.prepared.frame))
+            prepared = self.engine.inputs.prepare(waiting.prepared.frame)
+            waiting = replace(waiting, prepared=replace(prepared, begun=waiting.prepared.begun))
         with self._metrics.timed("engine"):
             return Seen(waiting, self.engine.backend.run(waiting.prepared.images))
 

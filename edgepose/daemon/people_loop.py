@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,13 +93,14 @@ class PeopleLoop(RestartingThread):
                 continue
             if seen is None:
                 return
-            frame = seen.waiting.prepared.frame
+            prepared = seen.waiting.prepared
+            frame = prepared.frame
             stage = stages.setdefault(frame.camera, PeopleStage(used.config, self._metrics, used.second_look))
             memory = stage.memory() if self._box is not None and self._box.wants_memory(frame.camera) else None
-            at, failed = time.time_ns(), True
+            at, failed = prepared.now_ns(), True
             try:
-                people = stage.people(seen.waiting.prepared, seen.candidates)
-                at = time.time_ns()
+                people = stage.people(prepared, seen.candidates)
+                at = prepared.now_ns()
                 outcome = Outcome(frame, people, stage.events, at, seen.waiting.live)
                 with self._metrics.timed("publish"):
                     self._deliver(outcome)
@@ -117,5 +117,5 @@ class PeopleLoop(RestartingThread):
                 if self._box is not None:
                     self._box.look(look_of(seen, stage.looked, used.config, at, failed=failed, memory=memory))
             failing = False
-            age_s = (time.time_ns() - frame.captured_at) / 1e9 if seen.waiting.live else None
+            age_s = (prepared.now_ns() - frame.captured_at) / 1e9 if seen.waiting.live else None
             self._metrics.published(frame.camera, len(people), age_s)

@@ -1,13 +1,15 @@
 """The stages before and after the engine, with what each camera needs them to remember."""
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.capture.clock import Instant
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.stage_memory import Scene, recall, remembered
@@ -46,12 +48,18 @@ class Prepared:
         letterbox: how it was laid into the input.
         images: uint8 (1, H, W, 3), the input.
         made_for: model and long side that it was laid out for.
+        begun: when that was begun, on both clocks.
     """
 
     frame: Frame
     letterbox: Letterbox
     images: NDArray[np.uint8]
     made_for: tuple[ModelInfo, int] | None = None
+    begun: Instant = field(default_factory=Instant.now)
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the Unix epoch (UTC), on the clock that the frame's time was taken from: a step since then is not in it."""
+        return self.begun.wall_ns + time.monotonic_ns() - self.begun.monotonic_ns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +95,7 @@ class InputStage:
 
         ValueError where the picture is not what a picture should be.
         """
-        start = perf_counter()
+        begun, start = Instant.now(), perf_counter()
         letterbox = self._letterbox
         if letterbox is None or (letterbox.source_height, letterbox.source_width) != (frame.height, frame.width):
             letterbox = self._letterbox = Letterbox.for_model(self._info, frame.height, frame.width, self._input_size)
@@ -96,7 +104,7 @@ class InputStage:
         images = np.empty((1, letterbox.height, letterbox.width, 3), np.uint8)
         letterbox.apply(frame.image, images[0])
         self._took("letterbox", perf_counter() - start)
-        return Prepared(frame, letterbox, images, (self._info, self._input_size))
+        return Prepared(frame, letterbox, images, (self._info, self._input_size), begun)
 
     def suits(self, prepared: Prepared) -> bool:
         """Whether an input was laid out for this model."""

@@ -99,6 +99,7 @@ class Run:
         **camera: Any,
     ) -> None:
         self.delivered: list[tuple[Frame, list[Person]]] = []
+        self.finished_at: list[int] = []
         self.states: list[CameraState] = []
         self.fault = fault
         self.metrics = Metrics()
@@ -138,6 +139,7 @@ class Run:
         if self.fault is not None:
             raise self.fault
         self.delivered.append((outcome.frame, outcome.people))
+        self.finished_at.append(outcome.at)
 
     def wait(self) -> "Run":
         wait_for(self.pipeline.finished)
@@ -163,6 +165,21 @@ def test_the_letterbox_follows_the_size_of_the_picture(tmp_path: Path, monkeypat
     run = Run(tmp_path, monkeypatch, [file([(640, 480), (480, 640), (480, 640)])]).wait()
     assert run.backends[0].shapes == [(1, 192, 256, 3), (1, 256, 192, 3), (1, 256, 192, 3)]
     assert [(state.width, state.height) for state in run.states if state.state == "streaming"] == [(640, 480), (480, 640)]
+
+
+def test_a_step_of_the_hosts_clock_makes_no_frame_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = time.time_ns
+
+    class Stepping(Backend):
+        def run(self, images: np.ndarray) -> Candidates:
+            if not self.shapes:  # the first frame's time was taken before
+                monkeypatch.setattr(time, "time_ns", lambda: now_ns() + 3600 * 10**9)
+            return super().run(images)
+
+    began = now_ns()
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)] * 8)], backends=[Stepping([])]).wait()
+    assert 0 <= run.finished_at[0] - began < 60 * 10**9
+    assert 3600 * 10**9 <= run.finished_at[-1] - began < 3660 * 10**9
 
 
 def test_a_new_epoch_starts_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
