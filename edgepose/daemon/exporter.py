@@ -30,6 +30,7 @@ STATES: tuple[str, ...] = get_args(State)
 CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal")
 KINDS: tuple[str, ...] = get_args(EventKind)
 WHYS: tuple[str, ...] = get_args(Why)
+BLACK_BOX_DROPS = ("busy", "failed")
 DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
@@ -234,6 +235,13 @@ def _of_health(health: HealthMessage | None) -> Iterator[Metric]:
     )
     refused = float(health is not None and health.reload_refused is not UNSET)
     yield _gauge("edgepose_reload_refused", "Whether the newest configuration was refused and an older one is in use.", {(): refused})
+    lost = UNSET if health is None else health.black_box_drops
+    yield _counter(
+        "edgepose_black_box_dropped_frames",
+        "Records, one a frame or change of state, that the black box did not keep.",
+        {(cause,): value for cause, value in _by_cause(BLACK_BOX_DROPS, lost)} if lost is not UNSET else {},
+        "cause",
+    )
     temperatures = {} if health is None else health.temperatures_c
     yield _gauge(
         "edgepose_temperature_celsius",

@@ -27,6 +27,7 @@ class Circumstances:
         restarts: times that a stage died or hung and was begun again.
         stuck: loops that hang now.
         cpu_fallback: whether the network runs on the CPU since the accelerator does not work.
+        black_box_drops: records that the black box did not keep, by cause; None where there is none.
         broker_reconnects: times that the broker came back.
         events_waiting: events that the broker has not got yet.
         store_failed: whether events are in memory only since their file cannot be written.
@@ -39,6 +40,7 @@ class Circumstances:
     restarts: Mapping[str, int] = field(default_factory=dict)
     stuck: Sequence[str] = ()
     cpu_fallback: bool = False
+    black_box_drops: Mapping[str, int] | None = None
     broker_reconnects: int = 0
     events_waiting: int = 0
     store_failed: bool = False
@@ -92,6 +94,7 @@ class HealthReporter:
             refine=UNSET if looks is None else _refine(looks),
             messages=messages,
             message_drops=message_drops,
+            black_box_drops=UNSET if around.black_box_drops is None else dict(around.black_box_drops),
             broker_reconnects=around.broker_reconnects,
             events_waiting=around.events_waiting,
             rival=UNSET if around.rival is None else around.rival,

@@ -338,6 +338,7 @@ class Daemon:
             restarts=restarts,
             stuck=self._watchman.stuck,
             cpu_fallback=bool(getattr(self._pipeline.backend, "fallback", False)),
+            black_box_drops=self._box.drops if self._box is not None else None,
             broker_reconnects=self._link.reconnects,
             events_waiting=self._link.events_waiting,
             store_failed=self._link.store_failed,

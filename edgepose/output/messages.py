@@ -194,6 +194,10 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     refine: Annotated[RefineHealthMessage, Meta(description="second looks; absent where nobody is looked at again")] | UnsetType = UNSET
     messages: Annotated[_Count, Meta(description="messages handed to the broker since the daemon started")]
     message_drops: Annotated[dict[str, int], Meta(description="messages not handed to the broker since the daemon started, by cause")]
+    black_box_drops: (
+        Annotated[dict[str, int], Meta(description="records that the black box did not keep, by cause; absent where there is none")]
+        | UnsetType
+    ) = UNSET
     broker_reconnects: Annotated[_Count, Meta(description="times that the broker came back since the daemon started")]
     events_waiting: Annotated[_Count, Meta(description="events that the broker does not have yet")]
     rival: (

@@ -169,13 +169,16 @@ def labelled(seen: Mapping[tuple[str, frozenset[tuple[str, str]]], float], name:
 def test_what_health_messages_say_is_said_here_too(tmp_path: Path) -> None:
     metrics = Metrics()
     metrics.published("front", 0, 0.03)
-    around = Circumstances(restarts={"people": 2}, stuck=["engine"], cpu_fallback=True, reload_refused="a bad file")
+    around = Circumstances(
+        restarts={"people": 2}, stuck=["engine"], cpu_fallback=True, reload_refused="a bad file", black_box_drops={"busy": 3}
+    )
     health = HealthReporter(metrics, 0.0, tmp_path).report([STREAMING, AWAY], 0, {}, 5.0, around)
     seen = samples(metrics, STREAMING, AWAY, health=health)
     assert labelled(seen, "edgepose_stage_restarts_total", "stage") == {"engine": 0, "people": 2, "publisher": 0, "writer": 0}
     assert labelled(seen, "edgepose_stage_stuck", "stage") == {"engine": 1, "people": 0, "publisher": 0, "writer": 0}
     assert labelled(seen, "edgepose_degraded", "degradation") == {"cpu_fallback": 1, "throttled": 0, "events_in_memory": 0}
     assert seen[of("edgepose_reload_refused")] == 1
+    assert labelled(seen, "edgepose_black_box_dropped_frames_total", "cause") == {"busy": 3, "failed": 0, "other": 0}
     assert seen[of("edgepose_camera_why", camera="front", why="no_person")] == 1
     assert seen[of("edgepose_camera_why", camera="rear", why="no_video")] == 1
     assert sum(value for key, value in seen.items() if key[0] == "edgepose_camera_why") == 2
@@ -183,4 +186,5 @@ def test_what_health_messages_say_is_said_here_too(tmp_path: Path) -> None:
 
 def test_before_the_first_health_message_nothing_is_made_up() -> None:
     seen = samples(Metrics(), STREAMING)
+    assert not any(key[0].startswith("edgepose_black_box") for key in seen)
     assert not any(key[0] in ("edgepose_camera_why", "edgepose_throttled", "edgepose_temperature_celsius") for key in seen)
