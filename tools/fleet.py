@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 
 from edgepose.frame import Frame
-from edgepose.output.messages import PosesMessage, encode, poses_message, timestamp
+from edgepose.output.composing import poses_message
+from edgepose.output.messages import PosesMessage, encode, timestamp
 from edgepose.person import Person
 from tests.servers.mosquitto import Mosquitto
 from tools.machine import machine

@@ -66,8 +66,8 @@ def command(
     from edgepose.errors import UsageError
     from edgepose.load import load
     from edgepose.model import named_model
+    from edgepose.output.composing import poses_message
     from edgepose.output.files import STANDARD_OUTPUT
-    from edgepose.output.messages import poses_message
 
     if not source:
         raise UsageError("SOURCE is empty; expected a video file, an image, a folder of images or a stream")

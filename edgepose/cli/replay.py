@@ -34,8 +34,9 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     from edgepose.daemon.recording import Header, Lost, State
     from edgepose.daemon.replay import Failed, replay
     from edgepose.errors import UsageError
+    from edgepose.output.composing import event_message, poses_message
     from edgepose.output.files import STANDARD_OUTPUT, JsonLinesWriter
-    from edgepose.output.messages import event_message, poses_message, timestamp
+    from edgepose.output.messages import timestamp
 
     names = [str(path) for path in (output, events) if path is not None]
     on_screen = sum(name in STANDARD_OUTPUT for name in names)

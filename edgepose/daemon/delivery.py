@@ -7,7 +7,8 @@ from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.stages import Outcome
 from edgepose.daemon.writer import Sink, Writer
 from edgepose.errors import OutputError
-from edgepose.output.messages import EventMessage, PosesMessage, event_message, poses_message
+from edgepose.output.composing import event_message, poses_message
+from edgepose.output.messages import EventMessage, PosesMessage
 from edgepose.output.schema import topic_address
 
 __all__ = ["Delivery", "Publisher", "Sink"]

@@ -6,7 +6,8 @@ from rich.console import Console
 
 from edgepose.cli.board import Board
 from edgepose.frame import Frame
-from edgepose.output.messages import CameraStatusMessage, StatusMessage, encode, poses_message
+from edgepose.output.composing import poses_message
+from edgepose.output.messages import CameraStatusMessage, StatusMessage, encode
 from edgepose.person import Person
 from tests.output.sample import sample_event_message
 

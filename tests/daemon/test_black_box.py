@@ -24,7 +24,8 @@ from edgepose.daemon.stages import Outcome, PeopleStage, Prepared
 from edgepose.errors import OutputError, RecordingError
 from edgepose.frame import Frame
 from edgepose.model import ModelFile, read_model
-from edgepose.output.messages import encode, event_message, poses_message
+from edgepose.output.composing import event_message, poses_message
+from edgepose.output.messages import encode
 from edgepose.person import Candidates
 from edgepose.pose.letterbox import Letterbox
 from tests.onnx_files import write_edgepose

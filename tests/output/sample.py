@@ -6,7 +6,7 @@ import numpy as np
 
 from edgepose.event import Event
 from edgepose.frame import Frame
-from edgepose.output.messages import event_message, poses_message
+from edgepose.output.composing import event_message, poses_message
 from edgepose.person import Person
 
 CAPTURED_AT = 1_795_341_600_123_456_789

@@ -5,8 +5,9 @@ import os
 import pytest
 
 from edgepose.errors import OutputError
+from edgepose.output.composing import poses_message
 from edgepose.output.files import CSV_COLUMNS, CsvWriter, JsonLinesWriter
-from edgepose.output.messages import encode, poses_message
+from edgepose.output.messages import encode
 from tests.output.sample import CAPTURED_AT, sample_frame, sample_message
 
 

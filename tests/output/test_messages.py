@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgepose.errors import UsageError
-from edgepose.output.messages import PosesMessage, encode, event_message, poses_message, timestamp
+from edgepose.output.composing import event_message, poses_message
+from edgepose.output.messages import PosesMessage, encode, timestamp
 from edgepose.output.schema import COMMANDS, TOPICS, asyncapi, json_schema, topic_address
 from edgepose.person import Person
 from tests.output.regenerate_golden import GOLDEN, golden_files
