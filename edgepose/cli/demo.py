@@ -42,9 +42,10 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     from edgepose.cli.log import log_to_stderr
     from edgepose.config import Camera, Config, Files, Log, Model, Mqtt
     from edgepose.daemon.broker import EmbeddedBroker
+    from edgepose.daemon.main_loop import supervise
     from edgepose.daemon.signals import signals
     from edgepose.daemon.subscriber import Subscriber
-    from edgepose.daemon.supervisor import Daemon, supervise
+    from edgepose.daemon.supervisor import Daemon
     from edgepose.daemon.systemd import Notifier
     from edgepose.errors import OutputError, UsageError
 

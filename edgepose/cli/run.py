@@ -23,9 +23,10 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """
     import os
 
+    from edgepose.daemon.main_loop import supervise
     from edgepose.daemon.memory import settle_memory
     from edgepose.daemon.signals import hang_ups, recordings_asked, signals
-    from edgepose.daemon.supervisor import Daemon, supervise
+    from edgepose.daemon.supervisor import Daemon
     from edgepose.daemon.systemd import Notifier
     from edgepose.errors import ConfigError
     from edgepose.load import load, service_variables

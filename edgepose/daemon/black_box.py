@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgepose import __version__
 from edgepose.config import Config
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.engine_loop import Seen
 from edgepose.daemon.recording import SUFFIX, Header, Look, Lost, People, Record, State, candidates_of, settings_of
 from edgepose.daemon.ring import FLUSH_S, Ring

@@ -6,13 +6,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from edgepose.capture.backoff import FullJitterBackoff
 from edgepose.capture.frozen import FrozenWatch
 from edgepose.capture.source import Source, open_source, path_of, redact
 from edgepose.config import Camera
+from edgepose.daemon.camera_state import CameraState, State
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.restarting import RestartingThread
 from edgepose.daemon.slots import Slots
@@ -27,31 +26,6 @@ _TURN_S = 0.2  # how often a waiting thread looks whether it shall stop
 _MEASURED_EVERY_S = 1.0
 _GRACE_S = 10.0  # beyond a source's own deadlines, on a machine that is busy; after that it hangs
 _FILE_PATIENCE_S = 600.0  # a film that is paced by its time-stamps may have long gaps
-
-State = Literal["connecting", "streaming", "stalled", "failed", "paused"]
-
-
-@dataclass(frozen=True, slots=True)
-class CameraState:
-    """What is known of a camera, published whenever it changes.
-
-    Attributes:
-        camera: its name.
-        state: `connecting`, `streaming`, `stalled` (open, but no frames come), `failed` (cannot be opened, or broke off)
-            or `paused` (a file is over, or a command said so).
-        cause: stable name of the reason, None while all is well.
-        detail: the reason in one sentence, credentials redacted.
-        epoch: number of times the source gave frames and lost them.
-        width, height: size of the frames in pixels, None before the first.
-    """
-
-    camera: str
-    state: State
-    cause: str | None
-    detail: str | None
-    epoch: int
-    width: int | None = None
-    height: int | None = None
 
 
 class CameraThread(RestartingThread):

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from edgepose.capture.failures import CAUSES
 from edgepose.config import EventKind
-from edgepose.daemon.camera import CameraState, State
+from edgepose.daemon.camera_state import CameraState, State
 from edgepose.daemon.histogram import Buckets
 from edgepose.daemon.link import Link
 from edgepose.daemon.local_server import Answer

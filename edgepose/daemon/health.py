@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import UNSET
 
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.metrics import Latency, LookCounts, Metrics
 from edgepose.daemon.sensors import Throttling, memory_mb, temperatures_c
 from edgepose.daemon.visibility import Visibility

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from edgepose import __version__
 from edgepose.capture.source import redact
 from edgepose.config import Config
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.second_look import SecondLook
 from edgepose.engine.backend import Backend, Network
 from edgepose.model import ModelFile

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgepose.config import Observe
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.link import Link
 from edgepose.daemon.local_server import Answer, LocalServer, Page
 from edgepose.daemon.metrics import Metrics

@@ -21,7 +21,8 @@ import cv2
 
 from edgepose.config import Camera, Config
 from edgepose.daemon.black_box import BlackBox
-from edgepose.daemon.camera import CameraState, CameraThread
+from edgepose.daemon.camera import CameraThread
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.engine_loop import Engine, EngineLoop
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.people_loop import Deliver, PeopleLoop

@@ -1,4 +1,4 @@
-"""The main thread: starts the daemon, watches over it, and ends it in order when it is told to."""
+"""All parts of the daemon: joined, watched over, changed while they run, and ended in order."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from edgepose.config import Config
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.black_box import BlackBox
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.chores import Chores
 from edgepose.daemon.commands import Done, Orders
 from edgepose.daemon.delivery import Delivery, Sink
@@ -34,7 +34,6 @@ from edgepose.output.messages import HealthMessage
 
 _log = logging.getLogger(__name__)
 
-_TURN_S = 0.1  # how soon the main thread notices that it shall stop
 _STOP_S = 2.6  # of three seconds; the rest is for Python's own end
 _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
@@ -350,26 +349,3 @@ class Daemon:
         rate = sum(camera.frames_per_second for camera in health.cameras.values())
         streaming = sum(state.state == "streaming" for state in states)
         self._notifier.status(f"{streaming} of {len(states)} cameras streaming, {rate:.1f} frames/s, {health.memory_mb:.0f} MiB")
-
-
-def supervise(daemon: Daemon, stop: threading.Event, reason: Callable[[], str], each_turn: Callable[[], None] | None = None) -> None:
-    """Runs a daemon until `stop` is set, or until it has nothing left to do.
-
-    Args:
-        daemon: started.
-        stop: told from outside, a signal handler for example.
-        reason: asked for the reason when `stop` is set.
-        each_turn: called some ten times a second, to draw a table for example.
-
-    Raises:
-        EdgeposeError: what ended the work.
-    """
-    while not stop.wait(_TURN_S) and not daemon.finished():
-        daemon.tick(time.monotonic())
-        if each_turn is not None:
-            each_turn()
-    if stop.is_set():
-        _log.info("stopping: %s", reason())
-        daemon.stop(reason(), patient=False)
-    else:
-        daemon.stop("all sources are over", patient=True)

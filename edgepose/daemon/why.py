@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.visibility import Visibility
 from edgepose.output.messages import Why
 

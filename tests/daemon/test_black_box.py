@@ -12,7 +12,7 @@ from edgepose.config import BlackBox as Settings
 from edgepose.config import Camera, Config, Track
 from edgepose.daemon import black_box
 from edgepose.daemon.black_box import BlackBox, look_of
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.engine_loop import Seen
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.recording import SUFFIX, Header, Look, Lost, Record, State, beginning, packed, records

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.health import HealthReporter
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.sensors import Throttling, memory_mb, temperatures_c

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgepose.config import Observe
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.exporter import Exporter
 from edgepose.daemon.health import Circumstances, HealthReporter
 from edgepose.daemon.link import Link

@@ -11,7 +11,7 @@ import pytest
 
 import edgepose.daemon.camera
 from edgepose.config import Camera, Config, Mqtt, Refine, Track
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.delivery import Delivery
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.offline import people_in

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.daemon.camera import CameraState
+from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.health import Circumstances, HealthReporter
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.sensors import Throttling
