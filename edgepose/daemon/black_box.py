@@ -5,22 +5,20 @@ A fault, or somebody who asks, makes a recording of what is there: hard links in
 """
 
 import logging
-import os
 import queue
-import shutil
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from edgepose import __version__
 from edgepose.config import Config
+from edgepose.daemon.box_folder import BoxFolder
 from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.engine_loop import Seen
-from edgepose.daemon.recording import SUFFIX, Header, Look, Lost, People, Record, State, candidates_of, settings_of
+from edgepose.daemon.recording import Header, Look, Lost, People, Record, State, candidates_of, settings_of
 from edgepose.daemon.ring import FLUSH_S, Ring
 from edgepose.errors import OutputError
 from edgepose.model import ModelFile
@@ -40,7 +38,6 @@ AGAIN_S = 60.0
 _LEAST_SCORE = 0.05  # of candidates that are kept, for whoever wants to try lower thresholds
 _SEGMENT_LIMIT = 8_000_000  # bytes; or an eighth of what the folder may hold
 _RETRY_S = 1.0  # between two attempts to use a disk that failed
-_RING, _ENDED = "ring", "ended"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +69,8 @@ class BlackBox:
             model: the network in use.
         """
         assert config.black_box.path is not None
-        self._folder = Path(config.black_box.path)
-        self._ring = self._folder / _RING
+        self._folder = BoxFolder(Path(config.black_box.path), config.black_box.limit_mb * 1_000_000)
         self._kept_s = config.black_box.minutes * 60
-        self._limit = config.black_box.limit_mb * 1_000_000
         self._model = model
         self._settings = settings_of(config)
         self.drops: Counter[str] = Counter()
@@ -100,10 +95,11 @@ class BlackBox:
     def start(self) -> None:
         """Begins to write; what a run before left without an end becomes a recording. OutputError where the folder cannot be written."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._take_over()
+            self._folder.take_over()
         except OSError as error:
-            raise OutputError(f"the black box cannot use {self._folder}: {error.strerror}; expected a folder it can write to") from error
+            raise OutputError(
+                f"the black box cannot use {self._folder.path}: {error.strerror}; expected a folder it can write to"
+            ) from error
         self._thread.start()
 
     def configure(self, config: Config) -> None:
@@ -213,23 +209,10 @@ class BlackBox:
         self.drops[cause] += 1
         self._lost += 1
 
-    # All below runs in the thread of the black box, but for `_take_over`, which runs before there is one.
-
-    def _take_over(self) -> None:
-        """Makes a recording of what a run left that did not come to its end, and begins a new ring."""
-        left = sorted(self._ring.glob(f"*{SUFFIX}"))
-        if left and not (self._ring / _ENDED).exists():
-            name = _name(left[-1].stat().st_mtime, "unexpected-exit")
-            os.replace(self._ring, _free(self._folder / name))
-            _log.warning("the run before did not come to its end; what it saw last is in %s", self._folder / name)
-        shutil.rmtree(self._ring, ignore_errors=True)
-        for unfinished in self._folder.glob(".*-unfinished"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        self._ring.mkdir()
-        self._make_room()
+    # All below runs in the thread of the black box.
 
     def _write(self) -> None:
-        ring = Ring(self._ring, self._kept_s)
+        ring = Ring(self._folder.ring, self._kept_s)
         while True:
             try:
                 item = self._waiting.get(timeout=FLUSH_S)
@@ -249,9 +232,9 @@ class BlackBox:
     def _handle(self, ring: Ring, item: "_Item | _Order | _End | None") -> None:
         if isinstance(item, _End):
             ring.end()
-            (self._ring / _ENDED).touch()
+            self._folder.end()
         elif isinstance(item, _Order):
-            self._record(ring, item.reason)
+            self._folder.keep(ring, item.reason)
             item.made.set()
         elif item is not None:
             header, record = item
@@ -260,7 +243,7 @@ class BlackBox:
                 self._turn_wanted = True
             if header is not None:
                 ring.begin(header)
-                self._make_room()
+                self._folder.make_room()
             if not ring.begun:
                 self._lose("failed")
                 return
@@ -269,54 +252,11 @@ class BlackBox:
             if lost:
                 ring.add(Lost(records=lost))
             ring.add(record)
-            if ring.size > min(_SEGMENT_LIMIT, self._limit / 8):
+            if ring.size > min(_SEGMENT_LIMIT, self._folder.limit / 8):
                 self._turn_wanted = True
         if ring.flush() and self._retry_s is not None:
             self._retry_s = None
             _log.info("the black box can be written again")
-
-    def _record(self, ring: Ring, reason: str) -> None:
-        ring.flush(now=True)
-        segments = ring.segments()
-        if not segments:
-            return
-        place = _free(self._folder / _name(time.time(), reason))
-        unfinished = self._folder / f".{place.name}-unfinished"
-        unfinished.mkdir()
-        for segment in segments:
-            if segment == ring.current:
-                shutil.copyfile(segment, unfinished / segment.name)  # it goes on
-            else:
-                os.link(segment, unfinished / segment.name)
-        _sync(*unfinished.iterdir(), unfinished)
-        os.replace(unfinished, place)
-        _sync(self._folder)
-        _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
-        self._make_room()
-
-    def _make_room(self) -> None:
-        """Removes the oldest segments beyond half of the limit, and the oldest recordings beyond the rest.
-
-        So a recording, which shares its segments with the ring when it is made, always has its place.
-        """
-        segments = sorted(self._ring.glob(f"*{SUFFIX}"))
-        sizes = [segment.stat().st_size for segment in segments]
-        while len(segments) > 1 and sum(sizes) > self._limit / 2:
-            segments.pop(0).unlink()
-            sizes.pop(0)
-        recordings = [
-            place for place in self._folder.iterdir() if place.is_dir() and place != self._ring and not place.name.startswith(".")
-        ]
-        oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
-        while oldest and self._size() > self._limit:
-            removed = oldest.popleft()
-            shutil.rmtree(removed, ignore_errors=True)
-            _log.info("the black box holds more than its limit: %s is removed", removed)
-
-    def _size(self) -> int:
-        """Bytes in the folder; what is in a recording and the ring counts once."""
-        stats = [file.stat() for file in self._folder.rglob(f"*{SUFFIX}")]
-        return sum({stat.st_ino: stat.st_size for stat in stats}.values())
 
 
 def look_of(seen: Seen, looked: list[Person] | None, config: Config, at: int, *, failed: bool, memory: bytes | None) -> Look:
@@ -344,28 +284,3 @@ def look_of(seen: Seen, looked: list[Person] | None, config: Config, at: int, *,
         failed=failed,
         memory=memory,
     )
-
-
-def _name(at_s: float, reason: str) -> str:
-    when = datetime.fromtimestamp(at_s, timezone.utc)
-    return f"{when:%Y%m%dT%H%M%SZ}-{reason}"
-
-
-def _sync(*places: Path) -> None:
-    """Brings files and folders to the disk."""
-    for place in places:
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _free(path: Path) -> Path:
-    """The path, or the first with a number that is not there yet."""
-    number = 1
-    free = path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free

@@ -1,0 +1,116 @@
+"""The folder of the black box: the ring of the run, and recordings, each complete or not there at all."""
+
+import logging
+import os
+import shutil
+import time
+from collections import deque
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edgepose.daemon.recording import SUFFIX
+from edgepose.daemon.ring import Ring
+
+_log = logging.getLogger(__name__)
+
+_RING, _ENDED = "ring", "ended"
+
+
+class BoxFolder:
+    """Belongs to the thread of the black box, once that runs. All methods raise OSError where the disk does not do what it is told.
+
+    Attributes:
+        path: the folder.
+        ring: that of the segments of this run, inside.
+        limit: bytes that all of it may hold.
+    """
+
+    def __init__(self, path: Path, limit: float) -> None:
+        self.path = path
+        self.ring = path / _RING
+        self.limit = limit
+
+    def take_over(self) -> None:
+        """Makes a recording of what a run left that did not come to its end, and begins a new ring."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        left = sorted(self.ring.glob(f"*{SUFFIX}"))
+        if left and not (self.ring / _ENDED).exists():
+            name = _name(left[-1].stat().st_mtime, "unexpected-exit")
+            os.replace(self.ring, _free(self.path / name))
+            _log.warning("the run before did not come to its end; what it saw last is in %s", self.path / name)
+        shutil.rmtree(self.ring, ignore_errors=True)
+        for unfinished in self.path.glob(".*-unfinished"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.ring.mkdir()
+        self.make_room()
+
+    def end(self) -> None:
+        """Notes that the run came to its end."""
+        (self.ring / _ENDED).touch()
+
+    def keep(self, ring: Ring, reason: str) -> None:
+        """Makes a recording of all segments of the ring, where there are any."""
+        ring.flush(now=True)
+        segments = ring.segments()
+        if not segments:
+            return
+        place = _free(self.path / _name(time.time(), reason))
+        unfinished = self.path / f".{place.name}-unfinished"
+        unfinished.mkdir()
+        for segment in segments:
+            if segment == ring.current:
+                shutil.copyfile(segment, unfinished / segment.name)  # it goes on
+            else:
+                os.link(segment, unfinished / segment.name)
+        _sync(*unfinished.iterdir(), unfinished)
+        os.replace(unfinished, place)
+        _sync(self.path)
+        _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Removes the oldest segments beyond half of the limit, and the oldest recordings beyond the rest.
+
+        So a recording, which shares its segments with the ring when it is made, always has its place.
+        """
+        segments = sorted(self.ring.glob(f"*{SUFFIX}"))
+        sizes = [segment.stat().st_size for segment in segments]
+        while len(segments) > 1 and sum(sizes) > self.limit / 2:
+            segments.pop(0).unlink()
+            sizes.pop(0)
+        recordings = [place for place in self.path.iterdir() if place.is_dir() and place != self.ring and not place.name.startswith(".")]
+        oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
+        while oldest and self._size() > self.limit:
+            removed = oldest.popleft()
+            shutil.rmtree(removed, ignore_errors=True)
+            _log.info("the black box holds more than its limit: %s is removed", removed)
+
+    def _size(self) -> int:
+        """Bytes in the folder; what is in a recording and the ring counts once."""
+        stats = [file.stat() for file in self.path.rglob(f"*{SUFFIX}")]
+        return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+
+
+def _name(at_s: float, reason: str) -> str:
+    when = datetime.fromtimestamp(at_s, timezone.utc)
+    return f"{when:%Y%m%dT%H%M%SZ}-{reason}"
+
+
+def _sync(*places: Path) -> None:
+    """Brings files and folders to the disk."""
+    for place in places:
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first with a number that is not there yet."""
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
