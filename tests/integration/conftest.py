@@ -1,6 +1,7 @@
-"""Tests against servers are skipped, with the reason, where a server is not installed."""
+"""Servers that tests share; tests against servers are skipped, with the reason, where a server is not installed."""
 
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,18 @@ from tests.servers import mosquitto, rtsp
 def rtsp_server_is_there() -> bool:
     probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
     return Path(rtsp.PYTHON).exists() and subprocess.run([rtsp.PYTHON, "-c", probe], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[mosquitto.Mosquitto]:
+    with mosquitto.Mosquitto(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Iterator[rtsp.RtspServer]:
+    with rtsp.RtspServer(tmp_path) as started:
+        yield started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

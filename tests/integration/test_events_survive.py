@@ -13,12 +13,6 @@ EVENTS = "edgepose/drone/cameras/front/events"
 
 
 @pytest.fixture
-def broker(tmp_path):
-    with Mosquitto(tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
 def store(tmp_path):
     return tmp_path / "events.db"
 

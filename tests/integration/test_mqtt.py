@@ -28,12 +28,6 @@ from tests.servers.mosquitto import Mosquitto
 from tests.waiting import wait_for
 
 
-@pytest.fixture
-def broker(tmp_path):
-    with Mosquitto(tmp_path) as broker:
-        yield broker
-
-
 def test_retained_status_and_info_reach_a_late_subscriber(broker):
     with publishing(broker.port) as publisher:
         publisher.publish_retained("cameras/front/status", b'{"state":"streaming"}')

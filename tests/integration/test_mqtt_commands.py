@@ -52,12 +52,6 @@ class Commander:
 
 
 @pytest.fixture
-def broker(tmp_path):
-    with Mosquitto(tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
 def obeyed():
     return []
 

@@ -3,10 +3,7 @@
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.onnx_files import write_edgepose
 from tests.servers.daemon import Daemon, Listener, configuration, running
@@ -15,18 +12,6 @@ from tests.servers.rtsp import RtspServer
 from tests.waiting import wait_for
 
 HANGING = ("-m", "tests.servers.hanging_engine")
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-def camera(tmp_path: Path) -> Iterator[RtspServer]:
-    with RtspServer(tmp_path) as started:
-        yield started
 
 
 def test_only_what_changed_is_touched(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
