@@ -11,18 +11,16 @@ Frames only move forward; between two threads there is room for one, and every w
 a camera's thread that hangs is left to itself and replaced.
 """
 
-import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 import cv2
 
-from edgepose.config import Camera, Config
+from edgepose.config import Config
 from edgepose.daemon.black_box import BlackBox
-from edgepose.daemon.camera import CameraThread
 from edgepose.daemon.camera_state import CameraState
+from edgepose.daemon.cameras import Cameras
 from edgepose.daemon.engine_loop import Engine, EngineLoop
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.people_loop import Deliver, PeopleLoop
@@ -39,11 +37,6 @@ from edgepose.frame import Frame
 from edgepose.model import ModelInfo
 
 __all__ = ["Deliver", "Pipeline"]
-
-_log = logging.getLogger(__name__)
-
-_LEAVING_S = 2.0
-_ABANDONED_LIMIT = 8  # threads that hang and were replaced; each holds memory, a socket, a decoder
 
 
 class Pipeline:
@@ -79,24 +72,19 @@ class Pipeline:
         self._open_engine = open_engine
         self._metrics = metrics
         self._deliver = deliver
-        self._camera_changed = camera_changed
         self._second_look = second_look
         self._forever = forever
         self._box = box
         self._slots = Slots(config.mqtt.pose_expiry_s, metrics.dropped)
-        self._cameras = {name: self._camera(name, camera) for name, camera in config.cameras.items()}
-        self._abandoned: list[CameraThread] = []
-        self._former_restarts: Counter[str] = Counter()  # of threads that were replaced
-        self._changing = threading.Event()  # set while there may be no camera for a moment
+        self._cameras = Cameras(config.cameras, self._inputs, self._slots, metrics, camera_changed, forever=forever)
         self._engine: EngineLoop | None = None
         self._people: PeopleLoop | None = None
 
     @property
     def failure(self) -> EdgeposeError | None:
         """The error that ended the work, where one did."""
-        loops = [loop.failure for loop in (self._engine, self._people) if loop is not None]
-        failures = [*loops, *(camera.failure for camera in self._cameras.values())]
-        return next((failure for failure in failures if failure is not None), None)
+        stages = [*self._loops(), *self._cameras.threads()]
+        return next((stage.failure for stage in stages if stage.failure is not None), None)
 
     @property
     def backend(self) -> Backend:
@@ -120,7 +108,7 @@ class Pipeline:
             Engine(backend, self._open_engine, self._inputs()),
             self._slots,
             self._metrics,
-            self._cameras_done,
+            self._cameras.done,
             self._fail,
             stuck_after_s=stuck_after_s,
             forever=self._forever,
@@ -141,8 +129,7 @@ class Pipeline:
         """Begins the work, with the engine open."""
         assert self._engine is not None
         assert self._people is not None
-        for camera in self._cameras.values():  # first: the engine's work is over when no camera is alive
-            camera.start()
+        self._cameras.start()  # first: the engine's work is over when no camera is alive
         self._people.start()
         self._engine.start()
 
@@ -152,16 +139,16 @@ class Pipeline:
 
     def restarts(self) -> dict[str, int]:
         """Times that a stage died and was begun again, or hung and was replaced; those that never did are left out."""
-        restarts = self._former_restarts + Counter({stage.name: stage.restarts for stage in self._stages()})
+        restarts = self._cameras.restarts() + Counter({loop.name: loop.restarts for loop in self._loops()})
         return {name: count for name, count in restarts.items() if count}
 
     def reconnects(self) -> dict[str, int]:
         """Times that each camera came back after it was lost."""
-        return {name: camera.reconnects for name, camera in list(self._cameras.items())}
+        return {camera.state.camera: camera.reconnects for camera in self._cameras.threads()}
 
     def visibilities(self) -> dict[str, Visibility]:
         """What was measured of each camera's pictures last; those without a picture are left out."""
-        measured = {name: camera.visibility for name, camera in self._cameras.items()}
+        measured = {camera.state.camera: camera.visibility for camera in self._cameras.threads()}
         return {name: visibility for name, visibility in measured.items() if visibility is not None}
 
     def where(self, stage: str) -> str:
@@ -170,7 +157,7 @@ class Pipeline:
 
     def states(self) -> list[CameraState]:
         """What is known of each camera now."""
-        return [camera.state for camera in list(self._cameras.values())]
+        return [camera.state for camera in self._cameras.threads()]
 
     def finished(self) -> bool:
         """Whether all frames of all cameras are through, or the work has failed."""
@@ -182,17 +169,7 @@ class Pipeline:
         Returns:
             Names of the stages that were replaced.
         """
-        self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
-        replaced = []
-        for name, thread in list(self._cameras.items()):
-            if not thread.pulse.stuck(now_s) or len(self._abandoned) >= _ABANDONED_LIMIT:
-                continue
-            _log.error("%s hangs at %s; it is left alone and another takes its place", thread.name, thread.where())
-            self._abandoned.append(thread)
-            self._exchange(name, thread.camera)
-            self._former_restarts[thread.name] += 1
-            replaced.append(thread.name)
-        return replaced
+        return self._cameras.replace_stuck(now_s)
 
     def change(self, config: Config, info: ModelInfo, backend: Backend | None, second_look: SecondLook | None) -> None:
         """Goes over to another configuration; what did not change goes on untouched.
@@ -212,22 +189,10 @@ class Pipeline:
         if backend is not None:
             self._info = info
             self._engine.exchange(Engine(backend, self._open_engine, self._inputs()))
-            for camera in self._cameras.values():
-                camera.lay_out(self._inputs())
+            self._cameras.lay_out()
         self._second_look = second_look
         self._people.configure(config, second_look)
-        self._changing.set()
-        try:
-            self._end_cameras([*changes.removed, *changes.changed])
-            for name in changes.removed:
-                self._former_restarts[self._cameras[name].name] += self._cameras.pop(name).restarts
-            for name in changes.changed:
-                self._exchange(name, config.cameras[name])
-            for name in changes.added:
-                self._cameras[name] = self._camera(name, config.cameras[name])
-                self._cameras[name].start()
-        finally:
-            self._changing.clear()
+        self._cameras.change(changes, config.cameras)
 
     def pause(self, camera: str) -> None:
         """Closes a camera's source until `resume`."""
@@ -244,8 +209,7 @@ class Pipeline:
     def stop(self, timeout_s: float) -> bool:
         """Ends the cameras and lets what they left pass through; False when that took too long and was abandoned."""
         deadline = time.monotonic() + timeout_s
-        for camera in self._cameras.values():
-            camera.stop()
+        self._cameras.stop()
         threads = list(self._stages())
         for thread in threads:
             if thread.ident is not None:
@@ -259,48 +223,13 @@ class Pipeline:
         return clean
 
     def _stages(self) -> list[RestartingThread]:
-        loops = [loop for loop in (self._engine, self._people) if loop is not None]
-        return [*self._cameras.values(), *loops]
+        return [*self._cameras.threads(), *self._loops()]
+
+    def _loops(self) -> list[RestartingThread]:
+        return [loop for loop in (self._engine, self._people) if loop is not None]
 
     def _inputs(self) -> InputStage:
         return InputStage(self._info, self._config.model.input_size, self._metrics.took)
 
-    def _camera(self, name: str, camera: Camera, after: CameraThread | None = None, *, paused: bool = False) -> CameraThread:
-        return CameraThread(
-            name,
-            camera,
-            self._inputs(),
-            self._slots,
-            self._metrics,
-            self._camera_changed,
-            forever=self._forever,
-            after=after,
-            paused=paused,
-        )
-
-    def _exchange(self, name: str, camera: Camera) -> None:
-        """Puts a new thread in the place of a camera's old one."""
-        before = self._cameras[name]
-        paused = before.paused
-        before.abandon()
-        self._former_restarts[before.name] += before.restarts
-        self._cameras[name] = self._camera(name, camera, before, paused=paused)
-        self._cameras[name].start()
-
-    def _end_cameras(self, names: list[str]) -> None:
-        """Ends threads, and waits a little: many a device can be opened once only."""
-        deadline = time.monotonic() + _LEAVING_S
-        for name in names:
-            self._cameras[name].stop()
-        for name in names:
-            self._cameras[name].join(max(0.0, deadline - time.monotonic()))
-            if self._cameras[name].is_alive():
-                self._abandoned.append(self._cameras[name])
-                self._cameras[name].abandon()
-
-    def _cameras_done(self) -> bool:
-        return not self._changing.is_set() and not any(camera.is_alive() for camera in list(self._cameras.values()))
-
     def _fail(self, error: EdgeposeError) -> None:
-        for camera in list(self._cameras.values()):
-            camera.stop()
+        self._cameras.stop()

@@ -150,7 +150,7 @@ def test_a_camera_that_hangs_is_replaced_but_not_without_end(
 ) -> None:
     monkeypatch.setattr("edgepose.daemon.camera._GRACE_S", 0.05)
     monkeypatch.setattr("edgepose.daemon.camera._FILE_PATIENCE_S", 0.05)
-    monkeypatch.setattr("edgepose.daemon.pipeline._ABANDONED_LIMIT", 2)
+    monkeypatch.setattr("edgepose.daemon.cameras._ABANDONED_LIMIT", 2)
     released = threading.Event()
     run = Run(tmp_path, monkeypatch, [lambda epoch: Hanging("a", epoch, released)] * 9)
     for replaced in (1, 2):
