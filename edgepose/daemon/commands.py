@@ -193,8 +193,8 @@ def parse(name: str, payload: bytes) -> Request:
     kind = REQUESTS.get(name)
     if kind is None:
         raise ConfigError(f"there is no command {name[:64]!r}; expected one of {', '.join(REQUESTS)}")
-    if not payload.strip():
-        payload = b"{}"
+    if not payload:  # what clears a retained command looks like this with MQTT 3.1.1, and must not carry it out
+        raise ConfigError(f"the payload of {name} is empty; expected a JSON object, {{}} at least")
     try:
         return msgspec.json.decode(payload, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -46,7 +46,7 @@ class Incoming:
     Attributes:
         topic: full name.
         payload: as it came.
-        stored: whether the broker had kept it; otherwise it was said just now.
+        stored: whether the broker had kept it, or keeps it from now on where that was asked for; otherwise it was said just now.
         response_topic: where a reply is wanted, or None.
         correlation: what the reply will be known by, or None.
     """
@@ -184,11 +184,16 @@ class Connection:
                 self._answered_s = time.monotonic()
             self.in_flight[sent.mid] = message
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        """Hear topics with QoS 1; with MQTT 5 without hearing ourselves."""
+    def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> None:
+        """Hear topics with QoS 1; with MQTT 5 without hearing ourselves.
+
+        Args:
+            topics: what to hear.
+            as_published: whether `stored` is also to hold for messages that come just now, and that the broker will keep (MQTT 5).
+        """
         for topic in topics:
             if self._v5:
-                _, mid = self._client.subscribe(topic, options=SubscribeOptions(qos=1, noLocal=True))
+                _, mid = self._client.subscribe(topic, options=SubscribeOptions(qos=1, noLocal=True, retainAsPublished=as_published))
             else:
                 _, mid = self._client.subscribe(topic, qos=1)
             if mid is not None:

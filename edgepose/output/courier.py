@@ -156,7 +156,9 @@ class Courier:
         self._birth = self._presence.say("online", "connected")
         self._outbox.put_retained(self._birth)
         self._outbox.connected()
-        connection.subscribe([self._presence.topic, *([self._desk.topics] if self._desk is not None else [])])
+        connection.subscribe([self._presence.topic])
+        if self._desk is not None:
+            connection.subscribe([self._desk.topics], as_published=True)
         self.enter("connected")
         said_stopped = False
         while connection.ended is None:

@@ -12,7 +12,7 @@ SNAPSHOT_WIDTH_PX = 640
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all commands: JSON; nothing at all counts as `{}`."""
+    """Base of all commands: a JSON object, `{}` at least."""
 
 
 class ReloadCommand(_Request, frozen=True):

@@ -120,7 +120,7 @@ def test_too_many_commands_and_faults_of_ours_are_refused(caplog: pytest.LogCapt
     replies: list[CommandReplyMessage] = []
     orders = Orders(Master(), lambda command, reply: replies.append(reply), Audit(None))  # type: ignore[arg-type]
     for _ in range(WAITING_LIMIT + 2):
-        orders.take(Command("pause", b"", None, None))
+        orders.take(Command("pause", b"{}", None, None))
     assert [reply.reason for reply in replies] == ["32 commands wait already; expected fewer at a time"] * 2
     orders.turn(0.0)
     assert len(replies) == WAITING_LIMIT + 2

@@ -44,7 +44,7 @@ class Commander:
         with self._lock:
             self._replies.append((message.topic, correlation, json.loads(message.payload)))
 
-    def ask(self, name: str, payload: bytes | str = "") -> dict[str, Any]:
+    def ask(self, name: str, payload: bytes | str = "{}") -> dict[str, Any]:
         self._number += 1
         correlation = f"order {self._number}".encode()
         properties = None
@@ -119,6 +119,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
 
         for name, payload, why in (
             ("explode", "", "there is no command 'explode'; expected one of reload, set-threshold, pause, resume, snapshot, record"),
+            ("pause", "", "the payload of pause is empty; expected a JSON object, {} at least"),
             ("pause", '{"camera": "none"}', "there is no camera none; expected one of front, rear"),
             ("pause", '{"camera": "front", "force": true}', "unknown field"),
             ("pause", '{"camera": "../../etc"}', "expected a JSON object of camera"),
@@ -126,14 +127,14 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
             ("set-threshold", "{}", "no threshold is given"),
             ("set-threshold", '{"weak_score": 0.99}', "track.weak_score is 0.99; expected at most pose.score_threshold"),
             ("snapshot", "[" * 5000, "the payload is not what snapshot takes"),
-            ("record", "", "there is no black box"),
+            ("record", "{}", "there is no black box"),
             ("reload", b"\xff\xfe", "the payload is not what reload takes"),
         ):
             reply = commander.ask(name, payload)
             assert reply["status"] == "refused"
             assert why in reply["reason"]
         noted = [json.loads(line) for line in audit.read_text().splitlines()]
-        assert len(noted) == 16 + v5
+        assert len(noted) == 17 + v5
         assert noted[0]["payload"] == '{"camera": "front"}'
         assert noted[0]["correlation"] == (b"order 1".hex() if v5 else None)
         assert {line["status"] for line in noted} == {"ok", "refused"}

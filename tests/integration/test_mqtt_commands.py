@@ -143,6 +143,31 @@ def test_old_orders_are_not_obeyed_after_a_reconnect(broker, obeyed, caplog):
     assert "command 'pause' ignored: it was retained" in caplog.text
 
 
+def test_an_order_is_not_obeyed_while_it_becomes_a_retained_one_nor_when_that_is_cleared(broker, obeyed, caplog):
+    with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
+        wait_for(lambda: publisher.connected)
+        commander.send("resume")
+        wait_for(lambda: [command.name for command in obeyed] == ["resume"])  # heard from here on
+        commander.send("pause", retain=True)
+        commander.send("pause", b"", retain=True)
+        commander.send("reload")
+        wait_for(lambda: [command.name for command in obeyed] == ["resume", "reload"])
+        assert publisher.commands_ignored == {"retained": 1}
+    assert caplog.text.count("ignored") == 1
+
+
+def test_with_version_3_1_1_clearing_a_retained_order_is_an_empty_one(obeyed):
+    with (
+        amqtt_broker() as port,
+        publishing(port, commands=obeyed.append) as publisher,
+        Commander(port, version=MQTTProtocolVersion.MQTTv311) as commander,
+    ):
+        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.sent >= 2)
+        commander.send("pause", b"", retain=True)
+        assert wait_for(lambda: obeyed)[0].payload == b""
+
+
 def test_long_orders_are_refused_and_very_long_ones_do_not_reach_us(broker, obeyed):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
         wait_for(lambda: publisher.connected)
