@@ -32,7 +32,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     from edgepose import __version__
     from edgepose.cli.board import event_line
     from edgepose.daemon.recording import Header, Lost, State
-    from edgepose.daemon.replay import Failed, replay
+    from edgepose.daemon.replay import Failed, refuse_overwriting, replay
     from edgepose.errors import UsageError
     from edgepose.output.composing import event_message, poses_message
     from edgepose.output.files import STANDARD_OUTPUT, JsonLinesWriter
@@ -42,6 +42,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     on_screen = sum(name in STANDARD_OUTPUT for name in names)
     if on_screen > 1 or (on_screen and as_json):
         raise UsageError("two things would go to standard output; expected one of --output -, --events - and --json there")
+    refuse_overwriting(recording, [path for path in (output, events) if path is not None and str(path) not in STANDARD_OUTPUT])
     telling = not names and not as_json
     counts: Counter[str] = Counter()
     versions: set[str] = set()

@@ -59,7 +59,7 @@ class BoxFolder:
         unfinished.mkdir()
         for segment in segments:
             if segment == ring.current:
-                shutil.copyfile(segment, unfinished / segment.name)  # it goes on
+                shutil.copy(segment, unfinished / segment.name)  # it goes on
             else:
                 os.link(segment, unfinished / segment.name)
         _sync(*unfinished.iterdir(), unfinished)

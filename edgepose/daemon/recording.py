@@ -161,6 +161,17 @@ def beginning() -> bytes:
     return _MAGIC
 
 
+def is_segment(path: Path) -> bool:
+    """Whether a file is part of a recording, or of a ring, by what it begins with; False where it cannot be read."""
+    try:
+        if not path.is_file():  # reading anything else might wait
+            return False
+        with path.open("rb") as file:
+            return file.readline(64) == _MAGIC
+    except OSError:
+        return False
+
+
 def records(path: Path) -> Iterator[Record]:
     """All records of a recording, a folder or a single segment, in order.
 

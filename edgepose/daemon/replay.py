@@ -1,5 +1,6 @@
 """A recording of the black box once more: decoding, tracking, smoothing, checks and events, through the daemon's own stage."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +9,9 @@ import numpy as np
 
 from edgepose.config import Config
 from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.recording import Header, Look, Lost, State, letterbox_of, records
+from edgepose.daemon.recording import Header, Look, Lost, State, is_segment, letterbox_of, records
 from edgepose.daemon.stages import Outcome, PeopleStage, Prepared
+from edgepose.errors import ConfigError
 from edgepose.frame import Frame
 from edgepose.person import Person
 from edgepose.pose.turns import Turns
@@ -47,6 +49,19 @@ def replay(path: Path) -> Iterator[Played]:
         if record.memory is not None:
             stage.restore(record.memory, record.camera)
         yield _once_more(stage, config, record, looked)
+
+
+def refuse_overwriting(recording: Path, outputs: Sequence[Path]) -> None:
+    """ConfigError where writing would destroy a recording, which shares its segments with others, or one of the outputs."""
+    taken: list[Path] = []
+    for path in outputs:
+        place = Path(os.path.realpath(path))
+        inside = recording.is_dir() and place.is_relative_to(os.path.realpath(recording))
+        if inside or is_segment(place):
+            raise ConfigError(f"{path} is part of a recording of the black box; expected a place outside of it")
+        if place in taken and place != Path(os.devnull):
+            raise ConfigError(f"{path} would take both the pose messages and the event messages; expected a place of its own for each")
+        taken.append(place)
 
 
 class _Recorded:

@@ -40,7 +40,8 @@ class Ring:
             self._ended.popleft()[0].unlink(missing_ok=True)
         self._number += 1
         path = self._folder / f"{self._number:08d}{SUFFIX}"
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        # Nobody else writes into a segment, which may be part of several recordings.
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o440)
         self._current, self.size = (path, now_s), 0
         self._buffer = bytearray(beginning() + packed(header))
 

@@ -121,6 +121,17 @@ def test_a_recording_gives_the_same_messages_from_any_segment_on(tmp_path: Path,
     daemon.box.close()
 
 
+def test_all_segments_of_a_recording_are_for_reading_only(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(5)
+    daemon.box.begin()
+    daemon.run(5)
+    assert daemon.box.persist("asked", wait_s=10)
+    daemon.box.close()
+    (recording,) = recordings(tmp_path, "asked")
+    assert [path.stat().st_mode & 0o777 for path in recording.iterdir()] == [0o440, 0o440]
+
+
 def test_the_ring_holds_the_last_minutes_and_no_more(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(black_box, "SEGMENT_S", 0.02)
     daemon = Daemon(tmp_path, model, minutes=0.005)  # 0.3 s
@@ -239,7 +250,9 @@ def segment(tmp_path: Path, model: ModelFile) -> Path:
     daemon = Daemon(tmp_path / "box", model)
     daemon.run(20)
     daemon.box.close(timeout_s=5)
-    return tmp_path / "box" / "ring" / "00000001.segment"
+    path = tmp_path / "box" / "ring" / "00000001.segment"
+    path.chmod(0o640)
+    return path
 
 
 def test_a_torn_end_is_no_damage(segment: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgepose.daemon.recording import SUFFIX
+from edgepose.config import Config
+from edgepose.daemon.recording import SUFFIX, Header, beginning, packed
 from tests.servers.mosquitto import Mosquitto
 from tests.waiting import wait_for
 
@@ -137,3 +138,35 @@ def test_what_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith(f"edgepose: {tmp_path}")
+
+
+def test_a_replay_writes_over_no_recording(tmp_path: Path) -> None:
+    recording = tmp_path / "box" / "20261122T100000Z-signal"
+    recording.mkdir(parents=True)
+    settings = Header(edgepose="0", model="m", sha256="0", settings=Config(), at=0)
+    for number in (1, 2):
+        (recording / f"{number:08d}{SUFFIX}").write_bytes(beginning() + packed(settings))
+    segment = recording / f"00000001{SUFFIX}"
+    copy = tmp_path / segment.name
+    copy.write_bytes(segment.read_bytes())
+    (tmp_path / "link").symlink_to(segment)
+    (tmp_path / "other").hardlink_to(segment)
+    (tmp_path / "folder").symlink_to(recording)
+    for played, *options in (
+        (recording, "--output", segment),
+        (recording, "--events", recording / "new.jsonl"),
+        (recording, "--output", tmp_path / "folder" / "new.jsonl"),
+        (recording, "--output", tmp_path / "link"),
+        (segment, "--output", tmp_path / "other"),
+        (segment, "--output", recording / f"00000002{SUFFIX}"),
+        (tmp_path / "folder", "--output", copy),
+        (recording, "--output", tmp_path / "a", "--events", tmp_path / "a"),
+    ):
+        command = [sys.executable, "-m", "edgepose", "replay", str(played), *map(str, options)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1)
+        assert "expected a place" in done.stderr
+    assert segment.read_bytes() == copy.read_bytes()
+    assert not (recording / "new.jsonl").exists()
+    command = [sys.executable, "-m", "edgepose", "replay", str(copy), "--output", str(tmp_path / "a"), "--events", "/dev/null"]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
