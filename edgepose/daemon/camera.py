@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2  # how often a waiting thread looks whether it shall stop
 _MEASURED_EVERY_S = 1.0
+_LETTING_GO_S = 0.25
 _GRACE_S = 10.0  # beyond a source's own deadlines, on a machine that is busy; after that it hangs
 _FILE_PATIENCE_S = 600.0  # a film that is paced by its time-stamps may have long gaps
 
@@ -163,8 +164,7 @@ class CameraThread(RestartingThread):
 
     def _lost(self, opened: bool, error: SourceError) -> bool:
         """Deals with the loss of a source; whether it is to be opened again."""
-        epoch = self._epoch - opened
-        over = isinstance(error, EndOfStream)
+        epoch, over = self._epoch - opened, isinstance(error, EndOfStream)
         if over and not self._camera.loop:
             self._become("paused", error.cause, str(error), epoch)
             return False
@@ -177,6 +177,8 @@ class CameraThread(RestartingThread):
             self._was_lost = True
             # An attempt that took seconds to fail has waited already: the camera may be back since.
             again_s = (time.monotonic() if opened else self._tried_s) + self._backoff.next_s()
+            if error.cause == "timeout":  # the port or device of the attempt is let go of only now
+                again_s = max(again_s, time.monotonic() + _LETTING_GO_S)
             while self._wanted() and (left_s := again_s - time.monotonic()) > 0:
                 self.pulse.beat()
                 self.ending.wait(min(left_s, _TURN_S))
@@ -188,8 +190,7 @@ class CameraThread(RestartingThread):
     def _open_and_read(self, epoch: int) -> tuple[bool, SourceError] | None:
         """Reads until the source is lost; returns whether it had given frames, and why it was lost. None: told to stop or to pause."""
         source = None
-        delivered = False
-        first_frame_s = 0.0
+        delivered, first_frame_s = False, 0.0
         lost: Counter[str] = Counter()
         try:
             self.pulse.beat(self._open_within_s)
