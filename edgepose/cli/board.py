@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgepose.output.messages import CameraStatusMessage, EventMessage, PosesMessage, StatusMessage
+from edgepose.output.messages import CameraStatusMessage, EventMessage, InfoMessage, PosesMessage, StatusMessage
 
 _RATE_WINDOW = 50  # messages over which the rate is measured
 _ROWS = 12  # people shown a camera
@@ -24,11 +24,32 @@ _PLAIN_S = 1.0  # time between two lines where there is no terminal
 
 
 @dataclass(slots=True)
+class _Device:
+    state: str = ""  # empty until it is heard of: whoever sends poses is there
+    reason: str = ""
+    cameras: set[str] | None = None  # those of its present configuration, where it has told
+
+    def __str__(self) -> str:
+        return self.state if self.state == "online" else f"{self.state} ({self.reason})"
+
+    def has(self, camera: str) -> bool:
+        """Whether a camera is there now; what the broker keeps of others is history."""
+        return self.state in ("", "online") and (self.cameras is None or camera in self.cameras)
+
+
+@dataclass(slots=True)
 class _Camera:
     state: str = "unknown"
     cause: str = ""
     poses: PosesMessage | None = None
     arrivals_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
+
+    def enter(self, status: CameraStatusMessage) -> None:
+        """Is in another state; only while it streams, and at the end of a film, somebody is where the last poses say."""
+        self.state, self.cause = status.state, status.cause or ""
+        if status.state != "streaming" and status.cause != "end_of_stream":
+            self.poses = None
+            self.arrivals_s.clear()
 
     def rate(self) -> float:
         """Messages a second, lately."""
@@ -49,10 +70,11 @@ class Board:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix.strip("/") + "/"
         self._lock = threading.Lock()
-        self._devices: dict[str, str] = {}
+        self._devices: dict[str, _Device] = {}
         self._cameras: dict[tuple[str, str], _Camera] = {}
         self._events: deque[str] = deque(maxlen=_EVENTS)
         self._new_events: deque[str] = deque(maxlen=1000)
+        self._new_states: deque[str] = deque(maxlen=1000)
         self.messages = 0
         self.tracks: set[tuple[str, str, int]] = set()
         self.most_people = 0
@@ -65,12 +87,13 @@ class Board:
             with self._lock:
                 match rest.split("/"):
                     case ["status"]:
-                        status = decode(payload, type=StatusMessage)
-                        self._devices[device] = status.state if status.state == "online" else f"{status.state} ({status.reason})"
+                        self._take_status(device, decode(payload, type=StatusMessage))
+                    case ["info"]:
+                        self._device(device).cameras = {camera.name for camera in decode(payload, type=InfoMessage).cameras}
+                    case ["cameras", name, "status"] if not payload:  # what a broker kept was cleared
+                        self._cameras.pop((device, name), None)
                     case ["cameras", name, "status"]:
-                        camera_status = decode(payload, type=CameraStatusMessage)
-                        camera = self._camera(device, name)
-                        camera.state, camera.cause = camera_status.state, camera_status.cause or ""
+                        self._camera(device, name).enter(decode(payload, type=CameraStatusMessage))
                     case ["cameras", name, "poses"]:
                         self._take_poses(device, name, decode(payload, type=PosesMessage), now_s)
                     case ["cameras", name, "events"]:
@@ -81,13 +104,16 @@ class Board:
             return
 
     def lines(self) -> list[str]:
-        """One plain line a camera."""
+        """One plain line for each camera that is there."""
         with self._lock:
-            return [
-                f"{device}/{name}: {_state(camera)}, {len(camera.poses.people) if camera.poses else 0} people, "
-                f"{camera.rate():.1f} frames/s, frame {camera.poses.sequence if camera.poses else '-'}"
-                for (device, name), camera in sorted(self._cameras.items())
-            ]
+            return [_line(device, name, camera) for device, name, camera in self._there()]
+
+    def new_states(self) -> list[str]:
+        """One plain line for each change of a device's state, each only once."""
+        with self._lock:
+            lines = list(self._new_states)
+            self._new_states.clear()
+        return lines
 
     def new_events(self) -> list[str]:
         """One plain line an event, each only once."""
@@ -97,13 +123,28 @@ class Board:
         return lines
 
     def table(self) -> Group:
-        """A table a camera."""
+        """A line for each device, and a table for each camera that is there."""
         with self._lock:
-            parts: list[Table | Text] = [Text(f"{device}: {state}") for device, state in sorted(self._devices.items())]
-            parts += [_table(device, name, camera) for (device, name), camera in sorted(self._cameras.items())]
+            parts: list[Table | Text] = [Text(f"{name}: {device}") for name, device in sorted(self._devices.items()) if device.state]
+            parts += [_table(device, name, camera) for device, name, camera in self._there()]
             if self._events:
                 parts.append(Text("\n".join(("events:", *self._events))))
         return Group(*parts) if parts else Group(Text("nothing heard yet"))
+
+    def _there(self) -> Iterator[tuple[str, str, _Camera]]:
+        for (device, name), camera in sorted(self._cameras.items()):
+            if self._device(device).has(name):
+                yield device, name, camera
+
+    def _take_status(self, name: str, status: StatusMessage) -> None:
+        device = self._device(name)
+        before = str(device)
+        device.state, device.reason = status.state, status.reason
+        if str(device) != before:
+            self._new_states.append(f"{name}: {device}")
+
+    def _device(self, name: str) -> _Device:
+        return self._devices.setdefault(name, _Device())
 
     def _camera(self, device: str, name: str) -> _Camera:
         return self._cameras.setdefault((device, name), _Camera())
@@ -122,6 +163,13 @@ def event_line(event: EventMessage) -> str:
     zone = f" {event.zone}" if isinstance(event.zone, str) else ""
     evidence = ", ".join(f"{name} {value:g}" for name, value in event.evidence.items())
     return f"{event.at[11:19]} person {event.track} {event.kind}{zone} ({event.score:.2f}: {evidence})"
+
+
+def _line(device: str, name: str, camera: _Camera) -> str:
+    if camera.poses is None:
+        return f"{device}/{name}: {_state(camera)}"
+    people, frame = len(camera.poses.people), camera.poses.sequence
+    return f"{device}/{name}: {_state(camera)}, {people} people, {camera.rate():.1f} frames/s, frame {frame}"
 
 
 def _state(camera: _Camera) -> str:
@@ -160,7 +208,7 @@ class _Screen:
         if self._live is not None:
             self._live.update(self._board.table(), refresh=True)
             return
-        for line in self._board.new_events():
+        for line in (*self._board.new_states(), *self._board.new_events()):
             click.echo(line)
         if time.monotonic() - self._written_s >= _PLAIN_S:
             self._written_s = time.monotonic()

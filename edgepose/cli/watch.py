@@ -20,6 +20,8 @@ def command(
 ) -> None:
     """Subscribe to the broker and show the people of each camera in a live table, and what they did last.
 
+    What the broker keeps of cameras whose device is not online, or has them no longer, is not shown.
+
     Standard error says when the broker is lost and when it is back. Exit code 69 where nothing at all was heard in `--seconds`.
     """
     import os
@@ -66,7 +68,7 @@ def command(
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass  # somebody else's, in no encoding of ours
 
-    topics = [f"{base}/status", f"{base}/cameras/+/status", f"{base}/cameras/+/events"]
+    topics = [f"{base}/status", f"{base}/info", f"{base}/cameras/+/status", f"{base}/cameras/+/events"]
     if not only_events:
         topics.append(f"{base}/cameras/+/poses")
     written = "/events" if only_events else "/poses" if as_json else "nothing"

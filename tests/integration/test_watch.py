@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from paho.mqtt.publish import single
 
+from edgepose.output.messages import CameraStatusMessage, StatusMessage, encode
 from tests.servers.mosquitto import Mosquitto
 from tests.waiting import wait_for
 
@@ -21,6 +22,18 @@ def test_hearing_nothing_is_no_success(options: list[str], tmp_path: Path) -> No
     assert done.stderr == (
         "edgepose: heard nothing under edgepose/+ in 1 s; expected a daemon that publishes there (keys mqtt.prefix and device)\n"
     )
+
+
+def test_a_device_that_has_stopped_is_not_shown_as_live(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        at = "2026-11-22T10:00:00.000000Z"
+        stopped = encode(StatusMessage(state="stopped", reason="stopped on request", session="1", at=at))
+        camera = encode(CameraStatusMessage(camera="front", state="streaming", epoch=0, at=at))
+        for topic, payload in (("status", stopped), ("cameras/front/status", camera)):
+            single(f"edgepose/drone/{topic}", payload, retain=True, hostname="127.0.0.1", port=broker.port)
+        command = [sys.executable, "-m", "edgepose", "watch", "--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"]
+        done = subprocess.run([*command, "--seconds", "3"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "drone: stopped (stopped on request)\n")
 
 
 def test_a_broker_that_goes_and_comes_back_is_spoken_of(tmp_path: Path) -> None:
