@@ -13,10 +13,17 @@ from edgepose.cli.options import configuration_options
 @click.option("--device", metavar="NAME", help="Device to watch; all of them where absent.")
 @click.option("--json", "as_json", is_flag=True, help="Write each pose message as one JSON line instead of a table.")
 @click.option("--events", "only_events", is_flag=True, help="Write each event as one line, and nothing else; with --json as JSON.")
+@click.option("--topics", is_flag=True, help="With --json, begin each line with the topic, which names the device, and a space.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; ctrl-c ends it at any time.")
 @configuration_options
 def command(
-    device: str | None, as_json: bool, only_events: bool, seconds: float | None, config_file: Path | None, settings: tuple[str, ...]
+    device: str | None,
+    as_json: bool,
+    only_events: bool,
+    topics: bool,
+    seconds: float | None,
+    config_file: Path | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Subscribe to the broker and show the people of each camera in a live table, and what they did last.
 
@@ -45,6 +52,8 @@ def command(
             msgspec.convert(device, Name)
         except msgspec.ValidationError as error:
             raise UsageError(f"--device is {device!r}; expected {accepted(Name)}") from error
+    if topics and not as_json:
+        raise UsageError("--topics says of which device a message is; expected --json with it, since other lines name the device")
     log_to_stderr("warning" if as_json or not sys.stdout.isatty() else "error")  # a line would tear the table
     mqtt = load(config_file, settings).mqtt
     board = Board(mqtt.prefix)
@@ -58,7 +67,8 @@ def command(
         if topic.endswith(written) and not nobody_reads.is_set():
             try:
                 if as_json:
-                    click.echo(payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload)))
+                    message = payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload))
+                    click.echo(topic.encode() + b" " + message if topics else message)
                 else:
                     for line in board.new_events():
                         click.echo(line)
@@ -68,13 +78,13 @@ def command(
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass  # somebody else's, in no encoding of ours
 
-    topics = [f"{base}/status", f"{base}/info", f"{base}/cameras/+/status", f"{base}/cameras/+/events"]
+    subscribed = [f"{base}/status", f"{base}/info", f"{base}/cameras/+/status", f"{base}/cameras/+/events"]
     if not only_events:
-        topics.append(f"{base}/cameras/+/poses")
+        subscribed.append(f"{base}/cameras/+/poses")
     written = "/events" if only_events else "/poses" if as_json else "nothing"
     start_s = time.monotonic()
     end_s = start_s + seconds if seconds is not None else float("inf")
-    with signals() as (stop, _), Subscriber(mqtt, topics, take):
+    with signals() as (stop, _), Subscriber(mqtt, subscribed, take):
         if as_json or only_events:
             while time.monotonic() < end_s and not stop.wait(0.1) and not nobody_reads.is_set():
                 pass

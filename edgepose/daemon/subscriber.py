@@ -97,7 +97,14 @@ class Subscriber:
             self._answered.set()
         elif not self._lost and not self._leaving and self._refusal is None:
             self._lost = True
-            _log.warning("%s is lost (%s); trying again every %d s", self._where, str(reason).lower(), _RETRY_S)
+            _log.warning("%s is lost (%s); trying again every %d s", self._where, _why(flags, reason), _RETRY_S)
 
     def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
         self._take(message.topic, bytes(message.payload))
+
+
+def _why(flags: DisconnectFlags, reason: ReasonCode) -> str:
+    """The broker's words, where it said any: paho's own say less."""
+    if not flags.is_disconnect_packet_from_server:
+        return "no answer" if reason == "Keep alive timeout" else "connection closed"
+    return str(reason).lower()

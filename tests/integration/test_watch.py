@@ -36,6 +36,17 @@ def test_a_device_that_has_stopped_is_not_shown_as_live(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "drone: stopped (stopped on request)\n")
 
 
+def test_topics_tell_devices_apart(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        for device in ("drone-1", "drone-2"):
+            single(f"edgepose/{device}/cameras/front/poses", '{"schema":1}', retain=True, hostname="127.0.0.1", port=broker.port)
+        command = [sys.executable, "-m", "edgepose", "watch", "--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"]
+        done = subprocess.run([*command, "--json", "--topics", "--seconds", "2"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        senseless = subprocess.run([*command, "--topics"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert sorted(done.stdout.splitlines()) == [f'edgepose/drone-{n}/cameras/front/poses {{"schema":1}}' for n in (1, 2)]
+    assert (senseless.returncode, senseless.stdout, senseless.stderr.count("expected --json")) == (64, "", 1)
+
+
 def test_a_broker_that_goes_and_comes_back_is_spoken_of(tmp_path: Path) -> None:
     said = tmp_path / "stderr"
     with Mosquitto(tmp_path) as broker, said.open("w") as stderr:
@@ -50,7 +61,7 @@ def test_a_broker_that_goes_and_comes_back_is_spoken_of(tmp_path: Path) -> None:
         try:
             assert process.stdout.readline() == '{"schema":1}\n'
             broker.kill()
-            wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is lost" in said.read_text())
+            wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is lost (connection closed)" in said.read_text())
             broker.start()
             wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is back" in said.read_text())
             publish(b"\xc1 of somebody else")
