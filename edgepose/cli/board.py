@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import click
 import msgspec
@@ -21,6 +22,7 @@ _RATE_WINDOW = 50  # messages over which the rate is measured
 _ROWS = 12  # people shown a camera
 _EVENTS = 8  # events shown, the newest last
 _PLAIN_S = 1.0  # time between two lines where there is no terminal
+_AT_THE_EDGE = 0.5  # `edge_bodies` below which somebody who is seen no more has probably left
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class _Camera:
     state: str = "unknown"
     cause: str = ""
     poses: PosesMessage | None = None
+    began_at: str = ""  # `captured_at` of the first poses
     arrivals_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
 
     def enter(self, status: CameraStatusMessage) -> None:
@@ -67,8 +70,14 @@ class Board:
         most_people: most people in one frame.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, film: bool = False) -> None:
+        """
+        Args:
+            prefix: of topics.
+            film: whether events are told by their seconds into it: a film that is read fast has times that are still to come.
+        """
         self._prefix = prefix.strip("/") + "/"
+        self._film = film
         self._lock = threading.Lock()
         self._devices: dict[str, _Device] = {}
         self._cameras: dict[tuple[str, str], _Camera] = {}
@@ -97,7 +106,7 @@ class Board:
                     case ["cameras", name, "poses"]:
                         self._take_poses(device, name, decode(payload, type=PosesMessage), now_s)
                     case ["cameras", name, "events"]:
-                        line = f"{device}/{name}: {event_line(decode(payload, type=EventMessage))}"
+                        line = f"{device}/{name}: {self._event_line(device, name, decode(payload, type=EventMessage))}"
                         self._events.append(line)
                         self._new_events.append(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # not ours, whatever it is
@@ -149,20 +158,36 @@ class Board:
     def _camera(self, device: str, name: str) -> _Camera:
         return self._cameras.setdefault((device, name), _Camera())
 
+    def _event_line(self, device: str, name: str, event: EventMessage) -> str:
+        began_at = self._camera(device, name).began_at
+        if not self._film or not began_at:
+            return event_line(event)
+        return event_line(event, f"at {(_time(event.at) - _time(began_at)).total_seconds():.1f} s:")
+
     def _take_poses(self, device: str, name: str, poses: PosesMessage, now_s: float) -> None:
         camera = self._camera(device, name)
         camera.poses = poses
+        camera.began_at = camera.began_at or poses.captured_at
         camera.arrivals_s.append(now_s)
         self.messages += 1
         self.most_people = max(self.most_people, len(poses.people))
         self.tracks.update((device, name, person.track) for person in poses.people if isinstance(person.track, int))
 
 
-def event_line(event: EventMessage) -> str:
-    """An event in one line: when, who, what, and the evidence."""
+def event_line(event: EventMessage, when: str | None = None) -> str:
+    """An event in one line: when (the time of day where nothing else is given), who, what, and the evidence.
+
+    Whoever is seen no more far from the edge of the picture is not said to have left: most of them are hidden, or overlooked.
+    """
     zone = f" {event.zone}" if isinstance(event.zone, str) else ""
     evidence = ", ".join(f"{name} {value:g}" for name, value in event.evidence.items())
-    return f"{event.at[11:19]} person {event.track} {event.kind}{zone} ({event.score:.2f}: {evidence})"
+    lost = event.kind == "left" and event.evidence.get("edge_bodies", 0.0) >= _AT_THE_EDGE
+    what = f"lost from sight (left, {event.score:.2f}" if lost else f"{event.kind}{zone} ({event.score:.2f}"
+    return f"{when or event.at[11:19]} person {event.track} {what}: {evidence})"
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _line(device: str, name: str, camera: _Camera) -> str:

@@ -37,7 +37,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import os
     import time
 
-    from edgepose.capture.source import redact
+    from edgepose.capture.source import path_of, redact
     from edgepose.cli.board import Board, shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config import Camera, Config, Files, Log, Model, Mqtt
@@ -70,7 +70,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             files=Files(video=str(video), jsonl=str(poses)),
             log=Log(level="error"),
         )
-        board = Board(mqtt.prefix)
+        board = Board(mqtt.prefix, film=path_of(video_file) is not None)
         topics = ["edgepose/demo/#"]
         with Subscriber(mqtt, topics, lambda topic, payload: board.take(topic, payload, time.monotonic())), shown(board) as screen:
             daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, afresh=True)

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from edgepose.cli.board import Board
 from edgepose.frame import Frame
-from edgepose.output.composing import poses_message
+from edgepose.output.composing import event_message, poses_message
 from edgepose.output.messages import BackendMessage, CameraMessage, CameraStatusMessage, InfoMessage, ModelMessage, StatusMessage, encode
 from edgepose.person import Person
-from tests.output.sample import sample_event_message
+from tests.output.sample import sample_event, sample_event_message
 
 
 def poses(sequence: int, people: int) -> bytes:
@@ -123,3 +123,24 @@ def test_events_are_shown_and_written_once() -> None:
     assert [line.partition(" (")[0] for line in board.new_events()] == [f"drone/front: {sample_event_message().at[11:19]} person 7 fallen"]
     assert board.new_events() == []
     assert "person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)" in shown(board)
+
+
+def test_whoever_is_lost_amid_the_picture_is_not_said_to_have_left() -> None:
+    board = heard()
+    for edge_bodies in (5.2, 0.1):
+        message = event_message(sample_event(kind="left", evidence={"absent_s": 3.0, "edge_bodies": edge_bodies}))
+        board.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
+    at = sample_event_message().at[11:19]
+    assert board.new_events() == [
+        f"drone/front: {at} person 7 lost from sight (left, 0.83: absent_s 3, edge_bodies 5.2)",
+        f"drone/front: {at} person 7 left (0.83: absent_s 3, edge_bodies 0.1)",
+    ]
+
+
+def test_events_of_a_film_are_told_by_their_seconds_into_it() -> None:
+    board = Board("edgepose", film=True)
+    for sequence in range(3):
+        board.take("edgepose/drone/cameras/front/poses", poses(sequence, 1), 0.0)
+    message = event_message(sample_event(at=12_300_000_000))  # the frames were captured at 0
+    board.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
+    assert board.new_events() == ["drone/front: at 12.3 s: person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)"]
