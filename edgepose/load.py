@@ -8,7 +8,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -16,6 +16,7 @@ import msgspec
 import yaml
 
 from edgepose.config import Config
+from edgepose.contradictions import Keys, contradictions, dotted
 from edgepose.errors import ConfigError
 from edgepose.keys import accepted
 from edgepose.keys import keys as all_keys
@@ -37,8 +38,6 @@ _URL_WITH_PASSWORD = re.compile(
 )
 
 _REFUSED = (msgspec.ValidationError, UnicodeEncodeError)  # the latter for half a surrogate pair, or bytes that are no UTF-8
-
-Keys = tuple[str, ...]
 
 
 def load(path: Path | None = None, settings: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
@@ -80,7 +79,7 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
         raise ConfigError("\n".join(problems))
     _take_state_folder(environment.get("STATE_DIRECTORY", ""), values)
     config = msgspec.convert(values, Config)
-    problems.extend(_contradictions(config, origins))
+    problems.extend(contradictions(config, origins, path))
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -137,14 +136,14 @@ def _take_node(
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
         return  # `mqtt:` with nothing below it: all defaults
     if not isinstance(node, yaml.MappingNode):
-        problems.append(f"{where}: {_name(keys)} is not a section of keys; expected {accepted(kind)}")
+        problems.append(f"{where}: {dotted(keys)} is not a section of keys; expected {accepted(kind)}")
         return
     seen: set[str] = set()
     for key_node, value_node in node.value:
         key, line = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
         inner = (*keys, key)
         if key in seen:
-            problems.append(f"{line}: {_name(inner)} is there twice; expected once")
+            problems.append(f"{line}: {dotted(inner)} is there twice; expected once")
             continue
         seen.add(key)
         child = _child(kind, inner, line, problems)
@@ -187,7 +186,7 @@ def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origin
             return
         if not _is_section(child):
             if depth + 1 < len(keys):
-                problems.append(f"{where}: {_name(inner)} is a value and has no keys of its own; expected {accepted(child)}")
+                problems.append(f"{where}: {dotted(inner)} is a value and has no keys of its own; expected {accepted(child)}")
             elif _URL_WITH_PASSWORD.match(text):
                 problems.append(f"{where}: holds a password, which others can read there; expected it in the configuration file")
             else:
@@ -196,7 +195,7 @@ def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origin
             return
         section = section.setdefault(keys[depth], {})
         kind = child
-    problems.append(f"{where}: {_name(keys)} is a section, not a value; expected one of its keys, {accepted(kind)}")
+    problems.append(f"{where}: {dotted(keys)} is a section, not a value; expected one of its keys, {accepted(kind)}")
 
 
 def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any], problems: list[str], *, strict: bool) -> None:
@@ -206,7 +205,7 @@ def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
     except _REFUSED:
         shown = "a URL with a password" if isinstance(value, str) and _URL_WITH_PASSWORD.match(value) else repr(value)
-        problems.append(f"{where}: {_name(keys)} is {shown}; expected {accepted(kind)}")
+        problems.append(f"{where}: {dotted(keys)} is {shown}; expected {accepted(kind)}")
 
 
 def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
@@ -217,7 +216,7 @@ def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
         try:
             msgspec.convert(key, name_type)
         except _REFUSED:
-            problems.append(f"{where}: {key!r} cannot be a name in {_name(keys[:-1])}; expected {accepted(name_type)}")
+            problems.append(f"{where}: {key!r} cannot be a name in {dotted(keys[:-1])}; expected {accepted(name_type)}")
             return None
         return value_type
     hints = get_type_hints(kind, include_extras=True)
@@ -227,7 +226,7 @@ def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
         return bare if get_origin(bare) is dict else hint
     close: list[str] = difflib.get_close_matches(key, hints, n=1)
     expected = f"did you mean {close[0]}?" if close else "expected one of " + ", ".join(hints)
-    problems.append(f"{where}: unknown key {_name(keys)}; {expected}")
+    problems.append(f"{where}: unknown key {dotted(keys)}; {expected}")
     return None
 
 
@@ -244,47 +243,3 @@ def _list(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-
-
-def _name(keys: Iterable[Hashable]) -> str:
-    return ".".join(map(str, keys)) or "the configuration"
-
-
-def check_together(config: Config) -> None:
-    """ConfigError where values of a configuration that was changed by hand do not go together."""
-    problems = [problem.removeprefix("default: ") for problem in _contradictions(config, {})]
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
-def _contradictions(config: Config, origins: Mapping[Keys, str]) -> list[str]:
-    """Values that are good alone and bad together."""
-    problems: list[str] = []
-
-    def refuse(keys: Keys, sentence: str) -> None:
-        problems.append(f"{origins.get(keys, 'default')}: {_name(keys)} {sentence}")
-
-    if config.model.input_size % 32:
-        refuse(("model", "input_size"), f"is {config.model.input_size}; expected a multiple of 32")
-    for name, camera in config.cameras.items():
-        if camera.reconnect_initial_s > camera.reconnect_maximum_s:
-            refuse(
-                ("cameras", name, "reconnect_initial_s"),
-                f"is {camera.reconnect_initial_s:g}; expected at most reconnect_maximum_s, which is {camera.reconnect_maximum_s:g}",
-            )
-    if config.track.weak_score > config.pose.score_threshold:
-        refuse(
-            ("track", "weak_score"),
-            f"is {config.track.weak_score:g}; expected at most pose.score_threshold, which is {config.pose.score_threshold:g}",
-        )
-    mqtt = config.mqtt
-    if mqtt.password_file is not None and mqtt.username is None:
-        refuse(("mqtt", "password_file"), "is set without mqtt.username; expected both or neither")
-    if not mqtt.tls.enabled:
-        for key in ("ca_file", "certificate_file", "key_file"):
-            if getattr(mqtt.tls, key) is not None:  # nobody names a certificate to talk in the clear
-                refuse(("mqtt", "tls", key), "is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true, or no file")
-    if (mqtt.tls.certificate_file is None) != (mqtt.tls.key_file is None):
-        which = "certificate_file" if mqtt.tls.key_file is None else "key_file"
-        refuse(("mqtt", "tls", which), "is set alone; expected certificate_file and key_file, or neither")
-    return problems

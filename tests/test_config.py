@@ -45,6 +45,18 @@ def test_a_list_can_be_given_as_text() -> None:
             load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={bad}"], {})
 
 
+@pytest.mark.parametrize(
+    "corners",
+    [
+        "[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]",  # closed by hand
+        "[[0, 0], [1, 0], [0.5, 0.5], [1, 1], [0, 1]]",  # a bite taken out
+        "[[0, 0], [0.5, 0], [1, 0], [1, 1], [1, 1]]",  # corners on a line, and twice
+    ],
+)
+def test_zones_that_can_be(corners: str) -> None:
+    assert load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={corners}"], {}).cameras["a"].zones
+
+
 def test_cameras_can_be_named_anywhere() -> None:
     config = load(None, ["cameras.Back-2.source=b.mp4"], {"EDGEPOSE__CAMERAS__FRONT__SOURCE": "rtsp://h/s"})
     assert {name: camera.source for name, camera in config.cameras.items()} == {"front": "rtsp://h/s", "Back-2": "b.mp4"}
@@ -92,6 +104,12 @@ REFUSED = [
     ("mqtt:\n  tls:\n    key_file: a\n", 1, "expected certificate_file and key_file"),
     ("mqtt:\n  tls:\n    ca_file: a\n", 3, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true"),
     ("mqtt:\n  tls: {certificate_file: a, key_file: b}\n", 2, "mqtt.tls.key_file is set while mqtt.tls.enabled is false"),
+    ("commands:\n  enabled: true\nmqtt: {enabled: false}\n", 2, "commands.enabled is true while mqtt.enabled is false"),
+    ("files:\n  jsonl: config.yaml\n", 2, "files.jsonl is the configuration file itself, which would be written over"),
+    ("commands: {audit: ./config.yaml}\n", 1, "commands.audit is the configuration file itself"),
+    ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [1, 1], [1, 0], [0, 1]]}}}\n", 2, "cameras.a.zones.z has edges that cross; expected"),
+    ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [0.5, 0.5], [1, 1]]}}}\n", 2, "cameras.a.zones.z has no area; expected"),
+    ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [0, 0], [0, 0]]}}}\n", 2, "cameras.a.zones.z has no area; expected"),
     ("mqtt:\n  password_file: a\n", 2, "without mqtt.username"),
     ("mqtt:\n  host: tcp://foo:12\n", 2, "expected a host name or address (the port has a key of its own)"),
     ("mqtt:\n  host: tcp://me:word@foo\n", 2, "mqtt.host is a URL with a password; expected a host name"),

@@ -57,6 +57,7 @@ def command(
     from edgepose.cli.log import log_to_stderr
     from edgepose.cli.progress import progress
     from edgepose.config import Camera, Files
+    from edgepose.contradictions import check_together
     from edgepose.daemon.metrics import Metrics
     from edgepose.daemon.offline import people_in
     from edgepose.daemon.second_look import SecondLook
@@ -64,7 +65,7 @@ def command(
     from edgepose.daemon.sinks import open_sinks
     from edgepose.engine.backend import open_backend
     from edgepose.errors import UsageError
-    from edgepose.load import load
+    from edgepose.load import DEFAULT_PATH, load
     from edgepose.model import named_model
     from edgepose.output.composing import poses_message
     from edgepose.output.files import STANDARD_OUTPUT
@@ -86,6 +87,7 @@ def command(
     camera = "stream" if path_of(source) is None else Path(source).stem or "source"
     config = replace(config, cameras={camera: Camera(source=source)})
     config = replace(config, files=Files(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
+    check_together(config, config_file or DEFAULT_PATH)
     if model is not None:
         config = replace(config, model=replace(config.model, path=model))
     if refiner is not None:

@@ -12,11 +12,11 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from edgepose.config import Config
+from edgepose.contradictions import check_together
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.snapshot import LIMIT_BYTES, snapshot_message
 from edgepose.errors import ConfigError
 from edgepose.frame import Frame
-from edgepose.load import check_together
 from edgepose.output.commands import Command
 from edgepose.output.messages import CommandReplyMessage, SnapshotMessage, timestamp
 from edgepose.output.requests import (
