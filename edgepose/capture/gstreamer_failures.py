@@ -38,6 +38,9 @@ _CAUSES = {
     (_PARSE, 4): "unsupported",
 }
 
+# A syntax error, a property or a link that cannot be, an empty bin or text: GstParseError but for a missing element.
+_NO_PIPELINE = tuple((_PARSE, code) for code in (0, 2, 3, 4, 5, 6, 7))
+
 _SENTENCES = {
     "refused": "{where} is in use by another program ({why}); expected it free",
     "not_found": "{where} does not exist ({why}); check the path",
@@ -75,6 +78,8 @@ def bus_error(
     if missing is not None:
         hint = _PACKAGES.get(missing[1], "gst-inspect-1.0 lists those that it has")
         return SourceError(f"{where} needs the element {missing[1]}, which this GStreamer does not have; {hint}", "unsupported")
+    if code in _NO_PIPELINE:
+        return SourceError(f"{where} is no pipeline ({why}); expected one as gst-launch-1.0 takes it", "unsupported")
     if error.domain == _RESOURCE and error.code in _OPEN and not opening:
         return SourceError(_SENTENCES["ended"].format(where=where, why=why), "ended")
     if address is not None and error.domain == _RESOURCE and error.code in _OPEN:
