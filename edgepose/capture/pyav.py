@@ -2,6 +2,7 @@
 
 import errno
 import time
+from functools import cache
 from pathlib import Path
 
 import av
@@ -16,6 +17,20 @@ from edgepose.errors import SourceError
 
 _GOODBYE_S = 0.5
 """How long `close` waits for a thread to take leave of its server: cameras keep a session that nobody ends."""
+
+
+@cache
+def speaks(scheme: str) -> bool:
+    """Whether this build of FFmpeg reads a kind of URL; those that every build reads are not asked for."""
+    if scheme != "srt":
+        return True
+    try:
+        av.open("srt://127.0.0.1:0").close()  # an address that cannot be: it is refused before anything is sent
+    except av.ProtocolNotFoundError:
+        return False
+    except (av.FFmpegError, OSError):
+        pass
+    return True
 
 
 class PyAvSource(VideoSource):

@@ -45,7 +45,8 @@ def _found(
 
 def _line(finding: Finding) -> str:
     """One line, for grep and the like; on a terminal wrapped below itself."""
-    line = f"{'ok  ' if finding.good else 'FAIL'}  {finding.what:22}  {finding.detail}"
+    verdict = "FAIL" if not finding.good else "note" if finding.note else "ok  "
+    line = f"{verdict}  {finding.what:22}  {finding.detail}"
     if not sys.stdout.isatty():
         return line
     width = max(60, shutil.get_terminal_size().columns)

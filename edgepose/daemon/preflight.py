@@ -1,18 +1,14 @@
 """Everything that can be found wrong before anything runs: what `edgepose check` and `edgepose doctor` look at."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from edgepose.capture import tls
-from edgepose.capture.gstreamer import unusable
-from edgepose.capture.readers import reader_of
-from edgepose.capture.source import path_of, redact, source_problem
+from edgepose.capture.source import path_of, redact
 from edgepose.config import Camera, Config, Mqtt, Observe
 from edgepose.daemon.observe import check_library
-from edgepose.daemon.places import clashes
-from edgepose.errors import ConfigError, EdgeposeError, SourceError
+from edgepose.daemon.outlook import look
+from edgepose.daemon.places import clashes, unwritable, written
+from edgepose.errors import ConfigError, EdgeposeError, OutputError
 from edgepose.model import named_model
 from edgepose.output.access import Access
 
@@ -26,12 +22,14 @@ class Finding:
         good: whether it is as it should be.
         detail: what was found, one sentence; where it is not good also what would be accepted.
         exit_code: what a program that trips over it ends with, 0 where it is good.
+        note: whether it is good and worth a word all the same: the daemon starts, and something will not be as it may be expected.
     """
 
     what: str
     good: bool
     detail: str
     exit_code: int = 0
+    note: bool = False
 
 
 def findings(config: Config) -> Iterator[Finding]:
@@ -43,21 +41,24 @@ def findings(config: Config) -> Iterator[Finding]:
         yield Finding("cameras", False, "none are configured; expected at least one under `cameras`", 78)
     for name, camera in config.cameras.items():
         yield _camera(name, camera)
+    yield from _zones(config)
     if config.mqtt.enabled:
         yield _mqtt(config.mqtt)
     if config.observe.enabled:
         yield _observe(config.observe)
-    if config.mqtt.enabled and config.events.enabled and config.events.store is not None:
-        yield _output("events.store", Path(config.events.store), is_folder=False)
-    if config.mqtt.enabled and config.commands.enabled and config.commands.audit is not None:
-        yield _output("commands.audit", Path(config.commands.audit), is_folder=False)
+    yield from _places(config)
+
+
+def _places(config: Config) -> Iterator[Finding]:
+    """What is written, and where."""
     clashing = dict(clashes(config))
-    for key in ("jsonl", "csv", "video", "images"):
-        path = getattr(config.files, key)
+    for key, path in written(config):
         if key in clashing:
-            yield Finding(f"files.{key}", False, clashing[key], ConfigError.exit_code)
-        elif path is not None:
-            yield _output(f"files.{key}", Path(path), is_folder=key == "images")
+            yield Finding(key, False, clashing[key], ConfigError.exit_code)
+        elif (problem := unwritable(key, path)) is not None:
+            yield Finding(key, False, problem, OutputError.exit_code)
+        else:
+            yield Finding(key, True, str(path))
 
 
 def _model(config: Config) -> Finding:
@@ -81,24 +82,23 @@ def _refiner(config: Config) -> Finding:
 
 def _camera(name: str, camera: Camera) -> Finding:
     what = f"camera {name}"
+    try:
+        awaited = look(name, camera)
+    except EdgeposeError as error:
+        return Finding(what, False, str(error), error.exit_code)
+    if awaited is not None:
+        return Finding(what, True, f"{awaited}; the daemon starts without it and tries again", note=True)
     path = path_of(camera.source)
-    if path is None:
-        problem = source_problem(camera.source)
-        if problem is not None:
-            return Finding(what, False, problem, 78)
-        if tls.is_secure(camera.source):
-            try:
-                tls.options(camera.ca_file, redact(camera.source))
-            except SourceError as error:
-                return Finding(what, False, str(error), 78)
-        if reader_of(camera).name == "gstreamer" and (lacking := unusable(name, camera)):
-            return Finding(what, False, str(lacking).removeprefix(f"{what}: "), lacking.exit_code)
-        return Finding(what, True, f"{redact(camera.source)} (not contacted)")
-    if not path.exists():
-        return Finding(what, False, f"{path} does not exist; expected a video file, an image or a folder of images", SourceError.exit_code)
-    if not os.access(path, os.R_OK):
-        return Finding(what, False, f"{path} may not be read by this user; expected read permission", SourceError.exit_code)
-    return Finding(what, True, str(path))
+    return Finding(what, True, f"{redact(camera.source)} (not contacted)" if path is None else str(path))
+
+
+def _zones(config: Config) -> Iterator[Finding]:
+    """Zones that nothing looks at."""
+    off = [key for key, on in (("events.enabled", config.events.enabled), ("track.enabled", config.track.enabled)) if not on]
+    zoned = [name for name, camera in config.cameras.items() if camera.zones]
+    if off and zoned:
+        is_off = f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} false"
+        yield Finding("zones", True, f"those of {', '.join(zoned)} have no effect while {is_off}", note=True)
 
 
 def broker_in_words(mqtt: Mqtt) -> str:
@@ -121,14 +121,3 @@ def _observe(settings: Observe) -> Finding:
     except EdgeposeError as error:
         return Finding("observe", False, str(error), error.exit_code)
     return Finding("observe", True, f"/metrics and /healthz on {settings.host} port {settings.port} (not tried)")
-
-
-def _output(what: str, path: Path, *, is_folder: bool) -> Finding:
-    if is_folder and path.exists() and not path.is_dir():
-        return Finding(what, False, f"{path} is no folder; expected a folder or a name that is free", 74)
-    existing = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
-    if not path.exists() and not is_folder and existing != path.absolute().parent:
-        return Finding(what, False, f"the folder of {path} does not exist; expected it to be there", 74)
-    if not os.access(existing, os.W_OK):
-        return Finding(what, False, f"{existing} may not be written by this user; expected write permission", 74)
-    return Finding(what, True, str(path))

@@ -15,6 +15,8 @@ from edgepose.daemon.commands import Done, Verdict
 from edgepose.daemon.info import device_name
 from edgepose.daemon.instance import Claim
 from edgepose.daemon.metrics import Metrics
+from edgepose.daemon.outlook import refuse_impossible
+from edgepose.daemon.places import refuse_clashes, refuse_unwritable
 from edgepose.daemon.second_look import SecondLook
 from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
@@ -116,6 +118,9 @@ def prepare(old: Config, new: Config, model: ModelFile, second_look: SecondLook 
     changes = Changes.between(old, new)
     if not new.cameras:
         raise ConfigError("no cameras are configured; expected at least one")
+    refuse_impossible(new.cameras, changes.added + changes.changed)
+    refuse_clashes(new)
+    refuse_unwritable(new, old)
     with ExitStack() as undo:
         if changes.publisher and new.mqtt.enabled:
             AccessFiles(new.mqtt)  # reads password and certificates

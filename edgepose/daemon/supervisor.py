@@ -18,7 +18,9 @@ from edgepose.daemon.instance import Claim
 from edgepose.daemon.link import Link
 from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.observe import Observer
+from edgepose.daemon.outlook import refuse_impossible
 from edgepose.daemon.pipeline import Pipeline
+from edgepose.daemon.places import refuse_clashes
 from edgepose.daemon.pulse import Pulse
 from edgepose.daemon.reload import Prepared, Reloads, prepare
 from edgepose.daemon.second_look import SecondLook
@@ -70,8 +72,12 @@ class Daemon:
         Raises:
             ModelError: the model is missing or no pose model, or the refiner is missing or no refiner.
             ConfigError: the password or a certificate cannot be read, or a file that is written is read too.
+            SourceError: a camera's file is not there, or its pipeline cannot be; what may come later is waited for.
             OutputError: a file cannot be written.
         """
+        refuse_clashes(config)
+        if forever:
+            refuse_impossible(config.cameras)
         self._config = config
         self._forever = forever
         self._claim = Claim(config)

@@ -182,6 +182,49 @@ def test_check_looks_at_all_that_is_named(model: Path, video: Path, tmp_path: Pa
     assert found == {"model": True, "camera a": True, "camera b": False, "mqtt": False, "files.csv": False}
 
 
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        (["cameras.a.source=absent.mp4"], 66, "absent.mp4 does not exist; expected a video file"),
+        (["cameras.a.source=rtsp:///x"], 78, "names no host"),
+        (["black_box.path=box"], 74, "box"),
+        (["files.csv=table.csv"], 74, "begins with another header"),
+        (["commands.enabled=true", "commands.audit=film.mp4"], 78, "film.mp4 is read by camera a and would be written over by the record"),
+        (["events.store=secret"], 78, "secret is the mqtt.password_file and would be written over by the store of events"),
+        (["files.jsonl=config.yaml"], 78, "files.jsonl is the configuration file itself"),
+    ],
+)
+def test_check_refuses_what_run_refuses(settings: list[str], code: int, said: str, model: Path, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(video.read_bytes())
+    for name in ("box", "table.csv", "secret"):
+        (tmp_path / name).write_text("mine\n")
+    mqtt = "mqtt: {host: 127.0.0.1, port: 1, username: me, password_file: secret}\n"
+    (tmp_path / "config.yaml").write_text(f"cameras: {{a: {{source: film.mp4}}}}\nmodel: {{path: {model}}}\n{mqtt}")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    options = [option for setting in settings for option in ("--set", setting)]
+    for command in ("check", "run"):
+        done = edgepose(command, "--config", "config.yaml", *options, folder=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert said in done.stdout + done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_device_that_is_not_there_yet_is_a_note(model: Path, tmp_path: Path) -> None:
+    settings = ["--set", f"model.path={model}", "--set", "cameras.a.source=v4l2:///dev/video99", "--set", "mqtt.enabled=false"]
+    done = edgepose("check", *settings, folder=tmp_path)
+    if "apt-get install" in done.stdout:
+        pytest.skip("there is no GStreamer here")
+    assert done.returncode == 0
+    assert re.search(r"^note +camera a .*does not exist; .*the daemon starts without it and tries again$", done.stdout, re.M)
+
+
+def test_infer_does_not_write_over_its_configuration(model: Path, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"model: {{path: {model}}}\n")
+    done = edgepose("infer", video, "--config", "config.yaml", "-o", "config.yaml", folder=tmp_path)
+    assert done.returncode == 78
+    assert (tmp_path / "config.yaml").read_text() == f"model: {{path: {model}}}\n"
+
+
 def test_check_and_doctor_look_at_the_refiner_where_there_is_one(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
     good = ["--set", f"model.path={model}", "--set", f"cameras.a.source={video}", "--set", "mqtt.enabled=false"]
     on = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]

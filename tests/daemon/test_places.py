@@ -6,9 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from edgepose.config import Camera, Config, Files
-from edgepose.daemon.places import clashes, video_paths
+from edgepose.config import BlackBox, Camera, Commands, Config, Events, Files, Model, Mqtt, Tls
+from edgepose.daemon.places import clashes, unwritable, video_paths
 from edgepose.daemon.sinks import open_sinks
 from edgepose.errors import ConfigError, OutputError
 from tests.output.sample import sample_frame, sample_message
@@ -29,20 +30,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("source", "files", "keys"),
     [
         ("v.mp4", Files(jsonl="w.jsonl", csv="w.csv", video="w.mp4", images="w"), []),
-        ("v.mp4", Files(jsonl="v.mp4"), ["jsonl"]),
-        ("v.mp4", Files(csv="./v.mp4"), ["csv"]),
-        ("v.mp4", Files(video="pictures/../v.mp4"), ["video"]),
-        ("v.mp4", Files(video="link.mp4"), ["video"]),
-        ("link.mp4", Files(video="twin.mp4"), ["video"]),
-        ("FILE_URL", Files(video="v.mp4"), ["video"]),
+        ("v.mp4", Files(jsonl="v.mp4"), ["files.jsonl"]),
+        ("v.mp4", Files(csv="./v.mp4"), ["files.csv"]),
+        ("v.mp4", Files(video="pictures/../v.mp4"), ["files.video"]),
+        ("v.mp4", Files(video="link.mp4"), ["files.video"]),
+        ("link.mp4", Files(video="twin.mp4"), ["files.video"]),
+        ("FILE_URL", Files(video="v.mp4"), ["files.video"]),
         ("rtsp://camera/v.mp4", Files(video="v.mp4"), []),
-        ("pictures", Files(images="./pictures"), ["images"]),
-        ("pictures", Files(jsonl="pictures/1.png"), ["jsonl"]),
+        ("pictures", Files(images="./pictures"), ["files.images"]),
+        ("pictures", Files(jsonl="pictures/1.png"), ["files.jsonl"]),
         ("pictures", Files(jsonl="pictures/poses.jsonl"), []),
-        ("missing.mp4", Files(video="missing.mp4"), ["video"]),
-        ("v.mp4", Files(jsonl="x", csv="./x"), ["csv"]),
-        ("v.mp4", Files(jsonl="x.mp4", csv="y", video="pictures/../x.mp4"), ["video"]),
-        ("v.mp4", Files(jsonl="-", csv="/dev/stdout"), ["csv"]),
+        ("missing.mp4", Files(video="missing.mp4"), ["files.video"]),
+        ("v.mp4", Files(jsonl="x", csv="./x"), ["files.csv"]),
+        ("v.mp4", Files(jsonl="x.mp4", csv="y", video="pictures/../x.mp4"), ["files.video"]),
+        ("v.mp4", Files(jsonl="-", csv="/dev/stdout"), ["files.csv"]),
         ("v.mp4", Files(jsonl=os.devnull, csv=os.devnull), []),
     ],
 )
@@ -63,9 +64,55 @@ def test_the_video_of_each_camera_counts() -> None:
     cameras = {"a": Camera(source="film-b.mp4"), "b": Camera(source="v.mp4")}
     config = Config(cameras=cameras, files=Files(video="film.mp4"))
     assert video_paths(config) == {"a": Path("film-a.mp4"), "b": Path("film-b.mp4")}
-    assert dict(clashes(config)) == {
-        "video": "film-b.mp4 is read by camera a and would be written over by the annotated video; expected a place of its own for each"
-    }
+    sentence = "film-b.mp4 is read by camera a and would be written over by the annotated video; expected a place of its own for each"
+    assert dict(clashes(config)) == {"files.video": sentence}
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"commands": Commands(enabled=True, audit="link.mp4")}, {"commands.audit": "link.mp4 is read by camera front"}),
+        ({"commands": Commands(audit="v.mp4")}, {}),
+        ({"events": Events(store="secret")}, {"events.store": "secret is the mqtt.password_file"}),
+        ({"events": Events(store="ca.crt")}, {"events.store": "ca.crt is the mqtt.tls.ca_file"}),
+        ({"events": Events(store="secret", enabled=False)}, {}),
+        ({"files": Files(csv="./front.crt")}, {"files.csv": "front.crt is the certificate authority of camera front"}),
+        ({"files": Files(jsonl="net.onnx")}, {"files.jsonl": "net.onnx is the model"}),
+        ({"black_box": BlackBox(path="pictures"), "files": Files(images="pictures")}, {"black_box.path": "pictures would take both"}),
+        (
+            {"events": Events(store="x"), "commands": Commands(enabled=True, audit="./x"), "files": Files(jsonl="pictures/../x")},
+            {"events.store": "x would take both the JSON lines and", "commands.audit": "x would take both the JSON lines and"},
+        ),
+    ],
+)
+def test_whatever_is_read_or_written_counts(changed: dict, found: dict[str, str]) -> None:
+    for name in ("secret", "ca.crt", "front.crt", "net.onnx"):
+        Path(name).write_text(name)
+    mqtt = Mqtt(username="me", password_file="secret", tls=Tls(enabled=True, ca_file="ca.crt"))
+    config = Config(cameras={"front": Camera(source="v.mp4", ca_file="front.crt")}, mqtt=mqtt, model=Model(path="net.onnx"))
+    clashing = dict(clashes(replace(config, **changed)))
+    assert list(clashing) == list(found)
+    assert all(clashing[key].startswith(beginning) for key, beginning in found.items())
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "problem"),
+    [
+        ("black_box.path", "v.mp4", "v.mp4 is no folder; expected a folder or a name that is free"),
+        ("black_box.path", "v.mp4/box", "v.mp4/box cannot be: "),
+        ("black_box.path", "new/box", None),
+        ("events.store", "pictures", "pictures is a folder; expected a file or a name that is free"),
+        ("events.store", "new/events.db", "the folder of new/events.db does not exist"),
+        ("files.csv", "v.mp4", "v.mp4 begins with another header"),
+        ("files.csv", "new.csv", None),
+        ("files.jsonl", "v.mp4", None),
+    ],
+)
+def test_what_cannot_be_written_is_found_without_a_change(key: str, path: str, problem: str | None) -> None:
+    before = {file: file.read_bytes() for file in Path().rglob("*.*")}
+    found = unwritable(key, Path(path))
+    assert found == problem if problem is None else found is not None and found.startswith(problem)
+    assert {file: file.read_bytes() for file in Path().rglob("*.*")} == before
 
 
 def configuration() -> Config:

@@ -3,9 +3,11 @@
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from edgepose.capture import gstreamer_library
-from edgepose.config import Camera, Config, Mqtt
+from edgepose.capture.pyav import speaks
+from edgepose.config import Camera, Config, Events, Mqtt, Track
 from edgepose.daemon import readers
 from edgepose.daemon.preflight import Finding, findings
 from tests import jetson
@@ -67,7 +69,13 @@ def test_doctor_says_who_reads_a_camera_and_why(source: str, reader: str, said: 
         ("gst:", 78, "is followed by no pipeline"),
         ("csi://0", 66, "comes with JetPack"),
         ("csi://0?flip=9", 78, "expected a whole number from 0 to 7"),
-        ("v4l2:///dev/video99", 66, "does not exist"),
+        ("gst:videotestsrc ! ! fakesink", 66, "is no pipeline ("),
+        ("gst:videotestsrc colour=1", 66, "is no pipeline (no property"),
+        (
+            "v4l2:///dev/video99",
+            0,
+            "does not exist; expected a camera there: v4l2-ctl --list-devices shows those that are; the daemon starts",
+        ),
         ("v4l2://dev/video99", 78, "expected three slashes"),
         ("gopher://camera/stream", 78, "csi://, v4l2://, gst: and a pipeline"),
     ],
@@ -76,8 +84,32 @@ def test_check_says_what_can_never_work(source: str, code: int, said: str) -> No
     finding = camera_finding(source)
     assert finding.exit_code == code
     assert finding.good == (code == 0)
+    assert finding.note == ("/dev/video99" in source and code == 0)
     assert said in finding.detail
     assert "s3cret" not in finding.detail
+
+
+def test_check_knows_what_this_ffmpeg_was_built_without() -> None:
+    finding = camera_finding("srt://pilot:s3cret@camera:5000")
+    if speaks("srt"):
+        assert finding.good
+    else:
+        assert (finding.exit_code, finding.good) == (66, False)
+        assert finding.detail.startswith("srt://***@camera:5000 begins with srt://, which this build of FFmpeg cannot read; `gst:`")
+    assert camera_finding("rtsp://camera/stream").good
+
+
+def test_check_says_that_zones_have_no_effect() -> None:
+    zones = {"door": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]}
+    config = Config(cameras={"front": Camera(source="rtsp://camera/s", zones=zones)}, mqtt=Mqtt(enabled=False))
+    assert "zones" not in {finding.what for finding in findings(config)}
+    for changed, off in (
+        ({"events": Events(enabled=False)}, "events.enabled is false"),
+        ({"events": Events(enabled=False), "track": Track(enabled=False)}, "events.enabled and track.enabled are false"),
+    ):
+        finding = next(finding for finding in findings(replace(config, **changed)) if finding.what == "zones")
+        assert (finding.good, finding.note) == (True, True)
+        assert finding.detail == f"those of front have no effect while {off}"
 
 
 @needs_gstreamer

@@ -55,12 +55,15 @@ def test_a_bad_file_is_refused_as_a_whole(tmp_path: Path, broker: Mosquitto, cam
             (good + "pose: {score_threshold: 7}\n", "pose.score_threshold is 7"),
             (good.replace("tiny.onnx", "none.onnx"), "none.onnx"),
             (good.replace("front:", "rear:") + "files: {jsonl: /nowhere/at/all.jsonl}\n", "/nowhere/at/all.jsonl"),
+            (good.replace("front:", "rear:").replace(camera.url(), "nothere.avi"), "nothere.avi does not exist; expected a video file"),
+            (good + f"black_box: {{path: {tmp_path / 'daemon.log'}}}\n", "daemon.log is no folder"),
+            (good + "commands: {enabled: true, audit: tiny.onnx}\n", "tiny.onnx is the model and would be written over"),
             ("{", "not valid YAML"),
         ):
             daemon.reload(bad)
             wait_for(lambda: why in heard.on("health")[-1].get("reload_refused", ""), within_s=20)  # noqa: B023
         log = daemon.log.read_text()
-        assert log.count("is refused, and the old one stays") == 4
+        assert log.count("is refused, and the old one stays") == 7
         assert "Traceback" not in log
         daemon.reload(good)
         wait_for(lambda: "reload_refused" not in heard.on("health")[-1])
