@@ -21,9 +21,10 @@ What to do (default: install):
 How:
   --source PATH         checkout or wheel of edgepose (default: the checkout that this script lies in)
   --wheelhouse DIR      take everything from the wheels in DIR, nothing from the network
-  --extras LIST         cpu, gpu or tensorrt; also metrics, with a comma (default: cpu)
+  --extras LIST         cpu, gpu or tensorrt; also metrics, with a comma (default: cpu). An upgrade wants it again
   --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
-  --system-packages     let it see the system's Python packages: GStreamer's (python3-gi) for csi:// and v4l2:// cameras
+  --system-packages     let it see all of the system's Python packages. GStreamer's (python3-gi) it takes without that, where
+                        it runs with the system's own Python
   --with NAME           also install the drop-in deploy/drop-ins/NAME.conf; may be repeated
   --start               start the service, and at each boot
   --dry-run             say what would be done, and do nothing
@@ -67,6 +68,15 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+engines=0
+for extra in $(printf '%s' "$extras" | tr ',' ' '); do
+    case $extra in
+    cpu | gpu | tensorrt) engines=$((engines + 1)) ;;
+    metrics) ;;
+    *) fail 64 "there are no extras $extra; expected cpu, gpu or tensorrt, and metrics with a comma where it is wanted" ;;
+    esac
+done
+[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and metrics with a comma where it is wanted"
 [ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge goes with --uninstall only"
 
 top=/opt/edgepose
@@ -350,7 +360,7 @@ if [ "$action" = make-wheelhouse ]; then
     exit
 fi
 [ "$(id -u)" = 0 ] || [ -n "$dry" ] || fail 77 "this needs root; try sudo, or --dry-run"
-[ -d /run/systemd/system ] || fail 69 "systemd does not run here; docs/getting-started.md says how to go without"
+[ -d /run/systemd/system ] || fail 69 "systemd does not run here; docs/getting-started.md, 'Without systemd', says how to go without"
 work=$(mktemp -d)
 if [ -z "$dry" ]; then
     exec 9>/run/lock/edgepose-install.lock

@@ -58,7 +58,8 @@ def check_library() -> None:
     """UnavailableError where the library that writes Prometheus' format is not installed: it is loaded only where it is used."""
     if importlib.util.find_spec("prometheus_client") is None:
         raise UnavailableError(
-            "observe.enabled needs the library prometheus-client, which is not installed here; expected edgepose[metrics] to be installed"
+            "observe.enabled needs the library prometheus-client, which is not installed here; expected it installed:"
+            " pip install prometheus-client, or for a service deploy/install.sh --upgrade --extras cpu,metrics"
         )
 
 
