@@ -17,6 +17,8 @@ from edgepose.cli.options import configuration_options
 def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """Watch the configured cameras and publish poses until told to stop.
 
+    Where all cameras are files (without `loop`), it ends by itself when they are over, with exit code 0.
+
     SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration anew: what changed is applied, all else goes
     on, and one that is not good is refused as a whole. SIGUSR1 makes a recording of the black box. Under systemd it says when it is ready
     and feeds the watchdog.

@@ -27,7 +27,7 @@ from edgepose.output.mqtt import MqttPublisher
 from edgepose.output.outbox import Cause
 
 STATES: tuple[str, ...] = get_args(State)
-CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal")
+CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
 WHYS: tuple[str, ...] = get_args(Why)
 BLACK_BOX_DROPS = ("busy", "failed")

@@ -33,3 +33,4 @@ def supervise(daemon: Daemon, stop: threading.Event, reason: Callable[[], str], 
         daemon.stop(reason(), patient=False)
     else:
         daemon.stop("all sources are over", patient=True)
+        _log.info("ended: all sources are over")  # otherwise the failure was raised

@@ -121,6 +121,13 @@ def test_a_camera_is_in_one_state_for_one_reason() -> None:
     assert sum(value for key, value in seen.items() if key[0] == "edgepose_camera_fault") == 1
 
 
+@pytest.mark.parametrize("cause", ["command", "end_of_stream", "internal", "frozen", "tls"])
+def test_every_reason_for_a_camera_without_frames_has_a_series(cause: str) -> None:
+    seen = samples(Metrics(), CameraState("rear", "paused", cause, "a sentence", 0))
+    assert seen[of("edgepose_camera_fault", camera="rear", cause=cause)] == 1
+    assert seen[of("edgepose_camera_fault", camera="rear", cause="other")] == 0
+
+
 def test_causes_that_nobody_knows_share_one_series() -> None:
     metrics = Metrics()
     for number in range(50):
