@@ -76,7 +76,7 @@ class Changes:
 
     def words(self) -> list[str]:
         """Each change in a few words."""
-        cameras = [("added", self.added), ("removed", self.removed), ("opened again", self.changed)]
+        cameras = [("added", self.added), ("removed", self.removed), ("changed", self.changed)]
         words = [f"camera {name} {what}" for what, names in cameras for name in names]
         words += [f"{section} applied" for section in self.sections if section not in ("cameras", *self.later)]
         if "cameras" in self.sections and not (self.added or self.removed or self.changed):
