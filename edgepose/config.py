@@ -16,7 +16,12 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Host = Annotated[str, Meta(pattern=r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$")]
 Polygon = Annotated[
     list[tuple[Fraction, Fraction]],
-    Meta(min_length=3, max_length=64, description="corners x, y as fractions of the picture's width and height"),
+    Meta(
+        min_length=3,
+        max_length=64,
+        description="corners x, y as fractions of the picture's width and height",
+        extra={"words": "a list of 3 to 64 corners [x, y], fractions (0 to 1) of the picture's width and height"},
+    ),
 ]
 EventKind = Literal["entered", "left", "fallen", "still", "waving", "arms_up", "zone_entered", "zone_left"]
 FilmFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]

@@ -51,8 +51,8 @@ def _walk(struct: inspect.StructType, prefix: str) -> Iterator[Key]:
         elif isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.StructType):
             yield from _walk(kind.value_type, f"{path}.<name>.")
         elif isinstance(kind, inspect.DictType):
-            one, description = _unwrap(kind.value_type)
-            yield Key(f"{path}.<name>", _words(one), "(required)", description)
+            _, description = _unwrap(kind.value_type)
+            yield Key(f"{path}.<name>", _words(kind.value_type), "(required)", description)
         else:
             value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()  # of lists
             default = "(required)" if field.required else _yaml(value)
@@ -70,6 +70,8 @@ def _yaml(value: object) -> str:
 
 
 def _words(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.Metadata) and "words" in (kind.extra or {}):
+        return str((kind.extra or {})["words"])
     kind, _ = _unwrap(kind)
     match kind:
         case inspect.UnionType(types=types):
@@ -87,13 +89,12 @@ def _words(kind: inspect.Type) -> str:
         case inspect.StrType(pattern=pattern):
             return _PATTERNS[str(pattern)]
         case inspect.ListType(item_type=item):
-            return f"a list{_lengths(kind)} times {_words(item)}"
-        case inspect.TupleType(item_types=items):
-            return f"[{', '.join(_words(item) for item in items)}]"
+            return f"a list in brackets{_example(item)}{_lengths(kind)}: each {_words(item)}"
         case inspect.StructType(fields=fields):
             return "a section with the keys " + ", ".join(field.encode_name for field in fields)
-        case inspect.DictType():
-            return "a section of names, each with a section of its own"
+        case inspect.DictType(value_type=value):
+            one = "a section of its own" if isinstance(value, inspect.StructType) else _words(value)
+            return f"a section of names, each with {one}"
     raise NotImplementedError(f"no words for {kind}")
 
 
@@ -107,7 +108,11 @@ _PATTERNS = {
 
 
 def _lengths(kind: inspect.ListType) -> str:
-    return "" if kind.min_length is None else f" of {kind.min_length} to {kind.max_length}"
+    return "" if kind.max_length is None else f", of {kind.max_length} at most"
+
+
+def _example(item: inspect.Type) -> str:
+    return f" such as [{item.values[0]}]" if isinstance(item, inspect.LiteralType) else ""
 
 
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:

@@ -191,7 +191,8 @@ def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origin
                 problems.append(f"{where}: holds a password, which others can read there; expected it in the configuration file")
             else:
                 origins[inner] = where
-                _store(_list(text) if _is_list(child) else text, child, keys, where, section, problems, strict=False)
+                value = None if text == "null" and _may_be_nothing(child) else _list(text) if _is_list(child) else text
+                _store(value, child, keys, where, section, problems, strict=False)
             return
         section = section.setdefault(keys[depth], {})
         kind = child
@@ -232,6 +233,11 @@ def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
 
 def _is_section(kind: Any) -> bool:
     return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+
+
+def _may_be_nothing(kind: Any) -> bool:
+    """Whether a key takes nothing: then `null` is that in the environment and on the command line too, and no text of four letters."""
+    return type(None) in get_args(kind.__origin__ if get_origin(kind) is Annotated else kind)
 
 
 def _is_list(kind: Any) -> bool:

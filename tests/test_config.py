@@ -40,9 +40,20 @@ def test_text_takes_the_type_of_its_key() -> None:
 def test_a_list_can_be_given_as_text() -> None:
     config = load(None, ["cameras.a.source=x", "cameras.a.zones.pad=[[0, 0], [1, 0], [1, 0.5]]"], {})
     assert config.cameras["a"].zones == {"pad": [(0, 0), (1, 0), (1, 0.5)]}
-    for bad in ("[[0, 0], [1, 0]", "[[0, 0], [1, 2], [1, 1]]", "pad"):
-        with pytest.raises(ConfigError, match=r"zones\.pad is .*; expected a list of 3 to 64 times \[a number from 0 to 1"):
+    for bad in ("[[0, 0], [1, 0]", "[[0, 0], [1, 2], [1, 1]]", "[[0, 0], [320, 0], [320, 240]]", "pad"):
+        sentence = r"zones\.pad is .*; expected a list of 3 to 64 corners \[x, y\], fractions \(0 to 1\) of the picture's"
+        with pytest.raises(ConfigError, match=sentence):
             load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={bad}"], {})
+    with pytest.raises(ConfigError, match=r"events\.silent is 'left'; expected a list in brackets such as \[arms_up\], of 8 at most: each"):
+        load(None, ["events.silent=left"], {})
+    assert load(None, ["events.silent=[left]"], {}).events.silent == ["left"]
+
+
+def test_null_is_nothing_where_nothing_is_accepted() -> None:
+    unset = ["mqtt.username=null", "files.images=null", "device=null", "events.store=null"]
+    config = load(None, unset, {"EDGEPOSE__DEVICE": "drone", "EDGEPOSE__FILES__VIDEO": "null", "STATE_DIRECTORY": "/var/lib/edgepose"})
+    assert (config.mqtt.username, config.files.images, config.files.video, config.device, config.events.store) == (None,) * 5
+    assert load(None, ["mqtt.host=null"], {}).mqtt.host == "null"
 
 
 @pytest.mark.parametrize(
@@ -94,6 +105,7 @@ REFUSED = [
     ("cameras:\n  front:\n    sorce: a\n", 3, "unknown key cameras.front.sorce; did you mean source?"),
     ("cameras:\n  front:\n    loop: true\n", 2, "cameras.front has no source"),
     ("cameras:\n  'a b': {source: x}\n", 2, "'a b' cannot be a name in cameras; expected a name of up to 64 letters"),
+    ("cameras: {a: {source: x, zones: [b]}}\n", 1, "expected a section of names, each with a list of 3 to 64 corners [x, y]"),
     ("cameras: 3\n", 1, "cameras is not a section"),
     ("mqtt:\n\n  port: 70000\n", 3, "mqtt.port is 70000; expected a whole number from 0 to 65535"),
     ("mqtt:\n  port: '1883'\n", 2, "mqtt.port is '1883'; expected a whole number"),
