@@ -109,7 +109,7 @@ class Writer(RestartingThread):
         except OutputError as error:
             self._fail(error)
         except BrokenPipeError:
-            self._fail(OutputError("Cannot write to a pipe: its reader has gone"))
+            self._fail(OutputError("a pipe cannot be written: its reader has gone; expected it to stay"))
         except Exception as error:
             self._fail(OutputError(f"files: unexpected {type(error).__name__}: {error}"))
         self.pulse.beat(_CLOSING_S)

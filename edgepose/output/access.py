@@ -112,10 +112,10 @@ def _read_password(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
-            f"mqtt.password_file: cannot read {path}: {reason}; a readable file with the password in its first line is needed."
+            f"mqtt.password_file: {path} cannot be read: {reason}; expected a readable file with the password in its first line"
         ) from error
     if not lines or not lines[0]:
-        raise ConfigError(f"mqtt.password_file: the first line of {path} is empty; it must hold the password.")
+        raise ConfigError(f"mqtt.password_file: the first line of {path} is empty; expected the password there")
     return lines[0]
 
 
@@ -124,7 +124,7 @@ def _tls_context(tls: config.Tls) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:
         raise ConfigError(
-            f"mqtt.tls.ca_file: cannot use {tls.ca_file}: {describe(error)}; a file of PEM certificates is needed."
+            f"mqtt.tls.ca_file: {tls.ca_file} cannot be used: {describe(error)}; expected a file of PEM certificates"
         ) from error
     context.sslsocket_class = _TlsSocket
     if tls.certificate_file is not None:
@@ -132,8 +132,8 @@ def _tls_context(tls: config.Tls) -> ssl.SSLContext:
             context.load_cert_chain(tls.certificate_file, tls.key_file, password=_no_password)
         except OSError as error:
             raise ConfigError(
-                f"mqtt.tls.certificate_file: cannot use {tls.certificate_file} with key {tls.key_file or 'in the same file'}: "
-                f"{describe(error)}; a PEM certificate and its unencrypted key are needed."
+                f"mqtt.tls.certificate_file: {tls.certificate_file} with its key in {tls.key_file or 'the same file'} cannot be used: "
+                f"{describe(error)}; expected a PEM certificate and its unencrypted key"
             ) from error
     return context
 

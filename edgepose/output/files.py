@@ -53,8 +53,8 @@ class _Lines:
         try:
             self._file = _open(self.path)
         except OSError as error:
-            needed = "a reader at the other end" if error.errno == errno.ENXIO else "a writable file in an existing folder"
-            raise OutputError(f"Cannot write to {self.path}: {error.strerror}; {needed} is needed.") from error
+            expected = "a reader at the other end" if error.errno == errno.ENXIO else "a writable file in an existing folder"
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}; expected {expected}") from error
         self._afresh = afresh and self._file.readable()
         self._before: bytes | None = header  # what comes before the first line; None once that is written
         if self._file.readable() and not afresh:
@@ -82,9 +82,9 @@ class _Lines:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise OutputError(f"Cannot write to {self.path}: {error.strerror}.") from error
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}; expected room on the disk") from error
         if written != len(lines):
-            raise OutputError(f"Cannot write to {self.path}: only {written} of {len(lines)} bytes were taken; the disk may be full.")
+            raise OutputError(f"{self.path} cannot be written: it took {written} of {len(lines)} bytes; expected room on the disk")
 
     def close(self) -> None:
         """Close the file, and remove it where it is ours and nothing was written; more than once does no harm."""
@@ -104,10 +104,10 @@ class _Lines:
             first = self._file.readline(65536).rstrip(b"\r\n")
         except OSError as error:
             self._file.close()
-            raise OutputError(f"Cannot read {self.path}: {error.strerror}.") from error
+            raise OutputError(f"{self.path} cannot be read: {error.strerror}; expected a file to append to") from error
         if header and first != header.rstrip(b"\n"):
             self._file.close()
-            raise OutputError(f"{self.path} begins with another header than ours; an empty file, or one of ours to append to, is needed.")
+            raise OutputError(f"{self.path} begins with another header than ours; expected an empty file, or one of ours to append to")
 
 
 def _open(path: Path) -> io.FileIO:

@@ -51,7 +51,9 @@ class MqttPublisher:
         queue_limit: int = 1000,
     ) -> None:
         if not device or set(device) & set("/+#\0"):
-            raise ConfigError(f"The device name {device!r} cannot be part of a topic; it must not be empty or hold '/', '+' or '#'.")
+            raise ConfigError(
+                f"the device name {device!r} cannot be part of a topic; expected one that is not empty and has no '/', '+' or '#'"
+            )
         self._mqtt = mqtt
         self._queue_limit = queue_limit
         self._base = f"{mqtt.prefix.strip('/')}/{device}"

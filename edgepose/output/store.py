@@ -150,7 +150,8 @@ class EventStore:
             self._rows = {**messages, **self._rows}
             self._gone.extend(number for number, *_ in surplus)
         if rows:
-            logger.info("event store %s: %d messages of an earlier run are still to be sent", self._path, len(rows))
+            what = "1 message that is" if len(rows) == 1 else f"{len(rows)} messages that are"
+            logger.info("event store %s holds %s still to be sent", self._path, what)
             self._found(list(messages), len(surplus))
 
     def _write(self) -> None:

@@ -43,7 +43,7 @@ class VideoWriter:
             options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
             self._container = av.open(str(self.path), "w", format="mp4", container_options=options)
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"Cannot write to {self.path}: {_said(error)}; a writable file in an existing folder is needed.") from error
+            raise OutputError(f"{self.path} cannot be written: {_said(error)}; expected a writable file in an existing folder") from error
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -66,7 +66,7 @@ class VideoWriter:
             frame.pts = self._last = max(self._last + 1, round((time_ns - self._begin_ns) * _TIME_BASE.denominator / 1e9))
             self._container.mux(stream.encode(frame))
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"Cannot write to {self.path}: {_said(error)}.") from error
+            raise OutputError(f"{self.path} cannot be written: {_said(error)}; expected room on the disk") from error
 
     def close(self) -> None:
         """Finish the file; more than once does no harm."""
@@ -80,7 +80,7 @@ class VideoWriter:
             if self._stream is None and self._is_new:
                 self.path.unlink(missing_ok=True)
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"Cannot write to {self.path}: {_said(error)}.") from error
+            raise OutputError(f"{self.path} cannot be written: {_said(error)}; expected room on the disk") from error
 
     def _begin(self, image: NDArray[np.uint8], time_ns: int) -> "av.VideoStream":
         self._begin_ns = time_ns
@@ -122,14 +122,14 @@ class ImageWriter:
 
     def __init__(self, folder: str | os.PathLike[str], suffix: str = ".jpg") -> None:
         if suffix not in (".jpg", ".png"):
-            raise OutputError(f"Pictures cannot be written as {suffix!r}; '.jpg' and '.png' can.")
+            raise OutputError(f"pictures cannot be written as {suffix!r}; expected .jpg or .png")
         self.folder = Path(folder)
         self._suffix = suffix
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"Cannot write into {self.folder}: {error.strerror}; a folder that can be made or written is needed."
+                f"{self.folder} cannot be written into: {error.strerror}; expected a folder that can be made or written"
             ) from error
 
     def write(self, image: NDArray[np.uint8], name: str) -> Path:
@@ -145,7 +145,7 @@ class ImageWriter:
         try:
             path.write_bytes(encoded.tobytes())
         except OSError as error:
-            raise OutputError(f"Cannot write to {path}: {error.strerror}.") from error
+            raise OutputError(f"{path} cannot be written: {error.strerror}; expected room on the disk") from error
         return path
 
 

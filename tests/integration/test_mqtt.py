@@ -333,15 +333,15 @@ def test_a_broker_with_an_unknown_certificate_is_refused(tmp_path, certificates)
 
 
 def test_unreadable_secrets_are_refused_before_anything_runs(tmp_path):
-    with pytest.raises(ConfigError, match=r"^mqtt.password_file: cannot read /nowhere: No such file"):
+    with pytest.raises(ConfigError, match=r"^mqtt.password_file: /nowhere cannot be read: No such file"):
         MqttPublisher(Mqtt(password_file="/nowhere"), "drone")
     empty = tmp_path / "empty"
     empty.touch()
     with pytest.raises(ConfigError, match=r"first line of .* is empty"):
         MqttPublisher(Mqtt(password_file=str(empty)), "drone")
-    with pytest.raises(ConfigError, match=r"^mqtt.tls.ca_file: cannot use /nowhere"):
+    with pytest.raises(ConfigError, match=r"^mqtt.tls.ca_file: /nowhere cannot be used"):
         MqttPublisher(Mqtt(tls=Tls(enabled=True, ca_file="/nowhere")), "drone")
-    with pytest.raises(ConfigError, match=r"^mqtt.tls.certificate_file: cannot use .*empty"):
+    with pytest.raises(ConfigError, match=r"^mqtt.tls.certificate_file: .*empty with its key in the same file cannot be used"):
         MqttPublisher(Mqtt(tls=Tls(enabled=True, certificate_file=str(empty))), "drone")
     with pytest.raises(ConfigError, match="cannot be part of a topic"):
         MqttPublisher(Mqtt(), "a/b")

@@ -286,5 +286,5 @@ def test_a_new_certificate_is_taken_without_a_restart(tmp_path, authority, stran
 def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(tmp_path, authority, client):
     key = tmp_path / "encrypted.key"
     subprocess.run(["openssl", "ec", "-in", client[1], "-aes256", "-passout", "pass:x", "-out", key], check=True, capture_output=True)
-    with pytest.raises(ConfigError, match="the key is encrypted; a PEM certificate and its unencrypted key are needed"):
+    with pytest.raises(ConfigError, match="the key is encrypted; expected a PEM certificate and its unencrypted key"):
         MqttPublisher(Mqtt(tls=tls(authority, (client[0], key))), "drone")

@@ -67,7 +67,9 @@ def test_a_foreign_csv_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("kind", [JsonLinesWriter, CsvWriter])
 def test_an_impossible_path_is_named(tmp_path, kind):
-    with pytest.raises(OutputError, match=r"^Cannot write to .*missing.*: No such file or directory; "):
+    with pytest.raises(
+        OutputError, match=r"^.*missing.* cannot be written: No such file or directory; expected a writable file in an existing folder$"
+    ):
         kind(tmp_path / "missing" / "file")
 
 
@@ -100,7 +102,7 @@ def test_a_reader_that_has_gone_is_heard_of(tmp_path):
 
 def test_a_pipe_without_a_reader_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OutputError, match="pipe: No such device or address; a reader at the other end is needed"):
+    with pytest.raises(OutputError, match="pipe cannot be written: No such device or address; expected a reader at the other end"):
         JsonLinesWriter(tmp_path / "pipe")
 
 

@@ -150,6 +150,16 @@ def test_a_second_process_goes_without_and_takes_over_when_the_first_is_gone(pat
     assert caplog.text.count("another process has it open; messages are kept in memory until it works") == 1
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 message that is"), (3, "3 messages that are")])
+def test_it_says_how_many_are_still_to_be_sent(path, count, said, caplog):
+    caplog.set_level(logging.INFO)
+    with opened(path) as store:
+        keep(store, messages(count))
+    with opened(path) as store:
+        wait_for(lambda: store.found)
+    assert f"event store {path} holds {said} still to be sent" in caplog.text
+
+
 @pytest.mark.parametrize("damage", [b"this is no database" * 100, b"SQLite format 3\0" + bytes(range(256)) * 40])
 def test_a_damaged_file_is_set_aside_and_a_fresh_one_begun(path, damage, caplog):
     path.write_bytes(damage)

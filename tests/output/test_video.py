@@ -98,13 +98,13 @@ def test_closing_twice_and_an_empty_film_do_no_harm(tmp_path):
 
 def test_impossible_places_are_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"^Cannot write to .*a.mp4: No such file or directory; "):
+    with pytest.raises(OutputError, match=r"a.mp4 cannot be written: No such file or directory; expected "):
         VideoWriter(tmp_path / "missing" / "a.mp4")
-    with pytest.raises(OutputError, match=r"^Cannot write into .*file: File exists; "):
+    with pytest.raises(OutputError, match=r"file cannot be written into: File exists; expected "):
         ImageWriter(tmp_path / "file")
-    with pytest.raises(OutputError, match=r"'\.jpg' and '\.png' can"):
+    with pytest.raises(OutputError, match=r"expected \.jpg or \.png"):
         ImageWriter(tmp_path, ".gif")
-    with pytest.raises(OutputError, match=r"^Cannot write to .*b.jpg: No such file"):
+    with pytest.raises(OutputError, match=r"b.jpg cannot be written: No such file"):
         ImageWriter(tmp_path / "c").write(picture(0), "missing/b")
 
 
