@@ -46,6 +46,14 @@ def test_every_command_is_documented_and_has_an_example(name: str) -> None:
             assert all(flag in part for flag in parameter.opts), parameter.name
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_named_where_newcomers_look(name: str) -> None:
+    readme, changes = ((DOCS.parent / document).read_text() for document in ("README.md", "CHANGELOG.md"))
+    assert f"edgepose {name}" in readme or f"make {name}" in readme
+    (listed,) = (line for line in changes.splitlines() if line.startswith("- **Commands** "))
+    assert f"`{name}`" in listed
+
+
 def test_every_exit_code_is_documented() -> None:
     table = section("commands.md", "Exit codes")
     codes = {error.exit_code for _, error in inspect.getmembers(edgepose.errors, inspect.isclass)}
