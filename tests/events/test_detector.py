@@ -231,6 +231,16 @@ def test_whoever_leaves_the_picture_leaves_the_zone() -> None:
     assert watch.show(for_s=4) == ["zone_left", "left"]
 
 
+def test_a_zone_is_left_in_silence_by_whoever_is_forgotten_or_never_entered_the_picture() -> None:
+    watch = Watch(RIGHT_HALF)
+    assert watch.show(person(x=500), for_s=2) == ["zone_entered", "entered"]  # in this order by default
+    watch.detector.reset()
+    assert watch.show(for_s=5) == []
+    watch = Watch(RIGHT_HALF)
+    assert watch.show(person(x=500), for_s=0.8) == ["zone_entered"]
+    assert watch.show(for_s=5) == []
+
+
 def test_feet_that_are_not_seen_are_in_no_zone() -> None:
     cut = person(x=500)
     keypoints = cut.keypoints.copy()
