@@ -20,9 +20,10 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     Where all cameras are files (without `loop`), it ends by itself when they are over, with exit code 0.
 
     SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration anew: what changed is applied, all else goes
-    on, and one that is not good is refused as a whole. SIGUSR1 makes a recording of the black box. Under systemd it says when it is ready
-    and feeds the watchdog.
+    on, and one that is not good is refused as a whole. SIGUSR1 makes a recording of the black box, once a minute at most. Under
+    systemd it says when it is ready and feeds the watchdog.
     """
+    import logging
     import os
 
     from edgepose.daemon.main_loop import supervise
@@ -30,13 +31,14 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.daemon.signals import hang_ups, recordings_asked, signals
     from edgepose.daemon.supervisor import Daemon
     from edgepose.daemon.systemd import Notifier
-    from edgepose.errors import ConfigError
+    from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.load import load, service_variables
 
     config = load(config_file, settings)
     log_to_stderr(config.log.level, config.log.format)
     if not config.cameras:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
+    log = logging.getLogger("edgepose.run")
     settle_memory()
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
         daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
@@ -47,7 +49,10 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
                 daemon.reload()
             if recording_asked.is_set():
                 recording_asked.clear()
-                daemon.record("signal")
+                try:
+                    daemon.record("signal")
+                except EdgeposeError as error:
+                    log.warning("no recording is made: %s", error)
 
         daemon.start()
         supervise(daemon, stop, reason, each_turn)

@@ -10,17 +10,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 
 from edgepose import __version__
 from edgepose.config import Config
-from edgepose.daemon.box_folder import BoxFolder
+from edgepose.daemon.box_folder import BoxFolder, Recording
 from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.engine_loop import Seen
 from edgepose.daemon.recording import Header, Look, Lost, People, Record, State, candidates_of, settings_of
 from edgepose.daemon.ring import FLUSH_S, Ring
-from edgepose.errors import OutputError
+from edgepose.errors import OutputError, UnavailableError
 from edgepose.model import ModelFile
 from edgepose.person import Person
 
@@ -38,14 +38,6 @@ AGAIN_S = 60.0
 _LEAST_SCORE = 0.05  # of candidates that are kept, for whoever wants to try lower thresholds
 _SEGMENT_LIMIT = 8_000_000  # bytes; or an eighth of what the folder may hold
 _RETRY_S = 1.0  # between two attempts to use a disk that failed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Order:
-    """That a recording is to be made; `made` is set when it is, or cannot be."""
-
-    reason: str
-    made: threading.Event
 
 
 class _End:
@@ -81,7 +73,7 @@ class BlackBox:
         self._informed: dict[str, int] = {}  # generation in which each camera's memory was given
         self._headed = 0  # generation whose header was given
         self._lost = 0  # records, since that was last noted among them
-        self._waiting: queue.Queue[_Item | _Order | _End] = queue.Queue(WAITING_LIMIT)
+        self._waiting: queue.Queue[_Item | Recording | _End] = queue.Queue(WAITING_LIMIT)
         self._told: dict[str, float] = {}
         self._restarts: dict[str, int] = {}
         self._retry_s: float | None = None  # when the disk is tried again, after it failed
@@ -153,16 +145,32 @@ class BlackBox:
         Returns:
             Whether it is there, or under way where nobody waits.
         """
-        now_s = time.monotonic()
-        if now_s - self._told.get(reason, -AGAIN_S) < AGAIN_S:
-            return False
-        order = _Order(reason, threading.Event())
         try:
-            self._waiting.put(order, timeout=wait_s or 0.5)
-        except queue.Full:
+            recording = self.record(reason, within_s=wait_s or 0.5)
+        except UnavailableError:
             return False
+        return recording.done.wait(wait_s) and recording.place is not None if wait_s else True
+
+    def record(self, reason: str, *, within_s: float = 0.5) -> Recording:
+        """Begins to make a recording, as `persist` does.
+
+        Args:
+            within_s: longest wait for a disk that cannot keep up.
+
+        Raises:
+            UnavailableError: the same reason has made one in the last minute, or the disk cannot keep up.
+        """
+        now_s = time.monotonic()
+        since_s = now_s - self._told.get(reason, -AGAIN_S)
+        if since_s < AGAIN_S:
+            raise UnavailableError(f"a recording for the reason {reason} was made {since_s:.0f} s ago; expected one a minute at most")
+        recording = Recording(reason)
+        try:
+            self._waiting.put(recording, timeout=within_s)
+        except queue.Full as error:
+            raise UnavailableError("the disk of the black box cannot keep up; expected another attempt in a moment") from error
         self._told[reason] = now_s
-        return order.made.wait(wait_s) if wait_s else True
+        return recording
 
     def watch(self, restarts: Mapping[str, int]) -> None:
         """Makes a recording when a stage was begun again; called now and then by the main thread.
@@ -229,13 +237,17 @@ class BlackBox:
             if isinstance(item, _End):
                 return
 
-    def _handle(self, ring: Ring, item: "_Item | _Order | _End | None") -> None:
+    def _handle(self, ring: Ring, item: "_Item | Recording | _End | None") -> None:
         if isinstance(item, _End):
             ring.end()
             self._folder.end()
-        elif isinstance(item, _Order):
-            self._folder.keep(ring, item.reason)
-            item.made.set()
+        elif isinstance(item, Recording):
+            try:
+                item.place = self._folder.keep(ring, item.reason)
+            finally:
+                if item.place is None:
+                    self._told.pop(item.reason, None)
+                item.done.set()
         elif item is not None:
             header, record = item
             if self._retry_s is not None and self._retry_s < time.monotonic():

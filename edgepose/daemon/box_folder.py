@@ -3,8 +3,10 @@
 import logging
 import os
 import shutil
+import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,6 +16,20 @@ from edgepose.daemon.ring import Ring
 _log = logging.getLogger(__name__)
 
 _RING, _ENDED = "ring", "ended"
+
+
+@dataclass(slots=True, eq=False)
+class Recording:
+    """A recording that is being made.
+
+    Attributes:
+        done: set when it is there, or cannot be.
+        place: its folder, where it is there.
+    """
+
+    reason: str
+    done: threading.Event = field(default_factory=threading.Event)
+    place: Path | None = None
 
 
 class BoxFolder:
@@ -48,12 +64,12 @@ class BoxFolder:
         """Notes that the run came to its end."""
         (self.ring / _ENDED).touch()
 
-    def keep(self, ring: Ring, reason: str) -> None:
-        """Makes a recording of all segments of the ring, where there are any."""
+    def keep(self, ring: Ring, reason: str) -> Path | None:
+        """Makes a recording of all segments of the ring, and returns its folder; None where there are none."""
         ring.flush(now=True)
         segments = ring.segments()
         if not segments:
-            return
+            return None
         place = _free(self.path / _name(time.time(), reason))
         unfinished = self.path / f".{place.name}-unfinished"
         unfinished.mkdir()
@@ -67,6 +83,7 @@ class BoxFolder:
         _sync(self.path)
         _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
         self.make_room()
+        return place
 
     def make_room(self) -> None:
         """Removes the oldest segments beyond half of the limit, and the oldest recordings beyond the rest.

@@ -3,28 +3,28 @@
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from edgepose.config import Config
 from edgepose.contradictions import check_together
 from edgepose.daemon.audit import Audit
+from edgepose.daemon.box_folder import Recording
+from edgepose.daemon.camera_state import CameraState
+from edgepose.daemon.payloads import parse
 from edgepose.daemon.snapshot import LIMIT_BYTES, snapshot_message
-from edgepose.errors import ConfigError
+from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.output.commands import Command
 from edgepose.output.messages import CommandReplyMessage, SnapshotMessage, timestamp
 from edgepose.output.requests import (
-    REQUESTS,
     PauseCommand,
     RecordCommand,
     ReloadCommand,
-    Request,
     ResumeCommand,
     SetThresholdCommand,
     SnapshotCommand,
@@ -38,6 +38,9 @@ WAITING_LIMIT = 32
 SNAPSHOT_WITHIN_S = 5.0
 """How long a snapshot waits for the next frame."""
 
+RECORDING_WITHIN_S = 30.0
+"""How long a recording may take: it is brought to the disk, and cards are slow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -46,6 +49,7 @@ class Verdict:
     reason: str | None = None
     changes: list[str] | None = None
     snapshot: SnapshotMessage | None = None
+    recording: str | None = None
 
 
 Done = Callable[[Verdict], None]
@@ -75,8 +79,12 @@ class Master(Protocol):
         """Opens it again."""
         ...
 
-    def record(self, reason: str) -> bool:
-        """Makes a recording of the black box; whether one is under way."""
+    def record(self, reason: str) -> Recording:
+        """Begins to make a recording of the black box; EdgeposeError where there is none to be made now."""
+        ...
+
+    def states(self) -> Sequence[CameraState]:
+        """What is known of each camera."""
         ...
 
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
@@ -86,12 +94,17 @@ class Master(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Awaited:
-    """A snapshot that waits for its frame."""
+    """A command that is answered when something is there: a frame, a recording.
+
+    Attributes:
+        verdict: None while it is not.
+        too_late: why the command is refused after `until_s`.
+    """
 
     command: Command
-    request: SnapshotCommand
-    frames: "queue.SimpleQueue[Frame]"
+    verdict: Callable[[], Verdict | None]
     until_s: float
+    too_late: str
 
 
 class Orders:
@@ -120,15 +133,12 @@ class Orders:
         for _ in range(self._waiting.qsize()):
             self._obey(self._waiting.get_nowait(), now_s)
         for awaited in list(self._awaited):
-            if not awaited.frames.empty():
+            verdict = awaited.verdict()
+            if verdict is None and now_s > awaited.until_s:
+                verdict = Verdict(awaited.too_late)
+            if verdict is not None:
                 self._awaited.remove(awaited)
-                picture = snapshot_message(awaited.frames.get(), awaited.request.width)
-                too_large = f"the picture takes more than {LIMIT_BYTES} bytes; expected a smaller `width`"
-                self._answer(awaited.command, Verdict(too_large) if picture is None else Verdict(snapshot=picture))
-            elif now_s > awaited.until_s:
-                self._awaited.remove(awaited)
-                why = f"camera {awaited.request.camera} gave no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
-                self._answer(awaited.command, Verdict(why))
+                self._answer(awaited.command, verdict)
 
     def _obey(self, command: Command, now_s: float) -> None:
         try:
@@ -144,14 +154,10 @@ class Orders:
                     order(camera)
                 self._answer(command, Verdict())
             elif isinstance(request, RecordCommand):
-                if not self._master.record("command"):
-                    raise ConfigError(
-                        "there is no black box, or it made a recording a moment ago; expected black_box.path to be set, once a minute"
-                    )
-                self._answer(command, Verdict())
+                self._record(command, now_s)
             else:
                 self._snapshot(command, request, now_s)
-        except ConfigError as error:
+        except EdgeposeError as error:
             self._answer(command, Verdict("; ".join(str(error).splitlines())))
         except Exception as error:  # nothing that somebody sends may end the daemon
             _log.error("command %.64r: unexpected %s: %s", command.name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
@@ -163,9 +169,33 @@ class Orders:
         if len(self._awaited) >= WAITING_LIMIT:
             raise ConfigError(f"{WAITING_LIMIT} snapshots wait already; expected fewer at a time")
         (camera,) = self._cameras(request.camera)
-        awaited = _Awaited(command, request, queue.SimpleQueue(), now_s + SNAPSHOT_WITHIN_S)
-        self._awaited.append(awaited)
-        self._master.tap(camera, awaited.frames.put)
+        state = next((state for state in self._master.states() if state.camera == camera), None)
+        if state is not None and state.state == "paused":
+            raise ConfigError(f"{state.detail or f'camera {camera} is paused'}; expected a camera that is streaming")
+        frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+
+        def picture() -> Verdict | None:
+            if frames.empty():
+                return None
+            message = snapshot_message(frames.get(), request.width)
+            too_large = f"the picture takes more than {LIMIT_BYTES} bytes; expected a smaller `width`"
+            return Verdict(too_large) if message is None else Verdict(snapshot=message)
+
+        too_late = f"camera {camera} gave no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
+        self._awaited.append(_Awaited(command, picture, now_s + SNAPSHOT_WITHIN_S, too_late))
+        self._master.tap(camera, frames.put)
+
+    def _record(self, command: Command, now_s: float) -> None:
+        recording = self._master.record("command")
+
+        def place() -> Verdict | None:
+            if not recording.done.is_set():
+                return None
+            nothing = "there is nothing to keep yet, or it cannot be written; the log says which"
+            return Verdict(nothing) if recording.place is None else Verdict(recording=str(recording.place))
+
+        too_late = f"the recording took more than {RECORDING_WITHIN_S:g} s; the log says what becomes of it"
+        self._awaited.append(_Awaited(command, place, now_s + RECORDING_WITHIN_S, too_late))
 
     def _cameras(self, name: str | UnsetType) -> list[str]:
         there = list(self._master.config.cameras)
@@ -182,25 +212,11 @@ class Orders:
             reason=UNSET if verdict.reason is None else verdict.reason,
             changes=UNSET if verdict.changes is None else verdict.changes,
             snapshot=UNSET if verdict.snapshot is None else verdict.snapshot,
+            recording=UNSET if verdict.recording is None else verdict.recording,
             at=timestamp(time.time_ns()),
         )
         self._audit.note(command, message)
         self._reply(command, message)
-
-
-def parse(name: str, payload: bytes) -> Request:
-    """The command of a name and its payload; ConfigError says in one sentence what is wrong with it."""
-    kind = REQUESTS.get(name)
-    if kind is None:
-        raise ConfigError(f"there is no command {name[:64]!r}; expected one of {', '.join(REQUESTS)}")
-    if not payload:  # what clears a retained command looks like this with MQTT 3.1.1, and must not carry it out
-        raise ConfigError(f"the payload of {name} is empty; expected a JSON object, {{}} at least")
-    try:
-        return msgspec.json.decode(payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        fields = ", ".join(kind.__struct_fields__)
-        expected = f"a JSON object of {fields}" if fields else "{}"
-        raise ConfigError(f"the payload is not what {name} takes: {str(error)[:200]}; expected {expected}") from error
 
 
 def with_thresholds(config: Config, request: SetThresholdCommand) -> Config:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from edgepose.config import Config
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.black_box import BlackBox
+from edgepose.daemon.box_folder import Recording
 from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.chores import Chores
 from edgepose.daemon.commands import Done, Orders
@@ -28,7 +29,7 @@ from edgepose.daemon.sinks import open_sinks
 from edgepose.daemon.systemd import Notifier
 from edgepose.daemon.watchman import StuckError, Watchman
 from edgepose.engine.backend import Backend, open_backend
-from edgepose.errors import EdgeposeError
+from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.model import named_model
 from edgepose.output.commands import Command
@@ -207,9 +208,16 @@ class Daemon:
         self._config = config
         self._pipeline.change(config, self._model.info, None, self._second_look)
 
-    def record(self, reason: str) -> bool:
-        """Makes a recording of the black box; whether one is under way."""
-        return self._box is not None and self._box.persist(reason)
+    def record(self, reason: str) -> Recording:
+        """Begins to make a recording of the black box.
+
+        Raises:
+            ConfigError: there is none.
+            UnavailableError: the same reason has made one in the last minute, or the disk cannot keep up.
+        """
+        if self._box is None:
+            raise ConfigError("there is no black box; expected black_box.path to be set at the start")
+        return self._box.record(reason)
 
     def pause(self, camera: str) -> None:
         """Closes a camera's source."""

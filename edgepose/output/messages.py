@@ -242,6 +242,7 @@ class CommandReplyMessage(_Message, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="one sentence: why it was refused; absent when it was obeyed")] | UnsetType = UNSET
     changes: Annotated[list[str], Meta(description="what a reload changed, a few words each; absent otherwise")] | UnsetType = UNSET
     snapshot: Annotated[SnapshotMessage, Meta(description="the picture that was asked for")] | UnsetType = UNSET
+    recording: Annotated[str, Meta(description="folder on the device of the recording that was asked for")] | UnsetType = UNSET
     at: Annotated[_Time, Meta(description="when the reply was written")]
 
 
