@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import threading
 import time
@@ -16,6 +17,7 @@ from edgepose.daemon.ring import Ring
 _log = logging.getLogger(__name__)
 
 _RING, _ENDED = "ring", "ended"
+_RECORDING = re.compile(r"\d{8}T\d{6}Z-")  # what `_name` makes
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +97,9 @@ class BoxFolder:
         while len(segments) > 1 and sum(sizes) > self.limit / 2:
             segments.pop(0).unlink()
             sizes.pop(0)
-        recordings = [place for place in self.path.iterdir() if place.is_dir() and place != self.ring and not place.name.startswith(".")]
+        recordings = [
+            place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()
+        ]  # other folders are not ours
         oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
         while oldest and self._size() > self.limit:
             removed = oldest.popleft()

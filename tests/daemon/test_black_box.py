@@ -1,6 +1,7 @@
 """The black box with looks of our own: what is kept, for how long, and what becomes of faults."""
 
 import errno
+import os
 import pickle
 import zlib
 from pathlib import Path
@@ -149,6 +150,9 @@ def test_the_ring_holds_the_last_minutes_and_no_more(tmp_path: Path, model: Mode
 
 
 def test_the_oldest_recordings_make_place_for_new_ones(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "photos"
+    mine.mkdir()
+    os.utime(mine, (0, 0))
     daemon = Daemon(tmp_path, model, limit_mb=1)
     for number in range(8):
         daemon.run(150)
@@ -157,6 +161,7 @@ def test_the_oldest_recordings_make_place_for_new_ones(tmp_path: Path, model: Mo
     kept = [path.name.rpartition("-")[2] for path in recordings(tmp_path, "fault")]
     assert "fault7" in kept
     assert "fault0" not in kept
+    assert mine.exists()  # older than all, and not made by a black box
     files = {file.stat().st_ino: file.stat().st_size for file in tmp_path.rglob(f"*{SUFFIX}")}
     assert sum(files.values()) <= 1_000_000
 
