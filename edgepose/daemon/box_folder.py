@@ -97,9 +97,8 @@ class BoxFolder:
         while len(segments) > 1 and sum(sizes) > self.limit / 2:
             segments.pop(0).unlink()
             sizes.pop(0)
-        recordings = [
-            place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()
-        ]  # other folders are not ours
+        # Other folders are not ours.
+        recordings = [place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()]
         oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
         while oldest and self._size() > self.limit:
             removed = oldest.popleft()
