@@ -9,7 +9,7 @@
     ├── SourceError             66  a video source that gives no frames; `cause` names why
     │   └── EndOfStream         66  a finite source (file, folder) is over: not a fault
     ├── RecordingError          66  a black-box recording that is missing or damaged
-    ├── UnavailableError        69  a library that is missing, a port or a name that somebody else has, or somebody who says nothing
+    ├── UnavailableError        69  a library that is missing, a port, name or folder that somebody else has, or somebody who says nothing
     ├── EngineError             69  an inference backend that is unavailable or fails
     └── OutputError             74  a file or broker that cannot be written to
 

@@ -20,7 +20,7 @@ from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.engine_loop import Seen
 from edgepose.daemon.recording import Header, Look, Lost, People, Record, State, candidates_of, settings_of
 from edgepose.daemon.ring import FLUSH_S, Ring
-from edgepose.errors import OutputError, UnavailableError
+from edgepose.errors import UnavailableError
 from edgepose.model import ModelFile
 from edgepose.person import Person
 
@@ -85,13 +85,11 @@ class BlackBox:
         return cls(config, model) if config.black_box.path is not None else None
 
     def start(self) -> None:
-        """Begins to write; what a run before left without an end becomes a recording. OutputError where the folder cannot be written."""
-        try:
-            self._folder.take_over()
-        except OSError as error:
-            raise OutputError(
-                f"the black box cannot use {self._folder.path}: {error.strerror}; expected a folder it can write to"
-            ) from error
+        """Begins to write; what a run before left without an end becomes a recording.
+
+        OutputError where the folder cannot be written, UnavailableError where another daemon writes into it.
+        """
+        self._folder.take_over()
         self._thread.start()
 
     def configure(self, config: Config) -> None:

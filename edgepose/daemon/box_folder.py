@@ -1,5 +1,6 @@
 """The folder of the black box: the ring of the run, and recordings, each complete or not there at all."""
 
+import fcntl
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from edgepose.daemon.recording import SUFFIX
 from edgepose.daemon.ring import Ring
+from edgepose.errors import OutputError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class Recording:
 
 
 class BoxFolder:
-    """Belongs to the thread of the black box, once that runs. All methods raise OSError where the disk does not do what it is told.
+    """Belongs to the thread of the black box, once that runs. Methods raise OSError where the disk does not do what it is told.
 
     Attributes:
         path: the folder.
@@ -47,10 +49,36 @@ class BoxFolder:
         self.path = path
         self.ring = path / _RING
         self.limit = limit
+        self._lock: int | None = None
 
     def take_over(self) -> None:
-        """Makes a recording of what a run left that did not come to its end, and begins a new ring."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Makes a recording of what a run left that did not come to its end, and begins a new ring.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            UnavailableError: that run has not ended at all: a folder belongs to one daemon as long as that lives.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with its process
+            self._clear()
+        except BlockingIOError as error:
+            self.release()
+            raise UnavailableError(
+                f"another edgepose writes its black box into {self.path}; expected a folder of its own (key black_box.path)"
+            ) from error
+        except OSError as error:
+            self.release()
+            raise OutputError(f"the black box cannot use {self.path}: {error.strerror}; expected a folder it can write to") from error
+
+    def release(self) -> None:
+        """Lets another daemon have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _clear(self) -> None:
         left = sorted(self.ring.glob(f"*{SUFFIX}"))
         if left and not (self.ring / _ENDED).exists():
             name = _name(left[-1].stat().st_mtime, "unexpected-exit")
@@ -63,8 +91,9 @@ class BoxFolder:
         self.make_room()
 
     def end(self) -> None:
-        """Notes that the run came to its end."""
+        """Notes that the run came to its end, and lets another one have the folder."""
         (self.ring / _ENDED).touch()
+        self.release()
 
     def keep(self, ring: Ring, reason: str) -> Path | None:
         """Makes a recording of all segments of the ring, and returns its folder; None where there are none."""

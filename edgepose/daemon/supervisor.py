@@ -122,18 +122,19 @@ class Daemon:
 
         Raises:
             EngineError: no backend could be opened.
-            UnavailableError: a daemon of the same name runs on this machine, or the local port that is to be served cannot be had.
+            UnavailableError: a daemon of the same name, or with the same black box, runs on this machine, or the local port that is to
+                be served cannot be had.
         """
         self._claim.take()
         try:
             self._begin(broker_within_s)
         except EdgeposeError:
+            if self._observer is not None:
+                self._observer.stop()
             self._claim.release()
             raise
 
     def _begin(self, broker_within_s: float) -> None:
-        if self._box is not None:  # not before: a daemon of the same name may be writing there
-            self._box.start()
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
         refiner = refiner_message(self._config, self._second_look)
@@ -142,6 +143,8 @@ class Daemon:
             _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
         if self._config.observe.enabled:
             self._observe()
+        if self._box is not None:  # last of what can be refused: a run that never began leaves nothing behind
+            self._box.start()
         self._link.start(
             lambda session: info_message(self._config, self._model, self._pipeline.backend, self._second_look, session, self._started_ns),
             broker_within_s,

@@ -22,7 +22,7 @@ from edgepose.daemon.ring import Ring
 from edgepose.daemon.slots import Waiting
 from edgepose.daemon.stage_memory import recall
 from edgepose.daemon.stages import Outcome, PeopleStage, Prepared
-from edgepose.errors import OutputError, RecordingError
+from edgepose.errors import OutputError, RecordingError, UnavailableError
 from edgepose.frame import Frame
 from edgepose.model import ModelFile, read_model
 from edgepose.output.composing import event_message, poses_message
@@ -190,11 +190,27 @@ def test_what_a_killed_run_left_becomes_a_recording(tmp_path: Path, model: Model
     daemon = Daemon(tmp_path, model)
     daemon.run(30)
     wait_for(lambda: (tmp_path / "ring" / "00000001.segment").stat().st_size > 10_000)
-    BlackBox(daemon.config, model).start()  # as after a power cut
+    daemon.box._folder.release()  # as after a power cut
+    BlackBox(daemon.config, model).start()
     (recording,) = recordings(tmp_path, "unexpected-exit")
     played = again(recording)
     assert daemon.said[: len(played)] == played
     assert len(played) > 10
+
+
+def test_a_folder_belongs_to_one_daemon_as_long_as_that_lives(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(5)
+    with pytest.raises(UnavailableError, match=r"^another edgepose writes its black box into .*; expected a folder of its own"):
+        BlackBox(daemon.config, model).start()
+    daemon.run(5)
+    assert daemon.box.persist("asked", wait_s=10)
+    assert again(*recordings(tmp_path, "asked")) == daemon.said
+    assert recordings(tmp_path, "unexpected-exit") == []
+    daemon.box.close(timeout_s=5)
+    after = BlackBox(daemon.config, model)
+    after.start()
+    after.close(timeout_s=5)
 
 
 def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -128,6 +129,35 @@ def test_a_daemon_that_was_killed_leaves_a_recording_for_the_next(tmp_path: Path
     assert len(poses) >= 3
     assert poses == before[: len(poses)]
     assert summary["lost"] == 0
+
+
+def test_a_daemon_that_does_not_start_leaves_the_black_box_of_another_alone(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker, socket.create_server(("127.0.0.1", 0)) as taken:
+        daemon = run(tmp_path, broker.port)
+        try:
+            ring = tmp_path / "box" / "ring"
+            wait_for(lambda: any(file.stat().st_size for file in ring.glob(f"*{SUFFIX}")), within_s=120)
+            command = [sys.executable, "-m", "edgepose", "run", "--config", str(tmp_path / "config.yaml"), "--set", "device=second"]
+            command += ["--set", "files.jsonl=null"]
+            for settings, said in (
+                ([], "another edgepose writes its black box into"),
+                (["observe.enabled=true", f"observe.port={taken.getsockname()[1]}", f"black_box.path={tmp_path / 'new'}"], "port"),
+            ):
+                options = [option for setting in settings for option in ("--set", setting)]
+                second = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
+                assert second.returncode == 69
+                assert said in second.stderr.splitlines()[-1]
+            daemon.send_signal(signal.SIGUSR1)
+            (recording,) = wait_for(lambda: list((tmp_path / "box").glob("*Z-signal")), within_s=30)
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0
+        finally:
+            daemon.kill()
+            daemon.wait(10)
+    assert {place.name for place in (tmp_path / "box").iterdir()} == {recording.name, "ring"}
+    assert not (tmp_path / "new").exists()
+    poses, _, _ = replay(recording, tmp_path)
+    assert poses == written(tmp_path)[: len(poses)]
 
 
 def test_what_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
