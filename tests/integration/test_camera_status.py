@@ -31,7 +31,6 @@ def test_each_camera_says_what_is_the_matter_and_none_says_a_password(tmp_path: 
             "secure": (server.url("/cam", wrong).replace("rtsp://", "rtsps://"), "tls"),
             "sound": (server.url("/sound", right), "no_video"),
             "future": (server.url("/future", right), "unsupported"),
-            "slashes": (f"rtsp://pilot:{WRONG}/{WRONG}@127.0.0.1:{server.port}/cam", "unsupported"),
             "nobody": (f"udp://127.0.0.1:{free_port()}?pass={WRONG}", "timeout"),
             "still": (server.url("/still", right), "frozen"),
         }
@@ -52,6 +51,9 @@ def test_each_camera_says_what_is_the_matter_and_none_says_a_password(tmp_path: 
 
             health: list[dict[str, Any]] = heard.on("health")
             assert health[-1]["cameras"]["still"]["drops"]["frozen"] > 10
+            slashes = f"rtsp://pilot:{WRONG}/{WRONG}@127.0.0.1:{server.port}/cam"
+            daemon.reload(config.replace(cameras["well"][0], slashes))
+            wait_for(lambda: "names no address that can be" in heard.on("health")[-1].get("reload_refused", ""))
             assert daemon.terminate(within_s=15) == 0
 
             topics = ["status", "info", "health", *(f"cameras/{name}/{topic}" for name in cameras for topic in ("status", "poses"))]
