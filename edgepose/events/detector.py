@@ -128,8 +128,9 @@ class EventDetector:
         return before is None or self._watched - before >= self._settings.again_after_s * S
 
     def _leaving(self, memory: Memory, frame: Frame) -> list[Finding]:
+        left_zones = gone(memory.places, memory.seen_at, self._zones)  # entered before the person was, perhaps: nobody stays in there
         if not memory.entered:
-            return []
+            return left_zones
         absent_s = (self._watched - memory.seen_at) / S
         left, top, right, bottom = memory.body.box
         edge = max(0.0, min(left, top, frame.width - right, frame.height - bottom)) / memory.body.size
@@ -137,7 +138,7 @@ class EventDetector:
         score = clearness(edge, _AMIDST, 0.0) if edge < _AMIDST else 0.5
         evidence = {"present_s": (memory.seen_at - memory.first_at) / S, "absent_s": absent_s, "edge_bodies": edge}
         return [
-            *gone(memory.places, memory.seen_at, self._zones),
+            *left_zones,
             Finding("left", memory.seen_at, score, evidence),
         ]
 

@@ -231,14 +231,17 @@ def test_whoever_leaves_the_picture_leaves_the_zone() -> None:
     assert watch.show(for_s=4) == ["zone_left", "left"]
 
 
-def test_a_zone_is_left_in_silence_by_whoever_is_forgotten_or_never_entered_the_picture() -> None:
+def test_a_zone_is_left_in_silence_by_whoever_is_forgotten() -> None:
     watch = Watch(RIGHT_HALF)
     assert watch.show(person(x=500), for_s=2) == ["zone_entered", "entered"]  # in this order by default
     watch.detector.reset()
     assert watch.show(for_s=5) == []
+
+
+def test_nobody_stays_in_a_zone_who_was_lost_before_they_had_entered_the_picture() -> None:
     watch = Watch(RIGHT_HALF)
     assert watch.show(person(x=500), for_s=0.8) == ["zone_entered"]
-    assert watch.show(for_s=5) == []
+    assert watch.show(for_s=5) == ["zone_left"]
 
 
 def test_feet_that_are_not_seen_are_in_no_zone() -> None:
