@@ -181,15 +181,23 @@ def records(path: Path) -> Iterator[Record]:
         segments = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
         if not segments:
             raise RecordingError(f"{path} holds no recording; expected a folder with files that end in {SUFFIX}")
+        empty = True
         for segment in segments:
-            yield from _records_of(segment)
+            for record in _records_of(segment):
+                empty = False
+                yield record
+        if empty:
+            raise RecordingError(f"{path} holds nothing that was seen; expected a recording of the black box")
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror}; expected a recording of the black box") from error
 
 
 def _records_of(segment: Path) -> Iterator[Record]:
     with segment.open("rb") as file:
-        if file.readline(64) != _MAGIC:
+        begins = file.readline(64)
+        if begins != _MAGIC:
+            if _MAGIC.startswith(begins):
+                return  # the power went before anything was written
             raise RecordingError(f"{segment} is no recording of the black box; expected a file that it wrote")
         first = True
         while True:

@@ -284,6 +284,13 @@ def test_a_torn_end_is_no_damage(segment: Path) -> None:
     assert len(again(segment)) >= len(whole) - 2
 
 
+@pytest.mark.parametrize("written", [0, 5])
+def test_a_segment_that_was_only_begun_is_no_damage(segment: Path, written: int) -> None:
+    whole = again(segment.parent)
+    (segment.parent / "00000099.segment").write_bytes(beginning()[:written])
+    assert again(segment.parent) == whole
+
+
 def test_any_damage_is_one_sentence(segment: Path) -> None:
     data = segment.read_bytes()
     random = np.random.default_rng(3)
@@ -303,7 +310,7 @@ def test_any_damage_is_one_sentence(segment: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no recording"),
+        (b"", "holds nothing that was seen"),
         (b"something else\n", "is no recording"),
         (beginning() + packed(Lost(records=1)), "expected one header"),
         (beginning() + (3).to_bytes(4, "little") + zlib.crc32(b"\x00\x01\x02").to_bytes(4, "little") + b"\x00\x01\x02", "another version"),

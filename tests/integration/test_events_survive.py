@@ -64,7 +64,8 @@ def test_events_of_two_killed_daemons_arrive_by_the_third(tmp_path, store):
         publish(publisher, [300])
         wait_for(lambda: 300 in numbers(listener) and publisher.events_waiting == 0)
         assert once_each(sorted(numbers(listener))) == list(range(301))
-        assert numbers(listener)[:200] == list(range(200))
+        # The newest may go first, while the file is still being read.
+        assert [number for number in numbers(listener) if number != 300][:200] == list(range(200))
         assert publisher.drops == {}
     with Mosquitto(tmp_path) as other, publishing(other.port, store=store) as publisher, Listener(other.port) as listener:
         publish(publisher, [301])
