@@ -126,7 +126,8 @@ def test_a_daemon_that_was_killed_leaves_a_recording_for_the_next(tmp_path: Path
             daemon.wait(10)
     poses, _, summary = replay(recording, tmp_path)
     assert len(poses) >= 3
-    assert poses == before[: len(poses)]
+    assert len(before) >= 3
+    assert poses[: len(before)] == before[: len(poses)]  # either file may be a frame ahead when the daemon is killed
     assert summary["lost"] == 0
 
 
