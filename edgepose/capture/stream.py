@@ -18,6 +18,9 @@ _PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTim
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h
 
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+"""From 17 on PyAV would change formats in as many threads as there are cores, for each stream: more work for the same pictures."""
+
 _ONE_THREAD_UP_TO_PX = 1280 * 720
 """Up to here one thread decodes faster than any network looks; a second one costs a tenth to a fifth more for the same pictures."""
 
@@ -152,7 +155,7 @@ class Stream:
     def image(self, picture: Picture) -> NDArray[np.uint8]:
         """Return a picture as uint8 (H, W, 3), RGB, upright."""
         frame = picture.decoded
-        image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # (H, W, 3)
+        image = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()  # (H, W, 3)
         turns = round(frame.rotation / 90) % 4  # a telephone held upright records a lying picture and says so
         if turns:
             image = np.rot90(image, turns)

@@ -161,6 +161,7 @@ class CameraThread(RestartingThread):
                 continue
             if not self._lost(opened, error):
                 return
+            del lost, error  # its traceback knows the source that was lost, which would live on beside the next one
 
     def _lost(self, opened: bool, error: SourceError) -> bool:
         """Deals with the loss of a source; whether it is to be opened again."""
