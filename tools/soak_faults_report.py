@@ -9,7 +9,7 @@ import msgspec
 
 from edgepose import __version__
 from tools.machine import machine
-from tools.soak_report import Sample
+from tools.soak_report import Sample, sample_rows
 from tools.write_reference import DOCS, with_table
 
 _GROWTH_LIMIT_MB = 3.0
@@ -175,15 +175,7 @@ def _section(result: Result) -> str:
         f"| | minute after the {result.settled_after_s / 60:.0f}th | last minute | largest of the run |",
         "|---|---|---|---|",
     ]
-    for name, unit, values in (
-        ("resident memory (RSS)", " MiB", [[sample.rss_mb for sample in group] for group in (before, last, result.samples)]),
-        ("its share (PSS)", " MiB", [[sample.pss_mb for sample in group] for group in (before, last, result.samples)]),
-        ("open files", "", [[float(sample.descriptors) for sample in group] for group in (before, last, result.samples)]),
-        ("threads", "", [[float(sample.threads) for sample in group] for group in (before, last, result.samples)]),
-    ):
-        digits = 1 if unit else 0
-        cells = [statistics.median(values[0]), statistics.median(values[1]), max(values[2])]
-        lines.append(f"| {name} | " + " | ".join(f"{value:.{digits}f}{unit}" for value in cells) + " |")
+    lines += sample_rows(before, last, result.samples)
     lines += [
         "",
         f"Change of resident memory: {result.growth_mb:+.2f} MiB (bar: {_GROWTH_LIMIT_MB:g}).",

@@ -156,15 +156,7 @@ def _section(result: Result, source: str) -> str:
         "| | minute after settling | last minute | largest of the run |",
         "|---|---|---|---|",
     ]
-    for name, unit, values in (
-        ("resident memory (RSS)", " MiB", [[sample.rss_mb for sample in group] for group in (before, last, result.samples)]),
-        ("its share (PSS)", " MiB", [[sample.pss_mb for sample in group] for group in (before, last, result.samples)]),
-        ("open files", "", [[float(sample.descriptors) for sample in group] for group in (before, last, result.samples)]),
-        ("threads", "", [[float(sample.threads) for sample in group] for group in (before, last, result.samples)]),
-    ):
-        digits = 1 if unit else 0
-        cells = [statistics.median(values[0]), statistics.median(values[1]), max(values[2])]
-        lines.append(f"| {name} | " + " | ".join(f"{value:.{digits}f}{unit}" for value in cells) + " |")
+    lines += sample_rows(before, last, result.samples)
     lines += [
         "",
         f"Growth of resident memory: {result.growth_mb:+.2f} MiB (bar: below {_GROWTH_LIMIT_MB:g}).",
@@ -186,6 +178,21 @@ def _section(result: Result, source: str) -> str:
         f"| damaged packets that gave no frame, `corrupt` | {result.drops.get('corrupt', 0)} |",
     ]
     return "\n".join(lines)
+
+
+def sample_rows(before: list[Sample], last: list[Sample], samples: list[Sample]) -> list[str]:
+    """Rows of memory, files and threads: the medians of two moments, and the largest of all samples."""
+    rows = []
+    for name, unit, values in (
+        ("resident memory (RSS)", " MiB", [[sample.rss_mb for sample in group] for group in (before, last, samples)]),
+        ("its share (PSS)", " MiB", [[sample.pss_mb for sample in group] for group in (before, last, samples)]),
+        ("open files", "", [[float(sample.descriptors) for sample in group] for group in (before, last, samples)]),
+        ("threads", "", [[float(sample.threads) for sample in group] for group in (before, last, samples)]),
+    ):
+        digits = 1 if unit else 0
+        cells = [statistics.median(values[0]), statistics.median(values[1]), max(values[2])]
+        rows.append(f"| {name} | " + " | ".join(f"{value:.{digits}f}{unit}" for value in cells) + " |")
+    return rows
 
 
 def _plot(result: Result, path: Path) -> None:

@@ -5,7 +5,6 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,19 +23,6 @@ from tests.servers.rtsp import RtspServer
 from tests.waiting import wait_for
 
 pytestmark = needs_gstreamer
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RtspServer]:
-    with RtspServer(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtspServer]:
-    """For tests that leave it as it was."""
-    with RtspServer(tmp_path_factory.mktemp("rtsp")) as running:
-        yield running
 
 
 def camera(url: str, transport: str = "tcp", **settings: object) -> Camera:

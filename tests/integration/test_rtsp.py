@@ -3,7 +3,6 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,19 +15,6 @@ from tests.reading import read_until_error
 from tests.servers.mosquitto import free_port
 from tests.servers.rtsp import RtspServer
 from tests.waiting import wait_for
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RtspServer]:
-    with RtspServer(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtspServer]:
-    """For tests that leave it as it was."""
-    with RtspServer(tmp_path_factory.mktemp("rtsp")) as running:
-        yield running
 
 
 def ended(name: str) -> bool:
