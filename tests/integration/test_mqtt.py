@@ -1,15 +1,11 @@
 """The publisher against real brokers: mosquitto 2 (MQTT 5) and amqtt (MQTT 3.1.1 only)."""
 
-import contextlib
 import json
 import logging
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,6 +21,7 @@ from tests.faults import network
 from tests.servers.amqtt_broker import amqtt_broker
 from tests.servers.both_sides import STATUS, Listener, publishing
 from tests.servers.mosquitto import Mosquitto
+from tests.servers.scripted import scripted_server
 from tests.waiting import wait_for
 
 
@@ -364,26 +361,16 @@ def test_falls_back_to_3_1_1():
         wait_for(lambda: listener.states()[-1] == "stopped")
 
 
-@contextmanager
 def refusing_version_5():
     """What a 3.1.1 broker by the book says: CONNACK with return code 1 to version 5, 0 to 3.1.1."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = server.accept()
-                    with client:
-                        level = client.recv(4096).partition(b"MQTT")[2][0]
-                        client.sendall(b"\x20\x02\x00" + bytes([level == 5]))
-                        while level == 4 and client.recv(4096):
-                            pass
+    def talk(client):
+        level = client.recv(4096).partition(b"MQTT")[2][0]
+        client.sendall(b"\x20\x02\x00" + bytes([level == 5]))
+        while level == 4 and client.recv(4096):
+            pass
 
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    return scripted_server(talk)
 
 
 def test_a_refused_version_is_followed_by_the_other_at_once_and_without_alarm(caplog):

@@ -1,12 +1,9 @@
 """Every way in which a broker does not let us in has its own name, and each ends when its cause does."""
 
-import contextlib
 import json
 import logging
 import socket
 import subprocess
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from edgepose.output.mqtt import MqttPublisher
 from tests.servers.both_sides import publishing
 from tests.servers.certificates import Authority
 from tests.servers.mosquitto import Mosquitto, free_port
+from tests.servers.scripted import scripted_server
 from tests.waiting import wait_for
 
 DYNAMIC_SECURITY = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
@@ -154,24 +152,14 @@ def test_nobody_is_let_in_without_a_name(tmp_path, caplog):
         assert state == "refused: not authorized"
 
 
-@contextmanager
-def answering(*connack):
-    """Answers CONNECT with a code that mosquitto never says, by the book."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def answering(*answer):
+    """Answers whatever CONNECT says with these bytes."""
 
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = server.accept()
-                    with client:
-                        client.recv(4096)
-                        client.sendall(bytes(connack))
+    def talk(client):
+        client.recv(4096)
+        client.sendall(bytes(answer))
 
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    return scripted_server(talk)
 
 
 @pytest.mark.parametrize(
@@ -214,21 +202,8 @@ def test_every_return_code_of_the_older_standard_has_its_name(code, state, caplo
 
 
 def test_somebody_else_on_that_port_is_no_broker(caplog):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = server.accept()
-                    with client:
-                        client.recv(4096)
-                        client.sendall(b"\x90\x01\x00\x00SSH-2.0-OpenSSH_9.2\r\n" * 20)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        state, lines = refused(caplog, server.getsockname()[1])
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    with answering(*b"\x90\x01\x00\x00SSH-2.0-OpenSSH_9.2\r\n" * 20) as port:
+        state, lines = refused(caplog, port)
     assert state.startswith("unreachable: ")
     assert not any(record.exc_info for record in caplog.records if record.levelno > logging.DEBUG)
     assert 1 <= len(lines) <= 2

@@ -1,0 +1,26 @@
+"""A server that says to each client what a test wants said: `with scripted_server(talk) as port`."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def scripted_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Calls `talk` with one client after the other, and hangs up when it returns."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        talk(client)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
