@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from paho.mqtt import properties
 from paho.mqtt.client import Client
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.enums import MessageType, MQTTErrorCode
 
 RECEIVE_LIMIT_BYTES = 128 * 1024
 """Longest packet that is taken: a version 5 broker is told so and keeps longer ones, an older one is hung up on."""
@@ -23,11 +23,26 @@ properties.readUTF = _read_any_text
 class GuardedClient(Client):
     """Paho collects a packet of any length, up to 256 MB of whatever somebody published: this one hangs up instead.
 
-    And where a broker refuses version 3.1.1, paho only says that the connection is over: this one remembers why.
+    And where a broker refuses version 3.1.1, paho only says that the connection is over: this one remembers why. Nor does paho let
+    anybody ask for a sign of life, or hear of the answer: it does so itself, when nothing has come for `keepalive`.
+
+    Attributes:
+        on_pong: called when the broker has answered a `ping`.
     """
 
     overlong = False
     outdated = False
+    on_pong: Callable[[], None] | None = None
+
+    def ping(self) -> None:
+        """Ask the broker for a sign of life (PINGREQ, MQTT 5 3.12); one that never comes ends the connection no earlier than ever."""
+        self._send_simple_command(MessageType.PINGREQ)
+
+    def _handle_pingresp(self) -> MQTTErrorCode:
+        code = super()._handle_pingresp()
+        if self.on_pong is not None:
+            self.on_pong()
+        return code
 
     def _handle_connack(self) -> MQTTErrorCode:
         code = super()._handle_connack()

@@ -23,7 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edgepose.output.access import Access
 from edgepose.output.client import RECEIVE_LIMIT_BYTES, GuardedClient
 from edgepose.output.outbox import Outgoing
-from edgepose.output.traffic import Traffic
+from edgepose.output.traffic import Echo, Traffic
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class Connection:
         self._asked: dict[int, str] = {}  # subscriptions
         self._selector: selectors.BaseSelector | None = None
         self._traffic: Traffic | None = None
+        self._echo = Echo()
         self._tls: ssl.SSLSocket | None = None
         self._v5 = protocol == "5"
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
@@ -105,6 +106,7 @@ class Connection:
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
         self._client.on_socket_open = self._on_socket_open
+        self._client.on_pong = lambda: self._echo.answered(time.monotonic())
 
     @property
     def backlog(self) -> bool:
@@ -118,7 +120,7 @@ class Connection:
 
     def room(self) -> bool:
         """Whether a message that is of use only while it is new would be on its way soon, and not wait behind others."""
-        return not self.backlog and (self._traffic is None or self._traffic.room())
+        return not self.backlog and self._echo.room(time.monotonic()) and (self._traffic is None or self._traffic.room())
 
     def stuck(self, now_s: float) -> bool:
         """Whether messages wait for the broker's answer, and none has come for a long time."""
@@ -183,6 +185,9 @@ class Connection:
             if not self.in_flight:
                 self._answered_s = time.monotonic()
             self.in_flight[sent.mid] = message
+        elif self.ended is None and self._echo.due(now_s := time.monotonic()):
+            self._client.ping()
+            self._echo.asked(now_s)
 
     def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> None:
         """Hear topics with QoS 1; with MQTT 5 without hearing ourselves.

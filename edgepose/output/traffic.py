@@ -1,7 +1,9 @@
-"""What is on its way to the broker, as the kernel knows it, and whether more would only wait behind it.
+"""What is on its way to the broker, and whether more would only wait behind it.
 
 A socket takes whatever fits into its buffer, and a socket for a slow path buffers seconds of it: a message that was the newest when the
-socket took it is old when it arrives. So one that is of use only while it is new is kept back until little enough is before it.
+socket took it is old when it arrives. So one that is of use only while it is new is kept back until little enough is before it. How much
+is on its way the kernel knows (`Traffic`), but not what becomes of it: the kernel of a broker that is frozen takes all the same, until its
+own buffer is full. So the broker itself is asked for a sign of life, time and again (`Echo`).
 """
 
 import fcntl
@@ -15,6 +17,9 @@ from collections import deque
 
 QUEUE_S = 0.25
 """How long what is on its way may take, beyond the time that the path takes anyway."""
+
+ECHO_S = 0.1
+"""How long a sign of life holds, while there is something to send."""
 
 LEAST_BYTES = 1024
 """So little may always be on its way: a path that was idle has shown nothing of what it can do."""
@@ -57,6 +62,33 @@ class Pace:
         since_s, before = samples[0]
         taken = (acknowledged - before) * min(1.0, window_s / max(window_s, now_s - since_s))
         return outstanding <= max(LEAST_BYTES, taken)
+
+
+class Echo:
+    """Whether the broker still reads what the kernels take for it. Pure arithmetic, like `Pace`; times are readings of one clock."""
+
+    def __init__(self) -> None:
+        self._asked_s: float | None = None
+        self._answered_s = -math.inf
+        self._shortest_s = _LONGEST_TRIP_S
+
+    def due(self, now_s: float) -> bool:
+        """Whether it is time to ask again."""
+        return self._asked_s is None and now_s - self._answered_s >= ECHO_S
+
+    def asked(self, now_s: float) -> None:
+        """The question is on its way."""
+        self._asked_s = now_s
+
+    def answered(self, now_s: float) -> None:
+        """The answer is here."""
+        if self._asked_s is not None:
+            self._shortest_s = min(self._shortest_s, now_s - self._asked_s)
+            self._asked_s, self._answered_s = None, now_s
+
+    def room(self, now_s: float) -> bool:
+        """Whether another message may follow: not once the answer takes so much longer than the shortest one took."""
+        return self._asked_s is None or now_s - self._asked_s <= QUEUE_S + self._shortest_s
 
 
 class Traffic:

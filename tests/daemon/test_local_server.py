@@ -78,14 +78,16 @@ def test_a_page_that_fails_costs_one_answer_and_one_line(server: LocalServer, ca
 )
 def test_nonsense_is_refused_in_plain_text(server: LocalServer, request_: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(request_)
-        connection.shutdown(socket.SHUT_WR)
         answer = b""
         try:
+            connection.sendall(request_)
+            connection.shutdown(socket.SHUT_WR)
             while more := connection.recv(65536):
                 answer += more
-        except ConnectionResetError:
-            pass  # what it had not read when it closed
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # it had not read everything when it closed
     assert b"<html" not in answer.lower()
     assert ask(server.port, "/hello")[0] == 200
 

@@ -194,6 +194,31 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
         wait_for(lambda: publisher.connected, within_s=8)
 
 
+def test_a_frozen_broker_is_given_hardly_any_poses_that_it_would_send_late(broker):
+    """Its kernel would take minutes of them."""
+    with publishing(broker.port, keepalive_s=30) as publisher, Listener(broker.port, "edgepose/drone/cameras/+/poses") as listener:
+        wait_for(lambda: publisher.connected)
+
+        def publish(until_s: float) -> None:
+            while time.monotonic() < until_s:
+                publisher.publish_poses("front", repr(time.monotonic()).encode())
+                time.sleep(1 / 20)
+
+        publish(time.monotonic() + 1)
+        broker.freeze()
+        frozen_s = time.monotonic()
+        publish(frozen_s + 4)
+        broker.thaw()
+        thawed_s = time.monotonic()
+        publish(thawed_s + 1)
+        wait_for(lambda: len(listener.messages) > 25)
+    said_s = [float(message.payload) for message in listener.messages]
+    assert sum(frozen_s < at_s < thawed_s - 1 for at_s in said_s) <= 10  # 7 and what a busy machine adds, of 60
+    assert sum(at_s > thawed_s for at_s in said_s) > 10
+    assert publisher.drops["backlog"] > 50
+    assert publisher.reconnects == 0
+
+
 def test_a_fast_broker_gets_every_pose_of_four_cameras(broker):
     with publishing(broker.port) as publisher, Listener(broker.port, "edgepose/drone/cameras/+/poses") as listener:
         wait_for(lambda: publisher.connected)

@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from edgepose.output.traffic import Pace, Traffic
+from edgepose.output.traffic import Echo, Pace, Traffic
 from tests.waiting import wait_for
 
 _STEP_S = 0.005
@@ -70,6 +70,52 @@ def test_what_was_taken_long_ago_says_little():
     pace = Pace()
     assert pace.room(0, 0, 0.001, 0.0)
     assert not pace.room(20_000, 20_000, 0.001, 10.0)
+
+
+def test_a_broker_that_answers_has_room_and_is_asked_ten_times_a_second():
+    echo, questions = Echo(), 0
+    for turn in range(300):  # 30 messages a second, answers after 20 ms
+        now_s = turn / 30
+        assert echo.room(now_s)
+        if echo.due(now_s):
+            echo.asked(now_s)
+            questions += 1
+            echo.answered(now_s + 0.02)
+    assert 70 <= questions <= 100
+
+
+def test_a_broker_that_answers_no_more_has_no_room_soon_and_is_asked_only_once():
+    echo = Echo()
+    echo.asked(0.0)
+    echo.answered(0.02)
+    assert not echo.due(0.1)
+    assert echo.due(0.2)
+    echo.asked(0.2)
+    assert echo.room(0.45)
+    assert not echo.room(0.5)
+    assert not echo.due(9.0)
+    assert not echo.room(9.0)
+    echo.answered(9.5)
+    assert echo.room(9.5)
+
+
+def test_a_slow_answer_is_none_that_is_late():
+    echo = Echo()
+    for turn in range(10):
+        echo.asked(turn)
+        assert echo.room(turn + 0.7)
+        echo.answered(turn + 0.7)
+    echo.asked(20.0)
+    assert echo.room(20.9)
+    assert not echo.room(21.0)
+
+
+def test_an_answer_that_nobody_asked_for_says_nothing():
+    echo = Echo()
+    echo.answered(5.0)
+    assert echo.due(5.0)
+    echo.asked(6.0)
+    assert echo.room(6.9)
 
 
 def test_a_socket_whose_far_side_does_not_read_has_no_room_until_it_does():
