@@ -84,10 +84,11 @@ class BoxFolder:
             name = _name(left[-1].stat().st_mtime, "unexpected-exit")
             os.replace(self.ring, _free(self.path / name))
             _log.warning("the run before did not come to its end; what it saw last is in %s", self.path / name)
-        shutil.rmtree(self.ring, ignore_errors=True)
+        for ours in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # who knows what else somebody keeps under that name
+            ours.unlink(missing_ok=True)
         for unfinished in self.path.glob(".*-unfinished"):
             shutil.rmtree(unfinished, ignore_errors=True)
-        self.ring.mkdir()
+        self.ring.mkdir(exist_ok=True)
         self.make_room()
 
     def end(self) -> None:

@@ -35,7 +35,7 @@ class EmbeddedBroker:
         try:
             import amqtt.broker  # noqa: F401
         except ImportError as error:
-            raise OutputError("the embedded broker needs amqtt; expected it installed, with pip install 'edgepose[demo]'") from error
+            raise OutputError("the embedded broker needs amqtt; expected it installed: pip install amqtt") from error
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it reports our fallback from version 5 as an error of its own
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
         self.port = _free_port()

@@ -33,16 +33,15 @@ _TIMED_RUNS = 5
 class _Library:
     module: str
     distribution: str
-    hint: str
 
 
 _LIBRARIES = (
-    _Library("numpy", "numpy", "pip install edgepose"),
-    _Library("cv2", "opencv-python-headless", "pip install edgepose"),
-    _Library("av", "av", "pip install edgepose"),
-    _Library("paho.mqtt.client", "paho-mqtt", "pip install edgepose"),
-    _Library("msgspec", "msgspec", "pip install edgepose"),
-    _Library("onnxruntime", "onnxruntime", "pip install 'edgepose[cpu]', 'edgepose[gpu]' or 'edgepose[tensorrt]'"),
+    _Library("numpy", "numpy"),
+    _Library("cv2", "opencv-python-headless"),
+    _Library("av", "av"),
+    _Library("paho.mqtt.client", "paho-mqtt"),
+    _Library("msgspec", "msgspec"),
+    _Library("onnxruntime", "onnxruntime"),
 )
 
 
@@ -72,7 +71,9 @@ def _library(library: _Library) -> Finding:
     try:
         importlib.import_module(library.module)
     except ImportError as error:
-        return Finding(library.distribution, False, f"cannot be loaded ({error}); expected it installed: {library.hint}", 69)
+        return Finding(
+            library.distribution, False, f"cannot be loaded ({error}); expected it installed: pip install {library.distribution}", 69
+        )
     try:
         return Finding(library.distribution, True, metadata.version(library.distribution))
     except metadata.PackageNotFoundError:  # another wheel gives the same module: onnxruntime-gpu, opencv-python
@@ -90,7 +91,7 @@ def _backends() -> Finding:
     try:
         import onnxruntime
     except ImportError:
-        return Finding("devices", False, "unknown without onnxruntime; expected it installed: pip install 'edgepose[cpu]'", 69)
+        return Finding("devices", False, "unknown without onnxruntime; expected it installed: pip install onnxruntime", 69)
     providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     return Finding("devices", True, f"onnxruntime was built for {', '.join(providers)}; the line `engine` says which one works")
 

@@ -198,6 +198,18 @@ def test_what_a_killed_run_left_becomes_a_recording(tmp_path: Path, model: Model
     assert len(played) > 10
 
 
+def test_what_somebody_else_keeps_in_the_folder_stays(tmp_path: Path, model: ModelFile) -> None:
+    foreign = tmp_path / "ring" / "of-my-grandmother.jpg"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"gold")
+    for _ in range(2):
+        daemon = Daemon(tmp_path, model)
+        daemon.run(3)
+        daemon.box.close(timeout_s=5)
+    assert foreign.read_bytes() == b"gold"
+    assert recordings(tmp_path, "unexpected-exit") == []
+
+
 def test_a_folder_belongs_to_one_daemon_as_long_as_that_lives(tmp_path: Path, model: ModelFile) -> None:
     daemon = Daemon(tmp_path, model)
     daemon.run(5)
