@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak soak-faults faults fuzz events second-look decoding system service-memory fleet clean
+.PHONY: help setup demo test check docs bench costs count soak faults fuzz events second-look decoding system service-memory fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -42,17 +42,14 @@ costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, meas
 count: $(VENV)/.dev build/vtest.avi ## people found in a real video against people counted by eye, written to docs/performance.md
 	$(BIN)/python tools/count_people.py build/vtest.avi docs/performance.md $(ARGS)
 
-soak: $(VENV)/.dev build/vtest.avi ## half an hour on a stream that goes away five times; writes docs/reliability.md (ARGS="--help")
-	$(BIN)/python -m tools.soak build/vtest.avi $(ARGS)
-
 faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writes docs/reliability.md (ARGS=killed for some; ARGS="--help")
 	$(BIN)/python -m tools.faults $(ARGS)
 
 fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and models; writes docs/reliability.md (ARGS="rtsp --count 500")
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
-soak-faults: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
-	$(BIN)/python -m tools.soak_faults $(ARGS)
+soak: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
+	$(BIN)/python -m tools.soak $(ARGS)
 
 system: $(VENV)/.dev ## the service and install.sh under a real systemd, at length (needs root)
 	$(BIN)/python -m pytest -rs tests/system tests/daemon/test_systemd_unit.py -m 'system or not system' $(ARGS)
