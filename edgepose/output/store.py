@@ -33,6 +33,9 @@ class EventStore:
         path: of the database; its folder must be there. One process at a time: a second one finds it locked, says so, and goes without.
         limit: most messages that are taken over from an earlier run; the oldest are dropped first.
         found: takes the messages of earlier runs, oldest first, and how many were dropped, from the store's thread.
+
+    Attributes:
+        looked: set once what an earlier run left has been found, or the file could not be read.
     """
 
     def __init__(self, path: Path, limit: int, found: Callable[[list[Outgoing], int], None]) -> None:
@@ -47,6 +50,7 @@ class EventStore:
         self._failure: str | None = None
         self._closing = False
         self._database: sqlite3.Connection | None = None
+        self.looked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-store", daemon=True)
 
     @property
@@ -94,6 +98,7 @@ class EventStore:
             try:
                 if self._database is None:
                     self._open()
+                    self.looked.set()
                 last = self._await_work()
                 self._write()
                 if self._failure is not None:
@@ -101,6 +106,7 @@ class EventStore:
                     self._failure = None
             except (sqlite3.Error, OSError) as error:
                 last = self._closing
+                self.looked.set()
                 self._recover(error)
             if last:
                 self._disconnect()
