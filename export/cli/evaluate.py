@@ -1,6 +1,7 @@
 """`edgepose-export evaluate`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -11,7 +12,8 @@ from edgepose.model import METADATA_PREFIX, find_model
 from export.cli.progress import progress_bar
 from export.evaluation.coco import Evaluation
 from export.evaluation.coco import evaluate as evaluate_model
-from export.evaluation.report import evaluation_table, to_json
+from export.evaluation.report import evaluation_table, robustness_json, robustness_table, to_json
+from export.evaluation.robustness import Robustness, evaluate_robustness
 from export.network.onnx_file import set_metadata, write_model
 
 
@@ -23,15 +25,29 @@ from export.network.onnx_file import set_metadata, write_model
 @click.option("--size", default=0, help="Long side of the network's input in pixels; 0 is the model's own.")
 @click.option("--refiner", metavar="NAME|FILE", help="Look again at the people found with this refiner.")
 @click.option("--refine-people", type=click.IntRange(min=0), default=0, help="Most people a picture to look at again; 0 is everybody.")
+@click.option("--robustness", is_flag=True, help="On spoilt pictures too: noise, occlusion, little light, blur, from far away, turned, …")
 @click.option("--record", is_flag=True, help="Write the figures into the model file, or the refiner's where there is one, as its accuracy.")
-def evaluate(model: str, data: Path, as_json: bool, limit: int, size: int, refiner: str | None, refine_people: int, record: bool) -> None:
+def evaluate(
+    model: str,
+    data: Path,
+    as_json: bool,
+    limit: int,
+    size: int,
+    refiner: str | None,
+    refine_people: int,
+    robustness: bool,
+    record: bool,
+) -> None:
     """Measure the accuracy of MODEL (a name or an ONNX file) on DATA (a COCO-format folder), through the runtime's own stages."""
     if refine_people and refiner is None:
         raise click.UsageError("--refine-people says how many people to look at again; expected --refiner too, which says with what")
+    if robustness and record:
+        raise click.UsageError("--record writes figures of whole pictures; expected it without --robustness")
     path = find_model(model)
     second = find_model(refiner) if refiner is not None else None
     with progress_bar() as progress:
-        result = evaluate_model(
+        measure: Callable[..., Evaluation | Robustness] = evaluate_robustness if robustness else evaluate_model
+        result = measure(
             path,
             data,
             input_size=size,
@@ -40,6 +56,12 @@ def evaluate(model: str, data: Path, as_json: bool, limit: int, size: int, refin
             refine_people=refine_people,
             progress=lambda done, total: progress("pictures", done, total),
         )
+    if isinstance(result, Robustness):
+        if as_json:
+            click.echo(robustness_json(result))
+        else:
+            Console().print(robustness_table(path.stem, result))
+        return
     if record:
         _record(path, second, data, result)
     if as_json:

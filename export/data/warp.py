@@ -4,7 +4,7 @@ A matrix maps continuous source pixels to continuous target pixels, (0, 0) being
 as everywhere in edgepose. OpenCV counts from the middle of that pixel; `paint` is the only place that knows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, cos, radians, sin
 
 import cv2
@@ -199,6 +199,30 @@ def follow(
     rest = boxes[~people]
     ignored.append(rest[_has_extent(rest)])
     return Labels(boxes[people], keypoints[people], areas[people].astype(np.float32), np.concatenate(ignored))
+
+
+def carry(picture: Picture, matrix: Matrix, width: int, height: int) -> Picture:
+    """A picture's labels after a turn, a shift or a change of size that leaves nobody outside of its new frame."""
+    growth = float(abs(np.linalg.det(matrix[:2, :2])))
+    keypoints = picture.keypoints.copy()
+    labelled = keypoints[..., 2] > 0
+    keypoints[labelled, :2] = project(matrix, keypoints[labelled, :2].astype(np.float64))
+    return replace(
+        picture,
+        width=width,
+        height=height,
+        boxes=_outlines(picture.boxes, matrix),
+        keypoints=keypoints,
+        areas=picture.areas * np.float32(growth),
+        ignored=_outlines(picture.ignored, matrix),
+        ignored_areas=picture.ignored_areas * np.float32(growth),
+    )
+
+
+def _outlines(boxes: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
+    """Bounds of the warped ellipses inside boxes (N, 4)."""
+    points = project(matrix, boxes[:, None, :2].astype(np.float64) + _ELLIPSE * (boxes[:, None, 2:] - boxes[:, None, :2]))
+    return np.concatenate((points.min(1), points.max(1)), 1).astype(np.float32)
 
 
 def _regions(boxes: NDArray[np.float32], matrix: Matrix, frame: NDArray[np.float64]) -> NDArray[np.float32]:

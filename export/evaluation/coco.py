@@ -130,12 +130,11 @@ def evaluate(
         result = evaluate_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
     if second_look is None:
         return result
-    second_look.close()
     return replace(result, refiner=second_look.name, refined=second_look.looked_at / result.images)
 
 
 class ModelPredictor:
-    """A model file as a function from picture to people, through the runtime's rooms; a context manager.
+    """A model file as a function from picture to people, through the runtime's rooms; a context manager, which closes `second_look` too.
 
     Attributes:
         precision: number format of the network.
@@ -174,6 +173,8 @@ class ModelPredictor:
 
     def __exit__(self, *_: object) -> None:
         self._backend.close()
+        if self._second_look is not None:
+            self._second_look.close()
 
 
 def evaluate_callable(

@@ -21,8 +21,16 @@ _COLUMNS = tuple(_MEANINGS)
 
 def to_json(evaluation: Evaluation) -> str:
     """One JSON object on one line, with the keys that other programs rely on."""
-    rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in evaluation.to_json().items()}
-    return json.dumps(rounded)
+    return json.dumps(_rounded(evaluation))
+
+
+def robustness_json(robustness: Robustness) -> str:
+    """One JSON object on one line: `clean` and each corruption, with the keys of `to_json`."""
+    return json.dumps({name: _rounded(result) for name, result in {"clean": robustness.clean, **robustness.corrupted}.items()})
+
+
+def _rounded(evaluation: Evaluation) -> dict[str, float | int | str | None]:
+    return {key: round(value, 5) if isinstance(value, float) else value for key, value in evaluation.to_json().items()}
 
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
@@ -44,17 +52,17 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     return table
 
 
-def robustness_table(robustness: Robustness) -> Table:
+def robustness_table(name: str, robustness: Robustness) -> Table:
     """One row a corruption, worst last, beside the clean pictures."""
-    table = Table()
+    table = Table(title=f"{name} ({robustness.clean.precision})", title_justify="left")
     table.add_column("pictures")
     for heading in (*_COLUMNS, "AP of clean"):
         table.add_column(heading, justify="right")
     rows = sorted(robustness.corrupted, key=lambda name: -robustness.corrupted[name].ap)
-    for name, evaluation in [("clean", robustness.clean), *((name, robustness.corrupted[name]) for name in rows)]:
+    for kind, evaluation in [("clean", robustness.clean), *((row, robustness.corrupted[row]) for row in rows)]:
         values = evaluation.to_json()
-        relative = 1.0 if evaluation is robustness.clean else robustness.relative(name)
-        table.add_row(name, *(_share(values[column]) for column in _COLUMNS), "-" if relative is None else f"{relative:.0%}")
+        relative = 1.0 if evaluation is robustness.clean else robustness.relative(kind)
+        table.add_row(kind, *(_share(values[column]) for column in _COLUMNS), "-" if relative is None else f"{relative:.0%}")
     return table
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from edgepose.person import Person
 from export.data.coco import CocoPose
 from export.evaluation.coco import Evaluation
-from export.evaluation.report import evaluation_table, robustness_table, to_json
+from export.evaluation.report import evaluation_table, robustness_json, robustness_table, to_json
 from export.evaluation.robustness import CORRUPTIONS, Robustness, under_corruption
 from tests.export.data.folders import write_dotted
 
@@ -21,17 +21,45 @@ def data(tmp_path_factory):
     return CocoPose([write_dotted(tmp_path_factory.mktemp("dots") / "a", sizes=[(300, 220), (320, 240)])])
 
 
+GEOMETRIC = ("far away", "rolled", "turned by a quarter")
+
+
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corruption_changes_the_picture_and_not_its_shape(data, name):
+def test_corruption_changes_the_picture_and_is_the_same_again(data, name):
     image = data.image(0)
-    spoilt = CORRUPTIONS[name](image, data[0], np.random.default_rng(0))
-    assert (spoilt.shape, spoilt.dtype) == (image.shape, np.uint8)
+    spoilt, labels = CORRUPTIONS[name](image, data[0], np.random.default_rng(0))
+    assert (spoilt.shape, spoilt.dtype) == ((labels.height, labels.width, 3), np.uint8)
     assert not np.array_equal(spoilt, image)
-    assert np.array_equal(spoilt, CORRUPTIONS[name](data.image(0), data[0], np.random.default_rng(0)))
+    assert (labels is data[0]) == (name not in GEOMETRIC)
+    again, _ = CORRUPTIONS[name](data.image(0), data[0], np.random.default_rng(0))
+    assert np.array_equal(spoilt, again)
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_labels_move_as_the_people_do(data, name, seed):
+    """The dots of the picture are where the labels say, before and after."""
+    before = data[0]
+    spoilt, after = CORRUPTIONS[name](data.image(0), before, np.random.default_rng(seed))
+    for x, y, _ in after.keypoints[0]:
+        assert spoilt[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].max() > 100
+    grown = after.areas / before.areas
+    assert grown == pytest.approx(0.25 if name == "far away" else 1.0)
+    x1, y1, x2, y2 = after.boxes[0]
+    assert 0 <= x1 < x2 <= after.width
+    assert 0 <= y1 < y2 <= after.height
+    longest = [(box[2:] - box[:2]).max() for box in (before.boxes[0], after.boxes[0])]
+    assert longest[1] / longest[0] == pytest.approx({"far away": 0.5, "rolled": 1.0, "turned by a quarter": 1.0}[name], abs=0.2)
+
+
+def test_a_quarter_is_to_either_side(data):
+    shapes = [CORRUPTIONS["turned by a quarter"](data.image(0), data[0], np.random.default_rng(seed)) for seed in range(8)]
+    sides = {bool(labels.keypoints[0, 0, 0] > labels.keypoints[0, 15:, 0].mean()) for _, labels in shapes}
+    assert sides == {True, False}
 
 
 def test_occlusion_covers_a_quarter_of_the_box(data):
-    spoilt = CORRUPTIONS["occlusion"](data.image(0), data[0], np.random.default_rng(0))
+    spoilt, _ = CORRUPTIONS["occlusion"](data.image(0), data[0], np.random.default_rng(0))
     box = data[0].boxes[0]
     assert (spoilt == 127).all(2).sum() == pytest.approx(np.prod(box[2:] - box[:2]) / 4, rel=0.02)
 
@@ -47,9 +75,10 @@ def test_a_finder_of_bright_dots_loses_what_is_hidden(data):
         return [Person(labels.boxes[0], 0.9, keypoints)]
 
     shown = []
-    result = under_corruption(predict, data, progress=lambda *now: shown.append(now))
+    kinds = {name: corrupt for name, corrupt in CORRUPTIONS.items() if name not in GEOMETRIC}
+    result = under_corruption(predict, data, corruptions=kinds, progress=lambda *now: shown.append(now))
     assert result.clean.ap == pytest.approx(1)
-    assert set(result.corrupted) == set(CORRUPTIONS)
+    assert set(result.corrupted) == set(kinds)
     assert result.relative("low light") == pytest.approx(0)
     assert 0 < result.relative("occlusion") < 1
     assert result.relative("noise") == pytest.approx(1)
@@ -73,9 +102,14 @@ def test_tables_show_the_figures():
         assert word in shown
     assert "refined" not in shown
     worse = replace(EVALUATION, ap=0.2)
-    shown = text_of(robustness_table(Robustness(EVALUATION, {"noise": EVALUATION, "blur": worse})))
+    shown = text_of(robustness_table("ghost-n", Robustness(EVALUATION, {"noise": EVALUATION, "blur": worse})))
     assert shown.index("clean") < shown.index("noise") < shown.index("blur")
     assert "64%" in shown
+
+
+def test_json_has_every_kind():
+    values = json.loads(robustness_json(Robustness(EVALUATION, {"noise": replace(EVALUATION, ap=0.2)})))
+    assert (list(values), values["noise"]["AP"]) == (["clean", "noise"], 0.2)
 
 
 def test_nothing_is_cut_off_in_a_terminal_of_80_columns():
