@@ -22,6 +22,7 @@ from edgepose.daemon.histogram import Buckets
 from edgepose.daemon.link import Link
 from edgepose.daemon.local_server import Answer
 from edgepose.daemon.metrics import DROP_CAUSES, REFINE_FAILURES, Metrics
+from edgepose.output.commands import IGNORED_CAUSES
 from edgepose.output.messages import HealthMessage, Why
 from edgepose.output.mqtt import MqttPublisher
 from edgepose.output.outbox import Cause
@@ -212,6 +213,13 @@ def _of_broker(link: Link, publisher: MqttPublisher) -> Iterator[Metric]:
         "edgepose_mqtt_messages_dropped",
         "Messages lost.",
         {(cause,): value for cause, value in _by_cause(MESSAGE_CAUSES, link.drops)},
+        "cause",
+    )
+    ignored = link.commands_ignored
+    yield _counter(
+        "edgepose_commands_ignored",
+        "Commands that were not even looked at; absent where none are heard.",
+        {(cause,): value for cause, value in _by_cause(IGNORED_CAUSES, ignored)} if ignored is not None else {},
         "cause",
     )
 

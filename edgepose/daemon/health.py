@@ -28,6 +28,7 @@ class Circumstances:
         stuck: loops that hang now.
         cpu_fallback: whether the network runs on the CPU since the accelerator does not work.
         black_box_drops: records that the black box did not keep, by cause; None where there is none.
+        commands_ignored: commands that were not even looked at, by cause; None where none are heard.
         broker_reconnects: times that the broker came back.
         events_waiting: events that the broker has not got yet.
         store_failed: whether events are in memory only since their file cannot be written.
@@ -41,6 +42,7 @@ class Circumstances:
     stuck: Sequence[str] = ()
     cpu_fallback: bool = False
     black_box_drops: Mapping[str, int] | None = None
+    commands_ignored: Mapping[str, int] | None = None
     broker_reconnects: int = 0
     events_waiting: int = 0
     store_failed: bool = False
@@ -95,6 +97,7 @@ class HealthReporter:
             messages=messages,
             message_drops=message_drops,
             black_box_drops=UNSET if around.black_box_drops is None else dict(around.black_box_drops),
+            commands_ignored=UNSET if around.commands_ignored is None else dict(around.commands_ignored),
             broker_reconnects=around.broker_reconnects,
             events_waiting=around.events_waiting,
             rival=UNSET if around.rival is None else around.rival,

@@ -52,6 +52,7 @@ class Link:
         self._former_sent = 0
         self._former_reconnects = 0
         self._former_drops: Counter[str] = Counter()
+        self._former_ignored: Counter[str] = Counter()
         self._abandoned: list[threading.Thread] = []
         self._turns = -1
         self._missing = False  # whether there should be a publisher, and none could be opened
@@ -80,6 +81,12 @@ class Link:
     def drops(self) -> dict[str, int]:
         """Messages lost since the daemon's start, by cause."""
         return dict(self._former_drops + Counter(self._publisher.drops if self._publisher is not None else {}))
+
+    @property
+    def commands_ignored(self) -> dict[str, int] | None:
+        """Commands that were not even looked at since the daemon's start, by cause; None where none are heard."""
+        ignored = self._publisher.commands_ignored if self._publisher is not None else None
+        return None if ignored is None else dict(self._former_ignored + Counter(ignored))
 
     @property
     def reconnects(self) -> int:
@@ -197,6 +204,7 @@ class Link:
             self._former_sent += publisher.sent
             self._former_reconnects += publisher.reconnects
             self._former_drops += Counter(publisher.drops)
+            self._former_ignored += Counter(publisher.commands_ignored or {})
 
     def _begin(self, config: Config) -> None:
         self._missing = True

@@ -355,6 +355,7 @@ class Daemon:
             stuck=self._watchman.stuck,
             cpu_fallback=bool(getattr(self._pipeline.backend, "fallback", False)),
             black_box_drops=self._box.drops if self._box is not None else None,
+            commands_ignored=self._link.commands_ignored,
             broker_reconnects=self._link.reconnects,
             events_waiting=self._link.events_waiting,
             store_failed=self._link.store_failed,

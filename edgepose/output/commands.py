@@ -10,6 +10,7 @@ from edgepose.output.outbox import Outgoing
 logger = logging.getLogger(__name__)
 
 PAYLOAD_LIMIT_BYTES = 64 * 1024
+IGNORED_CAUSES = ("retained", "too_long", "failed")
 REPLY_EXPIRY_S = 60
 """An answer that has waited for so long has nobody waiting for it."""
 
@@ -51,7 +52,7 @@ class CommandDesk:
 
     @property
     def ignored(self) -> dict[str, int]:
-        """Commands that were not handed on, by cause: `retained`, `too_long`, `failed`."""
+        """Commands that were not handed on, by cause (`IGNORED_CAUSES`)."""
         return dict(self._ignored)
 
     def take(self, topic: str, payload: bytes, retained: bool, response_topic: str | None, correlation: bytes | None) -> bool:

@@ -193,6 +193,10 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         Annotated[dict[str, int], Meta(description="records that the black box did not keep, by cause; absent where there is none")]
         | UnsetType
     ) = UNSET
+    commands_ignored: (
+        Annotated[dict[str, int], Meta(description="commands that were not even looked at, by cause; absent where none are heard")]
+        | UnsetType
+    ) = UNSET
     broker_reconnects: Annotated[_Count, Meta(description="times that the broker came back since the daemon started")]
     events_waiting: Annotated[_Count, Meta(description="events that the broker does not have yet")]
     rival: (

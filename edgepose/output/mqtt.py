@@ -134,9 +134,9 @@ class MqttPublisher:
         return self._store.failure if self._store is not None else None
 
     @property
-    def commands_ignored(self) -> dict[str, int]:
-        """Commands that were not even looked at, by cause: `retained`, `too_long`, `failed`."""
-        return self._desk.ignored if self._desk is not None else {}
+    def commands_ignored(self) -> dict[str, int] | None:
+        """Commands that were not even looked at, by cause: `retained`, `too_long`, `failed`; None where none are heard."""
+        return self._desk.ignored if self._desk is not None else None
 
     def topic(self, address: str) -> str:
         """Full name of a topic under this device."""
