@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from edgepose.errors import OutputError
 from edgepose.person import SKELETON
-from export.data.augment import Augmentation, Sample, sample
+from export.data.augment import Augmentation, PicturePlans, Sample, paint
 from export.data.coco import CocoPose
+from export.data.crops import CropPlans
 
 # RGB. Left and right are told apart by colour: a wrong flip shows at once.
 _BOX, _IGNORED, _LEFT, _RIGHT, _MIDDLE, _BONE = (255, 220, 0), (150, 150, 150), (0, 220, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)
@@ -18,9 +19,27 @@ _GAP_PX = 6
 
 
 def contact_sheet(
-    data: CocoPose, path: Path, *, size: int = 256, columns: int = 6, rows: int = 4, augmentation: Augmentation | None = None, seed: int = 0
+    data: CocoPose,
+    plans: PicturePlans | CropPlans,
+    path: Path,
+    augmentation: Augmentation,
+    *,
+    size: int = 256,
+    columns: int = 6,
+    rows: int = 4,
+    seed: int = 0,
 ) -> None:
     """Write a PNG of augmented pictures with boxes (yellow), ignore regions (grey, hatched), left (green) and right (red) keypoints.
+
+    Args:
+        data: labelled pictures.
+        plans: of them: whole pictures, or a refiner's crops.
+        path: to write.
+        augmentation: how much is changed.
+        size: pixels of each.
+        columns: of the sheet.
+        rows: of the sheet.
+        seed: of all chance.
 
     Raises:
         ConfigError: a picture cannot be read.
@@ -30,12 +49,14 @@ def contact_sheet(
     pitch = size * _ENLARGED + _GAP_PX
     sheet = np.full((rows * pitch + _GAP_PX, columns * pitch + _GAP_PX, 3), 40, np.uint8)
     for cell in range(rows * columns):
-        made = sample(data, int(rng.integers(len(data))), size, augmentation or Augmentation(), rng)
+        plan = plans.plan(int(rng.integers(len(plans))), size, augmentation, rng)
+        made = Sample(paint(data, plan, size), plan.labels)
         top, left = _GAP_PX + cell // columns * pitch, _GAP_PX + cell % columns * pitch
         sheet[top : top + size * _ENLARGED, left : left + size * _ENLARGED] = draw(made)
     encoded, data_bytes = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert encoded, "PNG takes every uint8 picture"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data_bytes.tobytes())
     except OSError as exc:
         raise OutputError(f"contact sheet {path} cannot be written: {exc.strerror or exc}") from exc

@@ -19,6 +19,7 @@ from export.data.batches import Batch, Batches, Position
 from export.data.coco import CocoPose
 from export.data.crops import plans_for
 from export.data.device_batches import DevicePictures
+from export.data.preview import contact_sheet
 from export.network.model import GhostPose, load_network, load_weights, normalise, read_checkpoint, save_network
 from export.network.spec import NetworkSpec
 from export.training import curve
@@ -78,7 +79,8 @@ class Trainer:
         recipe: the network and its phases.
         folders: COCO-format data.
         start: checkpoint of `edgepose-export ghostify`, which holds the student and the teacher.
-        output: folder for `last.pt` (everything needed to go on), `log.csv`, `curve.png`.
+        output: folder for `last.pt` (everything needed to go on), `log.csv`, `curve.png`, and of each phase
+            `pictures-<phase>.png`: some of the pictures and labels as the network sees them.
         resume: go on from `output/last.pt` where it exists.
         workers: threads that make batches.
         threads: threads of the network on a CPU; 0 leaves torch's choice.
@@ -162,6 +164,9 @@ class Trainer:
             optimizer.load_state_dict(self._optimizer_state)
         _set_modes(self.network, phase)
         state = self.state
+        if not (state.pictures or self.rank):
+            sheet = self.output / f"pictures-{phase.name}.png"
+            contact_sheet(self.data, self.plans, sheet, _augmentation(phase), size=phase.sizes[0], seed=self.recipe.seed)
         saved_at = time.monotonic()
         smooth: dict[str, float] = {}
         speed = 0.0

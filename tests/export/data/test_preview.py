@@ -2,8 +2,9 @@ import cv2
 import pytest
 
 from edgepose.errors import OutputError
-from export.data.augment import Augmentation
+from export.data.augment import Augmentation, PicturePlans
 from export.data.coco import CocoPose
+from export.data.crops import CropPlans
 from export.data.preview import contact_sheet
 from tests.export.data.folders import write_dotted
 
@@ -11,7 +12,7 @@ from tests.export.data.folders import write_dotted
 def test_contact_sheet_shows_boxes_and_ignore_regions(tmp_path):
     data = CocoPose([write_dotted(tmp_path / "a", all_people_labelled=False)])
     path = tmp_path / "sheet.png"
-    contact_sheet(data, path, size=128, columns=3, rows=2, augmentation=Augmentation.none())
+    contact_sheet(data, PicturePlans(data), path, Augmentation.none(), size=128, columns=3, rows=2)
     sheet = cv2.imread(str(path))[..., ::-1]
     assert sheet.shape == (2 * 262 + 6, 3 * 262 + 6, 3)
     for colour in ((255, 220, 0), (150, 150, 150)):
@@ -20,5 +21,15 @@ def test_contact_sheet_shows_boxes_and_ignore_regions(tmp_path):
 
 def test_unwritable_sheet_is_one_sentence(tmp_path):
     data = CocoPose([write_dotted(tmp_path / "a")])
+    (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        contact_sheet(data, tmp_path / "nowhere" / "sheet.png", columns=1, rows=1)
+        contact_sheet(data, PicturePlans(data), tmp_path / "file" / "sheet.png", Augmentation(), columns=1, rows=1)
+
+
+def test_a_refiner_s_sheet_has_a_person_a_crop(tmp_path):
+    data = CocoPose([write_dotted(tmp_path / "a")])
+    path = tmp_path / "sheet.png"
+    contact_sheet(data, CropPlans(data, 1.05), path, Augmentation.none(), size=96, columns=2, rows=1)
+    sheet = cv2.imread(str(path))[..., ::-1]
+    assert sheet.shape == (2 * 96 + 12, 2 * (2 * 96 + 6) + 6, 3)
+    assert (sheet == (255, 220, 0)).all(2).sum() > 100
