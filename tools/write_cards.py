@@ -34,8 +34,8 @@ It does not find anybody by itself."""
 LIMITS = """- Not for telling who somebody is, nor for decisions about people without a human who looks.
 - Trained and measured on photographs that were mostly taken from the ground. Views from above were imitated by warping; no set of
   labelled drone photographs was at hand. [performance.md](../../docs/performance.md) counts people in a real video from above.
-- People who lie, or a camera that is turned by a quarter: hardly anybody is found. Noise, little light and compression cost a third to a half of
-  the AP, twice the distance nearly as much; figures in [models.md](../../docs/models.md#on-bad-pictures).
+- People who lie, or a camera that is turned by a quarter: hardly anybody is found. Noise, little light and compression cost a third to
+  a half of the AP, twice the distance nearly as much; figures in [models.md](../../docs/models.md#on-bad-pictures).
 - Never measured: by age, build, clothing or skin; night; fog; infrared."""
 
 
