@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak faults fuzz events second-look decoding system service-memory fleet clean
+.PHONY: help setup demo test check docs bench costs count soak faults fuzz events second-look decoding ablations system service-memory fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -68,6 +68,11 @@ second-look: $(VENV)/.dev ## what looking again is worth against what it costs; 
 
 decoding: $(VENV)/.dev ## what each part of the decoder is worth; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.ablate_decoding export/checkpoints/ghost-n.pt $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
+
+ablations: $(VENV)/.dev ## what choices in network and training are worth; writes docs/models.md (an hour; SHARED=where the data and the teacher lie)
+	$(BIN)/python -m tools.ablate_training export/recipes/ghost-n.yaml docs/models.md --output runs/ablations \
+	--teacher $(or $(SHARED),../shared)/models/movenet-multipose-heads.onnx --evaluate $(or $(SHARED),../shared)/data/coco-dev \
+	$(addprefix --data ,$(wildcard $(addprefix $(or $(SHARED),../shared)/data/,coco-train coco-more-*))) $(ARGS)
 
 clean: ## remove all that was built
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

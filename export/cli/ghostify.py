@@ -10,10 +10,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from edgepose.errors import ConfigError
 from export.data.augment import Augmentation, paint
 from export.data.coco import CocoPose
 from export.data.crops import plans_for
-from export.network.ghostify import Step, add_norms
+from export.network.ghostify import Step, add_norms, resize
 from export.network.ghostify import ghostify as make_ghost
 from export.network.model import GhostPose, load_network, normalise, save_network
 from export.network.movenet import load_movenet
@@ -37,7 +38,8 @@ from export.training.recipe import Recipe, load_recipe
 @click.option(
     "--student",
     type=click.Path(path_type=Path),
-    help="Checkpoint whose weights to take instead of fitting: a trained one, to go on with.",
+    help="Checkpoint whose weights to take instead of fitting: a trained one, to go on with. "
+    "The recipe may have a larger context, and smaller hidden widths in ghost blocks.",
 )
 @click.option("--size", default=256, show_default=True, help="Their side in pixels.")
 def ghostify(
@@ -52,6 +54,11 @@ def ghostify(
         trained = load_network(student)
         with torch.no_grad():
             align(original, trained, images)
+        if trained.spec != spec:
+            try:
+                trained = resize(trained, original, spec, images)
+            except ValueError as error:
+                raise ConfigError(f"{student} does not fit recipe {recipe}: {error}") from error
         _write(output, trained, original)
         return
     table = Table("step", "unexplained variance", title=f"{recipe.stem}: closed-form ghosts")

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -70,6 +71,81 @@ def ghostify(
         _fit_neck(student, teacher)
         student.head.load_state_dict(teacher.head.state_dict())
     return student, teacher
+
+
+def resize(trained: GhostPose, teacher: GhostPose, spec: NetworkSpec, images: Tensor) -> GhostPose:
+    """A trained network with more maps in its widest layer and fewer hidden ones in its ghost blocks, nearly the same function.
+
+    Added filters of the widest layer are the teacher's: those that matter most behind the ones that the closed form chose
+    before; what reads them begins at zero. Of hidden maps those stay whose part in what is made of them is largest, and what
+    reads them is fitted anew.
+
+    Args:
+        trained: with a ghost layer at stride 32.
+        teacher: plain, its streams aligned with those of `trained`.
+        spec: that of `trained`, but for a larger `context` or smaller `hidden` of ghost blocks.
+        images: float (B, 3, H, W) in -1..1, a few hundred calibration pictures.
+
+    Raises:
+        ValueError: the networks differ in more than that.
+    """
+    blocks = [
+        msgspec.structs.replace(new, hidden=old.hidden) if new.kind == "ghost" and new.hidden < old.hidden else new
+        for old, new in zip(trained.spec.expanded(), spec.expanded(), strict=False)
+    ]
+    alike = msgspec.structs.replace(spec, context=trained.spec.context, blocks=blocks)
+    if msgspec.structs.replace(trained.spec, blocks=trained.spec.expanded()) != alike or spec.context < trained.spec.context:
+        raise ValueError("expected the network of the checkpoint with a larger context, or smaller hidden widths in ghost blocks")
+    resized = GhostPose(spec).eval()
+    with torch.no_grad():
+        ours = trained.state_dict()
+        for name, value in resized.state_dict().items():
+            if value.shape == ours[name].shape:
+                value.copy_(ours[name])
+        x = _batched(trained.backbone.stem, images)
+        for new, old in zip(resized.backbone.blocks, trained.backbone.blocks, strict=True):
+            if isinstance(new, GhostBottleneck) and isinstance(old, GhostBottleneck):
+                _narrow(new, old, x)
+            x = _batched(old, x)
+        _widen_context(resized, trained, teacher, images)
+    return resized
+
+
+def _narrow(block: GhostBottleneck, original: GhostBottleneck, x: Tensor) -> None:
+    """Keep the hidden maps that matter most, each with its ghost, and fit what reads them."""
+    keep, count = block.expand.primary.conv.out_channels, original.expand.primary.conv.out_channels
+    if keep == count:
+        return
+    if original.down is not None:
+        raise ValueError("hidden maps of a ghost block with a stride stay: expected the width of the checkpoint there")
+    importance = _batched(original.expand, x).std((0, 2, 3)) * flat(original.project.primary.conv.weight).norm(dim=0)
+    best = (importance[:count] + importance[count:]).topk(keep).indices.sort().values
+    _copy_rows(block.expand.primary, original.expand.primary, best)
+    _copy_rows(block.expand.cheap, original.expand.cheap, best)
+    goal = _batched(nn.Sequential(original.expand, original.project.primary), x)
+    _least_squares(block.project.primary, _batched(block.expand, x), goal)
+
+
+def _widen_context(resized: GhostPose, trained: GhostPose, teacher: GhostPose, images: Tensor) -> None:
+    context, lateral, old = resized.backbone.context, intrinsic(resized.neck.lateral32), trained.backbone.context
+    assert isinstance(context, GhostModule)
+    assert isinstance(old, GhostModule)
+    before, after = old.primary.conv.out_channels, context.primary.conv.out_channels
+    if before == after:
+        return
+    theirs = torch.cat([teacher.backbone.early(part, len(teacher.backbone.blocks))[0] for part in images.split(16)])
+    original = intrinsic(teacher.backbone.context)
+    importance = _batched(original, theirs).std((0, 2, 3)) * flat(intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
+    added = importance.topk(after).indices[before:].sort().values
+    _copy_rows(context.primary, original, torch.cat([added[:1].expand(before), added]))
+    context.cheap.conv.weight.fill_(1 / 9)
+    bias(context.cheap).zero_()
+    for new, known in ((context.primary, old.primary), (context.cheap, old.cheap)):
+        new.conv.weight[:before] = known.conv.weight
+        bias(new)[:before] = bias(known)
+    reader = intrinsic(trained.neck.lateral32).conv.weight
+    lateral.conv.weight.zero_()  # intrinsic maps first, then their ghosts
+    lateral.conv.weight[:, :before], lateral.conv.weight[:, after : after + before] = reader[:, :before], reader[:, before:]
 
 
 def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) -> None:

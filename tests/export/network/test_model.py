@@ -9,9 +9,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from msgspec.structs import replace
 
 from edgepose.errors import ConfigError
-from export.network.ghostify import ghostify
+from export.network.ghostify import ghostify, resize
 from export.network.head import PoseMaps
 from export.network.model import DeployedPose, DeployedRefiner, GhostPose, load_network, normalise, save_network
 from export.network.movenet import load_movenet
@@ -152,6 +153,48 @@ def test_ghostify_keeps_a_network_that_has_nothing_to_lose() -> None:
         for mine, theirs, turned in zip(student(images), teacher(images), rotated(images), strict=True):
             assert torch.allclose(turned, theirs, atol=1e-3)
             assert torch.allclose(mine, theirs, atol=1e-3)
+
+
+def _ghostly(context: int, hidden: int) -> NetworkSpec:
+    blocks = [BlockSpec("ghost" if index == 3 else "plain", b.hidden, b.out, b.stride) for index, b in enumerate(PLAIN.expanded())]
+    blocks[3] = replace(blocks[3], hidden=hidden)
+    return replace(PLAIN, blocks=blocks, context_kind="ghost", context=context, neck_kind="ghost", neck=(32, 8, 8, 8))
+
+
+def test_a_wider_end_changes_nothing_at_first_and_can_learn() -> None:
+    teacher = lively(2, PLAIN).requires_grad_(False)
+    images = torch.rand(24, 3, 64, 64) * 2 - 1
+    student, rotated = ghostify(teacher, _ghostly(16, 32), images)
+    wider = resize(student, rotated, _ghostly(32, 32), images)
+    assert wider.backbone.context(torch.zeros(1, 24, 2, 2)).shape[1] == 32
+    for mine, theirs in zip(wider(images), student(images), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4)
+    wider(images).heat.sum().backward()
+    added = wider.neck.lateral32.primary.conv.weight.grad
+    assert added is not None
+    assert added[:, 8:16].abs().sum() > 0
+
+
+def test_narrower_ghosts_lose_little_where_half_of_what_is_hidden_is_idle() -> None:
+    teacher = lively(2, PLAIN).requires_grad_(False)
+    images = torch.rand(24, 3, 64, 64) * 2 - 1
+    student, rotated = ghostify(teacher, _ghostly(16, 32), images)
+    idle = student.backbone.blocks[3].project.primary.conv.weight
+    with torch.no_grad():
+        for first in (0, 16):  # intrinsic maps and their ghosts
+            idle[:, first : first + 16 : 2] = 0
+    narrow = resize(student, rotated, _ghostly(16, 16), images)
+    assert narrow.parameters_count() < student.parameters_count()
+    with torch.no_grad():
+        for mine, theirs in zip(narrow(images), student(images), strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-2)
+
+
+@pytest.mark.parametrize("spec", [_ghostly(8, 32), _ghostly(16, 64), replace(_ghostly(16, 32), head=32), PLAIN])
+def test_other_changes_of_a_trained_network_are_refused(spec: NetworkSpec) -> None:
+    student = lively(1, _ghostly(16, 32))
+    with pytest.raises(ValueError, match="expected the network of the checkpoint"):
+        resize(student, lively(2, PLAIN), spec, torch.zeros(1, 3, 64, 64))
 
 
 def test_a_teacher_is_turned_into_the_basis_of_its_student_again() -> None:
