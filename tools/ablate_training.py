@@ -71,6 +71,17 @@ def _half_as_wide(spec: NetworkSpec) -> NetworkSpec:
     return replace(spec, blocks=[replace(block, hidden=block.hidden // 2) if block.kind == "ghost" else block for block in spec.blocks])
 
 
+def _twice(*losses: str) -> Callable[[Recipe], Recipe]:
+    def change(recipe: Recipe) -> Recipe:
+        phases = [
+            replace(phase, labels=replace(phase.labels, **{name: 2 * getattr(phase.labels, name) for name in losses}))
+            for phase in recipe.phases
+        ]
+        return replace(recipe, phases=phases)
+
+    return change
+
+
 def _labels_alone(recipe: Recipe) -> Recipe:
     alone = [replace(phase, distillation=Distillation()) if phase.labels.any() else phase for phase in recipe.phases]
     return replace(recipe, phases=alone)
@@ -81,6 +92,8 @@ VARIANTS = [
     Variant("ReLU instead of ReLU6 in what is trained", activation="relu"),
     Variant("one cell a person instead of nine (one-to-one assignment)", cells_per_person=1),
     Variant("labels alone in the last phase, without the teacher", _labels_alone),
+    Variant("losses of keypoints doubled", _twice("coarse", "heat", "offset", "refined")),
+    Variant("losses of centre and box doubled", _twice("centre", "box")),
     Variant("plain neck with 64 maps at stride 32 instead of ghosts with 128", _network(_plain_neck)),
     Variant("widest layer of 320 maps instead of 640", _network(lambda spec: replace(spec, context=320))),
     Variant("widest layer of 1280 maps", _network(lambda spec: replace(spec, context=1280))),
