@@ -56,17 +56,17 @@ class Delivery:
 
     def deliver(self, outcome: Outcome) -> None:
         """Takes what came of one frame; blocks only for frames of files, and only until the files have room."""
-        frame, people, live = outcome.frame, outcome.people, outcome.live
-        message = poses_message(frame, people, outcome.at)
+        frame, people = outcome.frame, outcome.people
+        if not outcome.stale:
+            message = poses_message(frame, people, outcome.at)
+            if self._publisher is not None:
+                self._publisher.publish_poses(frame.camera, message)
+            if self._writer is not None:
+                self._writer.take(frame, people, message, live=outcome.live)
         for event in outcome.events:
             self._metrics.happened(frame.camera, event.kind)
-        if self._publisher is not None:
-            self._publisher.publish_poses(frame.camera, message)
-            for event in outcome.events:
+            if self._publisher is not None:
                 self._publisher.publish(topic_address("events", frame.camera), event_message(event), qos=1)
-        writer = self._writer
-        if writer is not None:
-            writer.take(frame, people, message, live=live)
 
     def exchange(self, sinks: Sequence[Sink], reopen: Callable[[], list[Sink]] | None, timeout_s: float) -> None:
         """Goes on with other files; those before are completed."""

@@ -95,13 +95,18 @@ class PeopleLoop(RestartingThread):
                 return
             prepared = seen.waiting.prepared
             frame = prepared.frame
+            stale_after_s = used.config.mqtt.pose_expiry_s
+            if seen.waiting.stale(stale_after_s):
+                self._metrics.dropped(frame.camera, "stale")
+                continue
             stage = stages.setdefault(frame.camera, PeopleStage(used.config, self._metrics, used.second_look))
             memory = stage.memory() if self._box is not None and self._box.wants_memory(frame.camera) else None
             at, failed = prepared.now_ns(), True
             try:
                 people = stage.people(prepared, seen.candidates)
                 at = prepared.now_ns()
-                outcome = Outcome(frame, people, stage.events, at, seen.waiting.live)
+                stale = seen.waiting.stale(stale_after_s)
+                outcome = Outcome(frame, people, stage.events, at, seen.waiting.live, stale)
                 with self._metrics.timed("publish"):
                     self._deliver(outcome)
             except Exception as error:
@@ -117,5 +122,8 @@ class PeopleLoop(RestartingThread):
                 if self._box is not None:
                     self._box.look(look_of(seen, stage.looked, used.config, at, failed=failed, memory=memory))
             failing = False
+            if stale:
+                self._metrics.dropped(frame.camera, "stale")
+                continue
             age_s = (prepared.now_ns() - frame.captured_at) / 1e9 if seen.waiting.live else None
             self._metrics.published(frame.camera, len(people), age_s)

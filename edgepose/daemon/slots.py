@@ -22,6 +22,10 @@ class Waiting:
     live: bool
     since_ns: int
 
+    def stale(self, after_s: float) -> bool:
+        """Whether it has been on its way for too long: waiting, in the engine, or while the whole process stood still."""
+        return self.live and time.monotonic_ns() - self.since_ns > int(after_s * 1e9)
+
 
 class Slots:
     """Holds at most one frame of each camera; cameras take turns."""
@@ -39,7 +43,7 @@ class Slots:
 
     def stale_after(self, seconds: float) -> None:
         """From now on, a live frame that waited longer is not worth the engine's time."""
-        self._stale_after_ns = int(seconds * 1e9)
+        self._stale_after_s = seconds
 
     def put(self, prepared: Prepared) -> None:
         """Leaves a live frame, in place of the one that nobody took."""
@@ -70,7 +74,7 @@ class Slots:
                     return None
                 waiting = self._waiting.pop(next(iter(self._waiting)))
                 self._changed.notify_all()
-            if not waiting.live or time.monotonic_ns() - waiting.since_ns <= self._stale_after_ns:
+            if not waiting.stale(self._stale_after_s):
                 return waiting
             self._dropped(waiting.prepared.frame.camera, "stale")
 

@@ -72,6 +72,7 @@ class Outcome:
         events: what they completed in it.
         at: nanoseconds since the Unix epoch (UTC) at which that was worked out; the age of poses is counted up to here.
         live: whether the frame came from a live source; nothing may wait for it then.
+        stale: whether its people are old news: only what was completed in it is still told.
     """
 
     frame: Frame
@@ -79,6 +80,7 @@ class Outcome:
     events: list[Event]
     at: int
     live: bool
+    stale: bool = False
 
 
 class InputStage:

@@ -18,13 +18,15 @@ from edgepose.daemon.offline import people_in
 from edgepose.daemon.pipeline import Pipeline
 from edgepose.daemon.pulse import all_progressed
 from edgepose.daemon.second_look import SecondLook
-from edgepose.daemon.stages import Outcome
+from edgepose.daemon.stages import Outcome, PeopleStage
 from edgepose.errors import EndOfStream, EngineError, OutputError, SourceError
 from edgepose.frame import Frame
 from edgepose.model import read_model
+from edgepose.output.messages import EventMessage
 from edgepose.person import Candidates, Person
 from tests.daemon.test_second_look import Refiner, opening
 from tests.onnx_files import answers, write_edgepose, write_refiner
+from tests.output.sample import sample_event
 from tests.waiting import wait_for
 
 
@@ -96,10 +98,12 @@ class Run:
         forever: bool = True,
         second_look: SecondLook | None = None,
         fault: Exception | None = None,
+        pose_expiry_s: float = 60,
         **camera: Any,
     ) -> None:
         self.delivered: list[tuple[Frame, list[Person]]] = []
         self.finished_at: list[int] = []
+        self.stale: list[bool] = []
         self.states: list[CameraState] = []
         self.fault = fault
         self.metrics = Metrics()
@@ -126,7 +130,7 @@ class Run:
             cameras={"a": Camera(source="x", **fast)},
             track=Track(confirm_hits=1),
             refine=Refine(people=2),
-            mqtt=Mqtt(pose_expiry_s=60),
+            mqtt=Mqtt(pose_expiry_s=pose_expiry_s),
         )
         info = read_model(write_edgepose(folder / "tiny.onnx")).info
         self.pipeline = Pipeline(
@@ -140,6 +144,7 @@ class Run:
             raise self.fault
         self.delivered.append((outcome.frame, outcome.people))
         self.finished_at.append(outcome.at)
+        self.stale.append(outcome.stale)
 
     def wait(self) -> "Run":
         wait_for(self.pipeline.finished)
@@ -180,6 +185,56 @@ def test_a_step_of_the_hosts_clock_makes_no_frame_old(tmp_path: Path, monkeypatc
     run = Run(tmp_path, monkeypatch, [file([(640, 480)] * 8)], backends=[Stepping([])]).wait()
     assert 0 <= run.finished_at[0] - began < 60 * 10**9
     assert 3600 * 10**9 <= run.finished_at[-1] - began < 3660 * 10**9
+
+
+class Slow(Backend):
+    """Takes longer than a pose may be old, as where the whole process was stopped meanwhile."""
+
+    def run(self, images: np.ndarray) -> Candidates:
+        time.sleep(0.4)
+        return super().run(images)
+
+
+@pytest.mark.parametrize(("live", "sequences", "dropped"), [(True, [], {"stale": 1}), (False, [0], {})])
+def test_what_became_old_in_the_engine_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool, sequences: list[int], dropped: dict[str, int]
+) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=live)], backends=[Slow([])], pose_expiry_s=0.2).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == sequences
+    assert run.metrics.camera("a").dropped == dropped
+
+
+def test_what_became_old_among_the_people_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = PeopleStage.people
+
+    def slowly(*arguments: Any) -> list[Person]:
+        time.sleep(0.4)
+        return people(*arguments)
+
+    monkeypatch.setattr(PeopleStage, "people", slowly)
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=True)], pose_expiry_s=0.2).wait()
+    assert run.stale == [True]
+    assert run.metrics.camera("a").dropped == {"stale": 1}
+    assert run.metrics.camera("a").published == 0
+
+
+def test_of_a_stale_frame_only_events_are_told() -> None:
+    said: list[str] = []
+
+    class Told:
+        def publish_poses(self, camera: str, payload: object) -> None:
+            said.append(f"poses of {camera}")
+
+        def publish(self, address: str, payload: EventMessage, qos: int) -> None:
+            said.append(f"{payload.kind} on {address}")
+
+    event = sample_event()
+    frame = Frame(np.zeros((48, 64, 3), np.uint8), 0, "stream", 0, "front", 0)
+    delivery = Delivery(Told(), [], Metrics())
+    delivery.deliver(Outcome(frame, [], [event], 0, True, stale=True))
+    assert said == [f"{event.kind} on cameras/front/events"]
+    delivery.deliver(Outcome(frame, [], [event], 0, True))
+    assert said[1:] == ["poses of front", f"{event.kind} on cameras/front/events"]
 
 
 def test_a_new_epoch_starts_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
