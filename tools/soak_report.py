@@ -115,11 +115,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         least = self.numbered - self.published - sum(self.drops.get(cause, 0) for cause in _NUMBERED_CAUSES)
         return max(0, least - self.drops.get("stale", 0))
 
-    @property
-    def in_flight(self) -> int:
-        """Poses with QoS 0 that a broker, or a way to it, took along when it died: handed over, never heard."""
-        return self.published - self.heard - sum(count for cause, count in self.message_drops.items() if cause != "queue_full")
-
 
 def failures(result: Result) -> list[str]:
     """The bars that were missed, one sentence each."""
@@ -208,7 +203,6 @@ def _section(result: Result) -> str:
     ]
     lines += [f"| messages dropped, `{cause}` | {count} |" for cause, count in sorted(result.message_drops.items())]
     lines += [
-        f"| poses (QoS 0) on their way when broker or connection died | {result.in_flight} |",
         f"| poses heard | {result.heard} |",
         f"| events that people's entering and leaving makes | {result.events_awaited} |",
         f"| **events lost** | **{len(result.events_missing)}** |",
