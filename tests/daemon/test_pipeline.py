@@ -191,7 +191,7 @@ class Slow(Backend):
     """Takes longer than a pose may be old, as where the whole process was stopped meanwhile."""
 
     def run(self, images: np.ndarray) -> Candidates:
-        time.sleep(0.4)
+        time.sleep(1.3)
         return super().run(images)
 
 
@@ -199,7 +199,7 @@ class Slow(Backend):
 def test_what_became_old_in_the_engine_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool, sequences: list[int], dropped: dict[str, int]
 ) -> None:
-    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=live)], backends=[Slow([])], pose_expiry_s=0.2).wait()
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=live)], backends=[Slow([])], pose_expiry_s=1.0).wait()
     assert [frame.sequence for frame, _ in run.delivered] == sequences
     assert run.metrics.camera("a").dropped == dropped
 
@@ -208,11 +208,11 @@ def test_what_became_old_among_the_people_is_said_to_be_so(tmp_path: Path, monke
     people = PeopleStage.people
 
     def slowly(*arguments: Any) -> list[Person]:
-        time.sleep(0.4)
+        time.sleep(1.3)
         return people(*arguments)
 
     monkeypatch.setattr(PeopleStage, "people", slowly)
-    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=True)], pose_expiry_s=0.2).wait()
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=True)], pose_expiry_s=1.0).wait()
     assert run.stale == [True]
     assert run.metrics.camera("a").dropped == {"stale": 1}
     assert run.metrics.camera("a").published == 0
