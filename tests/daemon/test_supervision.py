@@ -189,6 +189,7 @@ class Publisher:
 
     made: ClassVar[list["Publisher"]] = []
     sent, reconnects, events_waiting, rival, store_failure, connected = 7, 1, 0, None, None, True
+    commands_ignored = None
 
     def __init__(self, *_: object, **__: object) -> None:
         self.turns = 0

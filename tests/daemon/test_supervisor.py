@@ -24,6 +24,7 @@ class Publisher:
     """Stands where the broker's publisher stands, and keeps what it is told."""
 
     session, connected, sent, drops, reconnects, events_waiting, rival, turns, alive = "s", True, 0, {}, 0, 0, None, 0, True
+    commands_ignored = None
     info: InfoMessage
     health: HealthMessage
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from edgepose.output.store import EventStore
+from tests.faults.relay import Relay
 from tests.servers.both_sides import Listener, publishing
 from tests.servers.mosquitto import Mosquitto
 from tests.waiting import wait_for
@@ -76,14 +77,16 @@ def test_events_of_two_killed_daemons_arrive_by_the_third(tmp_path, store, monke
 
 
 def test_two_hundred_queued_events_outlive_the_broker(broker, store):
-    with publishing(broker.port, store=store, keepalive_s=2) as publisher:
+    with Relay(broker.port) as way, publishing(way.port, store=store, keepalive_s=2) as publisher:
         wait_for(lambda: publisher.connected)
         broker.freeze()
         publish(publisher, range(200))
         wait_for(lambda: publisher.sent >= 16)
         assert publisher.events_waiting == 200
+        way.shut()
         broker.restart()  # without persistence: it knows of nothing
         with Listener(broker.port) as listener:
+            way.open()  # not before: what nobody has subscribed to is nobody's
             wait_for(lambda: publisher.events_waiting == 0, within_s=8)
             wait_for(lambda: len(set(numbers(listener))) == 200)
             assert once_each(numbers(listener)) == list(range(200))
