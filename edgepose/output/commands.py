@@ -70,8 +70,8 @@ class CommandDesk:
             try:
                 self._obey(Command(name, payload, response_topic, correlation))
             except Exception:  # nothing that somebody sends may end the connection
-                self._ignored["failed"] += 1
                 logger.exception("command %.64r: internal fault", name)
+                self._ignored["failed"] += 1
         return True
 
     def reply(self, command: Command, payload: bytes, now_s: float) -> Outgoing:
@@ -88,6 +88,6 @@ class CommandDesk:
         return bool(topic) and not set(topic) & set("+#\0") and (not ours or topic.startswith(f"{self._base}/reply/"))
 
     def _ignore(self, cause: str, name: str, why: str) -> None:
-        self._ignored[cause] += 1
-        log = logger.warning if self._ignored[cause] == 1 else logger.debug  # a flood of them must not flood the log
+        log = logger.debug if self._ignored[cause] else logger.warning  # a flood of them must not flood the log
         log("command %.64r ignored: %s", name, why)
+        self._ignored[cause] += 1
