@@ -7,7 +7,6 @@ Every variant is the same checkpoint, exported anew with one thing changed; time
 
 import argparse
 import copy
-import re
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -30,8 +29,8 @@ from export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
 from export.network.model import GhostPose, load_deployed
 from export.network.onnx_file import Card, to_onnx, write_model
 from export.network.refinement import Refinement, RegionRefinement
+from tools.write_reference import with_table
 
-BEGIN, END = "<!-- begin decoding -->", "<!-- end decoding -->"
 TIMED_PICTURES = 24
 ROUNDS = 5
 ONE_THREAD = config.Model(backend="cpu", threads=1)
@@ -148,11 +147,7 @@ def main() -> None:
             *rows,
         ]
     )
-    text = options.document.read_text(encoding="utf-8")
-    replaced, found = re.subn(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{table}\n\n{END}", text, flags=re.DOTALL)
-    if not found:
-        raise SystemExit(f"{options.document} has no {BEGIN} … {END}")
-    options.document.write_text(replaced, encoding="utf-8")
+    options.document.write_text(with_table(options.document.read_text(encoding="utf-8"), "decoding", table), encoding="utf-8")
     print(table)
 
 

@@ -31,8 +31,8 @@ from export.network.spec import NetworkSpec
 from export.training import assignment
 from export.training.recipe import Distillation, Recipe, load_recipe
 from export.training.trainer import Trainer
+from tools.write_reference import with_table
 
-BEGIN, END = "<!-- begin ablations -->", "<!-- end ablations -->"
 SIZE = 320
 
 
@@ -190,12 +190,8 @@ def main(
             found = measure(variant, short, original, images, list(data), seen, output / variant.slug, threads)
             known.write_bytes(msgspec.json.encode(found))
         results[variant.name] = msgspec.json.decode(known.read_bytes(), type=Measured)
-    text = document.read_text(encoding="utf-8")
     said = table(results, pictures, evaluate)
-    replaced, places = re.subn(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{said}\n\n{END}", text, flags=re.DOTALL)
-    if not places:
-        raise SystemExit(f"{document} has no {BEGIN} … {END}")
-    document.write_text(replaced, encoding="utf-8")
+    document.write_text(with_table(document.read_text(encoding="utf-8"), "ablations", said), encoding="utf-8")
     print(said)
 
 

@@ -135,8 +135,7 @@ def _widen_context(resized: GhostPose, trained: GhostPose, teacher: GhostPose, i
         return
     theirs = torch.cat([teacher.backbone.early(part, len(teacher.backbone.blocks))[0] for part in images.split(16)])
     original = intrinsic(teacher.backbone.context)
-    importance = _batched(original, theirs).std((0, 2, 3)) * flat(intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
-    added = importance.topk(after).indices[before:].sort().values
+    added = _context_importance(teacher, theirs).topk(after).indices[before:].sort().values
     _copy_rows(context.primary, original, torch.cat([added[:1].expand(before), added]))
     context.cheap.conv.weight.fill_(1 / 9)
     bias(context.cheap).zero_()
@@ -221,15 +220,20 @@ def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: T
     """The wide layer at stride 32 and the lateral convolution behind it, which together make the teacher's lateral output."""
     goal = _batched(_context_of(teacher), theirs)
     wide, original = student.backbone.context, intrinsic(teacher.backbone.context)
-    importance = _batched(original, ours).std((0, 2, 3)) * flat(intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
     primary = intrinsic(wide)
-    best = importance.topk(primary.conv.out_channels).indices.sort().values
+    best = _context_importance(teacher, ours).topk(primary.conv.out_channels).indices.sort().values
     _copy_rows(primary, original, best)
     if isinstance(wide, GhostModule):
         # Ghosts that see the neighbourhood: what the removed filters knew, the mean around a kept one can tell in part.
         wide.cheap.conv.weight.fill_(1 / 9)
         bias(wide.cheap).zero_()
     _least_squares(intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
+
+
+def _context_importance(teacher: GhostPose, x: Tensor) -> Tensor:
+    """How much of the lateral map each of the teacher's filters at stride 32 makes, given the last block's output: (maps,)."""
+    reading: Tensor = flat(intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
+    return _batched(intrinsic(teacher.backbone.context), x).std((0, 2, 3)) * reading
 
 
 def _context_of(network: GhostPose) -> nn.Module:
