@@ -52,7 +52,7 @@ soak: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; 
 	$(BIN)/python -m tools.soak $(ARGS)
 
 system: $(VENV)/.dev ## the service and install.sh under a real systemd, at length (needs root)
-	$(BIN)/python -m pytest -rs tests/system tests/daemon/test_systemd_unit.py -m 'system or not system' $(ARGS)
+	$(BIN)/python -m pytest -rs tests/system tests/deploy/test_systemd_unit.py -m 'system or not system' $(ARGS)
 
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)
@@ -67,10 +67,10 @@ second-look: $(VENV)/.dev ## what looking again is worth against what it costs; 
 	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
 
 decoding: $(VENV)/.dev ## what each part of the decoder is worth; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
-	$(BIN)/python -m tools.ablate_decoding export/checkpoints/ghost-n.pt $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
+	$(BIN)/python -m tools.ablate_decoding export/edgepose_export/checkpoints/ghost-n.pt $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
 
 ablations: $(VENV)/.dev ## what choices in network and training are worth; writes docs/models.md (an hour; SHARED=where the data and the teacher lie)
-	$(BIN)/python -m tools.ablate_training export/recipes/ghost-n.yaml docs/models.md --output runs/ablations \
+	$(BIN)/python -m tools.ablate_training export/edgepose_export/recipes/ghost-n.yaml docs/models.md --output runs/ablations \
 	--teacher $(or $(SHARED),../shared)/models/movenet-multipose-heads.onnx --evaluate $(or $(SHARED),../shared)/data/coco-dev \
 	$(addprefix --data ,$(wildcard $(addprefix $(or $(SHARED),../shared)/data/,coco-train coco-more-*))) $(ARGS)
 
@@ -85,10 +85,10 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@touch $@
 
 # A build of torch for CPUs only, wherever it can be had: the one on PyPI brings gigabytes of CUDA along.
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml export/pyproject.toml | $(BIN)/python
 	$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null \
 	|| $(PIP) install -q 'torch==$(TORCH)'
-	$(PIP) install -q -e '.[dev]'
+	$(PIP) install -q -e '.[dev]' -e './export[train,conformance]'
 	@touch $@ $(VENV)/.demo
 
 # Never fails: the demo says what to do where there is no video.

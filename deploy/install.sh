@@ -172,7 +172,7 @@ find_source() {
     esac
 }
 
-what_goes_in() { (cd "$source" && find edgepose export pyproject.toml -name __pycache__ -prune -o -type f -print | LC_ALL=C sort); }
+what_goes_in() { (cd "$source" && find edgepose pyproject.toml -name __pycache__ -prune -o -type f -print | LC_ALL=C sort); }
 
 # The same hash where the same would be installed: contents, extras, Python, and what lies beside the program.
 hash_release() {

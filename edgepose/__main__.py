@@ -14,7 +14,7 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130  # what a shell expects of a program that ctrl-c ended
-    readers = sys.modules.get("edgepose.capture.gstreamer")
+    readers = sys.modules.get("edgepose.capture.gstreamer.source")
     if readers is not None:
         readers.stop_all()  # `os._exit` asks nobody, and a CSI camera whose pipeline runs on stays taken
     if any(thread.daemon for thread in threading.enumerate()):

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from edgepose.config import EventKind
 from edgepose.frame import Clock
+
+EventKind = Literal["entered", "left", "fallen", "still", "waving", "arms_up", "zone_entered", "zone_left"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.model import read_model
+from edgepose.model.file import read_model
 from tools.write_cards import ASSETS, CHECKPOINTS, card
 
 MODELS = sorted(ASSETS.glob("*.onnx"))

@@ -8,8 +8,8 @@ import pytest
 
 import edgepose.errors
 from edgepose.cli.main import COMMANDS, cli
-from edgepose.daemon.metrics import DROP_CAUSES, REFINE_FAILURES, STAGES
-from edgepose.keys import keys
+from edgepose.config.reference import keys
+from edgepose.telemetry.metrics import DROP_CAUSES, REFINE_FAILURES, STAGES
 from tools.write_reference import DOCS, TABLES, with_table
 
 

@@ -14,27 +14,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
+from edgepose_export.network.model import GhostPose, load_deployed
+from edgepose_export.network.onnx_file import Card, to_onnx, write_model
+from edgepose_export.network.refinement import Refinement, RegionRefinement
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
 
-from edgepose import config
+from edgepose.config import schema
 from edgepose.engine.backend import Backend, open_backend
-from edgepose.model import read_model
+from edgepose.model.file import read_model
 from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from export.data.coco import CocoPose
-from export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
-from export.network.model import GhostPose, load_deployed
-from export.network.onnx_file import Card, to_onnx, write_model
-from export.network.refinement import Refinement, RegionRefinement
 from tools.write_reference import with_table
 
 TIMED_PICTURES = 24
 ROUNDS = 5
-ONE_THREAD = config.Model(backend="cpu", threads=1)
-NO_SUPPRESSION = config.Pose(suppress_oks=1.0, suppress_iou=1.0)
+ONE_THREAD = schema.Model(backend="cpu", threads=1)
+NO_SUPPRESSION = schema.Pose(suppress_oks=1.0, suppress_iou=1.0)
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Variant:
 
     name: str
     network: GhostPose
-    pose: config.Pose = field(default_factory=config.Pose)
+    pose: schema.Pose = field(default_factory=schema.Pose)
     square: bool = False
 
 

@@ -15,22 +15,22 @@ from pathlib import Path
 import click
 import msgspec
 import torch
+from edgepose_export.cli.ghostify import calibration_pictures
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.evaluation.coco import evaluate_callable
+from edgepose_export.evaluation.network import NetworkPredictor
+from edgepose_export.network.ghost import ConvNorm, count_multiply_adds
+from edgepose_export.network.ghostify import ghostify
+from edgepose_export.network.model import GhostPose, save_network
+from edgepose_export.network.movenet import load_movenet
+from edgepose_export.network.spec import NetworkSpec
+from edgepose_export.training import assignment
+from edgepose_export.training.recipe import Distillation, Recipe, load_recipe
+from edgepose_export.training.trainer import Trainer
 from msgspec.structs import replace
 from rich.console import Console
 from torch import Tensor
 
-from export.cli.ghostify import calibration_pictures
-from export.data.coco import CocoPose
-from export.evaluation.coco import evaluate_callable
-from export.evaluation.network import NetworkPredictor
-from export.network.ghost import ConvNorm, count_multiply_adds
-from export.network.ghostify import ghostify
-from export.network.model import GhostPose, save_network
-from export.network.movenet import load_movenet
-from export.network.spec import NetworkSpec
-from export.training import assignment
-from export.training.recipe import Distillation, Recipe, load_recipe
-from export.training.trainer import Trainer
 from tools.write_reference import with_table
 
 SIZE = 320

@@ -17,12 +17,12 @@ from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edgepose.capture.gstreamer_library import load
+from edgepose.capture.gstreamer.library import load
 from edgepose.capture.source import open_source
-from edgepose.config import Camera
-from edgepose.daemon.memory import settle_memory
+from edgepose.config.schema import Camera
 from edgepose.errors import EdgeposeError
-from tests.servers.rtsp import RtspServer
+from edgepose.supervision.malloc import settle_memory
+from testing.servers.rtsp import RtspServer
 
 READERS = ("ffmpeg", "gstreamer")
 BEGIN, END = "<!-- readers: tools/compare_readers.py -->", "<!-- end of readers -->"

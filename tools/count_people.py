@@ -12,13 +12,13 @@ import numpy as np
 import yaml
 
 from edgepose.capture.source import open_source
-from edgepose.config import Camera, Config, Model
-from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.offline import people_in
-from edgepose.daemon.second_look import SecondLook
+from edgepose.config.schema import Camera, Config, Model
 from edgepose.engine.backend import open_backend
-from edgepose.model import named_model
+from edgepose.model.file import named_model
 from edgepose.person import Person
+from edgepose.pipeline.offline import people_in
+from edgepose.pipeline.refiner import SecondLook
+from edgepose.telemetry.metrics import Metrics
 
 BELIEVED = 0.3
 """Score from which on a person counts, as in the bar and in the default configuration."""

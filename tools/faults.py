@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgepose import __version__
-from tests.faults.matrix import ROWS
-from tests.faults.row import Outcome, attempt
-from tests.faults.world import film
+from testing.faults.matrix import ROWS
+from testing.faults.row import Outcome, attempt
+from testing.faults.world import film
 from tools.machine import machine
 from tools.write_reference import DOCS, with_table
 

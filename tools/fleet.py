@@ -24,10 +24,10 @@ import msgspec
 import numpy as np
 
 from edgepose.frame import Frame
-from edgepose.output.composing import poses_message
-from edgepose.output.messages import PosesMessage, encode, timestamp
+from edgepose.messages.compose import poses_message
+from edgepose.messages.structs import PosesMessage, encode, timestamp
 from edgepose.person import Person
-from tests.servers.mosquitto import Mosquitto
+from testing.servers.mosquitto import Mosquitto
 from tools.machine import machine
 from tools.write_reference import with_table
 

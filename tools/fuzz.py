@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgepose import __version__
-from tests.fuzz import configuration, messages, models, rtsp
-from tests.fuzz.tally import GOOD, Tally
+from testing.fuzz import configuration, messages, models, rtsp
+from testing.fuzz.tally import GOOD, Tally
 from tools.machine import machine
 from tools.write_reference import DOCS, with_table
 

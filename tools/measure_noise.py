@@ -1,6 +1,6 @@
 """Measures how far the default model's keypoints lie from where people labelled them, and how often it loses somebody: noise for tests.
 
-python -m tools.measure_noise ../shared/data/coco-dev tests/events/noise.json
+python -m tools.measure_noise ../shared/data/coco-dev testing/events/noise.json
 
 Each picture is looked at four times: as it is and moved by a few pixels, which tells what flickers from what stays, and both of that once
 more turned by a quarter, since people who lie are seen worse and few pictures show them. Lengths are in body sizes (square root of the
@@ -14,15 +14,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from edgepose_export.data.coco import CocoPose
 from numpy.typing import NDArray
 
-from edgepose.config import Config, Model
+from edgepose.config.schema import Config, Model
 from edgepose.engine.backend import Backend, open_backend
-from edgepose.model import ModelInfo, named_model
+from edgepose.model.file import ModelInfo, named_model
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from export.data.coco import CocoPose
 
 SIZES_PX = (0, 20, 40, 80, 100_000)
 """Bounds of the classes of body size, in input pixels."""

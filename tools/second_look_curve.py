@@ -16,19 +16,19 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.evaluation.coco import SCORE_THRESHOLD, Evaluation, evaluate_predictions
 from numpy.typing import NDArray
 from rich.progress import track
 
-from edgepose import config
+from edgepose.config import schema
 from edgepose.engine.backend import open_backend, open_refiner
-from edgepose.model import ModelFile, named_model
+from edgepose.model.file import ModelFile, named_model
 from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.refine_schedule import Turns
 from edgepose.pose.regions import look_again
-from edgepose.pose.turns import Turns
-from export.data.coco import CocoPose
-from export.evaluation.coco import SCORE_THRESHOLD, Evaluation, evaluate_predictions
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -38,7 +38,7 @@ PEOPLE = (1, 2, 4, 8)
 EVERYBODY = 1000
 REPEATS = 3
 TIMED_PICTURES = 60
-ONE_THREAD = config.Model(backend="cpu", threads=1)
+ONE_THREAD = schema.Model(backend="cpu", threads=1)
 
 # OKS AP on the same 300 pictures and time relative to MoveNet MultiPose at 256 px, measured on another machine by their own decoders.
 ELSEWHERE = {
@@ -69,11 +69,11 @@ class Looker:
     def look(self, image: NDArray[np.uint8], way: Way) -> list[Person]:
         """The people in a picture, as `way` says."""
         letterbox = Letterbox.for_model(self.model.info, image.shape[0], image.shape[1], self.size)
-        people = decode(self.first.run(letterbox.apply(image)[None]), 0, letterbox, config.Pose(), score_threshold=SCORE_THRESHOLD)
+        people = decode(self.first.run(letterbox.apply(image)[None]), 0, letterbox, schema.Pose(), score_threshold=SCORE_THRESHOLD)
         if not way.people:
             return people
         info, refiner = self.refiners[way.refiner]
-        chosen = Turns(config.Refine(people=way.people)).choose(people, cost_ms=0.0)
+        chosen = Turns(schema.Refine(people=way.people)).choose(people, cost_ms=0.0)
         for index, second in zip(chosen, look_again(image, [people[index] for index in chosen], info, refiner.run), strict=True):
             people[index] = second.person
         return people

@@ -1,7 +1,7 @@
 """What the service takes of memory, as systemd's limit counts it: in its own cgroup under a real systemd (`make service-memory`).
 
 The shipped unit runs in a booted systemd with one or two cameras, a real video from a real RTSP server, and a broker outside. Needs root;
-see tests/servers/systemd.py.
+see testing/servers/systemd.py.
 """
 
 import subprocess
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.rtsp import RtspServer
-from tests.servers.systemd import Systemd, why_not
-from tests.system.service import Service
-from tests.waiting import wait_for
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.rtsp import RtspServer
+from testing.servers.systemd import Systemd, why_not
+from testing.system.service import Service
+from testing.waiting import wait_for
 from tools.machine import machine
 from tools.write_reference import with_table
 

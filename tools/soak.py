@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from tests.faults.camera_rows import flipped
-from tests.faults.presence import account, lines
-from tests.faults.world import CLOCKS_S, LATE_S, STALE_S, World, film
+from testing.faults.camera_rows import flipped
+from testing.faults.presence import account, lines
+from testing.faults.world import CLOCKS_S, LATE_S, STALE_S, World, film
 from tools.soak_report import Fault, Result, Sample, failures, write
 
 _EVERY_S = 30.0

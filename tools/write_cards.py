@@ -5,12 +5,13 @@ python -m tools.write_cards
 
 from pathlib import Path
 
-from edgepose.model import ModelFile, read_model
-from export.network.model import load_network
+from edgepose_export.network.model import load_network
+
+from edgepose.model.file import ModelFile, read_model
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "edgepose" / "assets"
-CHECKPOINTS = ROOT / "export" / "checkpoints"
+CHECKPOINTS = ROOT / "export" / "edgepose_export" / "checkpoints"
 
 DESCENT = {
     "ghost-n": "MoveNet MultiPose Lightning",

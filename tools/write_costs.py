@@ -8,9 +8,9 @@ import re
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edgepose.config import Config, Refine
-from edgepose.daemon.bench import Result, bench
-from edgepose.model import ModelFile, named_model
+from edgepose.config.schema import Config, Refine
+from edgepose.diagnostics.bench import Result, bench
+from edgepose.model.file import ModelFile, named_model
 from tools.machine import machine
 
 BEGIN, END = "<!-- begin costs -->", "<!-- end costs -->"

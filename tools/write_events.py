@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from edgepose.capture.source import open_source
-from edgepose.config import Camera, Config, Events
-from edgepose.daemon.metrics import Metrics
-from edgepose.daemon.stages import InputStage, PeopleStage
+from edgepose.config.schema import Camera, Config, Events
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EndOfStream
 from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
-from edgepose.model import named_model
+from edgepose.model.file import named_model
 from edgepose.person import Person
-from tests.events.actions import ACTIONS
-from tests.events.scores import Score, lying_was_seen, score
-from tests.events.sequences import NoiseBank, Sequence, play
+from edgepose.pipeline.stages import InputStage, PeopleStage
+from edgepose.telemetry.metrics import Metrics
+from testing.events.actions import ACTIONS
+from testing.events.scores import Score, lying_was_seen, score
+from testing.events.sequences import NoiseBank, Sequence, play
 from tools.machine import machine
 
 BEGIN, END = "<!-- events: begin -->", "<!-- events: end -->"

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from edgepose.cli.main import COMMANDS, cli
-from edgepose.keys import keys
+from edgepose.config.reference import keys
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from edgepose import config
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
+from edgepose.config import schema
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 
@@ -49,7 +49,7 @@ class ImageSource:
 
     live = False
 
-    def __init__(self, camera: str, settings: config.Camera, path: Path, *, epoch: int = 0) -> None:
+    def __init__(self, camera: str, settings: schema.Camera, path: Path, *, epoch: int = 0) -> None:
         self.camera = camera
         self.url = str(path)
         self.width = 0

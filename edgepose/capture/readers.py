@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from edgepose import config
-from edgepose.capture import pipelines
-from edgepose.capture.gstreamer_library import HARDWARE_DECODER, decodes_in_hardware
+from edgepose.capture.gstreamer import launch as pipelines
+from edgepose.capture.gstreamer.library import HARDWARE_DECODER, decodes_in_hardware
+from edgepose.config import schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Reader:
     why: str
 
 
-def reader_of(camera: config.Camera) -> Reader:
+def reader_of(camera: schema.Camera) -> Reader:
     """Choose the reader of a camera; may look into GStreamer's registry, but opens nothing."""
     if pipelines.is_pipeline(camera.source):
         return Reader("gstreamer", "the source is a pipeline in its language")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from edgepose import config
-from edgepose.capture import pipelines
+from edgepose.capture.gstreamer import launch as pipelines
 from edgepose.capture.images import IMAGE_SUFFIXES, ImageSource
 from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.readers import reader_of
 from edgepose.capture.redact import redact
 from edgepose.capture.worker import WorkerTimeoutError, call_within
+from edgepose.config import schema
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
 
@@ -77,7 +77,7 @@ def path_of(source: str) -> Path | None:
     return Path(unquote(urlsplit(source).path)) if scheme[1].lower() == "file" else None
 
 
-def open_source(name: str, camera: config.Camera, *, epoch: int = 0) -> Source:
+def open_source(name: str, camera: schema.Camera, *, epoch: int = 0) -> Source:
     """Open what a camera's configuration names; waits `open_timeout_s` at most.
 
     Args:
@@ -96,7 +96,7 @@ def open_source(name: str, camera: config.Camera, *, epoch: int = 0) -> Source:
     if problem is not None:
         raise SourceError(f"camera {name}: {problem}", "unsupported")
     if reader_of(camera).name == "gstreamer":
-        from edgepose.capture.gstreamer import GStreamerSource  # only where something wants it
+        from edgepose.capture.gstreamer.source import GStreamerSource  # only where something wants it
 
         return GStreamerSource(name, camera, epoch=epoch)
     return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
@@ -130,7 +130,7 @@ def address_problem(url: str) -> str | None:
     return None
 
 
-def _open_path(name: str, camera: config.Camera, path: Path, epoch: int) -> Source:
+def _open_path(name: str, camera: schema.Camera, path: Path, epoch: int) -> Source:
     try:  # with a deadline: a file system at the end of a network may never answer
         path_is_folder = call_within(f"capture-{name}", lambda: stat.S_ISDIR(path.stat().st_mode), camera.open_timeout_s)
     except WorkerTimeoutError as error:

@@ -8,11 +8,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose import config
 from edgepose.capture.clock import NS_PER_S, FileClock, LiveClock
 from edgepose.capture.freshness import Freshness
 from edgepose.capture.stream import Picture
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
+from edgepose.config import schema
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 
@@ -76,7 +76,7 @@ class VideoSource:
         self,
         camera: str,
         url: str,
-        settings: config.Camera,
+        settings: schema.Camera,
         video: Video,
         *,
         epoch: int = 0,

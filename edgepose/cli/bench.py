@@ -31,8 +31,8 @@ def command(
 
     from edgepose.cli.demo import video_at_hand
     from edgepose.cli.progress import progress
-    from edgepose.daemon.bench import bench, synthetic_clip
-    from edgepose.load import load
+    from edgepose.config.load import load
+    from edgepose.diagnostics.bench import bench, synthetic_clip
 
     config = load(config_file, settings)
     if model is not None:

@@ -19,6 +19,6 @@ def command(config_file: Path | None, settings: tuple[str, ...], as_json: bool) 
     yet is waited for, zones that nothing looks at do no harm.
     """
     from edgepose.cli.report import report
-    from edgepose.daemon.preflight import findings
+    from edgepose.diagnostics.preflight import findings
 
     return report(findings, config_file, settings, as_json=as_json)

@@ -38,16 +38,16 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import time
 
     from edgepose.capture.source import path_of, redact
-    from edgepose.cli.board import Board, shown
+    from edgepose.cli.live_table import Board, shown
     from edgepose.cli.log import log_to_stderr
-    from edgepose.config import Camera, Config, Files, Log, Model, Mqtt
-    from edgepose.daemon.broker import EmbeddedBroker
+    from edgepose.config.schema import Camera, Config, Files, Log, Model, Mqtt
+    from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.main_loop import supervise
-    from edgepose.daemon.signals import signals
-    from edgepose.daemon.subscriber import Subscriber
-    from edgepose.daemon.supervisor import Daemon
-    from edgepose.daemon.systemd import Notifier
     from edgepose.errors import OutputError, UsageError
+    from edgepose.mqtt.embedded_broker import EmbeddedBroker
+    from edgepose.mqtt.subscriber import Subscriber
+    from edgepose.supervision.signals import signals
+    from edgepose.supervision.systemd import Notifier
 
     log_to_stderr("error")
     video_file = source or video_at_hand()

@@ -18,6 +18,6 @@ def command(config_file: Path | None, settings: tuple[str, ...], as_json: bool) 
     Opens the engine and contacts the broker, but no camera. Exit code 0 where all is well, that of the first fault otherwise.
     """
     from edgepose.cli.report import report
-    from edgepose.daemon.examination import examine
+    from edgepose.diagnostics.doctor import examine
 
     return report(examine, config_file, settings, as_json=as_json)

@@ -56,19 +56,19 @@ def command(
     from edgepose.capture.source import open_source, path_of
     from edgepose.cli.log import log_to_stderr
     from edgepose.cli.progress import progress
-    from edgepose.config import Camera, Files
-    from edgepose.contradictions import check_together
-    from edgepose.daemon.metrics import Metrics
-    from edgepose.daemon.offline import people_in
-    from edgepose.daemon.second_look import SecondLook
-    from edgepose.daemon.signals import signals
-    from edgepose.daemon.sinks import open_sinks
+    from edgepose.config.cross_checks import check_together
+    from edgepose.config.load import DEFAULT_PATH, load
+    from edgepose.config.schema import Camera, Files
     from edgepose.engine.backend import open_backend
     from edgepose.errors import UsageError
-    from edgepose.load import DEFAULT_PATH, load
-    from edgepose.model import named_model
-    from edgepose.output.composing import poses_message
+    from edgepose.messages.compose import poses_message
+    from edgepose.model.file import named_model
     from edgepose.output.files import STANDARD_OUTPUT
+    from edgepose.pipeline.file_sinks import open_sinks
+    from edgepose.pipeline.offline import people_in
+    from edgepose.pipeline.refiner import SecondLook
+    from edgepose.supervision.signals import signals
+    from edgepose.telemetry.metrics import Metrics
 
     if not source:
         raise UsageError("SOURCE is empty; expected a video file, an image, a folder of images or a stream")

@@ -9,7 +9,7 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
-from edgepose.load import service_variables
+from edgepose.config.load import service_variables
 
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 _TIME = "%H:%M:%S"

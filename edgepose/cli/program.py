@@ -96,7 +96,7 @@ def run_program(cli: click.Command, name: str, arguments: list[str], *, install:
 def _complain(text: str) -> None:
     """Says why the program ends; to the journal as an error, line by line."""
     from edgepose.cli.log import is_journal
-    from edgepose.load import service_variables
+    from edgepose.config.load import service_variables
 
     if is_journal(sys.stderr, service_variables()):
         text = "\n".join(f"<3>{line}" for line in text.splitlines())

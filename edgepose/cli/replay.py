@@ -30,13 +30,13 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     import msgspec
 
     from edgepose import __version__
-    from edgepose.cli.board import event_line
-    from edgepose.daemon.recording import Header, Lost, State
-    from edgepose.daemon.replay import Failed, refuse_overwriting, replay
+    from edgepose.cli.live_table import event_line
     from edgepose.errors import UsageError
-    from edgepose.output.composing import event_message, poses_message
+    from edgepose.messages.compose import event_message, poses_message
+    from edgepose.messages.structs import timestamp
     from edgepose.output.files import STANDARD_OUTPUT, JsonLinesWriter
-    from edgepose.output.messages import timestamp
+    from edgepose.pipeline.replay import Failed, refuse_overwriting, replay
+    from edgepose.recorder.format import Header, Lost, State
 
     names = [str(path) for path in (output, events) if path is not None]
     on_screen = sum(name in STANDARD_OUTPUT for name in names)

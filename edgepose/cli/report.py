@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from edgepose.config import Config
-from edgepose.daemon.preflight import Finding
+from edgepose.config.load import load
+from edgepose.config.schema import Config
+from edgepose.diagnostics.preflight import Finding
 from edgepose.errors import ConfigError
-from edgepose.load import load
 
 
 def report(look: Callable[[Config], Iterable[Finding]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> int:

@@ -26,13 +26,13 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     import logging
     import os
 
+    from edgepose.config.load import load, service_variables
+    from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.main_loop import supervise
-    from edgepose.daemon.memory import settle_memory
-    from edgepose.daemon.signals import hang_ups, recordings_asked, signals
-    from edgepose.daemon.supervisor import Daemon
-    from edgepose.daemon.systemd import Notifier
     from edgepose.errors import ConfigError, EdgeposeError
-    from edgepose.load import load, service_variables
+    from edgepose.supervision.malloc import settle_memory
+    from edgepose.supervision.signals import hang_ups, recordings_asked, signals
+    from edgepose.supervision.systemd import Notifier
 
     config = load(config_file, settings)
     log_to_stderr(config.log.level, config.log.format)

@@ -16,8 +16,8 @@ def command(document: str) -> None:
     """
     import msgspec
 
-    from edgepose.config import Config
-    from edgepose.output.schema import asyncapi, json_schema
+    from edgepose.config.schema import Config
+    from edgepose.messages.schema import asyncapi, json_schema
 
     match document:
         case "asyncapi":

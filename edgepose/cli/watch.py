@@ -38,14 +38,14 @@ def command(
 
     import msgspec
 
-    from edgepose.cli.board import Board, shown
+    from edgepose.cli.live_table import Board, shown
     from edgepose.cli.log import log_to_stderr
-    from edgepose.config import Name
-    from edgepose.daemon.signals import signals
-    from edgepose.daemon.subscriber import Subscriber
+    from edgepose.config.load import load
+    from edgepose.config.reference import accepted
+    from edgepose.config.schema import Name
     from edgepose.errors import UnavailableError, UsageError
-    from edgepose.keys import accepted
-    from edgepose.load import load
+    from edgepose.mqtt.subscriber import Subscriber
+    from edgepose.supervision.signals import signals
 
     if device is not None:
         try:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from edgepose.config import Commands
+from edgepose.config.schema import Commands
 from edgepose.errors import OutputError
-from edgepose.output.commands import Command
-from edgepose.output.messages import CommandReplyMessage, timestamp
+from edgepose.messages.structs import CommandReplyMessage, timestamp
+from edgepose.mqtt.command_inbox import Command
 
 _log = logging.getLogger(__name__)
 

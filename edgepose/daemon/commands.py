@@ -10,18 +10,15 @@ from typing import Protocol
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from edgepose.config import Config
-from edgepose.contradictions import check_together
+from edgepose.config.cross_checks import check_together
+from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
-from edgepose.daemon.box_folder import Recording
-from edgepose.daemon.camera_state import CameraState
 from edgepose.daemon.payloads import parse
 from edgepose.daemon.snapshot import LIMIT_BYTES, snapshot_message
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
-from edgepose.output.commands import Command
-from edgepose.output.messages import CommandReplyMessage, SnapshotMessage, timestamp
-from edgepose.output.requests import (
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.command_requests import (
     PauseCommand,
     RecordCommand,
     ReloadCommand,
@@ -29,6 +26,9 @@ from edgepose.output.requests import (
     SetThresholdCommand,
     SnapshotCommand,
 )
+from edgepose.messages.structs import CommandReplyMessage, SnapshotMessage, timestamp
+from edgepose.mqtt.command_inbox import Command
+from edgepose.recorder.folder import Recording
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ Done = Callable[[Verdict], None]
 
 
 class Master(Protocol):
-    """What commands are carried out with: `edgepose.daemon.supervisor.Daemon`."""
+    """What commands are carried out with: `edgepose.daemon.daemon.Daemon`."""
 
     @property
     def config(self) -> Config:

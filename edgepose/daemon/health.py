@@ -7,12 +7,12 @@ from pathlib import Path
 
 from msgspec import UNSET
 
-from edgepose.daemon.camera_state import CameraState
-from edgepose.daemon.metrics import Latency, LookCounts, Metrics
-from edgepose.daemon.sensors import Throttling, memory_mb, temperatures_c
-from edgepose.daemon.visibility import Visibility
 from edgepose.daemon.why import Seen, why
-from edgepose.output.messages import CameraHealthMessage, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.structs import CameraHealthMessage, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
+from edgepose.pose.image_quality import Visibility
+from edgepose.telemetry.metrics import Latency, LookCounts, Metrics
+from edgepose.telemetry.sensors import Throttling, memory_mb, temperatures_c
 
 _NOT_LOOKED_AT = ("engine_failed", "pose_failed")
 

@@ -1,8 +1,6 @@
 """What runs on this device, in words for the broker."""
 
 import platform
-import re
-import socket
 
 import av
 import msgspec
@@ -11,12 +9,11 @@ from msgspec import UNSET
 
 from edgepose import __version__
 from edgepose.capture.source import redact
-from edgepose.config import Config
-from edgepose.daemon.camera_state import CameraState
-from edgepose.daemon.second_look import SecondLook
+from edgepose.config.load import device_name
+from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend, Network
-from edgepose.model import ModelFile
-from edgepose.output.messages import (
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.structs import (
     BackendMessage,
     CameraMessage,
     CameraStatusMessage,
@@ -25,11 +22,8 @@ from edgepose.output.messages import (
     RefinerMessage,
     timestamp,
 )
-
-
-def device_name(config: Config) -> str:
-    """The device's name in topics: the configured one, or the host's with what cannot stand in a topic replaced."""
-    return config.device or re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname()).strip("-.")[:64] or "edgepose"
+from edgepose.model.file import ModelFile
+from edgepose.pipeline.refiner import SecondLook
 
 
 def info_message(

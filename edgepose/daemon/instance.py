@@ -5,8 +5,8 @@ import socket
 import struct
 import sys
 
-from edgepose.config import Config
-from edgepose.daemon.info import device_name
+from edgepose.config.load import device_name
+from edgepose.config.schema import Config
 from edgepose.errors import UnavailableError
 
 _ASKING_S = 0.5

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from edgepose.config import Config
-from edgepose.daemon.info import device_name
-from edgepose.daemon.pulse import Pulse
-from edgepose.output.commands import Command
-from edgepose.output.messages import CommandReplyMessage, InfoMessage, Message, PosesMessage
-from edgepose.output.mqtt import MqttPublisher
+from edgepose.config.load import device_name
+from edgepose.config.schema import Config
+from edgepose.messages.structs import CommandReplyMessage, InfoMessage, Message, PosesMessage
+from edgepose.mqtt.command_inbox import Command
+from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.supervision.heartbeat import Pulse
 
 _log = logging.getLogger(__name__)
 

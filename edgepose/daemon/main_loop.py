@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgepose.daemon.supervisor import Daemon
+from edgepose.daemon.daemon import Daemon
 
 _log = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgepose.config import Observe
-from edgepose.daemon.camera_state import CameraState
+from edgepose.config.schema import Observe
 from edgepose.daemon.link import Link
-from edgepose.daemon.local_server import Answer, LocalServer, Page
-from edgepose.daemon.metrics import Metrics
 from edgepose.errors import UnavailableError
-from edgepose.output.messages import HealthMessage
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.structs import HealthMessage
+from edgepose.telemetry.http_server import Answer, LocalServer, Page
+from edgepose.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # needs a library that is there only where it is used
-    from edgepose.daemon.exporter import Work
+    from edgepose.daemon.prometheus import Work
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -110,7 +110,7 @@ class Observer:
             UnavailableError: prometheus-client is not installed, or the port cannot be listened on.
         """
         check_library()
-        from edgepose.daemon.exporter import Exporter
+        from edgepose.daemon.prometheus import Exporter
 
         def stands() -> Standing:
             publisher = link.publisher

@@ -5,9 +5,9 @@ from typing import Any, Union, get_args, get_type_hints
 import msgspec
 from msgspec import UnsetType
 
+from edgepose.config.reference import accepted
 from edgepose.errors import ConfigError
-from edgepose.keys import accepted
-from edgepose.output.requests import REQUESTS, Request
+from edgepose.messages.command_requests import REQUESTS, Request
 
 _LONGEST_SHOWN = 64
 

@@ -3,7 +3,7 @@
 import cv2
 
 from edgepose.frame import Frame
-from edgepose.output.messages import SnapshotMessage, timestamp
+from edgepose.messages.structs import SnapshotMessage, timestamp
 
 LIMIT_BYTES = 256 * 1024
 """Most that a JPEG may take: brokers and radio links have bounds of their own."""

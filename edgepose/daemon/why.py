@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from edgepose.daemon.camera_state import CameraState
-from edgepose.daemon.visibility import Visibility
-from edgepose.output.messages import Why
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.structs import Why
+from edgepose.pose.image_quality import Visibility
 
 
 @dataclass(frozen=True, slots=True)

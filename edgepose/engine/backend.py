@@ -5,9 +5,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose import config
+from edgepose.config import schema
 from edgepose.errors import EngineError
-from edgepose.model import ModelFile
+from edgepose.model.file import ModelFile
 from edgepose.person import Candidates
 
 
@@ -62,7 +62,7 @@ class Refiner(Network, Protocol):
         ...
 
 
-def open_backend(model: ModelFile, settings: config.Model) -> Backend:
+def open_backend(model: ModelFile, settings: schema.Model) -> Backend:
     """Load a pose network on the device that the configuration asks for.
 
     ModelError where the file cannot be run as a pose network or `input_size` does not suit it, EngineError where a device
@@ -76,7 +76,7 @@ def open_backend(model: ModelFile, settings: config.Model) -> Backend:
     return open_onnxruntime(model, settings)
 
 
-def open_refiner(model: ModelFile, settings: config.Model) -> Refiner:
+def open_refiner(model: ModelFile, settings: schema.Model) -> Refiner:
     """Load a refiner on the device that the configuration asks for; `path` and `input_size` are the first network's and not looked at.
 
     ModelError where the file cannot be run as a refiner, EngineError where a device was asked for that is not there.

@@ -11,10 +11,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-from edgepose import config
+from edgepose.config import schema
 from edgepose.engine import ultralytics
 from edgepose.errors import EdgeposeError, EngineError, ModelError
-from edgepose.model import STRIDE_PX, ModelFile
+from edgepose.model.file import STRIDE_PX, ModelFile
 from edgepose.person import KEYPOINT_NAMES, Candidates
 
 _log = logging.getLogger(__name__)
@@ -165,17 +165,17 @@ class OnnxRuntimeRefiner(_OnnxRuntimeNetwork):
 _AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefiner)
 
 
-def open_onnxruntime(model: ModelFile, settings: config.Model) -> OnnxRuntimeBackend:
+def open_onnxruntime(model: ModelFile, settings: schema.Model) -> OnnxRuntimeBackend:
     """Load a pose network with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
     return _choose(OnnxRuntimeBackend, model, settings, model.info.long_side(settings.input_size))
 
 
-def open_onnxruntime_refiner(model: ModelFile, settings: config.Model) -> OnnxRuntimeRefiner:
+def open_onnxruntime_refiner(model: ModelFile, settings: schema.Model) -> OnnxRuntimeRefiner:
     """Load a refiner with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
     return _choose(OnnxRuntimeRefiner, model, settings, model.info.input_size)
 
 
-def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: config.Model, side: int) -> _AnyNetwork:
+def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.Model, side: int) -> _AnyNetwork:
     """Open the network where the configuration asks for.
 
     `auto` takes the fastest of CUDA and the CPU, timed on this model (long side `side`, px) where both work; TensorRT is taken
@@ -224,7 +224,7 @@ def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefiner, model: ModelFile,
     return (time.perf_counter() - started) / _TIMED_RUNS * 1e3
 
 
-def _open_session(model: ModelFile, settings: config.Model, kind: str) -> tuple[Any, str]:
+def _open_session(model: ModelFile, settings: schema.Model, kind: str) -> tuple[Any, str]:
     """A session on one kind of device, and that device in words."""
     provider = _PROVIDERS[kind]
     compiled_in = onnxruntime.get_available_providers()

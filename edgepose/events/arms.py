@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edgepose.config import Events
+from edgepose.config.schema import Events
 from edgepose.events.body import Body
 from edgepose.events.moment import Finding, S, clearness
 

@@ -7,7 +7,7 @@ being gathered, so that a stream that stalls makes nobody fall, leave or stand s
 import math
 from collections.abc import Mapping, Sequence
 
-from edgepose.config import Events
+from edgepose.config.schema import Events
 from edgepose.event import Event
 from edgepose.events.arms import arms_up
 from edgepose.events.body import Body, Point

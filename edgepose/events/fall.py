@@ -9,7 +9,7 @@ for somebody who falls from a chair.
 import math
 from dataclasses import dataclass
 
-from edgepose.config import Events
+from edgepose.config.schema import Events
 from edgepose.events.body import Body
 from edgepose.events.moment import Finding, S, clearness
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgepose.config import EventKind
+from edgepose.event import EventKind
 
 S = 1_000_000_000
 """Nanoseconds a second."""

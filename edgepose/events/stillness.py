@@ -6,7 +6,7 @@ before, not with where they were when all began.
 
 from dataclasses import dataclass, field
 
-from edgepose.config import Events
+from edgepose.config.schema import Events
 from edgepose.events.body import Body, Point
 from edgepose.events.moment import Finding, S
 

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from edgepose.config import Events
+from edgepose.config.schema import Events
 from edgepose.events.body import Body
 from edgepose.events.moment import Finding, S, clearness
 

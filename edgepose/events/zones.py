@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgepose.config import Events
+from edgepose.config.schema import Events
 from edgepose.events.body import Body, Point
 from edgepose.events.moment import Finding, S, clearness
 

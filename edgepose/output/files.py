@@ -15,7 +15,7 @@ from typing import TypeVar
 from msgspec import UNSET
 
 from edgepose.errors import OutputError
-from edgepose.output.messages import PosesMessage, encode
+from edgepose.messages.structs import PosesMessage, encode
 from edgepose.person import KEYPOINT_NAMES
 
 CSV_COLUMNS = (

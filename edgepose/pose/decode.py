@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgepose.config import Pose
+from edgepose.config.schema import Pose
 from edgepose.person import Candidates, Person
 from edgepose.pose.boxes import body_size, box_area
 from edgepose.pose.edge import believed_keypoints, inside_picture

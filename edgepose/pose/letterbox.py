@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.errors import ModelError
-from edgepose.model import STRIDE_PX, ModelInfo
+from edgepose.model.file import STRIDE_PX, ModelInfo
 from edgepose.pose.resize import resize
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config import Plausible
+from edgepose.config.schema import Plausible
 from edgepose.person import SKELETON, Person
 from edgepose.pose.boxes import body_size
 

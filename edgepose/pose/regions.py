@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.model import ModelInfo, ScoreWeights
+from edgepose.model.file import ModelInfo, ScoreWeights
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size, box_area
 from edgepose.pose.edge import believed_keypoints, inside_picture

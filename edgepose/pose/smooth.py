@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config import Smooth
+from edgepose.config.schema import Smooth
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 

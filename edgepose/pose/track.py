@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config import Track
+from edgepose.config.schema import Track
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.kalman import BoxFilter

@@ -10,11 +10,11 @@ import pytest
 
 from edgepose.capture.images import find_images, natural_key
 from edgepose.capture.source import open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
-from tests.reading import read_until_error
-from tests.waiting import wait_for
+from testing.reading import read_until_error
+from testing.waiting import wait_for
 
 
 def write_image(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (8, 6)) -> Path:

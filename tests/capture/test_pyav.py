@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from edgepose.capture.source import Source, open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
-from tests.reading import read_until_error
-from tests.videos import numbers, write_video
-from tests.waiting import wait_for
+from testing.reading import read_until_error
+from testing.videos import numbers, write_video
+from testing.waiting import wait_for
 
 MS = 1_000_000
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError, call_within
-from tests.waiting import wait_for
+from testing.waiting import wait_for
 
 
 class Finished:

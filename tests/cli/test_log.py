@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from edgepose.cli.log import JsonFormatter, PriorityFormatter, is_journal
-from tests.onnx_files import write_edgepose
-from tests.waiting import wait_for
+from testing.onnx_files import write_edgepose
+from testing.waiting import wait_for
 
 
 def record(level: int, message: str, **extra: object) -> logging.LogRecord:
@@ -64,7 +64,7 @@ def test_json_lines_name_level_and_place(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert all(line.keys() >= {"time", "level", "message", "module", "thread"} for line in lines)
     failed = next(line for line in lines if "trying again" in line["message"])
-    assert (failed["level"], failed["module"], failed["thread"]) == ("warning", "edgepose.daemon.camera", "camera-front")
+    assert (failed["level"], failed["module"], failed["thread"]) == ("warning", "edgepose.pipeline.camera_thread", "camera-front")
     assert (failed["camera"], failed["state"], failed["cause"], failed["epoch"]) == ("front", "failed", "refused", 0)
     assert "s3cret" not in json.dumps(lines)
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edgepose.cli.main import COMMANDS
-from tests.onnx_files import write_edgepose, write_refiner
-from tests.waiting import wait_for
+from testing.onnx_files import write_edgepose, write_refiner
+from testing.waiting import wait_for
 
 
 def edgepose(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -309,8 +309,8 @@ def test_schema_prints_json(document: str, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_a_stream_with_complete_files(model: Path, tmp_path: Path) -> None:
+    from testing.servers.rtsp import RtspServer
     from tests.integration.conftest import rtsp_server_is_there
-    from tests.servers.rtsp import RtspServer
 
     if not rtsp_server_is_there():
         pytest.skip("GStreamer's RTSP server is not installed (Debian package gir1.2-gst-rtsp-server-1.0)")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("module", ["edgepose", "export"])
+@pytest.mark.parametrize("module", ["edgepose", "edgepose_export"])
 def test_ctrl_c_while_modules_load_is_no_traceback(module: str, tmp_path: Path) -> None:
     """A module of ours is replaced by one that is interrupted while it loads."""
     interrupted = f"""

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from edgepose.cli.report import report
-from edgepose.daemon.preflight import Finding
+from edgepose.diagnostics.preflight import Finding
 
 FINDINGS = [Finding("model", True, "short"), Finding("broker", False, " ".join(["words"] * 20), 74)]
 

@@ -12,16 +12,16 @@ from typing import Any, cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgepose.config import Observe
-from edgepose.daemon.camera_state import CameraState
-from edgepose.daemon.exporter import Exporter
+from edgepose.config.schema import Observe
 from edgepose.daemon.health import Circumstances, HealthReporter
 from edgepose.daemon.link import Link
-from edgepose.daemon.local_server import Answer
-from edgepose.daemon.metrics import Metrics
 from edgepose.daemon.observe import Observer, Standing, standing
+from edgepose.daemon.prometheus import Exporter
 from edgepose.errors import UnavailableError
-from edgepose.output.messages import HealthMessage
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.structs import HealthMessage
+from edgepose.telemetry.http_server import Answer
+from edgepose.telemetry.metrics import Metrics
 
 STREAMING = CameraState("front", "streaming", None, None, 0, 64, 48)
 AWAY = CameraState("rear", "failed", "refused", "rtsp://rear refused the connection", 3)
@@ -79,7 +79,7 @@ def test_what_cannot_be_listened_on_is_said_in_a_sentence(host: str, reason: str
 
 
 def test_the_library_is_loaded_only_where_it_is_used() -> None:
-    program = "import sys, edgepose.daemon.supervisor, edgepose.daemon.observe; sys.exit('prometheus_client' in sys.modules)"
+    program = "import sys, edgepose.daemon.daemon, edgepose.daemon.observe; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 

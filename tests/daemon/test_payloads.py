@@ -4,7 +4,7 @@ import pytest
 
 from edgepose.daemon.payloads import parse
 from edgepose.errors import ConfigError
-from edgepose.output.requests import PauseCommand, SetThresholdCommand, SnapshotCommand
+from edgepose.messages.command_requests import PauseCommand, SetThresholdCommand, SnapshotCommand
 
 
 def test_good_ones() -> None:

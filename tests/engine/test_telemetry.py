@@ -9,9 +9,9 @@ import pytest
 
 RUN = """
 import numpy as np
-from edgepose.config import Model
+from edgepose.config.schema import Model
 from edgepose.engine.backend import open_backend
-from edgepose.model import named_model
+from edgepose.model.file import named_model
 
 backend = open_backend(named_model("default", "pose"), Model(backend="cpu"))
 backend.run(np.zeros((1, 192, 256, 3), np.uint8))
@@ -29,7 +29,7 @@ def test_the_default_model_leaves_nothing_at_home(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("module", ["edgepose", "edgepose.engine.onnxruntime", "export.cli.main"])
+@pytest.mark.parametrize("module", ["edgepose", "edgepose.engine.onnxruntime", "edgepose_export.cli.main"])
 def test_it_is_switched_off_before_the_runtime_is_imported(module: str, tmp_path: Path) -> None:
     hook = f"""
 import os, sys

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgepose.config import Events
+from edgepose.config.schema import Events
 from edgepose.events.detector import EventDetector
 from edgepose.events.zones import depth_px
 from edgepose.frame import Frame
 from edgepose.person import Person
-from tests.events.figure import Arm, Pose, View, joints, seen
+from testing.events.figure import Arm, Pose, View, joints, seen
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 RIGHT_HALF = {"right": [(0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)]}

@@ -6,9 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.events import actions
-from tests.events.scores import Score, lying_was_seen, score
-from tests.events.sequences import NoiseBank, Sequence, play
+from testing.events import actions
+from testing.events.scores import Score, lying_was_seen, score
+from testing.events.sequences import NoiseBank, Sequence, play
 
 STILL_OR_OTHERWISE = (
     "stand",

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepose.config import Events, Pose
+from edgepose.config.schema import Events, Pose
 from edgepose.event import Event
 from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
-from edgepose.output.composing import event_message, poses_message
-from edgepose.output.messages import encode
+from edgepose.messages.compose import event_message, poses_message
+from edgepose.messages.structs import encode
 from edgepose.person import Person
-from tests.faults.presence import account
+from testing.faults.presence import account
 
 PICTURE = np.zeros((240, 320, 3), np.uint8)
 BEGAN_NS = 1_700_000_000_000_000_000

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.matrix import ROWS
-from tests.faults.row import Outcome, Row, attempt, servers_needed
-from tests.faults.world import film
+from testing.faults.matrix import ROWS
+from testing.faults.row import Outcome, Row, attempt, servers_needed
+from testing.faults.world import film
 
 QUICK = [row for row in ROWS if row.quick]
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.row import servers_needed
-from tests.fuzz import configuration, messages, models, rtsp
-from tests.fuzz.tally import Tally
+from testing.faults.row import servers_needed
+from testing.fuzz import configuration, messages, models, rtsp
+from testing.fuzz.tally import Tally
 
 SERVERS = pytest.mark.skipif(servers_needed() is not None, reason=servers_needed() or "")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import mosquitto, rtsp
+from testing.servers import mosquitto, rtsp
 
 
 @cache

@@ -12,10 +12,10 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgepose.config import Config
-from edgepose.daemon.recording import SUFFIX, Header, beginning, packed
-from tests.servers.mosquitto import Mosquitto
-from tests.waiting import wait_for
+from edgepose.config.schema import Config
+from edgepose.recorder.format import SUFFIX, Header, beginning, packed
+from testing.servers.mosquitto import Mosquitto
+from testing.waiting import wait_for
 
 CLIP = Path(__file__).parents[2] / "edgepose" / "assets" / "demo.mp4"
 FRAMES = 60

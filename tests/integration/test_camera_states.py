@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from edgepose.capture.source import open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 from edgepose.errors import SourceError
-from tests.faults.relay import Relay
-from tests.reading import read_until_error
-from tests.servers.certificates import Authority
-from tests.servers.interleaved import RTP_HEADER, Interleaved
-from tests.servers.rtsp import RtspServer
-from tests.videos import write_video
+from testing.faults.relay import Relay
+from testing.reading import read_until_error
+from testing.servers.certificates import Authority
+from testing.servers.interleaved import RTP_HEADER, Interleaved
+from testing.servers.rtsp import RtspServer
+from testing.videos import write_video
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_nothing_that_can_be_shown(server: RtspServer, path: str, cause: str, sa
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed (Debian package util-linux)")
 def test_no_route() -> None:
     program = (
-        "from edgepose.capture.source import open_source; from edgepose.config import Camera\n"
+        "from edgepose.capture.source import open_source; from edgepose.config.schema import Camera\n"
         "try: open_source('front', Camera(source='rtsp://pilot:s3cret@192.0.2.1/cam'))\n"
         "except Exception as error: print(error.cause, error, sep='\\n')"
     )

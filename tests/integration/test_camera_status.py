@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.servers.daemon import Listener, configuration, running
-from tests.servers.mosquitto import Mosquitto, free_port
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing.servers.daemon import Listener, configuration, running
+from testing.servers.mosquitto import Mosquitto, free_port
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
 PASSWORD = "s3cret"  # the right one of user `pilot`
 WRONG = "wr0ng"

@@ -18,10 +18,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.servers.daemon import BASE, Daemon, Listener, configuration, running
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing.servers.daemon import BASE, Daemon, Listener, configuration, running
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
 
 class Commander:

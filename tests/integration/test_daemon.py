@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.servers.daemon import Daemon, Listener, configuration
-from tests.servers.daemon import running as daemon_running
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing.servers.daemon import Daemon, Listener, configuration
+from testing.servers.daemon import running as daemon_running
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
 
 @contextmanager

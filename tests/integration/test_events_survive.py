@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from edgepose.output.store import EventStore
-from tests.faults.relay import Relay
-from tests.servers.both_sides import Listener, publishing
-from tests.servers.mosquitto import Mosquitto
-from tests.waiting import wait_for
+from edgepose.mqtt.event_store import EventStore
+from testing.faults.relay import Relay
+from testing.servers.both_sides import Listener, publishing
+from testing.servers.mosquitto import Mosquitto
+from testing.waiting import wait_for
 
 EVENTS = "edgepose/drone/cameras/front/events"
 
@@ -37,8 +37,8 @@ def once_each(heard):
 CHILD = """
 import sys, time
 from pathlib import Path
-from edgepose.config import Mqtt
-from edgepose.output.mqtt import MqttPublisher
+from edgepose.config.schema import Mqtt
+from edgepose.mqtt.publisher import MqttPublisher
 port, store, first, count = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 publisher = MqttPublisher(Mqtt(host="127.0.0.1", port=port, keepalive_s=2), "drone", store=store)
 publisher.start()

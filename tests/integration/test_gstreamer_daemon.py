@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.gstreamer import needs_gstreamer
-from tests.onnx_files import write_edgepose
-from tests.waiting import wait_for
+from testing.gstreamer import needs_gstreamer
+from testing.onnx_files import write_edgepose
+from testing.waiting import wait_for
 
 pytestmark = needs_gstreamer
 
@@ -35,7 +35,7 @@ class Daemon:
             "mqtt.enabled": "false",
             "files.jsonl": str(self.poses),
         }
-        command = [sys.executable, "-m", "tests.jetson", "run"]
+        command = [sys.executable, "-m", "testing.jetson", "run"]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         environment = os.environ | {"ARGUS_LOG": str(self.argus)} | {f"ARGUS_{key.upper()}": value for key, value in argus.items()}
@@ -103,7 +103,7 @@ def test_a_camera_that_does_not_let_go_holds_nobody_up(tmp_path: Path) -> None:
 def test_an_error_of_the_program_gives_the_camera_back_too(tmp_path: Path) -> None:
     # A pipeline that a test leaves running on purpose: only the end of the interpreter is left to stop it.
     program = (
-        "from tests import jetson; from edgepose.capture.source import open_source; from edgepose.config import Camera\n"
+        "from testing import jetson; from edgepose.capture.source import open_source; from edgepose.config.schema import Camera\n"
         "with jetson.elements(jetson.CAMERA, jetson.CONVERTER):\n"
         f"    source = open_source('front', Camera(source='{CSI}')); source.read()\n"
         "    raise SystemExit(3)"

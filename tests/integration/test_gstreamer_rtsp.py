@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.capture.gstreamer import GStreamerSource
+from edgepose.capture.gstreamer.source import GStreamerSource
 from edgepose.capture.source import Source, open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 from edgepose.errors import SourceError
-from tests import jetson
-from tests.gstreamer import needs_gstreamer
-from tests.reading import read_until_error
-from tests.servers.certificates import Authority
-from tests.servers.mosquitto import free_port
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing import jetson
+from testing.gstreamer import needs_gstreamer
+from testing.reading import read_until_error
+from testing.servers.certificates import Authority
+from testing.servers.mosquitto import free_port
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
 pytestmark = needs_gstreamer
 

@@ -14,15 +14,15 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.publish import single
 
-from edgepose.config import Mqtt, Tls
+from edgepose.config.schema import Mqtt, Tls
 from edgepose.errors import ConfigError
-from edgepose.output.mqtt import MqttPublisher
-from tests.faults import network
-from tests.servers.amqtt_broker import amqtt_broker
-from tests.servers.both_sides import STATUS, Listener, publishing
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.scripted import scripted_server
-from tests.waiting import wait_for
+from edgepose.mqtt.publisher import MqttPublisher
+from testing.faults import network
+from testing.servers.amqtt_broker import amqtt_broker
+from testing.servers.both_sides import STATUS, Listener, publishing
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.scripted import scripted_server
+from testing.waiting import wait_for
 
 
 def test_retained_status_and_info_reach_a_late_subscriber(broker):
@@ -56,8 +56,8 @@ def test_stop_says_stopped_and_no_will_follows(broker):
 
 CHILD = """
 import sys, time
-from edgepose.config import Mqtt
-from edgepose.output.mqtt import MqttPublisher
+from edgepose.config.schema import Mqtt
+from edgepose.mqtt.publisher import MqttPublisher
 publisher = MqttPublisher(Mqtt(host="127.0.0.1", port=int(sys.argv[1])), "drone")
 publisher.start()
 print(publisher.session, flush=True)
@@ -231,8 +231,8 @@ def test_a_fast_broker_gets_every_pose_of_four_cameras(broker):
 
 SENDER = """
 import sys, time
-from edgepose.config import Mqtt
-from edgepose.output.mqtt import MqttPublisher
+from edgepose.config.schema import Mqtt
+from edgepose.mqtt.publisher import MqttPublisher
 publisher = MqttPublisher(Mqtt(host=sys.argv[1], port=int(sys.argv[2])), "drone")
 publisher.start()
 until_s = time.monotonic() + float(sys.argv[3])

@@ -9,10 +9,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.servers.amqtt_broker import amqtt_broker
-from tests.servers.both_sides import Listener, publishing
-from tests.servers.mosquitto import Mosquitto
-from tests.waiting import wait_for
+from testing.servers.amqtt_broker import amqtt_broker
+from testing.servers.both_sides import Listener, publishing
+from testing.servers.mosquitto import Mosquitto
+from testing.waiting import wait_for
 
 COMMAND = "edgepose/drone/command"
 

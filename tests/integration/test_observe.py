@@ -20,10 +20,10 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from tests.onnx_files import write_edgepose, write_refiner
-from tests.servers.mosquitto import Mosquitto, free_port
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing.onnx_files import write_edgepose, write_refiner
+from testing.servers.mosquitto import Mosquitto, free_port
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "edgepose.rules.yml"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.config import Mqtt, Tls
+from edgepose.config.schema import Mqtt, Tls
 from edgepose.errors import ConfigError
-from edgepose.output.mqtt import MqttPublisher
-from tests.servers.both_sides import publishing
-from tests.servers.certificates import Authority
-from tests.servers.mosquitto import Mosquitto, free_port
-from tests.servers.scripted import scripted_server
-from tests.waiting import wait_for
+from edgepose.mqtt.publisher import MqttPublisher
+from testing.servers.both_sides import publishing
+from testing.servers.certificates import Authority
+from testing.servers.mosquitto import Mosquitto, free_port
+from testing.servers.scripted import scripted_server
+from testing.waiting import wait_for
 
 DYNAMIC_SECURITY = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
 

@@ -5,13 +5,13 @@ import socket
 import time
 from pathlib import Path
 
-from tests.onnx_files import write_edgepose
-from tests.servers.daemon import Daemon, Listener, configuration, running
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing.onnx_files import write_edgepose
+from testing.servers.daemon import Daemon, Listener, configuration, running
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
-HANGING = ("-m", "tests.servers.hanging_engine")
+HANGING = ("-m", "testing.servers.hanging_engine")
 
 
 def test_only_what_changed_is_touched(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:

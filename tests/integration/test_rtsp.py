@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from edgepose.capture.source import open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 from edgepose.errors import SourceError
-from tests.reading import read_until_error
-from tests.servers.mosquitto import free_port
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing.reading import read_until_error
+from testing.servers.mosquitto import free_port
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
 
 def ended(name: str) -> bool:

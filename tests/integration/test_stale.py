@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from edgepose.capture.source import open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 from edgepose.errors import SourceError
-from tests.faults.relay import Relay
-from tests.servers.rtsp import RtspServer
-from tests.waiting import wait_for
+from testing.faults.relay import Relay
+from testing.servers.rtsp import RtspServer
+from testing.waiting import wait_for
 
 STALL_S = 3.0
 STALE_S = 1.5  # `stale_after_s`, and half a second for a machine that is busy
@@ -49,7 +49,7 @@ def test_a_camera_that_was_held_up(server: RtspServer) -> None:
 PROGRAM = """
 import sys, time
 from edgepose.capture.source import open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 
 source = open_source("front", Camera(source=sys.argv[1], rtsp_transport=sys.argv[2], read_timeout_s=10))
 while True:

@@ -10,16 +10,16 @@ from contextlib import closing, contextmanager
 import pytest
 
 from edgepose.capture.source import Source, open_source
-from edgepose.config import Camera
+from edgepose.config.schema import Camera
 from edgepose.errors import SourceError
-from tests.reading import read_until_error
-from tests.servers.mosquitto import free_port
-from tests.waiting import wait_for
+from testing.reading import read_until_error
+from testing.servers.mosquitto import free_port
+from testing.waiting import wait_for
 
 
 @contextmanager
 def sending(name: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.servers.sender", name, url]
+    command = [sys.executable, "-m", "testing.servers.sender", name, url]
     if name == "flv":  # PyAV cannot tell RTMP to listen; FFmpeg's own program can
         picture = ["-re", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=15", "-c:v", "libx264", "-tune", "zerolatency", "-g", "15"]
         command = ["ffmpeg", "-v", "error", *picture, "-f", "flv", "-listen", "1", url]

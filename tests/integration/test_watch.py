@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from paho.mqtt.publish import single
 
-from edgepose.output.messages import CameraStatusMessage, StatusMessage, encode
-from tests.servers.mosquitto import Mosquitto
-from tests.waiting import wait_for
+from edgepose.messages.structs import CameraStatusMessage, StatusMessage, encode
+from testing.servers.mosquitto import Mosquitto
+from testing.waiting import wait_for
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["lines", "json"])

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from edgepose.errors import OutputError
-from edgepose.output.composing import poses_message
+from edgepose.messages.compose import poses_message
+from edgepose.messages.structs import encode
 from edgepose.output.files import CSV_COLUMNS, CsvWriter, JsonLinesWriter
-from edgepose.output.messages import encode
-from tests.output.sample import CAPTURED_AT, sample_frame, sample_message
+from testing.sample import CAPTURED_AT, sample_frame, sample_message
 
 
 def test_json_lines_are_the_messages_and_visible_at_once(tmp_path):

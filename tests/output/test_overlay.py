@@ -4,8 +4,8 @@ import pytest
 
 from edgepose.output.overlay import color, draw
 from edgepose.person import Person
-from tests.output.sample import sample_person
-from tests.shared import SHARED
+from testing.sample import sample_person
+from testing.shared import SHARED
 
 
 def lit(image):

@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgepose.config import Pose
+from edgepose.config.schema import Pose
 from edgepose.person import Candidates, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from tests.pose.bodies import standing
+from testing.bodies import standing
 
 COORDINATES = st.floats(width=32, allow_nan=True, allow_infinity=True) | st.floats(-100, 400, width=32)
 CONFIDENCES = st.floats(width=32, allow_nan=True, allow_infinity=True) | st.floats(0, 1, width=32)

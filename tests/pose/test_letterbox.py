@@ -6,9 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edgepose.errors import ModelError
-from edgepose.model import read_model
+from edgepose.model.file import read_model
 from edgepose.pose.letterbox import Letterbox, input_shape
-from tests.onnx_files import write_edgepose, write_ultralytics
+from testing.onnx_files import write_edgepose, write_ultralytics
 
 SIDES = st.integers(1, 4096)
 INPUTS = st.integers(1, 40).map(lambda blocks: 32 * blocks)

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepose.config import Plausible
+from edgepose.config.schema import Plausible
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 from edgepose.pose.plausible import IMPOSSIBLE_FACTOR, UNEVEN_FACTOR, Plausibility
-from tests.pose.bodies import moved, standing
+from testing.bodies import moved, standing
 
 MS = 1_000_000
 LEFT_ELBOW, LEFT_WRIST, LEFT_KNEE, LEFT_ANKLE = 7, 9, 13, 15

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgepose.model import ModelInfo, read_model
+from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
 from edgepose.pose.regions import Region, agreement, look_again, merge, score_again
-from tests.onnx_files import write_edgepose, write_refiner
-from tests.pose.bodies import moved, standing
+from testing.bodies import moved, standing
+from testing.onnx_files import write_edgepose, write_refiner
 
 WEIGHTS = (-1.0, 0.5, 2.0, 2.0)
 PLACES = st.floats(-3000, 3000, width=32)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from edgepose.config import Smooth
+from edgepose.config.schema import Smooth
 from edgepose.pose.boxes import body_size
 from edgepose.pose.smooth import Smoother
-from tests.pose.bodies import moved, standing
+from testing.bodies import moved, standing
 
 MS = 1_000_000
 WRIST = 9

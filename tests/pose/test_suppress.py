@@ -4,7 +4,7 @@ import pytest
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.boxes import body_size, box_area, iou
 from edgepose.pose.suppress import oks, suppress
-from tests.pose.bodies import moved, standing
+from testing.bodies import moved, standing
 
 
 def kept(people: list[Person], oks_threshold: float = 0.7, iou_threshold: float = 0.85) -> list[int]:

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepose.config import Track
+from edgepose.config.schema import Track
 from edgepose.person import Person
 from edgepose.pose.boxes import iou
 from edgepose.pose.kalman import BoxFilter
 from edgepose.pose.track import Tracker
-from tests.pose.bodies import moved, standing
+from testing.bodies import moved, standing
 
 MS = 1_000_000
 

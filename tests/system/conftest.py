@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from testing.servers import systemd
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.systemd import Systemd
+from testing.system.service import Service
 from tests.integration.conftest import pytest_collection_modifyitems as skip_without_servers
-from tests.servers import systemd
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.systemd import Systemd
-from tests.system.service import Service
 
 reason_against = cache(systemd.why_not)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.mosquitto import Mosquitto
-from tests.system.brokers import Person, ShippedBroker, make_certificates
-from tests.waiting import wait_for
+from testing.servers.mosquitto import Mosquitto
+from testing.system.brokers import Person, ShippedBroker, make_certificates
+from testing.waiting import wait_for
 
 __all__ = ["Mosquitto"]  # conftest.py looks whether it is there
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import systemd
-from tests.servers.systemd import Systemd
+from testing.servers import systemd
+from testing.servers.systemd import Systemd
 
 __all__ = ["Systemd"]  # conftest.py looks whether it is there
 

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.rtsp import RtspServer
-from tests.servers.systemd import Systemd
-from tests.system.service import Service
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.rtsp import RtspServer
+from testing.servers.systemd import Systemd
+from testing.system.service import Service
+from testing.waiting import wait_for
 from tests.system.test_service import started
-from tests.waiting import wait_for
 
 __all__ = ["Mosquitto", "RtspServer", "Systemd"]  # conftest.py looks whether these are there
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.systemd import Systemd
-from tests.waiting import wait_for
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.systemd import Systemd
+from testing.waiting import wait_for
 
 __all__ = ["Mosquitto", "Systemd"]  # conftest.py looks whether these are there
 
@@ -24,8 +24,7 @@ pytestmark = pytest.mark.system
 
 def variant(folder: Path, version: str, start: str = "") -> Path:
     """A copy of the checkout's program with another version; `start` is put before what `edgepose run` does."""
-    for name in ("edgepose", "export"):
-        shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "checkpoints"))
+    shutil.copytree(CHECKOUT / "edgepose", folder / "edgepose", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(CHECKOUT / name, folder)
     package = folder / "edgepose" / "__init__.py"

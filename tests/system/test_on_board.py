@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.mosquitto import Mosquitto, free_port
-from tests.servers.systemd import Systemd
-from tests.system.brokers import SHIPPED, Person, make_certificates
-from tests.system.service import CHECKOUT, CLIP, UNIT
-from tests.waiting import wait_for
+from testing.servers.mosquitto import Mosquitto, free_port
+from testing.servers.systemd import Systemd
+from testing.system.brokers import SHIPPED, Person, make_certificates
+from testing.system.service import CHECKOUT, CLIP, UNIT
+from testing.waiting import wait_for
 
 __all__ = ["Mosquitto"]  # conftest.py looks whether these are there
 

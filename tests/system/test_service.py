@@ -2,10 +2,10 @@
 
 import time
 
-from tests.servers.mosquitto import Mosquitto
-from tests.servers.systemd import Systemd
-from tests.system.service import CLIP, Service
-from tests.waiting import wait_for
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.systemd import Systemd
+from testing.system.service import CLIP, Service
+from testing.waiting import wait_for
 
 __all__ = ["Mosquitto", "Systemd"]  # conftest.py looks whether these are there
 

@@ -9,18 +9,18 @@ import click
 import numpy as np
 import pytest
 import torch
+from edgepose_export.cli.main import COMMANDS, cli
+from edgepose_export.network.model import GhostPose, save_network
 
-from edgepose.model import read_model
-from export.cli.main import COMMANDS, cli
-from export.network.model import GhostPose, save_network
-from tests.export.data.folders import write_dotted
-from tests.export.tiny import TINY
-from tests.onnx_files import CANDIDATES, write_edgepose, write_refiner
-from tests.shared import SHARED
+from edgepose.model.file import read_model
+from testing.export.folders import write_dotted
+from testing.export.tiny import TINY
+from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner
+from testing.shared import SHARED
 
 
 def edgepose_export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "export", *map(str, arguments)]
+    command = [sys.executable, "-m", "edgepose_export", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_list_of_commands_loads_none_of_them() -> None:
-    program = "import sys; from export.cli.main import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    program = "import sys; from edgepose_export.cli.main import run; run(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
@@ -50,7 +50,7 @@ def test_every_command_is_where_the_list_says(name: str) -> None:
 
 
 def test_without_its_libraries_it_says_what_to_install() -> None:
-    program = "import sys; sys.modules['torch'] = None; from export.__main__ import main; main()"
+    program = "import sys; sys.modules['torch'] = None; from edgepose_export.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", program, "train", "--help"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 69
     assert done.stderr.startswith("edgepose-export needs the library torch, which is not installed here: install edgepose[export], or call")
@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(folder: Path, arguments: list
 
 @pytest.mark.skipif(SHARED is None, reason="the pictures of ../shared/data are not here")
 def test_the_shipped_model_finds_people_in_photographs() -> None:
-    from edgepose.model import shipped_models
+    from edgepose.model.file import shipped_models
 
     if "default" not in shipped_models():
         pytest.skip("no model is shipped yet")

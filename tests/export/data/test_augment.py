@@ -4,13 +4,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from edgepose_export.data import warp
+from edgepose_export.data.augment import Augmentation, sample
+from edgepose_export.data.coco import CocoPose
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export.data import warp
-from export.data.augment import Augmentation, sample
-from export.data.coco import CocoPose
-from tests.export.data.folders import LEFT, RIGHT, colour_of, write_dotted
+from testing.export.folders import LEFT, RIGHT, colour_of, write_dotted
 
 NONE = Augmentation.none()
 EVERYTHING = Augmentation(

@@ -6,12 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from edgepose_export.data.augment import Augmentation, paint
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import CropPlans, Jitter
 
 from edgepose.pose.regions import Region
-from export.data.augment import Augmentation, paint
-from export.data.coco import CocoPose
-from export.data.crops import CropPlans, Jitter
-from tests.export.data.folders import PLACES, write_dotted
+from testing.export.folders import PLACES, write_dotted
 
 SIZE = 160
 PLAIN = replace(Augmentation.none(), top_left=0)

@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from edgepose_export.data import warp
+from edgepose_export.data.augment import Augmentation, Plan, paint, plan
+from edgepose_export.data.batches import Batches
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.device_batches import DevicePictures
 
 from edgepose.errors import ConfigError
-from export.data import warp
-from export.data.augment import Augmentation, Plan, paint, plan
-from export.data.batches import Batches
-from export.data.coco import CocoPose
-from export.data.device_batches import DevicePictures
-from tests.export.data.folders import write_dotted
+from testing.export.folders import write_dotted
+from testing.shared import SHARED
 from tests.export.data.test_augment import WARPS, peak
-from tests.shared import SHARED
 
 CPU = torch.device("cpu")
 SETTINGS = {"batch_size": 3, "sizes": (224, 256), "seed": 4}

@@ -1,12 +1,12 @@
 import cv2
 import pytest
+from edgepose_export.data.augment import Augmentation, PicturePlans
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import CropPlans
+from edgepose_export.data.preview import contact_sheet
 
 from edgepose.errors import OutputError
-from export.data.augment import Augmentation, PicturePlans
-from export.data.coco import CocoPose
-from export.data.crops import CropPlans
-from export.data.preview import contact_sheet
-from tests.export.data.folders import write_dotted
+from testing.export.folders import write_dotted
 
 
 def test_contact_sheet_shows_boxes_and_ignore_regions(tmp_path):

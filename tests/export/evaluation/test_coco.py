@@ -7,17 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from edgepose_export.data.coco import CocoPose, Picture
+from edgepose_export.evaluation.coco import Evaluation, evaluate, evaluate_callable, evaluate_predictions
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from edgepose import config
+from edgepose.config import schema
 from edgepose.errors import ConfigError
 from edgepose.person import Person
-from export.data.coco import CocoPose, Picture
-from export.evaluation.coco import Evaluation, evaluate, evaluate_callable, evaluate_predictions
-from tests.onnx_files import answers, write_edgepose, write_refiner
-from tests.pose.bodies import standing
-from tests.shared import SHARED
+from testing.bodies import standing
+from testing.onnx_files import answers, write_edgepose, write_refiner
+from testing.shared import SHARED
 
 
 def picture(people=(), ignored=(), crowds=(), complete=True, size=400) -> Picture:
@@ -149,9 +149,9 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
     # 512 x 400 -> 256 x 200; padded to 256 x 224 with black, so that the tiny model's scores fall with the brightness.
     data = write_answers(tmp_path / "data", 0.5, 0.5, 512, 400)
     done = []
-    settings = config.Model(backend="cpu", threads=1)
+    settings = schema.Model(backend="cpu", threads=1)
     result = evaluate(
-        model, data, settings=settings, pose=config.Pose(suppress_oks=1, suppress_iou=1), progress=lambda *now: done.append(now)
+        model, data, settings=settings, pose=schema.Pose(suppress_oks=1, suppress_iou=1), progress=lambda *now: done.append(now)
     )
     assert result.ap == pytest.approx(1)
     assert result.pck == 1
@@ -166,8 +166,8 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
 def test_a_refiner_looks_again_at_so_many_people(tmp_path, refine_people, refined):
     data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
     refiner = write_refiner(tmp_path / "again.onnx")
-    pose = config.Pose(suppress_oks=1, suppress_iou=1)
-    settings = config.Model(backend="cpu", threads=1)
+    pose = schema.Pose(suppress_oks=1, suppress_iou=1)
+    settings = schema.Model(backend="cpu", threads=1)
     result = evaluate(model, data, settings=settings, pose=pose, refiner=refiner, refine_people=refine_people)
     assert (result.refiner, result.refined) == ("again.onnx", refined)
     assert result.ap == pytest.approx(1)  # it finds nobody where they are: the first poses stay

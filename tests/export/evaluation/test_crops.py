@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgepose_export.data.augment import Augmentation
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import CropPlans, Jitter
+from edgepose_export.evaluation.crops import crop_accuracy, network_crop_accuracy
 
 from edgepose.person import OKS_SIGMAS
-from export.data.augment import Augmentation
-from export.data.coco import CocoPose
-from export.data.crops import CropPlans, Jitter
-from export.evaluation.crops import crop_accuracy, network_crop_accuracy
-from tests.export.data.folders import write_dotted
-from tests.export.tiny import TINY_REFINER, lively
+from testing.export.folders import write_dotted
+from testing.export.tiny import TINY_REFINER, lively
 
 SIZE, MARGIN = 192, 1.2
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from export.evaluation.score import fit_logistic, logit
+from edgepose_export.evaluation.score import fit_logistic, logit
 
 
 @pytest.mark.parametrize(("slope", "bias"), [(1.0, 0.0), (1.6, 2.0), (0.7, -1.0)])

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from export.network.ghost import ConvNorm, GhostBottleneck, GhostModule, InvertedResidual, count_multiply_adds, ghost_speed_up
+from edgepose_export.network.ghost import ConvNorm, GhostBottleneck, GhostModule, InvertedResidual, count_multiply_adds, ghost_speed_up
 
 
 @pytest.mark.parametrize(

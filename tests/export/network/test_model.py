@@ -9,21 +9,21 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from edgepose_export.network.ghostify import ghostify, resize
+from edgepose_export.network.head import PoseMaps
+from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose, load_network, normalise, save_network
+from edgepose_export.network.movenet import load_movenet
+from edgepose_export.network.spec import MOVENET_LIGHTNING, MOVENET_MULTIPOSE, MOVENET_THUNDER, BlockSpec, NetworkSpec, RefinementSpec
+from edgepose_export.network.streams import align, rotate, streams
+from edgepose_export.training.recipe import load_recipe
 from msgspec.structs import replace
 
 from edgepose.errors import ConfigError
-from export.network.ghostify import ghostify, resize
-from export.network.head import PoseMaps
-from export.network.model import DeployedPose, DeployedRefiner, GhostPose, load_network, normalise, save_network
-from export.network.movenet import load_movenet
-from export.network.spec import MOVENET_LIGHTNING, MOVENET_MULTIPOSE, MOVENET_THUNDER, BlockSpec, NetworkSpec, RefinementSpec
-from export.network.streams import align, rotate, streams
-from export.training.recipe import load_recipe
-from tests.export.tiny import TINY, TINY_REFINER, lively
-from tests.shared import SHARED
+from testing.export.tiny import TINY, TINY_REFINER, lively
+from testing.shared import SHARED
 
 ROOT = Path(__file__).resolve().parents[3]
-RECIPES = ROOT / "export" / "recipes"
+RECIPES = ROOT / "export" / "edgepose_export" / "recipes"
 CLIP = ROOT / "edgepose" / "assets" / "demo.mp4"
 
 PLAIN = NetworkSpec(

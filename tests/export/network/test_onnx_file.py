@@ -7,16 +7,16 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from edgepose_export.network.candidates import PersonDecoder
+from edgepose_export.network.ghost import ConvNorm
+from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose
+from edgepose_export.network.onnx_file import Card, to_onnx, write_model
 
-from edgepose.config import Model
+from edgepose.config.schema import Model
 from edgepose.engine.backend import open_refiner
 from edgepose.errors import ConfigError, OutputError
-from edgepose.model import read_model
-from export.network.candidates import PersonDecoder
-from export.network.ghost import ConvNorm
-from export.network.model import DeployedPose, DeployedRefiner, GhostPose
-from export.network.onnx_file import Card, to_onnx, write_model
-from tests.export.tiny import TINY_REFINER, lively
+from edgepose.model.file import read_model
+from testing.export.tiny import TINY_REFINER, lively
 
 
 @pytest.fixture(scope="module")

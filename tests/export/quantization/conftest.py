@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from edgepose_export.network.onnx_file import Card, to_onnx, write_model
+from edgepose_export.quantization.calibration import CalibrationSet
 
-from export.network.onnx_file import Card, to_onnx, write_model
-from export.quantization.calibration import CalibrationSet
-from tests.export.data.folders import write_dotted
-from tests.export.tiny import lively
+from testing.export.folders import write_dotted
+from testing.export.tiny import lively
 
 
 @pytest.fixture(scope="session")

@@ -6,23 +6,23 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from edgepose_export.network.onnx_file import Card, file_hash, to_onnx, write_model
+from edgepose_export.network.spec import NetworkSpec
+from edgepose_export.quantization.calibration import CalibrationSet, open_session, with_outputs
+from edgepose_export.quantization.conformance import tensorrt_objections
+from edgepose_export.quantization.equalization import equalize
+from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
+from edgepose_export.quantization.qdq import insert, quantize_weight
+from edgepose_export.quantization.quantize import Target, prepare, quantize
+from edgepose_export.quantization.ranges import METHODS
+from edgepose_export.quantization.sensitivity import map_error, map_tensors, measure, parts, run_maps
 from onnx import TensorProto, numpy_helper
 
-from edgepose.config import Model
+from edgepose.config.schema import Model
 from edgepose.engine.backend import open_backend, open_refiner
 from edgepose.errors import ConfigError, ModelError
-from edgepose.model import read_model
-from export.network.onnx_file import Card, file_hash, to_onnx, write_model
-from export.network.spec import NetworkSpec
-from export.quantization.calibration import CalibrationSet, open_session, with_outputs
-from export.quantization.conformance import tensorrt_objections
-from export.quantization.equalization import equalize
-from export.quantization.graph import Graph, lies_in, make_plan, place
-from export.quantization.qdq import insert, quantize_weight
-from export.quantization.quantize import Target, prepare, quantize
-from export.quantization.ranges import METHODS
-from export.quantization.sensitivity import map_error, map_tensors, measure, parts, run_maps
-from tests.export.tiny import TINY, TINY_REFINER, lively
+from edgepose.model.file import read_model
+from testing.export.tiny import TINY, TINY_REFINER, lively
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from export.quantization.ranges import BINS, METHODS, Method, Seen, choose_range, moving_average, scale_and_zero
+from edgepose_export.quantization.ranges import BINS, METHODS, Method, Seen, choose_range, moving_average, scale_and_zero
 
 
 def seen(values: np.ndarray, averages: tuple[float, float] | None = None) -> Seen:

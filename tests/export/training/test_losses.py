@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from edgepose_export.data.batches import Batch, Position
+from edgepose_export.network.head import PoseMaps
+from edgepose_export.network.model import GhostPose
+from edgepose_export.training.assignment import assign, oks, people_in_cells
+from edgepose_export.training.cells import cells_inside, trunk_tilt_deg
+from edgepose_export.training.distillation import distil, look
+from edgepose_export.training.labels import label_losses
+from edgepose_export.training.recipe import Distillation, Labels
 
-from export.data.batches import Batch, Position
-from export.network.head import PoseMaps
-from export.network.model import GhostPose
-from export.training.assignment import assign, oks, people_in_cells
-from export.training.cells import cells_inside, trunk_tilt_deg
-from export.training.distillation import distil, look
-from export.training.labels import label_losses
-from export.training.recipe import Distillation, Labels
-from tests.export.tiny import TINY
+from testing.export.tiny import TINY
 
 SIZE = 64
 ALL = Labels(1, 1, 1, 1, 1, 1)

@@ -10,15 +10,15 @@ import msgspec
 import pytest
 import torch
 import yaml
+from edgepose_export.data.device_batches import DevicePictures
+from edgepose_export.network.model import GhostPose, read_checkpoint, save_network
+from edgepose_export.training.recipe import Distillation, Labels, Phase, Recipe, load_recipe
+from edgepose_export.training.schedule import learning_rate_factor
+from edgepose_export.training.trainer import Progress, Trainer, choose_device
 
 from edgepose.errors import ConfigError
-from export.data.device_batches import DevicePictures
-from export.network.model import GhostPose, read_checkpoint, save_network
-from export.training.recipe import Distillation, Labels, Phase, Recipe, load_recipe
-from export.training.schedule import learning_rate_factor
-from export.training.trainer import Progress, Trainer, choose_device
-from tests.export.data.folders import write_dotted
-from tests.export.tiny import TINY
+from testing.export.folders import write_dotted
+from testing.export.tiny import TINY
 
 TRAINED = ["backbone.blocks.2", "backbone.blocks.3", "backbone.blocks.4", "backbone.blocks.5", "backbone.context", "neck"]
 
@@ -122,7 +122,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(data: Path, start: Path, tmp_path:
 def test_two_processes_share_a_run(data: Path, start: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(msgspec.to_builtins(recipe())))
-    program = "from export.__main__ import main; main()"
+    program = "from edgepose_export.__main__ import main; main()"
     script = tmp_path / "train.py"
     script.write_text(program)
     command = [

@@ -1,0 +1,135 @@
+"""CSI and V4L2 cameras, network cameras with a decoder in hardware, and any pipeline, through GStreamer."""
+
+import atexit
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from edgepose.capture import tls
+from edgepose.capture.gstreamer import launch as pipelines
+from edgepose.capture.gstreamer.failures import bus_error
+from edgepose.capture.gstreamer.launch import Launch
+from edgepose.capture.gstreamer.library import HARDWARE_DECODER, Library, load
+from edgepose.capture.gstreamer.pipeline import Pipeline
+from edgepose.capture.redact import redact
+from edgepose.capture.video import VideoSource
+from edgepose.config import schema
+from edgepose.errors import EdgeposeError, SourceError, UnavailableError
+
+_log = logging.getLogger(__name__)
+
+_GOODBYE_S = 1.0
+"""How long `close` waits for a pipeline to stop; mostly it takes milliseconds, of a frozen RTSP server 0.1 s."""
+
+
+_ARGUS_HINT = "the journal of nvargus-daemon may say more, and restarting that service frees a camera that a program left taken"
+
+
+class GStreamerSource(VideoSource):
+    """A source that GStreamer reads: `csi://`, `v4l2://`, `rtsp://`, `rtsps://`, or `gst:` and a pipeline.
+
+    However the program ends, but for a violent death, its pipelines are stopped before: a CSI camera whose pipeline was not
+    stopped stays taken until NVIDIA's camera service is restarted.
+
+    Args:
+        camera: name in the configuration.
+        settings: of this camera.
+        epoch: number of times this camera was opened before.
+
+    Raises:
+        SourceError: it cannot be opened, within `open_timeout_s`.
+    """
+
+    def __init__(self, camera: str, settings: schema.Camera, *, epoch: int = 0) -> None:
+        url = redact(settings.source)
+        where = f"camera {camera}: {url}"
+        self._address = settings.source if settings.source.lower().startswith("rtsp") else None
+        pipeline = Pipeline(self._launch, where, self._bus_failure)
+        super().__init__(camera, url, settings, pipeline, epoch=epoch, goodbye_s=_GOODBYE_S, live_clock=lambda: pipeline.live_clock)
+
+    def close(self) -> None:
+        """Stop the pipeline, from any thread; a `read` that waits ends at once. May be called again."""
+        super().close()
+        if not self.stop(0):
+            _log.warning("%s does not stop within %g s; it is waited for again at the program's end", self._where, _GOODBYE_S)
+
+    def stop(self, within_s: float) -> bool:
+        """Stop the pipeline and return whether it did within the time; 0 only begins to."""
+        self._let_go()
+        return self._worker.join(within_s)
+
+    def _launch(self, library: Library) -> Launch:
+        _started.add(self)  # here, where the next thing is its start
+        return _launch(self._settings, library, self._where)
+
+    def _bus_failure(self, error: Any, debug: str | None) -> SourceError:
+        return bus_error(error, debug, self._where, self._address, self._settings.ca_file, opening=not self._sequence)
+
+    def _failure(self, error: Exception, opening: bool) -> SourceError:
+        if isinstance(error, SourceError):
+            if self._settings.source.lower().startswith("csi:") and error.cause in ("failed", "no_video", "ended"):
+                return SourceError(f"{error}; {_ARGUS_HINT}", error.cause)
+            return error
+        if isinstance(error, UnavailableError):
+            return SourceError(f"{self._where}: {error}", "unsupported")
+        return SourceError(f"{self._where}: unexpected {type(error).__name__}: {redact(str(error))}", "failed")
+
+
+_started: WeakSet[GStreamerSource] = WeakSet()
+
+
+@atexit.register
+def stop_all(within_s: float = 2.0) -> None:
+    """Stop every pipeline that still runs, also those that are just being opened; waits `within_s` at most for all together."""
+    deadline_s = time.monotonic() + within_s
+    running = [source for source in list(_started) if not source.stop(0)]
+    for source in running:
+        source.stop(max(0.0, deadline_s - time.monotonic()))
+
+
+def unusable(camera: str, settings: schema.Camera) -> EdgeposeError | None:
+    """What keeps this machine from reading a camera through GStreamer; None where nothing does. Nothing is started."""
+    where = f"camera {camera}: {redact(settings.source)}"
+    try:
+        library = load()
+        launch = _launch(settings, library, where)
+        try:
+            library.gst.parse_launch_full(launch.text, None, library.gst.ParseFlags.FATAL_ERRORS)
+        except library.glib.Error as error:
+            return bus_error(error, None, where)
+    except (SourceError, UnavailableError) as error:
+        return error
+    return None
+
+
+def _launch(settings: schema.Camera, library: Library, where: str) -> Launch:
+    source = settings.source
+    if pipelines.is_pipeline(source):
+        return pipelines.given(source)
+    scheme = source.partition("://")[0].lower()
+    if scheme == "csi":
+        return pipelines.csi(source)
+    hardware = library.has(HARDWARE_DECODER)
+    if scheme == "v4l2":
+        launch = pipelines.v4l2(source, hardware=hardware)
+        _look_for(launch.device, where)
+        return launch
+    secure = tls.is_secure(source)
+    authority = tls.options(settings.ca_file, where)["ca_file"] if secure else None
+    database = library.gio.TlsFileDatabase.new(authority) if authority is not None else None
+    # RTP over UDP would pass beside the encryption.
+    udp = settings.rtsp_transport == "udp" and not secure
+    return pipelines.rtsp(source, udp=udp, hardware=hardware, tls_database=database)
+
+
+def _look_for(device: Path | None, where: str) -> None:
+    """Say what is the matter with a device file more clearly than GStreamer does."""
+    if device is None:
+        return
+    if not device.exists():
+        raise SourceError(f"{where} does not exist; expected a camera there: v4l2-ctl --list-devices shows those that are", "not_found")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise SourceError(f"{where} may not be opened by this user; expected membership of the group video", "unauthorized")

@@ -1,0 +1,133 @@
+"""Values of a configuration that are good alone and bad together, and zones that nobody can stand in."""
+
+import os
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from edgepose.config.schema import Config
+from edgepose.errors import ConfigError
+
+Keys = tuple[str, ...]
+
+# Keys whose files or folders the daemon writes.
+_WRITTEN: tuple[tuple[str, str], ...] = (
+    ("files", "jsonl"),
+    ("files", "csv"),
+    ("files", "video"),
+    ("files", "images"),
+    ("events", "store"),
+    ("commands", "audit"),
+    ("black_box", "path"),
+)
+
+_LEAST_AREA = 1e-6  # of the picture's: less than a pixel of any camera
+
+_Corner = tuple[float, float]
+
+
+def dotted(keys: Iterable[Hashable]) -> str:
+    """The name of a key as it is written in `--set`."""
+    return ".".join(map(str, keys)) or "the configuration"
+
+
+def check_together(config: Config, file: Path | None = None) -> None:
+    """ConfigError where values of a configuration that was changed by hand do not go together.
+
+    Args:
+        file: that it was read from, which nothing may be written to.
+    """
+    problems = [problem.removeprefix("default: ") for problem in contradictions(config, {}, file)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def contradictions(config: Config, origins: Mapping[Keys, str], file: Path | None = None) -> list[str]:
+    """One sentence for each.
+
+    Args:
+        origins: where the value of each key comes from.
+        file: that the configuration was read from.
+    """
+    found = (*_of_numbers(config), *_of_mqtt(config), *_of_zones(config), *_of_files(config, file))
+    return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
+
+
+_Found = Iterator[tuple[Keys, str]]
+
+
+def _of_numbers(config: Config) -> _Found:
+    if config.model.input_size % 32:
+        yield ("model", "input_size"), f"is {config.model.input_size}; expected a multiple of 32"
+    for name, camera in config.cameras.items():
+        if camera.reconnect_initial_s > camera.reconnect_maximum_s:
+            limit = f"expected at most reconnect_maximum_s, which is {camera.reconnect_maximum_s:g}"
+            yield ("cameras", name, "reconnect_initial_s"), f"is {camera.reconnect_initial_s:g}; {limit}"
+    if config.track.weak_score > config.pose.score_threshold:
+        limit = f"expected at most pose.score_threshold, which is {config.pose.score_threshold:g}"
+        yield ("track", "weak_score"), f"is {config.track.weak_score:g}; {limit}"
+
+
+def _of_mqtt(config: Config) -> _Found:
+    mqtt = config.mqtt
+    if config.commands.enabled and not mqtt.enabled:  # they come over MQTT, and from nowhere else
+        yield ("commands", "enabled"), "is true while mqtt.enabled is false; expected both to be true, or no commands"
+    if mqtt.password_file is not None and mqtt.username is None:
+        yield ("mqtt", "password_file"), "is set without mqtt.username; expected both or neither"
+    if not mqtt.tls.enabled:
+        for key in ("ca_file", "certificate_file", "key_file"):
+            if getattr(mqtt.tls, key) is not None:  # nobody names a certificate to talk in the clear
+                yield ("mqtt", "tls", key), "is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true, or no file"
+    if (mqtt.tls.certificate_file is None) != (mqtt.tls.key_file is None):
+        which = "certificate_file" if mqtt.tls.key_file is None else "key_file"
+        yield ("mqtt", "tls", which), "is set alone; expected certificate_file and key_file, or neither"
+
+
+def _of_zones(config: Config) -> _Found:
+    for name, camera in config.cameras.items():
+        for zone, corners in camera.zones.items():
+            keys = ("cameras", name, "zones", zone)
+            different = [corner for corner, before in zip(corners, corners[-1:] + corners[:-1], strict=True) if corner != before]
+            if _crosses_itself(different):
+                yield keys, "has edges that cross; expected its corners in the order of a walk around it"
+            elif _area(different) < _LEAST_AREA:
+                yield keys, "has no area; expected at least three corners that are not on one line"
+
+
+def _of_files(config: Config, file: Path | None) -> _Found:
+    if file is None:
+        return
+    for section, key in _WRITTEN:
+        path = getattr(getattr(config, section), key)
+        if path is not None and _is_same(path, file):
+            yield (section, key), "is the configuration file itself, which would be written over; expected a place of its own"
+
+
+def _is_same(one: str, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)  # sees through links of both kinds
+    except OSError:  # nothing is there yet
+        return False
+
+
+def _area(corners: Sequence[_Corner]) -> float:
+    return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in _edges(corners))) / 2
+
+
+def _crosses_itself(corners: Sequence[_Corner]) -> bool:
+    return any(_cross(one, other) for one, other in combinations(_edges(corners), 2))
+
+
+def _edges(corners: Sequence[_Corner]) -> list[tuple[_Corner, _Corner]]:
+    return [(corner, corners[(place + 1) % len(corners)]) for place, corner in enumerate(corners)]
+
+
+def _cross(one: tuple[_Corner, _Corner], other: tuple[_Corner, _Corner]) -> bool:
+    """Whether two edges cross at a point that is an end of neither."""
+    (a, b), (c, d) = one, other
+    return _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
+
+
+def _side(a: _Corner, b: _Corner, c: _Corner) -> float:
+    """On which side of the line from `a` to `b` the point `c` is: the sign."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

@@ -1,0 +1,67 @@
+"""The pure difference of two configurations: what a reload has to touch."""
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from edgepose.config.load import device_name
+from edgepose.config.schema import Camera, Config
+
+_AT_NEXT_START = ("black_box", "observe")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is different between two configurations.
+
+    Attributes:
+        added, removed, changed: names of cameras; one whose zones alone differ is not among them, since it need not be opened again.
+        sections: names of all sections that differ.
+        publisher, files: whether these have to be exchanged.
+        later: sections that differ and are read at the start only.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    sections: tuple[str, ...]
+    publisher: bool
+    files: bool
+    later: tuple[str, ...]
+
+    @classmethod
+    def between(cls, old: Config, new: Config) -> "Changes":
+        """From the old to the new."""
+        sections = tuple(name for name in Config.__struct_fields__ if getattr(old, name) != getattr(new, name))
+        before, after = old.cameras, new.cameras
+        added = tuple(name for name in after if name not in before)
+        removed = tuple(name for name in before if name not in after)
+        # An annotated video is one a camera, and draws what passes the threshold.
+        drawn = new.files.video is not None or new.files.images is not None
+        redraw = drawn and bool(added or removed or old.pose.keypoint_threshold != new.pose.keypoint_threshold)
+        stores = [(config.events.enabled, config.events.store, config.events.store_limit) for config in (old, new)]
+        return cls(
+            added=added,
+            removed=removed,
+            changed=tuple(name for name in after if name in before and _stream(after[name]) != _stream(before[name])),
+            sections=sections,
+            publisher=stores[0] != stores[1]
+            or "mqtt" in sections
+            or device_name(old) != device_name(new)
+            or old.commands.enabled != new.commands.enabled,
+            files="files" in sections or redraw,
+            later=tuple(name for name in _AT_NEXT_START if name in sections),
+        )
+
+    def words(self) -> list[str]:
+        """Each change in a few words."""
+        cameras = [("added", self.added), ("removed", self.removed), ("changed", self.changed)]
+        words = [f"camera {name} {what}" for what, names in cameras for name in names]
+        words += [f"{section} applied" for section in self.sections if section not in ("cameras", *self.later)]
+        if "cameras" in self.sections and not (self.added or self.removed or self.changed):
+            words.append("zones applied")
+        return words + [f"{section} takes effect at the next start" for section in self.later]
+
+
+def _stream(camera: Camera) -> Camera:
+    return replace(camera, zones={})

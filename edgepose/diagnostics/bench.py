@@ -1,0 +1,271 @@
+"""How fast the engine alone is, how fast the whole daemon is, and how soon it begins."""
+
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Literal
+
+import av
+import msgspec
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from edgepose.capture.source import open_source, path_of, redact
+from edgepose.config.schema import Camera, Config
+from edgepose.engine.backend import open_backend
+from edgepose.errors import EdgeposeError, EndOfStream
+from edgepose.messages.structs import EventMessage, PosesMessage, encode
+from edgepose.model.file import ModelFile, find_model, named_model
+from edgepose.pipeline.delivery import Delivery
+from edgepose.pipeline.pipeline import Pipeline
+from edgepose.pipeline.refiner import SecondLook
+from edgepose.pipeline.stages import InputStage
+from edgepose.telemetry.metrics import Latency, Metrics
+from edgepose.telemetry.sensors import memory_mb
+
+_INPUTS = 24  # frames that the engine alone is given in turns: as different as in the daemon, and all in memory
+_WARM_S = 0.5
+_FIRST_POSE_LIMIT_S = 60.0
+_SETTLE_S = 5.0
+
+
+class Refined(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was looked at again by the daemon that was measured.
+
+    Attributes:
+        refiner: file name.
+        people, budget_ms: most people and milliseconds a frame, as configured; 0 ms is no limit.
+        people_per_frame: people looked at again, mean.
+        cost_ms: milliseconds a person.
+    """
+
+    refiner: str
+    people: int
+    budget_ms: float
+    people_per_frame: float
+    cost_ms: float
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured.
+
+    Attributes:
+        engine_fps: frames a second of the engine alone (the first network, never the refiner) on prepared inputs, median over the rounds.
+        daemon_fps: frames a second of the daemon from file to encoded message, with second looks where `refine` is, median over the rounds.
+        ratio: median over the rounds of one divided by the other, each pair measured one right after the other.
+        first_pose_s: from starting a fresh process to its first pose message.
+        peak_rss_mb: most resident memory of that process, MiB.
+        stages: milliseconds of each stage of the daemon: p50, p95, p99 and the longest.
+        refine: who was looked at again; None where nobody was, and daemon and engine ran the same network.
+        model, backend, device, source: what was measured.
+    """
+
+    engine_fps: float
+    daemon_fps: float
+    ratio: float
+    first_pose_s: float
+    peak_rss_mb: float
+    stages: dict[str, Latency]
+    refine: Refined | None
+    model: str
+    backend: str
+    device: str
+    source: str
+
+
+class _Encoder:
+    """Stands where the broker's publisher stands, and encodes each message as that does."""
+
+    def publish_poses(self, camera: str, payload: PosesMessage) -> None:
+        encode(payload)
+
+    def publish(self, address: str, payload: EventMessage, qos: Literal[0, 1]) -> None:
+        encode(payload)
+
+
+def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Callable[[], None]) -> Result:
+    """Measures the engine and the daemon in turns.
+
+    Args:
+        source: video, image or folder of images; played again and again.
+        rounds: pairs of measurements.
+        seconds: length of each measurement.
+        done: called after each.
+
+    Raises:
+        EdgeposeError: what the model, the engine or the source object to.
+    """
+    camera = Camera(source=source, loop=True)
+    config = replace(config, cameras={"bench": camera})
+    model = named_model(config.model.path, "pose")
+    inputs = _inputs(config, camera, model)
+    metrics = Metrics(samples=4096)
+    engine_fps: list[float] = []
+    daemon_fps: list[float] = []
+    for _ in range(rounds):
+        engine_fps.append(_engine_fps(config, model, inputs, seconds))
+        done()
+        daemon_fps.append(_daemon_fps(config, model, metrics, seconds))
+        done()
+    backend = open_backend(model, config.model)
+    first_pose_s, peak_rss_mb = _fresh_process(config, source)
+    done()
+    return Result(
+        engine_fps=round(statistics.median(engine_fps), 2),
+        daemon_fps=round(statistics.median(daemon_fps), 2),
+        ratio=round(statistics.median(daemon / engine for daemon, engine in zip(daemon_fps, engine_fps, strict=True)), 3),
+        first_pose_s=round(first_pose_s, 2),
+        peak_rss_mb=round(peak_rss_mb, 1),
+        stages=metrics.latencies(),
+        refine=_refined(config, metrics),
+        model=model.path.name,
+        backend=backend.name,
+        device=backend.device,
+        source=redact(source),
+    )
+
+
+@contextmanager
+def synthetic_clip(frames: int = 100, width: int = 768, height: int = 576) -> Iterator[str]:
+    """A video of moving figures in a temporary folder, for machines without a real one; nobody is found in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "synthetic.mp4"
+        noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+        ground = np.kron(noise, np.ones((8, 8, 1), np.uint8))
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for number in range(frames):
+                image = ground.copy()
+                for figure in range(6):
+                    left = (number * (figure + 2) + figure * width // 6) % (width - 40)
+                    top = height // 6 + figure * height // 10
+                    image[top : top + 120, left : left + 40] = 40 * figure
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+        yield str(path)
+
+
+def _inputs(config: Config, camera: Camera, model: ModelFile) -> list[NDArray[np.uint8]]:
+    stage = InputStage(model.info, config.model.input_size, lambda stage, seconds: None)
+    source = open_source("bench", replace(camera, loop=False))
+    inputs: list[NDArray[np.uint8]] = []
+    try:
+        while len(inputs) < _INPUTS:
+            inputs.append(stage.prepare(source.read()).images)
+    except EndOfStream:
+        if not inputs:
+            raise
+    finally:
+        source.close()
+    return inputs
+
+
+def _refined(config: Config, metrics: Metrics) -> Refined | None:
+    looks = metrics.looks()
+    if looks is None:
+        return None
+    return Refined(
+        refiner=find_model(config.refine.path).name,
+        people=config.refine.people,
+        budget_ms=config.refine.budget_ms,
+        people_per_frame=round((looks.accepted + looks.disagreed) / max(1, metrics.camera("bench").published), 2),
+        cost_ms=round(looks.cost_ms, 2),
+    )
+
+
+def _engine_fps(config: Config, model: ModelFile, inputs: list[NDArray[np.uint8]], seconds: float) -> float:
+    backend = open_backend(model, config.model)
+    try:
+        warm_until_s = time.perf_counter() + _WARM_S
+        for images in cycle(inputs):
+            backend.run(images)
+            if time.perf_counter() > warm_until_s:
+                break
+        frames, start_s = 0, time.perf_counter()
+        for images in islice(cycle(inputs), 1_000_000):
+            backend.run(images)
+            frames += 1
+            if time.perf_counter() - start_s > seconds:
+                break
+        return frames / (time.perf_counter() - start_s)
+    finally:
+        backend.close()
+
+
+def _daemon_fps(config: Config, model: ModelFile, metrics: Metrics, seconds: float) -> float:
+    delivery = Delivery(_Encoder(), [], metrics)
+    pipeline = Pipeline(
+        config,
+        model.info,
+        lambda: open_backend(model, config.model),
+        metrics,
+        delivery.deliver,
+        lambda _: None,
+        second_look=SecondLook.configured(config, metrics),
+        forever=False,
+    )
+    pipeline.open()
+    pipeline.start()
+    try:
+        time.sleep(_WARM_S)
+        before, start_s = metrics.camera("bench").published, time.perf_counter()
+        while time.perf_counter() - start_s < seconds and not pipeline.finished():
+            time.sleep(0.01)
+        fps = (metrics.camera("bench").published - before) / (time.perf_counter() - start_s)
+    finally:
+        pipeline.stop(2)
+    if pipeline.failure is not None:
+        raise pipeline.failure
+    return fps
+
+
+def _fresh_process(config: Config, source: str) -> tuple[float, float]:
+    """Seconds to the first pose of a daemon that is started for it, and the most memory it had after some seconds of work."""
+    with tempfile.TemporaryDirectory() as folder:
+        poses = Path(folder) / "poses.jsonl"
+        command = [sys.executable, "-m", "edgepose", "run"]
+        settings = {
+            "cameras.bench.source": source if "://" in source or path_of(source) is None else str(Path(source).absolute()),
+            "cameras.bench.loop": "true",
+            "mqtt.enabled": "false",
+            "files.jsonl": str(poses),
+            "model.path": str(find_model(config.model.path).absolute()),
+            "model.backend": config.model.backend,
+            "model.threads": str(config.model.threads),
+            "model.input_size": str(config.model.input_size),
+            "refine.people": str(config.refine.people),
+            "refine.budget_ms": str(config.refine.budget_ms),
+        }
+        if config.refine.people:
+            settings["refine.path"] = str(find_model(config.refine.path).absolute())
+        for key, value in settings.items():
+            command += ["--set", f"{key}={value}"]
+        start_s = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            while not (poses.exists() and poses.stat().st_size):
+                if process.poll() is not None or time.perf_counter() - start_s > _FIRST_POSE_LIMIT_S:
+                    process.kill()
+                    said = process.communicate()[1].strip().splitlines()
+                    raise EdgeposeError(f"a fresh daemon gave no pose: {said[-1] if said else 'it took too long'}")
+                time.sleep(0.005)
+            first_pose_s = time.perf_counter() - start_s
+            time.sleep(_SETTLE_S)
+            peak_mb = memory_mb(Path(f"/proc/{process.pid}/status"), "VmHWM")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.communicate(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+    return first_pose_s, peak_mb

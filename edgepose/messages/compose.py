@@ -1,0 +1,79 @@
+"""Messages of frames and of what people did in them."""
+
+import uuid
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import UNSET
+
+from edgepose.event import Event
+from edgepose.frame import Frame
+from edgepose.messages.structs import EventMessage, PersonMessage, PosesMessage, timestamp
+from edgepose.person import Person
+
+_EVENTS = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # a name space of our own
+
+
+def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesMessage:
+    """The message of one frame.
+
+    Args:
+        frame: where the people were found.
+        people: in source pixels; they may be none.
+        now_ns: nanoseconds since the Unix epoch; `age_ms` is counted from here.
+    """
+    return PosesMessage(
+        camera=frame.camera,
+        sequence=frame.sequence,
+        captured_at=timestamp(frame.captured_at),
+        clock=frame.clock,
+        age_ms=round((now_ns - frame.captured_at) / 1e6, 1),
+        width=frame.width,
+        height=frame.height,
+        people=_people(people),
+    )
+
+
+def event_message(event: Event) -> EventMessage:
+    """The message of an event. The same event has the same identifier, in whatever run it is told."""
+    left, top, right, bottom = event.box
+    what = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at}/{event.track}/{event.kind}/{event.zone or ''}"
+    return EventMessage(
+        id=str(uuid.uuid5(_EVENTS, what)),
+        kind=event.kind,
+        camera=event.camera,
+        epoch=event.epoch,
+        sequence=event.sequence,
+        track=event.track,
+        at=timestamp(event.at),
+        since=timestamp(event.since),
+        clock=event.clock,
+        score=round(event.score, 3),
+        width=event.width,
+        height=event.height,
+        box=(round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)),
+        zone=UNSET if event.zone is None else event.zone,
+        evidence={name: round(float(value), 3) for name, value in event.evidence.items()},
+    )
+
+
+def _people(people: Sequence[Person]) -> list[PersonMessage]:
+    if not people:
+        return []
+    # float64, so that 0.1 is written as 0.1; all people in one go, since NumPy takes longer to be called than to round.
+    keypoints = np.array([person.keypoints for person in people], np.float64)  # (P, 17, 3)
+    np.round(keypoints[..., :2], 1, out=keypoints[..., :2])
+    np.round(keypoints[..., 2], 3, out=keypoints[..., 2])
+    # JSON has no NaN: a keypoint that is none is written as what consumers skip anyway, confidence 0.
+    keypoints[~np.isfinite(keypoints).all(axis=2)] = 0
+    return [_person(person, rows) for person, rows in zip(people, keypoints.tolist(), strict=True)]
+
+
+def _person(person: Person, keypoints: list[list[float]]) -> PersonMessage:
+    left, top, right, bottom = person.box.tolist()
+    return PersonMessage(
+        track=UNSET if person.track is None else person.track,
+        score=round(float(person.score), 3),
+        box=(round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)),
+        keypoints=[(x, y, confidence) for x, y, confidence in keypoints],
+    )

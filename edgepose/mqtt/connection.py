@@ -1,0 +1,307 @@
+"""One MQTT connection from CONNECT to its end, driven by the thread that owns it; paho never queues anything here.
+
+paho-mqtt's own thread writes into a queue without bound while a broker is frozen, and says success all the while. So its network loop
+is run from outside: `step` waits for the socket, and says whether the socket would take another message.
+"""
+
+import logging
+import selectors
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edgepose.mqtt.credentials import Access
+from edgepose.mqtt.flow_control import Echo, Traffic
+from edgepose.mqtt.outbox import Outgoing
+from edgepose.mqtt.paho_client import RECEIVE_LIMIT_BYTES, GuardedClient
+
+logger = logging.getLogger(__name__)
+
+Protocol = Literal["5", "3.1.1"]
+
+SEND_BUFFER_BYTES = 128 * 1024
+"""What the kernel may hold for one broker; `room` lets poses fill far less of it."""
+
+UNSENT_BYTES = 16 * 1024
+"""The socket counts as writable only below this much unsent data, where the system can tell."""
+
+ACKNOWLEDGE_S = 30.0
+"""A broker that is alive and yet acknowledges nothing for so long is as good as gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message that the broker sent us.
+
+    Attributes:
+        topic: full name.
+        payload: as it came.
+        stored: whether the broker had kept it, or keeps it from now on where that was asked for; otherwise it was said just now.
+        response_topic: where a reply is wanted, or None.
+        correlation: what the reply will be known by, or None.
+    """
+
+    topic: str
+    payload: bytes
+    stored: bool
+    response_topic: str | None
+    correlation: bytes | None
+
+
+class Connection:
+    """One connection; not thread-safe, and of no use once `ended` is set.
+
+    Attributes:
+        accepted: None until the broker has answered, then whether it let us in.
+        ended: why the connection is over, in few words, or None while it lives.
+        unsupported: whether the broker refused this version of MQTT.
+        hung_up: whether the broker ended the connection before it had answered.
+        alert: what the broker's TLS said last, or None.
+        in_flight: messages with QoS 1 that the broker has not answered for, oldest first, by packet identifier.
+        acknowledged: messages with QoS 1 that the broker has; the owner takes them out.
+        refused: messages with QoS 1 that the broker would not have, with its reason; the owner takes them out.
+        received: messages on the subscribed topics; the owner takes them out.
+    """
+
+    def __init__(self, access: Access, protocol: Protocol, client_id: str, will: Outgoing) -> None:
+        self.accepted: bool | None = None
+        self.ended: str | None = None
+        self.unsupported = False
+        self.hung_up = False
+        self.alert: ssl.SSLError | None = None
+        self.in_flight: dict[int, Outgoing] = {}
+        self.acknowledged: list[Outgoing] = []
+        self.refused: list[tuple[Outgoing, str]] = []
+        self.received: list[Incoming] = []
+        self._access = access
+        self._handed = self._written = 0  # messages with QoS 0
+        self._answered_s = time.monotonic()
+        self._asked: dict[int, str] = {}  # subscriptions
+        self._selector: selectors.BaseSelector | None = None
+        self._traffic: Traffic | None = None
+        self._echo = Echo()
+        self._tls: ssl.SSLSocket | None = None
+        self._v5 = protocol == "5"
+        version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
+        self._client = GuardedClient(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
+        self._client.connect_timeout = access.connect_timeout_s
+        if access.username is not None:
+            self._client.username_pw_set(access.username, access.password)
+        if access.tls is not None:
+            self._client.tls_set_context(access.tls)
+        self._client.will_set(will.topic, will.payload, will.qos, will.retained, self._properties(PacketTypes.WILLMESSAGE, will))
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_socket_open = self._on_socket_open
+        self._client.on_pong = lambda: self._echo.answered(time.monotonic())
+
+    @property
+    def backlog(self) -> bool:
+        """Whether the last message has not wholly gone into the socket."""
+        return self._client.want_write()
+
+    @property
+    def unwritten(self) -> int:
+        """Messages with QoS 0 that did not wholly go into the socket."""
+        return self._handed - self._written
+
+    def room(self) -> bool:
+        """Whether a message that is of use only while it is new would be on its way soon, and not wait behind others."""
+        return not self.backlog and self._echo.room(time.monotonic()) and (self._traffic is None or self._traffic.room())
+
+    def stuck(self, now_s: float) -> bool:
+        """Whether messages wait for the broker's answer, and none has come for a long time."""
+        return bool(self.in_flight) and now_s - self._answered_s > ACKNOWLEDGE_S
+
+    def open(self, wake: socket.socket) -> None:
+        """Connect and send CONNECT, within the connect timeout for each address; OSError where nobody answers.
+
+        Args:
+            wake: a socket that ends a `step` early when it becomes readable.
+        """
+        properties = None
+        if self._v5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = RECEIVE_LIMIT_BYTES
+        self._client.connect(self._access.host, self._access.port, self._access.keepalive_s, properties=properties)
+        sock = self._client.socket()
+        if sock is None:  # gone while CONNECT was being written
+            self._hang_up()
+            return
+        self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._traffic = Traffic(sock) if isinstance(sock, socket.socket) else None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(sock, selectors.EVENT_READ)
+        self._selector.register(wake, selectors.EVENT_READ)
+        self._wake = wake
+
+    def step(self, timeout_s: float, *, sending: bool) -> bool:
+        """Wait at most `timeout_s` for the network, do what it asks, and say whether another message can be handed over.
+
+        Args:
+            timeout_s: longest wait.
+            sending: whether a message waits, so that a writable socket ends the wait.
+        """
+        sock = self._client.socket()
+        if sock is None or self._selector is None:
+            self._hang_up()
+            return False
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if sending or self.backlog else 0)
+        if self._selector.get_key(sock).events != events:
+            self._selector.modify(sock, events)
+        happened = {key.fileobj: mask for key, mask in self._selector.select(timeout_s)}
+        if self._wake in happened:
+            self._wake.recv(65536)
+        mask = happened.get(sock, 0)
+        if mask & selectors.EVENT_READ:
+            self._read()
+        if mask & selectors.EVENT_WRITE and self.backlog:
+            self._client.loop_write()
+        if self.ended is None:
+            self._client.loop_misc()
+        if self._client.socket() is None:
+            self._hang_up()
+        return self.ended is None and bool(mask & selectors.EVENT_WRITE) and not self.backlog
+
+    def publish(self, message: Outgoing) -> None:
+        """Write one message into the socket, or as much of it as fits: `backlog` then holds until the rest is gone."""
+        properties = self._properties(PacketTypes.PUBLISH, message)
+        self._handed += message.qos == 0
+        sent = self._client.publish(message.topic, message.payload, message.qos, message.retained, properties)
+        if message.qos > 0:
+            if not self.in_flight:
+                self._answered_s = time.monotonic()
+            self.in_flight[sent.mid] = message
+        elif self.ended is None and self._echo.due(now_s := time.monotonic()):
+            self._client.ping()
+            self._echo.asked(now_s)
+
+    def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> None:
+        """Hear topics with QoS 1; with MQTT 5 without hearing ourselves.
+
+        Args:
+            topics: what to hear.
+            as_published: whether `stored` is also to hold for messages that come just now, and that the broker will keep (MQTT 5).
+        """
+        for topic in topics:
+            if self._v5:
+                _, mid = self._client.subscribe(topic, options=SubscribeOptions(qos=1, noLocal=True, retainAsPublished=as_published))
+            else:
+                _, mid = self._client.subscribe(topic, qos=1)
+            if mid is not None:
+                self._asked[mid] = topic
+
+    def close(self, *, goodbye: bool, reason: str = "closed") -> None:
+        """Close at once; with a goodbye the broker drops the will, if it gets to hear it."""
+        self._end(reason)
+        if goodbye:
+            self._client.disconnect()
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+        if self._selector is not None:
+            self._selector.close()
+
+    def _read(self) -> None:
+        try:
+            self._client.loop_read()
+            # Decrypted bytes that TLS holds do not make the socket readable again.
+            while isinstance(current := self._client.socket(), ssl.SSLSocket) and current.pending():
+                self._client.loop_read()
+        except Exception:  # whatever paho trips over in what it was sent: struct, index, value, its own
+            logger.debug("malformed packet", exc_info=True)
+            self.close(goodbye=False, reason="that is not MQTT")
+
+    def _properties(self, packet: int, message: Outgoing) -> Properties | None:
+        if not self._v5:
+            return None
+        properties = Properties(packet)  # type: ignore[no-untyped-call]
+        properties.ContentType = self._access.content_type
+        if message.expiry_s is not None:
+            properties.MessageExpiryInterval = message.expiry_s
+        if message.correlation is not None:
+            properties.CorrelationData = message.correlation
+        return properties
+
+    def _on_socket_open(self, _client: Client, _data: object, sock: object) -> None:
+        assert isinstance(sock, socket.socket)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+    def _end(self, reason: str) -> None:
+        if self.ended is None:
+            self.ended = reason
+
+    def _hang_up(self) -> None:
+        if self.ended is None:
+            self.ended = "connection closed"
+            self.hung_up = self.accepted is None
+
+    def _on_connect(self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None) -> None:
+        self.accepted = not reason.is_failure
+        if reason.is_failure:
+            self.unsupported = self._v5 and reason == "Unsupported protocol version"
+            self._end(str(reason).lower())
+
+    def _on_disconnect(
+        self, _client: Client, _data: object, flags: DisconnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        self.alert = getattr(self._tls, "fault", None)
+        if flags.is_disconnect_packet_from_server or (self.accepted and reason != "Unspecified error" and not self._client.overlong):
+            self._end(str(reason).lower())
+        else:  # paho's words for its own findings say less
+            if reason == "Keep alive timeout":
+                self._end("no answer")
+            elif self._client.outdated:
+                self.accepted = False
+                self._end("unsupported protocol version")
+            elif self._client.overlong:
+                self._end(f"a message of more than {RECEIVE_LIMIT_BYTES // 1024} KiB was sent to us")
+            self._hang_up()
+
+    def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties) -> None:
+        message = self.in_flight.pop(mid, None)  # paho calls this for QoS 0 too, as soon as the socket has it
+        if message is None:
+            self._written += 1
+            return
+        self._answered_s = time.monotonic()
+        if reason.is_failure:
+            self.refused.append((message, str(reason).lower()))
+        else:
+            self.acknowledged.append(message)
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return  # a broker that checks nothing
+        self.received.append(
+            Incoming(
+                topic,
+                bytes(message.payload),
+                message.retain,
+                getattr(message.properties, "ResponseTopic", None),
+                getattr(message.properties, "CorrelationData", None),
+            )
+        )
+
+    def _on_subscribe(self, _client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None) -> None:
+        topic = self._asked.pop(mid, "")
+        for reason in reasons:
+            if reason.is_failure:
+                logger.warning("MQTT broker refuses our subscription to %s: %s; expected the right to read it", topic, str(reason).lower())

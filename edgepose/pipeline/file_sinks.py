@@ -1,0 +1,88 @@
+"""The files that a configuration asks for, each as something that takes frame after frame."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+from edgepose.config.schema import Config
+from edgepose.frame import Frame
+from edgepose.messages.structs import PosesMessage
+from edgepose.output.files import CsvWriter, JsonLinesWriter
+from edgepose.output.overlay import draw
+from edgepose.output.video import ImageWriter, VideoWriter
+from edgepose.person import Person
+from edgepose.pipeline.delivery import Sink
+from edgepose.validation.output_paths import refuse_clashes, video_paths
+
+_log = logging.getLogger(__name__)
+
+
+def open_sinks(config: Config, *, afresh: bool = False) -> list[Sink]:
+    """Opens the files of a configuration; what is in them already stays until the first frame.
+
+    Args:
+        afresh: whether what is there makes place for the new then; otherwise poses are added to their files, and a video takes a name
+            that is free.
+
+    Raises:
+        ConfigError: one is a camera's source, or another one too.
+        OutputError: one cannot be written.
+    """
+    refuse_clashes(config)
+    files = config.files
+    sinks: list[Sink] = []
+    with ExitStack() as opened:  # where one cannot be opened, those before it are closed again
+        for path, writer in ((files.jsonl, JsonLinesWriter), (files.csv, CsvWriter)):
+            if path is not None:
+                sinks.append(_Messages(writer(path, afresh=afresh)))
+                opened.callback(sinks[-1].close)
+        if files.video is not None or files.images is not None:
+            sinks.append(_Annotated(config, afresh=afresh))
+        opened.pop_all()
+    return sinks
+
+
+class _Messages:
+    """A file of messages."""
+
+    def __init__(self, writer: JsonLinesWriter | CsvWriter) -> None:
+        self._writer = writer
+
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+        self._writer.write(message)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Annotated:
+    """Pictures with people drawn on them, as a film a camera and as single files."""
+
+    def __init__(self, config: Config, *, afresh: bool) -> None:
+        files = config.files
+        self._threshold = config.pose.keypoint_threshold
+        self._images = ImageWriter(files.images) if files.images is not None else None
+        self._videos = {name: VideoWriter(path if afresh else _free(path)) for name, path in video_paths(config).items()}
+
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+        caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"
+        picture = draw(frame.image, people, keypoint_threshold=self._threshold, caption=caption)
+        if self._videos:
+            self._videos[frame.camera].write(picture, frame.captured_at)
+        if self._images is not None:
+            self._images.write(picture, f"{frame.camera}-{frame.epoch}-{frame.sequence:06d}")
+
+    def close(self) -> None:
+        for video in self._videos.values():
+            video.close()
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first with a number that no file has yet: a film cannot be added to, and a restart must not cost the last one."""
+    if not path.is_file():  # a device may be written again and again
+        return path
+    free = next(numbered for number in count(2) if not (numbered := path.with_stem(f"{path.stem}-{number}")).exists())
+    _log.info("%s is there already: the annotated video goes to %s", path, free)
+    return free

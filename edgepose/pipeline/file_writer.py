@@ -1,0 +1,149 @@
+"""The thread that writes files; a disk that is full, slow or gone costs frames of files, and nothing else."""
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from edgepose.errors import EdgeposeError, OutputError
+from edgepose.frame import Frame
+from edgepose.messages.structs import PosesMessage
+from edgepose.person import Person
+from edgepose.supervision.backoff import FullJitterBackoff
+from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+_TURN_S = 0.2
+_WAITING_LIMIT = 4  # records that wait for the disk; they hold pictures, so this is memory
+_STUCK_AFTER_S = 30.0
+_CLOSING_S = 120.0  # the index of a long film
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 60.0
+
+
+class Sink(Protocol):
+    """Something that takes frame after frame: a file, a video, a folder."""
+
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+        """Adds one frame; OutputError where that cannot be."""
+        ...
+
+    def close(self) -> None:
+        """Completes what was written."""
+        ...
+
+
+_Record = tuple[Frame, list[Person], PosesMessage]
+
+
+class Writer(RestartingThread):
+    """Writes what it is given to all files, one frame after the other.
+
+    Where a file fails, all are closed; with `reopen` they are opened again after waits that grow to a minute, and frames are lost to
+    them meanwhile.
+
+    Attributes:
+        error: what the files failed with last, None while they are written.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], metrics: Metrics, reopen: Callable[[], list[Sink]] | None = None) -> None:
+        """
+        Args:
+            sinks: open.
+            reopen: opens them again; None where a failure is for good.
+        """
+        super().__init__("writer", _STUCK_AFTER_S, restart=reopen is not None)
+        self._sinks = sinks
+        self._metrics = metrics
+        self._reopen = reopen
+        self._waiting: queue.Queue[_Record | None] = queue.Queue(maxsize=_WAITING_LIMIT)
+        self.error: OutputError | None = None
+
+    def take(self, frame: Frame, people: list[Person], message: PosesMessage, *, live: bool) -> None:
+        """Queues one frame; blocks only for frames of files, and only until there is room."""
+        while self.is_alive() and (self.error is None or not live):
+            try:
+                self._waiting.put((frame, people, message), timeout=0 if live else _TURN_S)
+            except queue.Full:
+                if not live:
+                    continue
+                self._metrics.dropped(frame.camera, "writer_busy")
+            return
+        self._metrics.dropped(frame.camera, "writer_failed")
+
+    def close(self, timeout_s: float) -> None:
+        """Completes the files; frames that could not be written in time are told in the log."""
+        if not self.is_alive():
+            return
+        deadline = time.monotonic() + timeout_s
+        with suppress(queue.Full):  # told below
+            self._waiting.put(None, timeout=timeout_s)
+        if self.error is not None:
+            self.ending.set()
+        self.join(max(0.0, deadline - time.monotonic()))
+        if self.is_alive():
+            self.ending.set()
+            _log.error(
+                "files are not complete: writing them took longer than %.1f s, %d frames are missing", timeout_s, self._waiting.qsize()
+            )
+
+    def work(self) -> None:
+        """Writes until told that there is no more."""
+        backoff = FullJitterBackoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        while not self._write_all():
+            if self._reopen is None:
+                return
+            while not self._opened_again(self._reopen, backoff.next_s()):
+                if self.ending.is_set():
+                    return
+
+    def _write_all(self) -> bool:
+        """Whether everything was written; False after a failure, with the files closed."""
+        try:
+            while (record := self._next()) is not None:
+                for sink in self._sinks:
+                    sink.write(*record)
+        except OutputError as error:
+            self._fail(error)
+        except BrokenPipeError:
+            self._fail(OutputError("a pipe cannot be written: its reader has gone; expected it to stay"))
+        except Exception as error:
+            self._fail(OutputError(f"files: unexpected {type(error).__name__}: {error}"))
+        self.pulse.beat(_CLOSING_S)
+        for sink in self._sinks:
+            try:
+                sink.close()
+            except OutputError as error:
+                self._fail(error)
+        return self.error is None
+
+    def _next(self) -> _Record | None:
+        while True:
+            self.pulse.beat()
+            try:
+                return self._waiting.get(timeout=_TURN_S)
+            except queue.Empty:
+                if self.ending.is_set():
+                    return None
+
+    def _opened_again(self, reopen: Callable[[], list[Sink]], wait_s: float) -> bool:
+        self.pulse.beat(wait_s + _STUCK_AFTER_S)
+        if self.ending.wait(wait_s):
+            return False
+        try:
+            self._sinks = reopen()
+        except EdgeposeError as error:
+            _log.debug("files cannot be opened again: %s", error)
+            return False
+        _log.warning("files are written again")
+        self.restarts += 1
+        self.error = None
+        return True
+
+    def _fail(self, error: OutputError) -> None:
+        if self.error is None:
+            _log.error("%s; nothing more is written to files%s", error, "" if self._reopen is None else " until they can be opened again")
+            self.error = error

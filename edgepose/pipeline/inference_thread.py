@@ -1,0 +1,172 @@
+"""The thread that feeds the engine: a waiting frame in, its candidates out."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from edgepose.engine.backend import Backend
+from edgepose.errors import EdgeposeError
+from edgepose.person import Candidates
+from edgepose.pipeline.frame_slots import Slots, Waiting
+from edgepose.pipeline.stages import InputStage
+from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+TURN_S = 0.2
+"""How often a waiting thread looks whether it shall stop."""
+
+_FAILURES_BEFORE_REOPENING = 3
+_OPENING_S = 300.0  # loading a network may mean compiling it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A frame that the engine has looked at."""
+
+    waiting: Waiting
+    candidates: Candidates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """A network at work.
+
+    Attributes:
+        backend: open.
+        open: opens it anew after it has failed several times in a row.
+        inputs: lays out frames that were prepared for another network.
+    """
+
+    backend: Backend
+    open: Callable[[], Backend]
+    inputs: InputStage
+
+
+class EngineLoop(RestartingThread):
+    """Takes frames from the slots as long as there are cameras, and hands on what the engine saw, at most one ahead.
+
+    Attributes:
+        engine: in use.
+        seen: what was seen; None in the end.
+        failure: also set where the engine cannot be opened again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        slots: Slots,
+        metrics: Metrics,
+        cameras_done: Callable[[], bool],
+        failed: Callable[[EdgeposeError], None],
+        *,
+        stuck_after_s: float,
+        forever: bool,
+    ) -> None:
+        """
+        Args:
+            cameras_done: whether no camera will leave a frame any more.
+            failed: told that the engine cannot be opened again.
+            stuck_after_s: longest that the engine may take for one frame.
+        """
+        super().__init__("engine", stuck_after_s, restart=forever)
+        self.engine = engine
+        self.seen: queue.Queue[Seen | None] = queue.Queue(maxsize=1)
+        self._slots = slots
+        self._metrics = metrics
+        self._cameras_done = cameras_done
+        self._failed = failed
+        self._lock = threading.Lock()  # guards _next
+        self._next: Engine | None = None
+
+    def exchange(self, engine: Engine) -> None:
+        """Goes on with another engine from the next frame on; the one before is closed then."""
+        with self._lock:
+            passed_over, self._next = self._next, engine
+        if passed_over is not None:
+            passed_over.backend.close()
+
+    def close(self) -> None:
+        """Frees the engine, once the thread has ended."""
+        self._take_next()
+        self.engine.backend.close()
+
+    def work(self) -> None:
+        """The loop."""
+        failures = 0
+        while not self.ending.is_set():
+            self.pulse.beat()
+            self._take_next()
+            done = self._cameras_done()  # asked first, or a last frame may be missed
+            waiting = self._slots.take(TURN_S)
+            if waiting is None:
+                if done:
+                    return
+                continue
+            frame = waiting.prepared.frame
+            try:
+                seen = self._look(waiting)
+            except Exception as error:
+                failures += 1
+                self._metrics.dropped(frame.camera, "engine_failed")
+                if failures == 1:
+                    tell(f"frame {frame.sequence} of camera {frame.camera} could not be looked at", error)
+                if failures % _FAILURES_BEFORE_REOPENING == 0 and not self._reopen():
+                    return
+                continue
+            if failures:
+                _log.info("the engine works again after %d frames", failures)
+                failures = 0
+            self._hand_over(seen)
+
+    def finish(self) -> None:
+        """Tells the people thread that nothing more comes."""
+        self._hand_over(None)
+
+    def _take_next(self) -> None:
+        with self._lock:
+            following, self._next = self._next, None
+        if following is None:
+            return
+        before, self.engine = self.engine, following
+        before.backend.close()
+
+    def _look(self, waiting: Waiting) -> Seen:
+        self._metrics.took("slot", (time.monotonic_ns() - waiting.since_ns) / 1e9)
+        if not self.engine.inputs.suits(waiting.prepared):  # left while another network was in use
+            prepared = self.engine.inputs.prepare(waiting.prepared.frame)
+            waiting = replace(waiting, prepared=replace(prepared, begun=waiting.prepared.begun))
+        with self._metrics.timed("engine"):
+            return Seen(waiting, self.engine.backend.run(waiting.prepared.images))
+
+    def _reopen(self) -> bool:
+        _log.warning("opening the engine again after %d failures in a row", _FAILURES_BEFORE_REOPENING)
+        self.pulse.beat(_OPENING_S)
+        self.restarts += 1
+        try:
+            self.engine.backend.close()
+            self.engine = replace(self.engine, backend=self.engine.open())
+        except EdgeposeError as error:
+            _log.error("%s", error)
+            self.failure = error
+            self._failed(error)
+            return False
+        return True
+
+    def _hand_over(self, seen: Seen | None) -> None:
+        while not self.ending.is_set():
+            self.pulse.beat()  # whoever waits does not hang: the people thread does
+            try:
+                self.seen.put(seen, timeout=TURN_S)
+            except queue.Full:
+                continue
+            return
+
+
+def tell(what: str, error: Exception) -> None:
+    """One line; the traceback only where somebody debugs."""
+    _log.error("%s: %s: %s", what, type(error).__name__, error, exc_info=_log.isEnabledFor(logging.DEBUG))

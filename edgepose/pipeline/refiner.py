@@ -1,0 +1,135 @@
+"""The refiner at work: whose turn it is, what a look costs, and what happens when it fails.
+
+A refiner that fails loses no frame: the poses of the first look go out, the failure is counted, and the refiner is opened
+again after several failures in a row, then less and less often.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edgepose.config.schema import Config
+from edgepose.engine.backend import Refiner, open_refiner
+from edgepose.errors import EdgeposeError, EngineError
+from edgepose.frame import Frame
+from edgepose.model.file import ModelFile, named_model
+from edgepose.person import Person
+from edgepose.pose.refine_schedule import Turns
+from edgepose.pose.regions import look_again
+from edgepose.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+_FAILURES_BEFORE_REOPENING = 3
+_MOST_FAILURES_BEFORE_REOPENING = 300  # loading a network takes as long as many frames
+_COST_SHARE = 0.1  # of the newest measurement in the running cost: about ten frames' memory
+_WARMING_RUNS = 2
+
+
+class SecondLook:
+    """One refiner for all cameras; used by the thread that works out people, and by no other once that runs.
+
+    Attributes:
+        model: the refiner's file.
+        cost_ms: what looking at one person takes, a running mean; measured by `open`.
+        network: the open refiner; None before `open`, and while it cannot be opened again.
+    """
+
+    def __init__(self, model: ModelFile, open_network: Callable[[], Refiner], metrics: Metrics) -> None:
+        """
+        Args:
+            open_network: opens the refiner; called by `open`, and again after it has failed several times in a row.
+        """
+        self.model = model
+        self._open_network = open_network
+        self._metrics = metrics
+        self.network: Refiner | None = None
+        self.cost_ms = 0.0
+        self._failures = 0
+        self._patience, self._reopen_at = _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
+
+    @classmethod
+    def configured(cls, config: Config, metrics: Metrics) -> "SecondLook | None":
+        """The second look that a configuration asks for, None where it is off: then no file is read and nothing is opened.
+
+        ModelError where the file is missing or no refiner.
+        """
+        if not config.refine.people:
+            return None
+        model = named_model(config.refine.path, "refine")
+        return cls(model, lambda: open_refiner(model, config.model), metrics)
+
+    def open(self) -> Refiner:
+        """Opens the refiner, measures what a look costs and returns it, so that one can say which it is.
+
+        EngineError where it could not be opened, or does not run.
+        """
+        network = self._open_network()
+        side = self.model.info.input_size
+        crop = np.zeros((1, side, side, 3), np.uint8)
+        try:
+            for _ in range(_WARMING_RUNS):  # the first pays for lazy allocation, the last is what counts
+                start_s = time.perf_counter()
+                network.run(crop)
+                self.cost_ms = (time.perf_counter() - start_s) * 1e3
+        except EdgeposeError:
+            network.close()
+            raise
+        self.network = network
+        self._metrics.look_costs(self.cost_ms)
+        return network
+
+    def close(self) -> None:
+        """Frees the refiner."""
+        if self.network is not None:
+            self.network.close()
+            self.network = None
+
+    def people(self, frame: Frame, people: Sequence[Person], turns: Turns) -> list[Person]:
+        """The people of a frame, in the same order, after a second look at those whose turn it is."""
+        chosen = turns.choose(people, self.cost_ms)
+        self._metrics.looks_skipped(len(people) - len(chosen))
+        result = list(people)
+        if not chosen:
+            return result
+        if self.network is None:
+            self._failed("unavailable", len(chosen))
+            return result
+        start_s = time.perf_counter()
+        try:
+            looks = look_again(frame.image, [people[index] for index in chosen], self.model.info, self.network.run)
+        except Exception as error:
+            if not self._failures:
+                _log.error("nobody can be looked at again, first looks are published: %s: %s", type(error).__name__, error)
+            self._failed("refiner_failed" if isinstance(error, EngineError) else "internal", len(chosen))
+            return result
+        self._worked((time.perf_counter() - start_s) * 1e3 / len(chosen))
+        for index, look in zip(chosen, looks, strict=True):
+            result[index] = look.person
+        agreed = sum(look.agrees for look in looks)
+        self._metrics.looked_again(agreed, len(looks) - agreed)
+        return result
+
+    def _worked(self, person_ms: float) -> None:
+        self.cost_ms += _COST_SHARE * (person_ms - self.cost_ms)
+        self._metrics.look_costs(self.cost_ms)
+        if self._failures:
+            _log.info("the refiner works again after %d frames", self._failures)
+        self._failures, self._patience, self._reopen_at = 0, _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
+
+    def _failed(self, cause: str, people: int) -> None:
+        self._metrics.looks_failed(cause, people)
+        self._failures += 1
+        if self._failures < self._reopen_at:
+            return
+        self._patience = min(2 * self._patience, _MOST_FAILURES_BEFORE_REOPENING)
+        self._reopen_at = self._failures + self._patience
+        was_open = self.network is not None
+        self.close()
+        try:
+            self.open()
+        except EdgeposeError as error:
+            if was_open:
+                _log.error("the refiner cannot be opened again, tried from time to time: %s", error)

@@ -1,0 +1,166 @@
+"""The folder of the black box: the ring of the run, and recordings, each complete or not there at all."""
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edgepose.errors import OutputError, UnavailableError
+from edgepose.recorder.format import SUFFIX
+from edgepose.recorder.segments import Ring
+
+_log = logging.getLogger(__name__)
+
+_RING, _ENDED = "ring", "ended"
+_RECORDING = re.compile(r"\d{8}T\d{6}Z-")  # what `_name` makes
+
+
+@dataclass(slots=True, eq=False)
+class Recording:
+    """A recording that is being made.
+
+    Attributes:
+        done: set when it is there, or cannot be.
+        place: its folder, where it is there.
+    """
+
+    reason: str
+    done: threading.Event = field(default_factory=threading.Event)
+    place: Path | None = None
+
+
+class BoxFolder:
+    """Belongs to the thread of the black box, once that runs. Methods raise OSError where the disk does not do what it is told.
+
+    Attributes:
+        path: the folder.
+        ring: that of the segments of this run, inside.
+        limit: bytes that all of it may hold.
+    """
+
+    def __init__(self, path: Path, limit: float) -> None:
+        self.path = path
+        self.ring = path / _RING
+        self.limit = limit
+        self._lock: int | None = None
+
+    def take_over(self) -> None:
+        """Makes a recording of what a run left that did not come to its end, and begins a new ring.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            UnavailableError: that run has not ended at all: a folder belongs to one daemon as long as that lives.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with its process
+            self._clear()
+        except BlockingIOError as error:
+            self.release()
+            raise UnavailableError(
+                f"another edgepose writes its black box into {self.path}; expected a folder of its own (key black_box.path)"
+            ) from error
+        except OSError as error:
+            self.release()
+            raise OutputError(f"the black box cannot use {self.path}: {error.strerror}; expected a folder it can write to") from error
+
+    def release(self) -> None:
+        """Lets another daemon have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _clear(self) -> None:
+        left = sorted(self.ring.glob(f"*{SUFFIX}"))
+        if left and not (self.ring / _ENDED).exists():
+            name = _name(left[-1].stat().st_mtime, "unexpected-exit")
+            os.replace(self.ring, _free(self.path / name))
+            _log.warning("the run before did not come to its end; what it saw last is in %s", self.path / name)
+        for ours in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # who knows what else somebody keeps under that name
+            ours.unlink(missing_ok=True)
+        for unfinished in self.path.glob(".*-unfinished"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.ring.mkdir(exist_ok=True)
+        self.make_room()
+
+    def end(self) -> None:
+        """Notes that the run came to its end, and lets another one have the folder."""
+        (self.ring / _ENDED).touch()
+        self.release()
+
+    def keep(self, ring: Ring, reason: str) -> Path | None:
+        """Makes a recording of all segments of the ring, and returns its folder; None where there are none."""
+        ring.flush(now=True)
+        segments = ring.segments()
+        if not segments:
+            return None
+        place = _free(self.path / _name(time.time(), reason))
+        unfinished = self.path / f".{place.name}-unfinished"
+        unfinished.mkdir()
+        for segment in segments:
+            if segment == ring.current:
+                shutil.copy(segment, unfinished / segment.name)  # it goes on
+            else:
+                os.link(segment, unfinished / segment.name)
+        _sync(*unfinished.iterdir(), unfinished)
+        os.replace(unfinished, place)
+        _sync(self.path)
+        _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
+        self.make_room()
+        return place
+
+    def make_room(self) -> None:
+        """Removes the oldest segments beyond half of the limit, and the oldest recordings beyond the rest.
+
+        So a recording, which shares its segments with the ring when it is made, always has its place.
+        """
+        segments = sorted(self.ring.glob(f"*{SUFFIX}"))
+        sizes = [segment.stat().st_size for segment in segments]
+        while len(segments) > 1 and sum(sizes) > self.limit / 2:
+            segments.pop(0).unlink()
+            sizes.pop(0)
+        # Other folders are not ours.
+        recordings = [place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()]
+        oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
+        while oldest and self._size() > self.limit:
+            removed = oldest.popleft()
+            shutil.rmtree(removed, ignore_errors=True)
+            _log.info("the black box holds more than its limit: %s is removed", removed)
+
+    def _size(self) -> int:
+        """Bytes in the folder; what is in a recording and the ring counts once."""
+        stats = [file.stat() for file in self.path.rglob(f"*{SUFFIX}")]
+        return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+
+
+def _name(at_s: float, reason: str) -> str:
+    when = datetime.fromtimestamp(at_s, timezone.utc)
+    return f"{when:%Y%m%dT%H%M%SZ}-{reason}"
+
+
+def _sync(*places: Path) -> None:
+    """Brings files and folders to the disk."""
+    for place in places:
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first with a number that is not there yet."""
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

@@ -1,0 +1,108 @@
+"""The segments of the last minutes on disk, written by the thread of the black box alone."""
+
+import os
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+from edgepose.recorder.format import SUFFIX, Header, Record, beginning, packed
+
+FLUSH_S = 1.0
+"""How long records stay in memory: what a killed process loses."""
+
+
+class Ring:
+    """The segments of the last minutes.
+
+    All methods raise OSError where the disk does not do what it is told.
+
+    Attributes:
+        size: bytes of the segment in hand.
+    """
+
+    def __init__(self, folder: Path, kept_s: float) -> None:
+        self._folder = folder
+        self._kept_s = kept_s
+        self._number = 0
+        self._ended: deque[tuple[Path, float, float]] = deque()  # file, monotonic times of its beginning and end
+        self._current: tuple[Path, float] | None = None
+        self._descriptor: int | None = None
+        self._buffer = bytearray()
+        self._flushed_s = time.monotonic()
+        self.size = 0
+
+    def begin(self, header: Header) -> None:
+        """Begins another segment, and removes those that are too old."""
+        self.end()
+        now_s = time.monotonic()
+        while self._ended and self._ended[0][2] < now_s - self._kept_s:
+            self._ended.popleft()[0].unlink(missing_ok=True)
+        self._number += 1
+        path = self._folder / f"{self._number:08d}{SUFFIX}"
+        # Nobody else writes into a segment, which may be part of several recordings.
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o440)
+        self._current, self.size = (path, now_s), 0
+        self._buffer = bytearray(beginning() + packed(header))
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a segment to add to."""
+        return self._descriptor is not None
+
+    def add(self, record: Record) -> None:
+        """Adds a record to the segment in hand."""
+        data = packed(record)
+        self.size += len(data)
+        self._buffer += data
+
+    @property
+    def current(self) -> Path | None:
+        """The segment in hand."""
+        return self._current[0] if self._current is not None else None
+
+    def flush(self, *, now: bool = False) -> bool:
+        """Writes what was added, once a second or at once; whether it did so now."""
+        now_s = time.monotonic()
+        if not self.begun or not self._buffer or not (now or now_s - self._flushed_s >= FLUSH_S):
+            return False
+        self._flush_now()
+        self._flushed_s = now_s
+        return True
+
+    def abandon(self) -> None:
+        """Leaves the segment in hand as it is: it cannot be written."""
+        self._buffer.clear()
+        with suppress(OSError):
+            self.end()
+
+    def end(self) -> None:
+        """Completes the segment in hand."""
+        if self._descriptor is None or self._current is None:
+            return
+        descriptor, (path, began_s) = self._descriptor, self._current
+        try:
+            self._flush_now()
+        finally:
+            self._descriptor = self._current = None
+            self._buffer = bytearray()
+            os.close(descriptor)
+            self._ended.append((path, began_s, time.monotonic()))
+
+    def segments(self) -> list[Path]:
+        """Those that are there, oldest first."""
+        current = [self._current[0]] if self._current is not None else []
+        return [path for path in (*(path for path, _, _ in self._ended), *current) if path.exists()]
+
+    def length_s(self) -> float:
+        """From the first to the last."""
+        beginnings = [began_s for path, began_s, _ in self._ended if path.exists()]
+        if self._current is not None:
+            beginnings.append(self._current[1])
+        return time.monotonic() - beginnings[0] if beginnings else 0.0
+
+    def _flush_now(self) -> None:
+        assert self._descriptor is not None
+        while self._buffer:
+            written = os.write(self._descriptor, self._buffer)
+            del self._buffer[:written]

@@ -1,0 +1,97 @@
+"""A thread that survives the death of its work: it is begun again with back-off, and counted."""
+
+import logging
+import sys
+import threading
+import time
+import traceback
+
+from edgepose.errors import EdgeposeError
+from edgepose.supervision.backoff import FullJitterBackoff
+from edgepose.supervision.heartbeat import Pulse
+
+_log = logging.getLogger(__name__)
+
+_FIRST_WAIT_S = 0.25
+_LONGEST_WAIT_S = 10.0
+_SETTLED_S = 30.0  # work that lasted so long has recovered: the next death is news again
+
+
+class RestartingThread(threading.Thread):
+    """Does `work` until that returns; where it raises, it is begun again.
+
+    What `work` raises is a fault of ours or of a library, since what can be expected is dealt with inside. It must leave
+    nothing behind that the next beginning would trip over.
+
+    Args:
+        name: of the stage, in logs and health.
+        bound_s: longest turn of the loop inside (see `Pulse`).
+        restart: False for work that is done once: then a death ends it, with `failure`.
+
+    Attributes:
+        pulse: beaten by `work`.
+        restarts: deaths so far.
+        failure: what ended the work for good, None otherwise.
+    """
+
+    def __init__(self, name: str, bound_s: float, *, restart: bool = True) -> None:
+        super().__init__(name=name, daemon=True)
+        self._restart = restart
+        self._told: str | None = None
+        self.pulse = Pulse(bound_s)
+        self.restarts = 0
+        self.failure: EdgeposeError | None = None
+        self.ending = threading.Event()
+
+    def work(self) -> None:
+        """The work; returns when there is no more, and soon after `ending` is set."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """The last act, after the last `work`."""
+
+    def run(self) -> None:
+        """Body of the thread."""
+        backoff = FullJitterBackoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        try:
+            while True:
+                began_s = time.monotonic()
+                self.pulse.beat()
+                try:
+                    self.work()
+                    return
+                except Exception as error:
+                    if time.monotonic() - began_s > _SETTLED_S:
+                        self._told = None
+                        backoff.reset()
+                    if not self._died(error):
+                        return
+                wait_s = backoff.next_s()
+                self.pulse.beat(wait_s + self.pulse.bound_s)
+                if self.ending.wait(wait_s):
+                    return
+        finally:
+            self.finish()
+            self.pulse.end()
+
+    def where(self) -> str:
+        """The line that the thread is at, for a log that says where it hangs."""
+        frame = sys._current_frames().get(self.ident or 0)
+        if frame is None:
+            return "nowhere"
+        innermost = traceback.extract_stack(frame)[-1]
+        return f"{innermost.filename.rpartition('/')[2]}:{innermost.lineno} in {innermost.name}"
+
+    def _died(self, error: Exception) -> bool:
+        """Notes a death; whether the work is to begin again."""
+        what = f"{self.name} died of an unexpected {type(error).__name__}: {error}"
+        debugging = _log.isEnabledFor(logging.DEBUG)
+        if not self._restart:
+            _log.error("%s", what, exc_info=debugging)
+            self.failure = EdgeposeError(what)
+            return False
+        self.restarts += 1
+        if what != self._told or debugging:  # once a fault, not once a death
+            self._told = what
+            _log.error("%s; it is begun again", what, exc_info=debugging)
+        return True

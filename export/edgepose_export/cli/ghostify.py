@@ -1,0 +1,96 @@
+"""`edgepose-export ghostify`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import msgspec
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from edgepose.errors import ConfigError
+from edgepose_export.data.augment import Augmentation, paint
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import plans_for
+from edgepose_export.network.ghostify import Step, add_norms, resize
+from edgepose_export.network.ghostify import ghostify as make_ghost
+from edgepose_export.network.model import GhostPose, load_network, normalise, save_network
+from edgepose_export.network.movenet import load_movenet
+from edgepose_export.network.spec import NetworkSpec
+from edgepose_export.network.streams import align
+from edgepose_export.training.recipe import Recipe, load_recipe
+
+
+@click.command(
+    epilog="Example: edgepose-export ghostify export/edgepose_export/recipes/ghost-n.yaml --teacher movenet-multipose-heads.onnx "
+    "--data coco-train --output runs/ghost-n/start.pt"
+)
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="MoveNet MultiPose as ONNX, heads included.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder of calibration pictures; repeatable."
+)
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint to write: student and teacher.")
+@click.option("--pictures", default=256, show_default=True, help="Calibration pictures.")
+@click.option("--batch-norm", is_flag=True, help="Put calibrated batch-norms behind the trained convolutions (for large batches).")
+@click.option(
+    "--student",
+    type=click.Path(path_type=Path),
+    help="Checkpoint whose weights to take instead of fitting: a trained one, to go on with. "
+    "The recipe may have a larger context, and smaller hidden widths in ghost blocks.",
+)
+@click.option("--size", default=256, show_default=True, help="Their side in pixels.")
+def ghostify(
+    recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, student: Path | None, size: int
+) -> None:
+    """Make the network of RECIPE out of a plain teacher in closed form, ready for training."""
+    plan = load_recipe(recipe)
+    spec = plan.network
+    original = load_movenet(teacher)
+    images = calibration_pictures(plan, CocoPose(data), pictures, size)
+    if student is not None:
+        trained = load_network(student)
+        with torch.no_grad():
+            align(original, trained, images)
+        if trained.spec != spec:
+            try:
+                trained = resize(trained, original, spec, images)
+            except ValueError as error:
+                raise ConfigError(f"{student} does not fit recipe {recipe}: {error}") from error
+        _write(output, trained, original)
+        return
+    table = Table("step", "unexplained variance", title=f"{recipe.stem}: closed-form ghosts")
+
+    def row(step: Step) -> None:
+        table.add_row(step.name, f"{step.error:.3f}")
+        console.print(f"{step.name}: {step.error:.3f}")
+
+    console = Console(stderr=True)
+    made, rotated = make_ghost(original, spec, images, row)
+    if batch_norm:
+        add_norms(made, images, _after_first_ghost(spec))
+    _write(output, made, rotated)
+    console.print(table)
+    console.print(f"{made.parameters_count():,} parameters (teacher {original.parameters_count():,}) -> {output}")
+
+
+def _write(path: Path, student: GhostPose, teacher: GhostPose) -> None:
+    save_network(path, student, teacher={"spec": msgspec.to_builtins(teacher.spec), "state": teacher.state_dict()})
+
+
+def calibration_pictures(recipe: Recipe, data: CocoPose, count: int, size: int) -> torch.Tensor:
+    """Evenly chosen letterboxed pictures, or a refiner's crops: float (count, 3, size, size) in -1..1."""
+    rng = np.random.default_rng(0)
+    plans = plans_for(recipe.network, data)
+    chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
+    pictures = [paint(data, plans.plan(int(index), size, Augmentation.none(), rng), size) for index in chosen]
+    return normalise(torch.from_numpy(np.stack(pictures)))
+
+
+def _after_first_ghost(spec: NetworkSpec) -> Callable[[str], bool]:
+    """Accepts the layers that are trained: the block before the first ghost block, which it is trained with, and all behind it."""
+    first = next((index for index, block in enumerate(spec.expanded()) if block.kind == "ghost"), len(spec.expanded()))
+    still = ("backbone.stem", *(f"backbone.blocks.{index}." for index in range(first - 1)))
+    return lambda name: not name.startswith(still)

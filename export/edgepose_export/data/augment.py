@@ -1,0 +1,264 @@
+"""From a labelled picture to one that the network has never seen."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose_export.data import colour, warp
+from edgepose_export.data.coco import CocoPose, Picture, draw
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How much pictures are changed; each value has its reason beside it. Chances are 0 to 1, ranges lowest and highest."""
+
+    flip: float = 0.5  # the world has no handedness; left and right keypoints change places
+    scale: Range = (0.75, 1.7)  # of the fitted picture: people come at all distances
+    zoom_out: float = 0.1  # chance of a picture far away: small people are where networks of this size fail
+    zoom_out_scale: Range = (0.25, 0.7)
+    rotate: float = 0.4  # a drone and a hand-held camera roll
+    rotate_degrees: float = 25.0
+    turn: float = 0.03  # chance of any angle: seen from above, a person may lie in any direction
+    tilt: float = 0.2  # chance of an oblique view, from any side
+    tilt_degrees: float = 40.0
+    overhead: float = 0.1  # chance of a view from above: large heads, foreshortened bodies, small feet
+    overhead_degrees: Range = (25.0, 55.0)
+    outside: float = 0.15  # share of the picture that may be pushed over the edge: people are cut at every limb
+    top_left: float = 0.3  # chance that the picture lies at the top left, as letterboxed frames do in flight
+    mosaic: float = 0.3  # chance of four pictures in one: many people, many sizes, no padding
+    mosaic_scale: Range = (1.0, 2.2)  # of the picture fitted into its tile
+    light: float = 0.8  # chance that light and colour change at all
+    brightness: float = 0.12  # clouds and exposure, share of full white either way
+    contrast: Range = (0.7, 1.3)  # haze, back light
+    saturation: Range = (0.3, 1.5)  # cheap sensors
+    tint: float = 0.08  # white balance, a channel either way
+    gamma: Range = (0.7, 1.6)  # shade and night
+    grey: float = 0.05  # chance of no colour: infrared cameras, and the pose is in the shape
+    blur: float = 0.08  # chance of a picture out of focus
+    blur_px: Range = (0.4, 1.6)  # standard deviation
+    motion_blur: float = 0.06  # chance that camera or person moves during exposure
+    motion_blur_px: Range = (2.0, 7.0)  # length of the smear
+    noise: float = 0.1  # chance of a noisy sensor
+    noise_levels: Range = (3.0, 18.0)  # standard deviation in grey levels of 255
+    jpeg: float = 0.1  # chance of strong compression: video streams
+    jpeg_quality: Range = (20, 70)
+    smallest_person_px: float = 8.0  # a person whose long side falls below this is an ignore region
+    least_visible: float = 0.3  # a person of whom less than this share of the box is left is an ignore region
+
+    @staticmethod
+    def none() -> "Augmentation":
+        """Plain letterbox, as in flight: fitted, at the top left, black padding right and below."""
+        return Augmentation(
+            flip=0, scale=(1, 1), zoom_out=0, rotate=0, turn=0, tilt=0, overhead=0, outside=0, top_left=1, mosaic=0,
+            light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0, smallest_person_px=0, least_visible=0,
+        )  # fmt: skip
+
+    def without_colour(self) -> "Augmentation":
+        """The same geometry with unchanged pixels."""
+        return replace(self, light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One picture to train on.
+
+    Attributes:
+        image: uint8 (S, S, 3), RGB.
+        labels: in pixels of `image`.
+    """
+
+    image: NDArray[np.uint8]
+    labels: warp.Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One picture in a plan.
+
+    Attributes:
+        index: number of the picture.
+        rectangle: the part of the canvas that shows it.
+        matrix: maps the whole picture to the canvas.
+        look: light, lens, sensor and compression; they act on the picture, not on the black padding around it.
+    """
+
+    index: int
+    rectangle: warp.Rectangle
+    matrix: warp.Matrix
+    look: colour.Look
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """All that chance decides of one training picture, before any pixel is touched.
+
+    Attributes:
+        parts: one picture, or the four of a mosaic.
+        labels: in pixels of the canvas.
+    """
+
+    parts: tuple[Part, ...]
+    labels: warp.Labels
+
+
+def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """Make one training picture: `plan` it, then `paint` it.
+
+    Raises:
+        ConfigError: a picture cannot be read.
+    """
+    made = plan(data, index, size, augmentation, rng)
+    return Sample(paint(data, made, size), made.labels)
+
+
+def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+    """Choose how one training picture is made; a mosaic takes three more pictures of `data` by chance.
+
+    Args:
+        data: labelled pictures.
+        index: number of the picture.
+        size: S, pixels of the square canvas.
+        augmentation: how much is changed.
+        rng: the only source of chance: the same state gives the same plan.
+    """
+    if rng.random() >= augmentation.mosaic:
+        scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
+        part, labels = _place(data, index, (0, 0, size, size), augmentation, scale, rng)
+        return Plan((part,), labels)
+    x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
+    indices = [index, *rng.integers(len(data), size=3).tolist()]
+    rectangles = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
+    placed = [
+        _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, rng)
+        for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
+    ]
+    return Plan(
+        tuple(part for part, _ in placed),
+        warp.Labels(
+            boxes=np.concatenate([labels.boxes for _, labels in placed]),
+            keypoints=np.concatenate([labels.keypoints for _, labels in placed]),
+            areas=np.concatenate([labels.areas for _, labels in placed]),
+            ignored=np.concatenate([labels.ignored for _, labels in placed]),
+        ),
+    )
+
+
+class PicturePlans:
+    """Plans of whole pictures, one a picture."""
+
+    def __init__(self, data: CocoPose) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+        """As the function `plan`."""
+        return plan(self._data, index, size, augmentation, rng)
+
+
+def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
+    """Paint a plan for pictures of `size` pixels: uint8 (S, S, 3), RGB.
+
+    Raises:
+        ConfigError: a picture cannot be read.
+    """
+    canvas = np.zeros((size, size, 3), np.uint8)
+    for part in made.parts:
+        picture = data[part.index]
+        shrink = warp.coarsest_shrink(warp.magnification(part.matrix, picture.width, picture.height))
+        image = colour.change(data.image(part.index, shrink), part.look)
+        warp.paint(image, picture.width, picture.height, shrink, part.matrix, canvas, part.rectangle)
+    return canvas
+
+
+def _place(
+    data: CocoPose, index: int, rectangle: warp.Rectangle, augmentation: Augmentation, scale: Range, rng: np.random.Generator
+) -> tuple[Part, warp.Labels]:
+    """Choose how one picture comes into a rectangle of the canvas; its labels follow."""
+    picture = draw(data[index], rng)
+    mirrored = bool(rng.random() < augmentation.flip)
+    matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
+    labels = warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
+    return Part(index, rectangle, matrix, choose_look(augmentation, rng)), labels
+
+
+def _matrix(
+    picture: Picture, rectangle: warp.Rectangle, mirrored: bool, augmentation: Augmentation, scale: float, rng: np.random.Generator
+) -> warp.Matrix:
+    """Choose where every pixel of a picture goes."""
+    x1, y1, x2, y2 = rectangle
+    fit = min((x2 - x1) / picture.width, (y2 - y1) / picture.height) * scale
+    # Whole pixels, as the runtime's letterbox resizes to.
+    fitted = max(1, round(picture.width * fit)), max(1, round(picture.height * fit))
+    long_side = max(fitted)
+    matrix = warp.moved(-fitted[0] / 2, -fitted[1] / 2) @ warp.scaled(fitted[0] / picture.width, fitted[1] / picture.height)
+    if mirrored:
+        matrix = warp.scaled(-1, 1) @ matrix
+    chance = rng.random(4)
+    if chance[0] < augmentation.overhead:
+        pitch, yaw = rng.uniform(*augmentation.overhead_degrees), rng.uniform(-10, 10)
+        matrix = warp.tilted(pitch, yaw, rng.uniform(1.2, 2.0) * long_side) @ matrix
+    elif chance[0] < augmentation.overhead + augmentation.tilt:
+        pitch, yaw = rng.uniform(-augmentation.tilt_degrees, augmentation.tilt_degrees, 2)
+        matrix = warp.tilted(pitch, yaw, rng.uniform(1.2, 2.5) * long_side) @ matrix
+    if chance[1] < augmentation.turn:
+        matrix = warp.turned(rng.uniform(-180, 180)) @ matrix
+    elif chance[1] < augmentation.turn + augmentation.rotate:
+        matrix = warp.turned(rng.uniform(-augmentation.rotate_degrees, augmentation.rotate_degrees)) @ matrix
+
+    left, top, right, bottom = warp.bounds(matrix, picture.width, picture.height)
+    if chance[2] < augmentation.top_left:
+        return warp.moved(x1 - left, y1 - top) @ matrix
+    anchor = None
+    if len(picture.boxes):
+        box = picture.boxes[int(chance[3] * len(picture.boxes))].astype(np.float64)
+        anchor = warp.project(matrix, (box[:2] + box[2:]) / 2)
+    shift_x = _shift(left, right, x1, x2, augmentation.outside, None if anchor is None else float(anchor[0]), rng)
+    shift_y = _shift(top, bottom, y1, y2, augmentation.outside, None if anchor is None else float(anchor[1]), rng)
+    return warp.moved(shift_x, shift_y) @ matrix
+
+
+def _shift(low: float, high: float, start: int, end: int, outside: float, anchor: float | None, rng: np.random.Generator) -> float:
+    """Choose how far to move the span low..high along one axis of the frame start..end.
+
+    A span that fits stays inside, but for the share `outside`; a longer one fills the frame, but for that share of the
+    frame. The anchor (somebody's middle) stays in the frame: a crop without people teaches little.
+    """
+    slack = outside * min(high - low, end - start)
+    first, last = sorted((start - low, end - high))
+    first, last = first - slack, last + slack
+    if anchor is not None:
+        margin = 0.1 * (end - start)
+        first, last = max(first, start + margin - anchor), min(last, end - margin - anchor)
+    return float(rng.uniform(first, last)) if first < last else (first + last) / 2
+
+
+def choose_look(a: Augmentation, rng: np.random.Generator) -> colour.Look:
+    """Choose light, lens, sensor and compression."""
+    light, grey, smear, unfocused, grain, compressed = rng.random(6)
+    blur = rng.uniform(*a.blur_px) if unfocused < a.blur else None
+    motion_blur = (rng.uniform(*a.motion_blur_px), rng.uniform(0, 180)) if smear < a.motion_blur else None
+    matrix = gamma = None
+    if light < a.light or grey < a.grey:
+        if light < a.light:
+            tint = 1 + rng.uniform(-a.tint, a.tint, 3)
+            values = rng.uniform(-a.brightness, a.brightness), rng.uniform(*a.contrast), rng.uniform(*a.saturation)
+        else:
+            tint, values = np.ones(3), (0.0, 1.0, 1.0)
+        brightness, contrast, saturation = values
+        matrix = colour.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint)
+        if light < a.light / 2:  # every second time: the table costs as much as the matrix
+            gamma = _logarithmic(a.gamma, rng)
+    # A seed, not the rest of `rng`: how many grains there are must not decide what comes next.
+    noise = (rng.uniform(*a.noise_levels), int(rng.integers(2**63))) if grain < a.noise else None
+    jpeg_quality = round(rng.uniform(*a.jpeg_quality)) if compressed < a.jpeg else None
+    return colour.Look(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
+
+
+def _logarithmic(span: Range, rng: np.random.Generator) -> float:
+    """Draw so that twice and half are equally likely."""
+    return float(np.exp(rng.uniform(np.log(span[0]), np.log(span[1]))))

@@ -1,0 +1,214 @@
+"""An endless stream of augmented batches, made in the background, the same after a restart as without one."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgepose.errors import ConfigError, EdgeposeError
+from edgepose_export.data.augment import Augmentation, PicturePlans, Plan, paint
+from edgepose_export.data.coco import CocoPose
+
+SIZE_STEP_PX = 32
+"""Sides of the network's input are multiples of this."""
+
+Images = NDArray[np.uint8] | Tensor
+Painter = Callable[[Sequence[Plan], int], Images]
+"""Paints plans for pictures of S x S pixels: uint8 (B, S, S, 3), RGB. Called by several workers at once."""
+
+
+class Plans(Protocol):
+    """What is to be painted: `edgepose_export.data.augment.PicturePlans` or `edgepose_export.data.crops.CropPlans`."""
+
+    def __len__(self) -> int:
+        """How many there are in an epoch."""
+        ...
+
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+        """Choose everything about number `index` for S = `size` pixels."""
+        ...
+
+
+_PATIENCE_S = 120.0  # a batch takes well under a second; only a dead disk takes this long
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the stream: the epoch, and how many pictures of it all ranks together have seen.
+
+    Pictures, not batches, so that another machine may go on with another batch size or another number of ranks.
+    """
+
+    epoch: int = 0
+    pictures: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """B pictures of S x S pixels with padded labels, in pixels of the pictures.
+
+    Attributes:
+        images: uint8 (B, S, S, 3), RGB; a tensor where they were made on a device.
+        boxes: float32 (B, P, 4), x1 y1 x2 y2; P is the most people in any picture of the batch.
+        keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labelled: x and y are 0), 1 (hidden) or 2 (seen).
+        areas: float32 (B, P), px², the scale of OKS.
+        people: int64 (B,), how many of P are real.
+        ignored: float32 (B, I, 4), ignore regions: what is found there is neither right nor wrong. They may cover people.
+        regions: int64 (B,), how many of I are real.
+        following: where the stream goes on after this batch.
+    """
+
+    images: Images
+    boxes: NDArray[np.float32]
+    keypoints: NDArray[np.float32]
+    areas: NDArray[np.float32]
+    people: NDArray[np.int64]
+    ignored: NDArray[np.float32]
+    regions: NDArray[np.int64]
+    following: Position
+
+
+class Batches(Iterator[Batch]):
+    """Batches for ever, in an order that only `seed`, `start` and the shard decide, not the number of workers.
+
+    Every epoch shuffles anew; each rank takes every `world_size`-th picture, and all ranks agree on the size of each batch.
+    Pictures left over at the end of an epoch wait for the next. Workers are threads: OpenCV works without the interpreter's
+    lock. OpenCV's own threads are switched off while the stream is open (for the whole process), since they would
+    fight with the network for the cores.
+
+    Args:
+        data: labelled pictures.
+        augmentation: how much they are changed.
+        batch_size: B, of this rank.
+        sizes: S is one of these for each batch, by chance; multiples of 32 px.
+        seed: the same seed gives the same stream.
+        start: where to go on.
+        rank: this process, of
+        world_size: processes that share the pictures.
+        workers: threads that make batches.
+        prefetch: most batches that wait.
+        plans: what is painted; None is whole pictures.
+        painter: makes the pixels; None is OpenCV. `edgepose_export.data.device_batches` has one for GPUs.
+
+    Raises:
+        ConfigError: a value that makes no sense; while iterating, a picture that cannot be read.
+    """
+
+    def __init__(
+        self,
+        data: CocoPose,
+        augmentation: Augmentation,
+        *,
+        batch_size: int,
+        sizes: Sequence[int] = (256,),
+        seed: int = 0,
+        start: Position | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 1,
+        prefetch: int = 4,
+        plans: Plans | None = None,
+        painter: Painter | None = None,
+    ) -> None:
+        if not sizes or any(size <= 0 or size % SIZE_STEP_PX for size in sizes):
+            raise ConfigError(f"input sizes are {list(sizes)}; expected one or more multiples of {SIZE_STEP_PX} pixels")
+        if min(batch_size, workers, prefetch, world_size) < 1 or not 0 <= rank < world_size:
+            raise ConfigError(
+                f"batch_size {batch_size}, workers {workers}, prefetch {prefetch} and world_size {world_size} must be at least 1, "
+                f"and rank {rank} from 0 to world_size - 1"
+            )
+        self._plans: Plans = plans or PicturePlans(data)
+        self.batches_per_epoch = max(1, len(self._plans) // (batch_size * world_size))
+        self.position = start or Position()
+        self._data, self._augmentation = data, augmentation
+        self._paint = painter or self._paint_with_opencv
+        self._batch_size, self._sizes, self._seed = batch_size, tuple(sizes), seed
+        self._rank, self._world_size = rank, world_size
+        self._epoch, self._batch = self.position.epoch, self.position.pictures // (batch_size * world_size)
+        self._order: tuple[int, NDArray[np.intp]] = (-1, np.zeros(0, np.intp))
+        self._opencv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+        self._waiting: deque[Future[Batch]] = deque()
+        for _ in range(prefetch):
+            self._submit()
+
+    def __next__(self) -> Batch:
+        if not self._waiting:
+            raise StopIteration  # closed
+        try:
+            batch = self._waiting[0].result(_PATIENCE_S)
+        except FutureTimeoutError as exc:
+            raise EdgeposeError(
+                f"no batch of training pictures came within {_PATIENCE_S:.0f} s: is the disk of the data still there?"
+            ) from exc
+        self._waiting.popleft()
+        self._submit()
+        self.position = batch.following
+        return batch
+
+    def close(self) -> None:
+        """Stop the workers, waiting for the batches that they are making now; may be called again."""
+        if self._waiting:
+            self._waiting.clear()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            cv2.setNumThreads(self._opencv_threads)
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _submit(self) -> None:
+        """Order the next batch from the workers."""
+        if self._batch >= self.batches_per_epoch:
+            self._epoch, self._batch = self._epoch + 1, 0
+        if self._order[0] != self._epoch:
+            self._order = (self._epoch, self._shuffled(self._epoch))
+        first = (self._batch * self._world_size + self._rank) * self._batch_size
+        indices = self._order[1][first : first + self._batch_size].tolist()
+        self._waiting.append(self._pool.submit(self._make, self._epoch, self._batch, indices))
+        self._batch += 1
+
+    def _shuffled(self, epoch: int) -> NDArray[np.intp]:
+        """Order of the pictures in one epoch; where there are fewer than a batch of all ranks needs, several orders."""
+        rng = np.random.default_rng((self._seed, epoch))
+        needed = self._batch_size * self._world_size
+        count = len(self._plans)
+        return np.concatenate([rng.permutation(count) for _ in range(-(-needed // count))])
+
+    def _make(self, epoch: int, batch: int, indices: list[int]) -> Batch:
+        size = self._sizes[int(np.random.default_rng((self._seed, epoch, batch)).integers(len(self._sizes)))]
+        rng = np.random.default_rng((self._seed, epoch, batch, self._rank))
+        plans = [self._plans.plan(index, size, self._augmentation, rng) for index in indices]
+        done = (batch + 1) * self._batch_size * self._world_size
+        following = Position(epoch, done) if batch + 1 < self.batches_per_epoch else Position(epoch + 1, 0)
+        return collate(plans, self._paint(plans, size), following)
+
+    def _paint_with_opencv(self, plans: Sequence[Plan], size: int) -> NDArray[np.uint8]:
+        return np.stack([paint(self._data, made, size) for made in plans])
+
+
+def collate(plans: Sequence[Plan], images: Images, following: Position) -> Batch:
+    """Put pictures of one size into one batch, labels padded with zeros to the most people and regions among them."""
+    people = np.array([len(made.labels.boxes) for made in plans], np.int64)
+    regions = np.array([len(made.labels.ignored) for made in plans], np.int64)
+    count = len(plans)
+    boxes = np.zeros((count, people.max(), 4), np.float32)
+    keypoints = np.zeros((count, people.max(), 17, 3), np.float32)
+    areas = np.zeros((count, people.max()), np.float32)
+    ignored = np.zeros((count, regions.max(), 4), np.float32)
+    for i, made in enumerate(plans):
+        boxes[i, : people[i]] = made.labels.boxes
+        keypoints[i, : people[i]] = made.labels.keypoints
+        areas[i, : people[i]] = made.labels.areas
+        ignored[i, : regions[i]] = made.labels.ignored
+    return Batch(images, boxes, keypoints, areas, people, ignored, regions, following)

@@ -1,0 +1,85 @@
+"""A contact sheet of augmented training pictures with their labels, for human eyes."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.errors import OutputError
+from edgepose.person import SKELETON
+from edgepose_export.data.augment import Augmentation, PicturePlans, Sample, paint
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import CropPlans
+
+# RGB. Left and right are told apart by colour: a wrong flip shows at once.
+_BOX, _IGNORED, _LEFT, _RIGHT, _MIDDLE, _BONE = (255, 220, 0), (150, 150, 150), (0, 220, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)
+_ENLARGED = 2  # labels are drawn on an enlarged picture: lines of a pixel hide a 256 px picture
+_GAP_PX = 6
+
+
+def contact_sheet(
+    data: CocoPose,
+    plans: PicturePlans | CropPlans,
+    path: Path,
+    augmentation: Augmentation,
+    *,
+    size: int = 256,
+    columns: int = 6,
+    rows: int = 4,
+    seed: int = 0,
+) -> None:
+    """Write a PNG of augmented pictures with boxes (yellow), ignore regions (grey, hatched), left (green) and right (red) keypoints.
+
+    Args:
+        data: labelled pictures.
+        plans: of them: whole pictures, or a refiner's crops.
+        path: to write.
+        augmentation: how much is changed.
+        size: pixels of each.
+        columns: of the sheet.
+        rows: of the sheet.
+        seed: of all chance.
+
+    Raises:
+        ConfigError: a picture cannot be read.
+        OutputError: the PNG cannot be written.
+    """
+    rng = np.random.default_rng(seed)
+    pitch = size * _ENLARGED + _GAP_PX
+    sheet = np.full((rows * pitch + _GAP_PX, columns * pitch + _GAP_PX, 3), 40, np.uint8)
+    for cell in range(rows * columns):
+        plan = plans.plan(int(rng.integers(len(plans))), size, augmentation, rng)
+        made = Sample(paint(data, plan, size), plan.labels)
+        top, left = _GAP_PX + cell // columns * pitch, _GAP_PX + cell % columns * pitch
+        sheet[top : top + size * _ENLARGED, left : left + size * _ENLARGED] = draw(made)
+    encoded, data_bytes = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    assert encoded, "PNG takes every uint8 picture"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data_bytes.tobytes())
+    except OSError as exc:
+        raise OutputError(f"contact sheet {path} cannot be written: {exc.strerror or exc}") from exc
+
+
+def draw(made: Sample) -> NDArray[np.uint8]:
+    """Draw labels on a sample: uint8 (2 S, 2 S, 3), RGB."""
+    image = cv2.resize(made.image, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_LINEAR)
+    labels = made.labels
+    for region in np.round(labels.ignored * _ENLARGED).astype(int):
+        x1, y1, x2, y2 = region.tolist()
+        patch = image[y1:y2, x1:x2]
+        row, column = np.indices(patch.shape[:2])
+        patch[(row + column) % 12 == 0] = _IGNORED
+        cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), _IGNORED, 1)
+    for box, keypoints in zip(labels.boxes, labels.keypoints, strict=True):
+        x1, y1, x2, y2 = np.round(box * _ENLARGED).astype(int).tolist()
+        cv2.rectangle(image, (x1, y1), (x2, y2), _BOX, 1)
+        places = [tuple(np.round(place * _ENLARGED - 0.5).astype(int).tolist()) for place in keypoints[:, :2]]
+        for start, end in SKELETON:
+            if keypoints[start, 2] and keypoints[end, 2]:
+                cv2.line(image, places[start], places[end], _BONE, 1, cv2.LINE_AA)
+        for number in np.flatnonzero(keypoints[:, 2]).tolist():
+            tone = _MIDDLE if number == 0 else _LEFT if number % 2 else _RIGHT
+            cv2.circle(image, places[number], 3, tone, -1 if keypoints[number, 2] == 2 else 1, cv2.LINE_AA)  # hidden: a ring
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,73 @@
+"""Labels and finds as pycocotools wants them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+
+from edgepose.person import Person
+from edgepose_export.data.coco import Picture
+
+PERSON = 1
+"""Category number."""
+
+
+def labels_as_coco(pictures: Sequence[Picture]) -> COCO:
+    """Labels as pycocotools wants them; picture i has the number i + 1, so that folders may be joined."""
+    annotations: list[dict[str, Any]] = []
+
+    def add(number: int, box: NDArray[np.float32], area: float, keypoints: NDArray[np.float32] | None, crowd: bool) -> None:
+        x1, y1, x2, y2 = box.tolist()
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": PERSON,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": area,
+                "iscrowd": int(crowd),
+                "keypoints": [0.0] * 51 if keypoints is None else keypoints.ravel().tolist(),
+                "num_keypoints": 0 if keypoints is None else int((keypoints[:, 2] > 0).sum()),
+            }
+        )
+
+    for number, picture in enumerate(pictures, 1):
+        for box, area, keypoints in zip(picture.boxes, picture.areas, picture.keypoints, strict=True):
+            add(number, box, float(area), keypoints, False)
+        for box, area, crowd in zip(picture.ignored, picture.ignored_areas, picture.ignored_crowds, strict=True):
+            add(number, box, float(area), None, bool(crowd))
+        if not picture.all_people_labelled:
+            # Anybody may be anywhere: the whole picture is a crowd, as far as nobody with keypoints matches.
+            size = np.array((0, 0, picture.width, picture.height), np.float32)
+            add(number, size, float(picture.width * picture.height), None, True)
+    return _indexed(len(pictures), annotations)
+
+
+def finds_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
+    """Finds as pycocotools wants them; as in its `loadRes`, the area is that of the keypoints' bounds."""
+    annotations: list[dict[str, Any]] = []
+    for number, people in enumerate(predictions, 1):
+        for person in people:
+            low, high = person.keypoints[:, :2].min(0).astype(float), person.keypoints[:, :2].max(0).astype(float)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": PERSON,
+                    "score": float(person.score),
+                    "keypoints": person.keypoints.astype(float).ravel().tolist(),
+                    "bbox": [*low.tolist(), *(high - low).tolist()],
+                    "area": float((high - low).prod()),
+                }
+            )
+    return _indexed(len(predictions), annotations)
+
+
+def _indexed(pictures: int, annotations: list[dict[str, Any]]) -> COCO:
+    coco = COCO()
+    images = [{"id": number} for number in range(1, pictures + 1)]
+    coco.dataset = {"images": images, "annotations": annotations, "categories": [{"id": PERSON, "name": "person"}]}
+    coco.createIndex()
+    return coco

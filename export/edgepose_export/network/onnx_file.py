@@ -1,0 +1,222 @@
+"""Writes a network as the self-describing ONNX file that edgepose runs."""
+
+import copy
+import hashlib
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from edgepose.errors import ConfigError, OutputError
+from edgepose.model.file import FORMAT_VERSION, METADATA_PREFIX, STRIDE_PX
+from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
+from edgepose_export.network.candidates import CandidateDecoder, PersonDecoder
+from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose
+
+OPSET = 17
+"""Lowest opset that has everything the network needs; TensorRT 8.6 and later read it."""
+
+POSE_INPUT, REFINER_INPUT = "images", "crops"
+POSE_OUTPUTS, REFINER_OUTPUTS = ("boxes", "scores", "keypoints"), ("keypoints",)
+LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model file says of itself beyond its structure.
+
+    Attributes:
+        name: such as `ghost-n-320`.
+        input_size: long side of the input in pixels that the network is made for; of a refiner the side of its crop.
+        trained_on: data sets and teacher, in words.
+        accuracy: figures by name, as measured.
+        licence: SPDX identifier of the weights' licence.
+    """
+
+    name: str
+    input_size: int
+    trained_on: str = ""
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = LICENCE
+
+    def metadata(self, network: GhostPose) -> dict[str, str]:
+        """All `metadata_props` of a float file of `network`."""
+        values = {
+            "format_version": FORMAT_VERSION,
+            "task": network.spec.task,
+            "name": self.name,
+            "keypoint_names": json.dumps(KEYPOINT_NAMES),
+            "skeleton": json.dumps(SKELETON),
+            "flip_pairs": json.dumps(FLIP_PAIRS),
+            "oks_sigmas": json.dumps(OKS_SIGMAS),
+            "input_size": str(self.input_size),
+            "precision": "float32",
+            "calibration": "",
+            "parent": "",
+            "trained_on": self.trained_on,
+            "accuracy": json.dumps(dict(self.accuracy)),
+            "licence": self.licence,
+        }
+        if isinstance(network.decode, CandidateDecoder):
+            values["candidates"] = str(network.spec.candidates)
+        else:
+            values["crop_margin"] = json.dumps(network.spec.crop_margin)
+            values["score_weights"] = json.dumps([round(float(value), 4) for value in network.decode.score_weights])
+        return {METADATA_PREFIX + key: value for key, value in values.items()}
+
+
+def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) -> onnx.ModelProto:
+    """Trace a network into an ONNX model; batch-norms are folded, the network itself is left as it is.
+
+    Args:
+        network: in any mode.
+        card: what the file says of itself.
+        height, width: fixed sides of the input in pixels, and one picture a call; both 0 leaves number and sides open. The side
+            of a refiner's crop is the card's `input_size` in any case.
+
+    Raises:
+        ConfigError: a side is no multiple of 32, or only one is fixed.
+    """
+    _check_sides(card.input_size, height, width)
+    fused = copy.deepcopy(network).cpu().eval()
+    fused.fuse()
+    fixed = height > 0
+    side = card.input_size
+    if network.spec.task == "refine":
+        # A crop has one size; how many there are is open.
+        deployed: nn.Module = DeployedRefiner(fused)
+        inputs = REFINER_INPUT
+        outputs: tuple[str, ...] = REFINER_OUTPUTS
+        example = torch.zeros((1 if fixed else 2, side, side, 3), dtype=torch.uint8)
+        axes = None if fixed else {name: {0: "M"} for name in (inputs, *outputs)}
+    else:
+        deployed = DeployedPose(fused)
+        inputs, outputs = POSE_INPUT, POSE_OUTPUTS
+        # A traced size must not occur in the graph: an odd one, neither square nor the card's, shows a frozen one in the tests.
+        example = torch.zeros((1, height, width, 3) if fixed else (2, 3 * STRIDE_PX, 5 * STRIDE_PX, 3), dtype=torch.uint8)
+        axes = None if fixed else {inputs: {0: "N", 1: "H", 2: "W"}, **{name: {0: "N"} for name in outputs}}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The older exporter: the newer one needs onnxscript and writes TopK and GatherElements no better.
+        # What a tracer warns of (sizes that it freezes) is not ignored.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, message="Constant folding - Only steps=1")
+        path = Path(folder) / "traced.onnx"
+        torch.onnx.export(
+            deployed,
+            (example,),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[inputs],
+            output_names=list(outputs),
+            dynamic_axes=axes,
+        )
+        model = simplify(onnx.load(str(path)))
+    _name_outputs(model, network.decode, fixed)
+    model.graph.name = card.name
+    model.producer_name = "edgepose-export"
+    model.producer_version = ""
+    set_metadata(model, card.metadata(fused))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold constants by ONNX Runtime's basic rules, and padding nodes into the convolutions that read them: plain ONNX comes out."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "simple.onnx"
+        options.optimized_model_filepath = str(path)
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        simple = onnx.load(str(path))
+    for imported in [entry for entry in simple.opset_import if entry.domain not in ("", "ai.onnx")]:
+        simple.opset_import.remove(imported)
+    del simple.metadata_props[:]
+    _fold_padding(simple.graph)
+    return simple
+
+
+def _fold_padding(graph: onnx.GraphProto) -> None:
+    """Give convolutions the zeros that a `Pad` node before them adds: it would cost a copy of the map."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for pad in [node for node in graph.node if node.op_type == "Pad" and node.input[1] in values]:
+        amounts = values[pad.input[1]]  # (2 x rank,): begins, then ends
+        readers = [node for node in graph.node if pad.output[0] in node.input]
+        if any(node.op_type != "Conv" for node in readers) or len(amounts) != 8 or amounts[[0, 1, 4, 5]].any():
+            continue
+        for conv in readers:
+            attribute = next(entry for entry in conv.attribute if entry.name == "pads")
+            attribute.ints[:] = [own + int(extra) for own, extra in zip(attribute.ints, amounts[[2, 3, 6, 7]], strict=True)]
+            conv.input[0] = pad.input[0]
+        graph.node.remove(pad)
+    drop_unused_constants(graph)
+
+
+def drop_unused_constants(graph: onnx.GraphProto) -> None:
+    """Remove initializers that no node reads."""
+    read = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model file; a file with this name is replaced only by a whole one.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_suffix(path.suffix + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+        temporary.replace(path)
+    except OSError as exc:
+        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+
+
+def get_metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """The model's `metadata_props`."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def set_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> None:
+    """Set `metadata_props`, keeping those that are not named, sorted so that equal models are equal files."""
+    helper.set_model_props(model, dict(sorted({**get_metadata(model), **values}.items())))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hex: what a derived file names as its parent."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_sides(input_size: int, height: int, width: int) -> None:
+    if (height > 0) != (width > 0):
+        raise ConfigError(f"the input would be fixed at {width or '?'}x{height or '?'} pixels: give both sides, or none for any size")
+    for side in (input_size, height, width):
+        if side < 0 or side % STRIDE_PX:
+            raise ConfigError(f"an input side of {side} pixels is no multiple of {STRIDE_PX}")
+
+
+def _name_outputs(model: onnx.ModelProto, decoder: CandidateDecoder | PersonDecoder, fixed: bool) -> None:
+    """Write the shapes that the contract names: the exporter gives inner sizes names of its own."""
+    keypoints = [len(KEYPOINT_NAMES), 3]
+    shapes: dict[str, list[int | str]]
+    if isinstance(decoder, PersonDecoder):
+        shapes = {"keypoints": [1 if fixed else "M", *keypoints]}
+    else:
+        number, candidates = 1 if fixed else "N", decoder.candidates
+        shapes = {"boxes": [number, candidates, 4], "scores": [number, candidates], "keypoints": [number, candidates, *keypoints]}
+    outputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)

@@ -1,0 +1,85 @@
+"""What each part of a network costs in precision when it alone is computed in INT8."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgepose_export.quantization.calibration import open_session, with_outputs
+from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
+from edgepose_export.quantization.qdq import Range, insert
+
+Images = Callable[[], Iterator[NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What one part costs.
+
+    Attributes:
+        place: the part, such as `backbone.blocks.7`.
+        error: mean over the raw maps of (variance of the error / variance of the map): 0 is exact, 1 is noise.
+    """
+
+    place: str
+    error: float
+
+
+def parts(model: onnx.ModelProto) -> list[str]:
+    """The parts of a network that are looked at one by one: stem, blocks, laterals, convolutions of the head."""
+    found: dict[str, None] = {}
+    for node in Graph(model).convolutions():
+        names = place(node).split(".")
+        depth = 3 if names[0] == "head" or names[1] == "blocks" else 2
+        found[".".join(names[:depth])] = None
+    return list(found)
+
+
+def map_tensors(model: onnx.ModelProto) -> list[str]:
+    """The raw maps: what the last convolution of each head branch makes."""
+    return [node.output[0] for node in Graph(model).convolutions() if lies_in(node, ["head.*.out"])]
+
+
+def measure(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    images: Images,
+    *,
+    symmetric: bool,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Sensitivity]:
+    """Quantise one part at a time and compare the raw maps with the float model's; the most sensitive part first."""
+    maps = map_tensors(model)
+    reference = run_maps(model, maps, images)
+    everything = parts(model)
+    result = []
+    for number, part in enumerate(everything, 1):
+        plan = make_plan(model, [other for other in everything if other != part])
+        quantised = insert(model, plan, ranges, symmetric=symmetric)
+        result.append(Sensitivity(part, map_error(reference, run_maps(quantised, _names(quantised, maps), images))))
+        progress(number, len(everything))
+    return sorted(result, key=lambda entry: -entry.error)
+
+
+def run_maps(model: onnx.ModelProto, maps: Sequence[str], images: Images) -> list[list[NDArray[np.float32]]]:
+    """Raw maps of each picture."""
+    session = open_session(with_outputs(model, maps))
+    return [session.run(list(maps), {session.get_inputs()[0].name: image}) for image in images()]
+
+
+def _names(model: onnx.ModelProto, maps: Sequence[str]) -> list[str]:
+    """The maps as the rest of a quantised graph reads them."""
+    made = {output for node in model.graph.node for output in node.output}
+    return [f"{name}_float" if f"{name}_float" in made else name for name in maps]
+
+
+def map_error(reference: Sequence[Sequence[NDArray[np.float32]]], other: Sequence[Sequence[NDArray[np.float32]]]) -> float:
+    """Mean over maps and pictures of the error's variance relative to the map's, channel by channel."""
+    shares = []
+    for ours, theirs in zip(reference, other, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            spread = (a - a.mean((2, 3), keepdims=True)).astype(np.float64)
+            shares.append(((b - a).astype(np.float64) ** 2).sum() / max((spread**2).sum(), 1e-12))
+    return float(np.mean(shares))

@@ -1,0 +1,193 @@
+"""Sequences with known truth, through the daemon's own stages: a figure acts, the model's measured noise is added, and events come out."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.config.schema import Camera, Config, Events
+from edgepose.event import Event
+from edgepose.frame import Frame
+from edgepose.person import Candidates
+from edgepose.pipeline.stages import PeopleStage, Prepared
+from edgepose.pose.letterbox import Letterbox
+from edgepose.telemetry.metrics import Metrics
+from testing.events.actions import Action
+from testing.events.figure import View, joints, seen
+
+WIDTH, HEIGHT, INPUT = 640, 480, 320
+SCALE = INPUT / WIDTH
+ZONE = [(0.35, 0.0), (0.65, 0.0), (0.65, 1.0), (0.35, 1.0)]
+STAYS_S, STAYS_BODIES = 4.0, 0.3
+"""How long an error of the network stays before it has become another, and how far the joints move meanwhile on average, whichever is
+sooner: the same picture gives the same error, and one moved by some pixels nearly so (`jitter` in `noise.json`, which comes on top, new in
+every frame)."""
+
+LOST_S = 0.15
+"""How long somebody who is lost stays lost, on average."""
+
+_CANDIDATES = 4
+_IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+_LETTERBOX = Letterbox.fit(HEIGHT, WIDTH, 256, INPUT)
+
+
+class NoiseBank:
+    """Errors of the shipped model on labelled people (`noise.json`, written by `tools/measure_noise.py`), by posture and size."""
+
+    def __init__(self, path: Path = Path(__file__).parent / "noise.json") -> None:
+        self.classes = json.loads(path.read_text())["classes"]
+        for one in self.classes:
+            one["errors"] = np.array([[[np.nan if v is None else v for v in k] for k in e] for e in one["errors"]])  # (people, 17, 3)
+            one["boxes"], one["scores"], one["jitter"] = (np.array(one[name]) for name in ("boxes", "scores", "jitter"))
+
+    def of(self, posture: str, size_px: float) -> dict | None:
+        """The class of a body size in input pixels; None where the model finds nobody like that."""
+        return next((c for c in self.classes if c["posture"] == posture and c["from_px"] <= size_px < c["to_px"]), None)
+
+
+class Noise:
+    """The network between the truth and what it says, for one person.
+
+    Args:
+        blind: whether people are missed as often as measured; otherwise only flicker loses them, where the model finds their like at all.
+    """
+
+    def __init__(self, bank: NoiseBank, rng: np.random.Generator, *, blind: bool) -> None:
+        self._bank, self._rng = bank, rng
+        self._luck = 0.0 if not blind else rng.uniform()  # the same throughout: somebody hard to find stays so
+        self._class: dict | None = None
+        self._now = self._next = (np.zeros((17, 3)), np.zeros(4), 0.0)
+        self._share = 0.0  # of the way from one error to the next
+        self._before: NDArray[np.float64] | None = None
+        self._lost_until_s = 0.0
+
+    def __call__(self, truth: NDArray[np.float64], box: NDArray[np.float64], lies: bool, t: float, dt: float) -> tuple | None:
+        """Keypoints (17, 3), box and score as the network would say them, or None where it sees nobody."""
+        size = float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 1))))
+        one = self._bank.of("lying" if lies else "upright", size * SCALE)
+        if one is None or self._luck > one["found"]:
+            return None
+        if one is not self._class:
+            first = self._class is None
+            self._class, self._share = one, 0.0
+            self._now, self._next = self._draw() if first else self._next, self._draw()
+        if self._before is not None:
+            self._share += dt / STAYS_S + float(np.linalg.norm(truth - self._before, axis=1).mean()) / size / STAYS_BODIES
+        self._before = truth
+        if self._share > 1:
+            self._now, self._next, self._share = self._next, self._draw(), 0.0
+        if t < self._lost_until_s:
+            return None
+        if self._rng.uniform() < one["lost"] * dt / max(dt, LOST_S):
+            self._lost_until_s = t + self._rng.exponential(LOST_S)
+            return None
+        errors, sides, score = ((1 - self._share) * a + self._share * b for a, b in zip(self._now, self._next, strict=True))
+        keypoints = np.empty((17, 3))
+        flicker = self._rng.normal(size=(17, 2)) * one["jitter"][:, None]
+        keypoints[:, :2] = truth + (errors[:, :2] + flicker) * size
+        keypoints[:, 2] = np.clip(errors[:, 2], 0, 1)
+        return keypoints, box + sides * size, float(np.clip(score, 0.0, 1.0))
+
+    def _draw(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        assert self._class is not None
+        who = self._rng.integers(len(self._class["scores"]))
+        errors = self._class["errors"][who].copy()
+        for joint in np.flatnonzero(np.isnan(errors[:, 0])):  # not labelled: somebody else's error of that joint
+            known = self._class["errors"][:, joint]
+            known = known[~np.isnan(known[:, 0])]
+            errors[joint] = known[self._rng.integers(len(known))]
+        return errors, self._class["boxes"][who], self._class["scores"][who]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """How an action was seen.
+
+    Attributes:
+        action: what was done.
+        view: of the camera.
+        fps: frames a second.
+        said: events, with seconds from the beginning.
+        lying_seen_s: how long the network saw the figure lie.
+    """
+
+    action: Action
+    view: View
+    fps: float
+    said: list[tuple[float, Event]]
+    lying_seen_s: float
+
+    @property
+    def expected(self) -> dict[str, float]:
+        """What must be said, with the time from which on it may be: figures appear in the zone, but for those who walk in."""
+        return {"entered": 0.0, "zone_entered": 0.0} | self.action.expected
+
+
+def play(
+    action: Action, rng: np.random.Generator, bank: NoiseBank | None, *, blind: bool = False, settings: Events | None = None, **fixed
+) -> Sequence:
+    """Lets a figure act before a camera and collects what is said; `bank` None is a network that makes no errors."""
+    fps = fixed.get("fps", rng.choice([5, 8, 10, 15, 25, 30]))
+    view = View(
+        fixed.get("heading", rng.uniform(*action.headings)),
+        fixed.get("pitch", rng.choice([0.0, rng.uniform(0, 20), rng.uniform(20, 45)])),
+        fixed.get("height_px", float(np.exp(rng.uniform(np.log(80), np.log(320))))),
+    )
+    config = Config(cameras={"figure": Camera(source="x", zones={"middle": ZONE})}, events=settings or Events())
+    stage = PeopleStage(config, Metrics())
+    noise = Noise(bank, rng, blind=blind) if bank is not None else None
+    said, lying_seen_s = [], 0.0
+    for number, (t, truth, lies) in enumerate(_truth(action, view, fps, rng)):
+        found = _found(truth, lies, t, 1 / fps, noise)
+        lying_seen_s += lies * (found is not None) / fps
+        frame = Frame(_IMAGE, 1_800_000_000_000_000_000 + int(t * 1e9), "stream", number, "figure")
+        stage.people(Prepared(frame, _LETTERBOX, _IMAGE), _candidates(found))
+        said += [(t, event) for event in stage.events]
+    return Sequence(action, view, float(fps), said, lying_seen_s)
+
+
+def _truth(action: Action, view: View, fps: float, rng: np.random.Generator) -> Iterator[tuple[float, NDArray[np.float64] | None, bool]]:
+    """Time, joints in pixels (None: nobody) and whether the body lies, frame by frame; the camera drifts a little."""
+    drift, phase = rng.uniform(0, 0.03) * view.height_px, rng.uniform(0, 6)
+    standing = view.height_px * np.cos(np.radians(view.pitch))
+    feet_y = HEIGHT / 2 + standing / 2 + rng.uniform(-20, 20)
+    speed = action.walks * view.height_px
+    half = 0.35 * view.height_px
+    lasts = action.lasts_s or (WIDTH + 2 * half) / speed + 5.0
+    for number in range(int(lasts * fps)):
+        t = number / fps
+        x = WIDTH / 2 if not speed else -half + speed * (t - 0.5)
+        x += drift * np.sin(0.7 * t + phase)
+        y = feet_y + drift * np.cos(0.5 * t + phase)
+        if speed and not -half <= x <= WIDTH + half:
+            yield t, None, False
+            continue
+        pose = action.pose(t)
+        yield t, seen(joints(pose), view, (x, y)), pose.tip > 45
+
+
+def _found(truth, lies, t, dt, noise):
+    if truth is None:
+        return None
+    height = np.ptp(truth[[0, 15, 16], 1])
+    pad = 0.03 * max(height, np.ptp(truth[:, 0]))
+    low, high = truth.min(0) - (pad, 2 * pad), truth.max(0) + pad
+    inside = np.array((*np.clip(low, 0, (WIDTH, HEIGHT)), *np.clip(high, 0, (WIDTH, HEIGHT))))
+    if np.prod(inside[2:] - inside[:2]) < 0.3 * np.prod(high - low):
+        return None  # hardly in the picture
+    if noise is None:
+        return np.concatenate((truth, np.full((17, 1), 0.9)), 1), inside, 0.9
+    return noise(truth, inside, lies, t, dt)
+
+
+def _candidates(found) -> Candidates:
+    boxes, scores, keypoints = (np.zeros(shape, np.float32) for shape in ((1, _CANDIDATES, 4), (1, _CANDIDATES), (1, _CANDIDATES, 17, 3)))
+    if found is not None:
+        points, box, score = found
+        keypoints[0, 0] = points
+        keypoints[0, 0, :, :2] *= SCALE
+        boxes[0, 0], scores[0, 0] = box * SCALE, score
+    return Candidates(boxes, scores, keypoints)

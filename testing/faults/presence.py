@@ -1,0 +1,113 @@
+"""Which events there must be, by the daemon's own file of poses: the truth that what a subscriber heard is held against."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgepose.config.schema import Events, Pose
+from edgepose.event import Event
+from edgepose.events.detector import EventDetector
+from edgepose.frame import Frame
+from edgepose.messages.structs import PosesMessage
+from edgepose.person import Person
+from testing.faults.recorder import nanoseconds
+
+# Not the kinds that hang on a keypoint's last decimal, which the file has rounded.
+KINDS = ("entered", "left")
+_ROUNDED_PX = 0.05
+_ROUNDED_TIME = 1e-4  # share of the time between two frames, generously: the file has microseconds
+_NEAR_NS = 500_000_000  # an event may be a frame earlier or later than in the file, whose times are rounded too
+
+
+@dataclass(frozen=True)
+class Account:
+    """Events that must have come, and those of them that did not; how often one came more than once."""
+
+    awaited: int
+    missing: Sequence[str]
+    repeated: int
+
+
+def account(files: Sequence[Path], heard: Sequence[dict[str, Any]]) -> Account:
+    """Holds what was heard against the files of one run after the other."""
+    spoken: dict[tuple[str, int, int], list[int]] = {}
+    for message in heard:
+        spoken.setdefault((message["kind"], message["epoch"], message["track"]), []).append(nanoseconds(message["at"]))
+    awaited, missing, repeated = 0, [], 0
+    for number, path in enumerate(files, 1):
+        for event in _certain(path):
+            awaited += 1
+            same = _near(event, spoken)
+            repeated += max(0, len(same) - 1)
+            if not same:
+                missing.append(f"{event.kind} of track {event.track} in epoch {event.epoch} of run {number}, frame {event.sequence}")
+    return Account(awaited, missing, repeated)
+
+
+def _near(event: Event, spoken: dict[tuple[str, int, int], list[int]]) -> list[int]:
+    """Times of the same event."""
+    return [at_ns for at_ns in spoken.get((event.kind, event.epoch, event.track), ()) if abs(at_ns - event.at) < _NEAR_NS]
+
+
+def _certain(path: Path) -> list[Event]:
+    """Events that do not hang on what the file has rounded: they are there too where time and boxes are a little larger, or smaller."""
+    events = list(_events(path, 0))
+    for size in (-1, 1):
+        found: dict[tuple[str, int, int], list[int]] = {}
+        for event in _events(path, size):
+            found.setdefault((event.kind, event.epoch, event.track), []).append(event.at)
+        events = [event for event in events if _near(event, found)]
+    return events
+
+
+def lines(path: Path) -> Iterator[tuple[int, PosesMessage]]:
+    """Epoch and message of each line of one run's file; a line that a kill cut short is passed over."""
+    if not path.exists():
+        return
+    epoch, sequence = 0, -1
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(msgspec.DecodeError):
+                message = msgspec.json.decode(line, type=PosesMessage)
+                epoch += message.sequence <= sequence
+                sequence = message.sequence
+                yield epoch, message
+
+
+def _events(path: Path, size: int) -> Iterator[Event]:
+    """What the poses of a file say again; not of its last frame, after which the daemon may have been killed.
+
+    Args:
+        path: of the file.
+        size: 0 takes times and boxes as they are, 1 and -1 make them larger and smaller by as much as rounding may have done.
+    """
+    detector = EventDetector(Events(), {}, "front", Pose().keypoint_threshold)
+    before: int | None = None
+    began_ns = 0
+    waiting: list[Event] = []
+    grow = np.array([-1, -1, 1, 1], np.float32) * (size * _ROUNDED_PX)
+    for epoch, message in lines(path):
+        yield from waiting
+        at_ns = nanoseconds(message.captured_at)
+        if epoch != before:
+            detector.reset()
+            before, began_ns = epoch, at_ns
+        picture = np.broadcast_to(np.uint8(0), (message.height, message.width, 3))
+        shown_ns = at_ns + round((at_ns - began_ns) * size * _ROUNDED_TIME)
+        frame = Frame(picture, shown_ns, message.clock, message.sequence, "front", epoch)
+        people = [
+            Person(
+                np.array([left, top, left + width, top + height], np.float32) + grow,
+                person.score,
+                np.array(person.keypoints, np.float32),
+                person.track if isinstance(person.track, int) else None,
+            )
+            for person in message.people
+            for left, top, width, height in [person.box]
+        ]
+        waiting = [replace(event, at=at_ns) for event in detector.update(people, frame) if event.kind in KINDS]

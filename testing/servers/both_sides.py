@@ -1,0 +1,64 @@
+"""Both sides of a broker: a plain subscriber that keeps all it hears, and the publisher under test."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from edgepose.config.schema import Mqtt
+from edgepose.messages.structs import BackendMessage, InfoMessage, ModelMessage
+from edgepose.mqtt.publisher import MqttPublisher
+
+STATUS = "edgepose/drone/status"
+INFO = InfoMessage(
+    device="drone",
+    started_at="2026-11-22T10:00:00.000000Z",
+    versions={"edgepose": "0"},
+    model=ModelMessage(name="n.onnx", sha256="0" * 64),
+    backend=BackendMessage(name="onnxruntime-cpu", device="cpu", precision="int8", reason="the only one"),
+    cameras=[],
+)
+
+
+class Listener:
+    """A plain subscriber that keeps all it hears."""
+
+    def __init__(self, port: int, topics: str = "#", *, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5):
+        self.messages = []
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=protocol)
+        self._client.on_message = lambda _client, _data, message: self.messages.append(message)
+        self._subscribed = threading.Event()
+        self._client.on_connect = lambda client, *_: client.subscribe(topics, qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def on(self, topic):
+        return [message for message in self.messages if message.topic == topic]
+
+    def states(self):
+        return [json.loads(message.payload)["state"] for message in self.on(STATUS)]
+
+
+@contextmanager
+def publishing(port, *, start=True, commands=None, store=None, queue_limit=1000, **settings) -> Iterator[MqttPublisher]:
+    settings = {"keepalive_s": 2, "host": "127.0.0.1"} | settings
+    publisher = MqttPublisher(Mqtt(port=port, **settings), "drone", commands, store=store, queue_limit=queue_limit)
+    try:
+        if start:
+            publisher.start(INFO)
+        yield publisher
+    finally:
+        publisher.stop()

@@ -1,0 +1,154 @@
+"""What a new configuration changes, and what stays as it is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from edgepose.config.diff import Changes
+from edgepose.config.schema import Camera, Commands, Config, Files, Log, Mqtt, Observe, Pose, Smooth, Track
+from edgepose.daemon.audit import LIMIT_BYTES, Audit
+from edgepose.daemon.commands import WAITING_LIMIT, Orders, with_thresholds
+from edgepose.daemon.snapshot import LIMIT_BYTES as PICTURE_BYTES
+from edgepose.daemon.snapshot import snapshot_message
+from edgepose.errors import ConfigError, OutputError
+from edgepose.frame import Frame
+from edgepose.messages.command_requests import SetThresholdCommand
+from edgepose.messages.structs import CommandReplyMessage
+from edgepose.model.file import read_model
+from edgepose.mqtt.command_inbox import Command
+from edgepose.person import Candidates
+from edgepose.pipeline.stages import InputStage, PeopleStage
+from edgepose.telemetry.metrics import Metrics
+from testing.onnx_files import answers, write_edgepose
+
+CAMERA = Camera(source="rtsp://camera/stream")
+ZONE = {"door": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]}
+OLD = Config(device="drone", cameras={"a": CAMERA, "b": CAMERA})
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "publisher", "files"),
+    [
+        ({}, [], False, False),
+        ({"cameras": {"a": CAMERA, "c": CAMERA}}, ["camera c added", "camera b removed"], False, False),
+        ({"cameras": {"a": CAMERA, "b": replace(CAMERA, read_timeout_s=1.0)}}, ["camera b changed"], False, False),
+        ({"cameras": {"a": CAMERA, "b": replace(CAMERA, zones=ZONE)}}, ["zones applied"], False, False),
+        ({"pose": Pose(score_threshold=0.5)}, ["pose applied"], False, False),
+        ({"mqtt": Mqtt(host="other")}, ["mqtt applied"], True, False),
+        ({"device": "other"}, ["device applied"], True, False),
+        ({"commands": Commands(enabled=True)}, ["commands applied"], True, False),
+        ({"commands": Commands(snapshot=True)}, ["commands applied"], False, False),
+        ({"files": Files(jsonl="x")}, ["files applied"], False, True),
+        (
+            {"log": Log(level="debug"), "observe": Observe(enabled=True)},
+            ["log applied", "observe takes effect at the next start"],
+            False,
+            False,
+        ),
+    ],
+)
+def test_only_differences_count(changed: dict, words: list[str], publisher: bool, files: bool) -> None:
+    changes = Changes.between(OLD, replace(OLD, **changed))
+    assert (changes.words(), changes.publisher, changes.files) == (words, publisher, files)
+
+
+def test_a_film_is_begun_anew_with_other_cameras() -> None:
+    filmed = replace(OLD, files=Files(video="x.mp4"))
+    assert Changes.between(filmed, replace(filmed, cameras={"a": CAMERA})).files
+
+
+def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
+    config = Config(track=Track(confirm_hits=1))
+    stage = PeopleStage(config, Metrics())
+    inputs = InputStage(info, 0, lambda stage, seconds: None)
+    boxes, scores, keypoints = answers()
+    candidates = Candidates(boxes[None], scores[None], keypoints[None])
+
+    def tracks(number: int) -> list[int | None]:
+        picture = Frame(np.zeros((480, 640, 3), np.uint8), number * 40_000_000, "stream", number, "a")
+        return [person.track for person in stage.people(inputs.prepare(picture), candidates)]
+
+    before = tracks(0)
+    stage.configure(replace(config, pose=Pose(score_threshold=0.31), smooth=Smooth(minimum_cutoff_hz=3.0)), None)
+    assert tracks(1) == before
+    stage.configure(replace(config, track=Track(enabled=False)), None)
+    assert set(tracks(2)) == {None}
+
+
+def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
+    stage = PeopleStage(Config(), Metrics())
+    inputs = InputStage(info, 0, lambda stage, seconds: None)
+    boxes, scores, keypoints = answers()
+    candidates = Candidates(boxes[None], scores[None], keypoints[None])
+    numbers: dict[int, set[int | None]] = {}
+    events: list[tuple[int, str]] = []
+    for number in range(200):
+        width = 640 if number < 50 else 1280
+        picture = Frame(np.zeros((width * 3 // 4, width, 3), np.uint8), number * 40_000_000, "stream", number, "a")
+        numbers.setdefault(width, set()).update(person.track for person in stage.people(inputs.prepare(picture), candidates))
+        events += [(event.width, event.kind) for event in stage.events]
+        if number in (20, 50, 120):  # also one that goes on where another was
+            memory, stage = stage.memory(), PeopleStage(Config(), Metrics())
+            stage.restore(memory, "a")
+    seen = {width: tracks - {None} for width, tracks in numbers.items()}
+    assert len(seen[640]) == len(seen[1280]) > 4
+    assert not seen[640] & seen[1280]
+    assert {kind for _, kind in events} == {"entered", "arms_up"}  # nobody left, or fell
+    assert {width for width, kind in events if kind == "entered"} == {640, 1280}
+
+
+def test_thresholds_that_do_not_go_together_are_refused() -> None:
+    changed = with_thresholds(OLD, SetThresholdCommand(score_threshold=0.6, weak_score=0.4))
+    assert (changed.pose.score_threshold, changed.track.weak_score, changed.cameras) == (0.6, 0.4, OLD.cameras)
+    with pytest.raises(ConfigError, match=r"^track.weak_score is 0.15; expected at most pose.score_threshold, which is 0.1$"):
+        with_thresholds(OLD, SetThresholdCommand(score_threshold=0.1))
+
+
+class Master:
+    config = OLD
+
+    def pause(self, camera: str) -> None:
+        raise RuntimeError("a fault of ours")
+
+
+def test_too_many_commands_and_faults_of_ours_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    replies: list[CommandReplyMessage] = []
+    orders = Orders(Master(), lambda command, reply: replies.append(reply), Audit(None))  # type: ignore[arg-type]
+    for _ in range(WAITING_LIMIT + 2):
+        orders.take(Command("pause", b"{}", None, None))
+    assert [reply.reason for reply in replies] == ["32 commands wait already; expected fewer at a time"] * 2
+    orders.turn(0.0)
+    assert len(replies) == WAITING_LIMIT + 2
+    assert {reply.status for reply in replies} == {"refused"}
+    assert "a fault of ours" in caplog.text
+
+
+def test_the_audit_does_not_grow_without_bound(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+    reply = CommandReplyMessage(command="pause", status="ok", at="2026-11-22T10:00:00.000000Z")
+    for number in range(2 * LIMIT_BYTES // 500):
+        audit.note(Command("pause", b"x" * 400, None, str(number).encode()), reply)
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert set(sizes) == {"audit.jsonl", "audit.jsonl.1"}
+    assert max(sizes.values()) <= LIMIT_BYTES
+    assert all(json.loads(line)["payload"] == "x" * 400 for line in (tmp_path / "audit.jsonl").read_text().splitlines())
+
+
+def test_an_audit_that_cannot_be_written_is_found_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"commands.audit: .* cannot be written"):
+        Audit(tmp_path / "nowhere" / "audit.jsonl")
+
+
+def test_a_snapshot_fits_into_a_message_or_is_none() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
+    frame = Frame(noise, 0, "host", 0, "a")
+    small = snapshot_message(frame, 640)
+    assert small is not None
+    assert (small.width, small.height) == (640, 360)
+    assert len(small.jpeg) <= PICTURE_BYTES
+    assert snapshot_message(frame, 1920) is None

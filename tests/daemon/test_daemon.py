@@ -1,0 +1,152 @@
+"""A whole daemon in this process: which networks it opens, and what it says of them."""
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+from msgspec import UNSET
+
+from edgepose.config.schema import Camera, Config, Files, Health, Model, Mqtt, Refine
+from edgepose.daemon.daemon import Daemon
+from edgepose.errors import ModelError
+from edgepose.messages.structs import HealthMessage, InfoMessage
+from edgepose.supervision.systemd import Notifier
+from testing.onnx_files import write_edgepose, write_refiner
+from testing.videos import write_video
+from testing.waiting import wait_for
+
+
+class Publisher:
+    """Stands where the broker's publisher stands, and keeps what it is told."""
+
+    session, connected, sent, drops, reconnects, events_waiting, rival, turns, alive = "s", True, 0, {}, 0, 0, None, 0, True
+    commands_ignored = None
+    info: InfoMessage
+    health: HealthMessage
+
+    def __init__(self, config: Mqtt, device: str, *_: Any, **__: Any) -> None:
+        pass
+
+    def start(self, info: InfoMessage) -> None:
+        Publisher.info = info
+
+    def publish(self, name: str, message: HealthMessage, qos: int) -> None:
+        Publisher.health = message
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """File names of the networks that are opened."""
+    opened: list[str] = []
+    real = onnxruntime.InferenceSession
+
+    def open_session(path: str, *arguments: Any, **named: Any) -> Any:
+        opened.append(Path(path).name)
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    monkeypatch.setattr("edgepose.daemon.link.MqttPublisher", Publisher)
+    return opened
+
+
+def run(folder: Path, refine: Refine) -> int:
+    """Runs a daemon on eight bright frames to their end; messages in its file."""
+    poses = folder / "poses.jsonl"
+    config = Config(
+        cameras={"a": Camera(source=str(write_video(folder / "bright.mp4", pictures=8, index=12)))},
+        model=Model(path=str(write_edgepose(folder / "tiny.onnx")), backend="cpu", threads=1),
+        refine=refine,
+        files=Files(jsonl=str(poses)),
+        health=Health(interval_s=1e-3),
+    )
+    daemon = Daemon(config, Notifier({}, os.getpid()), forever=False)
+    daemon.start()
+    wait_for(daemon.finished)
+    daemon.tick(1e9)
+    daemon.stop("over", patient=True)
+    return len(poses.read_text().splitlines())
+
+
+def test_a_second_network_is_opened_and_told_of(tmp_path: Path, sessions: list[str]) -> None:
+    path = write_refiner(tmp_path / "again.onnx")
+    assert run(tmp_path, Refine(path=str(path), people=2, budget_ms=500)) == 8
+    assert sessions == ["tiny.onnx", "again.onnx"]
+    refiner = Publisher.info.refiner
+    assert refiner is not UNSET
+    assert (refiner.name, refiner.precision, refiner.input_size, refiner.people, refiner.budget_ms) == ("again.onnx", "int8", 64, 2, 500)
+    assert len(refiner.sha256) == 64
+    assert refiner.backend.name == "onnxruntime-cpu"
+    refine = Publisher.health.refine
+    assert refine is not UNSET
+    assert refine.looked_at == refine.accepted + refine.disagreed == 16
+    assert refine.skipped > 0
+    assert "refine" in Publisher.health.stages_ms
+
+
+def test_off_opens_one_network_only_and_says_nothing(tmp_path: Path, sessions: list[str]) -> None:
+    assert run(tmp_path, Refine(path="no such file", people=0)) == 8
+    assert sessions == ["tiny.onnx"]
+    assert (Publisher.info.refiner, Publisher.health.refine) == (UNSET, UNSET)
+    assert "refine" not in Publisher.health.stages_ms
+
+
+def test_a_pose_network_is_refused_before_anything_is_opened(tmp_path: Path, sessions: list[str]) -> None:
+    with pytest.raises(ModelError, match=r"default.onnx is a pose network .*, accepted here is a refiner"):
+        run(tmp_path, Refine(path="default", people=1))
+    assert sessions == []
+
+
+def _fed(manager: socket.socket) -> int:
+    """Times that the watchdog was fed since the last call."""
+    fed = 0
+    while True:
+        try:
+            fed += manager.recv(4096) == b"WATCHDOG=1"
+        except BlockingIOError:
+            return fed
+
+
+def test_a_part_of_a_turn_that_fails_ends_nothing_and_is_told_once(
+    tmp_path: Path, sessions: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(
+        cameras={"a": Camera(source=str(write_video(tmp_path / "bright.mp4", pictures=8, index=12)), loop=True)},
+        model=Model(path=str(write_edgepose(tmp_path / "tiny.onnx")), backend="cpu", threads=1),
+        health=Health(interval_s=1e-3),
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        daemon = Daemon(config, Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}, os.getpid()))
+        daemon.start()
+
+        def turn() -> int:
+            daemon.tick(time.monotonic())
+            return _fed(manager)
+
+        try:
+            with monkeypatch.context() as broken:
+                broken.setattr(daemon._health, "report", lambda *_: 1 / 0)
+                wait_for(lambda: sum(turn() for _ in range(10)) > 0)  # the work goes on, and so does the feeding
+                wait_for(lambda: sum(turn() for _ in range(10)) > 0)
+                assert caplog.text.count("reporting health: unexpected ZeroDivisionError: division by zero; trying again") == 1
+            wait_for(lambda: turn() >= 0 and "reporting health: works again" in caplog.text)
+            assert Publisher.health.restarts == {"main": 1}
+            with monkeypatch.context() as broken:
+                broken.setattr(daemon._pipeline, "pulses", lambda: 1 / 0)
+                turn()
+                fed, until_s = 0, time.monotonic() + 0.5
+                while time.monotonic() < until_s:
+                    fed += turn()
+                assert fed == 0  # whoever cannot see the work must not say that it is well
+            wait_for(lambda: turn() > 0)
+            wait_for(lambda: turn() >= 0 and Publisher.health.restarts == {"main": 2})
+        finally:
+            daemon.stop("over", patient=False)

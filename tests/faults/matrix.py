@@ -1,5 +1,0 @@
-"""All rows of the fault matrix."""
-
-from tests.faults import broker_rows, camera_rows, daemon_rows
-
-ROWS = (*camera_rows.ROWS, *broker_rows.ROWS, *daemon_rows.ROWS)

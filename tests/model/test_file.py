@@ -1,0 +1,206 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+import edgepose.model.file
+from edgepose.errors import ModelError
+from edgepose.model.file import Calibration, find_model, named_model, read_model, shipped_models
+from edgepose.model.onnx_header import read_header
+from edgepose.person import KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
+from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner, write_ultralytics
+from testing.shared import SHARED
+
+
+def test_own_file_says_everything(tmp_path: Path) -> None:
+    path = write_edgepose(tmp_path / "tiny.onnx")
+    model = read_model(path)
+    assert model.path == path
+    assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    info = model.info
+    assert (info.layout, info.task, info.name, info.format_version, info.precision) == ("edgepose", "pose", "tiny", "1", "int8")
+    assert (info.keypoint_names, info.skeleton, info.oks_sigmas) == (KEYPOINT_NAMES, SKELETON, OKS_SIGMAS)
+    assert (info.input_size, info.input_height, info.input_width, info.batch) == (256, None, None, None)
+    assert info.candidates == CANDIDATES
+    assert info.calibration == Calibration(hash="ab12", method="minmax", images=100)
+    assert (info.parent, info.trained_on, info.accuracy, info.licence) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
+
+
+def test_refiner_file_says_how_to_use_it(tmp_path: Path) -> None:
+    info = read_model(write_refiner(tmp_path / "refiner.onnx")).info
+    assert (info.layout, info.task, info.candidates, info.batch) == ("edgepose", "refine", 0, None)
+    assert (info.input_size, info.input_height, info.input_width) == (64, 64, 64)
+    assert (info.crop_margin, info.score_weights) == (1.25, (-1, 0.5, 2, 3))
+    assert read_model(write_refiner(tmp_path / "one.onnx", input_shape=(1, 64, 64, 3))).info.batch == 1
+    pose = read_model(write_edgepose(tmp_path / "pose.onnx")).info
+    assert (pose.crop_margin, pose.score_weights) == (None, None)
+
+
+def test_fixed_input_and_empty_optional_metadata(tmp_path: Path) -> None:
+    empty = {"edgepose.calibration": "", "edgepose.parent": "", "edgepose.accuracy": None, "edgepose.precision": "float32"}
+    info = read_model(write_edgepose(tmp_path / "m.onnx", metadata=empty, input_shape=(1, 160, 256, 3))).info
+    assert (info.batch, info.input_height, info.input_width) == (1, 160, 256)
+    assert (info.calibration, info.parent, info.accuracy) == (None, None, {})
+    assert info.long_side() == info.long_side(256) == 256
+    with pytest.raises(ModelError, match="fixed at 256x160: use 0 or 256"):
+        info.long_side(320)
+
+
+def test_open_input_takes_multiples_of_32(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "m.onnx")).info
+    assert (info.long_side(), info.long_side(320)) == (256, 320)
+    with pytest.raises(ModelError, match="multiple of 32"):
+        info.long_side(300)
+
+
+def test_ultralytics_file(tmp_path: Path) -> None:
+    info = read_model(write_ultralytics(tmp_path / "yolo.onnx")).info
+    assert (info.layout, info.task, info.precision) == ("ultralytics", "pose", "float32")
+    assert (info.input_size, info.input_height, info.input_width, info.batch) == (640, 64, 96, 1)
+    assert info.licence.startswith("AGPL")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metadata": {"edgepose.format_version": "2"}}, "format version is '2', this edgepose reads '1'"),
+        ({"metadata": {"edgepose.format_version": None}}, "no metadata says what the network is"),
+        ({"metadata": {"edgepose.task": "detect"}}, "task is 'detect', accepted are 'pose' and 'refine'"),
+        (
+            {"metadata": {"edgepose.task": "refine"}},
+            r"input is images uint8 \(\?, \?, \?, 3\), accepted of a refiner is crops uint8 \(M, 256",
+        ),
+        ({"metadata": {"edgepose.keypoint_names": '["nose", "tail"]'}}, r"2 keypoints \(nose, tail\)"),
+        ({"metadata": {"edgepose.keypoint_names": "{nose"}}, "edgepose.keypoint_names is '{nose'"),
+        ({"metadata": {"edgepose.oks_sigmas": "[0.1]"}}, "oks_sigmas has 1 numbers"),
+        ({"metadata": {"edgepose.oks_sigmas": None}}, "oks_sigmas is missing"),
+        ({"metadata": {"edgepose.skeleton": "[[0, 17]]"}}, "skeleton names a keypoint that does not exist"),
+        ({"metadata": {"edgepose.input_size": "250"}}, "input_size is 250, accepted are positive multiples of 32"),
+        ({"metadata": {"edgepose.input_size": "wide"}}, "input_size is 'wide'"),
+        ({"metadata": {"edgepose.candidates": "0"}}, "candidates is 0"),
+        ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4', accepted are float32, int8"),
+        ({"metadata": {"edgepose.calibration": "[]"}}, "calibration is"),
+        ({"input_type": TensorProto.FLOAT}, r"input is images float32 \(\?, \?, \?, 3\)"),
+        ({"input_name": "picture"}, "input is picture uint8"),
+        ({"input_shape": ("N", 100, 128, 3)}, "input is 128x100"),
+        ({"input_shape": ("N", 128, "W", 3)}, "fixes one side"),
+        ({"input_shape": (4, 128, 128, 3)}, "takes 4 pictures at once"),
+        ({"keypoints": 16}, r"output is keypoints float32 \(\?, 6, 16, 3\)"),
+    ],
+)
+def test_wrong_own_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    path = write_edgepose(tmp_path / "wrong.onnx", **changes)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=message) as caught:
+        read_model(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metadata": {"edgepose.task": "pose"}}, "input is crops uint8"),
+        ({"metadata": {"edgepose.crop_margin": None}}, "metadata edgepose.crop_margin is missing"),
+        ({"metadata": {"edgepose.crop_margin": "0.9"}}, "crop_margin is 0.9, accepted are numbers from 1 to 4"),
+        ({"metadata": {"edgepose.crop_margin": '"wide"'}}, "crop_margin is '\"wide\"'"),
+        ({"metadata": {"edgepose.score_weights": None}}, "metadata edgepose.score_weights is missing"),
+        ({"metadata": {"edgepose.score_weights": "[1, 2, 3]"}}, r"score_weights is '\[1, 2, 3\]'.* length 4"),
+        ({"metadata": {"edgepose.input_size": "96"}}, r"accepted of a refiner is crops uint8 \(M, 96, 96, 3\)"),
+        ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\)"),
+        ({"input_shape": (4, 64, 64, 3)}, "takes 4 pictures at once"),
+        ({"input_name": "images"}, "input is images uint8"),
+        ({"output_name": "points"}, r"outputs are points float32 \(\?, 17, 3\), accepted of a refiner is one keypoints"),
+        ({"keypoints": np.zeros((16, 3), np.float32)}, r"outputs are keypoints float32 \(\?, 16, 3\)"),
+    ],
+)
+def test_wrong_refiner_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        read_model(write_refiner(tmp_path / "wrong.onnx", **changes))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metadata": {"task": "detect"}}, "task is 'detect'"),
+        ({"metadata": {"kpt_shape": "[21, 3]"}}, r"kpt_shape is \[21, 3\]"),
+        ({"metadata": {"kpt_shape": "many"}}, "kpt_shape is 'many'"),
+        ({"metadata": {"kpt_shape": None}}, "kpt_shape is missing"),
+        ({"metadata": {"imgsz": "[100, 100]"}}, "imgsz"),
+        ({"channels": 55}, "export it without nms and end2end"),
+        ({"input_shape": (1, 3, 64, 100)}, "input is 100x64"),
+    ],
+)
+def test_wrong_ultralytics_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        read_model(write_ultralytics(tmp_path / "wrong.onnx", **changes))  # type: ignore[arg-type]
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    data = write_edgepose(tmp_path / "m.onnx").read_bytes()
+    short = tmp_path / "short.onnx"
+    for length in range(0, len(data), 37):
+        short.write_bytes(data[:length])
+        with pytest.raises(ModelError):
+            read_model(short)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model\n", bytes(range(256)), b"\x00" * 64, b"\xff" * 64, "größer".encode()])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="is not an ONNX file"):
+        read_model(path)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No such file"):
+        read_model(tmp_path / "missing.onnx")
+    with pytest.raises(ModelError, match="Is a directory"):
+        read_model(tmp_path)
+
+
+def test_names_and_paths(tmp_path: Path) -> None:
+    path = write_edgepose(tmp_path / "mine.onnx")
+    assert find_model(str(path)) == path
+    with pytest.raises(ModelError, match=r"no model 'other'.*the shipped models are"):
+        find_model("other")
+    for name, task in shipped_models().items():
+        assert named_model(name, task).info.task == task
+    assert shipped_models()["default"] == "pose"
+
+
+def test_a_network_of_the_other_kind_is_refused_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_edgepose(tmp_path / "first.onnx")
+    write_refiner(tmp_path / "again.onnx")
+    monkeypatch.setattr(edgepose.model.file, "_ASSETS", tmp_path)
+    shipped = r"the shipped models are first \(pose\), again \(refine\)"
+    for name in ("again", str(tmp_path / "again.onnx")):
+        with pytest.raises(ModelError, match=rf"again.onnx is a refiner \(task 'refine'\), accepted here is a pose network .*; {shipped}"):
+            named_model(name, "pose")
+    with pytest.raises(ModelError, match=rf"first.onnx is a pose network \(task 'pose'\), accepted here is a refiner .*; {shipped}"):
+        named_model("first", "refine")
+    with pytest.raises(ModelError, match=rf"no model 'other': there is no such file, and {shipped}"):
+        named_model("other", "refine")
+    assert named_model("again", "refine").path == tmp_path / "again.onnx"
+
+
+@pytest.mark.skipif(SHARED is None, reason="needs the networks beside the repository")
+@pytest.mark.parametrize("name", ["movenet-multipose-heads", "yolox-nano", "nanodet-plus-m"])
+def test_header_agrees_with_the_onnx_library_on_real_networks(name: str) -> None:
+    assert SHARED is not None
+    path = SHARED / "models" / f"{name}.onnx"
+    header, model = read_header(path.read_bytes()), onnx.load(str(path))
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    for found, wanted in (
+        (header.inputs, [i for i in model.graph.input if i.name not in initialized]),
+        (header.outputs, model.graph.output),
+    ):
+        assert [tensor.name for tensor in found] == [value.name for value in wanted]
+        for tensor, value in zip(found, wanted, strict=True):
+            assert tensor.shape == tuple(dimension.dim_value or None for dimension in value.type.tensor_type.shape.dim)
+            assert tensor.element == TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower().replace("float", "float32")
+    assert header.metadata == {entry.key: entry.value for entry in model.metadata_props}

@@ -1,0 +1,270 @@
+"""The event store on real files: what is in it survives, whatever happens to process, file and disk."""
+
+import contextlib
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+
+import pytest
+
+from edgepose.mqtt import event_store as module
+from edgepose.mqtt.event_store import EventStore
+from edgepose.mqtt.outbox import Outgoing
+from testing.waiting import wait_for
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(module, "RETRY_S", 0.05)
+    monkeypatch.setattr(module, "LINGER_S", 0.05)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "events.db"
+
+
+class Opened(EventStore):
+    """A store that remembers what it found."""
+
+    def __init__(self, path, limit):
+        self.found = []
+        self.dropped = 0
+        super().__init__(path, limit, self.take)
+
+    def take(self, messages, dropped):
+        self.found += messages
+        self.dropped += dropped
+
+    def payloads(self):
+        return [message.payload for message in self.found]
+
+
+@contextmanager
+def opened(path, limit=1000):
+    store = Opened(path, limit)
+    store.start()
+    try:
+        yield store
+    finally:
+        store.close(10)
+
+
+def messages(count, size=0):
+    return [Outgoing("edgepose/drone/cameras/front/events", str(number).encode().ljust(size), qos=1) for number in range(count)]
+
+
+def keep(store, kept):
+    for message in kept:
+        store.keep(message)
+    wait_for(lambda: all(map(store.holds, kept)))
+
+
+def test_what_is_kept_is_found_by_the_next_run_in_order(path):
+    kept = messages(50)
+    with opened(path) as store:
+        keep(store, kept)
+        for message in kept[:20]:
+            store.forget(message)
+    with opened(path) as store:
+        wait_for(lambda: len(store.found) == 30)
+    assert store.payloads() == [message.payload for message in kept[20:]]
+    assert [(message.topic, message.qos, message.retained) for message in store.found[:1]] == [(kept[0].topic, 1, False)]
+
+
+def test_closing_writes_what_came_last(path):
+    with opened(path) as store:
+        for message in messages(10):
+            store.keep(message)
+    assert not store.keep(messages(1)[0])
+    with opened(path) as store:
+        wait_for(lambda: len(store.found) == 10)
+
+
+def test_what_is_acknowledged_before_it_was_written_is_not_written(path):
+    with opened(path) as store:
+        for message in messages(200):
+            store.keep(message)
+            store.forget(message)
+    with opened(path) as store:
+        keep(store, messages(1))  # it has looked by now
+    assert store.found == []
+
+
+def test_of_too_many_the_oldest_go(path):
+    with opened(path) as store:
+        keep(store, messages(10))
+    with opened(path, limit=4) as store:
+        wait_for(lambda: len(store.found) == 4)
+    assert (store.payloads(), store.dropped) == ([b"6", b"7", b"8", b"9"], 6)
+    with opened(path) as store:
+        wait_for(lambda: len(store.found) == 4)
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from edgepose.mqtt.outbox import Outgoing
+from edgepose.mqtt.event_store import EventStore
+store = EventStore(Path(sys.argv[1]), 10_000, lambda messages, dropped: None)
+store.start()
+for number in range(10_000):
+    message = Outgoing("t", str(number).encode(), qos=1)
+    store.keep(message)
+    while not store.holds(message):
+        time.sleep(0.0002)
+    print(number, flush=True)
+"""
+
+
+def test_nothing_that_was_written_is_lost_by_sigkill(path):
+    for _ in range(5):
+        path.unlink(missing_ok=True)
+        with subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE) as child:
+            for _ in range(25):
+                child.stdout.readline()
+            child.kill()
+            written = 25 + len(child.stdout.read().split())
+        with opened(path) as store:
+            wait_for(lambda store=store: store.found)
+        assert len(store.found) in (written, written + 1)  # the last one may have been on disk before it was said
+        assert store.payloads() == [str(number).encode() for number in range(len(store.found))]
+
+
+def test_a_second_process_goes_without_and_takes_over_when_the_first_is_gone(path, caplog):
+    first = Opened(path, 100)
+    first.start()
+    keep(first, messages(3))
+    with opened(path) as second:
+        wait_for(lambda: second.failure == "another process has it open")
+        own = messages(5)[3:]
+        for message in own:
+            second.keep(message)
+        first.close(10)
+        wait_for(lambda: all(map(second.holds, own)))
+        wait_for(lambda: second.payloads() == [b"0", b"1", b"2"])
+        assert second.failure is None
+    assert caplog.text.count("another process has it open; messages are kept in memory until it works") == 1
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 message that is"), (3, "3 messages that are")])
+def test_it_says_how_many_are_still_to_be_sent(path, count, said, caplog):
+    caplog.set_level(logging.INFO)
+    with opened(path) as store:
+        keep(store, messages(count))
+    with opened(path) as store:
+        wait_for(lambda: store.found)
+    assert f"event store {path} holds {said} still to be sent" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [b"this is no database" * 100, b"SQLite format 3\0" + bytes(range(256)) * 40])
+def test_a_damaged_file_is_set_aside_and_a_fresh_one_begun(path, damage, caplog):
+    path.write_bytes(damage)
+    with opened(path) as store:
+        keep(store, messages(3))
+        wait_for(lambda: store.failure is None)
+    assert path.with_name("events.db.damaged").read_bytes() == damage
+    assert caplog.text.count("set aside as events.db.damaged, a fresh one is begun") == 1
+    with opened(path) as store:
+        wait_for(lambda: len(store.found) == 3)
+
+
+def test_a_page_gone_bad_is_found_out(path):
+    with opened(path) as store:
+        keep(store, messages(500, size=200))
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(os.urandom(4096))
+    with opened(path) as store:
+        keep(store, messages(3))
+        assert path.with_name("events.db.damaged").exists()
+
+
+def test_a_database_of_somebody_else_is_not_touched(path):
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE message (number INTEGER PRIMARY KEY, topic TEXT, payload BLOB)")
+        database.commit()
+    before = path.read_bytes()
+    with opened(path) as store:
+        store.keep(messages(1)[0])
+        wait_for(lambda: store.failure == "it is a database of another program or version; expected a file of our own")
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_taken_away_is_written_anew(path):
+    kept = messages(4)
+    with opened(path) as store:
+        keep(store, kept[:2])
+        path.unlink()
+        store.keep(kept[2])
+        wait_for(lambda: path.exists() and all(map(store.holds, kept[:3])))
+        store.keep(kept[3])
+    with opened(path) as store:
+        wait_for(lambda: len(store.found) == 4)
+
+
+def test_a_folder_that_comes_later(tmp_path, caplog):
+    path = tmp_path / "medium" / "events.db"
+    with opened(path) as store:
+        kept = messages(2)
+        for message in kept:
+            store.keep(message)
+        wait_for(lambda: store.failure == "unable to open database file")
+        path.parent.mkdir()
+        wait_for(lambda: all(map(store.holds, kept)))
+        wait_for(lambda: store.failure is None)
+    assert caplog.text.count("messages are kept in memory until it works") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(path):
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_full_disk_costs_nothing_but_safety_and_is_over_when_there_is_room(small_disk, caplog):
+    caplog.set_level(logging.INFO)
+    path = small_disk / "events.db"
+    kept = messages(60, size=4000)
+    with opened(path) as store:
+        keep(store, kept[:5])
+        ballast = small_disk / "ballast"
+        fill(ballast)
+        for message in kept[5:]:
+            store.keep(message)
+        wait_for(lambda: store.failure is not None)
+        for message in kept[:40]:
+            store.forget(message)
+        ballast.unlink()
+        wait_for(lambda: all(map(store.holds, kept[40:])))
+        wait_for(lambda: store.failure is None)
+    assert caplog.text.count("messages are kept in memory until it works") == 1
+    assert caplog.text.count("works again") == 1
+    with opened(path) as store:
+        wait_for(lambda: len(store.found) == 20)
+    assert store.payloads() == [message.payload for message in kept[40:]]
+
+
+def test_the_file_does_not_grow_with_what_has_gone_through_it(path):
+    with opened(path) as store:
+        for message in messages(3000, size=500):
+            store.keep(message)
+            wait_for(lambda message=message: store.holds(message)) if message.payload.strip().endswith(b"00") else None
+            store.forget(message)
+        keep(store, messages(1))
+    size = sum(file.stat().st_size for file in path.parent.iterdir())
+    assert size < 1_000_000

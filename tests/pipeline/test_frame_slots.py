@@ -1,0 +1,69 @@
+import threading
+
+import numpy as np
+
+from edgepose.frame import Frame
+from edgepose.pipeline.frame_slots import Slots
+from edgepose.pipeline.stages import Prepared
+from edgepose.pose.letterbox import Letterbox
+
+
+def frame(camera: str, sequence: int) -> Prepared:
+    picture = Frame(np.zeros((2, 2, 3), np.uint8), 0, "host", sequence, camera)
+    return Prepared(picture, Letterbox.fit(2, 2, 32, 32), np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def slots(stale_after_s: float = 60.0) -> tuple[Slots, list[tuple[str, str]]]:
+    drops: list[tuple[str, str]] = []
+    return Slots(stale_after_s, lambda camera, cause: drops.append((camera, cause))), drops
+
+
+def taken(slots: Slots) -> tuple[str, int] | None:
+    waiting = slots.take(0)
+    return None if waiting is None else (waiting.prepared.frame.camera, waiting.prepared.frame.sequence)
+
+
+def test_the_newest_frame_wins_and_the_loss_is_counted() -> None:
+    many, drops = slots()
+    for sequence in range(3):
+        many.put(frame("a", sequence))
+    assert taken(many) == ("a", 2)
+    assert taken(many) is None
+    assert drops == [("a", "superseded")] * 2
+
+
+def test_cameras_take_turns_whoever_is_faster() -> None:
+    many, _ = slots()
+    many.put(frame("fast", 0))
+    many.put(frame("slow", 0))
+    many.put(frame("fast", 1))
+    many.put(frame("fast", 2))
+    assert [taken(many), taken(many), taken(many)] == [("fast", 2), ("slow", 0), None]
+
+
+def test_a_live_frame_that_waited_too_long_is_dropped() -> None:
+    many, drops = slots(stale_after_s=-1.0)  # everything has waited too long
+    many.put(frame("a", 0))
+    assert taken(many) is None
+    assert drops == [("a", "stale")]
+
+
+def test_frames_of_files_are_never_lost() -> None:
+    many, drops = slots(stale_after_s=-1.0)
+    assert many.put_when_free(frame("file", 0), timeout_s=0)
+    assert not many.put_when_free(frame("file", 1), timeout_s=0.01)
+    assert taken(many) == ("file", 0)
+    assert many.put_when_free(frame("file", 1), timeout_s=0)
+    assert drops == []
+
+
+def test_a_file_goes_on_as_soon_as_its_frame_is_taken() -> None:
+    many, _ = slots()
+    many.put_when_free(frame("file", 0), timeout_s=0)
+    accepted: list[bool] = []
+    waiting = threading.Thread(target=lambda: accepted.append(many.put_when_free(frame("file", 1), timeout_s=10)))
+    waiting.start()
+    assert taken(many) == ("file", 0)
+    waiting.join(5)
+    assert accepted == [True]
+    assert taken(many) == ("file", 1)

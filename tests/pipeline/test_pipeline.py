@@ -1,0 +1,439 @@
+"""The work loops with a source and a backend of our own, so that failures come when we want them."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgepose.pipeline.camera_thread
+from edgepose.config.schema import Camera, Config, Mqtt, Refine, Track
+from edgepose.errors import EndOfStream, EngineError, OutputError, SourceError
+from edgepose.frame import Frame
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.structs import EventMessage
+from edgepose.model.file import read_model
+from edgepose.person import Candidates, Person
+from edgepose.pipeline.delivery import Delivery
+from edgepose.pipeline.offline import people_in
+from edgepose.pipeline.pipeline import Pipeline
+from edgepose.pipeline.refiner import SecondLook
+from edgepose.pipeline.stages import Outcome, PeopleStage
+from edgepose.supervision.heartbeat import all_progressed
+from edgepose.telemetry.metrics import Metrics
+from testing.onnx_files import answers, write_edgepose, write_refiner
+from testing.sample import sample_event
+from testing.waiting import wait_for
+from tests.pipeline.test_refiner import Refiner, opening
+
+
+class Script:
+    """A source that gives frames of the sizes it is told, then raises what it is told."""
+
+    url = "script"
+    corrupt_frames = 0
+    stale_frames = 0
+    superseded_frames = 0
+
+    def __init__(self, camera: str, epoch: int, sizes: list[tuple[int, int]], end: SourceError, *, live: bool = False) -> None:
+        self.camera = camera
+        self.live = live
+        self.width = self.height = 0
+        self._frames = [
+            Frame(np.full((height, width, 3), 255, np.uint8), number * 40_000_000, "stream", number, camera, epoch)
+            for number, (width, height) in enumerate(sizes)
+        ]
+        self._end = end
+        self._closed = threading.Event()
+
+    def read(self) -> Frame:
+        if self._frames:
+            return self._frames.pop(0)
+        if self._end.cause == "never":
+            self._closed.wait(30)
+        raise self._end
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class Backend:
+    """Sees the same six people in every picture, and fails when it is told."""
+
+    name = device = precision = reason = "fake"
+
+    def __init__(self, failures: list[Exception | None]) -> None:
+        self._failures = failures
+        self.shapes: list[tuple[int, ...]] = []
+        self.closed = False
+
+    def run(self, images: np.ndarray) -> Candidates:
+        self.shapes.append(images.shape)
+        failure = self._failures.pop(0) if self._failures else None
+        if failure is not None:
+            raise failure
+        boxes, scores, keypoints = answers()
+        return Candidates(boxes[None], scores[None], keypoints[None])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+OVER = EndOfStream("over")
+
+
+class Run:
+    """One pipeline over scripted openings of one camera."""
+
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        openings: list[Callable[[int], Script] | SourceError],
+        *,
+        backends: list[Backend | EngineError] | None = None,
+        forever: bool = True,
+        second_look: SecondLook | None = None,
+        fault: Exception | None = None,
+        pose_expiry_s: float = 60,
+        **camera: Any,
+    ) -> None:
+        self.delivered: list[tuple[Frame, list[Person]]] = []
+        self.finished_at: list[int] = []
+        self.stale: list[bool] = []
+        self.states: list[CameraState] = []
+        self.fault = fault
+        self.metrics = Metrics()
+        self.backends = [Backend([])] if backends is None else backends
+        opened = iter(self.backends)
+
+        def open_source(name: str, camera: Camera, *, epoch: int = 0) -> Script:
+            if not openings:
+                raise SourceError("gone", "refused")
+            opening = openings.pop(0)
+            if isinstance(opening, SourceError):
+                raise opening
+            return opening(epoch)
+
+        def open_engine() -> Backend:
+            backend = next(opened)
+            if isinstance(backend, EngineError):
+                raise backend
+            return backend
+
+        monkeypatch.setattr(edgepose.pipeline.camera_thread, "open_source", open_source)
+        fast = {"reconnect_initial_s": 0.001, "reconnect_maximum_s": 0.001, **camera}
+        config = Config(
+            cameras={"a": Camera(source="x", **fast)},
+            track=Track(confirm_hits=1),
+            refine=Refine(people=2),
+            mqtt=Mqtt(pose_expiry_s=pose_expiry_s),
+        )
+        info = read_model(write_edgepose(folder / "tiny.onnx")).info
+        self.pipeline = Pipeline(
+            config, info, open_engine, self.metrics, self.deliver, self.states.append, second_look=second_look, forever=forever
+        )
+        self.pipeline.open()
+        self.pipeline.start()
+
+    def deliver(self, outcome: Outcome) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.delivered.append((outcome.frame, outcome.people))
+        self.finished_at.append(outcome.at)
+        self.stale.append(outcome.stale)
+
+    def wait(self) -> "Run":
+        wait_for(self.pipeline.finished)
+        assert self.pipeline.stop(2)
+        return self
+
+
+def file(sizes: list[tuple[int, int]], end: SourceError = OVER, *, live: bool = False) -> Callable[[int], Script]:
+    return lambda epoch: Script("a", epoch, sizes, end, live=live)
+
+
+def test_every_frame_of_a_file_goes_through_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)] * 40)]).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == list(range(40))
+    assert all(len(people) >= 5 and people[0].track is not None for _, people in run.delivered)
+    assert run.metrics.camera("a").dropped == {}
+    assert [state.state for state in run.states] == ["connecting", "streaming", "paused"]
+    assert run.states[-1].cause == "end_of_stream"
+    assert run.backends[0].closed
+
+
+def test_the_letterbox_follows_the_size_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(640, 480), (480, 640), (480, 640)])]).wait()
+    assert run.backends[0].shapes == [(1, 192, 256, 3), (1, 256, 192, 3), (1, 256, 192, 3)]
+    assert [(state.width, state.height) for state in run.states if state.state == "streaming"] == [(640, 480), (480, 640)]
+
+
+def test_a_step_of_the_hosts_clock_makes_no_frame_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = time.time_ns
+
+    class Stepping(Backend):
+        def run(self, images: np.ndarray) -> Candidates:
+            if not self.shapes:  # the first frame's time was taken before
+                monkeypatch.setattr(time, "time_ns", lambda: now_ns() + 3600 * 10**9)
+            return super().run(images)
+
+    began = now_ns()
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)] * 8)], backends=[Stepping([])]).wait()
+    assert 0 <= run.finished_at[0] - began < 60 * 10**9
+    assert 3600 * 10**9 <= run.finished_at[-1] - began < 3660 * 10**9
+
+
+class Slow(Backend):
+    """Takes longer than a pose may be old, as where the whole process was stopped meanwhile."""
+
+    def run(self, images: np.ndarray) -> Candidates:
+        time.sleep(1.3)
+        return super().run(images)
+
+
+@pytest.mark.parametrize(("live", "sequences", "dropped"), [(True, [], {"stale": 1}), (False, [0], {})])
+def test_what_became_old_in_the_engine_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool, sequences: list[int], dropped: dict[str, int]
+) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=live)], backends=[Slow([])], pose_expiry_s=1.0).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == sequences
+    assert run.metrics.camera("a").dropped == dropped
+
+
+def test_what_became_old_among_the_people_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = PeopleStage.people
+
+    def slowly(*arguments: Any) -> list[Person]:
+        time.sleep(1.3)
+        return people(*arguments)
+
+    monkeypatch.setattr(PeopleStage, "people", slowly)
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=True)], pose_expiry_s=1.0).wait()
+    assert run.stale == [True]
+    assert run.metrics.camera("a").dropped == {"stale": 1}
+    assert run.metrics.camera("a").published == 0
+
+
+def test_of_a_stale_frame_only_events_are_told() -> None:
+    said: list[str] = []
+
+    class Told:
+        def publish_poses(self, camera: str, payload: object) -> None:
+            said.append(f"poses of {camera}")
+
+        def publish(self, address: str, payload: EventMessage, qos: int) -> None:
+            said.append(f"{payload.kind} on {address}")
+
+    event = sample_event()
+    frame = Frame(np.zeros((48, 64, 3), np.uint8), 0, "stream", 0, "front", 0)
+    delivery = Delivery(Told(), [], Metrics())
+    delivery.deliver(Outcome(frame, [], [event], 0, True, stale=True))
+    assert said == [f"{event.kind} on cameras/front/events"]
+    delivery.deliver(Outcome(frame, [], [event], 0, True))
+    assert said[1:] == ["poses of front", f"{event.kind} on cameras/front/events"]
+
+
+def test_a_new_epoch_starts_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openings = [file([(640, 480)] * 3, SourceError("cut", "ended")), SourceError("no", "refused"), file([(640, 480)] * 3)]
+    run = Run(tmp_path, monkeypatch, openings).wait()
+    assert [frame.epoch for frame, _ in run.delivered] == [0, 0, 0, 1, 1, 1]
+    tracks = [{person.track for person in people} for _, people in run.delivered]
+    assert tracks[0] == tracks[1] == tracks[2]
+    assert tracks[3] == tracks[4] == tracks[5]
+    assert not tracks[2] & tracks[3]
+    assert [(state.state, state.cause, state.epoch) for state in run.states] == [
+        ("connecting", None, 0),
+        ("streaming", None, 0),
+        ("failed", "ended", 0),
+        ("failed", "refused", 1),
+        ("streaming", None, 1),
+        ("paused", "end_of_stream", 1),
+    ]
+
+
+@pytest.mark.parametrize("resumed_s", [0.0, 0.3], ids=["at once", "after a while"])
+def test_a_pause_however_short_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resumed_s: float
+) -> None:
+    openings = [file([(640, 480)] * 2, SourceError("a is closed", "never")), file([(640, 480)] * 2)]
+    run = Run(tmp_path, monkeypatch, openings)
+    wait_for(lambda: len(run.delivered) == 2)
+    run.pipeline.pause("a")
+    time.sleep(resumed_s)
+    run.pipeline.resume("a")
+    run.wait()
+    assert [frame.epoch for frame, _ in run.delivered] == [0, 0, 1, 1]
+    told = [state.state for state in run.states if (state.state, state.cause) != ("paused", "command")]
+    assert told == ["connecting", "streaming", "connecting", "streaming", "paused"]
+    assert "closed" not in caplog.text
+    assert run.pipeline.reconnects() == {"a": 0}
+
+
+def test_a_file_that_loops_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 2), file([(64, 64)] * 2, SourceError("", "never"))], loop=True)
+    wait_for(lambda: len(run.delivered) == 4)
+    assert run.pipeline.stop(2)
+    assert [frame.epoch for frame, _ in run.delivered] == [0, 0, 1, 1]
+
+
+def test_a_source_for_one_run_ends_it_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = SourceError("it is not there", "not_found")
+    run = Run(tmp_path, monkeypatch, [error], forever=False).wait()
+    assert run.pipeline.failure is error
+    assert [(state.state, state.cause) for state in run.states] == [("connecting", None), ("failed", "not_found")]
+
+
+def raise_(error: Exception) -> Any:
+    raise error
+
+
+def test_a_frame_that_the_engine_fails_on_is_counted_and_the_next_one_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Backend([None, EngineError("out of memory"), None])
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], backends=[failing]).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == [0, 2, 3]
+    assert run.metrics.camera("a").dropped == {"engine_failed": 1}
+    assert run.pipeline.failure is None
+
+
+def test_an_engine_that_keeps_failing_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, fresh = Backend([EngineError("lost the device")] * 99), Backend([])
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 5)], backends=[broken, fresh]).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == [3, 4]
+    assert run.metrics.camera("a").dropped == {"engine_failed": 3}
+    assert broken.closed
+
+
+def test_an_engine_that_cannot_be_opened_again_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = EngineError("no such device")
+    openings = [file([(64, 64)] * 5, SourceError("", "never"))]
+    run = Run(tmp_path, monkeypatch, openings, backends=[Backend([EngineError("lost the device")] * 99), error])
+    wait_for(run.pipeline.finished)
+    assert run.pipeline.failure is error
+
+
+def test_live_frames_are_dropped_by_cause_when_the_engine_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Backend):
+        def run(self, images: np.ndarray) -> Candidates:
+            time.sleep(0.02)  # the work of a slow engine
+            return super().run(images)
+
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 50, live=True)], backends=[Slow([])]).wait()
+    counts = run.metrics.camera("a")
+    assert counts.received == 50
+    assert counts.published == len(run.delivered)
+    assert counts.published + counts.dropped["superseded"] == 50
+    assert run.delivered[-1][0].sequence == 49
+
+
+def test_a_failure_in_the_people_stage_is_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 3, SourceError("", "never"))], fault=RuntimeError("a fault of ours"))
+    wait_for(lambda: run.metrics.camera("a").dropped.get("pose_failed", 0) >= 1)
+    assert run.pipeline.stop(2)
+    assert "a fault of ours" in caplog.text
+
+
+def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = read_model(write_refiner(tmp_path / "refiner.onnx"))
+    refiner, metrics = Refiner([None, EngineError("out of memory"), None]), Metrics()
+    look = SecondLook(model, opening(refiner), metrics)
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], second_look=look).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == [0, 1, 2, 3]
+    assert run.metrics.camera("a").dropped == {}
+    looks = metrics.looks()
+    assert looks is not None
+    assert (looks.accepted + looks.disagreed, looks.failed) == (6, {"refiner_failed": 2})
+    assert refiner.crops == [2, 2, 2, 2]
+    assert refiner.closed
+    assert "refine" in run.metrics.latencies()
+
+
+def test_a_refiner_that_cannot_be_opened_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, engine = read_model(write_refiner(tmp_path / "refiner.onnx")), Backend([])
+    look = SecondLook(model, opening(EngineError("no such device")), Metrics())
+    with pytest.raises(EngineError, match="no such device"):
+        Run(tmp_path, monkeypatch, [file([(64, 64)])], backends=[engine], second_look=look)
+    assert engine.closed
+
+
+def test_all_work_loops_turn_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, [file([], SourceError("", "never"))])
+    pulses = run.pipeline.pulses()
+    assert list(pulses) == ["camera-a", "engine", "people"]
+    for _ in range(3):
+        wait_for(lambda: all_progressed(pulses, time.monotonic()))
+    assert run.pipeline.stop(2)
+
+
+def test_offline_gives_every_frame_and_the_sources_error(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
+    source = Script("a", 0, [(64, 64)] * 10, SourceError("cut", "ended"))
+    seen = []
+    with pytest.raises(SourceError, match="cut"):
+        seen.extend(frame.sequence for frame, _ in people_in(source, Backend([]), info, Config(), Metrics(), None))
+    assert seen == list(range(10))
+    assert source._closed.is_set()
+
+
+class Sink:
+    def __init__(self, error: OutputError | None = None) -> None:
+        self.written: list[int] = []
+        self.closed = False
+        self.free = threading.Event()
+        self._error = error
+
+    def write(self, frame: Frame, people: list[Person], message: object) -> None:
+        assert self.free.wait(10)
+        if self._error is not None:
+            raise self._error
+        self.written.append(frame.sequence)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def frame(sequence: int) -> Frame:
+    return Frame(np.zeros((4, 4, 3), np.uint8), 0, "host", sequence, "a")
+
+
+def test_a_slow_disk_loses_live_frames_to_files_only_and_counts_them() -> None:
+    metrics, sink = Metrics(), Sink()
+    delivery = Delivery(None, [sink], metrics)
+    for sequence in range(20):
+        delivery.deliver(Outcome(frame(sequence), [], [], 0, True))
+    sink.free.set()
+    delivery.close(5)
+    lost = metrics.camera("a").dropped["writer_busy"]
+    assert len(sink.written) + lost == 20
+    assert 0 < lost < 20
+    assert sink.closed
+
+
+def test_frames_of_files_wait_for_the_disk() -> None:
+    metrics, sink = Metrics(), Sink()
+    delivery = Delivery(None, [sink], metrics)
+    threading.Timer(0.1, sink.free.set).start()
+    for sequence in range(20):
+        delivery.deliver(Outcome(frame(sequence), [], [], 0, False))
+    delivery.close(5)
+    assert sink.written == list(range(20))
+    assert metrics.camera("a").dropped == {}
+
+
+def test_a_full_disk_ends_the_files_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, sink = Metrics(), Sink(OutputError("disk full"))
+    sink.free.set()
+    delivery = Delivery(None, [sink], metrics)
+    delivery.deliver(Outcome(frame(0), [], [], 0, False))
+    wait_for(lambda: delivery.failure)
+    wait_for(lambda: not delivery.writer.is_alive())
+    delivery.deliver(Outcome(frame(1), [], [], 0, True))
+    assert metrics.camera("a").dropped == {"writer_failed": 1}
+    assert "disk full" in caplog.text
+    delivery.close(1)
+    assert sink.closed

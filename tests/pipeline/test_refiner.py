@@ -1,0 +1,216 @@
+"""The refiner at work, with one of our own that fails when we want it."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from edgepose.config.schema import Config, Model, Refine
+from edgepose.errors import EngineError, ModelError
+from edgepose.frame import Frame
+from edgepose.model.file import ModelFile, read_model
+from edgepose.person import Candidates, Person
+from edgepose.pipeline.refiner import SecondLook
+from edgepose.pipeline.stages import InputStage, PeopleStage
+from edgepose.pose.refine_schedule import Turns
+from edgepose.telemetry.metrics import Metrics
+from testing.bodies import standing
+from testing.onnx_files import answers, write_edgepose, write_refiner
+
+FRAME = Frame(np.full((480, 640, 3), 255, np.uint8), 0, "stream", 0, "a")
+PEOPLE = [standing(100 * number, 50, score=0.6, track=number + 1) for number in range(3)]
+
+
+class Refiner:
+    """Finds everybody at the left upper corner of the crop, and fails when it is told."""
+
+    name = device = precision = reason = "fake"
+
+    def __init__(self, failures: list[Exception | None] | None = None) -> None:
+        self._failures = failures or []
+        self.crops: list[int] = []
+        self.closed = False
+
+    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if crops.any():  # not the black ones of warming up
+            self.crops.append(len(crops))
+            failure = self._failures.pop(0) if self._failures else None
+            if failure is not None:
+                raise failure
+        return np.ones((len(crops), 17, 3), np.float32)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelFile:
+    return read_model(write_refiner(tmp_path / "refiner.onnx"))
+
+
+def opening(*refiners: Refiner | EngineError) -> Callable[[], Refiner]:
+    left = iter(refiners)
+
+    def open_network() -> Refiner:
+        refiner = next(left)
+        if isinstance(refiner, EngineError):
+            raise refiner
+        return refiner
+
+    return open_network
+
+
+class Run:
+    """Second looks at the same three people, frame by frame."""
+
+    def __init__(self, model: ModelFile, *refiners: Refiner | EngineError, people: int = 3) -> None:
+        self.metrics = Metrics()
+        self.look = SecondLook(model, opening(*refiners), self.metrics)
+        self.look.open()
+        self._turns = Turns(Refine(people=people))
+
+    def frames(self, count: int = 1) -> list[Person]:
+        """The people of the last of so many frames."""
+        for _ in range(count):
+            people = self.look.people(FRAME, PEOPLE, self._turns)
+            assert [person.track for person in people] == [1, 2, 3]  # whatever happens, nobody is lost
+        return people
+
+
+def test_all_looks_are_counted(model: ModelFile) -> None:
+    run = Run(model, Refiner(), people=2)
+    run.frames(3)
+    looks = run.metrics.looks()
+    assert looks is not None
+    assert (looks.accepted, looks.disagreed, looks.skipped, looks.failed) == (0, 6, 3, {})
+    assert looks.cost_ms > 0
+
+
+def test_the_cost_follows_what_is_measured(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(model, Refiner())
+    times_s = iter([0.0, 0.03, 1.0, 1.03])  # 10 ms a person
+    monkeypatch.setattr("edgepose.pipeline.refiner.time.perf_counter", lambda: next(times_s))
+    before_ms = run.look.cost_ms
+    run.frames(2)
+    assert run.look.cost_ms == pytest.approx(before_ms * 0.81 + 10 * 0.19)
+
+
+def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
+    run = Run(model, Refiner([EngineError("out of memory"), ValueError("a fault of ours"), None]))
+    with caplog.at_level(logging.INFO):
+        assert [person.score for person in run.frames(2)] == [person.score for person in PEOPLE]
+        assert all(person.score != 0.6 for person in run.frames())
+    looks = run.metrics.looks()
+    assert looks is not None
+    assert looks.failed == {"refiner_failed": 3, "internal": 3}
+    assert looks.disagreed == 3
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]  # on change only
+    assert "first looks are published: EngineError: out of memory" in caplog.text
+    assert "works again after 2 frames" in caplog.text
+
+
+def test_a_refiner_that_keeps_failing_is_opened_again(model: ModelFile) -> None:
+    broken, fresh = Refiner([EngineError("lost the device")] * 99), Refiner()
+    run = Run(model, broken, fresh)
+    run.frames(4)
+    assert broken.closed
+    assert len(broken.crops) == 3
+    assert len(fresh.crops) == 1
+    looks = run.metrics.looks()
+    assert looks is not None
+    assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9}, 3)
+
+
+def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
+    gone = EngineError("no such device")
+    broken, fresh = Refiner([EngineError("lost the device")] * 99), Refiner()
+    run = Run(model, broken, gone, gone, fresh)
+    run.frames(3 + 6 + 12)
+    looks = run.metrics.looks()
+    assert looks is not None
+    assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9, "unavailable": 3 * 18}, 0)
+    run.frames()
+    assert fresh.crops == [3]
+    assert [record.message.split(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [
+        "nobody can be looked at again, first looks are published",
+        "the refiner cannot be opened again, tried from time to time",
+    ]
+
+
+def test_a_refiner_that_opens_but_does_not_run_is_not_open(model: ModelFile) -> None:
+    class Broken(Refiner):
+        def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+            raise EngineError("no kernel")
+
+    broken = Broken()
+    with pytest.raises(EngineError, match="no kernel"):
+        Run(model, broken)
+    assert broken.closed
+
+
+def test_off_reads_and_opens_nothing(tmp_path: Path) -> None:
+    metrics = Metrics()
+    assert SecondLook.configured(Config(refine=Refine(path=str(tmp_path / "not there"), people=0)), metrics) is None
+    assert metrics.looks() is None
+
+
+def test_on_needs_a_refiner(tmp_path: Path) -> None:
+    config = Config(model=Model(threads=1), refine=Refine(path=str(write_refiner(tmp_path / "again.onnx")), people=1))
+    look = SecondLook.configured(config, Metrics())
+    assert look is not None
+    assert look.open().name.startswith("onnxruntime")
+    look.close()
+    wrong = str(write_edgepose(tmp_path / "tiny.onnx"))
+    with pytest.raises(ModelError, match="accepted here is a refiner"):
+        SecondLook.configured(replace(config, refine=Refine(path=wrong, people=1)), Metrics())
+
+
+class Stage:
+    """One camera's people, as the first network finds them in a white picture, after a second look of given weights."""
+
+    def __init__(self, folder: Path, weights: str, *, tracked: bool) -> None:
+        self.metrics = Metrics()
+        refiner = read_model(write_refiner(folder / "weighted.onnx", metadata={"edgepose.score_weights": weights}))
+        look = SecondLook(refiner, opening(Refiner()), self.metrics)
+        look.open()
+        config = Config(refine=Refine(people=50))
+        config = replace(config, track=replace(config.track, enabled=tracked, confirm_hits=2))
+        self._stage = PeopleStage(config, self.metrics, look)
+        info = read_model(write_edgepose(folder / "tiny.onnx")).info
+        self._prepared = InputStage(info, 0, self.metrics.took).prepare(FRAME)
+
+    def people(self) -> list[Person]:
+        boxes, scores, keypoints = answers()
+        return self._stage.people(self._prepared, Candidates(boxes[None], scores[None], keypoints[None]))
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_people_are_published_by_their_new_scores(tmp_path: Path, tracked: bool) -> None:
+    stage = Stage(tmp_path, "[0, -1, 0, 0]", tracked=tracked)  # turns the order round
+    people = stage.people()
+    scores = [person.score for person in people]
+    assert scores == sorted(scores, reverse=True)
+    assert all(score >= 0.3 for score in scores)
+    looks = stage.metrics.looks()
+    assert looks is not None
+    assert looks.dismissed == looks.disagreed - len(people) > 0
+    assert {"decode", "refine", "track"} <= set(stage.metrics.latencies())
+
+
+def test_people_who_are_known_stay_down_to_the_weak_score(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "[-1.2, 0, 0, 0]", tracked=True)  # everybody gets 0.23
+    assert stage.people() == []  # nobody has a number yet
+    assert len(stage.people()) > 0
+
+
+def test_the_stage_without_a_second_look_times_none(tmp_path: Path) -> None:
+    metrics = Metrics()
+    info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
+    boxes, scores, keypoints = answers()
+    prepared = InputStage(info, 0, metrics.took).prepare(FRAME)
+    PeopleStage(Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
+    assert set(metrics.latencies()) == {"letterbox", "decode", "track", "events"}

@@ -1,0 +1,362 @@
+"""The black box with looks of our own: what is kept, for how long, and what becomes of faults."""
+
+import errno
+import os
+import pickle
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepose.config.schema import BlackBox as Settings
+from edgepose.config.schema import Camera, Config, Track
+from edgepose.errors import OutputError, RecordingError, UnavailableError
+from edgepose.frame import Frame
+from edgepose.messages.camera_state import CameraState
+from edgepose.messages.compose import event_message, poses_message
+from edgepose.messages.structs import encode
+from edgepose.model.file import ModelFile, read_model
+from edgepose.person import Candidates
+from edgepose.pipeline.frame_slots import Waiting
+from edgepose.pipeline.inference_thread import Seen
+from edgepose.pipeline.postprocess_thread import look_of
+from edgepose.pipeline.replay import Failed, replay
+from edgepose.pipeline.stages import Outcome, PeopleStage, Prepared
+from edgepose.pose.letterbox import Letterbox
+from edgepose.recorder import black_box
+from edgepose.recorder.black_box import BlackBox
+from edgepose.recorder.format import SUFFIX, Header, Look, Lost, Record, State, beginning, packed, records
+from edgepose.recorder.segments import Ring
+from edgepose.recorder.state_snapshot import recall
+from edgepose.telemetry.metrics import Metrics
+from testing.onnx_files import write_edgepose
+from testing.waiting import wait_for
+
+IMAGE = np.zeros((480, 640, 3), np.uint8)
+LETTERBOX = Letterbox.fit(480, 640, 256, 320)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
+    return read_model(write_edgepose(tmp_path_factory.mktemp("model") / "tiny.onnx"))
+
+
+def config(folder: Path, **settings: float) -> Config:
+    zones = {"all": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]}
+    return Config(
+        cameras={"a": Camera(source="x", zones=zones)}, black_box=Settings(path=str(folder), **settings), track=Track(confirm_hits=1)
+    )
+
+
+class Daemon:
+    """A people thread without a thread: candidates that wander, through a real stage and a real black box."""
+
+    def __init__(self, folder: Path, model: ModelFile, **settings: float) -> None:
+        self.config = config(folder, **settings)
+        self.box = BlackBox(self.config, model)
+        self.box.start()
+        self.stage = PeopleStage(self.config, Metrics())
+        self.said: list[bytes] = []
+        self._number = 0
+        self._random = np.random.default_rng(0)
+
+    def run(self, frames: int, *, failed: bool = False, camera: str = "a", epoch: int = 0) -> None:
+        for _ in range(frames):
+            self._number += 1
+            frame = Frame(IMAGE, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
+            seen = Seen(Waiting(Prepared(frame, LETTERBOX, IMAGE), True, 0), self._candidates())
+            memory = self.stage.memory() if self.box.wants_memory(camera) else None
+            people = self.stage.people(seen.waiting.prepared, seen.candidates)
+            at = frame.captured_at + 5_000_000
+            if failed:
+                self.stage.reset()
+            else:
+                self.said += lines(Outcome(frame, people, self.stage.events, at, True))
+            self.box.look(look_of(seen, None, self.config, at, failed=failed, memory=memory))
+
+    def _candidates(self) -> Candidates:
+        places = (
+            self._random.normal(0, 0.5, (1, 3, 19, 2))
+            + np.arange(19)[:, None] * (1.0, 5.0)
+            + [[[[30.0, 20]]], [[[120.0, 60]]], [[[200.0, 10]]]][0]
+        )
+        places = places + np.arange(3)[None, :, None, None] * (80, 0)
+        boxes = np.concatenate((places.min(2), places.max(2)), 2)
+        scores = np.array([[0.9, 0.5, self._random.uniform(0, 0.4)]])
+        keypoints = np.concatenate((places[:, :, :17], self._random.uniform(0, 1, (1, 3, 17, 1))), 3)
+        return Candidates(*(array.astype(np.float32) for array in (boxes, scores, keypoints)))
+
+
+def lines(outcome: Outcome) -> list[bytes]:
+    poses = encode(poses_message(outcome.frame, outcome.people, outcome.at))
+    return [poses, *(encode(event_message(event)) for event in outcome.events)]
+
+
+def again(recording: Path) -> list[bytes]:
+    return [line for played in replay(recording) if isinstance(played, Outcome) for line in lines(played)]
+
+
+def recordings(folder: Path, reason: str) -> list[Path]:
+    return sorted(folder.glob(f"*Z-{reason}*"))
+
+
+def test_a_recording_gives_the_same_messages_from_any_segment_on(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(40)
+    daemon.run(3, failed=True)
+    daemon.box.begin()  # as after a segment's time
+    daemon.run(40, epoch=1)
+    daemon.box.configure(daemon.config)
+    daemon.run(20, epoch=1)
+    assert daemon.box.persist("asked", wait_s=10)
+    (recording,) = recordings(tmp_path, "asked")
+    assert again(recording) == daemon.said
+    assert sum(b'"kind"' in line for line in daemon.said) >= 4
+    assert sum(isinstance(played, Failed) for played in replay(recording)) == 3
+    segments = sorted(recording.glob(f"*{SUFFIX}"))
+    assert len(segments) == 3
+    for first in (1, 2):
+        tail = again(segments[first])
+        assert len(tail) >= 20
+        assert daemon.said[-len(tail) :] == tail if first == 2 else tail[0] in daemon.said
+    daemon.box.close()
+
+
+def test_all_segments_of_a_recording_are_for_reading_only(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(5)
+    daemon.box.begin()
+    daemon.run(5)
+    assert daemon.box.persist("asked", wait_s=10)
+    daemon.box.close()
+    (recording,) = recordings(tmp_path, "asked")
+    assert [path.stat().st_mode & 0o777 for path in recording.iterdir()] == [0o440, 0o440]
+
+
+def test_the_ring_holds_the_last_minutes_and_no_more(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(black_box, "SEGMENT_S", 0.02)
+    daemon = Daemon(tmp_path, model, minutes=0.005)  # 0.3 s
+    seen: set[str] = set()
+
+    def turned() -> bool:
+        daemon.run(5)
+        there = {path.name for path in (tmp_path / "ring").glob(f"*{SUFFIX}")}
+        seen.update(there)
+        return len(seen) > 60
+
+    wait_for(turned, within_s=30)
+    assert "00000001.segment" not in {path.name for path in (tmp_path / "ring").iterdir()}
+    daemon.box.close()
+
+
+def test_the_oldest_recordings_make_place_for_new_ones(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "photos"
+    mine.mkdir()
+    os.utime(mine, (0, 0))
+    daemon = Daemon(tmp_path, model, limit_mb=1)
+    for number in range(8):
+        daemon.run(150)
+        assert daemon.box.persist(f"fault{number}", wait_s=10)
+    daemon.box.close(timeout_s=5)
+    kept = [path.name.rpartition("-")[2] for path in recordings(tmp_path, "fault")]
+    assert "fault7" in kept
+    assert "fault0" not in kept
+    assert mine.exists()  # older than all, and not made by a black box
+    files = {file.stat().st_ino: file.stat().st_size for file in tmp_path.rglob(f"*{SUFFIX}")}
+    assert sum(files.values()) <= 1_000_000
+
+
+def test_the_same_fault_makes_one_recording_a_minute(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(3)
+    daemon.box.watch({"engine": 1})
+    daemon.box.watch({"engine": 2, "people": 0})
+    daemon.box.watch({"engine": 2, "people": 1})
+    daemon.box.close(timeout_s=5)
+    assert [len(recordings(tmp_path, f"{stage}-restarted")) for stage in ("engine", "people")] == [1, 1]
+
+
+def test_a_failure_at_the_end_is_recorded_and_an_end_in_order_is_not(tmp_path: Path, model: ModelFile) -> None:
+    for folder, failure in ((tmp_path / "failed", "failure"), (tmp_path / "fine", None)):
+        daemon = Daemon(folder, model)
+        daemon.run(5)
+        daemon.box.close(failure, timeout_s=5)
+        assert len(recordings(folder, "failure")) == (failure is not None)
+        BlackBox(daemon.config, model).start()
+        assert recordings(folder, "unexpected-exit") == []
+
+
+def test_what_a_killed_run_left_becomes_a_recording(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(30)
+    wait_for(lambda: (tmp_path / "ring" / "00000001.segment").stat().st_size > 10_000)
+    daemon.box._folder.release()  # as after a power cut
+    BlackBox(daemon.config, model).start()
+    (recording,) = recordings(tmp_path, "unexpected-exit")
+    played = again(recording)
+    assert daemon.said[: len(played)] == played
+    assert len(played) > 10
+
+
+def test_what_somebody_else_keeps_in_the_folder_stays(tmp_path: Path, model: ModelFile) -> None:
+    foreign = tmp_path / "ring" / "of-my-grandmother.jpg"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"gold")
+    for _ in range(2):
+        daemon = Daemon(tmp_path, model)
+        daemon.run(3)
+        daemon.box.close(timeout_s=5)
+    assert foreign.read_bytes() == b"gold"
+    assert recordings(tmp_path, "unexpected-exit") == []
+
+
+def test_a_folder_belongs_to_one_daemon_as_long_as_that_lives(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(5)
+    with pytest.raises(UnavailableError, match=r"^another edgepose writes its black box into .*; expected a folder of its own"):
+        BlackBox(daemon.config, model).start()
+    daemon.run(5)
+    assert daemon.box.persist("asked", wait_s=10)
+    assert again(*recordings(tmp_path, "asked")) == daemon.said
+    assert recordings(tmp_path, "unexpected-exit") == []
+    daemon.box.close(timeout_s=5)
+    after = BlackBox(daemon.config, model)
+    after.start()
+    after.close(timeout_s=5)
+
+
+def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Daemon(tmp_path, model)
+    daemon.run(3)
+    daemon.box.state(CameraState("a", "failed", "refused", "camera a: refused", 2))
+    wait_for(daemon.box._waiting.empty)
+    put, full = daemon.box._put, [True, True]
+
+    def busy(item: object) -> bool:
+        if full:
+            full.pop()
+            daemon.box._lose("busy")
+            return False
+        return put(item)
+
+    monkeypatch.setattr(daemon.box, "_put", busy)
+    daemon.run(10)
+    assert daemon.box.persist("asked", wait_s=10)
+    assert daemon.box.drops == {"busy": 2}
+    (recording,) = recordings(tmp_path, "asked")
+    played = list(records(recording))
+    assert [record.records for record in played if isinstance(record, Lost)] == [2]
+    (state,) = (record for record in played if isinstance(record, State))
+    assert (state.camera, state.state, state.cause, state.epoch) == ("a", "failed", "refused", 2)
+    assert again(recording)[-8:] == daemon.said[-8:]  # what was remembered was written anew
+    daemon.box.close()
+
+
+def test_a_full_disk_loses_records_and_says_when_it_is_over(
+    tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon = Daemon(tmp_path, model)
+    begin = Ring.begin
+
+    def full(ring: Ring, header: Header) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Ring, "begin", full)
+    daemon.run(5)
+    wait_for(lambda: daemon.box.drops["failed"])
+    monkeypatch.setattr(Ring, "begin", begin)
+    with caplog.at_level("INFO", "edgepose"):
+        wait_for(lambda: daemon.run(1) or "the black box can be written again" in caplog.text)
+    assert daemon.box.persist("asked", wait_s=10)
+    assert len(again(*recordings(tmp_path, "asked"))) >= 1
+    daemon.box.close()
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path, model: ModelFile) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"^the black box cannot use .*: File exists; expected a folder it can write to$"):
+        BlackBox(config(tmp_path / "file"), model).start()
+
+
+@pytest.fixture
+def segment(tmp_path: Path, model: ModelFile) -> Path:
+    daemon = Daemon(tmp_path / "box", model)
+    daemon.run(20)
+    daemon.box.close(timeout_s=5)
+    path = tmp_path / "box" / "ring" / "00000001.segment"
+    path.chmod(0o640)
+    return path
+
+
+def test_a_torn_end_is_no_damage(segment: Path) -> None:
+    whole = again(segment)
+    data = segment.read_bytes()
+    segment.write_bytes(data[:-7])
+    assert again(segment) == whole[: len(again(segment))]
+    assert len(again(segment)) >= len(whole) - 2
+
+
+@pytest.mark.parametrize("written", [0, 5])
+def test_a_segment_that_was_only_begun_is_no_damage(segment: Path, written: int) -> None:
+    whole = again(segment.parent)
+    (segment.parent / "00000099.segment").write_bytes(beginning()[:written])
+    assert again(segment.parent) == whole
+
+
+def test_any_damage_is_one_sentence(segment: Path) -> None:
+    data = segment.read_bytes()
+    random = np.random.default_rng(3)
+    said = []
+    for place in random.integers(0, len(data), 60):
+        broken = bytearray(data)
+        broken[place] ^= 0xFF
+        segment.write_bytes(broken)
+        try:
+            again(segment)  # a length that became too long looks like a torn end
+        except RecordingError as error:
+            said.append(str(error))
+    assert len(said) > 40
+    assert all("expected" in sentence and "\n" not in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds nothing that was seen"),
+        (b"something else\n", "is no recording"),
+        (beginning() + packed(Lost(records=1)), "expected one header"),
+        (beginning() + (3).to_bytes(4, "little") + zlib.crc32(b"\x00\x01\x02").to_bytes(4, "little") + b"\x00\x01\x02", "another version"),
+    ],
+)
+def test_what_is_no_recording_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.segment").write_bytes(content)
+    with pytest.raises(RecordingError, match=said):
+        list(records(tmp_path / "a.segment"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordingError, match="holds no recording"):
+        list(records(tmp_path / "empty"))
+    with pytest.raises(RecordingError, match="cannot be read: No such file"):
+        list(records(tmp_path / "missing"))
+
+
+class _Evil:
+    def __reduce__(self) -> tuple:
+        return (print, ("built",))
+
+
+def test_a_recording_builds_nothing_but_what_people_are_remembered_by(capsys: pytest.CaptureFixture[str]) -> None:
+    for evil in (pickle.dumps(_Evil()), b"cos\nsystem\n(S'true'\ntR.", b"cedgepose.pose.track\nTracker.update\n.", b"nonsense", b""):
+        with pytest.raises(RecordingError):
+            recall(evil)
+    assert capsys.readouterr().out == ""
+
+
+def test_no_pixels_and_no_addresses_are_kept(segment: Path) -> None:
+    held: list[Record] = list(records(segment))
+    header = held[0]
+    assert isinstance(header, Header)
+    assert header.settings.cameras["a"].source == "-"
+    assert header.settings.mqtt == Config().mqtt
+    assert all(isinstance(record, Look) for record in held[1:])
+    assert segment.stat().st_size / 20 < 3000

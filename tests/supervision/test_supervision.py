@@ -1,0 +1,317 @@
+"""Who turns, who hangs, who died: with clocks and faults of our own."""
+
+import threading
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+import edgepose.daemon.link
+from edgepose.config.schema import Config, Health, Mqtt
+from edgepose.daemon.link import Link
+from edgepose.errors import ConfigError, EngineError, OutputError, SourceError
+from edgepose.messages.structs import InfoMessage
+from edgepose.pipeline.file_writer import Writer
+from edgepose.supervision.hang_detector import Watchman
+from edgepose.supervision.heartbeat import Pulse, all_progressed
+from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.telemetry.metrics import Metrics
+from testing.waiting import wait_for
+from tests.pipeline.test_pipeline import Backend, Run, Script, file, frame
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_loop_is_stuck_when_its_next_beat_is_overdue() -> None:
+    clock = Clock()
+    pulse = Pulse(2.0, clock)
+    assert not pulse.stuck(1e9)  # not begun: nothing is due
+    pulse.beat()
+    assert not pulse.stuck(102.0)
+    assert pulse.stuck(102.1)
+    clock.now_s = 103.0
+    pulse.beat(within_s=60.0)
+    assert not pulse.stuck(162.0)
+    assert pulse.stuck(163.1)
+    pulse.end()
+    assert not pulse.stuck(1e9)
+
+
+def test_the_watchdog_is_fed_only_when_every_loop_has_turned() -> None:
+    clock = Clock()
+    pulses = {name: Pulse(10.0, clock) for name in ("engine", "people")}
+    for pulse in pulses.values():
+        pulse.beat()
+    assert all_progressed(pulses, 100.0)
+    pulses["people"].beat()
+    assert not all_progressed(pulses, 100.0)  # the engine stands still, long before its bound
+    pulses["engine"].beat()
+    assert all_progressed(pulses, 100.0)  # what the other had turned meanwhile is not forgotten
+    pulses["engine"].beat(within_s=30.0)
+    pulses["people"].beat()
+    assert all_progressed(pulses, 100.0)
+    pulses["people"].beat()
+    assert all_progressed(pulses, 129.0)  # the engine had asked for time
+    pulses["people"].beat()
+    assert not all_progressed(pulses, 131.0)
+
+
+def test_a_loop_that_hangs_is_told_once_and_given_up_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    pulses = {"engine": Pulse(5.0, clock), "writer": Pulse(5.0, clock)}
+    watchman = Watchman(5.0, lambda name: f"{name}.py:1")
+    for pulse in pulses.values():
+        pulse.beat()
+    for now_s in (104.0, 106.0, 107.0):
+        watchman.look(pulses, now_s)
+    assert sorted(watchman.stuck) == ["engine", "writer"]
+    assert caplog.text.count("engine is stuck") == 1
+    working = {"engine": pulses["engine"]}
+    assert not watchman.all_is_well(working, 107.0)
+    assert watchman.hopeless({}, 200.0) is None  # a disk that hangs does not end the work
+    assert watchman.hopeless(working, 111.0) is None
+    hopeless = watchman.hopeless(working, 111.1)
+    assert hopeless is not None
+    assert hopeless.exit_code == 70
+    clock.now_s = 112.0
+    pulses["engine"].beat()
+    watchman.look(pulses, 112.0)
+    assert watchman.stuck == ["writer"]
+    assert "engine turns again after 6.0 s" in caplog.text
+
+
+class Dying(RestartingThread):
+    def __init__(self, deaths: int, *, restart: bool = True) -> None:
+        super().__init__("dying", 5.0, restart=restart)
+        self.deaths = deaths
+        self.finished = 0
+
+    def work(self) -> None:
+        if self.deaths:
+            self.deaths -= 1
+            raise RuntimeError("a fault of ours")
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def test_a_thread_that_dies_is_begun_again_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    thread = Dying(3)
+    thread.start()
+    thread.join(20)
+    assert (thread.restarts, thread.finished, thread.failure) == (3, 1, None)
+    assert caplog.text.count("dying died of an unexpected RuntimeError: a fault of ours") == 1
+    assert not thread.pulse.stuck(1e12)
+
+
+def test_a_thread_for_one_run_fails_with_what_it_died_of() -> None:
+    thread = Dying(1, restart=False)
+    thread.start()
+    thread.join(10)
+    assert str(thread.failure) == "dying died of an unexpected RuntimeError: a fault of ours"
+    assert (thread.restarts, thread.finished) == (0, 1)
+
+
+def test_a_dead_stage_of_a_daemon_is_begun_again_and_nothing_else_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 200, SourceError("", "never"))])
+    wait_for(lambda: len(run.delivered) > 2)
+    people = run.pipeline._people
+    assert people is not None
+    taken, people._seen = people._seen, None  # type: ignore[assignment]
+    wait_for(lambda: run.pipeline.restarts().get("people", 0) >= 1)
+    people._seen = taken
+    seen = len(run.delivered)
+    wait_for(lambda: len(run.delivered) > seen, within_s=20)
+    assert run.pipeline.failure is None
+    assert run.pipeline.stop(2)
+
+
+class Hanging(Script):
+    """Hangs in a read that nothing ends, as a driver does."""
+
+    def __init__(self, camera: str, epoch: int, released: threading.Event) -> None:
+        super().__init__(camera, epoch, [(64, 64)], SourceError("", "never"))
+        self._released = released
+
+    def read(self):
+        if not self._frames:
+            self._released.wait(60)
+        return super().read()
+
+
+def test_a_camera_that_hangs_is_replaced_but_not_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edgepose.pipeline.camera_thread._GRACE_S", 0.05)
+    monkeypatch.setattr("edgepose.pipeline.camera_thread._FILE_PATIENCE_S", 0.05)
+    monkeypatch.setattr("edgepose.pipeline.cameras._ABANDONED_LIMIT", 2)
+    released = threading.Event()
+    run = Run(tmp_path, monkeypatch, [lambda epoch: Hanging("a", epoch, released)] * 9)
+    for replaced in (1, 2):
+        wait_for(lambda: len(run.delivered) == replaced)  # noqa: B023
+        wait_for(lambda: run.pipeline.replace_stuck(time.monotonic()) == ["camera-a"])
+    wait_for(lambda: len(run.delivered) == 3)
+    wait_for(lambda: run.pipeline.pulses()["camera-a"].stuck(time.monotonic()))
+    assert run.pipeline.replace_stuck(time.monotonic()) == []  # enough: now it is the watchdog's turn
+    assert run.pipeline.restarts() == {"camera-a": 2}
+    assert [frame.epoch for frame, _ in run.delivered] == [0, 1, 2]
+    assert "camera-a hangs at threading.py" in caplog.text
+    released.set()
+    run.pipeline.stop(2)
+    assert len(run.delivered) == 3  # nobody hears of what the old ones do when they come to
+
+
+def test_an_engine_that_hangs_is_seen_and_the_others_are_not_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    class Stuck(Backend):
+        def run(self, images):
+            released.wait(60)
+            return super().run(images)
+
+    monkeypatch.setattr("tests.pipeline.test_pipeline.Config", lambda **sections: Config(**sections, health=Health(stuck_after_s=0.6)))
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)], SourceError("", "never"))], backends=[Stuck([])])
+    stuck = wait_for(lambda: [name for name, pulse in run.pipeline.pulses().items() if pulse.stuck(time.monotonic())])
+    assert stuck == ["engine"]
+    assert run.pipeline.where("engine").startswith("threading.py")
+    released.set()
+    assert run.pipeline.stop(5)
+
+
+class Publisher:
+    """A publisher whose thread does what we say."""
+
+    made: ClassVar[list["Publisher"]] = []
+    sent, reconnects, events_waiting, rival, store_failure, connected = 7, 1, 0, None, None, True
+    commands_ignored = None
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.turns = 0
+        self.alive = True
+        self.session = f"session {len(Publisher.made)}"
+        self.drops = {"superseded": 2}
+        self.retained: dict[str, object] = {}
+        self.stopped: list[str] = []
+        Publisher.made.append(self)
+
+    def start(self, info: InfoMessage | None) -> None:
+        self.info = info
+
+    def publish_retained(self, address: str, payload: object) -> None:
+        self.retained[address] = payload
+
+    def stop(self, reason: str) -> None:
+        self.stopped.append(reason)
+
+
+@pytest.mark.parametrize("fault", ["hangs", "has died"])
+def test_a_publisher_that_hangs_or_died_is_replaced_and_says_all_states_again(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(edgepose.daemon.link, "MqttPublisher", Publisher)
+    monkeypatch.setattr(Publisher, "made", [])
+    config = Config(mqtt=Mqtt(connect_timeout_s=1, reconnect_maximum_s=1))
+    link = Link(config)
+    link.start(lambda session: session)  # type: ignore[arg-type, return-value]
+    link.publish_retained("cameras/a/status", b"streaming")
+    link.publish_retained("cameras/b/status", b"streaming")
+    link.forget("cameras/b/status")
+    first = Publisher.made[0]
+    now_s = time.monotonic()
+    first.turns += 1
+    link.look(config, now_s)
+    link.look(config, now_s + 30)
+    assert len(Publisher.made) == 1
+    if fault == "hangs":
+        now_s += 1000
+    else:
+        first.alive = False
+    link.look(config, now_s)
+    assert f"the publisher {fault}" in caplog.text
+    second = Publisher.made[1]
+    assert (second.info, second.retained) == ("session 1", {"cameras/a/status": b"streaming"})
+    wait_for(lambda: first.stopped)
+    assert (link.replaced, link.sent, link.drops, link.reconnects) == (1, 14, {"superseded": 4}, 2)
+    assert link.publisher is second
+
+
+def test_a_publisher_that_cannot_be_replaced_now_is_replaced_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edgepose.daemon.link, "MqttPublisher", Publisher)
+    monkeypatch.setattr(Publisher, "made", [])
+    config = Config()
+    link = Link(config)
+    link.start(lambda session: session)  # type: ignore[arg-type, return-value]
+    link.publish_retained("cameras/a/status", b"streaming")
+    Publisher.made[0].alive = False
+
+    def refuse(*_: object) -> None:
+        raise ConfigError("the password cannot be read")
+
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(edgepose.daemon.link, "open_publisher", refuse)
+        for _ in range(2):
+            with pytest.raises(ConfigError):
+                link.look(config, time.monotonic())
+    link.look(config, time.monotonic())
+    assert Publisher.made[1].retained == {"cameras/a/status": b"streaming"}
+    assert link.publisher is Publisher.made[1]
+
+
+class Disk:
+    """Files on a disk that is full until it is not."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.written: list[int] = []
+        self.opened = 0
+
+    def open(self) -> list["Disk"]:
+        if self.full:
+            raise OutputError("disk full")
+        self.opened += 1
+        return [self]
+
+    def write(self, frame, people, message) -> None:
+        if self.full:
+            raise OutputError("disk full")
+        self.written.append(frame.sequence)
+
+    def close(self) -> None:
+        pass
+
+
+def test_files_are_written_again_when_the_disk_has_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("edgepose.pipeline.file_writer._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("edgepose.pipeline.file_writer._LONGEST_WAIT_S", 0.05)
+    disk, metrics = Disk(), Metrics()
+    writer = Writer([disk], metrics, disk.open)
+    writer.start()
+    writer.take(frame(0), [], None, live=True)  # type: ignore[arg-type]
+    wait_for(lambda: writer.error)
+    writer.take(frame(1), [], None, live=True)  # type: ignore[arg-type]
+    assert metrics.camera("a").dropped == {"writer_failed": 1}
+    disk.full = False
+    wait_for(lambda: writer.error is None)
+    writer.take(frame(2), [], None, live=True)  # type: ignore[arg-type]
+    writer.close(5)
+    assert disk.written == [2]
+    assert (disk.opened, writer.restarts) == (1, 1)
+    assert caplog.text.count("disk full") == 1
+    assert "files are written again" in caplog.text
+
+
+def test_what_is_over_in_order_is_not_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 2)]).wait()
+    assert not any(pulse.stuck(time.monotonic() + 1e6) for pulse in run.pipeline.pulses().values())
+
+
+def test_an_engine_that_was_opened_again_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, fresh = Backend([EngineError("lost the device")] * 99), Backend([])
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 5)], backends=[broken, fresh]).wait()
+    assert run.pipeline.restarts() == {"engine": 1}

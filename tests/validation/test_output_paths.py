@@ -1,0 +1,159 @@
+"""Nothing that is read, and nothing that is written elsewhere, is written over."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from edgepose.config.schema import BlackBox, Camera, Commands, Config, Events, Files, Model, Mqtt, Tls
+from edgepose.errors import ConfigError, OutputError
+from edgepose.pipeline.file_sinks import open_sinks
+from edgepose.validation.output_paths import clashes, unwritable, video_paths
+from testing.sample import sample_frame, sample_message
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a film and a folder of pictures, and other names for them."""
+    monkeypatch.chdir(tmp_path)
+    Path("v.mp4").write_bytes(b"a film")
+    Path("link.mp4").symlink_to("v.mp4")
+    os.link("v.mp4", "twin.mp4")
+    Path("pictures").mkdir()
+    cv2.imwrite("pictures/1.png", np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("source", "files", "keys"),
+    [
+        ("v.mp4", Files(jsonl="w.jsonl", csv="w.csv", video="w.mp4", images="w"), []),
+        ("v.mp4", Files(jsonl="v.mp4"), ["files.jsonl"]),
+        ("v.mp4", Files(csv="./v.mp4"), ["files.csv"]),
+        ("v.mp4", Files(video="pictures/../v.mp4"), ["files.video"]),
+        ("v.mp4", Files(video="link.mp4"), ["files.video"]),
+        ("link.mp4", Files(video="twin.mp4"), ["files.video"]),
+        ("FILE_URL", Files(video="v.mp4"), ["files.video"]),
+        ("rtsp://camera/v.mp4", Files(video="v.mp4"), []),
+        ("pictures", Files(images="./pictures"), ["files.images"]),
+        ("pictures", Files(jsonl="pictures/1.png"), ["files.jsonl"]),
+        ("pictures", Files(jsonl="pictures/poses.jsonl"), []),
+        ("missing.mp4", Files(video="missing.mp4"), ["files.video"]),
+        ("v.mp4", Files(jsonl="x", csv="./x"), ["files.csv"]),
+        ("v.mp4", Files(jsonl="x.mp4", csv="y", video="pictures/../x.mp4"), ["files.video"]),
+        ("v.mp4", Files(jsonl="-", csv="/dev/stdout"), ["files.csv"]),
+        ("v.mp4", Files(jsonl=os.devnull, csv=os.devnull), []),
+    ],
+)
+def test_what_would_be_destroyed_is_named(source: str, files: Files, keys: list[str]) -> None:
+    source = source.replace("FILE_URL", Path("v.mp4").absolute().as_uri())
+    config = Config(cameras={"front": Camera(source=source)}, files=files)
+    found = dict(clashes(config))
+    assert list(found) == keys
+    for sentence in found.values():
+        assert sentence.endswith("; expected a place of its own for each")
+    if keys:
+        with pytest.raises(ConfigError):
+            open_sinks(config, afresh=True)
+    assert Path("v.mp4").read_bytes() == b"a film"
+
+
+def test_the_video_of_each_camera_counts() -> None:
+    cameras = {"a": Camera(source="film-b.mp4"), "b": Camera(source="v.mp4")}
+    config = Config(cameras=cameras, files=Files(video="film.mp4"))
+    assert video_paths(config) == {"a": Path("film-a.mp4"), "b": Path("film-b.mp4")}
+    sentence = "film-b.mp4 is read by camera a and would be written over by the annotated video; expected a place of its own for each"
+    assert dict(clashes(config)) == {"files.video": sentence}
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"commands": Commands(enabled=True, audit="link.mp4")}, {"commands.audit": "link.mp4 is read by camera front"}),
+        ({"commands": Commands(audit="v.mp4")}, {}),
+        ({"events": Events(store="secret")}, {"events.store": "secret is the mqtt.password_file"}),
+        ({"events": Events(store="ca.crt")}, {"events.store": "ca.crt is the mqtt.tls.ca_file"}),
+        ({"events": Events(store="secret", enabled=False)}, {}),
+        ({"files": Files(csv="./front.crt")}, {"files.csv": "front.crt is the certificate authority of camera front"}),
+        ({"files": Files(jsonl="net.onnx")}, {"files.jsonl": "net.onnx is the model"}),
+        ({"black_box": BlackBox(path="pictures"), "files": Files(images="pictures")}, {"black_box.path": "pictures would take both"}),
+        (
+            {"events": Events(store="x"), "commands": Commands(enabled=True, audit="./x"), "files": Files(jsonl="pictures/../x")},
+            {"events.store": "x would take both the JSON lines and", "commands.audit": "x would take both the JSON lines and"},
+        ),
+    ],
+)
+def test_whatever_is_read_or_written_counts(changed: dict, found: dict[str, str]) -> None:
+    for name in ("secret", "ca.crt", "front.crt", "net.onnx"):
+        Path(name).write_text(name)
+    mqtt = Mqtt(username="me", password_file="secret", tls=Tls(enabled=True, ca_file="ca.crt"))
+    config = Config(cameras={"front": Camera(source="v.mp4", ca_file="front.crt")}, mqtt=mqtt, model=Model(path="net.onnx"))
+    clashing = dict(clashes(replace(config, **changed)))
+    assert list(clashing) == list(found)
+    assert all(clashing[key].startswith(beginning) for key, beginning in found.items())
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "problem"),
+    [
+        ("black_box.path", "v.mp4", "v.mp4 is no folder; expected a folder or a name that is free"),
+        ("black_box.path", "v.mp4/box", "v.mp4/box cannot be: "),
+        ("black_box.path", "new/box", None),
+        ("events.store", "pictures", "pictures is a folder; expected a file or a name that is free"),
+        ("events.store", "new/events.db", "the folder of new/events.db does not exist"),
+        ("files.csv", "v.mp4", "v.mp4 begins with another header"),
+        ("files.csv", "new.csv", None),
+        ("files.jsonl", "v.mp4", None),
+    ],
+)
+def test_what_cannot_be_written_is_found_without_a_change(key: str, path: str, problem: str | None) -> None:
+    before = {file: file.read_bytes() for file in Path().rglob("*.*")}
+    found = unwritable(key, Path(path))
+    assert found == problem if problem is None else found is not None and found.startswith(problem)
+    assert {file: file.read_bytes() for file in Path().rglob("*.*")} == before
+
+
+def configuration() -> Config:
+    camera = sample_frame().camera
+    return Config(cameras={camera: Camera(source="v.mp4")}, files=Files(jsonl="p.jsonl", csv="p.csv", video="p.mp4"))
+
+
+@pytest.mark.parametrize("afresh", [False, True])
+def test_without_a_frame_all_stays_as_it_was(afresh: bool) -> None:
+    for sink in open_sinks(configuration(), afresh=afresh):
+        sink.close()
+    assert not list(Path().glob("p.*"))
+    for sink in open_sinks(configuration(), afresh=True):
+        sink.write(sample_frame(), [], sample_message())
+        sink.close()
+    before = {path: path.read_bytes() for path in Path().glob("p.*")}
+    assert len(before) == 3
+    for sink in open_sinks(configuration(), afresh=afresh):
+        sink.close()
+    assert {path: path.read_bytes() for path in Path().glob("p*.*")} == before
+
+
+def test_a_place_that_cannot_be_leaves_no_others_behind() -> None:
+    with pytest.raises(OutputError):
+        open_sinks(Config(files=Files(jsonl="p.jsonl", csv="missing/p.csv")), afresh=True)
+    assert not Path("p.jsonl").exists()
+
+
+def test_a_restart_adds_to_poses_and_takes_a_new_name_for_the_video() -> None:
+    def run(*, afresh: bool = False) -> None:
+        for sink in open_sinks(configuration(), afresh=afresh):
+            sink.write(sample_frame(), [], sample_message())
+            sink.close()
+
+    run()
+    first = Path("p.mp4").read_bytes()
+    run()
+    run()
+    assert Path("p.mp4").read_bytes() == first
+    assert sorted(path.name for path in Path().glob("p*.mp4")) == ["p-2.mp4", "p-3.mp4", "p.mp4"]
+    assert len(Path("p.jsonl").read_text().splitlines()) == 3
+    run(afresh=True)
+    assert len(Path("p.jsonl").read_text().splitlines()) == 1
+    assert len(list(Path().glob("p*.mp4"))) == 3
