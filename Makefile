@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak faults fuzz events second-look decoding ablations system service-memory fleet clean
+.PHONY: help setup demo test check docs bench costs count soak faults fuzz events refine decoding ablations system service-memory fleet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -63,8 +63,8 @@ service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd
 fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/operations.md (ARGS="--help")
 	$(BIN)/python -m tools.fleet docs/operations.md $(ARGS)
 
-second-look: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
-	$(BIN)/python -m tools.second_look_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
+refine: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
+	$(BIN)/python -m tools.refine_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
 
 decoding: $(VENV)/.dev ## what each part of the decoder is worth; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.ablate_decoding export/edgepose_export/checkpoints/ghost-n.pt $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)

@@ -15,7 +15,7 @@ _STANDING = np.array(
 )  # fmt: skip
 
 
-def standing(
+def readiness(
     left: float = 100.0, top: float = 50.0, height: float = 200.0, score: float = 0.8, confidence: float = 0.9, track: int | None = None
 ) -> Person:
     """A standing person whose box begins at (left, top), in pixels."""

@@ -29,7 +29,7 @@ EDGEPOSE_METADATA = {
     "edgepose.parent": "cd34",
     "edgepose.trained_on": "nothing",
     "edgepose.accuracy": json.dumps({"AP": 0.25}),
-    "edgepose.licence": "Apache-2.0",
+    "edgepose.license": "Apache-2.0",
 }
 REFINER_METADATA: dict[str, str | None] = {
     **EDGEPOSE_METADATA,

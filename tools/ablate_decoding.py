@@ -14,11 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from edgepose_export.data.coco import CocoPose
-from edgepose_export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
-from edgepose_export.network.model import GhostPose, load_deployed
-from edgepose_export.network.onnx_file import Card, to_onnx, write_model
-from edgepose_export.network.refinement import Refinement, RegionRefinement
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
@@ -29,12 +24,17 @@ from edgepose.model.file import read_model
 from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
+from edgepose_export.network.model import GhostPose, load_deployed
+from edgepose_export.network.onnx_file import Card, to_onnx, write_model
+from edgepose_export.network.refinement import Refinement, RegionRefinement
 from tools.write_reference import with_table
 
 TIMED_PICTURES = 24
 ROUNDS = 5
-ONE_THREAD = schema.Model(backend="cpu", threads=1)
-NO_SUPPRESSION = schema.Pose(suppress_oks=1.0, suppress_iou=1.0)
+ONE_THREAD = schema.ModelConfig(backend="cpu", threads=1)
+NO_SUPPRESSION = schema.PoseConfig(nms_oks=1.0, nms_iou=1.0)
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Variant:
 
     name: str
     network: GhostPose
-    pose: schema.Pose = field(default_factory=schema.Pose)
+    pose: schema.PoseConfig = field(default_factory=schema.PoseConfig)
     square: bool = False
 
 
@@ -76,7 +76,7 @@ def variants(original: GhostPose) -> list[Variant]:
     ]
 
 
-class Looker:
+class PersonRefiner:
     """A variant in ONNX Runtime, one thread."""
 
     def __init__(self, variant: Variant, size: int, folder: Path, number: int) -> None:
@@ -102,7 +102,7 @@ class Looker:
         return decode(self.backend.run(images), 0, letterbox, self.variant.pose, score_threshold=SCORE_THRESHOLD)
 
 
-def seconds(lookers: list[Looker], pictures: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+def seconds(lookers: list[PersonRefiner], pictures: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
     """Least time of the network a picture, summed over pictures, of each variant."""
     inputs = [[looker.laid_out(image)[1] for image in pictures] for looker in lookers]
     least = np.full((len(lookers), len(pictures)), np.inf)
@@ -126,7 +126,7 @@ def main() -> None:
     data = CocoPose([options.data])
     with tempfile.TemporaryDirectory() as folder:
         network = load_deployed(options.checkpoint)
-        lookers = [Looker(variant, options.size, Path(folder), number) for number, variant in enumerate(variants(network))]
+        lookers = [PersonRefiner(variant, options.size, Path(folder), number) for number, variant in enumerate(variants(network))]
         results = []
         for looker in track(lookers, "finding people"):
             finds = [looker.people(data.image(index)) for index in range(len(data))]

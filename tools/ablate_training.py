@@ -15,6 +15,10 @@ from pathlib import Path
 import click
 import msgspec
 import torch
+from msgspec.structs import replace
+from rich.console import Console
+from torch import Tensor
+
 from edgepose_export.cli.ghostify import calibration_pictures
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import evaluate_callable
@@ -27,10 +31,6 @@ from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.training import assignment
 from edgepose_export.training.recipe import Distillation, Recipe, load_recipe
 from edgepose_export.training.trainer import Trainer
-from msgspec.structs import replace
-from rich.console import Console
-from torch import Tensor
-
 from tools.write_reference import with_table
 
 SIZE = 320

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from edgepose.capture.gstreamer.library import load
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import EdgeposeError
-from edgepose.supervision.malloc import settle_memory
+from edgepose.supervision.malloc import tune
 from testing.servers.rtsp import RtspServer
 
 READERS = ("ffmpeg", "gstreamer")
@@ -30,8 +30,8 @@ BEGIN, END = "<!-- readers: tools/compare_readers.py -->", "<!-- end of readers 
 
 def read(url: str, reader: str, seconds: float) -> dict[str, float]:
     """Read for a while in this process; after the first sender report, so that ages are by the camera's own clock."""
-    settle_memory()
-    with closing(open_source("camera", Camera(source=url, reader=reader, open_timeout_s=20))) as source:  # type: ignore[arg-type]
+    tune()
+    with closing(open_source("camera", CameraConfig(source=url, reader=reader, open_timeout_s=20))) as source:  # type: ignore[arg-type]
         deadline_s = time.monotonic() + 20
         while source.read().clock != "rtcp":
             if time.monotonic() > deadline_s:

@@ -12,12 +12,12 @@ import numpy as np
 import yaml
 
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera, Config, Model
+from edgepose.config.schema import CameraConfig, Config, ModelConfig
 from edgepose.engine.backend import open_backend
 from edgepose.model.file import named_model
 from edgepose.person import Person
 from edgepose.pipeline.offline import people_in
-from edgepose.pipeline.refiner import SecondLook
+from edgepose.pipeline.refiner import Refiner
 from edgepose.telemetry.metrics import Metrics
 
 BELIEVED = 0.3
@@ -50,14 +50,14 @@ def main() -> int:
     video, page = Path(sys.argv[1]), Path(sys.argv[2])
     model = named_model(sys.argv[3] if len(sys.argv) > 3 else "default", "pose")
     counted: dict[int, list[list[float]]] = yaml.safe_load((Path(__file__).parent / "vtest_people.yaml").read_text())
-    config = Config(cameras={"video": Camera(source=str(video))}, model=Model(path=str(model.path)))
+    config = Config(cameras={"video": CameraConfig(source=str(video))}, model=ModelConfig(path=str(model.path)))
     backend = open_backend(model, config.model)
     metrics = Metrics()
-    second_look = SecondLook.configured(config, metrics)
-    if second_look is not None:
-        second_look.open()
+    refiner = Refiner.configured(config, metrics)
+    if refiner is not None:
+        refiner.open()
     rows, seen, right, wrong = [], 0, 0, 0
-    for frame, people in people_in(open_source("video", config.cameras["video"]), backend, model.info, config, metrics, second_look):
+    for frame, people in people_in(open_source("video", config.cameras["video"]), backend, model.info, config, metrics, refiner):
         if frame.sequence not in counted:
             continue
         places = counted[frame.sequence]

@@ -14,15 +14,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from edgepose_export.data.coco import CocoPose
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Config, Model
+from edgepose.config.schema import Config, ModelConfig
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.model.file import ModelInfo, named_model
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
+from edgepose_export.data.coco import CocoPose
 
 SIZES_PX = (0, 20, 40, 80, 100_000)
 """Bounds of the classes of body size, in input pixels."""
@@ -45,7 +45,7 @@ def look(image: NDArray[np.uint8], backend: Backend, info: ModelInfo, config: Co
     """People down to the weak score that a track is followed to, and input pixels a source pixel."""
     letterbox = Letterbox.for_model(info, *image.shape[:2])
     candidates = backend.run(letterbox.apply(image)[None])
-    return decode(candidates, 0, letterbox, config.pose, score_threshold=config.track.weak_score), letterbox.scale_x
+    return decode(candidates, 0, letterbox, config.pose, score_threshold=config.track.low_score_threshold), letterbox.scale_x
 
 
 def likeness(person: Person, label: NDArray[np.float32], area: float) -> float:
@@ -70,7 +70,7 @@ def turned(label: NDArray[np.float32], box: NDArray[np.float32], width: int) -> 
 def main() -> None:
     """Measure and write."""
     data, page = CocoPose([Path(sys.argv[1])]), Path(sys.argv[2])
-    config = Config(model=Model(path="default"))
+    config = Config(model=ModelConfig(path="default"))
     model = named_model("default", "pose")
     backend = open_backend(model, config.model)
     classes: dict[tuple[str, int], dict[str, list]] = {}

@@ -237,9 +237,9 @@ def _plot(result: Result, path: Path) -> None:
     above.plot(minutes, [sample.rss_mb for sample in result.samples], color="#1f5fa8", label="resident (RSS)")
     above.plot(minutes, [sample.pss_mb for sample in result.samples], color="#666666", label="share (PSS)")
     top = max(sample.rss_mb for sample in result.samples) * 1.25
-    for kind, colour in _COLOURS.items():
+    for kind, color in _COLOURS.items():
         moments = [fault.began_s / 60 for fault in result.faults if _kind(fault) == kind]
-        above.vlines(moments, 0, top * 0.06, color=colour, linewidth=1, label=kind)
+        above.vlines(moments, 0, top * 0.06, color=color, linewidth=1, label=kind)
     above.set(ylabel="MiB", xlim=(0, result.minutes), ylim=(0, top))
     above.legend(loc="lower center", ncols=4, fontsize="small", bbox_to_anchor=(0.5, 0.1))
     below.plot(minutes, [sample.descriptors for sample in result.samples], color="#1f5fa8", label="open files")

@@ -5,9 +5,8 @@ python -m tools.write_cards
 
 from pathlib import Path
 
-from edgepose_export.network.model import load_network
-
 from edgepose.model.file import ModelFile, read_model
+from edgepose_export.network.model import load_network
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "edgepose" / "assets"
@@ -66,7 +65,7 @@ def card(file: ModelFile) -> str:
             f"| Input | {info.input_size} pixels, {'long side' if info.task == 'pose' else f'crop of {info.crop_margin:g} x the box'} |",
             f"| Trained on | {info.trained_on} |",
             f"| Calibrated on | {calibrated} |",
-            f"| Licence | {info.licence}; descends from {DESCENT[info.name]} by Google (Apache-2.0), see [NOTICE](../../NOTICE) |",
+            f"| Licence | {info.license}; descends from {DESCENT[info.name]} by Google (Apache-2.0), see [NOTICE](../../NOTICE) |",
             "| Data | COCO pictures (licences of their own, not part of this project), COCO annotations (CC BY 4.0) |",
             "",
             "## Intended use",

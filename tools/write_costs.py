@@ -8,7 +8,7 @@ import re
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edgepose.config.schema import Config, Refine
+from edgepose.config.schema import Config, RefineConfig
 from edgepose.diagnostics.bench import Result, bench
 from edgepose.model.file import ModelFile, named_model
 from tools.machine import machine
@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
-    first, second = named_model("default", "pose"), named_model(Refine().path, "refine")
+    first, second = named_model("default", "pose"), named_model(RefineConfig().path, "refine")
     alone, looking = (
-        bench(Config(refine=Refine(people=people)), options.video, rounds=options.rounds, seconds=2.0, done=lambda: None)
+        bench(Config(refine=RefineConfig(people=people)), options.video, rounds=options.rounds, seconds=2.0, done=lambda: None)
         for people in (0, options.people)
     )
     people_a_frame = (

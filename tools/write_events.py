@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera, Config, Events
+from edgepose.config.schema import CameraConfig, Config, EventsConfig
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EndOfStream
 from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
 from edgepose.model.file import named_model
 from edgepose.person import Person
-from edgepose.pipeline.stages import InputStage, PeopleStage
+from edgepose.pipeline.stages import Postprocessor, Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import ACTIONS
 from testing.events.scores import Score, lying_was_seen, score
@@ -48,10 +48,10 @@ def one(numbers: tuple[int, int, bool]) -> Sequence:
 
 def on_video(path: str) -> tuple[Counter[str], float, float]:
     """Events by kind on a real video, its length in minutes and people a frame."""
-    config = Config(cameras={"video": Camera(source=path)})
+    config = Config(cameras={"video": CameraConfig(source=path)})
     model = named_model(config.model.path, "pose")
     backend, source = open_backend(model, config.model), open_source("video", config.cameras["video"])
-    inputs, stage = InputStage(model.info, 0, lambda *_: None), PeopleStage(config, Metrics())
+    inputs, stage = Preprocessor(model.info, 0, lambda *_: None), Postprocessor(config, Metrics())
     said: Counter[str] = Counter()
     first = last = frames = people = 0
     try:
@@ -68,7 +68,7 @@ def cost_us(people: int = 5, frames: int = 3000) -> float:
     """Median microseconds that a frame with some waving people and two zones costs."""
     rng = np.random.default_rng(0)
     zones = {"left": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)], "right": [(0.5, 0.0), (1.0, 0.0), (1.0, 1.0)]}
-    detector, image, took = EventDetector(Events(), zones, "a", 0.2), np.zeros((480, 640, 3), np.uint8), []
+    detector, image, took = EventDetector(EventsConfig(), zones, "a", 0.2), np.zeros((480, 640, 3), np.uint8), []
     for number in range(frames):
         crowd = []
         for track in range(people):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from edgepose.capture.clock import NS_PER_S
 
-Verdict = Literal["fresh", "stale", "behind", "standing"]
+FreshnessVerdict = Literal["fresh", "stale", "behind", "standing"]
 
 
 class Freshness:
@@ -33,8 +33,8 @@ class Freshness:
         self._before: tuple[int, int] | None = None  # time-stamp and arrival of the picture before, until the pace is found
         self._mark: tuple[int, int, int | None] | None = None  # when late pictures last gained, how late they were, their time-stamp
 
-    def judge(self, pts_ns: int | None, late_ns: int, arrival_ns: int) -> Verdict:
-        """Return `fresh`; `stale` (to be dropped); `behind` (so will be those to come); or `standing`: time-stamps stand still.
+    def judge(self, pts_ns: int | None, late_ns: int, arrival_ns: int) -> FreshnessVerdict:
+        """Return `fresh`; `stale` (to be dropped); `behind` (so will be those to come); or `readiness`: time-stamps stand still.
 
         Args:
             pts_ns: presentation time of the picture, where known.

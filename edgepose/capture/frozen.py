@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Verdict = Literal["moving", "frozen", "still"]
+MotionVerdict = Literal["moving", "frozen", "still"]
 
 _STRIDE = 16
 """Every 16th pixel of every 16th row, in green: 4 us at 720p, 40 to 120 us at 2160p. A sensor's noise changes some of them each time."""
@@ -41,7 +41,7 @@ class FrozenWatch:
         self._since_s = now_s if self._frozen else self._since_s + now_s - self._looked_s
         self._looked_s = now_s
 
-    def look(self, image: NDArray[np.uint8], now_s: float) -> Verdict:
+    def look(self, image: NDArray[np.uint8], now_s: float) -> MotionVerdict:
         """Return `moving`; `frozen`, when it is time to open the camera anew; `still`: frozen before, and that did not help yet.
 
         Args:

@@ -49,7 +49,7 @@ class ImageSource:
 
     live = False
 
-    def __init__(self, camera: str, settings: schema.Camera, path: Path, *, epoch: int = 0) -> None:
+    def __init__(self, camera: str, settings: schema.CameraConfig, path: Path, *, epoch: int = 0) -> None:
         self.camera = camera
         self.url = str(path)
         self.width = 0

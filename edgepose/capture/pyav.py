@@ -47,7 +47,7 @@ class PyAvSource(VideoSource):
         SourceError: it cannot be opened, within `open_timeout_s`.
     """
 
-    def __init__(self, camera: str, settings: schema.Camera, target: str, *, network: bool, epoch: int = 0) -> None:
+    def __init__(self, camera: str, settings: schema.CameraConfig, target: str, *, network: bool, epoch: int = 0) -> None:
         url = redact(target)
         where = f"camera {camera}: {url}"
         stream = (_NetworkStream if network else Stream)(
@@ -106,7 +106,7 @@ def _is_rtsp(target: str) -> bool:
     return target.lower().startswith(("rtsp://", "rtsps://"))
 
 
-def _options(settings: schema.Camera, url: str, where: str) -> dict[str, str]:
+def _options(settings: schema.CameraConfig, url: str, where: str) -> dict[str, str]:
     """Return FFmpeg's options for a network stream."""
     options = tls.options(settings.ca_file, where) if tls.is_secure(url) else {}
     if not _is_rtsp(url):

@@ -21,7 +21,7 @@ class Reader:
     why: str
 
 
-def reader_of(camera: schema.Camera) -> Reader:
+def reader_of(camera: schema.CameraConfig) -> Reader:
     """Choose the reader of a camera; may look into GStreamer's registry, but opens nothing."""
     if pipelines.is_pipeline(camera.source):
         return Reader("gstreamer", "the source is a pipeline in its language")

@@ -77,7 +77,7 @@ def path_of(source: str) -> Path | None:
     return Path(unquote(urlsplit(source).path)) if scheme[1].lower() == "file" else None
 
 
-def open_source(name: str, camera: schema.Camera, *, epoch: int = 0) -> Source:
+def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> Source:
     """Open what a camera's configuration names; waits `open_timeout_s` at most.
 
     Args:
@@ -130,7 +130,7 @@ def address_problem(url: str) -> str | None:
     return None
 
 
-def _open_path(name: str, camera: schema.Camera, path: Path, epoch: int) -> Source:
+def _open_path(name: str, camera: schema.CameraConfig, path: Path, epoch: int) -> Source:
     try:  # with a deadline: a file system at the end of a network may never answer
         path_is_folder = call_within(f"capture-{name}", lambda: stat.S_ISDIR(path.stat().st_mode), camera.open_timeout_s)
     except WorkerTimeoutError as error:

@@ -26,7 +26,7 @@ _ONE_THREAD_UP_TO_PX = 1280 * 720
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class DecodedFrame:
     """A decoded picture, in the decoder's format: `Stream.image` makes RGB of those that are wanted.
 
     Attributes:
@@ -123,7 +123,7 @@ class Stream:
         self._sender_reported = False
         self._packets = container.demux(stream)
 
-    def next_picture(self) -> Picture | None:
+    def next_picture(self) -> DecodedFrame | None:
         """Return the next picture, or None at the end.
 
         Raises:
@@ -152,7 +152,7 @@ class Stream:
         self.packets_without_picture = 0
         return self._picture(self._decoded.popleft())
 
-    def image(self, picture: Picture) -> NDArray[np.uint8]:
+    def image(self, picture: DecodedFrame) -> NDArray[np.uint8]:
         """Return a picture as uint8 (H, W, 3), RGB, upright."""
         frame = picture.decoded
         image = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()  # (H, W, 3)
@@ -184,10 +184,10 @@ class Stream:
         taken_us, _ = _PRODUCER_REFERENCE_TIME.unpack_from(bytes(packet.get_sidedata("prft")))
         self._sender_zero_ns = taken_us * 1000 - _nanoseconds(packet.pts, packet.time_base)
 
-    def _picture(self, frame: Any) -> Picture:
+    def _picture(self, frame: Any) -> DecodedFrame:
         pts_ns = None if frame.pts is None or not self._timed else _nanoseconds(frame.pts, frame.time_base)
         sender_ns = None if pts_ns is None or self._sender_zero_ns is None else self._sender_zero_ns + pts_ns
-        return Picture(frame, pts_ns, sender_ns, self._arrival)
+        return DecodedFrame(frame, pts_ns, sender_ns, self._arrival)
 
 
 def _nanoseconds(ticks: int, time_base: Any) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, FileClock, LiveClock
 from edgepose.capture.freshness import Freshness
-from edgepose.capture.stream import Picture
+from edgepose.capture.stream import DecodedFrame
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
 from edgepose.config import schema
 from edgepose.errors import EndOfStream, SourceError
@@ -39,10 +39,10 @@ class Video(Protocol):
     def open(self) -> None:
         """Open the video; again, to begin from its start."""
 
-    def next_picture(self) -> Picture | None:
+    def next_picture(self) -> DecodedFrame | None:
         """Return the next picture, or None at the end."""
 
-    def image(self, picture: Picture) -> NDArray[np.uint8]:
+    def image(self, picture: DecodedFrame) -> NDArray[np.uint8]:
         """Return a picture as uint8 (H, W, 3), RGB, upright."""
 
     def abandon(self) -> None:
@@ -76,7 +76,7 @@ class VideoSource:
         self,
         camera: str,
         url: str,
-        settings: schema.Camera,
+        settings: schema.CameraConfig,
         video: Video,
         *,
         epoch: int = 0,

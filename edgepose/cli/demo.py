@@ -38,9 +38,9 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import time
 
     from edgepose.capture.source import path_of, redact
-    from edgepose.cli.live_table import Board, shown
+    from edgepose.cli.live_table import LiveTable, shown
     from edgepose.cli.log import log_to_stderr
-    from edgepose.config.schema import Camera, Config, Files, Log, Model, Mqtt
+    from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.main_loop import supervise
     from edgepose.errors import OutputError, UsageError
@@ -61,18 +61,21 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
         ) from error
     video, poses = output / "annotated.mp4", output / "poses.jsonl"
     with EmbeddedBroker() as broker, signals() as (stop, reason):
-        mqtt = Mqtt(host="127.0.0.1", port=broker.port)
+        mqtt = MqttConfig(host="127.0.0.1", port=broker.port)
         config = Config(
             device="demo",
-            cameras={"video": Camera(source=video_file)},
-            model=Model(path=model) if model is not None else Model(),
+            cameras={"video": CameraConfig(source=video_file)},
+            model=ModelConfig(path=model) if model is not None else ModelConfig(),
             mqtt=mqtt,
-            files=Files(video=str(video), jsonl=str(poses)),
-            log=Log(level="error"),
+            files=FilesConfig(video=str(video), jsonl=str(poses)),
+            log=LogConfig(level="error"),
         )
-        board = Board(mqtt.prefix, film=path_of(video_file) is not None)
+        live_table = LiveTable(mqtt.prefix, film=path_of(video_file) is not None)
         topics = ["edgepose/demo/#"]
-        with Subscriber(mqtt, topics, lambda topic, payload: board.take(topic, payload, time.monotonic())), shown(board) as screen:
+        with (
+            Subscriber(mqtt, topics, lambda topic, payload: live_table.take(topic, payload, time.monotonic())),
+            shown(live_table) as screen,
+        ):
             daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, afresh=True)
             click.echo(f"watching {redact(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
             daemon.start(broker_within_s=_BROKER_S)
@@ -89,7 +92,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     counts = daemon.metrics.camera("video")
     click.echo(
         f"{counts.published} frames in {elapsed_s:.1f} s ({counts.published / elapsed_s:.1f} frames/s), "
-        f"at most {board.most_people} people at once, {len(board.tracks)} tracks, {board.messages} messages over MQTT"
+        f"at most {live_table.most_people} people at once, {len(live_table.tracks)} tracks, {live_table.messages} messages over MQTT"
     )
     for cause, frames in counts.dropped.items():
         click.echo(f"dropped: {frames} ({cause})")

@@ -58,7 +58,7 @@ def command(
     from edgepose.cli.progress import progress
     from edgepose.config.cross_checks import check_together
     from edgepose.config.load import DEFAULT_PATH, load
-    from edgepose.config.schema import Camera, Files
+    from edgepose.config.schema import CameraConfig, FilesConfig
     from edgepose.engine.backend import open_backend
     from edgepose.errors import UsageError
     from edgepose.messages.compose import poses_message
@@ -66,7 +66,7 @@ def command(
     from edgepose.output.files import STANDARD_OUTPUT
     from edgepose.pipeline.file_sinks import open_sinks
     from edgepose.pipeline.offline import people_in
-    from edgepose.pipeline.refiner import SecondLook
+    from edgepose.pipeline.refiner import Refiner
     from edgepose.supervision.signals import signals
     from edgepose.telemetry.metrics import Metrics
 
@@ -85,8 +85,8 @@ def command(
     log_to_stderr("warning")
     config = load(config_file, settings)
     camera = "stream" if path_of(source) is None else Path(source).stem or "source"
-    config = replace(config, cameras={camera: Camera(source=source)})
-    config = replace(config, files=Files(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
+    config = replace(config, cameras={camera: CameraConfig(source=source)})
+    config = replace(config, files=FilesConfig(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
     check_together(config, config_file or DEFAULT_PATH)
     if model is not None:
         config = replace(config, model=replace(config.model, path=model))
@@ -101,17 +101,17 @@ def command(
     file = named_model(config.model.path, "pose")
     frames = people = 0
     metrics = Metrics()
-    second_look = SecondLook.configured(config, metrics)
+    second = Refiner.configured(config, metrics)
     opened = open_source(camera, config.cameras[camera])
     backend = open_backend(file, config.model)
-    if second_look is not None:
-        second_look.open()
+    if second is not None:
+        second.open()
     sinks = open_sinks(config, afresh=True)
     start_s = time.monotonic()
     try:
         # A pipe's reader that has had enough ends the run in order, and the summary is told.
         with suppress(BrokenPipeError), signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
-            for frame, found in people_in(opened, backend, file.info, config, metrics, second_look):
+            for frame, found in people_in(opened, backend, file.info, config, metrics, second):
                 message = poses_message(frame, found, time.time_ns())
                 for sink in sinks:
                     sink.write(frame, found, message)
@@ -124,8 +124,8 @@ def command(
         for sink in sinks:
             sink.close()
         backend.close()
-        if second_look is not None:
-            second_look.close()
+        if second is not None:
+            second.close()
     if stop.is_set() and not opened.live:  # a file was not meant to end here; of a stream it is the only way
         click.echo(f"edgepose: interrupted: the files hold {frames} frames, {people} people", err=True)
         raise KeyboardInterrupt
@@ -143,11 +143,11 @@ def command(
             "model": file.path.name,
             "backend": backend.name,
         }
-        if second_look is not None:
-            summary |= {"refiner": second_look.model.path.name, "looked_at_again": again}
+        if second is not None:
+            summary |= {"refiner": second.model.path.name, "refined": again}
         click.echo(msgspec.json.encode(summary))
     elif not quiet:
-        refined = f", {again} looked at again" if second_look is not None else ""
+        refined = f", {again} refined" if second is not None else ""
         damaged = f", {corrupt} could not be decoded" if corrupt else ""
         click.echo(f"{frames} frames{damaged}, {people} people{refined}, {rate} frames/s", err=True)
 

@@ -61,7 +61,7 @@ class _Camera:
         return (len(self.arrivals_s) - 1) / max(1e-6, self.arrivals_s[-1] - self.arrivals_s[0])
 
 
-class Board:
+class LiveTable:
     """What was heard last of each device and camera; messages may come from another thread.
 
     Attributes:
@@ -223,29 +223,29 @@ def _table(device: str, name: str, camera: _Camera) -> Table:
 class _Screen:
     """Draws a board where there is a terminal, and writes a line a second where there is none."""
 
-    def __init__(self, board: Board, live: Live | None) -> None:
-        self._board = board
+    def __init__(self, live_table: LiveTable, live: Live | None) -> None:
+        self._live_table = live_table
         self._live = live
         self._written_s = time.monotonic()
 
     def draw(self) -> None:
         """Shows what there is now."""
         if self._live is not None:
-            self._live.update(self._board.table(), refresh=True)
+            self._live.update(self._live_table.table(), refresh=True)
             return
-        for line in (*self._board.new_states(), *self._board.new_events()):
+        for line in (*self._live_table.new_states(), *self._live_table.new_events()):
             click.echo(line)
         if time.monotonic() - self._written_s >= _PLAIN_S:
             self._written_s = time.monotonic()
-            for line in self._board.lines():
+            for line in self._live_table.lines():
                 click.echo(line)
 
 
 @contextmanager
-def shown(board: Board) -> Iterator[_Screen]:
+def shown(live_table: LiveTable) -> Iterator[_Screen]:
     """Shows a board on standard output; call `draw` of what it gives several times a second."""
     if not sys.stdout.isatty():
-        yield _Screen(board, None)
+        yield _Screen(live_table, None)
         return
-    with Live(board.table(), console=Console(), auto_refresh=False) as live:
-        yield _Screen(board, live)
+    with Live(live_table.table(), console=Console(), auto_refresh=False) as live:
+        yield _Screen(live_table, live)

@@ -12,7 +12,7 @@ _file = click.Path(path_type=Path)
 @click.command(
     "replay",
     short_help="Play a recording of the black box again.",
-    epilog="Example: edgepose replay /var/lib/edgepose/black-box/20261122T100000Z-engine-restarted --output poses.jsonl",
+    epilog="Example: edgepose replay /var/lib/edgepose/black-box/20261122T100000Z-inference-restarted --output poses.jsonl",
 )
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=_file, metavar="FILE", help="Write the pose messages, one a line; - is standard output.")
@@ -35,8 +35,8 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     from edgepose.messages.compose import event_message, poses_message
     from edgepose.messages.structs import timestamp
     from edgepose.output.files import STANDARD_OUTPUT, JsonLinesWriter
-    from edgepose.pipeline.replay import Failed, refuse_overwriting, replay
-    from edgepose.recorder.format import Header, Lost, State
+    from edgepose.pipeline.replay import FailedFrame, refuse_overwriting, replay
+    from edgepose.recorder.format import LossRecord, SegmentHeader, StateRecord
 
     names = [str(path) for path in (output, events) if path is not None]
     on_screen = sum(name in STANDARD_OUTPUT for name in names)
@@ -50,20 +50,20 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     with ExitStack() as files:
         writers = [files.enter_context(JsonLinesWriter(path, afresh=True)) if path is not None else None for path in (output, events)]
         for played in replay(recording):
-            if isinstance(played, Header):
+            if isinstance(played, SegmentHeader):
                 counts["segments"] += 1
                 versions.add(played.edgepose)
                 models.add(f"{played.model} {played.sha256[:12]}")
-            elif isinstance(played, Lost):
+            elif isinstance(played, LossRecord):
                 counts["lost"] += played.records
                 if telling:
                     click.echo(f"{played.records} records were lost here")
-            elif isinstance(played, State):
+            elif isinstance(played, StateRecord):
                 counts["states"] += 1
                 if telling:
                     why = f" ({played.cause}: {played.detail})" if played.cause else ""
                     click.echo(f"{timestamp(played.at)[11:19]} camera {played.camera}: {played.state}{why}, epoch {played.epoch}")
-            elif isinstance(played, Failed):
+            elif isinstance(played, FailedFrame):
                 counts["failed"] += 1
                 if telling:
                     click.echo(f"frame {played.frame.sequence} of camera {played.frame.camera} failed then")

@@ -11,17 +11,17 @@ import msgspec
 
 from edgepose.config.load import load
 from edgepose.config.schema import Config
-from edgepose.diagnostics.preflight import Finding
+from edgepose.diagnostics.preflight import CheckResult
 from edgepose.errors import ConfigError
 
 
-def report(look: Callable[[Config], Iterable[Finding]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> int:
+def report(look: Callable[[Config], Iterable[CheckResult]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> int:
     """Writes what is found in a configuration to standard output as it comes; returns the exit code of the first fault, else 0.
 
     ConfigError where the configuration is refused and lines were asked for; in JSON each refusal is a finding, for scripts read
     nothing else.
     """
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     for each in _found(look, config_file, settings, as_json=as_json):
         found.append(each)
         if not as_json:
@@ -32,18 +32,18 @@ def report(look: Callable[[Config], Iterable[Finding]], config_file: Path | None
 
 
 def _found(
-    look: Callable[[Config], Iterable[Finding]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool
-) -> Iterable[Finding]:
+    look: Callable[[Config], Iterable[CheckResult]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool
+) -> Iterable[CheckResult]:
     try:
         config = load(config_file, settings)
     except ConfigError as error:
         if not as_json:
             raise
-        return [Finding("configuration", False, problem, error.exit_code) for problem in str(error).splitlines()]
+        return [CheckResult("configuration", False, problem, error.exit_code) for problem in str(error).splitlines()]
     return look(config)
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: CheckResult) -> str:
     """One line, for grep and the like; on a terminal wrapped below itself."""
     verdict = "FAIL" if not finding.good else "note" if finding.note else "ok  "
     line = f"{verdict}  {finding.what:22}  {finding.detail}"

@@ -30,7 +30,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.main_loop import supervise
     from edgepose.errors import ConfigError, EdgeposeError
-    from edgepose.supervision.malloc import settle_memory
+    from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import hang_ups, recordings_asked, signals
     from edgepose.supervision.systemd import Notifier
 
@@ -39,7 +39,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     if not config.cameras:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
     log = logging.getLogger("edgepose.run")
-    settle_memory()
+    tune()
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
         daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
 

@@ -38,7 +38,7 @@ def command(
 
     import msgspec
 
-    from edgepose.cli.live_table import Board, shown
+    from edgepose.cli.live_table import LiveTable, shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.load import load
     from edgepose.config.reference import accepted
@@ -56,21 +56,21 @@ def command(
         raise UsageError("--topics says of which device a message is; expected --json with it, since other lines name the device")
     log_to_stderr("warning" if as_json or not sys.stdout.isatty() else "error")  # a line would tear the table
     mqtt = load(config_file, settings).mqtt
-    board = Board(mqtt.prefix)
+    live_table = LiveTable(mqtt.prefix)
     base = f"{mqtt.prefix.strip('/')}/{device or '+'}"
 
     heard, nobody_reads = threading.Event(), threading.Event()
 
     def take(topic: str, payload: bytes) -> None:
         heard.set()
-        board.take(topic, payload, time.monotonic())
+        live_table.take(topic, payload, time.monotonic())
         if topic.endswith(written) and not nobody_reads.is_set():
             try:
                 if as_json:
                     message = payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload))
                     click.echo(topic.encode() + b" " + message if topics else message)
                 else:
-                    for line in board.new_events():
+                    for line in live_table.new_events():
                         click.echo(line)
             except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough: a good end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -89,7 +89,7 @@ def command(
             while time.monotonic() < end_s and not stop.wait(0.1) and not nobody_reads.is_set():
                 pass
         else:
-            with shown(board) as screen:
+            with shown(live_table) as screen:
                 while time.monotonic() < end_s and not stop.wait(0.1):
                     screen.draw()
     if not heard.is_set():

@@ -37,12 +37,12 @@ def check_together(config: Config, file: Path | None = None) -> None:
     Args:
         file: that it was read from, which nothing may be written to.
     """
-    problems = [problem.removeprefix("default: ") for problem in contradictions(config, {}, file)]
+    problems = [problem.removeprefix("default: ") for problem in cross_check(config, {}, file)]
     if problems:
         raise ConfigError("\n".join(problems))
 
 
-def contradictions(config: Config, origins: Mapping[Keys, str], file: Path | None = None) -> list[str]:
+def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None = None) -> list[str]:
     """One sentence for each.
 
     Args:
@@ -63,9 +63,9 @@ def _of_numbers(config: Config) -> _Found:
         if camera.reconnect_initial_s > camera.reconnect_maximum_s:
             limit = f"expected at most reconnect_maximum_s, which is {camera.reconnect_maximum_s:g}"
             yield ("cameras", name, "reconnect_initial_s"), f"is {camera.reconnect_initial_s:g}; {limit}"
-    if config.track.weak_score > config.pose.score_threshold:
+    if config.track.low_score_threshold > config.pose.score_threshold:
         limit = f"expected at most pose.score_threshold, which is {config.pose.score_threshold:g}"
-        yield ("track", "weak_score"), f"is {config.track.weak_score:g}; {limit}"
+        yield ("track", "low_score_threshold"), f"is {config.track.low_score_threshold:g}; {limit}"
 
 
 def _of_mqtt(config: Config) -> _Found:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from edgepose.config.load import device_name
-from edgepose.config.schema import Camera, Config
+from edgepose.config.schema import CameraConfig, Config
 
-_AT_NEXT_START = ("black_box", "observe")
+_AT_NEXT_START = ("black_box", "monitoring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +63,5 @@ class Changes:
         return words + [f"{section} takes effect at the next start" for section in self.later]
 
 
-def _stream(camera: Camera) -> Camera:
+def _stream(camera: CameraConfig) -> CameraConfig:
     return replace(camera, zones={})

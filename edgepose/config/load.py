@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
-from edgepose.config.cross_checks import Keys, contradictions, dotted
+from edgepose.config.cross_checks import Keys, cross_check, dotted
 from edgepose.config.reference import accepted
 from edgepose.config.reference import keys as all_keys
 from edgepose.config.schema import Config
@@ -80,7 +80,7 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
         raise ConfigError("\n".join(problems))
     _take_state_folder(environment.get("STATE_DIRECTORY", ""), values)
     config = msgspec.convert(values, Config)
-    problems.extend(contradictions(config, origins, path))
+    problems.extend(cross_check(config, origins, path))
     if problems:
         raise ConfigError("\n".join(problems))
     return config

@@ -25,14 +25,14 @@ Polygon = Annotated[
         extra={"words": "a list of 3 to 64 corners [x, y], fractions (0 to 1) of the picture's width and height"},
     ),
 ]
-FilmFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
+VideoFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections: immutable, keyword-only, unknown keys refused."""
 
 
-class Camera(_Section, frozen=True):
+class CameraConfig(_Section, frozen=True):
     """One video source."""
 
     source: Annotated[
@@ -66,7 +66,7 @@ class Camera(_Section, frozen=True):
     zones: Annotated[dict[Name, Polygon], Meta(description="areas whose entering and leaving are events, by name")] = {}
 
 
-class Model(_Section, frozen=True):
+class ModelConfig(_Section, frozen=True):
     """The network."""
 
     path: Annotated[str, Meta(min_length=1, description="name of a shipped model, or path of an ONNX file")] = "default"
@@ -79,31 +79,31 @@ class Model(_Section, frozen=True):
     ] = 0
 
 
-class Pose(_Section, frozen=True):
+class PoseConfig(_Section, frozen=True):
     """From candidates to people."""
 
     score_threshold: Annotated[
-        Fraction, Meta(description="people below this score are dropped, unless they continue a track (`track.weak_score`)")
+        Fraction, Meta(description="people below this score are dropped, unless they continue a track (`track.low_score_threshold`)")
     ] = 0.3
-    suppress_oks: Annotated[Fraction, Meta(description="of two people whose poses are more alike than this, the weaker is dropped")] = 0.7
-    suppress_iou: Annotated[Fraction, Meta(description="of two people whose boxes overlap more than this, the weaker is dropped")] = 0.85
+    nms_oks: Annotated[Fraction, Meta(description="of two people whose poses are more alike than this, the weaker is dropped")] = 0.7
+    nms_iou: Annotated[Fraction, Meta(description="of two people whose boxes overlap more than this, the weaker is dropped")] = 0.85
     keypoint_threshold: Annotated[
         Fraction, Meta(description="keypoints below this confidence count as unseen in tracking, checks and drawing")
     ] = 0.2
     maximum_people: Annotated[int, Meta(ge=1, le=1000, description="most people a frame")] = 50
 
 
-class Track(_Section, frozen=True):
+class TrackConfig(_Section, frozen=True):
     """Who is who from frame to frame."""
 
     enabled: Annotated[bool, Meta(description="give people track numbers")] = True
     match_threshold: Annotated[Fraction, Meta(description="least similarity (mean of OKS and box IoU) of one person in two frames")] = 0.1
-    keep_s: Annotated[Seconds, Meta(description="how long a person who is not seen is remembered")] = 1.5
-    confirm_hits: Annotated[int, Meta(ge=1, le=100, description="sightings before a track gets a number")] = 2
-    weak_score: Annotated[Fraction, Meta(description="a known person is followed down to this score")] = 0.15
+    max_lost_s: Annotated[Seconds, Meta(description="how long a person who is not seen is remembered")] = 1.5
+    min_hits: Annotated[int, Meta(ge=1, le=100, description="sightings before a track gets a number")] = 2
+    low_score_threshold: Annotated[Fraction, Meta(description="a known person is followed down to this score")] = 0.15
 
 
-class Refine(_Section, frozen=True):
+class RefineConfig(_Section, frozen=True):
     """The second look at people, in regions cut from the full-resolution frame."""
 
     path: Annotated[str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file")] = "refine-n"
@@ -113,7 +113,7 @@ class Refine(_Section, frozen=True):
     ] = 0.0
 
 
-class Smooth(_Section, frozen=True):
+class SmoothConfig(_Section, frozen=True):
     """One-Euro filter of the keypoints."""
 
     enabled: Annotated[bool, Meta(description="smooth keypoints of tracked people")] = True
@@ -124,7 +124,7 @@ class Smooth(_Section, frozen=True):
     speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cut-off of the speed estimate")] = 2.0
 
 
-class Plausible(_Section, frozen=True):
+class PlausibilityConfig(_Section, frozen=True):
     """Geometric checks of a pose."""
 
     enabled: Annotated[bool, Meta(description="lower the confidence of keypoints that cannot be where they are")] = True
@@ -132,7 +132,7 @@ class Plausible(_Section, frozen=True):
     maximum_speed: Annotated[float, Meta(gt=0, le=1000, description="fastest keypoint, in body sizes a second, that is believed")] = 12.0
 
 
-class Tls(_Section, frozen=True):
+class TlsConfig(_Section, frozen=True):
     """TLS towards the broker."""
 
     enabled: Annotated[bool, Meta(description="encrypt, and verify the broker")] = False
@@ -141,7 +141,7 @@ class Tls(_Section, frozen=True):
     key_file: Annotated[str | None, Meta(description="key of the client certificate")] = None
 
 
-class Mqtt(_Section, frozen=True):
+class MqttConfig(_Section, frozen=True):
     """The broker."""
 
     enabled: Annotated[bool, Meta(description="publish to a broker")] = True
@@ -156,23 +156,23 @@ class Mqtt(_Section, frozen=True):
     reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that waits between attempts grow to")] = 3.0
     pose_expiry_s: Annotated[Seconds, Meta(description="the broker forgets poses older than this (MQTT 5)")] = 2.0
     encoding: Annotated[Literal["json", "msgpack"], Meta(description="how messages are written")] = "json"
-    tls: Tls = Tls()
+    tls: TlsConfig = TlsConfig()
 
 
-class Files(_Section, frozen=True):
+class FilesConfig(_Section, frozen=True):
     """Files beside the broker."""
 
     jsonl: Annotated[str | None, Meta(description="append pose messages to this file, one JSON object a line")] = None
     csv: Annotated[str | None, Meta(description="append keypoints to this file, one row a person")] = None
-    video: Annotated[FilmFile | None, Meta(description="write an annotated MP4")] = None
+    video: Annotated[VideoFile | None, Meta(description="write an annotated MP4")] = None
     images: Annotated[str | None, Meta(description="write annotated pictures into this folder")] = None
 
 
-class Events(_Section, frozen=True):
+class EventsConfig(_Section, frozen=True):
     """What people do, said once with its evidence, QoS 1."""
 
     enabled: Annotated[bool, Meta(description="publish events")] = True
-    silent: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds that are not said")] = []
+    disabled: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds that are not said")] = []
     enter_after_s: Annotated[Seconds, Meta(description="somebody seen for so long has entered")] = 1.0
     leave_after_s: Annotated[Seconds, Meta(description="somebody not seen for so long has left")] = 3.0
     fall_within_s: Annotated[Seconds, Meta(description="from standing to lying in less is a fall, in more is lying down")] = 1.0
@@ -192,7 +192,7 @@ class Events(_Section, frozen=True):
     store_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="most events that wait; the oldest is dropped first")] = 10_000
 
 
-class Commands(_Section, frozen=True):
+class CommandsConfig(_Section, frozen=True):
     """Commands over MQTT."""
 
     enabled: Annotated[bool, Meta(description="obey commands")] = False
@@ -202,7 +202,7 @@ class Commands(_Section, frozen=True):
     )
 
 
-class BlackBox(_Section, frozen=True):
+class BlackBoxConfig(_Section, frozen=True):
     """The last minutes without pixels, on disk, to be played again with `edgepose replay`."""
 
     path: Annotated[str | None, Meta(description="folder of recordings; nothing is kept where absent")] = None
@@ -210,7 +210,7 @@ class BlackBox(_Section, frozen=True):
     limit_mb: Annotated[int, Meta(ge=1, le=100_000, description="most that the folder holds; the oldest recording goes first")] = 64
 
 
-class Observe(_Section, frozen=True):
+class MonitoringConfig(_Section, frozen=True):
     """A local port for Prometheus and for whoever asks after health."""
 
     enabled: Annotated[bool, Meta(description="serve /metrics and /healthz")] = False
@@ -218,7 +218,7 @@ class Observe(_Section, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 is any free one")] = 9464
 
 
-class Health(_Section, frozen=True):
+class HealthConfig(_Section, frozen=True):
     """What the daemon says of itself."""
 
     interval_s: Annotated[Seconds, Meta(description="time between two health messages")] = 5.0
@@ -227,7 +227,7 @@ class Health(_Section, frozen=True):
     ] = 10.0
 
 
-class Log(_Section, frozen=True):
+class LogConfig(_Section, frozen=True):
     """Log lines on standard error."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least severe level that is written")] = "info"
@@ -238,18 +238,18 @@ class Config(_Section, frozen=True):
     """The whole configuration."""
 
     device: Annotated[Name | None, Meta(description="name of this device in topics; the host name where absent")] = None
-    cameras: Annotated[dict[Name, Camera], Meta(description="video sources by name")] = {}
-    model: Model = Model()
-    pose: Pose = Pose()
-    track: Track = Track()
-    refine: Refine = Refine()
-    smooth: Smooth = Smooth()
-    plausible: Plausible = Plausible()
-    mqtt: Mqtt = Mqtt()
-    files: Files = Files()
-    events: Events = Events()
-    commands: Commands = Commands()
-    black_box: BlackBox = BlackBox()
-    observe: Observe = Observe()
-    health: Health = Health()
-    log: Log = Log()
+    cameras: Annotated[dict[Name, CameraConfig], Meta(description="video sources by name")] = {}
+    model: ModelConfig = ModelConfig()
+    pose: PoseConfig = PoseConfig()
+    track: TrackConfig = TrackConfig()
+    refine: RefineConfig = RefineConfig()
+    smooth: SmoothConfig = SmoothConfig()
+    plausibility: PlausibilityConfig = PlausibilityConfig()
+    mqtt: MqttConfig = MqttConfig()
+    files: FilesConfig = FilesConfig()
+    events: EventsConfig = EventsConfig()
+    commands: CommandsConfig = CommandsConfig()
+    black_box: BlackBoxConfig = BlackBoxConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    health: HealthConfig = HealthConfig()
+    log: LogConfig = LogConfig()

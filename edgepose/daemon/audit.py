@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgepose.config.schema import Commands
+from edgepose.config.schema import CommandsConfig
 from edgepose.errors import OutputError
 from edgepose.messages.structs import CommandReplyMessage, timestamp
 from edgepose.mqtt.command_inbox import Command
@@ -48,7 +48,7 @@ class Audit:
                 ) from error
 
     @classmethod
-    def configured(cls, commands: Commands) -> "Audit | None":
+    def configured(cls, commands: CommandsConfig) -> "Audit | None":
         """Where a configuration wants it; None where no commands are obeyed."""
         if not commands.enabled:
             return None

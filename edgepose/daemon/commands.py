@@ -43,7 +43,7 @@ RECORDING_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CommandResult:
     """What became of a command; `reason` is set where it is refused."""
 
     reason: str | None = None
@@ -52,10 +52,10 @@ class Verdict:
     recording: str | None = None
 
 
-Done = Callable[[Verdict], None]
+Done = Callable[[CommandResult], None]
 
 
-class Master(Protocol):
+class CommandTarget(Protocol):
     """What commands are carried out with: `edgepose.daemon.daemon.Daemon`."""
 
     @property
@@ -102,20 +102,20 @@ class _Awaited:
     """
 
     command: Command
-    verdict: Callable[[], Verdict | None]
+    verdict: Callable[[], CommandResult | None]
     until_s: float
     too_late: str
 
 
-class Orders:
+class CommandHandler:
     """Takes commands from the publisher's thread and obeys them in the main thread's `turn`."""
 
-    def __init__(self, master: Master, reply: Callable[[Command, CommandReplyMessage], None], audit: Audit) -> None:
+    def __init__(self, target: CommandTarget, reply: Callable[[Command, CommandReplyMessage], None], audit: Audit) -> None:
         """
         Args:
             reply: sends an answer; from any thread.
         """
-        self._master = master
+        self._target = target
         self._reply = reply
         self._audit = audit
         self._waiting: queue.Queue[Command] = queue.Queue(maxsize=WAITING_LIMIT)
@@ -126,7 +126,7 @@ class Orders:
         try:
             self._waiting.put_nowait(command)
         except queue.Full:
-            self._answer(command, Verdict(f"{WAITING_LIMIT} commands wait already; expected fewer at a time"))
+            self._answer(command, CommandResult(f"{WAITING_LIMIT} commands wait already; expected fewer at a time"))
 
     def turn(self, now_s: float) -> None:
         """Obeys what waits."""
@@ -135,7 +135,7 @@ class Orders:
         for awaited in list(self._awaited):
             verdict = awaited.verdict()
             if verdict is None and now_s > awaited.until_s:
-                verdict = Verdict(awaited.too_late)
+                verdict = CommandResult(awaited.too_late)
             if verdict is not None:
                 self._awaited.remove(awaited)
                 self._answer(awaited.command, verdict)
@@ -144,68 +144,68 @@ class Orders:
         try:
             request = parse(command.name, command.payload)
             if isinstance(request, ReloadCommand):
-                self._master.reload(lambda verdict: self._answer(command, verdict))
+                self._target.reload(lambda verdict: self._answer(command, verdict))
             elif isinstance(request, SetThresholdCommand):
-                self._master.configure(with_thresholds(self._master.config, request))
-                self._answer(command, Verdict())
+                self._target.configure(with_thresholds(self._target.config, request))
+                self._answer(command, CommandResult())
             elif isinstance(request, PauseCommand | ResumeCommand):
-                order = self._master.pause if isinstance(request, PauseCommand) else self._master.resume
+                order = self._target.pause if isinstance(request, PauseCommand) else self._target.resume
                 for camera in self._cameras(request.camera):
                     order(camera)
-                self._answer(command, Verdict())
+                self._answer(command, CommandResult())
             elif isinstance(request, RecordCommand):
                 self._record(command, now_s)
             else:
                 self._snapshot(command, request, now_s)
         except EdgeposeError as error:
-            self._answer(command, Verdict("; ".join(str(error).splitlines())))
+            self._answer(command, CommandResult("; ".join(str(error).splitlines())))
         except Exception as error:  # nothing that somebody sends may end the daemon
             _log.error("command %.64r: unexpected %s: %s", command.name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
-            self._answer(command, Verdict(f"unexpected {type(error).__name__}: a fault of edgepose; its log says more"))
+            self._answer(command, CommandResult(f"unexpected {type(error).__name__}: a fault of edgepose; its log says more"))
 
     def _snapshot(self, command: Command, request: SnapshotCommand, now_s: float) -> None:
-        if not self._master.config.commands.snapshot:
+        if not self._target.config.commands.snapshot:
             raise ConfigError("pictures do not leave this device; expected commands.snapshot to be true in its configuration")
         if len(self._awaited) >= WAITING_LIMIT:
             raise ConfigError(f"{WAITING_LIMIT} snapshots wait already; expected fewer at a time")
         (camera,) = self._cameras(request.camera)
-        state = next((state for state in self._master.states() if state.camera == camera), None)
+        state = next((state for state in self._target.states() if state.camera == camera), None)
         if state is not None and state.state == "paused":
             raise ConfigError(f"{state.detail or f'camera {camera} is paused'}; expected a camera that is streaming")
         frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
 
-        def picture() -> Verdict | None:
+        def picture() -> CommandResult | None:
             if frames.empty():
                 return None
             message = snapshot_message(frames.get(), request.width)
             too_large = f"the picture takes more than {LIMIT_BYTES} bytes; expected a smaller `width`"
-            return Verdict(too_large) if message is None else Verdict(snapshot=message)
+            return CommandResult(too_large) if message is None else CommandResult(snapshot=message)
 
         too_late = f"camera {camera} gave no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
         self._awaited.append(_Awaited(command, picture, now_s + SNAPSHOT_WITHIN_S, too_late))
-        self._master.tap(camera, frames.put)
+        self._target.tap(camera, frames.put)
 
     def _record(self, command: Command, now_s: float) -> None:
-        recording = self._master.record("command")
+        recording = self._target.record("command")
 
-        def place() -> Verdict | None:
+        def place() -> CommandResult | None:
             if not recording.done.is_set():
                 return None
             nothing = "there is nothing to keep yet, or it cannot be written; the log says which"
-            return Verdict(nothing) if recording.place is None else Verdict(recording=str(recording.place))
+            return CommandResult(nothing) if recording.place is None else CommandResult(recording=str(recording.place))
 
         too_late = f"the recording took more than {RECORDING_WITHIN_S:g} s; the log says what becomes of it"
         self._awaited.append(_Awaited(command, place, now_s + RECORDING_WITHIN_S, too_late))
 
     def _cameras(self, name: str | UnsetType) -> list[str]:
-        there = list(self._master.config.cameras)
+        there = list(self._target.config.cameras)
         if isinstance(name, UnsetType):
             return there
         if name not in there:
             raise ConfigError(f"there is no camera {name}; expected one of {', '.join(there)}")
         return [name]
 
-    def _answer(self, command: Command, verdict: Verdict) -> None:
+    def _answer(self, command: Command, verdict: CommandResult) -> None:
         message = CommandReplyMessage(
             command=command.name[:64],
             status="ok" if verdict.reason is None else "refused",
@@ -224,7 +224,7 @@ def with_thresholds(config: Config, request: SetThresholdCommand) -> Config:
     given = {field: value for field in request.__struct_fields__ if not isinstance(value := getattr(request, field), UnsetType)}
     if not given:
         raise ConfigError(f"no threshold is given; expected at least one of {', '.join(request.__struct_fields__)}")
-    track = {"weak_score": given.pop("weak_score")} if "weak_score" in given else {}
+    track = {"low_score_threshold": given.pop("low_score_threshold")} if "low_score_threshold" in given else {}
     changed = replace(config, pose=replace(config.pose, **given), track=replace(config.track, **track))
     check_together(changed)
     return changed

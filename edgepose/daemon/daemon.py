@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
-from edgepose.daemon.commands import Done, Orders
+from edgepose.daemon.commands import CommandHandler, Done
 from edgepose.daemon.health import Circumstances, HealthReporter
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
-from edgepose.daemon.instance import Claim
+from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.link import Link
-from edgepose.daemon.observe import Observer
-from edgepose.daemon.reload import Prepared, Reloads, prepare
+from edgepose.daemon.monitoring import MonitoringServer
+from edgepose.daemon.reload import PreparedReload, Reloads, prepare
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
@@ -24,12 +24,12 @@ from edgepose.mqtt.command_inbox import Command
 from edgepose.pipeline.delivery import Delivery, Sink
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.pipeline import Pipeline
-from edgepose.pipeline.refiner import SecondLook
+from edgepose.pipeline.refiner import Refiner
 from edgepose.recorder.black_box import BlackBox
 from edgepose.recorder.folder import Recording
-from edgepose.supervision.guarded_tasks import Chores
-from edgepose.supervision.hang_detector import StuckError, Watchman
-from edgepose.supervision.heartbeat import Pulse
+from edgepose.supervision.guarded_tasks import GuardedTasks
+from edgepose.supervision.hang_detector import HangDetector, StuckError
+from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
 from edgepose.validation.output_paths import refuse_clashes
@@ -81,13 +81,13 @@ class Daemon:
             refuse_impossible(config.cameras)
         self._config = config
         self._forever = forever
-        self._claim = Claim(config)
+        self._instance_lock = InstanceLock(config)
         self._notifier = notifier
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self.metrics = Metrics()
         self._model = named_model(config.model.path, "pose")
-        self._second_look = SecondLook.configured(config, self.metrics)
+        self._refiner = Refiner.configured(config, self.metrics)
         self._box = BlackBox.configured(config, self._model)
         self._link = Link(config, self._take_command)
         self._delivery = Delivery(self._link, open_sinks(config, afresh=afresh), self.metrics, self._reopening(config))
@@ -98,21 +98,21 @@ class Daemon:
             self.metrics,
             self._delivery.deliver,
             self._camera_changed,
-            second_look=self._second_look,
+            refiner=self._refiner,
             forever=forever,
             box=self._box,
         )
-        self._orders = self._orders_of(Audit.configured(config.commands))
+        self._command_handler = self._command_handler_of(Audit.configured(config.commands))
         self._reloads = Reloads(load, self._prepare, self._apply, notifier)
         self._health = HealthReporter(self.metrics, self._started_s)
         self._next_health_s = self._started_s + config.health.interval_s
         self._fed_s = self._started_s
-        self._watchman = Watchman(config.health.stuck_after_s, self._where)
+        self._hang_detector = HangDetector(config.health.stuck_after_s, self._where)
         self._hopeless: StuckError | None = None
-        self._turning = Pulse(_MAIN_STUCK_S)
-        self._chores = Chores()
+        self._turning = Heartbeat(_MAIN_STUCK_S)
+        self._guarded_tasks = GuardedTasks()
         self._reported: HealthMessage | None = None
-        self._observer: Observer | None = None
+        self._monitoring_server: MonitoringServer | None = None
 
     def start(self, broker_within_s: float = 0.0) -> None:
         """Opens the engine and the cameras, and says that we are there.
@@ -125,28 +125,28 @@ class Daemon:
             UnavailableError: a daemon of the same name, or with the same black box, runs on this machine, or the local port that is to
                 be served cannot be had.
         """
-        self._claim.take()
+        self._instance_lock.take()
         try:
             self._begin(broker_within_s)
         except EdgeposeError:
-            if self._observer is not None:
-                self._observer.stop()
-            self._claim.release()
+            if self._monitoring_server is not None:
+                self._monitoring_server.stop()
+            self._instance_lock.release()
             raise
 
     def _begin(self, broker_within_s: float) -> None:
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
-        refiner = refiner_message(self._config, self._second_look)
+        refiner = refiner_message(self._config, self._refiner)
         if refiner is not None:
             where = refiner.backend
             _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
-        if self._config.observe.enabled:
+        if self._config.monitoring.enabled:
             self._observe()
         if self._box is not None:  # last of what can be refused: a run that never began leaves nothing behind
             self._box.start()
         self._link.start(
-            lambda session: info_message(self._config, self._model, self._pipeline.backend, self._second_look, session, self._started_ns),
+            lambda session: info_message(self._config, self._model, self._pipeline.backend, self._refiner, session, self._started_ns),
             broker_within_s,
         )
         self._pipeline.start()
@@ -166,15 +166,15 @@ class Daemon:
         A part that fails costs nothing but itself.
         """
         self._turning.beat()
-        do = self._chores.do
+        do = self._guarded_tasks.do
         do("looking after the cameras", lambda: self._pipeline.replace_stuck(now_s))
         if self._box is not None:
             box = self._box
             do("looking after the black box", lambda: box.watch(self._pipeline.restarts()))
         do("looking after the publisher", lambda: self._link.look(self._config, now_s))
-        if self._orders is not None:
-            orders = self._orders
-            do("obeying commands", lambda: orders.turn(now_s))
+        if self._command_handler is not None:
+            command_handler = self._command_handler
+            do("obeying commands", lambda: command_handler.turn(now_s))
         do("reloading", self._reloads.turn)
         do("watching over the work", lambda: self._watch(now_s))
         if now_s >= self._next_health_s:
@@ -185,11 +185,11 @@ class Daemon:
         """Sees who hangs, and feeds the watchdog where nobody does; where this fails, nobody feeds it."""
         working = self._working()
         writer = self._delivery.writer
-        self._watchman.look(working if writer is None else {**working, writer.name: writer.pulse}, now_s)
+        self._hang_detector.look(working if writer is None else {**working, writer.name: writer.heartbeat}, now_s)
         if self._hopeless is None:
-            self._hopeless = self._watchman.hopeless(working, now_s)
+            self._hopeless = self._hang_detector.hopeless(working, now_s)
         watchdog_s = self._notifier.watchdog_s
-        if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4 and self._watchman.all_is_well(working, now_s):
+        if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4 and self._hang_detector.all_is_well(working, now_s):
             self._notifier.alive()
             self._fed_s = now_s
 
@@ -209,7 +209,7 @@ class Daemon:
     def configure(self, config: Config) -> None:
         """Goes over to a configuration with other thresholds."""
         self._config = config
-        self._pipeline.change(config, self._model.info, None, self._second_look)
+        self._pipeline.change(config, self._model.info, None, self._refiner)
 
     def record(self, reason: str) -> Recording:
         """Begins to make a recording of the black box.
@@ -245,8 +245,8 @@ class Daemon:
         """
         ends_s = time.monotonic() + _STOP_S
         self._notifier.stopping()
-        if self._observer is not None:
-            self._observer.stop()
+        if self._monitoring_server is not None:
+            self._monitoring_server.stop()
         patient = patient and self._hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
@@ -258,14 +258,14 @@ class Daemon:
         closing.start()  # a slow disk and a frozen broker at once, not one after the other
         self._link.stop(reason if failure is None else str(failure), max(_LEAST_S, left_s - _GOODBYE_S))
         closing.join()
-        self._claim.release()
+        self._instance_lock.release()
         failure = failure or self._delivery.failure
         if failure is not None:
             raise failure
 
     def _observe(self) -> None:
-        observed = self._config.observe
-        self._observer = Observer.of(
+        observed = self._config.monitoring
+        self._monitoring_server = MonitoringServer.of(
             observed,
             lambda: build_labels(self._model, self._pipeline.backend),
             self.metrics,
@@ -274,13 +274,13 @@ class Daemon:
             lambda: self._reported,
             self._stuck,
         )
-        self._observer.start()
-        _log.info("serving /metrics and /healthz on %s port %d", observed.host, self._observer.port)
+        self._monitoring_server.start()
+        _log.info("serving /metrics and /healthz on %s port %d", observed.host, self._monitoring_server.port)
 
     def _stuck(self) -> list[str]:
         """Loops that hang, the main thread's included."""
         now_s = time.monotonic()
-        return [name for name, pulse in {**self._working(), "main": self._turning}.items() if pulse.stuck(now_s)]
+        return [name for name, heartbeat in {**self._working(), "main": self._turning}.items() if heartbeat.stuck(now_s)]
 
     def _open_engine(self) -> Backend:
         return open_backend(self._model, self._config.model)
@@ -289,34 +289,34 @@ class Daemon:
         """Files that fail are opened again only by a daemon that goes on without them."""
         return (lambda: open_sinks(config)) if self._forever else None
 
-    def _orders_of(self, audit: Audit | None) -> Orders | None:
-        return Orders(self, self._link.reply, audit) if audit is not None else None
+    def _command_handler_of(self, audit: Audit | None) -> CommandHandler | None:
+        return CommandHandler(self, self._link.reply, audit) if audit is not None else None
 
     def _take_command(self, command: Command) -> None:
-        orders = self._orders
-        if orders is not None:
-            orders.take(command)
+        command_handler = self._command_handler
+        if command_handler is not None:
+            command_handler.take(command)
 
-    def _prepare(self, config: Config) -> Prepared:
-        return prepare(self._config, config, self._model, self._second_look, self._claim, self.metrics)
+    def _prepare(self, config: Config) -> PreparedReload:
+        return prepare(self._config, config, self._model, self._refiner, self._instance_lock, self.metrics)
 
-    def _apply(self, new: Prepared) -> None:
+    def _apply(self, new: PreparedReload) -> None:
         """Goes over to what is prepared: nothing here can be refused any more."""
         changes = new.changes
         if self._box is not None and new.model is not self._model:
             self._box.exchange(new.model)
-        self._config, self._model, self._second_look = new.config, new.model, new.second_look
-        if new.claim is not None:
-            self._claim.release()
-            self._claim = new.claim
+        self._config, self._model, self._refiner = new.config, new.model, new.refiner
+        if new.instance_lock is not None:
+            self._instance_lock.release()
+            self._instance_lock = new.instance_lock
         if "log" in changes.sections:
             logging.getLogger("edgepose").setLevel(new.config.log.level.upper())
         if "commands" in changes.sections:
-            self._orders = self._orders_of(new.audit)
-        self._watchman.give_up_after_s = new.config.health.stuck_after_s
+            self._command_handler = self._command_handler_of(new.audit)
+        self._hang_detector.give_up_after_s = new.config.health.stuck_after_s
         if new.sinks is not None:  # before the cameras: a film is one a camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
-        self._pipeline.change(new.config, new.model.info, new.backend, new.second_look)
+        self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
         for camera in changes.removed:
             self._link.forget(f"cameras/{camera}/status")
         if changes.publisher:
@@ -324,9 +324,9 @@ class Daemon:
         else:
             self._link.say_info()
 
-    def _working(self) -> dict[str, Pulse]:
+    def _working(self) -> dict[str, Heartbeat]:
         """The loops whose progress the watchdog lives on."""
-        return {**self._pipeline.pulses(), "publisher": self._link.pulse}
+        return {**self._pipeline.heartbeats(), "publisher": self._link.heartbeat}
 
     def _where(self, stage: str) -> str:
         writer = self._delivery.writer
@@ -342,7 +342,7 @@ class Daemon:
         return {
             "publisher": self._link.replaced,
             "writer": writer.restarts if writer is not None else 0,
-            "main": self._chores.failures,
+            "main": self._guarded_tasks.failures,
         }
 
     def _report(self, now_s: float) -> None:
@@ -350,16 +350,16 @@ class Daemon:
         restarts = self._pipeline.restarts() | {name: count for name, count in self._other_restarts().items() if count}
         around = Circumstances(
             reconnects=self._pipeline.reconnects(),
-            visibilities=self._pipeline.visibilities(),
+            image_qualities=self._pipeline.image_qualities(),
             restarts=restarts,
-            stuck=self._watchman.stuck,
+            stuck=self._hang_detector.stuck,
             cpu_fallback=bool(getattr(self._pipeline.backend, "fallback", False)),
             black_box_drops=self._box.drops if self._box is not None else None,
             commands_ignored=self._link.commands_ignored,
             broker_reconnects=self._link.reconnects,
             events_waiting=self._link.events_waiting,
             store_failed=self._link.store_failed,
-            rival=self._link.rival,
+            duplicate_session=self._link.duplicate_session,
             reload_refused=self._reloads.refusal,
         )
         health = self._reported = self._health.report(states, self._link.sent, self._link.drops, now_s, around)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from msgspec import UNSET
 
-from edgepose.daemon.why import Seen, why
+from edgepose.daemon.why import CameraProgress, diagnose
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import CameraHealthMessage, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
-from edgepose.pose.image_quality import Visibility
-from edgepose.telemetry.metrics import Latency, LookCounts, Metrics
+from edgepose.pose.image_quality import ImageQuality
+from edgepose.telemetry.metrics import Latency, Metrics, RefineCounts
 from edgepose.telemetry.sensors import Throttling, memory_mb, temperatures_c
 
 _NOT_LOOKED_AT = ("engine_failed", "pose_failed")
@@ -37,7 +37,7 @@ class Circumstances:
     """
 
     reconnects: Mapping[str, int] = field(default_factory=dict)
-    visibilities: Mapping[str, Visibility] = field(default_factory=dict)
+    image_qualities: Mapping[str, ImageQuality] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
     stuck: Sequence[str] = ()
     cpu_fallback: bool = False
@@ -46,7 +46,7 @@ class Circumstances:
     broker_reconnects: int = 0
     events_waiting: int = 0
     store_failed: bool = False
-    rival: str | None = None
+    duplicate_session: str | None = None
     reload_refused: str | None = None
 
 
@@ -63,7 +63,7 @@ class HealthReporter:
         self._started_s = started_s
         self._reported_s = started_s
         self._system = system
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, CameraProgress] = {}
         self._throttling = Throttling(system)
 
     def report(
@@ -100,7 +100,7 @@ class HealthReporter:
             commands_ignored=UNSET if around.commands_ignored is None else dict(around.commands_ignored),
             broker_reconnects=around.broker_reconnects,
             events_waiting=around.events_waiting,
-            rival=UNSET if around.rival is None else around.rival,
+            duplicate_session=UNSET if around.duplicate_session is None else around.duplicate_session,
             reload_refused=UNSET if around.reload_refused is None else around.reload_refused,
             degraded=_degraded(around, throttled),
             memory_mb=round(memory_mb(), 1),
@@ -111,11 +111,11 @@ class HealthReporter:
     def _camera(self, state: CameraState, age: Latency | None, interval_s: float, around: Circumstances) -> CameraHealthMessage:
         counts = self._metrics.camera(state.camera)
         failed = sum(counts.dropped.get(cause, 0) for cause in _NOT_LOOKED_AT)
-        before, now = self._seen.get(state.camera, Seen()), Seen(counts.published, failed, counts.people)
+        before, now = self._seen.get(state.camera, CameraProgress()), CameraProgress(counts.published, failed, counts.people)
         self._seen[state.camera] = now
         return CameraHealthMessage(
             state=state.state,
-            why=why(state, now, before, around.visibilities.get(state.camera)),
+            diagnosis=diagnose(state, now, before, around.image_qualities.get(state.camera)),
             frames=counts.published,
             frames_per_second=round((counts.published - before.published) / interval_s, 2),
             drops=counts.dropped,
@@ -137,9 +137,9 @@ def _degraded(around: Circumstances, throttled: bool | None) -> list[str]:
     return degraded + [f"stuck:{stage}" for stage in around.stuck]
 
 
-def _refine(looks: LookCounts) -> RefineHealthMessage:
+def _refine(looks: RefineCounts) -> RefineHealthMessage:
     return RefineHealthMessage(
-        looked_at=looks.accepted + looks.disagreed,
+        refined=looks.accepted + looks.disagreed,
         accepted=looks.accepted,
         disagreed=looks.disagreed,
         dismissed=looks.dismissed,

@@ -23,19 +23,17 @@ from edgepose.messages.structs import (
     timestamp,
 )
 from edgepose.model.file import ModelFile
-from edgepose.pipeline.refiner import SecondLook
+from edgepose.pipeline.refiner import Refiner
 
 
-def info_message(
-    config: Config, model: ModelFile, backend: Backend, second_look: SecondLook | None, session: str, started_ns: int
-) -> InfoMessage:
+def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Refiner | None, session: str, started_ns: int) -> InfoMessage:
     """What runs on the device.
 
     Args:
         session: of the status messages.
         started_ns: when the daemon started, ns since the epoch.
     """
-    refiner = refiner_message(config, second_look)
+    message = refiner_message(config, refiner)
     return InfoMessage(
         device=device_name(config),
         session=session,
@@ -52,10 +50,10 @@ def info_message(
             sha256=model.sha256,
             precision=model.info.precision,
             input_size=model.info.long_side(config.model.input_size),
-            licence=model.info.licence,
+            license=model.info.license,
         ),
         backend=_where(backend),
-        refiner=UNSET if refiner is None else refiner,
+        refiner=UNSET if message is None else message,
         cameras=[CameraMessage(name=name, source=redact(camera.source)) for name, camera in config.cameras.items()],
     )
 
@@ -91,18 +89,18 @@ def build_labels(model: ModelFile, backend: Backend) -> dict[str, str]:
     }
 
 
-def refiner_message(config: Config, second_look: SecondLook | None) -> RefinerMessage | None:
+def refiner_message(config: Config, refiner: Refiner | None) -> RefinerMessage | None:
     """The second network, None where nobody is looked at again."""
-    if second_look is None or second_look.network is None:
+    if refiner is None or refiner.network is None:
         return None
-    model = second_look.model
+    model = refiner.model
     return RefinerMessage(
         name=model.path.name,
         sha256=model.sha256,
         precision=model.info.precision,
         input_size=model.info.input_size,
-        licence=model.info.licence,
-        backend=_where(second_look.network),
+        license=model.info.license,
+        backend=_where(refiner.network),
         people=config.refine.people,
         budget_ms=config.refine.budget_ms,
     )

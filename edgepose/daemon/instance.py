@@ -13,7 +13,7 @@ _ASKING_S = 0.5
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 
 
-class Claim:
+class InstanceLock:
     """Holds the right to publish under a device's topics at a broker, as long as this process lives.
 
     An abstract socket (unix(7)) in place of a lock file: it needs no folder that two users can write, and is gone with its process.
@@ -21,7 +21,7 @@ class Claim:
     """
 
     def __init__(self, config: Config) -> None:
-        self._key = claim_key(config)
+        self._key = lock_key(config)
         self._what = f"{config.mqtt.prefix}/{device_name(config)} to {config.mqtt.host}"
         self._socket: socket.socket | None = None
 
@@ -43,7 +43,7 @@ class Claim:
 
     def holds(self, config: Config) -> bool:
         """Whether this is also the claim of another configuration."""
-        return claim_key(config) == self._key
+        return lock_key(config) == self._key
 
     def release(self) -> None:
         """Lets others have it."""
@@ -52,7 +52,7 @@ class Claim:
             self._socket = None
 
 
-def claim_key(config: Config) -> str | None:
+def lock_key(config: Config) -> str | None:
     """Name of the socket, None where nothing is published: then any number may run."""
     if not config.mqtt.enabled:
         return None

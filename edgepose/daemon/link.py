@@ -13,7 +13,7 @@ from edgepose.config.schema import Config
 from edgepose.messages.structs import CommandReplyMessage, InfoMessage, Message, PosesMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.publisher import MqttPublisher
-from edgepose.supervision.heartbeat import Pulse
+from edgepose.supervision.heartbeat import Heartbeat
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Link:
         self.replaced = 0
 
     def _bound(self, config: Config) -> None:
-        self.pulse = Pulse(_PATIENCE_S + config.mqtt.connect_timeout_s + config.mqtt.reconnect_maximum_s)
+        self.heartbeat = Heartbeat(_PATIENCE_S + config.mqtt.connect_timeout_s + config.mqtt.reconnect_maximum_s)
 
     @property
     def publisher(self) -> MqttPublisher | None:
@@ -104,9 +104,9 @@ class Link:
         return self._publisher is not None and self._publisher.store_failure is not None
 
     @property
-    def rival(self) -> str | None:
+    def duplicate_session(self) -> str | None:
         """Session of another daemon that publishes under our name, None where there is none."""
-        return self._publisher.rival if self._publisher is not None else None
+        return self._publisher.duplicate_session if self._publisher is not None else None
 
     def start(self, info: Callable[[str], InfoMessage], within_s: float = 0.0) -> None:
         """Begins to connect.
@@ -164,15 +164,15 @@ class Link:
         """
         publisher = self._publisher
         if publisher is None:
-            self.pulse.end()
+            self.heartbeat.end()
             if self._missing:
                 self._begin(config)
             return
         if publisher.turns != self._turns:
             self._turns = publisher.turns
-            self.pulse.beat(self.pulse.bound_s)
+            self.heartbeat.beat(self.heartbeat.bound_s)
         self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
-        if (self.pulse.stuck(now_s) or not publisher.alive) and len(self._abandoned) < _ABANDONED_LIMIT:
+        if (self.heartbeat.stuck(now_s) or not publisher.alive) and len(self._abandoned) < _ABANDONED_LIMIT:
             _log.error("the publisher %s; another takes its place", "hangs" if publisher.alive else "has died")
             self.replaced += 1
             self._retire(publisher, "the publisher is replaced", wait=False)

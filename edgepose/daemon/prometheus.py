@@ -19,7 +19,7 @@ from edgepose.capture.failures import CAUSES
 from edgepose.daemon.link import Link
 from edgepose.event import EventKind
 from edgepose.messages.camera_state import CameraState, State
-from edgepose.messages.structs import HealthMessage, Why
+from edgepose.messages.structs import Diagnosis, HealthMessage
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES
 from edgepose.mqtt.outbox import Cause
 from edgepose.mqtt.publisher import MqttPublisher
@@ -30,7 +30,7 @@ from edgepose.telemetry.metrics import DROP_CAUSES, REFINE_FAILURES, Metrics
 STATES: tuple[str, ...] = get_args(State)
 CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
-WHYS: tuple[str, ...] = get_args(Why)
+WHYS: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
 DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
@@ -47,7 +47,7 @@ class Work(Protocol):
         """Times that each camera came back."""
         ...
 
-    def pulses(self) -> Mapping[str, object]:
+    def heartbeats(self) -> Mapping[str, object]:
         """All stages, by name."""
         ...
 
@@ -92,7 +92,7 @@ class Exporter(Collector):
         yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", self._metrics.stage_buckets())
         health = self._health()
         yield from self._of_stages(health)
-        yield from self._of_second_looks()
+        yield from self._of_refinement()
         publisher = self._link.publisher
         if publisher is not None:
             yield from _of_broker(self._link, publisher)
@@ -162,7 +162,7 @@ class Exporter(Collector):
 
     def _of_stages(self, health: HealthMessage | None) -> Iterator[Metric]:
         restarts, degraded = (health.restarts, health.degraded) if health is not None else ({}, [])
-        stages = dict.fromkeys((*self._work.pulses(), "publisher", "writer", *restarts))
+        stages = dict.fromkeys((*self._work.heartbeats(), "publisher", "writer", *restarts))
         yield _counter(
             "edgepose_stage_restarts",
             "Times that a stage died or hung and was begun again.",
@@ -176,31 +176,35 @@ class Exporter(Collector):
             "stage",
         )
 
-    def _of_second_looks(self) -> Iterator[Metric]:
+    def _of_refinement(self) -> Iterator[Metric]:
         looks = self._metrics.looks()
         if looks is None:
             return
         yield _counter(
-            "edgepose_second_looks",
+            "edgepose_refined_people",
             "People looked at again, by whether the second pose agreed with the first.",
             {("accepted",): looks.accepted, ("disagreed",): looks.disagreed},
             "result",
         )
-        yield _counter("edgepose_second_looks_skipped", "People whom the budget left out.", {(): looks.skipped})
-        yield _counter("edgepose_second_looks_dismissed", "People not published since a second look found nobody.", {(): looks.dismissed})
+        yield _counter("edgepose_refine_skipped_people", "People whom the budget left out.", {(): looks.skipped})
+        yield _counter("edgepose_refine_dismissed_people", "People not published since a second look found nobody.", {(): looks.dismissed})
         yield _counter(
-            "edgepose_second_looks_failed",
+            "edgepose_refine_failed_people",
             "People whose turn it was in vain.",
             {(cause,): value for cause, value in _by_cause(REFINE_FAILURES, looks.failed)},
             "cause",
         )
-        yield _gauge("edgepose_second_look_cost_seconds", "What looking at one person takes now.", {(): looks.cost_ms / 1e3})
+        yield _gauge("edgepose_refine_cost_seconds", "What looking at one person takes now.", {(): looks.cost_ms / 1e3})
 
 
 def _of_broker(link: Link, publisher: MqttPublisher) -> Iterator[Metric]:
     yield _gauge("edgepose_mqtt_connected", "Whether the broker has let us in.", {(): float(link.connected)})
     yield _counter("edgepose_mqtt_reconnects", "Times that the broker came back.", {(): link.reconnects})
-    yield _gauge("edgepose_mqtt_rival", "Whether another daemon publishes under our name.", {(): float(link.rival is not None)})
+    yield _gauge(
+        "edgepose_mqtt_duplicate_session",
+        "Whether another daemon publishes under our name.",
+        {(): float(link.duplicate_session is not None)},
+    )
     yield _gauge("edgepose_events_waiting", "Events that the broker has not got yet.", {(): link.events_waiting})
     yield _gauge("edgepose_events_waiting_limit", "Events that may wait; then the oldest is lost.", {(): publisher.events_limit})
     yield _gauge(
@@ -228,11 +232,11 @@ def _of_health(health: HealthMessage | None) -> Iterator[Metric]:
     """What only the last health message says: some of it is known only as what changed since the one before."""
     cameras = {} if health is None else health.cameras
     yield _gauge(
-        "edgepose_camera_why",
+        "edgepose_camera_diagnosis",
         "1 for what explains that there are poses or none, 0 for the others.",
-        {(name, why): float(why == camera.why) for name, camera in cameras.items() for why in WHYS},
+        {(name, why): float(why == camera.diagnosis) for name, camera in cameras.items() for why in WHYS},
         "camera",
-        "why",
+        "diagnosis",
     )
     degraded = [] if health is None else health.degraded
     yield _gauge(

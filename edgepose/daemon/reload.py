@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from edgepose.config.diff import Changes
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
-from edgepose.daemon.commands import Done, Verdict
-from edgepose.daemon.instance import Claim
+from edgepose.daemon.commands import CommandResult, Done
+from edgepose.daemon.instance import InstanceLock
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.model.file import ModelFile, named_model
-from edgepose.mqtt.credentials import AccessFiles
+from edgepose.mqtt.credentials import BrokerSettingsFiles
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.file_writer import Sink
-from edgepose.pipeline.refiner import SecondLook
+from edgepose.pipeline.refiner import Refiner
 from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
 from edgepose.validation.output_paths import refuse_clashes, refuse_unwritable
@@ -28,12 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedReload:
     """All that another configuration needs, opened.
 
     Attributes:
         backend: None where the engine stays.
-        second_look: the one in use from now on, the old one where it stays.
+        refiner: the one in use from now on, the old one where it stays.
         sinks: None where the files stay.
         claim: None where the old one stays.
         audit: of commands, None where none are obeyed.
@@ -43,17 +43,19 @@ class Prepared:
     changes: Changes
     model: ModelFile
     backend: Backend | None
-    second_look: SecondLook | None
+    refiner: Refiner | None
     sinks: list[Sink] | None
-    claim: Claim | None
+    instance_lock: InstanceLock | None
     audit: Audit | None
 
 
-def prepare(old: Config, new: Config, model: ModelFile, second_look: SecondLook | None, claim: Claim, metrics: Metrics) -> Prepared:
+def prepare(
+    old: Config, new: Config, model: ModelFile, refiner: Refiner | None, instance_lock: InstanceLock, metrics: Metrics
+) -> PreparedReload:
     """Opens what a new configuration needs beside what runs; where one thing cannot be, nothing stays open.
 
     Args:
-        model, second_look, claim: in use.
+        model, refiner, instance_lock: in use.
 
     Raises:
         EdgeposeError: the new configuration cannot be run.
@@ -66,22 +68,22 @@ def prepare(old: Config, new: Config, model: ModelFile, second_look: SecondLook 
     refuse_unwritable(new, old)
     with ExitStack() as undo:
         if changes.publisher and new.mqtt.enabled:
-            AccessFiles(new.mqtt)  # reads password and certificates
-        new_claim = None
-        if not claim.holds(new):
-            new_claim = Claim(new)
-            new_claim.take()
-            undo.callback(new_claim.release)
+            BrokerSettingsFiles(new.mqtt)  # reads password and certificates
+        new_lock = None
+        if not instance_lock.holds(new):
+            new_lock = InstanceLock(new)
+            new_lock.take()
+            undo.callback(new_lock.release)
         backend: Backend | None = None
         found = named_model(new.model.path, "pose")
         if found.sha256 != model.sha256 or old.model != new.model:
             model, backend = found, open_backend(found, new.model)
             undo.callback(backend.close)
-        if _refiner_differs(old, new, second_look):
-            second_look = SecondLook.configured(new, metrics)
-            if second_look is not None:
-                undo.callback(second_look.close)
-                second_look.open()
+        if _refiner_differs(old, new, refiner):
+            refiner = Refiner.configured(new, metrics)
+            if refiner is not None:
+                undo.callback(refiner.close)
+                refiner.open()
         sinks = None
         if changes.files:
             sinks = open_sinks(new)
@@ -89,7 +91,7 @@ def prepare(old: Config, new: Config, model: ModelFile, second_look: SecondLook 
                 undo.callback(sink.close)
         audit = Audit.configured(new.commands)
         undo.pop_all()
-    return Prepared(new, changes, model, backend, second_look, sinks, new_claim, audit)
+    return PreparedReload(new, changes, model, backend, refiner, sinks, new_lock, audit)
 
 
 class Reloads:
@@ -102,8 +104,8 @@ class Reloads:
     def __init__(
         self,
         load: Callable[[], Config] | None,
-        prepare: Callable[[Config], Prepared],
-        apply: Callable[[Prepared], None],
+        prepare: Callable[[Config], PreparedReload],
+        apply: Callable[[PreparedReload], None],
         notifier: Notifier,
     ) -> None:
         """
@@ -136,12 +138,12 @@ class Reloads:
             reading, self._reading = self._reading, None
             self._end(reading.prepared, reading.refusal)
 
-    def _read(self) -> Prepared:
+    def _read(self) -> PreparedReload:
         if self._load is None:
             raise ConfigError("this daemon was started without a configuration that could be read again; expected `edgepose run`")
         return self._prepare(self._load())
 
-    def _end(self, prepared: Prepared | None, refusal: str | None) -> None:
+    def _end(self, prepared: PreparedReload | None, refusal: str | None) -> None:
         changes: list[str] | None = None
         if prepared is not None:
             self._apply(prepared)
@@ -152,16 +154,16 @@ class Reloads:
         self.refusal = refusal
         self._notifier.ready()
         for done in self._answering:
-            done(Verdict(reason=refusal, changes=changes))
+            done(CommandResult(reason=refusal, changes=changes))
 
 
 class _Reading(threading.Thread):
     """Reads and prepares beside the work, since opening a network takes its time."""
 
-    def __init__(self, read: Callable[[], Prepared]) -> None:
+    def __init__(self, read: Callable[[], PreparedReload]) -> None:
         super().__init__(name="reload", daemon=True)
         self._read = read
-        self.prepared: Prepared | None = None
+        self.prepared: PreparedReload | None = None
         self.refusal: str | None = None
 
     def run(self) -> None:
@@ -173,9 +175,9 @@ class _Reading(threading.Thread):
             self.refusal = f"unexpected {type(error).__name__}: {error}"
 
 
-def _refiner_differs(old: Config, new: Config, second_look: SecondLook | None) -> bool:
-    if second_look is None or not new.refine.people:
-        return (second_look is not None) != bool(new.refine.people)
+def _refiner_differs(old: Config, new: Config, refiner: Refiner | None) -> bool:
+    if refiner is None or not new.refine.people:
+        return (refiner is not None) != bool(new.refine.people)
     return (old.model.backend, old.model.threads) != (new.model.backend, new.model.threads) or (
-        named_model(new.refine.path, "refine").sha256 != second_look.model.sha256
+        named_model(new.refine.path, "refine").sha256 != refiner.model.sha256
     )

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.structs import Why
-from edgepose.pose.image_quality import Visibility
+from edgepose.messages.structs import Diagnosis
+from edgepose.pose.image_quality import ImageQuality
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CameraProgress:
     """What came of a camera's frames.
 
     Attributes:
@@ -22,7 +22,7 @@ class Seen:
     people: int = 0
 
 
-def why(state: CameraState, now: Seen, before: Seen, visibility: Visibility | None) -> Why:
+def diagnose(state: CameraState, now: CameraProgress, before: CameraProgress, visibility: ImageQuality | None) -> Diagnosis:
     """The one reason that explains most.
 
     Args:
@@ -38,7 +38,7 @@ def why(state: CameraState, now: Seen, before: Seen, visibility: Visibility | No
     if state.state != "streaming":
         return "no_video"
     if now.published == before.published and now.failed > before.failed:
-        return "not_looked_at"
+        return "not_processed"
     if not now.published:
         return "warming_up"
     if now.people:

@@ -19,15 +19,15 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgepose.capture.source import open_source, path_of, redact
-from edgepose.config.schema import Camera, Config
+from edgepose.config.schema import CameraConfig, Config
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EdgeposeError, EndOfStream
 from edgepose.messages.structs import EventMessage, PosesMessage, encode
 from edgepose.model.file import ModelFile, find_model, named_model
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.pipeline import Pipeline
-from edgepose.pipeline.refiner import SecondLook
-from edgepose.pipeline.stages import InputStage
+from edgepose.pipeline.refiner import Refiner
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Latency, Metrics
 from edgepose.telemetry.sensors import memory_mb
 
@@ -37,7 +37,7 @@ _FIRST_POSE_LIMIT_S = 60.0
 _SETTLE_S = 5.0
 
 
-class Refined(msgspec.Struct, frozen=True, kw_only=True):
+class RefineBenchResult(msgspec.Struct, frozen=True, kw_only=True):
     """Who was looked at again by the daemon that was measured.
 
     Attributes:
@@ -54,7 +54,7 @@ class Refined(msgspec.Struct, frozen=True, kw_only=True):
     cost_ms: float
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured.
 
     Attributes:
@@ -74,7 +74,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     first_pose_s: float
     peak_rss_mb: float
     stages: dict[str, Latency]
-    refine: Refined | None
+    refine: RefineBenchResult | None
     model: str
     backend: str
     device: str
@@ -91,7 +91,7 @@ class _Encoder:
         encode(payload)
 
 
-def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Callable[[], None]) -> Result:
+def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Callable[[], None]) -> BenchResult:
     """Measures the engine and the daemon in turns.
 
     Args:
@@ -103,7 +103,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
     Raises:
         EdgeposeError: what the model, the engine or the source object to.
     """
-    camera = Camera(source=source, loop=True)
+    camera = CameraConfig(source=source, loop=True)
     config = replace(config, cameras={"bench": camera})
     model = named_model(config.model.path, "pose")
     inputs = _inputs(config, camera, model)
@@ -118,7 +118,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
     backend = open_backend(model, config.model)
     first_pose_s, peak_rss_mb = _fresh_process(config, source)
     done()
-    return Result(
+    return BenchResult(
         engine_fps=round(statistics.median(engine_fps), 2),
         daemon_fps=round(statistics.median(daemon_fps), 2),
         ratio=round(statistics.median(daemon / engine for daemon, engine in zip(daemon_fps, engine_fps, strict=True)), 3),
@@ -154,8 +154,8 @@ def synthetic_clip(frames: int = 100, width: int = 768, height: int = 576) -> It
         yield str(path)
 
 
-def _inputs(config: Config, camera: Camera, model: ModelFile) -> list[NDArray[np.uint8]]:
-    stage = InputStage(model.info, config.model.input_size, lambda stage, seconds: None)
+def _inputs(config: Config, camera: CameraConfig, model: ModelFile) -> list[NDArray[np.uint8]]:
+    stage = Preprocessor(model.info, config.model.input_size, lambda stage, seconds: None)
     source = open_source("bench", replace(camera, loop=False))
     inputs: list[NDArray[np.uint8]] = []
     try:
@@ -169,11 +169,11 @@ def _inputs(config: Config, camera: Camera, model: ModelFile) -> list[NDArray[np
     return inputs
 
 
-def _refined(config: Config, metrics: Metrics) -> Refined | None:
+def _refined(config: Config, metrics: Metrics) -> RefineBenchResult | None:
     looks = metrics.looks()
     if looks is None:
         return None
-    return Refined(
+    return RefineBenchResult(
         refiner=find_model(config.refine.path).name,
         people=config.refine.people,
         budget_ms=config.refine.budget_ms,
@@ -210,7 +210,7 @@ def _daemon_fps(config: Config, model: ModelFile, metrics: Metrics, seconds: flo
         metrics,
         delivery.deliver,
         lambda _: None,
-        second_look=SecondLook.configured(config, metrics),
+        refiner=Refiner.configured(config, metrics),
         forever=False,
     )
     pipeline.open()

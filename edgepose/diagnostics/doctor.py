@@ -13,16 +13,16 @@ import numpy as np
 
 from edgepose import __version__
 from edgepose.capture.source import path_of
-from edgepose.config.schema import Config, Mqtt
+from edgepose.config.schema import Config, MqttConfig
 from edgepose.diagnostics import readers
-from edgepose.diagnostics.preflight import Finding, broker_in_words, findings
+from edgepose.diagnostics.preflight import CheckResult, broker_in_words, findings
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
 from edgepose.model.file import named_model
 from edgepose.mqtt.subscriber import Subscriber
-from edgepose.pipeline.refiner import SecondLook
-from edgepose.pipeline.stages import InputStage
+from edgepose.pipeline.refiner import Refiner
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import memory_mb, temperatures_c
 
@@ -45,12 +45,12 @@ _LIBRARIES = (
 )
 
 
-def examine(config: Config) -> Iterator[Finding]:
+def examine(config: Config) -> Iterator[CheckResult]:
     """Looks at everything that a daemon of this configuration stands on; opens the engine and contacts the broker."""
-    yield Finding("edgepose", True, f"{__version__}, Python {platform.python_version()} ({sys.executable})")
+    yield CheckResult("edgepose", True, f"{__version__}, Python {platform.python_version()} ({sys.executable})")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     heat = ", ".join(f"{kind} {value:.0f} °C" for kind, value in temperatures_c().items()) or "no temperature sensor"
-    yield Finding("machine", True, f"{platform.machine()}, {cores} cores, {platform.system()} {platform.release()}, {heat}")
+    yield CheckResult("machine", True, f"{platform.machine()}, {cores} cores, {platform.system()} {platform.release()}, {heat}")
     for library in _LIBRARIES:
         yield _library(library)
     yield _encoder()
@@ -59,50 +59,50 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from (finding for finding in findings(config) if finding.what not in ("cameras", "mqtt"))
     yield _engine(config)
     if config.refine.people:
-        yield _second_look(config)
+        yield _refiner(config)
     if config.mqtt.enabled:
         yield _broker(config.mqtt)
-    yield Finding("memory", True, f"{memory_mb():.0f} MiB resident with everything loaded")
+    yield CheckResult("memory", True, f"{memory_mb():.0f} MiB resident with everything loaded")
     yield from (readers.reader(name, camera) for name, camera in config.cameras.items() if path_of(camera.source) is None)
     yield readers.gstreamer()  # last: what it takes is no part of the memory above, unless a camera needs it
 
 
-def _library(library: _Library) -> Finding:
+def _library(library: _Library) -> CheckResult:
     try:
         importlib.import_module(library.module)
     except ImportError as error:
-        return Finding(
+        return CheckResult(
             library.distribution, False, f"cannot be loaded ({error}); expected it installed: pip install {library.distribution}", 69
         )
     try:
-        return Finding(library.distribution, True, metadata.version(library.distribution))
+        return CheckResult(library.distribution, True, metadata.version(library.distribution))
     except metadata.PackageNotFoundError:  # another wheel gives the same module: onnxruntime-gpu, opencv-python
-        return Finding(library.distribution, True, "present, from another package")
+        return CheckResult(library.distribution, True, "present, from another package")
 
 
-def _encoder() -> Finding:
+def _encoder() -> CheckResult:
     import av
 
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    return Finding("video encoder", True, f"{codec} for annotated videos")
+    return CheckResult("video encoder", True, f"{codec} for annotated videos")
 
 
-def _backends() -> Finding:
+def _backends() -> CheckResult:
     try:
         import onnxruntime
     except ImportError:
-        return Finding("devices", False, "unknown without onnxruntime; expected it installed: pip install onnxruntime", 69)
+        return CheckResult("devices", False, "unknown without onnxruntime; expected it installed: pip install onnxruntime", 69)
     providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
-    return Finding("devices", True, f"onnxruntime was built for {', '.join(providers)}; the line `engine` says which one works")
+    return CheckResult("devices", True, f"onnxruntime was built for {', '.join(providers)}; the line `engine` says which one works")
 
 
-def _engine(config: Config) -> Finding:
+def _engine(config: Config) -> CheckResult:
     try:
         model = named_model(config.model.path, "pose")
         backend = open_backend(model, config.model)
         try:
             picture = Frame(np.zeros((480, 640, 3), np.uint8), 0, "host", 0, "doctor")
-            images = InputStage(model.info, config.model.input_size, lambda stage, seconds: None).prepare(picture).images
+            images = Preprocessor(model.info, config.model.input_size, lambda stage, seconds: None).prepare(picture).images
             backend.run(images)
             start_s = time.perf_counter()
             for _ in range(_TIMED_RUNS):
@@ -111,28 +111,30 @@ def _engine(config: Config) -> Finding:
         finally:
             backend.close()
     except EdgeposeError as error:
-        return Finding("engine", False, str(error), error.exit_code)
-    return Finding("engine", True, f"{backend.name} on {backend.device}, {backend.precision}, {run_ms:.1f} ms a picture: {backend.reason}")
+        return CheckResult("engine", False, str(error), error.exit_code)
+    return CheckResult(
+        "engine", True, f"{backend.name} on {backend.device}, {backend.precision}, {run_ms:.1f} ms a picture: {backend.reason}"
+    )
 
 
-def _second_look(config: Config) -> Finding:
+def _refiner(config: Config) -> CheckResult:
     try:
-        second_look = SecondLook.configured(config, Metrics())
-        assert second_look is not None  # asked for where people are looked at again
-        network = second_look.open()
-        second_look.close()
+        refiner = Refiner.configured(config, Metrics())
+        assert refiner is not None  # asked for where people are looked at again
+        network = refiner.open()
+        refiner.close()
     except EdgeposeError as error:
-        return Finding("second look", False, str(error), error.exit_code)
-    cost = f"{second_look.cost_ms:.1f} ms a person"
-    return Finding("second look", True, f"{network.name} on {network.device}, {network.precision}, {cost}: {network.reason}")
+        return CheckResult("second look", False, str(error), error.exit_code)
+    cost = f"{refiner.cost_ms:.1f} ms a person"
+    return CheckResult("second look", True, f"{network.name} on {network.device}, {network.precision}, {cost}: {network.reason}")
 
 
-def _broker(mqtt: Mqtt) -> Finding:
+def _broker(mqtt: MqttConfig) -> CheckResult:
     try:
         broker = broker_in_words(mqtt)
         start_s = time.perf_counter()
         with Subscriber(mqtt, [], lambda topic, payload: None):
             answer_ms = (time.perf_counter() - start_s) * 1e3
     except EdgeposeError as error:
-        return Finding("broker", False, str(error), error.exit_code)
-    return Finding("broker", True, f"{broker}, let us in within {answer_ms:.0f} ms")
+        return CheckResult("broker", False, str(error), error.exit_code)
+    return CheckResult("broker", True, f"{broker}, let us in within {answer_ms:.0f} ms")

@@ -54,7 +54,7 @@ class Backend(Network, Protocol):
         ...
 
 
-class Refiner(Network, Protocol):
+class RefinerBackend(Network, Protocol):
     """A network that looks again at one person a crop."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -62,7 +62,7 @@ class Refiner(Network, Protocol):
         ...
 
 
-def open_backend(model: ModelFile, settings: schema.Model) -> Backend:
+def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
     """Load a pose network on the device that the configuration asks for.
 
     ModelError where the file cannot be run as a pose network or `input_size` does not suit it, EngineError where a device
@@ -76,17 +76,17 @@ def open_backend(model: ModelFile, settings: schema.Model) -> Backend:
     return open_onnxruntime(model, settings)
 
 
-def open_refiner(model: ModelFile, settings: schema.Model) -> Refiner:
+def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> RefinerBackend:
     """Load a refiner on the device that the configuration asks for; `path` and `input_size` are the first network's and not looked at.
 
     ModelError where the file cannot be run as a refiner, EngineError where a device was asked for that is not there.
     """
     model.expect("refine")
     try:
-        from edgepose.engine.onnxruntime import open_onnxruntime_refiner
+        from edgepose.engine.onnxruntime import open_onnxruntime_refiner_backend
     except ImportError as error:
         raise _no_library(error) from error
-    return open_onnxruntime_refiner(model, settings)
+    return open_onnxruntime_refiner_backend(model, settings)
 
 
 def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:

@@ -137,7 +137,7 @@ class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
         return candidates
 
 
-class OnnxRuntimeRefiner(_OnnxRuntimeNetwork):
+class OnnxRuntimeRefinerBackend(_OnnxRuntimeNetwork):
     """A refiner in one ONNX Runtime session."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -162,20 +162,20 @@ class OnnxRuntimeRefiner(_OnnxRuntimeNetwork):
         return keypoints
 
 
-_AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefiner)
+_AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefinerBackend)
 
 
-def open_onnxruntime(model: ModelFile, settings: schema.Model) -> OnnxRuntimeBackend:
+def open_onnxruntime(model: ModelFile, settings: schema.ModelConfig) -> OnnxRuntimeBackend:
     """Load a pose network with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
     return _choose(OnnxRuntimeBackend, model, settings, model.info.long_side(settings.input_size))
 
 
-def open_onnxruntime_refiner(model: ModelFile, settings: schema.Model) -> OnnxRuntimeRefiner:
+def open_onnxruntime_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> OnnxRuntimeRefinerBackend:
     """Load a refiner with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
-    return _choose(OnnxRuntimeRefiner, model, settings, model.info.input_size)
+    return _choose(OnnxRuntimeRefinerBackend, model, settings, model.info.input_size)
 
 
-def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.Model, side: int) -> _AnyNetwork:
+def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.ModelConfig, side: int) -> _AnyNetwork:
     """Open the network where the configuration asks for.
 
     `auto` takes the fastest of CUDA and the CPU, timed on this model (long side `side`, px) where both work; TensorRT is taken
@@ -214,7 +214,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
     return best
 
 
-def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefiner, model: ModelFile, side: int) -> float:
+def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: ModelFile, side: int) -> float:
     """Milliseconds a picture, in a square input; EngineError where it loads but does not run."""
     image = np.full((1, model.info.input_height or side, model.info.input_width or side, 3), 114, np.uint8)
     network.run(image)  # allocation and kernel choice are not what is compared
@@ -224,7 +224,7 @@ def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefiner, model: ModelFile,
     return (time.perf_counter() - started) / _TIMED_RUNS * 1e3
 
 
-def _open_session(model: ModelFile, settings: schema.Model, kind: str) -> tuple[Any, str]:
+def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> tuple[Any, str]:
     """A session on one kind of device, and that device in words."""
     provider = _PROVIDERS[kind]
     compiled_in = onnxruntime.get_available_providers()

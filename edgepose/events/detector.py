@@ -7,13 +7,13 @@ being gathered, so that a stream that stalls makes nobody fall, leave or stand s
 import math
 from collections.abc import Mapping, Sequence
 
-from edgepose.config.schema import Events
+from edgepose.config.schema import EventsConfig
 from edgepose.event import Event
 from edgepose.events.arms import arms_up
 from edgepose.events.body import Body, Point
+from edgepose.events.evidence import Evidence, S, clarity
 from edgepose.events.fall import fall
-from edgepose.events.moment import Finding, S, clearness
-from edgepose.events.people import Memory, heir
+from edgepose.events.people import PersonMemory, heir
 from edgepose.events.stillness import still
 from edgepose.events.waving import wave
 from edgepose.events.zones import gone, zones
@@ -37,14 +37,14 @@ class EventDetector:
         keypoint_threshold: keypoints below this confidence are not seen.
     """
 
-    def __init__(self, settings: Events, zones: Mapping[str, Sequence[Point]], camera: str, keypoint_threshold: float) -> None:
+    def __init__(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], camera: str, keypoint_threshold: float) -> None:
         self.camera = camera
         self.configure(settings, zones, keypoint_threshold)
-        self._known: dict[int, Memory] = {}
+        self._known: dict[int, PersonMemory] = {}
         self._watched = 0  # nanoseconds
         self._captured_at: int | None = None
 
-    def configure(self, settings: Events, zones: Mapping[str, Sequence[Point]], keypoint_threshold: float) -> None:
+    def configure(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], keypoint_threshold: float) -> None:
         """Takes other settings, for the next frame on; people stay known. A zone that is gone says nothing more."""
         self._settings = settings
         self._zones = zones
@@ -78,7 +78,7 @@ class EventDetector:
             if now - memory.seen_at >= self._settings.leave_after_s * S:
                 del self._known[track]
                 events += [self._event(track, memory, finding, frame) for finding in self._leaving(memory, frame)]
-        return [event for event in events if event.kind not in self._settings.silent]
+        return [event for event in events if event.kind not in self._settings.disabled]
 
     def _watch(self, frame: Frame) -> None:
         """Moves the clock on."""
@@ -89,23 +89,23 @@ class EventDetector:
             for memory in self._known.values():
                 memory.interrupt()
 
-    def _welcome(self, track: int, body: Body, present: set[int | None], frame: Frame) -> Memory:
+    def _welcome(self, track: int, body: Body, present: set[int | None], frame: Frame) -> PersonMemory:
         """The memory of a new number: that of somebody just lost in the same place, or a new one."""
         before = heir(self._known, body, present, self._watched)
-        memory = self._known.pop(before) if before is not None else Memory(body, self._watched, self._watched)
+        memory = self._known.pop(before) if before is not None else PersonMemory(body, self._watched, self._watched)
         if len(self._known) >= _MOST_REMEMBERED:
             del self._known[min(self._known, key=lambda other: self._known[other].seen_at)]
         self._known[track] = memory
         return memory
 
-    def _findings(self, memory: Memory, body: Body, frame: Frame) -> list[Finding]:
+    def _findings(self, memory: PersonMemory, body: Body, frame: Frame) -> list[Evidence]:
         now, settings = self._watched, self._settings
         findings = []
         present_s = (now - memory.first_at) / S
         if not memory.entered and present_s >= settings.enter_after_s:
             memory.entered = True
-            score = clearness(memory.sightings / present_s, 0.0, _ENOUGH_PER_S)
-            findings.append(Finding("entered", memory.first_at, score, {"present_s": present_s, "sightings": memory.sightings}))
+            score = clarity(memory.sightings / present_s, 0.0, _ENOUGH_PER_S)
+            findings.append(Evidence("entered", memory.first_at, score, {"present_s": present_s, "sightings": memory.sightings}))
         found = (
             fall(memory.falling, body, now, settings),
             still(memory.stillness, body, now, memory.falling.fallen, settings),
@@ -119,7 +119,7 @@ class EventDetector:
             findings += zones(memory.places, body, now, self._zones, (frame.width, frame.height), settings)
         return findings
 
-    def _is_news(self, memory: Memory, kind: str) -> bool:
+    def _is_news(self, memory: PersonMemory, kind: str) -> bool:
         """Whether this was not said lately; what goes on and on is said once, until it was interrupted for as long."""
         if kind not in _AGAIN_KINDS:
             return True
@@ -127,7 +127,7 @@ class EventDetector:
         memory.found_at[kind] = self._watched
         return before is None or self._watched - before >= self._settings.again_after_s * S
 
-    def _leaving(self, memory: Memory, frame: Frame) -> list[Finding]:
+    def _leaving(self, memory: PersonMemory, frame: Frame) -> list[Evidence]:
         left_zones = gone(memory.places, memory.seen_at, self._zones)  # entered before the person was, perhaps: nobody stays in there
         if not memory.entered:
             return left_zones
@@ -135,14 +135,14 @@ class EventDetector:
         left, top, right, bottom = memory.body.box
         edge = max(0.0, min(left, top, frame.width - right, frame.height - bottom)) / memory.body.size
         # Whoever was lost far from the picture's sides may stand behind something, or lie where the network sees nobody.
-        score = clearness(edge, _AMIDST, 0.0) if edge < _AMIDST else 0.5
+        score = clarity(edge, _AMIDST, 0.0) if edge < _AMIDST else 0.5
         evidence = {"present_s": (memory.seen_at - memory.first_at) / S, "absent_s": absent_s, "edge_bodies": edge}
         return [
             *left_zones,
-            Finding("left", memory.seen_at, score, evidence),
+            Evidence("left", memory.seen_at, score, evidence),
         ]
 
-    def _event(self, track: int, memory: Memory, finding: Finding, frame: Frame) -> Event:
+    def _event(self, track: int, memory: PersonMemory, finding: Evidence, frame: Frame) -> Event:
         return Event(
             kind=finding.kind,
             camera=self.camera,

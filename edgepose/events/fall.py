@@ -9,9 +9,9 @@ for somebody who falls from a chair.
 import math
 from dataclasses import dataclass
 
-from edgepose.config.schema import Events
+from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body
-from edgepose.events.moment import Finding, S, clearness
+from edgepose.events.evidence import Evidence, S, clarity
 
 _STANDS_TILT_DEG = 25.0  # of the trunk
 _STANDS_LEGS = 1.2  # least length of the legs by the trunk's: 1.8 for one who stands, 1 on a chair seen from the front
@@ -46,7 +46,7 @@ class FallMemory:
     fallen: bool = False
 
 
-def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding | None:
+def fall(memory: FallMemory, body: Body, now: int, settings: EventsConfig) -> Evidence | None:
     """Takes in one moment of one person; `fallen` once a fall, and again only after the person has stood up."""
     shoulders, hips, feet = body.shoulders, body.hips, body.feet
     if shoulders is None or hips is None or feet is None:
@@ -80,10 +80,10 @@ def fall(memory: FallMemory, body: Body, now: int, settings: Events) -> Finding 
     if memory.fallen or memory.down_s > settings.fall_within_s or memory.lying_s < settings.fallen_after_s:
         return None
     memory.fallen = True
-    return Finding(
+    return Evidence(
         "fallen",
         since=memory.stood_at,
-        score=clearness(memory.down_s, settings.fall_within_s, min(_CERTAIN_S, settings.fall_within_s / 2)),
+        score=clarity(memory.down_s, settings.fall_within_s, min(_CERTAIN_S, settings.fall_within_s / 2)),
         evidence={
             "down_s": memory.down_s,
             "lying_s": memory.lying_s,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from edgepose.events.arms import ArmsMemory
 from edgepose.events.body import Body
+from edgepose.events.evidence import S
 from edgepose.events.fall import FallMemory
-from edgepose.events.moment import S
 from edgepose.events.stillness import StillMemory
 from edgepose.events.waving import WaveMemory
 from edgepose.events.zones import ZoneMemory
@@ -18,7 +18,7 @@ _LARGER = 2.0  # times that one may be larger than the other
 
 
 @dataclass(slots=True)
-class Memory:
+class PersonMemory:
     """One person; times in nanoseconds that were watched.
 
     Attributes:
@@ -49,7 +49,7 @@ class Memory:
         self.stillness = StillMemory(said=self.stillness.said)
 
 
-def heir(known: Mapping[int, Memory], body: Body, present: Set[int | None], now: int) -> int | None:
+def heir(known: Mapping[int, PersonMemory], body: Body, present: Set[int | None], now: int) -> int | None:
     """The track that was lost where a new one begins, None where none was: people fall, hide and turn, and trackers lose them."""
     nearest: int | None = None
     least = _NEAR

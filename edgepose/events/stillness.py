@@ -6,9 +6,9 @@ before, not with where they were when all began.
 
 from dataclasses import dataclass, field
 
-from edgepose.config.schema import Events
+from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body, Point
-from edgepose.events.moment import Finding, S
+from edgepose.events.evidence import Evidence, S
 
 _STEADY_S = 0.3  # places are averaged over so long, so that flicker does not count as movement ...
 _BEFORE_S = 2.0  # ... and compared with averages over so long
@@ -31,7 +31,7 @@ class StillMemory:
     said: bool = False
 
 
-def still(memory: StillMemory, body: Body, now: int, fallen: bool, settings: Events) -> Finding | None:
+def still(memory: StillMemory, body: Body, now: int, fallen: bool, settings: EventsConfig) -> Evidence | None:
     """Takes in one moment of one person; `still` once a fall."""
     if not fallen:
         memory.since, memory.said = None, False
@@ -49,7 +49,7 @@ def still(memory: StillMemory, body: Body, now: int, fallen: bool, settings: Eve
         return None
     memory.said = True
     score = 1 - 0.5 * memory.most_moved / _MOVED
-    return Finding("still", memory.since, score, {"still_s": still_s, "moved_bodies": memory.most_moved})
+    return Evidence("still", memory.since, score, {"still_s": still_s, "moved_bodies": memory.most_moved})
 
 
 def _moved(memory: StillMemory, body: Body, elapsed_s: float) -> float:

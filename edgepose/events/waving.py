@@ -8,9 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from edgepose.config.schema import Events
+from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body
-from edgepose.events.moment import Finding, S, clearness
+from edgepose.events.evidence import Evidence, S, clarity
 
 _LOWERED_S = 0.15  # a wrist may be seen below the shoulder for so long
 _LOWEST = 0.05  # body sizes below the shoulder that still count as above: the shoulder is no point
@@ -55,7 +55,7 @@ class Swing:
         """Whether it turned just now, and before."""
         return len(self.turns) >= 2 and now - self.turns[-2][0] <= 2 * _SLOWEST_S * S
 
-    def rhythm(self, now: int, settings: Events) -> tuple[int, float, float, int] | None:
+    def rhythm(self, now: int, settings: EventsConfig) -> tuple[int, float, float, int] | None:
         """Reversals, frequency in Hz, swing in body sizes and beginning of a wave that goes on now, or None."""
         turns: list[tuple[int, float]] = []
         for turn in reversed(self.turns):
@@ -92,7 +92,7 @@ class WaveMemory:
     wrists: tuple[Wrist, Wrist] = field(default_factory=lambda: (Wrist(), Wrist()))
 
 
-def wave(memory: WaveMemory, body: Body, now: int, settings: Events) -> Finding | None:
+def wave(memory: WaveMemory, body: Body, now: int, settings: EventsConfig) -> Evidence | None:
     """Takes in one moment of one person; `waving` in every frame in which the evidence is complete."""
     if not body.upright:
         return None  # above the shoulder means nothing of somebody who lies
@@ -115,10 +115,10 @@ def wave(memory: WaveMemory, body: Body, now: int, settings: Events) -> Finding 
     if not waves:
         return None
     reversals, wave_hz, swing, since = max(waves)
-    return Finding(
+    return Evidence(
         "waving",
         since=since,
-        score=clearness(reversals, _REVERSALS - 1, _CERTAIN_REVERSALS),
+        score=clarity(reversals, _REVERSALS - 1, _CERTAIN_REVERSALS),
         evidence={
             "duration_s": (now - since) / S,
             "wave_hz": wave_hz,

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgepose.config.schema import Events
+from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body, Point
-from edgepose.events.moment import Finding, S, clearness
+from edgepose.events.evidence import Evidence, S, clarity
 
 _MARGIN = 0.05  # body sizes on either side of the border
 
@@ -31,8 +31,8 @@ class ZoneMemory:
 
 
 def zones(
-    memory: ZoneMemory, body: Body, now: int, polygons: Mapping[str, Sequence[Point]], size: tuple[int, int], settings: Events
-) -> list[Finding]:
+    memory: ZoneMemory, body: Body, now: int, polygons: Mapping[str, Sequence[Point]], size: tuple[int, int], settings: EventsConfig
+) -> list[Evidence]:
     """Takes in one moment of one person; `zone_entered` and `zone_left` in turns, by zone.
 
     Args:
@@ -58,10 +58,10 @@ def zones(
         if side.inside:
             evidence["inside_s"] = (side.other_since - side.since) / S
         findings.append(
-            Finding(
+            Evidence(
                 "zone_left" if side.inside else "zone_entered",
                 side.other_since,
-                clearness(abs(depth), _MARGIN, 1.0),
+                clarity(abs(depth), _MARGIN, 1.0),
                 evidence,
                 name,
             )
@@ -70,13 +70,13 @@ def zones(
     return findings
 
 
-def gone(memory: ZoneMemory, seen_at: int, polygons: Mapping[str, Sequence[Point]]) -> list[Finding]:
+def gone(memory: ZoneMemory, seen_at: int, polygons: Mapping[str, Sequence[Point]]) -> list[Evidence]:
     """What is to be said when somebody inside of zones has left the picture: every zone that was entered is left, too."""
     findings = []
     for name, side in memory.sides.items():
         if side.inside and name in polygons:
             side.inside = False
-            findings.append(Finding("zone_left", seen_at, 0.5, {"inside_s": (seen_at - side.since) / S}, name))
+            findings.append(Evidence("zone_left", seen_at, 0.5, {"inside_s": (seen_at - side.since) / S}, name))
     return findings
 
 

@@ -24,7 +24,7 @@ class SetThresholdCommand(_Request, frozen=True):
 
     score_threshold: Annotated[Fraction, Meta(description="as `pose.score_threshold`")] | UnsetType = UNSET
     keypoint_threshold: Annotated[Fraction, Meta(description="as `pose.keypoint_threshold`")] | UnsetType = UNSET
-    weak_score: Annotated[Fraction, Meta(description="as `track.weak_score`")] | UnsetType = UNSET
+    low_score_threshold: Annotated[Fraction, Meta(description="as `track.low_score_threshold`")] | UnsetType = UNSET
 
 
 class PauseCommand(_Request, frozen=True):

@@ -96,7 +96,7 @@ class ModelMessage(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Annotated[str, Meta(description="hash of the file, hexadecimal")]
     precision: Annotated[str, Meta(description="`int8` or `float32`")] = ""
     input_size: Annotated[_Count, Meta(description="long side of the network's input in pixels")] = 0
-    licence: Annotated[str, Meta(description="licence of the weights")] = ""
+    license: Annotated[str, Meta(description="licence of the weights")] = ""
 
 
 class BackendMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Annotated[str, Meta(description="hash of the file, hexadecimal")]
     precision: Annotated[str, Meta(description="`int8` or `float32`")]
     input_size: Annotated[_Count, Meta(description="side of a crop in pixels")]
-    licence: Annotated[str, Meta(description="licence of the weights")]
+    license: Annotated[str, Meta(description="licence of the weights")]
     backend: Annotated[BackendMessage, Meta(description="where it runs")]
     people: Annotated[_Count, Meta(description="most people a frame that are looked at again")]
     budget_ms: Annotated[float, Meta(description="milliseconds a frame that this may take on average; 0 is no limit")]
@@ -150,7 +150,7 @@ class QuantilesMessage(msgspec.Struct, frozen=True, kw_only=True):
     maximum: Annotated[float, Meta(description="largest")]
 
 
-Why = Literal["person", "no_person", "no_video", "frozen", "too_dark", "blurred", "paused", "warming_up", "not_looked_at"]
+Diagnosis = Literal["person", "no_person", "no_video", "frozen", "too_dark", "blurred", "paused", "warming_up", "not_processed"]
 """What explains that there are poses or none."""
 
 
@@ -158,7 +158,7 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One camera's part of a health message."""
 
     state: Annotated[str, Meta(description="as in the camera's status message")]
-    why: Annotated[Why, Meta(description="what explains that there are poses or none")]
+    diagnosis: Annotated[Diagnosis, Meta(description="what explains that there are poses or none")]
     frames: Annotated[_Count, Meta(description="frames looked at since the daemon started")]
     frames_per_second: Annotated[float, Meta(description="over the last interval")]
     drops: Annotated[dict[str, int], Meta(description="frames not looked at since the daemon started, by cause")]
@@ -169,7 +169,7 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
 class RefineHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     """Second looks at people; counters count from the start of the daemon."""
 
-    looked_at: Annotated[_Count, Meta(description="people looked at again")]
+    refined: Annotated[_Count, Meta(description="people looked at again")]
     accepted: Annotated[_Count, Meta(description="of these, people whose second pose agreed with the first and was taken")]
     disagreed: Annotated[_Count, Meta(description="of these, people who kept their first pose")]
     dismissed: Annotated[_Count, Meta(description="people not published since they are probably nobody after the second look")]
@@ -199,7 +199,7 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     ) = UNSET
     broker_reconnects: Annotated[_Count, Meta(description="times that the broker came back since the daemon started")]
     events_waiting: Annotated[_Count, Meta(description="events that the broker does not have yet")]
-    rival: (
+    duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under this name; absent where there is none")] | UnsetType
     ) = UNSET
     reload_refused: (

@@ -82,7 +82,7 @@ class ModelInfo:
     parent: str | None
     trained_on: str
     accuracy: Mapping[str, Any]
-    licence: str
+    license: str
     crop_margin: float | None = None
     score_weights: ScoreWeights | None = None
 
@@ -206,7 +206,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         parent=metadata.get("parent") or None,
         trained_on=metadata.get("trained_on", ""),
         accuracy=_value(metadata, "accuracy", dict[str, Any]) if metadata.get("accuracy") else {},
-        licence=metadata.get("licence", ""),
+        license=metadata.get("license", ""),
         crop_margin=_crop_margin(metadata) if task == "refine" else None,
         score_weights=_value(metadata, "score_weights", tuple[float, float, float, float]) if task == "refine" else None,
     )
@@ -293,7 +293,7 @@ def _describe_ultralytics(header: OnnxHeader) -> ModelInfo:
         parent=None,
         trained_on="",
         accuracy={},
-        licence=metadata.get("license", ""),
+        license=metadata.get("license", ""),
     )
 
 

@@ -32,7 +32,7 @@ class Command:
     correlation: bytes | None
 
 
-class CommandDesk:
+class CommandInbox:
     """Takes messages on `<base>/command/<name>` and hands commands on.
 
     Args:

@@ -11,7 +11,7 @@ PROBE_S = 2.0
 
 
 class Credentials(Protocol):
-    """What a refusal depends on of `Access`."""
+    """What a refusal depends on of `BrokerSettings`."""
 
     @property
     def host(self) -> str:
@@ -30,7 +30,7 @@ class Credentials(Protocol):
         """None in the clear."""
 
     @property
-    def certified(self) -> bool:
+    def has_certificate(self) -> bool:
         """Whether we show a certificate."""
 
     @property
@@ -39,7 +39,7 @@ class Credentials(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ConnectFailure:
     """One reason.
 
     Attributes:
@@ -105,58 +105,62 @@ _ALERTS: Mapping[str, str] = {
 _CLIENT_CERTIFICATE = "expected a client certificate that the broker accepts (keys mqtt.tls.certificate_file, mqtt.tls.key_file)"
 
 
-def by_reason(reason: str, access: Credentials) -> Refusal:
+def from_reason(reason: str, settings: Credentials) -> ConnectFailure:
     """The broker's own reason, in small letters as the standard names it."""
     expected = _REASONS.get(reason, "")
     if reason == "not authorized":  # what mosquitto says of a wrong password, too
-        if access.username is None:
+        if settings.username is None:
             expected = "expected a user name and password (keys mqtt.username, mqtt.password_file)"
         else:
-            expected = f"expected the password of user {access.username} (key mqtt.password_file), or the broker to let that user in"
-    return Refusal(f"refused: {reason}", expected)
+            expected = f"expected the password of user {settings.username} (key mqtt.password_file), or the broker to let that user in"
+    return ConnectFailure(f"refused: {reason}", expected)
 
 
-def by_error(error: OSError | UnicodeError, access: Credentials) -> Refusal:
+def from_error(error: OSError | UnicodeError, settings: Credentials) -> ConnectFailure:
     """A connection that did not come about."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _by_certificate(error, access)
+        return _by_certificate(error, settings)
     if isinstance(error, HandshakeError):
         if isinstance(error.beneath, TimeoutError):
-            return Refusal("unreachable: no answer to the TLS handshake", "expected a broker that is alive, with TLS on that port")
-        if isinstance(error.beneath, ssl.SSLError) and (known := by_alert(error.beneath)) is not None:
+            return ConnectFailure("unreachable: no answer to the TLS handshake", "expected a broker that is alive, with TLS on that port")
+        if isinstance(error.beneath, ssl.SSLError) and (known := from_alert(error.beneath)) is not None:
             return known
-        return Refusal(
+        return ConnectFailure(
             "refused: no TLS on that port, it seems", "expected a port with TLS (key mqtt.port), or mqtt.tls.enabled to be false"
         )
     expected = "" if isinstance(error, TimeoutError) else "expected a broker there (keys mqtt.host, mqtt.port)"
-    return Refusal(f"unreachable: {describe(error)}", expected)
+    return ConnectFailure(f"unreachable: {describe(error)}", expected)
 
 
-def by_alert(error: ssl.SSLError) -> Refusal | None:
+def from_alert(error: ssl.SSLError) -> ConnectFailure | None:
     """What the broker's TLS said, where it has a name."""
     name = error.reason or ""
     for end, words in _ALERTS.items():
         if name.endswith(end):
-            return Refusal(f"refused: {words}", _CLIENT_CERTIFICATE if "certificate" in words else "expected a broker with TLS 1.2 or 1.3")
+            return ConnectFailure(
+                f"refused: {words}", _CLIENT_CERTIFICATE if "certificate" in words else "expected a broker with TLS 1.2 or 1.3"
+            )
     return None
 
 
-def by_hanging_up(access: Credentials, before: str = "") -> Refusal:
+def from_hang_up(settings: Credentials, before: str = "") -> ConnectFailure:
     """The broker took the connection and ended it before it answered; asks a port without TLS whether it has TLS.
 
     Args:
         access: how we came.
         before: the state until now.
     """
-    if access.tls is not None:
+    if settings.tls is not None:
         if before.startswith("refused: client certificate"):
-            return Refusal(before)  # an alert does not always arrive before the end does
+            return ConnectFailure(before)  # an alert does not always arrive before the end does
         # Mosquitto sends no alert; with TLS 1.3 the handshake is over on our side when it looks at the certificate.
-        words = "client certificate not accepted" if access.certified else "client certificate required"
-        return Refusal(f"refused: {words}, it seems", _CLIENT_CERTIFICATE)
-    if _speaks_tls(access.host, access.port):
-        return Refusal("refused: that port is for TLS", "expected mqtt.tls.enabled to be true, or a port without TLS (key mqtt.port)")
-    return Refusal("unreachable: hung up without an answer", "expected an MQTT broker that has room (keys mqtt.host, mqtt.port)")
+        words = "client certificate not accepted" if settings.has_certificate else "client certificate required"
+        return ConnectFailure(f"refused: {words}, it seems", _CLIENT_CERTIFICATE)
+    if _speaks_tls(settings.host, settings.port):
+        return ConnectFailure(
+            "refused: that port is for TLS", "expected mqtt.tls.enabled to be true, or a port without TLS (key mqtt.port)"
+        )
+    return ConnectFailure("unreachable: hung up without an answer", "expected an MQTT broker that has room (keys mqtt.host, mqtt.port)")
 
 
 def describe(error: OSError | UnicodeError) -> str:
@@ -167,18 +171,18 @@ def describe(error: OSError | UnicodeError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _by_certificate(error: ssl.SSLCertVerificationError, access: Credentials) -> Refusal:
+def _by_certificate(error: ssl.SSLCertVerificationError, settings: Credentials) -> ConnectFailure:
     words = _CERTIFICATES.get(error.verify_code, f"is not accepted: {error.verify_message}")
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     if "valid" in words or "expired" in words:
         expected = f"expected one that is valid now, and it is {now} by this device's clock"
     elif "host" in words:
-        expected = f"expected mqtt.host ({access.host}) to be a name in it"
-    elif access.ca_file is not None:
-        expected = f"expected one signed by an authority in {access.ca_file} (key mqtt.tls.ca_file)"
+        expected = f"expected mqtt.host ({settings.host}) to be a name in it"
+    elif settings.ca_file is not None:
+        expected = f"expected one signed by an authority in {settings.ca_file} (key mqtt.tls.ca_file)"
     else:
         expected = "expected one signed by an authority that the system knows, or its authority in mqtt.tls.ca_file"
-    return Refusal(f"refused: the broker's certificate {words}", expected)
+    return ConnectFailure(f"refused: the broker's certificate {words}", expected)
 
 
 def _speaks_tls(host: str, port: int) -> bool:

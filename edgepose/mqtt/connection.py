@@ -20,8 +20,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edgepose.mqtt.credentials import Access
-from edgepose.mqtt.flow_control import Echo, Traffic
+from edgepose.mqtt.credentials import BrokerSettings
+from edgepose.mqtt.flow_control import PingProbe, SocketTraffic
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.paho_client import RECEIVE_LIMIT_BYTES, GuardedClient
 
@@ -73,7 +73,7 @@ class Connection:
         received: messages on the subscribed topics; the owner takes them out.
     """
 
-    def __init__(self, access: Access, protocol: Protocol, client_id: str, will: Outgoing) -> None:
+    def __init__(self, settings: BrokerSettings, protocol: Protocol, client_id: str, will: Outgoing) -> None:
         self.accepted: bool | None = None
         self.ended: str | None = None
         self.unsupported = False
@@ -83,22 +83,22 @@ class Connection:
         self.acknowledged: list[Outgoing] = []
         self.refused: list[tuple[Outgoing, str]] = []
         self.received: list[Incoming] = []
-        self._access = access
+        self._settings = settings
         self._handed = self._written = 0  # messages with QoS 0
         self._answered_s = time.monotonic()
         self._asked: dict[int, str] = {}  # subscriptions
         self._selector: selectors.BaseSelector | None = None
-        self._traffic: Traffic | None = None
-        self._echo = Echo()
+        self._traffic: SocketTraffic | None = None
+        self._ping_probe = PingProbe()
         self._tls: ssl.SSLSocket | None = None
         self._v5 = protocol == "5"
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
         self._client = GuardedClient(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
-        self._client.connect_timeout = access.connect_timeout_s
-        if access.username is not None:
-            self._client.username_pw_set(access.username, access.password)
-        if access.tls is not None:
-            self._client.tls_set_context(access.tls)
+        self._client.connect_timeout = settings.connect_timeout_s
+        if settings.username is not None:
+            self._client.username_pw_set(settings.username, settings.password)
+        if settings.tls is not None:
+            self._client.tls_set_context(settings.tls)
         self._client.will_set(will.topic, will.payload, will.qos, will.retained, self._properties(PacketTypes.WILLMESSAGE, will))
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -106,7 +106,7 @@ class Connection:
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
         self._client.on_socket_open = self._on_socket_open
-        self._client.on_pong = lambda: self._echo.answered(time.monotonic())
+        self._client.on_pong = lambda: self._ping_probe.answered(time.monotonic())
 
     @property
     def backlog(self) -> bool:
@@ -120,7 +120,7 @@ class Connection:
 
     def room(self) -> bool:
         """Whether a message that is of use only while it is new would be on its way soon, and not wait behind others."""
-        return not self.backlog and self._echo.room(time.monotonic()) and (self._traffic is None or self._traffic.room())
+        return not self.backlog and self._ping_probe.room(time.monotonic()) and (self._traffic is None or self._traffic.room())
 
     def stuck(self, now_s: float) -> bool:
         """Whether messages wait for the broker's answer, and none has come for a long time."""
@@ -136,13 +136,13 @@ class Connection:
         if self._v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = RECEIVE_LIMIT_BYTES
-        self._client.connect(self._access.host, self._access.port, self._access.keepalive_s, properties=properties)
+        self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s, properties=properties)
         sock = self._client.socket()
         if sock is None:  # gone while CONNECT was being written
             self._hang_up()
             return
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
-        self._traffic = Traffic(sock) if isinstance(sock, socket.socket) else None
+        self._traffic = SocketTraffic(sock) if isinstance(sock, socket.socket) else None
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
         self._selector.register(wake, selectors.EVENT_READ)
@@ -185,9 +185,9 @@ class Connection:
             if not self.in_flight:
                 self._answered_s = time.monotonic()
             self.in_flight[sent.mid] = message
-        elif self.ended is None and self._echo.due(now_s := time.monotonic()):
+        elif self.ended is None and self._ping_probe.due(now_s := time.monotonic()):
             self._client.ping()
-            self._echo.asked(now_s)
+            self._ping_probe.asked(now_s)
 
     def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> None:
         """Hear topics with QoS 1; with MQTT 5 without hearing ourselves.
@@ -229,7 +229,7 @@ class Connection:
         if not self._v5:
             return None
         properties = Properties(packet)  # type: ignore[no-untyped-call]
-        properties.ContentType = self._access.content_type
+        properties.ContentType = self._settings.content_type
         if message.expiry_s is not None:
             properties.MessageExpiryInterval = message.expiry_s
         if message.correlation is not None:

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class BrokerSettings:
     """Where the broker is and how to get in; made before anything runs, so that an unreadable file is found then."""
 
     host: str
@@ -21,22 +21,22 @@ class Access:
     username: str | None
     password: str | None
     tls: ssl.SSLContext | None
-    certified: bool
+    has_certificate: bool
     ca_file: str | None
     keepalive_s: int
     connect_timeout_s: float
     content_type: str
 
     @staticmethod
-    def read(mqtt: schema.Mqtt) -> "Access":
+    def read(mqtt: schema.MqttConfig) -> "BrokerSettings":
         """Read password and certificates; ConfigError names the file that cannot be used."""
-        return Access(
+        return BrokerSettings(
             host=mqtt.host,
             port=mqtt.port or (8883 if mqtt.tls.enabled else 1883),
             username=mqtt.username,
             password=_read_password(mqtt.password_file) if mqtt.password_file else None,
             tls=_tls_context(mqtt.tls) if mqtt.tls.enabled else None,
-            certified=mqtt.tls.certificate_file is not None,
+            has_certificate=mqtt.tls.certificate_file is not None,
             ca_file=mqtt.tls.ca_file,
             keepalive_s=mqtt.keepalive_s,
             connect_timeout_s=mqtt.connect_timeout_s,
@@ -44,29 +44,29 @@ class Access:
         )
 
 
-class AccessFiles:
+class BrokerSettingsFiles:
     """The access, and what becomes of it when a password or a certificate is replaced while the daemon runs.
 
     Args:
         mqtt: the configuration's section; ConfigError names the file that cannot be used.
     """
 
-    def __init__(self, mqtt: schema.Mqtt) -> None:
+    def __init__(self, mqtt: schema.MqttConfig) -> None:
         self._mqtt = mqtt
         self._stamps = self._look()
-        self.access = Access.read(mqtt)
+        self.settings = BrokerSettings.read(mqtt)
 
-    def refresh(self) -> Access:
+    def refresh(self) -> BrokerSettings:
         """The access by the files as they are now; what cannot be used is said once, and the old one stays."""
         stamps = self._look()
         if stamps != self._stamps:
             self._stamps = stamps
             try:
-                self.access = Access.read(self._mqtt)
+                self.settings = BrokerSettings.read(self._mqtt)
                 logger.info("password and certificates for the MQTT broker have changed and were read again")
             except ConfigError as error:
                 logger.warning("%s What was read before stays in use.", error)
-        return self.access
+        return self.settings
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         tls = self._mqtt.tls
@@ -119,7 +119,7 @@ def _read_password(path: str) -> str:
     return lines[0]
 
 
-def _tls_context(tls: schema.Tls) -> ssl.SSLContext:
+def _tls_context(tls: schema.TlsConfig) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:

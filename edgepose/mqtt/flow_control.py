@@ -2,8 +2,8 @@
 
 A socket takes whatever fits into its buffer, and a socket for a slow path buffers seconds of it: a message that was the newest when the
 socket took it is old when it arrives. So one that is of use only while it is new is kept back until little enough is before it. How much
-is on its way the kernel knows (`Traffic`), but not what becomes of it: the kernel of a broker that is frozen takes all the same, until its
-own buffer is full. So the broker itself is asked for a sign of life, time and again (`Echo`).
+is on its way, the kernel knows (`SocketTraffic`). It does not know what becomes of it: the kernel of a frozen broker takes data until its
+own buffer is full. So the broker itself is asked for a sign of life, time and again (`PingProbe`).
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from collections import deque
 QUEUE_S = 0.25
 """How long what is on its way may take, beyond the time that the path takes anyway."""
 
-ECHO_S = 0.1
+PING_INTERVAL_S = 0.1
 """How long a sign of life holds, while there is something to send."""
 
 LEAST_BYTES = 1024
@@ -32,7 +32,7 @@ _LONGEST_TRIP_S = 1.0  # more than a geostationary satellite and back; a longer 
 _TCP_INFO = struct.Struct("@120xQ16x4xI")  # tcpi_bytes_acked (Linux 4.1), tcpi_min_rtt in microseconds (4.6); see linux/tcp.h
 
 
-class Pace:
+class SendWindow:
     """How much may be on the way: as much as the far side took in the last quarter of a second and a round trip.
 
     Pure arithmetic; a path whose speed is what is asked of it always has more room than is asked for, a slow one has
@@ -64,8 +64,8 @@ class Pace:
         return outstanding <= max(LEAST_BYTES, taken)
 
 
-class Echo:
-    """Whether the broker still reads what the kernels take for it. Pure arithmetic, like `Pace`; times are readings of one clock."""
+class PingProbe:
+    """Whether the broker still reads what the kernels take for it. Pure arithmetic, like `SendWindow`; times are readings of one clock."""
 
     def __init__(self) -> None:
         self._asked_s: float | None = None
@@ -74,7 +74,7 @@ class Echo:
 
     def due(self, now_s: float) -> bool:
         """Whether it is time to ask again."""
-        return self._asked_s is None and now_s - self._answered_s >= ECHO_S
+        return self._asked_s is None and now_s - self._answered_s >= PING_INTERVAL_S
 
     def asked(self, now_s: float) -> None:
         """The question is on its way."""
@@ -91,12 +91,12 @@ class Echo:
         return self._asked_s is None or now_s - self._asked_s <= QUEUE_S + self._shortest_s
 
 
-class Traffic:
+class SocketTraffic:
     """The traffic of one connected socket; where the system cannot tell, there is always room."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._pace = Pace()
+        self._send_window = SendWindow()
         self._blind = sys.platform != "linux"
 
     def room(self) -> bool:
@@ -110,4 +110,4 @@ class Traffic:
         except (OSError, ValueError, struct.error):  # closed, no TCP, or an older kernel
             self._blind = True
             return True
-        return self._pace.room(outstanding, acknowledged, trip_us / 1e6 if trip_us < 0xFFFFFFFF else -math.inf, time.monotonic())
+        return self._send_window.room(outstanding, acknowledged, trip_us / 1e6 if trip_us < 0xFFFFFFFF else -math.inf, time.monotonic())

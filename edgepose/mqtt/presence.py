@@ -12,7 +12,7 @@ from edgepose.mqtt.outbox import Outgoing
 
 logger = logging.getLogger(__name__)
 
-RIVALS_LIMIT = 16
+DUPLICATES_LIMIT = 16
 
 
 class Presence:
@@ -27,12 +27,12 @@ class Presence:
         self.topic = topic
         self.session = uuid.uuid4().hex[:16]
         self._encoding = encoding
-        self._rivals: dict[str, None] = {}
+        self._duplicate_sessions: dict[str, None] = {}
 
     @property
-    def rival(self) -> str | None:
+    def duplicate_session(self) -> str | None:
         """Session of another daemon that is online under our name, as far as we know."""
-        return next(reversed(self._rivals), None)
+        return next(reversed(self._duplicate_sessions), None)
 
     def say(self, state: Literal["online", "stopped", "offline"], reason: str) -> Outgoing:
         """The message of a state; `offline` is the will."""
@@ -55,11 +55,16 @@ class Presence:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # text that is none, and brackets without end
             return True
         if status.state != "online":
-            if self._rivals.pop(status.session, self) is None:
+            if self._duplicate_sessions.pop(status.session, self) is None:
                 logger.info("the other daemon under %s is gone", self.topic)
             return True
-        if not live or status.session == self.session or status.session in self._rivals or len(self._rivals) >= RIVALS_LIMIT:
+        if (
+            not live
+            or status.session == self.session
+            or status.session in self._duplicate_sessions
+            or len(self._duplicate_sessions) >= DUPLICATES_LIMIT
+        ):
             return False
-        self._rivals[status.session] = None
+        self._duplicate_sessions[status.session] = None
         logger.warning("another daemon publishes under %s as well; give one of them another `device` name", self.topic.rpartition("/")[0])
         return True

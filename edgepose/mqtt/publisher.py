@@ -17,11 +17,11 @@ from edgepose.config import schema
 from edgepose.errors import ConfigError
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import InfoMessage, Message, encode
-from edgepose.mqtt.command_inbox import Command, CommandDesk
+from edgepose.mqtt.command_inbox import Command, CommandInbox
 from edgepose.mqtt.connection import Protocol
 from edgepose.mqtt.outbox import Outbox, Outgoing
 from edgepose.mqtt.presence import Presence
-from edgepose.mqtt.session import Courier
+from edgepose.mqtt.session import MqttSession
 
 if TYPE_CHECKING:
     from edgepose.mqtt.event_store import EventStore
@@ -46,7 +46,7 @@ class MqttPublisher:
 
     def __init__(
         self,
-        mqtt: schema.Mqtt,
+        mqtt: schema.MqttConfig,
         device: str,
         commands: Callable[[Command], None] | None = None,
         *,
@@ -61,27 +61,27 @@ class MqttPublisher:
         self._queue_limit = queue_limit
         self._base = f"{mqtt.prefix.strip('/')}/{device}"
         self._presence = Presence(self.topic(topic_address("status")), mqtt.encoding)
-        self._desk = CommandDesk(self._base, commands) if commands is not None else None
+        self._command_inbox = CommandInbox(self._base, commands) if commands is not None else None
         self._store = self._open_store(store, queue_limit) if store is not None else None
         self._outbox = Outbox(queue_limit=queue_limit, forget=self._store.forget if self._store is not None else lambda _: None)
-        self._courier = Courier(mqtt, f"edgepose-{device}", self._presence, self._outbox, self._desk)
+        self._session = MqttSession(mqtt, f"edgepose-{device}", self._presence, self._outbox, self._command_inbox)
         self._wake_writer: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def state(self) -> str:
         """`connected`, or in few words why not, such as `refused: not authorized` or `unreachable: connection refused`."""
-        return self._courier.state
+        return self._session.state
 
     @property
     def connected(self) -> bool:
         """Whether the broker has let us in and is not known to be gone; a frozen broker is found out after two keep-alives."""
-        return self._courier.state == "connected"
+        return self._session.state == "connected"
 
     @property
     def protocol(self) -> Protocol | None:
         """MQTT version of the connection, or None without one."""
-        return self._courier.protocol
+        return self._session.protocol
 
     @property
     def session(self) -> str:
@@ -89,19 +89,19 @@ class MqttPublisher:
         return self._presence.session
 
     @property
-    def rival(self) -> str | None:
+    def duplicate_session(self) -> str | None:
         """Session of another daemon that is online under our name, or None."""
-        return self._presence.rival
+        return self._presence.duplicate_session
 
     @property
     def sent(self) -> int:
         """Messages handed to the network so far."""
-        return self._courier.sent
+        return self._session.sent
 
     @property
     def turns(self) -> int:
         """Turns of the publisher's thread so far: a number that stands still for a minute is a thread that hangs."""
-        return self._courier.turns
+        return self._session.turns
 
     @property
     def alive(self) -> bool:
@@ -116,7 +116,7 @@ class MqttPublisher:
     @property
     def reconnects(self) -> int:
         """Times that a connection was made again."""
-        return max(0, self._courier.connections - 1)
+        return max(0, self._session.connections - 1)
 
     @property
     def events_waiting(self) -> int:
@@ -136,7 +136,7 @@ class MqttPublisher:
     @property
     def commands_ignored(self) -> dict[str, int] | None:
         """Commands that were not even looked at, by cause: `retained`, `too_long`, `failed`; None where none are heard."""
-        return self._desk.ignored if self._desk is not None else None
+        return self._command_inbox.ignored if self._command_inbox is not None else None
 
     def topic(self, address: str) -> str:
         """Full name of a topic under this device."""
@@ -172,23 +172,23 @@ class MqttPublisher:
             return
         message = Outgoing(self.topic(address), self._encode(payload), qos=1)
         kept = self._store is not None and self._store.keep(message)
-        if kept and self._courier.ending:
+        if kept and self._session.ending:
             return  # it is for the next run
         self._outbox.put_queued(message)
         self._wake()
 
     def reply(self, command: Command, message: Message | bytes) -> None:
         """Answer a command, with QoS 1: where its sender wants it (MQTT 5), else on `<base>/reply/<name>`; forgotten after a minute."""
-        if self._desk is not None:
-            self._outbox.put_queued(self._desk.reply(command, self._encode(message), time.monotonic()))
+        if self._command_inbox is not None:
+            self._outbox.put_queued(self._command_inbox.reply(command, self._encode(message), time.monotonic()))
             self._wake()
 
     def stop(self, reason: str = "stopped on request", within_s: float = STOP_S) -> None:
         """Send what is queued, say `stopped`, and disconnect, even where the broker is frozen within half a second more than told."""
-        if self._courier.ending:
+        if self._session.ending:
             return
         self._outbox.close()
-        self._courier.end(reason, time.monotonic() + within_s)
+        self._session.end(reason, time.monotonic() + within_s)
         self._wake()
         if self._thread is not None:
             self._thread.join(within_s + 0.2)  # a host name that takes longer to look up is left to end by itself
@@ -197,7 +197,7 @@ class MqttPublisher:
             self._outbox.abandon(self._store.holds)
         else:
             self._outbox.abandon()
-        self._courier.enter("stopped")
+        self._session.enter("stopped")
 
     def _open_store(self, path: Path, limit: int) -> "EventStore":
         from edgepose.mqtt.event_store import EventStore  # SQLite takes 2 MiB and tens of milliseconds of a small board
@@ -232,6 +232,6 @@ class MqttPublisher:
         if self._store is not None:
             self._store.looked.wait(STORE_LOOK_S)
         with wake:
-            self._courier.run(wake)
+            self._session.run(wake)
         if self._wake_writer is not None:
             self._wake_writer.close()

@@ -8,10 +8,10 @@ import threading
 import time
 
 from edgepose.config import schema
-from edgepose.mqtt.command_inbox import CommandDesk
-from edgepose.mqtt.connect_errors import Refusal, by_alert, by_error, by_hanging_up, by_reason
+from edgepose.mqtt.command_inbox import CommandInbox
+from edgepose.mqtt.connect_errors import ConnectFailure, from_alert, from_error, from_hang_up, from_reason
 from edgepose.mqtt.connection import Connection, Protocol
-from edgepose.mqtt.credentials import AccessFiles
+from edgepose.mqtt.credentials import BrokerSettingsFiles
 from edgepose.mqtt.flow_control import POLL_S
 from edgepose.mqtt.outbox import Outbox, Outgoing
 from edgepose.mqtt.presence import Presence
@@ -30,7 +30,7 @@ STEP_S = 1.0
 REFUSED_TOPICS_LIMIT = 1000
 
 
-class Courier:
+class MqttSession:
     """What one thread does with a broker.
 
     Args:
@@ -48,19 +48,19 @@ class Courier:
         turns: of the loop; they stand still only while a name is looked up or a connection opened.
     """
 
-    def __init__(self, mqtt: schema.Mqtt, client_id: str, presence: Presence, outbox: Outbox, desk: CommandDesk | None) -> None:
+    def __init__(self, mqtt: schema.MqttConfig, client_id: str, presence: Presence, outbox: Outbox, inbox: CommandInbox | None) -> None:
         self.state = "not started"
         self.protocol: Protocol | None = None
         self.sent = 0
         self.connections = 0
         self.turns = 0
         self._mqtt = mqtt
-        self._files = AccessFiles(mqtt)
-        self._where = f"MQTT broker {self._files.access.host}:{self._files.access.port}"
+        self._files = BrokerSettingsFiles(mqtt)
+        self._where = f"MQTT broker {self._files.settings.host}:{self._files.settings.port}"
         self._client_id = f"{client_id}-{presence.session[:8]}"
         self._presence = presence
         self._outbox = outbox
-        self._desk = desk
+        self._command_inbox = inbox
         self._birth: Outgoing | None = None
         self._modern = False  # whether this broker has spoken version 5
         self._silences = 0
@@ -122,11 +122,11 @@ class Courier:
             if (doubtful and silent) or (connection.unsupported and self._mqtt.protocol == "auto"):
                 return not self._stopping.is_set()
             if not self._stopping.is_set():
-                refusal = self._why(connection)
-                self.enter(refusal.state, refusal)
+                failure = self._failure_of(connection)
+                self.enter(failure.state, failure)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-            refusal = by_error(error, self._files.access)
-            self.enter(refusal.state, refusal)
+            failure = from_error(error, self._files.settings)
+            self.enter(failure.state, failure)
         except Exception:
             # A fault of ours or of paho's must not end the output for good, nor go unseen.
             logger.exception("%s: internal fault", self._where)
@@ -157,8 +157,8 @@ class Courier:
         self._outbox.put_retained(self._birth)
         self._outbox.connected()
         connection.subscribe([self._presence.topic])
-        if self._desk is not None:
-            connection.subscribe([self._desk.topics], as_published=True)
+        if self._command_inbox is not None:
+            connection.subscribe([self._command_inbox.topics], as_published=True)
         self.enter("connected")
         said_stopped = False
         while connection.ended is None:
@@ -197,17 +197,17 @@ class Courier:
         self._outbox.lost("connection_lost", connection.unwritten)
         self._outbox.put_back([message for message in connection.in_flight.values() if not message.retained])
 
-    def _why(self, connection: Connection) -> Refusal:
+    def _failure_of(self, connection: Connection) -> ConnectFailure:
         ended = connection.ended or "closed"
         if connection.accepted:
-            return Refusal(f"lost: {ended}")
+            return ConnectFailure(f"lost: {ended}")
         if connection.accepted is False:
-            return by_reason(ended, self._files.access)
-        if connection.alert is not None and (refusal := by_alert(connection.alert)) is not None:
-            return refusal
+            return from_reason(ended, self._files.settings)
+        if connection.alert is not None and (failure := from_alert(connection.alert)) is not None:
+            return failure
         if connection.hung_up:
-            return by_hanging_up(self._files.access, self.state)
-        return Refusal(f"unreachable: {ended}", "expected an MQTT broker there (keys mqtt.host, mqtt.port)")
+            return from_hang_up(self._files.settings, self.state)
+        return ConnectFailure(f"unreachable: {ended}", "expected an MQTT broker there (keys mqtt.host, mqtt.port)")
 
     def _hear(self, connection: Connection) -> None:
         """Look at what the broker said: messages it has, or would not take, strangers on our status topic, and commands."""
@@ -226,11 +226,11 @@ class Courier:
                 if not (self._stopping.is_set() or ours) and self._presence.hear(incoming.payload, live=not incoming.stored):
                     assert self._birth is not None
                     self._outbox.put_retained(self._birth)
-            elif self._desk is not None and not self._stopping.is_set():
-                self._desk.take(incoming.topic, incoming.payload, incoming.stored, incoming.response_topic, incoming.correlation)
+            elif self._command_inbox is not None and not self._stopping.is_set():
+                self._command_inbox.take(incoming.topic, incoming.payload, incoming.stored, incoming.response_topic, incoming.correlation)
         connection.received.clear()
 
-    def enter(self, state: str, refusal: Refusal | None = None) -> None:
+    def enter(self, state: str, failure: ConnectFailure | None = None) -> None:
         """Be in a state, and say so if that is news; after `end` only `stopped` is."""
         if state == self.state or (self._stopping.is_set() and state != "stopped"):
             return
@@ -240,4 +240,4 @@ class Courier:
             logger.info("%s: %s%s", self._where, state, f" with MQTT {self.protocol}" if state == "connected" else "")
         elif state not in self._told:  # a broker that changes its mind at every attempt does not fill the log
             self._told.add(state)
-            logger.warning("%s: %s; trying again", self._where, refusal or state)
+            logger.warning("%s: %s; trying again", self._where, failure or state)

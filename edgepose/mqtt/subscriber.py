@@ -11,10 +11,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edgepose.config.schema import Mqtt
+from edgepose.config.schema import MqttConfig
 from edgepose.errors import OutputError
-from edgepose.mqtt.connect_errors import Refusal, by_error, by_hanging_up, by_reason
-from edgepose.mqtt.credentials import Access
+from edgepose.mqtt.connect_errors import ConnectFailure, from_error, from_hang_up, from_reason
+from edgepose.mqtt.credentials import BrokerSettings
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Subscriber:
     It speaks MQTT 3.1.1, which every broker does, unless the configuration says 5: to a listener they are the same.
     """
 
-    def __init__(self, mqtt: Mqtt, topics: Sequence[str], take: Take) -> None:
+    def __init__(self, mqtt: MqttConfig, topics: Sequence[str], take: Take) -> None:
         """
         Args:
             topics: what to hear; wild cards allowed.
@@ -39,21 +39,21 @@ class Subscriber:
 
         ConfigError where the password or a certificate cannot be read.
         """
-        self._access = Access.read(mqtt)
+        self._settings = BrokerSettings.read(mqtt)
         self._topics = [(topic, 1) for topic in topics]
         self._take = take
         self._answered = threading.Event()
-        self._refusal: Refusal | None = None
-        self._where = f"MQTT broker {self._access.host}:{self._access.port}"
+        self._refusal: ConnectFailure | None = None
+        self._where = f"MQTT broker {self._settings.host}:{self._settings.port}"
         self._lost = self._leaving = False
         protocol = MQTTProtocolVersion.MQTTv5 if mqtt.protocol == "5" else MQTTProtocolVersion.MQTTv311
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=protocol)
-        self._client.connect_timeout = self._access.connect_timeout_s
+        self._client.connect_timeout = self._settings.connect_timeout_s
         self._client.reconnect_delay_set(_RETRY_S, _RETRY_S)
-        if self._access.username is not None:
-            self._client.username_pw_set(self._access.username, self._access.password)
-        if self._access.tls is not None:
-            self._client.tls_set_context(self._access.tls)
+        if self._settings.username is not None:
+            self._client.username_pw_set(self._settings.username, self._settings.password)
+        if self._settings.tls is not None:
+            self._client.tls_set_context(self._settings.tls)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
@@ -61,11 +61,11 @@ class Subscriber:
     def __enter__(self) -> "Subscriber":
         """Connects; OutputError where the broker does not let us in within the connect timeout."""
         where = self._where
-        deadline = time.monotonic() + self._access.connect_timeout_s
+        deadline = time.monotonic() + self._settings.connect_timeout_s
         try:
-            self._client.connect(self._access.host, self._access.port, self._access.keepalive_s)
+            self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-            raise OutputError(f"{where}: {by_error(error, self._access)}") from error
+            raise OutputError(f"{where}: {from_error(error, self._settings)}") from error
         self._client.loop_start()
         answered = self._answered.wait(max(0.1, deadline - time.monotonic()))
         if not answered or self._refusal is not None:
@@ -81,7 +81,7 @@ class Subscriber:
 
     def _on_connect(self, client: Client, _: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         if reason.is_failure:
-            self._refusal = by_reason(str(reason).lower(), self._access)
+            self._refusal = from_reason(str(reason).lower(), self._settings)
         else:
             self._refusal = None
             if self._topics:
@@ -93,17 +93,17 @@ class Subscriber:
 
     def _on_disconnect(self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         if not self._answered.is_set():
-            self._refusal = by_hanging_up(self._access)
+            self._refusal = from_hang_up(self._settings)
             self._answered.set()
         elif not self._lost and not self._leaving and self._refusal is None:
             self._lost = True
-            _log.warning("%s is lost (%s); trying again every %d s", self._where, _why(flags, reason), _RETRY_S)
+            _log.warning("%s is lost (%s); trying again every %d s", self._where, _failure_of(flags, reason), _RETRY_S)
 
     def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
         self._take(message.topic, bytes(message.payload))
 
 
-def _why(flags: DisconnectFlags, reason: ReasonCode) -> str:
+def _failure_of(flags: DisconnectFlags, reason: ReasonCode) -> str:
     """The broker's words, where it said any: paho's own say less."""
     if not flags.is_disconnect_packet_from_server:
         return "no answer" if reason == "Keep alive timeout" else "connection closed"

@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 from edgepose.capture.frozen import FrozenWatch
 from edgepose.capture.source import Source, open_source, path_of, redact
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState, State
-from edgepose.pipeline.frame_slots import Slots
-from edgepose.pipeline.stages import InputStage
-from edgepose.pose.image_quality import Visibility, visibility
+from edgepose.pipeline.frame_slots import LatestFrameSlots
+from edgepose.pipeline.stages import Preprocessor
+from edgepose.pose.image_quality import ImageQuality, visibility
 from edgepose.supervision.backoff import FullJitterBackoff
-from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _GRACE_S = 10.0  # beyond a source's own deadlines, on a machine that is busy; a
 _FILE_PATIENCE_S = 600.0  # a film that is paced by its time-stamps may have long gaps
 
 
-class CameraThread(RestartingThread):
+class CameraThread(SupervisedThread):
     """Reads one source for as long as the daemon runs.
 
     A source that is lost is opened again, for ever, after waits that grow with full jitter; each time that it was open
@@ -39,9 +39,9 @@ class CameraThread(RestartingThread):
     def __init__(
         self,
         name: str,
-        camera: Camera,
-        inputs: InputStage,
-        slots: Slots,
+        camera: CameraConfig,
+        inputs: Preprocessor,
+        slots: LatestFrameSlots,
         metrics: Metrics,
         changed: Callable[[CameraState], None],
         *,
@@ -82,7 +82,7 @@ class CameraThread(RestartingThread):
         self._frozen = FrozenWatch(0.0 if local else camera.frozen_after_s)
         self._read_within_s = (_FILE_PATIENCE_S if local else camera.read_timeout_s) + _GRACE_S
         self._measured_s = -math.inf
-        self.visibility: Visibility | None = None
+        self.visibility: ImageQuality | None = None
         """Of a picture of the last second or so."""
         self.reconnects: int = 0 if after is None else after.reconnects
         """Times that the stream came back after it was lost."""
@@ -93,7 +93,7 @@ class CameraThread(RestartingThread):
         return self._state
 
     @property
-    def camera(self) -> Camera:
+    def camera(self) -> CameraConfig:
         """Its configuration."""
         return self._camera
 
@@ -102,7 +102,7 @@ class CameraThread(RestartingThread):
         """Whether a command asked for a pause."""
         return not self._awake.is_set()
 
-    def lay_out(self, inputs: InputStage) -> None:
+    def lay_out(self, inputs: Preprocessor) -> None:
         """Lays out frames for another network from the next one on."""
         self._inputs = inputs
 
@@ -143,7 +143,7 @@ class CameraThread(RestartingThread):
             if not self._awake.is_set():
                 self._become("paused", "command", f"camera {self._camera_name}: paused on command", self._epoch)
                 while not (self._awake.wait(_TURN_S) or self.ending.is_set()):
-                    self.pulse.beat()
+                    self.heartbeat.beat()
                 continue
             if anew or self._state.state in ("connecting", "paused"):
                 self._become("connecting", None, None, self._epoch)
@@ -181,7 +181,7 @@ class CameraThread(RestartingThread):
             if error.cause == "timeout":  # the port or device of the attempt is let go of only now
                 again_s = max(again_s, time.monotonic() + _LETTING_GO_S)
             while self._wanted() and (left_s := again_s - time.monotonic()) > 0:
-                self.pulse.beat()
+                self.heartbeat.beat()
                 self.ending.wait(min(left_s, _TURN_S))
         return True
 
@@ -194,7 +194,7 @@ class CameraThread(RestartingThread):
         delivered, first_frame_s = False, 0.0
         lost: Counter[str] = Counter()
         try:
-            self.pulse.beat(self._open_within_s)
+            self.heartbeat.beat(self._open_within_s)
             self._tried_s = time.monotonic()
             source = open_source(self._camera_name, self._camera, epoch=epoch)
             with self._lock:
@@ -202,7 +202,7 @@ class CameraThread(RestartingThread):
             try:
                 self._frozen.opened(time.monotonic())
                 while self._wanted():
-                    self.pulse.beat(self._read_within_s)
+                    self.heartbeat.beat(self._read_within_s)
                     frame = source.read()
                     self._count_losses(source, lost)
                     self._metrics.received(self._camera_name, time.monotonic())
@@ -222,7 +222,7 @@ class CameraThread(RestartingThread):
                 self._count_losses(source, lost)
                 with self._lock:
                     self._source = None
-                self.pulse.beat(_GRACE_S)
+                self.heartbeat.beat(_GRACE_S)
                 source.close()
         except SourceError as error:
             return None if self._was_broken_off(source) else (delivered, error)
@@ -278,7 +278,7 @@ class CameraThread(RestartingThread):
             self._slots.put(prepared)
             return
         while self._wanted() and not self._slots.put_when_free(prepared, _TURN_S):
-            self.pulse.beat()
+            self.heartbeat.beat()
 
     def _become(self, state: State, cause: str | None, detail: str | None, epoch: int, frame: Frame | None = None) -> None:
         if self._abandoned:

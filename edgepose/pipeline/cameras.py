@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from edgepose.config.diff import Changes
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.messages.camera_state import CameraState
 from edgepose.pipeline.camera_thread import CameraThread
-from edgepose.pipeline.frame_slots import Slots
-from edgepose.pipeline.stages import InputStage
+from edgepose.pipeline.frame_slots import LatestFrameSlots
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ class Cameras:
 
     def __init__(
         self,
-        cameras: Mapping[str, Camera],
-        inputs: Callable[[], InputStage],
-        slots: Slots,
+        cameras: Mapping[str, CameraConfig],
+        inputs: Callable[[], Preprocessor],
+        slots: LatestFrameSlots,
         metrics: Metrics,
         changed: Callable[[CameraState], None],
         *,
@@ -89,7 +89,7 @@ class Cameras:
         self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
         replaced = []
         for name, thread in list(self._threads.items()):
-            if not thread.pulse.stuck(now_s) or len(self._abandoned) >= _ABANDONED_LIMIT:
+            if not thread.heartbeat.stuck(now_s) or len(self._abandoned) >= _ABANDONED_LIMIT:
                 continue
             _log.error("%s hangs at %s; it is left alone and another takes its place", thread.name, thread.where())
             self._abandoned.append(thread)
@@ -98,7 +98,7 @@ class Cameras:
             replaced.append(thread.name)
         return replaced
 
-    def change(self, changes: Changes, cameras: Mapping[str, Camera]) -> None:
+    def change(self, changes: Changes, cameras: Mapping[str, CameraConfig]) -> None:
         """Goes over to another configuration; cameras that did not change go on untouched."""
         self._changing.set()
         try:
@@ -113,7 +113,7 @@ class Cameras:
         finally:
             self._changing.clear()
 
-    def _thread(self, name: str, camera: Camera, after: CameraThread | None = None, *, paused: bool = False) -> CameraThread:
+    def _thread(self, name: str, camera: CameraConfig, after: CameraThread | None = None, *, paused: bool = False) -> CameraThread:
         return CameraThread(
             name,
             camera,
@@ -126,7 +126,7 @@ class Cameras:
             paused=paused,
         )
 
-    def _exchange(self, name: str, camera: Camera) -> None:
+    def _exchange(self, name: str, camera: CameraConfig) -> None:
         """Puts a new thread in the place of a camera's old one."""
         before = self._threads[name]
         paused = before.paused

@@ -7,8 +7,8 @@ from edgepose.errors import OutputError
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import EventMessage, PosesMessage
-from edgepose.pipeline.file_writer import Sink, Writer
-from edgepose.pipeline.stages import Outcome
+from edgepose.pipeline.file_writer import FileWriter, Sink
+from edgepose.pipeline.stages import FrameResult
 from edgepose.telemetry.metrics import Metrics
 
 __all__ = ["Delivery", "Publisher", "Sink"]
@@ -45,7 +45,7 @@ class Delivery:
         self._writer = self._writing(sinks, reopen)
 
     @property
-    def writer(self) -> Writer | None:
+    def writer(self) -> FileWriter | None:
         """What writes the files, None where there are none."""
         return self._writer
 
@@ -54,7 +54,7 @@ class Delivery:
         """The error that keeps the files from being written, where one does; publishing goes on."""
         return self._writer.error if self._writer is not None else None
 
-    def deliver(self, outcome: Outcome) -> None:
+    def deliver(self, outcome: FrameResult) -> None:
         """Takes what came of one frame; blocks only for frames of files, and only until the files have room."""
         frame, people = outcome.frame, outcome.people
         if not outcome.stale:
@@ -79,9 +79,9 @@ class Delivery:
         if self._writer is not None:
             self._writer.close(timeout_s)
 
-    def _writing(self, sinks: Sequence[Sink], reopen: Callable[[], list[Sink]] | None) -> Writer | None:
+    def _writing(self, sinks: Sequence[Sink], reopen: Callable[[], list[Sink]] | None) -> FileWriter | None:
         if not sinks:
             return None
-        writer = Writer(sinks, self._metrics, reopen)
+        writer = FileWriter(sinks, self._metrics, reopen)
         writer.start()
         return writer

@@ -12,7 +12,7 @@ from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
 from edgepose.person import Person
 from edgepose.supervision.backoff import FullJitterBackoff
-from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Sink(Protocol):
 _Record = tuple[Frame, list[Person], PosesMessage]
 
 
-class Writer(RestartingThread):
+class FileWriter(SupervisedThread):
     """Writes what it is given to all files, one frame after the other.
 
     Where a file fails, all are closed; with `reopen` they are opened again after waits that grow to a minute, and frames are lost to
@@ -112,7 +112,7 @@ class Writer(RestartingThread):
             self._fail(OutputError("a pipe cannot be written: its reader has gone; expected it to stay"))
         except Exception as error:
             self._fail(OutputError(f"files: unexpected {type(error).__name__}: {error}"))
-        self.pulse.beat(_CLOSING_S)
+        self.heartbeat.beat(_CLOSING_S)
         for sink in self._sinks:
             try:
                 sink.close()
@@ -122,7 +122,7 @@ class Writer(RestartingThread):
 
     def _next(self) -> _Record | None:
         while True:
-            self.pulse.beat()
+            self.heartbeat.beat()
             try:
                 return self._waiting.get(timeout=_TURN_S)
             except queue.Empty:
@@ -130,7 +130,7 @@ class Writer(RestartingThread):
                     return None
 
     def _opened_again(self, reopen: Callable[[], list[Sink]], wait_s: float) -> bool:
-        self.pulse.beat(wait_s + _STUCK_AFTER_S)
+        self.heartbeat.beat(wait_s + _STUCK_AFTER_S)
         if self.ending.wait(wait_s):
             return False
         try:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from edgepose.engine.backend import Backend
 from edgepose.errors import EdgeposeError
 from edgepose.person import Candidates
-from edgepose.pipeline.frame_slots import Slots, Waiting
-from edgepose.pipeline.stages import InputStage
-from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.pipeline.frame_slots import LatestFrameSlots, QueuedFrame
+from edgepose.pipeline.stages import Preprocessor
+from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -25,10 +25,10 @@ _OPENING_S = 300.0  # loading a network may mean compiling it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class InferenceResult:
     """A frame that the engine has looked at."""
 
-    waiting: Waiting
+    queued: QueuedFrame
     candidates: Candidates
 
 
@@ -44,10 +44,10 @@ class Engine:
 
     backend: Backend
     open: Callable[[], Backend]
-    inputs: InputStage
+    inputs: Preprocessor
 
 
-class EngineLoop(RestartingThread):
+class InferenceThread(SupervisedThread):
     """Takes frames from the slots as long as there are cameras, and hands on what the engine saw, at most one ahead.
 
     Attributes:
@@ -59,7 +59,7 @@ class EngineLoop(RestartingThread):
     def __init__(
         self,
         engine: Engine,
-        slots: Slots,
+        slots: LatestFrameSlots,
         metrics: Metrics,
         cameras_done: Callable[[], bool],
         failed: Callable[[EdgeposeError], None],
@@ -73,9 +73,9 @@ class EngineLoop(RestartingThread):
             failed: told that the engine cannot be opened again.
             stuck_after_s: longest that the engine may take for one frame.
         """
-        super().__init__("engine", stuck_after_s, restart=forever)
+        super().__init__("inference", stuck_after_s, restart=forever)
         self.engine = engine
-        self.seen: queue.Queue[Seen | None] = queue.Queue(maxsize=1)
+        self.inferred: queue.Queue[InferenceResult | None] = queue.Queue(maxsize=1)
         self._slots = slots
         self._metrics = metrics
         self._cameras_done = cameras_done
@@ -99,17 +99,17 @@ class EngineLoop(RestartingThread):
         """The loop."""
         failures = 0
         while not self.ending.is_set():
-            self.pulse.beat()
+            self.heartbeat.beat()
             self._take_next()
             done = self._cameras_done()  # asked first, or a last frame may be missed
-            waiting = self._slots.take(TURN_S)
-            if waiting is None:
+            queued = self._slots.take(TURN_S)
+            if queued is None:
                 if done:
                     return
                 continue
-            frame = waiting.prepared.frame
+            frame = queued.prepared.frame
             try:
-                seen = self._look(waiting)
+                inferred = self._look(queued)
             except Exception as error:
                 failures += 1
                 self._metrics.dropped(frame.camera, "engine_failed")
@@ -121,7 +121,7 @@ class EngineLoop(RestartingThread):
             if failures:
                 _log.info("the engine works again after %d frames", failures)
                 failures = 0
-            self._hand_over(seen)
+            self._hand_over(inferred)
 
     def finish(self) -> None:
         """Tells the people thread that nothing more comes."""
@@ -135,17 +135,17 @@ class EngineLoop(RestartingThread):
         before, self.engine = self.engine, following
         before.backend.close()
 
-    def _look(self, waiting: Waiting) -> Seen:
-        self._metrics.took("slot", (time.monotonic_ns() - waiting.since_ns) / 1e9)
-        if not self.engine.inputs.suits(waiting.prepared):  # left while another network was in use
-            prepared = self.engine.inputs.prepare(waiting.prepared.frame)
-            waiting = replace(waiting, prepared=replace(prepared, begun=waiting.prepared.begun))
+    def _look(self, queued: QueuedFrame) -> InferenceResult:
+        self._metrics.took("slot", (time.monotonic_ns() - queued.since_ns) / 1e9)
+        if not self.engine.inputs.suits(queued.prepared):  # left while another network was in use
+            prepared = self.engine.inputs.prepare(queued.prepared.frame)
+            queued = replace(queued, prepared=replace(prepared, begun=queued.prepared.begun))
         with self._metrics.timed("engine"):
-            return Seen(waiting, self.engine.backend.run(waiting.prepared.images))
+            return InferenceResult(queued, self.engine.backend.run(queued.prepared.images))
 
     def _reopen(self) -> bool:
         _log.warning("opening the engine again after %d failures in a row", _FAILURES_BEFORE_REOPENING)
-        self.pulse.beat(_OPENING_S)
+        self.heartbeat.beat(_OPENING_S)
         self.restarts += 1
         try:
             self.engine.backend.close()
@@ -157,11 +157,11 @@ class EngineLoop(RestartingThread):
             return False
         return True
 
-    def _hand_over(self, seen: Seen | None) -> None:
+    def _hand_over(self, inferred: InferenceResult | None) -> None:
         while not self.ending.is_set():
-            self.pulse.beat()  # whoever waits does not hang: the people thread does
+            self.heartbeat.beat()  # whoever waits does not hang: the people thread does
             try:
-                self.seen.put(seen, timeout=TURN_S)
+                self.inferred.put(inferred, timeout=TURN_S)
             except queue.Full:
                 continue
             return

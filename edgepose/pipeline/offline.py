@@ -13,42 +13,42 @@ from edgepose.errors import EndOfStream
 from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
-from edgepose.pipeline.refiner import SecondLook
-from edgepose.pipeline.stages import InputStage, PeopleStage, Prepared
+from edgepose.pipeline.refiner import Refiner
+from edgepose.pipeline.stages import Postprocessor, PreparedFrame, Preprocessor
 from edgepose.telemetry.metrics import Metrics
 
 _TURN_S = 0.2
 
 
 def people_in(
-    source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics, second_look: SecondLook | None
+    source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics, refiner: Refiner | None
 ) -> Iterator[tuple[Frame, list[Person]]]:
     """Each frame of a source with its people, in order; the next frames are decoded meanwhile.
 
     A source that never ends is followed until the caller stops asking. The source is closed in the end.
 
     Args:
-        second_look: opened; None where nobody is looked at again.
+        refiner: opened; None where nobody is looked at again.
 
     Raises:
         SourceError: the source broke off before its end.
         EngineError: the engine failed.
     """
-    inputs = InputStage(info, config.model.input_size, metrics.took)
+    inputs = Preprocessor(info, config.model.input_size, metrics.took)
     # Nobody asks for events here, so nobody pays for them.
-    people = PeopleStage(replace(config, events=replace(config.events, enabled=False)), metrics, second_look)
+    people = Postprocessor(replace(config, events=replace(config.events, enabled=False)), metrics, refiner)
     for prepared in _read_ahead(source, inputs):
         with metrics.timed("engine"):
             candidates = backend.run(prepared.images)
         yield prepared.frame, people.people(prepared, candidates)
 
 
-def _read_ahead(source: Source, inputs: InputStage) -> Iterator[Prepared]:
+def _read_ahead(source: Source, inputs: Preprocessor) -> Iterator[PreparedFrame]:
     """Frames of a source, read and laid out by a thread of their own that is at most two frames ahead."""
-    read: queue.Queue[Prepared | Exception] = queue.Queue(maxsize=2)
+    read: queue.Queue[PreparedFrame | Exception] = queue.Queue(maxsize=2)
     stop = threading.Event()
 
-    def put(item: Prepared | Exception) -> None:
+    def put(item: PreparedFrame | Exception) -> None:
         while not stop.is_set():
             try:
                 read.put(item, timeout=_TURN_S)

@@ -25,15 +25,15 @@ from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelInfo
 from edgepose.pipeline.cameras import Cameras
-from edgepose.pipeline.frame_slots import Slots
-from edgepose.pipeline.inference_thread import Engine, EngineLoop
-from edgepose.pipeline.postprocess_thread import Deliver, PeopleLoop
-from edgepose.pipeline.refiner import SecondLook
-from edgepose.pipeline.stages import InputStage
-from edgepose.pose.image_quality import Visibility
+from edgepose.pipeline.frame_slots import LatestFrameSlots
+from edgepose.pipeline.inference_thread import Engine, InferenceThread
+from edgepose.pipeline.postprocess_thread import Deliver, PostprocessThread
+from edgepose.pipeline.refiner import Refiner
+from edgepose.pipeline.stages import Preprocessor
+from edgepose.pose.image_quality import ImageQuality
 from edgepose.recorder.black_box import BlackBox
-from edgepose.supervision.heartbeat import Pulse
-from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.supervision.heartbeat import Heartbeat
+from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
 __all__ = ["Deliver", "Pipeline"]
@@ -42,7 +42,7 @@ __all__ = ["Deliver", "Pipeline"]
 class Pipeline:
     """Runs all cameras of a configuration through one engine.
 
-    All but `states`, `pulses` and the counters belongs to the main thread.
+    All but `states`, `heartbeats` and the counters belongs to the main thread.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Pipeline:
         deliver: Deliver,
         camera_changed: Callable[[CameraState], None],
         *,
-        second_look: SecondLook | None = None,
+        refiner: Refiner | None = None,
         forever: bool = True,
         box: BlackBox | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Pipeline:
             open_engine: opens the backend; called by `open`, and again after it has failed several times in a row.
             deliver: takes the people of each frame.
             camera_changed: is told each change of a camera's state, from that camera's thread.
-            second_look: the refiner, opened by `open` and used by the people thread; None where nobody is looked at again.
+            refiner: the refiner, opened by `open` and used by the people thread; None where nobody is looked at again.
             forever: whether a source that cannot be opened is tried again; otherwise it ends the pipeline with a failure.
         """
         self._config = config
@@ -72,13 +72,13 @@ class Pipeline:
         self._open_engine = open_engine
         self._metrics = metrics
         self._deliver = deliver
-        self._second_look = second_look
+        self._refiner = refiner
         self._forever = forever
         self._box = box
-        self._slots = Slots(config.mqtt.pose_expiry_s, metrics.dropped)
+        self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped)
         self._cameras = Cameras(config.cameras, self._inputs, self._slots, metrics, camera_changed, forever=forever)
-        self._engine: EngineLoop | None = None
-        self._people: PeopleLoop | None = None
+        self._engine: InferenceThread | None = None
+        self._people: PostprocessThread | None = None
 
     @property
     def failure(self) -> EdgeposeError | None:
@@ -97,14 +97,14 @@ class Pipeline:
         # OpenCV would resize with as many threads as there are cores, the very ones that the engine computes on: slower (measured).
         cv2.setNumThreads(1)
         backend = self._open_engine()
-        if self._second_look is not None:
+        if self._refiner is not None:
             try:
-                self._second_look.open()
+                self._refiner.open()
             except EdgeposeError:
                 backend.close()
                 raise
         stuck_after_s = self._config.health.stuck_after_s
-        self._engine = EngineLoop(
+        self._engine = InferenceThread(
             Engine(backend, self._open_engine, self._inputs()),
             self._slots,
             self._metrics,
@@ -113,12 +113,12 @@ class Pipeline:
             stuck_after_s=stuck_after_s,
             forever=self._forever,
         )
-        self._people = PeopleLoop(
+        self._people = PostprocessThread(
             self._config,
-            self._engine.seen,
+            self._engine.inferred,
             self._metrics,
             self._deliver,
-            self._second_look,
+            self._refiner,
             stuck_after_s=stuck_after_s,
             forever=self._forever,
             box=self._box,
@@ -133,9 +133,9 @@ class Pipeline:
         self._people.start()
         self._engine.start()
 
-    def pulses(self) -> Mapping[str, Pulse]:
+    def heartbeats(self) -> Mapping[str, Heartbeat]:
         """By stage: whether its loop turns."""
-        return {stage.name: stage.pulse for stage in self._stages()}
+        return {stage.name: stage.heartbeat for stage in self._stages()}
 
     def restarts(self) -> dict[str, int]:
         """Times that a stage died and was begun again, or hung and was replaced; those that never did are left out."""
@@ -146,7 +146,7 @@ class Pipeline:
         """Times that each camera came back after it was lost."""
         return {camera.state.camera: camera.reconnects for camera in self._cameras.threads()}
 
-    def visibilities(self) -> dict[str, Visibility]:
+    def image_qualities(self) -> dict[str, ImageQuality]:
         """What was measured of each camera's pictures last; those without a picture are left out."""
         measured = {camera.state.camera: camera.visibility for camera in self._cameras.threads()}
         return {name: visibility for name, visibility in measured.items() if visibility is not None}
@@ -171,13 +171,13 @@ class Pipeline:
         """
         return self._cameras.replace_stuck(now_s)
 
-    def change(self, config: Config, info: ModelInfo, backend: Backend | None, second_look: SecondLook | None) -> None:
+    def change(self, config: Config, info: ModelInfo, backend: Backend | None, refiner: Refiner | None) -> None:
         """Goes over to another configuration; what did not change goes on untouched.
 
         Args:
             info: of the model from now on.
             backend: open, in place of the one in use; None where that stays.
-            second_look: open, or the one in use; None where nobody is looked at again.
+            refiner: open, or the one in use; None where nobody is looked at again.
         """
         assert self._engine is not None
         assert self._people is not None
@@ -185,13 +185,13 @@ class Pipeline:
         changes = Changes.between(old, config)
         self._slots.stale_after(config.mqtt.pose_expiry_s)
         for loop in (self._engine, self._people):
-            loop.pulse.bound_s = config.health.stuck_after_s
+            loop.heartbeat.bound_s = config.health.stuck_after_s
         if backend is not None:
             self._info = info
             self._engine.exchange(Engine(backend, self._open_engine, self._inputs()))
             self._cameras.lay_out()
-        self._second_look = second_look
-        self._people.configure(config, second_look)
+        self._refiner = refiner
+        self._people.configure(config, refiner)
         self._cameras.change(changes, config.cameras)
 
     def pause(self, camera: str) -> None:
@@ -222,14 +222,14 @@ class Pipeline:
                     loop.close()
         return clean
 
-    def _stages(self) -> list[RestartingThread]:
+    def _stages(self) -> list[SupervisedThread]:
         return [*self._cameras.threads(), *self._loops()]
 
-    def _loops(self) -> list[RestartingThread]:
+    def _loops(self) -> list[SupervisedThread]:
         return [loop for loop in (self._engine, self._people) if loop is not None]
 
-    def _inputs(self) -> InputStage:
-        return InputStage(self._info, self._config.model.input_size, self._metrics.took)
+    def _inputs(self) -> Preprocessor:
+        return Preprocessor(self._info, self._config.model.input_size, self._metrics.took)
 
     def _fail(self, error: EdgeposeError) -> None:
         self._cameras.stop()

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgepose.config.schema import Config
-from edgepose.engine.backend import Refiner, open_refiner
+from edgepose.engine.backend import RefinerBackend, open_refiner_backend
 from edgepose.errors import EdgeposeError, EngineError
 from edgepose.frame import Frame
 from edgepose.model.file import ModelFile, named_model
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import Turns
-from edgepose.pose.regions import look_again
+from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.regions import refine_people
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _COST_SHARE = 0.1  # of the newest measurement in the running cost: about ten fr
 _WARMING_RUNS = 2
 
 
-class SecondLook:
+class Refiner:
     """One refiner for all cameras; used by the thread that works out people, and by no other once that runs.
 
     Attributes:
@@ -37,7 +37,7 @@ class SecondLook:
         network: the open refiner; None before `open`, and while it cannot be opened again.
     """
 
-    def __init__(self, model: ModelFile, open_network: Callable[[], Refiner], metrics: Metrics) -> None:
+    def __init__(self, model: ModelFile, open_network: Callable[[], RefinerBackend], metrics: Metrics) -> None:
         """
         Args:
             open_network: opens the refiner; called by `open`, and again after it has failed several times in a row.
@@ -45,13 +45,13 @@ class SecondLook:
         self.model = model
         self._open_network = open_network
         self._metrics = metrics
-        self.network: Refiner | None = None
+        self.network: RefinerBackend | None = None
         self.cost_ms = 0.0
         self._failures = 0
         self._patience, self._reopen_at = _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
 
     @classmethod
-    def configured(cls, config: Config, metrics: Metrics) -> "SecondLook | None":
+    def configured(cls, config: Config, metrics: Metrics) -> "Refiner | None":
         """The second look that a configuration asks for, None where it is off: then no file is read and nothing is opened.
 
         ModelError where the file is missing or no refiner.
@@ -59,9 +59,9 @@ class SecondLook:
         if not config.refine.people:
             return None
         model = named_model(config.refine.path, "refine")
-        return cls(model, lambda: open_refiner(model, config.model), metrics)
+        return cls(model, lambda: open_refiner_backend(model, config.model), metrics)
 
-    def open(self) -> Refiner:
+    def open(self) -> RefinerBackend:
         """Opens the refiner, measures what a look costs and returns it, so that one can say which it is.
 
         EngineError where it could not be opened, or does not run.
@@ -78,7 +78,7 @@ class SecondLook:
             network.close()
             raise
         self.network = network
-        self._metrics.look_costs(self.cost_ms)
+        self._metrics.refine_cost(self.cost_ms)
         return network
 
     def close(self) -> None:
@@ -87,10 +87,10 @@ class SecondLook:
             self.network.close()
             self.network = None
 
-    def people(self, frame: Frame, people: Sequence[Person], turns: Turns) -> list[Person]:
+    def people(self, frame: Frame, people: Sequence[Person], turns: RefineSchedule) -> list[Person]:
         """The people of a frame, in the same order, after a second look at those whose turn it is."""
         chosen = turns.choose(people, self.cost_ms)
-        self._metrics.looks_skipped(len(people) - len(chosen))
+        self._metrics.refine_skipped(len(people) - len(chosen))
         result = list(people)
         if not chosen:
             return result
@@ -99,7 +99,7 @@ class SecondLook:
             return result
         start_s = time.perf_counter()
         try:
-            looks = look_again(frame.image, [people[index] for index in chosen], self.model.info, self.network.run)
+            looks = refine_people(frame.image, [people[index] for index in chosen], self.model.info, self.network.run)
         except Exception as error:
             if not self._failures:
                 _log.error("nobody can be looked at again, first looks are published: %s: %s", type(error).__name__, error)
@@ -109,18 +109,18 @@ class SecondLook:
         for index, look in zip(chosen, looks, strict=True):
             result[index] = look.person
         agreed = sum(look.agrees for look in looks)
-        self._metrics.looked_again(agreed, len(looks) - agreed)
+        self._metrics.refined(agreed, len(looks) - agreed)
         return result
 
     def _worked(self, person_ms: float) -> None:
         self.cost_ms += _COST_SHARE * (person_ms - self.cost_ms)
-        self._metrics.look_costs(self.cost_ms)
+        self._metrics.refine_cost(self.cost_ms)
         if self._failures:
             _log.info("the refiner works again after %d frames", self._failures)
         self._failures, self._patience, self._reopen_at = 0, _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
 
     def _failed(self, cause: str, people: int) -> None:
-        self._metrics.looks_failed(cause, people)
+        self._metrics.refine_failed(cause, people)
         self._failures += 1
         if self._failures < self._reopen_at:
             return

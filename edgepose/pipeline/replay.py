@@ -11,23 +11,23 @@ from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
 from edgepose.frame import Frame
 from edgepose.person import Person
-from edgepose.pipeline.stages import Outcome, PeopleStage, Prepared
+from edgepose.pipeline.stages import FrameResult, Postprocessor, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.refine_schedule import Turns
-from edgepose.recorder.format import Header, Look, Lost, State, is_segment, records
+from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.recorder.format import FrameRecord, LossRecord, SegmentHeader, StateRecord, is_segment, records
 from edgepose.telemetry.metrics import Metrics
 
 _NO_IMAGES = np.zeros((0, 0, 0, 0), np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Failed:
+class FailedFrame:
     """A frame whose people could not be worked out, or not be handed on, as in the recording."""
 
     frame: Frame
 
 
-Played = Header | State | Lost | Outcome | Failed
+Played = SegmentHeader | StateRecord | LossRecord | FrameResult | FailedFrame
 
 
 def replay(path: Path) -> Iterator[Played]:
@@ -36,20 +36,20 @@ def replay(path: Path) -> Iterator[Played]:
     RecordingError where it is missing, damaged, or cannot be gone on from.
     """
     config = Config()
-    stages: dict[str, PeopleStage] = {}
+    stages: dict[str, Postprocessor] = {}
     for record in records(path):
-        if isinstance(record, Header):
+        if isinstance(record, SegmentHeader):
             config, stages = record.settings, {}
-        if not isinstance(record, Look):
+        if not isinstance(record, FrameRecord):
             yield record
             continue
-        looked = _Recorded()
+        refined = _Recorded()
         stage = stages.get(record.camera)
         if stage is None:
-            stage = stages[record.camera] = PeopleStage(config, Metrics())
+            stage = stages[record.camera] = Postprocessor(config, Metrics())
         if record.memory is not None:
             stage.restore(record.memory, record.camera)
-        yield _once_more(stage, config, record, looked)
+        yield _once_more(stage, config, record, refined)
 
 
 def refuse_overwriting(recording: Path, outputs: Sequence[Path]) -> None:
@@ -71,23 +71,23 @@ class _Recorded:
     def __init__(self) -> None:
         self.said: list[Person] = []
 
-    def people(self, frame: Frame, people: Sequence[Person], turns: Turns) -> list[Person]:
+    def people(self, frame: Frame, people: Sequence[Person], turns: RefineSchedule) -> list[Person]:
         return [replace(said, track=person.track) for said, person in zip(self.said, people, strict=True)]
 
 
-def _once_more(stage: PeopleStage, config: Config, look: Look, recorded: _Recorded) -> Outcome | Failed:
+def _once_more(stage: Postprocessor, config: Config, look: FrameRecord, recorded: _Recorded) -> FrameResult | FailedFrame:
     # A picture of that size without memory: nobody looks at it.
     image = np.broadcast_to(np.uint8(0), (look.height, look.width, 3))
     frame = Frame(image, look.captured_at, look.clock, look.sequence, look.camera, look.epoch)
-    if look.looked is not None:
-        recorded.said = look.looked.people()
-    stage.configure(config, recorded if look.looked is not None else None)
+    if look.refined is not None:
+        recorded.said = look.refined.people()
+    stage.configure(config, recorded if look.refined is not None else None)
     try:
-        people = stage.people(Prepared(frame, Letterbox(*look.letterbox), _NO_IMAGES), look.candidates())
+        people = stage.people(PreparedFrame(frame, Letterbox(*look.letterbox), _NO_IMAGES), look.candidates())
     except Exception:
         if not look.failed:
             raise
     if look.failed:
         stage.reset()
-        return Failed(frame)
-    return Outcome(frame, people, stage.events, look.at, live=False)
+        return FailedFrame(frame)
+    return FrameResult(frame, people, stage.events, look.at, live=False)

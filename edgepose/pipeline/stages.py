@@ -19,18 +19,18 @@ from edgepose.model.file import ModelInfo
 from edgepose.person import Candidates, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.plausible import Plausibility
-from edgepose.pose.refine_schedule import Turns
+from edgepose.pose.plausibility import Plausibility
+from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.pose.smooth import Smoother
 from edgepose.pose.track import Tracker
-from edgepose.recorder.state_snapshot import Scene, recall, remembered
+from edgepose.recorder.state_snapshot import Scene, recall, state_bytes
 from edgepose.telemetry.metrics import Metrics
 
 
-class Looker(Protocol):
-    """What looks at people again: `edgepose.pipeline.refiner.SecondLook`, or a recording of what it said."""
+class PersonRefiner(Protocol):
+    """What looks at people again: `edgepose.pipeline.refiner.Refiner`, or a recording of what it said."""
 
-    def people(self, frame: Frame, people: Sequence[Person], turns: Turns) -> list[Person]:
+    def people(self, frame: Frame, people: Sequence[Person], turns: RefineSchedule) -> list[Person]:
         """The people of a frame, in the same order, after a second look at those whose turn it is."""
         ...
 
@@ -40,7 +40,7 @@ Timer = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedFrame:
     """A frame as the engine takes it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class FrameResult:
     """What came of a frame.
 
     Attributes:
@@ -83,7 +83,7 @@ class Outcome:
     stale: bool = False
 
 
-class InputStage:
+class Preprocessor:
     """Lays the frames of one camera into the engine's input."""
 
     def __init__(self, info: ModelInfo, input_size: int, took: Timer) -> None:
@@ -92,7 +92,7 @@ class InputStage:
         self._took = took
         self._letterbox: Letterbox | None = None
 
-    def prepare(self, frame: Frame) -> Prepared:
+    def prepare(self, frame: Frame) -> PreparedFrame:
         """The engine's input of a frame; the mapping is computed anew when the size of the frames changes.
 
         ValueError where the picture is not what a picture should be.
@@ -106,14 +106,14 @@ class InputStage:
         images = np.empty((1, letterbox.height, letterbox.width, 3), np.uint8)
         letterbox.apply(frame.image, images[0])
         self._took("letterbox", perf_counter() - start)
-        return Prepared(frame, letterbox, images, (self._info, self._input_size), begun)
+        return PreparedFrame(frame, letterbox, images, (self._info, self._input_size), begun)
 
-    def suits(self, prepared: Prepared) -> bool:
+    def suits(self, prepared: PreparedFrame) -> bool:
         """Whether an input was laid out for this model."""
         return prepared.made_for is not None and prepared.made_for[0] is self._info and prepared.made_for[1] == self._input_size
 
 
-class PeopleStage:
+class Postprocessor:
     """From candidates to the people of one camera, and to what they do: decode, track, look again, smooth, check, tell events.
 
     Attributes:
@@ -121,30 +121,30 @@ class PeopleStage:
         looked: its people as they came from the second look, None where there was none.
     """
 
-    def __init__(self, config: Config, metrics: Metrics, second_look: Looker | None = None) -> None:
+    def __init__(self, config: Config, metrics: Metrics, refiner: PersonRefiner | None = None) -> None:
         """
         Args:
-            second_look: shared by all cameras; None where nobody is looked at again.
+            refiner: shared by all cameras; None where nobody is looked at again.
         """
         self._metrics = metrics
         self._scene: Scene | None = None
         self._tracker: Tracker | None = None
         self._smoother: Smoother | None = None
         self._plausibility: Plausibility | None = None
-        self._turns = Turns(config.refine)
+        self._turns = RefineSchedule(config.refine)
         self._detector: EventDetector | None = None  # made with the first frame, which says whose it is
         self.events: list[Event] = []
-        self.looked: list[Person] | None = None
-        self.configure(config, second_look)
+        self.refined: list[Person] | None = None
+        self.configure(config, refiner)
 
-    def configure(self, config: Config, second_look: Looker | None) -> None:
+    def configure(self, config: Config, refiner: PersonRefiner | None) -> None:
         """Takes other settings, for the next frame on; people stay known, and keep their numbers."""
         pose, track = config.pose, config.track
         self._config = config
         self._pose = pose
-        self._second_look = second_look
+        self._refiner = refiner
         # A known person is followed below the threshold for new ones, so the tracker must see the weak ones too.
-        self._threshold = track.weak_score if track.enabled else pose.score_threshold
+        self._threshold = track.low_score_threshold if track.enabled else pose.score_threshold
         if not track.enabled:
             self._tracker = None
         elif self._tracker is None:
@@ -157,19 +157,19 @@ class PeopleStage:
             self._smoother = Smoother(config.smooth)
         else:
             self._smoother.configure(config.smooth)
-        if not config.plausible.enabled:
+        if not config.plausibility.enabled:
             self._plausibility = None
         elif self._plausibility is None:
-            self._plausibility = Plausibility(config.plausible)
+            self._plausibility = Plausibility(config.plausibility)
         else:
-            self._plausibility.configure(config.plausible)
+            self._plausibility.configure(config.plausibility)
         self._turns.configure(config.refine)
         if not (config.events.enabled and track.enabled):
             self._detector = None
         elif self._detector is not None:
             self._detector.configure(config.events, self._zones(self._detector.camera), pose.keypoint_threshold)
 
-    def people(self, prepared: Prepared, candidates: Candidates) -> list[Person]:
+    def people(self, prepared: PreparedFrame, candidates: Candidates) -> list[Person]:
         """The people in a frame; one of a new epoch, or of another size, starts without memory: nobody is where they were before."""
         frame = prepared.frame
         scene = (frame.epoch, frame.width, frame.height)
@@ -182,10 +182,10 @@ class PeopleStage:
         self._metrics.took("decode", decoded - start)
         if self._tracker is not None:
             people = self._tracker.update(people, frame.captured_at)
-        refining_s, self.looked = 0.0, None
-        if self._second_look is not None:
+        refining_s, self.refined = 0.0, None
+        if self._refiner is not None:
             tracked = perf_counter()
-            people = self._looked_again(self._second_look, frame, people)
+            people = self._refine(self._refiner, frame, people)
             refining_s = perf_counter() - tracked
             self._metrics.took("refine", refining_s)
         if self._smoother is not None:
@@ -209,7 +209,7 @@ class PeopleStage:
 
     def memory(self) -> bytes:
         """All that is remembered of people, for a stage of the same settings to go on with."""
-        return remembered(self._parts(), self._scene)
+        return state_bytes(self._parts(), self._scene)
 
     def restore(self, memory: bytes, camera: str) -> None:
         """Goes on where another stage was; RecordingError where that cannot be read."""
@@ -234,9 +234,11 @@ class PeopleStage:
     def _zones(self, camera: str) -> dict[str, list[tuple[float, float]]]:
         return self._config.cameras[camera].zones if camera in self._config.cameras else {}
 
-    def _looked_again(self, second_look: Looker, frame: Frame, people: list[Person]) -> list[Person]:
+    def _refine(self, refiner: PersonRefiner, frame: Frame, people: list[Person]) -> list[Person]:
         """The people after a second look, by falling score; the new scores must pass the thresholds that the first ones did."""
-        seen = self.looked = second_look.people(frame, people, self._turns)
-        believed = [person for person in seen if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)]
-        self._metrics.dismissed(len(seen) - len(believed))
+        refined = self.refined = refiner.people(frame, people, self._turns)
+        believed = [
+            person for person in refined if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)
+        ]
+        self._metrics.dismissed(len(refined) - len(believed))
         return sorted(believed, key=lambda person: -person.score)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgepose.config.schema import Pose
+from edgepose.config.schema import PoseConfig
 from edgepose.person import Candidates, Person
 from edgepose.pose.boxes import body_size, box_area
 from edgepose.pose.edge import believed_keypoints, inside_picture
@@ -17,7 +17,7 @@ def decode(
     candidates: Candidates,
     index_in_batch: int,
     letterbox: Letterbox,
-    config: Pose,
+    config: PoseConfig,
     *,
     score_threshold: float | None = None,
 ) -> list[Person]:
@@ -28,7 +28,7 @@ def decode(
 
     Args:
         candidates: in the pixels of the letterboxed input.
-        score_threshold: overrides `config.score_threshold`; a tracker wants people down to `track.weak_score`.
+        score_threshold: overrides `config.score_threshold`; a tracker wants people down to `track.low_score_threshold`.
     """
     threshold = config.score_threshold if score_threshold is None else score_threshold
     scores = candidates.scores[index_in_batch]
@@ -51,5 +51,5 @@ def decode(
     keypoints = believed_keypoints(points[:, 2:], inside[:, 2:], confidences, body_size(boxes))
 
     real = np.flatnonzero(box_area(boxes) >= _SMALLEST_AREA_PX)
-    kept = real[suppress(boxes[real], keypoints[real], scores[real], config.suppress_oks, config.suppress_iou)]
+    kept = real[suppress(boxes[real], keypoints[real], scores[real], config.nms_oks, config.nms_iou)]
     return [Person(boxes[k], min(float(scores[k]), 1.0), keypoints[k]) for k in kept[: config.maximum_people]]

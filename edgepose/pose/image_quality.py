@@ -17,7 +17,7 @@ BLURRED_SHARPNESS = 0.0015
 
 
 @dataclass(frozen=True, slots=True)
-class Visibility:
+class ImageQuality:
     """What was measured of one picture, as the network gets it.
 
     Attributes:
@@ -36,7 +36,7 @@ class Visibility:
         return "blurred" if self.sharpness < BLURRED_SHARPNESS else None
 
 
-def visibility(images: NDArray[np.uint8], letterbox: Letterbox) -> Visibility:
+def visibility(images: NDArray[np.uint8], letterbox: Letterbox) -> ImageQuality:
     """Measures the picture, without its padding, in an engine's input.
 
     Args:
@@ -45,4 +45,4 @@ def visibility(images: NDArray[np.uint8], letterbox: Letterbox) -> Visibility:
     bottom, right = letterbox.top + letterbox.content_height, letterbox.left + letterbox.content_width
     grey = cv2.cvtColor(images[0, letterbox.top : bottom, letterbox.left : right], cv2.COLOR_RGB2GRAY)  # (h, w)
     luma = float(grey.mean())
-    return Visibility(luma, float(cv2.Laplacian(grey, cv2.CV_32F).var()) / max(1.0, luma) ** 2)
+    return ImageQuality(luma, float(cv2.Laplacian(grey, cv2.CV_32F).var()) / max(1.0, luma) ** 2)

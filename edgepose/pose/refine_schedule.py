@@ -7,33 +7,33 @@ deadline, and only the places that no deadline needs go by urgency.
 
 from collections.abc import Sequence
 
-from edgepose.config.schema import Refine
+from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
 
 _FORGET_AFTER_FRAMES = 300
 _SMALL_PX = 200.0  # longer side of a box at which somebody counts as half small
 
 
-class Turns:
+class RefineSchedule:
     """Chooses people of one camera, frame by frame.
 
     With `n` tracked people and places for `b` of them in every frame, each is looked at again within ceil(n / b) frames.
     """
 
-    def __init__(self, config: Refine) -> None:
+    def __init__(self, config: RefineConfig) -> None:
         self._config = config
         self._frame = 0
-        self._looked: dict[int, int] = {}  # by track: frame of the last look, or the one before the track was first seen
+        self._refined_at: dict[int, int] = {}  # by track: frame of the last look, or the one before the track was first seen
         self._seen: dict[int, int] = {}
         self._credit_ms = 0.0
 
-    def configure(self, config: Refine) -> None:
+    def configure(self, config: RefineConfig) -> None:
         """Take other settings; what is known of people stays."""
         self._config = config
 
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source."""
-        self._looked, self._seen = {}, {}
+        self._refined_at, self._seen = {}, {}
 
     def choose(self, people: Sequence[Person], cost_ms: float) -> list[int]:
         """Return the indices of those to look at again in this frame, the most pressing first.
@@ -46,15 +46,15 @@ class Turns:
         places = min(self._places(cost_ms), len(people))
         tracked = {index: person.track for index, person in enumerate(people) if person.track is not None}
         for track in tracked.values():
-            self._looked.setdefault(track, self._frame - 1)
+            self._refined_at.setdefault(track, self._frame - 1)
             self._seen[track] = self._frame
         chosen = self._in_turn(people, tracked, places) if places else []
         self._credit_ms = max(0.0, self._credit_ms - len(chosen) * cost_ms)
         for index in chosen:
             if index in tracked:
-                self._looked[tracked[index]] = self._frame
+                self._refined_at[tracked[index]] = self._frame
         self._seen = {track: frame for track, frame in self._seen.items() if self._frame - frame <= _FORGET_AFTER_FRAMES}
-        self._looked = {track: frame for track, frame in self._looked.items() if track in self._seen}
+        self._refined_at = {track: frame for track, frame in self._refined_at.items() if track in self._seen}
         return chosen
 
     def _places(self, cost_ms: float) -> int:
@@ -69,8 +69,8 @@ class Turns:
 
     def _in_turn(self, people: Sequence[Person], tracked: dict[int, int], places: int) -> list[int]:
         period = -(-len(tracked) // places)  # frames within which everybody is to have a turn
-        left = {index: self._looked[track] + period - self._frame for index, track in tracked.items()}  # frames until the deadline
-        waited = {index: (self._frame - self._looked[track]) / period for index, track in tracked.items()}
+        left = {index: self._refined_at[track] + period - self._frame for index, track in tracked.items()}  # frames until the deadline
+        waited = {index: (self._frame - self._refined_at[track]) / period for index, track in tracked.items()}
         urgency = [_urgency(person, waited.get(index, 0.0)) for index, person in enumerate(people)]
         # However the later frames are filled, those due within k frames must fit into this one and the k that follow.
         due = max((sum(each <= later for each in left.values()) - places * later for later in range(period)), default=0)

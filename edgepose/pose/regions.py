@@ -75,7 +75,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class RefineResult:
     """What came of looking again at somebody.
 
     Attributes:
@@ -87,7 +87,7 @@ class Outcome:
     agrees: bool
 
 
-def look_again(image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: Run) -> list[Outcome]:
+def refine_people(image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: Run) -> list[RefineResult]:
     """Look again at each of some people.
 
     Args:
@@ -100,15 +100,15 @@ def look_again(image: NDArray[np.uint8], people: Sequence[Person], info: ModelIn
         raise ValueError(f"{info.name} is no refiner")
     if not people:
         return []
-    keypoints = second_keypoints(image, people, info.crop_margin, info.input_size, run)
+    keypoints = refined_keypoints(image, people, info.crop_margin, info.input_size, run)
     return merge(people, keypoints, info.score_weights, image.shape[1], image.shape[0])
 
 
-def second_keypoints(image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_side: int, run: Run) -> NDArray[np.float32]:
+def refined_keypoints(image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_side: int, run: Run) -> NDArray[np.float32]:
     """What the refiner says of some people: (M, 17, 3), x y in source pixels and confidence.
 
     Args:
-        image, people, run: as of `look_again`.
+        image, people, run: as of `refine_people`.
         margin: side of a region over the longer side of the box.
         crop_side: of the refiner's crops, px.
     """
@@ -122,19 +122,19 @@ def second_keypoints(image: NDArray[np.uint8], people: Sequence[Person], margin:
     return keypoints
 
 
-def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: ScoreWeights, width: int, height: int) -> list[Outcome]:
+def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: ScoreWeights, width: int, height: int) -> list[RefineResult]:
     """Join first and second looks at the same people.
 
     Args:
         people: M people as they were found first.
         keypoints: (M, 17, 3), the second looks, x y in source pixels and confidence.
-        weights: see `score_again`.
+        weights: see `refined_score`.
         width, height: the picture, px; keypoints outside of it are moved to its edge, as those of the first look are.
     """
     believed, similar, confidences = evidence(people, keypoints, width, height)
-    scores = score_again(np.array([person.score for person in people]), similar, confidences, weights)
+    scores = refined_score(np.array([person.score for person in people]), similar, confidences, weights)
     return [
-        Outcome(Person(person.box, float(score), second if agrees else person.keypoints, person.track), bool(agrees))
+        RefineResult(Person(person.box, float(score), second if agrees else person.keypoints, person.track), bool(agrees))
         for person, second, score, agrees in zip(people, believed, scores, similar > AGREEMENT, strict=True)
     ]
 
@@ -159,7 +159,7 @@ def agreement(people: Sequence[Person], keypoints: NDArray[np.float32]) -> NDArr
     return oks(first, keypoints, area, np.minimum(first[..., 2], keypoints[..., 2]))
 
 
-def score_again(
+def refined_score(
     scores: NDArray[np.floating], similar: NDArray[np.floating], confidences: NDArray[np.floating], weights: ScoreWeights
 ) -> NDArray[np.float64]:
     """Probability (M,) that each find is somebody, after the second look.

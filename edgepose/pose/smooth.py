@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Smooth
+from edgepose.config.schema import SmoothConfig
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 
@@ -31,11 +31,11 @@ class _Filtered:
 class Smoother:
     """One One-Euro filter for each keypoint of each tracked person."""
 
-    def __init__(self, config: Smooth) -> None:
+    def __init__(self, config: SmoothConfig) -> None:
         self._config = config
         self._filtered: dict[int, _Filtered] = {}
 
-    def configure(self, config: Smooth) -> None:
+    def configure(self, config: SmoothConfig) -> None:
         """Take other settings; what is known of people stays."""
         self._config = config
 

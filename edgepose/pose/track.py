@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Track
+from edgepose.config.schema import TrackConfig
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.kalman import BoxFilter
@@ -40,13 +40,13 @@ class Tracker:
         score_threshold: people from here on are strong: published whether known or not, and able to begin a track.
     """
 
-    def __init__(self, config: Track, keypoint_threshold: float, score_threshold: float) -> None:
+    def __init__(self, config: TrackConfig, keypoint_threshold: float, score_threshold: float) -> None:
         self.configure(config, keypoint_threshold, score_threshold)
         self._known: list[_Known] = []
         self._time_ns: int | None = None
         self._last_number = 0
 
-    def configure(self, config: Track, keypoint_threshold: float, score_threshold: float) -> None:
+    def configure(self, config: TrackConfig, keypoint_threshold: float, score_threshold: float) -> None:
         """Take other settings; people keep their numbers."""
         self._config = config
         self._keypoint_threshold = keypoint_threshold
@@ -61,11 +61,11 @@ class Tracker:
         """Take in the people of one frame and return those to publish, in the same order.
 
         Args:
-            people: down to `config.weak_score`, in source pixels.
+            people: down to `config.low_score_threshold`, in source pixels.
             time_ns: when the frame was taken; any clock whose differences are real. Time that stands or goes back counts as none gone by.
 
         Returns:
-            Strong people, with a number once they were sighted `config.confirm_hits` times in a row and None before, and
+            Strong people, with a number once they were sighted `config.min_hits` times in a row and None before, and
             weak people who go on with a numbered track. Other weak people are dropped.
         """
         elapsed_s = 0.0 if self._time_ns is None else max(0, time_ns - self._time_ns) / _NS_PER_S
@@ -73,12 +73,12 @@ class Tracker:
             for known in self._known:
                 known.seen_ns = min(known.seen_ns, time_ns)
         self._time_ns = time_ns
-        self._known = [known for known in self._known if time_ns - known.seen_ns <= self._config.keep_s * _NS_PER_S]
+        self._known = [known for known in self._known if time_ns - known.seen_ns <= self._config.max_lost_s * _NS_PER_S]
         for known in self._known:
             known.filter.predict(elapsed_s)
 
         strong = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
-        weak = [index for index, person in enumerate(people) if self._config.weak_score <= person.score < self._score_threshold]
+        weak = [index for index, person in enumerate(people) if self._config.low_score_threshold <= person.score < self._score_threshold]
         alike = self._similarity(people, self._known)  # (people, known)
         followers = self._associate(alike, strong, list(range(len(self._known))))
         taken = set(followers.values())
@@ -114,7 +114,7 @@ class Tracker:
         self._confirm(known)
 
     def _confirm(self, known: _Known) -> None:
-        if known.number is None and known.sightings >= self._config.confirm_hits:
+        if known.number is None and known.sightings >= self._config.min_hits:
             self._last_number += 1
             known.number = self._last_number
 

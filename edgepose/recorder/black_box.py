@@ -17,9 +17,9 @@ from edgepose.config.schema import Config
 from edgepose.errors import UnavailableError
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelFile
-from edgepose.recorder.folder import BoxFolder, Recording
-from edgepose.recorder.format import Header, Look, Lost, Record, State, settings_of
-from edgepose.recorder.segments import FLUSH_S, Ring
+from edgepose.recorder.folder import RecorderFolder, Recording
+from edgepose.recorder.format import FrameRecord, LossRecord, Record, SegmentHeader, StateRecord, settings_of
+from edgepose.recorder.segments import FLUSH_S, SegmentRing
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _End:
     """That nothing more comes."""
 
 
-_Item = tuple[Header | None, Record]  # the header where a segment is to begin with the record
+_Item = tuple[SegmentHeader | None, Record]  # the header where a segment is to begin with the record
 
 
 class BlackBox:
@@ -57,7 +57,7 @@ class BlackBox:
             model: the network in use.
         """
         assert config.black_box.path is not None
-        self._folder = BoxFolder(Path(config.black_box.path), config.black_box.limit_mb * 1_000_000)
+        self._folder = RecorderFolder(Path(config.black_box.path), config.black_box.limit_mb * 1_000_000)
         self._kept_s = config.black_box.minutes * 60
         self._model = model
         self._settings = settings_of(config)
@@ -69,7 +69,7 @@ class BlackBox:
         self._informed: dict[str, int] = {}  # generation in which each camera's memory was given
         self._headed = 0  # generation whose header was given
         self._lost = 0  # records, since that was last noted among them
-        self._waiting: queue.Queue[_Item | Recording | _End] = queue.Queue(WAITING_LIMIT)
+        self._queue: queue.Queue[_Item | Recording | _End] = queue.Queue(WAITING_LIMIT)
         self._told: dict[str, float] = {}
         self._restarts: dict[str, int] = {}
         self._retry_s: float | None = None  # when the disk is tried again, after it failed
@@ -114,7 +114,7 @@ class BlackBox:
                 self._generation += 1
             return self._informed.get(camera) != self._generation
 
-    def look(self, look: Look) -> None:
+    def look(self, look: FrameRecord) -> None:
         """Keeps what the engine saw; never waits."""
         with self._lock:
             if self._put((self._header(look.at), look)):
@@ -125,7 +125,7 @@ class BlackBox:
     def state(self, state: CameraState) -> None:
         """Keeps a change of a camera's state; never waits."""
         at = time.time_ns()
-        record = State(camera=state.camera, state=state.state, cause=state.cause, detail=state.detail, epoch=state.epoch, at=at)
+        record = StateRecord(camera=state.camera, state=state.state, cause=state.cause, detail=state.detail, epoch=state.epoch, at=at)
         with self._lock:
             self._put((self._header(at), record))
 
@@ -160,7 +160,7 @@ class BlackBox:
             raise UnavailableError(f"a recording for the reason {reason} was made {since_s:.0f} s ago; expected one a minute at most")
         recording = Recording(reason)
         try:
-            self._waiting.put(recording, timeout=within_s)
+            self._queue.put(recording, timeout=within_s)
         except queue.Full as error:
             raise UnavailableError("the disk of the black box cannot keep up; expected another attempt in a moment") from error
         self._told[reason] = now_s
@@ -184,20 +184,20 @@ class BlackBox:
         if self._thread.ident is None:
             return
         try:
-            self._waiting.put(_End(), timeout=timeout_s)
+            self._queue.put(_End(), timeout=timeout_s)
         except queue.Full:
             return
         self._thread.join(timeout_s)
 
-    def _header(self, at: int) -> Header | None:
+    def _header(self, at: int) -> SegmentHeader | None:
         """The header of the segment that the next record begins, None where it goes on with one."""
         if self._headed == self._generation:
             return None
-        return Header(edgepose=__version__, model=self._model.path.name, sha256=self._model.sha256, settings=self._settings, at=at)
+        return SegmentHeader(edgepose=__version__, model=self._model.path.name, sha256=self._model.sha256, settings=self._settings, at=at)
 
     def _put(self, item: _Item) -> bool:
         try:
-            self._waiting.put_nowait(item)
+            self._queue.put_nowait(item)
         except queue.Full:
             self._lose("busy")
             return False
@@ -214,10 +214,10 @@ class BlackBox:
     # All below runs in the thread of the black box.
 
     def _write(self) -> None:
-        ring = Ring(self._folder.ring, self._kept_s)
+        ring = SegmentRing(self._folder.ring, self._kept_s)
         while True:
             try:
-                item = self._waiting.get(timeout=FLUSH_S)
+                item = self._queue.get(timeout=FLUSH_S)
             except queue.Empty:
                 item = None
             try:
@@ -231,7 +231,7 @@ class BlackBox:
             if isinstance(item, _End):
                 return
 
-    def _handle(self, ring: Ring, item: "_Item | Recording | _End | None") -> None:
+    def _handle(self, ring: SegmentRing, item: "_Item | Recording | _End | None") -> None:
         if isinstance(item, _End):
             ring.end()
             self._folder.end()
@@ -256,7 +256,7 @@ class BlackBox:
             with self._lock:
                 lost, self._lost = self._lost, 0
             if lost:
-                ring.add(Lost(records=lost))
+                ring.add(LossRecord(records=lost))
             ring.add(record)
             if ring.size > min(_SEGMENT_LIMIT, self._folder.limit / 8):
                 self._turn_wanted = True

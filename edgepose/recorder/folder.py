@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgepose.errors import OutputError, UnavailableError
 from edgepose.recorder.format import SUFFIX
-from edgepose.recorder.segments import Ring
+from edgepose.recorder.segments import SegmentRing
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Recording:
     place: Path | None = None
 
 
-class BoxFolder:
+class RecorderFolder:
     """Belongs to the thread of the black box, once that runs. Methods raise OSError where the disk does not do what it is told.
 
     Attributes:
@@ -96,7 +96,7 @@ class BoxFolder:
         (self.ring / _ENDED).touch()
         self.release()
 
-    def keep(self, ring: Ring, reason: str) -> Path | None:
+    def keep(self, ring: SegmentRing, reason: str) -> Path | None:
         """Makes a recording of all segments of the ring, and returns its folder; None where there are none."""
         ring.flush(now=True)
         segments = ring.segments()

@@ -14,18 +14,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Camera, Config
+from edgepose.config.schema import CameraConfig, Config
 from edgepose.errors import RecordingError
 from edgepose.frame import Clock
 from edgepose.person import Candidates, Person
 
 SUFFIX = ".segment"
-_MAGIC = b"edgepose black box 1\n"
+_MAGIC = b"edgepose black box 2\n"
 _HEAD = struct.Struct("<II")
 _LARGEST = 64 << 20  # bytes of a record: more is no length but damage
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
+class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
     """Beginning of a segment.
 
     Attributes:
@@ -42,7 +42,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
     at: int
 
 
-class People(msgspec.Struct, frozen=True, array_like=True):
+class PackedPeople(msgspec.Struct, frozen=True, array_like=True):
     """Boxes, scores and keypoints bit for bit: float32 (P, 4), float64 (P,), float32 (P, 17, 3)."""
 
     boxes: bytes
@@ -50,7 +50,7 @@ class People(msgspec.Struct, frozen=True, array_like=True):
     keypoints: bytes
 
     @classmethod
-    def of(cls, people: list[Person]) -> "People":
+    def of(cls, people: list[Person]) -> "PackedPeople":
         """Of people; track numbers are left out."""
         scores = np.array([person.score for person in people], np.float64)
         rows = [(person.box, person.keypoints) for person in people]
@@ -63,7 +63,7 @@ class People(msgspec.Struct, frozen=True, array_like=True):
         return [Person(box, score, points) for box, score, points in zip(boxes, scores, keypoints, strict=True)]
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
+class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     """What the engine saw in a frame.
 
     Attributes:
@@ -86,7 +86,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
     boxes: bytes
     scores: bytes
     keypoints: bytes
-    looked: People | None
+    refined: PackedPeople | None
     at: int
     failed: bool
     memory: bytes | None
@@ -97,7 +97,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
         return Candidates(_floats(self.boxes, 4)[None], np.frombuffer(self.scores, np.float32)[None], keypoints)
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
+class StateRecord(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     """A change of a camera's state, as in its message; `at` in nanoseconds since the Unix epoch."""
 
     camera: str
@@ -108,13 +108,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     at: int
 
 
-class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
+class LossRecord(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
     """Records that could not be kept before this one."""
 
     records: int
 
 
-Record = Header | Look | State | Lost
+Record = SegmentHeader | FrameRecord | StateRecord | LossRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -123,18 +123,18 @@ _decoder = msgspec.msgpack.Decoder(Record)
 def settings_of(config: Config) -> Config:
     """What decides on people and events, and nothing that is nobody's business."""
     return Config(
-        cameras={name: Camera(source="-", zones=camera.zones) for name, camera in config.cameras.items()},
+        cameras={name: CameraConfig(source="-", zones=camera.zones) for name, camera in config.cameras.items()},
         pose=config.pose,
         track=config.track,
         refine=config.refine,
         smooth=config.smooth,
-        plausible=config.plausible,
+        plausibility=config.plausibility,
         events=msgspec.structs.replace(config.events, store=None),
     )
 
 
 def candidates_of(candidates: Candidates, least: float) -> dict[str, Any]:
-    """The fields of a `Look` for the first picture of a batch.
+    """The fields of a `FrameRecord` for the first picture of a batch.
 
     Args:
         least: candidates below this score are left out.
@@ -209,7 +209,7 @@ def _records_of(segment: Path) -> Iterator[Record]:
                 record = _decoder.decode(payload)
             except msgspec.MsgspecError as error:
                 raise RecordingError(f"{segment} was written by another version of edgepose: {error}; expected that version") from error
-            if first != isinstance(record, Header):
+            if first != isinstance(record, SegmentHeader):
                 raise RecordingError(f"{segment} is damaged at byte {place}; expected one header, and that at the beginning")
             first = False
             yield record

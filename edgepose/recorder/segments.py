@@ -6,13 +6,13 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from edgepose.recorder.format import SUFFIX, Header, Record, beginning, packed
+from edgepose.recorder.format import SUFFIX, Record, SegmentHeader, beginning, packed
 
 FLUSH_S = 1.0
 """How long records stay in memory: what a killed process loses."""
 
 
-class Ring:
+class SegmentRing:
     """The segments of the last minutes.
 
     All methods raise OSError where the disk does not do what it is told.
@@ -32,7 +32,7 @@ class Ring:
         self._flushed_s = time.monotonic()
         self.size = 0
 
-    def begin(self, header: Header) -> None:
+    def begin(self, header: SegmentHeader) -> None:
         """Begins another segment, and removes those that are too old."""
         self.end()
         now_s = time.monotonic()

@@ -31,7 +31,7 @@ Scene = tuple[int, int, int]
 """What all that is remembered is of: an epoch, and pictures of one width and height in pixels."""
 
 
-def remembered(parts: Mapping[str, object | None], scene: Scene | None) -> bytes:
+def state_bytes(parts: Mapping[str, object | None], scene: Scene | None) -> bytes:
     """What stages hold, without their settings.
 
     Args:
@@ -47,7 +47,7 @@ def remembered(parts: Mapping[str, object | None], scene: Scene | None) -> bytes
 
 
 def recall(data: bytes) -> tuple[Scene | None, dict[str, dict[str, Any]]]:
-    """Scene and variables of each stage by name, as `remembered` took them; RecordingError where the bytes are something else."""
+    """Scene and variables of each stage by name, as `state_bytes` took them; RecordingError where the bytes are something else."""
     try:
         scene, state = _Reader(io.BytesIO(data)).load()
         return scene, {str(name): dict(values) for name, values in state.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 _log = logging.getLogger(__name__)
 
 
-class Chores:
+class GuardedTasks:
     """Does parts of a turn. What one raises is a fault of ours: it costs that part, not the daemon.
 
     Attributes:

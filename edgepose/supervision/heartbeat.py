@@ -7,7 +7,7 @@ Clock = Callable[[], float]
 """Monotonic seconds."""
 
 
-class Pulse:
+class Heartbeat:
     """What a loop beats at every turn, and until when the next beat is due; written by one thread, read by any.
 
     Args:
@@ -51,10 +51,10 @@ class Pulse:
         self._heard_turns = self._turns
 
 
-def all_progressed(pulses: Mapping[str, Pulse], now_s: float) -> bool:
+def all_progressed(heartbeats: Mapping[str, Heartbeat], now_s: float) -> bool:
     """Whether every loop has made progress since this last said yes."""
-    if not all(pulse.progressed(now_s) for pulse in pulses.values()):
+    if not all(heartbeat.progressed(now_s) for heartbeat in heartbeats.values()):
         return False
-    for pulse in pulses.values():
-        pulse.heard()
+    for heartbeat in heartbeats.values():
+        heartbeat.heard()
     return True

@@ -7,7 +7,7 @@ _ARENAS = 2
 _PICTURE_BYTES = 256 * 1024
 
 
-def settle_memory() -> bool:
+def tune() -> bool:
     """Tell glibc to give pictures memory of their own and to keep few arenas; False where the C library is another.
 
     A frame is allocated by the camera's thread and freed by another. Left alone, glibc gives each thread an arena, and after

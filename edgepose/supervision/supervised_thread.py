@@ -8,7 +8,7 @@ import traceback
 
 from edgepose.errors import EdgeposeError
 from edgepose.supervision.backoff import FullJitterBackoff
-from edgepose.supervision.heartbeat import Pulse
+from edgepose.supervision.heartbeat import Heartbeat
 
 _log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _LONGEST_WAIT_S = 10.0
 _SETTLED_S = 30.0  # work that lasted so long has recovered: the next death is news again
 
 
-class RestartingThread(threading.Thread):
+class SupervisedThread(threading.Thread):
     """Does `work` until that returns; where it raises, it is begun again.
 
     What `work` raises is a fault of ours or of a library, since what can be expected is dealt with inside. It must leave
@@ -25,7 +25,7 @@ class RestartingThread(threading.Thread):
 
     Args:
         name: of the stage, in logs and health.
-        bound_s: longest turn of the loop inside (see `Pulse`).
+        bound_s: longest turn of the loop inside (see `Heartbeat`).
         restart: False for work that is done once: then a death ends it, with `failure`.
 
     Attributes:
@@ -38,7 +38,7 @@ class RestartingThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._restart = restart
         self._told: str | None = None
-        self.pulse = Pulse(bound_s)
+        self.heartbeat = Heartbeat(bound_s)
         self.restarts = 0
         self.failure: EdgeposeError | None = None
         self.ending = threading.Event()
@@ -56,7 +56,7 @@ class RestartingThread(threading.Thread):
         try:
             while True:
                 began_s = time.monotonic()
-                self.pulse.beat()
+                self.heartbeat.beat()
                 try:
                     self.work()
                     return
@@ -67,12 +67,12 @@ class RestartingThread(threading.Thread):
                     if not self._died(error):
                         return
                 wait_s = backoff.next_s()
-                self.pulse.beat(wait_s + self.pulse.bound_s)
+                self.heartbeat.beat(wait_s + self.heartbeat.bound_s)
                 if self.ending.wait(wait_s):
                     return
         finally:
             self.finish()
-            self.pulse.end()
+            self.heartbeat.end()
 
     def where(self) -> str:
         """The line that the thread is at, for a log that says where it hangs."""

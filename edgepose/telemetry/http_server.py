@@ -42,7 +42,7 @@ Page = Callable[[str], Answer]
 """Answers a request, given its `Accept` header ("" where there is none)."""
 
 
-class LocalServer(ThreadingHTTPServer):
+class LocalHttpServer(ThreadingHTTPServer):
     """Serves pages by path, in a thread of its own."""
 
     daemon_threads = True
@@ -148,7 +148,7 @@ def _cut_off(connection: socket.socket) -> None:
 class _Handler(BaseHTTPRequestHandler):
     """One request a connection."""
 
-    server: LocalServer
+    server: LocalHttpServer
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"
 

@@ -56,7 +56,7 @@ class CameraCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class LookCounts:
+class RefineCounts:
     """Counts of second looks at people since the start.
 
     Attributes:
@@ -141,23 +141,23 @@ class Metrics:
         yield
         self.took(stage, perf_counter() - start)
 
-    def look_costs(self, person_ms: float) -> None:
+    def refine_cost(self, person_ms: float) -> None:
         """Notes what a second look at one person takes, milliseconds."""
         with self._lock:
             self._look_ms = person_ms
 
-    def looked_again(self, accepted: int, disagreed: int) -> None:
+    def refined(self, accepted: int, disagreed: int) -> None:
         """Counts people who were looked at again."""
         with self._lock:
             self._looks["accepted"] += accepted
             self._looks["disagreed"] += disagreed
 
-    def looks_skipped(self, people: int) -> None:
+    def refine_skipped(self, people: int) -> None:
         """Counts people whom the budget left out."""
         with self._lock:
             self._looks["skipped"] += people
 
-    def looks_failed(self, cause: str, people: int) -> None:
+    def refine_failed(self, cause: str, people: int) -> None:
         """Counts people who could not be looked at again."""
         with self._lock:
             self._looks_failed[cause] += people
@@ -167,13 +167,13 @@ class Metrics:
         with self._lock:
             self._looks["dismissed"] += people
 
-    def looks(self) -> LookCounts | None:
+    def looks(self) -> RefineCounts | None:
         """Counts of second looks, None where nobody is looked at again."""
         with self._lock:
             if self._look_ms is None:
                 return None
             looks = self._looks
-            return LookCounts(
+            return RefineCounts(
                 looks["accepted"], looks["disagreed"], dict(self._looks_failed), looks["skipped"], looks["dismissed"], self._look_ms
             )
 

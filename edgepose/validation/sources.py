@@ -11,13 +11,13 @@ from edgepose.capture.pyav import speaks
 from edgepose.capture.readers import reader_of
 from edgepose.capture.source import path_of, redact, source_problem
 from edgepose.capture.worker import WorkerTimeoutError, call_within
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import ConfigError, EdgeposeError, SourceError
 
 _MAY_CHANGE = ("not_found", "unauthorized")  # of a device: it is plugged in, and its file gets its group a moment later
 
 
-def look(name: str, camera: Camera) -> str | None:
+def look(name: str, camera: CameraConfig) -> str | None:
     """What a camera wants that is not there now but may come: a device, a file system that answers; None where nothing is known.
 
     No connection is opened; waits `open_timeout_s` at most.
@@ -51,7 +51,7 @@ def look(name: str, camera: Camera) -> str | None:
     raise type(lacking)(sentence)
 
 
-def refuse_impossible(cameras: Mapping[str, Camera], names: Iterable[str] | None = None) -> None:
+def refuse_impossible(cameras: Mapping[str, CameraConfig], names: Iterable[str] | None = None) -> None:
     """EdgeposeError where a camera can never be opened.
 
     Args:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Camera, Config, Events
+from edgepose.config.schema import CameraConfig, Config, EventsConfig
 from edgepose.event import Event
 from edgepose.frame import Frame
 from edgepose.person import Candidates
-from edgepose.pipeline.stages import PeopleStage, Prepared
+from edgepose.pipeline.stages import Postprocessor, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import Action
@@ -127,7 +127,7 @@ class Sequence:
 
 
 def play(
-    action: Action, rng: np.random.Generator, bank: NoiseBank | None, *, blind: bool = False, settings: Events | None = None, **fixed
+    action: Action, rng: np.random.Generator, bank: NoiseBank | None, *, blind: bool = False, settings: EventsConfig | None = None, **fixed
 ) -> Sequence:
     """Lets a figure act before a camera and collects what is said; `bank` None is a network that makes no errors."""
     fps = fixed.get("fps", rng.choice([5, 8, 10, 15, 25, 30]))
@@ -136,15 +136,15 @@ def play(
         fixed.get("pitch", rng.choice([0.0, rng.uniform(0, 20), rng.uniform(20, 45)])),
         fixed.get("height_px", float(np.exp(rng.uniform(np.log(80), np.log(320))))),
     )
-    config = Config(cameras={"figure": Camera(source="x", zones={"middle": ZONE})}, events=settings or Events())
-    stage = PeopleStage(config, Metrics())
+    config = Config(cameras={"figure": CameraConfig(source="x", zones={"middle": ZONE})}, events=settings or EventsConfig())
+    stage = Postprocessor(config, Metrics())
     noise = Noise(bank, rng, blind=blind) if bank is not None else None
     said, lying_seen_s = [], 0.0
     for number, (t, truth, lies) in enumerate(_truth(action, view, fps, rng)):
         found = _found(truth, lies, t, 1 / fps, noise)
         lying_seen_s += lies * (found is not None) / fps
         frame = Frame(_IMAGE, 1_800_000_000_000_000_000 + int(t * 1e9), "stream", number, "figure")
-        stage.people(Prepared(frame, _LETTERBOX, _IMAGE), _candidates(found))
+        stage.people(PreparedFrame(frame, _LETTERBOX, _IMAGE), _candidates(found))
         said += [(t, event) for event in stage.events]
     return Sequence(action, view, float(fps), said, lying_seen_s)
 
@@ -152,8 +152,8 @@ def play(
 def _truth(action: Action, view: View, fps: float, rng: np.random.Generator) -> Iterator[tuple[float, NDArray[np.float64] | None, bool]]:
     """Time, joints in pixels (None: nobody) and whether the body lies, frame by frame; the camera drifts a little."""
     drift, phase = rng.uniform(0, 0.03) * view.height_px, rng.uniform(0, 6)
-    standing = view.height_px * np.cos(np.radians(view.pitch))
-    feet_y = HEIGHT / 2 + standing / 2 + rng.uniform(-20, 20)
+    readiness = view.height_px * np.cos(np.radians(view.pitch))
+    feet_y = HEIGHT / 2 + readiness / 2 + rng.uniform(-20, 20)
     speed = action.walks * view.height_px
     half = 0.35 * view.height_px
     lasts = action.lasts_s or (WIDTH + 2 * half) / speed + 5.0

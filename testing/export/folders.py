@@ -12,7 +12,7 @@ PLACES = np.array([(30.5 + 48 * (i % 6), 40.5 + 60 * (i // 6)) for i in range(17
 LEFT, RIGHT, NOSE = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # RGB
 
 
-def colour_of(keypoint: int) -> tuple[int, int, int]:
+def color_of(keypoint: int) -> tuple[int, int, int]:
     return NOSE if keypoint == 0 else LEFT if keypoint % 2 else RIGHT
 
 
@@ -22,7 +22,7 @@ def dotted(width: int, height: int, scale: float = 1.0, sigma: float = 1.6) -> n
     y, x = np.mgrid[0:height, 0:width] + 0.5
     for keypoint, place in enumerate(PLACES * scale):
         bell = np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma**2))
-        image += bell[..., None] * colour_of(keypoint)
+        image += bell[..., None] * color_of(keypoint)
     return image.round().clip(0, 255).astype(np.uint8)
 
 

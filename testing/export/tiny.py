@@ -2,6 +2,7 @@
 
 import msgspec
 import torch
+
 from edgepose_export.network.model import GhostPose
 from edgepose_export.network.spec import BlockSpec, NetworkSpec, RefinementSpec
 

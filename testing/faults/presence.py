@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgepose.config.schema import Events, Pose
+from edgepose.config.schema import EventsConfig, PoseConfig
 from edgepose.event import Event
 from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
@@ -86,7 +86,7 @@ def _events(path: Path, size: int) -> Iterator[Event]:
         path: of the file.
         size: 0 takes times and boxes as they are, 1 and -1 make them larger and smaller by as much as rounding may have done.
     """
-    detector = EventDetector(Events(), {}, "front", Pose().keypoint_threshold)
+    detector = EventDetector(EventsConfig(), {}, "front", PoseConfig().keypoint_threshold)
     before: int | None = None
     began_ns = 0
     waiting: list[Event] = []

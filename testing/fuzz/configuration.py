@@ -65,7 +65,7 @@ def _trees(draw: st.DrawFn) -> bytes:
 _GOOD = (
     b"device: drone\ncameras:\n  front: &front {source: 'rtsp://camera/stream', zones: {gate: [[0, 0], [1, 0], [1, 1]]}}\n"
     b"  rear: {<<: *front, loop: true}\nmodel: {path: default, threads: 2}\nmqtt: {host: broker, tls: {enabled: false}}\n"
-    b"events: {silent: [waving], enter_after_s: 1.5}\nlog: {level: debug}\n"
+    b"events: {disabled: [waving], enter_after_s: 1.5}\nlog: {level: debug}\n"
 )
 
 

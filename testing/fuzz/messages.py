@@ -27,7 +27,7 @@ _FENCE = "fence/reply"
 _ANSWERED = ("replies/a", "r" * 200, "é/ü")
 _GOOD: dict[str, list[dict[str, Any]]] = {
     "reload": [{}],
-    "set-threshold": [{"score_threshold": 0.3}, {"keypoint_threshold": 0.2, "weak_score": 0.1}],
+    "set-threshold": [{"score_threshold": 0.3}, {"keypoint_threshold": 0.2, "low_score_threshold": 0.1}],
     "pause": [{}, {"camera": "front"}],
     "resume": [{}, {"camera": "front"}],
     "snapshot": [{"camera": "front"}, {"camera": "front", "width": 160}],
@@ -87,7 +87,7 @@ class Messages:
         return properties
 
     def _keys(self) -> list[str]:
-        return ["camera", "width", "score_threshold", "keypoint_threshold", "weak_score"]
+        return ["camera", "width", "score_threshold", "keypoint_threshold", "low_score_threshold"]
 
     def _value(self, depth: int = 0) -> Any:
         draw = self._draw

@@ -14,7 +14,7 @@ import onnx
 
 import edgepose
 from edgepose.config import schema
-from edgepose.engine.backend import open_backend, open_refiner
+from edgepose.engine.backend import open_backend, open_refiner_backend
 from edgepose.errors import EdgeposeError
 from edgepose.model.file import read_model
 from testing.fuzz.pool import answer, hammer
@@ -89,7 +89,7 @@ def main() -> None:
         def one(number: int) -> tuple[str, str]:
             draw = random.Random(number)
             path.write_bytes(draw.choice(originals).damaged(draw))
-            settings = schema.Model(path=str(path), backend="cpu", threads=1)
+            settings = schema.ModelConfig(path=str(path), backend="cpu", threads=1)
             try:
                 model = read_model(path)
                 if model.info.task == "pose":
@@ -98,7 +98,7 @@ def main() -> None:
                     open_backend(model, settings).run(picture)
                 else:
                     side = model.info.input_size
-                    open_refiner(model, settings).run(np.full((1, side, side, 3), 114, np.uint8))
+                    open_refiner_backend(model, settings).run(np.full((1, side, side, 3), 114, np.uint8))
             except EdgeposeError as error:
                 good = bool(str(error).strip()) and "\n" not in str(error) and "Traceback" not in str(error)
                 return ("refused", type(error).__name__) if good else ("wrong", f"not a sentence: {str(error)[:300]!r}")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing.faults.relay import Relay
 from testing.fuzz.pool import answer, hammer
@@ -93,7 +93,7 @@ def main() -> None:
 
         def one(number: int) -> tuple[str, str]:
             relay.mangle = Damage(number)
-            camera = Camera(source=f"rtsp://127.0.0.1:{relay.port}/cam", open_timeout_s=1.0, read_timeout_s=0.7)
+            camera = CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", open_timeout_s=1.0, read_timeout_s=0.7)
             try:
                 source = open_source("front", camera)
                 try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from edgepose.config.schema import Mqtt
+from edgepose.config.schema import MqttConfig
 from edgepose.messages.structs import BackendMessage, InfoMessage, ModelMessage
 from edgepose.mqtt.publisher import MqttPublisher
 
@@ -55,7 +55,7 @@ class Listener:
 @contextmanager
 def publishing(port, *, start=True, commands=None, store=None, queue_limit=1000, **settings) -> Iterator[MqttPublisher]:
     settings = {"keepalive_s": 2, "host": "127.0.0.1"} | settings
-    publisher = MqttPublisher(Mqtt(port=port, **settings), "drone", commands, store=store, queue_limit=queue_limit)
+    publisher = MqttPublisher(MqttConfig(port=port, **settings), "drone", commands, store=store, queue_limit=queue_limit)
     try:
         if start:
             publisher.start(INFO)

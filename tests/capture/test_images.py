@@ -10,7 +10,7 @@ import pytest
 
 from edgepose.capture.images import find_images, natural_key
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 from testing.reading import read_until_error
@@ -23,7 +23,7 @@ def write_image(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (
 
 
 def read_all(source: str) -> tuple[list[Frame], int]:
-    with closing(open_source("front", Camera(source=source), epoch=2)) as opened:
+    with closing(open_source("front", CameraConfig(source=source), epoch=2)) as opened:
         assert not opened.live
         frames, error = read_until_error(opened)
         assert isinstance(error, EndOfStream)
@@ -74,7 +74,7 @@ def test_an_image_that_cannot_be_decoded_is_counted_and_passed_over(tmp_path: Pa
 def test_loop_begins_again(tmp_path: Path) -> None:
     for number in (1, 2):
         write_image(tmp_path / f"{number}.png", (number, 0, 0))
-    with closing(open_source("front", Camera(source=str(tmp_path), loop=True))) as source:
+    with closing(open_source("front", CameraConfig(source=str(tmp_path), loop=True))) as source:
         frames = [source.read() for _ in range(5)]
     assert [(int(frame.image[0, 0, 0]), frame.sequence) for frame in frames] == [(1, 0), (2, 1), (1, 2), (2, 3), (1, 4)]
 
@@ -82,7 +82,7 @@ def test_loop_begins_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", [False, True])
 def test_nothing_but_damaged_files_is_an_error_not_an_end(tmp_path: Path, loop: bool) -> None:
     (tmp_path / "1.jpg").write_bytes(b"no image at all")
-    with closing(open_source("front", Camera(source=str(tmp_path / "1.jpg"), loop=loop))) as source:
+    with closing(open_source("front", CameraConfig(source=str(tmp_path / "1.jpg"), loop=loop))) as source:
         frames, error = read_until_error(source)
     assert frames == []
     assert not isinstance(error, EndOfStream)
@@ -92,12 +92,12 @@ def test_nothing_but_damaged_files_is_an_error_not_an_end(tmp_path: Path, loop: 
 
 def test_a_folder_without_images_says_what_is_accepted(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"holds no images; .*\.png") as caught:
-        open_source("front", Camera(source=str(tmp_path)))
+        open_source("front", CameraConfig(source=str(tmp_path)))
     assert caught.value.cause == "no_video"
 
 
 def test_a_closed_source_says_so(tmp_path: Path) -> None:
-    source = open_source("front", Camera(source=str(write_image(tmp_path / "1.png", (1, 1, 1)))))
+    source = open_source("front", CameraConfig(source=str(write_image(tmp_path / "1.png", (1, 1, 1)))))
     source.close()
     source.close()
     with pytest.raises(SourceError) as caught:
@@ -114,7 +114,7 @@ def test_only_images_are_found(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_read_in_time_is_a_stall(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     os.mkfifo(path)  # as a file on a file server that is gone
-    with closing(open_source("front", Camera(source=str(path), read_timeout_s=0.3))) as source:
+    with closing(open_source("front", CameraConfig(source=str(path), read_timeout_s=0.3))) as source:
         began = time.monotonic()
         with pytest.raises(SourceError, match=r"did not give picture\.png within 0\.3 s") as caught:
             source.read()
@@ -127,7 +127,7 @@ def test_an_image_that_cannot_be_read_in_time_is_a_stall(tmp_path: Path) -> None
 def test_close_ends_a_read_that_hangs(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     os.mkfifo(path)
-    source = open_source("front", Camera(source=str(path), read_timeout_s=20))
+    source = open_source("front", CameraConfig(source=str(path), read_timeout_s=20))
     threading.Timer(0.1, source.close).start()
     began = time.monotonic()
     with pytest.raises(SourceError) as caught:

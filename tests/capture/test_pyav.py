@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgepose.capture.source import Source, open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 from testing.reading import read_until_error
@@ -40,7 +40,7 @@ def seen(frames: list[Frame]) -> list[int]:
 def test_a_file_gives_every_picture_in_order_and_its_own_times(tmp_path: Path, suffix: str, codec: str) -> None:
     path = write_video(tmp_path / f"a:b 1.{suffix}", 14, rate=10, codec=codec)  # no protocol, that colon
     began = time.time_ns()
-    with closing(open_source("front", Camera(source=str(path)), epoch=1)) as source:
+    with closing(open_source("front", CameraConfig(source=str(path)), epoch=1)) as source:
         frames = read_all(source)
         assert not source.live
         assert (source.width, source.height, source.url) == (96, 64, str(path))
@@ -57,7 +57,7 @@ def test_a_file_gives_every_picture_in_order_and_its_own_times(tmp_path: Path, s
 
 def test_loop_continues_times_and_numbers(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 5, rate=10)
-    with closing(open_source("front", Camera(source=str(path), loop=True))) as source:
+    with closing(open_source("front", CameraConfig(source=str(path), loop=True))) as source:
         frames = [source.read() for _ in range(13)]
     assert seen(frames) == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]
     assert [frame.sequence for frame in frames] == list(range(13))
@@ -68,7 +68,7 @@ def test_loop_continues_times_and_numbers(tmp_path: Path) -> None:
 
 def test_realtime_paces_a_file_by_its_time_stamps(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 8, rate=20)
-    with closing(open_source("front", Camera(source=str(path), realtime=True))) as source:
+    with closing(open_source("front", CameraConfig(source=str(path), realtime=True))) as source:
         assert source.live
         frames, ages_ms = [], []
         for _ in range(8):
@@ -81,7 +81,7 @@ def test_realtime_paces_a_file_by_its_time_stamps(tmp_path: Path) -> None:
 
 def test_close_interrupts_the_pace(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 2, rate=1)
-    source = open_source("front", Camera(source=str(path), realtime=True))
+    source = open_source("front", CameraConfig(source=str(path), realtime=True))
     source.read()
     causes: list[str] = []
 
@@ -112,7 +112,7 @@ def test_damaged_packets_are_counted_and_the_rest_is_given(tmp_path: Path) -> No
     content = bytearray(path.read_bytes())
     destroy_picture(content, len(content) // 2)
     path.write_bytes(content)
-    with closing(open_source("front", Camera(source=str(path)))) as source:
+    with closing(open_source("front", CameraConfig(source=str(path)))) as source:
         frames = read_all(source)
         assert source.corrupt_frames == 1
     assert len(frames) == 11
@@ -124,7 +124,7 @@ def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
     large = write_video(tmp_path / "large.ts", 6, codec="libx264", size=(160, 96), rate=25, index=6)
     both = tmp_path / "both.ts"
     both.write_bytes(small.read_bytes() + large.read_bytes())
-    with closing(open_source("front", Camera(source=str(both)))) as source:
+    with closing(open_source("front", CameraConfig(source=str(both)))) as source:
         frames = read_all(source)
         assert (source.width, source.height) == (160, 96)
     assert [frame.image.shape for frame in frames] == [(64, 96, 3)] * 6 + [(96, 160, 3)] * 6
@@ -140,7 +140,7 @@ def test_files_that_cannot_be_opened_have_a_cause(tmp_path: Path, name: str, con
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SourceError, match=f"camera front: {path}") as caught:
-        open_source("front", Camera(source=str(path)))
+        open_source("front", CameraConfig(source=str(path)))
     assert caught.value.cause == cause
 
 
@@ -157,7 +157,7 @@ def test_a_telephones_lying_picture_is_set_upright(tmp_path: Path) -> None:
     matrix = content.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2: after the version and nine words, as the track has 32-bit times
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 64 << 16, 0, 1 << 30)  # a quarter turn clockwise
     path.write_bytes(content)
-    with closing(open_source("front", Camera(source=str(path)))) as source:
+    with closing(open_source("front", CameraConfig(source=str(path)))) as source:
         frame = source.read()
     assert frame.image.shape == (96, 64, 3)
     assert frame.image[:, 40:].min() > 200  # white on the right
@@ -170,7 +170,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         sound.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
         sound.writeframes(bytes(16000))
     with pytest.raises(SourceError, match="has no video stream") as caught:
-        open_source("front", Camera(source=str(path)))
+        open_source("front", CameraConfig(source=str(path)))
     assert caught.value.cause == "no_video"
 
 
@@ -180,7 +180,7 @@ def test_a_video_of_which_nothing_can_be_decoded_is_an_error_not_an_end(tmp_path
     for _ in range(3):
         destroy_picture(content)
     path.write_bytes(content)
-    with closing(open_source("front", Camera(source=str(path), loop=True))) as source:
+    with closing(open_source("front", CameraConfig(source=str(path), loop=True))) as source:
         frames, error = read_until_error(source)
     assert frames == []
     assert error.cause == "unsupported"
@@ -192,7 +192,7 @@ def test_a_pipe_that_nobody_writes_to_is_a_timeout(tmp_path: Path) -> None:
     os.mkfifo(path)
     began = time.monotonic()
     with pytest.raises(SourceError) as caught:
-        open_source("front", Camera(source=str(path), open_timeout_s=0.3))
+        open_source("front", CameraConfig(source=str(path), open_timeout_s=0.3))
     assert caught.value.cause == "timeout"
     assert time.monotonic() - began < 1
     os.close(os.open(path, os.O_RDWR))  # lets the hanging thread go
@@ -203,13 +203,13 @@ def test_other_schemes_say_what_is_accepted() -> None:
     with pytest.raises(
         SourceError, match=r"gopher://\*\*\*@10\.0\.0\.1 begins with gopher://; expected rtsp://, rtsps://, http://"
     ) as caught:
-        open_source("front", Camera(source="gopher://pilot:s3cret@10.0.0.1"))
+        open_source("front", CameraConfig(source="gopher://pilot:s3cret@10.0.0.1"))
     assert caught.value.cause == "unsupported"
 
 
 def test_a_protocol_that_this_ffmpeg_was_built_without_is_named() -> None:
     with pytest.raises(SourceError) as caught:
-        open_source("front", Camera(source="srt://127.0.0.1:5?passphrase=s3cret", open_timeout_s=0.5))
+        open_source("front", CameraConfig(source="srt://127.0.0.1:5?passphrase=s3cret", open_timeout_s=0.5))
     if caught.value.cause == "unsupported":  # PyAV's own wheels
         assert "begins with srt://, which this build of FFmpeg cannot read; `gst:` and a pipeline with srtsrc" in str(caught.value)
     else:
@@ -220,21 +220,21 @@ def test_a_protocol_that_this_ffmpeg_was_built_without_is_named() -> None:
 @pytest.mark.parametrize("url", ["rtsp:///cam", "udp://", "tcp://:5000", "rtmp:///live"])
 def test_a_url_that_names_nobody_is_refused(url: str) -> None:
     with pytest.raises(SourceError, match="names no host") as caught:
-        open_source("front", Camera(source=url))
+        open_source("front", CameraConfig(source=url))
     assert caught.value.cause == "unsupported"
 
 
 @pytest.mark.parametrize(("name", "codec"), [("video.h264", "libx264"), ("video.mjpeg", "mjpeg")])
 def test_a_file_without_an_index_is_a_file_too(tmp_path: Path, name: str, codec: str) -> None:
     path = write_video(tmp_path / name, 9, codec=codec)
-    with closing(open_source("front", Camera(source=str(path)))) as source:
+    with closing(open_source("front", CameraConfig(source=str(path)))) as source:
         assert not source.live
         assert seen(read_all(source)) == list(range(9))
 
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:
     path = write_video(tmp_path / "my video.mp4", 2)
-    with closing(open_source("front", Camera(source=path.as_uri()))) as source:
+    with closing(open_source("front", CameraConfig(source=path.as_uri()))) as source:
         assert len(read_all(source)) == 2
 
 
@@ -277,14 +277,17 @@ def http_server(folder: Path) -> Iterator[str]:
 
 def test_a_file_over_http_is_a_file(tmp_path: Path) -> None:
     write_video(tmp_path / "video.mp4", 7)
-    with http_server(tmp_path) as url, closing(open_source("front", Camera(source=f"{url}/video.mp4"))) as source:
+    with http_server(tmp_path) as url, closing(open_source("front", CameraConfig(source=f"{url}/video.mp4"))) as source:
         assert not source.live
         assert seen(read_all(source)) == list(range(7))
 
 
 def test_http_that_stops_half_way_stalls(tmp_path: Path) -> None:
     write_video(tmp_path / "video.ts", 300, codec="mpeg2video", rate=25)
-    with http_server(tmp_path) as url, closing(open_source("front", Camera(source=f"{url}/hang/video.ts", read_timeout_s=0.5))) as source:
+    with (
+        http_server(tmp_path) as url,
+        closing(open_source("front", CameraConfig(source=f"{url}/hang/video.ts", read_timeout_s=0.5))) as source,
+    ):
         assert source.live  # a stream without a length
         began = time.monotonic()
         frames, error = read_until_error(source)
@@ -296,7 +299,7 @@ def test_http_that_stops_half_way_stalls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("path", "cause"), [("/missing.mp4", "not_found"), ("/guarded", "unauthorized")])
 def test_what_a_web_server_refuses_has_a_cause(tmp_path: Path, path: str, cause: str) -> None:
     with http_server(tmp_path) as url, pytest.raises(SourceError) as caught:
-        open_source("front", Camera(source=url + path))
+        open_source("front", CameraConfig(source=url + path))
     assert caught.value.cause == cause
 
 
@@ -304,5 +307,5 @@ def test_a_web_server_that_is_not_there(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening
         with pytest.raises(SourceError) as caught:
-            open_source("front", Camera(source=f"http://127.0.0.1:{taken.getsockname()[1]}/video.mp4"))
+            open_source("front", CameraConfig(source=f"http://127.0.0.1:{taken.getsockname()[1]}/video.mp4"))
     assert caught.value.cause == "refused"

@@ -5,7 +5,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from rich.console import Console
 
-from edgepose.cli.live_table import Board
+from edgepose.cli.live_table import LiveTable
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import BackendMessage, CameraMessage, CameraStatusMessage, InfoMessage, ModelMessage, StatusMessage, encode
@@ -43,26 +43,26 @@ def info(*cameras: str) -> bytes:
     )
 
 
-def shown(board: Board) -> str:
+def shown(live_table: LiveTable) -> str:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(board.table())
+    console.print(live_table.table())
     return console.export_text()
 
 
-def heard() -> Board:
-    board = Board("edgepose")
-    board.take("edgepose/drone/status", status("online", "connected"), 0.0)
-    board.take("edgepose/drone/cameras/front/status", camera_status("streaming"), 0.0)
+def heard() -> LiveTable:
+    live_table = LiveTable("edgepose")
+    live_table.take("edgepose/drone/status", status("online", "connected"), 0.0)
+    live_table.take("edgepose/drone/cameras/front/status", camera_status("streaming"), 0.0)
     for sequence in range(11):
-        board.take("edgepose/drone/cameras/front/poses", poses(sequence, sequence % 3), sequence * 0.1)
-    return board
+        live_table.take("edgepose/drone/cameras/front/poses", poses(sequence, sequence % 3), sequence * 0.1)
+    return live_table
 
 
 def test_the_board_shows_the_last_frame_and_its_rate() -> None:
-    board = heard()
-    assert board.lines() == ["drone/front: streaming, 1 people, 10.0 frames/s, frame 10"]
-    assert (board.messages, board.most_people, len(board.tracks)) == (11, 2, 2)
-    text = shown(board)
+    live_table = heard()
+    assert live_table.lines() == ["drone/front: streaming, 1 people, 10.0 frames/s, frame 10"]
+    assert (live_table.messages, live_table.most_people, len(live_table.tracks)) == (11, 2, 2)
+    text = shown(live_table)
     assert "drone: online" in text
     assert "drone/front: streaming" in text
     assert "1 people; frame 10, 640x480, 10.0/s, age 40 ms" in text
@@ -70,77 +70,79 @@ def test_the_board_shows_the_last_frame_and_its_rate() -> None:
 
 
 def test_nobody_is_shown_before_a_camera_that_gives_no_pictures() -> None:
-    board = heard()
+    live_table = heard()
     for state, cause in (("failed", "refused"), ("paused", "command"), ("connecting", UNSET)):
-        board.take("edgepose/drone/cameras/front/status", camera_status(state, cause), 2.0)
-        assert board.lines() == [f"drone/front: {state}" + (f" ({cause})" if cause else "")]
-        assert "frame" not in shown(board)
-    board = heard()
-    board.take("edgepose/drone/cameras/front/status", camera_status("paused", "end_of_stream"), 2.0)
-    assert board.lines() == ["drone/front: paused (end_of_stream), 1 people, 10.0 frames/s, frame 10"]
+        live_table.take("edgepose/drone/cameras/front/status", camera_status(state, cause), 2.0)
+        assert live_table.lines() == [f"drone/front: {state}" + (f" ({cause})" if cause else "")]
+        assert "frame" not in shown(live_table)
+    live_table = heard()
+    live_table.take("edgepose/drone/cameras/front/status", camera_status("paused", "end_of_stream"), 2.0)
+    assert live_table.lines() == ["drone/front: paused (end_of_stream), 1 people, 10.0 frames/s, frame 10"]
 
 
 def test_what_a_broker_keeps_of_a_device_that_is_gone_is_not_shown_as_live() -> None:
-    board = heard()
-    assert board.new_states() == ["drone: online"]
-    board.take("edgepose/drone/status", status("online", "connected"), 2.0)
-    assert board.new_states() == []
-    board.take("edgepose/drone/status", status("stopped", "stopped on request"), 2.0)
-    assert board.new_states() == ["drone: stopped (stopped on request)"]
-    assert board.lines() == []
-    assert shown(board).strip() == "drone: stopped (stopped on request)"
-    board.take("edgepose/drone/status", status("online", "connected"), 3.0)
-    assert len(board.lines()) == 1
+    live_table = heard()
+    assert live_table.new_states() == ["drone: online"]
+    live_table.take("edgepose/drone/status", status("online", "connected"), 2.0)
+    assert live_table.new_states() == []
+    live_table.take("edgepose/drone/status", status("stopped", "stopped on request"), 2.0)
+    assert live_table.new_states() == ["drone: stopped (stopped on request)"]
+    assert live_table.lines() == []
+    assert shown(live_table).strip() == "drone: stopped (stopped on request)"
+    live_table.take("edgepose/drone/status", status("online", "connected"), 3.0)
+    assert len(live_table.lines()) == 1
 
 
 def test_cameras_of_an_earlier_configuration_are_not_shown() -> None:
-    board = heard()
-    board.take("edgepose/drone/cameras/rear/status", camera_status("streaming"), 2.0)
-    assert len(board.lines()) == 2
-    board.take("edgepose/drone/info", info("front"), 2.0)
-    assert [line.partition(":")[0] for line in board.lines()] == ["drone/front"]
-    assert "rear" not in shown(board)
-    board.take("edgepose/drone/info", info("front", "rear"), 3.0)
-    assert len(board.lines()) == 2
-    board.take("edgepose/drone/cameras/rear/status", b"", 3.0)
-    assert len(board.lines()) == 1
+    live_table = heard()
+    live_table.take("edgepose/drone/cameras/rear/status", camera_status("streaming"), 2.0)
+    assert len(live_table.lines()) == 2
+    live_table.take("edgepose/drone/info", info("front"), 2.0)
+    assert [line.partition(":")[0] for line in live_table.lines()] == ["drone/front"]
+    assert "rear" not in shown(live_table)
+    live_table.take("edgepose/drone/info", info("front", "rear"), 3.0)
+    assert len(live_table.lines()) == 2
+    live_table.take("edgepose/drone/cameras/rear/status", b"", 3.0)
+    assert len(live_table.lines()) == 1
 
 
 def test_messagepack_is_understood_and_nonsense_passed_over() -> None:
-    board = heard()
-    board.take("edgepose/drone/cameras/front/poses", msgspec.msgpack.encode(msgspec.json.decode(poses(11, 2))), 1.1)
-    assert board.lines() == ["drone/front: streaming, 2 people, 10.0 frames/s, frame 11"]
+    live_table = heard()
+    live_table.take("edgepose/drone/cameras/front/poses", msgspec.msgpack.encode(msgspec.json.decode(poses(11, 2))), 1.1)
+    assert live_table.lines() == ["drone/front: streaming, 2 people, 10.0 frames/s, frame 11"]
     for payload in (b"", b"{", b"\xff\xff", b"{}"):
-        board.take("edgepose/drone/cameras/front/poses", payload, 1.2)
-        board.take("edgepose/drone/elsewhere", payload, 1.2)
-    assert board.messages == 12
+        live_table.take("edgepose/drone/cameras/front/poses", payload, 1.2)
+        live_table.take("edgepose/drone/elsewhere", payload, 1.2)
+    assert live_table.messages == 12
 
 
 def test_events_are_shown_and_written_once() -> None:
-    board = heard()
+    live_table = heard()
     payload = encode(sample_event_message())
-    board.take("edgepose/drone/cameras/front/events", payload, 1.2)
-    assert [line.partition(" (")[0] for line in board.new_events()] == [f"drone/front: {sample_event_message().at[11:19]} person 7 fallen"]
-    assert board.new_events() == []
-    assert "person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)" in shown(board)
+    live_table.take("edgepose/drone/cameras/front/events", payload, 1.2)
+    assert [line.partition(" (")[0] for line in live_table.new_events()] == [
+        f"drone/front: {sample_event_message().at[11:19]} person 7 fallen"
+    ]
+    assert live_table.new_events() == []
+    assert "person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)" in shown(live_table)
 
 
 def test_whoever_is_lost_amid_the_picture_is_not_said_to_have_left() -> None:
-    board = heard()
+    live_table = heard()
     for edge_bodies in (5.2, 0.1):
         message = event_message(sample_event(kind="left", evidence={"absent_s": 3.0, "edge_bodies": edge_bodies}))
-        board.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
+        live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
     at = sample_event_message().at[11:19]
-    assert board.new_events() == [
+    assert live_table.new_events() == [
         f"drone/front: {at} person 7 lost from sight (left, 0.83: absent_s 3, edge_bodies 5.2)",
         f"drone/front: {at} person 7 left (0.83: absent_s 3, edge_bodies 0.1)",
     ]
 
 
 def test_events_of_a_film_are_told_by_their_seconds_into_it() -> None:
-    board = Board("edgepose", film=True)
+    live_table = LiveTable("edgepose", film=True)
     for sequence in range(3):
-        board.take("edgepose/drone/cameras/front/poses", poses(sequence, 1), 0.0)
+        live_table.take("edgepose/drone/cameras/front/poses", poses(sequence, 1), 0.0)
     message = event_message(sample_event(at=12_300_000_000))  # the frames were captured at 0
-    board.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
-    assert board.new_events() == ["drone/front: at 12.3 s: person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)"]
+    live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
+    assert live_table.new_events() == ["drone/front: at 12.3 s: person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)"]

@@ -120,7 +120,7 @@ def test_infer_looks_again(model: Path, refiner: Path, video: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "poses.jsonl").read_text().splitlines()) == 12
     summary = json.loads(done.stdout)
-    assert summary.get("looked_at_again") == looks
+    assert summary.get("refined") == looks
     assert summary.get("refiner") == (None if looks is None else "again.onnx")
 
 
@@ -290,7 +290,7 @@ def test_bench_measures(model: Path, video: Path, tmp_path: Path) -> None:
     assert result["refine"] is None
 
 
-def test_bench_says_who_was_looked_at_again(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
+def test_bench_says_who_was_refined(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
     on = ["--set", f"refine.path={refiner}", "--set", "refine.people=3"]
     done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from edgepose.cli.report import report
-from edgepose.diagnostics.preflight import Finding
+from edgepose.diagnostics.preflight import CheckResult
 
-FINDINGS = [Finding("model", True, "short"), Finding("broker", False, " ".join(["words"] * 20), 74)]
+FINDINGS = [CheckResult("model", True, "short"), CheckResult("broker", False, " ".join(["words"] * 20), 74)]
 
 
 def test_each_finding_is_one_line_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:

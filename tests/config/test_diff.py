@@ -8,9 +8,20 @@ import pytest
 from msgspec.structs import replace
 
 from edgepose.config.diff import Changes
-from edgepose.config.schema import Camera, Commands, Config, Files, Log, Mqtt, Observe, Pose, Smooth, Track
+from edgepose.config.schema import (
+    CameraConfig,
+    CommandsConfig,
+    Config,
+    FilesConfig,
+    LogConfig,
+    MonitoringConfig,
+    MqttConfig,
+    PoseConfig,
+    SmoothConfig,
+    TrackConfig,
+)
 from edgepose.daemon.audit import LIMIT_BYTES, Audit
-from edgepose.daemon.commands import WAITING_LIMIT, Orders, with_thresholds
+from edgepose.daemon.commands import WAITING_LIMIT, CommandHandler, with_thresholds
 from edgepose.daemon.snapshot import LIMIT_BYTES as PICTURE_BYTES
 from edgepose.daemon.snapshot import snapshot_message
 from edgepose.errors import ConfigError, OutputError
@@ -20,11 +31,11 @@ from edgepose.messages.structs import CommandReplyMessage
 from edgepose.model.file import read_model
 from edgepose.mqtt.command_inbox import Command
 from edgepose.person import Candidates
-from edgepose.pipeline.stages import InputStage, PeopleStage
+from edgepose.pipeline.stages import Postprocessor, Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose
 
-CAMERA = Camera(source="rtsp://camera/stream")
+CAMERA = CameraConfig(source="rtsp://camera/stream")
 ZONE = {"door": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]}
 OLD = Config(device="drone", cameras={"a": CAMERA, "b": CAMERA})
 
@@ -36,15 +47,15 @@ OLD = Config(device="drone", cameras={"a": CAMERA, "b": CAMERA})
         ({"cameras": {"a": CAMERA, "c": CAMERA}}, ["camera c added", "camera b removed"], False, False),
         ({"cameras": {"a": CAMERA, "b": replace(CAMERA, read_timeout_s=1.0)}}, ["camera b changed"], False, False),
         ({"cameras": {"a": CAMERA, "b": replace(CAMERA, zones=ZONE)}}, ["zones applied"], False, False),
-        ({"pose": Pose(score_threshold=0.5)}, ["pose applied"], False, False),
-        ({"mqtt": Mqtt(host="other")}, ["mqtt applied"], True, False),
+        ({"pose": PoseConfig(score_threshold=0.5)}, ["pose applied"], False, False),
+        ({"mqtt": MqttConfig(host="other")}, ["mqtt applied"], True, False),
         ({"device": "other"}, ["device applied"], True, False),
-        ({"commands": Commands(enabled=True)}, ["commands applied"], True, False),
-        ({"commands": Commands(snapshot=True)}, ["commands applied"], False, False),
-        ({"files": Files(jsonl="x")}, ["files applied"], False, True),
+        ({"commands": CommandsConfig(enabled=True)}, ["commands applied"], True, False),
+        ({"commands": CommandsConfig(snapshot=True)}, ["commands applied"], False, False),
+        ({"files": FilesConfig(jsonl="x")}, ["files applied"], False, True),
         (
-            {"log": Log(level="debug"), "observe": Observe(enabled=True)},
-            ["log applied", "observe takes effect at the next start"],
+            {"log": LogConfig(level="debug"), "monitoring": MonitoringConfig(enabled=True)},
+            ["log applied", "monitoring takes effect at the next start"],
             False,
             False,
         ),
@@ -56,15 +67,15 @@ def test_only_differences_count(changed: dict, words: list[str], publisher: bool
 
 
 def test_a_film_is_begun_anew_with_other_cameras() -> None:
-    filmed = replace(OLD, files=Files(video="x.mp4"))
+    filmed = replace(OLD, files=FilesConfig(video="x.mp4"))
     assert Changes.between(filmed, replace(filmed, cameras={"a": CAMERA})).files
 
 
 def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
-    config = Config(track=Track(confirm_hits=1))
-    stage = PeopleStage(config, Metrics())
-    inputs = InputStage(info, 0, lambda stage, seconds: None)
+    config = Config(track=TrackConfig(min_hits=1))
+    stage = Postprocessor(config, Metrics())
+    inputs = Preprocessor(info, 0, lambda stage, seconds: None)
     boxes, scores, keypoints = answers()
     candidates = Candidates(boxes[None], scores[None], keypoints[None])
 
@@ -73,16 +84,16 @@ def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None
         return [person.track for person in stage.people(inputs.prepare(picture), candidates)]
 
     before = tracks(0)
-    stage.configure(replace(config, pose=Pose(score_threshold=0.31), smooth=Smooth(minimum_cutoff_hz=3.0)), None)
+    stage.configure(replace(config, pose=PoseConfig(score_threshold=0.31), smooth=SmoothConfig(minimum_cutoff_hz=3.0)), None)
     assert tracks(1) == before
-    stage.configure(replace(config, track=Track(enabled=False)), None)
+    stage.configure(replace(config, track=TrackConfig(enabled=False)), None)
     assert set(tracks(2)) == {None}
 
 
 def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
-    stage = PeopleStage(Config(), Metrics())
-    inputs = InputStage(info, 0, lambda stage, seconds: None)
+    stage = Postprocessor(Config(), Metrics())
+    inputs = Preprocessor(info, 0, lambda stage, seconds: None)
     boxes, scores, keypoints = answers()
     candidates = Candidates(boxes[None], scores[None], keypoints[None])
     numbers: dict[int, set[int | None]] = {}
@@ -93,7 +104,7 @@ def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
         numbers.setdefault(width, set()).update(person.track for person in stage.people(inputs.prepare(picture), candidates))
         events += [(event.width, event.kind) for event in stage.events]
         if number in (20, 50, 120):  # also one that goes on where another was
-            memory, stage = stage.memory(), PeopleStage(Config(), Metrics())
+            memory, stage = stage.memory(), Postprocessor(Config(), Metrics())
             stage.restore(memory, "a")
     seen = {width: tracks - {None} for width, tracks in numbers.items()}
     assert len(seen[640]) == len(seen[1280]) > 4
@@ -103,13 +114,13 @@ def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
 
 
 def test_thresholds_that_do_not_go_together_are_refused() -> None:
-    changed = with_thresholds(OLD, SetThresholdCommand(score_threshold=0.6, weak_score=0.4))
-    assert (changed.pose.score_threshold, changed.track.weak_score, changed.cameras) == (0.6, 0.4, OLD.cameras)
-    with pytest.raises(ConfigError, match=r"^track.weak_score is 0.15; expected at most pose.score_threshold, which is 0.1$"):
+    changed = with_thresholds(OLD, SetThresholdCommand(score_threshold=0.6, low_score_threshold=0.4))
+    assert (changed.pose.score_threshold, changed.track.low_score_threshold, changed.cameras) == (0.6, 0.4, OLD.cameras)
+    with pytest.raises(ConfigError, match=r"^track.low_score_threshold is 0.15; expected at most pose.score_threshold, which is 0.1$"):
         with_thresholds(OLD, SetThresholdCommand(score_threshold=0.1))
 
 
-class Master:
+class CommandTarget:
     config = OLD
 
     def pause(self, camera: str) -> None:
@@ -118,11 +129,11 @@ class Master:
 
 def test_too_many_commands_and_faults_of_ours_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     replies: list[CommandReplyMessage] = []
-    orders = Orders(Master(), lambda command, reply: replies.append(reply), Audit(None))  # type: ignore[arg-type]
+    command_handler = CommandHandler(CommandTarget(), lambda command, reply: replies.append(reply), Audit(None))  # type: ignore[arg-type]
     for _ in range(WAITING_LIMIT + 2):
-        orders.take(Command("pause", b"{}", None, None))
+        command_handler.take(Command("pause", b"{}", None, None))
     assert [reply.reason for reply in replies] == ["32 commands wait already; expected fewer at a time"] * 2
-    orders.turn(0.0)
+    command_handler.turn(0.0)
     assert len(replies) == WAITING_LIMIT + 2
     assert {reply.status for reply in replies} == {"refused"}
     assert "a fault of ours" in caplog.text

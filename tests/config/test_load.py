@@ -44,9 +44,11 @@ def test_a_list_can_be_given_as_text() -> None:
         sentence = r"zones\.pad is .*; expected a list of 3 to 64 corners \[x, y\], fractions \(0 to 1\) of the picture's"
         with pytest.raises(ConfigError, match=sentence):
             load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={bad}"], {})
-    with pytest.raises(ConfigError, match=r"events\.silent is 'left'; expected a list in brackets such as \[arms_up\], of 8 at most: each"):
-        load(None, ["events.silent=left"], {})
-    assert load(None, ["events.silent=[left]"], {}).events.silent == ["left"]
+    with pytest.raises(
+        ConfigError, match=r"events\.disabled is 'left'; expected a list in brackets such as \[arms_up\], of 8 at most: each"
+    ):
+        load(None, ["events.disabled=left"], {})
+    assert load(None, ["events.disabled=[left]"], {}).events.disabled == ["left"]
 
 
 def test_null_is_nothing_where_nothing_is_accepted() -> None:
@@ -131,7 +133,7 @@ REFUSED = [
     ("model:\n  input_size: 100\n", 2, "expected a multiple of 32"),
     ("refine:\n  people: -1\n", 2, "refine.people is -1; expected a whole number from 0 to 1000"),
     ("health:\n  interval_s: 0\n", 2, "expected a number above 0, at most 86400"),
-    ("track:\n  weak_score: 0.9\n", 2, "expected at most pose.score_threshold, which is 0.3"),
+    ("track:\n  low_score_threshold: 0.9\n", 2, "expected at most pose.score_threshold, which is 0.3"),
     ("cameras:\n  a: {source: x, reconnect_initial_s: 9}\n", 2, "expected at most reconnect_maximum_s, which is 4"),
     ("- a\n", 1, "the configuration is not a section"),
     ("mqtt: [\n", 2, "not valid YAML"),

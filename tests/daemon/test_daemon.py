@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from msgspec import UNSET
 
-from edgepose.config.schema import Camera, Config, Files, Health, Model, Mqtt, Refine
+from edgepose.config.schema import CameraConfig, Config, FilesConfig, HealthConfig, ModelConfig, MqttConfig, RefineConfig
 from edgepose.daemon.daemon import Daemon
 from edgepose.errors import ModelError
 from edgepose.messages.structs import HealthMessage, InfoMessage
@@ -23,12 +23,12 @@ from testing.waiting import wait_for
 class Publisher:
     """Stands where the broker's publisher stands, and keeps what it is told."""
 
-    session, connected, sent, drops, reconnects, events_waiting, rival, turns, alive = "s", True, 0, {}, 0, 0, None, 0, True
+    session, connected, sent, drops, reconnects, events_waiting, duplicate_session, turns, alive = "s", True, 0, {}, 0, 0, None, 0, True
     commands_ignored = None
     info: InfoMessage
     health: HealthMessage
 
-    def __init__(self, config: Mqtt, device: str, *_: Any, **__: Any) -> None:
+    def __init__(self, config: MqttConfig, device: str, *_: Any, **__: Any) -> None:
         pass
 
     def start(self, info: InfoMessage) -> None:
@@ -56,15 +56,15 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return opened
 
 
-def run(folder: Path, refine: Refine) -> int:
+def run(folder: Path, refine: RefineConfig) -> int:
     """Runs a daemon on eight bright frames to their end; messages in its file."""
     poses = folder / "poses.jsonl"
     config = Config(
-        cameras={"a": Camera(source=str(write_video(folder / "bright.mp4", pictures=8, index=12)))},
-        model=Model(path=str(write_edgepose(folder / "tiny.onnx")), backend="cpu", threads=1),
+        cameras={"a": CameraConfig(source=str(write_video(folder / "bright.mp4", pictures=8, index=12)))},
+        model=ModelConfig(path=str(write_edgepose(folder / "tiny.onnx")), backend="cpu", threads=1),
         refine=refine,
-        files=Files(jsonl=str(poses)),
-        health=Health(interval_s=1e-3),
+        files=FilesConfig(jsonl=str(poses)),
+        health=HealthConfig(interval_s=1e-3),
     )
     daemon = Daemon(config, Notifier({}, os.getpid()), forever=False)
     daemon.start()
@@ -76,7 +76,7 @@ def run(folder: Path, refine: Refine) -> int:
 
 def test_a_second_network_is_opened_and_told_of(tmp_path: Path, sessions: list[str]) -> None:
     path = write_refiner(tmp_path / "again.onnx")
-    assert run(tmp_path, Refine(path=str(path), people=2, budget_ms=500)) == 8
+    assert run(tmp_path, RefineConfig(path=str(path), people=2, budget_ms=500)) == 8
     assert sessions == ["tiny.onnx", "again.onnx"]
     refiner = Publisher.info.refiner
     assert refiner is not UNSET
@@ -85,13 +85,13 @@ def test_a_second_network_is_opened_and_told_of(tmp_path: Path, sessions: list[s
     assert refiner.backend.name == "onnxruntime-cpu"
     refine = Publisher.health.refine
     assert refine is not UNSET
-    assert refine.looked_at == refine.accepted + refine.disagreed == 16
+    assert refine.refined == refine.accepted + refine.disagreed == 16
     assert refine.skipped > 0
     assert "refine" in Publisher.health.stages_ms
 
 
 def test_off_opens_one_network_only_and_says_nothing(tmp_path: Path, sessions: list[str]) -> None:
-    assert run(tmp_path, Refine(path="no such file", people=0)) == 8
+    assert run(tmp_path, RefineConfig(path="no such file", people=0)) == 8
     assert sessions == ["tiny.onnx"]
     assert (Publisher.info.refiner, Publisher.health.refine) == (UNSET, UNSET)
     assert "refine" not in Publisher.health.stages_ms
@@ -99,7 +99,7 @@ def test_off_opens_one_network_only_and_says_nothing(tmp_path: Path, sessions: l
 
 def test_a_pose_network_is_refused_before_anything_is_opened(tmp_path: Path, sessions: list[str]) -> None:
     with pytest.raises(ModelError, match=r"default.onnx is a pose network .*, accepted here is a refiner"):
-        run(tmp_path, Refine(path="default", people=1))
+        run(tmp_path, RefineConfig(path="default", people=1))
     assert sessions == []
 
 
@@ -117,9 +117,9 @@ def test_a_part_of_a_turn_that_fails_ends_nothing_and_is_told_once(
     tmp_path: Path, sessions: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = Config(
-        cameras={"a": Camera(source=str(write_video(tmp_path / "bright.mp4", pictures=8, index=12)), loop=True)},
-        model=Model(path=str(write_edgepose(tmp_path / "tiny.onnx")), backend="cpu", threads=1),
-        health=Health(interval_s=1e-3),
+        cameras={"a": CameraConfig(source=str(write_video(tmp_path / "bright.mp4", pictures=8, index=12)), loop=True)},
+        model=ModelConfig(path=str(write_edgepose(tmp_path / "tiny.onnx")), backend="cpu", threads=1),
+        health=HealthConfig(interval_s=1e-3),
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -140,7 +140,7 @@ def test_a_part_of_a_turn_that_fails_ends_nothing_and_is_told_once(
             wait_for(lambda: turn() >= 0 and "reporting health: works again" in caplog.text)
             assert Publisher.health.restarts == {"main": 1}
             with monkeypatch.context() as broken:
-                broken.setattr(daemon._pipeline, "pulses", lambda: 1 / 0)
+                broken.setattr(daemon._pipeline, "heartbeats", lambda: 1 / 0)
                 turn()
                 fed, until_s = 0, time.monotonic() + 0.5
                 while time.monotonic() < until_s:

@@ -7,41 +7,41 @@ import numpy as np
 import pytest
 
 from edgepose.daemon.health import Circumstances, HealthReporter
-from edgepose.daemon.why import Seen, why
+from edgepose.daemon.why import CameraProgress, diagnose
 from edgepose.messages.camera_state import CameraState
-from edgepose.pose.image_quality import Visibility, visibility
+from edgepose.pose.image_quality import ImageQuality, visibility
 from edgepose.pose.letterbox import Letterbox
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import Throttling
 
-CLEAR, DARK, BLURRED = Visibility(100, 0.1), Visibility(3, 0.5), Visibility(100, 0.0005)
+CLEAR, DARK, BLURRED = ImageQuality(100, 0.1), ImageQuality(3, 0.5), ImageQuality(100, 0.0005)
 
 
 @pytest.mark.parametrize(
     ("state", "cause", "epoch", "now", "seen", "expected"),
     [
-        ("connecting", None, 0, Seen(), None, "warming_up"),
-        ("connecting", None, 1, Seen(), None, "no_video"),
-        ("streaming", None, 0, Seen(), CLEAR, "warming_up"),
-        ("streaming", None, 0, Seen(9, 0, 2), CLEAR, "person"),
-        ("streaming", None, 0, Seen(9, 0, 2), DARK, "person"),
-        ("streaming", None, 0, Seen(9, 0, 0), CLEAR, "no_person"),
-        ("streaming", None, 0, Seen(9, 0, 0), None, "no_person"),
-        ("streaming", None, 0, Seen(9, 0, 0), DARK, "too_dark"),
-        ("streaming", None, 0, Seen(9, 0, 0), BLURRED, "blurred"),
-        ("streaming", None, 0, Seen(5, 3, 0), CLEAR, "not_looked_at"),
-        ("stalled", "stalled", 0, Seen(9, 0, 2), CLEAR, "no_video"),
-        ("stalled", "frozen", 0, Seen(9, 0, 2), CLEAR, "frozen"),
-        ("failed", "refused", 3, Seen(9, 0, 2), CLEAR, "no_video"),
-        ("paused", "command", 0, Seen(9, 0, 2), CLEAR, "paused"),
+        ("connecting", None, 0, CameraProgress(), None, "warming_up"),
+        ("connecting", None, 1, CameraProgress(), None, "no_video"),
+        ("streaming", None, 0, CameraProgress(), CLEAR, "warming_up"),
+        ("streaming", None, 0, CameraProgress(9, 0, 2), CLEAR, "person"),
+        ("streaming", None, 0, CameraProgress(9, 0, 2), DARK, "person"),
+        ("streaming", None, 0, CameraProgress(9, 0, 0), CLEAR, "no_person"),
+        ("streaming", None, 0, CameraProgress(9, 0, 0), None, "no_person"),
+        ("streaming", None, 0, CameraProgress(9, 0, 0), DARK, "too_dark"),
+        ("streaming", None, 0, CameraProgress(9, 0, 0), BLURRED, "blurred"),
+        ("streaming", None, 0, CameraProgress(5, 3, 0), CLEAR, "not_processed"),
+        ("stalled", "stalled", 0, CameraProgress(9, 0, 2), CLEAR, "no_video"),
+        ("stalled", "frozen", 0, CameraProgress(9, 0, 2), CLEAR, "frozen"),
+        ("failed", "refused", 3, CameraProgress(9, 0, 2), CLEAR, "no_video"),
+        ("paused", "command", 0, CameraProgress(9, 0, 2), CLEAR, "paused"),
     ],
 )
 def test_the_reason_that_explains_most(
-    state: str, cause: str | None, epoch: int, now: Seen, seen: Visibility | None, expected: str
+    state: str, cause: str | None, epoch: int, now: CameraProgress, seen: ImageQuality | None, expected: str
 ) -> None:
     known = CameraState("a", state, cause, None, epoch)  # type: ignore[arg-type]
-    before = Seen(5) if now.published else Seen()
-    assert why(known, now, before, seen) == expected
+    before = CameraProgress(5) if now.published else CameraProgress()
+    assert diagnose(known, now, before, seen) == expected
 
 
 def picture(darken: float = 1.0, blur: float = 0.0) -> tuple[np.ndarray, Letterbox]:
@@ -100,9 +100,15 @@ def test_a_jetson_tells_of_capped_processors_and_of_over_current(tmp_path: Path)
 
 def test_health_says_what_is_degraded(tmp_path: Path) -> None:
     around = Circumstances(
-        reconnects={"a": 2}, restarts={"engine": 1}, stuck=["people"], cpu_fallback=True, store_failed=True, rival="x", reload_refused="no"
+        reconnects={"a": 2},
+        restarts={"inference": 1},
+        stuck=["postprocess"],
+        cpu_fallback=True,
+        store_failed=True,
+        duplicate_session="x",
+        reload_refused="no",
     )
     health = HealthReporter(Metrics(), 0.0, tmp_path).report([CameraState("a", "streaming", None, None, 0)], 0, {}, 1.0, around)
-    assert health.degraded == ["cpu_fallback", "events_in_memory", "stuck:people"]
-    assert (health.restarts, health.rival, health.reload_refused) == ({"engine": 1}, "x", "no")
+    assert health.degraded == ["cpu_fallback", "events_in_memory", "stuck:postprocess"]
+    assert (health.restarts, health.duplicate_session, health.reload_refused) == ({"inference": 1}, "x", "no")
     assert health.cameras["a"].reconnects == 2

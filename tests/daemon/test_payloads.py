@@ -9,7 +9,9 @@ from edgepose.messages.command_requests import PauseCommand, SetThresholdCommand
 
 def test_good_ones() -> None:
     assert parse("pause", b"{}") == PauseCommand()
-    assert parse("set-threshold", b'{"weak_score": 0, "score_threshold": 0.5}') == SetThresholdCommand(weak_score=0.0, score_threshold=0.5)
+    assert parse("set-threshold", b'{"low_score_threshold": 0, "score_threshold": 0.5}') == SetThresholdCommand(
+        low_score_threshold=0.0, score_threshold=0.5
+    )
     assert parse("snapshot", b' {"camera": "front", "width": 16}\n') == SnapshotCommand(camera="front", width=16)
 
 
@@ -22,7 +24,7 @@ def test_good_ones() -> None:
             b'{"score_threshold": null, "weak": 1}',
             [
                 "score_threshold is None; expected a number from 0 to 1",
-                "set-threshold has no field 'weak'; expected one of score_threshold, keypoint_threshold, weak_score",
+                "set-threshold has no field 'weak'; expected one of score_threshold, keypoint_threshold, low_score_threshold",
             ],
         ),
         ("reload", b'{"now": true}', ["reload has no field 'now'; expected none"]),

@@ -49,7 +49,7 @@ def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict) -> None:
 
 
 def test_the_port_is_the_one_that_the_daemon_takes() -> None:
-    from edgepose.config.schema import Observe
+    from edgepose.config.schema import MonitoringConfig
 
     scraped = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert scraped == [f"{Observe().host}:{Observe().port}"]
+    assert scraped == [f"{MonitoringConfig().host}:{MonitoringConfig().port}"]

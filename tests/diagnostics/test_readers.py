@@ -7,15 +7,15 @@ from msgspec.structs import replace
 
 from edgepose.capture.gstreamer import library as gstreamer_library
 from edgepose.capture.pyav import speaks
-from edgepose.config.schema import Camera, Config, Events, Mqtt, Track
+from edgepose.config.schema import CameraConfig, Config, EventsConfig, MqttConfig, TrackConfig
 from edgepose.diagnostics import readers
-from edgepose.diagnostics.preflight import Finding, findings
+from edgepose.diagnostics.preflight import CheckResult, findings
 from testing import jetson
 from testing.gstreamer import needs_gstreamer
 
 
-def camera_finding(source: str) -> Finding:
-    config = Config(cameras={"front": Camera(source=source)}, mqtt=Mqtt(enabled=False))
+def camera_finding(source: str) -> CheckResult:
+    config = Config(cameras={"front": CameraConfig(source=source)}, mqtt=MqttConfig(enabled=False))
     return next(finding for finding in findings(config) if finding.what == "camera front")
 
 
@@ -53,7 +53,7 @@ def test_doctor_says_that_gstreamer_is_not_there(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_doctor_says_who_reads_a_camera_and_why(source: str, reader: str, said: str) -> None:
-    finding = readers.reader("front", Camera(source=source, reader=reader))  # type: ignore[arg-type]
+    finding = readers.reader("front", CameraConfig(source=source, reader=reader))  # type: ignore[arg-type]
     assert finding.what == "reader front"
     assert finding.good
     assert said in finding.detail
@@ -101,11 +101,11 @@ def test_check_knows_what_this_ffmpeg_was_built_without() -> None:
 
 def test_check_says_that_zones_have_no_effect() -> None:
     zones = {"door": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]}
-    config = Config(cameras={"front": Camera(source="rtsp://camera/s", zones=zones)}, mqtt=Mqtt(enabled=False))
+    config = Config(cameras={"front": CameraConfig(source="rtsp://camera/s", zones=zones)}, mqtt=MqttConfig(enabled=False))
     assert "zones" not in {finding.what for finding in findings(config)}
     for changed, off in (
-        ({"events": Events(enabled=False)}, "events.enabled is false"),
-        ({"events": Events(enabled=False), "track": Track(enabled=False)}, "events.enabled and track.enabled are false"),
+        ({"events": EventsConfig(enabled=False)}, "events.enabled is false"),
+        ({"events": EventsConfig(enabled=False), "track": TrackConfig(enabled=False)}, "events.enabled and track.enabled are false"),
     ):
         finding = next(finding for finding in findings(replace(config, **changed)) if finding.what == "zones")
         assert (finding.good, finding.note) == (True, True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgepose.config import schema
-from edgepose.engine.backend import Backend, Refiner, open_backend, open_refiner, warm_up
+from edgepose.engine.backend import Backend, RefinerBackend, open_backend, open_refiner_backend, warm_up
 from edgepose.engine.onnxruntime import ERRORS_WHEN_LOADING, OnnxRuntimeBackend, default_threads
 from edgepose.engine.ultralytics import to_candidates
 from edgepose.errors import EngineError, ModelError
@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> ModelFile:
 
 @pytest.fixture
 def backend(model: ModelFile) -> Backend:
-    return open_backend(model, schema.Model(backend="cpu", threads=1))
+    return open_backend(model, schema.ModelConfig(backend="cpu", threads=1))
 
 
 def test_candidates_are_what_the_network_gives(backend: Backend) -> None:
@@ -46,7 +46,7 @@ def test_pictures_of_a_batch_stay_apart(backend: Backend) -> None:
 
 def test_file_for_one_picture_takes_a_batch_one_by_one(tmp_path: Path) -> None:
     model = read_model(write_edgepose(tmp_path / "one.onnx", input_shape=(1, 64, 96, 3)))
-    candidates = open_backend(model, schema.Model(threads=1)).run(np.concatenate((WHITE, WHITE // 2)))
+    candidates = open_backend(model, schema.ModelConfig(threads=1)).run(np.concatenate((WHITE, WHITE // 2)))
     assert candidates.keypoints.shape == (2, CANDIDATES, 17, 3)
     np.testing.assert_allclose(candidates.scores[1] / candidates.scores[0], 127 / 255, rtol=1e-5)
 
@@ -74,14 +74,14 @@ def test_wrong_pictures_are_refused(backend: Backend, images: np.ndarray, found:
 def test_fixed_size_is_named(tmp_path: Path) -> None:
     model = read_model(write_edgepose(tmp_path / "m.onnx", input_shape=("N", 64, 64, 3)))
     with pytest.raises(EngineError, match=r"accepted are uint8 \(N, 64, 64, 3\)"):
-        open_backend(model, schema.Model(threads=1)).run(WHITE)
+        open_backend(model, schema.ModelConfig(threads=1)).run(WHITE)
 
 
 def test_scores_that_are_not_finite_are_no_empty_picture(tmp_path: Path) -> None:
     scores = np.full(CANDIDATES, np.nan, np.float32)
     model = read_model(write_edgepose(tmp_path / "broken.onnx", scores=scores))
     with pytest.raises(EngineError, match="not finite"):
-        open_backend(model, schema.Model(threads=1)).run(WHITE)
+        open_backend(model, schema.ModelConfig(threads=1)).run(WHITE)
 
 
 def test_closed_backend_says_so(backend: Backend) -> None:
@@ -98,10 +98,10 @@ def test_warm_up_runs_the_given_size(backend: Backend) -> None:
 
 
 def test_what_runs_says_what_it_is(model: ModelFile) -> None:
-    backend = open_backend(model, schema.Model(backend="cpu", threads=3))
+    backend = open_backend(model, schema.ModelConfig(backend="cpu", threads=3))
     assert (backend.name, backend.device, backend.precision) == ("onnxruntime-cpu", "cpu, 3 threads", "int8")
     assert backend.reason == "the configuration asks for cpu"
-    automatic = open_backend(model, schema.Model())
+    automatic = open_backend(model, schema.ModelConfig())
     assert automatic.reason
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         assert automatic.name == "onnxruntime-cpu"
@@ -113,7 +113,7 @@ def test_device_that_is_not_there_is_an_error(model: ModelFile, kind: str, provi
     if provider in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime was built with {kind}")
     with pytest.raises(EngineError, match=f"has no {kind}, it has cpu: .*install edgepose"):
-        open_backend(model, schema.Model(backend=kind))  # type: ignore[arg-type]
+        open_backend(model, schema.ModelConfig(backend=kind))  # type: ignore[arg-type]
 
 
 class _FakeLibrary:
@@ -141,19 +141,19 @@ class _FakeLibrary:
 def test_provider_that_silently_does_not_start_is_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
     with pytest.raises(EngineError, match=r"cuda does not start on this machine .* what starts is cpu"):
-        open_backend(model, schema.Model(backend="cuda"))
+        open_backend(model, schema.ModelConfig(backend="cuda"))
 
 
 def test_auto_without_a_driver_takes_the_cpu_and_says_why(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
-    backend = open_backend(model, schema.Model())
+    backend = open_backend(model, schema.ModelConfig())
     assert backend.name == "onnxruntime-cpu"
     assert "cuda does not start" in backend.reason
 
 
 def test_auto_times_what_works(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=True, monkeypatch=monkeypatch)
-    backend = open_backend(model, schema.Model())
+    backend = open_backend(model, schema.ModelConfig())
     assert "onnxruntime-cuda" in backend.reason
     assert "onnxruntime-cpu" in backend.reason
     assert backend.reason.startswith("the fastest here: ")
@@ -170,22 +170,22 @@ def test_auto_passes_over_a_device_that_loads_but_does_not_run(model: ModelFile,
         return run(self, images)
 
     monkeypatch.setattr(OnnxRuntimeBackend, "run", run_on_cpu_only)
-    backend = open_backend(model, schema.Model())
+    backend = open_backend(model, schema.ModelConfig())
     assert (backend.name, backend.reason) == ("onnxruntime-cpu", "the only one that works here: out of memory")
 
 
 def test_input_size_is_checked_before_anything_runs(model: ModelFile) -> None:
     with pytest.raises(ModelError, match="multiple of 32"):
-        open_backend(model, schema.Model(input_size=300))
+        open_backend(model, schema.ModelConfig(input_size=300))
 
 
 def test_file_that_vanished_or_changed_since_it_was_read(model: ModelFile) -> None:
     model.path.write_bytes(b"changed")
     with pytest.raises(ModelError, match="cannot be loaded on cpu"):
-        open_backend(model, schema.Model(threads=1))
+        open_backend(model, schema.ModelConfig(threads=1))
     model.path.unlink()
     with pytest.raises(ModelError, match="cannot be loaded on cpu"):
-        open_backend(model, schema.Model(threads=1))
+        open_backend(model, schema.ModelConfig(threads=1))
 
 
 def test_every_exception_of_onnx_runtime_is_mapped() -> None:
@@ -207,7 +207,7 @@ def test_every_exception_becomes_ours(model: ModelFile, backend: Backend, name: 
         backend.run(WHITE)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     with pytest.raises(ERRORS_WHEN_LOADING[name], match="first line second line"):
-        open_backend(model, schema.Model(backend="cpu"))
+        open_backend(model, schema.ModelConfig(backend="cpu"))
 
 
 def test_default_threads_are_physical_cores() -> None:
@@ -215,11 +215,11 @@ def test_default_threads_are_physical_cores() -> None:
 
 
 @pytest.fixture
-def refiner(tmp_path: Path) -> Refiner:
-    return open_refiner(read_model(write_refiner(tmp_path / "refiner.onnx")), schema.Model(backend="cpu", threads=1))
+def refiner(tmp_path: Path) -> RefinerBackend:
+    return open_refiner_backend(read_model(write_refiner(tmp_path / "refiner.onnx")), schema.ModelConfig(backend="cpu", threads=1))
 
 
-def test_refiner_gives_what_the_network_gives(refiner: Refiner) -> None:
+def test_refiner_gives_what_the_network_gives(refiner: RefinerBackend) -> None:
     keypoints = refiner.run(CROP)
     assert keypoints.dtype == np.float32
     np.testing.assert_allclose(keypoints[0], refined(), rtol=1e-5)
@@ -230,7 +230,7 @@ def test_refiner_gives_what_the_network_gives(refiner: Refiner) -> None:
 @pytest.mark.parametrize("batch", ["M", 1])
 def test_crops_stay_apart_whether_or_not_the_file_takes_many(tmp_path: Path, batch: int | str) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx", input_shape=(batch, 64, 64, 3)))
-    keypoints = open_refiner(model, schema.Model(threads=1)).run(np.concatenate((CROP, CROP // 2, CROP * 0)))
+    keypoints = open_refiner_backend(model, schema.ModelConfig(threads=1)).run(np.concatenate((CROP, CROP // 2, CROP * 0)))
     np.testing.assert_allclose(keypoints[..., :2], np.repeat(refined()[None, :, :2], 3, axis=0))
     np.testing.assert_allclose(keypoints[..., 2], refined()[:, 2] * np.array([[1.0], [127 / 255], [0.0]]), rtol=1e-5)
 
@@ -244,7 +244,7 @@ def test_crops_stay_apart_whether_or_not_the_file_takes_many(tmp_path: Path, bat
         (np.zeros((0, 64, 64, 3), np.uint8), r"uint8 \(0, 64, 64, 3\)"),
     ],
 )
-def test_wrong_crops_are_refused(refiner: Refiner, crops: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
+def test_wrong_crops_are_refused(refiner: RefinerBackend, crops: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(EngineError, match=f"the crops are {found}, accepted are uint8 .M, 64, 64, 3."):
         refiner.run(crops)
 
@@ -252,10 +252,10 @@ def test_wrong_crops_are_refused(refiner: Refiner, crops: np.ndarray, found: str
 def test_keypoints_that_are_not_finite_are_no_pose(tmp_path: Path) -> None:
     model = read_model(write_refiner(tmp_path / "broken.onnx", keypoints=np.full((17, 3), np.nan, np.float32)))
     with pytest.raises(EngineError, match="not finite"):
-        open_refiner(model, schema.Model(threads=1)).run(CROP)
+        open_refiner_backend(model, schema.ModelConfig(threads=1)).run(CROP)
 
 
-def test_closed_refiner_says_so(refiner: Refiner) -> None:
+def test_closed_refiner_says_so(refiner: RefinerBackend) -> None:
     refiner.close()
     with pytest.raises(EngineError, match="is closed"):
         refiner.run(CROP)
@@ -263,27 +263,27 @@ def test_closed_refiner_says_so(refiner: Refiner) -> None:
 
 def test_the_size_of_the_first_networks_input_is_nothing_to_a_refiner(tmp_path: Path) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx"))
-    assert open_refiner(model, schema.Model(threads=1, input_size=320)).run(CROP).shape == (1, 17, 3)
+    assert open_refiner_backend(model, schema.ModelConfig(threads=1, input_size=320)).run(CROP).shape == (1, 17, 3)
 
 
 def test_a_refiner_falls_back_to_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx"))
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
     with pytest.raises(EngineError, match=r"cuda does not start on this machine"):
-        open_refiner(model, schema.Model(backend="cuda"))
+        open_refiner_backend(model, schema.ModelConfig(backend="cuda"))
 
 
 def test_each_kind_of_network_is_opened_as_what_it_is(tmp_path: Path, model: ModelFile) -> None:
     refiner = read_model(write_refiner(tmp_path / "refiner.onnx"))
     with pytest.raises(ModelError, match=r"refiner.onnx is a refiner .*, accepted here is a pose network"):
-        open_backend(refiner, schema.Model())
+        open_backend(refiner, schema.ModelConfig())
     with pytest.raises(ModelError, match=r"tiny.onnx is a pose network .*, accepted here is a refiner"):
-        open_refiner(model, schema.Model())
+        open_refiner_backend(model, schema.ModelConfig())
 
 
 def test_ultralytics_tensors_become_candidates(tmp_path: Path) -> None:
     model = read_model(write_ultralytics(tmp_path / "yolo.onnx"))
-    backend = open_backend(model, schema.Model(threads=1))
+    backend = open_backend(model, schema.ModelConfig(threads=1))
     red = np.zeros((2, 64, 96, 3), np.uint8)
     red[..., 0] = 255
     candidates = backend.run(red)

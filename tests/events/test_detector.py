@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgepose.config.schema import Events
+from edgepose.config.schema import EventsConfig
 from edgepose.events.detector import EventDetector
 from edgepose.events.zones import depth_px
 from edgepose.frame import Frame
@@ -27,7 +27,7 @@ class Watch:
     """A detector that is shown people at ten frames a second."""
 
     def __init__(self, zones: dict | None = None, **settings: object) -> None:
-        self.detector = EventDetector(Events(**settings), zones or {}, "front", 0.2)
+        self.detector = EventDetector(EventsConfig(**settings), zones or {}, "front", 0.2)
         self.now_ns = 1_800_000_000_000_000_000
         self.number = 0
         self.events = []
@@ -175,7 +175,7 @@ def wave(watch: Watch, hz: float, for_s: float, *, swing: float = 40.0, arms: in
 @pytest.mark.parametrize("arms", [1, 2])
 @pytest.mark.parametrize("hz", [0.6, 1.0, 2.0])
 def test_waving_is_said_with_its_rhythm(hz: float, arms: int) -> None:
-    watch = Watch(silent=["arms_up"])
+    watch = Watch(disabled=["arms_up"])
     watch.show(person(), for_s=2)
     assert wave(watch, hz, 9, arms=arms) == ["waving"]
     evidence = watch.events[-1].evidence
@@ -184,15 +184,15 @@ def test_waving_is_said_with_its_rhythm(hz: float, arms: int) -> None:
 
 
 def test_waving_without_a_rhythm_is_none() -> None:
-    watch = Watch(silent=["arms_up", "entered"])
+    watch = Watch(disabled=["arms_up", "entered"])
     assert wave(watch, 0.2, 12) == []  # too slow
-    assert wave(Watch(silent=["arms_up", "entered"]), 4.0, 8, step_s=0.04) == []  # too fast: it trembles
-    assert wave(Watch(silent=["arms_up", "entered"]), 1.0, 8, swing=2.0) == []  # too small
-    assert wave(Watch(silent=["arms_up", "entered"]), 1.0, 1.4) == []  # too short
+    assert wave(Watch(disabled=["arms_up", "entered"]), 4.0, 8, step_s=0.04) == []  # too fast: it trembles
+    assert wave(Watch(disabled=["arms_up", "entered"]), 1.0, 8, swing=2.0) == []  # too small
+    assert wave(Watch(disabled=["arms_up", "entered"]), 1.0, 1.4) == []  # too short
 
 
 def test_what_goes_on_is_said_again_only_after_a_rest() -> None:
-    watch = Watch(silent=["arms_up", "entered"])
+    watch = Watch(disabled=["arms_up", "entered"])
     assert wave(watch, 1.0, 40) == ["waving"]
     watch.show(person(), for_s=5)
     assert wave(watch, 1.0, 5) == []
@@ -207,9 +207,9 @@ def test_arms_up() -> None:
     assert watch.show(person(pose=up), for_s=0.9) == []
     assert watch.show(person(pose=up), for_s=5) == ["arms_up"]
     assert watch.events[-1].evidence["above_head_bodies"] > 0
-    one = Watch(silent=["entered"])
+    one = Watch(disabled=["entered"])
     assert one.show(person(pose=replace(up, arms=(up.arms[0], Arm()))), for_s=5) == []
-    unseen = Watch(silent=["entered"])
+    unseen = Watch(disabled=["entered"])
     assert unseen.show(person(pose=up, confidence=0.1), for_s=5) == []
 
 
@@ -256,14 +256,14 @@ def test_feet_that_are_not_seen_are_in_no_zone() -> None:
 def test_other_zones_from_the_next_frame_on() -> None:
     watch = Watch(RIGHT_HALF)
     watch.show(person(x=500), for_s=2)
-    watch.detector.configure(Events(), {"left": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]}, 0.2)
+    watch.detector.configure(EventsConfig(), {"left": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]}, 0.2)
     assert watch.show(person(x=500), for_s=2) == []
     assert watch.show(person(x=200), for_s=2) == ["zone_entered"]
     assert watch.show(for_s=5) == ["zone_left", "left"]
 
 
 def test_silent_kinds_are_not_said() -> None:
-    watch = Watch(silent=["entered", "left", "fallen"])
+    watch = Watch(disabled=["entered", "left", "fallen"])
     assert fall(watch, 0.7, lies_s=15) == ["still"]
 
 

@@ -13,7 +13,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgepose.config.schema import Config
-from edgepose.recorder.format import SUFFIX, Header, beginning, packed
+from edgepose.recorder.format import SUFFIX, SegmentHeader, beginning, packed
 from testing.servers.mosquitto import Mosquitto
 from testing.waiting import wait_for
 
@@ -80,7 +80,7 @@ def replay(recording: Path, folder: Path) -> tuple[list[bytes], list[bytes], dic
     return lines[0], lines[1], json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("looks", [0, 2], ids=["first-look", "second-look"])
+@pytest.mark.parametrize("looks", [0, 2], ids=["first-look", "refine"])
 def test_a_recording_that_was_asked_for_gives_the_very_messages(looks: int, tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         ear = Ear(broker.port)
@@ -141,7 +141,7 @@ def test_a_daemon_that_does_not_start_leaves_the_black_box_of_another_alone(tmp_
             command += ["--set", "files.jsonl=null"]
             for settings, said in (
                 ([], "another edgepose writes its black box into"),
-                (["observe.enabled=true", f"observe.port={taken.getsockname()[1]}", f"black_box.path={tmp_path / 'new'}"], "port"),
+                (["monitoring.enabled=true", f"monitoring.port={taken.getsockname()[1]}", f"black_box.path={tmp_path / 'new'}"], "port"),
             ):
                 options = [option for setting in settings for option in ("--set", setting)]
                 second = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
@@ -173,7 +173,7 @@ def test_what_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
 def test_a_replay_writes_over_no_recording(tmp_path: Path) -> None:
     recording = tmp_path / "box" / "20261122T100000Z-signal"
     recording.mkdir(parents=True)
-    settings = Header(edgepose="0", model="m", sha256="0", settings=Config(), at=0)
+    settings = SegmentHeader(edgepose="0", model="m", sha256="0", settings=Config(), at=0)
     for number in (1, 2):
         (recording / f"{number:08d}{SUFFIX}").write_bytes(beginning() + packed(settings))
     segment = recording / f"00000001{SUFFIX}"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing.faults.relay import Relay
 from testing.reading import read_until_error
@@ -49,7 +49,7 @@ def by_name(server: RtspServer) -> str:
     return server.url().replace("127.0.0.1", "localhost")
 
 
-def refusal(camera: Camera) -> SourceError:
+def refusal(camera: CameraConfig) -> SourceError:
     with pytest.raises(SourceError) as caught:
         open_source("front", camera)
     return caught.value
@@ -63,7 +63,7 @@ def refusal(camera: Camera) -> SourceError:
     ],
 )
 def test_nothing_that_can_be_shown(server: RtspServer, path: str, cause: str, said: str) -> None:
-    error = refusal(Camera(source=server.url(path)))
+    error = refusal(CameraConfig(source=server.url(path)))
     assert error.cause == cause
     assert str(error) == f"camera front: {server.url(path)} {said}"
 
@@ -71,8 +71,8 @@ def test_nothing_that_can_be_shown(server: RtspServer, path: str, cause: str, sa
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed (Debian package util-linux)")
 def test_no_route() -> None:
     program = (
-        "from edgepose.capture.source import open_source; from edgepose.config.schema import Camera\n"
-        "try: open_source('front', Camera(source='rtsp://pilot:s3cret@192.0.2.1/cam'))\n"
+        "from edgepose.capture.source import open_source; from edgepose.config.schema import CameraConfig\n"
+        "try: open_source('front', CameraConfig(source='rtsp://pilot:s3cret@192.0.2.1/cam'))\n"
         "except Exception as error: print(error.cause, error, sep='\\n')"
     )
     alone = ["unshare", "--user", "--map-root-user", "--net"]  # a network of its own that leads nowhere
@@ -89,7 +89,7 @@ def test_no_route() -> None:
 
 
 def test_the_certificate_of_a_camera_is_verified(secure_server: RtspServer, authority: Authority) -> None:
-    camera = Camera(source=by_name(secure_server), ca_file=str(authority.certificate), rtsp_transport="udp")  # but never in the clear
+    camera = CameraConfig(source=by_name(secure_server), ca_file=str(authority.certificate), rtsp_transport="udp")  # but never in the clear
     with closing(open_source("front", camera)) as source:
         assert source.read().image.shape == (240, 320, 3)
 
@@ -97,24 +97,24 @@ def test_the_certificate_of_a_camera_is_verified(secure_server: RtspServer, auth
 def test_the_systems_authorities_are_asked_where_none_is_named(
     secure_server: RtspServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = refusal(Camera(source=by_name(secure_server)))
+    error = refusal(CameraConfig(source=by_name(secure_server)))
     assert error.cause == "tls"
     assert "shows a certificate that is refused (unable to get local issuer certificate); one is accepted that names this host" in str(
         error
     )
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
-    with closing(open_source("front", Camera(source=by_name(secure_server)))) as source:
+    with closing(open_source("front", CameraConfig(source=by_name(secure_server)))) as source:
         assert source.read().image.shape == (240, 320, 3)
 
 
 def test_another_authority_does_not_do(secure_server: RtspServer, tmp_path: Path) -> None:
-    error = refusal(Camera(source=by_name(secure_server), ca_file=str(Authority(tmp_path, "other").certificate)))
+    error = refusal(CameraConfig(source=by_name(secure_server), ca_file=str(Authority(tmp_path, "other").certificate)))
     assert error.cause == "tls"
     assert "certificate that is refused" in str(error)
 
 
 def test_a_certificate_of_another_host_does_not_do(secure_server: RtspServer, authority: Authority) -> None:
-    error = refusal(Camera(source=secure_server.url(), ca_file=str(authority.certificate)))
+    error = refusal(CameraConfig(source=secure_server.url(), ca_file=str(authority.certificate)))
     assert error.cause == "tls"
     assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in str(error)
 
@@ -122,13 +122,13 @@ def test_a_certificate_of_another_host_does_not_do(secure_server: RtspServer, au
 def test_a_certificate_that_has_expired_does_not_do(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.issue("old", host="localhost", days=-1)
     with RtspServer(tmp_path, "--certificate", str(certificate), "--key", str(key)) as server:
-        error = refusal(Camera(source=by_name(server), ca_file=str(authority.certificate)))
+        error = refusal(CameraConfig(source=by_name(server), ca_file=str(authority.certificate)))
     assert error.cause == "tls"
     assert "certificate has expired" in str(error)
 
 
 def test_a_camera_that_speaks_no_tls_is_named(server: RtspServer, authority: Authority) -> None:
-    error = refusal(Camera(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(authority.certificate)))
+    error = refusal(CameraConfig(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(authority.certificate)))
     assert error.cause == "tls"
     assert "does not agree on TLS" in str(error)
 
@@ -145,11 +145,11 @@ def test_a_web_server_is_verified_too(authority: Authority, tmp_path: Path) -> N
     thread.start()
     try:
         url = f"https://localhost:{server.server_port}/video.mp4"
-        with closing(open_source("front", Camera(source=url, ca_file=str(authority.certificate)))) as source:
+        with closing(open_source("front", CameraConfig(source=url, ca_file=str(authority.certificate)))) as source:
             assert not source.live
             assert source.read().image.shape == (64, 96, 3)
-        assert refusal(Camera(source=url)).cause == "tls"
-        elsewhere = Camera(source=url.replace("localhost", "127.0.0.1"), ca_file=str(authority.certificate))
+        assert refusal(CameraConfig(source=url)).cause == "tls"
+        elsewhere = CameraConfig(source=url.replace("localhost", "127.0.0.1"), ca_file=str(authority.certificate))
         assert refusal(elsewhere).cause == "tls"
     finally:
         server.shutdown()
@@ -162,13 +162,13 @@ def test_a_ca_file_that_is_none_is_named(server: RtspServer, tmp_path: Path, con
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
-    error = refusal(Camera(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(path)))
+    error = refusal(CameraConfig(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(path)))
     assert error.cause == "tls"
     assert f"{path} cannot be used as ca_file" in str(error)
 
 
 def test_the_size_may_change_in_mid_stream(server: RtspServer) -> None:
-    with closing(open_source("front", Camera(source=server.url("/growing"), read_timeout_s=3))) as source:
+    with closing(open_source("front", CameraConfig(source=server.url("/growing"), read_timeout_s=3))) as source:
         sizes = [(320, 240)]
         deadline = time.monotonic() + 20
         while len(sizes) < 3 and time.monotonic() < deadline:
@@ -194,7 +194,7 @@ def test_damaged_packets_are_counted_and_the_stream_goes_on(server: RtspServer) 
 
     with Relay(server.port) as relay:
         relay.mangle = Interleaved(flip)
-        camera = Camera(source=f"rtsp://127.0.0.1:{relay.port}/cam", read_timeout_s=3)
+        camera = CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", read_timeout_s=3)
         with closing(open_source("front", camera)) as source:
             frames = [source.read() for _ in range(40)]
             assert source.corrupt_frames > 0
@@ -218,7 +218,7 @@ def test_headers_of_packets_may_be_damaged_too(server: RtspServer) -> None:
 
     with Relay(server.port) as relay:
         relay.mangle = Interleaved(flip)
-        with closing(open_source("front", Camera(source=f"rtsp://127.0.0.1:{relay.port}/cam", read_timeout_s=3))) as source:
+        with closing(open_source("front", CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", read_timeout_s=3))) as source:
             for _ in range(30):
                 frame = source.read()
                 assert abs(time.time_ns() - frame.captured_at) / 1e9 < 2
@@ -227,7 +227,7 @@ def test_headers_of_packets_may_be_damaged_too(server: RtspServer) -> None:
 def test_time_stamps_that_stand_still_are_frozen(server: RtspServer) -> None:
     with Relay(server.port) as relay:
         relay.mangle = Interleaved(lambda packet: packet[:4] + b"\0\1\0\0" + packet[8:])
-        with closing(open_source("front", Camera(source=f"rtsp://127.0.0.1:{relay.port}/cam", stale_after_s=0.5))) as source:
+        with closing(open_source("front", CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", stale_after_s=0.5))) as source:
             began = time.monotonic()
             _, error = read_until_error(source)
     assert error.cause == "frozen"

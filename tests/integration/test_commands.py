@@ -95,7 +95,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
         assert commander.ask("pause", '{"camera": "front"}')["status"] == "ok"
         paused = wait_for(lambda: [message for message in heard.on("cameras/front/status") if message["state"] == "paused"])[-1]
         assert paused["cause"] == "command"
-        wait_for(lambda: heard.on("health")[-1]["cameras"]["front"]["why"] == "paused")
+        wait_for(lambda: heard.on("health")[-1]["cameras"]["front"]["diagnosis"] == "paused")
         assert heard.on("health")[-1]["cameras"]["rear"]["state"] == "streaming"
         seen = len(heard.on("cameras/front/poses"))
         asked_s = time.monotonic()
@@ -128,7 +128,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
             ("pause", '{"camera": "../../etc"}', "camera is '../../etc'; expected a name of up to 64 letters"),
             ("set-threshold", '{"score_threshold": 2}', "score_threshold is 2; expected a number from 0 to 1"),
             ("set-threshold", "{}", "no threshold is given"),
-            ("set-threshold", '{"weak_score": 0.99}', "track.weak_score is 0.99; expected at most pose.score_threshold"),
+            ("set-threshold", '{"low_score_threshold": 0.99}', "track.low_score_threshold is 0.99; expected at most pose.score_threshold"),
             ("snapshot", "[" * 5000, "the payload of snapshot is no JSON; expected a JSON object of camera, width"),
             ("record", "{}", "there is no black box"),
             ("reload", b"\xff\xfe", "the payload of reload is no JSON; expected {}"),

@@ -37,10 +37,10 @@ def once_each(heard):
 CHILD = """
 import sys, time
 from pathlib import Path
-from edgepose.config.schema import Mqtt
+from edgepose.config.schema import MqttConfig
 from edgepose.mqtt.publisher import MqttPublisher
 port, store, first, count = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-publisher = MqttPublisher(Mqtt(host="127.0.0.1", port=port, keepalive_s=2), "drone", store=store)
+publisher = MqttPublisher(MqttConfig(host="127.0.0.1", port=port, keepalive_s=2), "drone", store=store)
 publisher.start()
 for number in range(first, first + count):
     publisher.publish("cameras/front/events", str(number).encode(), qos=1)

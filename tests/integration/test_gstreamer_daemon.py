@@ -103,9 +103,9 @@ def test_a_camera_that_does_not_let_go_holds_nobody_up(tmp_path: Path) -> None:
 def test_an_error_of_the_program_gives_the_camera_back_too(tmp_path: Path) -> None:
     # A pipeline that a test leaves running on purpose: only the end of the interpreter is left to stop it.
     program = (
-        "from testing import jetson; from edgepose.capture.source import open_source; from edgepose.config.schema import Camera\n"
+        "from testing import jetson; from edgepose.capture.source import open_source; from edgepose.config.schema import CameraConfig\n"
         "with jetson.elements(jetson.CAMERA, jetson.CONVERTER):\n"
-        f"    source = open_source('front', Camera(source='{CSI}')); source.read()\n"
+        f"    source = open_source('front', CameraConfig(source='{CSI}')); source.read()\n"
         "    raise SystemExit(3)"
     )
     argus = tmp_path / "argus"

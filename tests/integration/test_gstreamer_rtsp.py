@@ -12,7 +12,7 @@ import pytest
 
 from edgepose.capture.gstreamer.source import GStreamerSource
 from edgepose.capture.source import Source, open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing import jetson
 from testing.gstreamer import needs_gstreamer
@@ -25,9 +25,9 @@ from testing.waiting import wait_for
 pytestmark = needs_gstreamer
 
 
-def camera(url: str, transport: str = "tcp", **settings: object) -> Camera:
+def camera(url: str, transport: str = "tcp", **settings: object) -> CameraConfig:
     # On a machine that is busy with other things pictures are late, which is not what is tested here.
-    return Camera(source=url, reader="gstreamer", rtsp_transport=transport, stale_after_s=0, **settings)  # type: ignore[arg-type]
+    return CameraConfig(source=url, reader="gstreamer", rtsp_transport=transport, stale_after_s=0, **settings)  # type: ignore[arg-type]
 
 
 def ended(name: str) -> bool:
@@ -185,7 +185,7 @@ def test_the_size_may_change(shared_server: RtspServer) -> None:
 
 
 def test_a_decoder_in_hardware_is_taken_where_there_is_one(shared_server: RtspServer) -> None:
-    settings = Camera(source=shared_server.url())
+    settings = CameraConfig(source=shared_server.url())
     with jetson.elements(jetson.DECODER, jetson.CONVERTER), closing(open_source("front", settings)) as source:
         image = source.read().image
         names = element_names(source)

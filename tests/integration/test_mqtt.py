@@ -14,7 +14,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.publish import single
 
-from edgepose.config.schema import Mqtt, Tls
+from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import ConfigError
 from edgepose.mqtt.publisher import MqttPublisher
 from testing.faults import network
@@ -56,9 +56,9 @@ def test_stop_says_stopped_and_no_will_follows(broker):
 
 CHILD = """
 import sys, time
-from edgepose.config.schema import Mqtt
+from edgepose.config.schema import MqttConfig
 from edgepose.mqtt.publisher import MqttPublisher
-publisher = MqttPublisher(Mqtt(host="127.0.0.1", port=int(sys.argv[1])), "drone")
+publisher = MqttPublisher(MqttConfig(host="127.0.0.1", port=int(sys.argv[1])), "drone")
 publisher.start()
 print(publisher.session, flush=True)
 sys.stdin.read()
@@ -90,7 +90,7 @@ def test_late_will_of_an_old_session_does_not_stand(broker):
 
 def test_two_daemons_of_one_name_are_told_and_do_not_fight(broker, caplog):
     with publishing(broker.port) as one, publishing(broker.port) as two, Listener(broker.port) as listener:
-        wait_for(lambda: (one.rival, two.rival) == (two.session, one.session))
+        wait_for(lambda: (one.duplicate_session, two.duplicate_session) == (two.session, one.session))
         assert caplog.text.count("another daemon publishes under edgepose/drone") == 2
         assert one.connected
         assert two.connected
@@ -99,7 +99,7 @@ def test_two_daemons_of_one_name_are_told_and_do_not_fight(broker, caplog):
         wait_for(lambda: len(listener.on("edgepose/drone/done")) == 2)
         assert len(listener.states()) <= 5  # the kept one, both births, and each once again for the other
         two.stop()
-        wait_for(lambda: one.rival is None)
+        wait_for(lambda: one.duplicate_session is None)
         wait_for(lambda: listener.states()[-1] == "online")
 
 
@@ -111,7 +111,7 @@ def test_what_a_dead_daemon_left_behind_is_no_rival(broker, caplog):
         wait_for(lambda: publisher.sent >= 2)
         single(STATUS, late_will, qos=1, retain=True, port=broker.port)
         wait_for(lambda: listener.states()[-2:] == ["offline", "online"])
-        assert publisher.rival is None
+        assert publisher.duplicate_session is None
         assert "another daemon" not in caplog.text
 
 
@@ -122,7 +122,7 @@ def test_three_daemons_of_one_name_do_not_talk_for_ever(broker):
         publishing(broker.port) as three,
         Listener(broker.port) as listener,
     ):
-        wait_for(lambda: all(publisher.rival is not None for publisher in (one, two, three)))
+        wait_for(lambda: all(publisher.duplicate_session is not None for publisher in (one, two, three)))
         for publisher in (one, two, three):
             publisher.publish("done", b"")
         wait_for(lambda: len(listener.on("edgepose/drone/done")) == 3)
@@ -231,9 +231,9 @@ def test_a_fast_broker_gets_every_pose_of_four_cameras(broker):
 
 SENDER = """
 import sys, time
-from edgepose.config.schema import Mqtt
+from edgepose.config.schema import MqttConfig
 from edgepose.mqtt.publisher import MqttPublisher
-publisher = MqttPublisher(Mqtt(host=sys.argv[1], port=int(sys.argv[2])), "drone")
+publisher = MqttPublisher(MqttConfig(host=sys.argv[1], port=int(sys.argv[2])), "drone")
 publisher.start()
 until_s = time.monotonic() + float(sys.argv[3])
 while time.monotonic() < until_s:
@@ -336,7 +336,7 @@ def certificates(tmp_path_factory):
 
 
 def test_tls(tmp_path, certificates):
-    tls = Tls(enabled=True, ca_file=str(certificates[0]))
+    tls = TlsConfig(enabled=True, ca_file=str(certificates[0]))
     with Mosquitto(tmp_path, tls=certificates) as broker, publishing(broker.port, host="localhost", tls=tls) as publisher:
         wait_for(lambda: publisher.connected)
         for number in range(200):
@@ -348,24 +348,24 @@ def test_tls(tmp_path, certificates):
 def test_a_broker_with_an_unknown_certificate_is_refused(tmp_path, certificates):
     with (
         Mosquitto(tmp_path, tls=certificates) as broker,
-        publishing(broker.port, host="localhost", tls=Tls(enabled=True)) as publisher,
+        publishing(broker.port, host="localhost", tls=TlsConfig(enabled=True)) as publisher,
     ):
         wait_for(lambda: publisher.state.startswith("refused: the broker's certificate is of an unknown authority"))
 
 
 def test_unreadable_secrets_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match=r"^mqtt.password_file: /nowhere cannot be read: No such file"):
-        MqttPublisher(Mqtt(password_file="/nowhere"), "drone")
+        MqttPublisher(MqttConfig(password_file="/nowhere"), "drone")
     empty = tmp_path / "empty"
     empty.touch()
     with pytest.raises(ConfigError, match=r"first line of .* is empty"):
-        MqttPublisher(Mqtt(password_file=str(empty)), "drone")
+        MqttPublisher(MqttConfig(password_file=str(empty)), "drone")
     with pytest.raises(ConfigError, match=r"^mqtt.tls.ca_file: /nowhere cannot be used"):
-        MqttPublisher(Mqtt(tls=Tls(enabled=True, ca_file="/nowhere")), "drone")
+        MqttPublisher(MqttConfig(tls=TlsConfig(enabled=True, ca_file="/nowhere")), "drone")
     with pytest.raises(ConfigError, match=r"^mqtt.tls.certificate_file: .*empty with its key in the same file cannot be used"):
-        MqttPublisher(Mqtt(tls=Tls(enabled=True, certificate_file=str(empty))), "drone")
+        MqttPublisher(MqttConfig(tls=TlsConfig(enabled=True, certificate_file=str(empty))), "drone")
     with pytest.raises(ConfigError, match="cannot be part of a topic"):
-        MqttPublisher(Mqtt(), "a/b")
+        MqttPublisher(MqttConfig(), "a/b")
 
 
 def test_an_unknown_host_is_named():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.config.schema import Mqtt, Tls
+from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import ConfigError
 from edgepose.mqtt.publisher import MqttPublisher
 from testing.servers.both_sides import publishing
@@ -47,7 +47,7 @@ def client(authority):
 
 def tls(authority, client=(None, None)):
     certificate, key = (None if path is None else str(path) for path in client)
-    return Tls(enabled=True, ca_file=str(authority.certificate), certificate_file=certificate, key_file=key)
+    return TlsConfig(enabled=True, ca_file=str(authority.certificate), certificate_file=certificate, key_file=key)
 
 
 def warnings(caplog):
@@ -262,4 +262,4 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(tmp_pa
     key = tmp_path / "encrypted.key"
     subprocess.run(["openssl", "ec", "-in", client[1], "-aes256", "-passout", "pass:x", "-out", key], check=True, capture_output=True)
     with pytest.raises(ConfigError, match="the key is encrypted; expected a PEM certificate and its unencrypted key"):
-        MqttPublisher(Mqtt(tls=tls(authority, (client[0], key))), "drone")
+        MqttPublisher(MqttConfig(tls=tls(authority, (client[0], key))), "drone")

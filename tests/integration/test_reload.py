@@ -37,7 +37,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, broker: Mosquitto, camera:
             wait_for(lambda: poses.exists() and poses.read_text().count("\n") > 3)
             assert len({message["session"] for message in heard.on("status")}) == 1
 
-            write_edgepose(tmp_path / "other.onnx", metadata={"edgepose.licence": "another"})
+            write_edgepose(tmp_path / "other.onnx", metadata={"edgepose.license": "another"})
             daemon.reload(second.replace("tiny.onnx", "other.onnx"))
             wait_for(lambda: heard.on("info")[-1]["model"]["name"] == "other.onnx", within_s=20)
             seen = len(heard.on("cameras/front/poses"))
@@ -105,7 +105,7 @@ def test_an_engine_that_hangs_is_told_and_ends_the_daemon(tmp_path: Path, broker
         with running(tmp_path, broker, config, HANGING, **variables) as (daemon, heard):
             wait_for(lambda: heard.on("cameras/front/poses") and heard.on("health"), within_s=20)
             (tmp_path / "hang").touch()
-            wait_for(lambda: "stuck:engine" in heard.on("health")[-1]["degraded"])
+            wait_for(lambda: "stuck:inference" in heard.on("health")[-1]["degraded"])
             while True:  # what was said until now
                 try:
                     manager.recv(1000)
@@ -120,9 +120,9 @@ def test_an_engine_that_hangs_is_told_and_ends_the_daemon(tmp_path: Path, broker
                     break
             assert b"WATCHDOG=1" not in said  # nothing feeds the watchdog while the engine hangs
             wait_for(lambda: heard.on("status")[-1]["state"] == "stopped")
-            assert "engine hangs at hanging_engine.py" in heard.on("status")[-1]["reason"]
+            assert "inference hangs at hanging_engine.py" in heard.on("status")[-1]["reason"]
             log = daemon.log.read_text()
-            assert log.count("engine is stuck") == 1
+            assert log.count("inference is stuck") == 1
             assert "Traceback" not in log
 
 
@@ -172,7 +172,7 @@ def test_a_second_daemon_elsewhere_is_noticed_through_the_broker(tmp_path: Path,
         try:
             wait_for(lambda: len({message["session"] for message in heard.on("status")}) == 2, within_s=20)
             sessions = {message["session"] for message in heard.on("status")}
-            wait_for(lambda: {message.get("rival") for message in heard.on("health")} >= sessions)  # each names the other
+            wait_for(lambda: {message.get("duplicate_session") for message in heard.on("health")} >= sessions)  # each names the other
             assert "another daemon publishes under edgepose/drone as well" in first.log.read_text()
         finally:
             second.process.kill()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing.reading import read_until_error
 from testing.servers.mosquitto import free_port
@@ -24,7 +24,7 @@ def ended(name: str) -> bool:
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport: str) -> None:
     began = time.monotonic()
-    camera = Camera(source=shared_server.url(), rtsp_transport=transport)  # type: ignore[arg-type]
+    camera = CameraConfig(source=shared_server.url(), rtsp_transport=transport)  # type: ignore[arg-type]
     with closing(open_source("front", camera, epoch=3)) as source:
         first = source.read()
         assert time.monotonic() - began < 2.5  # FFmpeg's own probing alone takes 1 to 3 s
@@ -55,7 +55,7 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport: str) -> None:
-    camera = Camera(source=server.url(), rtsp_transport=transport, read_timeout_s=1)  # type: ignore[arg-type]
+    camera = CameraConfig(source=server.url(), rtsp_transport=transport, read_timeout_s=1)  # type: ignore[arg-type]
     with closing(open_source("front", camera)) as source:
         source.read()
         server.freeze()
@@ -73,7 +73,7 @@ def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_killed_server_is_noticed_at_once_and_found_again(server: RtspServer, transport: str) -> None:
-    camera = Camera(source=server.url(), rtsp_transport=transport, read_timeout_s=2)  # type: ignore[arg-type]
+    camera = CameraConfig(source=server.url(), rtsp_transport=transport, read_timeout_s=2)  # type: ignore[arg-type]
     with closing(open_source("front", camera)) as source:
         source.read()
         server.kill()
@@ -94,7 +94,7 @@ def test_a_server_frozen_before_opening_is_a_timeout(server: RtspServer) -> None
     server.freeze()
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"did not open within 0\.7 s") as caught:
-        open_source("front", Camera(source=server.url(), open_timeout_s=0.7))
+        open_source("front", CameraConfig(source=server.url(), open_timeout_s=0.7))
     assert caught.value.cause == "timeout"
     assert time.monotonic() - began < 1.2
     assert wait_for(lambda: ended("capture-front"), within_s=10)
@@ -102,7 +102,7 @@ def test_a_server_frozen_before_opening_is_a_timeout(server: RtspServer) -> None
 
 def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="refused the connection") as caught:
-        open_source("front", Camera(source=f"rtsp://pilot:s3cret@127.0.0.1:{free_port()}/cam"))
+        open_source("front", CameraConfig(source=f"rtsp://pilot:s3cret@127.0.0.1:{free_port()}/cam"))
     assert caught.value.cause == "refused"
     assert "s3cret" not in str(caught.value)
     assert "pilot" not in str(caught.value)
@@ -118,19 +118,19 @@ def test_nobody_listens(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_opened_has_a_cause(shared_server: RtspServer, path: str, credentials: str, cause: str) -> None:
     with pytest.raises(SourceError) as caught:
-        open_source("front", Camera(source=shared_server.url(path, credentials)))
+        open_source("front", CameraConfig(source=shared_server.url(path, credentials)))
     assert caught.value.cause == cause
     assert "wrong" not in str(caught.value)
 
 
 def test_the_right_password_opens(shared_server: RtspServer) -> None:
-    with closing(open_source("front", Camera(source=shared_server.url("/guarded", "pilot:s3cret@")))) as source:
+    with closing(open_source("front", CameraConfig(source=shared_server.url("/guarded", "pilot:s3cret@")))) as source:
         assert source.read().image.shape == (240, 320, 3)
         assert source.url == shared_server.url("/guarded", "***@")
 
 
 def test_close_ends_a_read_in_another_thread(server: RtspServer) -> None:
-    source = open_source("front", Camera(source=server.url(), read_timeout_s=3))
+    source = open_source("front", CameraConfig(source=server.url(), read_timeout_s=3))
     source.read()
     server.freeze()
     errors: list[SourceError] = []

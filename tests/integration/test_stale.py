@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing.faults.relay import Relay
 from testing.servers.rtsp import RtspServer
@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[RtspServer]:
 
 
 def test_a_camera_that_was_held_up(server: RtspServer) -> None:
-    camera = Camera(source=server.url(), read_timeout_s=10)
+    camera = CameraConfig(source=server.url(), read_timeout_s=10)
     with closing(open_source("front", camera)) as source:
         for _ in range(15):
             source.read()
@@ -49,9 +49,9 @@ def test_a_camera_that_was_held_up(server: RtspServer) -> None:
 PROGRAM = """
 import sys, time
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 
-source = open_source("front", Camera(source=sys.argv[1], rtsp_transport=sys.argv[2], read_timeout_s=10))
+source = open_source("front", CameraConfig(source=sys.argv[1], rtsp_transport=sys.argv[2], read_timeout_s=10))
 while True:
     frame = source.read()
     print((time.time_ns() - frame.captured_at) / 1e9, frame.clock, source.stale_frames, flush=True)
@@ -84,7 +84,7 @@ def test_we_were_held_up(server: RtspServer, transport: str) -> None:
 def test_a_network_slower_than_its_stream_is_given_up_and_found_again(server: RtspServer) -> None:
     """The pictures of a connection come later and later; each new one begins without a backlog."""
     with Relay(server.port) as relay:
-        camera = Camera(source=f"rtsp://127.0.0.1:{relay.port}/cam", stale_after_s=0.5)
+        camera = CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", stale_after_s=0.5)
         with closing(open_source("front", camera)) as source:
             for _ in range(15):
                 source.read()

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from edgepose.capture.source import Source, open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing.reading import read_until_error
 from testing.servers.mosquitto import free_port
@@ -36,7 +36,7 @@ def opened(url: str) -> Source:
 
     def attempt() -> Source | None:
         try:
-            return open_source("front", Camera(source=url, open_timeout_s=8, read_timeout_s=1))
+            return open_source("front", CameraConfig(source=url, open_timeout_s=8, read_timeout_s=1))
         except SourceError:
             return None
 
@@ -86,6 +86,6 @@ def test_a_stream_is_read_live_and_fresh_and_its_end_is_an_error(scheme: str, na
 def test_nobody_sends() -> None:
     began = time.monotonic()
     with pytest.raises(SourceError) as caught:
-        open_source("front", Camera(source=f"udp://127.0.0.1:{free_port()}", open_timeout_s=0.5))
+        open_source("front", CameraConfig(source=f"udp://127.0.0.1:{free_port()}", open_timeout_s=0.5))
     assert caught.value.cause == "timeout"
     assert time.monotonic() - began < 3

@@ -26,7 +26,7 @@ def test_own_file_says_everything(tmp_path: Path) -> None:
     assert (info.input_size, info.input_height, info.input_width, info.batch) == (256, None, None, None)
     assert info.candidates == CANDIDATES
     assert info.calibration == Calibration(hash="ab12", method="minmax", images=100)
-    assert (info.parent, info.trained_on, info.accuracy, info.licence) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
+    assert (info.parent, info.trained_on, info.accuracy, info.license) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
 
 
 def test_refiner_file_says_how_to_use_it(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_ultralytics_file(tmp_path: Path) -> None:
     info = read_model(write_ultralytics(tmp_path / "yolo.onnx")).info
     assert (info.layout, info.task, info.precision) == ("ultralytics", "pose", "float32")
     assert (info.input_size, info.input_height, info.input_width, info.batch) == (640, 64, 96, 1)
-    assert info.licence.startswith("AGPL")
+    assert info.license.startswith("AGPL")
 
 
 @pytest.mark.parametrize(

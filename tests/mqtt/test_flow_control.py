@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from edgepose.mqtt.flow_control import Echo, Pace, Traffic
+from edgepose.mqtt.flow_control import PingProbe, SendWindow, SocketTraffic
 from testing.waiting import wait_for
 
 _STEP_S = 0.005
@@ -17,7 +17,7 @@ def _drive(bytes_per_s: float, trip_s: float, size: int, per_s: float, seconds: 
     Returns:
         The share that was handed over once ten seconds have passed; the longest way of one in seconds, and of one after the first second.
     """
-    pace, now_s = Pace(), 0.0
+    pace, now_s = SendWindow(), 0.0
     on_way: deque[tuple[float, float, int]] = deque()  # when its last byte is over, when it was handed over, size
     free_s = acknowledged = 0.0
     offered = handed = 0
@@ -58,7 +58,7 @@ def test_on_a_slow_path_nothing_gets_old_and_the_path_is_used(bytes_per_s):
 
 
 def test_a_path_that_becomes_slow_is_found_out():
-    pace = Pace()
+    pace = SendWindow()
     for turn in range(100):
         assert pace.room(300, turn * 300, 0.001, turn / 100)
     assert pace.room(5000, 29_700, 0.001, 1.0)
@@ -67,13 +67,13 @@ def test_a_path_that_becomes_slow_is_found_out():
 
 
 def test_what_was_taken_long_ago_says_little():
-    pace = Pace()
+    pace = SendWindow()
     assert pace.room(0, 0, 0.001, 0.0)
     assert not pace.room(20_000, 20_000, 0.001, 10.0)
 
 
 def test_a_broker_that_answers_has_room_and_is_asked_ten_times_a_second():
-    echo, questions = Echo(), 0
+    echo, questions = PingProbe(), 0
     for turn in range(300):  # 30 messages a second, answers after 20 ms
         now_s = turn / 30
         assert echo.room(now_s)
@@ -85,7 +85,7 @@ def test_a_broker_that_answers_has_room_and_is_asked_ten_times_a_second():
 
 
 def test_a_broker_that_answers_no_more_has_no_room_soon_and_is_asked_only_once():
-    echo = Echo()
+    echo = PingProbe()
     echo.asked(0.0)
     echo.answered(0.02)
     assert not echo.due(0.1)
@@ -100,7 +100,7 @@ def test_a_broker_that_answers_no_more_has_no_room_soon_and_is_asked_only_once()
 
 
 def test_a_slow_answer_is_none_that_is_late():
-    echo = Echo()
+    echo = PingProbe()
     for turn in range(10):
         echo.asked(turn)
         assert echo.room(turn + 0.7)
@@ -111,7 +111,7 @@ def test_a_slow_answer_is_none_that_is_late():
 
 
 def test_an_answer_that_nobody_asked_for_says_nothing():
-    echo = Echo()
+    echo = PingProbe()
     echo.answered(5.0)
     assert echo.due(5.0)
     echo.asked(6.0)
@@ -124,7 +124,7 @@ def test_a_socket_whose_far_side_does_not_read_has_no_room_until_it_does():
         with socket.create_connection(server.getsockname()) as client:
             far, _ = server.accept()
             with far:
-                traffic = Traffic(client)
+                traffic = SocketTraffic(client)
                 assert traffic.room()
                 client.setblocking(False)
                 sent = client.send(bytes(100_000))
@@ -140,4 +140,4 @@ def test_a_socket_that_is_no_tcp_has_room():
     left, right = socket.socketpair()
     with left, right:
         left.send(b"x" * 50_000)
-        assert Traffic(left).room()
+        assert SocketTraffic(left).room()

@@ -18,7 +18,7 @@ def status(state: str, session: str) -> bytes:
 def test_what_is_no_word_of_a_living_daemon_is_spoken_over(payload: bytes) -> None:
     presence = Presence("edgepose/drone/status", "json")
     assert presence.hear(payload, live=True)
-    assert presence.rival is None
+    assert presence.duplicate_session is None
 
 
 def test_a_rival_is_told_once_and_only_while_it_lives() -> None:
@@ -27,6 +27,6 @@ def test_a_rival_is_told_once_and_only_while_it_lives() -> None:
     assert not presence.hear(status("online", "before"), live=False)
     assert presence.hear(status("online", "other"), live=True)
     assert not presence.hear(status("online", "other"), live=True)
-    assert presence.rival == "other"
+    assert presence.duplicate_session == "other"
     assert presence.hear(status("offline", "other"), live=True)
-    assert presence.rival is None
+    assert presence.duplicate_session is None

@@ -3,24 +3,24 @@ import threading
 import numpy as np
 
 from edgepose.frame import Frame
-from edgepose.pipeline.frame_slots import Slots
-from edgepose.pipeline.stages import Prepared
+from edgepose.pipeline.frame_slots import LatestFrameSlots
+from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 
 
-def frame(camera: str, sequence: int) -> Prepared:
+def frame(camera: str, sequence: int) -> PreparedFrame:
     picture = Frame(np.zeros((2, 2, 3), np.uint8), 0, "host", sequence, camera)
-    return Prepared(picture, Letterbox.fit(2, 2, 32, 32), np.zeros((1, 32, 32, 3), np.uint8))
+    return PreparedFrame(picture, Letterbox.fit(2, 2, 32, 32), np.zeros((1, 32, 32, 3), np.uint8))
 
 
-def slots(stale_after_s: float = 60.0) -> tuple[Slots, list[tuple[str, str]]]:
+def slots(stale_after_s: float = 60.0) -> tuple[LatestFrameSlots, list[tuple[str, str]]]:
     drops: list[tuple[str, str]] = []
-    return Slots(stale_after_s, lambda camera, cause: drops.append((camera, cause))), drops
+    return LatestFrameSlots(stale_after_s, lambda camera, cause: drops.append((camera, cause))), drops
 
 
-def taken(slots: Slots) -> tuple[str, int] | None:
-    waiting = slots.take(0)
-    return None if waiting is None else (waiting.prepared.frame.camera, waiting.prepared.frame.sequence)
+def taken(slots: LatestFrameSlots) -> tuple[str, int] | None:
+    queued = slots.take(0)
+    return None if queued is None else (queued.prepared.frame.camera, queued.prepared.frame.sequence)
 
 
 def test_the_newest_frame_wins_and_the_loss_is_counted() -> None:
@@ -61,9 +61,9 @@ def test_a_file_goes_on_as_soon_as_its_frame_is_taken() -> None:
     many, _ = slots()
     many.put_when_free(frame("file", 0), timeout_s=0)
     accepted: list[bool] = []
-    waiting = threading.Thread(target=lambda: accepted.append(many.put_when_free(frame("file", 1), timeout_s=10)))
-    waiting.start()
+    queued = threading.Thread(target=lambda: accepted.append(many.put_when_free(frame("file", 1), timeout_s=10)))
+    queued.start()
     assert taken(many) == ("file", 0)
-    waiting.join(5)
+    queued.join(5)
     assert accepted == [True]
     assert taken(many) == ("file", 1)

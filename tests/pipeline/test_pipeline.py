@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import edgepose.pipeline.camera_thread
-from edgepose.config.schema import Camera, Config, Mqtt, Refine, Track
+from edgepose.config.schema import CameraConfig, Config, MqttConfig, RefineConfig, TrackConfig
 from edgepose.errors import EndOfStream, EngineError, OutputError, SourceError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
@@ -20,14 +20,14 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.offline import people_in
 from edgepose.pipeline.pipeline import Pipeline
-from edgepose.pipeline.refiner import SecondLook
-from edgepose.pipeline.stages import Outcome, PeopleStage
+from edgepose.pipeline.refiner import Refiner
+from edgepose.pipeline.stages import FrameResult, Postprocessor
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose, write_refiner
 from testing.sample import sample_event
 from testing.waiting import wait_for
-from tests.pipeline.test_refiner import Refiner, opening
+from tests.pipeline.test_refiner import RefinerBackend, opening
 
 
 class Script:
@@ -96,7 +96,7 @@ class Run:
         *,
         backends: list[Backend | EngineError] | None = None,
         forever: bool = True,
-        second_look: SecondLook | None = None,
+        refiner: Refiner | None = None,
         fault: Exception | None = None,
         pose_expiry_s: float = 60,
         **camera: Any,
@@ -110,7 +110,7 @@ class Run:
         self.backends = [Backend([])] if backends is None else backends
         opened = iter(self.backends)
 
-        def open_source(name: str, camera: Camera, *, epoch: int = 0) -> Script:
+        def open_source(name: str, camera: CameraConfig, *, epoch: int = 0) -> Script:
             if not openings:
                 raise SourceError("gone", "refused")
             opening = openings.pop(0)
@@ -127,19 +127,19 @@ class Run:
         monkeypatch.setattr(edgepose.pipeline.camera_thread, "open_source", open_source)
         fast = {"reconnect_initial_s": 0.001, "reconnect_maximum_s": 0.001, **camera}
         config = Config(
-            cameras={"a": Camera(source="x", **fast)},
-            track=Track(confirm_hits=1),
-            refine=Refine(people=2),
-            mqtt=Mqtt(pose_expiry_s=pose_expiry_s),
+            cameras={"a": CameraConfig(source="x", **fast)},
+            track=TrackConfig(min_hits=1),
+            refine=RefineConfig(people=2),
+            mqtt=MqttConfig(pose_expiry_s=pose_expiry_s),
         )
         info = read_model(write_edgepose(folder / "tiny.onnx")).info
         self.pipeline = Pipeline(
-            config, info, open_engine, self.metrics, self.deliver, self.states.append, second_look=second_look, forever=forever
+            config, info, open_engine, self.metrics, self.deliver, self.states.append, refiner=refiner, forever=forever
         )
         self.pipeline.open()
         self.pipeline.start()
 
-    def deliver(self, outcome: Outcome) -> None:
+    def deliver(self, outcome: FrameResult) -> None:
         if self.fault is not None:
             raise self.fault
         self.delivered.append((outcome.frame, outcome.people))
@@ -205,13 +205,13 @@ def test_what_became_old_in_the_engine_is_not_published(
 
 
 def test_what_became_old_among_the_people_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    people = PeopleStage.people
+    people = Postprocessor.people
 
     def slowly(*arguments: Any) -> list[Person]:
         time.sleep(1.3)
         return people(*arguments)
 
-    monkeypatch.setattr(PeopleStage, "people", slowly)
+    monkeypatch.setattr(Postprocessor, "people", slowly)
     run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=True)], pose_expiry_s=1.0).wait()
     assert run.stale == [True]
     assert run.metrics.camera("a").dropped == {"stale": 1}
@@ -231,9 +231,9 @@ def test_of_a_stale_frame_only_events_are_told() -> None:
     event = sample_event()
     frame = Frame(np.zeros((48, 64, 3), np.uint8), 0, "stream", 0, "front", 0)
     delivery = Delivery(Told(), [], Metrics())
-    delivery.deliver(Outcome(frame, [], [event], 0, True, stale=True))
+    delivery.deliver(FrameResult(frame, [], [event], 0, True, stale=True))
     assert said == [f"{event.kind} on cameras/front/events"]
-    delivery.deliver(Outcome(frame, [], [event], 0, True))
+    delivery.deliver(FrameResult(frame, [], [event], 0, True))
     assert said[1:] == ["poses of front", f"{event.kind} on cameras/front/events"]
 
 
@@ -340,9 +340,9 @@ def test_a_failure_in_the_people_stage_is_counted_and_told(
 
 def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx"))
-    refiner, metrics = Refiner([None, EngineError("out of memory"), None]), Metrics()
-    look = SecondLook(model, opening(refiner), metrics)
-    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], second_look=look).wait()
+    refiner, metrics = RefinerBackend([None, EngineError("out of memory"), None]), Metrics()
+    look = Refiner(model, opening(refiner), metrics)
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], refiner=look).wait()
     assert [frame.sequence for frame, _ in run.delivered] == [0, 1, 2, 3]
     assert run.metrics.camera("a").dropped == {}
     looks = metrics.looks()
@@ -355,28 +355,28 @@ def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest
 
 def test_a_refiner_that_cannot_be_opened_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, engine = read_model(write_refiner(tmp_path / "refiner.onnx")), Backend([])
-    look = SecondLook(model, opening(EngineError("no such device")), Metrics())
+    look = Refiner(model, opening(EngineError("no such device")), Metrics())
     with pytest.raises(EngineError, match="no such device"):
-        Run(tmp_path, monkeypatch, [file([(64, 64)])], backends=[engine], second_look=look)
+        Run(tmp_path, monkeypatch, [file([(64, 64)])], backends=[engine], refiner=look)
     assert engine.closed
 
 
 def test_all_work_loops_turn_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, [file([], SourceError("", "never"))])
-    pulses = run.pipeline.pulses()
-    assert list(pulses) == ["camera-a", "engine", "people"]
+    heartbeats = run.pipeline.heartbeats()
+    assert list(heartbeats) == ["camera-a", "inference", "postprocess"]
     for _ in range(3):
-        wait_for(lambda: all_progressed(pulses, time.monotonic()))
+        wait_for(lambda: all_progressed(heartbeats, time.monotonic()))
     assert run.pipeline.stop(2)
 
 
 def test_offline_gives_every_frame_and_the_sources_error(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     source = Script("a", 0, [(64, 64)] * 10, SourceError("cut", "ended"))
-    seen = []
+    inferred = []
     with pytest.raises(SourceError, match="cut"):
-        seen.extend(frame.sequence for frame, _ in people_in(source, Backend([]), info, Config(), Metrics(), None))
-    assert seen == list(range(10))
+        inferred.extend(frame.sequence for frame, _ in people_in(source, Backend([]), info, Config(), Metrics(), None))
+    assert inferred == list(range(10))
     assert source._closed.is_set()
 
 
@@ -405,7 +405,7 @@ def test_a_slow_disk_loses_live_frames_to_files_only_and_counts_them() -> None:
     metrics, sink = Metrics(), Sink()
     delivery = Delivery(None, [sink], metrics)
     for sequence in range(20):
-        delivery.deliver(Outcome(frame(sequence), [], [], 0, True))
+        delivery.deliver(FrameResult(frame(sequence), [], [], 0, True))
     sink.free.set()
     delivery.close(5)
     lost = metrics.camera("a").dropped["writer_busy"]
@@ -419,7 +419,7 @@ def test_frames_of_files_wait_for_the_disk() -> None:
     delivery = Delivery(None, [sink], metrics)
     threading.Timer(0.1, sink.free.set).start()
     for sequence in range(20):
-        delivery.deliver(Outcome(frame(sequence), [], [], 0, False))
+        delivery.deliver(FrameResult(frame(sequence), [], [], 0, False))
     delivery.close(5)
     assert sink.written == list(range(20))
     assert metrics.camera("a").dropped == {}
@@ -429,10 +429,10 @@ def test_a_full_disk_ends_the_files_and_nothing_else(caplog: pytest.LogCaptureFi
     metrics, sink = Metrics(), Sink(OutputError("disk full"))
     sink.free.set()
     delivery = Delivery(None, [sink], metrics)
-    delivery.deliver(Outcome(frame(0), [], [], 0, False))
+    delivery.deliver(FrameResult(frame(0), [], [], 0, False))
     wait_for(lambda: delivery.failure)
     wait_for(lambda: not delivery.writer.is_alive())
-    delivery.deliver(Outcome(frame(1), [], [], 0, True))
+    delivery.deliver(FrameResult(frame(1), [], [], 0, True))
     assert metrics.camera("a").dropped == {"writer_failed": 1}
     assert "disk full" in caplog.text
     delivery.close(1)

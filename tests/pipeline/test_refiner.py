@@ -9,23 +9,23 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Config, Model, Refine
+from edgepose.config.schema import Config, ModelConfig, RefineConfig
 from edgepose.errors import EngineError, ModelError
 from edgepose.frame import Frame
 from edgepose.model.file import ModelFile, read_model
 from edgepose.person import Candidates, Person
-from edgepose.pipeline.refiner import SecondLook
-from edgepose.pipeline.stages import InputStage, PeopleStage
-from edgepose.pose.refine_schedule import Turns
+from edgepose.pipeline.refiner import Refiner
+from edgepose.pipeline.stages import Postprocessor, Preprocessor
+from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
-from testing.bodies import standing
+from testing.bodies import readiness
 from testing.onnx_files import answers, write_edgepose, write_refiner
 
 FRAME = Frame(np.full((480, 640, 3), 255, np.uint8), 0, "stream", 0, "a")
-PEOPLE = [standing(100 * number, 50, score=0.6, track=number + 1) for number in range(3)]
+PEOPLE = [readiness(100 * number, 50, score=0.6, track=number + 1) for number in range(3)]
 
 
-class Refiner:
+class RefinerBackend:
     """Finds everybody at the left upper corner of the crop, and fails when it is told."""
 
     name = device = precision = reason = "fake"
@@ -52,10 +52,10 @@ def model(tmp_path: Path) -> ModelFile:
     return read_model(write_refiner(tmp_path / "refiner.onnx"))
 
 
-def opening(*refiners: Refiner | EngineError) -> Callable[[], Refiner]:
+def opening(*refiners: RefinerBackend | EngineError) -> Callable[[], RefinerBackend]:
     left = iter(refiners)
 
-    def open_network() -> Refiner:
+    def open_network() -> RefinerBackend:
         refiner = next(left)
         if isinstance(refiner, EngineError):
             raise refiner
@@ -67,11 +67,11 @@ def opening(*refiners: Refiner | EngineError) -> Callable[[], Refiner]:
 class Run:
     """Second looks at the same three people, frame by frame."""
 
-    def __init__(self, model: ModelFile, *refiners: Refiner | EngineError, people: int = 3) -> None:
+    def __init__(self, model: ModelFile, *refiners: RefinerBackend | EngineError, people: int = 3) -> None:
         self.metrics = Metrics()
-        self.look = SecondLook(model, opening(*refiners), self.metrics)
+        self.look = Refiner(model, opening(*refiners), self.metrics)
         self.look.open()
-        self._turns = Turns(Refine(people=people))
+        self._turns = RefineSchedule(RefineConfig(people=people))
 
     def frames(self, count: int = 1) -> list[Person]:
         """The people of the last of so many frames."""
@@ -82,7 +82,7 @@ class Run:
 
 
 def test_all_looks_are_counted(model: ModelFile) -> None:
-    run = Run(model, Refiner(), people=2)
+    run = Run(model, RefinerBackend(), people=2)
     run.frames(3)
     looks = run.metrics.looks()
     assert looks is not None
@@ -91,7 +91,7 @@ def test_all_looks_are_counted(model: ModelFile) -> None:
 
 
 def test_the_cost_follows_what_is_measured(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(model, Refiner())
+    run = Run(model, RefinerBackend())
     times_s = iter([0.0, 0.03, 1.0, 1.03])  # 10 ms a person
     monkeypatch.setattr("edgepose.pipeline.refiner.time.perf_counter", lambda: next(times_s))
     before_ms = run.look.cost_ms
@@ -100,7 +100,7 @@ def test_the_cost_follows_what_is_measured(model: ModelFile, monkeypatch: pytest
 
 
 def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
-    run = Run(model, Refiner([EngineError("out of memory"), ValueError("a fault of ours"), None]))
+    run = Run(model, RefinerBackend([EngineError("out of memory"), ValueError("a fault of ours"), None]))
     with caplog.at_level(logging.INFO):
         assert [person.score for person in run.frames(2)] == [person.score for person in PEOPLE]
         assert all(person.score != 0.6 for person in run.frames())
@@ -114,7 +114,7 @@ def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytes
 
 
 def test_a_refiner_that_keeps_failing_is_opened_again(model: ModelFile) -> None:
-    broken, fresh = Refiner([EngineError("lost the device")] * 99), Refiner()
+    broken, fresh = RefinerBackend([EngineError("lost the device")] * 99), RefinerBackend()
     run = Run(model, broken, fresh)
     run.frames(4)
     assert broken.closed
@@ -127,7 +127,7 @@ def test_a_refiner_that_keeps_failing_is_opened_again(model: ModelFile) -> None:
 
 def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
     gone = EngineError("no such device")
-    broken, fresh = Refiner([EngineError("lost the device")] * 99), Refiner()
+    broken, fresh = RefinerBackend([EngineError("lost the device")] * 99), RefinerBackend()
     run = Run(model, broken, gone, gone, fresh)
     run.frames(3 + 6 + 12)
     looks = run.metrics.looks()
@@ -142,7 +142,7 @@ def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(mode
 
 
 def test_a_refiner_that_opens_but_does_not_run_is_not_open(model: ModelFile) -> None:
-    class Broken(Refiner):
+    class Broken(RefinerBackend):
         def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
             raise EngineError("no kernel")
 
@@ -154,19 +154,19 @@ def test_a_refiner_that_opens_but_does_not_run_is_not_open(model: ModelFile) -> 
 
 def test_off_reads_and_opens_nothing(tmp_path: Path) -> None:
     metrics = Metrics()
-    assert SecondLook.configured(Config(refine=Refine(path=str(tmp_path / "not there"), people=0)), metrics) is None
+    assert Refiner.configured(Config(refine=RefineConfig(path=str(tmp_path / "not there"), people=0)), metrics) is None
     assert metrics.looks() is None
 
 
 def test_on_needs_a_refiner(tmp_path: Path) -> None:
-    config = Config(model=Model(threads=1), refine=Refine(path=str(write_refiner(tmp_path / "again.onnx")), people=1))
-    look = SecondLook.configured(config, Metrics())
+    config = Config(model=ModelConfig(threads=1), refine=RefineConfig(path=str(write_refiner(tmp_path / "again.onnx")), people=1))
+    look = Refiner.configured(config, Metrics())
     assert look is not None
     assert look.open().name.startswith("onnxruntime")
     look.close()
     wrong = str(write_edgepose(tmp_path / "tiny.onnx"))
     with pytest.raises(ModelError, match="accepted here is a refiner"):
-        SecondLook.configured(replace(config, refine=Refine(path=wrong, people=1)), Metrics())
+        Refiner.configured(replace(config, refine=RefineConfig(path=wrong, people=1)), Metrics())
 
 
 class Stage:
@@ -175,13 +175,13 @@ class Stage:
     def __init__(self, folder: Path, weights: str, *, tracked: bool) -> None:
         self.metrics = Metrics()
         refiner = read_model(write_refiner(folder / "weighted.onnx", metadata={"edgepose.score_weights": weights}))
-        look = SecondLook(refiner, opening(Refiner()), self.metrics)
+        look = Refiner(refiner, opening(RefinerBackend()), self.metrics)
         look.open()
-        config = Config(refine=Refine(people=50))
-        config = replace(config, track=replace(config.track, enabled=tracked, confirm_hits=2))
-        self._stage = PeopleStage(config, self.metrics, look)
+        config = Config(refine=RefineConfig(people=50))
+        config = replace(config, track=replace(config.track, enabled=tracked, min_hits=2))
+        self._stage = Postprocessor(config, self.metrics, look)
         info = read_model(write_edgepose(folder / "tiny.onnx")).info
-        self._prepared = InputStage(info, 0, self.metrics.took).prepare(FRAME)
+        self._prepared = Preprocessor(info, 0, self.metrics.took).prepare(FRAME)
 
     def people(self) -> list[Person]:
         boxes, scores, keypoints = answers()
@@ -211,6 +211,6 @@ def test_the_stage_without_a_second_look_times_none(tmp_path: Path) -> None:
     metrics = Metrics()
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     boxes, scores, keypoints = answers()
-    prepared = InputStage(info, 0, metrics.took).prepare(FRAME)
-    PeopleStage(Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
+    prepared = Preprocessor(info, 0, metrics.took).prepare(FRAME)
+    Postprocessor(Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
     assert set(metrics.latencies()) == {"letterbox", "decode", "track", "events"}

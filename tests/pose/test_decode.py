@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgepose.config.schema import Pose
+from edgepose.config.schema import PoseConfig
 from edgepose.person import Candidates, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from testing.bodies import standing
+from testing.bodies import readiness
 
 COORDINATES = st.floats(width=32, allow_nan=True, allow_infinity=True) | st.floats(-100, 400, width=32)
 CONFIDENCES = st.floats(width=32, allow_nan=True, allow_infinity=True) | st.floats(0, 1, width=32)
@@ -31,7 +31,7 @@ def candidates_of(people: list[Person], letterbox: Letterbox) -> Candidates:
     st.integers(1, 4),
 )
 def test_any_candidates_become_people_inside_the_picture(boxes, scores, keypoints, maximum) -> None:  # type: ignore[no-untyped-def]
-    config = Pose(score_threshold=0.2, maximum_people=maximum)
+    config = PoseConfig(score_threshold=0.2, maximum_people=maximum)
     people = decode(Candidates(boxes, scores, keypoints), 0, LETTERBOX, config)
     assert len(people) <= maximum
     assert [person.score for person in people] == sorted((person.score for person in people), reverse=True)
@@ -48,8 +48,8 @@ def test_any_candidates_become_people_inside_the_picture(boxes, scores, keypoint
 
 
 def test_people_come_back_in_source_pixels() -> None:
-    people = [standing(100, 50, 200, 0.9), standing(400, 100, 300, 0.5), standing(300, 100, 100, 0.29)]
-    found = decode(candidates_of(people, LETTERBOX), 0, LETTERBOX, Pose())
+    people = [readiness(100, 50, 200, 0.9), readiness(400, 100, 300, 0.5), readiness(300, 100, 100, 0.29)]
+    found = decode(candidates_of(people, LETTERBOX), 0, LETTERBOX, PoseConfig())
     assert [person.score for person in found] == pytest.approx([0.9, 0.5])
     for person, wanted in zip(found, people, strict=False):
         np.testing.assert_allclose(person.box, wanted.box, atol=1e-3)
@@ -58,21 +58,21 @@ def test_people_come_back_in_source_pixels() -> None:
 
 
 def test_tracking_asks_for_weaker_people() -> None:
-    candidates = candidates_of([standing(score=0.2)], LETTERBOX)
-    assert decode(candidates, 0, LETTERBOX, Pose()) == []
-    assert len(decode(candidates, 0, LETTERBOX, Pose(), score_threshold=0.15)) == 1
+    candidates = candidates_of([readiness(score=0.2)], LETTERBOX)
+    assert decode(candidates, 0, LETTERBOX, PoseConfig()) == []
+    assert len(decode(candidates, 0, LETTERBOX, PoseConfig(), score_threshold=0.15)) == 1
 
 
 def test_the_asked_picture_of_a_batch_is_decoded() -> None:
-    one, two = candidates_of([standing(100)], LETTERBOX), candidates_of([standing(300)], LETTERBOX)
+    one, two = candidates_of([readiness(100)], LETTERBOX), candidates_of([readiness(300)], LETTERBOX)
     both = Candidates(*(np.concatenate((getattr(one, name), getattr(two, name))) for name in ("boxes", "scores", "keypoints")))
-    assert decode(both, 0, LETTERBOX, Pose())[0].box[0] == pytest.approx(100, abs=1e-3)
-    assert decode(both, 1, LETTERBOX, Pose())[0].box[0] == pytest.approx(300, abs=1e-3)
+    assert decode(both, 0, LETTERBOX, PoseConfig())[0].box[0] == pytest.approx(100, abs=1e-3)
+    assert decode(both, 1, LETTERBOX, PoseConfig())[0].box[0] == pytest.approx(300, abs=1e-3)
 
 
 def test_keypoints_outside_are_not_seen() -> None:
-    person = standing(-40, 50, 200)  # its left half is outside of the picture
-    found = decode(candidates_of([person], LETTERBOX), 0, LETTERBOX, Pose())[0]
+    person = readiness(-40, 50, 200)  # its left half is outside of the picture
+    found = decode(candidates_of([person], LETTERBOX), 0, LETTERBOX, PoseConfig())[0]
     far_outside = person.keypoints[:, 0] < -0.05 * np.sqrt(40 * 200)
     assert far_outside.sum() == 7
     np.testing.assert_array_equal(found.keypoints[:, 2] == 0, far_outside)
@@ -82,5 +82,5 @@ def test_keypoints_outside_are_not_seen() -> None:
 
 def test_nobody() -> None:
     empty = Candidates(np.zeros((1, 0, 4), np.float32), np.zeros((1, 0), np.float32), np.zeros((1, 0, 17, 3), np.float32))
-    assert decode(empty, 0, LETTERBOX, Pose()) == []
-    assert decode(candidates_of([standing(700)], LETTERBOX), 0, LETTERBOX, Pose()) == []  # in the padding
+    assert decode(empty, 0, LETTERBOX, PoseConfig()) == []
+    assert decode(candidates_of([readiness(700)], LETTERBOX), 0, LETTERBOX, PoseConfig()) == []  # in the padding

@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepose.config.schema import Refine
+from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import Turns
-from testing.bodies import standing
+from edgepose.pose.refine_schedule import RefineSchedule
+from testing.bodies import readiness
 
 
 def crowd(count: int, seed: int = 0, *, tracked: bool = True) -> list[Person]:
     generator = np.random.default_rng(seed)
     return [
-        standing(10 * number, 10, float(generator.uniform(10, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None)
+        readiness(10 * number, 10, float(generator.uniform(10, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None)
         for number in range(count)
     ]
 
@@ -23,7 +23,7 @@ def crowd(count: int, seed: int = 0, *, tracked: bool = True) -> list[Person]:
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 3), st.integers(0, 2**32 - 1))
 def test_everybody_has_a_turn_in_time(people: int, places: int, untracked: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
-    turns = Turns(Refine(people=places))
+    turns = RefineSchedule(RefineConfig(people=places))
     bound = -(-people // places)
     waited = dict.fromkeys(range(1, people + 1), 0)
     for frame in range(6 * bound):
@@ -39,17 +39,17 @@ def test_everybody_has_a_turn_in_time(people: int, places: int, untracked: int, 
 
 
 def test_nobody_waits_where_there_are_places_for_all() -> None:
-    turns = Turns(Refine(people=10))
+    turns = RefineSchedule(RefineConfig(people=10))
     assert sorted(turns.choose(crowd(10), 5.0)) == list(range(10))
 
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_nobody_is_nobody(tracked: bool) -> None:
-    assert Turns(Refine(people=3)).choose([], 5.0) == []
-    assert Turns(Refine(people=0)).choose(crowd(3, tracked=tracked), 5.0) == []
+    assert RefineSchedule(RefineConfig(people=3)).choose([], 5.0) == []
+    assert RefineSchedule(RefineConfig(people=0)).choose(crowd(3, tracked=tracked), 5.0) == []
 
 
-SURE, UNSURE, NOBODY = standing(score=0.95, height=200), standing(score=0.5, height=200), standing(score=0.03, height=200)
+SURE, UNSURE, NOBODY = readiness(score=0.95, height=200), readiness(score=0.5, height=200), readiness(score=0.03, height=200)
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,18 @@ SURE, UNSURE, NOBODY = standing(score=0.95, height=200), standing(score=0.5, hei
     [
         ([SURE, UNSURE], 1),
         ([SURE, NOBODY, UNSURE], 2),  # what is surely nobody is as certain as what is surely somebody
-        ([standing(score=0.7, height=400), standing(score=0.7, height=50)], 1),
+        ([readiness(score=0.7, height=400), readiness(score=0.7, height=50)], 1),
         ([UNSURE, UNSURE], 0),
     ],
     ids=["uncertain", "not the hopeless", "small", "in order"],
 )
 def test_who_comes_first_without_tracking(people: list[Person], first: int) -> None:
-    assert Turns(Refine(people=1)).choose(people, 5.0) == [first]
+    assert RefineSchedule(RefineConfig(people=1)).choose(people, 5.0) == [first]
 
 
 def test_places_that_no_deadline_needs_go_to_whom_least_is_known_of() -> None:
-    turns = Turns(Refine(people=2))
-    people = [standing(score=score, track=track) for track, score in ((1, 0.5), (2, 0.95), (3, 0.95))]
+    turns = RefineSchedule(RefineConfig(people=2))
+    people = [readiness(score=score, track=track) for track, score in ((1, 0.5), (2, 0.95), (3, 0.95))]
     looked = [track for _ in range(12) for track in turns.choose(people, 5.0)]
     counts = [looked.count(index) for index in range(3)]
     assert sum(counts) == 24
@@ -77,10 +77,10 @@ def test_places_that_no_deadline_needs_go_to_whom_least_is_known_of() -> None:
 
 
 def test_somebody_new_does_not_jump_the_queue_of_the_overdue() -> None:
-    turns = Turns(Refine(people=1))
-    old = [standing(score=0.95, track=track) for track in (1, 2)]
+    turns = RefineSchedule(RefineConfig(people=1))
+    old = [readiness(score=0.95, track=track) for track in (1, 2)]
     first = turns.choose(old, 5.0)[0]
-    new = standing(score=0.5, track=3)
+    new = readiness(score=0.5, track=3)
     chosen = turns.choose([*old, new], 5.0)
     looked = {first, *chosen, *turns.choose([*old, new], 5.0)}
     assert looked == {0, 1, 2}
@@ -90,7 +90,7 @@ def test_somebody_new_does_not_jump_the_queue_of_the_overdue() -> None:
 def test_milliseconds_are_kept_on_average_and_a_frame_never_takes_more_than_its_budget_or_one_person(
     budget_ms: float, costs_ms: list[float], people: int
 ) -> None:
-    turns = Turns(Refine(people=100, budget_ms=budget_ms))
+    turns = RefineSchedule(RefineConfig(people=100, budget_ms=budget_ms))
     spent_ms = 0.0
     for frame, cost_ms in enumerate(costs_ms, 1):
         chosen = turns.choose(crowd(people), cost_ms)
@@ -101,12 +101,12 @@ def test_milliseconds_are_kept_on_average_and_a_frame_never_takes_more_than_its_
 
 @pytest.mark.parametrize(("budget_ms", "cost_ms", "people"), [(20, 6, 3), (20, 20, 1), (0, 999, 8), (1000, 6, 8), (20, 0, 8)])
 def test_milliseconds_become_people(budget_ms: float, cost_ms: float, people: int) -> None:
-    turns = Turns(Refine(people=8, budget_ms=budget_ms))
+    turns = RefineSchedule(RefineConfig(people=8, budget_ms=budget_ms))
     assert [len(turns.choose(crowd(12), cost_ms)) for _ in range(5)] == [people] * 5
 
 
 def test_a_person_who_costs_several_frames_is_paid_for_by_them() -> None:
-    turns = Turns(Refine(people=8, budget_ms=10))
+    turns = RefineSchedule(RefineConfig(people=8, budget_ms=10))
     assert [len(turns.choose(crowd(12), 30.0)) for _ in range(9)] == [0, 0, 1] * 3
     # ... in turn: with one place every third frame nobody is seen twice before all were seen once.
     looked = [index for _ in range(27) for index in turns.choose(crowd(9), 30.0)]
@@ -114,9 +114,9 @@ def test_a_person_who_costs_several_frames_is_paid_for_by_them() -> None:
 
 
 def test_memory_is_bounded_and_a_new_epoch_has_none() -> None:
-    turns = Turns(Refine(people=1))
+    turns = RefineSchedule(RefineConfig(people=1))
     for track in range(1000):
-        turns.choose([standing(track=track)], 5.0)
-    assert len(turns._looked) == len(turns._seen) <= 301
+        turns.choose([readiness(track=track)], 5.0)
+    assert len(turns._refined_at) == len(turns._seen) <= 301
     turns.reset()
-    assert not turns._looked
+    assert not turns._refined_at

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
-from edgepose.pose.regions import Region, agreement, look_again, merge, score_again
-from testing.bodies import moved, standing
+from edgepose.pose.regions import Region, agreement, merge, refine_people, refined_score
+from testing.bodies import moved, readiness
 from testing.onnx_files import write_edgepose, write_refiner
 
 WEIGHTS = (-1.0, 0.5, 2.0, 2.0)
@@ -104,7 +104,7 @@ def test_a_strong_reduction_does_not_alias() -> None:
     assert 100 < crop.min() <= crop.max() < 155
 
 
-PERSON = standing(score=0.5)
+PERSON = readiness(score=0.5)
 
 
 def refined(person: Person, confidence: float = 0.9, off: float = 0.0) -> NDArray[np.float32]:
@@ -133,7 +133,7 @@ def test_a_second_pose_that_does_not_agree_is_not_taken_but_counts_in_the_score(
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.tuples(*[st.floats(-20, 20)] * 4))
 def test_the_score_is_a_probability(score: float, similar: float, confidence: float, weights: tuple[float, float, float, float]) -> None:
-    found = score_again(np.array([score]), np.array([similar]), np.array([confidence]), weights)
+    found = refined_score(np.array([score]), np.array([similar]), np.array([confidence]), weights)
     assert 0 <= found[0] <= 1
     clipped = min(max(score, 1e-6), 1 - 1e-6)
     logit = weights[0] + weights[1] * np.log(clipped / (1 - clipped)) + weights[2] * similar + weights[3] * confidence
@@ -181,8 +181,8 @@ def knowing(people: list[Person], info: ModelInfo) -> Callable[[NDArray[np.uint8
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(-100, 400), st.integers(-100, 300), st.integers(1, 500)), max_size=4))
 def test_looking_again_at_people_anywhere(info: ModelInfo, places: list[tuple[int, int, int]]) -> None:
-    people = [standing(left, top, height) for left, top, height in places]
-    looks = look_again(np.zeros((240, 320, 3), np.uint8), people, info, knowing(people, info))
+    people = [readiness(left, top, height) for left, top, height in places]
+    looks = refine_people(np.zeros((240, 320, 3), np.uint8), people, info, knowing(people, info))
     assert len(looks) == len(people)
     for person, look in zip(people, looks, strict=True):
         assert np.isfinite(look.person.keypoints).all()
@@ -196,17 +196,17 @@ def test_looking_again_at_people_anywhere(info: ModelInfo, places: list[tuple[in
 def test_crops_come_from_the_full_picture(info: ModelInfo) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
     seen = []
-    person = standing(1000, 500, 51.2)  # a region of 64 px: not a pixel is lost
+    person = readiness(1000, 500, 51.2)  # a region of 64 px: not a pixel is lost
 
     def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         seen.append(crops)
         return np.zeros((len(crops), 17, 3), np.float32)
 
-    look_again(image, [person], info, run)
+    refine_people(image, [person], info, run)
     region = Region.around(person.box, 1.25, 64)
     np.testing.assert_array_equal(seen[0][0], image[region.top : region.top + 64, region.left : region.left + 64])
 
 
 def test_a_pose_network_is_no_refiner(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tiny is no refiner"):
-        look_again(np.zeros((9, 9, 3), np.uint8), [PERSON], read_model(write_edgepose(tmp_path / "pose.onnx")).info, lambda crops: crops)
+        refine_people(np.zeros((9, 9, 3), np.uint8), [PERSON], read_model(write_edgepose(tmp_path / "pose.onnx")).info, lambda crops: crops)

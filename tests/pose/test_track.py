@@ -5,18 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepose.config.schema import Track
+from edgepose.config.schema import TrackConfig
 from edgepose.person import Person
 from edgepose.pose.boxes import iou
 from edgepose.pose.kalman import BoxFilter
 from edgepose.pose.track import Tracker
-from testing.bodies import moved, standing
+from testing.bodies import moved, readiness
 
 MS = 1_000_000
 
 
 def tracker(**changes: float) -> Tracker:
-    return Tracker(Track(**changes), keypoint_threshold=0.2, score_threshold=0.3)  # type: ignore[arg-type]
+    return Tracker(TrackConfig(**changes), keypoint_threshold=0.2, score_threshold=0.3)  # type: ignore[arg-type]
 
 
 def numbers(people: Sequence[Person]) -> list[int | None]:
@@ -34,9 +34,9 @@ WALK: list[tuple[int, float | None, float, list[int | None]]] = [
     (133, None, 0.0, []),
     (167, None, 0.0, []),
     (400, 124.0, 0.79, [1]),  # the camera stalled
-    (433, 126.0, 0.10, []),  # below weak_score
+    (433, 126.0, 0.10, []),  # below low_score_threshold
     (467, 128.0, 0.16, [1]),
-    (1900, 214.0, 0.80, [1]),  # 1.43 s: within keep_s
+    (1900, 214.0, 0.80, [1]),  # 1.43 s: within max_lost_s
     (3500, 310.0, 0.80, [None]),  # 1.6 s: forgotten
     (3533, 312.0, 0.80, [2]),
     (3000, 312.0, 0.80, [2]),  # the clock was set back
@@ -47,49 +47,49 @@ WALK: list[tuple[int, float | None, float, list[int | None]]] = [
 def test_a_walk_with_literal_times() -> None:
     followed = tracker()
     for time_ms, left, score, expected in WALK:
-        people = [] if left is None else [standing(left, score=score)]
+        people = [] if left is None else [readiness(left, score=score)]
         assert numbers(followed.update(people, time_ms * MS)) == expected, f"at {time_ms} ms"
 
 
 def test_weak_strangers_are_dropped_and_weak_friends_published() -> None:
     followed = tracker()
-    friend, stranger = standing(100, score=0.8), standing(400, score=0.2)
+    friend, stranger = readiness(100, score=0.8), readiness(400, score=0.2)
     followed.update([friend, stranger], 0)
     assert numbers(followed.update([friend, stranger], 33 * MS)) == [1]
-    weak_friend = standing(100, score=0.2)
+    weak_friend = readiness(100, score=0.2)
     published = followed.update([weak_friend, stranger], 67 * MS)
     assert [(person.track, person.score) for person in published] == [(1, 0.2)]
 
 
 def test_weak_people_never_confirm() -> None:
     followed = tracker()
-    followed.update([standing(score=0.8)], 0)
-    assert followed.update([standing(score=0.2)], 33 * MS) == []
-    assert numbers(followed.update([standing(score=0.8)], 67 * MS)) == [None]
+    followed.update([readiness(score=0.8)], 0)
+    assert followed.update([readiness(score=0.2)], 33 * MS) == []
+    assert numbers(followed.update([readiness(score=0.8)], 67 * MS)) == [None]
 
 
 @pytest.mark.parametrize(("hits", "expected"), [(1, [1, 1, 1, 1]), (2, [None, 1, 1, 1]), (4, [None, None, None, 1])])
 def test_sightings_before_a_number(hits: int, expected: list[int | None]) -> None:
-    followed = tracker(confirm_hits=hits)
-    assert [followed.update([standing()], index * 33 * MS)[0].track for index in range(4)] == expected
+    followed = tracker(min_hits=hits)
+    assert [followed.update([readiness()], index * 33 * MS)[0].track for index in range(4)] == expected
 
 
 def test_flicker_gets_no_number() -> None:
     followed = tracker()
-    seen = [numbers(followed.update([standing()] if index % 2 else [], index * 33 * MS)) for index in range(10)]
+    seen = [numbers(followed.update([readiness()] if index % 2 else [], index * 33 * MS)) for index in range(10)]
     assert seen == [[], [None]] * 5
 
 
 def test_numbers_are_never_given_twice() -> None:
-    followed = tracker(confirm_hits=1)
-    assert numbers(followed.update([standing(100), standing(300)], 0)) == [1, 2]
+    followed = tracker(min_hits=1)
+    assert numbers(followed.update([readiness(100), readiness(300)], 0)) == [1, 2]
     followed.reset()
-    assert numbers(followed.update([standing(100), standing(300)], 33 * MS)) == [3, 4]
+    assert numbers(followed.update([readiness(100), readiness(300)], 33 * MS)) == [3, 4]
 
 
 def test_order_and_values_are_kept() -> None:
-    people = [standing(300, score=0.5), standing(100, score=0.9), standing(500, score=0.4)]
-    followed = tracker(confirm_hits=1)
+    people = [readiness(300, score=0.5), readiness(100, score=0.9), readiness(500, score=0.4)]
+    followed = tracker(min_hits=1)
     published = followed.update(people, 0)
     for person, original in zip(published, people, strict=True):
         assert person.score == original.score
@@ -101,7 +101,7 @@ def test_order_and_values_are_kept() -> None:
 
 def walkers(time_s: float, rng: np.random.Generator) -> list[Person]:
     """Two people who walk towards and past one another at 130 px/s; the farther one is hidden while the boxes overlap."""
-    near, far = standing(50 + 130 * time_s, 100, 200), standing(570 - 130 * time_s, 96, 185)
+    near, far = readiness(50 + 130 * time_s, 100, 200), readiness(570 - 130 * time_s, 96, 185)
     hidden = float(iou(near.box, far.box)) > 0.35
     seen = [near] if hidden else [near, far]
     shaken = []
@@ -138,7 +138,7 @@ def test_somebody_behind_a_pillar_is_known_again() -> None:
     for index in range(60):
         time_s = index / 15
         hidden = 1.5 < time_s < 2.5  # 1 s and 120 px, which is more than the body is wide
-        published = followed.update([] if hidden else [standing(50 + 120 * time_s)], int(time_s * 1e9))
+        published = followed.update([] if hidden else [readiness(50 + 120 * time_s)], int(time_s * 1e9))
         if index:
             assert numbers(published) == ([] if hidden else [1])
 
@@ -150,7 +150,7 @@ def test_a_dozen_people_in_motion() -> None:
     places = np.stack((np.arange(12) % 6 * 150.0, np.arange(12) // 6 * 260.0), axis=1)
     speeds = rng.uniform(-25, 25, (12, 2))
     for index in range(45):
-        people = [standing(*(place + speed * index / 15), height=150) for place, speed in zip(places, speeds, strict=True)]
+        people = [readiness(*(place + speed * index / 15), height=150) for place, speed in zip(places, speeds, strict=True)]
         order = rng.permutation(12)
         published = followed.update([people[which] for which in order], int(index / 15 * 1e9))
         if index:
@@ -174,7 +174,7 @@ def test_whatever_comes_numbers_are_unique_and_nobody_strong_is_lost(frames: lis
     followed, time_ms = tracker(), 0
     for step_ms, shapes in frames:
         time_ms += step_ms
-        people = [standing(left, 10.0, height, score, confidence) for left, height, score, confidence in shapes]
+        people = [readiness(left, 10.0, height, score, confidence) for left, height, score, confidence in shapes]
         published = followed.update(people, time_ms * MS)
         given_numbers = [person.track for person in published if person.track is not None]
         assert len(given_numbers) == len(set(given_numbers))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepose.config.schema import BlackBox as Settings
-from edgepose.config.schema import Camera, Config, Track
+from edgepose.config.schema import BlackBoxConfig as Settings
+from edgepose.config.schema import CameraConfig, Config, TrackConfig
 from edgepose.errors import OutputError, RecordingError, UnavailableError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
@@ -18,16 +18,16 @@ from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import encode
 from edgepose.model.file import ModelFile, read_model
 from edgepose.person import Candidates
-from edgepose.pipeline.frame_slots import Waiting
-from edgepose.pipeline.inference_thread import Seen
-from edgepose.pipeline.postprocess_thread import look_of
-from edgepose.pipeline.replay import Failed, replay
-from edgepose.pipeline.stages import Outcome, PeopleStage, Prepared
+from edgepose.pipeline.frame_slots import QueuedFrame
+from edgepose.pipeline.inference_thread import InferenceResult
+from edgepose.pipeline.postprocess_thread import frame_record
+from edgepose.pipeline.replay import FailedFrame, replay
+from edgepose.pipeline.stages import FrameResult, Postprocessor, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.recorder import black_box
 from edgepose.recorder.black_box import BlackBox
-from edgepose.recorder.format import SUFFIX, Header, Look, Lost, Record, State, beginning, packed, records
-from edgepose.recorder.segments import Ring
+from edgepose.recorder.format import SUFFIX, FrameRecord, LossRecord, Record, SegmentHeader, StateRecord, beginning, packed, records
+from edgepose.recorder.segments import SegmentRing
 from edgepose.recorder.state_snapshot import recall
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import write_edgepose
@@ -45,7 +45,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
 def config(folder: Path, **settings: float) -> Config:
     zones = {"all": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]}
     return Config(
-        cameras={"a": Camera(source="x", zones=zones)}, black_box=Settings(path=str(folder), **settings), track=Track(confirm_hits=1)
+        cameras={"a": CameraConfig(source="x", zones=zones)},
+        black_box=Settings(path=str(folder), **settings),
+        track=TrackConfig(min_hits=1),
     )
 
 
@@ -56,7 +58,7 @@ class Daemon:
         self.config = config(folder, **settings)
         self.box = BlackBox(self.config, model)
         self.box.start()
-        self.stage = PeopleStage(self.config, Metrics())
+        self.stage = Postprocessor(self.config, Metrics())
         self.said: list[bytes] = []
         self._number = 0
         self._random = np.random.default_rng(0)
@@ -65,15 +67,15 @@ class Daemon:
         for _ in range(frames):
             self._number += 1
             frame = Frame(IMAGE, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
-            seen = Seen(Waiting(Prepared(frame, LETTERBOX, IMAGE), True, 0), self._candidates())
+            inferred = InferenceResult(QueuedFrame(PreparedFrame(frame, LETTERBOX, IMAGE), True, 0), self._candidates())
             memory = self.stage.memory() if self.box.wants_memory(camera) else None
-            people = self.stage.people(seen.waiting.prepared, seen.candidates)
+            people = self.stage.people(inferred.queued.prepared, inferred.candidates)
             at = frame.captured_at + 5_000_000
             if failed:
                 self.stage.reset()
             else:
-                self.said += lines(Outcome(frame, people, self.stage.events, at, True))
-            self.box.look(look_of(seen, None, self.config, at, failed=failed, memory=memory))
+                self.said += lines(FrameResult(frame, people, self.stage.events, at, True))
+            self.box.look(frame_record(inferred, None, self.config, at, failed=failed, memory=memory))
 
     def _candidates(self) -> Candidates:
         places = (
@@ -88,13 +90,13 @@ class Daemon:
         return Candidates(*(array.astype(np.float32) for array in (boxes, scores, keypoints)))
 
 
-def lines(outcome: Outcome) -> list[bytes]:
+def lines(outcome: FrameResult) -> list[bytes]:
     poses = encode(poses_message(outcome.frame, outcome.people, outcome.at))
     return [poses, *(encode(event_message(event)) for event in outcome.events)]
 
 
 def again(recording: Path) -> list[bytes]:
-    return [line for played in replay(recording) if isinstance(played, Outcome) for line in lines(played)]
+    return [line for played in replay(recording) if isinstance(played, FrameResult) for line in lines(played)]
 
 
 def recordings(folder: Path, reason: str) -> list[Path]:
@@ -113,7 +115,7 @@ def test_a_recording_gives_the_same_messages_from_any_segment_on(tmp_path: Path,
     (recording,) = recordings(tmp_path, "asked")
     assert again(recording) == daemon.said
     assert sum(b'"kind"' in line for line in daemon.said) >= 4
-    assert sum(isinstance(played, Failed) for played in replay(recording)) == 3
+    assert sum(isinstance(played, FailedFrame) for played in replay(recording)) == 3
     segments = sorted(recording.glob(f"*{SUFFIX}"))
     assert len(segments) == 3
     for first in (1, 2):
@@ -137,13 +139,13 @@ def test_all_segments_of_a_recording_are_for_reading_only(tmp_path: Path, model:
 def test_the_ring_holds_the_last_minutes_and_no_more(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(black_box, "SEGMENT_S", 0.02)
     daemon = Daemon(tmp_path, model, minutes=0.005)  # 0.3 s
-    seen: set[str] = set()
+    inferred: set[str] = set()
 
     def turned() -> bool:
         daemon.run(5)
         there = {path.name for path in (tmp_path / "ring").glob(f"*{SUFFIX}")}
-        seen.update(there)
-        return len(seen) > 60
+        inferred.update(there)
+        return len(inferred) > 60
 
     wait_for(turned, within_s=30)
     assert "00000001.segment" not in {path.name for path in (tmp_path / "ring").iterdir()}
@@ -170,11 +172,11 @@ def test_the_oldest_recordings_make_place_for_new_ones(tmp_path: Path, model: Mo
 def test_the_same_fault_makes_one_recording_a_minute(tmp_path: Path, model: ModelFile) -> None:
     daemon = Daemon(tmp_path, model)
     daemon.run(3)
-    daemon.box.watch({"engine": 1})
-    daemon.box.watch({"engine": 2, "people": 0})
-    daemon.box.watch({"engine": 2, "people": 1})
+    daemon.box.watch({"inference": 1})
+    daemon.box.watch({"inference": 2, "postprocess": 0})
+    daemon.box.watch({"inference": 2, "postprocess": 1})
     daemon.box.close(timeout_s=5)
-    assert [len(recordings(tmp_path, f"{stage}-restarted")) for stage in ("engine", "people")] == [1, 1]
+    assert [len(recordings(tmp_path, f"{stage}-restarted")) for stage in ("inference", "postprocess")] == [1, 1]
 
 
 def test_a_failure_at_the_end_is_recorded_and_an_end_in_order_is_not(tmp_path: Path, model: ModelFile) -> None:
@@ -230,7 +232,7 @@ def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, mon
     daemon = Daemon(tmp_path, model)
     daemon.run(3)
     daemon.box.state(CameraState("a", "failed", "refused", "camera a: refused", 2))
-    wait_for(daemon.box._waiting.empty)
+    wait_for(daemon.box._queue.empty)
     put, full = daemon.box._put, [True, True]
 
     def busy(item: object) -> bool:
@@ -246,8 +248,8 @@ def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, mon
     assert daemon.box.drops == {"busy": 2}
     (recording,) = recordings(tmp_path, "asked")
     played = list(records(recording))
-    assert [record.records for record in played if isinstance(record, Lost)] == [2]
-    (state,) = (record for record in played if isinstance(record, State))
+    assert [record.records for record in played if isinstance(record, LossRecord)] == [2]
+    (state,) = (record for record in played if isinstance(record, StateRecord))
     assert (state.camera, state.state, state.cause, state.epoch) == ("a", "failed", "refused", 2)
     assert again(recording)[-8:] == daemon.said[-8:]  # what was remembered was written anew
     daemon.box.close()
@@ -257,15 +259,15 @@ def test_a_full_disk_loses_records_and_says_when_it_is_over(
     tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     daemon = Daemon(tmp_path, model)
-    begin = Ring.begin
+    begin = SegmentRing.begin
 
-    def full(ring: Ring, header: Header) -> None:
+    def full(ring: SegmentRing, header: SegmentHeader) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Ring, "begin", full)
+    monkeypatch.setattr(SegmentRing, "begin", full)
     daemon.run(5)
     wait_for(lambda: daemon.box.drops["failed"])
-    monkeypatch.setattr(Ring, "begin", begin)
+    monkeypatch.setattr(SegmentRing, "begin", begin)
     with caplog.at_level("INFO", "edgepose"):
         wait_for(lambda: daemon.run(1) or "the black box can be written again" in caplog.text)
     assert daemon.box.persist("asked", wait_s=10)
@@ -325,7 +327,7 @@ def test_any_damage_is_one_sentence(segment: Path) -> None:
     [
         (b"", "holds nothing that was seen"),
         (b"something else\n", "is no recording"),
-        (beginning() + packed(Lost(records=1)), "expected one header"),
+        (beginning() + packed(LossRecord(records=1)), "expected one header"),
         (beginning() + (3).to_bytes(4, "little") + zlib.crc32(b"\x00\x01\x02").to_bytes(4, "little") + b"\x00\x01\x02", "another version"),
     ],
 )
@@ -355,8 +357,8 @@ def test_a_recording_builds_nothing_but_what_people_are_remembered_by(capsys: py
 def test_no_pixels_and_no_addresses_are_kept(segment: Path) -> None:
     held: list[Record] = list(records(segment))
     header = held[0]
-    assert isinstance(header, Header)
+    assert isinstance(header, SegmentHeader)
     assert header.settings.cameras["a"].source == "-"
     assert header.settings.mqtt == Config().mqtt
-    assert all(isinstance(record, Look) for record in held[1:])
+    assert all(isinstance(record, FrameRecord) for record in held[1:])
     assert segment.stat().st_size / 20 < 3000

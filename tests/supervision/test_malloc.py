@@ -6,12 +6,12 @@ import sys
 PROGRAM = """
 import threading, queue
 import numpy as np
-from edgepose.supervision.malloc import settle_memory
+from edgepose.supervision.malloc import tune
 
 def resident_kib():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
 
-assert settle_memory()
+assert tune()
 pictures = queue.Queue()
 
 def take():

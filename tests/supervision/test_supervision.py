@@ -8,14 +8,14 @@ from typing import ClassVar
 import pytest
 
 import edgepose.daemon.link
-from edgepose.config.schema import Config, Health, Mqtt
+from edgepose.config.schema import Config, HealthConfig, MqttConfig
 from edgepose.daemon.link import Link
 from edgepose.errors import ConfigError, EngineError, OutputError, SourceError
 from edgepose.messages.structs import InfoMessage
-from edgepose.pipeline.file_writer import Writer
-from edgepose.supervision.hang_detector import Watchman
-from edgepose.supervision.heartbeat import Pulse, all_progressed
-from edgepose.supervision.supervised_thread import RestartingThread
+from edgepose.pipeline.file_writer import FileWriter
+from edgepose.supervision.hang_detector import HangDetector
+from edgepose.supervision.heartbeat import Heartbeat, all_progressed
+from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 from testing.waiting import wait_for
 from tests.pipeline.test_pipeline import Backend, Run, Script, file, frame
@@ -30,63 +30,63 @@ class Clock:
 
 def test_a_loop_is_stuck_when_its_next_beat_is_overdue() -> None:
     clock = Clock()
-    pulse = Pulse(2.0, clock)
-    assert not pulse.stuck(1e9)  # not begun: nothing is due
-    pulse.beat()
-    assert not pulse.stuck(102.0)
-    assert pulse.stuck(102.1)
+    heartbeat = Heartbeat(2.0, clock)
+    assert not heartbeat.stuck(1e9)  # not begun: nothing is due
+    heartbeat.beat()
+    assert not heartbeat.stuck(102.0)
+    assert heartbeat.stuck(102.1)
     clock.now_s = 103.0
-    pulse.beat(within_s=60.0)
-    assert not pulse.stuck(162.0)
-    assert pulse.stuck(163.1)
-    pulse.end()
-    assert not pulse.stuck(1e9)
+    heartbeat.beat(within_s=60.0)
+    assert not heartbeat.stuck(162.0)
+    assert heartbeat.stuck(163.1)
+    heartbeat.end()
+    assert not heartbeat.stuck(1e9)
 
 
 def test_the_watchdog_is_fed_only_when_every_loop_has_turned() -> None:
     clock = Clock()
-    pulses = {name: Pulse(10.0, clock) for name in ("engine", "people")}
-    for pulse in pulses.values():
-        pulse.beat()
-    assert all_progressed(pulses, 100.0)
-    pulses["people"].beat()
-    assert not all_progressed(pulses, 100.0)  # the engine stands still, long before its bound
-    pulses["engine"].beat()
-    assert all_progressed(pulses, 100.0)  # what the other had turned meanwhile is not forgotten
-    pulses["engine"].beat(within_s=30.0)
-    pulses["people"].beat()
-    assert all_progressed(pulses, 100.0)
-    pulses["people"].beat()
-    assert all_progressed(pulses, 129.0)  # the engine had asked for time
-    pulses["people"].beat()
-    assert not all_progressed(pulses, 131.0)
+    heartbeats = {name: Heartbeat(10.0, clock) for name in ("engine", "people")}
+    for heartbeat in heartbeats.values():
+        heartbeat.beat()
+    assert all_progressed(heartbeats, 100.0)
+    heartbeats["people"].beat()
+    assert not all_progressed(heartbeats, 100.0)  # the engine stands still, long before its bound
+    heartbeats["engine"].beat()
+    assert all_progressed(heartbeats, 100.0)  # what the other had turned meanwhile is not forgotten
+    heartbeats["engine"].beat(within_s=30.0)
+    heartbeats["people"].beat()
+    assert all_progressed(heartbeats, 100.0)
+    heartbeats["people"].beat()
+    assert all_progressed(heartbeats, 129.0)  # the engine had asked for time
+    heartbeats["people"].beat()
+    assert not all_progressed(heartbeats, 131.0)
 
 
 def test_a_loop_that_hangs_is_told_once_and_given_up_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    pulses = {"engine": Pulse(5.0, clock), "writer": Pulse(5.0, clock)}
-    watchman = Watchman(5.0, lambda name: f"{name}.py:1")
-    for pulse in pulses.values():
-        pulse.beat()
+    heartbeats = {"engine": Heartbeat(5.0, clock), "writer": Heartbeat(5.0, clock)}
+    hang_detector = HangDetector(5.0, lambda name: f"{name}.py:1")
+    for heartbeat in heartbeats.values():
+        heartbeat.beat()
     for now_s in (104.0, 106.0, 107.0):
-        watchman.look(pulses, now_s)
-    assert sorted(watchman.stuck) == ["engine", "writer"]
+        hang_detector.look(heartbeats, now_s)
+    assert sorted(hang_detector.stuck) == ["engine", "writer"]
     assert caplog.text.count("engine is stuck") == 1
-    working = {"engine": pulses["engine"]}
-    assert not watchman.all_is_well(working, 107.0)
-    assert watchman.hopeless({}, 200.0) is None  # a disk that hangs does not end the work
-    assert watchman.hopeless(working, 111.0) is None
-    hopeless = watchman.hopeless(working, 111.1)
+    working = {"engine": heartbeats["engine"]}
+    assert not hang_detector.all_is_well(working, 107.0)
+    assert hang_detector.hopeless({}, 200.0) is None  # a disk that hangs does not end the work
+    assert hang_detector.hopeless(working, 111.0) is None
+    hopeless = hang_detector.hopeless(working, 111.1)
     assert hopeless is not None
     assert hopeless.exit_code == 70
     clock.now_s = 112.0
-    pulses["engine"].beat()
-    watchman.look(pulses, 112.0)
-    assert watchman.stuck == ["writer"]
+    heartbeats["engine"].beat()
+    hang_detector.look(heartbeats, 112.0)
+    assert hang_detector.stuck == ["writer"]
     assert "engine turns again after 6.0 s" in caplog.text
 
 
-class Dying(RestartingThread):
+class Dying(SupervisedThread):
     def __init__(self, deaths: int, *, restart: bool = True) -> None:
         super().__init__("dying", 5.0, restart=restart)
         self.deaths = deaths
@@ -107,7 +107,7 @@ def test_a_thread_that_dies_is_begun_again_counted_and_told_once(caplog: pytest.
     thread.join(20)
     assert (thread.restarts, thread.finished, thread.failure) == (3, 1, None)
     assert caplog.text.count("dying died of an unexpected RuntimeError: a fault of ours") == 1
-    assert not thread.pulse.stuck(1e12)
+    assert not thread.heartbeat.stuck(1e12)
 
 
 def test_a_thread_for_one_run_fails_with_what_it_died_of() -> None:
@@ -124,10 +124,10 @@ def test_a_dead_stage_of_a_daemon_is_begun_again_and_nothing_else_stops(tmp_path
     people = run.pipeline._people
     assert people is not None
     taken, people._seen = people._seen, None  # type: ignore[assignment]
-    wait_for(lambda: run.pipeline.restarts().get("people", 0) >= 1)
+    wait_for(lambda: run.pipeline.restarts().get("postprocess", 0) >= 1)
     people._seen = taken
-    seen = len(run.delivered)
-    wait_for(lambda: len(run.delivered) > seen, within_s=20)
+    inferred = len(run.delivered)
+    wait_for(lambda: len(run.delivered) > inferred, within_s=20)
     assert run.pipeline.failure is None
     assert run.pipeline.stop(2)
 
@@ -157,7 +157,7 @@ def test_a_camera_that_hangs_is_replaced_but_not_without_end(
         wait_for(lambda: len(run.delivered) == replaced)  # noqa: B023
         wait_for(lambda: run.pipeline.replace_stuck(time.monotonic()) == ["camera-a"])
     wait_for(lambda: len(run.delivered) == 3)
-    wait_for(lambda: run.pipeline.pulses()["camera-a"].stuck(time.monotonic()))
+    wait_for(lambda: run.pipeline.heartbeats()["camera-a"].stuck(time.monotonic()))
     assert run.pipeline.replace_stuck(time.monotonic()) == []  # enough: now it is the watchdog's turn
     assert run.pipeline.restarts() == {"camera-a": 2}
     assert [frame.epoch for frame, _ in run.delivered] == [0, 1, 2]
@@ -175,11 +175,13 @@ def test_an_engine_that_hangs_is_seen_and_the_others_are_not_blamed(tmp_path: Pa
             released.wait(60)
             return super().run(images)
 
-    monkeypatch.setattr("tests.pipeline.test_pipeline.Config", lambda **sections: Config(**sections, health=Health(stuck_after_s=0.6)))
+    monkeypatch.setattr(
+        "tests.pipeline.test_pipeline.Config", lambda **sections: Config(**sections, health=HealthConfig(stuck_after_s=0.6))
+    )
     run = Run(tmp_path, monkeypatch, [file([(64, 64)], SourceError("", "never"))], backends=[Stuck([])])
-    stuck = wait_for(lambda: [name for name, pulse in run.pipeline.pulses().items() if pulse.stuck(time.monotonic())])
-    assert stuck == ["engine"]
-    assert run.pipeline.where("engine").startswith("threading.py")
+    stuck = wait_for(lambda: [name for name, heartbeat in run.pipeline.heartbeats().items() if heartbeat.stuck(time.monotonic())])
+    assert stuck == ["inference"]
+    assert run.pipeline.where("inference").startswith("threading.py")
     released.set()
     assert run.pipeline.stop(5)
 
@@ -188,7 +190,7 @@ class Publisher:
     """A publisher whose thread does what we say."""
 
     made: ClassVar[list["Publisher"]] = []
-    sent, reconnects, events_waiting, rival, store_failure, connected = 7, 1, 0, None, None, True
+    sent, reconnects, events_waiting, duplicate_session, store_failure, connected = 7, 1, 0, None, None, True
     commands_ignored = None
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -216,7 +218,7 @@ def test_a_publisher_that_hangs_or_died_is_replaced_and_says_all_states_again(
 ) -> None:
     monkeypatch.setattr(edgepose.daemon.link, "MqttPublisher", Publisher)
     monkeypatch.setattr(Publisher, "made", [])
-    config = Config(mqtt=Mqtt(connect_timeout_s=1, reconnect_maximum_s=1))
+    config = Config(mqtt=MqttConfig(connect_timeout_s=1, reconnect_maximum_s=1))
     link = Link(config)
     link.start(lambda session: session)  # type: ignore[arg-type, return-value]
     link.publish_retained("cameras/a/status", b"streaming")
@@ -290,7 +292,7 @@ def test_files_are_written_again_when_the_disk_has_room(monkeypatch: pytest.Monk
     monkeypatch.setattr("edgepose.pipeline.file_writer._FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("edgepose.pipeline.file_writer._LONGEST_WAIT_S", 0.05)
     disk, metrics = Disk(), Metrics()
-    writer = Writer([disk], metrics, disk.open)
+    writer = FileWriter([disk], metrics, disk.open)
     writer.start()
     writer.take(frame(0), [], None, live=True)  # type: ignore[arg-type]
     wait_for(lambda: writer.error)
@@ -308,10 +310,10 @@ def test_files_are_written_again_when_the_disk_has_room(monkeypatch: pytest.Monk
 
 def test_what_is_over_in_order_is_not_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 2)]).wait()
-    assert not any(pulse.stuck(time.monotonic() + 1e6) for pulse in run.pipeline.pulses().values())
+    assert not any(heartbeat.stuck(time.monotonic() + 1e6) for heartbeat in run.pipeline.heartbeats().values())
 
 
 def test_an_engine_that_was_opened_again_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken, fresh = Backend([EngineError("lost the device")] * 99), Backend([])
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 5)], backends=[broken, fresh]).wait()
-    assert run.pipeline.restarts() == {"engine": 1}
+    assert run.pipeline.restarts() == {"inference": 1}

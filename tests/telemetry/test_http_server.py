@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepose.telemetry import http_server as local_server
-from edgepose.telemetry.http_server import CONNECTIONS_LIMIT, Answer, LocalServer
+from edgepose.telemetry.http_server import CONNECTIONS_LIMIT, Answer, LocalHttpServer
 from testing.waiting import wait_for
 
 
@@ -21,9 +21,9 @@ def broken(accept: str) -> Answer:
 
 
 @pytest.fixture
-def server() -> Iterator[LocalServer]:
+def server() -> Iterator[LocalHttpServer]:
     pages = {"/hello": lambda accept: Answer(200, "text/plain", f"hello {accept}".encode()), "/broken": broken}
-    started = LocalServer("127.0.0.1", 0, pages)
+    started = LocalHttpServer("127.0.0.1", 0, pages)
     started.start()
     yield started
     started.stop()
@@ -45,29 +45,29 @@ def threads() -> int:
     return sum("process_request_thread" in thread.name for thread in threading.enumerate())
 
 
-def test_a_page_is_asked_for_by_path_and_told_what_the_caller_accepts(server: LocalServer) -> None:
+def test_a_page_is_asked_for_by_path_and_told_what_the_caller_accepts(server: LocalHttpServer) -> None:
     status, body, response = ask(server.port, "/hello?x=1", Accept="text/x")
     assert (status, body) == (200, b"hello text/x")
     assert (response.headers["Server"], response.headers["Content-Type"]) == ("edgepose", "text/plain")
 
 
-def test_head_says_how_much_there_would_be(server: LocalServer) -> None:
+def test_head_says_how_much_there_would_be(server: LocalHttpServer) -> None:
     status, body, response = ask(server.port, "/hello", "HEAD")
     assert (status, body, response.headers["Content-Length"]) == (200, b"", "6")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_nothing_can_be_changed(server: LocalServer, method: str) -> None:
+def test_nothing_can_be_changed(server: LocalHttpServer, method: str) -> None:
     status, _, response = ask(server.port, "/hello", method)
     assert (status, response.headers["Allow"]) == (405, "GET, HEAD")
 
 
-def test_what_is_not_there_is_said_with_what_is(server: LocalServer) -> None:
+def test_what_is_not_there_is_said_with_what_is(server: LocalHttpServer) -> None:
     status, body, _ = ask(server.port, "/passwd")
     assert (status, body) == (404, b"/passwd is not here; expected /hello, /broken\n")
 
 
-def test_a_page_that_fails_costs_one_answer_and_one_line(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_page_that_fails_costs_one_answer_and_one_line(server: LocalHttpServer, caplog: pytest.LogCaptureFixture) -> None:
     assert ask(server.port, "/broken")[0] == 500
     assert [record.getMessage() for record in caplog.records] == ["/broken cannot be written: ValueError: no idea"]
     assert ask(server.port, "/hello")[0] == 200
@@ -76,7 +76,7 @@ def test_a_page_that_fails_costs_one_answer_and_one_line(server: LocalServer, ca
 @pytest.mark.parametrize(
     "request_", [b"\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n"]
 )
-def test_nonsense_is_refused_in_plain_text(server: LocalServer, request_: bytes) -> None:
+def test_nonsense_is_refused_in_plain_text(server: LocalHttpServer, request_: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         answer = b""
         try:
@@ -92,7 +92,7 @@ def test_nonsense_is_refused_in_plain_text(server: LocalServer, request_: bytes)
     assert ask(server.port, "/hello")[0] == 200
 
 
-def test_no_bytes_bring_it_down(server: LocalServer) -> None:
+def test_no_bytes_bring_it_down(server: LocalHttpServer) -> None:
     pieces = st.sampled_from(
         [b"GET ", b"HEAD ", b"/hello", b" HTTP/1.1\r\n", b"\r\n", b"Accept: ", b"Expect: 100-continue\r\n", b"\n", b":"]
     )
@@ -116,7 +116,7 @@ def test_no_bytes_bring_it_down(server: LocalServer) -> None:
     wait_for(lambda: threads() == 0)
 
 
-def test_whoever_goes_away_leaves_no_trace(server: LocalServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_whoever_goes_away_leaves_no_trace(server: LocalHttpServer, capfd: pytest.CaptureFixture[str]) -> None:
     for _ in range(20):
         socket.create_connection(("127.0.0.1", server.port), timeout=10).close()
     wait_for(lambda: threads() == 0)
@@ -124,7 +124,7 @@ def test_whoever_goes_away_leaves_no_trace(server: LocalServer, capfd: pytest.Ca
     assert capfd.readouterr().err == ""
 
 
-def test_the_slow_hold_few_threads_and_make_way(server: LocalServer) -> None:
+def test_the_slow_hold_few_threads_and_make_way(server: LocalHttpServer) -> None:
     slow = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(5 * CONNECTIONS_LIMIT)]
     try:
         for connection in slow:
@@ -139,7 +139,7 @@ def test_the_slow_hold_few_threads_and_make_way(server: LocalServer) -> None:
             connection.close()
 
 
-def test_a_caller_who_drips_is_cut_off_at_the_deadline(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_who_drips_is_cut_off_at_the_deadline(server: LocalHttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_server, "DEADLINE_S", 0.5)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         began_s = time.monotonic()
@@ -162,7 +162,7 @@ def test_a_caller_who_drips_is_cut_off_at_the_deadline(server: LocalServer, monk
 
 def test_a_caller_who_does_not_read_is_cut_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_server, "DEADLINE_S", 0.5)
-    server = LocalServer("127.0.0.1", 0, {"/big": lambda accept: Answer(200, "text/plain", b"x" * 50_000_000)})
+    server = LocalHttpServer("127.0.0.1", 0, {"/big": lambda accept: Answer(200, "text/plain", b"x" * 50_000_000)})
     server.start()
     try:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
@@ -173,7 +173,7 @@ def test_a_caller_who_does_not_read_is_cut_off_too(monkeypatch: pytest.MonkeyPat
         server.stop()
 
 
-def test_without_descriptors_it_waits_instead_of_spinning(server: LocalServer) -> None:
+def test_without_descriptors_it_waits_instead_of_spinning(server: LocalHttpServer) -> None:
     """In the loop of serving a connection that cannot be accepted stays ready: tried again at once it would take a whole core."""
     tries: list[float] = []
     real: Callable[[], object] = server.get_request
@@ -201,14 +201,14 @@ def test_without_descriptors_it_waits_instead_of_spinning(server: LocalServer) -
     caller.close()
 
 
-def test_a_port_in_use_is_refused_at_once(server: LocalServer) -> None:
+def test_a_port_in_use_is_refused_at_once(server: LocalHttpServer) -> None:
     with pytest.raises(OSError, match="in use"):
-        LocalServer("127.0.0.1", server.port, {})
+        LocalHttpServer("127.0.0.1", server.port, {})
 
 
 def test_ipv6() -> None:
     try:
-        started = LocalServer("::1", 0, {"/": lambda accept: Answer(200, "text/plain", b"six")})
+        started = LocalHttpServer("::1", 0, {"/": lambda accept: Answer(200, "text/plain", b"six")})
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
     started.start()

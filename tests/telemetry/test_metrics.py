@@ -48,14 +48,14 @@ def test_health_tells_of_second_looks_where_there_are_any(tmp_path: Path) -> Non
     metrics = Metrics()
     reporter = HealthReporter(metrics, started_s=0.0, system=tmp_path)
     assert b"refine" not in encode(reporter.report([], 0, {}, now_s=1.0))
-    metrics.look_costs(7.1234)
-    metrics.looked_again(5, 2)
-    metrics.looks_skipped(3)
-    metrics.looks_failed("unavailable", 4)
+    metrics.refine_cost(7.1234)
+    metrics.refined(5, 2)
+    metrics.refine_skipped(3)
+    metrics.refine_failed("unavailable", 4)
     metrics.dismissed(1)
     said = json.loads(encode(reporter.report([], 0, {}, now_s=2.0)))["refine"]
     assert said == {
-        "looked_at": 7,
+        "refined": 7,
         "accepted": 5,
         "disagreed": 2,
         "dismissed": 1,

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.config.schema import Camera, Config, Mqtt
-from edgepose.diagnostics.preflight import Finding, findings
+from edgepose.config.schema import CameraConfig, Config, MqttConfig
+from edgepose.diagnostics.preflight import CheckResult, findings
 from testing.servers.certificates import Authority
 
 
-def finding(source: str, ca_file: Path) -> Finding:
-    config = Config(cameras={"front": Camera(source=source, ca_file=str(ca_file))}, mqtt=Mqtt(enabled=False))
+def finding(source: str, ca_file: Path) -> CheckResult:
+    config = Config(cameras={"front": CameraConfig(source=source, ca_file=str(ca_file))}, mqtt=MqttConfig(enabled=False))
     return next(found for found in findings(config) if found.what == "camera front")
 
 

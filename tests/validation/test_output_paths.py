@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from edgepose.config.schema import BlackBox, Camera, Commands, Config, Events, Files, Model, Mqtt, Tls
+from edgepose.config.schema import (
+    BlackBoxConfig,
+    CameraConfig,
+    CommandsConfig,
+    Config,
+    EventsConfig,
+    FilesConfig,
+    ModelConfig,
+    MqttConfig,
+    TlsConfig,
+)
 from edgepose.errors import ConfigError, OutputError
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.validation.output_paths import clashes, unwritable, video_paths
@@ -29,27 +39,27 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("source", "files", "keys"),
     [
-        ("v.mp4", Files(jsonl="w.jsonl", csv="w.csv", video="w.mp4", images="w"), []),
-        ("v.mp4", Files(jsonl="v.mp4"), ["files.jsonl"]),
-        ("v.mp4", Files(csv="./v.mp4"), ["files.csv"]),
-        ("v.mp4", Files(video="pictures/../v.mp4"), ["files.video"]),
-        ("v.mp4", Files(video="link.mp4"), ["files.video"]),
-        ("link.mp4", Files(video="twin.mp4"), ["files.video"]),
-        ("FILE_URL", Files(video="v.mp4"), ["files.video"]),
-        ("rtsp://camera/v.mp4", Files(video="v.mp4"), []),
-        ("pictures", Files(images="./pictures"), ["files.images"]),
-        ("pictures", Files(jsonl="pictures/1.png"), ["files.jsonl"]),
-        ("pictures", Files(jsonl="pictures/poses.jsonl"), []),
-        ("missing.mp4", Files(video="missing.mp4"), ["files.video"]),
-        ("v.mp4", Files(jsonl="x", csv="./x"), ["files.csv"]),
-        ("v.mp4", Files(jsonl="x.mp4", csv="y", video="pictures/../x.mp4"), ["files.video"]),
-        ("v.mp4", Files(jsonl="-", csv="/dev/stdout"), ["files.csv"]),
-        ("v.mp4", Files(jsonl=os.devnull, csv=os.devnull), []),
+        ("v.mp4", FilesConfig(jsonl="w.jsonl", csv="w.csv", video="w.mp4", images="w"), []),
+        ("v.mp4", FilesConfig(jsonl="v.mp4"), ["files.jsonl"]),
+        ("v.mp4", FilesConfig(csv="./v.mp4"), ["files.csv"]),
+        ("v.mp4", FilesConfig(video="pictures/../v.mp4"), ["files.video"]),
+        ("v.mp4", FilesConfig(video="link.mp4"), ["files.video"]),
+        ("link.mp4", FilesConfig(video="twin.mp4"), ["files.video"]),
+        ("FILE_URL", FilesConfig(video="v.mp4"), ["files.video"]),
+        ("rtsp://camera/v.mp4", FilesConfig(video="v.mp4"), []),
+        ("pictures", FilesConfig(images="./pictures"), ["files.images"]),
+        ("pictures", FilesConfig(jsonl="pictures/1.png"), ["files.jsonl"]),
+        ("pictures", FilesConfig(jsonl="pictures/poses.jsonl"), []),
+        ("missing.mp4", FilesConfig(video="missing.mp4"), ["files.video"]),
+        ("v.mp4", FilesConfig(jsonl="x", csv="./x"), ["files.csv"]),
+        ("v.mp4", FilesConfig(jsonl="x.mp4", csv="y", video="pictures/../x.mp4"), ["files.video"]),
+        ("v.mp4", FilesConfig(jsonl="-", csv="/dev/stdout"), ["files.csv"]),
+        ("v.mp4", FilesConfig(jsonl=os.devnull, csv=os.devnull), []),
     ],
 )
-def test_what_would_be_destroyed_is_named(source: str, files: Files, keys: list[str]) -> None:
+def test_what_would_be_destroyed_is_named(source: str, files: FilesConfig, keys: list[str]) -> None:
     source = source.replace("FILE_URL", Path("v.mp4").absolute().as_uri())
-    config = Config(cameras={"front": Camera(source=source)}, files=files)
+    config = Config(cameras={"front": CameraConfig(source=source)}, files=files)
     found = dict(clashes(config))
     assert list(found) == keys
     for sentence in found.values():
@@ -61,8 +71,8 @@ def test_what_would_be_destroyed_is_named(source: str, files: Files, keys: list[
 
 
 def test_the_video_of_each_camera_counts() -> None:
-    cameras = {"a": Camera(source="film-b.mp4"), "b": Camera(source="v.mp4")}
-    config = Config(cameras=cameras, files=Files(video="film.mp4"))
+    cameras = {"a": CameraConfig(source="film-b.mp4"), "b": CameraConfig(source="v.mp4")}
+    config = Config(cameras=cameras, files=FilesConfig(video="film.mp4"))
     assert video_paths(config) == {"a": Path("film-a.mp4"), "b": Path("film-b.mp4")}
     sentence = "film-b.mp4 is read by camera a and would be written over by the annotated video; expected a place of its own for each"
     assert dict(clashes(config)) == {"files.video": sentence}
@@ -71,16 +81,23 @@ def test_the_video_of_each_camera_counts() -> None:
 @pytest.mark.parametrize(
     ("changed", "found"),
     [
-        ({"commands": Commands(enabled=True, audit="link.mp4")}, {"commands.audit": "link.mp4 is read by camera front"}),
-        ({"commands": Commands(audit="v.mp4")}, {}),
-        ({"events": Events(store="secret")}, {"events.store": "secret is the mqtt.password_file"}),
-        ({"events": Events(store="ca.crt")}, {"events.store": "ca.crt is the mqtt.tls.ca_file"}),
-        ({"events": Events(store="secret", enabled=False)}, {}),
-        ({"files": Files(csv="./front.crt")}, {"files.csv": "front.crt is the certificate authority of camera front"}),
-        ({"files": Files(jsonl="net.onnx")}, {"files.jsonl": "net.onnx is the model"}),
-        ({"black_box": BlackBox(path="pictures"), "files": Files(images="pictures")}, {"black_box.path": "pictures would take both"}),
+        ({"commands": CommandsConfig(enabled=True, audit="link.mp4")}, {"commands.audit": "link.mp4 is read by camera front"}),
+        ({"commands": CommandsConfig(audit="v.mp4")}, {}),
+        ({"events": EventsConfig(store="secret")}, {"events.store": "secret is the mqtt.password_file"}),
+        ({"events": EventsConfig(store="ca.crt")}, {"events.store": "ca.crt is the mqtt.tls.ca_file"}),
+        ({"events": EventsConfig(store="secret", enabled=False)}, {}),
+        ({"files": FilesConfig(csv="./front.crt")}, {"files.csv": "front.crt is the certificate authority of camera front"}),
+        ({"files": FilesConfig(jsonl="net.onnx")}, {"files.jsonl": "net.onnx is the model"}),
         (
-            {"events": Events(store="x"), "commands": Commands(enabled=True, audit="./x"), "files": Files(jsonl="pictures/../x")},
+            {"black_box": BlackBoxConfig(path="pictures"), "files": FilesConfig(images="pictures")},
+            {"black_box.path": "pictures would take both"},
+        ),
+        (
+            {
+                "events": EventsConfig(store="x"),
+                "commands": CommandsConfig(enabled=True, audit="./x"),
+                "files": FilesConfig(jsonl="pictures/../x"),
+            },
             {"events.store": "x would take both the JSON lines and", "commands.audit": "x would take both the JSON lines and"},
         ),
     ],
@@ -88,8 +105,8 @@ def test_the_video_of_each_camera_counts() -> None:
 def test_whatever_is_read_or_written_counts(changed: dict, found: dict[str, str]) -> None:
     for name in ("secret", "ca.crt", "front.crt", "net.onnx"):
         Path(name).write_text(name)
-    mqtt = Mqtt(username="me", password_file="secret", tls=Tls(enabled=True, ca_file="ca.crt"))
-    config = Config(cameras={"front": Camera(source="v.mp4", ca_file="front.crt")}, mqtt=mqtt, model=Model(path="net.onnx"))
+    mqtt = MqttConfig(username="me", password_file="secret", tls=TlsConfig(enabled=True, ca_file="ca.crt"))
+    config = Config(cameras={"front": CameraConfig(source="v.mp4", ca_file="front.crt")}, mqtt=mqtt, model=ModelConfig(path="net.onnx"))
     clashing = dict(clashes(replace(config, **changed)))
     assert list(clashing) == list(found)
     assert all(clashing[key].startswith(beginning) for key, beginning in found.items())
@@ -117,7 +134,7 @@ def test_what_cannot_be_written_is_found_without_a_change(key: str, path: str, p
 
 def configuration() -> Config:
     camera = sample_frame().camera
-    return Config(cameras={camera: Camera(source="v.mp4")}, files=Files(jsonl="p.jsonl", csv="p.csv", video="p.mp4"))
+    return Config(cameras={camera: CameraConfig(source="v.mp4")}, files=FilesConfig(jsonl="p.jsonl", csv="p.csv", video="p.mp4"))
 
 
 @pytest.mark.parametrize("afresh", [False, True])
@@ -137,7 +154,7 @@ def test_without_a_frame_all_stays_as_it_was(afresh: bool) -> None:
 
 def test_a_place_that_cannot_be_leaves_no_others_behind() -> None:
     with pytest.raises(OutputError):
-        open_sinks(Config(files=Files(jsonl="p.jsonl", csv="missing/p.csv")), afresh=True)
+        open_sinks(Config(files=FilesConfig(jsonl="p.jsonl", csv="missing/p.csv")), afresh=True)
     assert not Path("p.jsonl").exists()
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgepose.capture.clock import NS_PER_S, Instant, LiveClock
 from edgepose.capture.gstreamer.launch import Launch
 from edgepose.capture.gstreamer.library import Library, load
-from edgepose.capture.stream import Picture
+from edgepose.capture.stream import DecodedFrame
 from edgepose.errors import SourceError
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _UNIX_BEFORE_NTP_NS = {"timestamp/x-ntp": 2_208_988_800 * NS_PER_S, "timestamp/x
 """Reference time-stamps that are believed, with what their epoch lies before 1970."""
 
 
-class Pipeline:
+class GstPipeline:
     """A GStreamer pipeline that ends in an appsink; all of it, but the counters and `abandon`, belongs to one thread.
 
     GStreamer says nothing of a camera that falls silent: whoever waits for `next_picture` has to have a deadline.
@@ -89,7 +89,7 @@ class Pipeline:
         self.interval_ns = self._interval_ns(self._first)
         self.live_clock = self._new_clock(self._first, launch.of_this_host)
 
-    def next_picture(self) -> Picture | None:
+    def next_picture(self) -> DecodedFrame | None:
         """Return the next picture, or None at the end.
 
         Raises:
@@ -108,9 +108,9 @@ class Pipeline:
             self.corrupt_frames += 1
             self.packets_without_picture += 1
         self.packets_without_picture = 0
-        return Picture(sample, self._running_ns(sample), self._sender_ns(buffer), Instant.now())
+        return DecodedFrame(sample, self._running_ns(sample), self._sender_ns(buffer), Instant.now())
 
-    def image(self, picture: Picture) -> NDArray[np.uint8]:
+    def image(self, picture: DecodedFrame) -> NDArray[np.uint8]:
         """Return a picture as uint8 (H, W, 3), RGB, not writable."""
         sample = picture.decoded
         caps = sample.get_caps()

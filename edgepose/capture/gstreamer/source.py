@@ -13,7 +13,7 @@ from edgepose.capture.gstreamer import launch as pipelines
 from edgepose.capture.gstreamer.failures import bus_error
 from edgepose.capture.gstreamer.launch import Launch
 from edgepose.capture.gstreamer.library import HARDWARE_DECODER, Library, load
-from edgepose.capture.gstreamer.pipeline import Pipeline
+from edgepose.capture.gstreamer.pipeline import GstPipeline
 from edgepose.capture.redact import redact
 from edgepose.capture.video import VideoSource
 from edgepose.config import schema
@@ -43,11 +43,11 @@ class GStreamerSource(VideoSource):
         SourceError: it cannot be opened, within `open_timeout_s`.
     """
 
-    def __init__(self, camera: str, settings: schema.Camera, *, epoch: int = 0) -> None:
+    def __init__(self, camera: str, settings: schema.CameraConfig, *, epoch: int = 0) -> None:
         url = redact(settings.source)
         where = f"camera {camera}: {url}"
         self._address = settings.source if settings.source.lower().startswith("rtsp") else None
-        pipeline = Pipeline(self._launch, where, self._bus_failure)
+        pipeline = GstPipeline(self._launch, where, self._bus_failure)
         super().__init__(camera, url, settings, pipeline, epoch=epoch, goodbye_s=_GOODBYE_S, live_clock=lambda: pipeline.live_clock)
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ def stop_all(within_s: float = 2.0) -> None:
         source.stop(max(0.0, deadline_s - time.monotonic()))
 
 
-def unusable(camera: str, settings: schema.Camera) -> EdgeposeError | None:
+def unusable(camera: str, settings: schema.CameraConfig) -> EdgeposeError | None:
     """What keeps this machine from reading a camera through GStreamer; None where nothing does. Nothing is started."""
     where = f"camera {camera}: {redact(settings.source)}"
     try:
@@ -105,7 +105,7 @@ def unusable(camera: str, settings: schema.Camera) -> EdgeposeError | None:
     return None
 
 
-def _launch(settings: schema.Camera, library: Library, where: str) -> Launch:
+def _launch(settings: schema.CameraConfig, library: Library, where: str) -> Launch:
     source = settings.source
     if pipelines.is_pipeline(source):
         return pipelines.given(source)

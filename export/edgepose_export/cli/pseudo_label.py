@@ -10,7 +10,7 @@ from edgepose.model.file import find_model
 from edgepose_export.cli.progress import progress_bar
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
 from edgepose_export.evaluation.coco import ModelPredictor
-from edgepose_export.evaluation.second_look import SecondLook
+from edgepose_export.evaluation.refiner import PictureRefiner
 
 
 @click.command(
@@ -25,13 +25,13 @@ from edgepose_export.evaluation.second_look import SecondLook
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write: labels, and a link to the pictures.")
 def pseudo_label(data: Path, model: str, refiner: str, size: int, threads: int, output: Path) -> None:
     """Label people in DATA (a COCO-format folder) whom nobody labelled, with the chance that each label is right."""
-    settings = schema.Model(threads=threads)
-    second_look = SecondLook(find_model(refiner), 0, settings)
+    settings = schema.ModelConfig(threads=threads)
+    opened = PictureRefiner(find_model(refiner), 0, settings)
     with (
-        ModelPredictor(find_model(model), input_size=size, settings=settings, second_look=second_look) as predictor,
+        ModelPredictor(find_model(model), input_size=size, settings=settings, refiner=opened) as predictor,
         progress_bar() as progress,
     ):
         added = write_pseudo_labels(data, output, predictor, lambda done, total: progress("pictures", done, total))
-    second_look.close()
+    opened.close()
     counts = ", ".join(f"{count} {what}" for what, count in sorted(added.items())) or "nothing"
     Console(stderr=True).print(f"added {counts} -> {output}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose_export.data import colour, warp
+from edgepose_export.data import color, warp
 from edgepose_export.data.coco import CocoPose, Picture, draw
 
 Range = tuple[float, float]
@@ -88,7 +88,7 @@ class Part:
     index: int
     rectangle: warp.Rectangle
     matrix: warp.Matrix
-    look: colour.Look
+    look: color.Look
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +170,7 @@ def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
     for part in made.parts:
         picture = data[part.index]
         shrink = warp.coarsest_shrink(warp.magnification(part.matrix, picture.width, picture.height))
-        image = colour.change(data.image(part.index, shrink), part.look)
+        image = color.change(data.image(part.index, shrink), part.look)
         warp.paint(image, picture.width, picture.height, shrink, part.matrix, canvas, part.rectangle)
     return canvas
 
@@ -237,7 +237,7 @@ def _shift(low: float, high: float, start: int, end: int, outside: float, anchor
     return float(rng.uniform(first, last)) if first < last else (first + last) / 2
 
 
-def choose_look(a: Augmentation, rng: np.random.Generator) -> colour.Look:
+def choose_look(a: Augmentation, rng: np.random.Generator) -> color.Look:
     """Choose light, lens, sensor and compression."""
     light, grey, smear, unfocused, grain, compressed = rng.random(6)
     blur = rng.uniform(*a.blur_px) if unfocused < a.blur else None
@@ -250,13 +250,13 @@ def choose_look(a: Augmentation, rng: np.random.Generator) -> colour.Look:
         else:
             tint, values = np.ones(3), (0.0, 1.0, 1.0)
         brightness, contrast, saturation = values
-        matrix = colour.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint)
+        matrix = color.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint)
         if light < a.light / 2:  # every second time: the table costs as much as the matrix
             gamma = _logarithmic(a.gamma, rng)
     # A seed, not the rest of `rng`: how many grains there are must not decide what comes next.
     noise = (rng.uniform(*a.noise_levels), int(rng.integers(2**63))) if grain < a.noise else None
     jpeg_quality = round(rng.uniform(*a.jpeg_quality)) if compressed < a.jpeg else None
-    return colour.Look(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
+    return color.Look(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
 
 
 def _logarithmic(span: Range, rng: np.random.Generator) -> float:

@@ -22,7 +22,7 @@ from edgepose.errors import ConfigError
 from edgepose_export.data import warp
 from edgepose_export.data.augment import Part, Plan
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.colour import Look
+from edgepose_export.data.color import Look
 
 LONGEST_PX = 320
 """Long side at which pictures are kept: what the networks of the recipes are trained with at most."""
@@ -134,7 +134,7 @@ class DevicePictures:
 
 
 def _change(images: Tensor, looks: Sequence[Look]) -> Tensor:
-    """Change light, colour, response and noise of float pictures (N, 3, H, W) on 0..255; see `edgepose_export.data.colour`."""
+    """Change light, colour, response and noise of float pictures (N, 3, H, W) on 0..255; see `edgepose_export.data.color`."""
     device = images.device
     if any(look.matrix is not None for look in looks):
         same = np.eye(3, 4)

@@ -24,7 +24,7 @@ from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
 from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.evaluation.annotations import PERSON, finds_as_coco, labels_as_coco
-from edgepose_export.evaluation.second_look import SecondLook
+from edgepose_export.evaluation.refiner import PictureRefiner
 
 Predict = Callable[[NDArray[np.uint8]], list[Person]]
 """Finds the people in a picture, uint8 (H, W, 3) RGB."""
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 SCORE_THRESHOLD = 0.02
 """Lowest score that is evaluated: average precision needs the weak finds too."""
 
-WORKING_SCORE = schema.Pose().score_threshold
+WORKING_SCORE = schema.PoseConfig().score_threshold
 """Score from which on the daemon, as configured by default, believes in a person."""
 
 _PCK_SHARE = 0.2
@@ -101,8 +101,8 @@ def evaluate(
     *,
     input_size: int = 0,
     limit: int = 0,
-    settings: schema.Model | None = None,
-    pose: schema.Pose | None = None,
+    settings: schema.ModelConfig | None = None,
+    pose: schema.PoseConfig | None = None,
     refiner: Path | None = None,
     refine_people: int = 0,
     progress: Progress | None = None,
@@ -125,16 +125,16 @@ def evaluate(
         EngineError: the backend is unavailable.
     """
     pictures = CocoPose([data], cache=False)
-    second_look = None if refiner is None else SecondLook(refiner, refine_people, settings)
-    with ModelPredictor(model, input_size=input_size, settings=settings, pose=pose, second_look=second_look) as predictor:
+    opened = None if refiner is None else PictureRefiner(refiner, refine_people, settings)
+    with ModelPredictor(model, input_size=input_size, settings=settings, pose=pose, refiner=opened) as predictor:
         result = evaluate_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
-    if second_look is None:
+    if opened is None:
         return result
-    return replace(result, refiner=second_look.name, refined=second_look.looked_at / result.images)
+    return replace(result, refiner=opened.name, refined=opened.refined / result.images)
 
 
 class ModelPredictor:
-    """A model file as a function from picture to people, through the runtime's rooms; a context manager, which closes `second_look` too.
+    """A model file as a function from picture to people, through the runtime's rooms; a context manager, which closes `refiner` too.
 
     Attributes:
         precision: number format of the network.
@@ -149,15 +149,15 @@ class ModelPredictor:
         model: Path,
         *,
         input_size: int = 0,
-        settings: schema.Model | None = None,
-        pose: schema.Pose | None = None,
-        second_look: SecondLook | None = None,
+        settings: schema.ModelConfig | None = None,
+        pose: schema.PoseConfig | None = None,
+        refiner: PictureRefiner | None = None,
     ) -> None:
-        chosen = settings or schema.Model()
+        chosen = settings or schema.ModelConfig()
         self._file = read_model(model)
         self._input_size = input_size or chosen.input_size
-        self._pose = pose or schema.Pose()
-        self._second_look = second_look
+        self._pose = pose or schema.PoseConfig()
+        self._refiner = refiner
         self._backend = open_backend(self._file, chosen)
         self.precision: str = self._file.info.precision
 
@@ -166,15 +166,15 @@ class ModelPredictor:
         letterbox = Letterbox.for_model(self._file.info, image.shape[0], image.shape[1], self._input_size)
         candidates = self._backend.run(letterbox.apply(image)[None])
         people = decode(candidates, 0, letterbox, self._pose, score_threshold=SCORE_THRESHOLD)
-        return people if self._second_look is None else self._second_look(image, people)
+        return people if self._refiner is None else self._refiner(image, people)
 
     def __enter__(self) -> "ModelPredictor":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._backend.close()
-        if self._second_look is not None:
-            self._second_look.close()
+        if self._refiner is not None:
+            self._refiner.close()
 
 
 def evaluate_callable(

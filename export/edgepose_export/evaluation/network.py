@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Pose
+from edgepose.config.schema import PoseConfig
 from edgepose.model.file import STRIDE_PX
 from edgepose.person import Candidates, Person
 from edgepose.pose.decode import decode
@@ -34,4 +34,4 @@ class NetworkPredictor:
         with torch.inference_mode():
             found = self._network(torch.from_numpy(letterbox.apply(image))[None])
         boxes, scores, keypoints = (value.numpy() for value in found)
-        return decode(Candidates(boxes, scores, keypoints), 0, letterbox, Pose(), score_threshold=SCORE_THRESHOLD)
+        return decode(Candidates(boxes, scores, keypoints), 0, letterbox, PoseConfig(), score_threshold=SCORE_THRESHOLD)

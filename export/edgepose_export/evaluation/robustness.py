@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.person import Person
-from edgepose_export.data import colour
+from edgepose_export.data import color
 from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.data.warp import Matrix, bounds, carry, moved, paint, scaled, turned
 from edgepose_export.evaluation.coco import Evaluation, ModelPredictor, Predict, Progress, evaluate_predictions
-from edgepose_export.evaluation.second_look import SecondLook
+from edgepose_export.evaluation.refiner import PictureRefiner
 
 Image = NDArray[np.uint8]
 Spoilt = tuple[Image, Picture]
@@ -25,7 +25,7 @@ FAR = 0.5
 
 def noise(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
     """Sensor noise with a standard deviation of 25 grey levels."""
-    return colour.noise(image, 25, rng), picture
+    return color.noise(image, 25, rng), picture
 
 
 def occlusion(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
@@ -40,17 +40,17 @@ def occlusion(image: Image, picture: Picture, rng: np.random.Generator) -> Spoil
 
 def low_light(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
     """A quarter of the light (in grey levels), and the noise of a sensor that is turned up (8 grey levels)."""
-    return colour.noise((image // 4).astype(np.uint8), 8, rng), picture
+    return color.noise((image // 4).astype(np.uint8), 8, rng), picture
 
 
 def blur(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
     """Out of focus: a standard deviation of 1/200 of the long side, 2.5 px of 500."""
-    return colour.blur(image, max(image.shape[:2]) / 200), picture
+    return color.blur(image, max(image.shape[:2]) / 200), picture
 
 
 def jpeg(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
     """JPEG of quality 10."""
-    return colour.jpeg(image, 10), picture
+    return color.jpeg(image, 10), picture
 
 
 def far_away(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
@@ -122,8 +122,8 @@ def evaluate_robustness(
 ) -> Robustness:
     """Evaluate a model file as the daemon would run it, on clean and on spoilt pictures; arguments and errors as of `evaluate`."""
     pictures = CocoPose([data], cache=False)
-    second_look = None if refiner is None else SecondLook(refiner, refine_people)
-    with ModelPredictor(model, input_size=input_size, second_look=second_look) as predictor:
+    opened = None if refiner is None else PictureRefiner(refiner, refine_people)
+    with ModelPredictor(model, input_size=input_size, refiner=opened) as predictor:
         return under_corruption(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
 
 

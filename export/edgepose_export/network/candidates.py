@@ -66,7 +66,7 @@ class PersonDecoder(nn.Module):
     def __init__(self, refinement: Refinement) -> None:
         super().__init__()
         self.refinement = refinement
-        # What the runtime makes a score of, after the second look (`edgepose.pose.regions.score_again`): bias, and what the
+        # What the runtime makes a score of, after the second look (`edgepose.pose.regions.refined_score`): bias, and what the
         # first score's logit, the agreement and the confidence count. The first score as it is, until `calibrate-score`.
         self.score_weights: Tensor
         self.register_buffer("score_weights", torch.tensor([0.0, 1.0, 0.0, 0.0]))

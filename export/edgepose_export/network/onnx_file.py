@@ -27,7 +27,7 @@ OPSET = 17
 
 POSE_INPUT, REFINER_INPUT = "images", "crops"
 POSE_OUTPUTS, REFINER_OUTPUTS = ("boxes", "scores", "keypoints"), ("keypoints",)
-LICENCE = "Apache-2.0"
+LICENSE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Card:
     input_size: int
     trained_on: str = ""
     accuracy: Mapping[str, Any] = field(default_factory=dict)
-    licence: str = LICENCE
+    license: str = LICENSE
 
     def metadata(self, network: GhostPose) -> dict[str, str]:
         """All `metadata_props` of a float file of `network`."""
@@ -64,7 +64,7 @@ class Card:
             "parent": "",
             "trained_on": self.trained_on,
             "accuracy": json.dumps(dict(self.accuracy)),
-            "licence": self.licence,
+            "license": self.license,
         }
         if isinstance(network.decode, CandidateDecoder):
             values["candidates"] = str(network.spec.candidates)

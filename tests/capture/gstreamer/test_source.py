@@ -17,7 +17,7 @@ from edgepose.capture.gstreamer import library as gstreamer_library
 from edgepose.capture.gstreamer.source import GStreamerSource, stop_all, unusable
 from edgepose.capture.readers import reader_of
 from edgepose.capture.source import open_source
-from edgepose.config.schema import Camera
+from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError, UnavailableError
 from testing import jetson
 from testing.gstreamer import needs_gstreamer
@@ -32,7 +32,9 @@ def ended(name: str) -> bool:
 
 
 def test_a_live_pipeline() -> None:
-    source = open_source("front", Camera(source="gst:videotestsrc is-live=true ! video/x-raw,width=322,height=241,framerate=20/1"), epoch=2)
+    source = open_source(
+        "front", CameraConfig(source="gst:videotestsrc is-live=true ! video/x-raw,width=322,height=241,framerate=20/1"), epoch=2
+    )
     with closing(source):
         assert isinstance(source, GStreamerSource)
         assert source.live
@@ -51,7 +53,7 @@ def test_a_live_pipeline() -> None:
 def test_rows_that_are_filled_up_come_out_whole(width: int) -> None:
     # Pure colours in a row of single pixels: red, then the rest green; a wrong stride would shear them.
     source = f"gst:videotestsrc num-buffers=1 pattern=smpte ! video/x-raw,width={width},height=90 ! videoconvert"
-    with closing(open_source("front", Camera(source=source))) as opened:
+    with closing(open_source("front", CameraConfig(source=source))) as opened:
         image = opened.read().image
     assert image.shape == (90, width, 3)
     assert image.dtype == np.uint8
@@ -63,7 +65,7 @@ def test_rows_that_are_filled_up_come_out_whole(width: int) -> None:
 
 
 def test_a_pipeline_that_is_a_file_gives_every_picture_and_ends() -> None:
-    with closing(open_source("front", Camera(source="gst:videotestsrc num-buffers=7 ! video/x-raw,framerate=10/1"))) as source:
+    with closing(open_source("front", CameraConfig(source="gst:videotestsrc num-buffers=7 ! video/x-raw,framerate=10/1"))) as source:
         assert not source.live
         frames, error = read_until_error(source)
     assert isinstance(error, EndOfStream)
@@ -72,14 +74,14 @@ def test_a_pipeline_that_is_a_file_gives_every_picture_and_ends() -> None:
 
 
 def test_a_pipeline_that_is_a_file_can_start_again() -> None:
-    with closing(open_source("front", Camera(source="gst:videotestsrc num-buffers=2", loop=True))) as source:
+    with closing(open_source("front", CameraConfig(source="gst:videotestsrc num-buffers=2", loop=True))) as source:
         times = [source.read().captured_at for _ in range(5)]
     assert times == sorted(set(times))
 
 
 def test_a_live_pipeline_that_ends_has_failed() -> None:
     with closing(
-        open_source("front", Camera(source="gst:videotestsrc is-live=true num-buffers=15 ! video/x-raw,framerate=50/1"))
+        open_source("front", CameraConfig(source="gst:videotestsrc is-live=true num-buffers=15 ! video/x-raw,framerate=50/1"))
     ) as source:
         frames, error = read_until_error(source)
     assert not isinstance(error, EndOfStream)
@@ -88,7 +90,7 @@ def test_a_live_pipeline_that_ends_has_failed() -> None:
 
 
 def test_a_slow_reader_gets_the_newest_picture_and_sees_the_gap() -> None:
-    with closing(open_source("front", Camera(source="gst:videotestsrc is-live=true ! video/x-raw,framerate=50/1"))) as source:
+    with closing(open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! video/x-raw,framerate=50/1"))) as source:
         before = source.read()
         time.sleep(0.5)  # a reader that is busy, not a wait
         source.read()  # the one that waited
@@ -100,7 +102,7 @@ def test_a_slow_reader_gets_the_newest_picture_and_sees_the_gap() -> None:
 
 def test_silence_is_a_stall_in_time() -> None:
     # valve: the stream stands still, and GStreamer finds nothing wrong with that.
-    with closing(open_source("front", Camera(source="gst:videotestsrc is-live=true ! valve name=v", read_timeout_s=0.4))) as source:
+    with closing(open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! valve name=v", read_timeout_s=0.4))) as source:
         source.read()
         source._video._pipeline.get_by_name("v").set_property("drop", True)  # type: ignore[attr-defined]
         began = time.monotonic()
@@ -114,7 +116,7 @@ def test_silence_is_a_stall_in_time() -> None:
 def test_nothing_at_all_is_a_timeout() -> None:
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"did not open within 0\.4 s") as caught:
-        open_source("front", Camera(source="gst:videotestsrc is-live=true ! valve drop=true", open_timeout_s=0.4))
+        open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! valve drop=true", open_timeout_s=0.4))
     assert caught.value.cause == "timeout"
     assert time.monotonic() - began < 2
     assert wait_for(lambda: ended("capture-front"))
@@ -141,7 +143,7 @@ def test_nothing_at_all_is_a_timeout() -> None:
 )
 def test_what_cannot_be_opened_has_a_cause(source: str, cause: str, said: str) -> None:
     with pytest.raises(SourceError) as caught:
-        open_source("front", Camera(source=source))
+        open_source("front", CameraConfig(source=source))
     assert caught.value.cause == cause
     assert str(caught.value).startswith("camera front: ")
     assert said in str(caught.value)
@@ -150,7 +152,7 @@ def test_what_cannot_be_opened_has_a_cause(source: str, cause: str, said: str) -
 
 
 def test_close_ends_a_read_in_another_thread() -> None:
-    source = open_source("front", Camera(source="gst:videotestsrc is-live=true ! valve name=v", read_timeout_s=20))
+    source = open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! valve name=v", read_timeout_s=20))
     source.read()
     source._video._pipeline.get_by_name("v").set_property("drop", True)  # type: ignore[attr-defined]
     errors: list[SourceError] = []
@@ -176,7 +178,7 @@ def argus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("flip", "size", "white"), [("", (120, 160), "left"), ("&flip=2", (120, 160), "right"), ("&flip=1", (160, 120), "bottom")]
 )
 def test_a_csi_camera(argus: Path, flip: str, size: tuple[int, int], white: str) -> None:
-    camera = Camera(source=f"csi://0?width=160&height=120&rate=20{flip}")
+    camera = CameraConfig(source=f"csi://0?width=160&height=120&rate=20{flip}")
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER):
         assert unusable("front", camera) is None
         assert not argus.exists()  # looking is not opening
@@ -196,14 +198,14 @@ def test_a_csi_camera(argus: Path, flip: str, size: tuple[int, int], white: str)
 
 def test_a_sensor_that_is_not_there(argus: Path) -> None:
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER), pytest.raises(SourceError, match=r"does not start .*nvargus-daemon") as caught:
-        open_source("front", Camera(source="csi://1"))
+        open_source("front", CameraConfig(source="csi://1"))
     assert caught.value.cause == "failed"
 
 
 @pytest.mark.parametrize("caps", ["video/x-raw,format=NV12", "video/x-raw(memory:NVMM),format=RGB"])
 def test_the_stand_ins_are_as_strict_as_the_real_thing(caps: str) -> None:
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER), pytest.raises(SourceError) as caught:
-        open_source("front", Camera(source=f"gst:nvarguscamerasrc ! {caps} ! nvvidconv ! video/x-raw,format=BGRx"))
+        open_source("front", CameraConfig(source=f"gst:nvarguscamerasrc ! {caps} ! nvvidconv ! video/x-raw,format=BGRx"))
     assert caught.value.cause == "unsupported"
 
 
@@ -211,7 +213,7 @@ def test_a_pipeline_that_hangs_is_waited_for_at_the_end(
     argus: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER):
-        source = open_source("front", Camera(source="csi://0?width=160&height=120"))
+        source = open_source("front", CameraConfig(source="csi://0?width=160&height=120"))
         source.read()
         monkeypatch.setenv("ARGUS_CLOSE_S", "1.8")
         began = time.monotonic()
@@ -229,23 +231,23 @@ def test_a_pipeline_that_hangs_is_waited_for_at_the_end(
 
 
 def test_the_reader_is_chosen_by_what_the_machine_has() -> None:
-    rtsp = Camera(source="rtsp://camera/stream")
+    rtsp = CameraConfig(source="rtsp://camera/stream")
     assert reader_of(rtsp).name == "ffmpeg"
     assert "no nvv4l2decoder" in reader_of(rtsp).why
-    assert reader_of(Camera(source="rtsps://camera/stream", reader="gstreamer")).name == "gstreamer"
+    assert reader_of(CameraConfig(source="rtsps://camera/stream", reader="gstreamer")).name == "gstreamer"
     with jetson.elements(jetson.DECODER):
         assert reader_of(rtsp).name == "gstreamer"
         assert "nvv4l2decoder was found" in reader_of(rtsp).why
-        assert reader_of(Camera(source="rtsp://camera/stream", reader="ffmpeg")).name == "ffmpeg"
-        assert reader_of(Camera(source="http://camera/stream")).name == "ffmpeg"
+        assert reader_of(CameraConfig(source="rtsp://camera/stream", reader="ffmpeg")).name == "ffmpeg"
+        assert reader_of(CameraConfig(source="http://camera/stream")).name == "ffmpeg"
     for source in ("csi://0", "v4l2:///dev/video0", "gst:videotestsrc"):
-        assert reader_of(Camera(source=source, reader="ffmpeg")).name == "gstreamer"
+        assert reader_of(CameraConfig(source=source, reader="ffmpeg")).name == "gstreamer"
 
 
 def test_nobody_pays_for_gstreamer_who_does_not_use_it() -> None:
     program = (
         "import sys; from edgepose.capture.source import open_source; from edgepose.capture.readers import reader_of;"
-        "from edgepose.config.schema import Camera; assert reader_of(Camera(source='rtsp://camera/stream')).name == 'ffmpeg';"
+        "from edgepose.config.schema import CameraConfig; assert reader_of(CameraConfig(source='rtsp://camera/stream')).name == 'ffmpeg';"
         "import edgepose.daemon.daemon; print([name for name in sys.modules if name == 'gi' or name.startswith('gi.')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=dict(os.environ))
@@ -275,9 +277,9 @@ def test_gi_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError, match="which is not there; expected it installed: sudo apt-get install python3-gi"):
         gstreamer_library.load()
     with pytest.raises(SourceError, match="camera front: gst:videotestsrc: GStreamer needs the system's package gi") as caught:
-        open_source("front", Camera(source="gst:videotestsrc"))
+        open_source("front", CameraConfig(source="gst:videotestsrc"))
     assert caught.value.cause == "unsupported"
-    found = unusable("front", Camera(source="csi://0"))
+    found = unusable("front", CameraConfig(source="csi://0"))
     assert found is not None
     assert found.exit_code == 69
 

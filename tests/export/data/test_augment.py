@@ -4,13 +4,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from edgepose_export.data import warp
-from edgepose_export.data.augment import Augmentation, sample
-from edgepose_export.data.coco import CocoPose
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testing.export.folders import LEFT, RIGHT, colour_of, write_dotted
+from edgepose_export.data import warp
+from edgepose_export.data.augment import Augmentation, sample
+from edgepose_export.data.coco import CocoPose
+from testing.export.folders import LEFT, RIGHT, color_of, write_dotted
 
 NONE = Augmentation.none()
 EVERYTHING = Augmentation(
@@ -53,11 +53,11 @@ def test_a_dot_lies_where_the_warped_label_says(data, name, seed, index):
     for keypoints in made.labels.keypoints:
         kept, swapped = [], []
         for number in np.flatnonzero(keypoints[:, 2]):
-            found, colour = peak(made.image, keypoints[number, :2])
-            assert colour.max() > 10, f"no dot at keypoint {number}"
+            found, color = peak(made.image, keypoints[number, :2])
+            assert color.max() > 10, f"no dot at keypoint {number}"
             assert np.abs(found - keypoints[number, :2]).max() <= 1
-            kept.append(colour.argmax() == np.argmax(colour_of(number)))
-            swapped.append(colour.argmax() == np.argmax(colour_of(warp.MIRROR_ORDER[number])))
+            kept.append(color.argmax() == np.argmax(color_of(number)))
+            swapped.append(color.argmax() == np.argmax(color_of(warp.MIRROR_ORDER[number])))
         assert all(kept) or all(swapped)  # left and right change places together or not at all
 
 
@@ -129,8 +129,8 @@ def test_flipping_twice_is_identity(data, tmp_path):
 def test_flip_puts_left_where_right_was(data):
     made = sample(data, 2, 300, replace(NONE, flip=1), np.random.default_rng(0))
     for number in range(1, 17):
-        _, colour = peak(made.image, made.labels.keypoints[0, number, :2])
-        assert tuple(int(round(value / 255) * 255) for value in colour) == (RIGHT if number % 2 else LEFT)
+        _, color = peak(made.image, made.labels.keypoints[0, number, :2])
+        assert tuple(int(round(value / 255) * 255) for value in color) == (RIGHT if number % 2 else LEFT)
 
 
 def test_people_too_small_or_mostly_outside_become_ignore_regions(data):

@@ -3,11 +3,11 @@ import threading
 import cv2
 import numpy as np
 import pytest
+
+from edgepose.errors import ConfigError
 from edgepose_export.data.augment import Augmentation
 from edgepose_export.data.batches import Batches, Position
 from edgepose_export.data.coco import CocoPose
-
-from edgepose.errors import ConfigError
 from testing.export.folders import write_dotted
 
 SETTINGS = {"batch_size": 2, "sizes": (64, 96), "seed": 3}

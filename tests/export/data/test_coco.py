@@ -4,9 +4,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from edgepose_export.data.coco import CocoPose
 
 from edgepose.errors import ConfigError
+from edgepose_export.data.coco import CocoPose
 
 CROWD = {"id": 3, "image_id": 7, "bbox": [0, 0, 30, 20], "area": 300, "iscrowd": 1, "keypoints": [0] * 51, "num_keypoints": 0}
 BYSTANDER = {"id": 2, "image_id": 7, "bbox": [20, 10, 10, 10], "area": 40, "iscrowd": 0, "keypoints": [0] * 51, "num_keypoints": 0}

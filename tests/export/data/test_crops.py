@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+from edgepose.pose.regions import Region
 from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans, Jitter
-
-from edgepose.pose.regions import Region
 from testing.export.folders import PLACES, write_dotted
 
 SIZE = 160

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
+from edgepose.errors import ConfigError
 from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, Plan, paint, plan
 from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.device_batches import DevicePictures
-
-from edgepose.errors import ConfigError
 from testing.export.folders import write_dotted
 from testing.shared import SHARED
 from tests.export.data.test_augment import WARPS, peak
@@ -121,8 +121,8 @@ def test_a_dot_lies_where_the_label_says(dots, name):
     for made, image in zip(plans, pictures.paint(plans, 400).numpy(), strict=True):
         for keypoints in made.labels.keypoints:
             for number in np.flatnonzero(keypoints[:, 2]):
-                found, colour = peak(image, keypoints[number, :2])
-                assert colour.max() > 10, f"no dot at keypoint {number}"
+                found, color = peak(image, keypoints[number, :2])
+                assert color.max() > 10, f"no dot at keypoint {number}"
                 assert np.abs(found - keypoints[number, :2]).max() <= 1
                 seen += 1
     assert seen > 50

@@ -1,11 +1,11 @@
 import cv2
 import pytest
+
+from edgepose.errors import OutputError
 from edgepose_export.data.augment import Augmentation, PicturePlans
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans
 from edgepose_export.data.preview import contact_sheet
-
-from edgepose.errors import OutputError
 from testing.export.folders import write_dotted
 
 
@@ -15,8 +15,8 @@ def test_contact_sheet_shows_boxes_and_ignore_regions(tmp_path):
     contact_sheet(data, PicturePlans(data), path, Augmentation.none(), size=128, columns=3, rows=2)
     sheet = cv2.imread(str(path))[..., ::-1]
     assert sheet.shape == (2 * 262 + 6, 3 * 262 + 6, 3)
-    for colour in ((255, 220, 0), (150, 150, 150)):
-        assert (sheet == colour).all(2).sum() > 100
+    for color in ((255, 220, 0), (150, 150, 150)):
+        assert (sheet == color).all(2).sum() > 100
 
 
 def test_unwritable_sheet_is_one_sentence(tmp_path):

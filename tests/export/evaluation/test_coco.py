@@ -7,15 +7,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from edgepose_export.data.coco import CocoPose, Picture
-from edgepose_export.evaluation.coco import Evaluation, evaluate, evaluate_callable, evaluate_predictions
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from edgepose.config import schema
 from edgepose.errors import ConfigError
 from edgepose.person import Person
-from testing.bodies import standing
+from edgepose_export.data.coco import CocoPose, Picture
+from edgepose_export.evaluation.coco import Evaluation, evaluate, evaluate_callable, evaluate_predictions
+from testing.bodies import readiness
 from testing.onnx_files import answers, write_edgepose, write_refiner
 from testing.shared import SHARED
 
@@ -49,7 +49,7 @@ def shifted(person: Person, x: float, count: int = 17) -> Person:
     return replace(person, keypoints=keypoints)
 
 
-NEAR, FAR = standing(20, 50, 200, score=0.9), standing(250, 60, 80, score=0.4)
+NEAR, FAR = readiness(20, 50, 200, score=0.9), readiness(250, 60, 80, score=0.4)
 
 
 def test_perfect_finds_are_worth_one():
@@ -72,7 +72,7 @@ def test_sizes_that_are_not_there_have_no_figure():
 
 
 def test_a_stranger_costs_precision_unless_in_an_ignore_region():
-    stranger = standing(250, 60, 80, score=0.95)
+    stranger = readiness(250, 60, 80, score=0.95)
     box = stranger.box.tolist()
     punished = evaluate_predictions([[stranger, NEAR]], [picture([NEAR])])
     assert punished.ap == pytest.approx(0.5)
@@ -89,7 +89,7 @@ def test_a_stranger_costs_precision_unless_in_an_ignore_region():
 
 
 def test_a_crowd_takes_any_number_of_finds_and_a_bystander_one():
-    twins = [standing(250, 60, 80, score=0.95), standing(255, 60, 80, score=0.94)]
+    twins = [readiness(250, 60, 80, score=0.95), readiness(255, 60, 80, score=0.94)]
     region = [240, 50, 300, 150]
     assert evaluate_predictions([[*twins, NEAR]], [picture([NEAR], [region], crowds=[True])]).ap == pytest.approx(1)
     assert evaluate_predictions([[*twins, NEAR]], [picture([NEAR], [region])]).ap == pytest.approx(0.5)
@@ -149,10 +149,8 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
     # 512 x 400 -> 256 x 200; padded to 256 x 224 with black, so that the tiny model's scores fall with the brightness.
     data = write_answers(tmp_path / "data", 0.5, 0.5, 512, 400)
     done = []
-    settings = schema.Model(backend="cpu", threads=1)
-    result = evaluate(
-        model, data, settings=settings, pose=schema.Pose(suppress_oks=1, suppress_iou=1), progress=lambda *now: done.append(now)
-    )
+    settings = schema.ModelConfig(backend="cpu", threads=1)
+    result = evaluate(model, data, settings=settings, pose=schema.PoseConfig(nms_oks=1, nms_iou=1), progress=lambda *now: done.append(now))
     assert result.ap == pytest.approx(1)
     assert result.pck == 1
     assert (result.images, result.people, result.precision) == (3, 18, "int8")
@@ -166,8 +164,8 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
 def test_a_refiner_looks_again_at_so_many_people(tmp_path, refine_people, refined):
     data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
     refiner = write_refiner(tmp_path / "again.onnx")
-    pose = schema.Pose(suppress_oks=1, suppress_iou=1)
-    settings = schema.Model(backend="cpu", threads=1)
+    pose = schema.PoseConfig(nms_oks=1, nms_iou=1)
+    settings = schema.ModelConfig(backend="cpu", threads=1)
     result = evaluate(model, data, settings=settings, pose=pose, refiner=refiner, refine_people=refine_people)
     assert (result.refiner, result.refined) == ("again.onnx", refined)
     assert result.ap == pytest.approx(1)  # it finds nobody where they are: the first poses stay
@@ -210,7 +208,7 @@ def test_figures_are_those_of_pycocotools_on_the_file():
             found = found + rng.normal(0, rng.uniform(0, 0.15), (17, 2)) * size
             people.append(Person(box, float(rng.random()), np.concatenate((found, np.ones((17, 1))), 1).astype(np.float32)))
         people += [
-            standing(*rng.uniform(0, 300, 2), height=rng.uniform(30, 150), score=float(rng.random())) for _ in range(rng.integers(3))
+            readiness(*rng.uniform(0, 300, 2), height=rng.uniform(30, 150), score=float(rng.random())) for _ in range(rng.integers(3))
         ]
         predictions.append(people)
     result = evaluate_predictions(predictions, data)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from edgepose.person import OKS_SIGMAS
 from edgepose_export.data.augment import Augmentation
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans, Jitter
 from edgepose_export.evaluation.crops import crop_accuracy, network_crop_accuracy
-
-from edgepose.person import OKS_SIGMAS
 from testing.export.folders import write_dotted
 from testing.export.tiny import TINY_REFINER, lively
 

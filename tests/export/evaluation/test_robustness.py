@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
+
+from edgepose.person import Person
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import Evaluation
 from edgepose_export.evaluation.report import evaluation_table, robustness_json, robustness_table, to_json
 from edgepose_export.evaluation.robustness import CORRUPTIONS, Robustness, under_corruption
-from rich.console import Console
-
-from edgepose.person import Person
 from testing.export.folders import write_dotted
 
 EVALUATION = Evaluation(0.312345678, 0.5, 0.3, 0.2, None, 0.4, 0.6, 0.7, 0.5, 300, 797, "int8")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from edgepose_export.evaluation.score import fit_logistic, logit
 
 

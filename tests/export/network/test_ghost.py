@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from edgepose_export.network.ghost import ConvNorm, GhostBottleneck, GhostModule, InvertedResidual, count_multiply_adds, ghost_speed_up
 
 

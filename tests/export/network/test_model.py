@@ -9,6 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from msgspec.structs import replace
+
+from edgepose.errors import ConfigError
 from edgepose_export.network.ghostify import ghostify, resize
 from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose, load_network, normalise, save_network
@@ -16,9 +19,6 @@ from edgepose_export.network.movenet import load_movenet
 from edgepose_export.network.spec import MOVENET_LIGHTNING, MOVENET_MULTIPOSE, MOVENET_THUNDER, BlockSpec, NetworkSpec, RefinementSpec
 from edgepose_export.network.streams import align, rotate, streams
 from edgepose_export.training.recipe import load_recipe
-from msgspec.structs import replace
-
-from edgepose.errors import ConfigError
 from testing.export.tiny import TINY, TINY_REFINER, lively
 from testing.shared import SHARED
 

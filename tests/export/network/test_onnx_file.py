@@ -7,15 +7,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+
+from edgepose.config.schema import ModelConfig
+from edgepose.engine.backend import open_refiner_backend
+from edgepose.errors import ConfigError, OutputError
+from edgepose.model.file import read_model
 from edgepose_export.network.candidates import PersonDecoder
 from edgepose_export.network.ghost import ConvNorm
 from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose
 from edgepose_export.network.onnx_file import Card, to_onnx, write_model
-
-from edgepose.config.schema import Model
-from edgepose.engine.backend import open_refiner
-from edgepose.errors import ConfigError, OutputError
-from edgepose.model.file import read_model
 from testing.export.tiny import TINY_REFINER, lively
 
 
@@ -98,7 +98,7 @@ def test_a_refiner_file_equals_its_network_and_says_what_it_is(crops: int, tmp_p
     info = read_model(path).info
     assert (info.task, info.input_size, info.crop_margin, info.score_weights) == ("refine", 64, 1.25, (-1.0, 0.5, 2.0, 3.0))
     images = np.random.default_rng(0).integers(0, 256, (crops, 64, 64, 3), np.uint8)
-    refiner = open_refiner(read_model(path), Model(backend="cpu", threads=1))
+    refiner = open_refiner_backend(read_model(path), ModelConfig(backend="cpu", threads=1))
     with torch.no_grad():
         expected = DeployedRefiner(network)(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(refiner.run(images), expected, atol=64e-4, rtol=0)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+
 from edgepose_export.network.onnx_file import Card, to_onnx, write_model
 from edgepose_export.quantization.calibration import CalibrationSet
-
 from testing.export.folders import write_dotted
 from testing.export.tiny import lively
 

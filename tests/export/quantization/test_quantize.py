@@ -6,6 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, numpy_helper
+
+from edgepose.config.schema import ModelConfig
+from edgepose.engine.backend import open_backend, open_refiner_backend
+from edgepose.errors import ConfigError, ModelError
+from edgepose.model.file import read_model
 from edgepose_export.network.onnx_file import Card, file_hash, to_onnx, write_model
 from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.quantization.calibration import CalibrationSet, open_session, with_outputs
@@ -16,12 +22,6 @@ from edgepose_export.quantization.qdq import insert, quantize_weight
 from edgepose_export.quantization.quantize import Target, prepare, quantize
 from edgepose_export.quantization.ranges import METHODS
 from edgepose_export.quantization.sensitivity import map_error, map_tensors, measure, parts, run_maps
-from onnx import TensorProto, numpy_helper
-
-from edgepose.config.schema import Model
-from edgepose.engine.backend import open_backend, open_refiner
-from edgepose.errors import ConfigError, ModelError
-from edgepose.model.file import read_model
 from testing.export.tiny import TINY, TINY_REFINER, lively
 
 
@@ -60,7 +60,7 @@ def test_the_file_runs_and_says_how_it_was_calibrated(
     assert file.info.parent == file_hash(source)
     assert file.info.calibration is not None
     assert (file.info.calibration.hash, file.info.calibration.images) == (pictures.hash(), 32)
-    backend = open_backend(file, Model(threads=1))
+    backend = open_backend(file, ModelConfig(threads=1))
     found = backend.run(np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8))
     backend.close()
     assert found.keypoints.shape == (2, 12, 17, 3)
@@ -222,8 +222,8 @@ def test_a_refiner_is_quantised_on_crops(pictures: CalibrationSet, tmp_path: Pat
     write_model(quantize(source, pictures), int8)
     info = read_model(int8).info
     assert (info.task, info.precision, info.score_weights) == ("refine", "int8", read_model(source).info.score_weights)
-    settings = Model(backend="cpu", threads=1)
-    found, expected = (open_refiner(read_model(path), settings).run(np.concatenate(crops[:8])) for path in (int8, source))
+    settings = ModelConfig(backend="cpu", threads=1)
+    found, expected = (open_refiner_backend(read_model(path), settings).run(np.concatenate(crops[:8])) for path in (int8, source))
     assert np.median(np.abs(found - expected)[..., :2]) < 2.0
 
 

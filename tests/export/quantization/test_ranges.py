@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from edgepose_export.quantization.ranges import BINS, METHODS, Method, Seen, choose_range, moving_average, scale_and_zero
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from edgepose_export.data.batches import Batch, Position
 from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.model import GhostPose
@@ -11,7 +12,6 @@ from edgepose_export.training.cells import cells_inside, trunk_tilt_deg
 from edgepose_export.training.distillation import distil, look
 from edgepose_export.training.labels import label_losses
 from edgepose_export.training.recipe import Distillation, Labels
-
 from testing.export.tiny import TINY
 
 SIZE = 64

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 import torch
 import yaml
+
+from edgepose.errors import ConfigError
 from edgepose_export.data.device_batches import DevicePictures
 from edgepose_export.network.model import GhostPose, read_checkpoint, save_network
 from edgepose_export.training.recipe import Distillation, Labels, Phase, Recipe, load_recipe
 from edgepose_export.training.schedule import learning_rate_factor
 from edgepose_export.training.trainer import Progress, Trainer, choose_device
-
-from edgepose.errors import ConfigError
 from testing.export.folders import write_dotted
 from testing.export.tiny import TINY
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Plausible
+from edgepose.config.schema import PlausibilityConfig
 from edgepose.person import SKELETON, Person
 from edgepose.pose.boxes import body_size
 
@@ -47,11 +47,11 @@ class _Believed:
 class Plausibility:
     """Checks of limb lengths, evenness of the sides, and speed."""
 
-    def __init__(self, config: Plausible) -> None:
+    def __init__(self, config: PlausibilityConfig) -> None:
         self._config = config
         self._believed: dict[int, _Believed] = {}
 
-    def configure(self, config: Plausible) -> None:
+    def configure(self, config: PlausibilityConfig) -> None:
         """Take other settings; what is known of people stays."""
         self._config = config
 

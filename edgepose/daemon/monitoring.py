@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgepose.config.schema import Observe
+from edgepose.config.schema import MonitoringConfig
 from edgepose.daemon.link import Link
 from edgepose.errors import UnavailableError
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import HealthMessage
-from edgepose.telemetry.http_server import Answer, LocalServer, Page
+from edgepose.telemetry.http_server import Answer, LocalHttpServer, Page
 from edgepose.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # needs a library that is there only where it is used
     from edgepose.daemon.prometheus import Work
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Readiness(msgspec.Struct, frozen=True):
     """Whether the daemon is live and ready.
 
     Attributes:
@@ -36,7 +36,7 @@ class Standing(msgspec.Struct, frozen=True):
     missing: list[str]
 
 
-def standing(stuck: Sequence[str], states: Sequence[CameraState], broker: str | None) -> Standing:
+def readiness(stuck: Sequence[str], states: Sequence[CameraState], broker: str | None) -> Readiness:
     """Judges what is known.
 
     Args:
@@ -51,22 +51,22 @@ def standing(stuck: Sequence[str], states: Sequence[CameraState], broker: str | 
         missing.append(f"no camera streams: {known or 'none is there'}")
     if broker is not None and broker != "connected":
         missing.append(f"the broker is not connected: {broker}")
-    return Standing(live, not missing, missing)
+    return Readiness(live, not missing, missing)
 
 
 def check_library() -> None:
     """UnavailableError where the library that writes Prometheus' format is not installed: it is loaded only where it is used."""
     if importlib.util.find_spec("prometheus_client") is None:
         raise UnavailableError(
-            "observe.enabled needs the library prometheus-client, which is not installed here; expected it installed:"
+            "monitoring.enabled needs the library prometheus-client, which is not installed here; expected it installed:"
             " pip install prometheus-client, or for a service deploy/install.sh --upgrade --extras cpu,metrics"
         )
 
 
-class Observer:
+class MonitoringServer:
     """The server on the local port."""
 
-    def __init__(self, settings: Observe, metrics: Page, stands: Callable[[], Standing]) -> None:
+    def __init__(self, settings: MonitoringConfig, metrics: Page, readiness_now: Callable[[], Readiness]) -> None:
         """Takes the port; nobody is answered before `start`.
 
         Args:
@@ -78,14 +78,14 @@ class Observer:
         """
         pages: dict[str, Page] = {"/metrics": metrics}
         for paths, good in ((("/healthz/live", "/livez"), _live), (("/healthz/ready", "/readyz", "/healthz"), _ready)):
-            pages.update({path: _health_page(stands, good) for path in paths})
+            pages.update({path: _health_page(readiness_now, good) for path in paths})
         try:
-            self._server = LocalServer(settings.host, settings.port, pages)
+            self._server = LocalHttpServer(settings.host, settings.port, pages)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UnavailableError(
                 f"cannot listen on {settings.host} port {settings.port}: {reason[:1].lower() + reason[1:]}; expected an address of this "
-                "machine in observe.host and a free port in observe.port (0 takes any)"
+                "machine in monitoring.host and a free port in monitoring.port (0 takes any)"
             ) from error
 
     @property
@@ -96,14 +96,14 @@ class Observer:
     @classmethod
     def of(
         cls,
-        settings: Observe,
+        settings: MonitoringConfig,
         build: Callable[[], Mapping[str, str]],
         metrics: Metrics,
         work: "Work",
         link: Link,
         health: Callable[[], HealthMessage | None],
         stuck: Callable[[], Sequence[str]],
-    ) -> "Observer":
+    ) -> "MonitoringServer":
         """One that looks at a daemon; `build`, `work`, `link` and `health` as in `Exporter`, `stuck` gives the loops that hang.
 
         Raises:
@@ -112,11 +112,11 @@ class Observer:
         check_library()
         from edgepose.daemon.prometheus import Exporter
 
-        def stands() -> Standing:
+        def readiness_now() -> Readiness:
             publisher = link.publisher
-            return standing(stuck(), work.states(), None if publisher is None else publisher.state)
+            return readiness(stuck(), work.states(), None if publisher is None else publisher.state)
 
-        return cls(settings, Exporter(build, metrics, work, link, health).page, stands)
+        return cls(settings, Exporter(build, metrics, work, link, health).page, readiness_now)
 
     def start(self) -> None:
         """Begins to answer."""
@@ -127,17 +127,17 @@ class Observer:
         self._server.stop()
 
 
-def _live(now: Standing) -> bool:
+def _live(now: Readiness) -> bool:
     return now.live
 
 
-def _ready(now: Standing) -> bool:
+def _ready(now: Readiness) -> bool:
     return now.ready
 
 
-def _health_page(stands: Callable[[], Standing], good: Callable[[Standing], bool]) -> Page:
+def _health_page(readiness_now: Callable[[], Readiness], good: Callable[[Readiness], bool]) -> Page:
     def page(accept: str) -> Answer:
-        now = stands()
+        now = readiness_now()
         return Answer(200 if good(now) else 503, "application/json", msgspec.json.encode(now) + b"\n")
 
     return page

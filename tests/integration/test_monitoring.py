@@ -46,7 +46,7 @@ class Daemon:
             f"mqtt: {{host: 127.0.0.1, port: {broker.port}, reconnect_maximum_s: 1, keepalive_s: 2}}\n"
             f"health: {{interval_s: 0.5}}\n"
             f"refine: {{path: {write_refiner(folder / 'again.onnx')}, people: 1}}\n"
-            f"observe: {{enabled: true, port: {self.port}}}\n"
+            f"monitoring: {{enabled: true, port: {self.port}}}\n"
         )
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "edgepose", "run", "--config", str(self.config)], stderr=log, env={})
@@ -148,7 +148,7 @@ def test_labels_are_few_and_none_is_about_one_person(watched: Daemon) -> None:
     families = list(text_families(watched.ask("/metrics")[2]))
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     build = {"version", "python", "model", "model_sha256", "backend", "hardware", "precision"}
-    assert labels - build <= {"camera", "stage", "cause", "state", "why", "degradation", "kind", "result", "sensor", "le"}
+    assert labels - build <= {"camera", "stage", "cause", "state", "diagnosis", "degradation", "kind", "result", "sensor", "le"}
     assert {sample.labels["camera"] for family in families for sample in family.samples if "camera" in sample.labels} == {"front"}
     assert sum(len(family.samples) for family in families) < 400
 
@@ -315,7 +315,7 @@ def test_a_camera_that_comes_and_goes_for_ten_seconds_fills_no_log(tmp_path: Pat
 def test_without_the_library_one_sentence_says_what_to_install(tmp_path: Path) -> None:
     program = "import sys; sys.modules['prometheus_client'] = None; from edgepose.cli.main import run; sys.exit(run(sys.argv[1:]))"
     settings = [
-        f"model.path={write_edgepose(tmp_path / 'tiny.onnx')}", "mqtt.enabled=false", "observe.enabled=true", "observe.port=0",
+        f"model.path={write_edgepose(tmp_path / 'tiny.onnx')}", "mqtt.enabled=false", "monitoring.enabled=true", "monitoring.port=0",
         "cameras.a.source=rtsp://127.0.0.1:1/x",
     ]  # fmt: skip
     for command in ("run", "check"):

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config import schema
-from edgepose.engine.backend import open_refiner
+from edgepose.engine.backend import open_refiner_backend
 from edgepose.model.file import read_model
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import Turns
-from edgepose.pose.regions import look_again
+from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.regions import refine_people
 
 
-class SecondLook:
+class PictureRefiner:
     """A refiner file as a function from people to people, through the runtime's own choice, crops and merging.
 
     Args:
@@ -23,30 +23,32 @@ class SecondLook:
 
     Attributes:
         name: of the file.
-        looked_at: people looked at again so far.
+        refined: people looked at again so far.
 
     Raises:
         ModelError: the file is no refiner.
         EngineError: the backend is unavailable.
     """
 
-    def __init__(self, refiner: Path, people: int = 0, settings: schema.Model | None = None) -> None:
+    def __init__(self, refiner: Path, people: int = 0, settings: schema.ModelConfig | None = None) -> None:
         file = read_model(refiner)
-        self._network = open_refiner(file, settings or schema.Model())
+        self._network = open_refiner_backend(file, settings or schema.ModelConfig())
         self._info = file.info
         self._people = people
         self.name: str = refiner.name
-        self.looked_at = 0
+        self.refined = 0
 
     def __call__(self, image: NDArray[np.uint8], people: list[Person]) -> list[Person]:
         """Return the people in a picture, uint8 (H, W, 3) RGB, in the same order, after a second look; EngineError where it fails."""
-        turns = Turns(schema.Refine(people=self._people or len(people)))  # new ones: nobody waits since the picture before
-        chosen = turns.choose(people, cost_ms=0.0)
-        looks = look_again(image, [people[index] for index in chosen], self._info, self._network.run)
-        self.looked_at += len(chosen)
+        schedule = RefineSchedule(
+            schema.RefineConfig(people=self._people or len(people))
+        )  # new ones: nobody waits since the picture before
+        chosen = schedule.choose(people, cost_ms=0.0)
+        results = refine_people(image, [people[index] for index in chosen], self._info, self._network.run)
+        self.refined += len(chosen)
         result = list(people)
-        for index, look in zip(chosen, looks, strict=True):
-            result[index] = look.person
+        for index, refined in zip(chosen, results, strict=True):
+            result[index] = refined.person
         return result
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """What a second look is worth: AP against people looked at again and against time, beside MoveNet; writes a table and a plot.
 
-python -m tools.second_look_curve DATA docs/models.md [--peers FOLDER] [--model default] [--size 0] [--refiner refine-n …]
+python -m tools.refine_curve DATA docs/models.md [--peers FOLDER] [--model default] [--size 0] [--refiner refine-n …]
 
 Times are those of one thread, a picture, over the same pictures in turns, as a share of MoveNet MultiPose's at 256 px in the
 same run where its file is there: a machine's mood cancels out.
@@ -16,19 +16,19 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from edgepose_export.data.coco import CocoPose
-from edgepose_export.evaluation.coco import SCORE_THRESHOLD, Evaluation, evaluate_predictions
 from numpy.typing import NDArray
 from rich.progress import track
 
 from edgepose.config import schema
-from edgepose.engine.backend import open_backend, open_refiner
+from edgepose.engine.backend import open_backend, open_refiner_backend
 from edgepose.model.file import ModelFile, named_model
 from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.refine_schedule import Turns
-from edgepose.pose.regions import look_again
+from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.regions import refine_people
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.evaluation.coco import SCORE_THRESHOLD, Evaluation, evaluate_predictions
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -38,7 +38,7 @@ PEOPLE = (1, 2, 4, 8)
 EVERYBODY = 1000
 REPEATS = 3
 TIMED_PICTURES = 60
-ONE_THREAD = schema.Model(backend="cpu", threads=1)
+ONE_THREAD = schema.ModelConfig(backend="cpu", threads=1)
 
 # OKS AP on the same 300 pictures and time relative to MoveNet MultiPose at 256 px, measured on another machine by their own decoders.
 ELSEWHERE = {
@@ -58,23 +58,23 @@ class Way:
     seconds: list[float] = field(default_factory=list)
 
 
-class Looker:
+class PersonRefiner:
     """The first network and the refiners, each in one thread."""
 
     def __init__(self, model: ModelFile, refiners: list[ModelFile], size: int) -> None:
         self.model, self.size = model, size
         self.first = open_backend(model, ONE_THREAD)
-        self.refiners = {file.path.stem: (file.info, open_refiner(file, ONE_THREAD)) for file in refiners}
+        self.refiners = {file.path.stem: (file.info, open_refiner_backend(file, ONE_THREAD)) for file in refiners}
 
     def look(self, image: NDArray[np.uint8], way: Way) -> list[Person]:
         """The people in a picture, as `way` says."""
         letterbox = Letterbox.for_model(self.model.info, image.shape[0], image.shape[1], self.size)
-        people = decode(self.first.run(letterbox.apply(image)[None]), 0, letterbox, schema.Pose(), score_threshold=SCORE_THRESHOLD)
+        people = decode(self.first.run(letterbox.apply(image)[None]), 0, letterbox, schema.PoseConfig(), score_threshold=SCORE_THRESHOLD)
         if not way.people:
             return people
         info, refiner = self.refiners[way.refiner]
-        chosen = Turns(schema.Refine(people=way.people)).choose(people, cost_ms=0.0)
-        for index, second in zip(chosen, look_again(image, [people[index] for index in chosen], info, refiner.run), strict=True):
+        chosen = RefineSchedule(schema.RefineConfig(people=way.people)).choose(people, cost_ms=0.0)
+        for index, second in zip(chosen, refine_people(image, [people[index] for index in chosen], info, refiner.run), strict=True):
             people[index] = second.person
         return people
 
@@ -104,7 +104,9 @@ def timed(function: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - start
 
 
-def measure(looker: Looker, ways: list[Way], data: CocoPose, peers: dict[str, Callable[[NDArray[np.uint8]], object]]) -> dict[str, float]:
+def measure(
+    looker: PersonRefiner, ways: list[Way], data: CocoPose, peers: dict[str, Callable[[NDArray[np.uint8]], object]]
+) -> dict[str, float]:
     """Fill in all ways; the mean seconds a picture of each peer."""
     for index in track(range(len(data)), "finding people"):
         image = data.image(index)
@@ -163,7 +165,7 @@ def main() -> None:
     multipose = options.peers / "movenet-multipose-heads.onnx" if options.peers else None
     peers = {f"MoveNet MultiPose {size}": movenet(multipose, size) for size in (256, 320)} if multipose else {}
     data = CocoPose([options.data])
-    peer_seconds = measure(Looker(model, refiners, options.size), ways, data, peers)
+    peer_seconds = measure(PersonRefiner(model, refiners, options.size), ways, data, peers)
     unit = next(iter(peer_seconds.values())) if peer_seconds else float(np.mean(ways[0].seconds))
     size = options.size or model.info.input_size
     rows, points = [], {}
@@ -175,12 +177,12 @@ def main() -> None:
         for stem in [way.refiner] if way.refiner else [file.path.stem for file in refiners]:
             points.setdefault(f"{model.info.name} + {stem}", []).append((relative, found.ap, label))
     rows += [f"| {name} (network alone, float) | | | | | {value / unit:.2f} |" for name, value in peer_seconds.items()]
-    image = options.page.parent / "images" / "second-look.png"
+    image = options.page.parent / "images" / "refine.png"
     draw(points, image)
     refined = ", ".join(f"{file.info.name} ({file.info.precision})" for file in refiners)
     table = "\n".join(
         [
-            f"`make second-look`, {datetime.now(timezone.utc):%Y-%m-%d}: {model.info.name} ({model.info.precision}, {size} px), {refined}; "
+            f"`make refine`, {datetime.now(timezone.utc):%Y-%m-%d}: {model.info.name} ({model.info.precision}, {size} px), {refined}; "
             f"{len(data)} pictures, one thread, time as a share of {'MoveNet MultiPose at 256 px' if peer_seconds else 'the first look'}:",
             "",
             "| people looked at again | AP | AP50 | APm | APl | time |",

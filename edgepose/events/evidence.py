@@ -10,7 +10,7 @@ S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Evidence:
     """Something that an analyser of one person is sure of.
 
     Attributes:
@@ -28,6 +28,6 @@ class Finding:
     zone: str | None = None
 
 
-def clearness(value: float, threshold: float, certain: float) -> float:
+def clarity(value: float, threshold: float, certain: float) -> float:
     """0.5 at the threshold, 1 from `certain` on (which may lie on either side of it), in a straight line between."""
     return 0.5 + 0.5 * min(1.0, max(0.0, (value - threshold) / (certain - threshold)))

@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgepose.config.schema import Observe
+from edgepose.config.schema import MonitoringConfig
 from edgepose.daemon.health import Circumstances, HealthReporter
 from edgepose.daemon.link import Link
-from edgepose.daemon.observe import Observer, Standing, standing
+from edgepose.daemon.monitoring import MonitoringServer, Readiness, readiness
 from edgepose.daemon.prometheus import Exporter
 from edgepose.errors import UnavailableError
 from edgepose.messages.camera_state import CameraState
@@ -35,23 +35,23 @@ AWAY = CameraState("rear", "failed", "refused", "rtsp://rear refused the connect
         ([], [AWAY], "connected", True, ["no camera streams: rear is failed (refused)"]),
         ([], [], "connected", True, ["no camera streams: none is there"]),
         ([], [STREAMING], "unreachable: timed out", True, ["the broker is not connected: unreachable: timed out"]),
-        (["engine"], [STREAMING], "connected", False, ["the engine loop has got stuck"]),
+        (["inference"], [STREAMING], "connected", False, ["the inference loop has got stuck"]),
     ],
     ids=["all is well", "one camera is enough", "no video", "no camera", "no broker", "a loop hangs"],
 )
 def test_ready_is_that_poses_can_leave(
     stuck: Sequence[str], states: Sequence[CameraState], broker: str | None, live: bool, missing: list[str]
 ) -> None:
-    assert standing(stuck, states, broker) == Standing(live, not missing, missing)
+    assert readiness(stuck, states, broker) == Readiness(live, not missing, missing)
 
 
 @pytest.mark.parametrize(
     ("now", "live", "ready"),
-    [(Standing(True, True, []), 200, 200), (Standing(True, False, ["x"]), 200, 503), (Standing(False, False, ["y", "x"]), 503, 503)],
+    [(Readiness(True, True, []), 200, 200), (Readiness(True, False, ["x"]), 200, 503), (Readiness(False, False, ["y", "x"]), 503, 503)],
     ids=["ready", "live", "hanging"],
 )
-def test_health_answers_with_a_code_and_what_is_missing(now: Standing, live: int, ready: int) -> None:
-    observer = Observer(Observe(port=0), lambda accept: Answer(200, "text/plain", b""), lambda: now)
+def test_health_answers_with_a_code_and_what_is_missing(now: Readiness, live: int, ready: int) -> None:
+    observer = MonitoringServer(MonitoringConfig(port=0), lambda accept: Answer(200, "text/plain", b""), lambda: now)
     observer.start()
     try:
         for paths, code in ((("/healthz/live", "/livez"), live), (("/healthz/ready", "/readyz", "/healthz"), ready)):
@@ -70,16 +70,18 @@ def test_health_answers_with_a_code_and_what_is_missing(now: Standing, live: int
     ("host", "reason"), [("127.0.0.1", "already in use"), ("192.0.2.1", "cannot assign"), ("no.such.name.invalid", "expected an address")]
 )
 def test_what_cannot_be_listened_on_is_said_in_a_sentence(host: str, reason: str) -> None:
-    observer = Observer(Observe(port=0), lambda accept: Answer(200, "text/plain", b""), lambda: Standing(True, True, []))
+    observer = MonitoringServer(MonitoringConfig(port=0), lambda accept: Answer(200, "text/plain", b""), lambda: Readiness(True, True, []))
     try:
-        with pytest.raises(UnavailableError, match=rf"cannot listen on {host} port {observer.port}: .*{reason}.*observe\.port"):
-            Observer(Observe(host=host, port=observer.port), lambda accept: Answer(200, "", b""), lambda: Standing(True, True, []))
+        with pytest.raises(UnavailableError, match=rf"cannot listen on {host} port {observer.port}: .*{reason}.*monitoring\.port"):
+            MonitoringServer(
+                MonitoringConfig(host=host, port=observer.port), lambda accept: Answer(200, "", b""), lambda: Readiness(True, True, [])
+            )
     finally:
         observer.stop()
 
 
 def test_the_library_is_loaded_only_where_it_is_used() -> None:
-    program = "import sys, edgepose.daemon.daemon, edgepose.daemon.observe; sys.exit('prometheus_client' in sys.modules)"
+    program = "import sys, edgepose.daemon.daemon, edgepose.daemon.monitoring; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
@@ -95,7 +97,7 @@ class Work:
     def reconnects(self) -> Mapping[str, int]:
         return {state.camera: state.epoch for state in self._states}
 
-    def pulses(self) -> Mapping[str, object]:
+    def heartbeats(self) -> Mapping[str, object]:
         return {"engine": None, "people": None}
 
 
@@ -186,12 +188,12 @@ def test_what_health_messages_say_is_said_here_too(tmp_path: Path) -> None:
     assert labelled(seen, "edgepose_degraded", "degradation") == {"cpu_fallback": 1, "throttled": 0, "events_in_memory": 0}
     assert seen[of("edgepose_reload_refused")] == 1
     assert labelled(seen, "edgepose_black_box_dropped_frames_total", "cause") == {"busy": 3, "failed": 0, "other": 0}
-    assert seen[of("edgepose_camera_why", camera="front", why="no_person")] == 1
-    assert seen[of("edgepose_camera_why", camera="rear", why="no_video")] == 1
-    assert sum(value for key, value in seen.items() if key[0] == "edgepose_camera_why") == 2
+    assert seen[of("edgepose_camera_diagnosis", camera="front", diagnosis="no_person")] == 1
+    assert seen[of("edgepose_camera_diagnosis", camera="rear", diagnosis="no_video")] == 1
+    assert sum(value for key, value in seen.items() if key[0] == "edgepose_camera_diagnosis") == 2
 
 
 def test_before_the_first_health_message_nothing_is_made_up() -> None:
     seen = samples(Metrics(), STREAMING)
     assert not any(key[0].startswith("edgepose_black_box") for key in seen)
-    assert not any(key[0] in ("edgepose_camera_why", "edgepose_throttled", "edgepose_temperature_celsius") for key in seen)
+    assert not any(key[0] in ("edgepose_camera_diagnosis", "edgepose_throttled", "edgepose_temperature_celsius") for key in seen)

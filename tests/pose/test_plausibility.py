@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepose.config.schema import Plausible
+from edgepose.config.schema import PlausibilityConfig
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
-from edgepose.pose.plausible import IMPOSSIBLE_FACTOR, UNEVEN_FACTOR, Plausibility
-from testing.bodies import moved, standing
+from edgepose.pose.plausibility import IMPOSSIBLE_FACTOR, UNEVEN_FACTOR, Plausibility
+from testing.bodies import moved, readiness
 
 MS = 1_000_000
 LEFT_ELBOW, LEFT_WRIST, LEFT_KNEE, LEFT_ANKLE = 7, 9, 13, 15
@@ -15,7 +15,7 @@ LEFT_ELBOW, LEFT_WRIST, LEFT_KNEE, LEFT_ANKLE = 7, 9, 13, 15
 
 def checked(person: Person) -> list[float]:
     """Factors that one frame puts on the confidences."""
-    result = Plausibility(Plausible()).update([person], 0)[0]
+    result = Plausibility(PlausibilityConfig()).update([person], 0)[0]
     np.testing.assert_array_equal(result.keypoints[:, :2], person.keypoints[:, :2])
     return (result.keypoints[:, 2] / person.keypoints[:, 2]).tolist()
 
@@ -29,24 +29,24 @@ def only(**factors: float) -> list[float]:
 
 
 def test_a_standing_person_is_believed() -> None:
-    person = standing()
-    assert Plausibility(Plausible()).update([person], 0) == [person]
+    person = readiness()
+    assert Plausibility(PlausibilityConfig()).update([person], 0) == [person]
 
 
 def test_limb_that_is_too_long_loses_its_far_end() -> None:
-    person = standing()
+    person = readiness()
     reach = 1.05 * float(body_size(person.box))
     assert checked(moved(person, np.array((0, reach)), LEFT_ANKLE)) == pytest.approx(only(ankle=IMPOSSIBLE_FACTOR))
 
 
 def test_of_two_ends_the_less_certain_is_doubted() -> None:
-    person = moved(standing(), np.array((0, 1.05 * 126.5)), LEFT_WRIST)
+    person = moved(readiness(), np.array((0, 1.05 * 126.5)), LEFT_WRIST)
     person.keypoints[LEFT_ELBOW, 2] = 0.3
     assert checked(person) == pytest.approx(only(elbow=IMPOSSIBLE_FACTOR))
 
 
 def test_uneven_sides_are_doubted_less() -> None:
-    person = standing()
+    person = readiness()
     knee = person.keypoints[LEFT_KNEE, :2]
     stretched = moved(person, knee + np.array((0, 0.6 * 126.5)) - person.keypoints[LEFT_ANKLE, :2], LEFT_ANKLE)  # 0.6 body sizes
     folded = moved(stretched, np.array((0, -0.13 * 200)), LEFT_ANKLE + 1)  # the right one 0.14: 4 times less
@@ -55,7 +55,7 @@ def test_uneven_sides_are_doubted_less() -> None:
 
 
 def test_a_limb_that_points_at_the_camera_is_believed() -> None:
-    person = standing()
+    person = readiness()
     hidden = moved(person, person.keypoints[LEFT_ELBOW, :2] - person.keypoints[LEFT_WRIST, :2], LEFT_WRIST)
     assert checked(hidden) == pytest.approx(only())
 
@@ -75,53 +75,53 @@ WRIST_TIMES = [
 
 def test_speed_of_a_wrist_with_literal_times() -> None:
     # The speed is what is tested here: limbs may be as long as they like.
-    checks, person = Plausibility(Plausible(maximum_bone_ratio=50)), standing(track=1)
+    checks, person = Plausibility(PlausibilityConfig(maximum_bone_ratio=50)), readiness(track=1)
     for time_ms, offset, expected in WRIST_TIMES:
         result = checks.update([moved(person, np.array((offset, 0)), LEFT_WRIST)], time_ms * MS)[0]
         assert (result.keypoints[:, 2] / 0.9).tolist() == pytest.approx(only(wrist=expected)), f"at {time_ms} ms"
 
 
 def test_a_camera_that_turns_is_no_speed() -> None:
-    checks = Plausibility(Plausible())
+    checks = Plausibility(PlausibilityConfig())
     for index in range(10):
-        person = standing(100 + 120 * index, height=60, track=1)  # 95 body sizes a second
+        person = readiness(100 + 120 * index, height=60, track=1)  # 95 body sizes a second
         assert checks.update([person], index * 33 * MS) == [person]
 
 
 @pytest.mark.parametrize("time_ms", [600, -100])
 def test_begins_anew_after_a_gap(time_ms: int) -> None:
-    checks, person = Plausibility(Plausible(maximum_bone_ratio=50, maximum_speed=0.01)), standing(track=1)
+    checks, person = Plausibility(PlausibilityConfig(maximum_bone_ratio=50, maximum_speed=0.01)), readiness(track=1)
     checks.update([person], 0)
     far = moved(person, np.array((40, 0)), LEFT_WRIST)
     assert checks.update([far], time_ms * MS) == [far]
 
 
 def test_strangers_and_others_do_not_mix() -> None:
-    checks = Plausibility(Plausible(maximum_bone_ratio=50))
-    checks.update([standing(100, track=1), standing(400)], 0)
-    people = [standing(100), standing(700, track=2), moved(standing(100, track=1), np.array((70, 0)), LEFT_WRIST)]
+    checks = Plausibility(PlausibilityConfig(maximum_bone_ratio=50))
+    checks.update([readiness(100, track=1), readiness(400)], 0)
+    people = [readiness(100), readiness(700, track=2), moved(readiness(100, track=1), np.array((70, 0)), LEFT_WRIST)]
     result = checks.update(people, 33 * MS)
     assert result[:2] == people[:2]
     assert (result[2].keypoints[:, 2] / 0.9).tolist() == pytest.approx(only(wrist=IMPOSSIBLE_FACTOR))
     for number in range(500):
-        checks.update([standing(track=number)], number * 100 * MS)
+        checks.update([readiness(track=number)], number * 100 * MS)
     assert len(checks._believed) <= 6
 
 
 def test_switched_off_or_nobody() -> None:
-    person = moved(standing(), np.array((0, 500)), LEFT_ANKLE)
-    assert Plausibility(Plausible(enabled=False)).update([person], 0) == [person]
-    assert Plausibility(Plausible()).update([], 0) == []
+    person = moved(readiness(), np.array((0, 500)), LEFT_ANKLE)
+    assert Plausibility(PlausibilityConfig(enabled=False)).update([person], 0) == [person]
+    assert Plausibility(PlausibilityConfig()).update([], 0) == []
 
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-50, 700), st.integers(0, 2**32 - 1), st.integers(0, 60)), max_size=6))
 def test_confidence_never_rises_and_nothing_moves(frames: list[tuple[int, int, int]]) -> None:
-    checks, time_ms = Plausibility(Plausible()), 0
+    checks, time_ms = Plausibility(PlausibilityConfig()), 0
     for step_ms, seed, spread in frames:
         time_ms += step_ms
         rng = np.random.default_rng(seed)
-        people = [moved(standing(200.0 * track, track=track), rng.normal(0, spread, (17, 2))) for track in range(3)]
+        people = [moved(readiness(200.0 * track, track=track), rng.normal(0, spread, (17, 2))) for track in range(3)]
         for before, after in zip(people, checks.update(people, time_ms * MS), strict=True):
             np.testing.assert_array_equal(after.keypoints[:, :2], before.keypoints[:, :2])
             assert (after.keypoints[:, 2] <= before.keypoints[:, 2]).all()
