@@ -23,8 +23,9 @@ How:
   --wheelhouse DIR      take everything from the wheels in DIR, nothing from the network
   --extras LIST         cpu, gpu or tensorrt; also metrics, with a comma (default: cpu). An upgrade wants it again
   --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
-  --system-packages     let it see all of the system's Python packages. GStreamer's (python3-gi) it takes without that, where
-                        it runs with the system's own Python
+  --system-packages     let it see all of the system's Python packages and take those that suit, in place of the pinned ones
+                        (requirements/*.txt). GStreamer's (python3-gi) it takes without that, where it runs with the system's
+                        own Python
   --with NAME           also install the drop-in deploy/drop-ins/NAME.conf; may be repeated
   --start               start the service, and at each boot
   --dry-run             say what would be done, and do nothing
@@ -172,6 +173,12 @@ find_source() {
     esac
 }
 
+# The pinned requirements of what is installed, as arguments of pip in the folder requirements/; none with the system's packages, which have versions of their own.
+pins() {
+    [ -z "$system_packages" ] || return 0
+    for extra in $(printf '%s' "$extras" | tr ',' ' '); do printf -- '-r %s ' "$extra.txt"; done
+}
+
 what_goes_in() { (cd "$source" && find edgepose pyproject.toml -name __pycache__ -prune -o -type f -print | LC_ALL=C sort); }
 
 # The same hash where the same would be installed: contents, extras, Python, and what lies beside the program.
@@ -180,6 +187,7 @@ hash_release() {
         say "$extras $python $python_version $system_packages"
         if [ -f "$source" ]; then sha256sum <"$source"; else (cd "$source" && what_goes_in | xargs -d '\n' sha256sum); fi
         cat "$checkout/systemd/edgepose.service" "$checkout/deploy/sysusers/edgepose.conf"
+        for extra in $(printf '%s' "$extras" | tr ',' ' '); do cat "$checkout/requirements/$extra.txt"; done
     } | sha256sum | cut -c 1-8
 }
 
@@ -200,7 +208,11 @@ make_wheelhouse() {
     "$python" -m venv "$work/venv"
     wheel=$source
     [ -f "$source" ] || build_wheel "$work/venv"
-    pip "$work/venv" wheel --wheel-dir "$wheelhouse" "${wheel}[$extras]" || fail 69 "not all wheels could be had; pip says why above"
+    # shellcheck disable=SC2046 # several words on purpose
+    [ -n "$system_packages" ] || (cd "$checkout/requirements" && pip "$work/venv" download --require-hashes --dest "$wheelhouse" $(pins)) ||
+        fail 69 "not all pinned packages could be had; pip says why above"
+    pip "$work/venv" wheel --find-links "$wheelhouse" --wheel-dir "$wheelhouse" "${wheel}[$extras]" ||
+        fail 69 "not all wheels could be had; pip says why above"
     say "$wheelhouse holds edgepose $version and all that [$extras] needs with Python $python_version on $(uname -m)"
 }
 
@@ -214,6 +226,9 @@ build_release() {
     "$python" -m venv ${system_packages:+--system-site-packages} "$release"
     wheel=$source
     [ -f "$source" ] || build_wheel "$release"
+    # shellcheck disable=SC2046
+    [ -n "$system_packages" ] || (cd "$checkout/requirements" && pip "$release" install --require-hashes $(pins)) ||
+        fail 69 "not all pinned packages of edgepose[$extras] could be installed; pip says why above"
     pip "$release" install "${wheel}[$extras]" || fail 69 "not all of edgepose[$extras] could be installed; pip says why above"
     "$release/bin/edgepose" --version >/dev/null || fail 70 "the new version does not even say its version; nothing was changed"
     put 0644 "$checkout/systemd/edgepose.service" "$release/share/systemd/edgepose.service"
