@@ -1,8 +1,8 @@
 """The documents say what the code does: keys, options, exit codes, causes, stages."""
 
 import inspect
-import re
 from pathlib import Path
+from re import MULTILINE, findall, fullmatch
 from typing import get_args
 
 import click
@@ -72,13 +72,21 @@ def test_every_cause_and_stage_is_documented() -> None:
     assert all(f"| `{cause}` |" in section("operations.md", "Refinement") for cause in REFINE_FAILURES)
 
 
+def test_links_between_documents_lead_somewhere() -> None:
+    import re
+
+    for document in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / Path(target)).exists(), f"{document.name} links to {target}"
+
+
 def test_every_exit_code_cause_and_diagnosis_has_a_remedy() -> None:
     start = section("troubleshooting.md", "The program does not start")
     codes = {error.exit_code for _, error in inspect.getmembers(edgepose.errors, inspect.isclass)}
     assert all(f"| {code} |" in start for code in codes)
     assert all(f"| `{diagnosis}` |" in section("troubleshooting.md", "There are no poses") for diagnosis in get_args(Diagnosis))
     dropped = section("troubleshooting.md", "Frames are dropped")
-    named = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in dropped.splitlines() if line.startswith("| `"))))
+    named = set(findall(r"`(\w+)`", "".join(line.split("|")[1] for line in dropped.splitlines() if line.startswith("| `"))))
     assert named == set(DROP_CAUSES)
     cameras = section("troubleshooting.md", "A camera gives no frames")
     # The others are no faults (closed, paused, over), have their own line under `diagnosis`, or have no name of their own.
@@ -93,16 +101,10 @@ def test_the_glossary_lists_banned_words_in_a_table(kind: str) -> None:
     assert len(rows) > 8
     assert all(len(row) == 2 and all(row) for row in rows)
     if kind == "identifiers":
-        assert all(re.fullmatch(r"`\w+`", banned) for banned, _ in rows)
+        assert all(fullmatch(r"`\w+`", banned) for banned, _ in rows)
 
 
 def test_the_glossary_is_in_order() -> None:
-    terms = re.findall(r"^\| ([^|`-][^|]*) \| ", section("glossary.md", "Terms"), re.MULTILINE)[1:]
+    terms = findall(r"^\| ([^|`-][^|]*) \| ", section("glossary.md", "Terms"), MULTILINE)[1:]
     assert len(terms) > 50
     assert terms == sorted(terms, key=str.lower)
-
-
-def test_links_between_documents_lead_somewhere() -> None:
-    for document in DOCS.glob("*.md"):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-            assert (document.parent / Path(target)).exists(), f"{document.name} links to {target}"
