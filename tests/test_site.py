@@ -69,6 +69,8 @@ def test_the_site_loads_nothing_from_another_host(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 20
     assert {page.name: foreign(page.read_text(encoding="utf-8")) for page in pages if foreign(page.read_text(encoding="utf-8"))} == {}
+    # For drawings of this class, and for them alone, the theme would load a script from unpkg.com.
+    assert not [page.name for page in pages if re.search(r'class="[^"]*\bmermaid\b', page.read_text(encoding="utf-8"))]
     styles = {style.name: _STYLE_ADDRESS.findall(style.read_text(encoding="utf-8")) for style in site.rglob("*.css")}
     assert not any(styles.values()), styles
     drawings = {drawing.name: re.findall(r'href="(http[^"]+)"', drawing.read_text(encoding="utf-8")) for drawing in site.rglob("*.svg")}
