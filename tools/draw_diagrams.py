@@ -286,7 +286,7 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
 
 
 def main() -> None:
-    """Write all diagrams anew."""
+    """Write all diagrams again."""
     for name, draw in DIAGRAMS.items():
         (IMAGES / name).write_text(draw().svg(), encoding="utf-8")
 
