@@ -176,30 +176,35 @@ def frame() -> Diagram:
 
 def status() -> Diagram:
     """Draw the way of a status."""
-    d = Diagram(1200, 470, "The way of a status")
+    d = Diagram(1200, 510, "The way of a status")
     parts = (
-        (30, "Pipeline", "PipelineStats", ["camera states, restarts,", "stages, image quality"]),
-        (150, "MqttPublisher", "PublisherStats", ["sent, drops, reconnects,", "events waiting"]),
-        (270, "Black box", "RecorderStats", ["records lost by cause"]),
+        ("Pipeline", "PipelineStats", "camera states, restarts, light"),
+        ("MqttPublisher", "PublisherStats", "sent, drops, reconnects"),
+        ("Metrics", "MetricsStats", "frames, people, durations"),
+        ("BlackBox", "RecorderStats", "records lost, by cause"),
+        ("Sensors", "MachineStats", "memory, heat, throttling"),
     )
-    for y, name, stats, lines in parts:
-        d.box(20, y, 200, 90, name, lines, "work")
-        d.box(265, y + 15, 160, 60, stats, ["frozen, under one lock"], "store")
-        d.arrow((220, y + 45), (265, y + 45))
-        d.arrow((425, y + 45), (445, y + 45), (445, 195), (470, 195))
-    d.box(470, 150, 200, 90, "Daemon.snapshot()", ["one value of all parts,", "of one moment"], "main")
+    middle = 225
+    for number, (name, stats, what) in enumerate(parts):
+        y = 25 + 82 * number
+        d.box(20, y, 210, 66, name, [what], "work")
+        d.box(275, y, 160, 66, stats, ["one frozen value"], "store")
+        d.arrow((230, y + 33), (275, y + 33))
+        d.arrow((435, y + 33), (455, y + 33), (455, middle), (485, middle))
+    d.box(485, middle - 50, 195, 100, "DaemonSnapshot", ["Daemon.snapshot():", "all parts, one moment"], "main")
     functions = (
-        (30, "health_message", "(snapshot, previous)", ("topic health", "every 5 s")),
-        (150, "prometheus", "(snapshot)", ("/metrics", "when scraped")),
-        (270, "readiness", "(snapshot)", ("/healthz/live", "/healthz/ready")),
+        ("health_message", "(snapshot, previous)", ("topic health", "every 5 s")),
+        ("prometheus", "(snapshot)", ("/metrics", "when scraped")),
+        ("readiness", "(snapshot)", ("/healthz/live", "/healthz/ready")),
     )
-    for y, name, arguments, goes in functions:
-        d.box(720, y, 230, 90, name, [arguments], "main")
-        d.arrow((670, 195), (695, 195), (695, y + 45), (720, y + 45))
-        d.box(1000, y + 10, 180, 70, goes[0], goes[1:], "outside")
-        d.arrow((950, y + 45), (1000, y + 45))
-    d.text(600, 400, "Each part makes its value under its own lock. No number is copied up through layers of properties.", size=13)
-    d.text(600, 424, "Only the health message empties the latency samples. A scrape never does.", size=13)
+    for number, (name, arguments, goes) in enumerate(functions):
+        y = 60 + 120 * number
+        d.box(740, y, 220, 90, name, [arguments], "main")
+        d.arrow((680, middle), (710, middle), (710, y + 45), (740, y + 45))
+        d.box(1010, y + 10, 170, 70, goes[0], goes[1:], "outside")
+        d.arrow((960, y + 45), (1010, y + 45))
+    d.text(600, 462, "Each part makes its value in one step. No number is copied up through layers of properties.", size=13)
+    d.text(600, 486, "Only the health message empties the latency samples. A scrape never does.", size=13)
     return d
 
 
