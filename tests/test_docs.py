@@ -65,7 +65,7 @@ def test_every_cause_and_stage_is_documented() -> None:
     text = section("operations.md", "What happens to frames")
     for word in (*DROP_CAUSES, *STAGES):
         assert f"| `{word}` |" in text
-    assert all(f"| `{cause}` |" in section("operations.md", "The second look") for cause in REFINE_FAILURES)
+    assert all(f"| `{cause}` |" in section("operations.md", "Refinement") for cause in REFINE_FAILURES)
 
 
 def test_links_between_documents_lead_somewhere() -> None:
