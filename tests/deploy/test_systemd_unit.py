@@ -1,4 +1,4 @@
-"""The unit as systemd itself judges it."""
+"""The unit, checked by systemd's own tools."""
 
 import re
 import shutil
@@ -16,8 +16,8 @@ needs_systemd = pytest.mark.skipif(
 
 
 @needs_systemd
-def test_systemd_finds_nothing_to_complain_of(tmp_path: Path) -> None:
-    installed = tmp_path / "edgepose.service"  # systemd looks for the program, which is not installed here
+def test_systemd_accepts_the_unit_without_warnings(tmp_path: Path) -> None:
+    installed = tmp_path / "edgepose.service"  # systemd checks the program, which is not installed here
     installed.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(installed)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
@@ -25,7 +25,7 @@ def test_systemd_finds_nothing_to_complain_of(tmp_path: Path) -> None:
 
 
 @needs_systemd
-def test_the_service_is_hardly_exposed() -> None:
+def test_the_service_has_a_low_exposure() -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
