@@ -48,8 +48,8 @@ ELSEWHERE = {
 
 
 @dataclass
-class Setup:
-    """One number of refined people: predictions, and the shortest time of each timed picture."""
+class Way:
+    """One way to process a picture (refiner and number of people): predictions, and the shortest time of each timed picture."""
 
     name: str
     refiner: str
@@ -66,14 +66,14 @@ class TwoStages:
         self.pose = open_backend(model, ONE_THREAD)
         self.refiners = {file.path.stem: (file.info, open_refiner_backend(file, ONE_THREAD)) for file in refiners}
 
-    def predict(self, image: NDArray[np.uint8], setup: Setup) -> list[Person]:
+    def predict(self, image: NDArray[np.uint8], way: Way) -> list[Person]:
         """Return the people in a picture."""
         letterbox = Letterbox.for_model(self.model.info, image.shape[0], image.shape[1], self.size)
         people = decode(self.pose.run(letterbox.apply(image)[None]), 0, letterbox, schema.PoseConfig(), score_threshold=SCORE_THRESHOLD)
-        if not setup.people:
+        if not way.people:
             return people
-        info, refiner = self.refiners[setup.refiner]
-        chosen = RefineSchedule(schema.RefineConfig(people=setup.people)).choose(people, cost_ms=0.0)
+        info, refiner = self.refiners[way.refiner]
+        chosen = RefineSchedule(schema.RefineConfig(people=way.people)).choose(people, cost_ms=0.0)
         for index, refined in zip(chosen, refine_people(image, [people[index] for index in chosen], info, refiner.run), strict=True):
             people[index] = refined.person
         return people
@@ -105,24 +105,24 @@ def timed(function: Callable[..., object], *arguments: object) -> float:
 
 
 def measure(
-    stages: TwoStages, setups: list[Setup], data: CocoPose, peers: dict[str, Callable[[NDArray[np.uint8]], object]]
+    stages: TwoStages, ways: list[Way], data: CocoPose, peers: dict[str, Callable[[NDArray[np.uint8]], object]]
 ) -> dict[str, float]:
-    """Fill in all setups, and return the mean seconds per picture of each peer."""
+    """Fill in all ways, and return the mean seconds per picture of each peer."""
     for index in track(range(len(data)), "finding people"):
         image = data.image(index)
-        for setup in setups:
-            setup.predictions.append(stages.predict(image, setup))
+        for way in ways:
+            way.predictions.append(stages.predict(image, way))
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for index in track(range(0, len(data), max(1, len(data) // TIMED_PICTURES)), "measuring time"):
         image = data.image(index)
         rounds: dict[str, list[float]] = {}
         for _ in range(REPEATS):
-            for setup in setups:
-                rounds.setdefault(setup.name, []).append(timed(stages.predict, image, setup))
+            for way in ways:
+                rounds.setdefault(way.name, []).append(timed(stages.predict, image, way))
             for name, run in peers.items():
                 rounds.setdefault(name, []).append(timed(run, image))
-        for setup in setups:
-            setup.seconds.append(min(rounds[setup.name]))
+        for way in ways:
+            way.seconds.append(min(rounds[way.name]))
         for name in peers:
             seconds[name].append(min(rounds[name]))
     return {name: float(np.mean(values)) for name, values in seconds.items()}
@@ -158,23 +158,23 @@ def main() -> None:
     options = parser.parse_args()
     model = named_model(options.model, "pose")
     refiners = [named_model(name, "refine") for name in options.refiner or ["refine-n"]]
-    setups = [Setup("pose network alone", "", 0)]
+    ways = [Way("pose network alone", "", 0)]
     for file in refiners:
         stem = file.path.stem
-        setups += [Setup(f"{stem}, {people}", stem, people) for people in PEOPLE] + [Setup(f"{stem}, all", stem, ALL)]
+        ways += [Way(f"{stem}, {people}", stem, people) for people in PEOPLE] + [Way(f"{stem}, all", stem, ALL)]
     multipose = options.peers / "movenet-multipose-heads.onnx" if options.peers else None
     peers = {f"MoveNet MultiPose {size}": movenet(multipose, size) for size in (256, 320)} if multipose else {}
     data = CocoPose([options.data])
-    peer_seconds = measure(TwoStages(model, refiners, options.size), setups, data, peers)
-    unit = next(iter(peer_seconds.values())) if peer_seconds else float(np.mean(setups[0].seconds))
+    peer_seconds = measure(TwoStages(model, refiners, options.size), ways, data, peers)
+    unit = next(iter(peer_seconds.values())) if peer_seconds else float(np.mean(ways[0].seconds))
     size = options.size or model.info.input_size
     rows, points = [], {}
-    for setup in setups:
-        found: Evaluation = evaluate_predictions(setup.predictions, data)
-        relative = float(np.mean(setup.seconds)) / unit
-        rows.append(f"| {setup.name} | {found.ap:.3f} | {found.ap50:.3f} | {found.ap_medium:.3f} | {found.ap_large:.3f} | {relative:.2f} |")
-        label = {0: "alone", ALL: "all"}.get(setup.people, str(setup.people))
-        for stem in [setup.refiner] if setup.refiner else [file.path.stem for file in refiners]:
+    for way in ways:
+        found: Evaluation = evaluate_predictions(way.predictions, data)
+        relative = float(np.mean(way.seconds)) / unit
+        rows.append(f"| {way.name} | {found.ap:.3f} | {found.ap50:.3f} | {found.ap_medium:.3f} | {found.ap_large:.3f} | {relative:.2f} |")
+        label = {0: "alone", ALL: "all"}.get(way.people, str(way.people))
+        for stem in [way.refiner] if way.refiner else [file.path.stem for file in refiners]:
             points.setdefault(f"{model.info.name} + {stem}", []).append((relative, found.ap, label))
     rows += [f"| {name} (network alone, float) | | | | | {value / unit:.2f} |" for name, value in peer_seconds.items()]
     image = options.page.parent / "images" / "refine.png"

@@ -32,7 +32,7 @@ def test_the_scrape_configuration_and_the_rules_are_valid() -> None:
 
 
 @needs_promtool
-def test_every_alert_fires_when_it_must_and_only_then() -> None:
+def test_every_alert_fires_when_it_shall_and_only_then() -> None:
     assert "SUCCESS" in promtool("test", "rules", *map(str, TESTS))
 
 
@@ -42,7 +42,7 @@ def test_every_alert_has_a_test_in_which_it_fires() -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_gives_severity_device_and_remedy(rule: dict) -> None:
+def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert "{{ $labels.device }}" in rule["annotations"]["summary"]
     assert re.search(r"[.`]$", rule["annotations"]["description"])
