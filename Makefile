@@ -33,9 +33,10 @@ check: $(VENV)/.dev docs-site ## ruff, strict mypy, the import rule, the site
 
 docs: $(VENV)/.dev ## write the generated tables of docs/ anew
 	$(BIN)/python tools/write_reference.py
+	$(BIN)/python -m tools.draw_diagrams
 
 docs-site: $(VENV)/.dev ## build the documentation as a site, in build/site
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 requirements: $(VENV)/.dev ## pin all dependencies anew, with hashes (ARGS=--upgrade takes newer versions)
 	tools/pin-requirements.sh $(ARGS)

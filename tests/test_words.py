@@ -23,11 +23,17 @@ MAY_NAME_OLD_WORDS = {ROOT / "CHANGELOG.md"}
 
 
 @cache
-def table(heading: str) -> tuple[str, ...]:
-    """The words in backticks of the first column of a table of the glossary."""
-    section = GLOSSARY.read_text().split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    return tuple(word for row in rows for word in re.findall(r"`([^`]+)`", row))
+def table(name: str) -> tuple[str, ...]:
+    """The words in the first column of a table of the glossary: those in backticks, else those between commas."""
+    rows = (
+        GLOSSARY.read_text()
+        .split(f"<!-- begin banned {name} -->", 1)[1]
+        .split(f"<!-- end banned {name} -->", 1)[0]
+        .strip()
+        .splitlines()[2:]
+    )
+    cells = [row.split("|")[1].strip() for row in rows]
+    return tuple(word for cell in cells for word in re.findall(r"`([^`]+)`", cell) or cell.split(", "))
 
 
 def parts(identifier: str) -> str:
@@ -36,8 +42,17 @@ def parts(identifier: str) -> str:
 
 
 def banned(identifier: str) -> str | None:
-    """The word of the glossary's list that an identifier is or holds, None where there is none."""
-    return next((word for word in table("Names that are not used") if parts(word) in parts(identifier)), None)
+    """The word of the glossary's list that an identifier is, None where there is none.
+
+    A class is banned by its whole name; a word in small letters is banned as a part of any name.
+    """
+    words = table("identifiers")
+    return next((word for word in words if (word == identifier if word[0].isupper() else parts(word) in parts(identifier))), None)
+
+
+def banned_key(name: str) -> bool:
+    """Whether a configuration key, metric, topic or field is named by a word that is not used."""
+    return banned(name) is not None or any(parts(word) in parts(name) for word in table("keys"))
 
 
 def sources() -> list[Path]:
@@ -71,23 +86,27 @@ def prose(path: Path) -> Iterator[tuple[str, int]]:
 
 @cache
 def phrases() -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(re.escape(phrase) for phrase in table("Phrases that are not used")) + r")\b", re.IGNORECASE)
+    return re.compile(r"\b(?:" + "|".join(re.escape(phrase) for phrase in table("phrases")) + r")\b", re.IGNORECASE)
 
 
 def test_the_glossary_lists_words() -> None:
-    assert len(table("Names that are not used")) > 20
-    assert {"courier", "watchman", "people thread", "second look", "whoever"} <= set(table("Phrases that are not used"))
+    assert len(table("identifiers")) > 40
+    assert table("keys")
+    assert {"courier", "watchman", "people thread", "second look", "whoever"} <= set(table("phrases"))
 
 
 def test_identifiers_are_the_glossarys() -> None:
     found = {
-        f"{path.relative_to(ROOT)}:{line} {name} ({word})" for path in sources() for name, line in identifiers(path) if (word := banned(name))
+        f"{path.relative_to(ROOT)}:{line} {name} ({word})"
+        for path in sources()
+        for name, line in identifiers(path)
+        if (word := banned(name))
     }
     assert not found, "\n".join(sorted(found))
 
 
 def test_modules_are_named_by_the_glossary() -> None:
-    assert not {path for path in sources() if banned(path.stem)}
+    assert not {path for path in sources() if banned(path.stem) or path.stem in table("modules")}
 
 
 def test_keys_topics_and_fields_are_the_glossarys() -> None:
@@ -96,13 +115,13 @@ def test_keys_topics_and_fields_are_the_glossarys() -> None:
     for topic in (*TOPICS, *COMMANDS):
         _, definitions = msgspec.json.schema_components([topic.message])
         names |= {field for definition in definitions.values() for field in definition.get("properties", {})}
-    assert not {name for name in names if banned(name)}
+    assert not {name for name in names if banned_key(name)}
 
 
 def test_metrics_are_the_glossarys() -> None:
     metrics = set(re.findall(r"edgepose_\w+", (ROOT / "edgepose" / "daemon" / "prometheus.py").read_text()))
     assert len(metrics) > 20
-    assert not {name for name in metrics if banned(name)}
+    assert not {name for name in metrics if banned_key(name)}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -124,7 +143,14 @@ def test_comments_and_texts_say_it_in_the_glossarys_words() -> None:
 
 @pytest.mark.parametrize(
     ("identifier", "word"),
-    [("Courier", "courier"), ("_mqtt_courier_s", "courier"), ("SecondLook", "second_look"), ("claimed", None), ("boarding", None), ("x", None)],
+    [
+        ("Courier", "Courier"),
+        ("_mqtt_courier_s", "courier"),
+        ("MySecondLook", "second_look"),
+        ("board", None),
+        ("Board", "Board"),
+        ("claimed", None),
+    ],
 )
 def test_a_name_is_compared_word_by_word(identifier: str, word: str | None) -> None:
     assert banned(identifier) == word
