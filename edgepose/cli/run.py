@@ -27,8 +27,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     import os
 
     from edgepose.config.load import load, service_variables
-    from edgepose.daemon.daemon import Daemon
-    from edgepose.daemon.main_loop import supervise
+    from edgepose.daemon.daemon import Daemon, supervise
     from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import hang_ups, recordings_asked, signals

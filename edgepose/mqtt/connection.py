@@ -25,7 +25,7 @@ from edgepose.mqtt.flow_control import PingProbe, SocketTraffic
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.paho_client import RECEIVE_LIMIT_BYTES, GuardedClient
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -222,7 +222,7 @@ class Connection:
             while isinstance(current := self._client.socket(), ssl.SSLSocket) and current.pending():
                 self._client.loop_read()
         except Exception:  # whatever paho trips over in what it was sent: struct, index, value, its own
-            logger.debug("malformed packet", exc_info=True)
+            _log.debug("malformed packet", exc_info=True)
             self.close(goodbye=False, reason="that is not MQTT")
 
     def _properties(self, packet: int, message: Outgoing) -> Properties | None:
@@ -304,4 +304,4 @@ class Connection:
         topic = self._asked.pop(mid, "")
         for reason in reasons:
             if reason.is_failure:
-                logger.warning("MQTT broker refuses our subscription to %s: %s; expected the right to read it", topic, str(reason).lower())
+                _log.warning("MQTT broker refuses our subscription to %s: %s; expected the right to read it", topic, str(reason).lower())

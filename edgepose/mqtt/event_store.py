@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgepose.mqtt.outbox import Outgoing
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 RETRY_S = 3.0
 """How often a file that cannot be written is tried again."""
@@ -35,7 +35,7 @@ class EventStore:
         found: takes the messages of earlier runs, oldest first, and how many were dropped, from the store's thread.
 
     Attributes:
-        looked: set once what an earlier run left has been found, or the file could not be read.
+        loaded: set once what an earlier run left has been found, or the file could not be read.
     """
 
     def __init__(self, path: Path, limit: int, found: Callable[[list[Outgoing], int], None]) -> None:
@@ -50,7 +50,7 @@ class EventStore:
         self._failure: str | None = None
         self._closing = False
         self._database: sqlite3.Connection | None = None
-        self.looked = threading.Event()
+        self.loaded = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-store", daemon=True)
 
     @property
@@ -98,15 +98,15 @@ class EventStore:
             try:
                 if self._database is None:
                     self._open()
-                    self.looked.set()
+                    self.loaded.set()
                 last = self._await_work()
                 self._write()
                 if self._failure is not None:
-                    logger.info("event store %s: works again", self._path)
+                    _log.info("event store %s: works again", self._path)
                     self._failure = None
             except (sqlite3.Error, OSError) as error:
                 last = self._closing
-                self.looked.set()
+                self.loaded.set()
                 self._recover(error)
             if last:
                 self._disconnect()
@@ -157,7 +157,7 @@ class EventStore:
             self._gone.extend(number for number, *_ in surplus)
         if rows:
             what = "1 message that is" if len(rows) == 1 else f"{len(rows)} messages that are"
-            logger.info("event store %s holds %s still to be sent", self._path, what)
+            _log.info("event store %s holds %s still to be sent", self._path, what)
             self._found(list(messages), len(surplus))
 
     def _write(self) -> None:
@@ -209,7 +209,7 @@ class EventStore:
             error = self._set_aside(error)
         reason = "another process has it open" if "locked" in str(error) else str(error)
         if reason != self._failure:
-            logger.warning("event store %s: %s; messages are kept in memory until it works", self._path, reason)
+            _log.warning("event store %s: %s; messages are kept in memory until it works", self._path, reason)
             self._failure = reason
         with self._changed:
             self._changed.wait_for(lambda: self._closing, RETRY_S)

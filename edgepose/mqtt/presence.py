@@ -10,7 +10,7 @@ import msgspec
 from edgepose.messages.structs import StatusMessage, encode, timestamp
 from edgepose.mqtt.outbox import Outgoing
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 DUPLICATES_LIMIT = 16
 
@@ -56,7 +56,7 @@ class Presence:
             return True
         if status.state != "online":
             if self._duplicate_sessions.pop(status.session, self) is None:
-                logger.info("the other daemon under %s is gone", self.topic)
+                _log.info("the other daemon under %s is gone", self.topic)
             return True
         if (
             not live
@@ -66,5 +66,5 @@ class Presence:
         ):
             return False
         self._duplicate_sessions[status.session] = None
-        logger.warning("another daemon publishes under %s as well; give one of them another `device` name", self.topic.rpartition("/")[0])
+        _log.warning("another daemon publishes under %s as well; give one of them another `device` name", self.topic.rpartition("/")[0])
         return True
