@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from paho.mqtt.publish import single
 
 from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import ConfigError
+from edgepose.mqtt.connection import Connection
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
 from testing.faults import network
@@ -417,3 +419,66 @@ def test_msgpack(broker):
         message = wait_for(lambda: listener.messages)[0]
         assert msgspec.msgpack.decode(message.payload)["state"] == "online"
         assert message.properties.ContentType == "application/msgpack"
+
+
+def test_a_session_that_hangs_is_replaced_and_cannot_touch_the_outbox_when_it_wakes(broker, monkeypatch):
+    hang, released, woken = threading.Event(), threading.Event(), threading.Event()
+    step = Connection.step
+
+    def hanging_step(self, timeout_s, *, sending):
+        if hang.is_set() and threading.current_thread() is first:
+            released.wait(60)
+            woken.set()
+        return step(self, timeout_s, sending=sending)
+
+    monkeypatch.setattr(Connection, "step", hanging_step)
+    topic = "edgepose/drone/cameras/front/events"
+    with publishing(broker.port, keepalive_s=60) as publisher, Listener(broker.port) as listener:
+        first = publisher._session._thread
+        wait_for(lambda: publisher.stats().sent >= 2)
+        publisher.publish_retained("cameras/front/status", b"streaming")
+        wait_for(lambda: listener.on("edgepose/drone/cameras/front/status"))
+        broker.freeze()
+        for number in range(5):
+            publisher.publish("cameras/front/events", str(number).encode(), qos=1)
+        wait_for(lambda: publisher.stats().sent >= 8)  # the first session has them, and no answer
+        hang.set()
+        publisher.supervise(time.monotonic())
+        before = publisher.stats()
+        publisher.supervise(time.monotonic() + 1000)
+        broker.thaw()
+        wait_for(lambda: publisher.stats().connected)
+        wait_for(lambda: {message.payload for message in listener.on(topic)} == {b"0", b"1", b"2", b"3", b"4"})
+        wait_for(lambda: publisher.stats().events_waiting == 0)
+        wait_for(lambda: len(listener.on("edgepose/drone/info")) >= 2)  # said again
+        after = publisher.stats()
+        assert (after.replaced, after.drops, after.reconnects) == (1, {}, 0)
+        assert after.session != before.session
+        sent = after.sent
+        released.set()
+        assert woken.wait(10)
+        first.join(10)
+        assert not first.is_alive()
+        wait_for(lambda: listener.states()[-1] == "online")
+        assert publisher.stats().events_waiting == 0
+        assert publisher.stats().sent - sent <= 2  # `online` again after the other's will, at most
+        publisher.publish("cameras/front/events", b"5", qos=1)
+        wait_for(lambda: [message.payload for message in listener.on(topic)][-1] == b"5")
+        assert publisher.stats().drops == {}
+
+
+def test_another_prefix_says_stopped_under_the_old_one_and_all_states_under_the_new(broker):
+    with publishing(broker.port) as publisher, Listener(broker.port) as listener:
+        publisher.publish_retained("cameras/front/status", b"streaming")
+        wait_for(lambda: publisher.stats().sent >= 3)
+        settings = PublisherSettings(MqttConfig(host="127.0.0.1", port=broker.port, prefix="fleet"), "other")
+        publisher.change(settings, None, "another configuration")
+        wait_for(lambda: listener.states()[-1] == "stopped")
+        assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "another configuration"
+        status = json.loads(wait_for(lambda: listener.on("fleet/other/status"))[-1].payload)
+        wait_for(lambda: listener.on("fleet/other/cameras/front/status"))
+        assert listener.on("fleet/other/cameras/front/status")[0].payload == b"streaming"
+        info = json.loads(wait_for(lambda: listener.on("fleet/other/info"))[-1].payload)
+        assert info["session"] == status["session"] == publisher.stats().session
+        assert status["session"] != json.loads(listener.on(STATUS)[-1].payload)["session"]
+        assert listener.on("fleet/other/status")[-1].qos == 1
