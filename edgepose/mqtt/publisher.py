@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from msgspec.structs import replace
-
+from edgepose.errors import ConfigError
 from edgepose.messages.schema import topic_address
-from edgepose.messages.structs import InfoMessage, Message, encode
+from edgepose.messages.structs import InfoMessage, Message
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES, Command, CommandInbox
 from edgepose.mqtt.lease import OutboxLease
-from edgepose.mqtt.outbox import Outbox, Outgoing, RetainedState
+from edgepose.mqtt.outbox import Outbox, Outgoing
 from edgepose.mqtt.presence import Presence
 from edgepose.mqtt.session import MqttSession
 from edgepose.mqtt.settings import PublisherSettings
@@ -62,16 +61,17 @@ class MqttPublisher:
     def __init__(self, settings: PublisherSettings, commands: Callable[[Command], None] | None = None) -> None:
         self._settings = settings
         self._commands = commands
-        self._lock = threading.Lock()  # guards the five below, and the exchange of the store against `publish`
+        self._lock = threading.Lock()  # guards the seven below, and the exchange of the store against `publish`
         self._session: MqttSession | None = None
         self._inbox: CommandInbox | None = None
         self._ignored = Counter(dict.fromkeys(IGNORED_CAUSES, 0))  # all keys from the start: its size never changes while it is copied
         self._store: EventStore | None = None
         self._state = "disabled"  # without a session
         self._replaced = 0
+        self._stopped = False
         self._abandoned: list[MqttSession] = []
         self._turns = -1
-        self._started = self._stopped = False
+        self._started = False
         self.heartbeat = Heartbeat(_HANG_S)
         self._outbox = Outbox(queue_limit=settings.queue_limit, forget=self._forget)
         self._open_session()
@@ -138,9 +138,10 @@ class MqttPublisher:
         if qos == 0:
             self._put_latest(address, payload, None)
             return
-        if not self._settings.mqtt.enabled:
+        settings = self._settings
+        if not settings.mqtt.enabled:
             return
-        message = Outgoing(f"{self._settings.base}/{address}", self._encode(payload), qos=1)
+        message = Outgoing(f"{settings.base}/{address}", settings.encode(payload), qos=1)
         with self._lock:
             kept = self._store is not None and self._store.keep(message)
             if kept and self._stopped:
@@ -153,7 +154,7 @@ class MqttPublisher:
         with self._lock:
             inbox = self._inbox
         if inbox is not None:
-            self._outbox.put_queued(inbox.reply(command, self._encode(message), time.monotonic()))
+            self._outbox.put_queued(inbox.reply(command, self._settings.encode(message), time.monotonic()))
             self._wake()
 
     def supervise(self, now_s: float) -> None:
@@ -192,7 +193,8 @@ class MqttPublisher:
         """
         if self._session is not None:
             self._end_session(self._session, reason, wait=True)
-        former, self._settings = self._settings, settings
+        with self._lock:
+            former, self._settings = self._settings, settings
         self._outbox.limit(settings.queue_limit)
         if info is not None:
             self._outbox.put_retained(topic_address("info"), info)
@@ -205,7 +207,8 @@ class MqttPublisher:
         if self._stopped:
             return
         self._outbox.close()
-        self._stopped = True
+        with self._lock:
+            self._stopped = True
         session = self._session
         if session is not None:
             session.end(reason, time.monotonic() + within_s)
@@ -225,11 +228,14 @@ class MqttPublisher:
         if not settings.mqtt.enabled:
             self._state = "disabled"
             return
-        self._state = "not started: the password or a certificate cannot be read"  # until it can
         presence = Presence(f"{settings.base}/{topic_address('status')}", settings.mqtt.encoding)
         inbox = CommandInbox(settings.base, self._commands, self._ignored) if settings.commands and self._commands is not None else None
-        lease = OutboxLease(self._outbox, _state_encoder(settings, presence.session))
-        session = MqttSession(settings.mqtt, f"edgepose-{settings.device}", presence, lease, inbox)
+        lease = OutboxLease(self._outbox, settings.state_encoder(presence.session))
+        try:
+            session = MqttSession(settings.mqtt, f"edgepose-{settings.device}", presence, lease, inbox)
+        except ConfigError:
+            self._state = "not started: the password or a certificate cannot be read"
+            raise
         self._turns = -1
         self.heartbeat.end()
         self.heartbeat.bound_s = _HANG_S + settings.mqtt.connect_timeout_s + settings.mqtt.reconnect_maximum_s
@@ -251,7 +257,7 @@ class MqttPublisher:
             self._abandoned.append(session)
         self._outbox.drop_cleared()
         with self._lock:
-            self._session = self._inbox = None
+            self._session, self._inbox, self._state = None, None, "connecting"
 
     def _open_store(self) -> None:
         settings = self._settings
@@ -267,7 +273,7 @@ class MqttPublisher:
         with self._lock:
             before, self._store = self._store, None
             if self._settings.mqtt.enabled:
-                waiting = self._outbox.queued()
+                waiting = [message for message in self._outbox.queued() if message.expires_at_s is None]  # replies are never stored
                 self._open_store()
                 for message in waiting:
                     if self._store is not None:
@@ -296,30 +302,14 @@ class MqttPublisher:
         self._outbox.put_latest(
             Outgoing(
                 f"{settings.base}/{address}",
-                self._encode(payload),
+                settings.encode(payload),
                 expires_at_s=None if expiry_s is None else time.monotonic() + expiry_s,
                 expiry_s=None if expiry_s is None else math.ceil(expiry_s),
             )
         )
         self._wake()
 
-    def _encode(self, payload: Message | bytes) -> bytes:
-        return payload if isinstance(payload, bytes) else encode(payload, self._settings.mqtt.encoding)
-
     def _wake(self) -> None:
         session = self._session
         if session is not None:
             session.wake()
-
-
-def _state_encoder(settings: PublisherSettings, session: str) -> Callable[[RetainedState], Outgoing]:
-    """Return what encodes retained states for one session, whose identifier goes into the info message."""
-
-    def encoded(state: RetainedState) -> Outgoing:
-        payload = state.payload
-        if isinstance(payload, InfoMessage):
-            payload = replace(payload, session=session)
-        content = payload if isinstance(payload, bytes) else encode(payload, settings.mqtt.encoding)
-        return Outgoing(f"{settings.base}/{state.address}", content, qos=1, retained=True)
-
-    return encoded

@@ -1,11 +1,16 @@
-"""What of a configuration decides about publishing."""
+"""The settings of the publisher: what of a configuration decides about publishing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from edgepose.config import schema
 from edgepose.config.load import device_name
 from edgepose.errors import ConfigError
+from edgepose.messages.structs import InfoMessage, Message, encode
+from edgepose.mqtt.outbox import Outgoing, RetainedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +47,18 @@ class PublisherSettings:
     def base(self) -> str:
         """The beginning of all topics: `<prefix>/<device>`."""
         return f"{self.mqtt.prefix.strip('/')}/{self.device}"
+
+    def state_encoder(self, session: str) -> Callable[[RetainedState], Outgoing]:
+        """Return what encodes retained states for one session, whose identifier goes into the info message."""
+
+        def encoded(state: RetainedState) -> Outgoing:
+            payload = state.payload
+            if isinstance(payload, InfoMessage):
+                payload = replace(payload, session=session)
+            return Outgoing(f"{self.base}/{state.address}", self.encode(payload), qos=1, retained=True)
+
+        return encoded
+
+    def encode(self, payload: Message | bytes) -> bytes:
+        """Return a message as it is sent to the broker."""
+        return payload if isinstance(payload, bytes) else encode(payload, self.mqtt.encoding)

@@ -14,6 +14,7 @@ import edgepose.mqtt.publisher
 from edgepose.config.schema import CommandsConfig, Config, EventsConfig, MqttConfig
 from edgepose.errors import ConfigError
 from edgepose.messages.structs import CameraStatusMessage
+from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.presence import Presence
@@ -255,3 +256,14 @@ def test_the_publisher_shows_its_status_as_a_value() -> None:
     assert sum(isinstance(member, property) for member in vars(MqttPublisher).values()) <= 4
     package = Path(edgepose.__file__).parent
     assert not [path for path in package.rglob("*.py") if "_former_" in path.read_text()]
+
+
+def test_replies_are_not_moved_into_a_store(made: list[Session], tmp_path: Path) -> None:
+    publisher = MqttPublisher(PublisherSettings(SETTINGS.mqtt, "drone", commands=True), lambda _: None)
+    publisher.start()
+    publisher.reply(Command("pause", b"{}", None, None), b"done")
+    publisher.publish("cameras/a/events", b"fallen", qos=1)
+    publisher.change(PublisherSettings(SETTINGS.mqtt, "drone", commands=True, store=tmp_path / "a.db"), None, "another configuration")
+    store: Any = publisher._store
+    wait_for(lambda: [store.holds(message) for message in publisher._outbox.queued()] == [False, True])
+    publisher.stop()
