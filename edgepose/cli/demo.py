@@ -41,8 +41,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     from edgepose.cli.live_table import LiveTable, shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
-    from edgepose.daemon.daemon import Daemon
-    from edgepose.daemon.main_loop import supervise
+    from edgepose.daemon.daemon import Daemon, supervise
     from edgepose.errors import OutputError, UsageError
     from edgepose.mqtt.embedded_broker import EmbeddedBroker
     from edgepose.mqtt.subscriber import Subscriber
@@ -89,7 +88,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             supervise(daemon, stop, reason, each_turn)
             elapsed_s = time.monotonic() - start_s
             screen.draw()
-    counts = daemon.metrics.camera("video")
+    counts = daemon.snapshot().metrics.camera("video")
     click.echo(
         f"{counts.published} frames in {elapsed_s:.1f} s ({counts.published / elapsed_s:.1f} frames/s), "
         f"at most {live_table.most_people} people at once, {len(live_table.tracks)} tracks, {live_table.messages} messages over MQTT"

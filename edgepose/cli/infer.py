@@ -131,7 +131,7 @@ def command(
         raise KeyboardInterrupt
     elapsed_s = time.monotonic() - start_s
     rate = round(frames / elapsed_s, 1) if elapsed_s > 0 else 0.0
-    looks = metrics.looks()
+    looks = metrics.refinement()
     again = looks.accepted + looks.disagreed if looks is not None else 0
     corrupt = opened.corrupt_frames
     if as_json:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepose import __version__
@@ -41,6 +42,18 @@ class _End:
 
 
 _Item = tuple[SegmentHeader | None, Record]  # the header where a segment is to begin with the record
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStats:
+    """The black box at one moment.
+
+    Attributes:
+        drops: records that were not kept since the start, by cause: `busy` (the disk could not keep up) or `failed` (it could not be
+            written).
+    """
+
+    drops: Mapping[str, int] = field(default_factory=dict)
 
 
 class BlackBox:
@@ -87,6 +100,11 @@ class BlackBox:
         """
         self._folder.take_over()
         self._thread.start()
+
+    def stats(self) -> RecorderStats:
+        """Return the counts of this moment."""
+        with self._lock:
+            return RecorderStats(dict(self.drops))
 
     def configure(self, config: Config) -> None:
         """Other settings from the next frame on; called by the people thread, which has them from then on."""

@@ -270,7 +270,7 @@ def test_a_pause_however_short_is_no_failure(
     told = [state.state for state in run.states if (state.state, state.cause) != ("paused", "command")]
     assert told == ["connecting", "streaming", "connecting", "streaming", "paused"]
     assert "closed" not in caplog.text
-    assert run.pipeline.reconnects() == {"a": 0}
+    assert {name: camera.reconnects for name, camera in run.pipeline.stats().cameras.items()} == {"a": 0}
 
 
 def test_a_file_that_loops_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +345,7 @@ def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], refiner=look).wait()
     assert [frame.sequence for frame, _ in run.delivered] == [0, 1, 2, 3]
     assert run.metrics.camera("a").dropped == {}
-    looks = metrics.looks()
+    looks = metrics.refinement()
     assert looks is not None
     assert (looks.accepted + looks.disagreed, looks.failed) == (6, {"refiner_failed": 2})
     assert refiner.crops == [2, 2, 2, 2]

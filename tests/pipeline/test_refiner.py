@@ -84,7 +84,7 @@ class Run:
 def test_all_looks_are_counted(model: ModelFile) -> None:
     run = Run(model, RefinerBackend(), people=2)
     run.frames(3)
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert (looks.accepted, looks.disagreed, looks.skipped, looks.failed) == (0, 6, 3, {})
     assert looks.cost_ms > 0
@@ -104,7 +104,7 @@ def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytes
     with caplog.at_level(logging.INFO):
         assert [person.score for person in run.frames(2)] == [person.score for person in PEOPLE]
         assert all(person.score != 0.6 for person in run.frames())
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert looks.failed == {"refiner_failed": 3, "internal": 3}
     assert looks.disagreed == 3
@@ -120,7 +120,7 @@ def test_a_refiner_that_keeps_failing_is_opened_again(model: ModelFile) -> None:
     assert broken.closed
     assert len(broken.crops) == 3
     assert len(fresh.crops) == 1
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9}, 3)
 
@@ -130,7 +130,7 @@ def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(mode
     broken, fresh = RefinerBackend([EngineError("lost the device")] * 99), RefinerBackend()
     run = Run(model, broken, gone, gone, fresh)
     run.frames(3 + 6 + 12)
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9, "unavailable": 3 * 18}, 0)
     run.frames()
@@ -155,7 +155,7 @@ def test_a_refiner_that_opens_but_does_not_run_is_not_open(model: ModelFile) -> 
 def test_off_reads_and_opens_nothing(tmp_path: Path) -> None:
     metrics = Metrics()
     assert Refiner.configured(Config(refine=RefineConfig(path=str(tmp_path / "not there"), people=0)), metrics) is None
-    assert metrics.looks() is None
+    assert metrics.refinement() is None
 
 
 def test_on_needs_a_refiner(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_people_are_published_by_their_new_scores(tmp_path: Path, tracked: bool)
     scores = [person.score for person in people]
     assert scores == sorted(scores, reverse=True)
     assert all(score >= 0.3 for score in scores)
-    looks = stage.metrics.looks()
+    looks = stage.metrics.refinement()
     assert looks is not None
     assert looks.dismissed == looks.disagreed - len(people) > 0
     assert {"decode", "refine", "track"} <= set(stage.metrics.latencies())
