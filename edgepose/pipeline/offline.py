@@ -13,8 +13,9 @@ from edgepose.errors import EndOfStream
 from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
+from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
-from edgepose.pipeline.stages import Postprocessor, PreparedFrame, Preprocessor
+from edgepose.pipeline.stages import PreparedFrame, Preprocessor
 from edgepose.telemetry.metrics import Metrics
 
 _TURN_S = 0.2
@@ -36,7 +37,7 @@ def people_in(
     """
     inputs = Preprocessor(info, config.model.input_size, metrics.took)
     # Nobody asks for events here, so nobody pays for them.
-    people = Postprocessor(replace(config, events=replace(config.events, enabled=False)), metrics, refiner)
+    people = Postprocessor("", replace(config, events=replace(config.events, enabled=False)), metrics, refiner)
     for prepared in _read_ahead(source, inputs):
         with metrics.timed("engine"):
             candidates = backend.run(prepared.images)
