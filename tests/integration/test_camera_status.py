@@ -42,7 +42,7 @@ def test_each_camera_says_what_is_the_matter_and_none_says_a_password(tmp_path: 
 
             frozen = heard.on("cameras/still/status")[-1]
             assert frozen["state"] == "stalled"
-            assert frozen["detail"].endswith("has sent one and the same picture for 2 s")
+            assert frozen["detail"].endswith("has sent the same image for 2 s")
             shown = len(heard.on("cameras/still/poses"))
             time.sleep(3)  # opened anew meanwhile, and still the same picture: that is no news
             assert heard.on("cameras/still/status")[-1] == frozen

@@ -110,7 +110,7 @@ def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytes
     assert looks.failed == {"refiner_failed": 3, "internal": 3}
     assert looks.disagreed == 3
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]  # on change only
-    assert "first looks are published: EngineError: out of memory" in caplog.text
+    assert "unrefined poses are published: EngineError: out of memory" in caplog.text
     assert "works again after 2 frames" in caplog.text
 
 
@@ -137,8 +137,8 @@ def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(mode
     run.frames()
     assert fresh.crops == [3]
     assert [record.message.split(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [
-        "nobody can be looked at again, first looks are published",
-        "the refiner cannot be opened again, tried from time to time",
+        "refinement fails, unrefined poses are published",
+        "the refiner cannot be opened again",
     ]
 
 
