@@ -82,7 +82,7 @@ def test_the_table_shows_the_last_frame_and_its_rate() -> None:
     assert "20, 70" in text
 
 
-def test_nobody_is_shown_before_a_camera_that_gives_no_pictures() -> None:
+def test_nobody_is_shown_for_a_camera_that_gives_no_frames() -> None:
     live_table = heard()
     for state, cause in (("failed", "refused"), ("paused", "command"), ("connecting", UNSET)):
         live_table.take("edgepose/drone/cameras/front/status", camera_status(state, cause), 2.0)
@@ -93,7 +93,7 @@ def test_nobody_is_shown_before_a_camera_that_gives_no_pictures() -> None:
     assert camera_lines(live_table) == ["drone/front: paused (end_of_stream), 1 people, 10.0 frames/s, frame 10"]
 
 
-def test_what_a_broker_keeps_of_a_device_that_is_gone_is_not_shown_as_live() -> None:
+def test_retained_messages_of_a_device_that_is_gone_are_not_shown_as_live() -> None:
     live_table = heard()
     assert new_states(live_table) == ["drone: online"]
     live_table.take("edgepose/drone/status", status("online", "connected"), 2.0)
@@ -140,7 +140,7 @@ def test_events_are_shown_and_written_once() -> None:
     assert "person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)" in shown(live_table)
 
 
-def test_whoever_is_lost_amid_the_picture_is_not_said_to_have_left() -> None:
+def test_a_person_who_vanishes_amid_the_frame_is_called_lost() -> None:
     live_table = heard()
     for edge_bodies in (5.2, 0.1):
         message = event_message(sample_event(kind="left", evidence={"absent_s": 3.0, "edge_bodies": edge_bodies}))
