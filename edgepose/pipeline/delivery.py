@@ -60,7 +60,7 @@ class Delivery:
         """Deliver the result of one frame; blocks only for frames of files, and only until the files have room."""
         frame, people = result.frame, result.people
         if not result.stale:
-            message = poses_message(frame, people, result.at)
+            message = poses_message(frame, people, result.at_ns)
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, message)
             if self._writer is not None:
