@@ -119,9 +119,9 @@ def test_a_dead_stage_of_a_daemon_is_begun_again_and_nothing_else_stops(tmp_path
     wait_for(lambda: len(run.delivered) > 2)
     people = run.pipeline._people
     assert people is not None
-    taken, people._seen = people._seen, None  # type: ignore[assignment]
+    taken, people._inferred = people._inferred, None  # type: ignore[assignment]
     wait_for(lambda: run.pipeline.stats().restarts.get("postprocess", 0) >= 1)
-    people._seen = taken
+    people._inferred = taken
     inferred = len(run.delivered)
     wait_for(lambda: len(run.delivered) > inferred, within_s=20)
     assert run.pipeline.failure is None
