@@ -1,4 +1,4 @@
-"""Commands that the daemon obeys, as structs: what is not written here is refused."""
+"""The commands that the daemon accepts, as structs. A command or field that is not defined here is refused."""
 
 from typing import Annotated
 
@@ -8,19 +8,19 @@ from msgspec import UNSET, Meta, UnsetType
 from edgepose.config.schema import Fraction, Name
 
 SNAPSHOT_WIDTH_PX = 640
-"""Width of a snapshot where none is asked for."""
+"""Default width of a snapshot in pixels."""
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all commands: a JSON object, `{}` at least."""
+    """The base of all commands. The payload is a JSON object, `{}` at least."""
 
 
 class ReloadCommand(_Request, frozen=True):
-    """Read the configuration file anew, as SIGHUP does."""
+    """Reload the configuration file, as SIGHUP does."""
 
 
 class SetThresholdCommand(_Request, frozen=True):
-    """Set thresholds until the next reload or start."""
+    """Change thresholds until the next reload or restart."""
 
     score_threshold: Annotated[Fraction, Meta(description="as `pose.score_threshold`")] | UnsetType = UNSET
     keypoint_threshold: Annotated[Fraction, Meta(description="as `pose.keypoint_threshold`")] | UnsetType = UNSET
@@ -28,26 +28,26 @@ class SetThresholdCommand(_Request, frozen=True):
 
 
 class PauseCommand(_Request, frozen=True):
-    """Close a camera's source until it is resumed, or the daemon starts anew."""
+    """Close the stream of a camera until it is resumed or the daemon restarts."""
 
-    camera: Annotated[Name, Meta(description="name of the camera; all of them where absent")] | UnsetType = UNSET
+    camera: Annotated[Name, Meta(description="name of the camera; absent for all cameras")] | UnsetType = UNSET
 
 
 class ResumeCommand(_Request, frozen=True):
-    """Open the source of a paused camera again."""
+    """Reopen the stream of a paused camera."""
 
-    camera: Annotated[Name, Meta(description="name of the camera; all of them where absent")] | UnsetType = UNSET
+    camera: Annotated[Name, Meta(description="name of the camera; absent for all cameras")] | UnsetType = UNSET
 
 
 class SnapshotCommand(_Request, frozen=True):
-    """Send the next frame of a camera as a JPEG, in the reply; only where `commands.snapshot` is true."""
+    """Send the next frame of a camera as a JPEG image in the reply; requires `commands.snapshot: true`."""
 
     camera: Annotated[Name, Meta(description="name of the camera")]
-    width: Annotated[int, Meta(ge=16, le=1920, description="most pixels across; smaller pictures are not enlarged")] = SNAPSHOT_WIDTH_PX
+    width: Annotated[int, Meta(ge=16, le=1920, description="maximum width in pixels; smaller frames are not enlarged")] = SNAPSHOT_WIDTH_PX
 
 
 class RecordCommand(_Request, frozen=True):
-    """Keep what the black box knows of the last minutes, without pixels, on the device; only where `black_box.path` is set."""
+    """Save the black box of the last minutes, which holds no pixels, on the device; requires `black_box.path`."""
 
 
 Request = ReloadCommand | SetThresholdCommand | PauseCommand | ResumeCommand | SnapshotCommand | RecordCommand
@@ -60,4 +60,4 @@ REQUESTS: dict[str, type[Request]] = {
     "snapshot": SnapshotCommand,
     "record": RecordCommand,
 }
-"""All commands by name, which is the last level of their topic."""
+"""All commands by name. The name is the last level of the topic."""

@@ -52,8 +52,8 @@ def test_entering_and_leaving_are_said_once_with_their_times() -> None:
     assert watch.show(for_s=10.0) == ["left"]
     entered, left = watch.events
     assert (entered.camera, entered.track, entered.clock, entered.zone) == ("front", 1, "stream", None)
-    assert entered.at - entered.since == 1_000_000_000
-    assert left.at - left.since == 3_000_000_000
+    assert entered.at_ns - entered.since_ns == 1_000_000_000
+    assert left.at_ns - left.since_ns == 3_000_000_000
     assert left.evidence["present_s"] == pytest.approx(5.9)
     assert left.box == pytest.approx(tuple(person().box.tolist()))
 
