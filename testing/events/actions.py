@@ -152,9 +152,9 @@ def _falling(rng, name, towards, *, crumple=0.0, moves=False, rises=False, lasts
         move = 35 * np.sin(2.5 * t) if moves and share >= 1 else 0.0
         arms = (Arm(10 + out + move, 15 + out + move, 20 * share, 30 * share), Arm(12 + 0.7 * out - move, 20 + out, 10 * share, 20 * share))
         bent = crumple * share
-        readiness = swaying(t, start)
+        standing = swaying(t, start)
         return Pose(
-            lean=readiness.lean + stagger * share,
+            lean=standing.lean + stagger * share,
             thighs=(0.5 * bent + move, 0.4 * bent),
             knees=(bent + 10 * share + abs(move), bent * 0.7),
             spread=3 + 8 * share,

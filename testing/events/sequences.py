@@ -152,8 +152,8 @@ def play(
 def _truth(action: Action, view: View, fps: float, rng: np.random.Generator) -> Iterator[tuple[float, NDArray[np.float64] | None, bool]]:
     """Time, joints in pixels (None: nobody) and whether the body lies, frame by frame; the camera drifts a little."""
     drift, phase = rng.uniform(0, 0.03) * view.height_px, rng.uniform(0, 6)
-    readiness = view.height_px * np.cos(np.radians(view.pitch))
-    feet_y = HEIGHT / 2 + readiness / 2 + rng.uniform(-20, 20)
+    standing = view.height_px * np.cos(np.radians(view.pitch))
+    feet_y = HEIGHT / 2 + standing / 2 + rng.uniform(-20, 20)
     speed = action.walks * view.height_px
     half = 0.35 * view.height_px
     lasts = action.lasts_s or (WIDTH + 2 * half) / speed + 5.0

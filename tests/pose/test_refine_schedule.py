@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
 from edgepose.pose.refine_schedule import RefineSchedule
-from testing.bodies import readiness
+from testing.bodies import standing_person
 
 
 def crowd(count: int, seed: int = 0, *, tracked: bool = True) -> list[Person]:
     generator = np.random.default_rng(seed)
     return [
-        readiness(10 * number, 10, float(generator.uniform(10, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None)
+        standing_person(
+            10 * number, 10, float(generator.uniform(10, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None
+        )
         for number in range(count)
     ]
 
@@ -49,7 +51,11 @@ def test_nobody_is_nobody(tracked: bool) -> None:
     assert RefineSchedule(RefineConfig(people=0)).choose(crowd(3, tracked=tracked), 5.0) == []
 
 
-SURE, UNSURE, NOBODY = readiness(score=0.95, height=200), readiness(score=0.5, height=200), readiness(score=0.03, height=200)
+SURE, UNSURE, NOBODY = (
+    standing_person(score=0.95, height=200),
+    standing_person(score=0.5, height=200),
+    standing_person(score=0.03, height=200),
+)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ SURE, UNSURE, NOBODY = readiness(score=0.95, height=200), readiness(score=0.5, h
     [
         ([SURE, UNSURE], 1),
         ([SURE, NOBODY, UNSURE], 2),  # what is surely nobody is as certain as what is surely somebody
-        ([readiness(score=0.7, height=400), readiness(score=0.7, height=50)], 1),
+        ([standing_person(score=0.7, height=400), standing_person(score=0.7, height=50)], 1),
         ([UNSURE, UNSURE], 0),
     ],
     ids=["uncertain", "not the hopeless", "small", "in order"],
@@ -68,7 +74,7 @@ def test_who_comes_first_without_tracking(people: list[Person], first: int) -> N
 
 def test_places_that_no_deadline_needs_go_to_whom_least_is_known_of() -> None:
     turns = RefineSchedule(RefineConfig(people=2))
-    people = [readiness(score=score, track=track) for track, score in ((1, 0.5), (2, 0.95), (3, 0.95))]
+    people = [standing_person(score=score, track=track) for track, score in ((1, 0.5), (2, 0.95), (3, 0.95))]
     looked = [track for _ in range(12) for track in turns.choose(people, 5.0)]
     counts = [looked.count(index) for index in range(3)]
     assert sum(counts) == 24
@@ -78,9 +84,9 @@ def test_places_that_no_deadline_needs_go_to_whom_least_is_known_of() -> None:
 
 def test_somebody_new_does_not_jump_the_queue_of_the_overdue() -> None:
     turns = RefineSchedule(RefineConfig(people=1))
-    old = [readiness(score=0.95, track=track) for track in (1, 2)]
+    old = [standing_person(score=0.95, track=track) for track in (1, 2)]
     first = turns.choose(old, 5.0)[0]
-    new = readiness(score=0.5, track=3)
+    new = standing_person(score=0.5, track=3)
     chosen = turns.choose([*old, new], 5.0)
     looked = {first, *chosen, *turns.choose([*old, new], 5.0)}
     assert looked == {0, 1, 2}
@@ -116,7 +122,7 @@ def test_a_person_who_costs_several_frames_is_paid_for_by_them() -> None:
 def test_memory_is_bounded_and_a_new_epoch_has_none() -> None:
     turns = RefineSchedule(RefineConfig(people=1))
     for track in range(1000):
-        turns.choose([readiness(track=track)], 5.0)
+        turns.choose([standing_person(track=track)], 5.0)
     assert len(turns._refined_at) == len(turns._seen) <= 301
     turns.reset()
     assert not turns._refined_at

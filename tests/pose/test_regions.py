@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
 from edgepose.pose.regions import Region, agreement, merge, refine_people, refined_score
-from testing.bodies import moved, readiness
+from testing.bodies import moved, standing_person
 from testing.onnx_files import write_edgepose, write_refiner
 
 WEIGHTS = (-1.0, 0.5, 2.0, 2.0)
@@ -104,7 +104,7 @@ def test_a_strong_reduction_does_not_alias() -> None:
     assert 100 < crop.min() <= crop.max() < 155
 
 
-PERSON = readiness(score=0.5)
+PERSON = standing_person(score=0.5)
 
 
 def refined(person: Person, confidence: float = 0.9, off: float = 0.0) -> NDArray[np.float32]:
@@ -181,7 +181,7 @@ def knowing(people: list[Person], info: ModelInfo) -> Callable[[NDArray[np.uint8
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(-100, 400), st.integers(-100, 300), st.integers(1, 500)), max_size=4))
 def test_looking_again_at_people_anywhere(info: ModelInfo, places: list[tuple[int, int, int]]) -> None:
-    people = [readiness(left, top, height) for left, top, height in places]
+    people = [standing_person(left, top, height) for left, top, height in places]
     looks = refine_people(np.zeros((240, 320, 3), np.uint8), people, info, knowing(people, info))
     assert len(looks) == len(people)
     for person, look in zip(people, looks, strict=True):
@@ -196,7 +196,7 @@ def test_looking_again_at_people_anywhere(info: ModelInfo, places: list[tuple[in
 def test_crops_come_from_the_full_picture(info: ModelInfo) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
     seen = []
-    person = readiness(1000, 500, 51.2)  # a region of 64 px: not a pixel is lost
+    person = standing_person(1000, 500, 51.2)  # a region of 64 px: not a pixel is lost
 
     def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         seen.append(crops)

@@ -4,7 +4,7 @@ import pytest
 from edgepose.config.schema import SmoothConfig
 from edgepose.pose.boxes import body_size
 from edgepose.pose.smooth import Smoother
-from testing.bodies import moved, readiness
+from testing.bodies import moved, standing_person
 
 MS = 1_000_000
 WRIST = 9
@@ -17,7 +17,7 @@ STEP = [(0, 0.0, 0.0), (33, 0.0, 0.0), (67, 10.0, 6.0160)]
 
 
 def test_a_step_with_literal_times() -> None:
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     for time_ms, offset, expected in STEP:
         smooth = smoother.update([moved(person, np.array((offset, 0)), WRIST)], time_ms * MS)[0]
         assert smooth.keypoints[WRIST, 0] - person.keypoints[WRIST, 0] == pytest.approx(expected, abs=2e-3)
@@ -27,7 +27,7 @@ def test_a_step_with_literal_times() -> None:
 
 def jitter(frames_per_s: int, height: float) -> tuple[float, float]:
     """By what factor the spread, and the steps from frame to frame, of a person at rest fall: noise of 0.01 body sizes."""
-    rng, smoother, person = np.random.default_rng(0), Smoother(SmoothConfig()), readiness(height=height, track=1)
+    rng, smoother, person = np.random.default_rng(0), Smoother(SmoothConfig()), standing_person(height=height, track=1)
     seen, smooth = [], []
     for index in range(20 * frames_per_s):
         shaken = moved(person, rng.normal(0, 0.01 * float(body_size(person.box)), (17, 2)))
@@ -56,7 +56,7 @@ def test_distance_makes_no_difference() -> None:
 @pytest.mark.parametrize(("bodies_per_s", "most_ms"), [(0.2, 45), (0.5, 27), (1.0, 16), (2.0, 9), (4.0, 5.5)])
 def test_lag_of_a_moving_wrist(frames_per_s: int, bodies_per_s: float, most_ms: float) -> None:
     """Measured at 10 / 30 frames a second: 42 / 34 ms at 0.2 body sizes a second, 15 / 13 at 1, 5 / 4 at 4: never 0.02 body sizes."""
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     size = float(body_size(person.box))
     behind = 0.0
     for index in range(2 * frames_per_s):
@@ -71,7 +71,7 @@ def test_lag_of_a_moving_wrist(frames_per_s: int, bodies_per_s: float, most_ms: 
 def test_doubtful_keypoints_move_less() -> None:
     offsets = []
     for confidence in (0.9, 0.25, 0.0):
-        smoother, person = Smoother(SmoothConfig()), readiness(confidence=confidence, track=1)
+        smoother, person = Smoother(SmoothConfig()), standing_person(confidence=confidence, track=1)
         smoother.update([person], 0)
         smooth = smoother.update([moved(person, np.array((10, 0)), WRIST)], 33 * MS)[0]
         offsets.append(float(smooth.keypoints[WRIST, 0] - person.keypoints[WRIST, 0]))
@@ -80,7 +80,7 @@ def test_doubtful_keypoints_move_less() -> None:
 
 @pytest.mark.parametrize("time_ms", [501, 60_000, -1, -60_000])
 def test_begins_anew_after_a_gap_or_a_clock_set_back(time_ms: int) -> None:
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     smoother.update([person], 0)
     far = moved(person, np.array((50, 20)))
     assert smoother.update([far], time_ms * MS)[0] is far
@@ -89,16 +89,16 @@ def test_begins_anew_after_a_gap_or_a_clock_set_back(time_ms: int) -> None:
 
 
 def test_no_time_moves_nothing() -> None:
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     smoother.update([person], 0)
     np.testing.assert_array_equal(smoother.update([moved(person, np.array((50, 20)))], 0)[0].keypoints, person.keypoints)
 
 
 def test_tracks_are_apart_and_strangers_pass() -> None:
     smoother = Smoother(SmoothConfig())
-    smoother.update([readiness(100, track=1), readiness(300, track=2)], 0)
-    stranger, new = readiness(500), readiness(700, track=3)
-    people = smoother.update([readiness(300, track=2), stranger, readiness(100, track=1), new], 33 * MS)
+    smoother.update([standing_person(100, track=1), standing_person(300, track=2)], 0)
+    stranger, new = standing_person(500), standing_person(700, track=3)
+    people = smoother.update([standing_person(300, track=2), stranger, standing_person(100, track=1), new], 33 * MS)
     np.testing.assert_allclose([person.keypoints[0, 0] for person in people], [340, 540, 140, 740], atol=1e-3)
     assert people[1] is stranger
     assert [person.track for person in people] == [2, None, 1, 3]
@@ -107,14 +107,14 @@ def test_tracks_are_apart_and_strangers_pass() -> None:
 def test_gone_tracks_are_forgotten() -> None:
     smoother = Smoother(SmoothConfig())
     for number in range(500):
-        smoother.update([readiness(track=number)], number * 100 * MS)
+        smoother.update([standing_person(track=number)], number * 100 * MS)
     assert len(smoother._filtered) <= 6
     smoother.reset()
     assert not smoother._filtered
 
 
 def test_switched_off_nothing_changes() -> None:
-    smoother, person = Smoother(SmoothConfig(enabled=False)), readiness(track=1)
+    smoother, person = Smoother(SmoothConfig(enabled=False)), standing_person(track=1)
     smoother.update([person], 0)
     far = moved(person, np.array((50, 20)))
     assert smoother.update([far], 33 * MS) == [far]

@@ -4,7 +4,7 @@ import pytest
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.boxes import body_size, box_area, iou
 from edgepose.pose.suppress import oks, suppress
-from testing.bodies import moved, readiness
+from testing.bodies import moved, standing_person
 
 
 def kept(people: list[Person], oks_threshold: float = 0.7, iou_threshold: float = 0.85) -> list[int]:
@@ -15,7 +15,7 @@ def kept(people: list[Person], oks_threshold: float = 0.7, iou_threshold: float 
 
 def test_oks_is_that_of_coco() -> None:
     """Written out as in pycocotools' computeOks, for one pair."""
-    person, other = readiness(), moved(readiness(), np.random.default_rng(0).normal(0, 6, (17, 2)))
+    person, other = standing_person(), moved(standing_person(), np.random.default_rng(0).normal(0, 6, (17, 2)))
     area = 0.53 * 80 * 200
     terms = []
     for keypoint in range(17):
@@ -27,7 +27,7 @@ def test_oks_is_that_of_coco() -> None:
 
 
 def test_weights_choose_the_keypoints() -> None:
-    person = readiness()
+    person = standing_person()
     other = moved(person, np.array((500.0, 0.0)), keypoint=9)
     weights = np.ones(17, np.float32)
     assert float(oks(person.keypoints, other.keypoints, box_area(person.box), weights)) == pytest.approx(16 / 17, abs=1e-4)
@@ -56,33 +56,33 @@ def test_body_size() -> None:
 
 
 def test_the_stronger_of_two_alike_stays() -> None:
-    assert kept([readiness(score=0.5), readiness(left=102, score=0.9), readiness(left=300, score=0.4)]) == [1, 2]
+    assert kept([standing_person(score=0.5), standing_person(left=102, score=0.9), standing_person(left=300, score=0.4)]) == [1, 2]
 
 
 def test_close_neighbours_with_different_poses_stay() -> None:
     """Side by side and half behind one another: boxes overlap by far more than a detector's usual 0.45."""
-    people = [readiness(100, score=0.9), readiness(120, score=0.8)]
+    people = [standing_person(100, score=0.9), standing_person(120, score=0.8)]
     assert float(iou(people[0].box, people[1].box)) == pytest.approx(0.6)
     assert kept(people) == [0, 1]
 
 
 def test_boxes_decide_where_poses_are_unlike() -> None:
-    person = readiness(score=0.9)
-    scattered = moved(readiness(score=0.8), np.random.default_rng(0).normal(0, 80, (17, 2)))
+    person = standing_person(score=0.9)
+    scattered = moved(standing_person(score=0.8), np.random.default_rng(0).normal(0, 80, (17, 2)))
     assert kept([person, scattered]) == [0]
     assert kept([person, scattered], iou_threshold=1.0) == [0, 1]
 
 
 def test_chain_is_cut_by_those_that_stay_only() -> None:
     """B is like A and C like B: B goes, so it cannot take C along."""
-    people = [readiness(100, score=0.9), readiness(107, score=0.8), readiness(114, score=0.7)]
+    people = [standing_person(100, score=0.9), standing_person(107, score=0.8), standing_person(114, score=0.7)]
     assert kept(people) == [0, 2]
 
 
 def test_hundreds_of_candidates_equal_the_plain_algorithm() -> None:
     generator = np.random.default_rng(3)
     people = [
-        moved(readiness(50.0 * (index % 12), score=float(generator.uniform(0.3, 1))), generator.normal(0, 3, (17, 2)))
+        moved(standing_person(50.0 * (index % 12), score=float(generator.uniform(0.3, 1))), generator.normal(0, 3, (17, 2)))
         for index in range(200)
     ]
     plain: list[int] = []

@@ -10,7 +10,7 @@ from edgepose.person import Person
 from edgepose.pose.boxes import iou
 from edgepose.pose.kalman import BoxFilter
 from edgepose.pose.track import Tracker
-from testing.bodies import moved, readiness
+from testing.bodies import moved, standing_person
 
 MS = 1_000_000
 
@@ -47,48 +47,48 @@ WALK: list[tuple[int, float | None, float, list[int | None]]] = [
 def test_a_walk_with_literal_times() -> None:
     followed = tracker()
     for time_ms, left, score, expected in WALK:
-        people = [] if left is None else [readiness(left, score=score)]
+        people = [] if left is None else [standing_person(left, score=score)]
         assert numbers(followed.update(people, time_ms * MS)) == expected, f"at {time_ms} ms"
 
 
 def test_weak_strangers_are_dropped_and_weak_friends_published() -> None:
     followed = tracker()
-    friend, stranger = readiness(100, score=0.8), readiness(400, score=0.2)
+    friend, stranger = standing_person(100, score=0.8), standing_person(400, score=0.2)
     followed.update([friend, stranger], 0)
     assert numbers(followed.update([friend, stranger], 33 * MS)) == [1]
-    weak_friend = readiness(100, score=0.2)
+    weak_friend = standing_person(100, score=0.2)
     published = followed.update([weak_friend, stranger], 67 * MS)
     assert [(person.track, person.score) for person in published] == [(1, 0.2)]
 
 
 def test_weak_people_never_confirm() -> None:
     followed = tracker()
-    followed.update([readiness(score=0.8)], 0)
-    assert followed.update([readiness(score=0.2)], 33 * MS) == []
-    assert numbers(followed.update([readiness(score=0.8)], 67 * MS)) == [None]
+    followed.update([standing_person(score=0.8)], 0)
+    assert followed.update([standing_person(score=0.2)], 33 * MS) == []
+    assert numbers(followed.update([standing_person(score=0.8)], 67 * MS)) == [None]
 
 
 @pytest.mark.parametrize(("hits", "expected"), [(1, [1, 1, 1, 1]), (2, [None, 1, 1, 1]), (4, [None, None, None, 1])])
 def test_sightings_before_a_number(hits: int, expected: list[int | None]) -> None:
     followed = tracker(min_hits=hits)
-    assert [followed.update([readiness()], index * 33 * MS)[0].track for index in range(4)] == expected
+    assert [followed.update([standing_person()], index * 33 * MS)[0].track for index in range(4)] == expected
 
 
 def test_flicker_gets_no_number() -> None:
     followed = tracker()
-    seen = [numbers(followed.update([readiness()] if index % 2 else [], index * 33 * MS)) for index in range(10)]
+    seen = [numbers(followed.update([standing_person()] if index % 2 else [], index * 33 * MS)) for index in range(10)]
     assert seen == [[], [None]] * 5
 
 
 def test_numbers_are_never_given_twice() -> None:
     followed = tracker(min_hits=1)
-    assert numbers(followed.update([readiness(100), readiness(300)], 0)) == [1, 2]
+    assert numbers(followed.update([standing_person(100), standing_person(300)], 0)) == [1, 2]
     followed.reset()
-    assert numbers(followed.update([readiness(100), readiness(300)], 33 * MS)) == [3, 4]
+    assert numbers(followed.update([standing_person(100), standing_person(300)], 33 * MS)) == [3, 4]
 
 
 def test_order_and_values_are_kept() -> None:
-    people = [readiness(300, score=0.5), readiness(100, score=0.9), readiness(500, score=0.4)]
+    people = [standing_person(300, score=0.5), standing_person(100, score=0.9), standing_person(500, score=0.4)]
     followed = tracker(min_hits=1)
     published = followed.update(people, 0)
     for person, original in zip(published, people, strict=True):
@@ -101,7 +101,7 @@ def test_order_and_values_are_kept() -> None:
 
 def walkers(time_s: float, rng: np.random.Generator) -> list[Person]:
     """Two people who walk towards and past one another at 130 px/s; the farther one is hidden while the boxes overlap."""
-    near, far = readiness(50 + 130 * time_s, 100, 200), readiness(570 - 130 * time_s, 96, 185)
+    near, far = standing_person(50 + 130 * time_s, 100, 200), standing_person(570 - 130 * time_s, 96, 185)
     hidden = float(iou(near.box, far.box)) > 0.35
     seen = [near] if hidden else [near, far]
     shaken = []
@@ -138,7 +138,7 @@ def test_somebody_behind_a_pillar_is_known_again() -> None:
     for index in range(60):
         time_s = index / 15
         hidden = 1.5 < time_s < 2.5  # 1 s and 120 px, which is more than the body is wide
-        published = followed.update([] if hidden else [readiness(50 + 120 * time_s)], int(time_s * 1e9))
+        published = followed.update([] if hidden else [standing_person(50 + 120 * time_s)], int(time_s * 1e9))
         if index:
             assert numbers(published) == ([] if hidden else [1])
 
@@ -150,7 +150,7 @@ def test_a_dozen_people_in_motion() -> None:
     places = np.stack((np.arange(12) % 6 * 150.0, np.arange(12) // 6 * 260.0), axis=1)
     speeds = rng.uniform(-25, 25, (12, 2))
     for index in range(45):
-        people = [readiness(*(place + speed * index / 15), height=150) for place, speed in zip(places, speeds, strict=True)]
+        people = [standing_person(*(place + speed * index / 15), height=150) for place, speed in zip(places, speeds, strict=True)]
         order = rng.permutation(12)
         published = followed.update([people[which] for which in order], int(index / 15 * 1e9))
         if index:
@@ -174,7 +174,7 @@ def test_whatever_comes_numbers_are_unique_and_nobody_strong_is_lost(frames: lis
     followed, time_ms = tracker(), 0
     for step_ms, shapes in frames:
         time_ms += step_ms
-        people = [readiness(left, 10.0, height, score, confidence) for left, height, score, confidence in shapes]
+        people = [standing_person(left, 10.0, height, score, confidence) for left, height, score, confidence in shapes]
         published = followed.update(people, time_ms * MS)
         given_numbers = [person.track for person in published if person.track is not None]
         assert len(given_numbers) == len(set(given_numbers))
