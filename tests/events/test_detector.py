@@ -271,7 +271,7 @@ def test_memory_is_bounded() -> None:
     watch = Watch(leave_after_s=1000.0)
     for track in range(1000):
         watch.show(person(track=track, x=20 + 600 * (track % 2)))
-    assert len(watch.detector._known) <= 256
+    assert len(watch.detector._people) <= 256
 
 
 @pytest.mark.parametrize(("point", "depth"), [((50, 50), 50), ((10, 50), 10), ((-30, 50), -30), ((103, 104), -5), ((50, 0), 0)])
