@@ -43,5 +43,5 @@ def diagnose(state: CameraState, now: CameraProgress, before: CameraProgress, vi
         return "warming_up"
     if now.people:
         return "person"
-    obstacle = visibility.obstacle if visibility is not None else None
-    return obstacle or "no_person"
+    impairment = visibility.impairment if visibility is not None else None
+    return impairment or "no_person"

@@ -15,7 +15,7 @@ from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState, State
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.stages import Preprocessor
-from edgepose.pose.image_quality import ImageQuality, visibility
+from edgepose.pose.image_quality import ImageQuality, measure_image_quality
 from edgepose.supervision.backoff import FullJitterBackoff
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
@@ -273,7 +273,7 @@ class CameraThread(SupervisedThread):
             return
         now_s = time.monotonic()
         if now_s - self._measured_s > _MEASURED_EVERY_S:
-            self._measured_s, self.visibility = now_s, visibility(prepared.images, prepared.letterbox)
+            self._measured_s, self.visibility = now_s, measure_image_quality(prepared.images, prepared.letterbox)
         if live:
             self._slots.put(prepared)
             return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
-from edgepose.pose.regions import Region, agreement, merge, refine_people, refined_score
+from edgepose.pose.regions import Region, agreement, merge_refined, refine_people, refined_score
 from testing.bodies import moved, standing_person
 from testing.onnx_files import write_edgepose, write_refiner
 
@@ -116,7 +116,7 @@ def refined(person: Person, confidence: float = 0.9, off: float = 0.0) -> NDArra
 
 def test_a_second_pose_that_agrees_is_taken() -> None:
     second = refined(PERSON, confidence=0.95, off=2)
-    look = merge([replace(PERSON, track=7)], second[None], WEIGHTS, 640, 480)[0]
+    look = merge_refined([replace(PERSON, track=7)], second[None], WEIGHTS, 640, 480)[0]
     assert look.agrees
     np.testing.assert_array_equal(look.person.keypoints, second)
     np.testing.assert_array_equal(look.person.box, PERSON.box)
@@ -125,7 +125,7 @@ def test_a_second_pose_that_agrees_is_taken() -> None:
 
 
 def test_a_second_pose_that_does_not_agree_is_not_taken_but_counts_in_the_score() -> None:
-    agreed, other = merge([PERSON, PERSON], np.stack((refined(PERSON), refined(PERSON, off=200))), WEIGHTS, 640, 480)
+    agreed, other = merge_refined([PERSON, PERSON], np.stack((refined(PERSON), refined(PERSON, off=200))), WEIGHTS, 640, 480)
     assert (agreed.agrees, other.agrees) == (True, False)
     np.testing.assert_array_equal(other.person.keypoints, PERSON.keypoints)
     assert other.person.score < agreed.person.score
@@ -154,7 +154,7 @@ def test_keypoints_that_one_look_guessed_have_no_say_in_the_agreement() -> None:
 def test_keypoints_outside_of_the_picture_are_not_believed() -> None:
     second = refined(PERSON)
     second[0, :2] = (-50, 60)
-    keypoints = merge([PERSON], second[None], WEIGHTS, 640, 480)[0].person.keypoints
+    keypoints = merge_refined([PERSON], second[None], WEIGHTS, 640, 480)[0].person.keypoints
     np.testing.assert_array_equal(keypoints[0], (0, 60, 0))
     assert (keypoints[1:, 2] == second[1:, 2]).all()
 
@@ -208,5 +208,5 @@ def test_crops_come_from_the_full_picture(info: ModelInfo) -> None:
 
 
 def test_a_pose_network_is_no_refiner(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="tiny is no refiner"):
+    with pytest.raises(ValueError, match="tiny is not a refiner"):
         refine_people(np.zeros((9, 9, 3), np.uint8), [PERSON], read_model(write_edgepose(tmp_path / "pose.onnx")).info, lambda crops: crops)

@@ -3,14 +3,14 @@ import pytest
 
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.boxes import body_size, box_area, iou
-from edgepose.pose.suppress import oks, suppress
+from edgepose.pose.suppress import oks, pose_nms
 from testing.bodies import moved, standing_person
 
 
 def kept(people: list[Person], oks_threshold: float = 0.7, iou_threshold: float = 0.85) -> list[int]:
     boxes, keypoints = np.stack([p.box for p in people]), np.stack([p.keypoints for p in people])
     scores = np.array([p.score for p in people], np.float32)
-    return suppress(boxes, keypoints, scores, oks_threshold, iou_threshold).tolist()
+    return pose_nms(boxes, keypoints, scores, oks_threshold, iou_threshold).tolist()
 
 
 def test_oks_is_that_of_coco() -> None:

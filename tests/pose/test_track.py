@@ -192,7 +192,7 @@ def test_filter_predicts_a_walker_at_any_distance(size: float) -> None:
         believed.correct(corner + step * index)
     believed.predict(3 / 15)
     np.testing.assert_allclose(believed.box / size, (corner + step * 18) / size, atol=0.02)
-    np.testing.assert_allclose(believed.shift / size, (0.12, 0), atol=0.02)
+    np.testing.assert_allclose(believed.displacement / size, (0.12, 0), atol=0.02)
 
 
 def test_filter_survives_no_time_and_very_much() -> None:
