@@ -36,7 +36,7 @@ def open_sinks(config: Config, *, afresh: bool = False) -> list[Sink]:
     with ExitStack() as opened:  # where one cannot be opened, those before it are closed again
         for path, writer in ((files.jsonl, JsonLinesWriter), (files.csv, CsvWriter)):
             if path is not None:
-                sinks.append(_Messages(writer(path, afresh=afresh)))
+                sinks.append(_Messages(writer(path, overwrite=afresh)))
                 opened.callback(sinks[-1].close)
         if files.video is not None or files.images is not None:
             sinks.append(_Annotated(config, afresh=afresh))
