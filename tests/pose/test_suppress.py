@@ -14,7 +14,7 @@ def kept(people: list[Person], oks_threshold: float = 0.7, iou_threshold: float 
 
 
 def test_oks_is_that_of_coco() -> None:
-    """Written out as in pycocotools' computeOks, for one pair."""
+    """The formula of computeOks in pycocotools, for one pair."""
     person, other = standing_person(), moved(standing_person(), np.random.default_rng(0).normal(0, 6, (17, 2)))
     area = 0.53 * 80 * 200
     terms = []
@@ -55,31 +55,31 @@ def test_body_size() -> None:
     np.testing.assert_allclose(body_size(np.array([(0, 0, 40, 90), (5, 5, 5, 5)], np.float32)), (60, 1))
 
 
-def test_the_stronger_of_two_alike_stays() -> None:
+def test_of_two_similar_people_the_higher_score_stays() -> None:
     assert kept([standing_person(score=0.5), standing_person(left=102, score=0.9), standing_person(left=300, score=0.4)]) == [1, 2]
 
 
-def test_close_neighbours_with_different_poses_stay() -> None:
-    """Side by side and half behind one another: boxes overlap by far more than a detector's usual 0.45."""
+def test_close_neighbors_with_different_poses_stay() -> None:
+    """One person half behind another: the boxes overlap by far more than the usual NMS threshold of 0.45."""
     people = [standing_person(100, score=0.9), standing_person(120, score=0.8)]
     assert float(iou(people[0].box, people[1].box)) == pytest.approx(0.6)
     assert kept(people) == [0, 1]
 
 
-def test_boxes_decide_where_poses_are_unlike() -> None:
+def test_boxes_decide_if_poses_differ() -> None:
     person = standing_person(score=0.9)
     scattered = moved(standing_person(score=0.8), np.random.default_rng(0).normal(0, 80, (17, 2)))
     assert kept([person, scattered]) == [0]
     assert kept([person, scattered], iou_threshold=1.0) == [0, 1]
 
 
-def test_chain_is_cut_by_those_that_stay_only() -> None:
-    """B is like A and C like B: B goes, so it cannot take C along."""
+def test_only_kept_people_suppress_others() -> None:
+    """A resembles B and B resembles C: A suppresses B, so B cannot suppress C."""
     people = [standing_person(100, score=0.9), standing_person(107, score=0.8), standing_person(114, score=0.7)]
     assert kept(people) == [0, 2]
 
 
-def test_hundreds_of_candidates_equal_the_plain_algorithm() -> None:
+def test_hundreds_of_candidates_match_the_plain_algorithm() -> None:
     generator = np.random.default_rng(3)
     people = [
         moved(standing_person(50.0 * (index % 12), score=float(generator.uniform(0.3, 1))), generator.normal(0, 3, (17, 2)))
@@ -88,12 +88,12 @@ def test_hundreds_of_candidates_equal_the_plain_algorithm() -> None:
     plain: list[int] = []
     for index in sorted(range(200), key=lambda index: -people[index].score):
         weights = [people[keeper].keypoints[:, 2] for keeper in plain]
-        likeness = [
+        similarities = [
             float(oks(people[keeper].keypoints, people[index].keypoints, box_area(people[keeper].box), weight))
             for keeper, weight in zip(plain, weights, strict=True)
         ]
         overlaps = [float(iou(people[keeper].box, people[index].box)) for keeper in plain]
-        if all(value <= 0.7 for value in likeness) and all(value <= 0.85 for value in overlaps):
+        if all(value <= 0.7 for value in similarities) and all(value <= 0.85 for value in overlaps):
             plain.append(index)
     assert kept(people) == plain
     assert len(plain) >= 12
