@@ -171,7 +171,7 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     state: Annotated[str, Meta(description="state of the camera, as in its status message")]
     diagnosis: Annotated[Diagnosis, Meta(description="why the camera's messages contain people or do not")]
     frames: Annotated[_Count, Meta(description="frames processed since the daemon started")]
-    frames_per_second: Annotated[float, Meta(description="frames processed a second over the last health interval")]
+    frames_per_second: Annotated[float, Meta(description="processed frames per second over the last health interval")]
     drops: Annotated[dict[str, int], Meta(description="frames not processed since the daemon started, by cause")]
     reconnects: Annotated[_Count, Meta(description="number of times that the stream was restored since the daemon started")]
     age_ms: Annotated[QuantilesMessage, Meta(description="time from capture to message; absent when there were no frames")] | UnsetType = (
