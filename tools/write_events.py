@@ -23,7 +23,8 @@ from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
 from edgepose.model.file import named_model
 from edgepose.person import Person
-from edgepose.pipeline.stages import Postprocessor, Preprocessor
+from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import ACTIONS
 from testing.events.scores import Score, lying_was_detected, score
@@ -51,7 +52,7 @@ def on_video(path: str) -> tuple[Counter[str], float, float]:
     config = Config(cameras={"video": CameraConfig(source=path)})
     model = named_model(config.model.path, "pose")
     backend, source = open_backend(model, config.model), open_source("video", config.cameras["video"])
-    inputs, stage = Preprocessor(model.info, 0, lambda *_: None), Postprocessor(config, Metrics())
+    inputs, stage = Preprocessor(model.info, 0, lambda *_: None), Postprocessor("video", config, Metrics())
     counts: Counter[str] = Counter()
     first = last = frames = people = 0
     try:

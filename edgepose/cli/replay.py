@@ -62,7 +62,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
                 counts["states"] += 1
                 if telling:
                     why = f" ({played.cause}: {played.detail})" if played.cause else ""
-                    click.echo(f"{timestamp(played.at)[11:19]} camera {played.camera}: {played.state}{why}, epoch {played.epoch}")
+                    click.echo(f"{timestamp(played.at_ns)[11:19]} camera {played.camera}: {played.state}{why}, epoch {played.epoch}")
             elif isinstance(played, FailedFrame):
                 counts["failed"] += 1
                 if telling:
@@ -72,7 +72,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
                 counts["people"] += len(played.people)
                 counts["events"] += len(played.events)
                 if writers[0] is not None:
-                    writers[0].write(poses_message(played.frame, played.people, played.at))
+                    writers[0].write(poses_message(played.frame, played.people, played.at_ns))
                 for event in played.events:
                     message = event_message(event)
                     if writers[1] is not None:

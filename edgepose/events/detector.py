@@ -7,13 +7,15 @@ evidence. A stalled stream therefore makes nobody fall, leave or lie still. When
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from edgepose.config.schema import EventsConfig
 from edgepose.event import Event
 from edgepose.events.arms import detect_arms_up
 from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
 from edgepose.events.fall import detect_fall
-from edgepose.events.person_history import PersonHistory, find_predecessor
+from edgepose.events.person_history import PersonHistory, PersonState, find_predecessor
 from edgepose.events.stillness import detect_stillness
 from edgepose.events.waving import detect_waving
 from edgepose.events.zones import detect_zone_changes, leave_zones
@@ -26,6 +28,20 @@ _REPEATABLE_KINDS = ("fallen", "waving", "arms_up")  # the analyzers of the othe
 _INTERIOR_DISTANCE = 1.0  # body sizes from the edges of the frame; farther inside, people do not leave it
 _CERTAIN_SIGHTINGS_PER_S = 4.0  # frames with the person per second from which the score of `entered` is 1
 _LOST_INSIDE_SCORE = 0.5
+
+
+class EventDetectorState(msgspec.Struct, frozen=True):
+    """Snapshot of an `EventDetector`, without its settings.
+
+    Attributes:
+        people: by track number, in the order in which they were first seen.
+        observed_ns: observed time so far.
+        captured_at_ns: capture time of the last frame, None before the first.
+    """
+
+    people: dict[int, PersonState]
+    observed_ns: int
+    captured_at_ns: int | None
 
 
 class EventDetector:
@@ -55,6 +71,16 @@ class EventDetector:
         """Forget all people without reporting events, for a new epoch of a stream: nothing is known of the time between epochs."""
         self._people = {}
         self._captured_at_ns = None
+
+    def snapshot(self) -> EventDetectorState:
+        """Return all that is known of people, without the settings."""
+        people = {track: history.snapshot() for track, history in self._people.items()}
+        return EventDetectorState(people, self._observed_ns, self._captured_at_ns)
+
+    def restore(self, state: EventDetectorState) -> None:
+        """Continue from a snapshot."""
+        self._people = {track: PersonHistory.restored(person) for track, person in state.people.items()}
+        self._observed_ns, self._captured_at_ns = state.observed_ns, state.captured_at_ns
 
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
         """Return the events whose evidence one frame completes. Call it for every frame, also without people.

@@ -2,19 +2,38 @@
 
 import math
 from collections.abc import Mapping, Set
+from copy import deepcopy
 from dataclasses import dataclass, field
+
+import msgspec
 
 from edgepose.events.arms import ArmsHistory
 from edgepose.events.body import Body
 from edgepose.events.fall import FallHistory
 from edgepose.events.stillness import StillnessHistory
-from edgepose.events.waving import WavingHistory
+from edgepose.events.waving import WavingHistory, WavingState
 from edgepose.events.zones import ZoneHistory
 from edgepose.frame import NS_PER_S
 
 _MINIMUM_LOST_S = 0.2  # how long a track must be lost before another may continue it
 _MAXIMUM_DISTANCE = 1.0  # body sizes between the end of one track and the beginning of the other
 _MAXIMUM_SIZE_RATIO = 2.0
+
+
+class PersonState(msgspec.Struct, frozen=True):
+    """Snapshot of a `PersonHistory`. Histories that hold plain numbers only are their own snapshots."""
+
+    body: Body
+    first_seen_ns: int
+    last_seen_ns: int
+    entered: bool
+    sightings: int
+    last_evidence_ns: dict[str, int]
+    fall: FallHistory
+    stillness: StillnessHistory
+    waving: WavingState
+    arms: ArmsHistory
+    zones: ZoneHistory
 
 
 @dataclass(slots=True)
@@ -41,6 +60,39 @@ class PersonHistory:
     waving: WavingHistory = field(default_factory=WavingHistory)
     arms: ArmsHistory = field(default_factory=ArmsHistory)
     zones: ZoneHistory = field(default_factory=ZoneHistory)
+
+    def snapshot(self) -> PersonState:
+        """Return all that is known of the person; later frames do not change it."""
+        return PersonState(
+            body=self.body,
+            first_seen_ns=self.first_seen_ns,
+            last_seen_ns=self.last_seen_ns,
+            entered=self.entered,
+            sightings=self.sightings,
+            last_evidence_ns=dict(self.last_evidence_ns),
+            fall=deepcopy(self.fall),
+            stillness=deepcopy(self.stillness),
+            waving=self.waving.snapshot(),
+            arms=deepcopy(self.arms),
+            zones=deepcopy(self.zones),
+        )
+
+    @classmethod
+    def restored(cls, state: PersonState) -> "PersonHistory":
+        """Return a history that continues from a snapshot."""
+        return cls(
+            body=state.body,
+            first_seen_ns=state.first_seen_ns,
+            last_seen_ns=state.last_seen_ns,
+            entered=state.entered,
+            sightings=state.sightings,
+            last_evidence_ns=dict(state.last_evidence_ns),
+            fall=deepcopy(state.fall),
+            stillness=deepcopy(state.stillness),
+            waving=WavingHistory.restored(state.waving),
+            arms=deepcopy(state.arms),
+            zones=deepcopy(state.zones),
+        )
 
     def interrupt(self) -> None:
         """Discard incomplete evidence. Established facts stay: presence, zones, having fallen."""

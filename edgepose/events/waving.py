@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+import msgspec
+
 from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body
 from edgepose.events.evidence import Evidence, strength
@@ -21,6 +23,29 @@ _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
 _EVENNESS = 3.0  # longest time between two reversals over the median
 _CERTAIN_REVERSALS = 8
 _MAXIMUM_REVERSALS = 16
+
+
+class SwingState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `Swing`."""
+
+    direction: int
+    extreme: float
+    extreme_ns: int
+    reversals: list[tuple[int, float]]
+
+
+class WristState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `Wrist`."""
+
+    last_raised_ns: int
+    horizontal: SwingState
+    vertical: SwingState
+
+
+class WavingState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `WavingHistory`."""
+
+    wrists: tuple[WristState, WristState]
 
 
 class Rhythm(NamedTuple):
@@ -54,6 +79,15 @@ class Swing:
     extreme: float = 0.0
     extreme_ns: int = 0
     reversals: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MAXIMUM_REVERSALS))
+
+    def snapshot(self) -> SwingState:
+        """Return the whole state."""
+        return SwingState(self.direction, self.extreme, self.extreme_ns, list(self.reversals))
+
+    @classmethod
+    def restored(cls, state: SwingState) -> "Swing":
+        """Return a swing that continues from a snapshot."""
+        return cls(state.direction, state.extreme, state.extreme_ns, deque(state.reversals, maxlen=_MAXIMUM_REVERSALS))
 
     def update(self, position: float, now_ns: int, minimum_swing: float) -> None:
         """Add a position. A reversal is recorded once the wrist has moved back by more than `minimum_swing`."""
@@ -114,12 +148,32 @@ class Wrist:
     horizontal: Swing = field(default_factory=Swing)
     vertical: Swing = field(default_factory=Swing)
 
+    def snapshot(self) -> WristState:
+        """Return the whole state."""
+        return WristState(self.last_raised_ns, self.horizontal.snapshot(), self.vertical.snapshot())
+
+    @classmethod
+    def restored(cls, state: WristState) -> "Wrist":
+        """Return a wrist that continues from a snapshot."""
+        return cls(state.last_raised_ns, Swing.restored(state.horizontal), Swing.restored(state.vertical))
+
 
 @dataclass(slots=True)
 class WavingHistory:
     """What the analyzer knows of one person: the left and the right wrist."""
 
     wrists: tuple[Wrist, Wrist] = field(default_factory=lambda: (Wrist(), Wrist()))
+
+    def snapshot(self) -> WavingState:
+        """Return the whole state."""
+        left, right = self.wrists
+        return WavingState((left.snapshot(), right.snapshot()))
+
+    @classmethod
+    def restored(cls, state: WavingState) -> "WavingHistory":
+        """Return a history that continues from a snapshot."""
+        left, right = state.wrists
+        return cls((Wrist.restored(left), Wrist.restored(right)))
 
 
 def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: EventsConfig) -> Evidence | None:

@@ -58,7 +58,7 @@ class Delivery:
         """Takes what came of one frame; blocks only for frames of files, and only until the files have room."""
         frame, people = outcome.frame, outcome.people
         if not outcome.stale:
-            message = poses_message(frame, people, outcome.at)
+            message = poses_message(frame, people, outcome.at_ns)
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, message)
             if self._writer is not None:

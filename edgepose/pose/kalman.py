@@ -6,6 +6,7 @@ is a continuous white-noise acceleration: Bar-Shalom et al., Estimation with App
 (2001), 6.2.
 """
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,19 @@ _ACCELERATION_DENSITY = 10.0  # body sizes² / s³: a walker turns around within
 _INITIAL_SPEED_VARIANCE = 2.0**2  # (body sizes / s)²
 _MAXIMUM_EXTRAPOLATION_S = 1.0  # people change course sooner or later
 _SIZE_RANGE = (0.5, 2.0)  # predicted over last measured side: a box that grows because arms are raised stops growing
+
+
+class BoxFilterState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `BoxFilter`: center, sides and speeds in pixels and seconds, and the shared covariance."""
+
+    place: tuple[float, float, float, float]
+    speed: tuple[float, float, float, float]
+    last_sides: tuple[float, float]
+    corrected_center: tuple[float, float]
+    since_corrected_s: float
+    variance: float
+    covariance: float
+    speed_variance: float
 
 
 class BoxFilter:
@@ -67,6 +81,33 @@ class BoxFilter:
         self._last_sides = (max(measured[2], 1.0), max(measured[3], 1.0))
         self._corrected_center = self._place[:2]
         self._since_corrected_s = 0.0
+
+    def snapshot(self) -> BoxFilterState:
+        """Return the whole state of the filter."""
+        return BoxFilterState(
+            self._place,
+            self._speed,
+            self._last_sides,
+            self._corrected_center,
+            self._since_corrected_s,
+            self._variance,
+            self._covariance,
+            self._speed_variance,
+        )
+
+    @classmethod
+    def restored(cls, state: BoxFilterState) -> "BoxFilter":
+        """Return a filter that continues from a snapshot."""
+        box_filter = cls.__new__(cls)
+        box_filter._place = state.place
+        box_filter._speed = state.speed
+        box_filter._last_sides = state.last_sides
+        box_filter._corrected_center = state.corrected_center
+        box_filter._since_corrected_s = state.since_corrected_s
+        box_filter._variance = state.variance
+        box_filter._covariance = state.covariance
+        box_filter._speed_variance = state.speed_variance
+        return box_filter
 
 
 def _within_range(side: float, last: float) -> float:

@@ -8,6 +8,7 @@ and noise does not become a person. The similarity is the mean of OKS and box Io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from edgepose.config.schema import TrackConfig
 from edgepose.frame import NS_PER_S
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
-from edgepose.pose.kalman import BoxFilter
+from edgepose.pose.kalman import BoxFilter, BoxFilterState
 from edgepose.pose.suppress import oks
 
 
@@ -28,6 +29,30 @@ class _Track:
     seen_ns: int  # time of the last detection
     sightings: int = 1
     number: int | None = None
+
+
+class TrackState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of one track; `keypoints` is float32 (17, 3)."""
+
+    filter: BoxFilterState
+    keypoints: bytes
+    seen_ns: int
+    sightings: int
+    number: int | None
+
+
+class TrackerState(msgspec.Struct, frozen=True):
+    """Snapshot of a `Tracker`, without its settings.
+
+    Attributes:
+        tracks: in the order of their beginnings.
+        time_ns: capture time of the last frame, None before the first.
+        last_number: highest track number given so far.
+    """
+
+    tracks: list[TrackState]
+    time_ns: int | None
+    last_number: int
 
 
 class Tracker:
@@ -55,6 +80,29 @@ class Tracker:
         """Forget all tracks, for a new epoch of a stream. Numbers continue and are never reused."""
         self._tracks = []
         self._time_ns = None
+
+    def snapshot(self) -> TrackerState:
+        """Return all tracks, without the settings."""
+        tracks = [
+            TrackState(track.filter.snapshot(), track.keypoints.tobytes(), track.seen_ns, track.sightings, track.number)
+            for track in self._tracks
+        ]
+        return TrackerState(tracks, self._time_ns, self._last_number)
+
+    def restore(self, state: TrackerState) -> None:
+        """Continue from a snapshot."""
+        self._tracks = [
+            _Track(
+                BoxFilter.restored(track.filter),
+                np.frombuffer(track.keypoints, np.float32).reshape(-1, 3).copy(),
+                track.seen_ns,
+                track.sightings,
+                track.number,
+            )
+            for track in state.tracks
+        ]
+        self._time_ns = state.time_ns
+        self._last_number = state.last_number
 
     def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
         """Update the tracks with the people of one frame and return those to publish, in the same order.

@@ -31,7 +31,8 @@ from edgepose.messages.structs import CommandReplyMessage
 from edgepose.model.file import read_model
 from edgepose.mqtt.command_inbox import Command
 from edgepose.person import Candidates
-from edgepose.pipeline.stages import Postprocessor, Preprocessor
+from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose
 
@@ -74,7 +75,7 @@ def test_a_film_is_begun_anew_with_other_cameras() -> None:
 def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     config = Config(track=TrackConfig(min_hits=1))
-    stage = Postprocessor(config, Metrics())
+    stage = Postprocessor("a", config, Metrics())
     inputs = Preprocessor(info, 0, lambda stage, seconds: None)
     boxes, scores, keypoints = answers()
     candidates = Candidates(boxes[None], scores[None], keypoints[None])
@@ -92,7 +93,7 @@ def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None
 
 def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
-    stage = Postprocessor(Config(), Metrics())
+    stage = Postprocessor("a", Config(), Metrics())
     inputs = Preprocessor(info, 0, lambda stage, seconds: None)
     boxes, scores, keypoints = answers()
     candidates = Candidates(boxes[None], scores[None], keypoints[None])
@@ -104,8 +105,8 @@ def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
         numbers.setdefault(width, set()).update(person.track for person in stage.people(inputs.prepare(picture), candidates))
         events += [(event.width, event.kind) for event in stage.events]
         if number in (20, 50, 120):  # also one that goes on where another was
-            memory, stage = stage.memory(), Postprocessor(Config(), Metrics())
-            stage.restore(memory, "a")
+            snapshot, stage = stage.snapshot(), Postprocessor("a", Config(), Metrics())
+            stage.restore(snapshot)
     seen = {width: tracks - {None} for width, tracks in numbers.items()}
     assert len(seen[640]) == len(seen[1280]) > 4
     assert not seen[640] & seen[1280]

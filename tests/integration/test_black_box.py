@@ -13,7 +13,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgepose.config.schema import Config
-from edgepose.recorder.format import SUFFIX, SegmentHeader, beginning, packed
+from edgepose.recorder.format import SUFFIX, SegmentHeader, first_line, packed
 from testing.servers.mosquitto import Mosquitto
 from testing.waiting import wait_for
 
@@ -173,9 +173,9 @@ def test_what_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
 def test_a_replay_writes_over_no_recording(tmp_path: Path) -> None:
     recording = tmp_path / "box" / "20261122T100000Z-signal"
     recording.mkdir(parents=True)
-    settings = SegmentHeader(edgepose="0", model="m", sha256="0", settings=Config(), at=0)
+    settings = SegmentHeader(edgepose="0", model="m", sha256="0", settings=Config(), at_ns=0)
     for number in (1, 2):
-        (recording / f"{number:08d}{SUFFIX}").write_bytes(beginning() + packed(settings))
+        (recording / f"{number:08d}{SUFFIX}").write_bytes(first_line() + packed(settings))
     segment = recording / f"00000001{SUFFIX}"
     copy = tmp_path / segment.name
     copy.write_bytes(segment.read_bytes())

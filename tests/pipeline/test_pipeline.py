@@ -20,8 +20,9 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.offline import people_in
 from edgepose.pipeline.pipeline import Pipeline
+from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
-from edgepose.pipeline.stages import FrameResult, Postprocessor
+from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose, write_refiner
@@ -143,7 +144,7 @@ class Run:
         if self.fault is not None:
             raise self.fault
         self.delivered.append((outcome.frame, outcome.people))
-        self.finished_at.append(outcome.at)
+        self.finished_at.append(outcome.at_ns)
         self.stale.append(outcome.stale)
 
     def wait(self) -> "Run":
@@ -336,6 +337,23 @@ def test_a_failure_in_the_people_stage_is_counted_and_told(
     wait_for(lambda: run.metrics.camera("a").dropped.get("pose_failed", 0) >= 1)
     assert run.pipeline.stop(2)
     assert "a fault of ours" in caplog.text
+
+
+def test_a_failure_is_logged_once_until_a_frame_works_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = Postprocessor.people
+
+    def failing(postprocessor: Postprocessor, prepared: PreparedFrame, candidates: Candidates) -> list[Person]:
+        if prepared.frame.sequence in (1, 2, 4):
+            raise RuntimeError(f"fault {prepared.frame.sequence}")
+        return people(postprocessor, prepared, candidates)
+
+    monkeypatch.setattr(Postprocessor, "people", failing)
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 6)]).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == [0, 3, 5]
+    assert run.metrics.camera("a").dropped == {"pose_failed": 3}
+    assert [record.message.rpartition(": ")[2] for record in caplog.records if record.levelname == "ERROR"] == ["fault 1", "fault 4"]
 
 
 def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

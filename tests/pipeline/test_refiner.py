@@ -14,8 +14,9 @@ from edgepose.errors import EngineError, ModelError
 from edgepose.frame import Frame
 from edgepose.model.file import ModelFile, read_model
 from edgepose.person import Candidates, Person
+from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
-from edgepose.pipeline.stages import Postprocessor, Preprocessor
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
 from testing.bodies import standing_person
@@ -179,7 +180,7 @@ class Stage:
         look.open()
         config = Config(refine=RefineConfig(people=50))
         config = replace(config, track=replace(config.track, enabled=tracked, min_hits=2))
-        self._stage = Postprocessor(config, self.metrics, look)
+        self._stage = Postprocessor("a", config, self.metrics, look)
         info = read_model(write_edgepose(folder / "tiny.onnx")).info
         self._prepared = Preprocessor(info, 0, self.metrics.took).prepare(FRAME)
 
@@ -212,5 +213,5 @@ def test_the_stage_without_a_second_look_times_none(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     boxes, scores, keypoints = answers()
     prepared = Preprocessor(info, 0, metrics.took).prepare(FRAME)
-    Postprocessor(Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
+    Postprocessor("a", Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
     assert set(metrics.latencies()) == {"letterbox", "decode", "track", "events"}
