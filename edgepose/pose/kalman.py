@@ -20,7 +20,7 @@ _SIZE_RANGE = (0.5, 2.0)  # predicted over last measured side: a box that grows 
 class BoxFilterState(msgspec.Struct, frozen=True, array_like=True):
     """Snapshot of a `BoxFilter`: center, sides and speeds in pixels and seconds, and the shared covariance."""
 
-    place: tuple[float, float, float, float]
+    estimate: tuple[float, float, float, float]
     speed: tuple[float, float, float, float]
     last_sides: tuple[float, float]
     corrected_center: tuple[float, float]
@@ -37,30 +37,30 @@ class BoxFilter:
     """
 
     def __init__(self, box: NDArray[np.float32]) -> None:
-        self._place = _to_center(box)  # center x, center y, width, height in pixels
-        self._speed = (0.0, 0.0, 0.0, 0.0)  # of `_place`, pixels / s
-        self._last_sides = self._place[2:]
-        self._corrected_center = self._place[:2]
+        self._estimate = _to_center(box)  # center x, center y, width, height in pixels
+        self._speed = (0.0, 0.0, 0.0, 0.0)  # of `_estimate`, pixels / s
+        self._last_sides = self._estimate[2:]
+        self._corrected_center = self._estimate[:2]
         self._since_corrected_s = 0.0
         self._variance, self._covariance, self._speed_variance = _MEASUREMENT_VARIANCE, 0.0, _INITIAL_SPEED_VARIANCE
 
     @property
     def box(self) -> NDArray[np.float32]:
         """Current estimate of the box, float32 (4,), x1 y1 x2 y2."""
-        x, y, width, height = self._place
+        x, y, width, height = self._estimate
         return np.array((x - width / 2, y - height / 2, x + width / 2, y + height / 2), np.float32)
 
     @property
     def displacement(self) -> NDArray[np.float32]:
         """Predicted displacement of the center since the last correction, float32 (2,), pixels."""
-        return np.array((self._place[0] - self._corrected_center[0], self._place[1] - self._corrected_center[1]), np.float32)
+        return np.array((self._estimate[0] - self._corrected_center[0], self._estimate[1] - self._corrected_center[1]), np.float32)
 
     def predict(self, elapsed_s: float) -> None:
         """Advance the estimate by an elapsed time (seconds, not negative)."""
         moved_s = min(elapsed_s, max(0.0, _MAXIMUM_EXTRAPOLATION_S - self._since_corrected_s))
         self._since_corrected_s += elapsed_s
-        x, y, width, height = (place + speed * moved_s for place, speed in zip(self._place, self._speed, strict=True))
-        self._place = (x, y, _within_range(width, self._last_sides[0]), _within_range(height, self._last_sides[1]))
+        x, y, width, height = (value + speed * moved_s for value, speed in zip(self._estimate, self._speed, strict=True))
+        self._estimate = (x, y, _within_range(width, self._last_sides[0]), _within_range(height, self._last_sides[1]))
         self._variance += elapsed_s * (2 * self._covariance + elapsed_s * self._speed_variance) + _ACCELERATION_DENSITY * elapsed_s**3 / 3
         self._covariance += elapsed_s * self._speed_variance + _ACCELERATION_DENSITY * elapsed_s**2 / 2
         self._speed_variance += _ACCELERATION_DENSITY * elapsed_s
@@ -70,22 +70,22 @@ class BoxFilter:
         measured = _to_center(box)
         total = self._variance + _MEASUREMENT_VARIANCE
         gain, speed_gain = self._variance / total, self._covariance / total
-        innovation = [new - place for new, place in zip(measured, self._place, strict=True)]
-        x, y, width, height = (place + gain * residual for place, residual in zip(self._place, innovation, strict=True))
-        self._place = (x, y, width, height)
+        innovation = [new - value for new, value in zip(measured, self._estimate, strict=True)]
+        x, y, width, height = (value + gain * residual for value, residual in zip(self._estimate, innovation, strict=True))
+        self._estimate = (x, y, width, height)
         x, y, width, height = (speed + speed_gain * residual for speed, residual in zip(self._speed, innovation, strict=True))
         self._speed = (x, y, width, height)
         self._speed_variance -= speed_gain * self._covariance
         self._covariance *= 1 - gain
         self._variance *= 1 - gain
         self._last_sides = (max(measured[2], 1.0), max(measured[3], 1.0))
-        self._corrected_center = self._place[:2]
+        self._corrected_center = self._estimate[:2]
         self._since_corrected_s = 0.0
 
     def snapshot(self) -> BoxFilterState:
         """Return the whole state of the filter."""
         return BoxFilterState(
-            self._place,
+            self._estimate,
             self._speed,
             self._last_sides,
             self._corrected_center,
@@ -99,7 +99,7 @@ class BoxFilter:
     def restored(cls, state: BoxFilterState) -> "BoxFilter":
         """Return a filter that continues from a snapshot."""
         box_filter = cls.__new__(cls)
-        box_filter._place = state.place
+        box_filter._estimate = state.estimate
         box_filter._speed = state.speed
         box_filter._last_sides = state.last_sides
         box_filter._corrected_center = state.corrected_center

@@ -37,26 +37,26 @@ _SIDES = np.array(  # (4, 2): left and right bone of upper arm, forearm, thigh, 
 
 
 @dataclass(slots=True, eq=False)
-class _Believed:
+class _LastPlausible:
     """The last plausible position of each keypoint of a track, and its time."""
 
-    seen_ns: int  # last frame with the track
-    place: NDArray[np.float32]  # (17, 2), pixels
+    last_seen_ns: int  # last frame with the track
+    position: NDArray[np.float32]  # (17, 2), pixels
     time_ns: NDArray[np.int64]  # (17,)
 
 
-class BelievedState(msgspec.Struct, frozen=True, array_like=True):
-    """Snapshot of one track's last believed keypoints; `place` is float32 (17, 2), `time_ns` is int64 (17,)."""
+class LastPlausibleState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of one track's last plausible keypoints; `position` is float32 (17, 2), `time_ns` is int64 (17,)."""
 
-    seen_ns: int
-    place: bytes
+    last_seen_ns: int
+    position: bytes
     time_ns: bytes
 
 
 class PlausibilityState(msgspec.Struct, frozen=True):
-    """Snapshot of a `Plausibility`: what is believed, by track number."""
+    """Snapshot of a `Plausibility`: the last plausible keypoints by track number."""
 
-    believed: dict[int, BelievedState]
+    last_plausible: dict[int, LastPlausibleState]
 
 
 class Plausibility:
@@ -64,7 +64,7 @@ class Plausibility:
 
     def __init__(self, config: PlausibilityConfig) -> None:
         self._config = config
-        self._believed: dict[int, _Believed] = {}
+        self._last_plausible: dict[int, _LastPlausible] = {}
 
     def configure(self, config: PlausibilityConfig) -> None:
         """Apply other settings; people stay known."""
@@ -72,26 +72,26 @@ class Plausibility:
 
     def reset(self) -> None:
         """Forget all people, for a new epoch of a stream."""
-        self._believed = {}
+        self._last_plausible = {}
 
     def snapshot(self) -> PlausibilityState:
-        """Return what is believed of everybody, without the settings."""
+        """Return the last plausible keypoints of all tracks, without the settings."""
         return PlausibilityState(
             {
-                track: BelievedState(believed.seen_ns, believed.place.tobytes(), believed.time_ns.tobytes())
-                for track, believed in self._believed.items()
+                track: LastPlausibleState(last.last_seen_ns, last.position.tobytes(), last.time_ns.tobytes())
+                for track, last in self._last_plausible.items()
             }
         )
 
     def restore(self, state: PlausibilityState) -> None:
         """Continue from a snapshot."""
-        self._believed = {
-            track: _Believed(
-                believed.seen_ns,
-                np.frombuffer(believed.place, np.float32).reshape(-1, 2).copy(),
-                np.frombuffer(believed.time_ns, np.int64).copy(),
+        self._last_plausible = {
+            track: _LastPlausible(
+                last.last_seen_ns,
+                np.frombuffer(last.position, np.float32).reshape(-1, 2).copy(),
+                np.frombuffer(last.time_ns, np.int64).copy(),
             )
-            for track, believed in state.believed.items()
+            for track, last in state.last_plausible.items()
         }
 
     def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
@@ -140,39 +140,46 @@ class Plausibility:
         return factors
 
     def _lower_fast(
-        self, factors: NDArray[np.float32], people: Sequence[Person], places: NDArray[np.float32], sizes: NDArray[np.float32], time_ns: int
+        self,
+        factors: NDArray[np.float32],
+        people: Sequence[Person],
+        positions: NDArray[np.float32],
+        sizes: NDArray[np.float32],
+        time_ns: int,
     ) -> None:
         """Lower the factors (P, 17) of keypoints that moved faster than a body can, and store the positions of the others."""
         known: list[int] = []
-        beliefs: list[_Believed] = []
+        previous: list[_LastPlausible] = []
         for index, person in enumerate(people):
             if person.track is None:
                 continue
-            before = self._believed.get(person.track)
-            if before is None or not 0 <= time_ns - before.seen_ns <= _RESET_AFTER_S * NS_PER_S:
-                self._believed[person.track] = _Believed(time_ns, places[index].copy(), np.full(len(places[index]), time_ns, np.int64))
+            before = self._last_plausible.get(person.track)
+            if before is None or not 0 <= time_ns - before.last_seen_ns <= _RESET_AFTER_S * NS_PER_S:
+                self._last_plausible[person.track] = _LastPlausible(
+                    time_ns, positions[index].copy(), np.full(len(positions[index]), time_ns, np.int64)
+                )
             else:
                 known.append(index)
-                beliefs.append(before)
+                previous.append(before)
         if not known:
             return
-        before_places = np.array([before.place for before in beliefs])  # (K, 17, 2)
-        before_ns = np.array([before.time_ns for before in beliefs])  # (K, 17)
+        before_positions = np.array([before.position for before in previous])  # (K, 17, 2)
+        before_ns = np.array([before.time_ns for before in previous])  # (K, 17)
         # Motion that all keypoints share (a camera that turns, a runner) is not held against a single keypoint.
-        moved = places[known] - before_places
+        moved = positions[known] - before_positions
         moved -= np.sort(moved, axis=1)[:, [moved.shape[1] // 2]]  # median of an odd number; np.median would take 50 µs
         elapsed_s = (time_ns - before_ns) / NS_PER_S
         # The limit grows with the time since the last plausible position, so a real jump is accepted eventually.
         limits = self._config.maximum_speed * sizes[known, None] * elapsed_s
         fast = (moved[..., 0] ** 2 + moved[..., 1] ** 2 > limits**2) & (elapsed_s > 0)
-        before_places = np.where(fast[..., None], before_places, places[known])
+        before_positions = np.where(fast[..., None], before_positions, positions[known])
         before_ns = np.where(fast, before_ns, time_ns)
-        for before, place, seen_ns in zip(beliefs, before_places, before_ns, strict=True):
-            before.seen_ns, before.place, before.time_ns = time_ns, place, seen_ns
+        for before, position, plausible_ns in zip(previous, before_positions, before_ns, strict=True):
+            before.last_seen_ns, before.position, before.time_ns = time_ns, position, plausible_ns
         if fast.any():
             factors[known] *= np.where(fast, np.float32(IMPOSSIBLE_FACTOR), np.float32(1))
 
     def _forget(self, time_ns: int) -> None:
-        self._believed = {
-            track: believed for track, believed in self._believed.items() if abs(time_ns - believed.seen_ns) <= _RESET_AFTER_S * NS_PER_S
+        self._last_plausible = {
+            track: last for track, last in self._last_plausible.items() if abs(time_ns - last.last_seen_ns) <= _RESET_AFTER_S * NS_PER_S
         }

@@ -17,11 +17,11 @@ _HALF_SMALL_PX = 200.0  # longer side of a box whose smallness is one half
 
 
 class RefineScheduleState(msgspec.Struct, frozen=True):
-    """Snapshot of a `RefineSchedule`: frame numbers by track, and the budget that is left over in milliseconds."""
+    """Snapshot of a `RefineSchedule`: the last frames by track, and the unspent budget in milliseconds."""
 
     frame: int
-    refined_at: dict[int, int]
-    seen: dict[int, int]
+    last_refined: dict[int, int]
+    last_seen: dict[int, int]
     credit_ms: float
 
 
@@ -34,8 +34,8 @@ class RefineSchedule:
     def __init__(self, config: RefineConfig) -> None:
         self._config = config
         self._frame = 0
-        self._refined_at: dict[int, int] = {}  # by track: frame of the last refinement, or the frame before the first with this track
-        self._seen: dict[int, int] = {}  # by track: last frame with it
+        self._last_refined: dict[int, int] = {}  # by track: frame of the last refinement, or the frame before the first with this track
+        self._last_seen: dict[int, int] = {}  # by track: last frame with it
         self._credit_ms = 0.0  # unspent budget
 
     def configure(self, config: RefineConfig) -> None:
@@ -44,16 +44,16 @@ class RefineSchedule:
 
     def reset(self) -> None:
         """Forget all people, for a new epoch of a stream."""
-        self._refined_at, self._seen = {}, {}
+        self._last_refined, self._last_seen = {}, {}
 
     def snapshot(self) -> RefineScheduleState:
-        """Return everybody's turns, without the settings."""
-        return RefineScheduleState(self._frame, dict(self._refined_at), dict(self._seen), self._credit_ms)
+        """Return the whole schedule, without the settings."""
+        return RefineScheduleState(self._frame, dict(self._last_refined), dict(self._last_seen), self._credit_ms)
 
     def restore(self, state: RefineScheduleState) -> None:
         """Continue from a snapshot."""
         self._frame, self._credit_ms = state.frame, state.credit_ms
-        self._refined_at, self._seen = dict(state.refined_at), dict(state.seen)
+        self._last_refined, self._last_seen = dict(state.last_refined), dict(state.last_seen)
 
     def choose(self, people: Sequence[Person], cost_ms: float) -> list[int]:
         """Return the indices of the people to refine in this frame, most urgent first.
@@ -66,15 +66,15 @@ class RefineSchedule:
         budget = min(self._budget(cost_ms), len(people))
         tracked = {index: person.track for index, person in enumerate(people) if person.track is not None}
         for track in tracked.values():
-            self._refined_at.setdefault(track, self._frame - 1)
-            self._seen[track] = self._frame
+            self._last_refined.setdefault(track, self._frame - 1)
+            self._last_seen[track] = self._frame
         chosen = self._select(people, tracked, budget) if budget else []
         self._credit_ms = max(0.0, self._credit_ms - len(chosen) * cost_ms)
         for index in chosen:
             if index in tracked:
-                self._refined_at[tracked[index]] = self._frame
-        self._seen = {track: frame for track, frame in self._seen.items() if self._frame - frame <= _FORGET_AFTER_FRAMES}
-        self._refined_at = {track: frame for track, frame in self._refined_at.items() if track in self._seen}
+                self._last_refined[tracked[index]] = self._frame
+        self._last_seen = {track: frame for track, frame in self._last_seen.items() if self._frame - frame <= _FORGET_AFTER_FRAMES}
+        self._last_refined = {track: frame for track, frame in self._last_refined.items() if track in self._last_seen}
         return chosen
 
     def _budget(self, cost_ms: float) -> int:
@@ -90,8 +90,8 @@ class RefineSchedule:
     def _select(self, people: Sequence[Person], tracked: dict[int, int], budget: int) -> list[int]:
         """Return the indices of `budget` people: those whose deadlines require it, then the most urgent."""
         period = -(-len(tracked) // budget)  # frames within which every tracked person is refined
-        frames_left = {index: self._refined_at[track] + period - self._frame for index, track in tracked.items()}  # until the deadline
-        waited = {index: (self._frame - self._refined_at[track]) / period for index, track in tracked.items()}
+        frames_left = {index: self._last_refined[track] + period - self._frame for index, track in tracked.items()}  # until the deadline
+        waited = {index: (self._frame - self._last_refined[track]) / period for index, track in tracked.items()}
         urgency = [_urgency(person, waited.get(index, 0.0)) for index, person in enumerate(people)]
         # The people due within k frames must fit into this frame and the k that follow it.
         due_count = max((sum(left <= later for left in frames_left.values()) - budget * later for later in range(period)), default=0)

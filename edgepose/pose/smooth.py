@@ -27,15 +27,15 @@ class _Filtered:
     """Filters of one person: the last position and speed of each keypoint."""
 
     time_ns: int
-    place: NDArray[np.float32]  # (17, 2), pixels
+    position: NDArray[np.float32]  # (17, 2), pixels
     speed: NDArray[np.float32]  # (17, 2), pixels / s
 
 
 class FilteredState(msgspec.Struct, frozen=True, array_like=True):
-    """Snapshot of one person's filters; `place` and `speed` are float32 (17, 2)."""
+    """Snapshot of one person's filters; `position` and `speed` are float32 (17, 2)."""
 
     time_ns: int
-    place: bytes
+    position: bytes
     speed: bytes
 
 
@@ -61,10 +61,10 @@ class Smoother:
         self._filtered = {}
 
     def snapshot(self) -> SmootherState:
-        """Return the filters of everybody, without the settings."""
+        """Return the filters of all people, without the settings."""
         return SmootherState(
             {
-                track: FilteredState(filtered.time_ns, filtered.place.tobytes(), filtered.speed.tobytes())
+                track: FilteredState(filtered.time_ns, filtered.position.tobytes(), filtered.speed.tobytes())
                 for track, filtered in self._filtered.items()
             }
         )
@@ -72,7 +72,7 @@ class Smoother:
     def restore(self, state: SmootherState) -> None:
         """Continue from a snapshot."""
         self._filtered = {
-            track: _Filtered(filtered.time_ns, _points(filtered.place), _points(filtered.speed))
+            track: _Filtered(filtered.time_ns, _points(filtered.position), _points(filtered.speed))
             for track, filtered in state.filtered.items()
         }
 
@@ -94,8 +94,8 @@ class Smoother:
                 continue
             before = self._filtered.get(person.track)
             if before is None or not 0 <= time_ns - before.time_ns <= _RESET_AFTER_NS:
-                place = person.keypoints[:, :2]
-                self._filtered[person.track] = _Filtered(time_ns, place.copy(), np.zeros_like(place))
+                position = person.keypoints[:, :2]
+                self._filtered[person.track] = _Filtered(time_ns, position.copy(), np.zeros_like(position))
             else:
                 known.append((index, person, before))
         if known:
@@ -108,23 +108,23 @@ class Smoother:
     def _smooth(self, people: Sequence[Person], filtered: Sequence[_Filtered], time_ns: int) -> NDArray[np.float32]:
         """Update the filters of all people together and return the keypoints (P, 17, 3) with the smoothed positions."""
         keypoints = np.array([person.keypoints for person in people])  # (P, 17, 3)
-        places = np.array([before.place for before in filtered])  # (P, 17, 2)
+        positions = np.array([before.position for before in filtered])  # (P, 17, 2)
         speeds = np.array([before.speed for before in filtered])
         elapsed_s = np.array([(time_ns - before.time_ns) / NS_PER_S for before in filtered], np.float32)[:, None, None]
         sizes = body_size(np.array([person.box for person in people]))[:, None]  # (P, 1)
 
         weights = np.minimum(np.maximum(keypoints[..., 2:] / np.float32(_FULL_CONFIDENCE), np.float32(_MINIMUM_WEIGHT)), np.float32(1))
-        moved = keypoints[..., :2] - places
+        moved = keypoints[..., :2] - positions
         # If no time has passed, all gains are 0 and nothing changes; the divisor must not be 0.
         raw_speeds = moved / np.where(elapsed_s > 0, elapsed_s, np.float32(1))
         speeds += weights * _gain(np.float32(self._config.speed_cutoff_hz), elapsed_s) * (raw_speeds - speeds)
         bodies_per_s = np.sqrt(speeds[..., 0] ** 2 + speeds[..., 1] ** 2) / sizes  # (P, 17)
         cutoffs_hz = np.float32(self._config.minimum_cutoff_hz) + np.float32(self._config.speed_coefficient) * bodies_per_s
-        places += weights * _gain(cutoffs_hz[..., None], elapsed_s) * moved
+        positions += weights * _gain(cutoffs_hz[..., None], elapsed_s) * moved
 
-        for before, place, speed in zip(filtered, places, speeds, strict=True):
-            before.time_ns, before.place, before.speed = time_ns, place, speed
-        keypoints[..., :2] = places
+        for before, position, speed in zip(filtered, positions, speeds, strict=True):
+            before.time_ns, before.position, before.speed = time_ns, position, speed
+        keypoints[..., :2] = positions
         return keypoints
 
 

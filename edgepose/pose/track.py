@@ -26,7 +26,7 @@ class _Track:
 
     filter: BoxFilter
     keypoints: NDArray[np.float32]  # (17, 3), of the last detection
-    seen_ns: int  # time of the last detection
+    last_seen_ns: int  # time of the last detection
     sightings: int = 1
     number: int | None = None
 
@@ -36,7 +36,7 @@ class TrackState(msgspec.Struct, frozen=True, array_like=True):
 
     filter: BoxFilterState
     keypoints: bytes
-    seen_ns: int
+    last_seen_ns: int
     sightings: int
     number: int | None
 
@@ -84,7 +84,7 @@ class Tracker:
     def snapshot(self) -> TrackerState:
         """Return all tracks, without the settings."""
         tracks = [
-            TrackState(track.filter.snapshot(), track.keypoints.tobytes(), track.seen_ns, track.sightings, track.number)
+            TrackState(track.filter.snapshot(), track.keypoints.tobytes(), track.last_seen_ns, track.sightings, track.number)
             for track in self._tracks
         ]
         return TrackerState(tracks, self._time_ns, self._last_number)
@@ -95,7 +95,7 @@ class Tracker:
             _Track(
                 BoxFilter.restored(track.filter),
                 np.frombuffer(track.keypoints, np.float32).reshape(-1, 3).copy(),
-                track.seen_ns,
+                track.last_seen_ns,
                 track.sightings,
                 track.number,
             )
@@ -118,9 +118,9 @@ class Tracker:
         elapsed_s = 0.0 if self._time_ns is None else max(0, time_ns - self._time_ns) / NS_PER_S
         if self._time_ns is not None and time_ns < self._time_ns:  # the clock was set back: ages restart at 0
             for track in self._tracks:
-                track.seen_ns = min(track.seen_ns, time_ns)
+                track.last_seen_ns = min(track.last_seen_ns, time_ns)
         self._time_ns = time_ns
-        self._tracks = [track for track in self._tracks if time_ns - track.seen_ns <= self._config.max_lost_s * NS_PER_S]
+        self._tracks = [track for track in self._tracks if time_ns - track.last_seen_ns <= self._config.max_lost_s * NS_PER_S]
         for track in self._tracks:
             track.filter.predict(elapsed_s)
 
@@ -144,7 +144,7 @@ class Tracker:
                 continue
             published.append(Person(person.box, person.score, person.keypoints, match.number))
         # An unconfirmed track ends at its first missed frame: noise rarely appears twice in the same place.
-        self._tracks = [track for track in self._tracks if track.number is not None or track.seen_ns == time_ns]
+        self._tracks = [track for track in self._tracks if track.number is not None or track.last_seen_ns == time_ns]
         return published
 
     def _start(self, person: Person, time_ns: int) -> _Track:
@@ -156,7 +156,7 @@ class Tracker:
     def _continue(self, track: _Track, person: Person, time_ns: int) -> None:
         track.filter.correct(person.box)
         track.keypoints = person.keypoints
-        track.seen_ns = time_ns
+        track.last_seen_ns = time_ns
         track.sightings += 1
         self._confirm(track)
 

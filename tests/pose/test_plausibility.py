@@ -105,7 +105,7 @@ def test_tracks_are_independent_and_forgotten() -> None:
     assert (result[2].keypoints[:, 2] / 0.9).tolist() == pytest.approx(only(wrist=IMPOSSIBLE_FACTOR))
     for number in range(500):
         checks.update([standing_person(track=number)], number * 100 * MS)
-    assert len(checks._believed) <= 6
+    assert len(checks._last_plausible) <= 6
 
 
 def test_disabled_or_without_people() -> None:

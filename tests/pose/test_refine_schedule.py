@@ -123,6 +123,6 @@ def test_memory_is_bounded_and_cleared_by_a_reset() -> None:
     schedule = RefineSchedule(RefineConfig(people=1))
     for track in range(1000):
         schedule.choose([standing_person(track=track)], 5.0)
-    assert len(schedule._refined_at) == len(schedule._seen) <= 301
+    assert len(schedule._last_refined) == len(schedule._last_seen) <= 301
     schedule.reset()
-    assert not schedule._refined_at
+    assert not schedule._last_refined
