@@ -32,7 +32,7 @@ from testing.events.sequences import NoiseBank, Sequence, play
 from tools.machine import machine
 
 BEGIN, END = "<!-- events: begin -->", "<!-- events: end -->"
-EDGE_BODIES = 0.5  # body sizes from the edge of the frame
+EDGE = 0.5  # body sizes from the edge of the frame
 ALARMS = ("fallen", "still", "waving", "arms_up")
 _bank = NoiseBank()
 
@@ -86,7 +86,7 @@ def cost_us(people: int = 5, frames: int = 3000) -> float:
 
 def at_edge(sequences: list[Sequence]) -> tuple[int, int]:
     """Return how many reports of people who left at the edge of the frame are true, and how many there are."""
-    reported = [s for s in sequences for _, event in s.reported if event.kind == "left" and event.evidence["edge_bodies"] < EDGE_BODIES]
+    reported = [s for s in sequences for _, event in s.reported if event.kind == "left" and event.evidence["edge_bodies"] < EDGE]
     return sum("left" in s.expected for s in reported), len(reported)
 
 
@@ -113,11 +113,11 @@ def report(each: int, video: str) -> str:
     lines = [
         f"`make events`, {datetime.now(timezone.utc):%Y-%m-%d}, {each} sequences of each of {len(ACTIONS)} actions, twice:",
         "",
-        "| | people whom the network detects: precision | recall | with all its misses: precision | recall |",
+        "| | people whom the network finds: precision | recall | with all its misses: precision | recall |",
         "|---|---|---|---|---|",
         *(f"| `{kind}` | {percent(scores[kind])} | {percent(scores_with_misses[kind])} |" for kind in scores),
         "",
-        f"`left` for people whom the network detects and who were lost at the edge of the frame (`edge_bodies` below {EDGE_BODIES}): "
+        f"Of `left`, those of people whom the network finds and who were lost at the edge of the frame (`edge_bodies` below {EDGE}): "
         f"{share(*at_edge(detected))} true.",
         "",
         "Falls by the standing height of the figure in pixels of the network input, with all misses:",
@@ -130,7 +130,7 @@ def report(each: int, video: str) -> str:
         lines.append(f"| {low} to {high} px | {percent(score(some)['fallen'])} |")
     lines += [
         "",
-        "Events reported for each action of people whom the network detects:",
+        "Events reported per action, for people whom the network finds:",
         "",
         f"| action | {' | '.join(f'`{k}`' for k in ALARMS)} |",
     ]

@@ -47,7 +47,7 @@ def command(
     config_file: Path | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Find the people in SOURCE and write them to files, every frame of it.
+    """Find the people in every frame of SOURCE and write them to files.
 
     SOURCE is a video file, an image, a folder of images, or a stream, which is followed until ctrl-c.
     """

@@ -138,7 +138,7 @@ class OfflineRun:
     def _refined(self) -> int | None:
         if self._refiner is None:
             return None
-        counts = self._metrics.looks()
+        counts = self._metrics.refinement()
         return counts.accepted + counts.disagreed if counts is not None else 0
 
 

@@ -37,7 +37,7 @@ _SIDES = np.array(  # (4, 2): left and right bone of upper arm, forearm, thigh, 
 
 
 @dataclass(slots=True, eq=False)
-class _LastPlausible:
+class _Accepted:
     """The last plausible position of each keypoint of a track, and its time."""
 
     last_seen_ns: int  # last frame with the track
@@ -45,7 +45,7 @@ class _LastPlausible:
     time_ns: NDArray[np.int64]  # (17,)
 
 
-class LastPlausibleState(msgspec.Struct, frozen=True, array_like=True):
+class AcceptedState(msgspec.Struct, frozen=True, array_like=True):
     """Snapshot of one track's last plausible keypoints; `position` is float32 (17, 2), `time_ns` is int64 (17,)."""
 
     last_seen_ns: int
@@ -56,7 +56,7 @@ class LastPlausibleState(msgspec.Struct, frozen=True, array_like=True):
 class PlausibilityState(msgspec.Struct, frozen=True):
     """Snapshot of a `Plausibility`: the last plausible keypoints by track number."""
 
-    last_plausible: dict[int, LastPlausibleState]
+    accepted: dict[int, AcceptedState]
 
 
 class Plausibility:
@@ -64,7 +64,7 @@ class Plausibility:
 
     def __init__(self, config: PlausibilityConfig) -> None:
         self._config = config
-        self._last_plausible: dict[int, _LastPlausible] = {}
+        self._accepted: dict[int, _Accepted] = {}
 
     def configure(self, config: PlausibilityConfig) -> None:
         """Apply other settings; people stay known."""
@@ -72,26 +72,26 @@ class Plausibility:
 
     def reset(self) -> None:
         """Forget all people, for a new epoch of a stream."""
-        self._last_plausible = {}
+        self._accepted = {}
 
     def snapshot(self) -> PlausibilityState:
         """Return the last plausible keypoints of all tracks, without the settings."""
         return PlausibilityState(
             {
-                track: LastPlausibleState(last.last_seen_ns, last.position.tobytes(), last.time_ns.tobytes())
-                for track, last in self._last_plausible.items()
+                track: AcceptedState(last.last_seen_ns, last.position.tobytes(), last.time_ns.tobytes())
+                for track, last in self._accepted.items()
             }
         )
 
     def restore(self, state: PlausibilityState) -> None:
         """Continue from a snapshot."""
-        self._last_plausible = {
-            track: _LastPlausible(
+        self._accepted = {
+            track: _Accepted(
                 last.last_seen_ns,
                 np.frombuffer(last.position, np.float32).reshape(-1, 2).copy(),
                 np.frombuffer(last.time_ns, np.int64).copy(),
             )
-            for track, last in state.last_plausible.items()
+            for track, last in state.accepted.items()
         }
 
     def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
@@ -149,13 +149,13 @@ class Plausibility:
     ) -> None:
         """Lower the factors (P, 17) of keypoints that moved faster than a body can, and store the positions of the others."""
         known: list[int] = []
-        previous: list[_LastPlausible] = []
+        previous: list[_Accepted] = []
         for index, person in enumerate(people):
             if person.track is None:
                 continue
-            before = self._last_plausible.get(person.track)
+            before = self._accepted.get(person.track)
             if before is None or not 0 <= time_ns - before.last_seen_ns <= _RESET_AFTER_S * NS_PER_S:
-                self._last_plausible[person.track] = _LastPlausible(
+                self._accepted[person.track] = _Accepted(
                     time_ns, positions[index].copy(), np.full(len(positions[index]), time_ns, np.int64)
                 )
             else:
@@ -174,12 +174,12 @@ class Plausibility:
         fast = (moved[..., 0] ** 2 + moved[..., 1] ** 2 > limits**2) & (elapsed_s > 0)
         before_positions = np.where(fast[..., None], before_positions, positions[known])
         before_ns = np.where(fast, before_ns, time_ns)
-        for before, position, plausible_ns in zip(previous, before_positions, before_ns, strict=True):
-            before.last_seen_ns, before.position, before.time_ns = time_ns, position, plausible_ns
+        for before, position, accepted_ns in zip(previous, before_positions, before_ns, strict=True):
+            before.last_seen_ns, before.position, before.time_ns = time_ns, position, accepted_ns
         if fast.any():
             factors[known] *= np.where(fast, np.float32(IMPOSSIBLE_FACTOR), np.float32(1))
 
     def _forget(self, time_ns: int) -> None:
-        self._last_plausible = {
-            track: last for track, last in self._last_plausible.items() if abs(time_ns - last.last_seen_ns) <= _RESET_AFTER_S * NS_PER_S
+        self._accepted = {
+            track: last for track, last in self._accepted.items() if abs(time_ns - last.last_seen_ns) <= _RESET_AFTER_S * NS_PER_S
         }

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepose import __version__
@@ -41,6 +42,18 @@ class _End:
 
 
 _Item = tuple[SegmentHeader | None, Record]  # with a header, the record begins a segment
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStats:
+    """The black box at one moment.
+
+    Attributes:
+        drops: records that were not kept since the start, by cause: `busy` (the disk could not keep up) or `failed` (it could not be
+            written).
+    """
+
+    drops: Mapping[str, int] = field(default_factory=dict)
 
 
 class BlackBox:
@@ -89,6 +102,11 @@ class BlackBox:
         """
         self._folder.take_over()
         self._thread.start()
+
+    def stats(self) -> RecorderStats:
+        """Return the counts of this moment."""
+        with self._lock:
+            return RecorderStats(dict(self.drops))
 
     def configure(self, config: Config) -> None:
         """Note other settings; called by the postprocess thread when it applies them to the next frame."""

@@ -21,9 +21,7 @@ from edgepose.config.schema import (
     TrackConfig,
 )
 from edgepose.daemon.audit import LIMIT_BYTES, Audit
-from edgepose.daemon.commands import WAITING_LIMIT, CommandHandler, with_thresholds
-from edgepose.daemon.snapshot import LIMIT_BYTES as PICTURE_BYTES
-from edgepose.daemon.snapshot import snapshot_message
+from edgepose.daemon.commands import JPEG_LIMIT_BYTES, WAITING_LIMIT, CommandHandler, snapshot_message, with_thresholds
 from edgepose.errors import ConfigError, OutputError
 from edgepose.frame import Frame
 from edgepose.messages.command_requests import SetThresholdCommand
@@ -162,5 +160,5 @@ def test_a_snapshot_fits_into_a_message_or_is_none() -> None:
     small = snapshot_message(frame, 640)
     assert small is not None
     assert (small.width, small.height) == (640, 360)
-    assert len(small.jpeg) <= PICTURE_BYTES
+    assert len(small.jpeg) <= JPEG_LIMIT_BYTES
     assert snapshot_message(frame, 1920) is None

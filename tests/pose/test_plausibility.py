@@ -28,7 +28,7 @@ def only(**factors: float) -> list[float]:
     return expected
 
 
-def test_a_standing_person_is_plausible() -> None:
+def test_a_standing_person_keeps_all_confidences() -> None:
     person = standing_person()
     assert Plausibility(PlausibilityConfig()).update([person], 0) == [person]
 
@@ -54,7 +54,7 @@ def test_uneven_sides_are_lowered_less() -> None:
     assert checked(folded) == pytest.approx(only(ankle=UNEVEN_FACTOR))
 
 
-def test_a_limb_that_points_at_the_camera_is_plausible() -> None:
+def test_a_limb_that_points_at_the_camera_keeps_its_confidences() -> None:
     person = standing_person()
     hidden = moved(person, person.keypoints[LEFT_ELBOW, :2] - person.keypoints[LEFT_WRIST, :2], LEFT_WRIST)
     assert checked(hidden) == pytest.approx(only())
@@ -105,7 +105,7 @@ def test_tracks_are_independent_and_forgotten() -> None:
     assert (result[2].keypoints[:, 2] / 0.9).tolist() == pytest.approx(only(wrist=IMPOSSIBLE_FACTOR))
     for number in range(500):
         checks.update([standing_person(track=number)], number * 100 * MS)
-    assert len(checks._last_plausible) <= 6
+    assert len(checks._accepted) <= 6
 
 
 def test_disabled_or_without_people() -> None:

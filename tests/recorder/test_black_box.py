@@ -1,4 +1,4 @@
-"""The black box with looks of our own: what is kept, for how long, and what becomes of faults."""
+"""The black box with frames of our own: what is kept, for how long, and what faults do."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ def config(folder: Path, **settings: float) -> Config:
 
 
 class Daemon:
-    """A people thread without a thread: candidates that wander, through a real stage and a real black box."""
+    """A postprocess thread without a thread: wandering candidates, a real postprocessor and a real black box."""
 
     def __init__(self, folder: Path, model: ModelFile, **settings: float) -> None:
         self.config = config(folder, **settings)
@@ -91,9 +91,9 @@ class Daemon:
         return Candidates(*(array.astype(np.float32) for array in (boxes, scores, keypoints)))
 
 
-def lines(outcome: FrameResult) -> list[bytes]:
-    poses = encode(poses_message(outcome.frame, outcome.people, outcome.at_ns))
-    return [poses, *(encode(event_message(event)) for event in outcome.events)]
+def lines(result: FrameResult) -> list[bytes]:
+    poses = encode(poses_message(result.frame, result.people, result.at_ns))
+    return [poses, *(encode(event_message(event)) for event in result.events)]
 
 
 def again(recording: Path) -> list[bytes]:
@@ -190,7 +190,7 @@ def test_a_failure_at_the_end_is_recorded_and_an_end_in_order_is_not(tmp_path: P
         assert recordings(folder, "unexpected-exit") == []
 
 
-def test_what_a_killed_run_left_becomes_a_recording(tmp_path: Path, model: ModelFile) -> None:
+def test_the_ring_of_a_killed_run_becomes_a_recording(tmp_path: Path, model: ModelFile) -> None:
     daemon = Daemon(tmp_path, model)
     daemon.run(30)
     wait_for(lambda: (tmp_path / "ring" / "00000001.segment").stat().st_size > 10_000)
@@ -202,7 +202,7 @@ def test_what_a_killed_run_left_becomes_a_recording(tmp_path: Path, model: Model
     assert len(played) > 10
 
 
-def test_what_somebody_else_keeps_in_the_folder_stays(tmp_path: Path, model: ModelFile) -> None:
+def test_files_of_others_in_the_folder_stay(tmp_path: Path, model: ModelFile) -> None:
     foreign = tmp_path / "ring" / "of-my-grandmother.jpg"
     foreign.parent.mkdir()
     foreign.write_bytes(b"gold")
@@ -229,7 +229,7 @@ def test_a_folder_belongs_to_one_daemon_as_long_as_that_lives(tmp_path: Path, mo
     after.close(timeout_s=5)
 
 
-def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_and_losses_are_kept(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(tmp_path, model)
     daemon.run(3)
     daemon.box.state(CameraState("a", "failed", "refused", "camera a: refused", 2))
@@ -252,7 +252,7 @@ def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, mon
     assert [record.records for record in played if isinstance(record, LossRecord)] == [2]
     (state,) = (record for record in played if isinstance(record, StateRecord))
     assert (state.camera, state.state, state.cause, state.epoch) == ("a", "failed", "refused", 2)
-    assert again(recording)[-8:] == daemon.said[-8:]  # what was remembered was written anew
+    assert again(recording)[-8:] == daemon.said[-8:]  # from a new snapshot
     daemon.box.close()
 
 
@@ -316,7 +316,7 @@ def test_any_damage_is_one_sentence(segment: Path) -> None:
         broken[place] ^= 0xFF
         segment.write_bytes(broken)
         try:
-            again(segment)  # a length that became too long looks like a torn end
+            again(segment)  # a length that became too long counts as a torn end
         except RecordingError as error:
             said.append(str(error))
     assert len(said) > 40
@@ -332,7 +332,7 @@ def test_any_damage_is_one_sentence(segment: Path) -> None:
         (first_line() + (3).to_bytes(4, "little") + zlib.crc32(b"\x00\x01\x02").to_bytes(4, "little") + b"\x00\x01\x02", "another version"),
     ],
 )
-def test_what_is_no_recording_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "a.segment").write_bytes(content)
     with pytest.raises(RecordingError, match=said):
         list(records(tmp_path / "a.segment"))
@@ -361,7 +361,7 @@ class _Evil:
         return (print, ("built",))
 
 
-def test_a_recording_builds_nothing_but_what_people_are_remembered_by(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_snapshot_builds_nothing_but_plain_values(capsys: pytest.CaptureFixture[str]) -> None:
     for evil in (pickle.dumps(_Evil()), b"cos\nsystem\n(S'true'\ntR.", b"cedgepose.pose.track\nTracker.update\n.", b"nonsense", b""):
         with pytest.raises(RecordingError):
             decode_state(evil, PostprocessorState)
