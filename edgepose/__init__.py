@@ -4,6 +4,6 @@ import os
 
 __version__ = "0.1.0"
 
-# ONNX Runtime's wheels report home to Microsoft and leave a device number in ~/.cache/Microsoft, unless this is set before they are
-# imported. Nobody who watches a camera asked for that. Here, because this runs before every other module of ours.
+# ONNX Runtime's wheels send telemetry to Microsoft and store a device identifier in ~/.cache/Microsoft, unless this variable is set before
+# they are imported. This module runs before every other module of the package.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

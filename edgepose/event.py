@@ -1,4 +1,4 @@
-"""What happened in front of a camera: the value that flows from `edgepose.events` to the broker."""
+"""Events: the values that `edgepose.events` produces and that are published as event messages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,30 +11,30 @@ EventKind = Literal["entered", "left", "fallen", "still", "waving", "arms_up", "
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a person did, said once.
+    """An action of a person, reported once.
 
     Attributes:
-        kind: what happened; `still` follows a `fallen` of the same person.
+        kind: what happened; `still` follows `fallen` of the same person.
         camera: name of the camera in the configuration.
-        epoch: of the stream; track numbers of other epochs are other people's.
+        epoch: of the stream; track numbers of different epochs belong to different people.
         sequence: number of the frame that completed the evidence.
-        at: nanoseconds since the Unix epoch (UTC): capture time of that frame.
-        since: the same of the beginning of the evidence.
-        clock: where both times come from, as in `Frame`.
-        track: number of the person.
-        score: 0 to 1, how clearly the evidence spoke for it.
-        box: x1 y1 x2 y2 in source pixels, where the person was seen last.
-        width, height: of that picture, in pixels.
+        at_ns: capture time of that frame, nanoseconds since the Unix epoch (UTC).
+        since_ns: beginning of the evidence, on the same clock.
+        clock: source of both times, as in `Frame`.
+        track: track number of the person.
+        score: strength of the evidence: 0.5 is just enough, 1 leaves no doubt.
+        box: last box of the person, x1 y1 x2 y2 in source pixels.
+        width, height: size of the frame in pixels.
         zone: name of the zone, for `zone_entered` and `zone_left`.
-        evidence: measured quantities that decided, by name, each with its unit in the name (`duration_s`, `wave_hz`).
+        evidence: the measured quantities by name; each name carries its unit (`duration_s`, `wave_hz`).
     """
 
     kind: EventKind
     camera: str
     epoch: int
     sequence: int
-    at: int
-    since: int
+    at_ns: int
+    since_ns: int
     clock: Clock
     track: int
     score: float

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 Clock = Literal["rtcp", "stream", "host"]
 
+NS_PER_S = 1_000_000_000
+"""Nanoseconds per second. Times are integers in nanoseconds throughout, durations in settings are in seconds."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:

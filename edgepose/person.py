@@ -1,4 +1,4 @@
-"""People: what an engine proposes (`Candidates`) and what leaves the device (`Person`)."""
+"""People: the candidates of the pose network (`Candidates`) and the people in a frame (`Person`)."""
 
 from dataclasses import dataclass
 
@@ -44,10 +44,10 @@ SKELETON = (
     (12, 14),
     (14, 16),
 )
-"""Pairs of keypoints that are drawn as bones."""
+"""Pairs of keypoints that form the bones of the skeleton."""
 
 FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
-"""Left and right keypoints that change places in a mirror image."""
+"""Pairs of left and right keypoints, which swap in a mirrored image."""
 
 OKS_SIGMAS = (
     0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072,
@@ -58,7 +58,7 @@ OKS_SIGMAS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """The K best candidates of N pictures as the engine gives them, in pixels of the letterboxed input.
+    """The K best candidates of N frames, in pixels of the letterboxed input.
 
     Attributes:
         boxes: float32 (N, K, 4), x1 y1 x2 y2.
@@ -79,7 +79,7 @@ class Person:
         box: float32 (4,), x1 y1 x2 y2 in source pixels; (0, 0) is the top-left corner of the top-left pixel.
         score: 0 to 1.
         keypoints: float32 (17, 3), x y confidence in COCO order, x and y in source pixels.
-        track: number that stays with the same person from frame to frame, or None where nobody tracks.
+        track: track number, which stays the same for a person from frame to frame, or None if the person is not tracked.
     """
 
     box: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Writes the golden files anew: `python -m testing.golden`; read the difference before committing it."""
+"""Regenerates the golden files: `python -m testing.golden`. Read the diff before you commit it."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "messages" / "golden"
 
 
 def golden_files():
-    """Name and content of every golden file."""
+    """Return the content of every golden file by its name."""
     documents = {f"{topic.name}.schema.json": json_schema(topic.name) for topic in TOPICS + COMMANDS} | {"asyncapi.json": asyncapi()}
     files = {name: json.dumps(document, indent=2, sort_keys=True) + "\n" for name, document in documents.items()}
     messages = {"poses.jsonl": sample_message(), "events.jsonl": sample_event_message()}

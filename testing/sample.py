@@ -1,4 +1,4 @@
-"""One frame with two people, from which the golden files are made."""
+"""The sample frame, people and event that the golden files are made from."""
 
 from dataclasses import replace
 
@@ -33,8 +33,8 @@ def sample_event(**changes):
         camera="front",
         epoch=2,
         sequence=812,
-        at=CAPTURED_AT,
-        since=CAPTURED_AT - 1_500_000_000,
+        at_ns=CAPTURED_AT,
+        since_ns=CAPTURED_AT - 1_500_000_000,
         clock="rtcp",
         track=7,
         score=0.83249,

@@ -1,10 +1,10 @@
-"""Measures how far the default model's keypoints lie from where people labelled them, and how often it loses somebody: noise for tests.
+"""Measures the keypoint errors of the default model on labeled people, and how often it loses a person: noise for tests.
 
 python -m tools.measure_noise ../shared/data/coco-dev testing/events/noise.json
 
-Each picture is looked at four times: as it is and moved by a few pixels, which tells what flickers from what stays, and both of that once
-more turned by a quarter, since people who lie are seen worse and few pictures show them. Lengths are in body sizes (square root of the
-box area), sizes in pixels of the network's input.
+Inference runs four times on each picture. The original and a copy shifted by a few pixels separate flicker from persistent errors. Both
+are also rotated by 90 degrees, since few pictures show lying people and the model detects them less well. Lengths are in body sizes
+(square root of the box area), sizes in pixels of the network input.
 """
 
 import json
@@ -25,50 +25,50 @@ from edgepose.pose.letterbox import Letterbox
 from edgepose_export.data.coco import CocoPose
 
 SIZES_PX = (0, 20, 40, 80, 100_000)
-"""Bounds of the classes of body size, in input pixels."""
+"""Bounds of the size classes in input pixels."""
 
-LEAST_LABELLED = 11
-"""Keypoints that a person must have labelled to stand for whole bodies, which is what sequences show."""
+MINIMUM_LABELED = 11
+"""Labeled keypoints of a person who represents whole bodies, as the sequences show them."""
 
-ALIKE = 0.3
-"""OKS from which on a find is taken to be that person: lower than in evaluation, since bad poses are what is wanted here."""
+MATCH_OKS = 0.3
+"""OKS from which a detection matches a labeled person. Lower than in evaluation, since poor poses are of interest here."""
 
-MEASURED = ("labelled", "lost", "jitter", "errors", "boxes", "scores")
-LEAST_PEOPLE = 10
-"""A class of fewer finds is left out."""
+MEASURED = ("matched", "lost", "jitter", "errors", "boxes", "scores")
+MINIMUM_PEOPLE = 10
+"""A class of fewer detections is left out."""
 
-MOVED_PX = (5, 3)
+SHIFT_PX = (5, 3)
 _SIGMAS = np.array(OKS_SIGMAS, np.float32)
 
 
-def look(image: NDArray[np.uint8], backend: Backend, info: ModelInfo, config: Config) -> tuple[list[Person], float]:
-    """People down to the weak score that a track is followed to, and input pixels a source pixel."""
+def infer(image: NDArray[np.uint8], backend: Backend, info: ModelInfo, config: Config) -> tuple[list[Person], float]:
+    """Return people down to the low score threshold of tracking, and the scale in input pixels per source pixel."""
     letterbox = Letterbox.for_model(info, *image.shape[:2])
     candidates = backend.run(letterbox.apply(image)[None])
     return decode(candidates, 0, letterbox, config.pose, score_threshold=config.track.low_score_threshold), letterbox.scale_x
 
 
-def likeness(person: Person, label: NDArray[np.float32], area: float) -> float:
-    """OKS of a find with a label."""
-    seen = label[:, 2] > 0
-    squares = ((person.keypoints[seen, :2] - label[seen, :2]) ** 2).sum(1)
-    return float(np.exp(-squares / (2 * area * (2 * _SIGMAS[seen]) ** 2)).mean())
+def label_oks(person: Person, label: NDArray[np.float32], area: float) -> float:
+    """Return the OKS of a detection with a label."""
+    labeled = label[:, 2] > 0
+    squares = ((person.keypoints[labeled, :2] - label[labeled, :2]) ** 2).sum(1)
+    return float(np.exp(-squares / (2 * area * (2 * _SIGMAS[labeled]) ** 2)).mean())
 
 
-def best(people: list[Person], label: NDArray[np.float32], area: float) -> Person | None:
-    """The find that is most like a label, None where none is."""
-    found = max(people, key=lambda person: likeness(person, label, area), default=None)
-    return found if found is not None and likeness(found, label, area) >= ALIKE else None
+def best_match(people: list[Person], label: NDArray[np.float32], area: float) -> Person | None:
+    """Return the detection that matches a label best, None if none matches."""
+    found = max(people, key=lambda person: label_oks(person, label, area), default=None)
+    return found if found is not None and label_oks(found, label, area) >= MATCH_OKS else None
 
 
-def turned(label: NDArray[np.float32], box: NDArray[np.float32], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A label and its box in the picture turned counter-clockwise by a quarter, as `np.rot90` does."""
+def rotated(label: NDArray[np.float32], box: NDArray[np.float32], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return a label and its box in the picture rotated counterclockwise by 90 degrees, as `np.rot90` does."""
     keypoints = np.stack((label[:, 1], width - label[:, 0], label[:, 2]), 1)
     return keypoints, np.array((box[1], width - box[2], box[3], width - box[0]), np.float32)
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, print, and write the file."""
     data, page = CocoPose([Path(sys.argv[1])]), Path(sys.argv[2])
     config = Config(model=ModelConfig(path="default"))
     model = named_model("default", "pose")
@@ -78,28 +78,28 @@ def main() -> None:
         upright = data.image(index)
         for posture in ("upright", "lying"):
             image = upright if posture == "upright" else np.ascontiguousarray(np.rot90(upright))
-            moved = np.roll(image, MOVED_PX, (1, 0))
-            (people, scale), (again, _) = look(image, backend, model.info, config), look(moved, backend, model.info, config)
+            shifted = np.roll(image, SHIFT_PX, (1, 0))
+            (people, scale), (people_shifted, _) = infer(image, backend, model.info, config), infer(shifted, backend, model.info, config)
             for label, box in zip(picture.keypoints, picture.boxes, strict=True):
                 if posture == "lying":
-                    label, box = turned(label, box, picture.width)
-                if (label[:, 2] > 0).sum() < LEAST_LABELLED:
+                    label, box = rotated(label, box, picture.width)
+                if (label[:, 2] > 0).sum() < MINIMUM_LABELED:
                     continue
                 size = math.sqrt(float((box[2] - box[0]) * (box[3] - box[1])))
-                place = max(number for number, low in enumerate(SIZES_PX[:-1]) if size * scale >= low)
-                one = classes.setdefault((posture, place), {name: [] for name in MEASURED})
-                shift = np.array((*MOVED_PX, 0), np.float32)
-                area = size * size * 0.521  # of a body in its box, as COCO's areas are
-                first, second = best(people, label, area), best(again, label + shift, area)
-                one["labelled"].append(first is not None)
+                size_class = max(number for number, low in enumerate(SIZES_PX[:-1]) if size * scale >= low)
+                one = classes.setdefault((posture, size_class), {name: [] for name in MEASURED})
+                shift = np.array((*SHIFT_PX, 0), np.float32)
+                area = size * size * 0.521  # mean area of a body over that of its box in COCO
+                first, second = best_match(people, label, area), best_match(people_shifted, label + shift, area)
+                one["matched"].append(first is not None)
                 if first is None:
                     continue
                 one["lost"].append(second is None)
                 error = (first.keypoints[:, :2] - label[:, :2]) / size
                 one["errors"].append(
                     [
-                        [round(float(x), 3), round(float(y), 3), round(float(c), 2)] if seen else [None, None, round(float(c), 2)]
-                        for (x, y), c, seen in zip(error, first.keypoints[:, 2], label[:, 2] > 0, strict=True)
+                        [round(float(x), 3), round(float(y), 3), round(float(c), 2)] if labeled else [None, None, round(float(c), 2)]
+                        for (x, y), c, labeled in zip(error, first.keypoints[:, 2], label[:, 2] > 0, strict=True)
                     ]
                 )
                 one["boxes"].append([round(float(side), 3) for side in (first.box - box) / size])
@@ -107,21 +107,21 @@ def main() -> None:
                 if second is not None:
                     one["jitter"].append((second.keypoints[:, :2] - shift[:2] - first.keypoints[:, :2]) / size / math.sqrt(2))
     written = []
-    for (posture, place), one in sorted(classes.items()):
-        if len(one["errors"]) < LEAST_PEOPLE:
-            print(f"{posture} from {SIZES_PX[place]} px: only {len(one['errors'])} of {len(one['labelled'])} found, left out")
+    for (posture, size_class), one in sorted(classes.items()):
+        if len(one["errors"]) < MINIMUM_PEOPLE:
+            print(f"{posture} from {SIZES_PX[size_class]} px: only {len(one['errors'])} of {len(one['matched'])} found, left out")
             continue
-        # From the middle of the differences, as those of a normal distribution would be: outliers are in the errors already.
+        # A robust standard deviation from the median absolute difference: the outliers are part of the errors already.
         jitter = np.median(np.abs(np.array(one["jitter"])), axis=(0, 2)) / 0.6745
         errors = np.array([[[math.nan if v is None else v for v in k] for k in e] for e in one["errors"]])
         far = np.hypot(errors[..., 0], errors[..., 1])
         written.append(
             {
                 "posture": posture,
-                "from_px": SIZES_PX[place],
-                "to_px": SIZES_PX[place + 1],
-                "people": len(one["labelled"]),
-                "found": round(float(np.mean(one["labelled"])), 3),
+                "from_px": SIZES_PX[size_class],
+                "to_px": SIZES_PX[size_class + 1],
+                "people": len(one["matched"]),
+                "found": round(float(np.mean(one["matched"])), 3),
                 "lost": round(float(np.mean(one["lost"])), 3),
                 "median_error": round(float(np.nanmedian(far)), 3),
                 "jitter": [round(float(value), 4) for value in jitter],

@@ -76,7 +76,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             Subscriber(mqtt, topics, lambda topic, payload: live_table.take(topic, payload, time.monotonic())),
             shown(live_table, video_time=path_of(video_file) is not None) as screen,
         ):
-            daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, afresh=True)
+            daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, overwrite=True)
             click.echo(f"watching {redact(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
             daemon.start(broker_within_s=_BROKER_S)
             start_s = time.monotonic()

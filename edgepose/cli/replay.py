@@ -48,7 +48,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     versions: set[str] = set()
     models: set[str] = set()
     with ExitStack() as files:
-        writers = [files.enter_context(JsonLinesWriter(path, afresh=True)) if path is not None else None for path in (output, events)]
+        writers = [files.enter_context(JsonLinesWriter(path, overwrite=True)) if path is not None else None for path in (output, events)]
         for replayed in replay(recording):
             if isinstance(replayed, SegmentHeader):
                 counts["segments"] += 1

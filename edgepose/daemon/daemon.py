@@ -58,7 +58,7 @@ class Daemon:
         notifier: Notifier,
         *,
         forever: bool = True,
-        afresh: bool = False,
+        overwrite: bool = False,
         load: Callable[[], Config] | None = None,
     ) -> None:
         """Open what can be refused: model, password, files.
@@ -67,7 +67,7 @@ class Daemon:
             config: what to run.
             notifier: the service manager.
             forever: whether cameras that cannot be opened are tried again; otherwise they end the run.
-            afresh: whether the first frame replaces existing files.
+            overwrite: whether the first frame replaces existing files.
             load: reads the configuration again; None where that is not possible.
 
         Raises:
@@ -90,7 +90,7 @@ class Daemon:
         self._refiner = Refiner.configured(config, self._metrics)
         self._box = BlackBox.configured(config, self._model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
-        self._delivery = Delivery(self._publisher, open_sinks(config, afresh=afresh), self._metrics, self._reopening(config))
+        self._delivery = Delivery(self._publisher, open_sinks(config, overwrite=overwrite), self._metrics, self._reopening(config))
         self._pipeline = Pipeline(
             config,
             self._model.info,

@@ -131,8 +131,8 @@ def diagnose(state: CameraState, now: CameraProgress, before: CameraProgress, qu
         return "warming_up"
     if now.people:
         return "person"
-    obstacle = quality.obstacle if quality is not None else None
-    return obstacle or "no_person"
+    impairment = quality.impairment if quality is not None else None
+    return impairment or "no_person"
 
 
 def status_line(health: HealthMessage) -> str:

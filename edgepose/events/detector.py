@@ -1,7 +1,7 @@
-"""Everything that one camera's people do, frame by frame, as events.
+"""Detection of events: what the people of one camera do, frame by frame.
 
-Durations are counted in time that was watched: a gap between two frames counts as a second at most, and breaks whatever evidence was
-being gathered, so that a stream that stalls makes nobody fall, leave or stand still. Where a clock is set back, no time has passed.
+Durations are measured in *observed time*: the gap between two frames counts as one second at most, and a longer gap discards incomplete
+evidence. A stalled stream therefore makes nobody fall, leave or lie still. When the clock is set back, no time passes.
 """
 
 import math
@@ -11,176 +11,180 @@ import msgspec
 
 from edgepose.config.schema import EventsConfig
 from edgepose.event import Event
-from edgepose.events.arms import arms_up
+from edgepose.events.arms import detect_arms_up
 from edgepose.events.body import Body, Point
-from edgepose.events.evidence import Evidence, S, clarity
-from edgepose.events.fall import fall
-from edgepose.events.people import PersonMemory, PersonState, heir
-from edgepose.events.stillness import still
-from edgepose.events.waving import wave
-from edgepose.events.zones import gone, zones
-from edgepose.frame import Frame
+from edgepose.events.evidence import Evidence, strength
+from edgepose.events.fall import detect_fall
+from edgepose.events.person_history import PersonHistory, PersonState, find_predecessor
+from edgepose.events.stillness import detect_stillness
+from edgepose.events.waving import detect_waving
+from edgepose.events.zones import detect_zone_changes, leave_zones
+from edgepose.frame import NS_PER_S, Frame
 from edgepose.person import Person
 
-_GAP_S = 1.0  # after a longer one nothing goes on
-_MOST_REMEMBERED = 256  # people; whoever was not seen for longest is forgotten first
-_AGAIN_KINDS = ("fallen", "waving", "arms_up")  # the others cannot repeat themselves
-_AMIDST = 1.0  # body sizes from the picture's sides
-_ENOUGH_PER_S = 4.0  # sightings a second beyond doubt
+_MAXIMUM_GAP_S = 1.0  # a longer gap between frames discards incomplete evidence
+_MAXIMUM_PEOPLE = 256  # beyond this, the person who was last seen longest ago is forgotten
+_REPEATABLE_KINDS = ("fallen", "waving", "arms_up")  # the analyzers of the other kinds never repeat themselves
+_INTERIOR_DISTANCE = 1.0  # body sizes from the edges of the frame; farther inside, people do not leave it
+_CERTAIN_SIGHTINGS_PER_S = 4.0  # frames with the person per second from which the score of `entered` is 1
+_LOST_INSIDE_SCORE = 0.5
 
 
 class EventDetectorState(msgspec.Struct, frozen=True):
     """Snapshot of an `EventDetector`, without its settings.
 
     Attributes:
-        known: people by track number, in the order in which they were first seen.
-        watched_ns: time that was watched so far.
+        people: by track number, in the order in which they were first seen.
+        observed_ns: observed time so far.
         captured_at_ns: capture time of the last frame, None before the first.
     """
 
-    known: dict[int, PersonState]
-    watched_ns: int
+    people: dict[int, PersonState]
+    observed_ns: int
     captured_at_ns: int | None
 
 
 class EventDetector:
-    """Tells what the people of one camera do.
+    """Detector of the events of one camera.
 
     Args:
         settings: thresholds and times.
-        zones: polygons by name, corners as fractions of the picture's sides.
-        camera: its name.
-        keypoint_threshold: keypoints below this confidence are not seen.
+        zones: polygons by name; corners are fractions of the width and height of the frame.
+        camera: name of the camera.
+        keypoint_threshold: confidence below which a keypoint is not visible.
     """
 
     def __init__(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], camera: str, keypoint_threshold: float) -> None:
         self.camera = camera
         self.configure(settings, zones, keypoint_threshold)
-        self._known: dict[int, PersonMemory] = {}
-        self._watched = 0  # nanoseconds
-        self._captured_at: int | None = None
+        self._people: dict[int, PersonHistory] = {}  # by track
+        self._observed_ns = 0
+        self._captured_at_ns: int | None = None
 
     def configure(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], keypoint_threshold: float) -> None:
-        """Takes other settings, for the next frame on; people stay known. A zone that is gone says nothing more."""
+        """Apply other settings from the next frame on. People stay known; a removed zone produces no more events."""
         self._settings = settings
         self._zones = zones
-        self._threshold = keypoint_threshold
+        self._keypoint_threshold = keypoint_threshold
 
     def reset(self) -> None:
-        """Forgets everybody, as at a new epoch of a source, and says nothing of it: what was not watched was not seen to happen."""
-        self._known = {}
-        self._captured_at = None
+        """Forget all people without reporting events, for a new epoch of a stream: nothing is known of the time between epochs."""
+        self._people = {}
+        self._captured_at_ns = None
 
     def snapshot(self) -> EventDetectorState:
         """Return all that is known of people, without the settings."""
-        return EventDetectorState({track: memory.snapshot() for track, memory in self._known.items()}, self._watched, self._captured_at)
+        people = {track: history.snapshot() for track, history in self._people.items()}
+        return EventDetectorState(people, self._observed_ns, self._captured_at_ns)
 
     def restore(self, state: EventDetectorState) -> None:
         """Continue from a snapshot."""
-        self._known = {track: PersonMemory.restored(memory) for track, memory in state.known.items()}
-        self._watched, self._captured_at = state.watched_ns, state.captured_at_ns
+        self._people = {track: PersonHistory.restored(person) for track, person in state.people.items()}
+        self._observed_ns, self._captured_at_ns = state.observed_ns, state.captured_at_ns
 
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
-        """What the people of one frame complete; called for every frame, also when nobody is in it.
+        """Return the events whose evidence one frame completes. Call it for every frame, also without people.
 
         Args:
-            people: those without a track number are passed over.
-            frame: gives time and size; its picture is not looked at.
+            people: those without a track number are ignored.
+            frame: its time and size are used, its pixels are not.
         """
-        self._watch(frame)
-        now, events = self._watched, []
-        seen = [person for person in people if person.track is not None]
-        present = {person.track for person in seen}
-        for person in seen:
+        self._advance(frame)
+        now_ns, events = self._observed_ns, []
+        tracked = [person for person in people if person.track is not None]
+        present = {person.track for person in tracked}
+        for person in tracked:
             assert person.track is not None
-            body = Body.of(person, frame.height, self._threshold)
-            memory = self._known.get(person.track)
-            if memory is None:
-                memory = self._welcome(person.track, body, present, frame)
-            memory.body, memory.seen_at, memory.sightings = body, now, memory.sightings + 1
-            events += [self._event(person.track, memory, finding, frame) for finding in self._findings(memory, body, frame)]
-        for track, memory in list(self._known.items()):
-            if now - memory.seen_at >= self._settings.leave_after_s * S:
-                del self._known[track]
-                events += [self._event(track, memory, finding, frame) for finding in self._leaving(memory, frame)]
+            body = Body.from_person(person, frame.height, self._keypoint_threshold)
+            history = self._people.get(person.track)
+            if history is None:
+                history = self._add(person.track, body, present)
+            history.body, history.last_seen_ns, history.sightings = body, now_ns, history.sightings + 1
+            events += [self._event(person.track, history, evidence, frame) for evidence in self._analyze(history, body, frame)]
+        for track, history in list(self._people.items()):
+            if now_ns - history.last_seen_ns >= self._settings.leave_after_s * NS_PER_S:
+                del self._people[track]
+                events += [self._event(track, history, evidence, frame) for evidence in self._leave(history, frame)]
         return [event for event in events if event.kind not in self._settings.disabled]
 
-    def _watch(self, frame: Frame) -> None:
-        """Moves the clock on."""
-        passed = 0 if self._captured_at is None else max(0, frame.captured_at - self._captured_at)
-        self._captured_at = frame.captured_at
-        self._watched += min(passed, int(_GAP_S * S))
-        if passed > _GAP_S * S:
-            for memory in self._known.values():
-                memory.interrupt()
+    def _advance(self, frame: Frame) -> None:
+        """Advance the observed time to a frame."""
+        elapsed_ns = 0 if self._captured_at_ns is None else max(0, frame.captured_at - self._captured_at_ns)
+        self._captured_at_ns = frame.captured_at
+        self._observed_ns += min(elapsed_ns, int(_MAXIMUM_GAP_S * NS_PER_S))
+        if elapsed_ns > _MAXIMUM_GAP_S * NS_PER_S:
+            for history in self._people.values():
+                history.interrupt()
 
-    def _welcome(self, track: int, body: Body, present: set[int | None], frame: Frame) -> PersonMemory:
-        """The memory of a new number: that of somebody just lost in the same place, or a new one."""
-        before = heir(self._known, body, present, self._watched)
-        memory = self._known.pop(before) if before is not None else PersonMemory(body, self._watched, self._watched)
-        if len(self._known) >= _MOST_REMEMBERED:
-            del self._known[min(self._known, key=lambda other: self._known[other].seen_at)]
-        self._known[track] = memory
-        return memory
+    def _add(self, track: int, body: Body, present: set[int | None]) -> PersonHistory:
+        """Return the history of a new track: that of the lost track that it continues, or a new one."""
+        predecessor = find_predecessor(self._people, body, present, self._observed_ns)
+        new = PersonHistory(body, self._observed_ns, self._observed_ns)
+        history = new if predecessor is None else self._people.pop(predecessor)
+        if len(self._people) >= _MAXIMUM_PEOPLE:
+            del self._people[min(self._people, key=lambda other: self._people[other].last_seen_ns)]
+        self._people[track] = history
+        return history
 
-    def _findings(self, memory: PersonMemory, body: Body, frame: Frame) -> list[Evidence]:
-        now, settings = self._watched, self._settings
-        findings = []
-        present_s = (now - memory.first_at) / S
-        if not memory.entered and present_s >= settings.enter_after_s:
-            memory.entered = True
-            score = clarity(memory.sightings / present_s, 0.0, _ENOUGH_PER_S)
-            findings.append(Evidence("entered", memory.first_at, score, {"present_s": present_s, "sightings": memory.sightings}))
+    def _analyze(self, history: PersonHistory, body: Body, frame: Frame) -> list[Evidence]:
+        """Run all analyzers on one person and return the evidence to report."""
+        now_ns, settings = self._observed_ns, self._settings
+        result = []
+        present_s = (now_ns - history.first_seen_ns) / NS_PER_S
+        if not history.entered and present_s >= settings.enter_after_s:
+            history.entered = True
+            score = strength(history.sightings / present_s, 0.0, _CERTAIN_SIGHTINGS_PER_S)
+            result.append(Evidence("entered", history.first_seen_ns, score, {"present_s": present_s, "sightings": history.sightings}))
         found = (
-            fall(memory.falling, body, now, settings),
-            still(memory.stillness, body, now, memory.falling.fallen, settings),
-            wave(memory.waves, body, now, settings),
-            arms_up(memory.arms, body, now, settings),
+            detect_fall(history.fall, body, now_ns, settings),
+            detect_stillness(history.stillness, body, now_ns, history.fall.fallen, settings),
+            detect_waving(history.waving, body, now_ns, settings),
+            detect_arms_up(history.arms, body, now_ns, settings),
         )
-        for finding in found:
-            if finding is not None and self._is_news(memory, finding.kind):
-                findings.append(finding)
+        for evidence in found:
+            if evidence is not None and self._is_new(history, evidence.kind):
+                result.append(evidence)
         if self._zones:
-            findings += zones(memory.places, body, now, self._zones, (frame.width, frame.height), settings)
-        return findings
+            result += detect_zone_changes(history.zones, body, now_ns, self._zones, (frame.width, frame.height), settings)
+        return result
 
-    def _is_news(self, memory: PersonMemory, kind: str) -> bool:
-        """Whether this was not said lately; what goes on and on is said once, until it was interrupted for as long."""
-        if kind not in _AGAIN_KINDS:
+    def _is_new(self, history: PersonHistory, kind: str) -> bool:
+        """Return whether evidence is to be reported. Continuing evidence is reported again only after a pause of `again_after_s`."""
+        if kind not in _REPEATABLE_KINDS:
             return True
-        before = memory.found_at.get(kind)
-        memory.found_at[kind] = self._watched
-        return before is None or self._watched - before >= self._settings.again_after_s * S
+        last_ns = history.last_evidence_ns.get(kind)
+        history.last_evidence_ns[kind] = self._observed_ns
+        return last_ns is None or self._observed_ns - last_ns >= self._settings.again_after_s * NS_PER_S
 
-    def _leaving(self, memory: PersonMemory, frame: Frame) -> list[Evidence]:
-        left_zones = gone(memory.places, memory.seen_at, self._zones)  # entered before the person was, perhaps: nobody stays in there
-        if not memory.entered:
-            return left_zones
-        absent_s = (self._watched - memory.seen_at) / S
-        left, top, right, bottom = memory.body.box
-        edge = max(0.0, min(left, top, frame.width - right, frame.height - bottom)) / memory.body.size
-        # Whoever was lost far from the picture's sides may stand behind something, or lie where the network sees nobody.
-        score = clarity(edge, _AMIDST, 0.0) if edge < _AMIDST else 0.5
-        evidence = {"present_s": (memory.seen_at - memory.first_at) / S, "absent_s": absent_s, "edge_bodies": edge}
-        return [
-            *left_zones,
-            Evidence("left", memory.seen_at, score, evidence),
-        ]
+    def _leave(self, history: PersonHistory, frame: Frame) -> list[Evidence]:
+        """Return the evidence for a person who has left."""
+        # A zone may be entered before the person counts as entered; it is left all the same.
+        zones_left = leave_zones(history.zones, history.last_seen_ns, self._zones)
+        if not history.entered:
+            return zones_left
+        absent_s = (self._observed_ns - history.last_seen_ns) / NS_PER_S
+        left, top, right, bottom = history.body.box
+        edge = max(0.0, min(left, top, frame.width - right, frame.height - bottom)) / history.body.size
+        # A person lost far from the edges may be occluded, or lie where the network does not find them.
+        score = strength(edge, _INTERIOR_DISTANCE, 0.0) if edge < _INTERIOR_DISTANCE else _LOST_INSIDE_SCORE
+        present_s = (history.last_seen_ns - history.first_seen_ns) / NS_PER_S
+        measurements = {"present_s": present_s, "absent_s": absent_s, "edge_bodies": edge}
+        return [*zones_left, Evidence("left", history.last_seen_ns, score, measurements)]
 
-    def _event(self, track: int, memory: PersonMemory, finding: Evidence, frame: Frame) -> Event:
+    def _event(self, track: int, history: PersonHistory, evidence: Evidence, frame: Frame) -> Event:
         return Event(
-            kind=finding.kind,
+            kind=evidence.kind,
             camera=self.camera,
             epoch=frame.epoch,
             sequence=frame.sequence,
-            at=frame.captured_at,
-            since=frame.captured_at - (self._watched - finding.since),
+            at_ns=frame.captured_at,
+            since_ns=frame.captured_at - (self._observed_ns - evidence.since_ns),
             clock=frame.clock,
             track=track,
-            score=finding.score,
-            box=memory.body.box,
+            score=evidence.score,
+            box=history.body.box,
             width=frame.width,
             height=frame.height,
-            zone=finding.zone,
-            evidence={name: value for name, value in finding.evidence.items() if math.isfinite(value)},
+            zone=evidence.zone,
+            evidence={name: value for name, value in evidence.measurements.items() if math.isfinite(value)},
         )

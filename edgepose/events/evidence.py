@@ -1,33 +1,30 @@
-"""When something is looked at, and what an analyser says of it."""
+"""The result of an analyzer: evidence that an event has happened."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgepose.event import EventKind
 
-S = 1_000_000_000
-"""Nanoseconds a second."""
-
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Something that an analyser of one person is sure of.
+    """Complete evidence for an event of one person.
 
     Attributes:
-        kind: what.
-        since: beginning of the evidence, in the nanoseconds that the analyser was given.
-        score: 0 to 1, how clearly.
-        evidence: what was measured, by name with its unit.
-        zone: name of the zone, where there is one.
+        kind: the event that the evidence is for.
+        since_ns: beginning of the evidence, in observed time (see `edgepose.events.detector`).
+        score: strength of the evidence, 0 to 1.
+        measurements: measured quantities by name; each name carries its unit.
+        zone: name of the zone, for events of zones.
     """
 
     kind: EventKind
-    since: int
+    since_ns: int
     score: float
-    evidence: Mapping[str, float] = field(default_factory=dict)
+    measurements: Mapping[str, float] = field(default_factory=dict)
     zone: str | None = None
 
 
-def clarity(value: float, threshold: float, certain: float) -> float:
-    """0.5 at the threshold, 1 from `certain` on (which may lie on either side of it), in a straight line between."""
+def strength(value: float, threshold: float, certain: float) -> float:
+    """Return the strength of evidence: 0.5 at `threshold`, rising linearly to 1 at `certain`, which may be above or below the threshold."""
     return 0.5 + 0.5 * min(1.0, max(0.0, (value - threshold) / (certain - threshold)))

@@ -1,9 +1,9 @@
-"""Falls: from standing to lying faster than anybody lies down, told by heights above the feet.
+"""Detection of falls: from standing to lying faster than people lie down on purpose, measured by heights above the feet.
 
-Heights above a person's own feet, measured by what they were when the person stood, know neither the distance nor how far a camera
-looks down, and a camera that turns or flies moves both ends alike. From straight above nobody stands upright in the picture, so nobody
-falls either: what cannot be decided is passed over in silence. The same holds for somebody who falls along a view from far above, and
-for somebody who falls from a chair.
+Heights are measured above a person's own feet, relative to their heights when the person stood. They depend neither on the distance nor
+on the pitch of the camera, and a camera that turns or flies moves both ends alike. Seen from straight above, nobody stands upright in
+the frame, so no fall is detected: a case that cannot be decided produces no event. The same holds for a fall along the line of sight of
+a camera far above, and for a fall from a chair.
 """
 
 import math
@@ -11,102 +11,116 @@ from dataclasses import dataclass
 
 from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body
-from edgepose.events.evidence import Evidence, S, clarity
+from edgepose.events.evidence import Evidence, strength
+from edgepose.frame import NS_PER_S
 
-_STANDS_TILT_DEG = 25.0  # of the trunk
-_STANDS_LEGS = 1.2  # least length of the legs by the trunk's: 1.8 for one who stands, 1 on a chair seen from the front
-_STOOD_S = 0.4  # how long somebody must have stood, on balance, for heights to be known ...
-_STOOD_AT_MOST_S = 0.5  # ... and how much of it counts: who falls does not stand any more soon after
-_HEIGHT_MEMORY_S = 0.5
-_LIES_SHOULDERS = 0.35  # height of the shoulders by what it was: 0.7 on a chair, 0.5 picking something up
-_LIES_HIPS = 0.35  # of the hips by the shoulders' when standing: 0.65 standing or bending over
-_LIES_TILT_DEG = 50.0  # or, along the view, ...
-_LIES_TRUNK = 0.5  # ... a trunk of at most half its length
-_LIES_BOX = 0.45  # or a box of at most so much of its height ...
-_LIES_ASPECT = 1.3  # ... and so much wider than high: 0.7 picking something up
-_SITS_TILT_DEG = 35.0  # a trunk that is more upright sits on the ground
-_STEP_S = 0.5  # most that one frame may count for, after frames without the person
-_CERTAIN_S = 0.4  # a fall in so little is beyond doubt
+_STANDING_MAXIMUM_TILT_DEG = 25.0  # of the trunk
+_STANDING_MINIMUM_LEGS = 1.2  # length of the legs over that of the trunk: 1.8 standing, 1 on a chair seen from the front
+_STANDING_S = 0.4  # net time of standing after which the heights are known ...
+_STANDING_CREDIT_S = 0.5  # ... and its upper limit: a falling person ceases to stand soon
+_HEIGHT_TIME_CONSTANT_S = 0.5
+_LYING_SHOULDERS = 0.35  # height of the shoulders over that when standing: 0.7 on a chair, 0.5 picking something up
+_LYING_HIPS = 0.35  # height of the hips over that of the shoulders when standing: 0.65 standing or bending over
+_LYING_TILT_DEG = 50.0  # either this tilt of the trunk or, along the line of sight, ...
+_LYING_TRUNK = 0.5  # ... a trunk of at most half its length
+_LYING_BOX = 0.45  # alternatively, a box of at most this share of its standing height ...
+_LYING_ASPECT = 1.3  # ... and at least this ratio of width to height: 0.7 picking something up
+_SITTING_TILT_DEG = 35.0  # a trunk that is more upright belongs to a person who sits on the ground
+_MAXIMUM_STEP_S = 0.5  # upper limit for one frame, after frames without the person
+_CERTAIN_S = 0.4  # a fall of at most this duration has the score 1
 
 
 @dataclass(slots=True)
-class FallMemory:
-    """What is remembered of one person; times in nanoseconds, heights in pixels."""
+class FallHistory:
+    """What the analyzer knows of one person; times are observed time, lengths are in pixels.
 
-    stands_s: float = 0.0  # seconds of standing, less those of not standing
-    stood_at: int | None = None  # last seen standing for long enough
-    height: float = 0.0  # of the shoulders above the feet, standing
-    trunk: float = 0.0
-    size: float = 1.0
-    box_height: float = 0.0
-    last: tuple[int, float] | None = None  # time and height of the shoulders
-    fastest: float = 0.0  # body sizes a second downwards since standing
-    down_s: float | None = None  # from standing to lying, once somebody does
-    lying_s: float = 0.0  # seconds of lying since, less those of not lying: networks know few people who lie
+    Attributes:
+        standing_s: net time of standing: seconds of standing less seconds of not standing.
+        last_standing_ns: last frame of standing for long enough, None before the first.
+        height_px: height of the shoulders above the feet when standing.
+        trunk_px, size_px, box_height_px: length of the trunk, body size and height of the box when standing.
+        last: time and height of the shoulders in the last frame.
+        maximum_speed: highest downward speed since standing, in body sizes per second.
+        down_s: duration from standing to lying, None until the person lies.
+        lying_s: net time of lying since; networks know few lying people and lose them often.
+        fallen: whether a fall was reported and the person has not stood up since.
+    """
+
+    standing_s: float = 0.0
+    last_standing_ns: int | None = None
+    height_px: float = 0.0
+    trunk_px: float = 0.0
+    size_px: float = 1.0
+    box_height_px: float = 0.0
+    last: tuple[int, float] | None = None
+    maximum_speed: float = 0.0
+    down_s: float | None = None
+    lying_s: float = 0.0
     fallen: bool = False
 
 
-def fall(memory: FallMemory, body: Body, now: int, settings: EventsConfig) -> Evidence | None:
-    """Takes in one moment of one person; `fallen` once a fall, and again only after the person has stood up."""
+def detect_fall(history: FallHistory, body: Body, now_ns: int, settings: EventsConfig) -> Evidence | None:
+    """Update the history with one frame and return evidence for `fallen`, once per fall; the next fall requires standing up first."""
     shoulders, hips, feet = body.shoulders, body.hips, body.feet
     if shoulders is None or hips is None or feet is None:
         return None
     height, hip_height = feet[1] - shoulders[1], feet[1] - hips[1]
     across, up = shoulders[0] - hips[0], hips[1] - shoulders[1]
     trunk, tilt = math.hypot(across, up), math.degrees(math.atan2(abs(across), up))  # 0 upright, 90 lying, 180 head down
-    if tilt <= _STANDS_TILT_DEG and hip_height >= _STANDS_LEGS * trunk and height > 0:
-        _stands(memory, body, height, trunk, now)
+    if tilt <= _STANDING_MAXIMUM_TILT_DEG and hip_height >= _STANDING_MINIMUM_LEGS * trunk and height > 0:
+        _update_standing(history, body, height, trunk, now_ns)
         return None
-    elapsed_s = 0.0 if memory.last is None else max(0.0, (now - memory.last[0]) / S)
-    memory.stands_s = max(0.0, memory.stands_s - elapsed_s)
-    if memory.stood_at is None:
-        memory.last = (now, height)
+    elapsed_s = 0.0 if history.last is None else max(0.0, (now_ns - history.last[0]) / NS_PER_S)
+    history.standing_s = max(0.0, history.standing_s - elapsed_s)
+    if history.last_standing_ns is None:
+        history.last = (now_ns, height)
         return None
-    if memory.last is not None and elapsed_s > 0:
-        memory.fastest = max(memory.fastest, (memory.last[1] - height) / memory.size / elapsed_s)
-    memory.last = (now, height)
+    if history.last is not None and elapsed_s > 0:
+        history.maximum_speed = max(history.maximum_speed, (history.last[1] - height) / history.size_px / elapsed_s)
+    history.last = (now_ns, height)
     left, top, right, bottom = body.box
     aspect = (right - left) / max(1.0, bottom - top)
-    low = height <= _LIES_SHOULDERS * memory.height and hip_height <= _LIES_HIPS * memory.height
-    lies = low and (tilt >= _LIES_TILT_DEG or trunk <= _LIES_TRUNK * memory.trunk)
-    lies |= bottom - top <= _LIES_BOX * memory.box_height and aspect >= _LIES_ASPECT and tilt > _SITS_TILT_DEG
-    if not lies:
-        memory.lying_s = max(0.0, memory.lying_s - min(elapsed_s, _STEP_S))
+    low = height <= _LYING_SHOULDERS * history.height_px and hip_height <= _LYING_HIPS * history.height_px
+    lying = low and (tilt >= _LYING_TILT_DEG or trunk <= _LYING_TRUNK * history.trunk_px)
+    lying |= bottom - top <= _LYING_BOX * history.box_height_px and aspect >= _LYING_ASPECT and tilt > _SITTING_TILT_DEG
+    if not lying:
+        history.lying_s = max(0.0, history.lying_s - min(elapsed_s, _MAXIMUM_STEP_S))
         return None
-    if memory.down_s is None:
-        memory.down_s = (now - memory.stood_at) / S
+    if history.down_s is None:
+        history.down_s = (now_ns - history.last_standing_ns) / NS_PER_S
     else:
-        memory.lying_s += min(elapsed_s, _STEP_S)
-    if memory.fallen or memory.down_s > settings.fall_within_s or memory.lying_s < settings.fallen_after_s:
+        history.lying_s += min(elapsed_s, _MAXIMUM_STEP_S)
+    if history.fallen or history.down_s > settings.fall_within_s or history.lying_s < settings.fallen_after_s:
         return None
-    memory.fallen = True
+    history.fallen = True
     return Evidence(
         "fallen",
-        since=memory.stood_at,
-        score=clarity(memory.down_s, settings.fall_within_s, min(_CERTAIN_S, settings.fall_within_s / 2)),
-        evidence={
-            "down_s": memory.down_s,
-            "lying_s": memory.lying_s,
-            "speed_bodies_per_s": memory.fastest,
+        since_ns=history.last_standing_ns,
+        score=strength(history.down_s, settings.fall_within_s, min(_CERTAIN_S, settings.fall_within_s / 2)),
+        measurements={
+            "down_s": history.down_s,
+            "lying_s": history.lying_s,
+            "speed_bodies_per_s": history.maximum_speed,
             "tilt_deg": tilt,
-            "height_ratio": height / memory.height,
+            "height_ratio": height / history.height_px,
             "aspect": aspect,
         },
     )
 
 
-def _stands(memory: FallMemory, body: Body, height: float, trunk: float, now: int) -> None:
-    if memory.stands_s == 0 and memory.stood_at is None:
-        memory.height, memory.trunk, memory.size = height, trunk, body.size
-        memory.box_height = body.box[3] - body.box[1]
-    elapsed_s = 0.0 if memory.last is None else max(0.0, (now - memory.last[0]) / S)
-    memory.stands_s = min(_STOOD_AT_MOST_S, memory.stands_s + min(elapsed_s, _STEP_S / 2))
-    share = min(1.0, elapsed_s / _HEIGHT_MEMORY_S)
-    memory.height += share * (height - memory.height)
-    memory.trunk += share * (trunk - memory.trunk)
-    memory.size += share * (body.size - memory.size)
-    memory.box_height += share * (body.box[3] - body.box[1] - memory.box_height)
-    memory.last = (now, height)
-    if memory.stands_s >= _STOOD_S:
-        memory.stood_at, memory.fastest = now, 0.0
-        memory.down_s, memory.lying_s, memory.fallen = None, 0.0, False
+def _update_standing(history: FallHistory, body: Body, height: float, trunk: float, now_ns: int) -> None:
+    """Update the history with a frame in which the person stands; the heights follow with a low-pass filter."""
+    if history.standing_s == 0 and history.last_standing_ns is None:
+        history.height_px, history.trunk_px, history.size_px = height, trunk, body.size
+        history.box_height_px = body.box[3] - body.box[1]
+    elapsed_s = 0.0 if history.last is None else max(0.0, (now_ns - history.last[0]) / NS_PER_S)
+    history.standing_s = min(_STANDING_CREDIT_S, history.standing_s + min(elapsed_s, _MAXIMUM_STEP_S / 2))
+    share = min(1.0, elapsed_s / _HEIGHT_TIME_CONSTANT_S)
+    history.height_px += share * (height - history.height_px)
+    history.trunk_px += share * (trunk - history.trunk_px)
+    history.size_px += share * (body.size - history.size_px)
+    history.box_height_px += share * (body.box[3] - body.box[1] - history.box_height_px)
+    history.last = (now_ns, height)
+    if history.standing_s >= _STANDING_S:
+        history.last_standing_ns, history.maximum_speed = now_ns, 0.0
+        history.down_s, history.lying_s, history.fallen = None, 0.0, False

@@ -1,70 +1,79 @@
-"""Whether somebody who has fallen moves: keypoints against one another, so that a camera in flight does not count as movement.
+"""Detection of stillness after a fall. Keypoints are compared with one another, so camera motion does not count as movement.
 
-A network's error of somebody who lies wanders about slowly; who moves is faster. So places are compared with where they were a moment
-before, not with where they were when all began.
+For a lying person, the error of the network drifts slowly; real movement is faster. Positions are therefore compared with those of a
+moment before, not with those at the beginning.
 """
 
 from dataclasses import dataclass, field
 
 from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body, Point
-from edgepose.events.evidence import Evidence, S
+from edgepose.events.evidence import Evidence
+from edgepose.frame import NS_PER_S
 
-_STEADY_S = 0.3  # places are averaged over so long, so that flicker does not count as movement ...
-_BEFORE_S = 2.0  # ... and compared with averages over so long
-_MOVED = 0.2  # body sizes that keypoints must be away from there ...
-_MOVED_SHARE = 0.3  # ... and the share of them that must: a few go astray in every network
-_FEWEST = 5  # keypoints to be seen
+_SHORT_MEAN_S = 0.3  # positions are averaged over this time, so that flicker does not count as movement ...
+_LONG_MEAN_S = 2.0  # ... and compared with averages over this time
+_MOVED = 0.2  # body sizes between both averages that count as movement ...
+_MOVED_SHARE = 0.3  # ... for at least this share of the keypoints: every network misplaces a few
+_MINIMUM_KEYPOINTS = 5  # visible keypoints
 
-_Places = dict[int, Point]  # by keypoint, in body sizes from the middle of the body
+_Positions = dict[int, Point]  # by keypoint, in body sizes from the middle of the body
 
 
 @dataclass(slots=True)
-class StillMemory:
-    """What is remembered of one person who has fallen; times in nanoseconds."""
+class StillnessHistory:
+    """What the analyzer knows of one person who has fallen, in observed time.
 
-    since: int | None = None
-    at: int = 0
-    steady: _Places = field(default_factory=dict)
-    before: _Places = field(default_factory=dict)
-    most_moved: float = 0.0  # since then, body sizes
-    said: bool = False
+    Attributes:
+        since_ns: last movement, None before the fall.
+        last_ns: last frame with enough keypoints.
+        short_mean, long_mean: positions averaged over a short and a long time.
+        maximum_movement: largest movement since `since_ns`, in body sizes.
+        reported: whether stillness was reported for this fall.
+    """
+
+    since_ns: int | None = None
+    last_ns: int = 0
+    short_mean: _Positions = field(default_factory=dict)
+    long_mean: _Positions = field(default_factory=dict)
+    maximum_movement: float = 0.0
+    reported: bool = False
 
 
-def still(memory: StillMemory, body: Body, now: int, fallen: bool, settings: EventsConfig) -> Evidence | None:
-    """Takes in one moment of one person; `still` once a fall."""
+def detect_stillness(history: StillnessHistory, body: Body, now_ns: int, fallen: bool, settings: EventsConfig) -> Evidence | None:
+    """Update the history with one frame and return evidence for `still`, once per fall."""
     if not fallen:
-        memory.since, memory.said = None, False
+        history.since_ns, history.reported = None, False
         return None
-    if len(body.points) < _FEWEST:
+    if len(body.points) < _MINIMUM_KEYPOINTS:
         return None
-    moved = _moved(memory, body, 0.0 if memory.since is None else (now - memory.at) / S)
-    memory.at = now
-    if memory.since is None or moved > _MOVED:
-        memory.since, memory.most_moved = now, 0.0
+    movement = _movement(history, body, 0.0 if history.since_ns is None else (now_ns - history.last_ns) / NS_PER_S)
+    history.last_ns = now_ns
+    if history.since_ns is None or movement > _MOVED:
+        history.since_ns, history.maximum_movement = now_ns, 0.0
         return None
-    memory.most_moved = max(memory.most_moved, moved)
-    still_s = (now - memory.since) / S
-    if memory.said or still_s < settings.still_after_s:
+    history.maximum_movement = max(history.maximum_movement, movement)
+    still_s = (now_ns - history.since_ns) / NS_PER_S
+    if history.reported or still_s < settings.still_after_s:
         return None
-    memory.said = True
-    score = 1 - 0.5 * memory.most_moved / _MOVED
-    return Evidence("still", memory.since, score, {"still_s": still_s, "moved_bodies": memory.most_moved})
+    history.reported = True
+    score = 1 - 0.5 * history.maximum_movement / _MOVED
+    return Evidence("still", history.since_ns, score, {"still_s": still_s, "moved_bodies": history.maximum_movement})
 
 
-def _moved(memory: StillMemory, body: Body, elapsed_s: float) -> float:
-    """How far keypoints are from where they were a moment before, in body sizes: the farthest few left out."""
+def _movement(history: StillnessHistory, body: Body, elapsed_s: float) -> float:
+    """Update both averages and return their distance in body sizes, as the quantile of the keypoints that leaves `_MOVED_SHARE` out."""
     middle_x = sorted(x for x, _ in body.points.values())[len(body.points) // 2]
     middle_y = sorted(y for _, y in body.points.values())[len(body.points) // 2]
-    moves = []
+    distances = []
     for index, (x, y) in body.points.items():
-        place = ((x - middle_x) / body.size, (y - middle_y) / body.size)
-        steady = memory.steady[index] = _towards(memory.steady.get(index, place), place, elapsed_s / _STEADY_S)
-        before = memory.before[index] = _towards(memory.before.get(index, place), place, elapsed_s / _BEFORE_S)
-        moves.append(max(abs(steady[0] - before[0]), abs(steady[1] - before[1])))
-    return sorted(moves)[int(len(moves) * (1 - _MOVED_SHARE))]
+        position = ((x - middle_x) / body.size, (y - middle_y) / body.size)
+        short = history.short_mean[index] = _interpolate(history.short_mean.get(index, position), position, elapsed_s / _SHORT_MEAN_S)
+        long = history.long_mean[index] = _interpolate(history.long_mean.get(index, position), position, elapsed_s / _LONG_MEAN_S)
+        distances.append(max(abs(short[0] - long[0]), abs(short[1] - long[1])))
+    return sorted(distances)[int(len(distances) * (1 - _MOVED_SHARE))]
 
 
-def _towards(place: Point, to: Point, share: float) -> Point:
+def _interpolate(start: Point, end: Point, share: float) -> Point:
     share = min(1.0, share)
-    return place[0] + share * (to[0] - place[0]), place[1] + share * (to[1] - place[1])
+    return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])

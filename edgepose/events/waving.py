@@ -1,26 +1,28 @@
-"""Waving for help: a wrist above the shoulder that goes to and fro with a rhythm.
+"""Detection of waving: a wrist above the shoulder that moves back and forth with a rhythm.
 
-A reversal counts when the wrist has come back by more than its noise, so jitter is none; a rhythm is several reversals that follow one
-another evenly, between half a time and three times a second. Clapping below the shoulders, pointing and holding an arm up are none.
+A reversal counts when the wrist has moved back by more than its noise, so jitter does not count. A rhythm is a series of evenly spaced
+reversals at 0.5 to 3 Hz. Clapping below the shoulders, pointing, and holding an arm up do not count as waving.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
 from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body
-from edgepose.events.evidence import Evidence, S, clarity
+from edgepose.events.evidence import Evidence, strength
+from edgepose.frame import NS_PER_S
 
-_LOWERED_S = 0.15  # a wrist may be seen below the shoulder for so long
-_LOWEST = 0.05  # body sizes below the shoulder that still count as above: the shoulder is no point
-_REVERSALS = 4  # two times to and fro
+_MAXIMUM_GAP_S = 0.15  # a wrist may be below the shoulder, or not visible, for this long
+_SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still counts as above: a shoulder is not a point
+_MINIMUM_REVERSALS = 4  # two periods
 _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
-_EVEN = 3.0  # longest time between two reversals by the median one
+_EVENNESS = 3.0  # longest time between two reversals over the median
 _CERTAIN_REVERSALS = 8
-_KEPT = 16
+_MAXIMUM_REVERSALS = 16
 
 
 class SwingState(msgspec.Struct, frozen=True, array_like=True):
@@ -28,156 +30,184 @@ class SwingState(msgspec.Struct, frozen=True, array_like=True):
 
     direction: int
     extreme: float
-    extreme_at: int
-    turns: list[tuple[int, float]]
+    extreme_ns: int
+    reversals: list[tuple[int, float]]
 
 
 class WristState(msgspec.Struct, frozen=True, array_like=True):
     """Snapshot of a `Wrist`."""
 
-    raised_at: int
-    across: SwingState
-    down: SwingState
+    last_raised_ns: int
+    horizontal: SwingState
+    vertical: SwingState
 
 
-class WaveState(msgspec.Struct, frozen=True, array_like=True):
-    """Snapshot of a `WaveMemory`."""
+class WavingState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `WavingHistory`."""
 
     wrists: tuple[WristState, WristState]
 
 
+class Rhythm(NamedTuple):
+    """A wave that is in progress.
+
+    Attributes:
+        reversals: their number.
+        frequency_hz: full periods per second.
+        swing: median distance between reversals in body sizes.
+        since_ns: the first reversal, in observed time.
+    """
+
+    reversals: int
+    frequency_hz: float
+    swing: float
+    since_ns: int
+
+
 @dataclass(slots=True)
 class Swing:
-    """One coordinate of one wrist, in body sizes: where it turned last."""
+    """The reversals of one coordinate of a wrist, in body sizes and observed time.
+
+    Attributes:
+        direction: sign of the current direction, 0 before the first movement.
+        extreme: farthest position in that direction.
+        extreme_ns: when it was reached, 0 before the first position.
+        reversals: time and position of the newest reversals.
+    """
 
     direction: int = 0
     extreme: float = 0.0
-    extreme_at: int = 0
-    turns: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))  # time, place
+    extreme_ns: int = 0
+    reversals: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MAXIMUM_REVERSALS))
 
     def snapshot(self) -> SwingState:
         """Return the whole state."""
-        return SwingState(self.direction, self.extreme, self.extreme_at, list(self.turns))
+        return SwingState(self.direction, self.extreme, self.extreme_ns, list(self.reversals))
 
     @classmethod
     def restored(cls, state: SwingState) -> "Swing":
         """Return a swing that continues from a snapshot."""
-        return cls(state.direction, state.extreme, state.extreme_at, deque(state.turns, maxlen=_KEPT))
+        return cls(state.direction, state.extreme, state.extreme_ns, deque(state.reversals, maxlen=_MAXIMUM_REVERSALS))
 
-    def take(self, value: float, now: int, least: float) -> None:
-        """Moves on; a turn is noted when the way back is longer than `least`."""
+    def update(self, position: float, now_ns: int, minimum_swing: float) -> None:
+        """Add a position. A reversal is recorded once the wrist has moved back by more than `minimum_swing`."""
         if self.direction == 0:
-            if not self.extreme_at:
-                self.extreme, self.extreme_at = value, now
-            elif abs(value - self.extreme) > least:
-                self.direction = 1 if value > self.extreme else -1
-                self.turns.append((self.extreme_at, self.extreme))
-                self.extreme, self.extreme_at = value, now
-        elif (value - self.extreme) * self.direction >= 0:
-            self.extreme, self.extreme_at = value, now
-        elif abs(value - self.extreme) > least:
-            self.turns.append((self.extreme_at, self.extreme))
+            if not self.extreme_ns:
+                self.extreme, self.extreme_ns = position, now_ns
+            elif abs(position - self.extreme) > minimum_swing:
+                self.direction = 1 if position > self.extreme else -1
+                self.reversals.append((self.extreme_ns, self.extreme))
+                self.extreme, self.extreme_ns = position, now_ns
+        elif (position - self.extreme) * self.direction >= 0:
+            self.extreme, self.extreme_ns = position, now_ns
+        elif abs(position - self.extreme) > minimum_swing:
+            self.reversals.append((self.extreme_ns, self.extreme))
             self.direction = -self.direction
-            self.extreme, self.extreme_at = value, now
+            self.extreme, self.extreme_ns = position, now_ns
 
     def clear(self) -> None:
-        """Forgets all."""
-        self.direction, self.extreme_at = 0, 0
-        self.turns.clear()
+        """Discard all reversals."""
+        self.direction, self.extreme_ns = 0, 0
+        self.reversals.clear()
 
-    def goes_on(self, now: int) -> bool:
-        """Whether it turned just now, and before."""
-        return len(self.turns) >= 2 and now - self.turns[-2][0] <= 2 * _SLOWEST_S * S
+    def is_active(self, now_ns: int) -> bool:
+        """Return whether the last two reversals are recent."""
+        return len(self.reversals) >= 2 and now_ns - self.reversals[-2][0] <= 2 * _SLOWEST_S * NS_PER_S
 
-    def rhythm(self, now: int, settings: EventsConfig) -> tuple[int, float, float, int] | None:
-        """Reversals, frequency in Hz, swing in body sizes and beginning of a wave that goes on now, or None."""
-        turns: list[tuple[int, float]] = []
-        for turn in reversed(self.turns):
-            if (turns[-1][0] if turns else now) - turn[0] > 1.5 * _SLOWEST_S * S:
+    def rhythm(self, now_ns: int, settings: EventsConfig) -> Rhythm | None:
+        """Return the wave that is in progress, or None."""
+        recent: list[tuple[int, float]] = []  # newest first
+        for reversal in reversed(self.reversals):
+            if (recent[-1][0] if recent else now_ns) - reversal[0] > 1.5 * _SLOWEST_S * NS_PER_S:
                 break
-            turns.append(turn)
-        if len(turns) < _REVERSALS:
+            recent.append(reversal)
+        if len(recent) < _MINIMUM_REVERSALS:
             return None
-        times = sorted((later[0] - earlier[0]) / S for later, earlier in pairwise(turns))
-        swings = sorted(abs(later[1] - earlier[1]) for later, earlier in pairwise(turns))
-        half_s, swing = times[len(times) // 2], swings[len(swings) // 2]
-        lasted_s = (turns[0][0] - turns[-1][0]) / S
-        mean_s = lasted_s / len(times)
-        if not _FASTEST_S <= mean_s <= _SLOWEST_S or times[-1] > _EVEN * half_s or swing < settings.wave_amplitude:
+        intervals_s = sorted((later[0] - earlier[0]) / NS_PER_S for later, earlier in pairwise(recent))
+        swings = sorted(abs(later[1] - earlier[1]) for later, earlier in pairwise(recent))
+        median_s, swing = intervals_s[len(intervals_s) // 2], swings[len(swings) // 2]
+        duration_s = (recent[0][0] - recent[-1][0]) / NS_PER_S
+        mean_s = duration_s / len(intervals_s)
+        if not _FASTEST_S <= mean_s <= _SLOWEST_S or intervals_s[-1] > _EVENNESS * median_s or swing < settings.wave_amplitude:
             return None
-        if (now - turns[-1][0]) / S < settings.wave_after_s:
+        if (now_ns - recent[-1][0]) / NS_PER_S < settings.wave_after_s:
             return None
-        return len(turns), 0.5 / mean_s, swing, turns[-1][0]
+        return Rhythm(len(recent), 0.5 / mean_s, swing, recent[-1][0])
 
 
 @dataclass(slots=True)
 class Wrist:
-    """One wrist: across and down."""
+    """The movement of one wrist.
 
-    raised_at: int = 0
-    across: Swing = field(default_factory=Swing)
-    down: Swing = field(default_factory=Swing)
+    Attributes:
+        last_raised_ns: last frame in which the wrist was above the shoulder, in observed time.
+        horizontal, vertical: position relative to the shoulders.
+    """
+
+    last_raised_ns: int = 0
+    horizontal: Swing = field(default_factory=Swing)
+    vertical: Swing = field(default_factory=Swing)
 
     def snapshot(self) -> WristState:
         """Return the whole state."""
-        return WristState(self.raised_at, self.across.snapshot(), self.down.snapshot())
+        return WristState(self.last_raised_ns, self.horizontal.snapshot(), self.vertical.snapshot())
 
     @classmethod
     def restored(cls, state: WristState) -> "Wrist":
         """Return a wrist that continues from a snapshot."""
-        return cls(state.raised_at, Swing.restored(state.across), Swing.restored(state.down))
+        return cls(state.last_raised_ns, Swing.restored(state.horizontal), Swing.restored(state.vertical))
 
 
 @dataclass(slots=True)
-class WaveMemory:
-    """What is remembered of one person's wrists."""
+class WavingHistory:
+    """What the analyzer knows of one person: the left and the right wrist."""
 
     wrists: tuple[Wrist, Wrist] = field(default_factory=lambda: (Wrist(), Wrist()))
 
-    def snapshot(self) -> WaveState:
+    def snapshot(self) -> WavingState:
         """Return the whole state."""
         left, right = self.wrists
-        return WaveState((left.snapshot(), right.snapshot()))
+        return WavingState((left.snapshot(), right.snapshot()))
 
     @classmethod
-    def restored(cls, state: WaveState) -> "WaveMemory":
-        """Return a memory that continues from a snapshot."""
+    def restored(cls, state: WavingState) -> "WavingHistory":
+        """Return a history that continues from a snapshot."""
         left, right = state.wrists
         return cls((Wrist.restored(left), Wrist.restored(right)))
 
 
-def wave(memory: WaveMemory, body: Body, now: int, settings: EventsConfig) -> Evidence | None:
-    """Takes in one moment of one person; `waving` in every frame in which the evidence is complete."""
+def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: EventsConfig) -> Evidence | None:
+    """Update the history with one frame and return evidence for `waving` in every frame in which it is complete."""
     if not body.upright:
-        return None  # above the shoulder means nothing of somebody who lies
+        return None  # "above the shoulder" has no meaning for a lying person
     assert body.shoulders is not None
-    across, shoulder = body.shoulders
-    least = 0.6 * settings.wave_amplitude
+    shoulder_x, shoulder_y = body.shoulders
+    minimum_swing = 0.6 * settings.wave_amplitude
     waves = []
-    for wrist, place in zip(memory.wrists, body.wrists, strict=True):
-        raised = place is not None and place[1] < shoulder + _LOWEST * body.size
-        if raised and place is not None:
-            wrist.raised_at = now
-            wrist.across.take((place[0] - across) / body.size, now, least)
-            wrist.down.take((place[1] - shoulder) / body.size, now, least)
-        elif now - wrist.raised_at > _LOWERED_S * S:
-            wrist.across.clear()
-            wrist.down.clear()
-        rhythms = [rhythm for swing in (wrist.across, wrist.down) if (rhythm := swing.rhythm(now, settings)) is not None]
+    for wrist, position in zip(history.wrists, body.wrists, strict=True):
+        raised = position is not None and position[1] < shoulder_y + _SHOULDER_MARGIN * body.size
+        if raised and position is not None:
+            wrist.last_raised_ns = now_ns
+            wrist.horizontal.update((position[0] - shoulder_x) / body.size, now_ns, minimum_swing)
+            wrist.vertical.update((position[1] - shoulder_y) / body.size, now_ns, minimum_swing)
+        elif now_ns - wrist.last_raised_ns > _MAXIMUM_GAP_S * NS_PER_S:
+            wrist.horizontal.clear()
+            wrist.vertical.clear()
+        rhythms = [rhythm for swing in (wrist.horizontal, wrist.vertical) if (rhythm := swing.rhythm(now_ns, settings)) is not None]
         if rhythms:
             waves.append(max(rhythms))
     if not waves:
         return None
-    reversals, wave_hz, swing, since = max(waves)
+    wave = max(waves)
     return Evidence(
         "waving",
-        since=since,
-        score=clarity(reversals, _REVERSALS - 1, _CERTAIN_REVERSALS),
-        evidence={
-            "duration_s": (now - since) / S,
-            "wave_hz": wave_hz,
-            "swing_bodies": swing,
-            "reversals": reversals,
-            "arms": sum(wrist.across.goes_on(now) or wrist.down.goes_on(now) for wrist in memory.wrists),
+        since_ns=wave.since_ns,
+        score=strength(wave.reversals, _MINIMUM_REVERSALS - 1, _CERTAIN_REVERSALS),
+        measurements={
+            "duration_s": (now_ns - wave.since_ns) / NS_PER_S,
+            "wave_hz": wave.frequency_hz,
+            "swing_bodies": wave.swing,
+            "reversals": wave.reversals,
+            "arms": sum(wrist.horizontal.is_active(now_ns) or wrist.vertical.is_active(now_ns) for wrist in history.wrists),
         },
     )

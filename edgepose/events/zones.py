@@ -1,6 +1,6 @@
-"""Zones: polygons in the picture that feet enter and leave.
+"""Detection of zone changes: feet that enter and leave polygons in the frame.
 
-Close to the border nobody changes sides: feet must be inside or outside by more than their noise, and stay there for a while.
+Hysteresis at the border: the feet must be inside or outside by more than their noise, and stay there for some time.
 """
 
 import math
@@ -9,81 +9,98 @@ from dataclasses import dataclass, field
 
 from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body, Point
-from edgepose.events.evidence import Evidence, S, clarity
+from edgepose.events.evidence import Evidence, strength
+from edgepose.frame import NS_PER_S
 
 _MARGIN = 0.05  # body sizes on either side of the border
 
 
 @dataclass(slots=True)
-class Side:
-    """On which side of one zone's border somebody is, and since when it has looked otherwise."""
+class ZoneSide:
+    """The side of a zone's border that a person is on, in observed time.
+
+    Attributes:
+        inside: whether the person is inside.
+        inside_since_ns: when the person entered, while inside.
+        crossed_ns: since when the feet have been on the other side, None while they have not.
+    """
 
     inside: bool = False
-    since: int = 0  # of being inside
-    other_since: int | None = None
+    inside_since_ns: int = 0
+    crossed_ns: int | None = None
 
 
 @dataclass(slots=True)
-class ZoneMemory:
-    """Sides by name of the zone."""
+class ZoneHistory:
+    """What the analyzer knows of one person: the sides by name of the zone."""
 
-    sides: dict[str, Side] = field(default_factory=dict)
+    sides: dict[str, ZoneSide] = field(default_factory=dict)
 
 
-def zones(
-    memory: ZoneMemory, body: Body, now: int, polygons: Mapping[str, Sequence[Point]], size: tuple[int, int], settings: EventsConfig
+def detect_zone_changes(
+    history: ZoneHistory,
+    body: Body,
+    now_ns: int,
+    polygons: Mapping[str, Sequence[Point]],
+    frame_size: tuple[int, int],
+    settings: EventsConfig,
 ) -> list[Evidence]:
-    """Takes in one moment of one person; `zone_entered` and `zone_left` in turns, by zone.
+    """Update the history with one frame and return evidence for `zone_entered` and `zone_left`, which alternate for each zone.
 
     Args:
-        polygons: corners as fractions of the picture's sides.
-        size: width and height of the picture, pixels.
+        history: of the person.
+        body: of the person.
+        now_ns: observed time.
+        polygons: corners by name of the zone, as fractions of the width and height of the frame.
+        frame_size: width and height of the frame in pixels.
+        settings: times.
     """
     if body.feet is None:
         return []
-    findings = []
+    changes = []
     for name, corners in polygons.items():
-        side = memory.sides.setdefault(name, Side())
-        depth = depth_px(body.feet, corners, size) / body.size
+        side = history.sides.setdefault(name, ZoneSide())
+        depth = depth_px(body.feet, corners, frame_size) / body.size
         if (depth > _MARGIN) == side.inside or (depth < -_MARGIN) != side.inside:
-            # As before; or within the border's noise, where nothing is decided.
+            # Unchanged, or within the noise of the border, where nothing is decided.
             if abs(depth) > _MARGIN:
-                side.other_since = None
+                side.crossed_ns = None
             continue
-        if side.other_since is None:
-            side.other_since = now
-        if now - side.other_since < settings.zone_after_s * S:
+        if side.crossed_ns is None:
+            side.crossed_ns = now_ns
+        if now_ns - side.crossed_ns < settings.zone_after_s * NS_PER_S:
             continue
-        evidence = {"depth_bodies": depth}
+        measurements = {"depth_bodies": depth}
         if side.inside:
-            evidence["inside_s"] = (side.other_since - side.since) / S
-        findings.append(
+            measurements["inside_s"] = (side.crossed_ns - side.inside_since_ns) / NS_PER_S
+        changes.append(
             Evidence(
                 "zone_left" if side.inside else "zone_entered",
-                side.other_since,
-                clarity(abs(depth), _MARGIN, 1.0),
-                evidence,
+                side.crossed_ns,
+                strength(abs(depth), _MARGIN, 1.0),
+                measurements,
                 name,
             )
         )
-        side.inside, side.since, side.other_since = not side.inside, side.other_since, None
-    return findings
+        side.inside, side.inside_since_ns, side.crossed_ns = not side.inside, side.crossed_ns, None
+    return changes
 
 
-def gone(memory: ZoneMemory, seen_at: int, polygons: Mapping[str, Sequence[Point]]) -> list[Evidence]:
-    """What is to be said when somebody inside of zones has left the picture: every zone that was entered is left, too."""
-    findings = []
-    for name, side in memory.sides.items():
+def leave_zones(history: ZoneHistory, last_seen_ns: int, polygons: Mapping[str, Sequence[Point]]) -> list[Evidence]:
+    """Return evidence for `zone_left` for every zone that a person was inside when they left the frame."""
+    changes = []
+    for name, side in history.sides.items():
         if side.inside and name in polygons:
             side.inside = False
-            findings.append(Evidence("zone_left", seen_at, 0.5, {"inside_s": (seen_at - side.since) / S}, name))
-    return findings
+            inside_s = (last_seen_ns - side.inside_since_ns) / NS_PER_S
+            changes.append(Evidence("zone_left", last_seen_ns, 0.5, {"inside_s": inside_s}, name))
+    return changes
 
 
-def depth_px(point: Point, corners: Sequence[Point], size: tuple[int, int]) -> float:
-    """Distance in pixels of a point from the border of a polygon, positive inside (even-odd rule)."""
+def depth_px(point: Point, corners: Sequence[Point], frame_size: tuple[int, int]) -> float:
+    """Return the distance of a point from the border of a polygon in pixels, positive inside (even-odd rule)."""
     x, y = point
-    width, height = size
+    width, height = frame_size
     inside, nearest = False, math.inf
     ax, ay = corners[-1][0] * width, corners[-1][1] * height
     for fraction_x, fraction_y in corners:

@@ -1,4 +1,4 @@
-"""What is known of a camera."""
+"""State of a camera, as the camera thread reports it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,16 +8,16 @@ State = Literal["connecting", "streaming", "stalled", "failed", "paused"]
 
 @dataclass(frozen=True, slots=True)
 class CameraState:
-    """What is known of a camera, published whenever it changes.
+    """State of a camera, published whenever it changes.
 
     Attributes:
-        camera: its name.
-        state: `connecting`, `streaming`, `stalled` (open, but no frames come), `failed` (cannot be opened, or broke off)
-            or `paused` (a file is over, or a command said so).
-        cause: stable name of the reason, None while all is well.
-        detail: the reason in one sentence, credentials redacted.
-        epoch: number of times the source gave frames and lost them.
-        width, height: size of the frames in pixels, None before the first.
+        camera: name of the camera.
+        state: `connecting`, `streaming`, `stalled` (open, but without new frames), `failed` (cannot be opened, or was interrupted)
+            or `paused` (a file has ended, or on command).
+        cause: machine-readable cause, None while there is no problem.
+        detail: explanation in one sentence, with credentials redacted; None while there is no problem.
+        epoch: number of times that the stream was opened before and then lost.
+        width, height: size of the frames in pixels, None before the first frame.
     """
 
     camera: str

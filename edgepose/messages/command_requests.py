@@ -1,4 +1,4 @@
-"""The commands that the daemon accepts, as structs, and the strict parser of their payloads: all else is refused."""
+"""The commands that the daemon accepts, as structs, and the strict parser of their payloads. All other input is refused."""
 
 from typing import Annotated, Any, Union, get_args, get_type_hints
 
@@ -10,21 +10,21 @@ from edgepose.config.schema import Fraction, Name
 from edgepose.errors import ConfigError
 
 SNAPSHOT_WIDTH_PX = 640
-"""Width of a snapshot where the command names none."""
+"""Default width of a snapshot in pixels."""
 
-_LONGEST_SHOWN = 64  # characters of a value in an error
+_MAXIMUM_SHOWN = 64  # characters of a value in an error
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all commands: a JSON object, `{}` at least."""
+    """The base of all commands. The payload is a JSON object, `{}` at least."""
 
 
 class ReloadCommand(_Request, frozen=True):
-    """Read the configuration file anew, as SIGHUP does."""
+    """Reload the configuration file, as SIGHUP does."""
 
 
 class SetThresholdCommand(_Request, frozen=True):
-    """Set thresholds until the next reload or start."""
+    """Change thresholds until the next reload or restart."""
 
     score_threshold: Annotated[Fraction, Meta(description="as `pose.score_threshold`")] | UnsetType = UNSET
     keypoint_threshold: Annotated[Fraction, Meta(description="as `pose.keypoint_threshold`")] | UnsetType = UNSET
@@ -32,26 +32,26 @@ class SetThresholdCommand(_Request, frozen=True):
 
 
 class PauseCommand(_Request, frozen=True):
-    """Close a camera's source until it is resumed, or the daemon starts anew."""
+    """Close the stream of a camera until it is resumed or the daemon restarts."""
 
-    camera: Annotated[Name, Meta(description="name of the camera; all of them where absent")] | UnsetType = UNSET
+    camera: Annotated[Name, Meta(description="name of the camera; absent for all cameras")] | UnsetType = UNSET
 
 
 class ResumeCommand(_Request, frozen=True):
-    """Open the source of a paused camera again."""
+    """Reopen the stream of a paused camera."""
 
-    camera: Annotated[Name, Meta(description="name of the camera; all of them where absent")] | UnsetType = UNSET
+    camera: Annotated[Name, Meta(description="name of the camera; absent for all cameras")] | UnsetType = UNSET
 
 
 class SnapshotCommand(_Request, frozen=True):
-    """Send the next frame of a camera as a JPEG, in the reply; only where `commands.snapshot` is true."""
+    """Send the next frame of a camera as a JPEG image in the reply; requires `commands.snapshot: true`."""
 
     camera: Annotated[Name, Meta(description="name of the camera")]
-    width: Annotated[int, Meta(ge=16, le=1920, description="most pixels across; smaller pictures are not enlarged")] = SNAPSHOT_WIDTH_PX
+    width: Annotated[int, Meta(ge=16, le=1920, description="maximum width in pixels; smaller frames are not enlarged")] = SNAPSHOT_WIDTH_PX
 
 
 class RecordCommand(_Request, frozen=True):
-    """Keep what the black box knows of the last minutes, without pixels, on the device; only where `black_box.path` is set."""
+    """Save the black box of the last minutes, which holds no pixels, on the device; requires `black_box.path`."""
 
 
 Request = ReloadCommand | SetThresholdCommand | PauseCommand | ResumeCommand | SnapshotCommand | RecordCommand
@@ -64,15 +64,19 @@ REQUESTS: dict[str, type[Request]] = {
     "snapshot": SnapshotCommand,
     "record": RecordCommand,
 }
-"""All commands by name, which is the last level of their topic."""
+"""All commands by name. The name is the last level of the topic."""
 
 
 def parse_request(name: str, payload: bytes) -> Request:
-    """Return the command of a name and its payload; ConfigError has a line for each thing that is wrong with it."""
+    """Return the command of a name and its payload.
+
+    Raises:
+        ConfigError: the command is not accepted; the text has one line for each problem.
+    """
     kind = REQUESTS.get(name)
     if kind is None:
         raise ConfigError(f"there is no command {name[:64]!r}; expected one of {', '.join(REQUESTS)}")
-    if not payload:  # what clears a retained command looks like this with MQTT 3.1.1, and must not carry it out
+    if not payload:  # with MQTT 3.1.1, clearing a retained command sends an empty payload, which must not carry it out
         raise ConfigError(f"the payload of {name} is empty; expected a JSON object, {{}} at least")
     fields = ", ".join(kind.__struct_fields__)
     expected = f"a JSON object of {fields}" if fields else "{}"
@@ -111,4 +115,4 @@ def _given(hint: Any) -> Any:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return text if len(text) <= _MAXIMUM_SHOWN else text[:_MAXIMUM_SHOWN] + "…"

@@ -1,4 +1,4 @@
-"""Messages of frames and of what people did in them."""
+"""Pose messages from frames, event messages from events."""
 
 import uuid
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from edgepose.frame import Frame
 from edgepose.messages.structs import EventMessage, PersonMessage, PosesMessage, timestamp
 from edgepose.person import Person
 
-_EVENTS = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # a name space of our own
+_EVENT_NAMESPACE = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # RFC 9562, 5.5: names of this namespace identify events
 
 
 def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesMessage:
-    """The message of one frame.
+    """Return the message of one frame.
 
     Args:
-        frame: where the people were found.
-        people: in source pixels; they may be none.
-        now_ns: nanoseconds since the Unix epoch; `age_ms` is counted from here.
+        frame: the frame that the people were found in.
+        people: in source pixels; may be empty.
+        now_ns: current time in nanoseconds since the Unix epoch, which `age_ms` is measured to.
     """
     return PosesMessage(
         camera=frame.camera,
@@ -35,18 +35,18 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
 
 
 def event_message(event: Event) -> EventMessage:
-    """The message of an event. The same event has the same identifier, in whatever run it is told."""
+    """Return the message of an event. The same event has the same identifier in every run."""
     left, top, right, bottom = event.box
-    what = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at}/{event.track}/{event.kind}/{event.zone or ''}"
+    name = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at_ns}/{event.track}/{event.kind}/{event.zone or ''}"
     return EventMessage(
-        id=str(uuid.uuid5(_EVENTS, what)),
+        id=str(uuid.uuid5(_EVENT_NAMESPACE, name)),
         kind=event.kind,
         camera=event.camera,
         epoch=event.epoch,
         sequence=event.sequence,
         track=event.track,
-        at=timestamp(event.at),
-        since=timestamp(event.since),
+        at=timestamp(event.at_ns),
+        since=timestamp(event.since_ns),
         clock=event.clock,
         score=round(event.score, 3),
         width=event.width,
@@ -60,11 +60,11 @@ def event_message(event: Event) -> EventMessage:
 def _people(people: Sequence[Person]) -> list[PersonMessage]:
     if not people:
         return []
-    # float64, so that 0.1 is written as 0.1; all people in one go, since NumPy takes longer to be called than to round.
+    # float64, so that 0.1 is written as 0.1. One array for all people: the overhead of a NumPy call exceeds the cost of rounding.
     keypoints = np.array([person.keypoints for person in people], np.float64)  # (P, 17, 3)
     np.round(keypoints[..., :2], 1, out=keypoints[..., :2])
     np.round(keypoints[..., 2], 3, out=keypoints[..., 2])
-    # JSON has no NaN: a keypoint that is none is written as what consumers skip anyway, confidence 0.
+    # JSON has no NaN. A keypoint that is not finite is written with confidence 0, which subscribers skip anyway.
     keypoints[~np.isfinite(keypoints).all(axis=2)] = 0
     return [_person(person, rows) for person, rows in zip(people, keypoints.tolist(), strict=True)]
 

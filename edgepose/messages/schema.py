@@ -1,4 +1,4 @@
-"""The contract as documents for other programs: every topic, its JSON Schema, and an AsyncAPI 3 description of all."""
+"""Machine-readable description of the MQTT contract: all topics, the JSON Schema of each, and one AsyncAPI 3 document."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +21,15 @@ from edgepose.messages.structs import (
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic.
+    """An MQTT topic and its payload.
 
     Attributes:
-        name: short name, as `edgepose schema` takes it.
-        address: everything after `<prefix>/<device>/`; `{camera}` stands for a camera's name.
-        message: struct of the payload.
+        name: short name, as accepted by `edgepose schema`.
+        address: levels after `<prefix>/<device>/`; `{camera}` stands for the name of a camera, `{command}` for that of a command.
+        message: struct that describes the payload.
         qos: MQTT quality of service, 0 or 1.
-        retained: whether a late subscriber gets the newest message at once.
-        heard: whether the daemon hears it; else it publishes it.
+        retained: whether the broker keeps the newest message for late subscribers.
+        subscribed: whether the daemon subscribes to the topic; it publishes to all others.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Topic:
     message: type[msgspec.Struct]
     qos: int
     retained: bool
-    heard: bool = False
+    subscribed: bool = False
 
 
 TOPICS = (
@@ -49,25 +49,40 @@ TOPICS = (
     Topic("events", "cameras/{camera}/events", EventMessage, 1, False),
     Topic("reply", "reply/{command}", CommandReplyMessage, 1, False),
 )
-"""All topics that the daemon publishes."""
+"""The topics that the daemon publishes to."""
 
-COMMANDS = tuple(Topic(f"command-{name}", f"command/{name}", request, 1, False, heard=True) for name, request in REQUESTS.items())
-"""All topics that the daemon hears, where commands are enabled."""
+COMMANDS = tuple(Topic(f"command-{name}", f"command/{name}", request, 1, False, subscribed=True) for name, request in REQUESTS.items())
+"""The topics that the daemon subscribes to when commands are enabled."""
 
 
 def topic_address(name: str, camera: str | None = None) -> str:
-    """Everything after `<prefix>/<device>/` of a topic by its short name, such as `cameras/front/poses` of `poses`."""
+    """Return the levels of a topic after `<prefix>/<device>/`, such as `cameras/front/poses` for `poses` of the camera `front`.
+
+    Args:
+        name: short name of the topic.
+        camera: name of the camera; without it, `{camera}` stays in the address.
+
+    Raises:
+        UsageError: there is no such topic.
+    """
     return _topic(name).address.replace("{camera}", camera or "{camera}")
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """JSON Schema (2020-12) of one topic's payload by its short name; UsageError lists the names there are."""
+    """Return the JSON Schema (draft 2020-12) of a topic's payload.
+
+    Args:
+        name: short name of the topic.
+
+    Raises:
+        UsageError: there is no such topic; the text lists those that exist.
+    """
     schema = msgspec.json.schema(_topic(name).message)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def asyncapi() -> dict[str, Any]:
-    """AsyncAPI 3.0 document of all topics, with MQTT bindings."""
+    """Return the AsyncAPI 3.0 document of all topics, with MQTT bindings."""
     topics = TOPICS + COMMANDS
     references, schemas = msgspec.json.schema_components([topic.message for topic in topics], ref_template="#/components/schemas/{name}")
     channels: dict[str, Any] = {}
@@ -75,13 +90,15 @@ def asyncapi() -> dict[str, Any]:
     messages: dict[str, Any] = {}
     for topic, reference in zip(topics, references, strict=True):
         parameters = {
-            "prefix": {"description": "configuration key mqtt.prefix", "default": "edgepose"},
-            "device": {"description": "configuration key device; the host name where absent"},
+            "prefix": {"description": "topic prefix: configuration key mqtt.prefix", "default": "edgepose"},
+            "device": {"description": "name of the device: configuration key device, by default the host name"},
         }
         if "{camera}" in topic.address:
             parameters["camera"] = {"description": "name of the camera in the configuration"}
         if "{command}" in topic.address:
-            parameters["command"] = {"description": "name of the command, which may ask for another topic (MQTT 5: response topic)"}
+            parameters["command"] = {
+                "description": "name of the command; a command with a response topic (MQTT 5) is answered there instead"
+            }
         channels[topic.name] = {
             "address": "{prefix}/{device}/" + topic.address,
             "description": topic.message.__doc__,
@@ -89,11 +106,11 @@ def asyncapi() -> dict[str, Any]:
             "messages": {topic.name: {"$ref": f"#/components/messages/{topic.name}"}},
         }
         operations[topic.name] = {
-            "action": "receive" if topic.heard else "send",
+            "action": "receive" if topic.subscribed else "send",
             "channel": {"$ref": f"#/channels/{topic.name}"},
             "bindings": {"mqtt": {"qos": topic.qos, "retain": topic.retained, "bindingVersion": "0.2.0"}},
         }
-        if topic.heard:
+        if topic.subscribed:
             operations[topic.name]["reply"] = {"channel": {"$ref": "#/channels/reply"}}
         messages[topic.name] = {"name": topic.name, "contentType": "application/json", "payload": reference}
     return {
@@ -101,7 +118,7 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "edgepose",
             "version": str(SCHEMA_VERSION),
-            "description": "People and their keypoints, from the edge, over MQTT.",
+            "description": "Human pose on the edge, from a camera stream to MQTT.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -115,4 +132,4 @@ def _topic(name: str) -> Topic:
     for topic in TOPICS + COMMANDS:
         if topic.name == name:
             return topic
-    raise UsageError(f"There is no message named {name!r}; there are {', '.join(topic.name for topic in TOPICS + COMMANDS)}.")
+    raise UsageError(f"There is no message named {name!r}; expected one of {', '.join(topic.name for topic in TOPICS + COMMANDS)}.")

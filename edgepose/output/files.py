@@ -1,7 +1,7 @@
-"""Pose messages in files: JSON lines, the same objects as on MQTT, and CSV, one row a person.
+"""Pose messages in files: JSON Lines, with the same objects as on MQTT, and CSV, with one row per person.
 
-One frame is one `write` to the system, unbuffered: whoever follows the file sees whole lines at once, and a killed process leaves none
-half written. Nothing is synced to the disk, which would wear a memory card: a power cut costs the last seconds.
+Each frame is one unbuffered `write` system call. A reader that follows the file sees whole lines immediately, and a killed process leaves
+no partial line. Nothing is synced to the disk, since that would wear out a memory card; a power cut loses the last seconds.
 """
 
 import csv
@@ -30,24 +30,27 @@ CSV_COLUMNS = (
     "box_h",
     *(f"{name}_{part}" for name in KEYPOINT_NAMES for part in ("x", "y", "confidence")),
 )
-"""Columns of the CSV file: values as in the pose message, `track` empty where there is none."""
+"""Columns of the CSV file. The values are those of the pose message; `track` is empty if the person is not tracked."""
 
 STANDARD_OUTPUT = ("-", "/dev/stdout")
-"""Names that mean standard output."""
+"""Paths that mean standard output."""
 
-_Writer = TypeVar("_Writer", bound="_Lines")
+_Writer = TypeVar("_Writer", bound="_LineWriter")
 
 
-class _Lines:
-    """A file that whole lines are appended to; what is there already is not touched before the first of them.
+class _LineWriter:
+    """A file that whole lines are appended to. An existing file does not change before the first line.
 
     Args:
-        path: of the file; `-` is standard output.
-        afresh: whether the first line takes the place of what is there.
-        header: line that a file begins with.
+        path: path of the file; `-` is standard output.
+        overwrite: whether the first line replaces the contents of an existing file.
+        header: first line of the file.
+
+    Raises:
+        OutputError: the file cannot be written, or begins with another header.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, afresh: bool, header: bytes = b"") -> None:
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool, header: bytes = b"") -> None:
         self.path = Path(path)
         self._is_new = str(path) not in STANDARD_OUTPUT and not os.path.lexists(path)
         try:
@@ -55,10 +58,10 @@ class _Lines:
         except OSError as error:
             expected = "a reader at the other end" if error.errno == errno.ENXIO else "a writable file in an existing folder"
             raise OutputError(f"{self.path} cannot be written: {error.strerror}; expected {expected}") from error
-        self._afresh = afresh and self._file.readable()
-        self._before: bytes | None = header  # what comes before the first line; None once that is written
-        if self._file.readable() and not afresh:
-            self._continue(header)
+        self._overwrite = overwrite and self._file.readable()
+        self._before: bytes | None = header  # bytes to write before the first line; None once they are written
+        if self._file.readable() and not overwrite:
+            self._prepare_append(header)
 
     def __enter__(self: _Writer) -> _Writer:
         return self
@@ -67,15 +70,15 @@ class _Lines:
         self.close()
 
     def append(self, lines: bytes) -> None:
-        """Write lines, the very first after what has to come before them.
+        """Append lines; the first call also writes the header.
 
         Raises:
             OutputError: the file cannot be written.
-            BrokenPipeError: whoever read it has gone, which is for the caller to judge.
+            BrokenPipeError: the reader of a pipe has closed it; the caller decides what that means.
         """
         try:
             if self._before is not None:
-                if self._afresh:
+                if self._overwrite:
                     self._file.truncate(0)
                 lines, self._before = self._before + lines, None
             written = self._file.write(lines) if lines else 0
@@ -87,13 +90,13 @@ class _Lines:
             raise OutputError(f"{self.path} cannot be written: it took {written} of {len(lines)} bytes; expected room on the disk")
 
     def close(self) -> None:
-        """Close the file, and remove it where it is ours and nothing was written; more than once does no harm."""
+        """Close the file, and remove it if it is new and empty. Further calls have no effect."""
         if not self._file.closed and self._is_new and self._before is not None:
             self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def _continue(self, header: bytes) -> None:
-        """Look at what is there: it must begin with our header, and a last line that a power cut left unfinished is to be ended."""
+    def _prepare_append(self, header: bytes) -> None:
+        """Check that an existing file begins with the header, and terminate a last line that a power cut left incomplete."""
         try:
             size = self._file.seek(0, os.SEEK_END)
             if size == 0:
@@ -107,41 +110,38 @@ class _Lines:
             raise OutputError(f"{self.path} cannot be read: {error.strerror}; expected a file to append to") from error
         if header and first != header.rstrip(b"\n"):
             self._file.close()
-            raise OutputError(f"{self.path} begins with another header than ours; expected an empty file, or one of ours to append to")
+            raise OutputError(f"{self.path} begins with another header; expected an empty file or a file with the header of edgepose")
 
 
 def _open(path: Path) -> io.FileIO:
-    """A file for reading and appending, anything else for writing."""
+    """Open a regular file for reading and appending, anything else for writing."""
     if str(path) in STANDARD_OUTPUT:
-        return io.FileIO(os.dup(1), "wb")  # as it was handed to us: `>>` of the shell keeps what is there
+        return io.FileIO(os.dup(1), "wb")  # the descriptor as inherited: with `>>` of the shell, it appends
     if not path.exists() or path.is_file():
         return io.FileIO(path, "a+b")
-    # Not for reading: whoever holds the other end of a pipe too never hears that its reader has gone. And without waiting for a
-    # reader that may never come.
+    # Write-only: a process that also holds the reading end of a pipe is never told that the reader has closed it. Non-blocking: opening
+    # does not wait for a reader that may never come.
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     os.set_blocking(descriptor, True)
     return io.FileIO(descriptor, "wb")
 
 
-class JsonLinesWriter(_Lines):
-    """Appends pose messages to a file, one JSON object a line; OutputError where it cannot be written."""
+class JsonLinesWriter(_LineWriter):
+    """Writer of pose messages to a JSON Lines file, one object per line."""
 
-    def __init__(self, path: str | os.PathLike[str], *, afresh: bool = False) -> None:
-        super().__init__(path, afresh=afresh)
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        super().__init__(path, overwrite=overwrite)
 
     def write(self, message: PosesMessage) -> None:
-        """Append one frame."""
+        """Append the message of one frame."""
         self.append(encode(message) + b"\n")
 
 
-class CsvWriter(_Lines):
-    """Appends people to a CSV file with the header `CSV_COLUMNS`; a frame without people adds nothing.
+class CsvWriter(_LineWriter):
+    """Writer of people to a CSV file with the header `CSV_COLUMNS`. A frame without people adds no row."""
 
-    OutputError where the file cannot be written, or holds another table already.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, afresh: bool = False) -> None:
-        super().__init__(path, afresh=afresh, header=",".join(CSV_COLUMNS).encode() + b"\n")
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        super().__init__(path, overwrite=overwrite, header=",".join(CSV_COLUMNS).encode() + b"\n")
 
     def write(self, message: PosesMessage) -> None:
         """Append the people of one frame."""

@@ -1,4 +1,4 @@
-"""People drawn on a picture: bones and joints in the colour of the track, box, number and score, at any resolution."""
+"""Overlay of people on an image: skeleton and box in the color of the track, with track number and score, at any resolution."""
 
 import colorsys
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from edgepose.person import SKELETON, Person
 
 Color = tuple[int, int, int]
 
-_SHIFT = 4  # OpenCV draws at sixteenths of a pixel
+_SHIFT = 4  # fractional bits of coordinates: OpenCV draws at 1/16 pixel
 _FONT = cv2.FONT_HERSHEY_DUPLEX
-_GOLDEN_ANGLE = 0.381966  # of a full turn: neighbours in number are far apart in hue
+_GOLDEN_ANGLE = 0.381966  # golden angle as a share of a full turn: the hues of neighboring numbers are far apart
 _HEAD = frozenset(range(5))
 _FIRST_HUE = 0.45
 _DARK: Color = (16, 18, 22)
@@ -23,20 +23,20 @@ _WHITE: Color = (255, 255, 255)
 def draw(
     image: NDArray[np.uint8], people: Sequence[Person], *, keypoint_threshold: float = 0.2, caption: str | None = None
 ) -> NDArray[np.uint8]:
-    """A copy of the picture with people drawn on it.
+    """Return a copy of an image with people drawn on it.
 
     Args:
-        image: uint8 (H, W, 3), RGB; it is left as it is.
-        people: in pixels of this picture; the most certain are drawn last, on top.
-        keypoint_threshold: keypoints below this confidence are not drawn, nor are their bones.
-        caption: one line (camera, frames a second, time) for the top-left corner; ASCII.
+        image: uint8 (H, W, 3), RGB; it does not change.
+        people: in pixels of the image, drawn by rising score.
+        keypoint_threshold: confidence below which a keypoint and its bones are not drawn.
+        caption: ASCII text for the top-left corner, such as camera, frames per second and time.
     """
     canvas = image.copy()
-    # A picture of 640 x 480 gets lines of two pixels.
+    # A 640 x 480 image gets lines of two pixels.
     unit = max(1.0, float(np.sqrt(image.shape[0] * image.shape[1])) / 277)
-    weakest_first = sorted(enumerate(people), key=lambda pair: pair[1].score)
-    for draw_part in (_draw_pose, _draw_name):  # names last: no limb hides them
-        for index, person in weakest_first:
+    by_rising_score = sorted(enumerate(people), key=lambda pair: pair[1].score)
+    for draw_part in (_draw_pose, _draw_label):  # labels last, so that no limb hides them
+        for index, person in by_rising_score:
             draw_part(canvas, person, color(index if person.track is None else person.track), unit, keypoint_threshold)
     if caption:
         _label(canvas, caption, (0.0, 0.0), unit, _DARK, _WHITE, opacity=0.65)
@@ -44,35 +44,35 @@ def draw(
 
 
 def color(number: int) -> Color:
-    """The bright colour (RGB) of a track number."""
+    """Return the color (RGB) of a track number."""
     hue = (_FIRST_HUE + number * _GOLDEN_ANGLE) % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _draw_pose(canvas: NDArray[np.uint8], person: Person, base: Color, unit: float, threshold: float) -> None:
-    # Far people get thinner lines, so that a small skeleton stays one.
+    # Smaller people get thinner lines, so that their skeletons stay recognizable.
     left, top, right, bottom = (float(value) for value in person.box)
     width = float(np.clip(_size(person) / 55, 0.5 * unit, 1.5 * unit))
     cv2.rectangle(canvas, _fixed(left, top), _fixed(right, bottom), base, max(1, round(0.5 * unit)), cv2.LINE_AA, _SHIFT)
 
-    seen = (person.keypoints[:, 2] >= threshold) & np.isfinite(person.keypoints).all(axis=1)
-    bones = [(a, b) for a, b in SKELETON if seen[a] and seen[b]]
-    # First a dark rim under everything, then the colour: readable on snow and at night.
-    for rim in (True, False):
+    visible = (person.keypoints[:, 2] >= threshold) & np.isfinite(person.keypoints).all(axis=1)
+    bones = [(a, b) for a, b in SKELETON if visible[a] and visible[b]]
+    # A dark outline under the color keeps the skeleton readable on snow and at night.
+    for outline in (True, False):
         for a, b in bones:
             (ax, ay, _), (bx, by, _) = person.keypoints[a].tolist(), person.keypoints[b].tolist()
             thin = 0.6 if a in _HEAD and b in _HEAD else 1.0
-            thickness = max(1, round(thin * 2 * width)) + (2 * max(1, round(0.35 * width)) if rim else 0)
-            cv2.line(canvas, _fixed(ax, ay), _fixed(bx, by), _DARK if rim else _side(base, a, b), thickness, cv2.LINE_AA, _SHIFT)
-    for index in np.flatnonzero(seen):
+            thickness = max(1, round(thin * 2 * width)) + (2 * max(1, round(0.35 * width)) if outline else 0)
+            cv2.line(canvas, _fixed(ax, ay), _fixed(bx, by), _DARK if outline else _side(base, a, b), thickness, cv2.LINE_AA, _SHIFT)
+    for index in np.flatnonzero(visible):
         x, y, _ = person.keypoints[index].tolist()
         radius = (1.0 if index in _HEAD else 1.5) * width
         _disc(canvas, x, y, radius + max(1.0, 0.35 * width), _DARK)
         _disc(canvas, x, y, radius, _WHITE if index in _HEAD else _side(base, int(index), int(index)))
 
 
-def _draw_name(canvas: NDArray[np.uint8], person: Person, base: Color, unit: float, _threshold: float) -> None:
+def _draw_label(canvas: NDArray[np.uint8], person: Person, base: Color, unit: float, _threshold: float) -> None:
     corner = float(person.box[0]), float(person.box[1])
     text = f"{person.score:.2f}" if person.track is None else f"#{person.track} {person.score:.2f}"
     _label(canvas, text, corner, float(np.clip(_size(person) / 60, 0.75 * unit, unit)), base, _DARK, above=True, opacity=0.9)
@@ -84,7 +84,7 @@ def _size(person: Person) -> float:
 
 
 def _side(base: Color, a: int, b: int) -> Color:
-    """Left limbs (odd keypoints) are lighter, right ones darker, what joins both sides is plain: sides can be told apart."""
+    """Return the color of a bone: lighter for left keypoints (odd numbers), darker for right ones, unchanged between both sides."""
     if a % 2 != b % 2 or a == 0:
         return base
     mixed = _WHITE if a % 2 else (0, 0, 0)
@@ -111,8 +111,8 @@ def _label(
     width, height = text_width + 2 * pad, text_height + baseline + 2 * pad
     x = int(np.clip(round(corner[0]), 0, max(0, canvas.shape[1] - width)))
     y = int(np.clip(round(corner[1]) - (height if above else 0), 0, max(0, canvas.shape[0] - height)))
-    plate = canvas[y : y + height, x : x + width]
-    plate[:] = np.round(plate * (1 - opacity) + np.array(background) * opacity).astype(np.uint8)
+    background_area = canvas[y : y + height, x : x + width]
+    background_area[:] = np.round(background_area * (1 - opacity) + np.array(background) * opacity).astype(np.uint8)
     cv2.putText(canvas, text, (x + pad, y + pad + text_height), _FONT, scale, foreground, thickness, cv2.LINE_AA)
 
 
@@ -121,6 +121,6 @@ def _disc(canvas: NDArray[np.uint8], x: float, y: float, radius: float, paint: C
 
 
 def _fixed(x: float, y: float) -> tuple[int, int]:
-    """OpenCV counts from pixel centres, we from the corner of the first pixel; far outside is as good as outside."""
+    """Return fixed-point OpenCV coordinates, which are relative to the center of the first pixel, ours to its corner; limited to int16."""
     limit = 2**15 - 1
     return round(min(max(x - 0.5, -limit), limit) * 2**_SHIFT), round(min(max(y - 0.5, -limit), limit) * 2**_SHIFT)

@@ -1,4 +1,4 @@
-"""Annotated pictures as a film (MP4) or as single files."""
+"""Annotated frames as a video file (MP4) or as single image files."""
 
 import os
 from fractions import Fraction
@@ -14,20 +14,22 @@ from numpy.typing import NDArray
 from edgepose.errors import OutputError
 
 _TIME_BASE = Fraction(1, 60_000)
-"""Exact for milliseconds and for 24, 25, 30, 50 and 60 frames a second; mpeg4 allows no finer one than 1/65535."""
+"""Exact for milliseconds and for 24, 25, 30, 50 and 60 frames per second. The finest time base of mpeg4 is 1/65535."""
 
-_KEYFRAME_EVERY = 60
+_KEYFRAME_INTERVAL = 60  # frames
 
 
 class VideoWriter:
-    """An MP4 of H.264, or of MPEG-4 part 2 where the library comes without libx264; every frame keeps its own time.
+    """Writer of an MP4 file with H.264, or with MPEG-4 part 2 if the library lacks libx264. Every frame keeps its own time.
 
-    The size is that of the first picture, made even by repeating the last row and column as H.264 wants; later pictures of another
-    size are scaled into it, black beside. The file is written in fragments until it is closed, so that a killed process leaves a film
-    that plays. OutputError where it cannot be written.
+    The size is that of the first frame, made even by repeating the last row and column, as H.264 requires. Later frames of another
+    size are scaled to fit, with black borders. The file is fragmented until it is closed, so a killed process leaves a playable video.
 
     Args:
-        path: of the file; one that is there is written over by the first picture. Without any, nothing is left behind.
+        path: path of the file. The first frame overwrites an existing file; without a frame, no file is left.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -35,15 +37,15 @@ class VideoWriter:
         self.codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         self._size = (0, 0)  # height, width
         self._begin_ns = 0
-        self._last = -1
+        self._last_pts = -1
         self._stream: av.VideoStream | None = None
         self._is_new = not os.path.lexists(self.path)
         try:
-            self.path.open("ab").close()  # FFmpeg itself opens it with the first picture only
+            self.path.open("ab").close()  # check now: FFmpeg opens the file with the first frame only
             options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
             self._container = av.open(str(self.path), "w", format="mp4", container_options=options)
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path} cannot be written: {_said(error)}; expected a writable file in an existing folder") from error
+            raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected a writable file in an existing folder") from error
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -52,24 +54,27 @@ class VideoWriter:
         self.close()
 
     def write(self, image: NDArray[np.uint8], time_ns: int) -> None:
-        """Append one picture.
+        """Append one frame.
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            time_ns: when it was taken, on any clock; the film begins with its first picture. Time that stands still or goes back is
-                moved on by the smallest step that the film knows.
+            time_ns: capture time on any clock; the video begins with the first frame. If it stands still or goes back, the frame
+                follows the previous one by one unit of the time base.
+
+        Raises:
+            OutputError: the file cannot be written.
         """
         try:
             stream = self._stream if self._stream is not None else self._begin(image, time_ns)
             frame = av.VideoFrame.from_ndarray(self._fit(image), format="rgb24")
             frame.time_base = _TIME_BASE
-            frame.pts = self._last = max(self._last + 1, round((time_ns - self._begin_ns) * _TIME_BASE.denominator / 1e9))
+            frame.pts = self._last_pts = max(self._last_pts + 1, round((time_ns - self._begin_ns) * _TIME_BASE.denominator / 1e9))
             self._container.mux(stream.encode(frame))
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path} cannot be written: {_said(error)}; expected room on the disk") from error
+            raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected room on the disk") from error
 
     def close(self) -> None:
-        """Finish the file; more than once does no harm."""
+        """Finish the file. Further calls have no effect."""
         container, self._container = self._container, None
         if container is None:
             return
@@ -80,23 +85,24 @@ class VideoWriter:
             if self._stream is None and self._is_new:
                 self.path.unlink(missing_ok=True)
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path} cannot be written: {_said(error)}; expected room on the disk") from error
+            raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected room on the disk") from error
 
     def _begin(self, image: NDArray[np.uint8], time_ns: int) -> "av.VideoStream":
         self._begin_ns = time_ns
         self._size = (image.shape[0] + image.shape[0] % 2, image.shape[1] + image.shape[1] % 2)
-        # No B frames: pictures leave in the order of their times, and a cut-off film loses none in between.
+        # No B-frames: frames are written in the order of their times, and a truncated file lacks none in between.
         options = {"preset": "veryfast", "crf": "21"} if self.codec == "libx264" else {"qscale": "4"}
         stream = self._container.add_stream(self.codec, options=options)
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = _TIME_BASE
-        stream.codec_context.gop_size = _KEYFRAME_EVERY
+        stream.codec_context.gop_size = _KEYFRAME_INTERVAL
         stream.codec_context.max_b_frames = 0
         self._stream = stream
         return stream
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the frame in the size of the video."""
         height, width = self._size
         bottom, right = height - image.shape[0], width - image.shape[1]
         if (bottom, right) == (0, 0):
@@ -113,31 +119,37 @@ class VideoWriter:
 
 
 class ImageWriter:
-    """Single pictures in a folder, which is made where it is missing; OutputError where they cannot be written.
+    """Writer of single image files to a folder, which is created if it is missing.
 
     Args:
-        folder: where the pictures go.
+        folder: folder of the files.
         suffix: `.jpg` or `.png`.
+
+    Raises:
+        OutputError: the suffix is unknown, or the folder cannot be written.
     """
 
     def __init__(self, folder: str | os.PathLike[str], suffix: str = ".jpg") -> None:
         if suffix not in (".jpg", ".png"):
-            raise OutputError(f"pictures cannot be written as {suffix!r}; expected .jpg or .png")
+            raise OutputError(f"images cannot be written as {suffix!r}; expected .jpg or .png")
         self.folder = Path(folder)
         self._suffix = suffix
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self.folder} cannot be written into: {error.strerror}; expected a folder that can be made or written"
+                f"{self.folder} cannot be written: {error.strerror}; expected a writable folder, or a path where one can be created"
             ) from error
 
     def write(self, image: NDArray[np.uint8], name: str) -> Path:
-        """Write one picture and return where it lies.
+        """Write one image and return its path.
 
         Args:
             image: uint8 (H, W, 3), RGB.
             name: file name without suffix, such as `front-000812`.
+
+        Raises:
+            OutputError: the file cannot be written.
         """
         path = self.folder / f"{name}{self._suffix}"
         settings = [cv2.IMWRITE_JPEG_QUALITY, 92] if self._suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
@@ -149,5 +161,5 @@ class ImageWriter:
         return path
 
 
-def _said(error: OSError | av.error.FFmpegError) -> str:
+def _reason(error: OSError | av.error.FFmpegError) -> str:
     return error.strerror or str(error)

@@ -19,11 +19,11 @@ from edgepose.validation.output_paths import refuse_clashes, video_paths
 _log = logging.getLogger(__name__)
 
 
-def open_sinks(config: Config, *, afresh: bool = False) -> list[Sink]:
+def open_sinks(config: Config, *, overwrite: bool = False) -> list[Sink]:
     """Open the files of a configuration; their earlier contents stay until the first frame.
 
     Args:
-        afresh: whether the first frame then replaces the contents; otherwise poses are appended, and a video takes a free name.
+        overwrite: whether the first frame then replaces the contents; otherwise poses are appended, and a video takes a free name.
 
     Raises:
         ConfigError: a file is a camera's source, or is named twice.
@@ -35,10 +35,10 @@ def open_sinks(config: Config, *, afresh: bool = False) -> list[Sink]:
     with ExitStack() as opened:  # where one cannot be opened, those before it are closed again
         for path, writer in ((files.jsonl, JsonLinesWriter), (files.csv, CsvWriter)):
             if path is not None:
-                sinks.append(_Messages(writer(path, afresh=afresh)))
+                sinks.append(_Messages(writer(path, overwrite=overwrite)))
                 opened.callback(sinks[-1].close)
         if files.video is not None or files.images is not None:
-            sinks.append(_Annotated(config, afresh=afresh))
+            sinks.append(_Annotated(config, overwrite=overwrite))
         opened.pop_all()
     return sinks
 
@@ -59,11 +59,11 @@ class _Messages:
 class _Annotated:
     """Annotated frames, as one video for each camera and as image files."""
 
-    def __init__(self, config: Config, *, afresh: bool) -> None:
+    def __init__(self, config: Config, *, overwrite: bool) -> None:
         files = config.files
         self._threshold = config.pose.keypoint_threshold
         self._images = ImageWriter(files.images) if files.images is not None else None
-        self._videos = {name: VideoWriter(path if afresh else _free(path)) for name, path in video_paths(config).items()}
+        self._videos = {name: VideoWriter(path if overwrite else _free(path)) for name, path in video_paths(config).items()}
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
         caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"

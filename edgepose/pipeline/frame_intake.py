@@ -12,7 +12,7 @@ from edgepose.errors import SourceError
 from edgepose.frame import Frame
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.stages import Preprocessor
-from edgepose.pose.image_quality import ImageQuality, visibility
+from edgepose.pose.image_quality import ImageQuality, measure_image_quality
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -65,8 +65,7 @@ class FrameIntake:
         self._metrics.dropped(self._name, "frozen")
         if verdict == "frozen":
             raise SourceError(
-                f"camera {self._name}: {redact(self._camera.source)} has sent the same image for"
-                f" {self._camera.frozen_after_s:g} s",
+                f"camera {self._name}: {redact(self._camera.source)} has sent the same image for {self._camera.frozen_after_s:g} s",
                 "frozen",
             )
         return False
@@ -90,7 +89,7 @@ class FrameIntake:
             return
         now_s = time.monotonic()
         if now_s - self._measured_s > _QUALITY_EVERY_S:
-            self._measured_s, self.image_quality = now_s, visibility(prepared.images, prepared.letterbox)
+            self._measured_s, self.image_quality = now_s, measure_image_quality(prepared.images, prepared.letterbox)
         if live:
             self._slots.put(prepared)
             return

@@ -94,7 +94,7 @@ class OfflineRun:
             if self._refiner is not None:
                 self._refiner.open()
                 opened.callback(self._refiner.close)
-            self._sinks = open_sinks(config, afresh=True)
+            self._sinks = open_sinks(config, overwrite=True)
             for sink in reversed(self._sinks):
                 opened.callback(sink.close)
             self._opened = opened.pop_all()

@@ -1,16 +1,16 @@
-"""From the engine's candidates to the people in a picture."""
+"""Decoding: from the candidates of the pose network to the people in a frame."""
 
 import numpy as np
 
 from edgepose.config.schema import PoseConfig
 from edgepose.person import Candidates, Person
 from edgepose.pose.boxes import body_size, box_area
-from edgepose.pose.edge import believed_keypoints, inside_picture
+from edgepose.pose.clip import clip_keypoints, clip_points
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.suppress import suppress
+from edgepose.pose.suppress import pose_nms
 
-_SMALLEST_AREA_PX = 1.0
-_FARTHEST_PX = 1e6  # no picture is so large: such a candidate is a fault of the arithmetic
+_MINIMUM_AREA_PX = 1.0  # square pixels
+_MAXIMUM_POSITION_PX = 1e6  # no frame is this large: such a candidate is a numerical error
 
 
 def decode(
@@ -21,35 +21,38 @@ def decode(
     *,
     score_threshold: float | None = None,
 ) -> list[Person]:
-    """Return the people in one picture of a batch, by falling score, in source pixels.
+    """Return the people in one frame of a batch, in source pixels, by falling score.
 
-    Boxes are clipped to the picture and people without area in it are dropped, as are candidates whose numbers are not finite or absurd.
-    A keypoint that lies clearly outside of the picture is moved to its edge and gets confidence 0: no camera saw it.
+    Boxes are clipped to the frame. Candidates without area in the frame are dropped, as are candidates with numbers that are not finite
+    or absurdly large. A keypoint clearly outside the frame is moved to its edge and gets confidence 0.
 
     Args:
-        candidates: in the pixels of the letterboxed input.
-        score_threshold: overrides `config.score_threshold`; a tracker wants people down to `track.low_score_threshold`.
+        candidates: in pixels of the letterboxed input.
+        index_in_batch: index of the frame.
+        letterbox: layout of the frame in the input.
+        config: thresholds and maximum number of people.
+        score_threshold: replaces `config.score_threshold`; the tracker needs people down to `track.low_score_threshold`.
     """
     threshold = config.score_threshold if score_threshold is None else score_threshold
     scores = candidates.scores[index_in_batch]
-    strong = np.flatnonzero(scores >= threshold)  # not NaN
-    if not strong.size:
+    selected = np.flatnonzero(scores >= threshold)  # False for NaN
+    if not selected.size:
         return []
-    scores = scores[strong]
-    keypoints = candidates.keypoints[index_in_batch, strong]
-    corners = candidates.boxes[index_in_batch, strong].reshape(-1, 2, 2)
-    points = np.concatenate((corners, keypoints[..., :2]), axis=1)  # (K, 19, 2): all that has a place travels together
+    scores = scores[selected]
+    keypoints = candidates.keypoints[index_in_batch, selected]
+    corners = candidates.boxes[index_in_batch, selected].reshape(-1, 2, 2)
+    points = np.concatenate((corners, keypoints[..., :2]), axis=1)  # (K, 19, 2), mapped together
     confidences = keypoints[..., 2]
-    near = (np.abs(points) < _FARTHEST_PX).all(axis=(1, 2)) & np.isfinite(confidences).all(axis=1) & np.isfinite(scores)  # not NaN either
-    if not near.all():
-        scores, points, confidences = scores[near], points[near], confidences[near]
+    valid = (np.abs(points) < _MAXIMUM_POSITION_PX).all(axis=(1, 2)) & np.isfinite(confidences).all(axis=1) & np.isfinite(scores)
+    if not valid.all():
+        scores, points, confidences = scores[valid], points[valid], confidences[valid]
 
-    # To source pixels before suppression: input pixels are square there too, so the similarity is the same.
+    # NMS works in source pixels: pixels are square in both, so the similarities are the same as in input pixels.
     points = letterbox.to_source(points)
-    inside = inside_picture(points, letterbox.source_width, letterbox.source_height)
-    boxes = inside[:, :2].reshape(-1, 4)
-    keypoints = believed_keypoints(points[:, 2:], inside[:, 2:], confidences, body_size(boxes))
+    clipped = clip_points(points, letterbox.source_width, letterbox.source_height)
+    boxes = clipped[:, :2].reshape(-1, 4)
+    keypoints = clip_keypoints(points[:, 2:], clipped[:, 2:], confidences, body_size(boxes))
 
-    real = np.flatnonzero(box_area(boxes) >= _SMALLEST_AREA_PX)
-    kept = real[suppress(boxes[real], keypoints[real], scores[real], config.nms_oks, config.nms_iou)]
+    visible = np.flatnonzero(box_area(boxes) >= _MINIMUM_AREA_PX)
+    kept = visible[pose_nms(boxes[visible], keypoints[visible], scores[visible], config.nms_oks, config.nms_iou)]
     return [Person(boxes[k], min(float(scores[k]), 1.0), keypoints[k]) for k in kept[: config.maximum_people]]

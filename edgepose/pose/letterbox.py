@@ -1,7 +1,7 @@
-"""How a picture is laid into the network's input, and how points travel back.
+"""Letterbox: resizes a frame into the network input with its aspect kept, and maps points between both.
 
 Positions are continuous and (0, 0) is the top-left corner of the top-left pixel, so that resizing maps points by pure
-scaling (cv2.resize aligns pixel centres in the same way).
+scaling (cv2.resize aligns pixel centers in the same way).
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from edgepose.pose.resize import resize
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """A picture resized with its aspect kept, and the padding around it.
+    """Layout of a resized frame and its padding in the network input.
 
     Attributes:
-        source_height, source_width: the picture, in pixels.
-        height, width: the network's input, in pixels.
-        content_height, content_width: the resized picture within the input.
-        top, left: where it begins.
-        fill: grey value of the padding, 0 to 255.
+        source_height, source_width: size of the frame in pixels.
+        height, width: size of the network input in pixels.
+        content_height, content_width: size of the resized frame in the input.
+        top, left: its top-left corner in the input.
+        fill: gray value of the padding, 0 to 255.
     """
 
     source_height: int
@@ -48,25 +48,34 @@ class Letterbox:
         align: Literal["start", "center"] = "start",
         fill: int = 0,
     ) -> "Letterbox":
-        """Lay a picture into an input as large as it goes: at the top left (our networks) or in the centre (Ultralytics', fill 114).
+        """Return the layout in which a frame fills as much of the input as possible.
 
-        Sizes are in pixels; ValueError where one is not positive.
+        Args:
+            source_height, source_width: size of the frame in pixels.
+            height, width: size of the network input in pixels.
+            align: `start` puts the frame at the top left, as edgepose networks expect; `center` is for Ultralytics networks.
+            fill: gray value of the padding, 0 to 255; Ultralytics networks expect 114.
+
+        Raises:
+            ValueError: a size is not positive.
         """
         if min(source_height, source_width, height, width) <= 0:
-            raise ValueError(
-                f"a {source_width}x{source_height} picture cannot be laid into a {width}x{height} input: sizes must be positive"
-            )
+            raise ValueError(f"a {source_width}x{source_height} frame does not fit into a {width}x{height} input; expected positive sizes")
         scale = min(height / source_height, width / source_width)
         content_height = min(height, max(1, round(source_height * scale)))
         content_width = min(width, max(1, round(source_width * scale)))
-        centred = align == "center"
-        top = (height - content_height) // 2 if centred else 0
-        left = (width - content_width) // 2 if centred else 0
+        centered = align == "center"
+        top = (height - content_height) // 2 if centered else 0
+        left = (width - content_width) // 2 if centered else 0
         return cls(source_height, source_width, height, width, content_height, content_width, top, left, fill)
 
     @classmethod
     def for_model(cls, info: ModelInfo, source_height: int, source_width: int, input_size: int = 0) -> "Letterbox":
-        """Lay a picture into a model's input the way that model was trained; ModelError where `input_size` does not suit it."""
+        """Return the layout that a model was trained with.
+
+        Raises:
+            ModelError: the model does not accept `input_size`.
+        """
         height, width = input_shape(info, source_height, source_width, input_size)
         if info.layout == "ultralytics":
             return cls.fit(source_height, source_width, height, width, align="center", fill=114)
@@ -74,32 +83,33 @@ class Letterbox:
 
     @property
     def scale_x(self) -> float:
-        """Input pixels a source pixel, across; differs from `scale_y` by the rounding of the content to whole pixels."""
+        """Horizontal scale: input pixels per source pixel. It differs from `scale_y` by the rounding of the content to whole pixels."""
         return self.content_width / self.source_width
 
     @property
     def scale_y(self) -> float:
-        """Input pixels a source pixel, down."""
+        """Vertical scale: input pixels per source pixel."""
         return self.content_height / self.source_height
 
     def apply(self, image: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """Resize and pad a picture.
+        """Resize and pad a frame.
 
         Args:
             image: uint8 (source_height, source_width, 3).
-            out: uint8 (height, width, 3) to write into, so that a stream allocates nothing; made where absent.
+            out: uint8 (height, width, 3), buffer to write into, so that a stream allocates no memory; by default a new array.
 
         Returns:
-            `out`. ValueError where a shape or type differs.
+            `out`.
+
+        Raises:
+            ValueError: a shape or type differs.
         """
         if image.shape != (self.source_height, self.source_width, 3) or image.dtype != np.uint8:
-            raise ValueError(
-                f"the picture is {image.dtype} {image.shape}, this letterbox is for uint8 ({self.source_height}, {self.source_width}, 3)"
-            )
+            raise ValueError(f"the frame is {image.dtype} {image.shape}; expected uint8 ({self.source_height}, {self.source_width}, 3)")
         if out is None:
             out = np.empty((self.height, self.width, 3), np.uint8)
         elif out.shape != (self.height, self.width, 3) or out.dtype != np.uint8:
-            raise ValueError(f"the buffer is {out.dtype} {out.shape}, this letterbox fills uint8 ({self.height}, {self.width}, 3)")
+            raise ValueError(f"the buffer is {out.dtype} {out.shape}; expected uint8 ({self.height}, {self.width}, 3)")
         bottom, right = self.top + self.content_height, self.left + self.content_width
         out[: self.top] = self.fill
         out[bottom:] = self.fill
@@ -117,22 +127,25 @@ class Letterbox:
         return ((np.asarray(xy, np.float64) - (self.left, self.top)) / self._scale()).astype(np.float32)
 
     def _scale(self) -> NDArray[np.float64]:
-        # Double precision: a 4K picture shrunk sixteenfold would multiply the rounding of every step by sixteen.
+        # Double precision: for a 4K frame reduced sixteenfold, every rounding error would grow by a factor of sixteen.
         return np.array((self.scale_x, self.scale_y))
 
 
 def input_shape(info: ModelInfo, source_height: int, source_width: int, input_size: int = 0) -> tuple[int, int]:
-    """Return (height, width) of the network input for a picture, in pixels.
+    """Return (height, width) of the network input for a frame, in pixels.
 
-    A file that fixes its input has that; otherwise the long side is `input_size` (0: the model's own) and the short one
-    follows the picture's aspect, rounded up to a multiple of 32, so that a wide picture costs less than a square.
-    ModelError where `input_size` does not suit the model.
+    If the model file fixes the input size, that is the result. Otherwise the long side is `input_size` (0: the model's
+    default) and the short side follows the aspect of the frame, rounded up to a multiple of 32, so that a wide frame costs
+    less than a square one.
+
+    Raises:
+        ModelError: the model does not accept `input_size`, or the frame has no pixels.
     """
     long_side = info.long_side(input_size)
     if info.input_height is not None and info.input_width is not None:
         return info.input_height, info.input_width
     if min(source_height, source_width) <= 0:
-        raise ModelError(f"a {source_width}x{source_height} picture has no pixels")
+        raise ModelError(f"a {source_width}x{source_height} frame has no pixels; expected positive sizes")
     short_side = long_side * min(source_height, source_width) / max(source_height, source_width)
     short_side = max(STRIDE_PX, -(-round(short_side) // STRIDE_PX) * STRIDE_PX)
     return (short_side, long_side) if source_width >= source_height else (long_side, short_side)

@@ -1,9 +1,9 @@
-"""A second look at people: regions cut from the full-resolution picture, and what both looks say together.
+"""Refinement of people: crops from the full-resolution frame, and the combination of the first and the refined pose.
 
-The first network sees a whole picture at a few hundred pixels. A refiner sees one person, as large as its crop is, and
-gives better keypoints of them. Where both agree the second pose is the better one; where they do not, the refiner has
-most likely taken somebody else who stands in the same crop, and the first pose stays. Either way the score becomes the
-probability, given both looks, that this is somebody.
+The pose network processes the whole frame at a few hundred pixels. The refiner processes one person at the full size of
+its crop and returns more precise keypoints. If both poses agree, the refined pose replaces the first. If they do not, the
+refiner has most likely found another person in the same crop, and the first pose stays. In both cases the score becomes
+the probability, given both poses, that this is a person.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,27 +15,27 @@ from numpy.typing import NDArray
 from edgepose.model.file import ModelInfo, ScoreWeights
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size, box_area
-from edgepose.pose.edge import believed_keypoints, inside_picture
+from edgepose.pose.clip import clip_keypoints, clip_points
 from edgepose.pose.resize import resize
 from edgepose.pose.suppress import oks
 
-AGREEMENT = 0.2
-"""Similarity (OKS) above which two poses are taken to be those of the same person."""
+AGREEMENT_OKS = 0.2
+"""OKS above which the first and the refined pose belong to the same person."""
 
-_LEAST_SCORE = 1e-6  # keeps the logit finite
+_MINIMUM_SCORE = 1e-6  # keeps the logit finite
 
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Looks at crops, uint8 (M, S, S, 3) RGB: keypoints, float32 (M, 17, 3), x y in crop pixels and confidence."""
+RunCrops = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Runs the refiner on crops, uint8 (M, S, S, 3) RGB, and returns keypoints, float32 (M, 17, 3), x y in crop pixels and confidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A square of the source picture, and the crop that it becomes.
+    """A square region of the frame and the crop that it is resized to.
 
     Attributes:
-        left, top: its corner in source pixels, whole ones; it may lie outside of the picture.
-        side: of the square, whole source pixels.
-        crop_side: of the crop, pixels.
+        left, top: top-left corner in whole source pixels; it may lie outside the frame.
+        side: side of the region in whole source pixels.
+        crop_side: side of the crop in pixels.
     """
 
     left: int
@@ -45,13 +45,13 @@ class Region:
 
     @classmethod
     def around(cls, box: NDArray[np.float32], margin: float, crop_side: int) -> "Region":
-        """The square around the middle of a box (4,), x1 y1 x2 y2, whose side is `margin` times the longer side of the box."""
+        """Return the region around the center of a box (4,), x1 y1 x2 y2, whose side is `margin` times the longer side of the box."""
         x1, y1, x2, y2 = (float(value) for value in box)
         side = max(1, round(max(x2 - x1, y2 - y1) * margin))
         return cls(round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side, crop_side)
 
     def cut(self, image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-        """Resize the square of a picture, uint8 (H, W, 3), into `out`, uint8 (S, S, 3); black where there is no picture."""
+        """Resize the region of a frame, uint8 (H, W, 3), into `out`, uint8 (S, S, 3); black outside the frame."""
         height, width = image.shape[:2]
         left, right = (min(max(edge, 0), width) for edge in (self.left, self.left + self.side))
         top, bottom = (min(max(edge, 0), height) for edge in (self.top, self.top + self.side))
@@ -76,41 +76,46 @@ class Region:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RefineResult:
-    """What came of looking again at somebody.
+    """Result of refining one person.
 
     Attributes:
-        person: with the keypoints that are believed now, and the new score; the box and the track are those of before.
-        agrees: whether both poses are alike, so that the keypoints are the second ones.
+        person: the person with the keypoints of the better pose and the new score; box and track do not change.
+        agrees: whether both poses agree, so that the keypoints are the refined ones.
     """
 
     person: Person
     agrees: bool
 
 
-def refine_people(image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: Run) -> list[RefineResult]:
-    """Look again at each of some people.
+def refine_people(image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: RunCrops) -> list[RefineResult]:
+    """Refine people.
 
     Args:
-        image: uint8 (H, W, 3), the whole picture at full resolution.
+        image: uint8 (H, W, 3), the frame at full resolution.
         people: in source pixels.
-        info: of the refiner; ValueError where it is no refiner's.
-        run: the refiner.
+        info: description of the refiner.
+        run: runs the refiner.
+
+    Raises:
+        ValueError: the model is not a refiner.
     """
     if info.crop_margin is None or info.score_weights is None:
-        raise ValueError(f"{info.name} is no refiner")
+        raise ValueError(f"{info.name} is not a refiner; expected a model with crop margin and score weights")
     if not people:
         return []
     keypoints = refined_keypoints(image, people, info.crop_margin, info.input_size, run)
-    return merge(people, keypoints, info.score_weights, image.shape[1], image.shape[0])
+    return merge_refined(people, keypoints, info.score_weights, image.shape[1], image.shape[0])
 
 
-def refined_keypoints(image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_side: int, run: Run) -> NDArray[np.float32]:
-    """What the refiner says of some people: (M, 17, 3), x y in source pixels and confidence.
+def refined_keypoints(
+    image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_side: int, run: RunCrops
+) -> NDArray[np.float32]:
+    """Return the keypoints that the refiner finds: (M, 17, 3), x y in source pixels and confidence.
 
     Args:
-        image, people, run: as of `refine_people`.
+        image, people, run: as in `refine_people`.
         margin: side of a region over the longer side of the box.
-        crop_side: of the refiner's crops, px.
+        crop_side: side of the refiner's crops in pixels.
     """
     regions = [Region.around(person.box, margin, crop_side) for person in people]
     crops = np.empty((len(regions), crop_side, crop_side, 3), np.uint8)
@@ -122,37 +127,43 @@ def refined_keypoints(image: NDArray[np.uint8], people: Sequence[Person], margin
     return keypoints
 
 
-def merge(people: Sequence[Person], keypoints: NDArray[np.float32], weights: ScoreWeights, width: int, height: int) -> list[RefineResult]:
-    """Join first and second looks at the same people.
+def merge_refined(
+    people: Sequence[Person], keypoints: NDArray[np.float32], weights: ScoreWeights, width: int, height: int
+) -> list[RefineResult]:
+    """Combine the first and the refined poses of people.
 
     Args:
-        people: M people as they were found first.
-        keypoints: (M, 17, 3), the second looks, x y in source pixels and confidence.
+        people: M people from the pose network.
+        keypoints: (M, 17, 3), from the refiner, x y in source pixels and confidence.
         weights: see `refined_score`.
-        width, height: the picture, px; keypoints outside of it are moved to its edge, as those of the first look are.
+        width, height: size of the frame in pixels; keypoints outside are moved to its edge, as `decode` does.
     """
-    believed, similar, confidences = evidence(people, keypoints, width, height)
-    scores = refined_score(np.array([person.score for person in people]), similar, confidences, weights)
+    refined, similarities, confidences = compare_poses(people, keypoints, width, height)
+    scores = refined_score(np.array([person.score for person in people]), similarities, confidences, weights)
     return [
-        RefineResult(Person(person.box, float(score), second if agrees else person.keypoints, person.track), bool(agrees))
-        for person, second, score, agrees in zip(people, believed, scores, similar > AGREEMENT, strict=True)
+        RefineResult(Person(person.box, float(score), pose if agrees else person.keypoints, person.track), bool(agrees))
+        for person, pose, score, agrees in zip(people, refined, scores, similarities > AGREEMENT_OKS, strict=True)
     ]
 
 
-def evidence(
+def compare_poses(
     people: Sequence[Person], keypoints: NDArray[np.float32], width: int, height: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """What second looks (M, 17, 3) are worth: keypoints as far as they are believed, OKS with the first (M,), mean confidence (M,)."""
-    body = body_size(np.array([person.box for person in people]))
-    inside = inside_picture(keypoints[..., :2], width, height)
-    believed = believed_keypoints(keypoints[..., :2], inside, keypoints[..., 2], body)
-    return believed, agreement(people, believed), believed[..., 2].mean(axis=1)
+    """Compare the first poses of M people with refined keypoints (M, 17, 3).
+
+    Returns:
+        The refined keypoints clipped to the frame (M, 17, 3), their OKS with the first poses (M,), and their mean confidences (M,).
+    """
+    sizes = body_size(np.array([person.box for person in people]))
+    points = clip_points(keypoints[..., :2], width, height)
+    clipped = clip_keypoints(keypoints[..., :2], points, keypoints[..., 2], sizes)
+    return clipped, agreement(people, clipped), clipped[..., 2].mean(axis=1)
 
 
 def agreement(people: Sequence[Person], keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """OKS (M,) of the poses of M people with second ones (M, 17, 3) in the same pixels.
+    """Return the OKS (M,) of the poses of M people with refined keypoints (M, 17, 3) in the same pixels.
 
-    A keypoint counts by the lesser of its two confidences: where one look was a guess, the other has nothing to agree with.
+    The weight of a keypoint is the lower of its two confidences: a guess of one network neither confirms nor contradicts the other.
     """
     area = box_area(np.array([person.box for person in people]))
     first = np.array([person.keypoints for person in people])
@@ -160,17 +171,19 @@ def agreement(people: Sequence[Person], keypoints: NDArray[np.float32]) -> NDArr
 
 
 def refined_score(
-    scores: NDArray[np.floating], similar: NDArray[np.floating], confidences: NDArray[np.floating], weights: ScoreWeights
+    scores: NDArray[np.floating], similarities: NDArray[np.floating], confidences: NDArray[np.floating], weights: ScoreWeights
 ) -> NDArray[np.float64]:
-    """Probability (M,) that each find is somebody, after the second look.
+    """Return the probability (M,) that each detection is a person, after refinement.
+
+    Logistic regression on the logit of the first score, the similarity and the confidence.
 
     Args:
-        scores: (M,) of the first look, 0 to 1.
-        similar: (M,) OKS of both poses.
-        confidences: (M,) mean confidence of the second keypoints.
-        weights: bias, and what the logit of the first score, the similarity and the confidence count.
+        scores: (M,), from the pose network, 0 to 1.
+        similarities: (M,), OKS of both poses.
+        confidences: (M,), mean confidences of the refined keypoints.
+        weights: bias, and the weights of the logit, the similarity and the confidence.
     """
-    bias, first, similarity, confidence = weights
-    clipped = np.clip(np.asarray(scores, np.float64), _LEAST_SCORE, 1 - _LEAST_SCORE)
-    logit = bias + first * np.log(clipped / (1 - clipped)) + similarity * similar + confidence * confidences
+    bias, logit_weight, similarity_weight, confidence_weight = weights
+    clipped = np.clip(np.asarray(scores, np.float64), _MINIMUM_SCORE, 1 - _MINIMUM_SCORE)
+    logit = bias + logit_weight * np.log(clipped / (1 - clipped)) + similarity_weight * similarities + confidence_weight * confidences
     return np.asarray(1 / (1 + np.exp(-np.clip(logit, -50, 50))), np.float64)

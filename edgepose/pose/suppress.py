@@ -1,8 +1,8 @@
-"""How alike two people are, and dropping the weaker of two that are the same.
+"""Pose similarity (OKS) and non-maximum suppression (NMS) of people.
 
 OKS is COCO's object keypoint similarity (https://cocodataset.org/#keypoints-eval): the mean over keypoints of
-exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, where s^2 is the area of the person. Only boxes are known here, and a person covers
-about 0.53 of the box, as in COCO's own results evaluation.
+exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, where s^2 is the area of the person. Only boxes are known here. As in COCO's own
+evaluation of results, a person covers about 0.53 of the box.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ from edgepose.person import OKS_SIGMAS
 from edgepose.pose.boxes import box_area, iou
 
 BODY_SHARE_OF_BOX = 0.53
-"""Area of a person as a share of the area of the box."""
+"""Area of a person over the area of the box."""
 
-_BLOCK = 32
+_BLOCK_SIZE = 32
 _DOUBLE_VARIANCES = 2.0 * (2.0 * np.array(OKS_SIGMAS, np.float32)) ** 2  # (17,): 2 k^2
 
 
@@ -24,54 +24,55 @@ def oks(
     area: NDArray[np.float32],
     weights: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Object keypoint similarity of two sets of poses, 0 to 1, broadcast against each other.
+    """Return the object keypoint similarity of two sets of poses, 0 to 1; both are broadcast against each other.
 
     Args:
-        keypoints, others: (..., 17, 2 or more), x y first, in pixels.
-        area: (...) area of the boxes in square pixels.
-        weights: (..., 17), not negative; how much each keypoint counts. Where all are 0 the similarity is 0.
+        keypoints, others: (..., 17, 2 or more), beginning with x and y in pixels.
+        area: (...), areas of the boxes in square pixels.
+        weights: (..., 17), not negative, weight of each keypoint. If all are 0, the similarity is 0.
     """
     difference = keypoints[..., :2] - others[..., :2]
     squared = difference[..., 0] ** 2 + difference[..., 1] ** 2  # (..., 17)
-    body = np.maximum(area * np.float32(BODY_SHARE_OF_BOX), np.float32(1e-6))
-    likeness = np.exp(-squared / (body[..., None] * _DOUBLE_VARIANCES))
+    person_area = np.maximum(area * np.float32(BODY_SHARE_OF_BOX), np.float32(1e-6))
+    similarities = np.exp(-squared / (person_area[..., None] * _DOUBLE_VARIANCES))  # (..., 17)
     total = weights.sum(axis=-1)
-    return np.asarray((likeness * weights).sum(axis=-1) / np.maximum(total, np.float32(1e-6)), np.float32)
+    return np.asarray((similarities * weights).sum(axis=-1) / np.maximum(total, np.float32(1e-6)), np.float32)
 
 
-def suppress(
+def pose_nms(
     boxes: NDArray[np.float32],
     keypoints: NDArray[np.float32],
     scores: NDArray[np.float32],
     oks_threshold: float,
     iou_threshold: float,
 ) -> NDArray[np.intp]:
-    """Return the indices of the people that stay, by falling score.
+    """Return the indices of the people that non-maximum suppression keeps, by falling score.
 
-    A person goes who is more like a stronger one than `oks_threshold` (poses, each keypoint counting by the stronger
-    person's confidence) or overlaps that one's box by more than `iou_threshold`. Two people close to one another share
-    most of a box but not their poses, so the pose decides and the box threshold can be high.
+    A person is dropped if a kept person with a higher score has a similar pose or an overlapping box. Two people close to
+    each other share most of their boxes but not their poses, so the pose decides and the box threshold can be high.
 
     Args:
         boxes: (K, 4), x1 y1 x2 y2.
         keypoints: (K, 17, 3), x y confidence, in the same pixels.
         scores: (K,).
+        oks_threshold: maximum OKS, with keypoints weighted by the confidences of the person with the higher score.
+        iou_threshold: maximum IoU of the boxes.
     """
-    left = np.argsort(-scores, kind="stable")
+    remaining = np.argsort(-scores, kind="stable")
     area = box_area(boxes)
     kept: list[int] = []
-    # A table of the strongest few against all that are left: one pass for a usual frame, and for hundreds of candidates
-    # most go in the first pass instead of being compared with one another.
-    while left.size:
-        strongest = left[:_BLOCK]
+    # Compare the strongest people with all that remain, one block at a time. A usual frame takes one pass; of hundreds of
+    # candidates, the first pass drops most, so they are not compared with one another.
+    while remaining.size:
+        strongest = remaining[:_BLOCK_SIZE]
         rows = strongest[:, None]
-        same = oks(keypoints[rows], keypoints[left], area[rows], keypoints[rows, :, 2]) > oks_threshold
-        same |= iou(boxes[rows], boxes[left]) > iou_threshold
+        same = oks(keypoints[rows], keypoints[remaining], area[rows], keypoints[rows, :, 2]) > oks_threshold
+        same |= iou(boxes[rows], boxes[remaining]) > iou_threshold
         different = ~same
-        stays = np.ones(left.size, np.bool_)
+        stays = np.ones(remaining.size, np.bool_)
         for index, candidate in enumerate(strongest.tolist()):
             if stays[index]:
                 kept.append(candidate)
                 stays &= different[index]
-        left = left[_BLOCK:][stays[_BLOCK:]]
+        remaining = remaining[_BLOCK_SIZE:][stays[_BLOCK_SIZE:]]
     return np.array(kept, np.intp)

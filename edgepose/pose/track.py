@@ -1,8 +1,8 @@
-"""Who is who from frame to frame.
+"""Tracking: the association of people from frame to frame.
 
-Association in two passes after ByteTrack (Zhang et al. 2022, https://arxiv.org/abs/2110.06864): strong people go to any
-track; weak ones only go on with people who are known already, so that a person who turns away is not lost and noise does
-not become a person. Alike is the mean of OKS and box IoU against where the track is predicted to be.
+Association in two passes after ByteTrack (Zhang et al. 2022, https://arxiv.org/abs/2110.06864). Detections with a high
+score match any track. Detections with a low score match confirmed tracks only, so that a person who turns away is not lost
+and noise does not become a person. The similarity is the mean of OKS and box IoU with the prediction of the track.
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config.schema import TrackConfig
+from edgepose.frame import NS_PER_S
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.kalman import BoxFilter, BoxFilterState
 from edgepose.pose.suppress import oks
 
-_NS_PER_S = 1e9
-
 
 @dataclass(slots=True, eq=False)
-class _Known:
-    """Somebody who was seen before; `number` comes with the confirmation."""
+class _Track:
+    """A track; it has a number once it is confirmed."""
 
     filter: BoxFilter
-    keypoints: NDArray[np.float32]  # (17, 3), as last seen
-    seen_ns: int
+    keypoints: NDArray[np.float32]  # (17, 3), of the last detection
+    last_seen_ns: int  # time of the last detection
     sightings: int = 1
     number: int | None = None
 
@@ -37,7 +36,7 @@ class TrackState(msgspec.Struct, frozen=True, array_like=True):
 
     filter: BoxFilterState
     keypoints: bytes
-    seen_ns: int
+    last_seen_ns: int
     sightings: int
     number: int | None
 
@@ -57,46 +56,46 @@ class TrackerState(msgspec.Struct, frozen=True):
 
 
 class Tracker:
-    """Gives people numbers that stay with them.
+    """Tracker of the people of one camera, which gives each person a number.
 
     Args:
         config: thresholds and times.
-        keypoint_threshold: keypoints below this confidence do not count in OKS.
-        score_threshold: people from here on are strong: published whether known or not, and able to begin a track.
+        keypoint_threshold: confidence below which a keypoint does not count in OKS.
+        score_threshold: score from which a person is published whether tracked or not, and may start a track.
     """
 
     def __init__(self, config: TrackConfig, keypoint_threshold: float, score_threshold: float) -> None:
         self.configure(config, keypoint_threshold, score_threshold)
-        self._known: list[_Known] = []
+        self._tracks: list[_Track] = []
         self._time_ns: int | None = None
         self._last_number = 0
 
     def configure(self, config: TrackConfig, keypoint_threshold: float, score_threshold: float) -> None:
-        """Take other settings; people keep their numbers."""
+        """Apply other settings; people keep their numbers."""
         self._config = config
         self._keypoint_threshold = keypoint_threshold
         self._score_threshold = score_threshold
 
     def reset(self) -> None:
-        """Forget everybody, as at a new epoch of a source; numbers go on and are never given twice."""
-        self._known = []
+        """Forget all tracks, for a new epoch of a stream. Numbers continue and are never reused."""
+        self._tracks = []
         self._time_ns = None
 
     def snapshot(self) -> TrackerState:
         """Return all tracks, without the settings."""
         tracks = [
-            TrackState(known.filter.snapshot(), known.keypoints.tobytes(), known.seen_ns, known.sightings, known.number)
-            for known in self._known
+            TrackState(track.filter.snapshot(), track.keypoints.tobytes(), track.last_seen_ns, track.sightings, track.number)
+            for track in self._tracks
         ]
         return TrackerState(tracks, self._time_ns, self._last_number)
 
     def restore(self, state: TrackerState) -> None:
         """Continue from a snapshot."""
-        self._known = [
-            _Known(
+        self._tracks = [
+            _Track(
                 BoxFilter.restored(track.filter),
                 np.frombuffer(track.keypoints, np.float32).reshape(-1, 3).copy(),
-                track.seen_ns,
+                track.last_seen_ns,
                 track.sightings,
                 track.number,
             )
@@ -106,75 +105,82 @@ class Tracker:
         self._last_number = state.last_number
 
     def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
-        """Take in the people of one frame and return those to publish, in the same order.
+        """Update the tracks with the people of one frame and return those to publish, in the same order.
 
         Args:
             people: down to `config.low_score_threshold`, in source pixels.
-            time_ns: when the frame was taken; any clock whose differences are real. Time that stands or goes back counts as none gone by.
+            time_ns: capture time of the frame on any clock with correct intervals. If it stands still or goes back, no time passes.
 
         Returns:
-            Strong people, with a number once they were sighted `config.min_hits` times in a row and None before, and
-            weak people who go on with a numbered track. Other weak people are dropped.
+            People with a high score, whose track number is None until they were detected in `config.min_hits` frames in a
+            row, and people with a low score who match a confirmed track. Other people with a low score are dropped.
         """
-        elapsed_s = 0.0 if self._time_ns is None else max(0, time_ns - self._time_ns) / _NS_PER_S
-        if self._time_ns is not None and time_ns < self._time_ns:  # a clock that was set back: ages begin anew
-            for known in self._known:
-                known.seen_ns = min(known.seen_ns, time_ns)
+        elapsed_s = 0.0 if self._time_ns is None else max(0, time_ns - self._time_ns) / NS_PER_S
+        if self._time_ns is not None and time_ns < self._time_ns:  # the clock was set back: ages restart at 0
+            for track in self._tracks:
+                track.last_seen_ns = min(track.last_seen_ns, time_ns)
         self._time_ns = time_ns
-        self._known = [known for known in self._known if time_ns - known.seen_ns <= self._config.max_lost_s * _NS_PER_S]
-        for known in self._known:
-            known.filter.predict(elapsed_s)
+        self._tracks = [track for track in self._tracks if time_ns - track.last_seen_ns <= self._config.max_lost_s * NS_PER_S]
+        for track in self._tracks:
+            track.filter.predict(elapsed_s)
 
-        strong = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
-        weak = [index for index, person in enumerate(people) if self._config.low_score_threshold <= person.score < self._score_threshold]
-        alike = self._similarity(people, self._known)  # (people, known)
-        followers = self._associate(alike, strong, list(range(len(self._known))))
-        taken = set(followers.values())
-        left = [index for index, known in enumerate(self._known) if known.number is not None and index not in taken]
-        followers |= self._associate(alike, weak, left)
-        matched = {index: self._known[follower] for index, follower in followers.items()}
+        high = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
+        low = [index for index, person in enumerate(people) if self._config.low_score_threshold <= person.score < self._score_threshold]
+        similarities = self._similarities(people, self._tracks)  # (people, tracks)
+        matches = self._associate(similarities, high, list(range(len(self._tracks))))
+        taken = set(matches.values())
+        free = [index for index, track in enumerate(self._tracks) if track.number is not None and index not in taken]
+        matches |= self._associate(similarities, low, free)
+        matched = {person: self._tracks[track] for person, track in matches.items()}
 
         published: list[Person] = []
         for index, person in enumerate(people):
-            follower = matched.get(index)
-            if follower is not None:
-                self._sighted(follower, person, time_ns)
-            elif index in strong:
-                follower = self._begin(person, time_ns)
+            match = matched.get(index)
+            if match is not None:
+                self._continue(match, person, time_ns)
+            elif index in high:
+                match = self._start(person, time_ns)
             else:
                 continue
-            published.append(Person(person.box, person.score, person.keypoints, follower.number))
-        # An unconfirmed track ends when it is missed once: noise seldom strikes twice in a place.
-        self._known = [known for known in self._known if known.number is not None or known.seen_ns == time_ns]
+            published.append(Person(person.box, person.score, person.keypoints, match.number))
+        # An unconfirmed track ends at its first missed frame: noise rarely appears twice in the same place.
+        self._tracks = [track for track in self._tracks if track.number is not None or track.last_seen_ns == time_ns]
         return published
 
-    def _begin(self, person: Person, time_ns: int) -> _Known:
-        known = _Known(BoxFilter(person.box), person.keypoints, time_ns)
-        self._known.append(known)
-        self._confirm(known)
-        return known
+    def _start(self, person: Person, time_ns: int) -> _Track:
+        track = _Track(BoxFilter(person.box), person.keypoints, time_ns)
+        self._tracks.append(track)
+        self._confirm(track)
+        return track
 
-    def _sighted(self, known: _Known, person: Person, time_ns: int) -> None:
-        known.filter.correct(person.box)
-        known.keypoints = person.keypoints
-        known.seen_ns = time_ns
-        known.sightings += 1
-        self._confirm(known)
+    def _continue(self, track: _Track, person: Person, time_ns: int) -> None:
+        track.filter.correct(person.box)
+        track.keypoints = person.keypoints
+        track.last_seen_ns = time_ns
+        track.sightings += 1
+        self._confirm(track)
 
-    def _confirm(self, known: _Known) -> None:
-        if known.number is None and known.sightings >= self._config.min_hits:
+    def _confirm(self, track: _Track) -> None:
+        """Give a track its number once it has enough sightings."""
+        if track.number is None and track.sightings >= self._config.min_hits:
             self._last_number += 1
-            known.number = self._last_number
+            track.number = self._last_number
 
-    def _associate(self, alike: NDArray[np.float32], people: Sequence[int], tracks: Sequence[int]) -> dict[int, int]:
-        """Match some of the people with some of the tracks, all by index, the most alike first."""
+    def _associate(self, similarities: NDArray[np.float32], people: Sequence[int], tracks: Sequence[int]) -> dict[int, int]:
+        """Match people with tracks greedily by falling similarity; return track indices by person index.
+
+        Args:
+            similarities: (people, tracks), of all people and all tracks.
+            people: indices of the people to match.
+            tracks: indices of the tracks to match.
+        """
         if not people or not tracks:
             return {}
-        some = alike[people][:, tracks]
-        rows, columns = np.nonzero((some >= self._config.match_threshold) & (some > 0))
-        # Greedy: where two people are close enough to contest a track, their poses tell them apart better than a
-        # cheaper sum of both errors would.
-        falling = np.argsort(-some[rows, columns], kind="stable")
+        selected = similarities[people][:, tracks]
+        rows, columns = np.nonzero((selected >= self._config.match_threshold) & (selected > 0))
+        # Greedy, not optimal assignment: if two people compete for a track, their poses tell them apart better than the
+        # lowest sum of both distances does.
+        falling = np.argsort(-selected[rows, columns], kind="stable")
         matched: dict[int, int] = {}
         taken: set[int] = set()
         for row, column in zip(rows[falling].tolist(), columns[falling].tolist(), strict=True):
@@ -183,17 +189,18 @@ class Tracker:
                 taken.add(column)
         return matched
 
-    def _similarity(self, people: Sequence[Person], tracks: Sequence[_Known]) -> NDArray[np.float32]:
+    def _similarities(self, people: Sequence[Person], tracks: Sequence[_Track]) -> NDArray[np.float32]:
+        """Return the similarities (people, tracks) of detections and predictions."""
         if not people or not tracks:
             return np.zeros((len(people), len(tracks)), np.float32)
         boxes = np.array([person.box for person in people])[:, None]  # (people, 1, 4)
         keypoints = np.array([person.keypoints for person in people])[:, None]  # (people, 1, 17, 3)
-        predicted_boxes = np.array([known.filter.box for known in tracks])[None]  # (1, tracks, 4)
-        predicted = np.array([known.keypoints for known in tracks])  # (tracks, 17, 3)
-        predicted[..., :2] += np.array([known.filter.shift for known in tracks])[:, None]
+        predicted_boxes = np.array([track.filter.box for track in tracks])[None]  # (1, tracks, 4)
+        predicted = np.array([track.keypoints for track in tracks])  # (tracks, 17, 3)
+        predicted[..., :2] += np.array([track.filter.displacement for track in tracks])[:, None]
         weights = np.minimum(keypoints[..., 2], predicted[None, ..., 2])
         weights = np.where(weights >= self._keypoint_threshold, weights, np.float32(0))
         pose = oks(keypoints, predicted[None], box_area(predicted_boxes), weights)
         overlap = iou(boxes, predicted_boxes)
-        # Two poses without a keypoint in common say nothing against one another.
+        # Poses without a common keypoint cannot be compared: the boxes decide.
         return np.where(weights.any(axis=-1), (pose + overlap) / 2, overlap)

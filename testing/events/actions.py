@@ -1,4 +1,4 @@
-"""What a figure does, as functions of time, with what is to be said of it."""
+"""Actions of a figure as functions of time, with the events that each must produce."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,16 +12,16 @@ PoseAt = Callable[[float], Pose]
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that somebody does.
+    """One action.
 
     Attributes:
         name: of the action.
-        lasts_s: how long.
-        pose: of the figure at a time in seconds.
-        walks: body heights a second across the picture; 0 stays.
-        expected: events that must be said, with the time in seconds from which on they may be.
-        allowed: events that may be said.
-        headings: range of directions that the figure looks to, see `View`.
+        lasts_s: duration in seconds; 0 lasts until a walking figure has left the frame.
+        pose: function from the time in seconds to the pose.
+        walks: walking speed across the frame in body heights per second; 0 for none.
+        expected: events that must be reported, with the time in seconds before which they must not.
+        allowed: events that may be reported.
+        headings: range of directions that the figure faces, see `View`.
     """
 
     name: str
@@ -37,18 +37,18 @@ TOWARDS_CAMERA = (-60.0, 60.0)
 
 
 def ease(t: float, start: float, lasts: float) -> float:
-    """0 before, 1 after, smooth between."""
+    """Return 0 before `start`, 1 after `start + lasts`, and a smooth transition between."""
     share = min(1.0, max(0.0, (t - start) / lasts))
     return share * share * (3 - 2 * share)
 
 
 def mix(a: float, b: float, share: float) -> float:
-    """A value between two."""
+    """Interpolate linearly."""
     return a + (b - a) * share
 
 
 def swaying(t: float, phase: float) -> Pose:
-    """Somebody who stands is never quite at rest."""
+    """Return a standing pose with the sway of a standing person."""
     sway = 2.0 * np.sin(1.3 * t + phase)
     arm = Arm(8 + sway, 10 + sway, 0, 15 + 2 * sway)
     return Pose(lean=sway, arms=(arm, replace(arm, upper=10 - sway)))
@@ -72,7 +72,7 @@ def walk(rng):
             arms=(Arm(8, 8, -22 * step, -22 * step + 15), Arm(8, 8, 22 * step, 22 * step + 15)),
         )
 
-    # A heading of 90 looks to the right, which is where it goes.
+    # A heading of 90 faces right, the direction of walking.
     expected = {"left": 1.0, "zone_left": 0.0}
     return Action("walking through", 0, pose, walks=rng.uniform(0.5, 1.0), expected=expected, headings=(70, 110))
 
@@ -102,7 +102,7 @@ def bend_down(rng):
 
 
 def kneel(rng):
-    """On one knee, to tie a shoe."""
+    """Kneel on one knee to tie a shoe."""
     lasts = rng.uniform(0.7, 1.3)
 
     def pose(t):
@@ -144,7 +144,7 @@ def _falling(rng, name, towards, *, crumple=0.0, moves=False, rises=False, lasts
     stagger = rng.uniform(0, 8)
 
     def pose(t):
-        # Gravity: slow at first, fastest when hitting the ground.
+        # Gravity: slow at first, fastest on the ground.
         share = min(1.0, max(0.0, (t - start) / lasts)) ** 1.7
         back = ease(t, start + 3.5, 2.0) if rises else 0.0
         share *= 1 - back
@@ -152,9 +152,9 @@ def _falling(rng, name, towards, *, crumple=0.0, moves=False, rises=False, lasts
         move = 35 * np.sin(2.5 * t) if moves and share >= 1 else 0.0
         arms = (Arm(10 + out + move, 15 + out + move, 20 * share, 30 * share), Arm(12 + 0.7 * out - move, 20 + out, 10 * share, 20 * share))
         bent = crumple * share
-        readiness = swaying(t, start)
+        standing = swaying(t, start)
         return Pose(
-            lean=readiness.lean + stagger * share,
+            lean=standing.lean + stagger * share,
             thighs=(0.5 * bent + move, 0.4 * bent),
             knees=(bent + 10 * share + abs(move), bent * 0.7),
             spread=3 + 8 * share,
@@ -247,7 +247,7 @@ def point(rng):
 
 
 def telephone(rng):
-    """A hand at the ear, with the small movements of somebody who talks."""
+    """Hold a hand at the ear, with the small movements of a person who talks."""
 
     def pose(t):
         up = ease(t, 1.5, 0.5)
@@ -279,7 +279,7 @@ def clap(rng):
 
 
 def gesture(rng):
-    """Hands that talk, below the shoulders."""
+    """Gesture with both hands below the shoulders."""
     hz = rng.uniform(0.5, 1.5)
 
     def pose(t):
@@ -294,4 +294,4 @@ ACTIONS = (
     fall_forwards, fall_backwards, fall_sideways, collapse, fall_and_move, fall_and_rise,
     wave_one, wave_both, raise_arms, point, telephone, jumping_jacks, clap, gesture,
 )  # fmt: skip
-"""Makers of actions, each taking a random generator."""
+"""Functions that make an action, each from a random generator."""

@@ -1,7 +1,7 @@
-"""A body of 17 joints in space, moved by angles and seen by a camera that may look down: the truth behind the sequences.
+"""A figure of 17 joints in space, posed by angles and projected by a camera that may look down: the ground truth of the sequences.
 
-Lengths are in body heights, angles in degrees. The body stands at the origin, z upwards, y to where it looks. Proportions after
-R. Contini, "Body Segment Parameters, Part II", Artificial Limbs 1972.
+Lengths are in body heights, angles in degrees. The figure stands at the origin, with z up and y in the direction that it faces.
+Proportions after R. Contini, "Body Segment Parameters, Part II", Artificial Limbs 1972.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ TRUNK, THIGH, SHANK, UPPER_ARM, FOREARM = 0.288, 0.245, 0.246, 0.17, 0.16
 ANKLE = 0.039
 SHOULDER, HIP = 0.115, 0.065  # half widths
 HEAD = {0: (0.0, 0.07, 0.11), 1: (0.03, 0.06, 0.13), 2: (-0.03, 0.06, 0.13), 3: (0.06, 0.0, 0.115), 4: (-0.06, 0.0, 0.115)}
-FAR = 8.0  # body heights between camera and body: how strong perspective is
+FAR = 8.0  # body heights between camera and body, which determines the strength of perspective
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Directions of upper arm and forearm: 0 hangs, 90 sideways, 180 up; `forward` turns it to the front."""
+    """Directions of upper arm and forearm: 0 down, 90 sideways, 180 up; the `forward` angles turn them to the front."""
 
     upper: float = 8.0
     fore: float = 8.0
@@ -35,7 +35,7 @@ class Pose:
         thighs, knees: flexion, left and right.
         spread: of the legs sideways.
         arms: left and right.
-        tip: how far the whole body is tipped over its feet, 90 lies.
+        tip: rotation of the whole body about its feet; 90 is lying.
         towards: direction of tipping: 0 forwards, 90 to its right, 180 backwards.
         lift: height above the ground of the lowest joint.
     """
@@ -51,14 +51,14 @@ class Pose:
 
 
 def joints(pose: Pose) -> NDArray[np.float64]:
-    """Joints (17, 3) in body heights, COCO order."""
+    """Return the joints (17, 3) in body heights, in COCO order."""
     place = np.zeros((17, 3))
     lean = np.radians(pose.lean)
     up = np.array((0.0, np.sin(lean), np.cos(lean)))
     front = np.array((0.0, np.cos(lean), -np.sin(lean)))
     neck = up * TRUNK
     for joint, (x, y, z) in HEAD.items():
-        # Left of a body that looks along y is at negative x; HEAD gives the left side as positive.
+        # The left side of a body that faces y is at negative x; in HEAD it is positive.
         place[joint] = neck + np.array((-x, 0, 0)) + front * y + up * z
     for index, side in ((0, -1), (1, 1)):
         place[5 + index] = neck + np.array((side * SHOULDER, 0, 0))
@@ -93,12 +93,12 @@ def joints(pose: Pose) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class View:
-    """How a camera sees a body.
+    """View of a camera on the figure.
 
     Attributes:
-        heading: of the body: 0 looks at the camera, 90 to the picture's right.
-        pitch: how far the camera looks down: 0 level, 90 from above.
-        height_px: of a standing body seen from level.
+        heading: direction of the body: 0 faces the camera, 90 faces right in the frame.
+        pitch: downward angle of the camera: 0 level, 90 from above.
+        height_px: height of a standing body seen from level, in pixels.
     """
 
     heading: float = 0.0
@@ -106,9 +106,9 @@ class View:
     height_px: float = 200.0
 
 
-def seen(place: NDArray[np.float64], view: View, feet_px: tuple[float, float]) -> NDArray[np.float64]:
-    """Pixels (17, 2) of joints (17, 3) of a body whose origin stands at `feet_px`."""
-    # A body that looks at the camera has its left at the picture's right: y of the body becomes towards the camera.
+def project(place: NDArray[np.float64], view: View, feet_px: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the pixels (17, 2) of joints (17, 3) of a body whose origin is at `feet_px`."""
+    # A body that faces the camera has its left side on the right of the frame; its y axis points to the camera.
     turn, pitch = np.radians(view.heading), np.radians(view.pitch)
     x, y, z = place.T
     across = -x * np.cos(turn) + y * np.sin(turn)

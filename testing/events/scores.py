@@ -1,4 +1,4 @@
-"""How often what is said is true, and how often what is true is said."""
+"""Precision and recall of events."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import get_args
 from edgepose.event import EventKind
 from testing.events.sequences import Sequence
 
-LYING_SEEN_S = 2.0
-"""A network that saw the figure lie for less gave no evidence of a fall."""
+LYING_DETECTED_S = 2.0
+"""Seconds for which the network must detect the lying figure to provide evidence of a fall."""
 
 
 @dataclass
@@ -21,21 +21,24 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Share of what was said that is true; 1 where nothing was said."""
+        """Share of the reported events that are true; 1 if none was reported."""
         return self.right / (self.right + self.wrong) if self.right + self.wrong else 1.0
 
     @property
     def recall(self) -> float:
-        """Share of what is true that was said; 1 where nothing was."""
+        """Share of the true events that were reported; 1 if there was none."""
         return self.right / (self.right + self.missed) if self.right + self.missed else 1.0
 
 
 def score(sequences: Iterable[Sequence]) -> dict[str, Score]:
-    """Counts by kind. Each is expected once at most a sequence: the first that is not too early is right, all others are wrong."""
+    """Return the counts by kind.
+
+    A kind is expected at most once per sequence. One report that is not too early is right, all others are wrong.
+    """
     scores = {kind: Score() for kind in get_args(EventKind)}
     for sequence in sequences:
         for kind, counts in scores.items():
-            times = [t for t, event in sequence.said if event.kind == kind]
+            times = [t for t, event in sequence.reported if event.kind == kind]
             start = sequence.expected.get(kind)
             right = start is not None and any(t >= start for t in times)
             counts.right += right
@@ -44,6 +47,6 @@ def score(sequences: Iterable[Sequence]) -> dict[str, Score]:
     return scores
 
 
-def lying_was_seen(sequence: Sequence) -> bool:
-    """Whether the network saw the figure lie for long enough, or it never lay."""
-    return "fallen" not in sequence.expected or sequence.lying_seen_s >= LYING_SEEN_S
+def lying_was_detected(sequence: Sequence) -> bool:
+    """Return whether the network detected the lying figure for long enough, or no fall was expected."""
+    return "fallen" not in sequence.expected or sequence.lying_detected_s >= LYING_DETECTED_S

@@ -1,4 +1,4 @@
-"""Sequences with known truth, through the daemon's own stages: a figure acts, the model's measured noise is added, and events come out."""
+"""Sequences with known ground truth through the daemon's stages: a figure acts, measured noise of the model is added, events come out."""
 
 import json
 from collections.abc import Iterator
@@ -17,18 +17,17 @@ from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import Action
-from testing.events.figure import View, joints, seen
+from testing.events.figure import View, joints, project
 
 WIDTH, HEIGHT, INPUT = 640, 480, 320
 SCALE = INPUT / WIDTH
 ZONE = [(0.35, 0.0), (0.65, 0.0), (0.65, 1.0), (0.35, 1.0)]
-STAYS_S, STAYS_BODIES = 4.0, 0.3
-"""How long an error of the network stays before it has become another, and how far the joints move meanwhile on average, whichever is
-sooner: the same picture gives the same error, and one moved by some pixels nearly so (`jitter` in `noise.json`, which comes on top, new in
-every frame)."""
+ERROR_DURATION_S, ERROR_DISTANCE_BODIES = 4.0, 0.3
+"""Time, or mean movement of the joints, in which one error of the network changes into another, whichever is reached first. The same frame
+always has the same error, and a frame shifted by some pixels nearly the same (`jitter` in `noise.json` is added anew in every frame)."""
 
 LOST_S = 0.15
-"""How long somebody who is lost stays lost, on average."""
+"""Mean duration of a lost detection."""
 
 _CANDIDATES = 4
 _IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -36,7 +35,7 @@ _LETTERBOX = Letterbox.fit(HEIGHT, WIDTH, 256, INPUT)
 
 
 class NoiseBank:
-    """Errors of the shipped model on labelled people (`noise.json`, written by `tools/measure_noise.py`), by posture and size."""
+    """Errors of the shipped model on labeled people by posture and size (`noise.json`, written by `tools/measure_noise.py`)."""
 
     def __init__(self, path: Path = Path(__file__).parent / "noise.json") -> None:
         self.classes = json.loads(path.read_text())["classes"]
@@ -45,20 +44,20 @@ class NoiseBank:
             one["boxes"], one["scores"], one["jitter"] = (np.array(one[name]) for name in ("boxes", "scores", "jitter"))
 
     def of(self, posture: str, size_px: float) -> dict | None:
-        """The class of a body size in input pixels; None where the model finds nobody like that."""
+        """Return the class of a body size in input pixels, None if the model detects no such people."""
         return next((c for c in self.classes if c["posture"] == posture and c["from_px"] <= size_px < c["to_px"]), None)
 
 
 class Noise:
-    """The network between the truth and what it says, for one person.
+    """The errors of the network for one person.
 
     Args:
-        blind: whether people are missed as often as measured; otherwise only flicker loses them, where the model finds their like at all.
+        blind: whether people are missed as often as measured; otherwise only flicker loses them, if the model detects such people at all.
     """
 
     def __init__(self, bank: NoiseBank, rng: np.random.Generator, *, blind: bool) -> None:
         self._bank, self._rng = bank, rng
-        self._luck = 0.0 if not blind else rng.uniform()  # the same throughout: somebody hard to find stays so
+        self._luck = 0.0 if not blind else rng.uniform()  # constant: a person who is hard to detect stays so
         self._class: dict | None = None
         self._now = self._next = (np.zeros((17, 3)), np.zeros(4), 0.0)
         self._share = 0.0  # of the way from one error to the next
@@ -66,7 +65,7 @@ class Noise:
         self._lost_until_s = 0.0
 
     def __call__(self, truth: NDArray[np.float64], box: NDArray[np.float64], lies: bool, t: float, dt: float) -> tuple | None:
-        """Keypoints (17, 3), box and score as the network would say them, or None where it sees nobody."""
+        """Return keypoints (17, 3), box and score as the network would, or None if it does not detect the person."""
         size = float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 1))))
         one = self._bank.of("lying" if lies else "upright", size * SCALE)
         if one is None or self._luck > one["found"]:
@@ -76,7 +75,7 @@ class Noise:
             self._class, self._share = one, 0.0
             self._now, self._next = self._draw() if first else self._next, self._draw()
         if self._before is not None:
-            self._share += dt / STAYS_S + float(np.linalg.norm(truth - self._before, axis=1).mean()) / size / STAYS_BODIES
+            self._share += dt / ERROR_DURATION_S + float(np.linalg.norm(truth - self._before, axis=1).mean()) / size / ERROR_DISTANCE_BODIES
         self._before = truth
         if self._share > 1:
             self._now, self._next, self._share = self._next, self._draw(), 0.0
@@ -96,7 +95,7 @@ class Noise:
         assert self._class is not None
         who = self._rng.integers(len(self._class["scores"]))
         errors = self._class["errors"][who].copy()
-        for joint in np.flatnonzero(np.isnan(errors[:, 0])):  # not labelled: somebody else's error of that joint
+        for joint in np.flatnonzero(np.isnan(errors[:, 0])):  # not labeled: use another person's error of that joint
             known = self._class["errors"][:, joint]
             known = known[~np.isnan(known[:, 0])]
             errors[joint] = known[self._rng.integers(len(known))]
@@ -105,32 +104,32 @@ class Noise:
 
 @dataclass(frozen=True)
 class Sequence:
-    """How an action was seen.
+    """The result of one action.
 
     Attributes:
         action: what was done.
-        view: of the camera.
-        fps: frames a second.
-        said: events, with seconds from the beginning.
-        lying_seen_s: how long the network saw the figure lie.
+        view: view of the camera.
+        fps: frames per second.
+        reported: events, with the time in seconds since the beginning.
+        lying_detected_s: how long the network detected the lying figure.
     """
 
     action: Action
     view: View
     fps: float
-    said: list[tuple[float, Event]]
-    lying_seen_s: float
+    reported: list[tuple[float, Event]]
+    lying_detected_s: float
 
     @property
     def expected(self) -> dict[str, float]:
-        """What must be said, with the time from which on it may be: figures appear in the zone, but for those who walk in."""
+        """Events that must be reported, with the earliest time of each. Figures appear inside the zone, except those who walk in."""
         return {"entered": 0.0, "zone_entered": 0.0} | self.action.expected
 
 
 def play(
     action: Action, rng: np.random.Generator, bank: NoiseBank | None, *, blind: bool = False, settings: EventsConfig | None = None, **fixed
 ) -> Sequence:
-    """Lets a figure act before a camera and collects what is said; `bank` None is a network that makes no errors."""
+    """Let a figure act in front of a camera and return the reported events. Without a `bank`, the network makes no errors."""
     fps = fixed.get("fps", rng.choice([5, 8, 10, 15, 25, 30]))
     view = View(
         fixed.get("heading", rng.uniform(*action.headings)),
@@ -140,21 +139,21 @@ def play(
     config = Config(cameras={"figure": CameraConfig(source="x", zones={"middle": ZONE})}, events=settings or EventsConfig())
     stage = Postprocessor("figure", config, Metrics())
     noise = Noise(bank, rng, blind=blind) if bank is not None else None
-    said, lying_seen_s = [], 0.0
+    reported, lying_detected_s = [], 0.0
     for number, (t, truth, lies) in enumerate(_truth(action, view, fps, rng)):
         found = _found(truth, lies, t, 1 / fps, noise)
-        lying_seen_s += lies * (found is not None) / fps
+        lying_detected_s += lies * (found is not None) / fps
         frame = Frame(_IMAGE, 1_800_000_000_000_000_000 + int(t * 1e9), "stream", number, "figure")
         stage.people(PreparedFrame(frame, _LETTERBOX, _IMAGE), _candidates(found))
-        said += [(t, event) for event in stage.events]
-    return Sequence(action, view, float(fps), said, lying_seen_s)
+        reported += [(t, event) for event in stage.events]
+    return Sequence(action, view, float(fps), reported, lying_detected_s)
 
 
 def _truth(action: Action, view: View, fps: float, rng: np.random.Generator) -> Iterator[tuple[float, NDArray[np.float64] | None, bool]]:
-    """Time, joints in pixels (None: nobody) and whether the body lies, frame by frame; the camera drifts a little."""
+    """Yield time, joints in pixels (None: no person) and whether the body is lying, frame by frame. The camera drifts slightly."""
     drift, phase = rng.uniform(0, 0.03) * view.height_px, rng.uniform(0, 6)
-    readiness = view.height_px * np.cos(np.radians(view.pitch))
-    feet_y = HEIGHT / 2 + readiness / 2 + rng.uniform(-20, 20)
+    standing = view.height_px * np.cos(np.radians(view.pitch))
+    feet_y = HEIGHT / 2 + standing / 2 + rng.uniform(-20, 20)
     speed = action.walks * view.height_px
     half = 0.35 * view.height_px
     lasts = action.lasts_s or (WIDTH + 2 * half) / speed + 5.0
@@ -167,7 +166,7 @@ def _truth(action: Action, view: View, fps: float, rng: np.random.Generator) -> 
             yield t, None, False
             continue
         pose = action.pose(t)
-        yield t, seen(joints(pose), view, (x, y)), pose.tip > 45
+        yield t, project(joints(pose), view, (x, y)), pose.tip > 45
 
 
 def _found(truth, lies, t, dt, noise):
@@ -178,7 +177,7 @@ def _found(truth, lies, t, dt, noise):
     low, high = truth.min(0) - (pad, 2 * pad), truth.max(0) + pad
     inside = np.array((*np.clip(low, 0, (WIDTH, HEIGHT)), *np.clip(high, 0, (WIDTH, HEIGHT))))
     if np.prod(inside[2:] - inside[:2]) < 0.3 * np.prod(high - low):
-        return None  # hardly in the picture
+        return None  # hardly inside the frame
     if noise is None:
         return np.concatenate((truth, np.full((17, 1), 0.9)), 1), inside, 0.9
     return noise(truth, inside, lies, t, dt)

@@ -51,7 +51,7 @@ def account(files: Sequence[Path], heard: Sequence[dict[str, Any]]) -> Account:
 
 def _near(event: Event, spoken: dict[tuple[str, int, int], list[int]]) -> list[int]:
     """Times of the same event."""
-    return [at_ns for at_ns in spoken.get((event.kind, event.epoch, event.track), ()) if abs(at_ns - event.at) < _NEAR_NS]
+    return [at_ns for at_ns in spoken.get((event.kind, event.epoch, event.track), ()) if abs(at_ns - event.at_ns) < _NEAR_NS]
 
 
 def _certain(path: Path) -> list[Event]:
@@ -60,7 +60,7 @@ def _certain(path: Path) -> list[Event]:
     for size in (-1, 1):
         found: dict[tuple[str, int, int], list[int]] = {}
         for event in _events(path, size):
-            found.setdefault((event.kind, event.epoch, event.track), []).append(event.at)
+            found.setdefault((event.kind, event.epoch, event.track), []).append(event.at_ns)
         events = [event for event in events if _near(event, found)]
     return events
 
@@ -110,4 +110,4 @@ def _events(path: Path, size: int) -> Iterator[Event]:
             for person in message.people
             for left, top, width, height in [person.box]
         ]
-        waiting = [replace(event, at=at_ns) for event in detector.update(people, frame) if event.kind in KINDS]
+        waiting = [replace(event, at_ns=at_ns) for event in detector.update(people, frame) if event.kind in KINDS]

@@ -156,7 +156,7 @@ def test_events_of_a_video_are_told_by_their_seconds_into_it() -> None:
     live_table = LiveTable("edgepose")
     for sequence in range(3):
         live_table.take("edgepose/drone/cameras/front/poses", poses(sequence, 1), 0.0)
-    message = event_message(sample_event(at=12_300_000_000))  # the frames were captured at 0
+    message = event_message(sample_event(at_ns=12_300_000_000))  # the frames were captured at 0
     live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
     assert new_events(live_table, video_time=True) == [
         "drone/front: at 12.3 s: person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)"

@@ -10,7 +10,7 @@ from edgepose.daemon.health import CameraProgress, DaemonSnapshot, diagnose, hea
 from edgepose.messages.camera_state import CameraState
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
-from edgepose.pose.image_quality import ImageQuality, visibility
+from edgepose.pose.image_quality import ImageQuality, measure_image_quality
 from edgepose.pose.letterbox import Letterbox
 from edgepose.telemetry.sensors import ThrottleSigns
 
@@ -58,17 +58,17 @@ def picture(darken: float = 1.0, blur: float = 0.0) -> tuple[np.ndarray, Letterb
 
 
 @pytest.mark.parametrize(
-    ("darken", "blur", "obstacle"), [(1, 0, None), (0.3, 0, None), (0.02, 0, "too_dark"), (1, 6, "blurred"), (0.4, 6, "blurred")]
+    ("darken", "blur", "impairment"), [(1, 0, None), (0.3, 0, None), (0.02, 0, "too_dark"), (1, 6, "blurred"), (0.4, 6, "blurred")]
 )
-def test_what_keeps_people_from_being_seen(darken: float, blur: float, obstacle: str | None) -> None:
-    assert visibility(*picture(darken, blur)).obstacle == obstacle
+def test_what_keeps_people_from_being_seen(darken: float, blur: float, impairment: str | None) -> None:
+    assert measure_image_quality(*picture(darken, blur)).impairment == impairment
 
 
 def test_padding_is_no_darkness() -> None:
     images = np.zeros((1, 320, 320, 3), np.uint8)
     letterbox = Letterbox.fit(32, 320, 320, 320)
     images[0, : letterbox.content_height] = 200
-    assert visibility(images, letterbox).luma == 200
+    assert measure_image_quality(images, letterbox).luma == 200
 
 
 def test_a_jetson_tells_of_capped_processors_and_of_over_current(tmp_path: Path) -> None:

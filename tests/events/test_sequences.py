@@ -1,4 +1,7 @@
-"""How right events are on figures with the network's own noise, through the daemon's stages; `make events` measures the same on more."""
+"""Precision and recall of events on figures with the measured noise of the network, through the daemon's stages.
+
+`make events` measures the same on more sequences.
+"""
 
 from collections.abc import Callable
 from itertools import product
@@ -7,10 +10,10 @@ import numpy as np
 import pytest
 
 from testing.events import actions
-from testing.events.scores import Score, lying_was_seen, score
+from testing.events.scores import Score, lying_was_detected, score
 from testing.events.sequences import NoiseBank, Sequence, play
 
-STILL_OR_OTHERWISE = (
+HARMLESS = (
     "stand",
     "sit_down",
     "bend_down",
@@ -42,29 +45,29 @@ def some(names: tuple[str, ...], each: int, bank: NoiseBank | None, **fixed: obj
 
 def alarms(sequences: list[Sequence]) -> list[tuple[str, str]]:
     kinds = ("fallen", "still", "waving", "arms_up")
-    return [(sequence.action.name, event.kind) for sequence in sequences for _, event in sequence.said if event.kind in kinds]
+    return [(sequence.action.name, event.kind) for sequence in sequences for _, event in sequence.reported if event.kind in kinds]
 
 
-def test_a_network_without_errors_misses_nothing_that_can_be_seen() -> None:
+def test_without_network_errors_every_visible_event_is_reported() -> None:
     sequences = some((*FALLS, "wave_one", "wave_both", "raise_arms", "walk"), 2, None, pitch=5.0, height_px=200.0)
     scores = score(sequences)
     for kind, counts in scores.items():
         assert (counts.wrong, counts.missed) == (0, 0), (kind, counts, [(s.action.name, s.view) for s in sequences])
 
 
-def test_whoever_does_something_else_gives_no_alarm(bank: NoiseBank) -> None:
-    assert len(alarms(some(STILL_OR_OTHERWISE, 4, bank))) <= 2
+def test_harmless_actions_raise_no_alarm(bank: NoiseBank) -> None:
+    assert len(alarms(some(HARMLESS, 4, bank))) <= 2
 
 
-def test_falls_are_found_where_the_network_sees_them(bank: NoiseBank) -> None:
-    falls = [sequence for sequence in some(FALLS, 6, bank, height_px=280.0, pitch=10.0) if lying_was_seen(sequence)]
+def test_falls_are_reported_if_the_network_detects_them(bank: NoiseBank) -> None:
+    falls = [sequence for sequence in some(FALLS, 6, bank, height_px=280.0, pitch=10.0) if lying_was_detected(sequence)]
     assert len(falls) >= 10
     counts: Score = score(falls)["fallen"]
     assert counts.recall >= 0.5
     assert counts.precision >= 0.9
 
 
-def test_waves_and_raised_arms_are_found(bank: NoiseBank) -> None:
+def test_waving_and_raised_arms_are_reported(bank: NoiseBank) -> None:
     scores = score(some(("wave_one", "wave_both", "raise_arms"), 8, bank, height_px=200.0))
     assert scores["waving"].recall >= 0.8
     assert scores["waving"].precision >= 0.8
@@ -72,7 +75,7 @@ def test_waves_and_raised_arms_are_found(bank: NoiseBank) -> None:
     assert scores["arms_up"].precision >= 0.8
 
 
-def test_whoever_walks_through_enters_and_leaves_once(bank: NoiseBank) -> None:
+def test_a_person_who_walks_through_enters_and_leaves_once(bank: NoiseBank) -> None:
     scores = score(some(("walk",), 8, bank, height_px=220.0))
     for kind in ("entered", "left", "zone_entered", "zone_left"):
         assert scores[kind].missed <= 1, (kind, scores[kind])

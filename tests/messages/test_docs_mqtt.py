@@ -1,4 +1,4 @@
-"""docs/mqtt.md says all that a subscriber needs: every topic, field, value and cause, and nothing that is not there."""
+"""Every topic, field, value and cause is documented in docs/mqtt.md, and nothing else is."""
 
 import json
 import re
@@ -29,12 +29,12 @@ TABLES = {
 
 
 def tables(section):
-    """Rows of each table of a section, without head and rule, cells stripped."""
+    """Return the rows of each table of a section, without header and rule, with stripped cells."""
     found = re.findall(r"(?:^\|.*\n)+", SECTIONS[section], re.MULTILINE)
     return [[[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[2:]] for table in found]
 
 
-def test_every_topic_is_there_with_its_quality_of_service():
+def test_every_topic_is_documented_with_its_quality_of_service():
     rows = {row[0].strip("`"): row for row in tables("Topics")[0]}
     assert set(rows) == {topic.address for topic in TOPICS}
     for topic in TOPICS:
@@ -50,7 +50,7 @@ def test_every_struct_has_a_table():
 
 
 @pytest.mark.parametrize("section", TABLES)
-def test_every_field_is_there_with_its_type_and_nothing_else(section):
+def test_exactly_the_fields_are_documented_with_their_types(section):
     assert len(tables(section)) == len(TABLES[section])
     for struct, table in zip(TABLES[section], tables(section), strict=True):
         schema = msgspec.json.schema(struct)["$defs"][struct.__name__]
@@ -62,10 +62,10 @@ def test_every_field_is_there_with_its_type_and_nothing_else(section):
             assert kind.split(",")[0].split(" of ")[0] == expected_kind(schema["properties"][field.name]), f"{struct.__name__}.{field.name}"
 
 
-def test_every_command_is_there_with_its_fields():
+def test_every_command_is_documented_with_its_fields():
     documented, name = {}, ""
     for row in tables("Commands")[0]:
-        name = row[0].strip("`") or name  # the command stands in the first of its rows only
+        name = row[0].strip("`") or name  # only the first row of a command names it
         documented.setdefault(name, []).extend([row[1].strip("`")] if row[1] else [])
     assert documented == {name: list(request.__struct_fields__) for name, request in REQUESTS.items()}
 
@@ -82,7 +82,7 @@ def expected_kind(property_schema):
     return property_schema["type"]
 
 
-def test_every_value_is_there():
+def test_every_enum_value_is_documented():
     for topic in TOPICS:
         section = SECTIONS[topic.name.replace("-", " ")]
         for struct in json_schema(topic.name)["$defs"].values():
@@ -91,16 +91,16 @@ def test_every_value_is_there():
                     assert str(value) in section, f"{topic.name}: {name} {value}"
 
 
-def test_every_keypoint_is_there_in_order():
+def test_every_keypoint_is_documented_in_order():
     listed = re.search(r"COCO order: (.*?)\.", SECTIONS["poses"], re.DOTALL)[1].replace("\n", " ")
     assert listed == ", ".join(f"{index} {name.replace('_', ' ')}" for index, name in enumerate(KEYPOINT_NAMES))
 
 
-def test_every_cause_of_loss_is_there():
+def test_every_cause_of_loss_is_documented():
     assert [row[0].strip("`") for row in tables("What is lost, and why")[0]] == list(get_args(Cause))
 
 
-def test_the_example_is_the_golden_message_cut_short():
+def test_the_example_is_the_beginning_of_the_golden_message():
     example = re.search(r"poses (\{.*),…\]\}\]\}$", TEXT, re.MULTILINE)[1]
     golden = (Path(__file__).parent / "golden" / "poses.jsonl").read_text()
     assert golden.startswith(example)

@@ -11,7 +11,7 @@ from edgepose.output.files import CSV_COLUMNS, CsvWriter, JsonLinesWriter
 from testing.sample import CAPTURED_AT, sample_frame, sample_message
 
 
-def test_json_lines_are_the_messages_and_visible_at_once(tmp_path):
+def test_json_lines_are_the_messages_and_visible_immediately(tmp_path):
     path = tmp_path / "poses.jsonl"
     with JsonLinesWriter(path) as writer:
         writer.write(sample_message())
@@ -32,7 +32,7 @@ def test_json_lines_are_appended(tmp_path, before, lines):
     assert path.read_bytes().splitlines()[-1] == encode(sample_message())
 
 
-def test_csv_has_a_row_a_person_under_one_header(tmp_path):
+def test_csv_has_one_row_per_person_under_one_header(tmp_path):
     path = tmp_path / "poses.csv"
     for _ in range(2):  # the second run appends
         with CsvWriter(path) as writer:
@@ -57,7 +57,7 @@ def test_csv_has_a_row_a_person_under_one_header(tmp_path):
     assert rows[1]["track"] == ""
 
 
-def test_a_foreign_csv_is_left_alone(tmp_path):
+def test_another_csv_file_does_not_change(tmp_path):
     path = tmp_path / "poses.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(OutputError, match="another header"):
@@ -66,7 +66,7 @@ def test_a_foreign_csv_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [JsonLinesWriter, CsvWriter])
-def test_an_impossible_path_is_named(tmp_path, kind):
+def test_an_unwritable_path_is_named(tmp_path, kind):
     with pytest.raises(
         OutputError, match=r"^.*missing.* cannot be written: No such file or directory; expected a writable file in an existing folder$"
     ):
@@ -78,7 +78,7 @@ def test_a_full_disk_is_named():
         writer.write(sample_message())
 
 
-def test_a_pipe_will_do(tmp_path):
+def test_a_pipe_is_written(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -90,7 +90,7 @@ def test_a_pipe_will_do(tmp_path):
         os.close(reader)
 
 
-def test_a_reader_that_has_gone_is_heard_of(tmp_path):
+def test_a_closed_pipe_is_reported(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -100,19 +100,19 @@ def test_a_reader_that_has_gone_is_heard_of(tmp_path):
             writer.write(sample_message())
 
 
-def test_a_pipe_without_a_reader_is_refused_at_once(tmp_path):
+def test_a_pipe_without_a_reader_is_refused_immediately(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="pipe cannot be written: No such device or address; expected a reader at the other end"):
         JsonLinesWriter(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("kind", [JsonLinesWriter, CsvWriter])
-def test_afresh_takes_the_place_of_what_is_there_with_the_first_frame_only(tmp_path, kind):
+def test_only_the_first_frame_overwrites_an_existing_file(tmp_path, kind):
     path = tmp_path / "poses"
     path.write_text("left over\n")
-    kind(path, afresh=True).close()
+    kind(path, overwrite=True).close()
     assert path.read_text() == "left over\n"
-    with kind(path, afresh=True) as writer:
+    with kind(path, overwrite=True) as writer:
         writer.write(sample_message())
         writer.write(sample_message())
     assert "left over" not in path.read_text()

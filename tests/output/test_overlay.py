@@ -9,11 +9,11 @@ from testing.shared import SHARED
 
 
 def lit(image):
-    """Which pixels a drawing on black has touched."""
+    """Return which pixels a drawing on black has changed."""
     return image.any(axis=2)
 
 
-def test_the_picture_itself_is_left_alone():
+def test_the_image_itself_does_not_change():
     image = np.full((300, 300, 3), 90, np.uint8)
     drawn = draw(image, [sample_person(track=1)], caption="front 10 fps")
     assert (image == 90).all()
@@ -22,35 +22,35 @@ def test_the_picture_itself_is_left_alone():
     assert (drawn != 90).any()
 
 
-def test_nobody_and_no_caption_changes_nothing():
+def test_without_people_and_caption_nothing_is_drawn():
     image = np.full((30, 40, 3), 90, np.uint8)
     assert (draw(image, []) == image).all()
 
 
-def test_unseen_keypoints_are_not_drawn():
+def test_keypoints_below_the_threshold_are_not_drawn():
     keypoints = np.zeros((17, 3), np.float32)
     keypoints[5] = 100, 200, 0.9
     keypoints[7] = 140, 200, 0.9
-    keypoints[9] = 180, 200, 0.19  # under the threshold
+    keypoints[9] = 180, 200, 0.19  # below the threshold
     person = Person(np.array([10, 10, 20, 20], np.float32), 0.5, keypoints, 1)
     black = np.zeros((300, 300, 3), np.uint8)
     touched = lit(draw(black, [person], keypoint_threshold=0.2))
     assert touched[200, 100:140].all()
     assert not touched[150:250, 150:].any()
-    assert not touched[:5, :5].any()  # (0, 0, 0) is no place
+    assert not touched[:5, :5].any()  # (0, 0, 0) is not a position
     assert lit(draw(black, [person], keypoint_threshold=0.1))[200, 100:180].all()
 
 
-def test_a_line_lies_where_the_keypoints_are_to_half_a_pixel():
+def test_lines_are_accurate_to_a_tenth_of_a_pixel():
     keypoints = np.zeros((17, 3), np.float32)
     keypoints[11], keypoints[13] = (50, 20, 1), (50, 180, 1)
     person = Person(np.array([1, 1, 199, 199], np.float32), 0.5, keypoints, 1)
     row = draw(np.zeros((200, 200, 3), np.uint8), [person])[100].max(axis=1).astype(float)[5:195]
-    centre = (row * (np.arange(5, 195) + 0.5)).sum() / row.sum()  # of pixel i the centre is i + 0.5
-    assert centre == pytest.approx(50, abs=0.1)
+    center = (row * (np.arange(5, 195) + 0.5)).sum() / row.sum()  # the center of pixel i is i + 0.5
+    assert center == pytest.approx(50, abs=0.1)
 
 
-def test_lines_scale_with_the_picture():
+def test_lines_scale_with_the_image():
     shares = []
     for scale in (1, 4):
         person = sample_person(track=1)
@@ -60,7 +60,7 @@ def test_lines_scale_with_the_picture():
     assert shares[1] == pytest.approx(shares[0], rel=0.35)
 
 
-def test_colours_of_neighbouring_tracks_differ():
+def test_colors_of_neighboring_tracks_differ():
     colors = np.array([color(number) for number in range(1, 9)], float)
     distances = np.linalg.norm(colors[:, None] - colors[None], axis=2)
     assert distances[~np.eye(8, dtype=bool)].min() > 60
@@ -76,7 +76,7 @@ def test_any_size_and_people_far_outside(shape):
 
 
 @pytest.mark.skipif(SHARED is None, reason="the photographs are not part of the project")
-def test_a_photograph_is_still_itself_away_from_people():
+def test_a_photograph_does_not_change_away_from_people():
     path = sorted((SHARED / "data" / "coco-dev" / "images").iterdir())[0]
     photograph = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     drawn = draw(photograph, [sample_person(track=1, x=50, y=80)])

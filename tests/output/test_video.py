@@ -10,8 +10,8 @@ from edgepose.errors import OutputError
 from edgepose.output.video import ImageWriter, VideoWriter
 
 
-def picture(number, height=120, width=160):
-    """A bright column that walks to the right."""
+def moving_column(number, height=120, width=160):
+    """Return a frame with a bright column that moves to the right with its number."""
     image = np.full((height, width, 3), 40, np.uint8)
     image[:, number * 8 : number * 8 + 8] = (250, 200, 30)
     return image
@@ -23,11 +23,11 @@ def read(path):
 
 
 @pytest.mark.parametrize(("height", "width"), [(120, 160), (121, 161), (120, 161)])
-def test_pictures_come_back_at_their_times(tmp_path, height, width):
+def test_frames_come_back_at_their_times(tmp_path, height, width):
     times_ms = [0, 33, 66, 140, 150, 1150, 1183]
     with VideoWriter(tmp_path / "a.mp4") as writer:
         for number, time_ms in enumerate(times_ms):
-            writer.write(picture(number, height, width), 10**18 + time_ms * 1_000_000)
+            writer.write(moving_column(number, height, width), 10**18 + time_ms * 1_000_000)
     frames = read(tmp_path / "a.mp4")
     assert [round(time * 1000, 2) for time, _ in frames] == times_ms
     for number, (_, image) in enumerate(frames):
@@ -36,37 +36,37 @@ def test_pictures_come_back_at_their_times(tmp_path, height, width):
         assert image[60, -1].astype(int) == pytest.approx([40, 40, 40], abs=10)
 
 
-def test_the_film_is_h264_that_players_know(tmp_path):
+def test_the_video_is_h264_in_a_common_pixel_format(tmp_path):
     with VideoWriter(tmp_path / "a.mp4") as writer:
-        assert writer.codec == "libx264"  # the wheels of PyAV bring it
-        writer.write(picture(0), 0)
+        assert writer.codec == "libx264"  # part of the PyAV wheels
+        writer.write(moving_column(0), 0)
     with av.open(str(tmp_path / "a.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
 
 
-def test_without_libx264_the_film_is_mpeg4(tmp_path, monkeypatch):
+def test_without_libx264_the_video_is_mpeg4(tmp_path, monkeypatch):
     monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
     with VideoWriter(tmp_path / "a.mp4") as writer:
         for number in range(5):
-            writer.write(picture(number, 121, 161), number * 40_000_000)
+            writer.write(moving_column(number, 121, 161), number * 40_000_000)
     assert [round(time, 3) for time, _ in read(tmp_path / "a.mp4")] == [0, 0.04, 0.08, 0.12, 0.16]
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
 
 
-def test_time_that_stands_still_does_not_stop_the_film(tmp_path):
+def test_time_that_stands_still_does_not_stop_the_video(tmp_path):
     with VideoWriter(tmp_path / "a.mp4") as writer:
         for number, time_ns in enumerate([0, 0, -5, 100_000_000]):
-            writer.write(picture(number), time_ns)
+            writer.write(moving_column(number), time_ns)
     times = [time for time, _ in read(tmp_path / "a.mp4")]
     assert len(times) == 4
     assert times == sorted(set(times))
 
 
-def test_a_camera_that_changes_its_size_is_fitted(tmp_path):
+def test_frames_of_another_size_are_fitted(tmp_path):
     with VideoWriter(tmp_path / "a.mp4") as writer:
-        writer.write(picture(0, 120, 160), 0)
+        writer.write(moving_column(0, 120, 160), 0)
         writer.write(np.full((600, 400, 3), 200, np.uint8), 10**8)
     image = read(tmp_path / "a.mp4")[1][1]
     assert image.shape == (120, 160, 3)
@@ -85,32 +85,32 @@ os._exit(9)
 """
 
 
-def test_a_killed_process_leaves_a_film_that_plays(tmp_path):
+def test_a_killed_process_leaves_a_playable_video(tmp_path):
     assert subprocess.run([sys.executable, "-c", CHILD, str(tmp_path / "a.mp4")], check=False).returncode == 9
     assert len(read(tmp_path / "a.mp4")) >= 120
 
 
-def test_closing_twice_and_an_empty_film_do_no_harm(tmp_path):
+def test_closing_twice_and_an_empty_video_are_harmless(tmp_path):
     writer = VideoWriter(tmp_path / "a.mp4")
     writer.close()
     writer.close()
 
 
-def test_impossible_places_are_named(tmp_path):
+def test_unwritable_paths_are_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"a.mp4 cannot be written: No such file or directory; expected "):
         VideoWriter(tmp_path / "missing" / "a.mp4")
-    with pytest.raises(OutputError, match=r"file cannot be written into: File exists; expected "):
+    with pytest.raises(OutputError, match=r"file cannot be written: File exists; expected "):
         ImageWriter(tmp_path / "file")
     with pytest.raises(OutputError, match=r"expected \.jpg or \.png"):
         ImageWriter(tmp_path, ".gif")
     with pytest.raises(OutputError, match=r"b.jpg cannot be written: No such file"):
-        ImageWriter(tmp_path / "c").write(picture(0), "missing/b")
+        ImageWriter(tmp_path / "c").write(moving_column(0), "missing/b")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_single_pictures(tmp_path, suffix):
-    path = ImageWriter(tmp_path / "new" / "folder", suffix).write(picture(3), "front-000812")
+def test_single_images(tmp_path, suffix):
+    path = ImageWriter(tmp_path / "new" / "folder", suffix).write(moving_column(3), "front-000812")
     assert path == tmp_path / "new" / "folder" / f"front-000812{suffix}"
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    assert np.abs(image.astype(int) - picture(3)).mean() < (3 if suffix == ".jpg" else 0.001)
+    assert np.abs(image.astype(int) - moving_column(3)).mean() < (3 if suffix == ".jpg" else 0.001)

@@ -19,11 +19,11 @@ from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
-from testing.bodies import readiness
+from testing.bodies import standing_person
 from testing.onnx_files import answers, write_edgepose, write_refiner
 
 FRAME = Frame(np.full((480, 640, 3), 255, np.uint8), 0, "stream", 0, "a")
-PEOPLE = [readiness(100 * number, 50, score=0.6, track=number + 1) for number in range(3)]
+PEOPLE = [standing_person(100 * number, 50, score=0.6, track=number + 1) for number in range(3)]
 
 
 class RefinerBackend:

@@ -8,7 +8,7 @@ from edgepose.config.schema import PoseConfig
 from edgepose.person import Candidates, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from testing.bodies import readiness
+from testing.bodies import standing_person
 
 COORDINATES = st.floats(width=32, allow_nan=True, allow_infinity=True) | st.floats(-100, 400, width=32)
 CONFIDENCES = st.floats(width=32, allow_nan=True, allow_infinity=True) | st.floats(0, 1, width=32)
@@ -30,7 +30,7 @@ def candidates_of(people: list[Person], letterbox: Letterbox) -> Candidates:
     arrays(np.float32, (1, 5, 17, 3), elements=COORDINATES, fill=st.floats(0, 300, width=32)),
     st.integers(1, 4),
 )
-def test_any_candidates_become_people_inside_the_picture(boxes, scores, keypoints, maximum) -> None:  # type: ignore[no-untyped-def]
+def test_any_candidates_become_people_inside_the_frame(boxes, scores, keypoints, maximum) -> None:  # type: ignore[no-untyped-def]
     config = PoseConfig(score_threshold=0.2, maximum_people=maximum)
     people = decode(Candidates(boxes, scores, keypoints), 0, LETTERBOX, config)
     assert len(people) <= maximum
@@ -48,7 +48,7 @@ def test_any_candidates_become_people_inside_the_picture(boxes, scores, keypoint
 
 
 def test_people_come_back_in_source_pixels() -> None:
-    people = [readiness(100, 50, 200, 0.9), readiness(400, 100, 300, 0.5), readiness(300, 100, 100, 0.29)]
+    people = [standing_person(100, 50, 200, 0.9), standing_person(400, 100, 300, 0.5), standing_person(300, 100, 100, 0.29)]
     found = decode(candidates_of(people, LETTERBOX), 0, LETTERBOX, PoseConfig())
     assert [person.score for person in found] == pytest.approx([0.9, 0.5])
     for person, wanted in zip(found, people, strict=False):
@@ -57,21 +57,21 @@ def test_people_come_back_in_source_pixels() -> None:
         assert person.track is None
 
 
-def test_tracking_asks_for_weaker_people() -> None:
-    candidates = candidates_of([readiness(score=0.2)], LETTERBOX)
+def test_the_tracker_gets_people_with_lower_scores() -> None:
+    candidates = candidates_of([standing_person(score=0.2)], LETTERBOX)
     assert decode(candidates, 0, LETTERBOX, PoseConfig()) == []
     assert len(decode(candidates, 0, LETTERBOX, PoseConfig(), score_threshold=0.15)) == 1
 
 
-def test_the_asked_picture_of_a_batch_is_decoded() -> None:
-    one, two = candidates_of([readiness(100)], LETTERBOX), candidates_of([readiness(300)], LETTERBOX)
+def test_the_requested_frame_of_a_batch_is_decoded() -> None:
+    one, two = candidates_of([standing_person(100)], LETTERBOX), candidates_of([standing_person(300)], LETTERBOX)
     both = Candidates(*(np.concatenate((getattr(one, name), getattr(two, name))) for name in ("boxes", "scores", "keypoints")))
     assert decode(both, 0, LETTERBOX, PoseConfig())[0].box[0] == pytest.approx(100, abs=1e-3)
     assert decode(both, 1, LETTERBOX, PoseConfig())[0].box[0] == pytest.approx(300, abs=1e-3)
 
 
-def test_keypoints_outside_are_not_seen() -> None:
-    person = readiness(-40, 50, 200)  # its left half is outside of the picture
+def test_keypoints_outside_the_frame_have_no_confidence() -> None:
+    person = standing_person(-40, 50, 200)  # its left half is outside the frame
     found = decode(candidates_of([person], LETTERBOX), 0, LETTERBOX, PoseConfig())[0]
     far_outside = person.keypoints[:, 0] < -0.05 * np.sqrt(40 * 200)
     assert far_outside.sum() == 7
@@ -80,7 +80,7 @@ def test_keypoints_outside_are_not_seen() -> None:
     np.testing.assert_allclose(found.box, (0, 50, 40, 250), atol=1e-3)
 
 
-def test_nobody() -> None:
+def test_no_candidates_are_no_people() -> None:
     empty = Candidates(np.zeros((1, 0, 4), np.float32), np.zeros((1, 0), np.float32), np.zeros((1, 0, 17, 3), np.float32))
     assert decode(empty, 0, LETTERBOX, PoseConfig()) == []
-    assert decode(candidates_of([readiness(700)], LETTERBOX), 0, LETTERBOX, PoseConfig()) == []  # in the padding
+    assert decode(candidates_of([standing_person(700)], LETTERBOX), 0, LETTERBOX, PoseConfig()) == []  # in the padding

@@ -23,9 +23,9 @@ ALIGNMENTS = st.sampled_from(["start", "center"])
     ALIGNMENTS,
     st.integers(0, 2**32 - 1),
 )
-def test_points_travel_there_and_back(source_height: int, source_width: int, height: int, width: int, align: str, seed: int) -> None:
+def test_points_map_to_the_input_and_back(source_height: int, source_width: int, height: int, width: int, align: str, seed: int) -> None:
     letterbox = Letterbox.fit(source_height, source_width, height, width, align=align)  # type: ignore[arg-type]
-    assume(min(letterbox.scale_x, letterbox.scale_y) >= 1 / 16)  # float32 holds no thousandth of a pixel beyond
+    assume(min(letterbox.scale_x, letterbox.scale_y) >= 1 / 16)  # below this scale, float32 does not resolve a thousandth of a pixel
     points = np.random.default_rng(seed).uniform(0, (source_width, source_height), (20, 2)).astype(np.float32)
     there = letterbox.to_input(points)
     assert there.dtype == np.float32
@@ -35,7 +35,9 @@ def test_points_travel_there_and_back(source_height: int, source_width: int, hei
 
 
 @given(SIDES, SIDES, INPUTS, INPUTS, ALIGNMENTS)
-def test_content_lies_inside_and_keeps_its_aspect(source_height: int, source_width: int, height: int, width: int, align: str) -> None:
+def test_content_is_inside_the_input_and_keeps_its_aspect(
+    source_height: int, source_width: int, height: int, width: int, align: str
+) -> None:
     letterbox = Letterbox.fit(source_height, source_width, height, width, align=align)  # type: ignore[arg-type]
     assert letterbox.top >= 0
     assert letterbox.left >= 0
@@ -49,7 +51,7 @@ def test_content_lies_inside_and_keeps_its_aspect(source_height: int, source_wid
 
 @settings(max_examples=25)
 @given(st.integers(1, 300), st.integers(1, 300), ALIGNMENTS)
-def test_padding_is_filled_and_content_is_not_touched_by_it(source_height: int, source_width: int, align: str) -> None:
+def test_only_the_padding_is_filled(source_height: int, source_width: int, align: str) -> None:
     letterbox = Letterbox.fit(source_height, source_width, 96, 128, align=align, fill=7)  # type: ignore[arg-type]
     out = np.full((96, 128, 3), 99, np.uint8)
     assert letterbox.apply(np.full((source_height, source_width, 3), 200, np.uint8), out) is out
@@ -71,7 +73,7 @@ def test_padding_is_filled_and_content_is_not_touched_by_it(source_height: int, 
         ((1, 4000), (32, 320), "start", (1, 320, 0, 0)),
     ],
 )
-def test_known_places(source: tuple[int, int], size: tuple[int, int], align: str, expected: tuple[int, int, int, int]) -> None:
+def test_known_layouts(source: tuple[int, int], size: tuple[int, int], align: str, expected: tuple[int, int, int, int]) -> None:
     letterbox = Letterbox.fit(*source, *size, align=align)  # type: ignore[arg-type]
     assert (letterbox.content_height, letterbox.content_width, letterbox.top, letterbox.left) == expected
 
@@ -79,24 +81,24 @@ def test_known_places(source: tuple[int, int], size: tuple[int, int], align: str
 @pytest.mark.parametrize("source", [(480, 640), (481, 643), (96, 640)], ids=["even", "odd", "wide"])
 @pytest.mark.parametrize("size", [(96, 128), (240, 320), (288, 384), (608, 800)], ids=["small", "half", "large", "enlarged"])
 @pytest.mark.parametrize("align", ["start", "center"])
-def test_pixels_land_where_points_do(source: tuple[int, int], size: tuple[int, int], align: str) -> None:
+def test_pixels_and_points_map_to_the_same_position(source: tuple[int, int], size: tuple[int, int], align: str) -> None:
     image = np.zeros((*source, 3), np.uint8)
-    image[60:76, 400:424] = 255  # its middle is (412, 68)
+    image[60:76, 400:424] = 255  # its center is (412, 68)
     letterbox = Letterbox.fit(*source, *size, align=align)  # type: ignore[arg-type]
     weight = letterbox.apply(image)[..., 0].astype(np.float64)
     rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
     middle = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
-    # A tenth: bilinear shrinking weighs the pixels of an edge unevenly. An error of convention would be half a pixel.
+    # A tenth of a pixel: bilinear reduction weighs the pixels of an edge unevenly. A wrong convention would shift by half a pixel.
     np.testing.assert_allclose(middle, letterbox.to_input(np.array((412, 68), np.float32)), atol=0.1)
 
 
-def test_wrong_shapes_are_refused() -> None:
+def test_wrong_shapes_are_rejected() -> None:
     letterbox = Letterbox.fit(48, 64, 32, 32)
-    with pytest.raises(ValueError, match=r"this letterbox is for uint8 \(48, 64, 3\)"):
+    with pytest.raises(ValueError, match=r"expected uint8 \(48, 64, 3\)"):
         letterbox.apply(np.zeros((48, 65, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"this letterbox fills uint8 \(32, 32, 3\)"):
+    with pytest.raises(ValueError, match=r"expected uint8 \(32, 32, 3\)"):
         letterbox.apply(np.zeros((48, 64, 3), np.uint8), np.zeros((32, 32, 4), np.uint8))
-    with pytest.raises(ValueError, match="sizes must be positive"):
+    with pytest.raises(ValueError, match="expected positive sizes"):
         Letterbox.fit(0, 64, 32, 32)
 
 
@@ -113,12 +115,14 @@ def test_wrong_shapes_are_refused() -> None:
         ((720, 1280), 320, (192, 320)),
     ],
 )
-def test_open_input_follows_the_aspect(tmp_path: Path, source: tuple[int, int], requested: int, expected: tuple[int, int]) -> None:
+def test_a_dynamic_input_follows_the_aspect_of_the_frame(
+    tmp_path: Path, source: tuple[int, int], requested: int, expected: tuple[int, int]
+) -> None:
     info = read_model(write_edgepose(tmp_path / "m.onnx")).info
     assert input_shape(info, *source, requested) == expected
 
 
-def test_the_model_says_how_it_was_trained(tmp_path: Path) -> None:
+def test_the_layout_is_the_one_that_the_model_was_trained_with(tmp_path: Path) -> None:
     ours = read_model(write_edgepose(tmp_path / "ours.onnx", input_shape=("N", 256, 256, 3))).info
     letterbox = Letterbox.for_model(ours, 720, 1280)
     assert (letterbox.height, letterbox.width, letterbox.top, letterbox.fill) == (256, 256, 0, 0)

@@ -1,4 +1,4 @@
-"""Who is looked at again: the budget, the guarantee, and who comes first."""
+"""The refinement schedule: budget, deadlines and order."""
 
 import numpy as np
 import pytest
@@ -8,115 +8,121 @@ from hypothesis import strategies as st
 from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
 from edgepose.pose.refine_schedule import RefineSchedule
-from testing.bodies import readiness
+from testing.bodies import standing_person
 
 
 def crowd(count: int, seed: int = 0, *, tracked: bool = True) -> list[Person]:
     generator = np.random.default_rng(seed)
     return [
-        readiness(10 * number, 10, float(generator.uniform(10, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None)
+        standing_person(
+            10 * number, 10, float(generator.uniform(10, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None
+        )
         for number in range(count)
     ]
 
 
 @settings(max_examples=200)
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 3), st.integers(0, 2**32 - 1))
-def test_everybody_has_a_turn_in_time(people: int, places: int, untracked: int, seed: int) -> None:
+def test_every_tracked_person_is_refined_by_their_deadline(people: int, budget: int, untracked: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
-    turns = RefineSchedule(RefineConfig(people=places))
-    bound = -(-people // places)
+    schedule = RefineSchedule(RefineConfig(people=budget))
+    bound = -(-people // budget)
     waited = dict.fromkeys(range(1, people + 1), 0)
     for frame in range(6 * bound):
-        # Scores and sizes change from frame to frame, and so does the order; strangers come and go.
+        # Scores, sizes and the order change from frame to frame; untracked people come and go.
         found = crowd(people, seed + frame) + crowd(untracked, seed + 1000 + frame, tracked=False)
         found = [found[index] for index in generator.permutation(len(found))]
-        chosen = turns.choose(found, cost_ms=5.0)
-        assert len(chosen) == len(set(chosen)) == min(places, len(found))
-        looked = {found[index].track for index in chosen}
+        chosen = schedule.choose(found, cost_ms=5.0)
+        assert len(chosen) == len(set(chosen)) == min(budget, len(found))
+        refined = {found[index].track for index in chosen}
         for track in waited:
-            waited[track] = 0 if track in looked else waited[track] + 1
+            waited[track] = 0 if track in refined else waited[track] + 1
             assert waited[track] < bound
 
 
-def test_nobody_waits_where_there_are_places_for_all() -> None:
-    turns = RefineSchedule(RefineConfig(people=10))
-    assert sorted(turns.choose(crowd(10), 5.0)) == list(range(10))
+def test_nobody_waits_if_the_budget_suffices_for_all() -> None:
+    schedule = RefineSchedule(RefineConfig(people=10))
+    assert sorted(schedule.choose(crowd(10), 5.0)) == list(range(10))
 
 
 @pytest.mark.parametrize("tracked", [True, False])
-def test_nobody_is_nobody(tracked: bool) -> None:
+def test_no_people_or_no_budget(tracked: bool) -> None:
     assert RefineSchedule(RefineConfig(people=3)).choose([], 5.0) == []
     assert RefineSchedule(RefineConfig(people=0)).choose(crowd(3, tracked=tracked), 5.0) == []
 
 
-SURE, UNSURE, NOBODY = readiness(score=0.95, height=200), readiness(score=0.5, height=200), readiness(score=0.03, height=200)
+CERTAIN, UNCERTAIN, HOPELESS = (
+    standing_person(score=0.95, height=200),
+    standing_person(score=0.5, height=200),
+    standing_person(score=0.03, height=200),
+)
 
 
 @pytest.mark.parametrize(
     ("people", "first"),
     [
-        ([SURE, UNSURE], 1),
-        ([SURE, NOBODY, UNSURE], 2),  # what is surely nobody is as certain as what is surely somebody
-        ([readiness(score=0.7, height=400), readiness(score=0.7, height=50)], 1),
-        ([UNSURE, UNSURE], 0),
+        ([CERTAIN, UNCERTAIN], 1),
+        ([CERTAIN, HOPELESS, UNCERTAIN], 2),  # certainly not a person is as certain as certainly a person
+        ([standing_person(score=0.7, height=400), standing_person(score=0.7, height=50)], 1),
+        ([UNCERTAIN, UNCERTAIN], 0),
     ],
     ids=["uncertain", "not the hopeless", "small", "in order"],
 )
-def test_who_comes_first_without_tracking(people: list[Person], first: int) -> None:
+def test_the_most_urgent_comes_first_without_tracking(people: list[Person], first: int) -> None:
     assert RefineSchedule(RefineConfig(people=1)).choose(people, 5.0) == [first]
 
 
-def test_places_that_no_deadline_needs_go_to_whom_least_is_known_of() -> None:
-    turns = RefineSchedule(RefineConfig(people=2))
-    people = [readiness(score=score, track=track) for track, score in ((1, 0.5), (2, 0.95), (3, 0.95))]
-    looked = [track for _ in range(12) for track in turns.choose(people, 5.0)]
-    counts = [looked.count(index) for index in range(3)]
+def test_budget_that_no_deadline_requires_goes_to_the_most_uncertain() -> None:
+    schedule = RefineSchedule(RefineConfig(people=2))
+    people = [standing_person(score=score, track=track) for track, score in ((1, 0.5), (2, 0.95), (3, 0.95))]
+    refined = [track for _ in range(12) for track in schedule.choose(people, 5.0)]
+    counts = [refined.count(index) for index in range(3)]
     assert sum(counts) == 24
     assert counts[0] > counts[1] >= 6
     assert counts[0] > counts[2] >= 6
 
 
-def test_somebody_new_does_not_jump_the_queue_of_the_overdue() -> None:
-    turns = RefineSchedule(RefineConfig(people=1))
-    old = [readiness(score=0.95, track=track) for track in (1, 2)]
-    first = turns.choose(old, 5.0)[0]
-    new = readiness(score=0.5, track=3)
-    chosen = turns.choose([*old, new], 5.0)
-    looked = {first, *chosen, *turns.choose([*old, new], 5.0)}
-    assert looked == {0, 1, 2}
+def test_a_new_person_does_not_overtake_the_overdue() -> None:
+    schedule = RefineSchedule(RefineConfig(people=1))
+    old = [standing_person(score=0.95, track=track) for track in (1, 2)]
+    first = schedule.choose(old, 5.0)[0]
+    new = standing_person(score=0.5, track=3)
+    chosen = schedule.choose([*old, new], 5.0)
+    refined = {first, *chosen, *schedule.choose([*old, new], 5.0)}
+    assert refined == {0, 1, 2}
 
 
 @given(st.floats(0.5, 100), st.lists(st.floats(0.5, 60), min_size=1, max_size=60), st.integers(1, 20))
-def test_milliseconds_are_kept_on_average_and_a_frame_never_takes_more_than_its_budget_or_one_person(
+def test_the_budget_holds_on_average_and_a_frame_costs_at_most_the_budget_or_one_person(
     budget_ms: float, costs_ms: list[float], people: int
 ) -> None:
-    turns = RefineSchedule(RefineConfig(people=100, budget_ms=budget_ms))
+    schedule = RefineSchedule(RefineConfig(people=100, budget_ms=budget_ms))
     spent_ms = 0.0
     for frame, cost_ms in enumerate(costs_ms, 1):
-        chosen = turns.choose(crowd(people), cost_ms)
+        chosen = schedule.choose(crowd(people), cost_ms)
         assert len(chosen) * cost_ms <= max(budget_ms, cost_ms) + 1e-6
         spent_ms += len(chosen) * cost_ms
         assert spent_ms <= frame * budget_ms + max(costs_ms) + 1e-6
 
 
 @pytest.mark.parametrize(("budget_ms", "cost_ms", "people"), [(20, 6, 3), (20, 20, 1), (0, 999, 8), (1000, 6, 8), (20, 0, 8)])
-def test_milliseconds_become_people(budget_ms: float, cost_ms: float, people: int) -> None:
-    turns = RefineSchedule(RefineConfig(people=8, budget_ms=budget_ms))
-    assert [len(turns.choose(crowd(12), cost_ms)) for _ in range(5)] == [people] * 5
+def test_milliseconds_limit_the_number_of_people(budget_ms: float, cost_ms: float, people: int) -> None:
+    schedule = RefineSchedule(RefineConfig(people=8, budget_ms=budget_ms))
+    assert [len(schedule.choose(crowd(12), cost_ms)) for _ in range(5)] == [people] * 5
 
 
 def test_a_person_who_costs_several_frames_is_paid_for_by_them() -> None:
-    turns = RefineSchedule(RefineConfig(people=8, budget_ms=10))
-    assert [len(turns.choose(crowd(12), 30.0)) for _ in range(9)] == [0, 0, 1] * 3
-    # ... in turn: with one place every third frame nobody is seen twice before all were seen once.
-    looked = [index for _ in range(27) for index in turns.choose(crowd(9), 30.0)]
-    assert len(set(looked)) == 9
+    schedule = RefineSchedule(RefineConfig(people=8, budget_ms=10))
+    assert [len(schedule.choose(crowd(12), 30.0)) for _ in range(9)] == [0, 0, 1] * 3
+    # In turn: with one person every third frame, nobody is refined twice before all were refined once.
+    refined = [index for _ in range(27) for index in schedule.choose(crowd(9), 30.0)]
+    assert len(set(refined)) == 9
 
 
-def test_memory_is_bounded_and_a_new_epoch_has_none() -> None:
-    turns = RefineSchedule(RefineConfig(people=1))
+def test_memory_is_bounded_and_cleared_by_a_reset() -> None:
+    schedule = RefineSchedule(RefineConfig(people=1))
     for track in range(1000):
-        turns.choose([readiness(track=track)], 5.0)
-    assert len(turns._refined_at) == len(turns._seen) <= 301
-    turns.reset()
-    assert not turns._refined_at
+        schedule.choose([standing_person(track=track)], 5.0)
+    assert len(schedule._last_refined) == len(schedule._last_seen) <= 301
+    schedule.reset()
+    assert not schedule._last_refined

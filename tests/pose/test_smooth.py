@@ -4,20 +4,20 @@ import pytest
 from edgepose.config.schema import SmoothConfig
 from edgepose.pose.boxes import body_size
 from edgepose.pose.smooth import Smoother
-from testing.bodies import moved, readiness
+from testing.bodies import moved, standing_person
 
 MS = 1_000_000
 WRIST = 9
 
-# The wrist of a person 200 px tall jumps 10 px to the right at 100 ms; filtered by hand with the formulas of the paper:
+# The wrist of a person 200 px tall jumps 10 px to the right; filtered by hand with the formulas of the paper:
 # body size sqrt(80 * 200) = 126.49 px; gain(f, t) = 2 pi f t / (2 pi f t + 1).
-#   33 ms at rest: 0. 67 ms: 10 px seen: raw speed 10 / 0.034 = 294.12 px/s; gain(2, 0.034) = 0.29935 -> 88.04 px/s
-#   = 0.69605 bodies/s; cut-off 1.5 + 8 * 0.69605 = 7.0684 Hz; gain(7.0684, 0.034) = 0.60160 -> 6.0160 px
+#   33 ms at rest: 0. 67 ms: 10 px measured: raw speed 10 / 0.034 = 294.12 px/s; gain(2, 0.034) = 0.29935 -> 88.04 px/s
+#   = 0.69605 bodies/s; cutoff 1.5 + 8 * 0.69605 = 7.0684 Hz; gain(7.0684, 0.034) = 0.60160 -> 6.0160 px
 STEP = [(0, 0.0, 0.0), (33, 0.0, 0.0), (67, 10.0, 6.0160)]
 
 
 def test_a_step_with_literal_times() -> None:
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     for time_ms, offset, expected in STEP:
         smooth = smoother.update([moved(person, np.array((offset, 0)), WRIST)], time_ms * MS)[0]
         assert smooth.keypoints[WRIST, 0] - person.keypoints[WRIST, 0] == pytest.approx(expected, abs=2e-3)
@@ -26,8 +26,8 @@ def test_a_step_with_literal_times() -> None:
 
 
 def jitter(frames_per_s: int, height: float) -> tuple[float, float]:
-    """By what factor the spread, and the steps from frame to frame, of a person at rest fall: noise of 0.01 body sizes."""
-    rng, smoother, person = np.random.default_rng(0), Smoother(SmoothConfig()), readiness(height=height, track=1)
+    """Return the factors by which the spread and the frame-to-frame steps of a person at rest decrease, for noise of 0.01 body sizes."""
+    rng, smoother, person = np.random.default_rng(0), Smoother(SmoothConfig()), standing_person(height=height, track=1)
     seen, smooth = [], []
     for index in range(20 * frames_per_s):
         shaken = moved(person, rng.normal(0, 0.01 * float(body_size(person.box)), (17, 2)))
@@ -41,22 +41,22 @@ def jitter(frames_per_s: int, height: float) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("frames_per_s", "least_spread", "least_steps"), [(10, 1.4, 1.9), (15, 1.6, 2.2), (30, 1.9, 3.2), (60, 2.3, 5.0)])
-def test_jitter_at_rest_falls(frames_per_s: int, least_spread: float, least_steps: float) -> None:
-    """Measured: spread 1.5, 1.7, 2.0, 2.5 and steps 2.0, 2.4, 3.4, 5.2 times less at 10, 15, 30, 60 frames a second."""
+def test_jitter_at_rest_decreases(frames_per_s: int, least_spread: float, least_steps: float) -> None:
+    """Measured: spread 1.5, 1.7, 2.0, 2.5 and steps 2.0, 2.4, 3.4, 5.2 times smaller at 10, 15, 30, 60 frames per second."""
     spread, steps = jitter(frames_per_s, 200)
     assert spread >= least_spread
     assert steps >= least_steps
 
 
-def test_distance_makes_no_difference() -> None:
+def test_smoothing_does_not_depend_on_distance() -> None:
     assert jitter(30, 40) == pytest.approx(jitter(30, 400), rel=0.01)
 
 
 @pytest.mark.parametrize("frames_per_s", [10, 15, 30])
 @pytest.mark.parametrize(("bodies_per_s", "most_ms"), [(0.2, 45), (0.5, 27), (1.0, 16), (2.0, 9), (4.0, 5.5)])
 def test_lag_of_a_moving_wrist(frames_per_s: int, bodies_per_s: float, most_ms: float) -> None:
-    """Measured at 10 / 30 frames a second: 42 / 34 ms at 0.2 body sizes a second, 15 / 13 at 1, 5 / 4 at 4: never 0.02 body sizes."""
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+    """Measured at 10 / 30 frames per second: 42 / 34 ms at 0.2 body sizes per second, 15 / 13 at 1, 5 / 4 at 4; below 0.02 body sizes."""
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     size = float(body_size(person.box))
     behind = 0.0
     for index in range(2 * frames_per_s):
@@ -68,10 +68,10 @@ def test_lag_of_a_moving_wrist(frames_per_s: int, bodies_per_s: float, most_ms: 
     assert behind / bodies_per_s * 1e3 <= most_ms
 
 
-def test_doubtful_keypoints_move_less() -> None:
+def test_keypoints_of_low_confidence_move_less() -> None:
     offsets = []
     for confidence in (0.9, 0.25, 0.0):
-        smoother, person = Smoother(SmoothConfig()), readiness(confidence=confidence, track=1)
+        smoother, person = Smoother(SmoothConfig()), standing_person(confidence=confidence, track=1)
         smoother.update([person], 0)
         smooth = smoother.update([moved(person, np.array((10, 0)), WRIST)], 33 * MS)[0]
         offsets.append(float(smooth.keypoints[WRIST, 0] - person.keypoints[WRIST, 0]))
@@ -79,8 +79,8 @@ def test_doubtful_keypoints_move_less() -> None:
 
 
 @pytest.mark.parametrize("time_ms", [501, 60_000, -1, -60_000])
-def test_begins_anew_after_a_gap_or_a_clock_set_back(time_ms: int) -> None:
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+def test_a_gap_or_a_clock_set_back_resets_the_filters(time_ms: int) -> None:
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     smoother.update([person], 0)
     far = moved(person, np.array((50, 20)))
     assert smoother.update([far], time_ms * MS)[0] is far
@@ -88,33 +88,33 @@ def test_begins_anew_after_a_gap_or_a_clock_set_back(time_ms: int) -> None:
     assert smoother.update([nearer], (time_ms + 33) * MS)[0].keypoints[0, 0] == pytest.approx(person.keypoints[0, 0] + 52.5, abs=2)
 
 
-def test_no_time_moves_nothing() -> None:
-    smoother, person = Smoother(SmoothConfig()), readiness(track=1)
+def test_without_elapsed_time_nothing_moves() -> None:
+    smoother, person = Smoother(SmoothConfig()), standing_person(track=1)
     smoother.update([person], 0)
     np.testing.assert_array_equal(smoother.update([moved(person, np.array((50, 20)))], 0)[0].keypoints, person.keypoints)
 
 
-def test_tracks_are_apart_and_strangers_pass() -> None:
+def test_tracks_are_independent_and_untracked_people_pass() -> None:
     smoother = Smoother(SmoothConfig())
-    smoother.update([readiness(100, track=1), readiness(300, track=2)], 0)
-    stranger, new = readiness(500), readiness(700, track=3)
-    people = smoother.update([readiness(300, track=2), stranger, readiness(100, track=1), new], 33 * MS)
+    smoother.update([standing_person(100, track=1), standing_person(300, track=2)], 0)
+    untracked, new = standing_person(500), standing_person(700, track=3)
+    people = smoother.update([standing_person(300, track=2), untracked, standing_person(100, track=1), new], 33 * MS)
     np.testing.assert_allclose([person.keypoints[0, 0] for person in people], [340, 540, 140, 740], atol=1e-3)
-    assert people[1] is stranger
+    assert people[1] is untracked
     assert [person.track for person in people] == [2, None, 1, 3]
 
 
-def test_gone_tracks_are_forgotten() -> None:
+def test_lost_tracks_are_forgotten() -> None:
     smoother = Smoother(SmoothConfig())
     for number in range(500):
-        smoother.update([readiness(track=number)], number * 100 * MS)
+        smoother.update([standing_person(track=number)], number * 100 * MS)
     assert len(smoother._filtered) <= 6
     smoother.reset()
     assert not smoother._filtered
 
 
-def test_switched_off_nothing_changes() -> None:
-    smoother, person = Smoother(SmoothConfig(enabled=False)), readiness(track=1)
+def test_disabled_nothing_changes() -> None:
+    smoother, person = Smoother(SmoothConfig(enabled=False)), standing_person(track=1)
     smoother.update([person], 0)
     far = moved(person, np.array((50, 20)))
     assert smoother.update([far], 33 * MS) == [far]

@@ -3,19 +3,19 @@ import pytest
 
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.boxes import body_size, box_area, iou
-from edgepose.pose.suppress import oks, suppress
-from testing.bodies import moved, readiness
+from edgepose.pose.suppress import oks, pose_nms
+from testing.bodies import moved, standing_person
 
 
 def kept(people: list[Person], oks_threshold: float = 0.7, iou_threshold: float = 0.85) -> list[int]:
     boxes, keypoints = np.stack([p.box for p in people]), np.stack([p.keypoints for p in people])
     scores = np.array([p.score for p in people], np.float32)
-    return suppress(boxes, keypoints, scores, oks_threshold, iou_threshold).tolist()
+    return pose_nms(boxes, keypoints, scores, oks_threshold, iou_threshold).tolist()
 
 
 def test_oks_is_that_of_coco() -> None:
-    """Written out as in pycocotools' computeOks, for one pair."""
-    person, other = readiness(), moved(readiness(), np.random.default_rng(0).normal(0, 6, (17, 2)))
+    """The formula of computeOks in pycocotools, for one pair."""
+    person, other = standing_person(), moved(standing_person(), np.random.default_rng(0).normal(0, 6, (17, 2)))
     area = 0.53 * 80 * 200
     terms = []
     for keypoint in range(17):
@@ -27,7 +27,7 @@ def test_oks_is_that_of_coco() -> None:
 
 
 def test_weights_choose_the_keypoints() -> None:
-    person = readiness()
+    person = standing_person()
     other = moved(person, np.array((500.0, 0.0)), keypoint=9)
     weights = np.ones(17, np.float32)
     assert float(oks(person.keypoints, other.keypoints, box_area(person.box), weights)) == pytest.approx(16 / 17, abs=1e-4)
@@ -55,45 +55,45 @@ def test_body_size() -> None:
     np.testing.assert_allclose(body_size(np.array([(0, 0, 40, 90), (5, 5, 5, 5)], np.float32)), (60, 1))
 
 
-def test_the_stronger_of_two_alike_stays() -> None:
-    assert kept([readiness(score=0.5), readiness(left=102, score=0.9), readiness(left=300, score=0.4)]) == [1, 2]
+def test_of_two_similar_people_the_higher_score_stays() -> None:
+    assert kept([standing_person(score=0.5), standing_person(left=102, score=0.9), standing_person(left=300, score=0.4)]) == [1, 2]
 
 
-def test_close_neighbours_with_different_poses_stay() -> None:
-    """Side by side and half behind one another: boxes overlap by far more than a detector's usual 0.45."""
-    people = [readiness(100, score=0.9), readiness(120, score=0.8)]
+def test_close_neighbors_with_different_poses_stay() -> None:
+    """One person half behind another: the boxes overlap by far more than the usual NMS threshold of 0.45."""
+    people = [standing_person(100, score=0.9), standing_person(120, score=0.8)]
     assert float(iou(people[0].box, people[1].box)) == pytest.approx(0.6)
     assert kept(people) == [0, 1]
 
 
-def test_boxes_decide_where_poses_are_unlike() -> None:
-    person = readiness(score=0.9)
-    scattered = moved(readiness(score=0.8), np.random.default_rng(0).normal(0, 80, (17, 2)))
+def test_boxes_decide_if_poses_differ() -> None:
+    person = standing_person(score=0.9)
+    scattered = moved(standing_person(score=0.8), np.random.default_rng(0).normal(0, 80, (17, 2)))
     assert kept([person, scattered]) == [0]
     assert kept([person, scattered], iou_threshold=1.0) == [0, 1]
 
 
-def test_chain_is_cut_by_those_that_stay_only() -> None:
-    """B is like A and C like B: B goes, so it cannot take C along."""
-    people = [readiness(100, score=0.9), readiness(107, score=0.8), readiness(114, score=0.7)]
+def test_only_kept_people_suppress_others() -> None:
+    """A resembles B and B resembles C: A suppresses B, so B cannot suppress C."""
+    people = [standing_person(100, score=0.9), standing_person(107, score=0.8), standing_person(114, score=0.7)]
     assert kept(people) == [0, 2]
 
 
-def test_hundreds_of_candidates_equal_the_plain_algorithm() -> None:
+def test_hundreds_of_candidates_match_the_plain_algorithm() -> None:
     generator = np.random.default_rng(3)
     people = [
-        moved(readiness(50.0 * (index % 12), score=float(generator.uniform(0.3, 1))), generator.normal(0, 3, (17, 2)))
+        moved(standing_person(50.0 * (index % 12), score=float(generator.uniform(0.3, 1))), generator.normal(0, 3, (17, 2)))
         for index in range(200)
     ]
     plain: list[int] = []
     for index in sorted(range(200), key=lambda index: -people[index].score):
         weights = [people[keeper].keypoints[:, 2] for keeper in plain]
-        likeness = [
+        similarities = [
             float(oks(people[keeper].keypoints, people[index].keypoints, box_area(people[keeper].box), weight))
             for keeper, weight in zip(plain, weights, strict=True)
         ]
         overlaps = [float(iou(people[keeper].box, people[index].box)) for keeper in plain]
-        if all(value <= 0.7 for value in likeness) and all(value <= 0.85 for value in overlaps):
+        if all(value <= 0.7 for value in similarities) and all(value <= 0.85 for value in overlaps):
             plain.append(index)
     assert kept(people) == plain
     assert len(plain) >= 12

@@ -10,12 +10,12 @@ from edgepose.person import Person
 from edgepose.pose.boxes import iou
 from edgepose.pose.kalman import BoxFilter
 from edgepose.pose.track import Tracker
-from testing.bodies import moved, readiness
+from testing.bodies import moved, standing_person
 
 MS = 1_000_000
 
 
-def tracker(**changes: float) -> Tracker:
+def new_tracker(**changes: float) -> Tracker:
     return Tracker(TrackConfig(**changes), keypoint_threshold=0.2, score_threshold=0.3)  # type: ignore[arg-type]
 
 
@@ -23,14 +23,14 @@ def numbers(people: Sequence[Person]) -> list[int | None]:
     return [person.track for person in people]
 
 
-# One walker, 60 px/s to the right. Times as a live stream gives them: uneven, with drops, one frame twice.
-# (ms, left edge or None where nobody is found, score, what is published)
+# A person who walks right at 60 px/s. The times are those of a live stream: uneven, with drops, one frame twice.
+# (ms, left edge or None if not detected, score, published track numbers)
 WALK: list[tuple[int, float | None, float, list[int | None]]] = [
     (0, 100.0, 0.80, [None]),
     (33, 102.0, 0.82, [1]),
-    (67, 104.0, 0.25, [1]),  # weak, but known
+    (67, 104.0, 0.25, [1]),  # a low score, but tracked
     (100, 106.0, 0.81, [1]),
-    (100, 106.0, 0.81, [1]),  # no time went by
+    (100, 106.0, 0.81, [1]),  # no time has passed
     (133, None, 0.0, []),
     (167, None, 0.0, []),
     (400, 124.0, 0.79, [1]),  # the camera stalled
@@ -45,63 +45,63 @@ WALK: list[tuple[int, float | None, float, list[int | None]]] = [
 
 
 def test_a_walk_with_literal_times() -> None:
-    followed = tracker()
+    tracker = new_tracker()
     for time_ms, left, score, expected in WALK:
-        people = [] if left is None else [readiness(left, score=score)]
-        assert numbers(followed.update(people, time_ms * MS)) == expected, f"at {time_ms} ms"
+        people = [] if left is None else [standing_person(left, score=score)]
+        assert numbers(tracker.update(people, time_ms * MS)) == expected, f"at {time_ms} ms"
 
 
-def test_weak_strangers_are_dropped_and_weak_friends_published() -> None:
-    followed = tracker()
-    friend, stranger = readiness(100, score=0.8), readiness(400, score=0.2)
-    followed.update([friend, stranger], 0)
-    assert numbers(followed.update([friend, stranger], 33 * MS)) == [1]
-    weak_friend = readiness(100, score=0.2)
-    published = followed.update([weak_friend, stranger], 67 * MS)
+def test_low_scores_are_published_for_tracked_people_only() -> None:
+    tracker = new_tracker()
+    tracked, stranger = standing_person(100, score=0.8), standing_person(400, score=0.2)
+    tracker.update([tracked, stranger], 0)
+    assert numbers(tracker.update([tracked, stranger], 33 * MS)) == [1]
+    tracked_low = standing_person(100, score=0.2)
+    published = tracker.update([tracked_low, stranger], 67 * MS)
     assert [(person.track, person.score) for person in published] == [(1, 0.2)]
 
 
-def test_weak_people_never_confirm() -> None:
-    followed = tracker()
-    followed.update([readiness(score=0.8)], 0)
-    assert followed.update([readiness(score=0.2)], 33 * MS) == []
-    assert numbers(followed.update([readiness(score=0.8)], 67 * MS)) == [None]
+def test_low_scores_never_confirm_a_track() -> None:
+    tracker = new_tracker()
+    tracker.update([standing_person(score=0.8)], 0)
+    assert tracker.update([standing_person(score=0.2)], 33 * MS) == []
+    assert numbers(tracker.update([standing_person(score=0.8)], 67 * MS)) == [None]
 
 
 @pytest.mark.parametrize(("hits", "expected"), [(1, [1, 1, 1, 1]), (2, [None, 1, 1, 1]), (4, [None, None, None, 1])])
 def test_sightings_before_a_number(hits: int, expected: list[int | None]) -> None:
-    followed = tracker(min_hits=hits)
-    assert [followed.update([readiness()], index * 33 * MS)[0].track for index in range(4)] == expected
+    tracker = new_tracker(min_hits=hits)
+    assert [tracker.update([standing_person()], index * 33 * MS)[0].track for index in range(4)] == expected
 
 
 def test_flicker_gets_no_number() -> None:
-    followed = tracker()
-    seen = [numbers(followed.update([readiness()] if index % 2 else [], index * 33 * MS)) for index in range(10)]
+    tracker = new_tracker()
+    seen = [numbers(tracker.update([standing_person()] if index % 2 else [], index * 33 * MS)) for index in range(10)]
     assert seen == [[], [None]] * 5
 
 
-def test_numbers_are_never_given_twice() -> None:
-    followed = tracker(min_hits=1)
-    assert numbers(followed.update([readiness(100), readiness(300)], 0)) == [1, 2]
-    followed.reset()
-    assert numbers(followed.update([readiness(100), readiness(300)], 33 * MS)) == [3, 4]
+def test_numbers_are_never_reused() -> None:
+    tracker = new_tracker(min_hits=1)
+    assert numbers(tracker.update([standing_person(100), standing_person(300)], 0)) == [1, 2]
+    tracker.reset()
+    assert numbers(tracker.update([standing_person(100), standing_person(300)], 33 * MS)) == [3, 4]
 
 
 def test_order_and_values_are_kept() -> None:
-    people = [readiness(300, score=0.5), readiness(100, score=0.9), readiness(500, score=0.4)]
-    followed = tracker(min_hits=1)
-    published = followed.update(people, 0)
+    people = [standing_person(300, score=0.5), standing_person(100, score=0.9), standing_person(500, score=0.4)]
+    tracker = new_tracker(min_hits=1)
+    published = tracker.update(people, 0)
     for person, original in zip(published, people, strict=True):
         assert person.score == original.score
         assert person.box is original.box
         assert person.keypoints is original.keypoints
-    again = followed.update(people[::-1], 33 * MS)
+    again = tracker.update(people[::-1], 33 * MS)
     assert numbers(again) == numbers(published)[::-1]
 
 
 def walkers(time_s: float, rng: np.random.Generator) -> list[Person]:
-    """Two people who walk towards and past one another at 130 px/s; the farther one is hidden while the boxes overlap."""
-    near, far = readiness(50 + 130 * time_s, 100, 200), readiness(570 - 130 * time_s, 96, 185)
+    """Return two people who walk past each other at 130 px/s; the farther one is hidden while the boxes overlap."""
+    near, far = standing_person(50 + 130 * time_s, 100, 200), standing_person(570 - 130 * time_s, 96, 185)
     hidden = float(iou(near.box, far.box)) > 0.35
     seen = [near] if hidden else [near, far]
     shaken = []
@@ -115,14 +115,14 @@ def walkers(time_s: float, rng: np.random.Generator) -> list[Person]:
 @pytest.mark.parametrize("frames_per_s", [5, 10, 15, 30])
 @pytest.mark.parametrize("seed", range(5))
 def test_crossing_walkers_keep_their_numbers(frames_per_s: int, seed: int) -> None:
-    followed, rng = tracker(), np.random.default_rng(seed)
+    tracker, rng = new_tracker(), np.random.default_rng(seed)
     hidden_frames = 0
     first: list[int | None] = []
     for index in range(4 * frames_per_s):
         time_s = index / frames_per_s
         people = walkers(time_s, rng)
         rng.shuffle(people)  # type: ignore[arg-type]
-        published = followed.update(people, int(time_s * 1e9))
+        published = tracker.update(people, int(time_s * 1e9))
         hidden_frames += len(people) == 1
         by_height = sorted(published, key=lambda person: -(person.box[3] - person.box[1]))
         if index == 1:
@@ -133,26 +133,26 @@ def test_crossing_walkers_keep_their_numbers(frames_per_s: int, seed: int) -> No
     assert None not in first
 
 
-def test_somebody_behind_a_pillar_is_known_again() -> None:
-    followed = tracker()
+def test_a_person_keeps_their_number_behind_a_pillar() -> None:
+    tracker = new_tracker()
     for index in range(60):
         time_s = index / 15
-        hidden = 1.5 < time_s < 2.5  # 1 s and 120 px, which is more than the body is wide
-        published = followed.update([] if hidden else [readiness(50 + 120 * time_s)], int(time_s * 1e9))
+        hidden = 1.5 < time_s < 2.5  # 1 s and 120 px, more than the width of the body
+        published = tracker.update([] if hidden else [standing_person(50 + 120 * time_s)], int(time_s * 1e9))
         if index:
             assert numbers(published) == ([] if hidden else [1])
 
 
 def test_a_dozen_people_in_motion() -> None:
     rng = np.random.default_rng(0)
-    followed = tracker()
+    tracker = new_tracker()
     first: list[int | None] = []
     places = np.stack((np.arange(12) % 6 * 150.0, np.arange(12) // 6 * 260.0), axis=1)
     speeds = rng.uniform(-25, 25, (12, 2))
     for index in range(45):
-        people = [readiness(*(place + speed * index / 15), height=150) for place, speed in zip(places, speeds, strict=True)]
+        people = [standing_person(*(place + speed * index / 15), height=150) for place, speed in zip(places, speeds, strict=True)]
         order = rng.permutation(12)
-        published = followed.update([people[which] for which in order], int(index / 15 * 1e9))
+        published = tracker.update([people[which] for which in order], int(index / 15 * 1e9))
         if index:
             given_numbers = [published[int(np.flatnonzero(order == which)[0])].track for which in range(12)]
             first = first or given_numbers
@@ -170,12 +170,12 @@ def test_a_dozen_people_in_motion() -> None:
         max_size=12,
     )
 )
-def test_whatever_comes_numbers_are_unique_and_nobody_strong_is_lost(frames: list[tuple[int, list[tuple[float, ...]]]]) -> None:
-    followed, time_ms = tracker(), 0
+def test_numbers_are_unique_and_no_high_score_is_lost(frames: list[tuple[int, list[tuple[float, ...]]]]) -> None:
+    tracker, time_ms = new_tracker(), 0
     for step_ms, shapes in frames:
         time_ms += step_ms
-        people = [readiness(left, 10.0, height, score, confidence) for left, height, score, confidence in shapes]
-        published = followed.update(people, time_ms * MS)
+        people = [standing_person(left, 10.0, height, score, confidence) for left, height, score, confidence in shapes]
+        published = tracker.update(people, time_ms * MS)
         given_numbers = [person.track for person in published if person.track is not None]
         assert len(given_numbers) == len(set(given_numbers))
         assert [p.score for p in published if p.score >= 0.3] == [p.score for p in people if p.score >= 0.3]
@@ -183,22 +183,22 @@ def test_whatever_comes_numbers_are_unique_and_nobody_strong_is_lost(frames: lis
 
 
 @pytest.mark.parametrize("size", [20.0, 200.0])
-def test_filter_predicts_a_walker_at_any_distance(size: float) -> None:
+def test_the_filter_predicts_a_walker_at_any_distance(size: float) -> None:
     corner = np.array((0, 0, 0.4, 1.0), np.float32) * size
     step = np.array((0.6, 0, 0.6, 0), np.float32) * size / 15  # 0.6 heights a second
-    believed = BoxFilter(corner)
+    box_filter = BoxFilter(corner)
     for index in range(1, 16):
-        believed.predict(1 / 15)
-        believed.correct(corner + step * index)
-    believed.predict(3 / 15)
-    np.testing.assert_allclose(believed.box / size, (corner + step * 18) / size, atol=0.02)
-    np.testing.assert_allclose(believed.shift / size, (0.12, 0), atol=0.02)
+        box_filter.predict(1 / 15)
+        box_filter.correct(corner + step * index)
+    box_filter.predict(3 / 15)
+    np.testing.assert_allclose(box_filter.box / size, (corner + step * 18) / size, atol=0.02)
+    np.testing.assert_allclose(box_filter.displacement / size, (0.12, 0), atol=0.02)
 
 
-def test_filter_survives_no_time_and_very_much() -> None:
-    believed = BoxFilter(np.array((0, 0, 40, 100), np.float32))
+def test_the_filter_survives_no_time_and_very_long_times() -> None:
+    box_filter = BoxFilter(np.array((0, 0, 40, 100), np.float32))
     for elapsed_s in (0.0, 0.0, 1 / 30, 3600.0, 0.0, 1 / 30):
-        believed.predict(elapsed_s)
-        assert np.isfinite(believed.box).all()
-        believed.correct(np.array((5, 0, 45, 100), np.float32))
-    np.testing.assert_allclose(believed.box, (5, 0, 45, 100), atol=3)
+        box_filter.predict(elapsed_s)
+        assert np.isfinite(box_filter.box).all()
+        box_filter.correct(np.array((5, 0, 45, 100), np.float32))
+    np.testing.assert_allclose(box_filter.box, (5, 0, 45, 100), atol=3)

@@ -66,7 +66,7 @@ def test_what_would_be_destroyed_is_named(source: str, files: FilesConfig, keys:
         assert sentence.endswith("; expected a place of its own for each")
     if keys:
         with pytest.raises(ConfigError):
-            open_sinks(config, afresh=True)
+            open_sinks(config, overwrite=True)
     assert Path("v.mp4").read_bytes() == b"a film"
 
 
@@ -137,30 +137,30 @@ def configuration() -> Config:
     return Config(cameras={camera: CameraConfig(source="v.mp4")}, files=FilesConfig(jsonl="p.jsonl", csv="p.csv", video="p.mp4"))
 
 
-@pytest.mark.parametrize("afresh", [False, True])
-def test_without_a_frame_all_stays_as_it_was(afresh: bool) -> None:
-    for sink in open_sinks(configuration(), afresh=afresh):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_without_a_frame_all_stays_as_it_was(overwrite: bool) -> None:
+    for sink in open_sinks(configuration(), overwrite=overwrite):
         sink.close()
     assert not list(Path().glob("p.*"))
-    for sink in open_sinks(configuration(), afresh=True):
+    for sink in open_sinks(configuration(), overwrite=True):
         sink.write(sample_frame(), [], sample_message())
         sink.close()
     before = {path: path.read_bytes() for path in Path().glob("p.*")}
     assert len(before) == 3
-    for sink in open_sinks(configuration(), afresh=afresh):
+    for sink in open_sinks(configuration(), overwrite=overwrite):
         sink.close()
     assert {path: path.read_bytes() for path in Path().glob("p*.*")} == before
 
 
 def test_a_place_that_cannot_be_leaves_no_others_behind() -> None:
     with pytest.raises(OutputError):
-        open_sinks(Config(files=FilesConfig(jsonl="p.jsonl", csv="missing/p.csv")), afresh=True)
+        open_sinks(Config(files=FilesConfig(jsonl="p.jsonl", csv="missing/p.csv")), overwrite=True)
     assert not Path("p.jsonl").exists()
 
 
 def test_a_restart_adds_to_poses_and_takes_a_new_name_for_the_video() -> None:
-    def run(*, afresh: bool = False) -> None:
-        for sink in open_sinks(configuration(), afresh=afresh):
+    def run(*, overwrite: bool = False) -> None:
+        for sink in open_sinks(configuration(), overwrite=overwrite):
             sink.write(sample_frame(), [], sample_message())
             sink.close()
 
@@ -171,6 +171,6 @@ def test_a_restart_adds_to_poses_and_takes_a_new_name_for_the_video() -> None:
     assert Path("p.mp4").read_bytes() == first
     assert sorted(path.name for path in Path().glob("p*.mp4")) == ["p-2.mp4", "p-3.mp4", "p.mp4"]
     assert len(Path("p.jsonl").read_text().splitlines()) == 3
-    run(afresh=True)
+    run(overwrite=True)
     assert len(Path("p.jsonl").read_text().splitlines()) == 1
     assert len(list(Path().glob("p*.mp4"))) == 3

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from edgepose.errors import ConfigError
-from edgepose.pose.regions import evidence, merge, refined_keypoints
+from edgepose.pose.regions import compare_poses, merge_refined, refined_keypoints
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import Judged, ModelPredictor, judge
 from edgepose_export.evaluation.network import NetworkPredictor
@@ -118,9 +118,9 @@ def calibrate_refiner(
             people = predict(image)
             if people:
                 keypoints = refined_keypoints(image, people, network.spec.crop_margin, crop_side, run)
-                _, similar, confidences = evidence(people, keypoints, image.shape[1], image.shape[0])
+                _, similar, confidences = compare_poses(people, keypoints, image.shape[1], image.shape[0])
                 features.append(np.stack([logit(np.array([person.score for person in people])), similar, confidences], 1))
-                people = [look.person for look in merge(people, keypoints, unchanged, image.shape[1], image.shape[0])]
+                people = [look.person for look in merge_refined(people, keypoints, unchanged, image.shape[1], image.shape[0])]
             predictions.append(people)
             if progress is not None:
                 progress(done, count)

@@ -1,0 +1,122 @@
+"""What is known of one person across all analyzers, and its handover when a track breaks off and another begins in the same place."""
+
+import math
+from collections.abc import Mapping, Set
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import msgspec
+
+from edgepose.events.arms import ArmsHistory
+from edgepose.events.body import Body
+from edgepose.events.fall import FallHistory
+from edgepose.events.stillness import StillnessHistory
+from edgepose.events.waving import WavingHistory, WavingState
+from edgepose.events.zones import ZoneHistory
+from edgepose.frame import NS_PER_S
+
+_MINIMUM_LOST_S = 0.2  # how long a track must be lost before another may continue it
+_MAXIMUM_DISTANCE = 1.0  # body sizes between the end of one track and the beginning of the other
+_MAXIMUM_SIZE_RATIO = 2.0
+
+
+class PersonState(msgspec.Struct, frozen=True):
+    """Snapshot of a `PersonHistory`. Histories that hold plain numbers only are their own snapshots."""
+
+    body: Body
+    first_seen_ns: int
+    last_seen_ns: int
+    entered: bool
+    sightings: int
+    last_evidence_ns: dict[str, int]
+    fall: FallHistory
+    stillness: StillnessHistory
+    waving: WavingState
+    arms: ArmsHistory
+    zones: ZoneHistory
+
+
+@dataclass(slots=True)
+class PersonHistory:
+    """What is known of one person, in observed time.
+
+    Attributes:
+        body: in the last frame with the person.
+        first_seen_ns, last_seen_ns: first and last frame with the person.
+        entered: whether `entered` was reported.
+        sightings: number of frames with the person.
+        last_evidence_ns: by kind, when evidence for a repeatable event was last complete, whether or not it was reported.
+        fall, stillness, waving, arms, zones: what the analyzers know.
+    """
+
+    body: Body
+    first_seen_ns: int
+    last_seen_ns: int
+    entered: bool = False
+    sightings: int = 0
+    last_evidence_ns: dict[str, int] = field(default_factory=dict)
+    fall: FallHistory = field(default_factory=FallHistory)
+    stillness: StillnessHistory = field(default_factory=StillnessHistory)
+    waving: WavingHistory = field(default_factory=WavingHistory)
+    arms: ArmsHistory = field(default_factory=ArmsHistory)
+    zones: ZoneHistory = field(default_factory=ZoneHistory)
+
+    def snapshot(self) -> PersonState:
+        """Return all that is known of the person; later frames do not change it."""
+        return PersonState(
+            body=self.body,
+            first_seen_ns=self.first_seen_ns,
+            last_seen_ns=self.last_seen_ns,
+            entered=self.entered,
+            sightings=self.sightings,
+            last_evidence_ns=dict(self.last_evidence_ns),
+            fall=deepcopy(self.fall),
+            stillness=deepcopy(self.stillness),
+            waving=self.waving.snapshot(),
+            arms=deepcopy(self.arms),
+            zones=deepcopy(self.zones),
+        )
+
+    @classmethod
+    def restored(cls, state: PersonState) -> "PersonHistory":
+        """Return a history that continues from a snapshot."""
+        return cls(
+            body=state.body,
+            first_seen_ns=state.first_seen_ns,
+            last_seen_ns=state.last_seen_ns,
+            entered=state.entered,
+            sightings=state.sightings,
+            last_evidence_ns=dict(state.last_evidence_ns),
+            fall=deepcopy(state.fall),
+            stillness=deepcopy(state.stillness),
+            waving=WavingHistory.restored(state.waving),
+            arms=deepcopy(state.arms),
+            zones=deepcopy(state.zones),
+        )
+
+    def interrupt(self) -> None:
+        """Discard incomplete evidence. Established facts stay: presence, zones, having fallen."""
+        self.fall = FallHistory(fallen=self.fall.fallen)
+        self.waving, self.arms = WavingHistory(), ArmsHistory()
+        self.stillness = StillnessHistory(reported=self.stillness.reported)
+
+
+def find_predecessor(people: Mapping[int, PersonHistory], body: Body, present: Set[int | None], now_ns: int) -> int | None:
+    """Return the lost track that a new track continues, or None. Trackers lose people who fall, turn or are occluded.
+
+    Args:
+        people: histories by track.
+        body: first body of the new track.
+        present: tracks of the current frame.
+        now_ns: observed time.
+    """
+    predecessor: int | None = None
+    smallest = _MAXIMUM_DISTANCE
+    for track, history in people.items():
+        if track in present or now_ns - history.last_seen_ns < _MINIMUM_LOST_S * NS_PER_S:
+            continue
+        size_ratio = max(body.size / history.body.size, history.body.size / body.size)
+        distance = math.dist(body.center, history.body.center) / history.body.size
+        if size_ratio <= _MAXIMUM_SIZE_RATIO and distance < smallest:
+            predecessor, smallest = track, distance
+    return predecessor

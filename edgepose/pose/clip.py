@@ -1,0 +1,33 @@
+"""Clipping of boxes and keypoints to the frame."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_OUTSIDE_TOLERANCE = 0.05  # body sizes that a keypoint may lie outside the frame without losing its confidence
+
+
+def clip_points(points: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Return points (..., 2) in source pixels, with those outside the frame moved to its edge."""
+    edge = np.array((width, height), np.float32)
+    return np.asarray(np.minimum(np.maximum(points, np.float32(0)), edge), np.float32)
+
+
+def clip_keypoints(
+    points: NDArray[np.float32], clipped: NDArray[np.float32], confidences: NDArray[np.float32], sizes: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return keypoints (K, 17, 3) inside the frame, with confidences clipped to 0 to 1.
+
+    A keypoint that lies clearly outside the frame gets confidence 0, because the camera does not see it.
+
+    Args:
+        points: (K, 17, 2), positions from the network.
+        clipped: (K, 17, 2), the same positions after `clip_points`.
+        confidences: (K, 17).
+        sizes: (K,), body sizes in pixels.
+    """
+    outside_px = np.abs(points - clipped).max(axis=2)  # (K, 17)
+    visible = outside_px <= _OUTSIDE_TOLERANCE * sizes[:, None]
+    keypoints = np.empty((*points.shape[:2], 3), np.float32)
+    keypoints[..., :2] = clipped
+    keypoints[..., 2] = np.minimum(np.maximum(confidences, np.float32(0)), np.float32(1)) * visible
+    return keypoints
