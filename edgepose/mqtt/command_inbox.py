@@ -59,7 +59,7 @@ class CommandInbox:
         if retained and not payload:
             _log.debug("command %.64r: a retained one was cleared", name)
         elif retained:
-            self._ignore("retained", name, "it was retained, and an old order must not be obeyed; expected one that is not")
+            self._ignore("retained", name, "it was retained, and an outdated command must not be executed; expected one that is not")
         elif len(payload) > PAYLOAD_LIMIT_BYTES:
             self._ignore("too_long", name, f"its payload is {len(payload)} bytes long; expected at most {PAYLOAD_LIMIT_BYTES}")
         else:
