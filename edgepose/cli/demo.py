@@ -1,4 +1,4 @@
-"""`edgepose demo`: the whole way, from a video to a topic, on this machine alone."""
+"""`edgepose demo`: everything from a video to a topic, on this machine alone."""
 
 from importlib import resources
 from pathlib import Path
@@ -25,14 +25,14 @@ _BROKER_S = 5.0
     default=Path("demo-output"),
     show_default=True,
     metavar="DIR",
-    help="Where the annotated video is left.",
+    help="Folder for the annotated video.",
 )
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long, for streams that never end.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time, for streams that never end.")
 def command(source: str | None, model: str | None, output: Path, seconds: float | None) -> None:
     """Turn the people of a real video into skeletons on an MQTT topic, and show them in a live table.
 
     Needs no root, no configuration and no network: broker and daemon run here, and end with the video. SOURCE is a video
-    file, a folder of images or a stream; without it the video that `make demo` fetches, or the clip that comes along.
+    file, a folder of images or a stream; without it, the video that `make demo` fetches is used, or the packaged clip.
     """
     import os
     import time
@@ -52,7 +52,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     log_to_stderr("error")
     video_file = source or video_at_hand()
     if video_file is None:
-        raise UsageError(f"there is no video at hand ({_FETCHED}, {_PACKAGED}); expected one as SOURCE, such as: edgepose demo walk.mp4")
+        raise UsageError(f"no video was found ({_FETCHED}, {_PACKAGED}); expected one as SOURCE, such as: edgepose demo walk.mp4")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,7 +100,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
 
 
 def video_at_hand() -> str | None:
-    """The video that `make demo` fetched, or the one in the package, or None."""
+    """Return the video that `make demo` fetched, or the one in the package, or None."""
     for path in (_FETCHED, _PACKAGED):
         if path.is_file() and path.stat().st_size:
             return str(path)

@@ -23,7 +23,7 @@ _PAYLOAD_LIMIT_BYTES = 512  # longer ones are recorded by length and hash
 
 
 class Audit:
-    """Records every command; safe for any number of threads.
+    """The record of every command; safe for any number of threads.
 
     Where the file can no longer be written, commands are still executed: the log records them too.
     """

@@ -61,7 +61,7 @@ Done = Callable[[CommandResult], None]
 
 
 class CommandTarget(Protocol):
-    """What commands act on: `edgepose.daemon.daemon.Daemon`."""
+    """The object that commands act on: `edgepose.daemon.daemon.Daemon`."""
 
     @property
     def config(self) -> Config:
@@ -113,7 +113,7 @@ class _Awaited:
 
 
 class CommandHandler:
-    """Takes commands from the publisher's thread and executes them in the main thread's `turn`."""
+    """The queue of commands from the publisher's thread, which the main thread executes in `turn`."""
 
     def __init__(self, target: CommandTarget, reply: Callable[[Command, CommandReplyMessage], None], audit: Audit) -> None:
         """

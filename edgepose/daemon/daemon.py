@@ -13,6 +13,7 @@ from edgepose.daemon.info import build_labels, camera_message, info_message, ref
 from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
 from edgepose.daemon.reload import PreparedReload, Reloads, prepare
+from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
@@ -29,7 +30,6 @@ from edgepose.pipeline.refiner import Refiner
 from edgepose.recorder.black_box import BlackBox
 from edgepose.recorder.folder import Recording
 from edgepose.supervision.guarded_tasks import GuardedTasks
-from edgepose.supervision.hang_detector import HangDetector, StuckError
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
@@ -105,9 +105,7 @@ class Daemon:
         self._command_handler = self._command_handler_of(Audit.configured(config.commands))
         self._reloads = Reloads(load, self._prepare, self._apply, notifier)
         self._next_health_s = self._started_s + config.health.interval_s
-        self._fed_s = self._started_s
-        self._hang_detector = HangDetector(config.health.stuck_after_s, self._where)
-        self._hopeless: StuckError | None = None
+        self._watchdog = Watchdog(notifier, self._pipeline, self._publisher, self._delivery, config.health.stuck_after_s, self._started_s)
         self._turning = Heartbeat(_MAIN_STUCK_S)
         self._guarded_tasks = GuardedTasks()
         self._reported: DaemonSnapshot | None = None  # the snapshot of the last health message
@@ -154,7 +152,7 @@ class Daemon:
 
     def finished(self) -> bool:
         """Return whether there is nothing left to do: all files are processed, or the work has failed, or hangs beyond hope."""
-        return self._hopeless is not None or self._pipeline.finished()
+        return self._watchdog.hopeless is not None or self._pipeline.finished()
 
     def snapshot(self, now_s: float | None = None, *, drain: bool = False) -> DaemonSnapshot:
         """Return the status of all parts, once the daemon has started; from any thread.
@@ -181,7 +179,7 @@ class Daemon:
             metrics=self._metrics.stats(drain=drain),
             machine=MachineStats.read(),
             restarts={**pipeline.restarts, **{name: count for name, count in restarts.items() if count}},
-            stuck=(*self._hang_detector.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
+            stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.refusal,
             health=self._health,
         )
@@ -202,7 +200,7 @@ class Daemon:
             command_handler = self._command_handler
             do("executing commands", lambda: command_handler.turn(now_s))
         do("reloading", self._reloads.turn)
-        do("supervising the work", lambda: self._supervise(now_s))
+        do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
             do("reporting health", lambda: self._report(now_s))
@@ -262,12 +260,12 @@ class Daemon:
         self._notifier.stopping()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
-        patient = patient and self._hopeless is None
+        patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
-        failure = self._hopeless or self._pipeline.failure
+        failure = self._watchdog.hopeless or self._pipeline.failure
         if self._box is not None:
-            self._box.close(None if failure is None else "stuck" if failure is self._hopeless else "failure")
+            self._box.close(None if failure is None else "stuck" if failure is self._watchdog.hopeless else "failure")
         left_s = max(_LEAST_S, ends_s - time.monotonic())
         closing = threading.Thread(target=self._delivery.close, args=(_FILES_AT_THE_END_S if patient else left_s,), daemon=True)
         closing.start()  # a slow disk and a frozen broker at the same time, not one after the other
@@ -278,36 +276,12 @@ class Daemon:
         if failure is not None:
             raise failure
 
-    def _supervise(self, now_s: float) -> None:
-        """Detect loops that hang, and feed the watchdog where none does; where this fails, nothing feeds it."""
-        working = self._working()
-        self._hang_detector.check(self._heartbeats(), now_s)
-        if self._hopeless is None:
-            self._hopeless = self._hang_detector.hopeless(working, now_s)
-        watchdog_s = self._notifier.watchdog_s
-        if watchdog_s is not None and now_s - self._fed_s >= watchdog_s / 4 and self._hang_detector.all_is_well(working, now_s):
-            self._notifier.alive()
-            self._fed_s = now_s
-
     def _report(self, now_s: float) -> None:
         snapshot = self.snapshot(now_s, drain=True)
         health = health_message(snapshot, self._reported)
         self._reported, self._health = snapshot, health
         self._publisher.publish("health", health)
         self._notifier.status(status_line(health))
-
-    def _working(self) -> dict[str, Heartbeat]:
-        """Return the loops whose progress feeds the watchdog."""
-        return {**self._pipeline.heartbeats(), "publisher": self._publisher.heartbeat}
-
-    def _heartbeats(self) -> dict[str, Heartbeat]:
-        """Return all loops but the main thread's."""
-        writer = self._delivery.writer
-        return self._working() if writer is None else {**self._working(), writer.name: writer.heartbeat}
-
-    def _where(self, stage: str) -> str:
-        writer = self._delivery.writer
-        return writer.where() if writer is not None and stage == writer.name else self._pipeline.where(stage)
 
     def _info(self) -> InfoMessage:
         return info_message(self._config, self._model, self._pipeline.backend, self._refiner, self._started_ns)
@@ -348,7 +322,7 @@ class Daemon:
             logging.getLogger("edgepose").setLevel(new.config.log.level.upper())
         if "commands" in changes.sections:
             self._command_handler = self._command_handler_of(new.audit)
-        self._hang_detector.give_up_after_s = new.config.health.stuck_after_s
+        self._watchdog.configure(new.config.health.stuck_after_s)
         if new.sinks is not None:  # before the cameras: a video is one a camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)

@@ -90,7 +90,7 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
 
 @dataclass(frozen=True, slots=True)
 class CameraProgress:
-    """What became of a camera's frames.
+    """The outcome of a camera's frames.
 
     Attributes:
         published: pose messages since the start.

@@ -16,7 +16,7 @@ from edgepose.telemetry.http_server import Answer, LocalHttpServer, Page
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether the daemon is live and ready.
+    """The answer to whether the daemon is live and ready.
 
     Attributes:
         live: all work loops turn.

@@ -103,7 +103,7 @@ def prepare(
 
 
 class Reloads:
-    """Executes reloads one after the other, step by step in the main thread's `turn`.
+    """The reloads, executed one after the other, step by step in the main thread's `turn`.
 
     Attributes:
         refusal: why the newest configuration is not in use, one sentence; None where it is.
@@ -167,7 +167,7 @@ class Reloads:
 
 
 class _Reading(threading.Thread):
-    """Reads and prepares beside the work, since opening a network takes long."""
+    """A thread that reads and prepares beside the work, since opening a network takes long."""
 
     def __init__(self, read: Callable[[], PreparedReload]) -> None:
         super().__init__(name="reload", daemon=True)

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 PAYLOAD_LIMIT_BYTES = 64 * 1024
 IGNORED_CAUSES = ("retained", "too_long", "failed")
 REPLY_EXPIRY_S = 60
-"""How long a reply waits; after that nobody waits for it."""
+"""How long a reply may wait; after that it is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Command:
 
 
 class CommandInbox:
-    """Takes messages on `<base>/command/<name>` and hands commands on.
+    """A filter between messages on `<base>/command/<name>` and the commands that are handed on.
 
     Args:
         base: `<prefix>/<device>`.
@@ -59,7 +59,7 @@ class CommandInbox:
         if retained and not payload:
             _log.debug("command %.64r: a retained one was cleared", name)
         elif retained:
-            self._ignore("retained", name, "it was retained, and an old order must not be obeyed; expected one that is not")
+            self._ignore("retained", name, "it was retained, and an outdated command must not be executed; expected one that is not")
         elif len(payload) > PAYLOAD_LIMIT_BYTES:
             self._ignore("too_long", name, f"its payload is {len(payload)} bytes long; expected at most {PAYLOAD_LIMIT_BYTES}")
         else:

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """Where the broker is and how to enter; read before anything runs, so that an unreadable file is found then."""
+    """Address and credentials of the broker; read before anything runs, so that an unreadable file is found then."""
 
     host: str
     port: int

@@ -7,7 +7,7 @@ from edgepose.mqtt.outbox import Cause, Outbox, Outgoing, RetainedState
 
 
 class OutboxLease:
-    """Gives one session access to the outbox until `revoke`.
+    """The access of one session to the outbox, until `revoke`.
 
     A session may hang in the network for minutes. Another one then takes its place, and the one that hangs must not touch the outbox
     when it wakes: a revoked lease gives it no message, and ignores what it reports. What it had taken out and not settled goes back

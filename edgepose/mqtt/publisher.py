@@ -1,4 +1,4 @@
-"""The publisher: what the daemon publishes through, whether the MQTT broker is there, absent, slow, frozen or refusing.
+"""The publisher of the daemon, which works with an MQTT broker that may be absent, slow, frozen or refusing.
 
 Nothing here blocks a caller, and nothing grows: messages wait in an `Outbox`, and the session hands one to the network only when the one
 before it has gone into the socket. What must arrive is also on disk until the broker has it.
@@ -43,7 +43,7 @@ _JOIN_S = 0.2
 
 
 class MqttPublisher:
-    """Publishes under `<prefix>/<device>/` and says `online`, `stopped` or, through the broker, `offline` on `status`.
+    """A publisher under `<prefix>/<device>/` that says `online`, `stopped` or, through the broker, `offline` on `status`.
 
     It lives as long as the daemon, and owns the outbox, the counters, the event store and the retained states. A reload or a hang
     replaces only its `MqttSession`. Where no broker is configured there is no session: states are kept, the rest is discarded.

@@ -43,7 +43,7 @@ class Cameras:
     def __init__(
         self,
         cameras: Mapping[str, CameraConfig],
-        inputs: Callable[[], Preprocessor],
+        preprocessor: Callable[[], Preprocessor],
         slots: LatestFrameSlots,
         metrics: Metrics,
         changed: Callable[[CameraState], None],
@@ -52,12 +52,12 @@ class Cameras:
     ) -> None:
         """
         Args:
-            inputs: makes the preprocessor of one camera, for the network in use.
+            preprocessor: makes the preprocessor of one camera, for the network in use.
             slots: where the frames are put.
             changed: called with each change of a camera's state, from that camera's thread.
             forever: whether a source that cannot be opened is tried again.
         """
-        self._inputs = inputs
+        self._preprocessor = preprocessor
         self._slots = slots
         self._metrics = metrics
         self._changed = changed
@@ -100,7 +100,7 @@ class Cameras:
     def lay_out(self) -> None:
         """Prepare frames for another network, from the next ones on."""
         for thread in self.threads():
-            thread.lay_out(self._inputs())
+            thread.lay_out(self._preprocessor())
 
     def replace_stuck(self, now_s: float) -> list[str]:
         """Abandon threads that hang and start others in their place, as long as there are not too many.
@@ -141,7 +141,7 @@ class Cameras:
         return CameraThread(
             name,
             camera,
-            self._inputs(),
+            self._preprocessor(),
             self._slots,
             self._metrics,
             self._changed,

@@ -15,7 +15,7 @@ __all__ = ["Delivery", "Publisher", "Sink"]
 
 
 class Publisher(Protocol):
-    """What delivery needs of `edgepose.mqtt.publisher.MqttPublisher`."""
+    """The part of `edgepose.mqtt.publisher.MqttPublisher` that delivery needs."""
 
     def publish_poses(self, camera: str, payload: PosesMessage) -> None:
         """Publish the poses of one frame; never blocks."""
@@ -27,7 +27,7 @@ class Publisher(Protocol):
 
 
 class Delivery:
-    """Publishes the people of each frame and queues them for the files.
+    """The delivery of the people of each frame to the publisher and to the files.
 
     Live frames that the files cannot keep up with are missing only in the files, and counted; frames of files wait.
     """

@@ -40,7 +40,7 @@ _Record = tuple[Frame, list[Person], PosesMessage]
 
 
 class FileWriter(SupervisedThread):
-    """Writes frames to all files, one after the other.
+    """A thread that writes frames to all files, one after the other.
 
     Where a file fails, all are closed; with `reopen` they are opened again after waits that grow to a minute, and miss the frames in
     between.

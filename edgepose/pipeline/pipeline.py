@@ -57,7 +57,7 @@ class PipelineStats:
 
 
 class Pipeline:
-    """Runs all cameras of a configuration through one engine.
+    """All cameras of a configuration, run through one engine.
 
     All methods except `stats` and `heartbeats` belong to the main thread.
     """
@@ -94,9 +94,9 @@ class Pipeline:
         self._forever = forever
         self._box = box
         self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped)
-        self._cameras = Cameras(config.cameras, self._inputs, self._slots, metrics, camera_changed, forever=forever)
-        self._engine: InferenceThread | None = None
-        self._people: PostprocessThread | None = None
+        self._cameras = Cameras(config.cameras, self._preprocessor, self._slots, metrics, camera_changed, forever=forever)
+        self._inference_thread: InferenceThread | None = None
+        self._postprocess_thread: PostprocessThread | None = None
 
     @property
     def failure(self) -> EdgeposeError | None:
@@ -107,8 +107,8 @@ class Pipeline:
     @property
     def backend(self) -> Backend:
         """The backend in use, once it is open."""
-        assert self._engine is not None
-        return self._engine.engine.backend
+        assert self._inference_thread is not None
+        return self._inference_thread.engine.backend
 
     def open(self) -> Backend:
         """Open the engine and the refiner; return the engine. EngineError where one of them cannot be opened."""
@@ -122,8 +122,8 @@ class Pipeline:
                 backend.close()
                 raise
         stuck_after_s = self._config.health.stuck_after_s
-        self._engine = InferenceThread(
-            Engine(backend, self._open_engine, self._inputs()),
+        self._inference_thread = InferenceThread(
+            Engine(backend, self._open_engine, self._preprocessor()),
             self._slots,
             self._metrics,
             self._cameras.done,
@@ -131,9 +131,9 @@ class Pipeline:
             stuck_after_s=stuck_after_s,
             forever=self._forever,
         )
-        self._people = PostprocessThread(
+        self._postprocess_thread = PostprocessThread(
             self._config,
-            self._engine.inferred,
+            self._inference_thread.inferred,
             self._metrics,
             self._deliver,
             self._refiner,
@@ -145,11 +145,11 @@ class Pipeline:
 
     def start(self) -> None:
         """Start the work, with the engine open."""
-        assert self._engine is not None
-        assert self._people is not None
+        assert self._inference_thread is not None
+        assert self._postprocess_thread is not None
         self._cameras.start()  # first: the engine's work is over when no camera is alive
-        self._people.start()
-        self._engine.start()
+        self._postprocess_thread.start()
+        self._inference_thread.start()
 
     def heartbeats(self) -> Mapping[str, Heartbeat]:
         """Return the heartbeat of each stage, by its name."""
@@ -163,7 +163,7 @@ class Pipeline:
             cameras=cameras,
             stages=tuple(stage.name for stage in self._stages()),
             restarts=dict(restarts),
-            cpu_fallback=self._engine is not None and bool(getattr(self._engine.engine.backend, "fallback", False)),
+            cpu_fallback=self._inference_thread is not None and bool(getattr(self._inference_thread.engine.backend, "fallback", False)),
         )
 
     def where(self, stage: str) -> str:
@@ -172,7 +172,7 @@ class Pipeline:
 
     def finished(self) -> bool:
         """Return whether all frames of all cameras are processed, or the work has failed."""
-        return self._people is not None and not self._people.is_alive()
+        return self._postprocess_thread is not None and not self._postprocess_thread.is_alive()
 
     def replace_stuck(self, now_s: float) -> list[str]:
         """Abandon camera threads that hang and start others in their place, as long as there are not too many.
@@ -190,19 +190,19 @@ class Pipeline:
             backend: open, replaces the one in use; None where that stays.
             refiner: open, or the one in use; None where nobody is refined.
         """
-        assert self._engine is not None
-        assert self._people is not None
+        assert self._inference_thread is not None
+        assert self._postprocess_thread is not None
         old, self._config = self._config, config
         changes = Changes.between(old, config)
         self._slots.stale_after(config.mqtt.pose_expiry_s)
-        for loop in (self._engine, self._people):
+        for loop in (self._inference_thread, self._postprocess_thread):
             loop.heartbeat.bound_s = config.health.stuck_after_s
         if backend is not None:
             self._info = info
-            self._engine.exchange(Engine(backend, self._open_engine, self._inputs()))
+            self._inference_thread.exchange(Engine(backend, self._open_engine, self._preprocessor()))
             self._cameras.lay_out()
         self._refiner = refiner
-        self._people.configure(config, refiner)
+        self._postprocess_thread.configure(config, refiner)
         self._cameras.change(changes, config.cameras)
 
     def pause(self, camera: str) -> None:
@@ -226,7 +226,7 @@ class Pipeline:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
         clean = not any(thread.is_alive() for thread in threads)
-        for loop in (self._engine, self._people):
+        for loop in (self._inference_thread, self._postprocess_thread):
             if loop is not None:
                 loop.ending.set()
                 if clean:
@@ -237,9 +237,9 @@ class Pipeline:
         return [*self._cameras.threads(), *self._loops()]
 
     def _loops(self) -> list[SupervisedThread]:
-        return [loop for loop in (self._engine, self._people) if loop is not None]
+        return [loop for loop in (self._inference_thread, self._postprocess_thread) if loop is not None]
 
-    def _inputs(self) -> Preprocessor:
+    def _preprocessor(self) -> Preprocessor:
         return Preprocessor(self._info, self._config.model.input_size, self._metrics.took)
 
     def _fail(self, error: EdgeposeError) -> None:

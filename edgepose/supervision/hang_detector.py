@@ -14,7 +14,7 @@ class StuckError(EdgeposeError):
 
 
 class HangDetector:
-    """Checks the heartbeats of all loops, several times a second.
+    """A check of the heartbeats of all loops, several times a second.
 
     Attributes:
         give_up_after_s: as below; may be set at any time.

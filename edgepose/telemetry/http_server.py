@@ -43,7 +43,7 @@ Page = Callable[[str], Answer]
 
 
 class LocalHttpServer(ThreadingHTTPServer):
-    """Serves pages by path, in a thread of its own."""
+    """A server of pages by path, in a thread of its own."""
 
     daemon_threads = True
     request_queue_size = 16

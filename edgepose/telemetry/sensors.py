@@ -13,7 +13,7 @@ _COOLED = re.compile(r"(thermal-)?(cpu|dev)freq")  # cooled by slowing it down, 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleSigns:
-    """What the kernel reports about throttling at one moment.
+    """The kernel's reports about throttling at one moment.
 
     Attributes:
         active: whether a processor is slowed down now by heat or supply; None where the kernel does not report it.

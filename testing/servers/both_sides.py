@@ -1,4 +1,4 @@
-"""Both sides of a broker: a plain subscriber that keeps all it hears, and the publisher under test."""
+"""Both sides of a broker: a plain subscriber that keeps all messages, and the publisher under test."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ INFO = InfoMessage(
 
 
 class Listener:
-    """A plain subscriber that keeps all it hears."""
+    """A plain subscriber that keeps all messages."""
 
     def __init__(self, port: int, topics: str = "#", *, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5):
         self.messages = []

@@ -117,7 +117,7 @@ def test_a_thread_for_one_run_fails_with_what_it_died_of() -> None:
 def test_a_dead_stage_of_a_daemon_is_begun_again_and_nothing_else_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 200, SourceError("", "never"))])
     wait_for(lambda: len(run.delivered) > 2)
-    people = run.pipeline._people
+    people = run.pipeline._postprocess_thread
     assert people is not None
     taken, people._inferred = people._inferred, None  # type: ignore[assignment]
     wait_for(lambda: run.pipeline.stats().restarts.get("postprocess", 0) >= 1)
