@@ -93,7 +93,7 @@ VARIANTS = [
     Variant("one cell a person instead of nine (one-to-one assignment)", cells_per_person=1),
     Variant("labels alone in the last phase, without the teacher", _labels_alone),
     Variant("losses of keypoints doubled", _twice("coarse", "heat", "offset", "refined")),
-    Variant("losses of centre and box doubled", _twice("centre", "box")),
+    Variant("losses of center and box doubled", _twice("center", "box")),
     Variant("plain neck with 64 maps at stride 32 instead of ghosts with 128", _network(_plain_neck)),
     Variant("widest layer of 320 maps instead of 640", _network(lambda spec: replace(spec, context=320))),
     Variant("widest layer of 1280 maps", _network(lambda spec: replace(spec, context=1280))),

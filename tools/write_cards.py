@@ -33,7 +33,7 @@ REFINER_USE = """Looking again at people whom another network has found, one cro
 It does not find anybody by itself."""
 LIMITS = """- Not for telling who somebody is, nor for decisions about people without a human who looks.
 - Trained and measured on photographs that were mostly taken from the ground. Views from above were imitated by warping; no set of
-  labelled drone photographs was at hand. [performance.md](../../docs/performance.md) counts people in a real video from above.
+  labeled drone photographs was at hand. [performance.md](../../docs/performance.md) counts people in a real video from above.
 - People who lie, or a camera that is turned by a quarter: hardly anybody is found. Noise, little light and compression cost a third to
   a half of the AP, twice the distance nearly as much; figures in [models.md](../../docs/models.md#on-bad-pictures).
 - Never measured: by age, build, clothing or skin; night; fog; infrared."""
@@ -65,8 +65,8 @@ def card(file: ModelFile) -> str:
             f"| Input | {info.input_size} pixels, {'long side' if info.task == 'pose' else f'crop of {info.crop_margin:g} x the box'} |",
             f"| Trained on | {info.trained_on} |",
             f"| Calibrated on | {calibrated} |",
-            f"| Licence | {info.license}; descends from {DESCENT[info.name]} by Google (Apache-2.0), see [NOTICE](../../NOTICE) |",
-            "| Data | COCO pictures (licences of their own, not part of this project), COCO annotations (CC BY 4.0) |",
+            f"| License | {info.license}; descends from {DESCENT[info.name]} by Google (Apache-2.0), see [NOTICE](../../NOTICE) |",
+            "| Data | COCO pictures (licenses of their own, not part of this project), COCO annotations (CC BY 4.0) |",
             "",
             "## Intended use",
             "",

@@ -32,7 +32,7 @@ def calibrate_score(checkpoint: Path, data: tuple[Path, ...], output: Path, size
         raise ConfigError(f"{checkpoint} is a {network.spec.task} network: --first is for refiners, and they need it")
     console = Console(stderr=True)
     with Progress(console=console) as bar:
-        task = bar.add_task("looking at labelled pictures", total=None)
+        task = bar.add_task("looking at labeled pictures", total=None)
 
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)

@@ -16,7 +16,7 @@ from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import plans_for
 from edgepose_export.network.ghostify import Step, add_norms, resize
 from edgepose_export.network.ghostify import ghostify as make_ghost
-from edgepose_export.network.model import GhostPose, load_network, normalise, save_network
+from edgepose_export.network.model import GhostPose, load_network, normalize, save_network
 from edgepose_export.network.movenet import load_movenet
 from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.network.streams import align
@@ -86,7 +86,7 @@ def calibration_pictures(recipe: Recipe, data: CocoPose, count: int, size: int) 
     plans = plans_for(recipe.network, data)
     chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
     pictures = [paint(data, plans.plan(int(index), size, Augmentation.none(), rng), size) for index in chosen]
-    return normalise(torch.from_numpy(np.stack(pictures)))
+    return normalize(torch.from_numpy(np.stack(pictures)))
 
 
 def _after_first_ghost(spec: NetworkSpec) -> Callable[[str], bool]:

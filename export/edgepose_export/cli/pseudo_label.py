@@ -15,7 +15,7 @@ from edgepose_export.evaluation.refiner import PictureRefiner
 
 @click.command(
     "pseudo-label",
-    epilog="Example: edgepose-export pseudo-label flights --model ghost-s --refiner refine-s --output runs/flights-labelled",
+    epilog="Example: edgepose-export pseudo-label flights --model ghost-s --refiner refine-s --output runs/flights-labeled",
 )
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--model", default="ghost-s", show_default=True, help="Name of a shipped model, or an ONNX file.")
@@ -24,7 +24,7 @@ from edgepose_export.evaluation.refiner import PictureRefiner
 @click.option("--threads", default=0, help="Threads of the networks on a CPU; 0 is one a core.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write: labels, and a link to the pictures.")
 def pseudo_label(data: Path, model: str, refiner: str, size: int, threads: int, output: Path) -> None:
-    """Label people in DATA (a COCO-format folder) whom nobody labelled, with the chance that each label is right."""
+    """Label people in DATA (a COCO-format folder) whom nobody labeled, with the chance that each label is right."""
     settings = schema.ModelConfig(threads=threads)
     opened = PictureRefiner(find_model(refiner), 0, settings)
     with (

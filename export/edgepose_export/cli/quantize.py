@@ -35,7 +35,7 @@ from edgepose_export.quantization.sensitivity import measure
 def quantize(
     model: Path, data: tuple[Path, ...], output: Path, method: Method, pictures: int, target: Target, float_places: tuple[str, ...]
 ) -> None:
-    """Quantise the float file MODEL to INT8, calibrated on pictures."""
+    """Quantize the float file MODEL to INT8, calibrated on pictures."""
     chosen = CalibrationSet(data, pictures)
     with progress_bar() as progress:
         result = quantize_model(model, chosen, method=method, target=target, float_places=float_places, progress=progress)

@@ -1,4 +1,4 @@
-"""From a labelled picture to one that the network has never seen."""
+"""From a labeled picture to one that the network has never seen."""
 
 from dataclasses import dataclass, replace
 
@@ -30,19 +30,19 @@ class Augmentation:
     top_left: float = 0.3  # chance that the picture lies at the top left, as letterboxed frames do in flight
     mosaic: float = 0.3  # chance of four pictures in one: many people, many sizes, no padding
     mosaic_scale: Range = (1.0, 2.2)  # of the picture fitted into its tile
-    light: float = 0.8  # chance that light and colour change at all
+    light: float = 0.8  # chance that light and color change at all
     brightness: float = 0.12  # clouds and exposure, share of full white either way
     contrast: Range = (0.7, 1.3)  # haze, back light
     saturation: Range = (0.3, 1.5)  # cheap sensors
     tint: float = 0.08  # white balance, a channel either way
     gamma: Range = (0.7, 1.6)  # shade and night
-    grey: float = 0.05  # chance of no colour: infrared cameras, and the pose is in the shape
+    gray: float = 0.05  # chance of no color: infrared cameras, and the pose is in the shape
     blur: float = 0.08  # chance of a picture out of focus
     blur_px: Range = (0.4, 1.6)  # standard deviation
     motion_blur: float = 0.06  # chance that camera or person moves during exposure
     motion_blur_px: Range = (2.0, 7.0)  # length of the smear
     noise: float = 0.1  # chance of a noisy sensor
-    noise_levels: Range = (3.0, 18.0)  # standard deviation in grey levels of 255
+    noise_levels: Range = (3.0, 18.0)  # standard deviation in gray levels of 255
     jpeg: float = 0.1  # chance of strong compression: video streams
     jpeg_quality: Range = (20, 70)
     smallest_person_px: float = 8.0  # a person whose long side falls below this is an ignore region
@@ -53,12 +53,12 @@ class Augmentation:
         """Plain letterbox, as in flight: fitted, at the top left, black padding right and below."""
         return Augmentation(
             flip=0, scale=(1, 1), zoom_out=0, rotate=0, turn=0, tilt=0, overhead=0, outside=0, top_left=1, mosaic=0,
-            light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0, smallest_person_px=0, least_visible=0,
+            light=0, gray=0, blur=0, motion_blur=0, noise=0, jpeg=0, smallest_person_px=0, least_visible=0,
         )  # fmt: skip
 
-    def without_colour(self) -> "Augmentation":
+    def without_color(self) -> "Augmentation":
         """The same geometry with unchanged pixels."""
-        return replace(self, light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0)
+        return replace(self, light=0, gray=0, blur=0, motion_blur=0, noise=0, jpeg=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +118,7 @@ def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng:
     """Choose how one training picture is made; a mosaic takes three more pictures of `data` by chance.
 
     Args:
-        data: labelled pictures.
+        data: labeled pictures.
         index: number of the picture.
         size: S, pixels of the square canvas.
         augmentation: how much is changed.
@@ -239,18 +239,18 @@ def _shift(low: float, high: float, start: int, end: int, outside: float, anchor
 
 def choose_look(a: Augmentation, rng: np.random.Generator) -> color.Look:
     """Choose light, lens, sensor and compression."""
-    light, grey, smear, unfocused, grain, compressed = rng.random(6)
+    light, gray, smear, unfocused, grain, compressed = rng.random(6)
     blur = rng.uniform(*a.blur_px) if unfocused < a.blur else None
     motion_blur = (rng.uniform(*a.motion_blur_px), rng.uniform(0, 180)) if smear < a.motion_blur else None
     matrix = gamma = None
-    if light < a.light or grey < a.grey:
+    if light < a.light or gray < a.gray:
         if light < a.light:
             tint = 1 + rng.uniform(-a.tint, a.tint, 3)
             values = rng.uniform(-a.brightness, a.brightness), rng.uniform(*a.contrast), rng.uniform(*a.saturation)
         else:
             tint, values = np.ones(3), (0.0, 1.0, 1.0)
         brightness, contrast, saturation = values
-        matrix = color.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint)
+        matrix = color.color_matrix(brightness, contrast, 0.0 if gray < a.gray else saturation, tint)
         if light < a.light / 2:  # every second time: the table costs as much as the matrix
             gamma = _logarithmic(a.gamma, rng)
     # A seed, not the rest of `rng`: how many grains there are must not decide what comes next.

@@ -57,7 +57,7 @@ class Batch:
     Attributes:
         images: uint8 (B, S, S, 3), RGB; a tensor where they were made on a device.
         boxes: float32 (B, P, 4), x1 y1 x2 y2; P is the most people in any picture of the batch.
-        keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labelled: x and y are 0), 1 (hidden) or 2 (seen).
+        keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labeled: x and y are 0), 1 (hidden) or 2 (seen).
         areas: float32 (B, P), px², the scale of OKS.
         people: int64 (B,), how many of P are real.
         ignored: float32 (B, I, 4), ignore regions: what is found there is neither right nor wrong. They may cover people.
@@ -84,7 +84,7 @@ class Batches(Iterator[Batch]):
     fight with the network for the cores.
 
     Args:
-        data: labelled pictures.
+        data: labeled pictures.
         augmentation: how much they are changed.
         batch_size: B, of this rank.
         sizes: S is one of these for each batch, by chance; multiples of 32 px.
@@ -145,10 +145,10 @@ class Batches(Iterator[Batch]):
             raise StopIteration  # closed
         try:
             batch = self._waiting[0].result(_PATIENCE_S)
-        except FutureTimeoutError as exc:
+        except FutureTimeoutError as error:
             raise EdgeposeError(
                 f"no batch of training pictures came within {_PATIENCE_S:.0f} s: is the disk of the data still there?"
-            ) from exc
+            ) from error
         self._waiting.popleft()
         self._submit()
         self.position = batch.following

@@ -1,11 +1,12 @@
-"""Labelled pictures in COCO format, from any number of folders.
+"""Labeled pictures in COCO format, from any number of folders.
 
 A folder holds `annotations.json` and `images/`. Three kinds of label come out of it, and they must not be mixed up:
 
 - *people*: boxes with keypoints, to be learnt;
 - *ignore regions*: boxes of people without keypoints (too small, a crowd, found by a detector): never background and
   never positive, so nobody is punished for finding or for missing someone there;
-- the flag `all_people_labelled`: where it is false, what lies outside of all boxes is not background either.
+- the flag of an image `all_people_labelled` (the spelling of the files): where it is false, what lies outside of all boxes
+  is not background either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,12 +40,12 @@ class Picture:
         width: pixels.
         height: pixels.
         boxes: float32 (P, 4), x1 y1 x2 y2 of the people with keypoints.
-        keypoints: float32 (P, 17, 3), x y v; v is 0 (not labelled), 1 (hidden) or 2 (seen).
+        keypoints: float32 (P, 17, 3), x y v; v is 0 (not labeled), 1 (hidden) or 2 (seen).
         areas: float32 (P,), px², the person's outline where known: the scale of OKS.
         ignored: float32 (I, 4), x1 y1 x2 y2 of ignore regions.
         ignored_areas: float32 (I,), px².
         ignored_crowds: bool (I,), regions that hold any number of people (COCO's `iscrowd`).
-        all_people_labelled: whether everybody has a box; where false, nothing outside of the boxes is background.
+        all_people_labeled: whether everybody has a box; where false, nothing outside of the boxes is background.
         certainty: float32 (P,), chance that the person is one; below 1 for pseudo-labels (`edgepose_export.data.pseudo_labels`).
         keypoint_certainty: float32 (P, 17), chance that a keypoint is where it is said to be.
     """
@@ -59,7 +60,7 @@ class Picture:
     ignored: NDArray[np.float32]
     ignored_areas: NDArray[np.float32]
     ignored_crowds: NDArray[np.bool_]
-    all_people_labelled: bool
+    all_people_labeled: bool
     certainty: NDArray[np.float32]
     keypoint_certainty: NDArray[np.float32]
 
@@ -88,7 +89,7 @@ def draw(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 class CocoPose:
-    """The labelled pictures of COCO-format folders, in the order of folders and files.
+    """The labeled pictures of COCO-format folders, in the order of folders and files.
 
     Image files are kept in memory as they are on disk (compressed) once read, so that an epoch does not wait for the disk;
     decoding a 320 px JPEG costs about a millisecond. Threads may read at the same time.
@@ -133,8 +134,8 @@ class CocoPose:
         if data is None:
             try:
                 data = np.fromfile(picture.path, np.uint8)
-            except OSError as exc:
-                raise ConfigError(f"picture {picture.path} cannot be read: {exc.strerror or exc}") from exc
+            except OSError as error:
+                raise ConfigError(f"picture {picture.path} cannot be read: {error.strerror or error}") from error
             if self._cache:
                 self._bytes[index] = data
         # Labels are in stored pixels: EXIF must not turn the picture.
@@ -159,7 +160,7 @@ class _Image(msgspec.Struct):
     file_name: str
     width: int
     height: int
-    all_people_labelled: bool = True
+    all_people_labeled: bool = msgspec.field(default=True, name="all_people_labelled")
 
 
 class _Annotation(msgspec.Struct):
@@ -195,12 +196,12 @@ def _read_folder(folder: Path) -> list[Picture]:
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
         files = {entry.name for entry in (folder / "images").iterdir()}
-    except OSError as exc:
+    except OSError as error:
         raise ConfigError(
-            f"data folder {folder} cannot be read: {exc.strerror}: {exc.filename}; expected annotations.json and images/"
-        ) from exc
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path} is not a COCO annotations file: {exc}") from exc
+            f"data folder {folder} cannot be read: {error.strerror}: {error.filename}; expected annotations.json and images/"
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a COCO annotations file: {error}") from error
 
     if not file.images:
         raise ConfigError(f"{path} lists no images; expected at least one")
@@ -257,7 +258,7 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation]) -> Pictu
         ignored=_boxes(ignored),
         ignored_areas=_areas(ignored),
         ignored_crowds=np.array([bool(a.iscrowd) for a in ignored], np.bool_),
-        all_people_labelled=image.all_people_labelled,
+        all_people_labeled=image.all_people_labeled,
         certainty=np.array([a.score for a in people], np.float32),
         keypoint_certainty=np.array([a.keypoint_scores or [1.0] * KEYPOINTS for a in people], np.float32).reshape(-1, KEYPOINTS),
     )

@@ -18,9 +18,9 @@ class Look:
     Attributes:
         blur_px: standard deviation of a lens out of focus.
         motion_blur: length in pixels and direction in degrees of a smear.
-        matrix: light and colour, see `colour_matrix`.
+        matrix: light and color, see `color_matrix`.
         gamma: exponent of the response.
-        noise: standard deviation in grey levels of 255, and the seed of the grains.
+        noise: standard deviation in gray levels of 255, and the seed of the grains.
         jpeg_quality: 0 to 100.
     """
 
@@ -39,7 +39,7 @@ def change(image: Image, look: Look) -> Image:
     if look.motion_blur is not None:
         image = motion_blur(image, *look.motion_blur)
     if look.matrix is not None:
-        image = recolour(image, look.matrix)
+        image = recolor(image, look.matrix)
     if look.gamma is not None:
         image = gamma(image, look.gamma)
     if look.noise is not None:
@@ -50,14 +50,14 @@ def change(image: Image, look: Look) -> Image:
     return image
 
 
-def colour_matrix(brightness: float, contrast: float, saturation: float, tint: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One (3, 4) matrix for light and colour, on 0..255.
+def color_matrix(brightness: float, contrast: float, saturation: float, tint: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One (3, 4) matrix for light and color, on 0..255.
 
     Args:
         brightness: added to the picture, share of full white.
-        contrast: factor about mid grey.
-        saturation: factor of the distance to grey; 0 is a grey picture.
-        tint: factor a channel (3,): the colour of the light.
+        contrast: factor about mid gray.
+        saturation: factor of the distance to gray; 0 is a gray picture.
+        tint: factor a channel (3,): the color of the light.
     """
     matrix = np.empty((3, 4))
     linear = (1 - saturation) * np.tile(_LUMA, (3, 1)) + saturation * np.eye(3)
@@ -66,8 +66,8 @@ def colour_matrix(brightness: float, contrast: float, saturation: float, tint: N
     return matrix
 
 
-def recolour(image: Image, matrix: NDArray[np.float64]) -> Image:
-    """Apply a colour matrix."""
+def recolor(image: Image, matrix: NDArray[np.float64]) -> Image:
+    """Apply a color matrix."""
     out: Image = cv2.transform(image, matrix)
     return out
 
@@ -98,7 +98,7 @@ def motion_blur(image: Image, length_px: float, degrees: float) -> Image:
 
 
 def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Sensor noise of a standard deviation in grey levels.
+    """Sensor noise of a standard deviation in gray levels.
 
     The sum of two uniform bytes is close enough to a bell curve and ten times faster than a normal distribution.
     """
@@ -109,7 +109,7 @@ def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
 
 
 def jpeg(image: Image, quality: int) -> Image:
-    """Blocks and lost colour of strong compression."""
+    """Blocks and lost color of strong compression."""
     _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
     out = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert out is not None, "a picture that was just encoded"

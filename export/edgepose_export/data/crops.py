@@ -1,4 +1,4 @@
-"""Crops to train a refiner on: one labelled person each, where the first look would have found somebody."""
+"""Crops to train a refiner on: one labeled person each, where the first look would have found somebody."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from edgepose_export.network.spec import NetworkSpec
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """How a first look's box differs from the labelled one, as shares of its longer side (standard deviations).
+    """How a first look's box differs from the labeled one, as shares of its longer side (standard deviations).
 
     573 finds of the default model in training pictures were off by 0.06 across, 0.09 down and 0.15 in size; without the few
     that had half a person in them by 0.03, 0.03 and 0.07.
@@ -31,13 +31,13 @@ class CropPlans:
     """Plans of crops, one a person: what `edgepose_export.data.batches.Batches` paints instead of whole pictures.
 
     The crop is the square that the runtime would cut (`edgepose/pose/regions.py`): around the middle of the box, its longer
-    side times `margin`. Only that person is labelled in it; everybody else is excused, as is the background.
+    side times `margin`. Only that person is labeled in it; everybody else is excused, as is the background.
 
     Args:
-        data: labelled pictures.
+        data: labeled pictures.
         margin: side of the crop over the longer side of the box.
         jitter: how far the box is off; `Jitter(0, 0)` cuts by the labels.
-        fewest_keypoints: people with fewer labelled keypoints are left out: they teach little.
+        fewest_keypoints: people with fewer labeled keypoints are left out: they teach little.
     """
 
     def __init__(self, data: CocoPose, margin: float, jitter: Jitter | None = None, *, fewest_keypoints: int = 4) -> None:

@@ -1,4 +1,4 @@
-"""Training pictures that stay in the memory of a device and are warped and coloured there.
+"""Training pictures that stay in the memory of a device and are warped and colored there.
 
 A GPU learns from more pictures a second than a processor can decode and warp, and copying each batch over takes its time
 as well. So all pictures are decoded once, lie in the device's memory as uint8, and a batch is painted by a few tensor
@@ -39,7 +39,7 @@ class DevicePictures:
     14,430 pictures of at most 320 px take 4.4 GB.
 
     Args:
-        data: labelled pictures.
+        data: labeled pictures.
         device: where they shall lie.
         longest_px: long side that no picture exceeds there.
         workers: threads that decode.
@@ -59,11 +59,11 @@ class DevicePictures:
         shape = (len(data), 3, self.side, self.side)
         try:
             self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
-        except torch.OutOfMemoryError as exc:
+        except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"{len(data)} training pictures take {np.prod(shape) / 1e9:.1f} GB at {self.side} px, more than {device} has free: "
                 "name fewer data folders"
-            ) from exc
+            ) from error
         with ThreadPoolExecutor(workers, thread_name_prefix="pictures") as pool:
             for first in range(0, len(data), _LOADED_AT_ONCE):
                 indices = range(first, min(first + _LOADED_AT_ONCE, len(data)))
@@ -134,7 +134,7 @@ class DevicePictures:
 
 
 def _change(images: Tensor, looks: Sequence[Look]) -> Tensor:
-    """Change light, colour, response and noise of float pictures (N, 3, H, W) on 0..255; see `edgepose_export.data.color`."""
+    """Change light, color, response and noise of float pictures (N, 3, H, W) on 0..255; see `edgepose_export.data.color`."""
     device = images.device
     if any(look.matrix is not None for look in looks):
         same = np.eye(3, 4)

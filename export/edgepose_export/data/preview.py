@@ -12,7 +12,7 @@ from edgepose_export.data.augment import Augmentation, PicturePlans, Sample, pai
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans
 
-# RGB. Left and right are told apart by colour: a wrong flip shows at once.
+# RGB. Left and right are told apart by color: a wrong flip shows at once.
 _BOX, _IGNORED, _LEFT, _RIGHT, _MIDDLE, _BONE = (255, 220, 0), (150, 150, 150), (0, 220, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)
 _ENLARGED = 2  # labels are drawn on an enlarged picture: lines of a pixel hide a 256 px picture
 _GAP_PX = 6
@@ -29,10 +29,10 @@ def contact_sheet(
     rows: int = 4,
     seed: int = 0,
 ) -> None:
-    """Write a PNG of augmented pictures with boxes (yellow), ignore regions (grey, hatched), left (green) and right (red) keypoints.
+    """Write a PNG of augmented pictures with boxes (yellow), ignore regions (gray, hatched), left (green) and right (red) keypoints.
 
     Args:
-        data: labelled pictures.
+        data: labeled pictures.
         plans: of them: whole pictures, or a refiner's crops.
         path: to write.
         augmentation: how much is changed.
@@ -58,8 +58,8 @@ def contact_sheet(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data_bytes.tobytes())
-    except OSError as exc:
-        raise OutputError(f"contact sheet {path} cannot be written: {exc.strerror or exc}") from exc
+    except OSError as error:
+        raise OutputError(f"contact sheet {path} cannot be written: {error.strerror or error}") from error
 
 
 def draw(made: Sample) -> NDArray[np.uint8]:

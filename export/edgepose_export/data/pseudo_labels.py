@@ -1,6 +1,6 @@
 """Labels that a better network than the one in training writes, each with the chance that it is right.
 
-For people who have a box and no keypoints, for keypoints that nobody labelled, and for people nobody boxed in pictures
+For people who have a box and no keypoints, for keypoints that nobody labeled, and for people nobody boxed in pictures
 that do not claim to be complete. What comes out is a COCO-format folder beside the one that went in, with two more keys in an
 annotation, which `edgepose_export.data.coco` reads: `score` and `keypoint_scores`. Training takes each as often as it is likely to be right
 (`edgepose_export.data.coco.draw`): on average the loss is then weighted by the chance.
@@ -28,13 +28,13 @@ LEAST_SCORE = 0.3
 """A find below this is no label: more than two in three are wrong or half right."""
 
 LEAST_CONFIDENCE = 0.2
-"""A keypoint below this is as good as not labelled: three in four of them lie elsewhere (measured with two MoveNets as teacher)."""
+"""A keypoint below this is as good as not labeled: three in four of them lie elsewhere (measured with two MoveNets as teacher)."""
 
 SAME_BOX = 0.5
 """Least IoU of a find and a box that are the same person."""
 
 SAME_POSE = 0.75
-"""Least OKS, over the labelled keypoints, of a find and a person whose other keypoints it may add."""
+"""Least OKS, over the labeled keypoints, of a find and a person whose other keypoints it may add."""
 
 
 def write_pseudo_labels(folder: Path, output: Path, predict: Predict, progress: Progress | None = None) -> Mapping[str, int]:
@@ -47,7 +47,7 @@ def write_pseudo_labels(folder: Path, output: Path, predict: Predict, progress: 
         progress: told after each picture.
 
     Returns:
-        How many `people` and `keypoints` were added: `boxed people`, `new people`, `keypoints of labelled people`.
+        How many `people` and `keypoints` were added: `boxed people`, `new people`, `keypoints of labeled people`.
 
     Raises:
         ConfigError: the folder is not as it should be, or `output` exists.
@@ -78,8 +78,8 @@ def add_labels(
 ) -> list[dict[str, Any]]:
     """Add what was found to the annotations of one picture, in place, and return those of new people.
 
-    Each find is used once, the most certain first: for the labelled person it is, else for the box without keypoints that it
-    fills, else, outside of all boxes and only where the picture does not claim that everybody is labelled, as somebody new.
+    Each find is used once, the most certain first: for the labeled person it is, else for the box without keypoints that it
+    fills, else, outside of all boxes and only where the picture does not claim that everybody is labeled, as somebody new.
 
     Args:
         picture: the labels as training sees them.
@@ -95,14 +95,14 @@ def add_labels(
             break
         number = _whose(find, annotations, taken)
         if number is None:
-            if not picture.all_people_labelled and not any(_overlap(find.box, a) > 0.2 for a in annotations):
+            if not picture.all_people_labeled and not any(_overlap(find.box, a) > 0.2 for a in annotations):
                 new.append(_annotation(find, picture))
                 added["new people"] += 1
             continue
         taken.add(number)
         annotation = annotations[number]
         if annotation.get("num_keypoints"):
-            added["keypoints of labelled people"] += _complete(annotation, find)
+            added["keypoints of labeled people"] += _complete(annotation, find)
         elif not annotation.get("iscrowd") and not annotation.get("maybe_crowd"):
             keypoints = _labels(find)
             if sum(v > 0 for v in keypoints[2::3]) >= 4:
@@ -129,17 +129,17 @@ def _overlap(box: NDArray[np.float32], annotation: dict[str, Any]) -> float:
 
 
 def _complete(annotation: dict[str, Any], find: Person) -> int:
-    """Give a labelled person the keypoints that nobody labelled; none where the find is another pose."""
-    labelled = np.array(annotation["keypoints"], np.float32).reshape(17, 3)
-    known = labelled[:, 2] > 0
+    """Give a labeled person the keypoints that nobody labeled; none where the find is another pose."""
+    labeled = np.array(annotation["keypoints"], np.float32).reshape(17, 3)
+    known = labeled[:, 2] > 0
     area = annotation["bbox"][2] * annotation["bbox"][3]
-    if oks(find.keypoints[None], labelled, area, known.astype(np.float32))[0] < SAME_POSE:
+    if oks(find.keypoints[None], labeled, area, known.astype(np.float32))[0] < SAME_POSE:
         return 0
     missing = ~known & (find.keypoints[:, 2] >= LEAST_CONFIDENCE)
-    labelled[missing, :2] = find.keypoints[missing, :2]
-    labelled[missing, 2] = 1
+    labeled[missing, :2] = find.keypoints[missing, :2]
+    labeled[missing, 2] = 1
     scores = np.where(known, 1.0, np.where(missing, find.keypoints[:, 2], 0.0))
-    annotation["keypoints"] = [round(float(value), 2) for value in labelled.reshape(-1)]
+    annotation["keypoints"] = [round(float(value), 2) for value in labeled.reshape(-1)]
     annotation["num_keypoints"] = _count(annotation["keypoints"])
     annotation["keypoint_scores"] = [round(float(score), 3) for score in scores]
     return int(missing.sum())

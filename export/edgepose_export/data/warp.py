@@ -133,7 +133,7 @@ class Labels:
 
     Attributes:
         boxes: float32 (P, 4), x1 y1 x2 y2.
-        keypoints: float32 (P, 17, 3), x y v; all 0 where not labelled or outside.
+        keypoints: float32 (P, 17, 3), x y v; all 0 where not labeled or outside.
         areas: float32 (P,), px².
         ignored: float32 (I, 4), x1 y1 x2 y2 of ignore regions.
     """
@@ -151,7 +151,7 @@ def follow(
 
     A person's box becomes the bounds of the warped ellipse inside it and of the warped keypoints, cut by the rectangle.
     People that come out too small or mostly outside, or of whom no keypoint is left, become ignore regions. A picture
-    in which not all people are labelled is one large ignore region (people inside it are still people).
+    in which not all people are labeled is one large ignore region (people inside it are still people).
 
     Args:
         picture: labels in source pixels.
@@ -163,7 +163,7 @@ def follow(
     """
     frame = np.array(rectangle, np.float64)
     ignored = [_regions(picture.ignored, matrix, frame)]
-    if not picture.all_people_labelled:
+    if not picture.all_people_labeled:
         ignored.append(_regions(np.array([[0, 0, picture.width, picture.height]], np.float32), matrix, frame))
 
     count = len(picture.boxes)
@@ -205,8 +205,8 @@ def carry(picture: Picture, matrix: Matrix, width: int, height: int) -> Picture:
     """A picture's labels after a turn, a shift or a change of size that leaves nobody outside of its new frame."""
     growth = float(abs(np.linalg.det(matrix[:2, :2])))
     keypoints = picture.keypoints.copy()
-    labelled = keypoints[..., 2] > 0
-    keypoints[labelled, :2] = project(matrix, keypoints[labelled, :2].astype(np.float64))
+    labeled = keypoints[..., 2] > 0
+    keypoints[labeled, :2] = project(matrix, keypoints[labeled, :2].astype(np.float64))
     return replace(
         picture,
         width=width,

@@ -38,7 +38,7 @@ def labels_as_coco(pictures: Sequence[Picture]) -> COCO:
             add(number, box, float(area), keypoints, False)
         for box, area, crowd in zip(picture.ignored, picture.ignored_areas, picture.ignored_crowds, strict=True):
             add(number, box, float(area), None, bool(crowd))
-        if not picture.all_people_labelled:
+        if not picture.all_people_labeled:
             # Anybody may be anywhere: the whole picture is a crowd, as far as nobody with keypoints matches.
             size = np.array((0, 0, picture.width, picture.height), np.float32)
             add(number, size, float(picture.width * picture.height), None, True)

@@ -50,7 +50,7 @@ class Evaluation:
         ap50, ap75: average precision at OKS 0.50 and 0.75.
         ap_medium, ap_large: of people of 32² to 96² px² and above, in the pixels of the set's files.
         ar: average recall over the same thresholds, at most 20 finds a picture.
-        pck: share of labelled keypoints that lie within 0.2 x the longer side of the person's box of their place; all
+        pck: share of labeled keypoints that lie within 0.2 x the longer side of the person's box of their place; all
             keypoints of a person who was not found are wrong (PCK of Y. Yang, D. Ramanan, "Articulated Human Detection
             with Flexible Mixtures of Parts", TPAMI 2013, there with boxes that were given). Finds take the most
             similar person who is still free, strongest find first.
@@ -184,7 +184,7 @@ def evaluate_callable(
 
     Args:
         predict: finds people in uint8 (H, W, 3) RGB, with low scores too (0.02).
-        data: labelled pictures.
+        data: labeled pictures.
         limit: only the first pictures; 0 is all.
         progress: told after each picture.
         precision: number format, for the report.
@@ -199,7 +199,7 @@ def evaluate_callable(
 
 
 def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iterable[Picture], *, precision: str = "") -> Evaluation:
-    """Compare people found with people labelled.
+    """Compare people found with people labeled.
 
     Args:
         predictions: people of each picture, in source pixels.
@@ -207,15 +207,15 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
         precision: number format, for the report.
 
     Raises:
-        ConfigError: nobody is labelled, so that there is nothing to measure.
+        ConfigError: nobody is labeled, so that there is nothing to measure.
     """
-    labelled = list(pictures)
-    if len(predictions) != len(labelled):
-        raise ValueError(f"{len(predictions)} predictions for {len(labelled)} pictures")
-    people = sum(len(picture.boxes) for picture in labelled)
+    labeled = list(pictures)
+    if len(predictions) != len(labeled):
+        raise ValueError(f"{len(predictions)} predictions for {len(labeled)} pictures")
+    people = sum(len(picture.boxes) for picture in labeled)
     if not people:
-        raise ConfigError(f"none of the {len(labelled)} pictures has people with keypoints: there is nothing to measure against")
-    evaluator = _evaluated(predictions, labelled)
+        raise ConfigError(f"none of the {len(labeled)} pictures has people with keypoints: there is nothing to measure against")
+    evaluator = _evaluated(predictions, labeled)
     ap, ap50, ap75, ap_medium, ap_large, ar = (float(value) for value in evaluator.stats[:6])
     right, found = _working_point(evaluator, people)
     return Evaluation(
@@ -225,10 +225,10 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
         ap_medium=None if ap_medium < 0 else ap_medium,
         ap_large=None if ap_large < 0 else ap_large,
         ar=ar,
-        pck=_pck(evaluator, predictions, labelled),
+        pck=_pck(evaluator, predictions, labeled),
         right=right,
         found=found,
-        images=len(labelled),
+        images=len(labeled),
         people=people,
         precision=precision,
     )
@@ -285,9 +285,9 @@ def _judged(evaluator: COCOeval) -> Judged:
 
 def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> float:
     """Share of keypoints in place; see `Evaluation.pck`."""
-    correct = labelled = 0
+    correct = labeled = 0
     for number, (people, picture) in enumerate(zip(predictions, pictures, strict=True), 1):
-        labelled += int((picture.keypoints[..., 2] > 0).sum())
+        labeled += int((picture.keypoints[..., 2] > 0).sum())
         similarity = np.array(evaluator.ious[number, PERSON])  # finds by falling score, people first among the labels
         if not similarity.size or not len(picture.boxes):
             continue
@@ -303,4 +303,4 @@ def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures:
             off = np.linalg.norm(people[which].keypoints[:, :2] - picture.keypoints[person, :, :2], axis=1)
             size = (picture.boxes[person, 2:] - picture.boxes[person, :2]).max()
             correct += int((visible & (off <= _PCK_SHARE * size)).sum())
-    return correct / labelled
+    return correct / labeled

@@ -1,4 +1,4 @@
-"""How good a second look is by itself: on the labelled person's own crop, whatever a first look may find."""
+"""How good a second look is by itself: on the labeled person's own crop, whatever a first look may find."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ def crop_accuracy(look: Callable[[NDArray[np.uint8]], NDArray[np.float32]], marg
     Args:
         look: keypoints (B, 17, 3) in crop pixels of crops, uint8 (B, S, S, 3) RGB.
         margin: side of the crop over the longer side of the box.
-        data: labelled pictures.
+        data: labeled pictures.
         size: S, side of the crop in pixels.
     """
     plans = CropPlans(data, margin, Jitter(0, 0), fewest_keypoints=1)

@@ -24,12 +24,12 @@ FAR = 0.5
 
 
 def noise(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
-    """Sensor noise with a standard deviation of 25 grey levels."""
+    """Sensor noise with a standard deviation of 25 gray levels."""
     return color.noise(image, 25, rng), picture
 
 
 def occlusion(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
-    """A grey rectangle over each person, half as wide and half as high as the box, somewhere in it."""
+    """A gray rectangle over each person, half as wide and half as high as the box, somewhere in it."""
     covered = image.copy()
     for x1, y1, x2, y2 in picture.boxes:
         width, height = (x2 - x1) / 2, (y2 - y1) / 2
@@ -39,7 +39,7 @@ def occlusion(image: Image, picture: Picture, rng: np.random.Generator) -> Spoil
 
 
 def low_light(image: Image, picture: Picture, rng: np.random.Generator) -> Spoilt:
-    """A quarter of the light (in grey levels), and the noise of a sensor that is turned up (8 grey levels)."""
+    """A quarter of the light (in gray levels), and the noise of a sensor that is turned up (8 gray levels)."""
     return color.noise((image // 4).astype(np.uint8), 8, rng), picture
 
 
@@ -141,7 +141,7 @@ def under_corruption(
 
     Args:
         predict: finds people in uint8 (H, W, 3) RGB.
-        data: labelled pictures.
+        data: labeled pictures.
         corruptions: by name.
         limit: only the first pictures; 0 is all.
         seed: of noise and places.
@@ -149,7 +149,7 @@ def under_corruption(
         precision: number format, for the report.
 
     Raises:
-        ConfigError: a picture cannot be read, or nobody is labelled.
+        ConfigError: a picture cannot be read, or nobody is labeled.
     """
     count = min(limit, len(data)) if limit else len(data)
     pictures = [data[index] for index in range(count)]

@@ -1,6 +1,6 @@
 """Turns the raw score of a network into a probability: how likely is it that this find is somebody (OKS >= 0.5)?
 
-A raw score (root of the centre x mean keypoint confidence) ranks well, but 0.15 of one network is as sure as 0.5 of another; an
+A raw score (root of the center x mean keypoint confidence) ranks well, but 0.15 of one network is as sure as 0.5 of another; an
 operator's threshold must not depend on that. Platt scaling: J. Platt, "Probabilistic Outputs for Support Vector
 Machines", 1999, on the logit of the raw score. It is monotonic, so AP stays what it was.
 """
@@ -51,7 +51,7 @@ def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
 def calibrate_score(
     network: GhostPose, data: CocoPose, input_size: int, *, limit: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> tuple[float, float]:
-    """Fit the network's score on labelled training pictures and store slope and bias in it.
+    """Fit the network's score on labeled training pictures and store slope and bias in it.
 
     Raises:
         ConfigError: too few finds to fit on, or a fit in which a higher score is less likely to be right.
@@ -91,7 +91,7 @@ def calibrate_refiner(
     Args:
         network: the refiner.
         first: ONNX file of the network whose finds it looks at again.
-        data: labelled training pictures.
+        data: labeled training pictures.
         crop_side: px.
         limit: so many pictures, evenly chosen; 0 is all.
         progress: told after each picture.

@@ -1,4 +1,4 @@
-"""From raw maps to the K best candidates of a picture, inside the graph: peaks of the centre map, boxes, keypoints."""
+"""From raw maps to the K best candidates of a picture, inside the graph: peaks of the center map, boxes, keypoints."""
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,13 @@ _COUNTED = 0.127
 
 
 class CandidateDecoder(nn.Module):
-    """Peaks of the centre map -> `candidates` people with refined keypoints, in input pixels."""
+    """Peaks of the center map -> `candidates` people with refined keypoints, in input pixels."""
 
     def __init__(self, candidates: int, refinement: Refinement) -> None:
         super().__init__()
         self.candidates = candidates
         self.refinement = refinement
-        # The raw score (root of the centre x mean keypoint confidence) ranks well but is no probability; this maps it to one.
+        # The raw score (root of the center x mean keypoint confidence) ranks well but is no probability; this maps it to one.
         # Monotonic, so AP does not change. Identity until `calibrate_score` has seen data.
         self.score_slope: Tensor
         self.score_bias: Tensor
@@ -28,10 +28,10 @@ class CandidateDecoder(nn.Module):
 
     def forward(self, maps: PoseMaps) -> tuple[Tensor, Tensor, Tensor]:
         """Raw maps -> boxes (B, K, 4) x1 y1 x2 y2, scores (B, K), keypoints (B, K, 17, 3) x y confidence; input pixels."""
-        centre = torch.sigmoid(maps.centre)
-        peak = F.max_pool2d(centre, 3, 1, 1)
-        centre = torch.where(peak == centre, centre, torch.zeros_like(centre)).flatten(1)  # (B, H W)
-        value, cell = torch.topk(centre, self.candidates, dim=1)  # (B, K)
+        center = torch.sigmoid(maps.center)
+        peak = F.max_pool2d(center, 3, 1, 1)
+        center = torch.where(peak == center, center, torch.zeros_like(center)).flatten(1)  # (B, H W)
+        value, cell = torch.topk(center, self.candidates, dim=1)  # (B, K)
         height, width = maps.heat.shape[2], maps.heat.shape[3]
         row = torch.div(cell, width, rounding_mode="trunc")  # cells are >= 0; "floor" would export five operations
         place = torch.stack([row, cell - row * width], -1).to(value.dtype)  # (B, K, 2) y, x
@@ -48,12 +48,12 @@ class CandidateDecoder(nn.Module):
         keypoints = torch.cat([found[..., 1:] * STRIDE, found[..., :1] * STRIDE, confidence[..., None]], -1)
         return boxes, self.score(value, confidence), keypoints
 
-    def score(self, centre: Tensor, confidence: Tensor) -> Tensor:
-        """Score of a person (B, K) from the centre's (B, K) and the keypoints' confidences (B, K, 17)."""
+    def score(self, center: Tensor, confidence: Tensor) -> Tensor:
+        """Score of a person (B, K) from the center's (B, K) and the keypoints' confidences (B, K, 17)."""
         counted = (confidence > _COUNTED).to(confidence.dtype)
         mean = (confidence * counted).sum(-1) / counted.sum(-1).clamp_min(1)
-        # The root: keypoints tell more of a pose than the centre does (AP + 0.004 over the product, on training pictures and others).
-        raw = (centre.sqrt() * mean).clamp(1e-6, 1 - 1e-6)
+        # The root: keypoints tell more of a pose than the center does (AP + 0.004 over the product, on training pictures and others).
+        raw = (center.sqrt() * mean).clamp(1e-6, 1 - 1e-6)
         return torch.sigmoid(self.score_slope * torch.log(raw / (1 - raw)) + self.score_bias)
 
 
@@ -61,7 +61,7 @@ class PersonDecoder(nn.Module):
     """The refined keypoints of the person in the middle of a crop, in crop pixels."""
 
     _NEARNESS_CELLS = 1.8
-    """How fast a centre counts less, away from the middle of the crop (the teacher's value)."""
+    """How fast a center counts less, away from the middle of the crop (the teacher's value)."""
 
     def __init__(self, refinement: Refinement) -> None:
         super().__init__()
@@ -72,12 +72,12 @@ class PersonDecoder(nn.Module):
         self.register_buffer("score_weights", torch.tensor([0.0, 1.0, 0.0, 0.0]))
 
     def forward(self, maps: PoseMaps) -> Tensor:
-        """Raw maps -> keypoints (B, 17, 3) x y confidence; the person is the centre that is both likely and near the middle."""
+        """Raw maps -> keypoints (B, 17, 3) x y confidence; the person is the center that is both likely and near the middle."""
         height, width = maps.heat.shape[2], maps.heat.shape[3]
         y = torch.arange(height, device=maps.heat.device, dtype=torch.float32)[:, None] - height // 2
         x = torch.arange(width, device=maps.heat.device, dtype=torch.float32)[None] - width // 2
         near = 1 / ((y.square() + x.square()).sqrt() + self._NEARNESS_CELLS)
-        _, cell = torch.topk((torch.sigmoid(maps.centre) * near).flatten(1), 1, dim=1)  # (B, 1)
+        _, cell = torch.topk((torch.sigmoid(maps.center) * near).flatten(1), 1, dim=1)  # (B, 1)
         row = torch.div(cell, width, rounding_mode="trunc")
         place = torch.stack([row, cell - row * width], -1).to(maps.coarse.dtype)  # (B, 1, 2) y, x
         coarse = _at(maps.coarse, cell).unflatten(2, (KEYPOINTS, 2)) + place[:, :, None]  # (B, 1, 17, 2)

@@ -22,7 +22,7 @@ from edgepose_export.network.streams import RIDGE, bias, columns, flat, intrinsi
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of ghostification cost: `error` is the unexplained share of channel-centred variance, 0 to 1."""
+    """What one step of ghostification cost: `error` is the unexplained share of channel-centered variance, 0 to 1."""
 
     name: str
     error: float
@@ -224,7 +224,7 @@ def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: T
     best = _context_importance(teacher, ours).topk(primary.conv.out_channels).indices.sort().values
     _copy_rows(primary, original, best)
     if isinstance(wide, GhostModule):
-        # Ghosts that see the neighbourhood: what the removed filters knew, the mean around a kept one can tell in part.
+        # Ghosts that see the neighborhood: what the removed filters knew, the mean around a kept one can tell in part.
         wide.cheap.conv.weight.fill_(1 / 9)
         bias(wide.cheap).zero_()
     _least_squares(intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
@@ -262,13 +262,13 @@ def _least_squares(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
     """1x1 convolution with bias by ridge least squares: `unit(x)` close to `target`."""
     features = columns(x).double()
     goal = columns(target).double()
-    mean, centre = features.mean(0), goal.mean(0)
+    mean, center = features.mean(0), goal.mean(0)
     features = features - mean
     gram = features.T @ features
     gram += torch.eye(len(gram), dtype=gram.dtype) * (gram.diagonal().mean() * RIDGE)
-    weights = torch.linalg.solve(gram, features.T @ (goal - centre)).T
+    weights = torch.linalg.solve(gram, features.T @ (goal - center)).T
     unit.conv.weight.copy_(weights[..., None, None].float())
-    bias(unit).copy_((centre - weights @ mean).float())
+    bias(unit).copy_((center - weights @ mean).float())
 
 
 def _copy_rows(unit: ConvNorm, original: ConvNorm, rows: Tensor) -> None:
@@ -283,7 +283,7 @@ def _identity(unit: ConvNorm) -> None:
 
 
 def _error(ours: Tensor, theirs: Tensor) -> float:
-    """Unexplained share of the channel-centred variance, over all channels."""
+    """Unexplained share of the channel-centered variance, over all channels."""
     variance = (theirs - theirs.mean((0, 2, 3), keepdim=True)).square().mean()
     return float((ours - theirs).square().mean() / variance)
 

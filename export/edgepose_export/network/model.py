@@ -51,7 +51,7 @@ class GhostPose(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) RGB -> float (B, 3, H, W) in -1..1, as the model file's graph does it."""
     # Cast before the transpose: TensorRT refuses to transpose uint8.
     return images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0
@@ -66,7 +66,7 @@ class DeployedPose(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 (N, H, W, 3) -> boxes (N, K, 4), scores (N, K), keypoints (N, K, 17, 3) in input pixels."""
-        boxes, scores, keypoints = self.network.decode(self.network(normalise(images)))
+        boxes, scores, keypoints = self.network.decode(self.network(normalize(images)))
         return boxes, scores, keypoints
 
 
@@ -79,7 +79,7 @@ class DeployedRefiner(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """uint8 (M, S, S, 3) -> keypoints (M, 17, 3) x y confidence in crop pixels."""
-        keypoints: Tensor = self.network.decode(self.network(normalise(crops)))
+        keypoints: Tensor = self.network.decode(self.network(normalize(crops)))
         return keypoints
 
 
@@ -102,10 +102,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as exc:
-        raise ConfigError(f"checkpoint {path} does not exist") from exc
-    except Exception as exc:
-        raise ConfigError(f"{path} is not a checkpoint of edgepose-export: torch cannot read it ({type(exc).__name__})") from exc
+    except FileNotFoundError as error:
+        raise ConfigError(f"checkpoint {path} does not exist") from error
+    except Exception as error:
+        raise ConfigError(f"{path} is not a checkpoint of edgepose-export: torch cannot read it ({type(error).__name__})") from error
     if not isinstance(checkpoint, dict) or not {"spec", "state"} <= checkpoint.keys():
         raise ConfigError(f"{path} is not a checkpoint of edgepose-export: it holds no `spec` and `state`")
     return checkpoint
@@ -148,5 +148,5 @@ def load_weights(network: GhostPose, state: dict[str, Tensor], origin: str) -> N
             module.add_norm(torch.zeros(width), torch.ones(width))
     try:
         network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
-    except RuntimeError as exc:
-        raise ConfigError(f"the weights of {origin} do not fit its network: {str(exc).splitlines()[1].strip()}") from exc
+    except RuntimeError as error:
+        raise ConfigError(f"the weights of {origin} do not fit its network: {str(error).splitlines()[1].strip()}") from error

@@ -16,7 +16,7 @@ from edgepose_export.network.model import GhostPose
 from edgepose_export.network.spec import TEACHERS
 
 _HEADS = {
-    "center_0": "centre",
+    "center_0": "center",
     "box_scale_0": "box_size",
     "box_offset_0": "box_offset",
     "kpt_heatmap_0": "heat",
@@ -33,15 +33,15 @@ def load_movenet(path: Path) -> GhostPose:
     """
     try:
         graph = onnx.load(str(path)).graph
-    except Exception as exc:
-        raise ConfigError(f"teacher {path} cannot be read ({type(exc).__name__}): expected a MoveNet file") from exc
+    except Exception as error:
+        raise ConfigError(f"teacher {path} cannot be read ({type(error).__name__}): expected a MoveNet file") from error
     values = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:  # weights are stored in half precision behind casts
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     weights = [numpy_helper.to_array(values[node.input[1]]).astype(np.float32) for node in convolutions]
-    name, network = _recognise(path, weights)
+    name, network = _recognize(path, weights)
     # The file with several people names its layers, and not in our order; the others do not, and are in order.
     targets = _order_by_name(network, convolutions) if network.spec.task == "pose" else _order(network)
     for node, weight, unit in zip(convolutions, weights, targets, strict=True):
@@ -54,7 +54,7 @@ def load_movenet(path: Path) -> GhostPose:
     return network.eval().requires_grad_(False)
 
 
-def _recognise(path: Path, weights: list[NDArray[np.float32]]) -> tuple[str, GhostPose]:
+def _recognize(path: Path, weights: list[NDArray[np.float32]]) -> tuple[str, GhostPose]:
     """Which teacher has so many convolutions with so wide a first one, and an empty network for it."""
     for name, spec in TEACHERS.items():
         network = GhostPose(spec)
@@ -73,7 +73,7 @@ def _order(network: GhostPose) -> list[ConvNorm]:
             order.extend(_units((neck.lateral4, neck.lateral8, neck.lateral16)[backbone.taps.index(index)]))
     for part in (backbone.context, neck.lateral32, neck.smooth16, neck.smooth8, neck.smooth4):
         order.extend(_units(part))
-    branches = (head.heat, head.coarse, head.centre, head.offset)
+    branches = (head.heat, head.coarse, head.center, head.offset)
     return order + [unit for layer in zip(*(_units(branch) for branch in branches), strict=True) for unit in layer]
 
 

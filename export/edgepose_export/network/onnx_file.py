@@ -39,7 +39,7 @@ class Card:
         input_size: long side of the input in pixels that the network is made for; of a refiner the side of its crop.
         trained_on: data sets and teacher, in words.
         accuracy: figures by name, as measured.
-        licence: SPDX identifier of the weights' licence.
+        license: SPDX identifier of the weights' license.
     """
 
     name: str
@@ -181,8 +181,8 @@ def write_model(model: onnx.ModelProto, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         temporary.replace(path)
-    except OSError as exc:
-        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def get_metadata(model: onnx.ModelProto) -> dict[str, str]:

@@ -21,7 +21,7 @@ class RegionRefinement(nn.Module):
     Args:
         radius: half side of the window in cells.
         variance: initial variance in cells^2 of the Gaussian weight around the coarse place (the teacher's 0.3 of the map's side).
-        sharpness: initial exponent; large values pick the single best cell, small ones average neighbours.
+        sharpness: initial exponent; large values pick the single best cell, small ones average neighbors.
     """
 
     def __init__(self, radius: int, *, variance: float = 18.0, sharpness: float = 8.0) -> None:

@@ -185,7 +185,7 @@ def columns(x: Tensor) -> Tensor:
 
 
 def patches(x: Tensor) -> Tensor:
-    """3x3 neighbourhoods: (B, C, H, W) -> (C, B H W, 9)."""
+    """3x3 neighborhoods: (B, C, H, W) -> (C, B H W, 9)."""
     batch, channels, height, width = x.shape
     unfolded = nn.functional.unfold(x, 3, padding=1).reshape(batch, channels, 9, height * width)
     return unfolded.permute(1, 0, 3, 2).reshape(channels, -1, 9)

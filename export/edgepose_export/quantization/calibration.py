@@ -58,7 +58,7 @@ class CalibrationSet:
     def images(self, info: ModelInfo) -> Iterator[NDArray[np.uint8]]:
         """What the network sees in flight, batches of one: letterboxed pictures uint8 (1, H, W, 3) in their own shape, or crops.
 
-        A refiner sees the largest person of each picture, and the middle of a picture in which nobody is labelled: a first
+        A refiner sees the largest person of each picture, and the middle of a picture in which nobody is labeled: a first
         look finds people where there are none, too.
         """
         for index in self.indices:

@@ -1,4 +1,4 @@
-"""What TensorRT takes of explicit quantisation, checked on the file: its parser accepts some of what it then computes wrongly."""
+"""What TensorRT takes of explicit quantization, checked on the file: its parser accepts some of what it then computes wrongly."""
 
 import onnx
 from onnx import TensorProto
@@ -9,7 +9,7 @@ _TYPES = {TensorProto.INT8: "int8", TensorProto.UINT8: "uint8", TensorProto.INT3
 
 
 def tensorrt_objections(model: onnx.ModelProto) -> list[str]:
-    """Why TensorRT would refuse a quantised model or clip its values, one sentence each; empty where all is well.
+    """Why TensorRT would refuse a quantized model or clip its values, one sentence each; empty where all is well.
 
     Zero points must be int8 zeros (uint8 zeros are parsed in silence and built as int8: everything above half of the range
     is clipped), biases float, and nothing may stand between a convolution and its activation.

@@ -1,4 +1,4 @@
-"""Which operations of a model file are computed in INT8, and which tensors must be quantised for that."""
+"""Which operations of a model file are computed in INT8, and which tensors must be quantized for that."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Plan:
     Attributes:
         convolutions: names of convolutions.
         joins: names of additions and concatenations.
-        tensors: names of the tensors that are quantised, in the order of the graph.
+        tensors: names of the tensors that are quantized, in the order of the graph.
     """
 
     convolutions: frozenset[str]
@@ -47,7 +47,7 @@ class Graph:
         return output
 
     def convolutions(self) -> list[onnx.NodeProto]:
-        """Convolutions with constant weights that may be quantised, in order."""
+        """Convolutions with constant weights that may be quantized, in order."""
         return [
             node
             for node in self.nodes

@@ -15,7 +15,7 @@ Range = tuple[float, float]
 
 
 def insert(model: onnx.ModelProto, plan: Plan, ranges: Mapping[str, Range], *, symmetric: bool) -> onnx.ModelProto:
-    """A copy of a float model, quantised by a plan.
+    """A copy of a float model, quantized by a plan.
 
     Weights are int8, symmetric, one scale a channel. Activations are int8 with zero point 0 where symmetric (what TensorRT
     demands), uint8 with a zero point otherwise (what x86 is fast with). Biases stay float: TensorRT refuses int32 ones,

@@ -1,4 +1,4 @@
-"""Post-training quantisation of a model file: from float to INT8 by what calibration pictures show."""
+"""Post-training quantization of a model file: from float to INT8 by what calibration pictures show."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from edgepose_export.quantization.calibration import CalibrationSet, observe
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
 from edgepose_export.quantization.graph import Graph, make_plan
-from edgepose_export.quantization.pixels import PIXEL_RANGE, centre_on_a_byte, read_bytes_directly
+from edgepose_export.quantization.pixels import PIXEL_RANGE, center_on_a_byte, read_bytes_directly
 from edgepose_export.quantization.qdq import Range, insert
 from edgepose_export.quantization.ranges import Method, choose_range
 
@@ -36,7 +36,7 @@ def quantize(
     float_places: Sequence[str] = (),
     progress: Progress = lambda what, done, total: None,
 ) -> onnx.ModelProto:
-    """Quantise a float model file.
+    """Quantize a float model file.
 
     Args:
         source: float model file, as `edgepose-export onnx` writes it.
@@ -61,7 +61,7 @@ def quantize(
     if target == "cpu" and pixels in plan.tensors:
         read_bytes_directly(result, pixels)
     if symmetric and (objections := tensorrt_objections(result)):
-        raise ModelError(f"TensorRT would refuse the quantised {source}: {objections[0]}")
+        raise ModelError(f"TensorRT would refuse the quantized {source}: {objections[0]}")
     calibration = {"hash": pictures.hash(), "method": method, "images": len(pictures)}
     values = {"precision": "int8", "calibration": json.dumps(calibration), "parent": file_hash(source), "accuracy": "{}"}
     set_metadata(result, {METADATA_PREFIX + key: value for key, value in values.items()})
@@ -72,22 +72,22 @@ def quantize(
 def prepare(
     source: Path, pictures: CalibrationSet, *, method: Method, symmetric: bool, progress: Progress = lambda what, done, total: None
 ) -> tuple[onnx.ModelProto, dict[str, Range]]:
-    """The equalised float model and the range of each tensor that could be quantised; arguments and errors as of `quantize`."""
+    """The equalized float model and the range of each tensor that could be quantized; arguments and errors as of `quantize`."""
     info = read_model(source).info
     if info.layout != "edgepose" or info.precision != "float32":
         raise ModelError(f"{source} is {info.precision} of layout '{info.layout}', accepted is a float32 file of `edgepose-export onnx`")
     model = onnx.load(str(source))
     if not Graph(model).convolutions():
-        raise ModelError(f"{source} has no convolution with constant weights, there is nothing to quantise")
+        raise ModelError(f"{source} has no convolution with constant weights, there is nothing to quantize")
 
     def told(what: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(what, done, total)
 
     total = len(pictures)
     even = equalize(model, lambda: pictures.images(info), told("channels"), total)
-    centred, pixels = centre_on_a_byte(even)
-    tensors = make_plan(centred).tensors
-    seen = observe(centred, tensors, lambda: pictures.images(info), told("ranges"), total)
+    centered, pixels = center_on_a_byte(even)
+    tensors = make_plan(centered).tensors
+    seen = observe(centered, tensors, lambda: pictures.images(info), told("ranges"), total)
     ranges = {name: choose_range(seen[name], method, symmetric=symmetric) for name in tensors}
     ranges[pixels] = PIXEL_RANGE
-    return centred, ranges
+    return centered, ranges

@@ -56,16 +56,16 @@ def choose_range(seen: Seen, method: Method, *, symmetric: bool) -> tuple[float,
         low, high = min(seen.average_low, 0.0), max(seen.average_high, 0.0)
     elif seen.high > seen.low and method != "minmax":
         edges = np.linspace(seen.low, seen.high, BINS + 1)
-        centres = (edges[:-1] + edges[1:]) / 2
+        centers = (edges[:-1] + edges[1:]) / 2
         if method == "percentile":
             below = np.cumsum(seen.counts) / seen.counts.sum()
-            low = max(low, min(0.0, float(centres[int(np.searchsorted(below, 1 - _PERCENTILE))])))
-            high = min(high, max(0.0, float(centres[min(int(np.searchsorted(below, _PERCENTILE)), BINS - 1)])))
+            low = max(low, min(0.0, float(centers[int(np.searchsorted(below, 1 - _PERCENTILE))])))
+            high = min(high, max(0.0, float(centers[min(int(np.searchsorted(below, _PERCENTILE)), BINS - 1)])))
         elif method == "entropy":
-            limit = _entropy_limit(np.abs(centres), seen.counts)
+            limit = _entropy_limit(np.abs(centers), seen.counts)
             low, high = max(low, -limit), min(high, limit)
         else:
-            low, high = _least_squares(low, high, centres, seen.counts, symmetric)
+            low, high = _least_squares(low, high, centers, seen.counts, symmetric)
     if symmetric:
         high = max(high, -low)
         low = -high
@@ -83,7 +83,7 @@ def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, 
 
 
 def _least_squares(
-    low: float, high: float, centres: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool
+    low: float, high: float, centers: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool
 ) -> tuple[float, float]:
     """The clipped range with the least squared error; each side shrinks by itself unless symmetric."""
 
@@ -93,10 +93,10 @@ def _least_squares(
             bottom = -top
         scale, zero = scale_and_zero(bottom, top, symmetric=symmetric)
         first, last = (-127, 127) if symmetric else (0, 255)
-        back = (np.clip(np.round(centres / scale) + zero, first, last) - zero) * scale
+        back = (np.clip(np.round(centers / scale) + zero, first, last) - zero) * scale
         # Values lie anywhere in their bin, so rounding is never better than that of a uniform density.
-        clipped = (centres < bottom - scale / 2) | (centres > top + scale / 2)
-        return float((counts * np.where(clipped, (centres - back) ** 2, scale**2 / 12)).sum())
+        clipped = (centers < bottom - scale / 2) | (centers > top + scale / 2)
+        return float((counts * np.where(clipped, (centers - back) ** 2, scale**2 / 12)).sum())
 
     best = (error(low, high), low, high)
     shares = np.linspace(0.2, 1.0, 41)

@@ -50,15 +50,15 @@ def measure(
     symmetric: bool,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sensitivity]:
-    """Quantise one part at a time and compare the raw maps with the float model's; the most sensitive part first."""
+    """Quantize one part at a time and compare the raw maps with the float model's; the most sensitive part first."""
     maps = map_tensors(model)
     reference = run_maps(model, maps, images)
     everything = parts(model)
     result = []
     for number, part in enumerate(everything, 1):
         plan = make_plan(model, [other for other in everything if other != part])
-        quantised = insert(model, plan, ranges, symmetric=symmetric)
-        result.append(Sensitivity(part, map_error(reference, run_maps(quantised, _names(quantised, maps), images))))
+        quantized = insert(model, plan, ranges, symmetric=symmetric)
+        result.append(Sensitivity(part, map_error(reference, run_maps(quantized, _names(quantized, maps), images))))
         progress(number, len(everything))
     return sorted(result, key=lambda entry: -entry.error)
 
@@ -70,7 +70,7 @@ def run_maps(model: onnx.ModelProto, maps: Sequence[str], images: Images) -> lis
 
 
 def _names(model: onnx.ModelProto, maps: Sequence[str]) -> list[str]:
-    """The maps as the rest of a quantised graph reads them."""
+    """The maps as the rest of a quantized graph reads them."""
     made = {output for node in model.graph.node for output in node.output}
     return [f"{name}_float" if f"{name}_float" in made else name for name in maps]
 

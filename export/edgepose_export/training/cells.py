@@ -24,7 +24,7 @@ def cells_inside(boxes: Tensor, real: Tensor, like: Tensor) -> Tensor:
 
 
 def trunk_tilt_deg(keypoints: Tensor) -> Tensor:
-    """How far people's trunks lean from upright, 0 to 180 degrees (B, N); 0 where no shoulder or no hip is labelled.
+    """How far people's trunks lean from upright, 0 to 180 degrees (B, N); 0 where no shoulder or no hip is labeled.
 
     Args:
         keypoints: (B, N, 17, 3) x y v, y downwards.

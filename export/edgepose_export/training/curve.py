@@ -59,6 +59,6 @@ def plot(path: Path, picture: Path) -> None:
         panel.grid(alpha=0.3)
         for earlier, later in itertools.pairwise(rows):
             if earlier["phase"] != later["phase"]:
-                panel.axvline(float(later["minutes"]), color="grey", linestyle="--")
+                panel.axvline(float(later["minutes"]), color="gray", linestyle="--")
     figure.savefig(picture, dpi=120)
     pyplot.close(figure)

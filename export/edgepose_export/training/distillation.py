@@ -47,7 +47,7 @@ def distil(student: Seen, teacher: Seen, weights: Distillation, doubted: Tensor 
 
 
 def _unexplained(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Squared error over the teacher's channel-centred variance: 1 is as bad as the channel means."""
+    """Squared error over the teacher's channel-centered variance: 1 is as bad as the channel means."""
     theirs = theirs.float()
     variance = (theirs - theirs.mean((0, 2, 3), keepdim=True)).square().mean()
     return (ours.float() - theirs).square().mean() / (variance + 1e-6)
@@ -55,13 +55,13 @@ def _unexplained(ours: Tensor, theirs: Tensor) -> Tensor:
 
 def _maps(ours: PoseMaps, theirs: PoseMaps, doubted: Tensor | None) -> Tensor:
     """Cross-entropy of the probability maps above the teacher's own entropy, L1 of the others where somebody is."""
-    believed = torch.ones_like(theirs.centre) if doubted is None else (~doubted).to(theirs.centre.dtype)
-    centre, heat = torch.sigmoid(theirs.centre) * believed, torch.sigmoid(theirs.heat) * believed
-    somebody = centre / (centre.sum() + 1.0)
+    believed = torch.ones_like(theirs.center) if doubted is None else (~doubted).to(theirs.center.dtype)
+    center, heat = torch.sigmoid(theirs.center) * believed, torch.sigmoid(theirs.heat) * believed
+    somebody = center / (center.sum() + 1.0)
     near = heat / (heat.sum() + 1.0)
     pairs = near.repeat_interleave(2, 1)
     return (
-        _divergence(ours.centre, theirs.centre, believed)
+        _divergence(ours.center, theirs.center, believed)
         + _divergence(ours.heat, theirs.heat, believed)
         + 0.05 * ((ours.box_size - theirs.box_size).abs() * somebody).sum()
         + 0.2 * ((ours.box_offset - theirs.box_offset).abs() * somebody).sum()

@@ -17,20 +17,20 @@ _FOCUS = 2.0
 
 def label_losses(refinement: Refinement, maps: PoseMaps, batch: Batch, weights: Labels) -> dict[str, Tensor]:
     """Weighted losses by name; all are means over people, so that crowded pictures do not rule."""
-    device = maps.centre.device
+    device = maps.center.device
     boxes, keypoints, areas, counts, ignored, regions = (
         torch.from_numpy(value).to(device)
         for value in (batch.boxes, batch.keypoints, batch.areas, batch.people, batch.ignored, batch.regions)
     )
     people = people_in_cells(boxes, keypoints, areas, counts)
-    excused = cells_inside(ignored, torch.arange(ignored.shape[1], device=device)[None] < regions[:, None], maps.centre)
+    excused = cells_inside(ignored, torch.arange(ignored.shape[1], device=device)[None] < regions[:, None], maps.center)
     if not len(people.picture):
-        nobody = F.binary_cross_entropy_with_logits(maps.centre, torch.zeros_like(maps.centre), reduction="none")
-        return {"centre": weights.centre * (nobody * torch.sigmoid(maps.centre.detach()) ** _FOCUS * ~excused).sum()}
+        nobody = F.binary_cross_entropy_with_logits(maps.center, torch.zeros_like(maps.center), reduction="none")
+        return {"center": weights.center * (nobody * torch.sigmoid(maps.center.detach()) ** _FOCUS * ~excused).sum()}
     assigned = assign(maps, people)
     picture = people.picture[assigned.person]
     share = assigned.weight / assigned.weight.sum().clamp_min(1e-6)
-    losses = {"centre": weights.centre * _centre(maps, people, assigned, excused)}
+    losses = {"center": weights.center * _center(maps, people, assigned, excused)}
     if maps.box_size.shape[1]:  # a refiner has none
         losses["box"] = weights.box * (share * _box(maps, people, assigned, picture)).sum()
     coarse = coarse_at(maps.coarse, picture, assigned.cell)
@@ -52,34 +52,34 @@ def _bumps(height: int, width: int, place: Tensor, sigma: Tensor) -> Tensor:
     return rows[:, :, None] * columns[:, None, :]
 
 
-def _centre(maps: PoseMaps, people: People, assigned: Assignment, excused: Tensor) -> Tensor:
-    """Quality focal loss of the centre map: a bump a person, as high as the best cell's pose is good.
+def _center(maps: PoseMaps, people: People, assigned: Assignment, excused: Tensor) -> Tensor:
+    """Quality focal loss of the center map: a bump a person, as high as the best cell's pose is good.
 
     Source of the loss: X. Li et al., "Generalized Focal Loss", NeurIPS 2020. The bump's width follows the teacher's
     (sigma = max(1, 0.05 sqrt(area)) cells).
     """
-    height, width = maps.centre.shape[2:]
+    height, width = maps.center.shape[2:]
     quality = torch.full_like(people.area, 0.1)
     quality[assigned.person[assigned.best]] = assigned.weight[assigned.best]
     # A floor keeps recall: a person whose pose is still bad is a person all the same.
-    bumps = _bumps(height, width, people.centre, (0.05 * people.area.sqrt()).clamp_min(1.0)) * (0.3 + 0.7 * quality)[:, None, None]
-    target = torch.zeros_like(maps.centre[:, 0])
+    bumps = _bumps(height, width, people.center, (0.05 * people.area.sqrt()).clamp_min(1.0)) * (0.3 + 0.7 * quality)[:, None, None]
+    target = torch.zeros_like(maps.center[:, 0])
     target = target.scatter_reduce(0, people.picture[:, None, None].expand_as(bumps), bumps, "amax")[:, None]
-    loss = F.binary_cross_entropy_with_logits(maps.centre, target, reduction="none")
-    loss = loss * (target - torch.sigmoid(maps.centre.detach())).abs() ** _FOCUS
+    loss = F.binary_cross_entropy_with_logits(maps.center, target, reduction="none")
+    loss = loss * (target - torch.sigmoid(maps.center.detach())).abs() ** _FOCUS
     return (loss * (~excused | (target > 0.1))).sum() / len(people.area)
 
 
 def _box(maps: PoseMaps, people: People, assigned: Assignment, picture: Tensor) -> Tensor:
     """1 - GIoU plus the relative error of height and width: (A,)."""
-    width = maps.centre.shape[3]
+    width = maps.center.shape[3]
     size = maps.box_size.flatten(2)[picture, :, assigned.cell].clamp_min(0.1)
     offset = maps.box_offset.flatten(2)[picture, :, assigned.cell]
     place = torch.stack([torch.div(assigned.cell, width, rounding_mode="floor"), assigned.cell % width], -1)
-    centre = place + offset
-    goal_centre, goal_size = people.centre[assigned.person], people.size[assigned.person]
-    low, high = centre - size / 2, centre + size / 2
-    goal_low, goal_high = goal_centre - goal_size / 2, goal_centre + goal_size / 2
+    center = place + offset
+    goal_center, goal_size = people.center[assigned.person], people.size[assigned.person]
+    low, high = center - size / 2, center + size / 2
+    goal_low, goal_high = goal_center - goal_size / 2, goal_center + goal_size / 2
     inside = (torch.minimum(high, goal_high) - torch.maximum(low, goal_low)).clamp_min(0).prod(-1)
     union = size.prod(-1) + goal_size.prod(-1) - inside
     hull = (torch.maximum(high, goal_high) - torch.minimum(low, goal_low)).prod(-1)
@@ -88,14 +88,14 @@ def _box(maps: PoseMaps, people: People, assigned: Assignment, picture: Tensor) 
 
 
 def _relative_distance(found: Tensor, people: People, index: Tensor) -> Tensor:
-    """Mean distance of labelled keypoints in body sizes (root of the area), where OKS has no slope left: (A,)."""
+    """Mean distance of labeled keypoints in body sizes (root of the area), where OKS has no slope left: (A,)."""
     seen = people.seen[index]
     distance = (found - people.keypoints[index]).abs().sum(-1) / people.area[index].sqrt().clamp_min(1.0)[:, None]
     return (distance * seen).sum(-1) / seen.sum(-1).clamp_min(1)
 
 
 def _heat_target(heat: Tensor, people: People) -> tuple[Tensor, Tensor]:
-    """Bumps at labelled keypoints (B, 17, H, W), and which cells count: not those of a body whose keypoint is unlabelled."""
+    """Bumps at labeled keypoints (B, 17, H, W), and which cells count: not those of a body whose keypoint is unlabeled."""
     height, width = heat.shape[2:]
     sigma = (0.032 * people.area.sqrt()).clamp_min(0.9)
     flat_sigma = sigma[:, None].expand(-1, KEYPOINTS).flatten()
@@ -103,7 +103,7 @@ def _heat_target(heat: Tensor, people: People) -> tuple[Tensor, Tensor]:
     bumps = bumps * people.seen[..., None, None]
     index = people.picture[:, None, None, None].expand_as(bumps)
     target = torch.zeros_like(heat).scatter_reduce(0, index, bumps, "amax")
-    low, high = people.centre - people.size / 2, people.centre + people.size / 2
+    low, high = people.center - people.size / 2, people.center + people.size / 2
     y = torch.arange(height, device=heat.device) + 0.5
     x = torch.arange(width, device=heat.device) + 0.5
     body = ((y >= low[:, :1]) & (y <= high[:, :1]))[:, :, None] & ((x >= low[:, 1:]) & (x <= high[:, 1:]))[:, None, :]
@@ -113,14 +113,14 @@ def _heat_target(heat: Tensor, people: People) -> tuple[Tensor, Tensor]:
 
 
 def _heat(heat: Tensor, target: Tensor, counted: Tensor, people: People) -> Tensor:
-    """Quality focal loss of the heat maps, a labelled keypoint."""
+    """Quality focal loss of the heat maps, a labeled keypoint."""
     loss = F.binary_cross_entropy_with_logits(heat, target, reduction="none")
     loss = loss * (target - torch.sigmoid(heat.detach())).abs() ** _FOCUS
     return (loss * (counted | (target > 0.1))).sum() / people.seen.sum().clamp_min(1)
 
 
 def _offset(offset: Tensor, people: People) -> Tensor:
-    """L1 of the offsets at the 3 x 3 cells around each labelled keypoint, in cells."""
+    """L1 of the offsets at the 3 x 3 cells around each labeled keypoint, in cells."""
     height, width = offset.shape[2:]
     steps = torch.arange(-1, 2, device=offset.device, dtype=torch.float32)
     around = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)  # (9, 2)

@@ -21,7 +21,7 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     neck: Weight = 0.0
     """Fused maps of the pyramid, each by its own variance."""
     maps: Weight = 0.0
-    """Head outputs: cross-entropy of the centre and heat maps, L1 of the rest where the teacher sees somebody."""
+    """Head outputs: cross-entropy of the center and heat maps, L1 of the rest where the teacher sees somebody."""
     largest_px: Weight = 0.0
     """Where labels teach too: of people whose box is longer than this in the input the teacher's maps are not believed,
     since it does not see them; 0 believes all. MoveNet MultiPose loses people of more than about 300 px."""
@@ -32,7 +32,7 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights of what the student is told by labels."""
 
-    centre: Weight = 0.0
+    center: Weight = 0.0
     box: Weight = 0.0
     coarse: Weight = 0.0
     heat: Weight = 0.0
@@ -91,7 +91,7 @@ def load_recipe(path: Path) -> Recipe:
     """
     try:
         return msgspec.convert(yaml.safe_load(path.read_text()), Recipe)
-    except FileNotFoundError as exc:
-        raise ConfigError(f"recipe {path} does not exist") from exc
-    except (yaml.YAMLError, msgspec.ValidationError) as exc:
-        raise ConfigError(f"recipe {path}: {exc}") from exc
+    except FileNotFoundError as error:
+        raise ConfigError(f"recipe {path} does not exist") from error
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ConfigError(f"recipe {path}: {error}") from error

@@ -20,7 +20,7 @@ from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import plans_for
 from edgepose_export.data.device_batches import DevicePictures
 from edgepose_export.data.preview import contact_sheet
-from edgepose_export.network.model import GhostPose, load_network, load_weights, normalise, read_checkpoint, save_network
+from edgepose_export.network.model import GhostPose, load_network, load_weights, normalize, read_checkpoint, save_network
 from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.training import curve
 from edgepose_export.training.cells import cells_inside, trunk_tilt_deg
@@ -215,7 +215,7 @@ class Trainer:
     def _step(self, phase: Phase, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """One step: losses by name, as numbers."""
         images = torch.as_tensor(batch.images, device=self.device)
-        x = normalise(images).contiguous(memory_format=torch.channels_last)
+        x = normalize(images).contiguous(memory_format=torch.channels_last)
         count = phase.frozen_blocks
         maps = bool(phase.distillation.maps) or phase.labels.any()
         with self._autocast():
@@ -252,7 +252,7 @@ class Trainer:
             unseen |= (boxes[..., 2:] - boxes[..., :2]).amax(-1) > distillation.largest_px
         if distillation.steepest_deg:
             unseen |= trunk_tilt_deg(torch.from_numpy(batch.keypoints).to(self.device)) > distillation.steepest_deg
-        return cells_inside(boxes, unseen, ours.maps.centre)
+        return cells_inside(boxes, unseen, ours.maps.center)
 
     def _teacher_early(self, x: Tensor, early: Tensor, tapped: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
         """Frozen blocks are the teacher's own, so their output serves both; without any the teacher runs from the start."""

@@ -1,4 +1,4 @@
-"""The painter for GPUs, proven on the CPU: the same labels as OpenCV's stream, the same pixels within a few grey levels."""
+"""The painter for GPUs, proven on the CPU: the same labels as OpenCV's stream, the same pixels within a few gray levels."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ LABELS = ("boxes", "keypoints", "areas", "people", "ignored", "regions")
 
 
 def smooth(width: int, height: int) -> np.ndarray:
-    """Waves of different length in each colour, without an edge: any picture of it tells where it was taken."""
+    """Waves of different length in each color, without an edge: any picture of it tells where it was taken."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / 13 + y / 29), np.sin(x / 31 - y / 17), np.sin((x + y) / 23)]
     return (128 + 100 * np.stack(waves, 2)).round().astype(np.uint8)
@@ -157,8 +157,8 @@ def test_resumed_stream_is_the_stream_itself(dots, workers):
         assert first.following == second.following
 
 
-@pytest.mark.parametrize("change", [{"light": 1}, {"grey": 1}], ids=["light", "grey"])
-def test_colours_are_those_of_opencv(waves, change):
+@pytest.mark.parametrize("change", [{"light": 1}, {"gray": 1}], ids=["light", "gray"])
+def test_colors_are_those_of_opencv(waves, change):
     pictures = DevicePictures(waves, CPU)
     rng = np.random.default_rng(3)
     plans = [plan(waves, index % len(waves), 256, replace(Augmentation.none(), **change), rng) for index in range(8)]

@@ -37,7 +37,7 @@ def picture(people=(), ignored=(), crowds=(), complete=True, size=400) -> Pictur
         ignored=regions,
         ignored_areas=(regions[:, 2:] - regions[:, :2]).prod(1),
         ignored_crowds=np.array(crowds or [False] * len(regions), bool),
-        all_people_labelled=complete,
+        all_people_labeled=complete,
         certainty=np.ones(len(boxes), np.float32),
         keypoint_certainty=np.ones((len(boxes), 17), np.float32),
     )
@@ -194,7 +194,7 @@ def reference(path: Path, predictions: list[list[Person]], data: CocoPose) -> li
     return list(evaluator.stats[:6])
 
 
-@pytest.mark.skipif(SHARED is None, reason="needs the labelled pictures beside the repository")
+@pytest.mark.skipif(SHARED is None, reason="needs the labeled pictures beside the repository")
 def test_figures_are_those_of_pycocotools_on_the_file():
     assert SHARED is not None
     data = CocoPose([SHARED / "data" / "coco-dev"])

@@ -44,9 +44,9 @@ def maps_of(model: onnx.ModelProto, source: Path, pictures: CalibrationSet) -> l
 
 @pytest.mark.parametrize("kind", ["cpu_file", "tensorrt_file"])
 def test_raw_maps_stay_close_to_float(kind: str, source: Path, pictures: CalibrationSet, request: pytest.FixtureRequest) -> None:
-    quantised = request.getfixturevalue(kind)
+    quantized = request.getfixturevalue(kind)
     reference = maps_of(onnx.load(str(source)), source, pictures)
-    assert map_error(reference, maps_of(quantised, source, pictures)) < 0.02
+    assert map_error(reference, maps_of(quantized, source, pictures)) < 0.02
 
 
 @pytest.mark.parametrize(("kind", "target"), [("cpu_file", "cpu"), ("tensorrt_file", "tensorrt")])
@@ -102,7 +102,7 @@ def test_rounding_of_weights_is_at_most_half_a_step() -> None:
     assert np.abs(integers).max() == 127
 
 
-def test_equalising_changes_nothing_in_float(source: Path, pictures: CalibrationSet) -> None:
+def test_equalizing_changes_nothing_in_float(source: Path, pictures: CalibrationSet) -> None:
     model = onnx.load(str(source))
     images = list(pictures.images(read_model(source).info))
     even = equalize(model, lambda: iter(images))
@@ -111,7 +111,7 @@ def test_equalising_changes_nothing_in_float(source: Path, pictures: Calibration
     assert any(not np.allclose(numpy_helper.to_array(tensor), before[tensor.name]) for tensor in even.graph.initializer)
 
 
-def test_equalising_helps_a_stream_with_one_loud_channel(source: Path, pictures: CalibrationSet) -> None:
+def test_equalizing_helps_a_stream_with_one_loud_channel(source: Path, pictures: CalibrationSet) -> None:
     model = onnx.load(str(source))
     graph = Graph(model)
     # Make one channel of a linear tensor 30 times louder where it is made, quieter where it is read: the same function.
@@ -140,7 +140,7 @@ def test_parts_left_in_float_are_left(source: Path, pictures: CalibrationSet) ->
     floats = {place(node) for node in graph.convolutions()}
     assert floats == {
         "backbone.stem.conv",
-        *(f"head.{name}.out.conv" for name in ("centre", "box_size", "box_offset", "heat", "coarse", "offset")),
+        *(f"head.{name}.out.conv" for name in ("center", "box_size", "box_offset", "heat", "coarse", "offset")),
     }
     with pytest.raises(ModelError, match=r"nothing of .* would be in INT8"):
         quantize(source, pictures, float_places=["backbone", "neck", "head"])
@@ -149,15 +149,15 @@ def test_parts_left_in_float_are_left(source: Path, pictures: CalibrationSet) ->
 @pytest.mark.parametrize("method", METHODS)
 def test_all_methods_calibrate(method: str, source: Path, pictures: CalibrationSet) -> None:
     model, ranges = prepare(source, pictures, method=method, symmetric=False)  # type: ignore[arg-type]
-    quantised = insert(model, make_plan(model), ranges, symmetric=False)
-    assert map_error(maps_of(onnx.load(str(source)), source, pictures), maps_of(quantised, source, pictures)) < 0.1
+    quantized = insert(model, make_plan(model), ranges, symmetric=False)
+    assert map_error(maps_of(onnx.load(str(source)), source, pictures), maps_of(quantized, source, pictures)) < 0.1
 
 
 def test_the_same_pictures_give_the_same_file(source: Path, pictures: CalibrationSet, cpu_file: onnx.ModelProto) -> None:
     assert quantize(source, pictures).SerializeToString(deterministic=True) == cpu_file.SerializeToString(deterministic=True)
 
 
-def test_an_int8_file_cannot_be_quantised_again(cpu_file: onnx.ModelProto, pictures: CalibrationSet, tmp_path: Path) -> None:
+def test_an_int8_file_cannot_be_quantized_again(cpu_file: onnx.ModelProto, pictures: CalibrationSet, tmp_path: Path) -> None:
     write_model(cpu_file, tmp_path / "int8.onnx")
     with pytest.raises(ModelError, match=r"int8\.onnx is int8"):
         quantize(tmp_path / "int8.onnx", pictures)
@@ -214,7 +214,7 @@ def test_uint8_zeros_and_other_zero_points_are_objected_to(tensorrt_file: onnx.M
         assert message in tensorrt_objections(spoilt)[0]
 
 
-def test_a_refiner_is_quantised_on_crops(pictures: CalibrationSet, tmp_path: Path) -> None:
+def test_a_refiner_is_quantized_on_crops(pictures: CalibrationSet, tmp_path: Path) -> None:
     source, int8 = tmp_path / "refine.onnx", tmp_path / "int8.onnx"
     write_model(to_onnx(lively(3, TINY_REFINER), Card("tiny-refine", 64)), source)
     crops = list(pictures.images(read_model(source).info))

@@ -41,12 +41,12 @@ def perfect(batch: Batch) -> PoseMaps:
     side = SIZE // 4
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     cells = torch.stack([rows, columns], -1).float()  # (H, W, 2)
-    nearest = torch.cdist(cells.reshape(-1, 2) + 0.5, people.centre).argmin(1)
+    nearest = torch.cdist(cells.reshape(-1, 2) + 0.5, people.center).argmin(1)
     coarse = people.keypoints[nearest] - cells.reshape(-1, 1, 2)
-    size, offset = people.size[nearest], people.centre[nearest] - cells.reshape(-1, 2)
-    centre = torch.full((side * side,), -8.0)
-    for place in people.centre:
-        centre[int(place[0]) * side + int(place[1])] = 8.0
+    size, offset = people.size[nearest], people.center[nearest] - cells.reshape(-1, 2)
+    center = torch.full((side * side,), -8.0)
+    for place in people.center:
+        center[int(place[0]) * side + int(place[1])] = 8.0
     heat = torch.full((17, side, side), -8.0)
     point = torch.zeros(17, 2, side, side)
     for keypoint in range(17):
@@ -57,11 +57,11 @@ def perfect(batch: Batch) -> PoseMaps:
         point[keypoint] = (goals[closest] - cells.reshape(-1, 2)).T.reshape(2, side, side)
     grid = lambda value: value.T.reshape(1, -1, side, side)  # noqa: E731
     return PoseMaps(
-        centre.reshape(1, 1, side, side), grid(size), grid(offset), heat[None], grid(coarse.flatten(1)), point.reshape(1, 34, side, side)
+        center.reshape(1, 1, side, side), grid(size), grid(offset), heat[None], grid(coarse.flatten(1)), point.reshape(1, 34, side, side)
     )
 
 
-def test_the_cells_near_the_centre_with_the_best_pose_get_the_person() -> None:
+def test_the_cells_near_the_center_with_the_best_pose_get_the_person() -> None:
     batch = batch_of()
     maps = perfect(batch)
     assigned = assign(maps, people_of(batch))
@@ -74,7 +74,7 @@ def test_the_cells_near_the_centre_with_the_best_pose_get_the_person() -> None:
     assert again.cell[again.best].item() != cell
 
 
-def test_oks_counts_labelled_keypoints_only() -> None:
+def test_oks_counts_labeled_keypoints_only() -> None:
     batch = batch_of()
     batch.keypoints[0, 0, 5:, 2] = 0
     people = people_of(batch)
@@ -104,29 +104,29 @@ def test_perfect_maps_cost_little_and_spoilt_ones_more() -> None:
 
 def test_what_lies_in_an_ignore_region_is_not_background() -> None:
     maps = perfect(batch_of())
-    maps.centre[0, 0, 3, 13] = 6.0  # somebody found where nobody is labelled
+    maps.center[0, 0, 3, 13] = 6.0  # somebody found where nobody is labeled
     maps.heat[0, :, 3, 13] = 6.0
     decoder = GhostPose(TINY).decode
     punished = label_losses(decoder.refinement, maps, batch_of(), ALL)
     excused = label_losses(decoder.refinement, maps, batch_of(ignored=[[44.0, 4.0, 63.0, 24.0]]), ALL)
-    assert punished["centre"] > excused["centre"] + 1.0
+    assert punished["center"] > excused["center"] + 1.0
     assert punished["heat"] > excused["heat"] + 0.1
 
 
 def test_a_picture_without_people_teaches_only_emptiness() -> None:
     losses = label_losses(GhostPose(TINY).decode.refinement, perfect(batch_of()), batch_of(0), ALL)
-    assert set(losses) == {"centre"}
-    assert losses["centre"] > 0
+    assert set(losses) == {"center"}
+    assert losses["center"] > 0
 
 
-def test_unlabelled_keypoints_of_a_body_are_not_taught_as_absent() -> None:
+def test_unlabeled_keypoints_of_a_body_are_not_taught_as_absent() -> None:
     maps = perfect(batch_of())
-    labelled = batch_of()
-    unlabelled = batch_of()
-    unlabelled.keypoints[0, 0, 9, 2] = 0  # its heat stands in the map all the same
+    labeled = batch_of()
+    unlabeled = batch_of()
+    unlabeled.keypoints[0, 0, 9, 2] = 0  # its heat stands in the map all the same
     decoder = GhostPose(TINY).decode
-    with_label = label_losses(decoder.refinement, maps, labelled, ALL)["heat"]
-    without = label_losses(decoder.refinement, maps, unlabelled, ALL)["heat"]
+    with_label = label_losses(decoder.refinement, maps, labeled, ALL)["heat"]
+    without = label_losses(decoder.refinement, maps, unlabeled, ALL)["heat"]
     assert without <= with_label * 17 / 16 + 1e-4
 
 
@@ -156,7 +156,7 @@ def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
     early, tapped = network.backbone.early(torch.randn(1, 3, SIZE, SIZE), 0)
     ours, theirs = look(network, early, tapped, 0), look(teacher, early, tapped, 0)
     weights = Distillation(0, 0, 1)
-    everywhere = torch.ones_like(theirs.maps.centre, dtype=torch.bool)
+    everywhere = torch.ones_like(theirs.maps.center, dtype=torch.bool)
     assert distil(ours, theirs, weights)["distil_maps"] > 1e-3
     # What is left are the offsets of keypoints, which count where the teacher's heat is, and that is doubted as well.
     assert distil(ours, theirs, weights, everywhere)["distil_maps"].abs() < 1e-6
