@@ -25,10 +25,12 @@ from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
+from edgepose_export.evaluation.coco import evaluate_predictions
+from edgepose_export.evaluation.predictor import SCORE_THRESHOLD
 from edgepose_export.network.model import GhostPose, load_deployed
-from edgepose_export.network.onnx_file import Card, to_onnx, write_model
 from edgepose_export.network.refinement import Refinement, RegionRefinement
+from edgepose_export.network.to_onnx import Card, to_onnx
+from edgepose_export.onnx_file import write_model
 from tools.write_reference import with_table
 
 TIMED_PICTURES = 24

@@ -29,7 +29,7 @@ from edgepose_export.network.model import GhostPose, save_network
 from edgepose_export.network.movenet import load_movenet
 from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.training import assignment
-from edgepose_export.training.recipe import Distillation, Recipe, load_recipe
+from edgepose_export.training.recipe import DistillationWeights, Recipe, load_recipe
 from edgepose_export.training.trainer import Trainer
 from tools.write_reference import with_table
 
@@ -83,7 +83,7 @@ def _twice(*losses: str) -> Callable[[Recipe], Recipe]:
 
 
 def _labels_alone(recipe: Recipe) -> Recipe:
-    alone = [replace(phase, distillation=Distillation()) if phase.labels.any() else phase for phase in recipe.phases]
+    alone = [replace(phase, distillation=DistillationWeights()) if phase.labels.any() else phase for phase in recipe.phases]
     return replace(recipe, phases=alone)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edgepose_export.data import color, warp
 from edgepose_export.data.coco import CocoPose, Picture, draw
 
-Range = tuple[float, float]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,35 +16,35 @@ class Augmentation:
     """How much pictures are changed; each value has its reason beside it. Chances are 0 to 1, ranges lowest and highest."""
 
     flip: float = 0.5  # the world has no handedness; left and right keypoints change places
-    scale: Range = (0.75, 1.7)  # of the fitted picture: people come at all distances
+    scale: Interval = (0.75, 1.7)  # of the fitted picture: people come at all distances
     zoom_out: float = 0.1  # chance of a picture far away: small people are where networks of this size fail
-    zoom_out_scale: Range = (0.25, 0.7)
+    zoom_out_scale: Interval = (0.25, 0.7)
     rotate: float = 0.4  # a drone and a hand-held camera roll
     rotate_degrees: float = 25.0
     turn: float = 0.03  # chance of any angle: seen from above, a person may lie in any direction
     tilt: float = 0.2  # chance of an oblique view, from any side
     tilt_degrees: float = 40.0
     overhead: float = 0.1  # chance of a view from above: large heads, foreshortened bodies, small feet
-    overhead_degrees: Range = (25.0, 55.0)
+    overhead_degrees: Interval = (25.0, 55.0)
     outside: float = 0.15  # share of the picture that may be pushed over the edge: people are cut at every limb
     top_left: float = 0.3  # chance that the picture lies at the top left, as letterboxed frames do in flight
     mosaic: float = 0.3  # chance of four pictures in one: many people, many sizes, no padding
-    mosaic_scale: Range = (1.0, 2.2)  # of the picture fitted into its tile
+    mosaic_scale: Interval = (1.0, 2.2)  # of the picture fitted into its tile
     light: float = 0.8  # chance that light and color change at all
     brightness: float = 0.12  # clouds and exposure, share of full white either way
-    contrast: Range = (0.7, 1.3)  # haze, back light
-    saturation: Range = (0.3, 1.5)  # cheap sensors
+    contrast: Interval = (0.7, 1.3)  # haze, back light
+    saturation: Interval = (0.3, 1.5)  # cheap sensors
     tint: float = 0.08  # white balance, a channel either way
-    gamma: Range = (0.7, 1.6)  # shade and night
+    gamma: Interval = (0.7, 1.6)  # shade and night
     gray: float = 0.05  # chance of no color: infrared cameras, and the pose is in the shape
     blur: float = 0.08  # chance of a picture out of focus
-    blur_px: Range = (0.4, 1.6)  # standard deviation
+    blur_px: Interval = (0.4, 1.6)  # standard deviation
     motion_blur: float = 0.06  # chance that camera or person moves during exposure
-    motion_blur_px: Range = (2.0, 7.0)  # length of the smear
+    motion_blur_px: Interval = (2.0, 7.0)  # length of the smear
     noise: float = 0.1  # chance of a noisy sensor
-    noise_levels: Range = (3.0, 18.0)  # standard deviation in gray levels of 255
+    noise_levels: Interval = (3.0, 18.0)  # standard deviation in gray levels of 255
     jpeg: float = 0.1  # chance of strong compression: video streams
-    jpeg_quality: Range = (20, 70)
+    jpeg_quality: Interval = (20, 70)
     smallest_person_px: float = 8.0  # a person whose long side falls below this is an ignore region
     least_visible: float = 0.3  # a person of whom less than this share of the box is left is an ignore region
 
@@ -82,17 +82,17 @@ class Part:
         index: number of the picture.
         rectangle: the part of the canvas that shows it.
         matrix: maps the whole picture to the canvas.
-        look: light, lens, sensor and compression; they act on the picture, not on the black padding around it.
+        appearance: light, lens, sensor and compression; they act on the picture, not on the black padding around it.
     """
 
     index: int
     rectangle: warp.Rectangle
     matrix: warp.Matrix
-    look: color.Look
+    appearance: color.Appearance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class PicturePlan:
     """All that chance decides of one training picture, before any pixel is touched.
 
     Attributes:
@@ -114,7 +114,7 @@ def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rn
     return Sample(paint(data, made, size), made.labels)
 
 
-def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
     """Choose how one training picture is made; a mosaic takes three more pictures of `data` by chance.
 
     Args:
@@ -127,7 +127,7 @@ def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng:
     if rng.random() >= augmentation.mosaic:
         scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
         part, labels = _place(data, index, (0, 0, size, size), augmentation, scale, rng)
-        return Plan((part,), labels)
+        return PicturePlan((part,), labels)
     x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
     indices = [index, *rng.integers(len(data), size=3).tolist()]
     rectangles = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
@@ -135,7 +135,7 @@ def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng:
         _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, rng)
         for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
     ]
-    return Plan(
+    return PicturePlan(
         tuple(part for part, _ in placed),
         warp.Labels(
             boxes=np.concatenate([labels.boxes for _, labels in placed]),
@@ -155,12 +155,12 @@ class PicturePlans:
     def __len__(self) -> int:
         return len(self._data)
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
         """As the function `plan`."""
         return plan(self._data, index, size, augmentation, rng)
 
 
-def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
+def paint(data: CocoPose, made: PicturePlan, size: int) -> NDArray[np.uint8]:
     """Paint a plan for pictures of `size` pixels: uint8 (S, S, 3), RGB.
 
     Raises:
@@ -170,20 +170,20 @@ def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
     for part in made.parts:
         picture = data[part.index]
         shrink = warp.coarsest_shrink(warp.magnification(part.matrix, picture.width, picture.height))
-        image = color.change(data.image(part.index, shrink), part.look)
+        image = color.change(data.image(part.index, shrink), part.appearance)
         warp.paint(image, picture.width, picture.height, shrink, part.matrix, canvas, part.rectangle)
     return canvas
 
 
 def _place(
-    data: CocoPose, index: int, rectangle: warp.Rectangle, augmentation: Augmentation, scale: Range, rng: np.random.Generator
+    data: CocoPose, index: int, rectangle: warp.Rectangle, augmentation: Augmentation, scale: Interval, rng: np.random.Generator
 ) -> tuple[Part, warp.Labels]:
     """Choose how one picture comes into a rectangle of the canvas; its labels follow."""
     picture = draw(data[index], rng)
     mirrored = bool(rng.random() < augmentation.flip)
     matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
     labels = warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
-    return Part(index, rectangle, matrix, choose_look(augmentation, rng)), labels
+    return Part(index, rectangle, matrix, choose_appearance(augmentation, rng)), labels
 
 
 def _matrix(
@@ -237,7 +237,7 @@ def _shift(low: float, high: float, start: int, end: int, outside: float, anchor
     return float(rng.uniform(first, last)) if first < last else (first + last) / 2
 
 
-def choose_look(a: Augmentation, rng: np.random.Generator) -> color.Look:
+def choose_appearance(a: Augmentation, rng: np.random.Generator) -> color.Appearance:
     """Choose light, lens, sensor and compression."""
     light, gray, smear, unfocused, grain, compressed = rng.random(6)
     blur = rng.uniform(*a.blur_px) if unfocused < a.blur else None
@@ -256,9 +256,9 @@ def choose_look(a: Augmentation, rng: np.random.Generator) -> color.Look:
     # A seed, not the rest of `rng`: how many grains there are must not decide what comes next.
     noise = (rng.uniform(*a.noise_levels), int(rng.integers(2**63))) if grain < a.noise else None
     jpeg_quality = round(rng.uniform(*a.jpeg_quality)) if compressed < a.jpeg else None
-    return color.Look(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
+    return color.Appearance(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
 
 
-def _logarithmic(span: Range, rng: np.random.Generator) -> float:
+def _logarithmic(span: Interval, rng: np.random.Generator) -> float:
     """Draw so that twice and half are equally likely."""
     return float(np.exp(rng.uniform(np.log(span[0]), np.log(span[1]))))

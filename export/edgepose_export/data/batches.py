@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgepose.errors import ConfigError, EdgeposeError
-from edgepose_export.data.augment import Augmentation, PicturePlans, Plan, paint
+from edgepose_export.data.augment import Augmentation, PicturePlan, PicturePlans, paint
 from edgepose_export.data.coco import CocoPose
 
 SIZE_STEP_PX = 32
 """Sides of the network's input are multiples of this."""
 
 Images = NDArray[np.uint8] | Tensor
-Painter = Callable[[Sequence[Plan], int], Images]
+Painter = Callable[[Sequence[PicturePlan], int], Images]
 """Paints plans for pictures of S x S pixels: uint8 (B, S, S, 3), RGB. Called by several workers at once."""
 
 
@@ -31,7 +31,7 @@ class Plans(Protocol):
         """How many there are in an epoch."""
         ...
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
         """Choose everything about number `index` for S = `size` pixels."""
         ...
 
@@ -193,11 +193,11 @@ class Batches(Iterator[Batch]):
         following = Position(epoch, done) if batch + 1 < self.batches_per_epoch else Position(epoch + 1, 0)
         return collate(plans, self._paint(plans, size), following)
 
-    def _paint_with_opencv(self, plans: Sequence[Plan], size: int) -> NDArray[np.uint8]:
+    def _paint_with_opencv(self, plans: Sequence[PicturePlan], size: int) -> NDArray[np.uint8]:
         return np.stack([paint(self._data, made, size) for made in plans])
 
 
-def collate(plans: Sequence[Plan], images: Images, following: Position) -> Batch:
+def collate(plans: Sequence[PicturePlan], images: Images, following: Position) -> Batch:
     """Put pictures of one size into one batch, labels padded with zeros to the most people and regions among them."""
     people = np.array([len(made.labels.boxes) for made in plans], np.int64)
     regions = np.array([len(made.labels.ignored) for made in plans], np.int64)

@@ -12,7 +12,7 @@ _LUMA = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601, as JPEG
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class Appearance:
     """How light, lens, sensor and compression change one picture; None leaves as it is.
 
     Attributes:
@@ -32,21 +32,21 @@ class Look:
     jpeg_quality: int | None = None
 
 
-def change(image: Image, look: Look) -> Image:
-    """Apply a look, in the order in which its parts act on a camera's picture."""
-    if look.blur_px is not None:
-        image = blur(image, look.blur_px)
-    if look.motion_blur is not None:
-        image = motion_blur(image, *look.motion_blur)
-    if look.matrix is not None:
-        image = recolor(image, look.matrix)
-    if look.gamma is not None:
-        image = gamma(image, look.gamma)
-    if look.noise is not None:
-        sigma, seed = look.noise
+def change(image: Image, appearance: Appearance) -> Image:
+    """Apply an appearance, in the order in which its parts act on a camera's picture."""
+    if appearance.blur_px is not None:
+        image = blur(image, appearance.blur_px)
+    if appearance.motion_blur is not None:
+        image = motion_blur(image, *appearance.motion_blur)
+    if appearance.matrix is not None:
+        image = recolor(image, appearance.matrix)
+    if appearance.gamma is not None:
+        image = gamma(image, appearance.gamma)
+    if appearance.noise is not None:
+        sigma, seed = appearance.noise
         image = noise(image, sigma, np.random.default_rng(seed))
-    if look.jpeg_quality is not None:
-        image = jpeg(image, look.jpeg_quality)
+    if appearance.jpeg_quality is not None:
+        image = jpeg(image, appearance.jpeg_quality)
     return image
 
 

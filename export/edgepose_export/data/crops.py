@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgepose_export.data import warp
-from edgepose_export.data.augment import Augmentation, Part, PicturePlans, Plan, choose_look
+from edgepose_export.data.augment import Augmentation, Part, PicturePlan, PicturePlans, choose_appearance
 from edgepose_export.data.coco import CocoPose, draw
 from edgepose_export.network.spec import NetworkSpec
 
@@ -54,7 +54,7 @@ class CropPlans:
     def __len__(self) -> int:
         return len(self._people)
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
         """Choose everything about one crop of `size` pixels; no pixel is touched."""
         number, person = self._people[index]
         picture = self._data[number]
@@ -82,4 +82,4 @@ class CropPlans:
             keypoint_certainty=picture.keypoint_certainty[person : person + 1],
         )
         labels = warp.follow(draw(alone, rng), matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
-        return Plan((Part(number, rectangle, matrix, choose_look(augmentation, rng)),), labels)
+        return PicturePlan((Part(number, rectangle, matrix, choose_appearance(augmentation, rng)),), labels)

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from edgepose.errors import ConfigError
 from edgepose_export.data import warp
-from edgepose_export.data.augment import Part, Plan
+from edgepose_export.data.augment import Part, PicturePlan
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.color import Look
+from edgepose_export.data.color import Appearance
 
 LONGEST_PX = 320
 """Long side at which pictures are kept: what the networks of the recipes are trained with at most."""
@@ -70,7 +70,7 @@ class DevicePictures:
                 squares = np.stack(list(pool.map(self._square, indices)))
                 self._pixels[first : indices.stop] = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2)
 
-    def paint(self, plans: Sequence[Plan], size: int) -> Tensor:
+    def paint(self, plans: Sequence[PicturePlan], size: int) -> Tensor:
         """Paint a batch: uint8 (B, S, S, 3), RGB, on the device.
 
         Args:
@@ -98,7 +98,7 @@ class DevicePictures:
         images = self._pixels.index_select(0, self._tensor(indices, torch.int64)).float()
         if shrink > 1:
             images = F.avg_pool2d(images, shrink)
-        images = _change(images, [part.look for part in parts])
+        images = _change(images, [part.appearance for part in parts])
         # Beyond its content a picture is black, as in flight, whatever the light does.
         steps = torch.arange(images.shape[2], device=self.device)
         rows = steps < self._tensor([-(-self._heights[index] // shrink) for index in indices], torch.int64)[:, None]
@@ -133,19 +133,19 @@ class DevicePictures:
         return np.asarray(filled, np.uint8)
 
 
-def _change(images: Tensor, looks: Sequence[Look]) -> Tensor:
+def _change(images: Tensor, appearances: Sequence[Appearance]) -> Tensor:
     """Change light, color, response and noise of float pictures (N, 3, H, W) on 0..255; see `edgepose_export.data.color`."""
     device = images.device
-    if any(look.matrix is not None for look in looks):
+    if any(appearance.matrix is not None for appearance in appearances):
         same = np.eye(3, 4)
-        matrices = np.stack([same if look.matrix is None else look.matrix for look in looks])
+        matrices = np.stack([same if appearance.matrix is None else appearance.matrix for appearance in appearances])
         matrix = torch.as_tensor(matrices, dtype=torch.float32).to(device)
         images = (torch.einsum("nij,njhw->nihw", matrix[..., :3], images) + matrix[..., 3, None, None]).clamp(0, 255)
-    bent = [number for number, look in enumerate(looks) if look.gamma is not None]
+    bent = [number for number, appearance in enumerate(appearances) if appearance.gamma is not None]
     if bent:
-        exponents = torch.tensor([look.gamma for look in looks if look.gamma is not None])
+        exponents = torch.tensor([appearance.gamma for appearance in appearances if appearance.gamma is not None])
         images[bent] = 255 * (images[bent] / 255) ** exponents.to(device)[:, None, None, None]
-    noisy = {number: look.noise for number, look in enumerate(looks) if look.noise is not None}
+    noisy = {number: appearance.noise for number, appearance in enumerate(appearances) if appearance.noise is not None}
     if noisy:
         grains = torch.Generator(device).manual_seed(next(iter(noisy.values()))[1])
         sigmas = torch.tensor([sigma for sigma, _ in noisy.values()]).to(device)[:, None, None, None]

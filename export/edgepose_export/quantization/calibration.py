@@ -17,7 +17,7 @@ from edgepose.pose.boxes import box_area
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.regions import Region
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.quantization.ranges import BINS, Seen, moving_average
+from edgepose_export.quantization.ranges import BINS, TensorStatistics, moving_average
 
 FEWEST_PICTURES = 32
 """Fewer do not show what the activations do: a model calibrated on eight pictures works on those eight."""
@@ -91,13 +91,13 @@ class _Record:
     average_high: float | None = None
 
 
-def observe(
+def collect_statistics(
     model: onnx.ModelProto,
     tensors: Sequence[str],
     images: Callable[[], Iterator[NDArray[np.uint8]]],
     progress: Progress = lambda done, total: None,
     total: int = 0,
-) -> dict[str, Seen]:
+) -> dict[str, TensorStatistics]:
     """Run the pictures twice (extremes, then histograms) and tell what each tensor held.
 
     Args:
@@ -130,7 +130,7 @@ def observe(
         done += 1
         progress(done, 2 * total)
     return {
-        name: Seen(record.low, record.high, record.average_low or 0.0, record.average_high or 0.0, counts[name])
+        name: TensorStatistics(record.low, record.high, record.average_low or 0.0, record.average_high or 0.0, counts[name])
         for name, record in records.items()
     }
 

@@ -12,7 +12,7 @@ _FLOAT_ROOM = "decode"
 
 
 @dataclass(frozen=True)
-class Plan:
+class QuantizationPlan:
     """What is computed in INT8.
 
     Attributes:
@@ -71,8 +71,8 @@ def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
     return False
 
 
-def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> Plan:
-    """Plan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`."""
+def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> QuantizationPlan:
+    """QuantizationPlan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`."""
     graph = Graph(model)
     convolutions = [node for node in graph.convolutions() if not lies_in(node, float_places)]
     names = {node.name for node in convolutions}
@@ -94,4 +94,4 @@ def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_jo
                 changed = True
     wanted = read | made | {name for node in candidates if node.name in joins for name in node.input}
     order = [output for node in graph.nodes for output in node.output if output in wanted]
-    return Plan(frozenset(names), frozenset(joins), tuple(order))
+    return QuantizationPlan(frozenset(names), frozenset(joins), tuple(order))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgepose_export.network.onnx_file import drop_unused_constants
+from edgepose_export.onnx_file import drop_unused_constants
 from edgepose_export.quantization.graph import Graph
 from edgepose_export.quantization.qdq import Range
 

@@ -7,14 +7,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgepose_export.network.onnx_file import drop_unused_constants
-from edgepose_export.quantization.graph import Graph, Plan
+from edgepose_export.onnx_file import drop_unused_constants
+from edgepose_export.quantization.graph import Graph, QuantizationPlan
 from edgepose_export.quantization.ranges import scale_and_zero
 
 Range = tuple[float, float]
 
 
-def insert(model: onnx.ModelProto, plan: Plan, ranges: Mapping[str, Range], *, symmetric: bool) -> onnx.ModelProto:
+def insert(model: onnx.ModelProto, plan: QuantizationPlan, ranges: Mapping[str, Range], *, symmetric: bool) -> onnx.ModelProto:
     """A copy of a float model, quantized by a plan.
 
     Weights are int8, symmetric, one scale a channel. Activations are int8 with zero point 0 where symmetric (what TensorRT

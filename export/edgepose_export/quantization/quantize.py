@@ -9,8 +9,8 @@ import onnx
 
 from edgepose.errors import ModelError
 from edgepose.model.file import METADATA_PREFIX, read_model
-from edgepose_export.network.onnx_file import file_hash, set_metadata
-from edgepose_export.quantization.calibration import CalibrationSet, observe
+from edgepose_export.onnx_file import file_hash, set_metadata
+from edgepose_export.quantization.calibration import CalibrationSet, collect_statistics
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
 from edgepose_export.quantization.graph import Graph, make_plan
@@ -87,7 +87,7 @@ def prepare(
     even = equalize(model, lambda: pictures.images(info), told("channels"), total)
     centered, pixels = center_on_a_byte(even)
     tensors = make_plan(centered).tensors
-    seen = observe(centered, tensors, lambda: pictures.images(info), told("ranges"), total)
-    ranges = {name: choose_range(seen[name], method, symmetric=symmetric) for name in tensors}
+    statistics = collect_statistics(centered, tensors, lambda: pictures.images(info), told("ranges"), total)
+    ranges = {name: choose_range(statistics[name], method, symmetric=symmetric) for name in tensors}
     ranges[pixels] = PIXEL_RANGE
     return centered, ranges

@@ -1,4 +1,4 @@
-"""Ranges of activations from what calibration has seen: pure arithmetic on histograms."""
+"""Ranges of activations from what calibration has statistics: pure arithmetic on histograms."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,7 +17,7 @@ _LEVELS = 128
 
 
 @dataclass(frozen=True)
-class Seen:
+class TensorStatistics:
     """What calibration has seen of one tensor.
 
     Attributes:
@@ -38,11 +38,11 @@ def moving_average(average: float | None, value: float) -> float:
     return value if average is None else average + _AVERAGE_SHARE * (value - average)
 
 
-def choose_range(seen: Seen, method: Method, *, symmetric: bool) -> tuple[float, float]:
+def choose_range(statistics: TensorStatistics, method: Method, *, symmetric: bool) -> tuple[float, float]:
     """Smallest and largest value that INT8 is to stand for.
 
     Args:
-        seen: what calibration has seen.
+        statistics: what calibration has statistics.
         method: `minmax` extremes; `moving-average` of the extremes of single pictures; `percentile` 99.99 % of the values on
             each side; `entropy` least Kullback-Leibler divergence (after S. Migacz, "8-bit inference with TensorRT", 2017);
             `mse` least squared error of what is clipped and what is rounded.
@@ -51,21 +51,21 @@ def choose_range(seen: Seen, method: Method, *, symmetric: bool) -> tuple[float,
     Returns:
         (low, high) with low <= 0 <= high and low < high: zero is always exact, as padding needs it to be.
     """
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
     if method == "moving-average":
-        low, high = min(seen.average_low, 0.0), max(seen.average_high, 0.0)
-    elif seen.high > seen.low and method != "minmax":
-        edges = np.linspace(seen.low, seen.high, BINS + 1)
+        low, high = min(statistics.average_low, 0.0), max(statistics.average_high, 0.0)
+    elif statistics.high > statistics.low and method != "minmax":
+        edges = np.linspace(statistics.low, statistics.high, BINS + 1)
         centers = (edges[:-1] + edges[1:]) / 2
         if method == "percentile":
-            below = np.cumsum(seen.counts) / seen.counts.sum()
+            below = np.cumsum(statistics.counts) / statistics.counts.sum()
             low = max(low, min(0.0, float(centers[int(np.searchsorted(below, 1 - _PERCENTILE))])))
             high = min(high, max(0.0, float(centers[min(int(np.searchsorted(below, _PERCENTILE)), BINS - 1)])))
         elif method == "entropy":
-            limit = _entropy_limit(np.abs(centers), seen.counts)
+            limit = _entropy_limit(np.abs(centers), statistics.counts)
             low, high = max(low, -limit), min(high, limit)
         else:
-            low, high = _least_squares(low, high, centers, seen.counts, symmetric)
+            low, high = _least_squares(low, high, centers, statistics.counts, symmetric)
     if symmetric:
         high = max(high, -low)
         low = -high

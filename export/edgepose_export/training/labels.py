@@ -9,13 +9,13 @@ from edgepose_export.network.head import KEYPOINTS, PoseMaps
 from edgepose_export.network.refinement import Refinement
 from edgepose_export.training.assignment import Assignment, People, assign, coarse_at, keypoint_similarity, oks, people_in_cells
 from edgepose_export.training.cells import cells_inside
-from edgepose_export.training.recipe import Labels
+from edgepose_export.training.recipe import LabelWeights
 
 _FOCUS = 2.0
 """Power of the quality focal loss: cells that are right already weigh little."""
 
 
-def label_losses(refinement: Refinement, maps: PoseMaps, batch: Batch, weights: Labels) -> dict[str, Tensor]:
+def label_losses(refinement: Refinement, maps: PoseMaps, batch: Batch, weights: LabelWeights) -> dict[str, Tensor]:
     """Weighted losses by name; all are means over people, so that crowded pictures do not rule."""
     device = maps.center.device
     boxes, keypoints, areas, counts, ignored, regions = (

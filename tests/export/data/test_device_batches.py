@@ -9,7 +9,7 @@ import torch
 
 from edgepose.errors import ConfigError
 from edgepose_export.data import warp
-from edgepose_export.data.augment import Augmentation, Plan, paint, plan
+from edgepose_export.data.augment import Augmentation, PicturePlan, paint, plan
 from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.device_batches import DevicePictures
@@ -43,7 +43,7 @@ def dots(tmp_path_factory):
     return CocoPose([write_dotted(tmp_path_factory.mktemp("dots") / "a", sizes=[(300, 220), (301, 227), (300, 300), (640, 480)])])
 
 
-def interior(made: Plan, data: CocoPose, size: int, margin: float) -> np.ndarray:
+def interior(made: PicturePlan, data: CocoPose, size: int, margin: float) -> np.ndarray:
     """Pixels of the canvas that show the inside of a picture, well away from every edge: bool (S, S)."""
     places = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1)
     shown = np.zeros((size, size), bool)
@@ -178,7 +178,7 @@ def test_noise_is_as_strong_as_it_says(waves):
     pictures = DevicePictures(waves, CPU)
     noisy = replace(Augmentation.none(), noise=1, noise_levels=(10, 10))
     made = plan(waves, 2, 304, noisy, np.random.default_rng(0))  # 300 px become 304: nothing is averaged
-    clean = Plan((replace(made.parts[0], look=type(made.parts[0].look)()),), made.labels)
+    clean = PicturePlan((replace(made.parts[0], appearance=type(made.parts[0].appearance)()),), made.labels)
     first, plain = pictures.paint([made, clean], 304).numpy().astype(int)
     middle = (plain > 60) & (plain < 195)
     # Between two pixels of the picture the noise of both is averaged: at worst two thirds of it are left along each axis.

@@ -12,8 +12,9 @@ from edgepose.config.schema import ModelConfig
 from edgepose.engine.backend import open_backend, open_refiner_backend
 from edgepose.errors import ConfigError, ModelError
 from edgepose.model.file import read_model
-from edgepose_export.network.onnx_file import Card, file_hash, to_onnx, write_model
 from edgepose_export.network.spec import NetworkSpec
+from edgepose_export.network.to_onnx import Card, to_onnx
+from edgepose_export.onnx_file import file_hash, write_model
 from edgepose_export.quantization.calibration import CalibrationSet, open_session, with_outputs
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize

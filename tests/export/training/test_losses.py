@@ -9,13 +9,13 @@ from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.model import GhostPose
 from edgepose_export.training.assignment import assign, oks, people_in_cells
 from edgepose_export.training.cells import cells_inside, trunk_tilt_deg
-from edgepose_export.training.distillation import distil, look
+from edgepose_export.training.distillation import distill, forward_from
 from edgepose_export.training.labels import label_losses
-from edgepose_export.training.recipe import Distillation, Labels
+from edgepose_export.training.recipe import DistillationWeights, LabelWeights
 from testing.export.tiny import TINY
 
 SIZE = 64
-ALL = Labels(1, 1, 1, 1, 1, 1)
+ALL = LabelWeights(1, 1, 1, 1, 1, 1)
 
 
 def batch_of(people: int = 1, ignored: list[list[float]] | None = None) -> Batch:
@@ -135,11 +135,11 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
     network = GhostPose(TINY).eval()
     x = torch.randn(2, 3, 64, 64)
     early, tapped = network.backbone.early(x, 2)
-    seen = look(network, early, tapped, 2)
-    losses = distil(seen, seen, Distillation(1, 1, 1))
+    passed = forward_from(network, early, tapped, 2)
+    losses = distill(passed, passed, DistillationWeights(1, 1, 1))
     assert all(abs(value.item()) < 1e-5 for value in losses.values())
-    other = look(GhostPose(TINY).eval(), x=early, tapped=tapped, count=2)
-    assert all(value.item() > 0.01 for value in distil(seen, other, Distillation(1, 1, 1)).values())
+    other = forward_from(GhostPose(TINY).eval(), x=early, tapped=tapped, count=2)
+    assert all(value.item() > 0.01 for value in distill(passed, other, DistillationWeights(1, 1, 1)).values())
 
 
 def test_cells_inside_boxes_are_those_whose_middle_is() -> None:
@@ -154,13 +154,13 @@ def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
     torch.manual_seed(0)
     network, teacher = GhostPose(TINY).eval(), GhostPose(TINY).eval()
     early, tapped = network.backbone.early(torch.randn(1, 3, SIZE, SIZE), 0)
-    ours, theirs = look(network, early, tapped, 0), look(teacher, early, tapped, 0)
-    weights = Distillation(0, 0, 1)
+    ours, theirs = forward_from(network, early, tapped, 0), forward_from(teacher, early, tapped, 0)
+    weights = DistillationWeights(0, 0, 1)
     everywhere = torch.ones_like(theirs.maps.center, dtype=torch.bool)
-    assert distil(ours, theirs, weights)["distil_maps"] > 1e-3
+    assert distill(ours, theirs, weights)["distill_maps"] > 1e-3
     # What is left are the offsets of keypoints, which count where the teacher's heat is, and that is doubted as well.
-    assert distil(ours, theirs, weights, everywhere)["distil_maps"].abs() < 1e-6
-    assert torch.equal(distil(ours, theirs, weights, ~everywhere)["distil_maps"], distil(ours, theirs, weights)["distil_maps"])
+    assert distill(ours, theirs, weights, everywhere)["distill_maps"].abs() < 1e-6
+    assert torch.equal(distill(ours, theirs, weights, ~everywhere)["distill_maps"], distill(ours, theirs, weights)["distill_maps"])
 
 
 def test_the_trunks_tilt_is_told_from_shoulders_and_hips() -> None:
