@@ -13,7 +13,7 @@ from edgepose.errors import OutputError
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fold constants by ONNX Runtime's basic rules, and padding nodes into the convolutions that read them: plain ONNX comes out."""
+    """Return plain ONNX with constants folded (by ONNX Runtime's basic rules) and padding nodes folded into convolutions."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
@@ -30,7 +30,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fold_padding(graph: onnx.GraphProto) -> None:
-    """Give convolutions the zeros that a `Pad` node before them adds: it would cost a copy of the map."""
+    """Fold each `Pad` node into the convolutions that read it: as a node it would cost a copy of the map."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for pad in [node for node in graph.node if node.op_type == "Pad" and node.input[1] in values]:
         amounts = values[pad.input[1]]  # (2 x rank,): begins, then ends
@@ -53,7 +53,7 @@ def drop_unused_constants(graph: onnx.GraphProto) -> None:
 
 
 def write_model(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model file; a file with this name is replaced only by a whole one.
+    """Write a model file atomically: an existing file is replaced only by a complete one.
 
     Raises:
         OutputError: the file cannot be written.
@@ -68,15 +68,15 @@ def write_model(model: onnx.ModelProto, path: Path) -> None:
 
 
 def get_metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """The model's `metadata_props`."""
+    """Return the model's `metadata_props`."""
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def set_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> None:
-    """Set `metadata_props`, keeping those that are not named, sorted so that equal models are equal files."""
+    """Set some `metadata_props` and keep the others; sorted, so that equal models are equal files."""
     helper.set_model_props(model, dict(sorted({**get_metadata(model), **values}.items())))
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hex: what a derived file names as its parent."""
+    """Return the SHA-256 of a file in hex, which a derived file names as its parent."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

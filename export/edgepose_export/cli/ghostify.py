@@ -14,7 +14,7 @@ from edgepose.errors import ConfigError
 from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import plans_for
-from edgepose_export.network.ghostify import Step, add_norms, resize
+from edgepose_export.network.ghostify import GhostifyStep, add_norms, resize
 from edgepose_export.network.ghostify import ghostify as make_ghost
 from edgepose_export.network.model import GhostPose, load_network, normalize, save_network
 from edgepose_export.network.movenet import load_movenet
@@ -64,7 +64,7 @@ def ghostify(
         return
     table = Table("step", "unexplained variance", title=f"{plan.name}: closed-form ghosts")
 
-    def row(step: Step) -> None:
+    def row(step: GhostifyStep) -> None:
         table.add_row(step.name, f"{step.error:.3f}")
         console.print(f"{step.name}: {step.error:.3f}")
 

@@ -31,11 +31,11 @@ LICENSE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Card:
-    """What a model file says of itself beyond its structure.
+    """What a model file states about itself beyond its structure.
 
     Attributes:
         name: such as `ghost-n-320`.
-        input_size: long side of the input in pixels that the network is made for; of a refiner the side of its crop.
+        input_size: long side of the input in pixels that the network is made for; for a refiner, the side of its crop.
         trained_on: data sets and teacher, in words.
         accuracy: figures by name, as measured.
         license: SPDX identifier of the weights' license.
@@ -48,7 +48,7 @@ class Card:
     license: str = LICENSE
 
     def metadata(self, network: GhostPose) -> dict[str, str]:
-        """All `metadata_props` of a float file of `network`."""
+        """Return all `metadata_props` of a float file of `network`."""
         values = {
             "format_version": FORMAT_VERSION,
             "task": network.spec.task,
@@ -74,16 +74,16 @@ class Card:
 
 
 def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) -> onnx.ModelProto:
-    """Trace a network into an ONNX model; batch-norms are folded, the network itself is left as it is.
+    """Trace a network into an ONNX model with folded batch-norms; the network itself does not change.
 
     Args:
         network: in any mode.
-        card: what the file says of itself.
-        height, width: fixed sides of the input in pixels, and one picture a call; both 0 leaves number and sides open. The side
-            of a refiner's crop is the card's `input_size` in any case.
+        card: what the file states about itself.
+        height, width: fixed sides of the input in pixels, with a batch of one picture; both 0 leaves batch and sides open. The
+            side of a refiner's crop is always the card's `input_size`.
 
     Raises:
-        ConfigError: a side is no multiple of 32, or only one is fixed.
+        ConfigError: a side is not a multiple of 32, or only one side is fixed.
     """
     _check_sides(card.input_size, height, width)
     fused = copy.deepcopy(network).cpu().eval()
@@ -91,7 +91,7 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     fixed = height > 0
     side = card.input_size
     if network.spec.task == "refine":
-        # A crop has one size; how many there are is open.
+        # A crop has one size; the number of crops is open.
         deployed: nn.Module = DeployedRefiner(fused)
         inputs = REFINER_INPUT
         outputs: tuple[str, ...] = REFINER_OUTPUTS
@@ -100,12 +100,12 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     else:
         deployed = DeployedPose(fused)
         inputs, outputs = POSE_INPUT, POSE_OUTPUTS
-        # A traced size must not occur in the graph: an odd one, neither square nor the card's, shows a frozen one in the tests.
+        # A traced size must not occur in the graph. An unusual one, neither square nor the card's, shows a frozen size in the tests.
         example = torch.zeros((1, height, width, 3) if fixed else (2, 3 * STRIDE_PX, 5 * STRIDE_PX, 3), dtype=torch.uint8)
         axes = None if fixed else {inputs: {0: "N", 1: "H", 2: "W"}, **{name: {0: "N"} for name in outputs}}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The older exporter: the newer one needs onnxscript and writes TopK and GatherElements no better.
-        # What a tracer warns of (sizes that it freezes) is not ignored.
+        # Tracer warnings about frozen sizes stay on.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=UserWarning, message="Constant folding - Only steps=1")
         path = Path(folder) / "traced.onnx"
@@ -131,14 +131,14 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
 
 def _check_sides(input_size: int, height: int, width: int) -> None:
     if (height > 0) != (width > 0):
-        raise ConfigError(f"the input would be fixed at {width or '?'}x{height or '?'} pixels: give both sides, or none for any size")
+        raise ConfigError(f"the input would be fixed at {width or '?'}x{height or '?'} pixels; expected both sides, or none for any size")
     for side in (input_size, height, width):
         if side < 0 or side % STRIDE_PX:
-            raise ConfigError(f"an input side of {side} pixels is no multiple of {STRIDE_PX}")
+            raise ConfigError(f"an input side is {side} pixels; expected a multiple of {STRIDE_PX}")
 
 
 def _name_outputs(model: onnx.ModelProto, decoder: CandidateDecoder | PersonDecoder, fixed: bool) -> None:
-    """Write the shapes that the contract names: the exporter gives inner sizes names of its own."""
+    """Replace the exporter's names of output sizes by those of the model file contract."""
     keypoints = [len(KEYPOINT_NAMES), 3]
     shapes: dict[str, list[int | str]]
     if isinstance(decoder, PersonDecoder):
