@@ -1,4 +1,4 @@
-"""Light, lens, sensor and transmission: changes of a picture that leave its labels where they are."""
+"""Light, lens, sensor and compression: changes of a picture that do not move its labels."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ _LUMA = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601, as JPEG
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Appearance:
-    """How light, lens, sensor and compression change one picture; None leaves as it is.
+    """Changes of one picture by light, lens, sensor and compression; None changes nothing.
 
     Attributes:
-        blur_px: standard deviation of a lens out of focus.
+        blur_px: standard deviation of the blur of a lens out of focus.
         motion_blur: length in pixels and direction in degrees of a smear.
         matrix: light and color, see `color_matrix`.
         gamma: exponent of the response.
-        noise: standard deviation in gray levels of 255, and the seed of the grains.
+        noise: standard deviation in gray levels of 255, and a seed.
         jpeg_quality: 0 to 100.
     """
 
@@ -33,7 +33,7 @@ class Appearance:
 
 
 def change(image: Image, appearance: Appearance) -> Image:
-    """Apply an appearance, in the order in which its parts act on a camera's picture."""
+    """Apply an appearance, in the order in which its parts act in a camera."""
     if appearance.blur_px is not None:
         image = blur(image, appearance.blur_px)
     if appearance.motion_blur is not None:
@@ -51,13 +51,13 @@ def change(image: Image, appearance: Appearance) -> Image:
 
 
 def color_matrix(brightness: float, contrast: float, saturation: float, tint: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One (3, 4) matrix for light and color, on 0..255.
+    """Return one (3, 4) matrix for light and color, on 0..255.
 
     Args:
         brightness: added to the picture, share of full white.
         contrast: factor about mid gray.
         saturation: factor of the distance to gray; 0 is a gray picture.
-        tint: factor a channel (3,): the color of the light.
+        tint: factor per channel (3,): the color of the light.
     """
     matrix = np.empty((3, 4))
     linear = (1 - saturation) * np.tile(_LUMA, (3, 1)) + saturation * np.eye(3)
@@ -73,20 +73,20 @@ def recolor(image: Image, matrix: NDArray[np.float64]) -> Image:
 
 
 def gamma(image: Image, exponent: float) -> Image:
-    """Bend the response: above 1 is darker."""
+    """Apply a response curve; an exponent above 1 is darker."""
     table = (255 * (np.arange(256) / 255) ** exponent).round().astype(np.uint8)
     out: Image = cv2.LUT(image, table)
     return out
 
 
 def blur(image: Image, sigma_px: float) -> Image:
-    """A lens out of focus."""
+    """Blur as a lens out of focus does."""
     out: Image = cv2.GaussianBlur(image, (0, 0), sigma_px)
     return out
 
 
 def motion_blur(image: Image, length_px: float, degrees: float) -> Image:
-    """A camera or a person that moves while the shutter is open."""
+    """Blur along a line, as motion of camera or person during exposure does."""
     size = 2 * int(np.ceil(length_px / 2)) + 1
     kernel = np.zeros((size, size), np.float32)
     middle = size // 2
@@ -98,9 +98,9 @@ def motion_blur(image: Image, length_px: float, degrees: float) -> Image:
 
 
 def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Sensor noise of a standard deviation in gray levels.
+    """Add sensor noise; `sigma` is its standard deviation in gray levels.
 
-    The sum of two uniform bytes is close enough to a bell curve and ten times faster than a normal distribution.
+    The sum of two uniform bytes is close enough to a bell curve, and ten times faster than a normal distribution.
     """
     grains = rng.integers(0, 256, (2, *image.shape), np.uint8)
     both = cv2.add(grains[0], grains[1], dtype=cv2.CV_16S)  # 0..510, standard deviation 104.5
@@ -109,7 +109,7 @@ def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
 
 
 def jpeg(image: Image, quality: int) -> Image:
-    """Blocks and lost color of strong compression."""
+    """Compress to JPEG and decode again."""
     _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
     out = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert out is not None, "a picture that was just encoded"

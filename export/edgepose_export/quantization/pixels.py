@@ -1,8 +1,8 @@
-"""Makes the picture's own bytes the INT8 values of the first convolution.
+"""Makes the picture's own bytes the INT8 input of the first convolution.
 
-The network reads u / 127.5 - 1 of a byte u, which puts 0 half-way between two bytes: quantized, every pixel would be
-rounded by half a step. Read as (u - 127) / 127.5 each byte is a step of its own; the first convolution's bias makes good
-the difference. (Where padding is read beyond the picture's right and lower border, zero then means 1/255 more light.)
+The network computes u / 127.5 - 1 from a byte u, which puts 0 halfway between two bytes: quantization would round every pixel by
+half a step. With (u - 127) / 127.5 each byte is one step, and the bias of the first convolution compensates for the difference.
+(Padding beyond the picture's right and lower border then means 1/255 more light.)
 """
 
 import numpy as np
@@ -14,22 +14,22 @@ from edgepose_export.quantization.graph import Graph
 from edgepose_export.quantization.qdq import Range
 
 ZERO_BYTE = 127
-"""The byte that stands for 0 after `center_on_a_byte`."""
+"""The byte that means 0 after `center_on_a_byte`."""
 
 _HALF_RANGE = 127.5
 PIXEL_RANGE: Range = (-ZERO_BYTE / _HALF_RANGE, (255 - ZERO_BYTE) / _HALF_RANGE)
-"""Range of the shifted pixels: one step of uint8 a byte; int8 with zero point 0 clips white by one step."""
+"""Range of the shifted pixels: one uint8 step per byte; int8 with zero point 0 clips white by one step."""
 
 
 def center_on_a_byte(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-    """A copy of a float model whose pixels are centered on byte 127, and the name of the tensor that holds them."""
+    """Return a copy of a float model whose pixels are centered on byte 127, and the name of the tensor that holds them."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = Graph(result)
     first = graph.convolutions()[0]
     shift = graph.producer[first.input[0]]
     if shift.op_type != "Sub" or shift.input[1] not in graph.constants or len(graph.readers[first.input[0]]) != 1:
-        raise ValueError(f"the first convolution reads {shift.op_type}, expected the subtraction that normalizes pixels")
+        raise ValueError(f"the first convolution reads {shift.op_type}; expected the subtraction that normalizes pixels")
     moved = ZERO_BYTE / _HALF_RANGE - numpy_helper.to_array(graph.constants[shift.input[1]])
     _replace(result, shift, 1, np.array(ZERO_BYTE / _HALF_RANGE, np.float32))
     weight = numpy_helper.to_array(graph.constants[first.input[1]])
@@ -40,9 +40,9 @@ def center_on_a_byte(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
 
 
 def read_bytes_directly(model: onnx.ModelProto, pixels: str) -> None:
-    """Let a uint8 model take the input's bytes as they are: normalizing and quantizing them again would change nothing.
+    """Feed the input's bytes to a uint8 model directly: normalizing and quantizing them would give the same bytes.
 
-    Only for ONNX Runtime: TensorRT cannot transpose uint8.
+    For ONNX Runtime only, because TensorRT cannot transpose uint8.
     """
     graph = Graph(model)
     quantize = next(node for node in graph.readers[pixels] if node.op_type == "QuantizeLinear")

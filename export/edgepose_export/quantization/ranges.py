@@ -1,4 +1,4 @@
-"""Ranges of activations from what calibration has statistics: pure arithmetic on histograms."""
+"""Ranges of activations from their statistics: pure arithmetic on histograms."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -18,10 +18,10 @@ _LEVELS = 128
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """What calibration has seen of one tensor.
+    """Statistics of one tensor over all calibration pictures.
 
     Attributes:
-        low, high: extremes over all pictures.
+        low, high: extremes.
         average_low, average_high: moving averages of the extremes of single pictures.
         counts: int64 (BINS,), histogram between `low` and `high`.
     """
@@ -34,22 +34,22 @@ class TensorStatistics:
 
 
 def moving_average(average: float | None, value: float) -> float:
-    """The next value of a moving average over pictures; the first picture begins it."""
+    """Return the next value of a moving average over pictures; the first picture starts it."""
     return value if average is None else average + _AVERAGE_SHARE * (value - average)
 
 
 def choose_range(statistics: TensorStatistics, method: Method, *, symmetric: bool) -> tuple[float, float]:
-    """Smallest and largest value that INT8 is to stand for.
+    """Choose the lowest and highest value that INT8 represents.
 
     Args:
-        statistics: what calibration has statistics.
+        statistics: of the tensor.
         method: `minmax` extremes; `moving-average` of the extremes of single pictures; `percentile` 99.99 % of the values on
             each side; `entropy` least Kullback-Leibler divergence (after S. Migacz, "8-bit inference with TensorRT", 2017);
-            `mse` least squared error of what is clipped and what is rounded.
+            `mse` least squared error of clipping and rounding.
         symmetric: whether the zero point is fixed at 0, with 127 steps on each side.
 
     Returns:
-        (low, high) with low <= 0 <= high and low < high: zero is always exact, as padding needs it to be.
+        (low, high) with low <= 0 <= high and low < high, so that zero is exact, as padding requires.
     """
     low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
     if method == "moving-average":
@@ -71,11 +71,11 @@ def choose_range(statistics: TensorStatistics, method: Method, *, symmetric: boo
         low = -high
     if high > low:
         return low, high
-    return (-1.0, 1.0) if symmetric else (0.0, 1.0)  # nothing but zeros was seen
+    return (-1.0, 1.0) if symmetric else (0.0, 1.0)  # all values are zero
 
 
 def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, int]:
-    """Scale and zero point: of int8 with zero point 0 where symmetric, of uint8 otherwise."""
+    """Return scale and zero point: of int8 with zero point 0 if symmetric, else of uint8."""
     if symmetric:
         return max(high, -low) / 127, 0
     scale = (high - low) / 255
@@ -85,7 +85,7 @@ def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, 
 def _least_squares(
     low: float, high: float, centers: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool
 ) -> tuple[float, float]:
-    """The clipped range with the least squared error; each side shrinks by itself unless symmetric."""
+    """Return the clipped range with the least squared error; each side shrinks separately unless symmetric."""
 
     def error(bottom: float, top: float) -> float:
         if symmetric:
@@ -113,12 +113,12 @@ def _least_squares(
 
 
 def _entropy_limit(magnitudes: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
-    """Largest magnitude to keep, such that 128 levels tell the distribution of magnitudes best."""
+    """Return the largest magnitude to keep, so that 128 levels represent the distribution of magnitudes best."""
     top = float(magnitudes.max())
-    # Both signs fall together: half as many bins, or every other one would be empty by aliasing.
+    # Both signs share the bins: half as many, or aliasing would leave every other bin empty.
     histogram, edges = np.histogram(magnitudes, BINS // 2, (0.0, top), weights=counts)
-    histogram[0] = histogram[1]  # the spike of zeros behind a ReLU says nothing about where to clip
-    # Divergence alone would clip whatever is rare: a few spikes hold most of the mass of some maps.
+    histogram[0] = histogram[1]  # the spike of zeros after a ReLU does not help to decide where to clip
+    # Divergence alone would clip rare values: in some maps a few spikes hold most of the mass.
     fewest = int(np.searchsorted(np.cumsum(histogram), _ENTROPY_KEEPS * histogram.sum())) + 1
     first = max(_LEVELS, -(-fewest // (_LEVELS // 16)) * (_LEVELS // 16))
     best_divergence, best_limit = np.inf, top

@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.errors import ConfigError
 from edgepose.person import Person
-from edgepose_export.data.coco import CocoPose, draw
+from edgepose_export.data.coco import CocoPose, sample_labels
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
 from tests.export.data.test_coco import CROWD, person, write
 
@@ -90,7 +90,7 @@ def test_a_label_is_taken_as_often_as_it_is_likely_to_be_right(tmp_path: Path) -
     guess = labeled(100, 50, 200, 17) | {"score": 0.5, "keypoint_scores": [0.9] * 16 + [0.25]}
     picture = CocoPose([folder(tmp_path, [sure, guess])])[0]
     rng = np.random.default_rng(0)
-    drawn = [draw(picture, rng) for _ in range(2000)]
+    drawn = [sample_labels(picture, rng) for _ in range(2000)]
     assert all((one.keypoints[0, :, 2] > 0).all() for one in drawn)  # people's labels always
     taken = [one.keypoints[1] for one in drawn if len(one.boxes) == 2]
     assert len(taken) / len(drawn) == pytest.approx(0.5, abs=0.05)
@@ -102,7 +102,7 @@ def test_a_label_is_taken_as_often_as_it_is_likely_to_be_right(tmp_path: Path) -
 def test_pictures_without_pseudo_labels_use_no_chance(tmp_path: Path) -> None:
     picture = CocoPose([folder(tmp_path, [labeled(300, 50, 200, 17)])])[0]
     rng = np.random.default_rng(3)
-    assert draw(picture, rng) is picture
+    assert sample_labels(picture, rng) is picture
     assert rng.random() == np.random.default_rng(3).random()
 
 
