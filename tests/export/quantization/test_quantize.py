@@ -167,7 +167,7 @@ def test_an_int8_file_cannot_be_quantized_again(cpu_file: onnx.ModelProto, pictu
 def test_calibration_without_enough_pictures_is_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match="--data"):
         CalibrationSet([], 200)
-    with pytest.raises(ConfigError, match="31 pictures were asked for, and calibration needs at least 32"):
+    with pytest.raises(ConfigError, match="31 pictures are requested; calibration needs at least 32"):
         CalibrationSet([data], 31)
 
 
