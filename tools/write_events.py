@@ -112,11 +112,11 @@ def report(each: int, video: str) -> str:
     lines = [
         f"`make events`, {datetime.now(timezone.utc):%Y-%m-%d}, {each} sequences of each of {len(ACTIONS)} actions, twice:",
         "",
-        "| | people whom the network sees: precision | recall | with all its misses: precision | recall |",
+        "| | people whom the network finds: precision | recall | with all its misses: precision | recall |",
         "|---|---|---|---|---|",
         *(f"| `{kind}` | {percent(seen[kind])} | {percent(with_misses[kind])} |" for kind in seen),
         "",
-        f"Of `left`, those of people whom the network sees and who were lost at the edge of the picture (`edge_bodies` below {EDGE}): "
+        f"Of `left`, those of people whom the network finds and who were lost at the edge of the frame (`edge_bodies` below {EDGE}): "
         f"{percent_said(*at_edge(seeing))} true.",
         "",
         "Falls by the height that the figure has standing, in pixels of the network's input, with all misses:",
@@ -129,7 +129,7 @@ def report(each: int, video: str) -> str:
         lines.append(f"| {low} to {high} px | {percent(score(some)['fallen'])} |")
     lines += [
         "",
-        "What was said of each action by those whom the network sees:",
+        "Events reported per action, for people whom the network finds:",
         "",
         f"| action | {' | '.join(f'`{k}`' for k in ALARMS)} |",
     ]
