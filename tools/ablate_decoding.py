@@ -52,13 +52,13 @@ class Variant:
 def variants(original: GhostPose) -> list[Variant]:
     """Return the unchanged network, then all variants."""
 
-    def changed(looks: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
+    def changed(steps: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
         network = copy.deepcopy(original)
         decoder = network.decode
         decoder.candidates = candidates
         refinement = decoder.refinement
         assert isinstance(refinement, Refinement)
-        refinement.steps = nn.ModuleList(list(refinement.steps)[:looks])
+        refinement.steps = nn.ModuleList(list(refinement.steps)[:steps])
         for step in refinement.steps:
             assert isinstance(step, RegionRefinement)
             step.radius = radius
@@ -67,8 +67,8 @@ def variants(original: GhostPose) -> list[Variant]:
 
     return [
         Variant("unchanged: two refinement steps in 7 x 7 cells, 32 candidates", original),
-        Variant("no refinement step: the coarse keypoints", changed(looks=0)),
-        Variant("one refinement step", changed(looks=1)),
+        Variant("no refinement step: the coarse keypoints", changed(steps=0)),
+        Variant("one refinement step", changed(steps=1)),
         Variant("windows of 5 x 5 cells", changed(radius=2)),
         Variant("windows of 9 x 9 cells", changed(radius=4)),
         Variant("20 candidates", changed(candidates=20)),

@@ -15,13 +15,13 @@ SIZE = {"width": 640, "height": 480}
 
 
 def pose(left: float, top: float, height: float) -> np.ndarray:
-    """17 keypoints of somebody in a box of height / 2 by height."""
+    """17 keypoints of a person in a box of height / 2 by height."""
     x = left + height / 2 * np.linspace(0.1, 0.9, 17)
     y = top + height * np.linspace(0.05, 0.95, 17)
     return np.stack((x, y, np.full(17, 0.9)), 1).astype(np.float32)
 
 
-def find(left: float, top: float, height: float, score: float = 0.8) -> Person:
+def detection(left: float, top: float, height: float, score: float = 0.8) -> Person:
     box = np.array([left, top, left + height / 2, top + height], np.float32)
     return Person(box, score, pose(left, top, height))
 
@@ -43,10 +43,10 @@ def folder(tmp_path: Path, annotations: list[dict], *, complete: bool = True) ->
 
 
 def test_a_box_without_keypoints_becomes_a_person(tmp_path: Path) -> None:
-    weak = find(400, 50, 200)
+    weak = detection(400, 50, 200)
     weak.keypoints[15:, 2] = 0.1
     before = folder(tmp_path, [boxed(100, 50, 200), boxed(404, 52, 200), {**CROWD, "bbox": [0, 0, 90, 400]}])
-    found = [find(102, 48, 200, 0.7), weak, find(10, 10, 150)]  # the last one stands in the crowd
+    found = [detection(102, 48, 200, 0.7), weak, detection(10, 10, 150)]  # the last one stands in the crowd
     assert write_pseudo_labels(before, tmp_path / "after", lambda image: found) == {"boxed people": 2}
     picture = CocoPose([tmp_path / "after"])[0]
     np.testing.assert_allclose(picture.certainty, [0.7, 0.8])
@@ -59,9 +59,9 @@ def test_a_box_without_keypoints_becomes_a_person(tmp_path: Path) -> None:
 
 def test_missing_keypoints_are_added_to_the_same_pose_only(tmp_path: Path) -> None:
     before = folder(tmp_path, [labeled(100, 50, 200, 12), labeled(400, 50, 200, 12)])
-    other = find(400, 50, 200)
-    other.keypoints[:, :2] = other.keypoints[::-1, :2]  # somebody else in the same place
-    added = write_pseudo_labels(before, tmp_path / "after", lambda image: [find(100, 50, 200), other])
+    other = detection(400, 50, 200)
+    other.keypoints[:, :2] = other.keypoints[::-1, :2]  # another pose in the same place
+    added = write_pseudo_labels(before, tmp_path / "after", lambda image: [detection(100, 50, 200), other])
     assert added == {"keypoints of labeled people": 5}
     picture = CocoPose([tmp_path / "after"])[0]
     assert picture.keypoints[0, :, 2].tolist() == [2] * 12 + [1] * 5
@@ -71,9 +71,9 @@ def test_missing_keypoints_are_added_to_the_same_pose_only(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_somebody_new_only_where_not_all_are_labeled(tmp_path: Path, complete: bool) -> None:
+def test_new_people_only_where_not_all_are_labeled(tmp_path: Path, complete: bool) -> None:
     before = folder(tmp_path, [labeled(100, 50, 200, 17)], complete=complete)
-    found = [find(100, 50, 200), find(400, 50, 200, 0.6), find(520, 50, 100, 0.2)]  # the last is too uncertain
+    found = [detection(100, 50, 200), detection(400, 50, 200, 0.6), detection(520, 50, 100, 0.2)]  # the last is too uncertain
     added = write_pseudo_labels(before, tmp_path / "after", lambda image: found)
     assert added.get("new people", 0) == (0 if complete else 1)
     assert len(CocoPose([tmp_path / "after"])[0].boxes) == (1 if complete else 2)

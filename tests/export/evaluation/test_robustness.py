@@ -122,7 +122,7 @@ def test_nothing_is_cut_off_in_a_terminal_of_80_columns():
     assert "by refine-n.onnx" in shown
 
 
-def test_json_has_two_more_keys_where_a_refiner_looked_again():
+def test_json_has_two_more_keys_where_a_refiner_was_used():
     values = json.loads(to_json(replace(EVALUATION, refiner="refine-n.onnx", refined=10 / 3)))
     assert list(values)[-2:] == ["refiner", "refined"]
     assert (values["refiner"], values["refined"]) == ("refine-n.onnx", 3.33333)

@@ -206,7 +206,7 @@ def test_a_teacher_is_turned_into_the_basis_of_its_student_again() -> None:
     assert stream.producers == [2, 3]
     rotate(rotated, stream, [3], images)
     found = copy.deepcopy(teacher)
-    align(found, rotated, images)  # finds out by itself which streams were turned
+    align(found, rotated, images)  # detects which streams were rotated
     expected, got, before = (_outputs(network, images) for network in (rotated, found, teacher))
     for index in stream.producers:
         assert torch.allclose(got[index], expected[index], atol=1e-3)

@@ -208,11 +208,11 @@ def test_the_tensorrt_file_raises_no_objection_and_the_cpu_file_does(cpu_file: o
 
 def test_uint8_zeros_and_other_zero_points_are_objected_to(tensorrt_file: onnx.ModelProto) -> None:
     for value, message in ((np.array(0, np.uint8), "zero points of uint8"), (np.array(3, np.int8), "zero point other than 0")):
-        spoilt = onnx.ModelProto()
-        spoilt.CopyFrom(tensorrt_file)
-        zero = next(node.input[2] for node in spoilt.graph.node if node.op_type == "QuantizeLinear")
-        next(tensor for tensor in spoilt.graph.initializer if tensor.name == zero).CopyFrom(numpy_helper.from_array(value, zero))
-        assert message in tensorrt_objections(spoilt)[0]
+        corrupted = onnx.ModelProto()
+        corrupted.CopyFrom(tensorrt_file)
+        zero = next(node.input[2] for node in corrupted.graph.node if node.op_type == "QuantizeLinear")
+        next(tensor for tensor in corrupted.graph.initializer if tensor.name == zero).CopyFrom(numpy_helper.from_array(value, zero))
+        assert message in tensorrt_objections(corrupted)[0]
 
 
 def test_a_refiner_is_quantized_on_crops(pictures: CalibrationSet, tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def test_the_cells_near_the_center_with_the_best_pose_get_the_person() -> None:
     cell = 8 * 16 + 5
     assert assigned.best.sum() == 1
     assert assigned.cell[assigned.best].item() == cell
-    spoilt = maps._replace(coarse=maps.coarse.clone())
-    spoilt.coarse[0, :, 8, 5] += 4.0
-    again = assign(spoilt, people_of(batch))
+    corrupted = maps._replace(coarse=maps.coarse.clone())
+    corrupted.coarse[0, :, 8, 5] += 4.0
+    again = assign(corrupted, people_of(batch))
     assert again.cell[again.best].item() != cell
 
 
@@ -85,7 +85,7 @@ def test_oks_counts_labeled_keypoints_only() -> None:
     assert oks(found, people, torch.tensor([0])).item() == pytest.approx(0.8)
 
 
-def test_perfect_maps_cost_little_and_spoilt_ones_more() -> None:
+def test_perfect_maps_cost_little_and_corrupted_ones_more() -> None:
     batch = batch_of(2)
     decoder = GhostPose(TINY).decode
     good = label_losses(decoder.refinement, perfect(batch), batch, ALL)
@@ -96,15 +96,15 @@ def test_perfect_maps_cost_little_and_spoilt_ones_more() -> None:
     for field in ("box_size", "coarse", "offset", "heat"):
         maps = perfect(batch)
         value = getattr(maps, field)
-        spoilt = maps._replace(**{field: value.roll(4, 3) if field == "heat" else value + 2.0})
-        loss = label_losses(decoder.refinement, spoilt, batch, ALL)
+        corrupted = maps._replace(**{field: value.roll(4, 3) if field == "heat" else value + 2.0})
+        loss = label_losses(decoder.refinement, corrupted, batch, ALL)
         name = {"box_size": "box"}.get(field, field)
         assert loss[name] > good[name] + 0.05, field
 
 
 def test_what_lies_in_an_ignore_region_is_not_background() -> None:
     maps = perfect(batch_of())
-    maps.center[0, 0, 3, 13] = 6.0  # somebody found where nobody is labeled
+    maps.center[0, 0, 3, 13] = 6.0  # a detection where nobody is labeled
     maps.heat[0, :, 3, 13] = 6.0
     decoder = GhostPose(TINY).decode
     punished = label_losses(decoder.refinement, maps, batch_of(), ALL)
@@ -163,7 +163,7 @@ def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
     assert torch.equal(distill(ours, theirs, weights, ~everywhere)["distill_maps"], distill(ours, theirs, weights)["distill_maps"])
 
 
-def test_the_trunks_tilt_is_told_from_shoulders_and_hips() -> None:
+def test_the_trunks_tilt_follows_from_shoulders_and_hips() -> None:
     def body(shoulders: tuple[float, float], hips: tuple[float, float]) -> torch.Tensor:
         keypoints = torch.zeros(17, 3)
         for index, (x, y) in ((5, shoulders), (6, shoulders), (11, hips), (12, hips)):

@@ -58,7 +58,7 @@ def start(tmp_path: Path) -> Path:
 
 
 def silent(progress: TrainingProgress) -> None:
-    """Nobody watches."""
+    """Report nothing."""
 
 
 def test_a_student_comes_nearer_to_its_teacher(data: Path, start: Path, tmp_path: Path) -> None:
