@@ -8,7 +8,7 @@ from edgepose.cli.program import LazyCommands, run_program
 COMMANDS = {
     "ghostify": ("edgepose_export.cli.ghostify:ghostify", "Make a ghost network from a plain teacher, ready for training."),
     "train": ("edgepose_export.cli.train:train", "Train a network, phase by phase."),
-    "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label people without labels by a better network."),
+    "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label unlabeled people with a better network."),
     "calibrate-score": ("edgepose_export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
     "evaluate": ("edgepose_export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
     "onnx": ("edgepose_export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),
@@ -28,7 +28,7 @@ _INSTALL = "in a checkout of edgepose, run `pip install './export[train]'` or `m
     cls=LazyCommands,
     places={name: place for name, (place, _) in COMMANDS.items()},
     summaries={name: summary for name, (_, summary) in COMMANDS.items()},
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=f"{', '.join(NEEDS_TORCH[:-1])} and {NEEDS_TORCH[-1]} need PyTorch (extra `train`); the other commands do not.",
 )
 @click.version_option(__version__, "--version", prog_name="edgepose-export")
