@@ -1,4 +1,4 @@
-"""The version stands in one place for both distributions: `edgepose/__init__.py`."""
+"""Setup of edgepose-export: reads the version of both distributions from `edgepose/__init__.py` of the checkout."""
 
 import re
 from pathlib import Path

@@ -25,10 +25,12 @@ from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.evaluation.coco import SCORE_THRESHOLD, evaluate_predictions
+from edgepose_export.evaluation.coco import evaluate_predictions
+from edgepose_export.evaluation.predictor import SCORE_THRESHOLD
 from edgepose_export.network.model import GhostPose, load_deployed
-from edgepose_export.network.onnx_file import Card, to_onnx, write_model
 from edgepose_export.network.refinement import Refinement, RegionRefinement
+from edgepose_export.network.to_onnx import Card, to_onnx
+from edgepose_export.onnx_file import write_model
 from tools.write_reference import with_table
 
 TIMED_PICTURES = 24
@@ -50,13 +52,13 @@ class Variant:
 def variants(original: GhostPose) -> list[Variant]:
     """Return the unchanged network, then all variants."""
 
-    def changed(looks: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
+    def changed(steps: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
         network = copy.deepcopy(original)
         decoder = network.decode
         decoder.candidates = candidates
         refinement = decoder.refinement
         assert isinstance(refinement, Refinement)
-        refinement.steps = nn.ModuleList(list(refinement.steps)[:looks])
+        refinement.steps = nn.ModuleList(list(refinement.steps)[:steps])
         for step in refinement.steps:
             assert isinstance(step, RegionRefinement)
             step.radius = radius
@@ -65,8 +67,8 @@ def variants(original: GhostPose) -> list[Variant]:
 
     return [
         Variant("unchanged: two refinement steps in 7 x 7 cells, 32 candidates", original),
-        Variant("no refinement step: the coarse keypoints", changed(looks=0)),
-        Variant("one refinement step", changed(looks=1)),
+        Variant("no refinement step: the coarse keypoints", changed(steps=0)),
+        Variant("one refinement step", changed(steps=1)),
         Variant("windows of 5 x 5 cells", changed(radius=2)),
         Variant("windows of 9 x 9 cells", changed(radius=4)),
         Variant("20 candidates", changed(candidates=20)),

@@ -29,7 +29,7 @@ from edgepose_export.network.model import GhostPose, save_network
 from edgepose_export.network.movenet import load_movenet
 from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.training import assignment
-from edgepose_export.training.recipe import Distillation, Recipe, load_recipe
+from edgepose_export.training.recipe import DistillationWeights, Recipe, load_recipe
 from edgepose_export.training.trainer import Trainer
 from tools.write_reference import with_table
 
@@ -83,7 +83,7 @@ def _twice(*losses: str) -> Callable[[Recipe], Recipe]:
 
 
 def _labels_alone(recipe: Recipe) -> Recipe:
-    alone = [replace(phase, distillation=Distillation()) if phase.labels.any() else phase for phase in recipe.phases]
+    alone = [replace(phase, distillation=DistillationWeights()) if phase.labels.any() else phase for phase in recipe.phases]
     return replace(recipe, phases=alone)
 
 
@@ -93,7 +93,7 @@ VARIANTS = [
     Variant("one cell per person instead of nine (one-to-one assignment)", cells_per_person=1),
     Variant("labels alone in the last phase, without the teacher", _labels_alone),
     Variant("losses of keypoints doubled", _twice("coarse", "heat", "offset", "refined")),
-    Variant("losses of centre and box doubled", _twice("centre", "box")),
+    Variant("losses of center and box doubled", _twice("center", "box")),
     Variant("plain neck with 64 maps at stride 32 instead of ghosts with 128", _network(_plain_neck)),
     Variant("widest layer of 320 maps instead of 640", _network(lambda spec: replace(spec, context=320))),
     Variant("widest layer of 1280 maps", _network(lambda spec: replace(spec, context=1280))),

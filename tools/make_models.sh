@@ -1,5 +1,5 @@
 #!/bin/sh
-# make_models.sh TRAIN DEV OUTPUT [NAME...]: from the checkpoints in export/edgepose_export/checkpoints to model files: float, INT8 for CPUs and INT8
+# make_models.sh TRAIN DEV OUTPUT [NAME...]: makes model files from the shipped checkpoints: float, INT8 for CPUs and INT8
 # for TensorRT, each measured on DEV; refiners together with the INT8 file of ghost-n. TRAIN and DEV are COCO-format folders.
 set -eu
 train=$1 dev=$2 output=$3
@@ -13,8 +13,8 @@ for name in "${@:-ghost-n}"; do
         *) size=${SIZE:-320} ;;
     esac
     case $name in refine-*) teacher="MoveNet SinglePose" ;; *) teacher="MoveNet MultiPose Lightning" ;; esac
-    $tool onnx "export/edgepose_export/checkpoints/$name.pt" --size $size --name "$name" --output "$output/$name.onnx" \
-        --trained-on "COCO pictures with labelled people; teacher $teacher"
+    $tool onnx "$name" --size $size --name "$name" --output "$output/$name.onnx" \
+        --trained-on "COCO pictures with labeled people; teacher $teacher"
     # Few channels at high resolution: what INT8 costs most and gains least (docs/models.md).
     islands="--float backbone.stem --float backbone.blocks.0 --float neck.smooth4"
     # shellcheck disable=SC2086

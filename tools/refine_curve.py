@@ -28,7 +28,8 @@ from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.pose.regions import refine_people
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.evaluation.coco import SCORE_THRESHOLD, Evaluation, evaluate_predictions
+from edgepose_export.evaluation.coco import Evaluation, evaluate_predictions
+from edgepose_export.evaluation.predictor import SCORE_THRESHOLD
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -1,10 +1,10 @@
-"""`python -m edgepose_export` is `edgepose-export`. Here is little to load, so that a ctrl-c finds a handler from the start."""
+"""Entry point of `python -m edgepose_export` and `edgepose-export`. It imports little, so that Ctrl-C finds its handler early."""
 
 import sys
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the console script."""
     try:
         from edgepose_export.cli.main import run
 

@@ -17,7 +17,7 @@ def color_of(keypoint: int) -> tuple[int, int, int]:
 
 
 def dotted(width: int, height: int, scale: float = 1.0, sigma: float = 1.6) -> np.ndarray:
-    """Black, with a bell of its keypoint's colour at each place; RGB."""
+    """Black, with a bell of its keypoint's color at each place; RGB."""
     image = np.zeros((height, width, 3))
     y, x = np.mgrid[0:height, 0:width] + 0.5
     for keypoint, place in enumerate(PLACES * scale):
@@ -26,14 +26,14 @@ def dotted(width: int, height: int, scale: float = 1.0, sigma: float = 1.6) -> n
     return image.round().clip(0, 255).astype(np.uint8)
 
 
-def write_dotted(folder: Path, sizes=((300, 220), (301, 227), (300, 300)), suffix=".png", all_people_labelled=True) -> Path:
+def write_dotted(folder: Path, sizes=((300, 220), (301, 227), (300, 300)), suffix=".png", all_people_labeled=True) -> Path:
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
     for number, (width, height) in enumerate(sizes, 1):
         scale = round(min(width / 300, height / 220))
         name = f"{number}{suffix}"
         cv2.imwrite(str(folder / "images" / name), dotted(width, height, scale)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])
-        images.append({"id": number, "file_name": name, "width": width, "height": height, "all_people_labelled": all_people_labelled})
+        images.append({"id": number, "file_name": name, "width": width, "height": height, "all_people_labelled": all_people_labeled})
         keypoints = np.concatenate((PLACES * scale, np.full((17, 1), 2)), 1).ravel().tolist()
         box = [20 * scale, 30 * scale, 260 * scale, 150 * scale]
         annotations.append(

@@ -14,19 +14,19 @@ from edgepose_export.evaluation.coco import Evaluation
 from edgepose_export.evaluation.coco import evaluate as evaluate_model
 from edgepose_export.evaluation.report import evaluation_table, robustness_json, robustness_table, to_json
 from edgepose_export.evaluation.robustness import Robustness, evaluate_robustness
-from edgepose_export.network.onnx_file import set_metadata, write_model
+from edgepose_export.onnx_file import set_metadata, write_model
 
 
-@click.command(epilog="Example: edgepose-export evaluate edgepose/assets/default.onnx coco-dev --json")
+@click.command(epilog="Example: edgepose-export evaluate default coco-dev --json")
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-@click.option("--limit", default=0, help="Only the first pictures; 0 is all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--limit", default=0, help="Use only the first pictures; 0 uses all.")
 @click.option("--size", default=0, help="Long side of the network's input in pixels; 0 is the model's own.")
-@click.option("--refiner", metavar="NAME|FILE", help="Look again at the people found with this refiner.")
-@click.option("--refine-people", type=click.IntRange(min=0), default=0, help="Most people a picture to look at again; 0 is everybody.")
-@click.option("--robustness", is_flag=True, help="On spoilt pictures too: noise, occlusion, little light, blur, from far away, turned, …")
-@click.option("--record", is_flag=True, help="Write the figures into the model file, or the refiner's where there is one, as its accuracy.")
+@click.option("--refiner", metavar="NAME|FILE", help="Refine the people found with this refiner.")
+@click.option("--refine-people", type=click.IntRange(min=0), default=0, help="Most people to refine in a picture; 0 refines everybody.")
+@click.option("--robustness", is_flag=True, help="Measure on corrupted pictures too: noise, occlusion, low light, blur, …")
+@click.option("--record", is_flag=True, help="Write the figures into the model file, or with --refiner into the refiner's file.")
 def evaluate(
     model: str,
     data: Path,
@@ -40,11 +40,11 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of MODEL (a name or an ONNX file) on DATA (a COCO-format folder), through the runtime's own stages."""
     if refine_people and refiner is None:
-        raise click.UsageError("--refine-people says how many people to look at again; expected --refiner too, which says with what")
+        raise click.UsageError("--refine-people limits the people that a refiner refines; expected --refiner too")
     if robustness and record:
-        raise click.UsageError("--record writes figures of whole pictures; expected it without --robustness")
+        raise click.UsageError("--record writes the figures of unchanged pictures; expected it without --robustness")
     path = find_model(model)
-    second = find_model(refiner) if refiner is not None else None
+    refiner_path = find_model(refiner) if refiner is not None else None
     with progress_bar() as progress:
         measure: Callable[..., Evaluation | Robustness] = evaluate_robustness if robustness else evaluate_model
         result = measure(
@@ -52,7 +52,7 @@ def evaluate(
             data,
             input_size=size,
             limit=limit,
-            refiner=second,
+            refiner=refiner_path,
             refine_people=refine_people,
             progress=lambda done, total: progress("pictures", done, total),
         )
@@ -63,7 +63,7 @@ def evaluate(
             Console().print(robustness_table(path.stem, result))
         return
     if record:
-        _record(path, second, data, result)
+        _record(path, refiner_path, data, result)
     if as_json:
         click.echo(to_json(result))
     else:
@@ -71,7 +71,7 @@ def evaluate(
 
 
 def _record(path: Path, refiner: Path | None, data: Path, result: Evaluation) -> None:
-    """Figures of a pair are the refiner's: the first network's own would be lost, and say less."""
+    """Write the figures into the model file; figures of a pair go into the refiner's file, so that the first stage keeps its own."""
     written = path if refiner is None else refiner
     figures = {"data": data.resolve().name, **json.loads(to_json(result))}
     if refiner is not None:

@@ -14,44 +14,45 @@ from edgepose.errors import ConfigError
 from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import plans_for
-from edgepose_export.network.ghostify import Step, add_norms, resize
+from edgepose_export.network.ghostify import GhostifyStep, add_norms, resize
 from edgepose_export.network.ghostify import ghostify as make_ghost
-from edgepose_export.network.model import GhostPose, load_network, normalise, save_network
+from edgepose_export.network.model import GhostPose, load_network, normalize, save_network
 from edgepose_export.network.movenet import load_movenet
 from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.network.streams import align
+from edgepose_export.shipped import find_checkpoint, find_recipe
 from edgepose_export.training.recipe import Recipe, load_recipe
 
 
 @click.command(
-    epilog="Example: edgepose-export ghostify export/edgepose_export/recipes/ghost-n.yaml --teacher movenet-multipose-heads.onnx "
-    "--data coco-train --output runs/ghost-n/start.pt"
+    epilog="Examples: edgepose-export ghostify ghost-n --teacher movenet-multipose-heads.onnx --data coco-train "
+    "--output runs/ghost-n/start.pt; with --student ghost-n, training continues from the shipped weights."
 )
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe")
 @click.option("--teacher", type=click.Path(path_type=Path), required=True, help="MoveNet MultiPose as ONNX, heads included.")
 @click.option(
     "--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder of calibration pictures; repeatable."
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint to write: student and teacher.")
 @click.option("--pictures", default=256, show_default=True, help="Calibration pictures.")
-@click.option("--batch-norm", is_flag=True, help="Put calibrated batch-norms behind the trained convolutions (for large batches).")
+@click.option("--batch-norm", is_flag=True, help="Add calibrated batch-norms after the trained convolutions (for large batches).")
 @click.option(
     "--student",
-    type=click.Path(path_type=Path),
-    help="Checkpoint whose weights to take instead of fitting: a trained one, to go on with. "
+    metavar="NAME|FILE",
+    help="Trained checkpoint whose weights to take instead of fitting, such as the shipped ghost-n, to train it further. "
     "The recipe may have a larger context, and smaller hidden widths in ghost blocks.",
 )
-@click.option("--size", default=256, show_default=True, help="Their side in pixels.")
+@click.option("--size", default=256, show_default=True, help="Side of the calibration pictures in pixels.")
 def ghostify(
-    recipe: Path, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, student: Path | None, size: int
+    recipe: str, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, student: str | None, size: int
 ) -> None:
-    """Make the network of RECIPE out of a plain teacher in closed form, ready for training."""
-    plan = load_recipe(recipe)
+    """Make the network of RECIPE (a shipped name, such as ghost-n, or a YAML file) from a plain teacher in closed form."""
+    plan = load_recipe(find_recipe(recipe))
     spec = plan.network
     original = load_movenet(teacher)
     images = calibration_pictures(plan, CocoPose(data), pictures, size)
     if student is not None:
-        trained = load_network(student)
+        trained = load_network(find_checkpoint(student))
         with torch.no_grad():
             align(original, trained, images)
         if trained.spec != spec:
@@ -61,9 +62,9 @@ def ghostify(
                 raise ConfigError(f"{student} does not fit recipe {recipe}: {error}") from error
         _write(output, trained, original)
         return
-    table = Table("step", "unexplained variance", title=f"{recipe.stem}: closed-form ghosts")
+    table = Table("step", "unexplained variance", title=f"{plan.name}: closed-form ghosts")
 
-    def row(step: Step) -> None:
+    def row(step: GhostifyStep) -> None:
         table.add_row(step.name, f"{step.error:.3f}")
         console.print(f"{step.name}: {step.error:.3f}")
 
@@ -81,16 +82,16 @@ def _write(path: Path, student: GhostPose, teacher: GhostPose) -> None:
 
 
 def calibration_pictures(recipe: Recipe, data: CocoPose, count: int, size: int) -> torch.Tensor:
-    """Evenly chosen letterboxed pictures, or a refiner's crops: float (count, 3, size, size) in -1..1."""
+    """Return evenly chosen letterboxed pictures, or a refiner's crops: float (count, 3, size, size) in -1..1."""
     rng = np.random.default_rng(0)
     plans = plans_for(recipe.network, data)
     chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
     pictures = [paint(data, plans.plan(int(index), size, Augmentation.none(), rng), size) for index in chosen]
-    return normalise(torch.from_numpy(np.stack(pictures)))
+    return normalize(torch.from_numpy(np.stack(pictures)))
 
 
 def _after_first_ghost(spec: NetworkSpec) -> Callable[[str], bool]:
-    """Accepts the layers that are trained: the block before the first ghost block, which it is trained with, and all behind it."""
+    """Return a test for the trained layers: the block before the first ghost block and everything after it."""
     first = next((index for index, block in enumerate(spec.expanded()) if block.kind == "ghost"), len(spec.expanded()))
     still = ("backbone.stem", *(f"backbone.blocks.{index}." for index in range(first - 1)))
     return lambda name: not name.startswith(still)

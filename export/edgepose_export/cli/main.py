@@ -1,33 +1,42 @@
-"""`edgepose-export`: makes model files, offline."""
+"""The program `edgepose-export`: makes model files, offline."""
 
 import click
 
+from edgepose import __version__
 from edgepose.cli.program import LazyCommands, run_program
 
 COMMANDS = {
-    "ghostify": ("edgepose_export.cli.ghostify:ghostify", "Make a network out of a plain teacher, ready for training."),
+    "ghostify": ("edgepose_export.cli.ghostify:ghostify", "Make a ghost network from a plain teacher, ready for training."),
     "train": ("edgepose_export.cli.train:train", "Train a network, phase by phase."),
-    "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label people whom nobody labelled."),
+    "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label unlabeled people with a better network."),
     "calibrate-score": ("edgepose_export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
     "evaluate": ("edgepose_export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
     "onnx": ("edgepose_export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),
-    "quantize": ("edgepose_export.cli.quantize:quantize", "Quantise a model to INT8."),
-    "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Tell what each part costs in precision when it is INT8."),
+    "quantize": ("edgepose_export.cli.quantize:quantize", "Quantize a model to INT8."),
+    "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
 }
-"""Where each command is and what it is for: PyTorch, which all of them need, takes seconds to load."""
+"""Module and purpose of each command. `ghostify`, `train`, `calibrate-score` and `onnx` run the network in PyTorch (extra `train`);
+the others run model files and need no PyTorch. Commands load lazily, because PyTorch takes seconds to load."""
+
+NEEDS_TORCH = ("ghostify", "train", "calibrate-score", "onnx")
+"""Commands that need the extra `train`."""
+
+_INSTALL = "in a checkout of edgepose, run `pip install './export[train]'` or `make setup`"
 
 
 @click.command(
     cls=LazyCommands,
     places={name: place for name, (place, _) in COMMANDS.items()},
     summaries={name: summary for name, (_, summary) in COMMANDS.items()},
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"{', '.join(NEEDS_TORCH[:-1])} and {NEEDS_TORCH[-1]} need PyTorch (extra `train`); the other commands do not.",
 )
+@click.version_option(__version__, "--version", prog_name="edgepose-export")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
     """Make the model files that edgepose runs: train, compress, calibrate, export, evaluate."""
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line and returns its exit code (see `edgepose.errors`)."""
-    return run_program(cli, "edgepose-export", arguments, install="install edgepose[export], or call `make setup` in a checkout")
+    """Run one command line and return its exit code (see `edgepose.errors`)."""
+    return run_program(cli, "edgepose-export", arguments, install=_INSTALL)

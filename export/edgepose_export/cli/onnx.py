@@ -5,28 +5,33 @@ from pathlib import Path
 import click
 
 from edgepose_export.network.model import load_deployed, load_network
-from edgepose_export.network.onnx_file import Card, file_hash, to_onnx, write_model
+from edgepose_export.network.to_onnx import Card, to_onnx
+from edgepose_export.onnx_file import file_hash, write_model
+from edgepose_export.shipped import find_checkpoint
 
 
-@click.command(epilog="Example: edgepose-export onnx runs/ghost-n/last.pt --output ghost-n-320.onnx --size 320")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.command(epilog="Example: edgepose-export onnx ghost-n --output ghost-n-320.onnx --size 320")
+@click.argument("checkpoint")
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
-@click.option("--size", default=320, show_default=True, help="Long side of the input in pixels that the network is made for.")
+@click.option("--size", default=320, show_default=True, help="Long side in pixels of the input that the network is made for.")
 @click.option(
-    "--height", default=0, help="Fix the input's height (with --width) and the batch at 1; any multiple of 32 is accepted otherwise."
+    "--height",
+    default=0,
+    help="Fix the input's height in pixels (with --width) and the batch at 1; default: any multiple of 32.",
 )
-@click.option("--width", default=0, help="Fix the input's width (with --height).")
+@click.option("--width", default=0, help="Fix the input's width in pixels (with --height).")
 @click.option(
     "--average/--weights",
     default=True,
     show_default=True,
     help="Take the running average of the weights where the checkpoint has one, or the last weights.",
 )
-@click.option("--name", default="", help="Name of the model in the file; the output's name where absent.")
+@click.option("--name", default="", help="Name of the model in the file; default: the output's name.")
 @click.option("--trained-on", default="", help="Data sets and teacher, in words, for the file's card.")
-def onnx(checkpoint: Path, output: Path, size: int, height: int, width: int, average: bool, name: str, trained_on: str) -> None:
-    """Write the network of CHECKPOINT as a self-describing ONNX file in float."""
-    network = load_deployed(checkpoint) if average else load_network(checkpoint)
+def onnx(checkpoint: str, output: Path, size: int, height: int, width: int, average: bool, name: str, trained_on: str) -> None:
+    """Write the network of CHECKPOINT (a shipped name, such as ghost-n, or a file) as a self-describing ONNX file in float."""
+    path = find_checkpoint(checkpoint)
+    network = load_deployed(path) if average else load_network(path)
     card = Card(name or output.stem, max(height, width) or size, trained_on)
     write_model(to_onnx(network, card, height=height, width=width), output)
     crops = network.spec.task == "refine"

@@ -1,4 +1,4 @@
-"""The progress bar of commands that take longer than two seconds."""
+"""A progress bar for commands that take longer than two seconds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress_bar(*, hidden: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar a task on standard error; the value is told a task's name, how much of it is done, of how much."""
+    """Show one bar per task on standard error; yield a function that takes a task's name, the amount done and the total."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
         tasks: dict[str, object] = {}

@@ -9,22 +9,22 @@ from edgepose.config import schema
 from edgepose.model.file import find_model
 from edgepose_export.cli.progress import progress_bar
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
-from edgepose_export.evaluation.coco import ModelPredictor
+from edgepose_export.evaluation.predictor import ModelPredictor
 from edgepose_export.evaluation.refiner import PictureRefiner
 
 
 @click.command(
     "pseudo-label",
-    epilog="Example: edgepose-export pseudo-label flights --model ghost-s --refiner refine-s --output runs/flights-labelled",
+    epilog="Example: edgepose-export pseudo-label flights --model ghost-s --refiner refine-s --output runs/flights-labeled",
 )
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--model", default="ghost-s", show_default=True, help="Name of a shipped model, or an ONNX file.")
 @click.option("--refiner", default="refine-s", show_default=True, help="Name of a shipped refiner, or an ONNX file.")
-@click.option("--size", default=0, help="Long side of the model's input in pixels; 0 is its own.")
-@click.option("--threads", default=0, help="Threads of the networks on a CPU; 0 is one a core.")
+@click.option("--size", default=0, help="Long side of the model's input in pixels; 0 is the model's own.")
+@click.option("--threads", default=0, help="Threads of the networks on a CPU; 0 is one per core.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write: labels, and a link to the pictures.")
 def pseudo_label(data: Path, model: str, refiner: str, size: int, threads: int, output: Path) -> None:
-    """Label people in DATA (a COCO-format folder) whom nobody labelled, with the chance that each label is right."""
+    """Label the unlabeled people in DATA (a COCO-format folder), each with the probability that the label is right."""
     settings = schema.ModelConfig(threads=threads)
     opened = PictureRefiner(find_model(refiner), 0, settings)
     with (

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from edgepose.model.file import read_model
 from edgepose_export.cli.progress import progress_bar
-from edgepose_export.network.onnx_file import file_hash, write_model
+from edgepose_export.onnx_file import file_hash, write_model
 from edgepose_export.quantization.calibration import CalibrationSet
 from edgepose_export.quantization.quantize import DEFAULT_METHOD, TARGETS, Target, prepare
 from edgepose_export.quantization.quantize import quantize as quantize_model
@@ -27,15 +27,15 @@ from edgepose_export.quantization.sensitivity import measure
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @click.option(
-    "--method", type=click.Choice(METHODS), default=DEFAULT_METHOD, show_default=True, help="How ranges of activations are chosen."
+    "--method", type=click.Choice(METHODS), default=DEFAULT_METHOD, show_default=True, help="How to choose the ranges of activations."
 )
-@click.option("--pictures", default=200, show_default=True, help="Calibration pictures, evenly chosen; 32 at least.")
-@click.option("--target", type=click.Choice(TARGETS), default=get_args(Target)[0], show_default=True, help="What runs the file.")
-@click.option("--float", "float_places", multiple=True, help="Part that stays float, such as backbone.stem or head.*.out; repeatable.")
+@click.option("--pictures", default=200, show_default=True, help="Calibration pictures, evenly chosen; at least 32.")
+@click.option("--target", type=click.Choice(TARGETS), default=get_args(Target)[0], show_default=True, help="Backend that runs the file.")
+@click.option("--float", "float_places", multiple=True, help="Part to keep in float, such as backbone.stem or head.*.out; repeatable.")
 def quantize(
     model: Path, data: tuple[Path, ...], output: Path, method: Method, pictures: int, target: Target, float_places: tuple[str, ...]
 ) -> None:
-    """Quantise the float file MODEL to INT8, calibrated on pictures."""
+    """Quantize the float file MODEL (as `edgepose-export onnx` writes it) to INT8, calibrated on pictures."""
     chosen = CalibrationSet(data, pictures)
     with progress_bar() as progress:
         result = quantize_model(model, chosen, method=method, target=target, float_places=float_places, progress=progress)
@@ -49,12 +49,12 @@ def quantize(
     "--data", type=click.Path(path_type=Path), multiple=True, help="COCO-format folder of pictures; repeatable. Never the test set."
 )
 @click.option(
-    "--method", type=click.Choice(METHODS), default=DEFAULT_METHOD, show_default=True, help="How ranges of activations are chosen."
+    "--method", type=click.Choice(METHODS), default=DEFAULT_METHOD, show_default=True, help="How to choose the ranges of activations."
 )
-@click.option("--pictures", default=64, show_default=True, help="Calibration pictures; 32 others are measured on.")
-@click.option("--target", type=click.Choice(TARGETS), default=get_args(Target)[0], show_default=True, help="What runs the file.")
+@click.option("--pictures", default=64, show_default=True, help="Calibration pictures; 32 other pictures measure the error.")
+@click.option("--target", type=click.Choice(TARGETS), default=get_args(Target)[0], show_default=True, help="Backend that runs the file.")
 def sensitivity(model: Path, data: tuple[Path, ...], method: Method, pictures: int, target: Target) -> None:
-    """Tell what each part of the float file MODEL costs in precision when it alone is INT8, the most sensitive first."""
+    """Measure the precision that each part of the float file MODEL loses when it alone is INT8, the most sensitive first."""
     chosen = CalibrationSet(data, pictures)
     info = read_model(model).info
     others = list(CalibrationSet(data, 32, offset=0.5).images(info))

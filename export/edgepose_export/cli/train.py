@@ -11,33 +11,39 @@ from edgepose_export.evaluation.coco import evaluate_callable
 from edgepose_export.evaluation.crops import network_crop_accuracy
 from edgepose_export.evaluation.network import NetworkPredictor
 from edgepose_export.network.model import GhostPose
+from edgepose_export.shipped import find_checkpoint, find_recipe
 from edgepose_export.training.recipe import load_recipe
-from edgepose_export.training.trainer import Progress as Report
-from edgepose_export.training.trainer import Trainer
+from edgepose_export.training.trainer import Trainer, TrainingProgress
 
 
 @click.command(
-    epilog="Example: edgepose-export train export/edgepose_export/recipes/ghost-n.yaml --data coco-train --warm-start start.pt "
-    "--output runs/ghost-n --minutes 60 --resume"
+    epilog="Example: edgepose-export train ghost-n --data coco-train --warm-start runs/ghost-n/start.pt --output runs/ghost-n "
+    "--minutes 60 --resume"
 )
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe")
 @click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder; repeatable.")
-@click.option("--warm-start", type=click.Path(path_type=Path), required=True, help="Checkpoint written by `edgepose-export ghostify`.")
+@click.option(
+    "--warm-start",
+    metavar="NAME|FILE",
+    required=True,
+    help="Checkpoint to start from. One that `edgepose-export ghostify` wrote holds the teacher too; a shipped one, such as ghost-n, "
+    "holds none and suits recipes without distillation.",
+)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--minutes", default=0.0, help="Stop with a checkpoint after so long; 0 is no limit.")
-@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option("--minutes", default=0.0, help="Stop with a checkpoint after this many minutes; 0 is no limit.")
+@click.option("--resume", is_flag=True, help="Continue from the run's last checkpoint.")
 @click.option("--workers", default=1, show_default=True, help="Threads that make batches.")
 @click.option(
     "--evaluate",
     type=click.Path(path_type=Path),
-    help="COCO-format folder: measure AP at the end of each phase and every quarter of an hour.",
+    help="COCO-format folder: measure AP at the end of each phase and every 15 minutes.",
 )
-@click.option("--size", default=320, show_default=True, help="Long side of the input for --evaluate.")
-@click.option("--threads", default=0, help="Threads of the network on a CPU; 0 is one a core.")
+@click.option("--size", default=320, show_default=True, help="Long side of the input in pixels for --evaluate.")
+@click.option("--threads", default=0, help="Threads of the network on a CPU; 0 is one per core.")
 def train(
-    recipe: Path,
+    recipe: str,
     data: tuple[Path, ...],
-    warm_start: Path,
+    warm_start: str,
     output: Path,
     minutes: float,
     resume: bool,
@@ -46,8 +52,9 @@ def train(
     size: int,
     threads: int,
 ) -> None:
-    """Train the network of RECIPE, phase by phase."""
-    plan = load_recipe(recipe)
+    """Train the network of RECIPE (a shipped name, such as ghost-n, or a YAML file), phase by phase."""
+    plan = load_recipe(find_recipe(recipe))
+    start = find_checkpoint(warm_start)
     measure = None
     if evaluate is not None:
         pictures = CocoPose([evaluate])
@@ -57,7 +64,7 @@ def train(
                 return network_crop_accuracy(network, pictures, plan.phases[-1].sizes[0])
             return evaluate_callable(NetworkPredictor(network, size), pictures).ap
 
-    trainer = Trainer(plan, data, warm_start, output, resume=resume, workers=workers, threads=threads, measure=measure)
+    trainer = Trainer(plan, data, start, output, resume=resume, workers=workers, threads=threads, measure=measure)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -69,7 +76,7 @@ def train(
     with Progress(*columns, console=console, disable=trainer.rank > 0, refresh_per_second=2) as bar:
         tasks = {phase.name: bar.add_task(phase.name, total=phase.pictures, status="", visible=False) for phase in plan.phases}
 
-        def report(progress: Report) -> None:
+        def report(progress: TrainingProgress) -> None:
             losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items() if value or name != "skipped")
             bar.update(
                 tasks[progress.phase],
@@ -79,4 +86,4 @@ def train(
             )
 
         done = trainer.run(minutes, report)
-    console.print("the recipe is done" if done else "time is over; go on with --resume")
+    console.print("The recipe is complete." if done else "The time limit is reached; continue with --resume.")

@@ -1,4 +1,4 @@
-"""From a labelled picture to one that the network has never seen."""
+"""Augmentation: from a labeled picture to a new one with other geometry, light and sensor."""
 
 from dataclasses import dataclass, replace
 
@@ -6,59 +6,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose_export.data import color, warp
-from edgepose_export.data.coco import CocoPose, Picture, draw
+from edgepose_export.data.coco import CocoPose, Picture, sample_labels
 
-Range = tuple[float, float]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How much pictures are changed; each value has its reason beside it. Chances are 0 to 1, ranges lowest and highest."""
+    """How much pictures change; each value has its reason beside it. Probabilities are 0 to 1, intervals lowest and highest."""
 
-    flip: float = 0.5  # the world has no handedness; left and right keypoints change places
-    scale: Range = (0.75, 1.7)  # of the fitted picture: people come at all distances
-    zoom_out: float = 0.1  # chance of a picture far away: small people are where networks of this size fail
-    zoom_out_scale: Range = (0.25, 0.7)
+    flip: float = 0.5  # the world has no handedness; left and right keypoints swap
+    scale: Interval = (0.75, 1.7)  # of the fitted picture: people appear at all distances
+    zoom_out: float = 0.1  # probability of a distant picture: networks of this size fail on small people
+    zoom_out_scale: Interval = (0.25, 0.7)
     rotate: float = 0.4  # a drone and a hand-held camera roll
     rotate_degrees: float = 25.0
-    turn: float = 0.03  # chance of any angle: seen from above, a person may lie in any direction
-    tilt: float = 0.2  # chance of an oblique view, from any side
+    turn: float = 0.03  # probability of any angle: from above, a person can lie in any direction
+    tilt: float = 0.2  # probability of an oblique view, from any side
     tilt_degrees: float = 40.0
-    overhead: float = 0.1  # chance of a view from above: large heads, foreshortened bodies, small feet
-    overhead_degrees: Range = (25.0, 55.0)
-    outside: float = 0.15  # share of the picture that may be pushed over the edge: people are cut at every limb
-    top_left: float = 0.3  # chance that the picture lies at the top left, as letterboxed frames do in flight
-    mosaic: float = 0.3  # chance of four pictures in one: many people, many sizes, no padding
-    mosaic_scale: Range = (1.0, 2.2)  # of the picture fitted into its tile
-    light: float = 0.8  # chance that light and colour change at all
-    brightness: float = 0.12  # clouds and exposure, share of full white either way
-    contrast: Range = (0.7, 1.3)  # haze, back light
-    saturation: Range = (0.3, 1.5)  # cheap sensors
-    tint: float = 0.08  # white balance, a channel either way
-    gamma: Range = (0.7, 1.6)  # shade and night
-    grey: float = 0.05  # chance of no colour: infrared cameras, and the pose is in the shape
-    blur: float = 0.08  # chance of a picture out of focus
-    blur_px: Range = (0.4, 1.6)  # standard deviation
-    motion_blur: float = 0.06  # chance that camera or person moves during exposure
-    motion_blur_px: Range = (2.0, 7.0)  # length of the smear
-    noise: float = 0.1  # chance of a noisy sensor
-    noise_levels: Range = (3.0, 18.0)  # standard deviation in grey levels of 255
-    jpeg: float = 0.1  # chance of strong compression: video streams
-    jpeg_quality: Range = (20, 70)
+    overhead: float = 0.1  # probability of a view from above: large heads, foreshortened bodies, small feet
+    overhead_degrees: Interval = (25.0, 55.0)
+    outside: float = 0.15  # share of the picture that may lie over the edge: people are cut at every limb
+    top_left: float = 0.3  # probability that the picture lies at the top left, as letterboxed frames do in flight
+    mosaic: float = 0.3  # probability of four pictures in one: many people, many sizes, no padding
+    mosaic_scale: Interval = (1.0, 2.2)  # of the picture fitted into its tile
+    light: float = 0.8  # probability that light and color change at all
+    brightness: float = 0.12  # clouds and exposure: share of full white, either way
+    contrast: Interval = (0.7, 1.3)  # haze, back light
+    saturation: Interval = (0.3, 1.5)  # cheap sensors
+    tint: float = 0.08  # white balance: per channel, either way
+    gamma: Interval = (0.7, 1.6)  # shade and night
+    gray: float = 0.05  # probability of no color: infrared cameras, and the pose is in the shape
+    blur: float = 0.08  # probability of a picture out of focus
+    blur_px: Interval = (0.4, 1.6)  # standard deviation
+    motion_blur: float = 0.06  # probability that camera or person moves during exposure
+    motion_blur_px: Interval = (2.0, 7.0)  # length of the smear
+    noise: float = 0.1  # probability of a noisy sensor
+    noise_levels: Interval = (3.0, 18.0)  # standard deviation in gray levels of 255
+    jpeg: float = 0.1  # probability of strong compression: video streams
+    jpeg_quality: Interval = (20, 70)
     smallest_person_px: float = 8.0  # a person whose long side falls below this is an ignore region
-    least_visible: float = 0.3  # a person of whom less than this share of the box is left is an ignore region
+    least_visible: float = 0.3  # a person with less than this share of the box inside is an ignore region
 
     @staticmethod
     def none() -> "Augmentation":
-        """Plain letterbox, as in flight: fitted, at the top left, black padding right and below."""
+        """Return plain letterboxing, as in flight: fitted, at the top left, black padding at the right and bottom."""
         return Augmentation(
             flip=0, scale=(1, 1), zoom_out=0, rotate=0, turn=0, tilt=0, overhead=0, outside=0, top_left=1, mosaic=0,
-            light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0, smallest_person_px=0, least_visible=0,
+            light=0, gray=0, blur=0, motion_blur=0, noise=0, jpeg=0, smallest_person_px=0, least_visible=0,
         )  # fmt: skip
 
-    def without_colour(self) -> "Augmentation":
-        """The same geometry with unchanged pixels."""
-        return replace(self, light=0, grey=0, blur=0, motion_blur=0, noise=0, jpeg=0)
+    def without_color(self) -> "Augmentation":
+        """Return the same geometry with unchanged pixels."""
+        return replace(self, light=0, gray=0, blur=0, motion_blur=0, noise=0, jpeg=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,21 +79,21 @@ class Part:
     """One picture in a plan.
 
     Attributes:
-        index: number of the picture.
-        rectangle: the part of the canvas that shows it.
+        index: index of the picture.
+        rectangle: part of the canvas that shows it.
         matrix: maps the whole picture to the canvas.
-        look: light, lens, sensor and compression; they act on the picture, not on the black padding around it.
+        appearance: light, lens, sensor and compression; they act on the picture, not on the black padding around it.
     """
 
     index: int
     rectangle: warp.Rectangle
     matrix: warp.Matrix
-    look: color.Look
+    appearance: color.Appearance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """All that chance decides of one training picture, before any pixel is touched.
+class PicturePlan:
+    """All random choices for one training picture, made before any pixel is computed.
 
     Attributes:
         parts: one picture, or the four of a mosaic.
@@ -105,7 +105,7 @@ class Plan:
 
 
 def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """Make one training picture: `plan` it, then `paint` it.
+    """Make one training picture: plan it, then paint it.
 
     Raises:
         ConfigError: a picture cannot be read.
@@ -114,20 +114,20 @@ def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rn
     return Sample(paint(data, made, size), made.labels)
 
 
-def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
-    """Choose how one training picture is made; a mosaic takes three more pictures of `data` by chance.
+def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
+    """Choose how to make one training picture; a mosaic takes three more random pictures of `data`.
 
     Args:
-        data: labelled pictures.
-        index: number of the picture.
-        size: S, pixels of the square canvas.
-        augmentation: how much is changed.
-        rng: the only source of chance: the same state gives the same plan.
+        data: labeled pictures.
+        index: index of the picture.
+        size: S, side of the square canvas in pixels.
+        augmentation: how much pictures change.
+        rng: the only source of randomness: the same state gives the same plan.
     """
     if rng.random() >= augmentation.mosaic:
         scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
         part, labels = _place(data, index, (0, 0, size, size), augmentation, scale, rng)
-        return Plan((part,), labels)
+        return PicturePlan((part,), labels)
     x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
     indices = [index, *rng.integers(len(data), size=3).tolist()]
     rectangles = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
@@ -135,7 +135,7 @@ def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng:
         _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, rng)
         for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
     ]
-    return Plan(
+    return PicturePlan(
         tuple(part for part, _ in placed),
         warp.Labels(
             boxes=np.concatenate([labels.boxes for _, labels in placed]),
@@ -147,7 +147,7 @@ def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng:
 
 
 class PicturePlans:
-    """Plans of whole pictures, one a picture."""
+    """Plans of whole pictures, one per picture."""
 
     def __init__(self, data: CocoPose) -> None:
         self._data = data
@@ -155,12 +155,12 @@ class PicturePlans:
     def __len__(self) -> int:
         return len(self._data)
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
-        """As the function `plan`."""
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
+        """Plan one picture; see the function `plan`."""
         return plan(self._data, index, size, augmentation, rng)
 
 
-def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
+def paint(data: CocoPose, made: PicturePlan, size: int) -> NDArray[np.uint8]:
     """Paint a plan for pictures of `size` pixels: uint8 (S, S, 3), RGB.
 
     Raises:
@@ -170,29 +170,29 @@ def paint(data: CocoPose, made: Plan, size: int) -> NDArray[np.uint8]:
     for part in made.parts:
         picture = data[part.index]
         shrink = warp.coarsest_shrink(warp.magnification(part.matrix, picture.width, picture.height))
-        image = color.change(data.image(part.index, shrink), part.look)
+        image = color.change(data.image(part.index, shrink), part.appearance)
         warp.paint(image, picture.width, picture.height, shrink, part.matrix, canvas, part.rectangle)
     return canvas
 
 
 def _place(
-    data: CocoPose, index: int, rectangle: warp.Rectangle, augmentation: Augmentation, scale: Range, rng: np.random.Generator
+    data: CocoPose, index: int, rectangle: warp.Rectangle, augmentation: Augmentation, scale: Interval, rng: np.random.Generator
 ) -> tuple[Part, warp.Labels]:
-    """Choose how one picture comes into a rectangle of the canvas; its labels follow."""
-    picture = draw(data[index], rng)
+    """Choose how one picture is placed in a rectangle of the canvas; its labels follow."""
+    picture = sample_labels(data[index], rng)
     mirrored = bool(rng.random() < augmentation.flip)
     matrix = _matrix(picture, rectangle, mirrored, augmentation, _logarithmic(scale, rng), rng)
     labels = warp.follow(picture, matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
-    return Part(index, rectangle, matrix, choose_look(augmentation, rng)), labels
+    return Part(index, rectangle, matrix, choose_appearance(augmentation, rng)), labels
 
 
 def _matrix(
     picture: Picture, rectangle: warp.Rectangle, mirrored: bool, augmentation: Augmentation, scale: float, rng: np.random.Generator
 ) -> warp.Matrix:
-    """Choose where every pixel of a picture goes."""
+    """Choose the matrix from a picture to the canvas."""
     x1, y1, x2, y2 = rectangle
     fit = min((x2 - x1) / picture.width, (y2 - y1) / picture.height) * scale
-    # Whole pixels, as the runtime's letterbox resizes to.
+    # Whole pixels, as in the runtime's letterbox.
     fitted = max(1, round(picture.width * fit)), max(1, round(picture.height * fit))
     long_side = max(fitted)
     matrix = warp.moved(-fitted[0] / 2, -fitted[1] / 2) @ warp.scaled(fitted[0] / picture.width, fitted[1] / picture.height)
@@ -223,10 +223,10 @@ def _matrix(
 
 
 def _shift(low: float, high: float, start: int, end: int, outside: float, anchor: float | None, rng: np.random.Generator) -> float:
-    """Choose how far to move the span low..high along one axis of the frame start..end.
+    """Choose how far to move the span low..high along one axis of the rectangle start..end.
 
-    A span that fits stays inside, but for the share `outside`; a longer one fills the frame, but for that share of the
-    frame. The anchor (somebody's middle) stays in the frame: a crop without people teaches little.
+    A span that fits stays inside, except for the share `outside`; a longer one fills the rectangle, except for that share of
+    it. The anchor (the middle of a person) stays inside, because a crop without people teaches little.
     """
     slack = outside * min(high - low, end - start)
     first, last = sorted((start - low, end - high))
@@ -237,28 +237,28 @@ def _shift(low: float, high: float, start: int, end: int, outside: float, anchor
     return float(rng.uniform(first, last)) if first < last else (first + last) / 2
 
 
-def choose_look(a: Augmentation, rng: np.random.Generator) -> color.Look:
+def choose_appearance(a: Augmentation, rng: np.random.Generator) -> color.Appearance:
     """Choose light, lens, sensor and compression."""
-    light, grey, smear, unfocused, grain, compressed = rng.random(6)
+    light, gray, smear, unfocused, grain, compressed = rng.random(6)
     blur = rng.uniform(*a.blur_px) if unfocused < a.blur else None
     motion_blur = (rng.uniform(*a.motion_blur_px), rng.uniform(0, 180)) if smear < a.motion_blur else None
     matrix = gamma = None
-    if light < a.light or grey < a.grey:
+    if light < a.light or gray < a.gray:
         if light < a.light:
             tint = 1 + rng.uniform(-a.tint, a.tint, 3)
             values = rng.uniform(-a.brightness, a.brightness), rng.uniform(*a.contrast), rng.uniform(*a.saturation)
         else:
             tint, values = np.ones(3), (0.0, 1.0, 1.0)
         brightness, contrast, saturation = values
-        matrix = color.colour_matrix(brightness, contrast, 0.0 if grey < a.grey else saturation, tint)
-        if light < a.light / 2:  # every second time: the table costs as much as the matrix
+        matrix = color.color_matrix(brightness, contrast, 0.0 if gray < a.gray else saturation, tint)
+        if light < a.light / 2:  # only half of the times: the table costs as much as the matrix
             gamma = _logarithmic(a.gamma, rng)
-    # A seed, not the rest of `rng`: how many grains there are must not decide what comes next.
+    # A seed of its own: the number of noise values must not change the later random choices.
     noise = (rng.uniform(*a.noise_levels), int(rng.integers(2**63))) if grain < a.noise else None
     jpeg_quality = round(rng.uniform(*a.jpeg_quality)) if compressed < a.jpeg else None
-    return color.Look(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
+    return color.Appearance(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
 
 
-def _logarithmic(span: Range, rng: np.random.Generator) -> float:
-    """Draw so that twice and half are equally likely."""
+def _logarithmic(span: Interval, rng: np.random.Generator) -> float:
+    """Draw from an interval so that twice and half of a value are equally likely."""
     return float(np.exp(rng.uniform(np.log(span[0]), np.log(span[1]))))

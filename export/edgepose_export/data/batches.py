@@ -1,4 +1,4 @@
-"""An endless stream of augmented batches, made in the background, the same after a restart as without one."""
+"""An endless stream of augmented batches, made in the background; a restart continues the same stream."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,37 +13,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgepose.errors import ConfigError, EdgeposeError
-from edgepose_export.data.augment import Augmentation, PicturePlans, Plan, paint
+from edgepose_export.data.augment import Augmentation, PicturePlan, PicturePlans, paint
 from edgepose_export.data.coco import CocoPose
 
 SIZE_STEP_PX = 32
 """Sides of the network's input are multiples of this."""
 
 Images = NDArray[np.uint8] | Tensor
-Painter = Callable[[Sequence[Plan], int], Images]
-"""Paints plans for pictures of S x S pixels: uint8 (B, S, S, 3), RGB. Called by several workers at once."""
+Painter = Callable[[Sequence[PicturePlan], int], Images]
+"""Paints plans for pictures of S x S pixels: uint8 (B, S, S, 3), RGB. Several workers call it concurrently."""
 
 
 class Plans(Protocol):
-    """What is to be painted: `edgepose_export.data.augment.PicturePlans` or `edgepose_export.data.crops.CropPlans`."""
+    """Plans of all pictures: `edgepose_export.data.augment.PicturePlans` or `edgepose_export.data.crops.CropPlans`."""
 
     def __len__(self) -> int:
-        """How many there are in an epoch."""
+        """Return the number of plans in an epoch."""
         ...
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
-        """Choose everything about number `index` for S = `size` pixels."""
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
+        """Make plan `index` for S = `size` pixels."""
         ...
 
 
-_PATIENCE_S = 120.0  # a batch takes well under a second; only a dead disk takes this long
+_BATCH_TIMEOUT_S = 120.0  # a batch takes well under a second; only a failed disk takes this long
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the stream: the epoch, and how many pictures of it all ranks together have seen.
+    """A position in the stream: the epoch, and the number of its pictures that all ranks together have used.
 
-    Pictures, not batches, so that another machine may go on with another batch size or another number of ranks.
+    It counts pictures, not batches, so that a run can continue with another batch size or number of ranks.
     """
 
     epoch: int = 0
@@ -55,14 +55,14 @@ class Batch:
     """B pictures of S x S pixels with padded labels, in pixels of the pictures.
 
     Attributes:
-        images: uint8 (B, S, S, 3), RGB; a tensor where they were made on a device.
+        images: uint8 (B, S, S, 3), RGB; a tensor where a device made them.
         boxes: float32 (B, P, 4), x1 y1 x2 y2; P is the most people in any picture of the batch.
-        keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labelled: x and y are 0), 1 (hidden) or 2 (seen).
+        keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labeled: x and y are 0), 1 (hidden) or 2 (visible).
         areas: float32 (B, P), px², the scale of OKS.
-        people: int64 (B,), how many of P are real.
-        ignored: float32 (B, I, 4), ignore regions: what is found there is neither right nor wrong. They may cover people.
-        regions: int64 (B,), how many of I are real.
-        following: where the stream goes on after this batch.
+        people: int64 (B,), number of real entries among P.
+        ignored: float32 (B, I, 4), ignore regions, in which a detection is neither right nor wrong. They can cover people.
+        regions: int64 (B,), number of real entries among I.
+        following: position of the stream after this batch.
     """
 
     images: Images
@@ -76,29 +76,28 @@ class Batch:
 
 
 class Batches(Iterator[Batch]):
-    """Batches for ever, in an order that only `seed`, `start` and the shard decide, not the number of workers.
+    """An endless iterator of batches, whose order depends on `seed`, `start` and the rank, not on the number of workers.
 
-    Every epoch shuffles anew; each rank takes every `world_size`-th picture, and all ranks agree on the size of each batch.
-    Pictures left over at the end of an epoch wait for the next. Workers are threads: OpenCV works without the interpreter's
-    lock. OpenCV's own threads are switched off while the stream is open (for the whole process), since they would
-    fight with the network for the cores.
+    Each epoch has its own random order. The ranks share its pictures and agree on the size of each batch. Pictures left over
+    at the end of an epoch are skipped. Workers are threads, because OpenCV releases the interpreter's lock. OpenCV's own threads
+    are off in the whole process while the stream is open, because they would compete with the network for the cores.
 
     Args:
-        data: labelled pictures.
-        augmentation: how much they are changed.
+        data: labeled pictures.
+        augmentation: how much pictures change.
         batch_size: B, of this rank.
-        sizes: S is one of these for each batch, by chance; multiples of 32 px.
+        sizes: each batch has a random one of these as S; multiples of 32 px.
         seed: the same seed gives the same stream.
-        start: where to go on.
-        rank: this process, of
-        world_size: processes that share the pictures.
+        start: position to continue at.
+        rank: index of this process among `world_size`.
+        world_size: number of processes that share the pictures.
         workers: threads that make batches.
-        prefetch: most batches that wait.
-        plans: what is painted; None is whole pictures.
+        prefetch: most batches made in advance.
+        plans: plans to paint; None is whole pictures.
         painter: makes the pixels; None is OpenCV. `edgepose_export.data.device_batches` has one for GPUs.
 
     Raises:
-        ConfigError: a value that makes no sense; while iterating, a picture that cannot be read.
+        ConfigError: a value is out of range; while iterating, a picture cannot be read.
     """
 
     def __init__(
@@ -144,18 +143,18 @@ class Batches(Iterator[Batch]):
         if not self._waiting:
             raise StopIteration  # closed
         try:
-            batch = self._waiting[0].result(_PATIENCE_S)
-        except FutureTimeoutError as exc:
+            batch = self._waiting[0].result(_BATCH_TIMEOUT_S)
+        except FutureTimeoutError as error:
             raise EdgeposeError(
-                f"no batch of training pictures came within {_PATIENCE_S:.0f} s: is the disk of the data still there?"
-            ) from exc
+                f"no batch of training pictures came within {_BATCH_TIMEOUT_S:.0f} s; expected a disk that still answers"
+            ) from error
         self._waiting.popleft()
         self._submit()
         self.position = batch.following
         return batch
 
     def close(self) -> None:
-        """Stop the workers, waiting for the batches that they are making now; may be called again."""
+        """Stop the workers after their current batches; a second call does nothing."""
         if self._waiting:
             self._waiting.clear()
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -168,7 +167,7 @@ class Batches(Iterator[Batch]):
         self.close()
 
     def _submit(self) -> None:
-        """Order the next batch from the workers."""
+        """Submit the next batch to the workers."""
         if self._batch >= self.batches_per_epoch:
             self._epoch, self._batch = self._epoch + 1, 0
         if self._order[0] != self._epoch:
@@ -179,7 +178,7 @@ class Batches(Iterator[Batch]):
         self._batch += 1
 
     def _shuffled(self, epoch: int) -> NDArray[np.intp]:
-        """Order of the pictures in one epoch; where there are fewer than a batch of all ranks needs, several orders."""
+        """Return the order of the pictures in one epoch, repeated in new orders where a batch of all ranks needs more pictures."""
         rng = np.random.default_rng((self._seed, epoch))
         needed = self._batch_size * self._world_size
         count = len(self._plans)
@@ -193,12 +192,12 @@ class Batches(Iterator[Batch]):
         following = Position(epoch, done) if batch + 1 < self.batches_per_epoch else Position(epoch + 1, 0)
         return collate(plans, self._paint(plans, size), following)
 
-    def _paint_with_opencv(self, plans: Sequence[Plan], size: int) -> NDArray[np.uint8]:
+    def _paint_with_opencv(self, plans: Sequence[PicturePlan], size: int) -> NDArray[np.uint8]:
         return np.stack([paint(self._data, made, size) for made in plans])
 
 
-def collate(plans: Sequence[Plan], images: Images, following: Position) -> Batch:
-    """Put pictures of one size into one batch, labels padded with zeros to the most people and regions among them."""
+def collate(plans: Sequence[PicturePlan], images: Images, following: Position) -> Batch:
+    """Collate pictures of one size into a batch; pad labels with zeros to the most people and regions of a picture."""
     people = np.array([len(made.labels.boxes) for made in plans], np.int64)
     regions = np.array([len(made.labels.ignored) for made in plans], np.int64)
     count = len(plans)

@@ -1,11 +1,12 @@
-"""Labelled pictures in COCO format, from any number of folders.
+"""Labeled pictures in COCO format, from any number of folders.
 
-A folder holds `annotations.json` and `images/`. Three kinds of label come out of it, and they must not be mixed up:
+A folder holds `annotations.json` and `images/`. It gives three kinds of label:
 
-- *people*: boxes with keypoints, to be learnt;
-- *ignore regions*: boxes of people without keypoints (too small, a crowd, found by a detector): never background and
-  never positive, so nobody is punished for finding or for missing someone there;
-- the flag `all_people_labelled`: where it is false, what lies outside of all boxes is not background either.
+- *people*: boxes with keypoints, to learn from;
+- *ignore regions*: boxes of people without keypoints (too small, a crowd, from a detector): neither background nor positive,
+  so neither a detection nor a miss there counts;
+- the flag of an image `all_people_labelled` (the spelling of the files): where it is false, the area outside of all
+  boxes is not background either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,29 +25,29 @@ from edgepose.person import KEYPOINT_NAMES
 
 KEYPOINTS = len(KEYPOINT_NAMES)
 
-# A JPEG can be decoded at a fraction of its size in a fraction of the time (the inverse transform is done on fewer
-# coefficients), and is then low-pass filtered as well, which a later bilinear warp needs.
+# A JPEG decodes to a fraction of its size in a fraction of the time, because the inverse transform uses fewer coefficients. It is
+# then low-pass filtered too, which a later bilinear warp needs.
 _READ_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One picture and its labels, in its own pixels; (0, 0) is the top-left corner of the top-left pixel.
+    """The labels of one picture, in its own pixels; (0, 0) is the top-left corner of the top-left pixel.
 
     Attributes:
         path: the image file.
-        identity: the number of the picture in its annotations file.
-        width: pixels.
-        height: pixels.
+        identity: `id` of the picture in its annotations file.
+        width: in pixels.
+        height: in pixels.
         boxes: float32 (P, 4), x1 y1 x2 y2 of the people with keypoints.
-        keypoints: float32 (P, 17, 3), x y v; v is 0 (not labelled), 1 (hidden) or 2 (seen).
-        areas: float32 (P,), px², the person's outline where known: the scale of OKS.
+        keypoints: float32 (P, 17, 3), x y v; v is 0 (not labeled), 1 (hidden) or 2 (visible).
+        areas: float32 (P,), px², of the person's outline where known: the scale of OKS.
         ignored: float32 (I, 4), x1 y1 x2 y2 of ignore regions.
         ignored_areas: float32 (I,), px².
         ignored_crowds: bool (I,), regions that hold any number of people (COCO's `iscrowd`).
-        all_people_labelled: whether everybody has a box; where false, nothing outside of the boxes is background.
-        certainty: float32 (P,), chance that the person is one; below 1 for pseudo-labels (`edgepose_export.data.pseudo_labels`).
-        keypoint_certainty: float32 (P, 17), chance that a keypoint is where it is said to be.
+        all_people_labeled: whether everybody has a box; if false, nothing outside of the boxes is background.
+        certainty: float32 (P,), probability that the person is real; below 1 for pseudo-labels (`edgepose_export.data.pseudo_labels`).
+        keypoint_certainty: float32 (P, 17), probability that a keypoint is correct.
     """
 
     path: Path
@@ -59,20 +60,20 @@ class Picture:
     ignored: NDArray[np.float32]
     ignored_areas: NDArray[np.float32]
     ignored_crowds: NDArray[np.bool_]
-    all_people_labelled: bool
+    all_people_labeled: bool
     certainty: NDArray[np.float32]
     keypoint_certainty: NDArray[np.float32]
 
 
-def draw(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Take each pseudo-label of a picture as often as it is likely to be right; a person who is not taken is an ignore region.
+def sample_labels(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Keep each pseudo-label of a picture with its probability of being right; a person who is not kept becomes an ignore region.
 
-    Seen often enough, a loss of these labels is on average the loss weighted by the chance. Without pseudo-labels `rng` is not asked.
+    Over many draws, the mean loss is the loss weighted by the probabilities. Without pseudo-labels `rng` is not used.
     """
     if picture.keypoint_certainty.min(initial=1.0) >= 1 and picture.certainty.min(initial=1.0) >= 1:
         return picture
-    sure = rng.random(picture.keypoint_certainty.shape) < picture.keypoint_certainty
-    keypoints = np.where(sure[..., None], picture.keypoints, 0)
+    kept = rng.random(picture.keypoint_certainty.shape) < picture.keypoint_certainty
+    keypoints = np.where(kept[..., None], picture.keypoints, 0)
     stays = (rng.random(len(picture.certainty)) < picture.certainty) & keypoints[..., 2].any(1)
     return replace(
         picture,
@@ -88,22 +89,22 @@ def draw(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 class CocoPose:
-    """The labelled pictures of COCO-format folders, in the order of folders and files.
+    """The labeled pictures of COCO-format folders, in the order of folders and files.
 
-    Image files are kept in memory as they are on disk (compressed) once read, so that an epoch does not wait for the disk;
-    decoding a 320 px JPEG costs about a millisecond. Threads may read at the same time.
+    Image files stay in memory as they are on disk (compressed) after the first read, so that an epoch does not wait for the disk;
+    decoding a JPEG of 320 px takes about a millisecond. Threads may read concurrently.
 
     Args:
         folders: each holds `annotations.json` and `images/`.
         cache: keep image files in memory.
 
     Raises:
-        ConfigError: a folder, a file or a label that is not as it should be.
+        ConfigError: a folder, a file or a label is refused.
     """
 
     def __init__(self, folders: Sequence[Path], *, cache: bool = True) -> None:
         if not folders:
-            raise ConfigError("no data folder was named: expected at least one folder with annotations.json and images/")
+            raise ConfigError("no data folder is named; expected at least one folder with annotations.json and images/")
         self.folders = tuple(Path(folder) for folder in folders)
         self._pictures = [picture for folder in self.folders for picture in _read_folder(folder)]
         self._bytes: list[NDArray[np.uint8] | None] = [None] * len(self._pictures)
@@ -122,25 +123,25 @@ class CocoPose:
         """Decode one picture: uint8 (height, width, 3), RGB.
 
         Args:
-            index: number of the picture.
-            shrink: 1, 2, 4 or 8: decode at this fraction of the size, a pixel more or less at the right and bottom.
+            index: index of the picture.
+            shrink: 1, 2, 4 or 8: divisor of the decoded size, to within a pixel at the right and bottom.
 
         Raises:
-            ConfigError: the file is gone, is not a picture, or is not as large as its labels say.
+            ConfigError: the file is missing, is not a picture, or differs in size from its labels.
         """
         picture = self._pictures[index]
         data = self._bytes[index]
         if data is None:
             try:
                 data = np.fromfile(picture.path, np.uint8)
-            except OSError as exc:
-                raise ConfigError(f"picture {picture.path} cannot be read: {exc.strerror or exc}") from exc
+            except OSError as error:
+                raise ConfigError(f"picture {picture.path} cannot be read: {error.strerror or error}") from error
             if self._cache:
                 self._bytes[index] = data
-        # Labels are in stored pixels: EXIF must not turn the picture.
+        # Labels are in stored pixels: EXIF must not rotate the picture.
         decoded = cv2.imdecode(data, _READ_FLAGS[shrink] | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
         if decoded is None:
-            raise ConfigError(f"picture {picture.path} cannot be decoded: expected a JPEG or PNG file")
+            raise ConfigError(f"picture {picture.path} cannot be decoded; expected a JPEG or PNG file")
         height, width = decoded.shape[:2]
         if abs(height * shrink - picture.height) >= shrink or abs(width * shrink - picture.width) >= shrink:
             found = f"about {width * shrink}x{height * shrink}" if shrink > 1 else f"{width}x{height}"
@@ -150,7 +151,7 @@ class CocoPose:
 
     @property
     def people(self) -> int:
-        """Number of people with keypoints in all pictures."""
+        """The number of people with keypoints in all pictures."""
         return sum(len(picture.boxes) for picture in self._pictures)
 
 
@@ -159,7 +160,7 @@ class _Image(msgspec.Struct):
     file_name: str
     width: int
     height: int
-    all_people_labelled: bool = True
+    all_people_labeled: bool = msgspec.field(default=True, name="all_people_labelled")
 
 
 class _Annotation(msgspec.Struct):
@@ -185,22 +186,22 @@ class _File(msgspec.Struct):
     categories: list[_Category] = []
 
 
-# COCO's masks fill about this much of a person's box; stands in where an annotation has no area.
+# Share of a person's box that COCO's masks fill, for annotations without an area.
 _AREA_OF_BOX = 0.521
 
 
 def _read_folder(folder: Path) -> list[Picture]:
-    """Read one folder's annotations and check them against its image files."""
+    """Read the annotations of a folder and check them against its image files."""
     path = folder / "annotations.json"
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
         files = {entry.name for entry in (folder / "images").iterdir()}
-    except OSError as exc:
+    except OSError as error:
         raise ConfigError(
-            f"data folder {folder} cannot be read: {exc.strerror}: {exc.filename}; expected annotations.json and images/"
-        ) from exc
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path} is not a COCO annotations file: {exc}") from exc
+            f"data folder {folder} cannot be read: {error.strerror}: {error.filename}; expected annotations.json and images/"
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a COCO annotations file: {error}") from error
 
     if not file.images:
         raise ConfigError(f"{path} lists no images; expected at least one")
@@ -226,7 +227,7 @@ def _read_folder(folder: Path) -> list[Picture]:
 
 
 def _check(annotation: _Annotation, number: int, path: Path) -> None:
-    """Refuse an annotation that cannot be trained on or measured against."""
+    """Refuse an annotation that is useless for training and measurement."""
     where = f"{path}: annotation {number}"
     if annotation.bbox[2] <= 0 or annotation.bbox[3] <= 0:
         raise ConfigError(f"{where} has the box {list(annotation.bbox)}; expected [x, y, width, height] with width and height above 0")
@@ -241,7 +242,7 @@ def _check(annotation: _Annotation, number: int, path: Path) -> None:
 
 
 def _picture(path: Path, image: _Image, annotations: list[_Annotation]) -> Picture:
-    """Turn one image's annotations into arrays."""
+    """Convert the annotations of one image to arrays."""
     people = [a for a in annotations if not a.iscrowd and any(a.keypoints[2::3]) and a.num_keypoints != 0]
     ignored = [a for a in annotations if a.iscrowd or not any(a.keypoints[2::3]) or a.num_keypoints == 0]
     keypoints = np.array([a.keypoints for a in people], np.float32).reshape(-1, KEYPOINTS, 3)
@@ -257,7 +258,7 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation]) -> Pictu
         ignored=_boxes(ignored),
         ignored_areas=_areas(ignored),
         ignored_crowds=np.array([bool(a.iscrowd) for a in ignored], np.bool_),
-        all_people_labelled=image.all_people_labelled,
+        all_people_labeled=image.all_people_labeled,
         certainty=np.array([a.score for a in people], np.float32),
         keypoint_certainty=np.array([a.keypoint_scores or [1.0] * KEYPOINTS for a in people], np.float32).reshape(-1, KEYPOINTS),
     )

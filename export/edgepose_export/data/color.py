@@ -1,4 +1,4 @@
-"""Light, lens, sensor and transmission: changes of a picture that leave its labels where they are."""
+"""Light, lens, sensor and compression: changes of a picture that do not move its labels."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ _LUMA = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601, as JPEG
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """How light, lens, sensor and compression change one picture; None leaves as it is.
+class Appearance:
+    """Changes of one picture by light, lens, sensor and compression; None changes nothing.
 
     Attributes:
-        blur_px: standard deviation of a lens out of focus.
+        blur_px: standard deviation of the blur of a lens out of focus.
         motion_blur: length in pixels and direction in degrees of a smear.
-        matrix: light and colour, see `colour_matrix`.
+        matrix: light and color, see `color_matrix`.
         gamma: exponent of the response.
-        noise: standard deviation in grey levels of 255, and the seed of the grains.
+        noise: standard deviation in gray levels of 255, and a seed.
         jpeg_quality: 0 to 100.
     """
 
@@ -32,32 +32,32 @@ class Look:
     jpeg_quality: int | None = None
 
 
-def change(image: Image, look: Look) -> Image:
-    """Apply a look, in the order in which its parts act on a camera's picture."""
-    if look.blur_px is not None:
-        image = blur(image, look.blur_px)
-    if look.motion_blur is not None:
-        image = motion_blur(image, *look.motion_blur)
-    if look.matrix is not None:
-        image = recolour(image, look.matrix)
-    if look.gamma is not None:
-        image = gamma(image, look.gamma)
-    if look.noise is not None:
-        sigma, seed = look.noise
+def change(image: Image, appearance: Appearance) -> Image:
+    """Apply an appearance, in the order in which its parts act in a camera."""
+    if appearance.blur_px is not None:
+        image = blur(image, appearance.blur_px)
+    if appearance.motion_blur is not None:
+        image = motion_blur(image, *appearance.motion_blur)
+    if appearance.matrix is not None:
+        image = recolor(image, appearance.matrix)
+    if appearance.gamma is not None:
+        image = gamma(image, appearance.gamma)
+    if appearance.noise is not None:
+        sigma, seed = appearance.noise
         image = noise(image, sigma, np.random.default_rng(seed))
-    if look.jpeg_quality is not None:
-        image = jpeg(image, look.jpeg_quality)
+    if appearance.jpeg_quality is not None:
+        image = jpeg(image, appearance.jpeg_quality)
     return image
 
 
-def colour_matrix(brightness: float, contrast: float, saturation: float, tint: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One (3, 4) matrix for light and colour, on 0..255.
+def color_matrix(brightness: float, contrast: float, saturation: float, tint: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one (3, 4) matrix for light and color, on 0..255.
 
     Args:
         brightness: added to the picture, share of full white.
-        contrast: factor about mid grey.
-        saturation: factor of the distance to grey; 0 is a grey picture.
-        tint: factor a channel (3,): the colour of the light.
+        contrast: factor about mid gray.
+        saturation: factor of the distance to gray; 0 is a gray picture.
+        tint: factor per channel (3,): the color of the light.
     """
     matrix = np.empty((3, 4))
     linear = (1 - saturation) * np.tile(_LUMA, (3, 1)) + saturation * np.eye(3)
@@ -66,27 +66,27 @@ def colour_matrix(brightness: float, contrast: float, saturation: float, tint: N
     return matrix
 
 
-def recolour(image: Image, matrix: NDArray[np.float64]) -> Image:
-    """Apply a colour matrix."""
+def recolor(image: Image, matrix: NDArray[np.float64]) -> Image:
+    """Apply a color matrix."""
     out: Image = cv2.transform(image, matrix)
     return out
 
 
 def gamma(image: Image, exponent: float) -> Image:
-    """Bend the response: above 1 is darker."""
+    """Apply a response curve; an exponent above 1 is darker."""
     table = (255 * (np.arange(256) / 255) ** exponent).round().astype(np.uint8)
     out: Image = cv2.LUT(image, table)
     return out
 
 
 def blur(image: Image, sigma_px: float) -> Image:
-    """A lens out of focus."""
+    """Blur as a lens out of focus does."""
     out: Image = cv2.GaussianBlur(image, (0, 0), sigma_px)
     return out
 
 
 def motion_blur(image: Image, length_px: float, degrees: float) -> Image:
-    """A camera or a person that moves while the shutter is open."""
+    """Blur along a line, as motion of camera or person during exposure does."""
     size = 2 * int(np.ceil(length_px / 2)) + 1
     kernel = np.zeros((size, size), np.float32)
     middle = size // 2
@@ -98,9 +98,9 @@ def motion_blur(image: Image, length_px: float, degrees: float) -> Image:
 
 
 def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Sensor noise of a standard deviation in grey levels.
+    """Add sensor noise; `sigma` is its standard deviation in gray levels.
 
-    The sum of two uniform bytes is close enough to a bell curve and ten times faster than a normal distribution.
+    The sum of two uniform bytes is close enough to a bell curve, and ten times faster than a normal distribution.
     """
     grains = rng.integers(0, 256, (2, *image.shape), np.uint8)
     both = cv2.add(grains[0], grains[1], dtype=cv2.CV_16S)  # 0..510, standard deviation 104.5
@@ -109,7 +109,7 @@ def noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
 
 
 def jpeg(image: Image, quality: int) -> Image:
-    """Blocks and lost colour of strong compression."""
+    """Compress to JPEG and decode again."""
     _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
     out = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert out is not None, "a picture that was just encoded"

@@ -1,21 +1,21 @@
-"""Crops to train a refiner on: one labelled person each, where the first look would have found somebody."""
+"""Crops to train a refiner on: one labeled person each, placed as the first stage would place the crop."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgepose_export.data import warp
-from edgepose_export.data.augment import Augmentation, Part, PicturePlans, Plan, choose_look
-from edgepose_export.data.coco import CocoPose, draw
+from edgepose_export.data.augment import Augmentation, Part, PicturePlan, PicturePlans, choose_appearance
+from edgepose_export.data.coco import CocoPose, sample_labels
 from edgepose_export.network.spec import NetworkSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """How a first look's box differs from the labelled one, as shares of its longer side (standard deviations).
+    """Differences between the first stage's box and the labeled one: standard deviations, as shares of its longer side.
 
-    573 finds of the default model in training pictures were off by 0.06 across, 0.09 down and 0.15 in size; without the few
-    that had half a person in them by 0.03, 0.03 and 0.07.
+    573 detections of the default model in training pictures differ by 0.06 horizontally, 0.09 vertically and 0.15 in size;
+    without the few that hold half a person, by 0.03, 0.03 and 0.07.
     """
 
     shift: float = 0.05
@@ -23,21 +23,21 @@ class Jitter:
 
 
 def plans_for(spec: NetworkSpec, data: CocoPose) -> "PicturePlans | CropPlans":
-    """What a network is trained and calibrated on: whole pictures, or a refiner's crops."""
+    """Return the plans that a network trains on: whole pictures, or a refiner's crops."""
     return PicturePlans(data) if spec.task == "pose" else CropPlans(data, spec.crop_margin)
 
 
 class CropPlans:
-    """Plans of crops, one a person: what `edgepose_export.data.batches.Batches` paints instead of whole pictures.
+    """Plans of crops, one per person, for `edgepose_export.data.batches.Batches`.
 
-    The crop is the square that the runtime would cut (`edgepose/pose/regions.py`): around the middle of the box, its longer
-    side times `margin`. Only that person is labelled in it; everybody else is excused, as is the background.
+    The crop is the square that the runtime would cut (`edgepose/pose/regions.py`): around the middle of the box, with the longer
+    side times `margin`. Only that person is labeled; everything else is an ignore region.
 
     Args:
-        data: labelled pictures.
-        margin: side of the crop over the longer side of the box.
-        jitter: how far the box is off; `Jitter(0, 0)` cuts by the labels.
-        fewest_keypoints: people with fewer labelled keypoints are left out: they teach little.
+        data: labeled pictures.
+        margin: ratio of the crop's side to the longer side of the box.
+        jitter: random error of the box; `Jitter(0, 0)` uses the labeled box.
+        fewest_keypoints: people with fewer labeled keypoints are left out, because they teach little.
     """
 
     def __init__(self, data: CocoPose, margin: float, jitter: Jitter | None = None, *, fewest_keypoints: int = 4) -> None:
@@ -54,8 +54,8 @@ class CropPlans:
     def __len__(self) -> int:
         return len(self._people)
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Plan:
-        """Choose everything about one crop of `size` pixels; no pixel is touched."""
+    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
+        """Plan one crop of `size` pixels."""
         number, person = self._people[index]
         picture = self._data[number]
         box = picture.boxes[person].astype(np.float64)
@@ -81,5 +81,7 @@ class CropPlans:
             certainty=picture.certainty[person : person + 1],
             keypoint_certainty=picture.keypoint_certainty[person : person + 1],
         )
-        labels = warp.follow(draw(alone, rng), matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible)
-        return Plan((Part(number, rectangle, matrix, choose_look(augmentation, rng)),), labels)
+        labels = warp.follow(
+            sample_labels(alone, rng), matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible
+        )
+        return PicturePlan((Part(number, rectangle, matrix, choose_appearance(augmentation, rng)),), labels)

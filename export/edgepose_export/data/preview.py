@@ -1,4 +1,4 @@
-"""A contact sheet of augmented training pictures with their labels, for human eyes."""
+"""A contact sheet of augmented training pictures with their labels, for people to check."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from edgepose_export.data.augment import Augmentation, PicturePlans, Sample, pai
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans
 
-# RGB. Left and right are told apart by colour: a wrong flip shows at once.
+# RGB. Left and right have different colors, so that a wrong flip is visible.
 _BOX, _IGNORED, _LEFT, _RIGHT, _MIDDLE, _BONE = (255, 220, 0), (150, 150, 150), (0, 220, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)
-_ENLARGED = 2  # labels are drawn on an enlarged picture: lines of a pixel hide a 256 px picture
+_ENLARGED = 2  # labels are drawn on an enlarged picture, because lines of one pixel would hide a picture of 256 px
 _GAP_PX = 6
 
 
@@ -29,17 +29,17 @@ def contact_sheet(
     rows: int = 4,
     seed: int = 0,
 ) -> None:
-    """Write a PNG of augmented pictures with boxes (yellow), ignore regions (grey, hatched), left (green) and right (red) keypoints.
+    """Write a PNG of augmented pictures with boxes (yellow), ignore regions (gray, hatched), left (green) and right (red) keypoints.
 
     Args:
-        data: labelled pictures.
-        plans: of them: whole pictures, or a refiner's crops.
-        path: to write.
-        augmentation: how much is changed.
-        size: pixels of each.
-        columns: of the sheet.
-        rows: of the sheet.
-        seed: of all chance.
+        data: labeled pictures.
+        plans: plans of whole pictures, or of a refiner's crops.
+        path: PNG file to write.
+        augmentation: how much pictures change.
+        size: side of each picture in pixels.
+        columns: number of columns.
+        rows: number of rows.
+        seed: of all random choices.
 
     Raises:
         ConfigError: a picture cannot be read.
@@ -58,8 +58,8 @@ def contact_sheet(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data_bytes.tobytes())
-    except OSError as exc:
-        raise OutputError(f"contact sheet {path} cannot be written: {exc.strerror or exc}") from exc
+    except OSError as error:
+        raise OutputError(f"contact sheet {path} cannot be written: {error.strerror or error}") from error
 
 
 def draw(made: Sample) -> NDArray[np.uint8]:
@@ -80,6 +80,6 @@ def draw(made: Sample) -> NDArray[np.uint8]:
             if keypoints[start, 2] and keypoints[end, 2]:
                 cv2.line(image, places[start], places[end], _BONE, 1, cv2.LINE_AA)
         for number in np.flatnonzero(keypoints[:, 2]).tolist():
-            tone = _MIDDLE if number == 0 else _LEFT if number % 2 else _RIGHT
-            cv2.circle(image, places[number], 3, tone, -1 if keypoints[number, 2] == 2 else 1, cv2.LINE_AA)  # hidden: a ring
+            color = _MIDDLE if number == 0 else _LEFT if number % 2 else _RIGHT
+            cv2.circle(image, places[number], 3, color, -1 if keypoints[number, 2] == 2 else 1, cv2.LINE_AA)  # hidden: a ring
     return np.asarray(image, np.uint8)

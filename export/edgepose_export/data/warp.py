@@ -1,7 +1,7 @@
-"""Geometry of augmentation: one 3x3 matrix moves a picture, and its labels follow.
+"""The geometry of augmentation: a 3x3 matrix moves a picture, and its labels follow.
 
-A matrix maps continuous source pixels to continuous target pixels, (0, 0) being the top-left corner of the top-left pixel,
-as everywhere in edgepose. OpenCV counts from the middle of that pixel; `paint` is the only place that knows.
+A matrix maps continuous source pixels to continuous target pixels; (0, 0) is the top-left corner of the top-left pixel, as
+everywhere in edgepose. OpenCV counts from the middle of that pixel; only `paint` converts.
 """
 
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ def _mirror_order() -> NDArray[np.intp]:
 
 
 MIRROR_ORDER = _mirror_order()
-"""Which keypoint becomes number i in a mirror image."""
+"""The keypoint that becomes number i in a mirror image."""
 
-# A person fills the ellipse inside the box, not its corners. Turned, the ellipse's bounds are a much better box than the
-# bounds of the corners, which grow by up to 41 % (A. Kalra et al., "Towards Rotation Invariance in Object Detection",
-# ICCV 2021). 16 points hold the four extremes exactly, so that an upright box stays what it was.
+# A person fills the ellipse inside the box, not its corners. After a rotation, the bounds of the ellipse are a much better box
+# than those of the corners, which grow by up to 41 % (A. Kalra et al., "Towards Rotation Invariance in Object Detection",
+# ICCV 2021). 16 points include the four extremes, so an upright box does not change.
 _ANGLES = np.arange(16) * (np.pi / 8)
 _ELLIPSE = np.stack((0.5 + 0.5 * np.cos(_ANGLES), 0.5 + 0.5 * np.sin(_ANGLES)), 1)  # (16, 2) in a unit box
 _ELLIPSE_AREA = float(8 * 0.5**2 * np.sin(np.pi / 8))  # of the 16-sided polygon
@@ -39,28 +39,28 @@ _CORNERS = np.array(((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
 
 
 def moved(x: float, y: float) -> Matrix:
-    """A shift by (x, y) pixels."""
+    """Return the matrix of a shift by (x, y) pixels."""
     return np.array(((1.0, 0.0, x), (0.0, 1.0, y), (0.0, 0.0, 1.0)))
 
 
 def scaled(x: float, y: float) -> Matrix:
-    """A stretch about the origin."""
+    """Return the matrix of a scaling about the origin."""
     return np.array(((x, 0.0, 0.0), (0.0, y, 0.0), (0.0, 0.0, 1.0)))
 
 
 def turned(degrees: float) -> Matrix:
-    """A turn about the origin, clockwise as seen in the picture."""
+    """Return the matrix of a rotation about the origin, clockwise in the picture."""
     c, s = cos(radians(degrees)), sin(radians(degrees))
     return np.array(((c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)))
 
 
 def tilted(pitch_degrees: float, yaw_degrees: float, distance: float) -> Matrix:
-    """The picture as a board that is tilted before a pinhole camera.
+    """Return the matrix that shows the picture as a tilted plane in front of a pinhole camera.
 
     Args:
-        pitch_degrees: above 0 the upper edge comes nearer and the lower one goes away, as people look from above.
+        pitch_degrees: above 0 the upper edge comes nearer and the lower one recedes, as in a view of people from above.
         yaw_degrees: above 0 the left edge comes nearer.
-        distance: of the camera from the middle of the board (the origin), in the board's units.
+        distance: of the camera from the middle of the plane (the origin), in pixels of the plane.
     """
     cp, sp = cos(radians(pitch_degrees)), sin(radians(pitch_degrees))
     cy, sy = cos(radians(yaw_degrees)), sin(radians(yaw_degrees))
@@ -76,7 +76,7 @@ def project(matrix: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bounds(matrix: Matrix, width: float, height: float) -> tuple[float, float, float, float]:
-    """Bounding box x1 y1 x2 y2 of a mapped picture."""
+    """Return the bounding box x1 y1 x2 y2 of a mapped picture."""
     corners = project(matrix, _CORNERS * (width, height))
     x1, y1 = corners.min(0)
     x2, y2 = corners.max(0)
@@ -84,13 +84,13 @@ def bounds(matrix: Matrix, width: float, height: float) -> tuple[float, float, f
 
 
 def magnification(matrix: Matrix, width: float, height: float) -> float:
-    """How much larger the middle of a picture becomes: square root of the change of area there."""
+    """Return the enlargement at the middle of a picture: the square root of the change of area there."""
     depth = matrix[2, 0] * width / 2 + matrix[2, 1] * height / 2 + matrix[2, 2]
     return float(abs(np.linalg.det(matrix) / depth**3) ** 0.5)
 
 
 def coarsest_shrink(enlargement: float) -> int:
-    """At which fraction 1 / shrink of its size a picture suffices that is then drawn so much larger: 1, 2, 4 or 8."""
+    """Return the largest shrink (1, 2, 4 or 8) at which a picture can be decoded that is then drawn with this enlargement."""
     return next((step for step in (8, 4, 2) if enlargement * step <= 1.1), 1)
 
 
@@ -103,19 +103,19 @@ def paint(
     canvas: NDArray[np.uint8],
     rectangle: Rectangle,
 ) -> None:
-    """Draw a picture through a matrix into a rectangle of the canvas; what it does not cover becomes black.
+    """Draw a picture through a matrix into a rectangle of the canvas; uncovered pixels become black.
 
     Args:
         image: uint8 (h, w, 3), the picture decoded at 1 / `shrink` of its size.
-        picture_width: pixels of the whole picture.
-        picture_height: pixels of the whole picture.
+        picture_width: of the whole picture, in pixels.
+        picture_height: of the whole picture, in pixels.
         shrink: see `CocoPose.image`.
         matrix: maps the whole picture to the canvas.
-        canvas: uint8 (S, S, 3), written to.
+        canvas: uint8 (S, S, 3); written.
         rectangle: part of the canvas.
     """
     height, width = image.shape[:2]
-    # JPEG rounds its size up (pixels stay `shrink` wide), other formats round it down (pixels grow a little).
+    # A shrunk JPEG rounds its size up (pixels stay `shrink` wide); other formats round it down (pixels grow slightly).
     step_x = shrink if width == ceil(picture_width / shrink) else picture_width / width
     step_y = shrink if height == ceil(picture_height / shrink) else picture_height / height
     x1, y1, x2, y2 = rectangle
@@ -133,7 +133,7 @@ class Labels:
 
     Attributes:
         boxes: float32 (P, 4), x1 y1 x2 y2.
-        keypoints: float32 (P, 17, 3), x y v; all 0 where not labelled or outside.
+        keypoints: float32 (P, 17, 3), x y v; all 0 where not labeled or outside.
         areas: float32 (P,), px².
         ignored: float32 (I, 4), x1 y1 x2 y2 of ignore regions.
     """
@@ -147,23 +147,23 @@ class Labels:
 def follow(
     picture: Picture, matrix: Matrix, mirrored: bool, rectangle: Rectangle, smallest_person_px: float, least_visible: float
 ) -> Labels:
-    """Move the labels of a picture as its pixels move.
+    """Map the labels of a picture as its pixels are mapped.
 
-    A person's box becomes the bounds of the warped ellipse inside it and of the warped keypoints, cut by the rectangle.
-    People that come out too small or mostly outside, or of whom no keypoint is left, become ignore regions. A picture
-    in which not all people are labelled is one large ignore region (people inside it are still people).
+    A person's box becomes the bounds of the warped ellipse inside it and of the warped keypoints, clipped by the rectangle.
+    People who become too small, lie mostly outside or keep no keypoint become ignore regions. A picture in which not all people
+    are labeled is one large ignore region (labeled people inside it still count).
 
     Args:
         picture: labels in source pixels.
         matrix: maps source pixels to canvas pixels.
-        mirrored: whether the matrix mirrors: left and right keypoints change places.
-        rectangle: the part of the canvas that shows the picture.
+        mirrored: whether the matrix mirrors, so that left and right keypoints swap.
+        rectangle: part of the canvas that shows the picture.
         smallest_person_px: long side of a box below which a person is an ignore region.
         least_visible: share of a box inside the rectangle below which a person is an ignore region.
     """
     frame = np.array(rectangle, np.float64)
     ignored = [_regions(picture.ignored, matrix, frame)]
-    if not picture.all_people_labelled:
+    if not picture.all_people_labeled:
         ignored.append(_regions(np.array([[0, 0, picture.width, picture.height]], np.float32), matrix, frame))
 
     count = len(picture.boxes)
@@ -202,11 +202,11 @@ def follow(
 
 
 def carry(picture: Picture, matrix: Matrix, width: int, height: int) -> Picture:
-    """A picture's labels after a turn, a shift or a change of size that leaves nobody outside of its new frame."""
+    """Return a picture's labels after a rotation, shift or scaling that leaves nobody outside of the new picture."""
     growth = float(abs(np.linalg.det(matrix[:2, :2])))
     keypoints = picture.keypoints.copy()
-    labelled = keypoints[..., 2] > 0
-    keypoints[labelled, :2] = project(matrix, keypoints[labelled, :2].astype(np.float64))
+    labeled = keypoints[..., 2] > 0
+    keypoints[labeled, :2] = project(matrix, keypoints[labeled, :2].astype(np.float64))
     return replace(
         picture,
         width=width,
@@ -220,13 +220,13 @@ def carry(picture: Picture, matrix: Matrix, width: int, height: int) -> Picture:
 
 
 def _outlines(boxes: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
-    """Bounds of the warped ellipses inside boxes (N, 4)."""
+    """Return the bounds of the warped ellipses inside boxes (N, 4)."""
     points = project(matrix, boxes[:, None, :2].astype(np.float64) + _ELLIPSE * (boxes[:, None, 2:] - boxes[:, None, :2]))
     return np.concatenate((points.min(1), points.max(1)), 1).astype(np.float32)
 
 
 def _regions(boxes: NDArray[np.float32], matrix: Matrix, frame: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Bounds of warped boxes, cut by the frame; those outside are dropped."""
+    """Return the bounds of warped boxes, clipped by the rectangle, without those outside."""
     if not len(boxes):
         return np.zeros((0, 4), np.float32)
     sizes = boxes[:, 2:] - boxes[:, :2]
@@ -237,5 +237,5 @@ def _regions(boxes: NDArray[np.float32], matrix: Matrix, frame: NDArray[np.float
 
 
 def _has_extent(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which boxes are at least a pixel wide and high."""
+    """Return which boxes are at least one pixel wide and high."""
     return np.logical_and(boxes[:, 2] - boxes[:, 0] >= 1, boxes[:, 3] - boxes[:, 1] >= 1)

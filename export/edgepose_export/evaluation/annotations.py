@@ -1,4 +1,4 @@
-"""Labels and finds as pycocotools wants them."""
+"""Labels and detections in the form that pycocotools takes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from edgepose.person import Person
 from edgepose_export.data.coco import Picture
 
 PERSON = 1
-"""Category number."""
+"""COCO's category number of people."""
 
 
 def labels_as_coco(pictures: Sequence[Picture]) -> COCO:
-    """Labels as pycocotools wants them; picture i has the number i + 1, so that folders may be joined."""
+    """Return labels in pycocotools' form; picture i has the number i + 1, so that folders can be joined."""
     annotations: list[dict[str, Any]] = []
 
     def add(number: int, box: NDArray[np.float32], area: float, keypoints: NDArray[np.float32] | None, crowd: bool) -> None:
@@ -38,15 +38,15 @@ def labels_as_coco(pictures: Sequence[Picture]) -> COCO:
             add(number, box, float(area), keypoints, False)
         for box, area, crowd in zip(picture.ignored, picture.ignored_areas, picture.ignored_crowds, strict=True):
             add(number, box, float(area), None, bool(crowd))
-        if not picture.all_people_labelled:
-            # Anybody may be anywhere: the whole picture is a crowd, as far as nobody with keypoints matches.
+        if not picture.all_people_labeled:
+            # Unlabeled people can be anywhere: the whole picture is a crowd, which matches what no labeled person matches.
             size = np.array((0, 0, picture.width, picture.height), np.float32)
             add(number, size, float(picture.width * picture.height), None, True)
     return _indexed(len(pictures), annotations)
 
 
-def finds_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
-    """Finds as pycocotools wants them; as in its `loadRes`, the area is that of the keypoints' bounds."""
+def detections_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
+    """Return detections in pycocotools' form; as in its `loadRes`, the area is that of the keypoints' bounds."""
     annotations: list[dict[str, Any]] = []
     for number, people in enumerate(predictions, 1):
         for person in people:

@@ -1,11 +1,11 @@
-"""How good a pose network is, measured through the runtime's own letterbox, engine, decoder and suppression.
+"""The accuracy of a pose network, measured through the runtime's own letterbox, engine, decoder and suppression.
 
 Average precision is COCO's: https://cocodataset.org/#keypoints-eval, computed by its reference implementation
-(pycocotools). What is found in an ignore region (see `edgepose_export.data.coco`) counts neither for nor against.
+(pycocotools). A detection in an ignore region (see `edgepose_export.data.coco`) counts neither for nor against.
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,51 +16,41 @@ from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
 from edgepose.config import schema
-from edgepose.engine.backend import open_backend
 from edgepose.errors import ConfigError
-from edgepose.model.file import read_model
 from edgepose.person import Person
-from edgepose.pose.decode import decode
-from edgepose.pose.letterbox import Letterbox
+from edgepose_export.callbacks import Predict, Progress
 from edgepose_export.data.coco import CocoPose, Picture
-from edgepose_export.evaluation.annotations import PERSON, finds_as_coco, labels_as_coco
+from edgepose_export.evaluation.annotations import PERSON, detections_as_coco, labels_as_coco
+from edgepose_export.evaluation.predictor import ModelPredictor
 from edgepose_export.evaluation.refiner import PictureRefiner
 
-Predict = Callable[[NDArray[np.uint8]], list[Person]]
-"""Finds the people in a picture, uint8 (H, W, 3) RGB."""
-
-Progress = Callable[[int, int], None]
-"""Told after each picture: how many are done, of how many."""
-
-SCORE_THRESHOLD = 0.02
-"""Lowest score that is evaluated: average precision needs the weak finds too."""
-
 WORKING_SCORE = schema.PoseConfig().score_threshold
-"""Score from which on the daemon, as configured by default, believes in a person."""
+"""Lowest score that the daemon reports by default."""
 
 _PCK_SHARE = 0.2
+"""Largest distance of a correct keypoint, as a share of the longer side of the person's box."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures of one network on one set of pictures, 0 to 1; None where nobody of that size is in the set.
+    """Figures of one network on one set of pictures, 0 to 1; None where the set has nobody of that size.
 
     Attributes:
         ap: average precision, mean over OKS thresholds 0.50, 0.55 … 0.95.
         ap50, ap75: average precision at OKS 0.50 and 0.75.
-        ap_medium, ap_large: of people of 32² to 96² px² and above, in the pixels of the set's files.
-        ar: average recall over the same thresholds, at most 20 finds a picture.
-        pck: share of labelled keypoints that lie within 0.2 x the longer side of the person's box of their place; all
+        ap_medium, ap_large: average precision of people of 32² to 96² px² and above, in pixels of the files.
+        ar: average recall over the same thresholds, at most 20 detections a picture.
+        pck: share of labeled keypoints that lie within 0.2 x the longer side of the person's box of their place; all
             keypoints of a person who was not found are wrong (PCK of Y. Yang, D. Ramanan, "Articulated Human Detection
-            with Flexible Mixtures of Parts", TPAMI 2013, there with boxes that were given). Finds take the most
-            similar person who is still free, strongest find first.
-        right: share of the finds with score >= 0.3 that are somebody (OKS >= 0.5).
-        found: share of the people who are found with score >= 0.3 (OKS >= 0.5).
-        images: pictures.
-        people: people with keypoints.
+            with Flexible Mixtures of Parts", TPAMI 2013, there with given boxes). Detections take the most similar
+            person who is still free, in the order of their scores.
+        right: share of the detections with score >= 0.3 that match a person (OKS >= 0.5): precision.
+        found: share of the people whom a detection with score >= 0.3 matches (OKS >= 0.5): recall.
+        images: number of pictures.
+        people: number of people with keypoints.
         precision: number format of the model: `float32` or `int8`; empty where it is not a model file.
-        refiner: file name of the network that looked again; empty where none did.
-        refined: people a picture who were looked at again, mean.
+        refiner: file name of the refiner; empty where none was used.
+        refined: mean number of refined people a picture.
     """
 
     ap: float
@@ -79,7 +69,7 @@ class Evaluation:
     refined: float = 0.0
 
     def to_json(self) -> dict[str, float | int | str | None]:
-        """The keys that other programs rely on (`edgepose-export evaluate --json`); two more where a refiner looked again."""
+        """Return the figures by the keys of `edgepose-export evaluate --json`, which are fixed; two more where a refiner was used."""
         figures: dict[str, float | int | str | None] = {
             "AP": self.ap,
             "AP50": self.ap50,
@@ -113,15 +103,15 @@ def evaluate(
         model: ONNX file.
         data: folder in COCO format, see `edgepose_export.data.coco`.
         input_size: long side of the network's input, px; 0 is the one in `settings`, or else the model's own.
-        limit: only the first pictures; 0 is all.
-        settings: where to run; its `path` is not looked at.
+        limit: number of pictures, from the first; 0 is all.
+        settings: where to run; its `path` is ignored.
         pose: suppression; its score threshold is replaced by 0.02.
-        refiner: ONNX file of a network that looks again at the people found.
-        refine_people: most people a picture that are looked at again; 0 is everybody.
-        progress: told after each picture.
+        refiner: ONNX file of a refiner for the people found.
+        refine_people: most people to refine in a picture; 0 refines everybody.
+        progress: called after each picture.
 
     Raises:
-        ConfigError: data or model are not as they should be.
+        ConfigError: the data or the model file is refused.
         EngineError: the backend is unavailable.
     """
     pictures = CocoPose([data], cache=False)
@@ -133,50 +123,6 @@ def evaluate(
     return replace(result, refiner=opened.name, refined=opened.refined / result.images)
 
 
-class ModelPredictor:
-    """A model file as a function from picture to people, through the runtime's rooms; a context manager, which closes `refiner` too.
-
-    Attributes:
-        precision: number format of the network.
-
-    Raises:
-        ModelError: the file is no pose network, or does not take `input_size`.
-        EngineError: the backend is unavailable.
-    """
-
-    def __init__(
-        self,
-        model: Path,
-        *,
-        input_size: int = 0,
-        settings: schema.ModelConfig | None = None,
-        pose: schema.PoseConfig | None = None,
-        refiner: PictureRefiner | None = None,
-    ) -> None:
-        chosen = settings or schema.ModelConfig()
-        self._file = read_model(model)
-        self._input_size = input_size or chosen.input_size
-        self._pose = pose or schema.PoseConfig()
-        self._refiner = refiner
-        self._backend = open_backend(self._file, chosen)
-        self.precision: str = self._file.info.precision
-
-    def __call__(self, image: NDArray[np.uint8]) -> list[Person]:
-        """Find the people in a picture, uint8 (H, W, 3) RGB, down to a score of 0.02."""
-        letterbox = Letterbox.for_model(self._file.info, image.shape[0], image.shape[1], self._input_size)
-        candidates = self._backend.run(letterbox.apply(image)[None])
-        people = decode(candidates, 0, letterbox, self._pose, score_threshold=SCORE_THRESHOLD)
-        return people if self._refiner is None else self._refiner(image, people)
-
-    def __enter__(self) -> "ModelPredictor":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._backend.close()
-        if self._refiner is not None:
-            self._refiner.close()
-
-
 def evaluate_callable(
     predict: Predict, data: CocoPose, *, limit: int = 0, progress: Progress | None = None, precision: str = ""
 ) -> Evaluation:
@@ -184,9 +130,9 @@ def evaluate_callable(
 
     Args:
         predict: finds people in uint8 (H, W, 3) RGB, with low scores too (0.02).
-        data: labelled pictures.
-        limit: only the first pictures; 0 is all.
-        progress: told after each picture.
+        data: labeled pictures.
+        limit: number of pictures, from the first; 0 is all.
+        progress: called after each picture.
         precision: number format, for the report.
     """
     count = min(limit, len(data)) if limit else len(data)
@@ -199,7 +145,7 @@ def evaluate_callable(
 
 
 def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iterable[Picture], *, precision: str = "") -> Evaluation:
-    """Compare people found with people labelled.
+    """Compare people found with people labeled.
 
     Args:
         predictions: people of each picture, in source pixels.
@@ -207,15 +153,15 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
         precision: number format, for the report.
 
     Raises:
-        ConfigError: nobody is labelled, so that there is nothing to measure.
+        ConfigError: nobody is labeled, so there is nothing to measure.
     """
-    labelled = list(pictures)
-    if len(predictions) != len(labelled):
-        raise ValueError(f"{len(predictions)} predictions for {len(labelled)} pictures")
-    people = sum(len(picture.boxes) for picture in labelled)
+    labeled = list(pictures)
+    if len(predictions) != len(labeled):
+        raise ValueError(f"{len(predictions)} predictions for {len(labeled)} pictures")
+    people = sum(len(picture.boxes) for picture in labeled)
     if not people:
-        raise ConfigError(f"none of the {len(labelled)} pictures has people with keypoints: there is nothing to measure against")
-    evaluator = _evaluated(predictions, labelled)
+        raise ConfigError(f"none of the {len(labeled)} pictures has people with keypoints: there is nothing to measure against")
+    evaluator = _evaluated(predictions, labeled)
     ap, ap50, ap75, ap_medium, ap_large, ar = (float(value) for value in evaluator.stats[:6])
     right, found = _working_point(evaluator, people)
     return Evaluation(
@@ -225,23 +171,23 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
         ap_medium=None if ap_medium < 0 else ap_medium,
         ap_large=None if ap_large < 0 else ap_large,
         ar=ar,
-        pck=_pck(evaluator, predictions, labelled),
+        pck=_pck(evaluator, predictions, labeled),
         right=right,
         found=found,
-        images=len(labelled),
+        images=len(labeled),
         people=people,
         precision=precision,
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """All finds outside of ignore regions.
+class MatchedDetections:
+    """All detections outside of ignore regions.
 
     Attributes:
-        index: (F,), number of the find among all predictions, counted picture by picture.
-        score: (F,).
-        right: (F,), whether it is somebody (OKS >= 0.5).
+        index: (D,), number of the detection among all predictions, counted picture by picture.
+        score: (D,).
+        right: (D,), whether it matches a person (OKS >= 0.5).
     """
 
     index: NDArray[np.intp]
@@ -249,14 +195,14 @@ class Judged:
     right: NDArray[np.bool_]
 
 
-def judge(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> Judged:
-    """Tell which finds are somebody, by pycocotools' own matching."""
-    return _judged(_evaluated(predictions, pictures))
+def match_detections(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> MatchedDetections:
+    """Return which detections match a person, by pycocotools' own matching."""
+    return _matched(_evaluated(predictions, pictures))
 
 
 def _evaluated(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> COCOeval:
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = COCOeval(labels_as_coco(pictures), finds_as_coco(predictions), "keypoints")
+        evaluator = COCOeval(labels_as_coco(pictures), detections_as_coco(predictions), "keypoints")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -264,31 +210,31 @@ def _evaluated(predictions: Sequence[Sequence[Person]], pictures: Sequence[Pictu
 
 
 def _working_point(evaluator: COCOeval, people: int) -> tuple[float, float]:
-    """Precision and recall at the daemon's own score threshold and OKS 0.5."""
-    judged = _judged(evaluator)
-    believed = judged.score >= WORKING_SCORE
-    right = int((judged.right & believed).sum())
-    return right / max(int(believed.sum()), 1), right / people
+    """Return precision and recall at the daemon's default score threshold and OKS 0.5."""
+    matched = _matched(evaluator)
+    reported = matched.score >= WORKING_SCORE
+    right = int((matched.right & reported).sum())
+    return right / max(int(reported.sum()), 1), right / people
 
 
-def _judged(evaluator: COCOeval) -> Judged:
+def _matched(evaluator: COCOeval) -> MatchedDetections:
     index, scores, matched = [np.zeros(0, np.intp)], [np.zeros(0)], [np.zeros(0, bool)]
-    for match in evaluator.evalImgs[: len(evaluator.params.imgIds)]:  # of all areas; None where the picture is empty
+    for match in evaluator.evalImgs[: len(evaluator.params.imgIds)]:  # those of all areas; None for an empty picture
         if match is None:
             continue
         counted = ~match["dtIgnore"][0].astype(bool)
         index.append(np.array(match["dtIds"], np.intp)[counted] - 1)
         scores.append(np.array(match["dtScores"], np.float64)[counted])
         matched.append((match["dtMatches"][0] > 0)[counted])
-    return Judged(np.concatenate(index), np.concatenate(scores), np.concatenate(matched))
+    return MatchedDetections(np.concatenate(index), np.concatenate(scores), np.concatenate(matched))
 
 
 def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> float:
-    """Share of keypoints in place; see `Evaluation.pck`."""
-    correct = labelled = 0
+    """Return the share of keypoints in place; see `Evaluation.pck`."""
+    correct = labeled = 0
     for number, (people, picture) in enumerate(zip(predictions, pictures, strict=True), 1):
-        labelled += int((picture.keypoints[..., 2] > 0).sum())
-        similarity = np.array(evaluator.ious[number, PERSON])  # finds by falling score, people first among the labels
+        labeled += int((picture.keypoints[..., 2] > 0).sum())
+        similarity = np.array(evaluator.ious[number, PERSON])  # (detections by falling score, labels with people first)
         if not similarity.size or not len(picture.boxes):
             continue
         similarity = similarity[:, : len(picture.boxes)]
@@ -303,4 +249,4 @@ def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures:
             off = np.linalg.norm(people[which].keypoints[:, :2] - picture.keypoints[person, :, :2], axis=1)
             size = (picture.boxes[person, 2:] - picture.boxes[person, :2]).max()
             correct += int((visible & (off <= _PCK_SHARE * size)).sum())
-    return correct / labelled
+    return correct / labeled

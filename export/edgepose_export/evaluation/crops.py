@@ -1,4 +1,4 @@
-"""How good a second look is by itself: on the labelled person's own crop, whatever a first look may find."""
+"""The accuracy of a refiner by itself: on crops around the labeled boxes, independent of a first stage."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,43 +14,45 @@ from edgepose_export.data.crops import CropPlans, Jitter
 from edgepose_export.network.model import DeployedRefiner, GhostPose
 
 _THRESHOLDS = np.arange(0.5, 1.0, 0.05)
-_AT_ONCE = 16
+_BATCH = 16
 
 
 def network_crop_accuracy(network: GhostPose, data: CocoPose, size: int) -> float:
-    """`crop_accuracy` of a refiner in evaluation mode."""
+    """Return the `crop_accuracy` of a refiner in evaluation mode."""
     deployed = DeployedRefiner(network.eval())
 
-    def look(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def refine(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             found: NDArray[np.float32] = deployed(torch.from_numpy(crops)).numpy()
         return found
 
-    return crop_accuracy(look, network.spec.crop_margin, data, size)
+    return crop_accuracy(refine, network.spec.crop_margin, data, size)
 
 
-def crop_accuracy(look: Callable[[NDArray[np.uint8]], NDArray[np.float32]], margin: float, data: CocoPose, size: int) -> float:
-    """Share of people whose pose is right, 0 to 1: the mean over OKS thresholds 0.50, 0.55 … 0.95.
+def crop_accuracy(refine: Callable[[NDArray[np.uint8]], NDArray[np.float32]], margin: float, data: CocoPose, size: int) -> float:
+    """Return the share of people whose pose is right, 0 to 1: the mean over OKS thresholds 0.50, 0.55 … 0.95.
 
-    COCO's average precision with boxes that are given and nobody to be confused with, so that what changes is the refiner.
+    This is COCO's average precision with given boxes and no other people, so only the refiner changes it.
 
     Args:
-        look: keypoints (B, 17, 3) in crop pixels of crops, uint8 (B, S, S, 3) RGB.
-        margin: side of the crop over the longer side of the box.
-        data: labelled pictures.
+        refine: maps crops, uint8 (B, S, S, 3) RGB, to keypoints (B, 17, 3) in crop pixels.
+        margin: ratio of the crop's side to the longer side of the box.
+        data: labeled pictures.
         size: S, side of the crop in pixels.
     """
     plans = CropPlans(data, margin, Jitter(0, 0), fewest_keypoints=1)
     plain = replace(Augmentation.none(), top_left=0)
-    rng = np.random.default_rng(0)  # nothing is left to chance, but the plans ask
+    rng = np.random.default_rng(0)  # plans require one; here it decides nothing
     right = 0.0
-    for first in range(0, len(plans), _AT_ONCE):
-        made = [plans.plan(index, size, plain, rng) for index in range(first, min(first + _AT_ONCE, len(plans)))]
+    for first in range(0, len(plans), _BATCH):
+        made = [plans.plan(index, size, plain, rng) for index in range(first, min(first + _BATCH, len(plans)))]
         crops = np.stack([paint(data, plan, size) for plan in made])
-        found = look(crops)
+        found = refine(crops)
         for plan, keypoints in zip(made, found, strict=True):
             if len(plan.labels.boxes):
                 label, area = plan.labels.keypoints[0], plan.labels.areas[0]
-                similar = oks(keypoints, label, area / BODY_SHARE_OF_BOX, np.asarray(label[:, 2] > 0, np.float32))  # of a box, it expects
+                similar = oks(
+                    keypoints, label, area / BODY_SHARE_OF_BOX, np.asarray(label[:, 2] > 0, np.float32)
+                )  # `oks` takes the area of a box
                 right += float((similar >= _THRESHOLDS).mean())
     return right / len(plans)

@@ -1,4 +1,4 @@
-"""A network that is still in torch as a function from picture to people: what training measures itself with."""
+"""A torch network as a function from picture to people, for measurements during training."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from edgepose.model.file import STRIDE_PX
 from edgepose.person import Candidates, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from edgepose_export.evaluation.coco import SCORE_THRESHOLD
+from edgepose_export.evaluation.predictor import SCORE_THRESHOLD
 from edgepose_export.network.model import DeployedPose, GhostPose
 
 

@@ -1,4 +1,4 @@
-"""The second look at the people of a picture, as the runtime takes it, for pictures that have nothing to do with one another."""
+"""A refiner file as a function from people to people, through the runtime's stages, for independent pictures."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ from edgepose.pose.regions import refine_people
 
 
 class PictureRefiner:
-    """A refiner file as a function from people to people, through the runtime's own choice, crops and merging.
+    """Refines the people of one picture with the runtime's own choice, crops and merging.
 
     Args:
         refiner: ONNX file.
-        people: most people a picture that are looked at again; 0 is everybody.
+        people: most people to refine in a picture; 0 refines everybody.
         settings: where to run.
 
     Attributes:
-        name: of the file.
-        refined: people looked at again so far.
+        name: name of the file.
+        refined: number of people refined so far.
 
     Raises:
-        ModelError: the file is no refiner.
+        ModelError: the file is not a refiner.
         EngineError: the backend is unavailable.
     """
 
@@ -39,10 +39,9 @@ class PictureRefiner:
         self.refined = 0
 
     def __call__(self, image: NDArray[np.uint8], people: list[Person]) -> list[Person]:
-        """Return the people in a picture, uint8 (H, W, 3) RGB, in the same order, after a second look; EngineError where it fails."""
-        schedule = RefineSchedule(
-            schema.RefineConfig(people=self._people or len(people))
-        )  # new ones: nobody waits since the picture before
+        """Return the people of a picture, uint8 (H, W, 3) RGB, refined and in the same order; EngineError where the network fails."""
+        # A new schedule for each picture: no person waits for refinement since the previous one.
+        schedule = RefineSchedule(schema.RefineConfig(people=self._people or len(people)))
         chosen = schedule.choose(people, cost_ms=0.0)
         results = refine_people(image, [people[index] for index in chosen], self._info, self._network.run)
         self.refined += len(chosen)
@@ -52,5 +51,5 @@ class PictureRefiner:
         return result
 
     def close(self) -> None:
-        """Free the device."""
+        """Free the inference backend."""
         self._network.close()

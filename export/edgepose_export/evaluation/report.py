@@ -1,4 +1,4 @@
-"""Evaluations as tables for people and JSON for programs."""
+"""Evaluations as tables for people and as JSON for programs."""
 
 import json
 
@@ -20,12 +20,12 @@ _COLUMNS = tuple(_MEANINGS)
 
 
 def to_json(evaluation: Evaluation) -> str:
-    """One JSON object on one line, with the keys that other programs rely on."""
+    """Return one JSON object on one line, with the fixed keys of `edgepose-export evaluate --json`."""
     return json.dumps(_rounded(evaluation))
 
 
 def robustness_json(robustness: Robustness) -> str:
-    """One JSON object on one line: `clean` and each corruption, with the keys of `to_json`."""
+    """Return one JSON object on one line: `clean` and each corruption, with the keys of `to_json`."""
     return json.dumps({name: _rounded(result) for name, result in {"clean": robustness.clean, **robustness.corrupted}.items()})
 
 
@@ -34,7 +34,7 @@ def _rounded(evaluation: Evaluation) -> dict[str, float | int | str | None]:
 
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
-    """One row a figure: it reads as well in a narrow terminal."""
+    """Return a table with one row per figure, which fits a narrow terminal."""
     table = Table(title=f"{name} ({evaluation.precision})" if evaluation.precision else name, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -42,8 +42,8 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     values = evaluation.to_json()
     for column in _COLUMNS:
         table.add_row(column, _share(values[column]), _MEANINGS[column])
-    table.add_row("right", _share(evaluation.right), "of the finds at score 0.3 that are somebody")
-    table.add_row("found", _share(evaluation.found), "of the people who are found at score 0.3")
+    table.add_row("right", _share(evaluation.right), "of the detections at score 0.3 that match a person")
+    table.add_row("found", _share(evaluation.found), "of the people whom a detection at score 0.3 matches")
     table.add_section()
     table.add_row("images", str(evaluation.images), "")
     table.add_row("people", str(evaluation.people), "with keypoints")
@@ -53,7 +53,7 @@ def evaluation_table(name: str, evaluation: Evaluation) -> Table:
 
 
 def robustness_table(name: str, robustness: Robustness) -> Table:
-    """One row a corruption, worst last, beside the clean pictures."""
+    """Return a table with the clean pictures first, then one row per corruption, worst last."""
     table = Table(title=f"{name} ({robustness.clean.precision})", title_justify="left")
     table.add_column("pictures")
     for heading in (*_COLUMNS, "AP of clean"):
@@ -67,5 +67,5 @@ def robustness_table(name: str, robustness: Robustness) -> Table:
 
 
 def _share(value: float | int | str | None) -> str:
-    """A share to three places; a dash where there is none."""
+    """Format a share with three decimals; a dash where there is none."""
     return f"{value:.3f}" if isinstance(value, float) else "-"

@@ -1,11 +1,10 @@
-"""Turns the raw score of a network into a probability: how likely is it that this find is somebody (OKS >= 0.5)?
+"""Calibrates the score of a network to the probability that a detection matches a person (OKS >= 0.5).
 
-A raw score (root of the centre x mean keypoint confidence) ranks well, but 0.15 of one network is as sure as 0.5 of another; an
-operator's threshold must not depend on that. Platt scaling: J. Platt, "Probabilistic Outputs for Support Vector
-Machines", 1999, on the logit of the raw score. It is monotonic, so AP stays what it was.
+A raw score (root of the center score x mean keypoint confidence) ranks well, but 0.15 of one network can be as reliable as 0.5 of
+another; an operator's threshold must not depend on that. The method is Platt scaling on the logit of the raw score: J. Platt,
+"Probabilistic Outputs for Support Vector Machines", 1999. It is monotonic, so AP does not change.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,46 +14,48 @@ from scipy.optimize import minimize
 
 from edgepose.errors import ConfigError
 from edgepose.pose.regions import compare_poses, merge_refined, refined_keypoints
+from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.evaluation.coco import Judged, ModelPredictor, judge
+from edgepose_export.evaluation.coco import MatchedDetections, match_detections
 from edgepose_export.evaluation.network import NetworkPredictor
+from edgepose_export.evaluation.predictor import ModelPredictor
 from edgepose_export.network.candidates import CandidateDecoder, PersonDecoder
 from edgepose_export.network.model import DeployedRefiner, GhostPose
 
-_FEWEST_FINDS = 100
+_FEWEST_DETECTIONS = 100
 
 
 def fit_logistic(features: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Bias and weights (1 + N,) of `p = sigmoid(bias + weights . features)` of greatest likelihood.
+    """Return bias and weights (1 + N,) of `p = sigmoid(bias + weights . features)` with the greatest likelihood.
 
     Args:
-        features: (F, N).
-        right: (F,) whether each find is somebody.
+        features: (D, N), N numbers of each detection.
+        right: (D,), whether each detection matches a person.
     """
     columns = np.concatenate([np.ones((len(features), 1)), features], 1)
     sign = np.where(right, 1.0, -1.0)
 
-    def surprise(weights: NDArray[np.float64]) -> float:
+    def negative_log_likelihood(weights: NDArray[np.float64]) -> float:
         return float(np.logaddexp(0, -sign * (columns @ weights)).mean())
 
     start = np.zeros(columns.shape[1])
     start[1] = 1.0
-    return np.asarray(minimize(surprise, start, method="BFGS").x, np.float64)
+    return np.asarray(minimize(negative_log_likelihood, start, method="BFGS").x, np.float64)
 
 
 def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Logit of scores (F,), 0 to 1; finite at both ends."""
+    """Return the logit of scores (D,), 0 to 1; finite at both ends."""
     clipped = np.clip(np.asarray(scores, np.float64), 1e-6, 1 - 1e-6)
     return np.asarray(np.log(clipped / (1 - clipped)), np.float64)
 
 
 def calibrate_score(
-    network: GhostPose, data: CocoPose, input_size: int, *, limit: int = 0, progress: Callable[[int, int], None] | None = None
+    network: GhostPose, data: CocoPose, input_size: int, *, limit: int = 0, progress: Progress | None = None
 ) -> tuple[float, float]:
-    """Fit the network's score on labelled training pictures and store slope and bias in it.
+    """Fit the network's score on labeled training pictures, store slope and bias in the network, and return them.
 
     Raises:
-        ConfigError: too few finds to fit on, or a fit in which a higher score is less likely to be right.
+        ConfigError: there are too few detections to fit, or a higher score is less likely to be right.
     """
     decoder = network.decode
     assert isinstance(decoder, CandidateDecoder)
@@ -68,10 +69,10 @@ def calibrate_score(
         predictions.append(predict(data.image(int(index))))
         if progress is not None:
             progress(done, count)
-    judged = _enough(judge(predictions, [data[int(index)] for index in chosen]), count)
-    bias, slope = (float(value) for value in fit_logistic(logit(judged.score)[:, None], judged.right))
+    matched = _enough(match_detections(predictions, [data[int(index)] for index in chosen]), count)
+    bias, slope = (float(value) for value in fit_logistic(logit(matched.score)[:, None], matched.right))
     if slope <= 0:
-        raise ConfigError(f"the score of this network is no ranking (fitted slope {slope:.2f}): expected a trained network")
+        raise ConfigError(f"the score of this network does not rank its detections (fitted slope {slope:.2f}); expected a trained network")
     decoder.score_slope = torch.tensor(slope)
     decoder.score_bias = torch.tensor(bias)
     return slope, bias
@@ -84,21 +85,24 @@ def calibrate_refiner(
     crop_side: int,
     *,
     limit: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[float, ...]:
-    """Fit what a refiner makes of the first score, the agreement of both poses and its own confidence, and store it there.
+    """Fit a refiner's score on the first stage's score, the agreement of both poses and the refiner's confidence, and store it.
 
     Args:
         network: the refiner.
-        first: ONNX file of the network whose finds it looks at again.
-        data: labelled training pictures.
-        crop_side: px.
-        limit: so many pictures, evenly chosen; 0 is all.
-        progress: told after each picture.
+        first: ONNX file of the pose network whose people it refines.
+        data: labeled training pictures.
+        crop_side: side of a crop in px.
+        limit: number of pictures, evenly chosen; 0 is all.
+        progress: called after each picture.
+
+    Returns:
+        The bias, and the weights of the logit of the first score, of the agreement and of the confidence.
 
     Raises:
-        ConfigError: too few finds to fit on.
-        ModelError: `first` is no pose network.
+        ConfigError: there are too few detections to fit.
+        ModelError: `first` is not a pose network.
     """
     decoder = network.decode
     assert isinstance(decoder, PersonDecoder)
@@ -120,17 +124,19 @@ def calibrate_refiner(
                 keypoints = refined_keypoints(image, people, network.spec.crop_margin, crop_side, run)
                 _, similar, confidences = compare_poses(people, keypoints, image.shape[1], image.shape[0])
                 features.append(np.stack([logit(np.array([person.score for person in people])), similar, confidences], 1))
-                people = [look.person for look in merge_refined(people, keypoints, unchanged, image.shape[1], image.shape[0])]
+                people = [result.person for result in merge_refined(people, keypoints, unchanged, image.shape[1], image.shape[0])]
             predictions.append(people)
             if progress is not None:
                 progress(done, count)
-    judged = _enough(judge(predictions, [data[index] for index in chosen]), count)
-    weights = fit_logistic(np.concatenate(features)[judged.index], judged.right)
+    matched = _enough(match_detections(predictions, [data[index] for index in chosen]), count)
+    weights = fit_logistic(np.concatenate(features)[matched.index], matched.right)
     decoder.score_weights = torch.from_numpy(weights).float()
     return tuple(float(value) for value in weights)
 
 
-def _enough(judged: Judged, pictures: int) -> Judged:
-    if len(judged.score) < _FEWEST_FINDS:
-        raise ConfigError(f"{pictures} pictures gave {len(judged.score)} finds; at least {_FEWEST_FINDS} are needed to calibrate the score")
-    return judged
+def _enough(matched: MatchedDetections, pictures: int) -> MatchedDetections:
+    if len(matched.score) < _FEWEST_DETECTIONS:
+        raise ConfigError(
+            f"{pictures} pictures gave {len(matched.score)} detections; expected at least {_FEWEST_DETECTIONS} to calibrate the score"
+        )
+    return matched

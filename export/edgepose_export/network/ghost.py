@@ -1,4 +1,4 @@
-"""Ghost modules: half of the feature maps by an ordinary convolution, the other half by cheap linear ones.
+"""Ghost modules: an ordinary convolution makes half of the feature maps, cheap depthwise ones the other half.
 
 Source: the paper's equations 1 to 3 (after Han et al., "GhostNet: More Features from Cheap Operations", CVPR 2020).
 """
@@ -14,8 +14,8 @@ Activation = str
 class ConvNorm(nn.Module):
     """Convolution, optional batch-norm, optional activation: the unit that exports to one INT8 kernel.
 
-    Padding keeps the map's size divided by the stride; with stride 2 the extra row and column lie right and below, as
-    TensorFlow's SAME does and therefore the teacher's weights expect.
+    Padding makes the output as large as the input divided by the stride. With stride 2 the extra row and column lie at the
+    right and bottom: this is TensorFlow's SAME, which the teacher's weights expect.
     """
 
     def __init__(
@@ -31,21 +31,21 @@ class ConvNorm(nn.Module):
         self.activation = activation
 
     def linear(self, x: Tensor) -> Tensor:
-        """Convolution and batch-norm, before the activation."""
+        """Return the convolution with batch-norm, before the activation."""
         if self.stride == 2 and self.kernel > 1:
             x = F.pad(x, (0, self.kernel - 2, 0, self.kernel - 2))
         y: Tensor = self.conv(x)
         return y if self.norm is None else self.norm(y)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
         y = self.linear(x)
         if self.activation == "relu6":
             return F.relu6(y)
         return F.relu(y) if self.activation == "relu" else y
 
     def add_norm(self, mean: Tensor, variance: Tensor) -> None:
-        """Put a batch-norm behind the convolution without changing the function: `mean`, `variance` (C') of its output.
+        """Add a batch-norm after the convolution without changing the function; `mean` and `variance` (C') are those of its output.
 
         Folded weights train badly (measured: every learning rate either stalls or diverges), so a warm start from a
         folded network needs this before training.
@@ -73,8 +73,9 @@ class ConvNorm(nn.Module):
 class GhostModule(nn.Module):
     """Ghost module of equations 1 and 2.
 
-    A `kernel`x`kernel` convolution makes `m = channels_out / ratio` intrinsic maps (eq. 1); each yields `ratio - 1`
-    ghost maps through `cheap_kernel`x`cheap_kernel` depthwise convolutions (eq. 2; the identity is the last of them).
+    Eq. 1, `Y' = X * f + b`: a `kernel`x`kernel` convolution makes `m = channels_out / ratio` intrinsic maps. Eq. 2,
+    `y_ij = Phi_ij(y'_i)`: `cheap_kernel`x`cheap_kernel` depthwise convolutions make `ratio - 1` ghost maps from each; the
+    identity is the last `Phi`, so the output holds the intrinsic maps too.
     """
 
     def __init__(
@@ -95,13 +96,13 @@ class GhostModule(nn.Module):
         self.cheap = ConvNorm(intrinsic, intrinsic * (ratio - 1), cheap_kernel, groups=intrinsic, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, channels_out, H, W): intrinsic maps first, ghosts behind them."""
-        intrinsic = self.primary(x)
-        return torch.cat([intrinsic, self.cheap(intrinsic)], 1)
+        """Map (B, C, H, W) to (B, channels_out, H, W): intrinsic maps first, then their ghosts."""
+        intrinsic = self.primary(x)  # (B, m, H, W), eq. 1
+        return torch.cat([intrinsic, self.cheap(intrinsic)], 1)  # eq. 2
 
 
 class GhostBottleneck(nn.Module):
-    """Two ghost modules in series: the first widens, the second (linear) brings back; a shortcut around both.
+    """Two ghost modules in series with a shortcut around both: the first widens, the second (linear) narrows.
 
     With stride 2 a depthwise convolution of stride 2 stands between the two. The shortcut exists where input and
     output have the same shape.
@@ -115,7 +116,7 @@ class GhostBottleneck(nn.Module):
         self.shortcut = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, channels_out, H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, channels_out, H / stride, W / stride)."""
         y = self.expand(x)
         if self.down is not None:
             y = self.down(y)
@@ -124,9 +125,9 @@ class GhostBottleneck(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Plain stage block (MobileNetV2): 1x1 expand, depthwise, linear 1x1 project; what a ghost bottleneck replaces.
+    """Plain block of MobileNetV2: 1x1 expand, depthwise, linear 1x1 project. A ghost bottleneck replaces it.
 
-    Stays where ghost modules do not pay in INT8: few channels at high resolution, and at changes of width.
+    It stays where ghost modules save no time in INT8: with few channels at high resolution, and at changes of width.
     """
 
     def __init__(self, channels_in: int, hidden: int, channels_out: int, *, stride: int = 1, activation: Activation = "relu6") -> None:
@@ -137,14 +138,14 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, channels_out, H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, channels_out, H / stride, W / stride)."""
         y = x if self.expand is None else self.expand(x)
         z: Tensor = self.project(self.depthwise(y))
         return x + z if self.shortcut else z
 
 
 def ghost_speed_up(channels_in: int, ratio: int, kernel: int, cheap_kernel: int) -> float:
-    """Multiply-adds of an ordinary convolution over those of the ghost module with as many output maps: eq. 3.
+    """Return the ratio of the multiply-adds of an ordinary convolution to those of a ghost module of equal output: eq. 3.
 
     `r = s c k k / (c k k + (s - 1) d d)`, about `s` where `d = k` and `s` is far below `c`.
     """

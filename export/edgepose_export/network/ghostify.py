@@ -1,9 +1,9 @@
-"""Makes a Ghost network out of a plain one that it is a special case of, in closed form: nothing is trained here.
+"""Converts a plain network into a ghost network in closed form, without training.
 
 A plain block (1x1 expand, depthwise, 1x1 project) becomes a ghost bottleneck: the first module keeps the expand filters
-of the most important hidden units as intrinsic maps and the teacher's own depthwise kernels on them as ghosts; the
-second module is fitted by least squares. Before that each residual stream, which is linear, is rotated so that its
-first half holds most of what the blocks add to it, measured by what the readers of the stream see.
+of the most important hidden units as intrinsic maps, and the teacher's depthwise kernels on them as ghosts; the second
+module is fitted by least squares. Before that, each residual stream, which is linear, is rotated so that its first half
+holds most of what the blocks add to it, in the metric of the stream's readers.
 """
 
 import copy
@@ -21,28 +21,28 @@ from edgepose_export.network.streams import RIDGE, bias, columns, flat, intrinsi
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step of ghostification cost: `error` is the unexplained share of channel-centred variance, 0 to 1."""
+class GhostifyStep:
+    """One fitted part; `error` is the unexplained share of its channel-centered variance, 0 to 1."""
 
     name: str
     error: float
 
 
 def ghostify(
-    teacher: GhostPose, spec: NetworkSpec, images: Tensor, on_step: Callable[[Step], None] = lambda _: None
+    teacher: GhostPose, spec: NetworkSpec, images: Tensor, on_step: Callable[[GhostifyStep], None] = lambda _: None
 ) -> tuple[GhostPose, GhostPose]:
-    """A student of `spec` that imitates `teacher` as well as least squares can.
+    """Make a student of `spec` that imitates `teacher` in the least-squares sense.
 
     Args:
         teacher: plain network whose blocks correspond one to one to those of `spec`, without batch-norms.
         spec: the student; blocks may be ghost, the context layer and the neck too. Ghost laterals need twice the
-            teacher's width, so that they begin as the teacher's.
+            teacher's width, so that they start as the teacher's.
         images: float (B, 3, H, W) in -1..1, a few hundred calibration pictures.
         on_step: called with each step's name and error.
 
     Returns:
-        The student, and the teacher with rotated residual streams (the same function): its features are what the
-        student's are to be compared with.
+        The student, and the teacher with rotated residual streams (the same function), whose features the student's are
+        compared with.
     """
     teacher = copy.deepcopy(teacher).eval()
     student = GhostPose(spec).eval()
@@ -65,29 +65,28 @@ def ghostify(
                 target = _batched(original, theirs)
             ours, theirs = _batched(block, ours), target
             if isinstance(block, GhostBottleneck):
-                on_step(Step(f"block {index}", _error(ours, theirs)))
+                on_step(GhostifyStep(f"block {index}", _error(ours, theirs)))
         _fit_context(student, teacher, ours, theirs)
-        on_step(Step("context", _error(_batched(_context_of(student), ours), _batched(_context_of(teacher), theirs))))
+        on_step(GhostifyStep("context", _error(_batched(_context_of(student), ours), _batched(_context_of(teacher), theirs))))
         _fit_neck(student, teacher)
         student.head.load_state_dict(teacher.head.state_dict())
     return student, teacher
 
 
 def resize(trained: GhostPose, teacher: GhostPose, spec: NetworkSpec, images: Tensor) -> GhostPose:
-    """A trained network with more maps in its widest layer and fewer hidden ones in its ghost blocks, nearly the same function.
+    """Widen the widest layer of a trained network and narrow its ghost blocks, with nearly the same function.
 
-    Added filters of the widest layer are the teacher's: those that matter most behind the ones that the closed form chose
-    before; what reads them begins at zero. Of hidden maps those stay whose part in what is made of them is largest, and what
-    reads them is fitted anew.
+    Added filters of the widest layer are the teacher's next most important ones after those that the closed form chose; their
+    readers start at zero. Ghost blocks keep the hidden maps that contribute most, and their readers are fitted again.
 
     Args:
-        trained: with a ghost layer at stride 32.
-        teacher: plain, its streams aligned with those of `trained`.
-        spec: that of `trained`, but for a larger `context` or smaller `hidden` of ghost blocks.
+        trained: network with a ghost layer at stride 32.
+        teacher: plain network whose streams are aligned with those of `trained`.
+        spec: that of `trained`, except for a larger `context` or smaller `hidden` widths of ghost blocks.
         images: float (B, 3, H, W) in -1..1, a few hundred calibration pictures.
 
     Raises:
-        ValueError: the networks differ in more than that.
+        ValueError: the specs differ in anything else.
     """
     blocks = [
         msgspec.structs.replace(new, hidden=old.hidden) if new.kind == "ghost" and new.hidden < old.hidden else new
@@ -112,12 +111,12 @@ def resize(trained: GhostPose, teacher: GhostPose, spec: NetworkSpec, images: Te
 
 
 def _narrow(block: GhostBottleneck, original: GhostBottleneck, x: Tensor) -> None:
-    """Keep the hidden maps that matter most, each with its ghost, and fit what reads them."""
+    """Keep the most important hidden maps, each with its ghost, and fit their reader."""
     keep, count = block.expand.primary.conv.out_channels, original.expand.primary.conv.out_channels
     if keep == count:
         return
     if original.down is not None:
-        raise ValueError("hidden maps of a ghost block with a stride stay: expected the width of the checkpoint there")
+        raise ValueError("the hidden maps of a ghost block with a stride cannot be reduced; expected the width of the checkpoint")
     importance = _batched(original.expand, x).std((0, 2, 3)) * flat(original.project.primary.conv.weight).norm(dim=0)
     best = (importance[:count] + importance[count:]).topk(keep).indices.sort().values
     _copy_rows(block.expand.primary, original.expand.primary, best)
@@ -148,14 +147,14 @@ def _widen_context(resized: GhostPose, trained: GhostPose, teacher: GhostPose, i
 
 
 def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) -> None:
-    """Put batch-norms, calibrated on `images`, into the `ConvNorm`s whose name `parts` accepts; the function stays."""
+    """Add batch-norms, calibrated on `images`, to the `ConvNorm`s whose names `parts` accepts; the function does not change."""
     statistics: dict[str, tuple[Tensor, Tensor]] = {}
     handles = []
     units = {
         name: module for name, module in network.named_modules() if isinstance(module, ConvNorm) and module.norm is None and parts(name)
     }
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, __: tuple[Tensor, ...], y: Tensor) -> None:
             sums = (y.mean((0, 2, 3)), y.square().mean((0, 2, 3)))
             old = statistics.get(name)
@@ -164,7 +163,7 @@ def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) 
         return hook
 
     for name, unit in units.items():
-        handles.append(unit.conv.register_forward_hook(watch(name)))
+        handles.append(unit.conv.register_forward_hook(record(name)))
     batches = images.split(16)
     with torch.no_grad():
         for batch in batches:
@@ -177,17 +176,19 @@ def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) 
 
 
 def _fit_bottleneck(block: GhostBottleneck, original: InvertedResidual, ours: Tensor, target: Tensor) -> None:
-    """Fit one ghost bottleneck so that with the student's input it gives the teacher's output."""
+    """Fit one ghost bottleneck so that it maps the student's input to the teacher's output."""
     keep = block.expand.primary.conv.out_channels
     units = original.depthwise.conv.out_channels
     if original.expand is None or keep > units:
-        raise ValueError(f"a ghost bottleneck of {2 * keep} hidden maps cannot be cut from a block of {units}: at most {2 * units}")
+        raise ValueError(
+            f"a ghost bottleneck of {2 * keep} hidden maps cannot be cut from a block of {units}; expected at most {2 * units}"
+        )
     hidden = _batched(nn.Sequential(original.expand, original.depthwise), ours)
     importance = hidden.std((0, 2, 3)) * flat(original.project.conv.weight).norm(dim=0)
     best = importance.topk(keep).indices.sort().values
     _copy_rows(block.expand.primary, original.expand, best)
     _copy_rows(block.expand.cheap, original.depthwise, best)
-    if block.down is not None:  # the strided depthwise carries the teacher's kernels, the ghosts before it are copies
+    if block.down is not None:  # the strided depthwise takes the teacher's kernels; the ghosts before it are copies
         _identity(block.expand.cheap)
         _copy_rows(block.down, original.depthwise, torch.cat([best, best]))
     features = _batched(block.expand if block.down is None else nn.Sequential(block.expand, block.down), ours)
@@ -204,7 +205,7 @@ def _fit_ghost(module: GhostModule, features: Tensor, target: Tensor) -> None:
 
 
 def _fit_depthwise(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
-    """Depthwise 3x3 with bias by least squares, channel by channel."""
+    """Fit a depthwise 3x3 convolution with bias by least squares, channel by channel."""
     around = patches(x).double()  # (C, N, 9)
     around = torch.cat([around, torch.ones_like(around[..., :1])], -1)
     goal = columns(target).T.double()[..., None]  # (C, N, 1)
@@ -217,21 +218,21 @@ def _fit_depthwise(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
 
 
 def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: Tensor) -> None:
-    """The wide layer at stride 32 and the lateral convolution behind it, which together make the teacher's lateral output."""
+    """Fit the wide layer at stride 32 and the lateral convolution after it to the teacher's lateral output."""
     goal = _batched(_context_of(teacher), theirs)
     wide, original = student.backbone.context, intrinsic(teacher.backbone.context)
     primary = intrinsic(wide)
     best = _context_importance(teacher, ours).topk(primary.conv.out_channels).indices.sort().values
     _copy_rows(primary, original, best)
     if isinstance(wide, GhostModule):
-        # Ghosts that see the neighbourhood: what the removed filters knew, the mean around a kept one can tell in part.
+        # Ghosts average the neighborhood: the mean around a kept filter's map recovers part of what the removed filters detected.
         wide.cheap.conv.weight.fill_(1 / 9)
         bias(wide.cheap).zero_()
     _least_squares(intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
 
 
 def _context_importance(teacher: GhostPose, x: Tensor) -> Tensor:
-    """How much of the lateral map each of the teacher's filters at stride 32 makes, given the last block's output: (maps,)."""
+    """Return the contribution of each of the teacher's filters at stride 32 to the lateral map, given the last block's output: (maps,)."""
     reading: Tensor = flat(intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
     return _batched(intrinsic(teacher.backbone.context), x).std((0, 2, 3)) * reading
 
@@ -241,7 +242,7 @@ def _context_of(network: GhostPose) -> nn.Module:
 
 
 def _fit_neck(student: GhostPose, teacher: GhostPose) -> None:
-    """Plain parts are copied. A ghost lateral carries the teacher's maps in its intrinsic half; what reads its ghosts begins at zero."""
+    """Copy the plain parts; put the teacher's maps into the intrinsic half of ghost laterals, and start the ghosts' readers at zero."""
     ours, theirs = student.neck, teacher.neck
     for name in ("lateral8", "lateral4", "smooth8", "smooth4"):
         getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
@@ -259,16 +260,16 @@ def _fit_neck(student: GhostPose, teacher: GhostPose) -> None:
 
 
 def _least_squares(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
-    """1x1 convolution with bias by ridge least squares: `unit(x)` close to `target`."""
+    """Fit a 1x1 convolution with bias by ridge least squares: `unit(x)` close to `target`."""
     features = columns(x).double()
     goal = columns(target).double()
-    mean, centre = features.mean(0), goal.mean(0)
+    mean, center = features.mean(0), goal.mean(0)
     features = features - mean
     gram = features.T @ features
     gram += torch.eye(len(gram), dtype=gram.dtype) * (gram.diagonal().mean() * RIDGE)
-    weights = torch.linalg.solve(gram, features.T @ (goal - centre)).T
+    weights = torch.linalg.solve(gram, features.T @ (goal - center)).T
     unit.conv.weight.copy_(weights[..., None, None].float())
-    bias(unit).copy_((centre - weights @ mean).float())
+    bias(unit).copy_((center - weights @ mean).float())
 
 
 def _copy_rows(unit: ConvNorm, original: ConvNorm, rows: Tensor) -> None:
@@ -283,7 +284,7 @@ def _identity(unit: ConvNorm) -> None:
 
 
 def _error(ours: Tensor, theirs: Tensor) -> float:
-    """Unexplained share of the channel-centred variance, over all channels."""
+    """Return the unexplained share of the channel-centered variance, over all channels."""
     variance = (theirs - theirs.mean((0, 2, 3), keepdim=True)).square().mean()
     return float((ours - theirs).square().mean() / variance)
 

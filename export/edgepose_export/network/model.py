@@ -1,4 +1,4 @@
-"""Ghost-YOLO-pose: backbone, pyramid, head and candidate-region refinement in one graph."""
+"""The network Ghost-YOLO-pose (backbone, pyramid, head and candidate-region refinement in one graph) and its checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from edgepose_export.network.spec import NetworkSpec
 
 
 class GhostPose(nn.Module):
-    """The network of a `NetworkSpec`.
+    """The network that a `NetworkSpec` describes.
 
-    `forward` is the trained part (picture -> raw maps); `decode` the rest of the graph (raw maps -> candidates, or one
-    person's keypoints); `DeployedPose` and `DeployedRefiner` join both behind the model file's uint8 input.
+    `forward` maps a picture to raw maps, `decode` maps these to candidates or to one person's keypoints. `DeployedPose` and
+    `DeployedRefiner` join both after the model file's uint8 input.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -36,7 +36,7 @@ class GhostPose(nn.Module):
         )
 
     def forward(self, x: Tensor) -> PoseMaps:
-        """(B, 3, H, W) RGB in -1..1, H and W multiples of 32 -> raw maps at stride 4."""
+        """Map (B, 3, H, W) RGB in -1..1, H and W multiples of 32, to raw maps at stride 4."""
         maps: PoseMaps = self.head(self.neck(*self.backbone(x)))
         return maps
 
@@ -47,12 +47,12 @@ class GhostPose(nn.Module):
                 module.fuse()
 
     def parameters_count(self) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) RGB -> float (B, 3, H, W) in -1..1, as the model file's graph does it."""
+def normalize(images: Tensor) -> Tensor:
+    """Convert uint8 (B, H, W, 3) RGB to float (B, 3, H, W) in -1..1, as the model file's graph does."""
     # Cast before the transpose: TensorRT refuses to transpose uint8.
     return images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0
 
@@ -65,8 +65,8 @@ class DeployedPose(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (N, H, W, 3) -> boxes (N, K, 4), scores (N, K), keypoints (N, K, 17, 3) in input pixels."""
-        boxes, scores, keypoints = self.network.decode(self.network(normalise(images)))
+        """Map uint8 (N, H, W, 3) to boxes (N, K, 4), scores (N, K) and keypoints (N, K, 17, 3), in input pixels."""
+        boxes, scores, keypoints = self.network.decode(self.network(normalize(images)))
         return boxes, scores, keypoints
 
 
@@ -78,13 +78,13 @@ class DeployedRefiner(nn.Module):
         self.network = network
 
     def forward(self, crops: Tensor) -> Tensor:
-        """uint8 (M, S, S, 3) -> keypoints (M, 17, 3) x y confidence in crop pixels."""
-        keypoints: Tensor = self.network.decode(self.network(normalise(crops)))
+        """Map uint8 (M, S, S, 3) to keypoints (M, 17, 3) x y confidence, in crop pixels."""
+        keypoints: Tensor = self.network.decode(self.network(normalize(crops)))
         return keypoints
 
 
 def save_network(path: Path, network: GhostPose, *, half: bool = False, **extra: Any) -> None:
-    """Write a checkpoint: the spec, the weights (in half precision where asked) and `extra`; atomically."""
+    """Write a checkpoint atomically: the spec, the weights (in half precision if `half`) and `extra`."""
     state = network.state_dict()
     if half:
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
@@ -95,27 +95,27 @@ def save_network(path: Path, network: GhostPose, *, half: bool = False, **extra:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """All that a checkpoint holds.
+    """Read a checkpoint: a dictionary with `spec`, `state` and what the writer added.
 
     Raises:
-        ConfigError: the file is missing or is no checkpoint.
+        ConfigError: the file is missing or is not a checkpoint.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as exc:
-        raise ConfigError(f"checkpoint {path} does not exist") from exc
-    except Exception as exc:
-        raise ConfigError(f"{path} is not a checkpoint of edgepose-export: torch cannot read it ({type(exc).__name__})") from exc
+    except FileNotFoundError as error:
+        raise ConfigError(f"checkpoint {path} does not exist") from error
+    except Exception as error:
+        raise ConfigError(f"{path} is not a checkpoint of edgepose-export: torch cannot read it ({type(error).__name__})") from error
     if not isinstance(checkpoint, dict) or not {"spec", "state"} <= checkpoint.keys():
         raise ConfigError(f"{path} is not a checkpoint of edgepose-export: it holds no `spec` and `state`")
     return checkpoint
 
 
 def load_network(path: Path) -> GhostPose:
-    """The network of a checkpoint, with batch-norms where the weights have them.
+    """Load the network of a checkpoint, with batch-norms where the weights have them.
 
     Raises:
-        ConfigError: the file is missing, is no checkpoint, or its weights do not fit its spec.
+        ConfigError: the file is missing, is not a checkpoint, or its weights do not fit its spec.
     """
     checkpoint = read_checkpoint(path)
     network = GhostPose(msgspec.convert(checkpoint["spec"], NetworkSpec))
@@ -124,10 +124,10 @@ def load_network(path: Path) -> GhostPose:
 
 
 def load_deployed(path: Path) -> GhostPose:
-    """The network of a checkpoint as it is exported: averaged weights where the run kept them, batch-norms folded.
+    """Load the network of a checkpoint for export: averaged weights where the run kept them, batch-norms folded.
 
     Raises:
-        ConfigError: as `load_network`.
+        ConfigError: see `load_network`.
     """
     checkpoint = read_checkpoint(path)
     network = GhostPose(msgspec.convert(checkpoint["spec"], NetworkSpec))
@@ -148,5 +148,5 @@ def load_weights(network: GhostPose, state: dict[str, Tensor], origin: str) -> N
             module.add_norm(torch.zeros(width), torch.ones(width))
     try:
         network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
-    except RuntimeError as exc:
-        raise ConfigError(f"the weights of {origin} do not fit its network: {str(exc).splitlines()[1].strip()}") from exc
+    except RuntimeError as error:
+        raise ConfigError(f"the weights of {origin} do not fit its network: {str(error).splitlines()[1].strip()}") from error

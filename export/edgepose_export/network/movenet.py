@@ -1,4 +1,4 @@
-"""Reads the teachers (MoveNet MultiPose and SinglePose as ONNX, Apache-2.0) into our own network, of which they are special cases."""
+"""Reads the teachers (MoveNet MultiPose and SinglePose as ONNX, Apache-2.0) as special cases of this network."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from edgepose_export.network.model import GhostPose
 from edgepose_export.network.spec import TEACHERS
 
 _HEADS = {
-    "center_0": "centre",
+    "center_0": "center",
     "box_scale_0": "box_size",
     "box_offset_0": "box_offset",
     "kpt_heatmap_0": "heat",
@@ -26,23 +26,23 @@ _HEADS = {
 
 
 def load_movenet(path: Path) -> GhostPose:
-    """A teacher as a `GhostPose`, equal to the ONNX file to rounding; frozen, in evaluation mode.
+    """Load a teacher as a `GhostPose` that equals the ONNX file to rounding; frozen, in evaluation mode.
 
     Raises:
         ConfigError: the file is missing or is another network.
     """
     try:
         graph = onnx.load(str(path)).graph
-    except Exception as exc:
-        raise ConfigError(f"teacher {path} cannot be read ({type(exc).__name__}): expected a MoveNet file") from exc
+    except Exception as error:
+        raise ConfigError(f"teacher {path} cannot be read ({type(error).__name__}): expected a MoveNet file") from error
     values = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:  # weights are stored in half precision behind casts
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     weights = [numpy_helper.to_array(values[node.input[1]]).astype(np.float32) for node in convolutions]
-    name, network = _recognise(path, weights)
-    # The file with several people names its layers, and not in our order; the others do not, and are in order.
+    name, network = _recognize(path, weights)
+    # The multi-person file names its layers, in another order; the single-person files do not, and are in order.
     targets = _order_by_name(network, convolutions) if network.spec.task == "pose" else _order(network)
     for node, weight, unit in zip(convolutions, weights, targets, strict=True):
         bias = numpy_helper.to_array(values[node.input[2]]).astype(np.float32) if len(node.input) > 2 else np.zeros(len(weight), np.float32)
@@ -54,17 +54,17 @@ def load_movenet(path: Path) -> GhostPose:
     return network.eval().requires_grad_(False)
 
 
-def _recognise(path: Path, weights: list[NDArray[np.float32]]) -> tuple[str, GhostPose]:
-    """Which teacher has so many convolutions with so wide a first one, and an empty network for it."""
+def _recognize(path: Path, weights: list[NDArray[np.float32]]) -> tuple[str, GhostPose]:
+    """Return the name of the teacher with this number of convolutions and width of the first one, and an empty network for it."""
     for name, spec in TEACHERS.items():
         network = GhostPose(spec)
         if weights and len(weights) == len(list(_units(network))) and len(weights[0]) == spec.stem:
             return name, network
-    raise ConfigError(f"teacher {path} has {len(weights)} convolutions and is none of those known: MoveNet {', '.join(TEACHERS)}")
+    raise ConfigError(f"teacher {path} has {len(weights)} convolutions; expected one of MoveNet {', '.join(TEACHERS)}")
 
 
 def _order(network: GhostPose) -> list[ConvNorm]:
-    """Our units in the order of a single-person file: laterals behind the blocks that they read, heads layer by layer."""
+    """Return this network's units in the order of a single-person file: laterals after the blocks that they read, heads layer by layer."""
     neck, head, backbone = network.neck, network.head, network.backbone
     order = [backbone.stem]
     for index, block in enumerate(backbone.blocks):
@@ -73,12 +73,12 @@ def _order(network: GhostPose) -> list[ConvNorm]:
             order.extend(_units((neck.lateral4, neck.lateral8, neck.lateral16)[backbone.taps.index(index)]))
     for part in (backbone.context, neck.lateral32, neck.smooth16, neck.smooth8, neck.smooth4):
         order.extend(_units(part))
-    branches = (head.heat, head.coarse, head.centre, head.offset)
+    branches = (head.heat, head.coarse, head.center, head.offset)
     return order + [unit for layer in zip(*(_units(branch) for branch in branches), strict=True) for unit in layer]
 
 
 def _order_by_name(network: GhostPose, convolutions: list[onnx.NodeProto]) -> list[ConvNorm]:
-    """Our units in the order of the file with several people (backbone and laterals are interleaved there)."""
+    """Return this network's units in the order of the multi-person file, which interleaves backbone and laterals."""
     neck = network.neck
     backbone = list(_units(network.backbone))
     smooth = [unit for level in (neck.smooth16, neck.smooth8, neck.smooth4) for unit in _units(level)]

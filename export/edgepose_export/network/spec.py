@@ -1,4 +1,4 @@
-"""What a network is made of: read from the `network` part of a recipe (`export/edgepose_export/recipes/*.yaml`)."""
+"""The structure of a network, as the `network` part of a recipe states it."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ Width = Annotated[int, Meta(ge=1, le=8192)]
 
 
 class BlockSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`repeat` blocks of one kind; only the first has the stride."""
+    """A run of `repeat` equal blocks; only the first has the stride."""
 
     kind: Literal["plain", "ghost"]
     hidden: Width
@@ -27,7 +27,7 @@ class RefinementSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A Ghost-YOLO-pose network, or a refiner, which is the same without boxes and answers for one person a crop.
+    """A Ghost-YOLO-pose network, or a refiner: the same network without boxes, for one person in a crop.
 
     The backbone must halve the map five times; `taps` names the blocks (from 0, after expansion of `repeat`) whose
     outputs go to the neck at strides 4, 8 and 16.
@@ -37,7 +37,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: Literal["pose", "refine"] = "pose"
     """`pose` finds all people in a picture, `refine` the keypoints of the person in the middle of a crop."""
     crop_margin: Annotated[float, Meta(ge=1)] = 1.05
-    """Of a refiner: side of its crop over the longer side of a person's box."""
+    """For a refiner: ratio of the crop's side to the longer side of the person's box."""
     taps: tuple[int, int, int] = (2, 5, 9)
     stem: Width = 48
     context_kind: Literal["plain", "ghost"] = "ghost"
@@ -51,7 +51,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refinement: RefinementSpec = RefinementSpec()
 
     def expanded(self) -> list[BlockSpec]:
-        """The blocks one by one."""
+        """Return the blocks one by one."""
         blocks: list[BlockSpec] = []
         for block in self.blocks:
             for index in range(block.repeat):
@@ -60,7 +60,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _movenet(task: Literal["pose", "refine"], stem: int, widths: tuple[int, ...]) -> NetworkSpec:
-    """A MoveNet: MobileNetV2's seven stages of blocks that are six times as wide inside as what they read, and a pyramid."""
+    """Return the spec of a MoveNet: MobileNetV2's seven stages, whose blocks are six times as wide inside as their input, and a pyramid."""
     blocks = [BlockSpec("plain", stem, widths[0])]
     strides: tuple[Literal[1, 2], ...] = (2, 2, 2, 1, 2, 1)
     repeats = (2, 3, 4, 3, 3, 1)
@@ -81,13 +81,13 @@ def _movenet(task: Literal["pose", "refine"], stem: int, widths: tuple[int, ...]
 
 
 MOVENET_MULTIPOSE = _movenet("pose", 48, (24, 40, 48, 96, 144, 240, 480))
-"""The teacher of `ghost-n` and `ghost-s` (MoveNet MultiPose Lightning) as a special case of our network."""
+"""The teacher of `ghost-n` and `ghost-s` (MoveNet MultiPose Lightning), as a special case of this network."""
 
 MOVENET_LIGHTNING = _movenet("refine", 32, (16, 24, 32, 64, 96, 160, 320))
-"""MoveNet SinglePose Lightning (192 px), the teacher of `refine-n`, as a special case of our network."""
+"""MoveNet SinglePose Lightning (192 px), the teacher of `refine-n`, as a special case of this network."""
 
 MOVENET_THUNDER = _movenet("refine", 56, (32, 40, 56, 112, 168, 280, 560))
-"""MoveNet SinglePose Thunder (256 px), the teacher of `refine-s`, as a special case of our network."""
+"""MoveNet SinglePose Thunder (256 px), the teacher of `refine-s`, as a special case of this network."""
 
 TEACHERS = {"MultiPose Lightning": MOVENET_MULTIPOSE, "SinglePose Lightning": MOVENET_LIGHTNING, "SinglePose Thunder": MOVENET_THUNDER}
 """The teachers by name."""

@@ -1,7 +1,7 @@
-"""Residual streams of a plain network and the bases in which they are written.
+"""Residual streams of a plain network, and their bases.
 
-A residual stream is linear: any invertible change of basis that its writers apply and its readers undo leaves the network's
-function as it is. Ghost modules make the second half of a stream out of the first, so the basis decides how well they can.
+A residual stream is linear: an invertible change of basis that its writers apply and its readers undo does not change the
+network's function. Ghost modules compute the second half of a stream from the first, so the basis decides how well they can.
 """
 
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from edgepose_export.network.ghost import ConvNorm, GhostModule, InvertedResidua
 from edgepose_export.network.model import GhostPose
 
 RIDGE = 1e-3
-"""Weight of the ridge in least squares, relative to the mean diagonal."""
+"""Weight of the ridge in least squares, relative to the mean of the diagonal."""
 
 ALIKE = 1e-2
-"""Streams that differ by less than this share of their variance are written in one basis; half precision leaves 1e-5."""
+"""Streams that differ by less than this share of their variance have the same basis; half precision leaves 1e-5."""
 
 
 @dataclass(frozen=True)
-class Stream:
+class ResidualStream:
     """A residual stream: the blocks that write it and the 1x1 convolutions that read it."""
 
     producers: list[int]
     readers: list[nn.Conv2d]
 
 
-def streams(network: GhostPose) -> list[Stream]:
-    """The residual streams of a plain network, in order.
+def streams(network: GhostPose) -> list[ResidualStream]:
+    """Return the residual streams of a plain network, in order.
 
     Raises:
         ValueError: the network has ghost blocks already.
@@ -50,12 +50,12 @@ def streams(network: GhostPose) -> list[Stream]:
         for tap, lateral in zip(network.backbone.taps, (network.neck.lateral4, network.neck.lateral8, network.neck.lateral16), strict=True):
             if tap in run:
                 readers.append(intrinsic(lateral).conv)
-        found.append(Stream(run, readers))
+        found.append(ResidualStream(run, readers))
     return found
 
 
-def rotate(network: GhostPose, stream: Stream, ghosts: list[int], images: Tensor) -> None:
-    """Change the stream's basis so that its first half holds most of what the blocks `ghosts` add, as its readers see it."""
+def rotate(network: GhostPose, stream: ResidualStream, ghosts: list[int], images: Tensor) -> None:
+    """Change a stream's basis so that its first half holds most of what the blocks `ghosts` add, in the readers' metric."""
     added = [_added(network, index, images) for index in ghosts]
     root = _root(stream)
     covariance = torch.stack([_covariance(delta) for delta in added]).sum(0)
@@ -65,13 +65,13 @@ def rotate(network: GhostPose, stream: Stream, ghosts: list[int], images: Tensor
 
 
 def align(teacher: GhostPose, student: GhostPose, images: Tensor) -> None:
-    """Turn the teacher's streams into the bases that an already trained student writes its own in; the function stays.
+    """Rotate the teacher's streams into the bases of a trained student; the function does not change.
 
-    `rotate` applies an orthogonal matrix to what the readers see, and which one depends on the calibration pictures and on
-    rounding. So it is found again from the features behind the stream's first block, where least is lost: the orthogonal
-    matrix that brings the teacher's closest to the student's (P. Schönemann, "A generalized solution of the orthogonal
-    Procrustes problem", 1966). Not only streams with ghost blocks are looked at: a student may carry the basis of ghosts that it
-    once had. A stream that both write alike was never turned.
+    `rotate` applies an orthogonal matrix in the readers' metric that depends on the calibration pictures and on rounding. This
+    function recovers it from the features after the stream's first block, where the least is lost: the orthogonal matrix that
+    brings the teacher's features closest to the student's (P. Schönemann, "A generalized solution of the orthogonal Procrustes
+    problem", 1966). It checks streams without ghost blocks too, because a student keeps the basis of ghosts that it once had. A
+    stream that is equal in both networks was never rotated.
     """
     for stream in streams(teacher):
         first = stream.producers[0]
@@ -85,16 +85,16 @@ def align(teacher: GhostPose, student: GhostPose, images: Tensor) -> None:
         _turn(teacher, stream, left @ right @ root)
 
 
-def _root(stream: Stream) -> Tensor:
-    """Square root of the metric in which the stream's readers see it: (C, C), float64."""
+def _root(stream: ResidualStream) -> Tensor:
+    """Return the square root of the metric of the stream's readers: (C, C), float64."""
     metric = torch.stack([flat(reader.weight).T @ flat(reader.weight) for reader in stream.readers]).sum(0)
     values, vectors = torch.linalg.eigh(metric.double())
     root: Tensor = vectors @ torch.diag(values.clamp_min(values.max() * 1e-4).sqrt()) @ vectors.T
     return root
 
 
-def _turn(network: GhostPose, stream: Stream, rotation: Tensor) -> None:
-    """Write the stream in another basis: its writers apply `rotation` (C, C), its readers undo it."""
+def _turn(network: GhostPose, stream: ResidualStream, rotation: Tensor) -> None:
+    """Change the basis of a stream: its writers apply `rotation` (C, C), its readers undo it."""
     inverse = torch.linalg.inv(rotation)
     blocks = plain_blocks(network)
     for index in stream.producers:
@@ -106,7 +106,7 @@ def _turn(network: GhostPose, stream: Stream, rotation: Tensor) -> None:
 
 
 def _pairing(rotation: Tensor, added: list[Tensor]) -> Tensor:
-    """Order of the rotated channels in which each of the second half lies behind the one that explains it best."""
+    """Return an order of the rotated channels that pairs each of the second half with the one of the first that explains it best."""
     half = len(rotation) // 2
     explained = torch.zeros(half, half, dtype=torch.float64)
     for delta in added:
@@ -122,17 +122,17 @@ def _pairing(rotation: Tensor, added: list[Tensor]) -> Tensor:
 
 
 def _added(network: GhostPose, index: int, images: Tensor) -> Tensor:
-    """What block `index` of a plain network adds to its stream: (B, C, H, W)."""
-    return _watched(network, plain_blocks(network)[index].project, images)
+    """Return what block `index` of a plain network adds to its stream: (B, C, H, W)."""
+    return _outputs_of(network, plain_blocks(network)[index].project, images)
 
 
 def _output(network: GhostPose, index: int, images: Tensor) -> Tensor:
-    """The stream behind block `index`: (B, C, H, W)."""
-    return _watched(network, network.backbone.blocks[index], images)
+    """Return the stream after block `index`: (B, C, H, W)."""
+    return _outputs_of(network, network.backbone.blocks[index], images)
 
 
-def _watched(network: GhostPose, module: nn.Module, images: Tensor) -> Tensor:
-    """What a part of the backbone gives for the pictures."""
+def _outputs_of(network: GhostPose, module: nn.Module, images: Tensor) -> Tensor:
+    """Return the output of a part of the backbone for all pictures."""
     outputs: list[Tensor] = []
     handle = module.register_forward_hook(lambda _, __, y: outputs.append(y))
     try:
@@ -150,42 +150,42 @@ def _covariance(x: Tensor) -> Tensor:
 
 
 def plain_blocks(network: GhostPose) -> list[InvertedResidual]:
-    """The blocks of a plain network.
+    """Return the blocks of a plain network.
 
     Raises:
         ValueError: the network has ghost blocks already.
     """
     blocks = [block for block in network.backbone.blocks if isinstance(block, InvertedResidual)]
     if len(blocks) != len(network.backbone.blocks):
-        raise ValueError("the teacher has ghost blocks: only a plain network can be made Ghost")
+        raise ValueError("the teacher has ghost blocks; expected a plain network")
     return blocks
 
 
 def intrinsic(layer: nn.Module) -> ConvNorm:
-    """The part of a layer that carries the teacher's maps: the layer itself, or the intrinsic half of a ghost module."""
+    """Return the part of a layer with the teacher's maps: the layer itself, or the intrinsic half of a ghost module."""
     unit = layer.primary if isinstance(layer, GhostModule) else layer
     assert isinstance(unit, ConvNorm)
     return unit
 
 
 def bias(unit: ConvNorm) -> Tensor:
-    """The bias of a unit's convolution."""
+    """Return the bias of a unit's convolution."""
     assert unit.conv.bias is not None
     return unit.conv.bias
 
 
 def flat(weight: Tensor) -> Tensor:
-    """Weights of a 1x1 convolution as a matrix: (O, I, 1, 1) -> (O, I)."""
+    """Return the weights of a 1x1 convolution as a matrix: (O, I, 1, 1) -> (O, I)."""
     return weight[:, :, 0, 0]
 
 
 def columns(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B H W, C)."""
+    """Reshape (B, C, H, W) to (B H W, C)."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def patches(x: Tensor) -> Tensor:
-    """3x3 neighbourhoods: (B, C, H, W) -> (C, B H W, 9)."""
+    """Return the 3x3 neighborhoods: (B, C, H, W) -> (C, B H W, 9)."""
     batch, channels, height, width = x.shape
     unfolded = nn.functional.unfold(x, 3, padding=1).reshape(batch, channels, 9, height * width)
     return unfolded.permute(1, 0, 3, 2).reshape(channels, -1, 9)

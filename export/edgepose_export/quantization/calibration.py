@@ -1,4 +1,4 @@
-"""Runs calibration pictures through a float model and records what its tensors hold."""
+"""Calibration pictures, and statistics of a float model's tensors on them."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,39 +16,40 @@ from edgepose.model.file import ModelInfo
 from edgepose.pose.boxes import box_area
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.regions import Region
+from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.quantization.ranges import BINS, Seen, moving_average
+from edgepose_export.quantization.ranges import BINS, TensorStatistics, moving_average
 
 FEWEST_PICTURES = 32
-"""Fewer do not show what the activations do: a model calibrated on eight pictures works on those eight."""
+"""Fewer pictures do not show the ranges of activations: a model calibrated on eight pictures works on those eight."""
 
-Progress = Callable[[int, int], None]
-"""Told after each picture: how many are done, of how many."""
+CalibrationImages = Callable[[], Iterator[NDArray[np.uint8]]]
+"""Starts the calibration pictures from the first; each is uint8 (1, H, W, 3)."""
 
 _MOST_VALUES = 1 << 16
-"""Values of a tensor and picture that go into its histogram, evenly picked."""
+"""Values of a tensor and picture that enter its histogram, evenly picked."""
 
 
 class CalibrationSet:
-    """Pictures, evenly chosen from folders in COCO format, as the runtime would lay them into the network's input.
+    """Pictures, evenly chosen from COCO-format folders, in the form in which the runtime gives them to the network.
 
     Args:
         folders: each holds `annotations.json` and `images/`.
-        count: how many pictures.
-        offset: shifts the choice, so that another set of the same folders shares no picture with this one.
+        count: number of pictures.
+        offset: shifts the choice by a share of its step, so that two sets of the same folders share no picture.
 
     Raises:
-        ConfigError: no folder was named, there are fewer than 32 pictures, or a file is not as it should be.
+        ConfigError: no folder is named, there are fewer than 32 pictures, or a file is refused.
     """
 
     def __init__(self, folders: Sequence[Path], count: int, *, offset: float = 0.0) -> None:
         if not folders:
-            raise ConfigError("calibration needs pictures: name at least one folder with annotations.json and images/ by --data")
+            raise ConfigError("calibration needs pictures; expected at least one folder with annotations.json and images/ in --data")
         self.data = CocoPose(folders)
         available = min(count, len(self.data))
         if available < FEWEST_PICTURES:
-            found = f"{len(self.data)} pictures are in the data" if len(self.data) < FEWEST_PICTURES else f"{count} pictures were asked for"
-            raise ConfigError(f"{found}, and calibration needs at least {FEWEST_PICTURES}")
+            found = f"the data has {len(self.data)} pictures" if len(self.data) < FEWEST_PICTURES else f"{count} pictures are requested"
+            raise ConfigError(f"{found}; calibration needs at least {FEWEST_PICTURES}")
         step = len(self.data) / available
         self.indices = [int((index + offset) * step) for index in range(available)]
 
@@ -56,10 +57,10 @@ class CalibrationSet:
         return len(self.indices)
 
     def images(self, info: ModelInfo) -> Iterator[NDArray[np.uint8]]:
-        """What the network sees in flight, batches of one: letterboxed pictures uint8 (1, H, W, 3) in their own shape, or crops.
+        """Yield the network's inputs in batches of one: letterboxed pictures, uint8 (1, H, W, 3) in their own shape, or crops.
 
-        A refiner sees the largest person of each picture, and the middle of a picture in which nobody is labelled: a first
-        look finds people where there are none, too.
+        A refiner gets the largest person of each picture. Where nobody is labeled, it gets the middle of the picture, because
+        the first stage has false detections too.
         """
         for index in self.indices:
             image = self.data.image(index)
@@ -76,7 +77,7 @@ class CalibrationSet:
             yield crop
 
     def hash(self) -> str:
-        """SHA-256 (hex) of the pictures' bytes, in order."""
+        """Return the SHA-256 (hex) of the pictures' bytes, in order."""
         digest = hashlib.sha256()
         for index in self.indices:
             digest.update(hashlib.sha256(self.data[index].path.read_bytes()).digest())
@@ -84,31 +85,31 @@ class CalibrationSet:
 
 
 @dataclass
-class _Record:
+class _Extremes:
     low: float = np.inf
     high: float = -np.inf
     average_low: float | None = None
     average_high: float | None = None
 
 
-def observe(
+def collect_statistics(
     model: onnx.ModelProto,
     tensors: Sequence[str],
-    images: Callable[[], Iterator[NDArray[np.uint8]]],
+    images: CalibrationImages,
     progress: Progress = lambda done, total: None,
     total: int = 0,
-) -> dict[str, Seen]:
-    """Run the pictures twice (extremes, then histograms) and tell what each tensor held.
+) -> dict[str, TensorStatistics]:
+    """Run the pictures twice (extremes, then histograms) and return the statistics of each tensor.
 
     Args:
         model: float model file.
         tensors: names of tensors in it.
-        images: starts the pictures anew, uint8 (1, H, W, 3).
-        progress: told after each picture of both rounds.
+        images: starts the pictures from the first.
+        progress: called after each picture of both rounds.
         total: number of pictures, for `progress`.
     """
     session = open_session(with_outputs(model, tensors))
-    records = {name: _Record() for name in tensors}
+    records = {name: _Extremes() for name in tensors}
     done = 0
     for image in images():
         for name, values in zip(tensors, session.run(list(tensors), {session.get_inputs()[0].name: image}), strict=True):
@@ -130,13 +131,13 @@ def observe(
         done += 1
         progress(done, 2 * total)
     return {
-        name: Seen(record.low, record.high, record.average_low or 0.0, record.average_high or 0.0, counts[name])
+        name: TensorStatistics(record.low, record.high, record.average_low or 0.0, record.average_high or 0.0, counts[name])
         for name, record in records.items()
     }
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """A copy of the model that also gives out these float tensors."""
+    """Return a copy of the model that also outputs these float tensors."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     known = {output.name for output in copy.graph.output}
@@ -145,7 +146,7 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelPr
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A session on the CPU of this machine."""
+    """Open a session on the CPU of this machine."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""What TensorRT takes of explicit quantisation, checked on the file: its parser accepts some of what it then computes wrongly."""
+"""Checks a file against TensorRT's rules of explicit quantization, because its parser accepts some graphs that it computes wrongly."""
 
 import onnx
 from onnx import TensorProto
@@ -9,10 +9,10 @@ _TYPES = {TensorProto.INT8: "int8", TensorProto.UINT8: "uint8", TensorProto.INT3
 
 
 def tensorrt_objections(model: onnx.ModelProto) -> list[str]:
-    """Why TensorRT would refuse a quantised model or clip its values, one sentence each; empty where all is well.
+    """Return the reasons why TensorRT would refuse a quantized model or clip its values, one sentence each.
 
-    Zero points must be int8 zeros (uint8 zeros are parsed in silence and built as int8: everything above half of the range
-    is clipped), biases float, and nothing may stand between a convolution and its activation.
+    Zero points must be int8 zeros: TensorRT parses uint8 zeros silently and builds them as int8, which clips the upper half of the
+    range. Biases must be float, and nothing may stand between a convolution and its activation.
     """
     graph = Graph(model)
     found = []
@@ -21,9 +21,9 @@ def tensorrt_objections(model: onnx.ModelProto) -> list[str]:
             continue
         zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
         if zero is None:
-            found.append(f"{node.name} has no constant zero point, expected int8 zeros")
+            found.append(f"{node.name} has no constant zero point; expected int8 zeros")
         elif zero.data_type != TensorProto.INT8:
-            found.append(f"{node.name} has zero points of {_TYPES.get(zero.data_type, 'another type')}, expected int8")
+            found.append(f"{node.name} has zero points of {_TYPES.get(zero.data_type, 'another type')}; expected int8")
         elif onnx.numpy_helper.to_array(zero).any():
             found.append(f"{node.name} has a zero point other than 0")
         maker = graph.producer.get(node.input[0])

@@ -1,45 +1,46 @@
-"""Evens out the channels of linear tensors before they share one INT8 scale, without changing what the network computes.
+"""Equalizes the channels of linear tensors before they share one INT8 scale, without changing the network's function.
 
-A channel that is divided by s where it is made and multiplied by s where it is read makes no difference in float, but
-in INT8 a quiet channel beside a loud one keeps only some of its 256 steps (after Nagel et al., "Data-free quantization
+Dividing a channel by s where it is written and multiplying it by s where it is read makes no difference in float. In INT8, a
+small channel beside a large one uses only some of the 256 steps (after Nagel et al., "Data-free quantization
 through weight equalization and bias correction", ICCV 2019, and Xiao et al., "SmoothQuant", ICML 2023).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgepose_export.quantization.calibration import open_session, with_outputs
+from edgepose_export.callbacks import Progress
+from edgepose_export.quantization.calibration import CalibrationImages, open_session, with_outputs
 from edgepose_export.quantization.graph import ACTIVATIONS, Graph
 
 _LARGEST_FACTOR = 32.0
 _SHARED_BY_WEIGHTS = 0.75
-"""How much of a channel's loudness moves into the weights of a 1x1 reader: all would only carry the trouble there (error of
-the raw maps with 0.5, 0.75 and 1: 0.067, 0.050 and 0.071; without any of this 0.215)."""
+"""Share of a channel's magnitude that moves into the weights of a 1x1 reader; moving all of it only shifts the problem there (error
+of the raw maps with 0.5, 0.75 and 1: 0.067, 0.050 and 0.071; without equalization 0.215)."""
 
 _CLIP = 6.0
 _CLIP_MARGIN = 1.25
-"""Room above the largest value seen that a channel keeps below its clip: calibration has not seen everything."""
+"""Room that a channel keeps between its largest calibration value and its clip, because other pictures can exceed that value."""
 
 _SAME_CHANNELS = ("Relu", "Resize")
 
 
-class Channels:
-    """Which channels of which tensors must be scaled together.
+class ChannelGroups:
+    """The channels of all tensors, in groups that must be scaled together.
 
-    Relu and bilinear doubling pass a positive factor through, an addition needs equal ones on both sides, a concatenation
-    lines channels up, a clip at 6 leaves room for channels that never come near it; anything else (the decoder) fixes a
-    channel as it is.
+    Relu and bilinear doubling pass a positive factor through. An addition needs equal factors on both sides. A concatenation
+    appends channels. A clip at 6 allows a factor for channels that stay far below it. Any other reader (the decoder) fixes a
+    channel.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = Graph(model)
         self.weights = {name: numpy_helper.to_array(tensor) for name, tensor in self.graph.constants.items()}
         self.of: dict[str, NDArray[np.int64]] = {}
-        """Channel numbers of a tensor; equal roots are one channel."""
+        """Channel numbers of each tensor; channels with the same root are scaled together."""
         self._parent: list[int] = []
         self._fixed: set[int] = set()
         self._clipped: set[int] = set()
@@ -62,7 +63,7 @@ class Channels:
                 self._clipped.update(int(channel) for channel in self.of[node.input[0]])
             else:
                 self._fix(node)
-        # Where two convolutions share a constant, what is done to one would be done to both.
+        # Where two convolutions share a constant, scaling one would scale both.
         shared = [
             node for node in self.convolutions if any(node.input[1] == other.input[1] and node is not other for other in self.convolutions)
         ]
@@ -71,19 +72,19 @@ class Channels:
                 self._fixed.update(int(channel) for channel in self.of.get(name, ()))
 
     def root(self, channel: int) -> int:
-        """The number that stands for all channels that are scaled together with this one."""
+        """Return the number of the group of a channel."""
         while self._parent[channel] != channel:
             self._parent[channel] = self._parent[self._parent[channel]]
             channel = self._parent[channel]
         return int(channel)
 
     def free(self) -> set[int]:
-        """Roots of the channels that may be scaled."""
+        """Return the roots of the channels that may be scaled."""
         fixed = {self.root(channel) for channel in self._fixed}
         return {self.root(channel) for channel in range(len(self._parent))} - fixed
 
     def clipped(self) -> set[int]:
-        """Roots of the channels that are clipped at 6 somewhere."""
+        """Return the roots of the channels that a clip at 6 reads."""
         return {self.root(channel) for channel in self._clipped}
 
     def _new(self, count: int) -> NDArray[np.int64]:
@@ -98,36 +99,36 @@ class Channels:
 
 def equalize(
     model: onnx.ModelProto,
-    images: Callable[[], Iterator[NDArray[np.uint8]]],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    images: CalibrationImages,
+    progress: Progress = lambda done, total: None,
     total: int = 0,
 ) -> onnx.ModelProto:
-    """A copy of a float model that computes the same with evener channels.
+    """Return a copy of a float model with the same function and equalized channels.
 
     Args:
         model: float model.
-        images: starts the calibration pictures anew, uint8 (1, H, W, 3).
-        progress: told after each picture.
+        images: starts the calibration pictures from the first.
+        progress: called after each picture.
         total: number of pictures, for `progress`.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    channels = Channels(result)
+    channels = ChannelGroups(result)
     free = channels.free()
     tensors = [
         name
         for name, numbers in channels.of.items()
-        # What only an activation reads is never stored: its negative side does not count.
+        # A tensor that only an activation reads is never quantized: its negative side does not count.
         if any(channels.root(number) in free for number in numbers)
         and any(node.op_type not in ACTIVATIONS for node in channels.graph.readers[name])
     ]
-    loud = _loudness(model, tensors, images, lambda done: progress(done, total))
+    magnitudes = _magnitudes(model, tensors, images, lambda done: progress(done, total))
     peak: dict[int, float] = {}
     for name in tensors:
-        for number, value in zip(channels.of[name], loud[name], strict=True):
+        for number, value in zip(channels.of[name], magnitudes[name], strict=True):
             root = channels.root(number)
             peak[root] = max(peak.get(root, 0.0), float(value))
-    # How strongly 1x1 readers weigh a channel, relative to the strongest weight of each of their filters.
+    # The weight of a channel in its 1x1 readers, relative to the largest weight of each of their filters.
     weighed: dict[int, float] = {}
     for node in channels.convolutions:
         weight = channels.weights[node.input[1]]
@@ -137,7 +138,7 @@ def equalize(
             for number, value in zip(channels.of[node.input[0]], strength, strict=True):
                 root = channels.root(number)
                 weighed[root] = max(weighed.get(root, 0.0), float(value))
-    typical = {name: float(np.median(loud[name][loud[name] > 0])) if (loud[name] > 0).any() else 1.0 for name in tensors}
+    typical = {name: float(np.median(magnitudes[name][magnitudes[name] > 0])) if (magnitudes[name] > 0).any() else 1.0 for name in tensors}
     reference: dict[int, float] = {}
     for name in tensors:
         for number in channels.of[name]:
@@ -153,19 +154,19 @@ def equalize(
     return result
 
 
-def _factor(loudness: float, weighed: float | None) -> float:
-    """What a channel is divided by: `loudness` relative to its tensor's typical channel, `weighed` 0 to 1 by 1x1 readers."""
-    if loudness <= 0:
+def _factor(magnitude: float, weighed: float | None) -> float:
+    """Return the divisor of a channel from its magnitude relative to its tensor's median and its weight (0 to 1) in 1x1 readers."""
+    if magnitude <= 0:
         return 1.0
-    # A depthwise reader has a scale a channel: its weights do not mind.
-    value = loudness if weighed is None else loudness**_SHARED_BY_WEIGHTS / max(weighed, 1e-3) ** (1 - _SHARED_BY_WEIGHTS)
+    # A depthwise reader has one scale per channel, so its weights lose nothing.
+    value = magnitude if weighed is None else magnitude**_SHARED_BY_WEIGHTS / max(weighed, 1e-3) ** (1 - _SHARED_BY_WEIGHTS)
     return float(np.clip(value, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR))
 
 
-def _loudness(
-    model: onnx.ModelProto, tensors: Sequence[str], images: Callable[[], Iterator[NDArray[np.uint8]]], progress: Callable[[int], None]
+def _magnitudes(
+    model: onnx.ModelProto, tensors: Sequence[str], images: CalibrationImages, progress: Callable[[int], None]
 ) -> dict[str, NDArray[np.float64]]:
-    """Largest magnitude of each channel: mean over pictures, but over all of them where a clip follows."""
+    """Return the largest magnitude of each channel: the mean over pictures, or the maximum over pictures after a clip."""
     session = open_session(with_outputs(model, tensors))
     behind_clip = {node.output[0] for node in model.graph.node if node.op_type == "Clip"}
     total = {name: np.zeros(1) for name in tensors}
@@ -179,7 +180,7 @@ def _loudness(
     return {name: value if name in behind_clip else value / max(count, 1) for name, value in total.items()}
 
 
-def _scale(model: onnx.ModelProto, channels: Channels, factor: dict[int, float]) -> None:
+def _scale(model: onnx.ModelProto, channels: ChannelGroups, factor: dict[int, float]) -> None:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
 
     def factors(name: str) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Which operations of a model file are computed in INT8, and which tensors must be quantised for that."""
+"""The plan of INT8 in a graph: which operations compute in integers, and which tensors are quantized for them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ import onnx
 
 ACTIVATIONS = ("Relu", "Clip")
 _JOINS = ("Add", "Concat")
-_FLOAT_ROOM = "decode"
-"""Part of the network that stays float: peaks, top-k, gathered places and the refinement, a percent of the time."""
+_FLOAT_PART = "decode"
+"""Part of the network that stays float (peaks, top-k, gathering and the refinement): one percent of the time."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is computed in INT8.
+class QuantizationPlan:
+    """What a quantized model computes in INT8.
 
     Attributes:
         convolutions: names of convolutions.
         joins: names of additions and concatenations.
-        tensors: names of the tensors that are quantised, in the order of the graph.
+        tensors: names of the tensors that are quantized, in the order of the graph.
     """
 
     convolutions: frozenset[str]
@@ -39,7 +39,7 @@ class Graph:
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
 
     def result(self, node: onnx.NodeProto) -> str:
-        """The tensor that a convolution makes, behind its activation where that alone reads it."""
+        """Return the output of a node, or of the activation after a convolution where nothing else reads the convolution."""
         output: str = node.output[0]
         readers = self.readers.get(output, [])
         if node.op_type == "Conv" and len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
@@ -47,22 +47,22 @@ class Graph:
         return output
 
     def convolutions(self) -> list[onnx.NodeProto]:
-        """Convolutions with constant weights that may be quantised, in order."""
+        """Return the convolutions with constant weights that may be quantized, in order."""
         return [
             node
             for node in self.nodes
-            if node.op_type == "Conv" and node.input[1] in self.constants and _FLOAT_ROOM not in place(node).split(".")
+            if node.op_type == "Conv" and node.input[1] in self.constants and _FLOAT_PART not in place(node).split(".")
         ]
 
 
 def place(node: onnx.NodeProto) -> str:
-    """Where a node lies in the network, as PyTorch names modules: `backbone.blocks.7.expand.primary`."""
+    """Return the module that a node belongs to, as PyTorch names modules: `backbone.blocks.7.expand.primary`."""
     parts = [part for part in node.name.split("/") if part]
     return ".".join(parts[1:-1] if parts[:1] == ["network"] else parts[:-1])
 
 
 def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
-    """Whether a node lies in one of the places (`backbone.blocks.7`, `head.heat.out`); a single `*` stands for one part."""
+    """Return whether a node lies in one of the modules (`backbone.blocks.7`, `head.heat.out`); `*` stands for one part of a name."""
     parts = place(node).split(".")
     for wanted in places:
         pattern = wanted.split(".")
@@ -71,13 +71,13 @@ def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
     return False
 
 
-def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> Plan:
-    """Plan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`."""
+def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> QuantizationPlan:
+    """QuantizationPlan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`."""
     graph = Graph(model)
     convolutions = [node for node in graph.convolutions() if not lies_in(node, float_places)]
     names = {node.name for node in convolutions}
     made = {graph.result(node) for node in convolutions}
-    # A join between integers: everything that it reads comes from INT8, and so does what it makes go.
+    # A join computes in integers if INT8 operations make all of its inputs and read its output.
     candidates = [node for node in graph.nodes if node.op_type in _JOINS and not lies_in(node, [*float_places, *float_joins])]
     joins: set[str] = set()
     read = {node.input[0] for node in convolutions}
@@ -94,4 +94,4 @@ def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_jo
                 changed = True
     wanted = read | made | {name for node in candidates if node.name in joins for name in node.input}
     order = [output for node in graph.nodes for output in node.output if output in wanted]
-    return Plan(frozenset(names), frozenset(joins), tuple(order))
+    return QuantizationPlan(frozenset(names), frozenset(joins), tuple(order))

@@ -1,4 +1,4 @@
-"""Writes INT8 into a model file: explicit QuantizeLinear and DequantizeLinear nodes around what is computed in integers."""
+"""Inserts explicit QuantizeLinear and DequantizeLinear nodes (Q/DQ) around the operations that compute in integers."""
 
 from collections.abc import Mapping
 
@@ -7,25 +7,25 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgepose_export.network.onnx_file import drop_unused_constants
-from edgepose_export.quantization.graph import Graph, Plan
+from edgepose_export.onnx_file import drop_unused_constants
+from edgepose_export.quantization.graph import Graph, QuantizationPlan
 from edgepose_export.quantization.ranges import scale_and_zero
 
 Range = tuple[float, float]
 
 
-def insert(model: onnx.ModelProto, plan: Plan, ranges: Mapping[str, Range], *, symmetric: bool) -> onnx.ModelProto:
-    """A copy of a float model, quantised by a plan.
+def insert(model: onnx.ModelProto, plan: QuantizationPlan, ranges: Mapping[str, Range], *, symmetric: bool) -> onnx.ModelProto:
+    """Return a copy of a float model, quantized by a plan.
 
-    Weights are int8, symmetric, one scale a channel. Activations are int8 with zero point 0 where symmetric (what TensorRT
-    demands), uint8 with a zero point otherwise (what x86 is fast with). Biases stay float: TensorRT refuses int32 ones,
-    ONNX Runtime makes them itself. Nothing stands between a convolution and its activation.
+    Weights are int8, symmetric, with one scale per channel. Activations are int8 with zero point 0 if symmetric (TensorRT requires
+    it), else uint8 with a zero point (fast on x86). Biases stay float: TensorRT refuses int32 ones, and ONNX Runtime converts them
+    itself. Nothing stands between a convolution and its activation.
 
     Args:
         model: float model.
-        plan: what is computed in INT8.
+        plan: operations and tensors in INT8.
         ranges: lowest and highest value of each of the plan's tensors.
-        symmetric: see above.
+        symmetric: whether activations are int8 with zero point 0.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -41,7 +41,7 @@ def insert(model: onnx.ModelProto, plan: Plan, ranges: Mapping[str, Range], *, s
         nodes.append(helper.make_node("QuantizeLinear", [name, *constants], [f"{name}_quantized"], f"{name}_QuantizeLinear"))
         nodes.append(helper.make_node("DequantizeLinear", [f"{name}_quantized", *constants], [f"{name}_float"], f"{name}_DequantizeLinear"))
         for reader in graph.readers[name]:
-            # What an integer kernel made has no other form; what a float one made is read as it is by float kernels.
+            # A tensor from an integer kernel exists only quantized; one from a float kernel stays float for float readers.
             if name in made or reader.name in integer:
                 _redirect(reader, name, f"{name}_float")
     for node in graph.nodes:
@@ -56,7 +56,7 @@ def insert(model: onnx.ModelProto, plan: Plan, ranges: Mapping[str, Range], *, s
 
 
 def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights (C', C, k, k) as int8 in -127..127 and one scale an output channel (C',)."""
+    """Quantize weights (C', C, k, k) to int8 in -127..127; return them and one scale per output channel (C',)."""
     largest = np.abs(weight).reshape(len(weight), -1).max(1)
     scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
     return np.clip(np.round(weight / scale[:, None, None, None]), -127, 127).astype(np.int8), scale
@@ -82,7 +82,7 @@ def _redirect(node: onnx.NodeProto, old: str, new: str) -> None:
 
 
 def _place(model: onnx.ModelProto, added: list[onnx.NodeProto]) -> None:
-    """Add nodes such that each stands behind what it reads, as ONNX demands."""
+    """Add nodes in topological order, as ONNX requires."""
     waiting = [*model.graph.node, *added]
     known = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input} | {""}
     readers: dict[str, list[int]] = {}

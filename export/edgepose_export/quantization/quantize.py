@@ -1,7 +1,7 @@
-"""Post-training quantisation of a model file: from float to INT8 by what calibration pictures show."""
+"""Post-training quantization of a model file: from float to INT8, calibrated on pictures."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,12 +9,13 @@ import onnx
 
 from edgepose.errors import ModelError
 from edgepose.model.file import METADATA_PREFIX, read_model
-from edgepose_export.network.onnx_file import file_hash, set_metadata
-from edgepose_export.quantization.calibration import CalibrationSet, observe
+from edgepose_export.callbacks import Progress, TaskProgress
+from edgepose_export.onnx_file import file_hash, set_metadata
+from edgepose_export.quantization.calibration import CalibrationSet, collect_statistics
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
 from edgepose_export.quantization.graph import Graph, make_plan
-from edgepose_export.quantization.pixels import PIXEL_RANGE, centre_on_a_byte, read_bytes_directly
+from edgepose_export.quantization.pixels import PIXEL_RANGE, center_on_a_byte, read_bytes_directly
 from edgepose_export.quantization.qdq import Range, insert
 from edgepose_export.quantization.ranges import Method, choose_range
 
@@ -22,9 +23,6 @@ Target = Literal["cpu", "tensorrt"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 DEFAULT_METHOD: Method = "percentile"
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, of how much."""
 
 
 def quantize(
@@ -34,34 +32,34 @@ def quantize(
     method: Method = DEFAULT_METHOD,
     target: Target = "cpu",
     float_places: Sequence[str] = (),
-    progress: Progress = lambda what, done, total: None,
+    progress: TaskProgress = lambda task, done, total: None,
 ) -> onnx.ModelProto:
-    """Quantise a float model file.
+    """Quantize a float model file.
 
     Args:
         source: float model file, as `edgepose-export onnx` writes it.
-        pictures: what it is calibrated on.
-        method: how ranges of activations are chosen.
-        target: `cpu` has uint8 activations with zero points, which x86 and ARM are fast with; `tensorrt` has int8 ones with
-            zero point 0, the only ones that TensorRT takes.
-        float_places: parts that stay float, such as `backbone.stem` or `head.*.out`.
-        progress: told after each picture.
+        pictures: calibration pictures.
+        method: how to choose the ranges of activations.
+        target: `cpu` makes uint8 activations with zero points, which are fast on x86 and ARM; `tensorrt` makes int8 ones with
+            zero point 0, the only ones that TensorRT accepts.
+        float_places: modules that stay float, such as `backbone.stem` or `head.*.out`.
+        progress: called after each picture of each task.
 
     Raises:
         ModelError: the file is not a float model of edgepose.
-        ConfigError: pictures are not as they should be.
+        ConfigError: the pictures are refused.
     """
     symmetric = target == "tensorrt"
     prepared, ranges = prepare(source, pictures, method=method, symmetric=symmetric, progress=progress)
     plan = make_plan(prepared, float_places)
     if not plan.convolutions:
-        raise ModelError(f"nothing of {source} would be in INT8: every convolution lies in {', '.join(float_places)}")
+        raise ModelError(f"{source} has no convolution outside of {', '.join(float_places)}; expected at least one to quantize")
     result = insert(prepared, plan, ranges, symmetric=symmetric)
     pixels = Graph(prepared).convolutions()[0].input[0]
     if target == "cpu" and pixels in plan.tensors:
         read_bytes_directly(result, pixels)
     if symmetric and (objections := tensorrt_objections(result)):
-        raise ModelError(f"TensorRT would refuse the quantised {source}: {objections[0]}")
+        raise ModelError(f"TensorRT would refuse the quantized {source}: {objections[0]}")
     calibration = {"hash": pictures.hash(), "method": method, "images": len(pictures)}
     values = {"precision": "int8", "calibration": json.dumps(calibration), "parent": file_hash(source), "accuracy": "{}"}
     set_metadata(result, {METADATA_PREFIX + key: value for key, value in values.items()})
@@ -70,24 +68,24 @@ def quantize(
 
 
 def prepare(
-    source: Path, pictures: CalibrationSet, *, method: Method, symmetric: bool, progress: Progress = lambda what, done, total: None
+    source: Path, pictures: CalibrationSet, *, method: Method, symmetric: bool, progress: TaskProgress = lambda task, done, total: None
 ) -> tuple[onnx.ModelProto, dict[str, Range]]:
-    """The equalised float model and the range of each tensor that could be quantised; arguments and errors as of `quantize`."""
+    """Return the equalized float model and the range of each tensor that could be quantized; arguments and errors as of `quantize`."""
     info = read_model(source).info
     if info.layout != "edgepose" or info.precision != "float32":
-        raise ModelError(f"{source} is {info.precision} of layout '{info.layout}', accepted is a float32 file of `edgepose-export onnx`")
+        raise ModelError(f"{source} is {info.precision} of layout '{info.layout}'; expected a float32 file of `edgepose-export onnx`")
     model = onnx.load(str(source))
     if not Graph(model).convolutions():
-        raise ModelError(f"{source} has no convolution with constant weights, there is nothing to quantise")
+        raise ModelError(f"{source} has no convolution with constant weights; expected at least one to quantize")
 
-    def told(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(what, done, total)
+    def report(task: str) -> Progress:
+        return lambda done, total: progress(task, done, total)
 
     total = len(pictures)
-    even = equalize(model, lambda: pictures.images(info), told("channels"), total)
-    centred, pixels = centre_on_a_byte(even)
-    tensors = make_plan(centred).tensors
-    seen = observe(centred, tensors, lambda: pictures.images(info), told("ranges"), total)
-    ranges = {name: choose_range(seen[name], method, symmetric=symmetric) for name in tensors}
+    even = equalize(model, lambda: pictures.images(info), report("channels"), total)
+    centered, pixels = center_on_a_byte(even)
+    tensors = make_plan(centered).tensors
+    statistics = collect_statistics(centered, tensors, lambda: pictures.images(info), report("ranges"), total)
+    ranges = {name: choose_range(statistics[name], method, symmetric=symmetric) for name in tensors}
     ranges[pixels] = PIXEL_RANGE
-    return centred, ranges
+    return centered, ranges

@@ -1,4 +1,4 @@
-"""Ranges of activations from what calibration has seen: pure arithmetic on histograms."""
+"""Ranges of activations from their statistics: pure arithmetic on histograms."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,11 +17,11 @@ _LEVELS = 128
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What calibration has seen of one tensor.
+class TensorStatistics:
+    """Statistics of one tensor over all calibration pictures.
 
     Attributes:
-        low, high: extremes over all pictures.
+        low, high: extremes.
         average_low, average_high: moving averages of the extremes of single pictures.
         counts: int64 (BINS,), histogram between `low` and `high`.
     """
@@ -34,48 +34,48 @@ class Seen:
 
 
 def moving_average(average: float | None, value: float) -> float:
-    """The next value of a moving average over pictures; the first picture begins it."""
+    """Return the next value of a moving average over pictures; the first picture starts it."""
     return value if average is None else average + _AVERAGE_SHARE * (value - average)
 
 
-def choose_range(seen: Seen, method: Method, *, symmetric: bool) -> tuple[float, float]:
-    """Smallest and largest value that INT8 is to stand for.
+def choose_range(statistics: TensorStatistics, method: Method, *, symmetric: bool) -> tuple[float, float]:
+    """Choose the lowest and highest value that INT8 represents.
 
     Args:
-        seen: what calibration has seen.
+        statistics: of the tensor.
         method: `minmax` extremes; `moving-average` of the extremes of single pictures; `percentile` 99.99 % of the values on
             each side; `entropy` least Kullback-Leibler divergence (after S. Migacz, "8-bit inference with TensorRT", 2017);
-            `mse` least squared error of what is clipped and what is rounded.
+            `mse` least squared error of clipping and rounding.
         symmetric: whether the zero point is fixed at 0, with 127 steps on each side.
 
     Returns:
-        (low, high) with low <= 0 <= high and low < high: zero is always exact, as padding needs it to be.
+        (low, high) with low <= 0 <= high and low < high, so that zero is exact, as padding requires.
     """
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
     if method == "moving-average":
-        low, high = min(seen.average_low, 0.0), max(seen.average_high, 0.0)
-    elif seen.high > seen.low and method != "minmax":
-        edges = np.linspace(seen.low, seen.high, BINS + 1)
-        centres = (edges[:-1] + edges[1:]) / 2
+        low, high = min(statistics.average_low, 0.0), max(statistics.average_high, 0.0)
+    elif statistics.high > statistics.low and method != "minmax":
+        edges = np.linspace(statistics.low, statistics.high, BINS + 1)
+        centers = (edges[:-1] + edges[1:]) / 2
         if method == "percentile":
-            below = np.cumsum(seen.counts) / seen.counts.sum()
-            low = max(low, min(0.0, float(centres[int(np.searchsorted(below, 1 - _PERCENTILE))])))
-            high = min(high, max(0.0, float(centres[min(int(np.searchsorted(below, _PERCENTILE)), BINS - 1)])))
+            below = np.cumsum(statistics.counts) / statistics.counts.sum()
+            low = max(low, min(0.0, float(centers[int(np.searchsorted(below, 1 - _PERCENTILE))])))
+            high = min(high, max(0.0, float(centers[min(int(np.searchsorted(below, _PERCENTILE)), BINS - 1)])))
         elif method == "entropy":
-            limit = _entropy_limit(np.abs(centres), seen.counts)
+            limit = _entropy_limit(np.abs(centers), statistics.counts)
             low, high = max(low, -limit), min(high, limit)
         else:
-            low, high = _least_squares(low, high, centres, seen.counts, symmetric)
+            low, high = _least_squares(low, high, centers, statistics.counts, symmetric)
     if symmetric:
         high = max(high, -low)
         low = -high
     if high > low:
         return low, high
-    return (-1.0, 1.0) if symmetric else (0.0, 1.0)  # nothing but zeros was seen
+    return (-1.0, 1.0) if symmetric else (0.0, 1.0)  # all values are zero
 
 
 def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, int]:
-    """Scale and zero point: of int8 with zero point 0 where symmetric, of uint8 otherwise."""
+    """Return scale and zero point: of int8 with zero point 0 if symmetric, else of uint8."""
     if symmetric:
         return max(high, -low) / 127, 0
     scale = (high - low) / 255
@@ -83,9 +83,9 @@ def scale_and_zero(low: float, high: float, *, symmetric: bool) -> tuple[float, 
 
 
 def _least_squares(
-    low: float, high: float, centres: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool
+    low: float, high: float, centers: NDArray[np.float64], counts: NDArray[np.int64], symmetric: bool
 ) -> tuple[float, float]:
-    """The clipped range with the least squared error; each side shrinks by itself unless symmetric."""
+    """Return the clipped range with the least squared error; each side shrinks separately unless symmetric."""
 
     def error(bottom: float, top: float) -> float:
         if symmetric:
@@ -93,10 +93,10 @@ def _least_squares(
             bottom = -top
         scale, zero = scale_and_zero(bottom, top, symmetric=symmetric)
         first, last = (-127, 127) if symmetric else (0, 255)
-        back = (np.clip(np.round(centres / scale) + zero, first, last) - zero) * scale
+        back = (np.clip(np.round(centers / scale) + zero, first, last) - zero) * scale
         # Values lie anywhere in their bin, so rounding is never better than that of a uniform density.
-        clipped = (centres < bottom - scale / 2) | (centres > top + scale / 2)
-        return float((counts * np.where(clipped, (centres - back) ** 2, scale**2 / 12)).sum())
+        clipped = (centers < bottom - scale / 2) | (centers > top + scale / 2)
+        return float((counts * np.where(clipped, (centers - back) ** 2, scale**2 / 12)).sum())
 
     best = (error(low, high), low, high)
     shares = np.linspace(0.2, 1.0, 41)
@@ -113,12 +113,12 @@ def _least_squares(
 
 
 def _entropy_limit(magnitudes: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
-    """Largest magnitude to keep, such that 128 levels tell the distribution of magnitudes best."""
+    """Return the largest magnitude to keep, so that 128 levels represent the distribution of magnitudes best."""
     top = float(magnitudes.max())
-    # Both signs fall together: half as many bins, or every other one would be empty by aliasing.
+    # Both signs share the bins: half as many, or aliasing would leave every other bin empty.
     histogram, edges = np.histogram(magnitudes, BINS // 2, (0.0, top), weights=counts)
-    histogram[0] = histogram[1]  # the spike of zeros behind a ReLU says nothing about where to clip
-    # Divergence alone would clip whatever is rare: a few spikes hold most of the mass of some maps.
+    histogram[0] = histogram[1]  # the spike of zeros after a ReLU does not help to decide where to clip
+    # Divergence alone would clip rare values: in some maps a few spikes hold most of the mass.
     fewest = int(np.searchsorted(np.cumsum(histogram), _ENTROPY_KEEPS * histogram.sum())) + 1
     first = max(_LEVELS, -(-fewest // (_LEVELS // 16)) * (_LEVELS // 16))
     best_divergence, best_limit = np.inf, top

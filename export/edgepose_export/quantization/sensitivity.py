@@ -1,25 +1,24 @@
-"""What each part of a network costs in precision when it alone is computed in INT8."""
+"""The precision that each part of a network loses when it alone is computed in INT8."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgepose_export.quantization.calibration import open_session, with_outputs
+from edgepose_export.callbacks import Progress
+from edgepose_export.quantization.calibration import CalibrationImages, open_session, with_outputs
 from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
 from edgepose_export.quantization.qdq import Range, insert
-
-Images = Callable[[], Iterator[NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one part costs.
+    """The precision that one part loses.
 
     Attributes:
-        place: the part, such as `backbone.blocks.7`.
+        place: name of the part, such as `backbone.blocks.7`.
         error: mean over the raw maps of (variance of the error / variance of the map): 0 is exact, 1 is noise.
     """
 
@@ -28,7 +27,7 @@ class Sensitivity:
 
 
 def parts(model: onnx.ModelProto) -> list[str]:
-    """The parts of a network that are looked at one by one: stem, blocks, laterals, convolutions of the head."""
+    """Return the parts of a network to measure one by one: stem, blocks, laterals, convolutions of the head."""
     found: dict[str, None] = {}
     for node in Graph(model).convolutions():
         names = place(node).split(".")
@@ -38,45 +37,45 @@ def parts(model: onnx.ModelProto) -> list[str]:
 
 
 def map_tensors(model: onnx.ModelProto) -> list[str]:
-    """The raw maps: what the last convolution of each head branch makes."""
+    """Return the names of the raw maps: outputs of the last convolution of each head branch."""
     return [node.output[0] for node in Graph(model).convolutions() if lies_in(node, ["head.*.out"])]
 
 
 def measure(
     model: onnx.ModelProto,
     ranges: Mapping[str, Range],
-    images: Images,
+    images: CalibrationImages,
     *,
     symmetric: bool,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> list[Sensitivity]:
-    """Quantise one part at a time and compare the raw maps with the float model's; the most sensitive part first."""
+    """Quantize one part at a time and compare the raw maps with the float model's; the most sensitive part first."""
     maps = map_tensors(model)
     reference = run_maps(model, maps, images)
     everything = parts(model)
     result = []
     for number, part in enumerate(everything, 1):
         plan = make_plan(model, [other for other in everything if other != part])
-        quantised = insert(model, plan, ranges, symmetric=symmetric)
-        result.append(Sensitivity(part, map_error(reference, run_maps(quantised, _names(quantised, maps), images))))
+        quantized = insert(model, plan, ranges, symmetric=symmetric)
+        result.append(Sensitivity(part, map_error(reference, run_maps(quantized, _names(quantized, maps), images))))
         progress(number, len(everything))
     return sorted(result, key=lambda entry: -entry.error)
 
 
-def run_maps(model: onnx.ModelProto, maps: Sequence[str], images: Images) -> list[list[NDArray[np.float32]]]:
-    """Raw maps of each picture."""
+def run_maps(model: onnx.ModelProto, maps: Sequence[str], images: CalibrationImages) -> list[list[NDArray[np.float32]]]:
+    """Return the raw maps of each picture."""
     session = open_session(with_outputs(model, maps))
     return [session.run(list(maps), {session.get_inputs()[0].name: image}) for image in images()]
 
 
 def _names(model: onnx.ModelProto, maps: Sequence[str]) -> list[str]:
-    """The maps as the rest of a quantised graph reads them."""
+    """Return the maps' names as the rest of a quantized graph reads them."""
     made = {output for node in model.graph.node for output in node.output}
     return [f"{name}_float" if f"{name}_float" in made else name for name in maps]
 
 
 def map_error(reference: Sequence[Sequence[NDArray[np.float32]]], other: Sequence[Sequence[NDArray[np.float32]]]) -> float:
-    """Mean over maps and pictures of the error's variance relative to the map's, channel by channel."""
+    """Return the variance of the error relative to the map's, per channel, as a mean over maps and pictures."""
     shares = []
     for ours, theirs in zip(reference, other, strict=True):
         for a, b in zip(ours, theirs, strict=True):

@@ -1,4 +1,4 @@
-"""Cells of the head's grid that lie inside boxes, and which boxes these are."""
+"""Cells of the head's grid inside boxes, and the tilt of people's trunks."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from edgepose_export.network.candidates import STRIDE
 
 
 def cells_inside(boxes: Tensor, real: Tensor, like: Tensor) -> Tensor:
-    """Cells whose middle lies in a box: bool (B, 1, H, W).
+    """Return the cells whose center lies in a box: bool (B, 1, H, W).
 
     Args:
         boxes: (B, N, 4) x1 y1 x2 y2 in pixels of the input.
-        real: bool (B, N), which of them count.
+        real: bool (B, N), the boxes that count.
         like: (B, C, H, W), a map of the grid.
     """
     height, width = like.shape[2:]
@@ -24,10 +24,10 @@ def cells_inside(boxes: Tensor, real: Tensor, like: Tensor) -> Tensor:
 
 
 def trunk_tilt_deg(keypoints: Tensor) -> Tensor:
-    """How far people's trunks lean from upright, 0 to 180 degrees (B, N); 0 where no shoulder or no hip is labelled.
+    """Return the angle of people's trunks from upright, 0 to 180 degrees (B, N); 0 where no shoulder or no hip is labeled.
 
     Args:
-        keypoints: (B, N, 17, 3) x y v, y downwards.
+        keypoints: (B, N, 17, 3) x y v, y downward.
     """
     ends = []
     for pair in ((5, 6), (11, 12)):  # shoulders, hips

@@ -1,4 +1,4 @@
-"""The record of a run: a CSV that any tool reads, and a picture of it."""
+"""The log of a run: a CSV file, and a plot of it."""
 
 import csv
 import itertools
@@ -13,7 +13,7 @@ COLUMNS = ("phase", "pictures", "steps", "minutes", "pictures_per_s", "learning_
 
 
 def append(path: Path, row: dict[str, object]) -> None:
-    """Add one line to the CSV at `path`; `losses` is a dictionary, written as `name=value` pairs."""
+    """Append one line to the CSV at `path`; `losses` is a dictionary, written as `name=value` pairs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     losses = row.get("losses")
@@ -26,8 +26,8 @@ def append(path: Path, row: dict[str, object]) -> None:
         writer.writerow(row)
 
 
-def plot(path: Path, picture: Path) -> None:
-    """Draw losses and AP of the CSV at `path` over minutes of training into a PNG; nothing where the CSV is empty."""
+def plot(path: Path, image: Path) -> None:
+    """Plot losses and AP of the CSV at `path` over minutes of training into a PNG; do nothing if the CSV is empty."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
@@ -59,6 +59,6 @@ def plot(path: Path, picture: Path) -> None:
         panel.grid(alpha=0.3)
         for earlier, later in itertools.pairwise(rows):
             if earlier["phase"] != later["phase"]:
-                panel.axvline(float(later["minutes"]), color="grey", linestyle="--")
-    figure.savefig(picture, dpi=120)
+                panel.axvline(float(later["minutes"]), color="gray", linestyle="--")
+    figure.savefig(image, dpi=120)
     pyplot.close(figure)

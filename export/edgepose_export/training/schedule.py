@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def learning_rate_factor(done: float, warm_up: float, floor: float) -> float:
-    """Share of the learning rate at `done` (0 to 1) of a phase: linear warm-up, then a cosine down to `floor`."""
+    """Return the share of the learning rate at `done` (0 to 1) of a phase: linear warm-up, then a cosine down to `floor`."""
     if done < warm_up:
         return max(done / warm_up, 0.01)
     progress = min((done - warm_up) / max(1 - warm_up, 1e-9), 1.0)
@@ -15,9 +15,9 @@ def learning_rate_factor(done: float, warm_up: float, floor: float) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of what changes in a network, batch-norm statistics included.
+    """Exponential moving average of a network's weights and batch-norm statistics.
 
-    Updated every `every` steps, since on a CPU the update itself costs.
+    It updates every `every` steps, because an update takes time on a CPU.
     """
 
     def __init__(self, network: nn.Module, *, decay: float = 0.998, every: int = 4) -> None:
@@ -28,18 +28,18 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Count one step; every few of them move the average."""
+        """Count one step, and update the average every `every` steps."""
         self.steps += 1
         if self.steps % self.every:
             return
-        # At the start the average follows fast: the first weights are the worst.
+        # The average follows fast at the start, because the first weights are the worst.
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) ** self.every
-        ours: list[Tensor] = []
-        theirs: list[Tensor] = []
+        averages: list[Tensor] = []
+        values: list[Tensor] = []
         for name, value in network.state_dict().items():
             if value.is_floating_point():
-                ours.append(self.state[name])
-                theirs.append(value)
+                averages.append(self.state[name])
+                values.append(value)
             else:
                 self.state[name].copy_(value)
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        torch._foreach_lerp_(averages, values, 1 - decay)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+import edgepose
 from edgepose.model.file import read_model
-from edgepose_export.cli.main import COMMANDS, cli
+from edgepose_export.cli.main import COMMANDS, NEEDS_TORCH, cli
 from edgepose_export.network.model import GhostPose, save_network
 from testing.export.folders import write_dotted
 from testing.export.tiny import TINY
@@ -49,12 +50,44 @@ def test_every_command_is_where_the_list_says(name: str) -> None:
     assert command.name == name
 
 
-def test_without_its_libraries_it_says_what_to_install() -> None:
+def without_torch(*arguments: object) -> subprocess.CompletedProcess[str]:
     program = "import sys; sys.modules['torch'] = None; from edgepose_export.__main__ import main; main()"
-    done = subprocess.run([sys.executable, "-c", program, "train", "--help"], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_version_is_that_of_edgepose() -> None:
+    assert edgepose_export("--version").stdout == f"edgepose-export, version {edgepose.__version__}\n"
+
+
+@pytest.mark.parametrize("name", NEEDS_TORCH)
+def test_without_torch_it_says_what_to_install(name: str) -> None:
+    done = without_torch(name, "--help")
     assert done.returncode == 69
-    assert done.stderr.startswith("edgepose-export needs the library torch, which is not installed here: install edgepose[export], or call")
-    assert done.stderr.count("\n") == 1
+    expected = "edgepose-export needs the library torch, which is not installed here: in a checkout of edgepose, run "
+    assert done.stderr == expected + "`pip install './export[train]'` or `make setup`\n"
+
+
+def test_what_runs_model_files_needs_no_torch(folder: Path) -> None:
+    assert edgepose_export("onnx", folder / "last.pt", "--output", folder / "float.onnx", "--size", 96).returncode == 0
+    arguments = ("--data", folder / "data", "--pictures", 32)
+    for command in (
+        ("quantize", folder / "float.onnx", *arguments, "--output", folder / "small.onnx"),
+        ("sensitivity", folder / "float.onnx", *arguments),
+        ("evaluate", folder / "small.onnx", folder / "data", "--json", "--limit", 2),
+        ("pseudo-label", folder / "data", "--model", folder / "small.onnx", "--size", 96, "--output", folder / "labeled"),
+    ):
+        done = without_torch(*command)
+        assert done.returncode == 0, done.stderr
+        if command[0] == "evaluate":
+            assert json.loads(done.stdout)["images"] == 2
+    assert read_model(folder / "small.onnx").info.precision == "int8"
+    assert (folder / "labeled" / "annotations.json").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - set(NEEDS_TORCH)))
+def test_other_commands_show_their_help_without_torch(name: str) -> None:
+    assert without_torch(name, "--help").returncode == 0
 
 
 def test_from_a_checkpoint_to_figures_of_an_int8_file(folder: Path) -> None:
@@ -99,6 +132,13 @@ def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> N
     ("arguments", "status", "message"),
     [
         (["onnx", "nowhere.pt", "--output", "x.onnx"], 78, "checkpoint nowhere.pt does not exist"),
+        (["onnx", "ghost-x", "--output", "x.onnx"], 78, "a shipped checkpoint: ghost-n, ghost-s, refine-n, refine-s"),
+        (["train", "ghost-x", "--data", "data", "--warm-start", "ghost-n", "--output", "run"], 78, "a shipped recipe: ghost-n, ghost-s"),
+        (
+            ["train", "ghost-n", "--data", "data", "--warm-start", "ghost-n", "--output", "run"],
+            78,
+            "ghost-n.pt holds no teacher",
+        ),
         (["onnx", "last.pt", "--output", "x.onnx", "--size", "100"], 78, "multiple of 32"),
         (["quantize", "tiny.onnx", "--output", "x.onnx"], 78, "--data"),
         (["quantize", "tiny.onnx", "--output", "x.onnx", "--data", "data", "--pictures", "8"], 78, "at least 32"),

@@ -15,7 +15,7 @@ from testing.export.folders import LEFT, RIGHT, color_of, write_dotted
 NONE = Augmentation.none()
 EVERYTHING = Augmentation(
     scale=(0.6, 1.4), zoom_out=0, rotate=0.5, turn=0.2, tilt=0.3, overhead=0.3, mosaic=0.3, smallest_person_px=0, least_visible=0
-).without_colour()
+).without_color()
 WARPS = {
     "none": NONE,
     "flip": replace(NONE, flip=1),
@@ -37,7 +37,7 @@ def data(tmp_path_factory):
 
 
 def peak(image, point, reach=3):
-    """Place and colour of the brightest pixel near a point."""
+    """Place and color of the brightest pixel near a point."""
     x, y = (int(value) for value in point)
     left, top = max(x - reach, 0), max(y - reach, 0)
     window = image[top : y + reach + 1, left : x + reach + 1]
@@ -64,15 +64,15 @@ def test_a_dot_lies_where_the_warped_label_says(data, name, seed, index):
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), index=st.integers(0, 4))
 def test_no_dot_is_without_a_label(data, seed, index):
-    """The other direction: what can be seen in the picture is labelled."""
+    """The other direction: what can be seen in the picture is labeled."""
     made = sample(data, index, SIZE, replace(EVERYTHING, mosaic=0), np.random.default_rng(seed))
-    labelled = made.labels.keypoints[made.labels.keypoints[..., 2] > 0][:, :2]
-    count, _, stats, centres = cv2.connectedComponentsWithStats((made.image.max(2) > 100).astype(np.uint8))
+    labeled = made.labels.keypoints[made.labels.keypoints[..., 2] > 0][:, :2]
+    count, _, stats, centers = cv2.connectedComponentsWithStats((made.image.max(2) > 100).astype(np.uint8))
     assert count > 1
-    for centre, area in zip(centres[1:count] + 0.5, stats[1:count, cv2.CC_STAT_AREA], strict=True):
-        whole = (centre > 8).all() and (centre < SIZE - 8).all()  # a dot at the edge may have its middle outside
+    for center, area in zip(centers[1:count] + 0.5, stats[1:count, cv2.CC_STAT_AREA], strict=True):
+        whole = (center > 8).all() and (center < SIZE - 8).all()  # a dot at the edge may have its middle outside
         if area >= 4 and whole:
-            assert np.abs(labelled - centre).max(1).min() <= 3
+            assert np.abs(labeled - center).max(1).min() <= 3
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -142,8 +142,8 @@ def test_people_too_small_or_mostly_outside_become_ignore_regions(data):
     np.testing.assert_allclose(cut.ignored, [[60, 90, 300, 300]], atol=1e-3)
 
 
-def test_incompletely_labelled_picture_is_one_ignore_region_with_people_in_it(tmp_path):
-    data = CocoPose([write_dotted(tmp_path / "a", sizes=[(300, 220)], all_people_labelled=False)])
+def test_incompletely_labeled_picture_is_one_ignore_region_with_people_in_it(tmp_path):
+    data = CocoPose([write_dotted(tmp_path / "a", sizes=[(300, 220)], all_people_labeled=False)])
     labels = sample(data, 0, 300, NONE, np.random.default_rng(0)).labels
     assert len(labels.boxes) == 1
     np.testing.assert_allclose(labels.ignored, [[0, 0, 300, 220]], atol=1e-3)
@@ -167,15 +167,15 @@ def test_same_seed_same_sample(data):
 
 @pytest.mark.parametrize(
     "change",
-    [{"light": 1}, {"grey": 1}, {"blur": 1}, {"motion_blur": 1}, {"noise": 1}, {"jpeg": 1, "jpeg_quality": (20, 30)}],
+    [{"light": 1}, {"gray": 1}, {"blur": 1}, {"motion_blur": 1}, {"noise": 1}, {"jpeg": 1, "jpeg_quality": (20, 30)}],
     ids=lambda change: next(iter(change)),
 )
-def test_colour_changes_pixels_and_not_labels(data, change):
+def test_color_changes_pixels_and_not_labels(data, change):
     plain = sample(data, 0, 256, NONE, np.random.default_rng(3))
     changed = sample(data, 0, 256, replace(NONE, **change), np.random.default_rng(3))
     assert changed.image.shape == (256, 256, 3)
     assert changed.image.dtype == np.uint8
     assert not np.array_equal(plain.image, changed.image)
     np.testing.assert_array_equal(plain.labels.keypoints, changed.labels.keypoints)
-    if "grey" in change:
+    if "gray" in change:
         assert np.ptp(changed.image.astype(int), axis=2).max() <= 1

@@ -45,14 +45,14 @@ def test_people_and_ignore_regions_are_kept_apart(tmp_path):
     assert picture.areas.tolist() == [250.5]
     assert picture.keypoints.shape == (1, 17, 3)
     assert picture.keypoints[0, 3].tolist() == [13, 8, 2]
-    assert picture.keypoints[0, 16].tolist() == [0, 0, 0]  # not labelled: the place it claims is dropped too
-    assert picture.all_people_labelled
+    assert picture.keypoints[0, 16].tolist() == [0, 0, 0]  # not labeled: the place it claims is dropped too
+    assert picture.all_people_labeled
 
 
 def test_folders_are_joined_and_the_flag_is_kept(tmp_path):
     images = [{"id": 7, "file_name": "a.png", "width": 64, "height": 48, "all_people_labelled": False}]
     data = CocoPose([write(tmp_path / "a", [person()]), write(tmp_path / "b", [], images=images)])
-    assert [picture.all_people_labelled for picture in data] == [True, False]
+    assert [picture.all_people_labeled for picture in data] == [True, False]
     assert data[1].keypoints.shape == (0, 17, 3)
     assert data[1].path == tmp_path / "b" / "images" / "a.png"
 

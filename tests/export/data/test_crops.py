@@ -1,4 +1,4 @@
-"""Crops for a refiner: where the person comes to lie, and who is labelled."""
+"""Crops for a refiner: where the person comes to lie, and who is labeled."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_crop_is_the_square_that_the_runtime_cuts(data: CocoPose) -> None:
 
 
 def test_labels_lie_on_their_dots_whatever_chance_does(data: CocoPose) -> None:
-    augmentation = replace(Augmentation().without_colour(), rotate=1.0)
+    augmentation = replace(Augmentation().without_color(), rotate=1.0)
     plans = CropPlans(data, 1.2)
     for number in range(12):
         plan = plans.plan(number % len(plans), SIZE, augmentation, np.random.default_rng(number))
@@ -44,7 +44,7 @@ def test_labels_lie_on_their_dots_whatever_chance_does(data: CocoPose) -> None:
                 assert image[int(y), int(x)].max() > 60
 
 
-def test_only_one_person_is_labelled_and_nothing_else_is_background(tmp_path: Path) -> None:
+def test_only_one_person_is_labeled_and_nothing_else_is_background(tmp_path: Path) -> None:
     data = CocoPose([write_dotted(tmp_path / "dotted")])
     plan = CropPlans(data, 1.0, Jitter(0, 0)).plan(1, SIZE, PLAIN, np.random.default_rng(0))
     assert len(plan.labels.boxes) == 1

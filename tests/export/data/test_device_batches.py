@@ -1,4 +1,4 @@
-"""The painter for GPUs, proven on the CPU: the same labels as OpenCV's stream, the same pixels within a few grey levels."""
+"""The painter for GPUs, proven on the CPU: the same labels as OpenCV's stream, the same pixels within a few gray levels."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import torch
 
 from edgepose.errors import ConfigError
 from edgepose_export.data import warp
-from edgepose_export.data.augment import Augmentation, Plan, paint, plan
+from edgepose_export.data.augment import Augmentation, PicturePlan, paint, plan
 from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.device_batches import DevicePictures
@@ -23,7 +23,7 @@ LABELS = ("boxes", "keypoints", "areas", "people", "ignored", "regions")
 
 
 def smooth(width: int, height: int) -> np.ndarray:
-    """Waves of different length in each colour, without an edge: any picture of it tells where it was taken."""
+    """Waves of different length in each color, without an edge: any picture of it tells where it was taken."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / 13 + y / 29), np.sin(x / 31 - y / 17), np.sin((x + y) / 23)]
     return (128 + 100 * np.stack(waves, 2)).round().astype(np.uint8)
@@ -43,7 +43,7 @@ def dots(tmp_path_factory):
     return CocoPose([write_dotted(tmp_path_factory.mktemp("dots") / "a", sizes=[(300, 220), (301, 227), (300, 300), (640, 480)])])
 
 
-def interior(made: Plan, data: CocoPose, size: int, margin: float) -> np.ndarray:
+def interior(made: PicturePlan, data: CocoPose, size: int, margin: float) -> np.ndarray:
     """Pixels of the canvas that show the inside of a picture, well away from every edge: bool (S, S)."""
     places = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1)
     shown = np.zeros((size, size), bool)
@@ -157,8 +157,8 @@ def test_resumed_stream_is_the_stream_itself(dots, workers):
         assert first.following == second.following
 
 
-@pytest.mark.parametrize("change", [{"light": 1}, {"grey": 1}], ids=["light", "grey"])
-def test_colours_are_those_of_opencv(waves, change):
+@pytest.mark.parametrize("change", [{"light": 1}, {"gray": 1}], ids=["light", "gray"])
+def test_colors_are_those_of_opencv(waves, change):
     pictures = DevicePictures(waves, CPU)
     rng = np.random.default_rng(3)
     plans = [plan(waves, index % len(waves), 256, replace(Augmentation.none(), **change), rng) for index in range(8)]
@@ -178,7 +178,7 @@ def test_noise_is_as_strong_as_it_says(waves):
     pictures = DevicePictures(waves, CPU)
     noisy = replace(Augmentation.none(), noise=1, noise_levels=(10, 10))
     made = plan(waves, 2, 304, noisy, np.random.default_rng(0))  # 300 px become 304: nothing is averaged
-    clean = Plan((replace(made.parts[0], look=type(made.parts[0].look)()),), made.labels)
+    clean = PicturePlan((replace(made.parts[0], appearance=type(made.parts[0].appearance)()),), made.labels)
     first, plain = pictures.paint([made, clean], 304).numpy().astype(int)
     middle = (plain > 60) & (plain < 195)
     # Between two pixels of the picture the noise of both is averaged: at worst two thirds of it are left along each axis.

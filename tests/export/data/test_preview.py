@@ -10,7 +10,7 @@ from testing.export.folders import write_dotted
 
 
 def test_contact_sheet_shows_boxes_and_ignore_regions(tmp_path):
-    data = CocoPose([write_dotted(tmp_path / "a", all_people_labelled=False)])
+    data = CocoPose([write_dotted(tmp_path / "a", all_people_labeled=False)])
     path = tmp_path / "sheet.png"
     contact_sheet(data, PicturePlans(data), path, Augmentation.none(), size=128, columns=3, rows=2)
     sheet = cv2.imread(str(path))[..., ::-1]

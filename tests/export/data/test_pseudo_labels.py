@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.errors import ConfigError
 from edgepose.person import Person
-from edgepose_export.data.coco import CocoPose, draw
+from edgepose_export.data.coco import CocoPose, sample_labels
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
 from tests.export.data.test_coco import CROWD, person, write
 
@@ -15,18 +15,18 @@ SIZE = {"width": 640, "height": 480}
 
 
 def pose(left: float, top: float, height: float) -> np.ndarray:
-    """17 keypoints of somebody in a box of height / 2 by height."""
+    """17 keypoints of a person in a box of height / 2 by height."""
     x = left + height / 2 * np.linspace(0.1, 0.9, 17)
     y = top + height * np.linspace(0.05, 0.95, 17)
     return np.stack((x, y, np.full(17, 0.9)), 1).astype(np.float32)
 
 
-def find(left: float, top: float, height: float, score: float = 0.8) -> Person:
+def detection(left: float, top: float, height: float, score: float = 0.8) -> Person:
     box = np.array([left, top, left + height / 2, top + height], np.float32)
     return Person(box, score, pose(left, top, height))
 
 
-def labelled(left: float, top: float, height: float, keypoints: int) -> dict:
+def labeled(left: float, top: float, height: float, keypoints: int) -> dict:
     points = pose(left, top, height)
     points[:, 2] = 2
     points[keypoints:] = 0
@@ -43,26 +43,26 @@ def folder(tmp_path: Path, annotations: list[dict], *, complete: bool = True) ->
 
 
 def test_a_box_without_keypoints_becomes_a_person(tmp_path: Path) -> None:
-    weak = find(400, 50, 200)
+    weak = detection(400, 50, 200)
     weak.keypoints[15:, 2] = 0.1
     before = folder(tmp_path, [boxed(100, 50, 200), boxed(404, 52, 200), {**CROWD, "bbox": [0, 0, 90, 400]}])
-    found = [find(102, 48, 200, 0.7), weak, find(10, 10, 150)]  # the last one stands in the crowd
+    found = [detection(102, 48, 200, 0.7), weak, detection(10, 10, 150)]  # the last one stands in the crowd
     assert write_pseudo_labels(before, tmp_path / "after", lambda image: found) == {"boxed people": 2}
     picture = CocoPose([tmp_path / "after"])[0]
     np.testing.assert_allclose(picture.certainty, [0.7, 0.8])
     np.testing.assert_allclose(picture.keypoints[0, :, :2], found[0].keypoints[:, :2], atol=0.01)
-    assert (picture.keypoints[1, :, 2] > 0).tolist() == [True] * 15 + [False] * 2  # below 0.2 it is not labelled
+    assert (picture.keypoints[1, :, 2] > 0).tolist() == [True] * 15 + [False] * 2  # below 0.2 it is not labeled
     np.testing.assert_allclose(picture.keypoint_certainty[0], 0.9)
     assert picture.ignored_crowds.tolist() == [True]
     assert CocoPose([tmp_path / "after"]).image(0).shape == (480, 640, 3)  # pictures are linked
 
 
 def test_missing_keypoints_are_added_to_the_same_pose_only(tmp_path: Path) -> None:
-    before = folder(tmp_path, [labelled(100, 50, 200, 12), labelled(400, 50, 200, 12)])
-    other = find(400, 50, 200)
-    other.keypoints[:, :2] = other.keypoints[::-1, :2]  # somebody else in the same place
-    added = write_pseudo_labels(before, tmp_path / "after", lambda image: [find(100, 50, 200), other])
-    assert added == {"keypoints of labelled people": 5}
+    before = folder(tmp_path, [labeled(100, 50, 200, 12), labeled(400, 50, 200, 12)])
+    other = detection(400, 50, 200)
+    other.keypoints[:, :2] = other.keypoints[::-1, :2]  # another pose in the same place
+    added = write_pseudo_labels(before, tmp_path / "after", lambda image: [detection(100, 50, 200), other])
+    assert added == {"keypoints of labeled people": 5}
     picture = CocoPose([tmp_path / "after"])[0]
     assert picture.keypoints[0, :, 2].tolist() == [2] * 12 + [1] * 5
     np.testing.assert_allclose(picture.keypoint_certainty[0], [1] * 12 + [0.9] * 5, rtol=1e-6)
@@ -71,9 +71,9 @@ def test_missing_keypoints_are_added_to_the_same_pose_only(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_somebody_new_only_where_not_all_are_labelled(tmp_path: Path, complete: bool) -> None:
-    before = folder(tmp_path, [labelled(100, 50, 200, 17)], complete=complete)
-    found = [find(100, 50, 200), find(400, 50, 200, 0.6), find(520, 50, 100, 0.2)]  # the last is too uncertain
+def test_new_people_only_where_not_all_are_labeled(tmp_path: Path, complete: bool) -> None:
+    before = folder(tmp_path, [labeled(100, 50, 200, 17)], complete=complete)
+    found = [detection(100, 50, 200), detection(400, 50, 200, 0.6), detection(520, 50, 100, 0.2)]  # the last is too uncertain
     added = write_pseudo_labels(before, tmp_path / "after", lambda image: found)
     assert added.get("new people", 0) == (0 if complete else 1)
     assert len(CocoPose([tmp_path / "after"])[0].boxes) == (1 if complete else 2)
@@ -86,11 +86,11 @@ def test_an_existing_folder_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_a_label_is_taken_as_often_as_it_is_likely_to_be_right(tmp_path: Path) -> None:
-    sure = labelled(300, 50, 200, 17)
-    guess = labelled(100, 50, 200, 17) | {"score": 0.5, "keypoint_scores": [0.9] * 16 + [0.25]}
+    sure = labeled(300, 50, 200, 17)
+    guess = labeled(100, 50, 200, 17) | {"score": 0.5, "keypoint_scores": [0.9] * 16 + [0.25]}
     picture = CocoPose([folder(tmp_path, [sure, guess])])[0]
     rng = np.random.default_rng(0)
-    drawn = [draw(picture, rng) for _ in range(2000)]
+    drawn = [sample_labels(picture, rng) for _ in range(2000)]
     assert all((one.keypoints[0, :, 2] > 0).all() for one in drawn)  # people's labels always
     taken = [one.keypoints[1] for one in drawn if len(one.boxes) == 2]
     assert len(taken) / len(drawn) == pytest.approx(0.5, abs=0.05)
@@ -100,9 +100,9 @@ def test_a_label_is_taken_as_often_as_it_is_likely_to_be_right(tmp_path: Path) -
 
 
 def test_pictures_without_pseudo_labels_use_no_chance(tmp_path: Path) -> None:
-    picture = CocoPose([folder(tmp_path, [labelled(300, 50, 200, 17)])])[0]
+    picture = CocoPose([folder(tmp_path, [labeled(300, 50, 200, 17)])])[0]
     rng = np.random.default_rng(3)
-    assert draw(picture, rng) is picture
+    assert sample_labels(picture, rng) is picture
     assert rng.random() == np.random.default_rng(3).random()
 
 
@@ -111,4 +111,4 @@ def test_pictures_without_pseudo_labels_use_no_chance(tmp_path: Path) -> None:
 )
 def test_scores_that_make_no_sense_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        CocoPose([folder(tmp_path, [labelled(300, 50, 200, 17) | changes])])
+        CocoPose([folder(tmp_path, [labeled(300, 50, 200, 17) | changes])])

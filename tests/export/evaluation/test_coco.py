@@ -37,7 +37,7 @@ def picture(people=(), ignored=(), crowds=(), complete=True, size=400) -> Pictur
         ignored=regions,
         ignored_areas=(regions[:, 2:] - regions[:, :2]).prod(1),
         ignored_crowds=np.array(crowds or [False] * len(regions), bool),
-        all_people_labelled=complete,
+        all_people_labeled=complete,
         certainty=np.ones(len(boxes), np.float32),
         keypoint_certainty=np.ones((len(boxes), 17), np.float32),
     )
@@ -161,18 +161,18 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
 
 
 @pytest.mark.parametrize(("refine_people", "refined"), [(0, 6), (2, 2), (50, 6)], ids=["everybody", "two", "more than there are"])
-def test_a_refiner_looks_again_at_so_many_people(tmp_path, refine_people, refined):
+def test_a_refiner_refines_so_many_people(tmp_path, refine_people, refined):
     data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
     refiner = write_refiner(tmp_path / "again.onnx")
     pose = schema.PoseConfig(nms_oks=1, nms_iou=1)
     settings = schema.ModelConfig(backend="cpu", threads=1)
     result = evaluate(model, data, settings=settings, pose=pose, refiner=refiner, refine_people=refine_people)
     assert (result.refiner, result.refined) == ("again.onnx", refined)
-    assert result.ap == pytest.approx(1)  # it finds nobody where they are: the first poses stay
+    assert result.ap == pytest.approx(1)  # it agrees with no pose: the poses of the first stage stay
     assert list(result.to_json())[-2:] == ["refiner", "refined"]
 
 
-def test_a_pose_network_cannot_look_again(tmp_path):
+def test_a_pose_network_is_no_refiner(tmp_path):
     data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
     with pytest.raises(ConfigError, match="accepted here is a refiner"):
         evaluate(model, data, refiner=model)
@@ -180,21 +180,21 @@ def test_a_pose_network_cannot_look_again(tmp_path):
 
 def reference(path: Path, predictions: list[list[Person]], data: CocoPose) -> list[float]:
     """The plain way: pycocotools on the annotations file itself."""
-    finds = [
+    detections = [
         {"image_id": labels.identity, "category_id": 1, "score": person.score, "keypoints": person.keypoints.astype(float).ravel().tolist()}
         for labels, people in zip(data, predictions, strict=True)
         for person in people
     ]
     with redirect_stdout(io.StringIO()):
         truth = COCO(str(path))
-        evaluator = COCOeval(truth, truth.loadRes(finds), "keypoints")
+        evaluator = COCOeval(truth, truth.loadRes(detections), "keypoints")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
     return list(evaluator.stats[:6])
 
 
-@pytest.mark.skipif(SHARED is None, reason="needs the labelled pictures beside the repository")
+@pytest.mark.skipif(SHARED is None, reason="needs the labeled pictures beside the repository")
 def test_figures_are_those_of_pycocotools_on_the_file():
     assert SHARED is not None
     data = CocoPose([SHARED / "data" / "coco-dev"])

@@ -1,4 +1,4 @@
-"""How good a second look is by itself: on finds whose error is known."""
+"""The accuracy of a refiner by itself, on poses with known errors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from testing.export.tiny import TINY_REFINER, lively
 SIZE, MARGIN = 192, 1.2
 
 
-class KnownLook:
+class KnownRefiner:
     """Answers with the labels, each keypoint moved so that its similarity is `similarity`."""
 
     def __init__(self, data: CocoPose, similarity: float) -> None:
@@ -48,7 +48,7 @@ def data(tmp_path: Path) -> CocoPose:
 
 @pytest.mark.parametrize(("similarity", "share"), [(1.0, 1.0), (0.96, 1.0), (0.72, 0.5), (0.51, 0.1), (0.4, 0.0)])
 def test_the_share_of_thresholds_that_are_passed(data: CocoPose, similarity: float, share: float) -> None:
-    assert crop_accuracy(KnownLook(data, similarity), MARGIN, data, SIZE) == pytest.approx(share)
+    assert crop_accuracy(KnownRefiner(data, similarity), MARGIN, data, SIZE) == pytest.approx(share)
 
 
 def test_a_network_that_knows_nothing_is_hardly_ever_right(data: CocoPose) -> None:

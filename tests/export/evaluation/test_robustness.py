@@ -27,12 +27,12 @@ GEOMETRIC = ("far away", "rolled", "turned by a quarter")
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_corruption_changes_the_picture_and_is_the_same_again(data, name):
     image = data.image(0)
-    spoilt, labels = CORRUPTIONS[name](image, data[0], np.random.default_rng(0))
-    assert (spoilt.shape, spoilt.dtype) == ((labels.height, labels.width, 3), np.uint8)
-    assert not np.array_equal(spoilt, image)
+    corrupted, labels = CORRUPTIONS[name](image, data[0], np.random.default_rng(0))
+    assert (corrupted.shape, corrupted.dtype) == ((labels.height, labels.width, 3), np.uint8)
+    assert not np.array_equal(corrupted, image)
     assert (labels is data[0]) == (name not in GEOMETRIC)
     again, _ = CORRUPTIONS[name](data.image(0), data[0], np.random.default_rng(0))
-    assert np.array_equal(spoilt, again)
+    assert np.array_equal(corrupted, again)
 
 
 @pytest.mark.parametrize("name", GEOMETRIC)
@@ -40,9 +40,9 @@ def test_corruption_changes_the_picture_and_is_the_same_again(data, name):
 def test_labels_move_as_the_people_do(data, name, seed):
     """The dots of the picture are where the labels say, before and after."""
     before = data[0]
-    spoilt, after = CORRUPTIONS[name](data.image(0), before, np.random.default_rng(seed))
+    corrupted, after = CORRUPTIONS[name](data.image(0), before, np.random.default_rng(seed))
     for x, y, _ in after.keypoints[0]:
-        assert spoilt[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].max() > 100
+        assert corrupted[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].max() > 100
     grown = after.areas / before.areas
     assert grown == pytest.approx(0.25 if name == "far away" else 1.0)
     x1, y1, x2, y2 = after.boxes[0]
@@ -59,9 +59,9 @@ def test_a_quarter_is_to_either_side(data):
 
 
 def test_occlusion_covers_a_quarter_of_the_box(data):
-    spoilt, _ = CORRUPTIONS["occlusion"](data.image(0), data[0], np.random.default_rng(0))
+    corrupted, _ = CORRUPTIONS["occlusion"](data.image(0), data[0], np.random.default_rng(0))
     box = data[0].boxes[0]
-    assert (spoilt == 127).all(2).sum() == pytest.approx(np.prod(box[2:] - box[:2]) / 4, rel=0.02)
+    assert (corrupted == 127).all(2).sum() == pytest.approx(np.prod(box[2:] - box[:2]) / 4, rel=0.02)
 
 
 def test_a_finder_of_bright_dots_loses_what_is_hidden(data):
@@ -122,7 +122,7 @@ def test_nothing_is_cut_off_in_a_terminal_of_80_columns():
     assert "by refine-n.onnx" in shown
 
 
-def test_json_has_two_more_keys_where_a_refiner_looked_again():
+def test_json_has_two_more_keys_where_a_refiner_was_used():
     values = json.loads(to_json(replace(EVALUATION, refiner="refine-n.onnx", refined=10 / 3)))
     assert list(values)[-2:] == ["refiner", "refined"]
     assert (values["refiner"], values["refined"]) == ("refine-n.onnx", 3.33333)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from edgepose.errors import ConfigError
 from edgepose_export.network.ghostify import ghostify, resize
 from edgepose_export.network.head import PoseMaps
-from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose, load_network, normalise, save_network
+from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose, load_network, normalize, save_network
 from edgepose_export.network.movenet import load_movenet
 from edgepose_export.network.spec import MOVENET_LIGHTNING, MOVENET_MULTIPOSE, MOVENET_THUNDER, BlockSpec, NetworkSpec, RefinementSpec
 from edgepose_export.network.streams import align, rotate, streams
@@ -62,7 +62,7 @@ def test_maps_and_candidates_have_their_shapes() -> None:
 def test_gradients_reach_every_parameter() -> None:
     torch.manual_seed(0)
     network = GhostPose(TINY)
-    x = normalise(torch.from_numpy(np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)))
+    x = normalize(torch.from_numpy(np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)))
     maps = network(x)
     _, _, keypoints = network.decode(maps)
     (torch.stack([value.square().mean() for value in maps]).sum() + keypoints.square().mean()).backward()
@@ -81,12 +81,12 @@ def test_a_refiner_has_no_boxes_and_one_person_a_crop() -> None:
 
 def test_the_person_of_a_crop_is_the_one_in_its_middle() -> None:
     network = GhostPose(TINY_REFINER).eval()
-    centre = torch.full((1, 1, 16, 16), -6.0)
-    centre[..., 1, 2], centre[..., 8, 9] = 1.5, 1.0  # a likelier one in the corner
+    center = torch.full((1, 1, 16, 16), -6.0)
+    center[..., 1, 2], center[..., 8, 9] = 1.5, 1.0  # a likelier one in the corner
     coarse, offset, none = torch.zeros(1, 34, 16, 16), torch.full((1, 34, 16, 16), 0.5), torch.zeros(1, 0, 16, 16)
     heat = torch.full((1, 17, 16, 16), -6.0)
     heat[:, :, 1, 2], heat[:, :, 8, 9] = 3.0, 3.0
-    keypoints = network.decode(PoseMaps(centre, none, none, heat, coarse, offset))
+    keypoints = network.decode(PoseMaps(center, none, none, heat, coarse, offset))
     assert torch.allclose(keypoints[0, :, :2], torch.tensor([9.5 * 4, 8.5 * 4]).expand(17, 2), atol=0.3)
 
 
@@ -206,7 +206,7 @@ def test_a_teacher_is_turned_into_the_basis_of_its_student_again() -> None:
     assert stream.producers == [2, 3]
     rotate(rotated, stream, [3], images)
     found = copy.deepcopy(teacher)
-    align(found, rotated, images)  # finds out by itself which streams were turned
+    align(found, rotated, images)  # detects which streams were rotated
     expected, got, before = (_outputs(network, images) for network in (rotated, found, teacher))
     for index in stream.producers:
         assert torch.allclose(got[index], expected[index], atol=1e-3)
@@ -255,9 +255,9 @@ def test_the_teacher_is_a_special_case() -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     theirs = session.run(None, {"input:0": picture.astype(np.int32)})
     with torch.no_grad():
-        maps = ours(normalise(torch.from_numpy(picture)))
+        maps = ours(normalize(torch.from_numpy(picture)))
     for name, mine, other in zip(maps._fields, maps, theirs, strict=True):
         value = mine.permute(0, 2, 3, 1).numpy()
-        if name in ("centre", "heat"):
+        if name in ("center", "heat"):
             value = 1 / (1 + np.exp(-value))
         assert np.abs(value - other).max() < 2e-3, name

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgepose_export.network.onnx_file import Card, to_onnx, write_model
+from edgepose_export.network.to_onnx import Card, to_onnx
+from edgepose_export.onnx_file import write_model
 from edgepose_export.quantization.calibration import CalibrationSet
 from testing.export.folders import write_dotted
 from testing.export.tiny import lively

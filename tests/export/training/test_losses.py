@@ -9,13 +9,13 @@ from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.model import GhostPose
 from edgepose_export.training.assignment import assign, oks, people_in_cells
 from edgepose_export.training.cells import cells_inside, trunk_tilt_deg
-from edgepose_export.training.distillation import distil, look
+from edgepose_export.training.distillation import distill, forward_from
 from edgepose_export.training.labels import label_losses
-from edgepose_export.training.recipe import Distillation, Labels
+from edgepose_export.training.recipe import DistillationWeights, LabelWeights
 from testing.export.tiny import TINY
 
 SIZE = 64
-ALL = Labels(1, 1, 1, 1, 1, 1)
+ALL = LabelWeights(1, 1, 1, 1, 1, 1)
 
 
 def batch_of(people: int = 1, ignored: list[list[float]] | None = None) -> Batch:
@@ -41,12 +41,12 @@ def perfect(batch: Batch) -> PoseMaps:
     side = SIZE // 4
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     cells = torch.stack([rows, columns], -1).float()  # (H, W, 2)
-    nearest = torch.cdist(cells.reshape(-1, 2) + 0.5, people.centre).argmin(1)
+    nearest = torch.cdist(cells.reshape(-1, 2) + 0.5, people.center).argmin(1)
     coarse = people.keypoints[nearest] - cells.reshape(-1, 1, 2)
-    size, offset = people.size[nearest], people.centre[nearest] - cells.reshape(-1, 2)
-    centre = torch.full((side * side,), -8.0)
-    for place in people.centre:
-        centre[int(place[0]) * side + int(place[1])] = 8.0
+    size, offset = people.size[nearest], people.center[nearest] - cells.reshape(-1, 2)
+    center = torch.full((side * side,), -8.0)
+    for place in people.center:
+        center[int(place[0]) * side + int(place[1])] = 8.0
     heat = torch.full((17, side, side), -8.0)
     point = torch.zeros(17, 2, side, side)
     for keypoint in range(17):
@@ -57,24 +57,24 @@ def perfect(batch: Batch) -> PoseMaps:
         point[keypoint] = (goals[closest] - cells.reshape(-1, 2)).T.reshape(2, side, side)
     grid = lambda value: value.T.reshape(1, -1, side, side)  # noqa: E731
     return PoseMaps(
-        centre.reshape(1, 1, side, side), grid(size), grid(offset), heat[None], grid(coarse.flatten(1)), point.reshape(1, 34, side, side)
+        center.reshape(1, 1, side, side), grid(size), grid(offset), heat[None], grid(coarse.flatten(1)), point.reshape(1, 34, side, side)
     )
 
 
-def test_the_cells_near_the_centre_with_the_best_pose_get_the_person() -> None:
+def test_the_cells_near_the_center_with_the_best_pose_get_the_person() -> None:
     batch = batch_of()
     maps = perfect(batch)
     assigned = assign(maps, people_of(batch))
     cell = 8 * 16 + 5
     assert assigned.best.sum() == 1
     assert assigned.cell[assigned.best].item() == cell
-    spoilt = maps._replace(coarse=maps.coarse.clone())
-    spoilt.coarse[0, :, 8, 5] += 4.0
-    again = assign(spoilt, people_of(batch))
+    corrupted = maps._replace(coarse=maps.coarse.clone())
+    corrupted.coarse[0, :, 8, 5] += 4.0
+    again = assign(corrupted, people_of(batch))
     assert again.cell[again.best].item() != cell
 
 
-def test_oks_counts_labelled_keypoints_only() -> None:
+def test_oks_counts_labeled_keypoints_only() -> None:
     batch = batch_of()
     batch.keypoints[0, 0, 5:, 2] = 0
     people = people_of(batch)
@@ -85,7 +85,7 @@ def test_oks_counts_labelled_keypoints_only() -> None:
     assert oks(found, people, torch.tensor([0])).item() == pytest.approx(0.8)
 
 
-def test_perfect_maps_cost_little_and_spoilt_ones_more() -> None:
+def test_perfect_maps_cost_little_and_corrupted_ones_more() -> None:
     batch = batch_of(2)
     decoder = GhostPose(TINY).decode
     good = label_losses(decoder.refinement, perfect(batch), batch, ALL)
@@ -96,37 +96,37 @@ def test_perfect_maps_cost_little_and_spoilt_ones_more() -> None:
     for field in ("box_size", "coarse", "offset", "heat"):
         maps = perfect(batch)
         value = getattr(maps, field)
-        spoilt = maps._replace(**{field: value.roll(4, 3) if field == "heat" else value + 2.0})
-        loss = label_losses(decoder.refinement, spoilt, batch, ALL)
+        corrupted = maps._replace(**{field: value.roll(4, 3) if field == "heat" else value + 2.0})
+        loss = label_losses(decoder.refinement, corrupted, batch, ALL)
         name = {"box_size": "box"}.get(field, field)
         assert loss[name] > good[name] + 0.05, field
 
 
 def test_what_lies_in_an_ignore_region_is_not_background() -> None:
     maps = perfect(batch_of())
-    maps.centre[0, 0, 3, 13] = 6.0  # somebody found where nobody is labelled
+    maps.center[0, 0, 3, 13] = 6.0  # a detection where nobody is labeled
     maps.heat[0, :, 3, 13] = 6.0
     decoder = GhostPose(TINY).decode
     punished = label_losses(decoder.refinement, maps, batch_of(), ALL)
     excused = label_losses(decoder.refinement, maps, batch_of(ignored=[[44.0, 4.0, 63.0, 24.0]]), ALL)
-    assert punished["centre"] > excused["centre"] + 1.0
+    assert punished["center"] > excused["center"] + 1.0
     assert punished["heat"] > excused["heat"] + 0.1
 
 
 def test_a_picture_without_people_teaches_only_emptiness() -> None:
     losses = label_losses(GhostPose(TINY).decode.refinement, perfect(batch_of()), batch_of(0), ALL)
-    assert set(losses) == {"centre"}
-    assert losses["centre"] > 0
+    assert set(losses) == {"center"}
+    assert losses["center"] > 0
 
 
-def test_unlabelled_keypoints_of_a_body_are_not_taught_as_absent() -> None:
+def test_unlabeled_keypoints_of_a_body_are_not_taught_as_absent() -> None:
     maps = perfect(batch_of())
-    labelled = batch_of()
-    unlabelled = batch_of()
-    unlabelled.keypoints[0, 0, 9, 2] = 0  # its heat stands in the map all the same
+    labeled = batch_of()
+    unlabeled = batch_of()
+    unlabeled.keypoints[0, 0, 9, 2] = 0  # its heat stands in the map all the same
     decoder = GhostPose(TINY).decode
-    with_label = label_losses(decoder.refinement, maps, labelled, ALL)["heat"]
-    without = label_losses(decoder.refinement, maps, unlabelled, ALL)["heat"]
+    with_label = label_losses(decoder.refinement, maps, labeled, ALL)["heat"]
+    without = label_losses(decoder.refinement, maps, unlabeled, ALL)["heat"]
     assert without <= with_label * 17 / 16 + 1e-4
 
 
@@ -135,11 +135,11 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
     network = GhostPose(TINY).eval()
     x = torch.randn(2, 3, 64, 64)
     early, tapped = network.backbone.early(x, 2)
-    seen = look(network, early, tapped, 2)
-    losses = distil(seen, seen, Distillation(1, 1, 1))
+    passed = forward_from(network, early, tapped, 2)
+    losses = distill(passed, passed, DistillationWeights(1, 1, 1))
     assert all(abs(value.item()) < 1e-5 for value in losses.values())
-    other = look(GhostPose(TINY).eval(), x=early, tapped=tapped, count=2)
-    assert all(value.item() > 0.01 for value in distil(seen, other, Distillation(1, 1, 1)).values())
+    other = forward_from(GhostPose(TINY).eval(), x=early, tapped=tapped, count=2)
+    assert all(value.item() > 0.01 for value in distill(passed, other, DistillationWeights(1, 1, 1)).values())
 
 
 def test_cells_inside_boxes_are_those_whose_middle_is() -> None:
@@ -154,16 +154,16 @@ def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
     torch.manual_seed(0)
     network, teacher = GhostPose(TINY).eval(), GhostPose(TINY).eval()
     early, tapped = network.backbone.early(torch.randn(1, 3, SIZE, SIZE), 0)
-    ours, theirs = look(network, early, tapped, 0), look(teacher, early, tapped, 0)
-    weights = Distillation(0, 0, 1)
-    everywhere = torch.ones_like(theirs.maps.centre, dtype=torch.bool)
-    assert distil(ours, theirs, weights)["distil_maps"] > 1e-3
+    ours, theirs = forward_from(network, early, tapped, 0), forward_from(teacher, early, tapped, 0)
+    weights = DistillationWeights(0, 0, 1)
+    everywhere = torch.ones_like(theirs.maps.center, dtype=torch.bool)
+    assert distill(ours, theirs, weights)["distill_maps"] > 1e-3
     # What is left are the offsets of keypoints, which count where the teacher's heat is, and that is doubted as well.
-    assert distil(ours, theirs, weights, everywhere)["distil_maps"].abs() < 1e-6
-    assert torch.equal(distil(ours, theirs, weights, ~everywhere)["distil_maps"], distil(ours, theirs, weights)["distil_maps"])
+    assert distill(ours, theirs, weights, everywhere)["distill_maps"].abs() < 1e-6
+    assert torch.equal(distill(ours, theirs, weights, ~everywhere)["distill_maps"], distill(ours, theirs, weights)["distill_maps"])
 
 
-def test_the_trunks_tilt_is_told_from_shoulders_and_hips() -> None:
+def test_the_trunks_tilt_follows_from_shoulders_and_hips() -> None:
     def body(shoulders: tuple[float, float], hips: tuple[float, float]) -> torch.Tensor:
         keypoints = torch.zeros(17, 3)
         for index, (x, y) in ((5, shoulders), (6, shoulders), (11, hips), (12, hips)):

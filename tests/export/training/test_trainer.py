@@ -10,13 +10,15 @@ import msgspec
 import pytest
 import torch
 import yaml
+from msgspec.structs import replace
 
 from edgepose.errors import ConfigError
 from edgepose_export.data.device_batches import DevicePictures
-from edgepose_export.network.model import GhostPose, read_checkpoint, save_network
-from edgepose_export.training.recipe import Distillation, Labels, Phase, Recipe, load_recipe
+from edgepose_export.network.model import GhostPose, load_network, read_checkpoint, save_network
+from edgepose_export.training.processes import choose_device
+from edgepose_export.training.recipe import DistillationWeights, LabelWeights, Phase, Recipe, load_recipe
 from edgepose_export.training.schedule import learning_rate_factor
-from edgepose_export.training.trainer import Progress, Trainer, choose_device
+from edgepose_export.training.trainer import Trainer, TrainingProgress
 from testing.export.folders import write_dotted
 from testing.export.tiny import TINY
 
@@ -28,10 +30,10 @@ def recipe(pictures: int = 24) -> Recipe:
         name="tiny",
         network=TINY,
         phases=[
-            Phase("distil", pictures, 0.02, TRAINED, frozen_blocks=2, distillation=Distillation(1, 1, 0), sizes=(64,), batch=4),
+            Phase("distill", pictures, 0.02, TRAINED, frozen_blocks=2, distillation=DistillationWeights(1, 1, 0), sizes=(64,), batch=4),
             Phase(
-                "labels", 8, 0.01, TRAINED, gentle=["head"], frozen_blocks=2, distillation=Distillation(0, 0, 0.5),
-                labels=Labels(1, 1, 1, 1, 1, 1), augmentation="full", sizes=(64,), batch=4,
+                "labels", 8, 0.01, TRAINED, gentle=["head"], frozen_blocks=2, distillation=DistillationWeights(0, 0, 0.5),
+                labels=LabelWeights(1, 1, 1, 1, 1, 1), augmentation="full", sizes=(64,), batch=4,
             ),
         ],
     )  # fmt: skip
@@ -55,18 +57,18 @@ def start(tmp_path: Path) -> Path:
     return path
 
 
-def silent(progress: Progress) -> None:
-    """Nobody watches."""
+def silent(progress: TrainingProgress) -> None:
+    """Report nothing."""
 
 
 def test_a_student_comes_nearer_to_its_teacher(data: Path, start: Path, tmp_path: Path) -> None:
     losses: list[float] = []
     trainer = Trainer(recipe(160), [data], start, tmp_path / "run", resume=False, measure=lambda network: 0.125)
-    assert trainer.run(0, lambda progress: losses.append(progress.losses.get("distil_blocks", 0.0)))
+    assert trainer.run(0, lambda progress: losses.append(progress.losses.get("distill_blocks", 0.0)))
     assert losses[39] < 0.7 * losses[0]
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["phase"] for row in rows] == ["distil", "labels"]
+    assert [row["phase"] for row in rows] == ["distill", "labels"]
     assert rows[-1]["AP"] == "0.125"
     assert "refined=" in rows[-1]["losses"]
     assert (tmp_path / "run" / "curve.png").stat().st_size > 1000
@@ -77,7 +79,7 @@ def test_pictures_painted_on_the_device_teach_as_well(data: Path, start: Path, t
     losses: list[float] = []
     trainer = Trainer(recipe(160), [data], start, tmp_path / "run", resume=False)
     trainer.pictures = DevicePictures(trainer.data, trainer.device)
-    assert trainer.run(0, lambda progress: losses.append(progress.losses.get("distil_blocks", 0.0)))
+    assert trainer.run(0, lambda progress: losses.append(progress.losses.get("distill_blocks", 0.0)))
     assert losses[39] < 0.7 * losses[0]
 
 
@@ -117,6 +119,14 @@ def test_a_run_in_two_parts_is_the_run_in_one(data: Path, start: Path, tmp_path:
     whole, joined = run("whole", parts=False), run("joined", parts=True)
     for name, value in whole.items():
         assert torch.allclose(value.float(), joined[name].float(), atol=1e-5), name
+
+
+def test_labels_alone_need_no_teacher(data: Path, start: Path, tmp_path: Path) -> None:
+    save_network(tmp_path / "trained.pt", load_network(start), half=True)
+    alone = replace(recipe(), phases=[replace(recipe().phases[1], distillation=DistillationWeights())])
+    assert Trainer(alone, [data], tmp_path / "trained.pt", tmp_path / "run", resume=False).run(0, silent)
+    with pytest.raises(ConfigError, match="holds no teacher, and phase distill of recipe tiny distills from one"):
+        Trainer(recipe(), [data], tmp_path / "trained.pt", tmp_path / "run", resume=False)
 
 
 def test_two_processes_share_a_run(data: Path, start: Path, tmp_path: Path) -> None:

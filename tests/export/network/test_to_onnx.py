@@ -15,7 +15,8 @@ from edgepose.model.file import read_model
 from edgepose_export.network.candidates import PersonDecoder
 from edgepose_export.network.ghost import ConvNorm
 from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose
-from edgepose_export.network.onnx_file import Card, to_onnx, write_model
+from edgepose_export.network.to_onnx import Card, to_onnx
+from edgepose_export.onnx_file import write_model
 from testing.export.tiny import TINY_REFINER, lively
 
 

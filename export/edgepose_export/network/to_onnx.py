@@ -1,7 +1,6 @@
-"""Writes a network as the self-describing ONNX file that edgepose runs."""
+"""Traces a network into the self-describing ONNX model that edgepose runs."""
 
 import copy
-import hashlib
 import json
 import tempfile
 import warnings
@@ -11,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
-from onnx import helper, numpy_helper
+from onnx import helper
 from torch import nn
 
-from edgepose.errors import ConfigError, OutputError
+from edgepose.errors import ConfigError
 from edgepose.model.file import FORMAT_VERSION, METADATA_PREFIX, STRIDE_PX
 from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
 from edgepose_export.network.candidates import CandidateDecoder, PersonDecoder
 from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose
+from edgepose_export.onnx_file import set_metadata, simplify
 
 OPSET = 17
 """Lowest opset that has everything the network needs; TensorRT 8.6 and later read it."""
@@ -32,14 +31,14 @@ LICENSE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Card:
-    """What a model file says of itself beyond its structure.
+    """What a model file states about itself beyond its structure.
 
     Attributes:
         name: such as `ghost-n-320`.
-        input_size: long side of the input in pixels that the network is made for; of a refiner the side of its crop.
+        input_size: long side of the input in pixels that the network is made for; for a refiner, the side of its crop.
         trained_on: data sets and teacher, in words.
         accuracy: figures by name, as measured.
-        licence: SPDX identifier of the weights' licence.
+        license: SPDX identifier of the weights' license.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Card:
     license: str = LICENSE
 
     def metadata(self, network: GhostPose) -> dict[str, str]:
-        """All `metadata_props` of a float file of `network`."""
+        """Return all `metadata_props` of a float file of `network`."""
         values = {
             "format_version": FORMAT_VERSION,
             "task": network.spec.task,
@@ -75,16 +74,16 @@ class Card:
 
 
 def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) -> onnx.ModelProto:
-    """Trace a network into an ONNX model; batch-norms are folded, the network itself is left as it is.
+    """Trace a network into an ONNX model with folded batch-norms; the network itself does not change.
 
     Args:
         network: in any mode.
-        card: what the file says of itself.
-        height, width: fixed sides of the input in pixels, and one picture a call; both 0 leaves number and sides open. The side
-            of a refiner's crop is the card's `input_size` in any case.
+        card: what the file states about itself.
+        height, width: fixed sides of the input in pixels, with a batch of one picture; both 0 leaves batch and sides open. The
+            side of a refiner's crop is always the card's `input_size`.
 
     Raises:
-        ConfigError: a side is no multiple of 32, or only one is fixed.
+        ConfigError: a side is not a multiple of 32, or only one side is fixed.
     """
     _check_sides(card.input_size, height, width)
     fused = copy.deepcopy(network).cpu().eval()
@@ -92,7 +91,7 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     fixed = height > 0
     side = card.input_size
     if network.spec.task == "refine":
-        # A crop has one size; how many there are is open.
+        # A crop has one size; the number of crops is open.
         deployed: nn.Module = DeployedRefiner(fused)
         inputs = REFINER_INPUT
         outputs: tuple[str, ...] = REFINER_OUTPUTS
@@ -101,12 +100,12 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     else:
         deployed = DeployedPose(fused)
         inputs, outputs = POSE_INPUT, POSE_OUTPUTS
-        # A traced size must not occur in the graph: an odd one, neither square nor the card's, shows a frozen one in the tests.
+        # A traced size must not occur in the graph. An unusual one, neither square nor the card's, shows a frozen size in the tests.
         example = torch.zeros((1, height, width, 3) if fixed else (2, 3 * STRIDE_PX, 5 * STRIDE_PX, 3), dtype=torch.uint8)
         axes = None if fixed else {inputs: {0: "N", 1: "H", 2: "W"}, **{name: {0: "N"} for name in outputs}}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The older exporter: the newer one needs onnxscript and writes TopK and GatherElements no better.
-        # What a tracer warns of (sizes that it freezes) is not ignored.
+        # Tracer warnings about frozen sizes stay on.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=UserWarning, message="Constant folding - Only steps=1")
         path = Path(folder) / "traced.onnx"
@@ -130,86 +129,16 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     return model
 
 
-def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fold constants by ONNX Runtime's basic rules, and padding nodes into the convolutions that read them: plain ONNX comes out."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "simple.onnx"
-        options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        simple = onnx.load(str(path))
-    for imported in [entry for entry in simple.opset_import if entry.domain not in ("", "ai.onnx")]:
-        simple.opset_import.remove(imported)
-    del simple.metadata_props[:]
-    _fold_padding(simple.graph)
-    return simple
-
-
-def _fold_padding(graph: onnx.GraphProto) -> None:
-    """Give convolutions the zeros that a `Pad` node before them adds: it would cost a copy of the map."""
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for pad in [node for node in graph.node if node.op_type == "Pad" and node.input[1] in values]:
-        amounts = values[pad.input[1]]  # (2 x rank,): begins, then ends
-        readers = [node for node in graph.node if pad.output[0] in node.input]
-        if any(node.op_type != "Conv" for node in readers) or len(amounts) != 8 or amounts[[0, 1, 4, 5]].any():
-            continue
-        for conv in readers:
-            attribute = next(entry for entry in conv.attribute if entry.name == "pads")
-            attribute.ints[:] = [own + int(extra) for own, extra in zip(attribute.ints, amounts[[2, 3, 6, 7]], strict=True)]
-            conv.input[0] = pad.input[0]
-        graph.node.remove(pad)
-    drop_unused_constants(graph)
-
-
-def drop_unused_constants(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node reads."""
-    read = {name for node in graph.node for name in node.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
-        graph.initializer.remove(tensor)
-
-
-def write_model(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model file; a file with this name is replaced only by a whole one.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    temporary = path.with_suffix(path.suffix + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-        temporary.replace(path)
-    except OSError as exc:
-        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
-
-
-def get_metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """The model's `metadata_props`."""
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def set_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> None:
-    """Set `metadata_props`, keeping those that are not named, sorted so that equal models are equal files."""
-    helper.set_model_props(model, dict(sorted({**get_metadata(model), **values}.items())))
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hex: what a derived file names as its parent."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _check_sides(input_size: int, height: int, width: int) -> None:
     if (height > 0) != (width > 0):
-        raise ConfigError(f"the input would be fixed at {width or '?'}x{height or '?'} pixels: give both sides, or none for any size")
+        raise ConfigError(f"the input would be fixed at {width or '?'}x{height or '?'} pixels; expected both sides, or none for any size")
     for side in (input_size, height, width):
         if side < 0 or side % STRIDE_PX:
-            raise ConfigError(f"an input side of {side} pixels is no multiple of {STRIDE_PX}")
+            raise ConfigError(f"an input side is {side} pixels; expected a multiple of {STRIDE_PX}")
 
 
 def _name_outputs(model: onnx.ModelProto, decoder: CandidateDecoder | PersonDecoder, fixed: bool) -> None:
-    """Write the shapes that the contract names: the exporter gives inner sizes names of its own."""
+    """Replace the exporter's names of output sizes by those of the model file contract."""
     keypoints = [len(KEYPOINT_NAMES), 3]
     shapes: dict[str, list[int | str]]
     if isinstance(decoder, PersonDecoder):
