@@ -65,8 +65,7 @@ class FrameIntake:
         self._metrics.dropped(self._name, "frozen")
         if verdict == "frozen":
             raise SourceError(
-                f"camera {self._name}: {redact(self._camera.source)} has sent the same image for"
-                f" {self._camera.frozen_after_s:g} s",
+                f"camera {self._name}: {redact(self._camera.source)} has sent the same image for {self._camera.frozen_after_s:g} s",
                 "frozen",
             )
         return False
