@@ -102,11 +102,11 @@ class CameraThread(SupervisedThread):
         return self._connection.reconnects
 
     @property
-    def visibility(self) -> ImageQuality | None:
+    def image_quality(self) -> ImageQuality | None:
         """Image quality of a frame of the last second, None before the first."""
         return self._intake.image_quality
 
-    def lay_out(self, inputs: Preprocessor) -> None:
+    def exchange_preprocessor(self, inputs: Preprocessor) -> None:
         """Prepare frames for another network from the next one on."""
         self._intake.preprocessor = inputs
 

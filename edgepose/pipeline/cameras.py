@@ -80,7 +80,7 @@ class Cameras:
         """Return the cameras by name, and the restarts of each thread by its name: it died and was restarted, or hung and was replaced."""
         with self._lock:
             threads = list(self._threads.values())
-            cameras = {thread.state.camera: CameraStats(thread.state, thread.reconnects, thread.visibility) for thread in threads}
+            cameras = {thread.state.camera: CameraStats(thread.state, thread.reconnects, thread.image_quality) for thread in threads}
             return cameras, self._past_restarts + Counter({thread.name: thread.restarts for thread in threads})
 
     def done(self) -> bool:
@@ -97,10 +97,10 @@ class Cameras:
         for thread in self.threads():
             thread.stop()
 
-    def lay_out(self) -> None:
+    def exchange_preprocessors(self) -> None:
         """Prepare frames for another network, from the next ones on."""
         for thread in self.threads():
-            thread.lay_out(self._preprocessor())
+            thread.exchange_preprocessor(self._preprocessor())
 
     def replace_stuck(self, now_s: float) -> list[str]:
         """Abandon threads that hang and start others in their place, as long as there are not too many.

@@ -200,7 +200,7 @@ class Pipeline:
         if backend is not None:
             self._info = info
             self._inference_thread.exchange(Engine(backend, self._open_engine, self._preprocessor()))
-            self._cameras.lay_out()
+            self._cameras.exchange_preprocessors()
         self._refiner = refiner
         self._postprocess_thread.configure(config, refiner)
         self._cameras.change(changes, config.cameras)

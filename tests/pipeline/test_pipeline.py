@@ -363,9 +363,9 @@ def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], refiner=wrapped).wait()
     assert [frame.sequence for frame, _ in run.delivered] == [0, 1, 2, 3]
     assert run.metrics.camera("a").dropped == {}
-    looks = metrics.refinement()
-    assert looks is not None
-    assert (looks.accepted + looks.disagreed, looks.failed) == (6, {"refiner_failed": 2})
+    counts = metrics.refinement()
+    assert counts is not None
+    assert (counts.accepted + counts.disagreed, counts.failed) == (6, {"refiner_failed": 2})
     assert refiner.crops == [2, 2, 2, 2]
     assert refiner.closed
     assert "refine" in run.metrics.latencies()

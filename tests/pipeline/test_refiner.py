@@ -85,10 +85,10 @@ class Run:
 def test_all_refined_people_are_counted(model: ModelFile) -> None:
     run = Run(model, RefinerBackend(), people=2)
     run.frames(3)
-    looks = run.metrics.refinement()
-    assert looks is not None
-    assert (looks.accepted, looks.disagreed, looks.skipped, looks.failed) == (0, 6, 3, {})
-    assert looks.cost_ms > 0
+    counts = run.metrics.refinement()
+    assert counts is not None
+    assert (counts.accepted, counts.disagreed, counts.skipped, counts.failed) == (0, 6, 3, {})
+    assert counts.cost_ms > 0
 
 
 def test_the_cost_follows_what_is_measured(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,10 +105,10 @@ def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytes
     with caplog.at_level(logging.INFO):
         assert [person.score for person in run.frames(2)] == [person.score for person in PEOPLE]
         assert all(person.score != 0.6 for person in run.frames())
-    looks = run.metrics.refinement()
-    assert looks is not None
-    assert looks.failed == {"refiner_failed": 3, "internal": 3}
-    assert looks.disagreed == 3
+    counts = run.metrics.refinement()
+    assert counts is not None
+    assert counts.failed == {"refiner_failed": 3, "internal": 3}
+    assert counts.disagreed == 3
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]  # on change only
     assert "unrefined poses are published: EngineError: out of memory" in caplog.text
     assert "works again after 2 frames" in caplog.text
@@ -121,9 +121,9 @@ def test_a_refiner_that_keeps_failing_is_opened_again(model: ModelFile) -> None:
     assert broken.closed
     assert len(broken.crops) == 3
     assert len(fresh.crops) == 1
-    looks = run.metrics.refinement()
-    assert looks is not None
-    assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9}, 3)
+    counts = run.metrics.refinement()
+    assert counts is not None
+    assert (counts.failed, counts.disagreed) == ({"refiner_failed": 9}, 3)
 
 
 def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
@@ -131,9 +131,9 @@ def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(mode
     broken, fresh = RefinerBackend([EngineError("lost the device")] * 99), RefinerBackend()
     run = Run(model, broken, gone, gone, fresh)
     run.frames(3 + 6 + 12)
-    looks = run.metrics.refinement()
-    assert looks is not None
-    assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9, "unavailable": 3 * 18}, 0)
+    counts = run.metrics.refinement()
+    assert counts is not None
+    assert (counts.failed, counts.disagreed) == ({"refiner_failed": 9, "unavailable": 3 * 18}, 0)
     run.frames()
     assert fresh.crops == [3]
     assert [record.message.split(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [
@@ -196,9 +196,9 @@ def test_people_are_published_by_their_new_scores(tmp_path: Path, tracked: bool)
     scores = [person.score for person in people]
     assert scores == sorted(scores, reverse=True)
     assert all(score >= 0.3 for score in scores)
-    looks = stage.metrics.refinement()
-    assert looks is not None
-    assert looks.dismissed == looks.disagreed - len(people) > 0
+    counts = stage.metrics.refinement()
+    assert counts is not None
+    assert counts.dismissed == counts.disagreed - len(people) > 0
     assert {"decode", "refine", "track"} <= set(stage.metrics.latencies())
 
 
