@@ -7,8 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from edgepose.capture.frozen import FrozenWatch
-from edgepose.capture.source import Source, open_source, path_of, redact
+from edgepose.capture.frozen import FrozenDetector
+from edgepose.capture.redact import redact
+from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
@@ -79,7 +80,7 @@ class CameraThread(SupervisedThread):
         self._was_lost = False
         local = path_of(camera.source) is not None and not camera.source.startswith("gst:")
         self._open_within_s = (_FILE_PATIENCE_S if local else camera.open_timeout_s) + _GRACE_S
-        self._frozen = FrozenWatch(0.0 if local else camera.frozen_after_s)
+        self._frozen = FrozenDetector(0.0 if local else camera.frozen_after_s)
         self._read_within_s = (_FILE_PATIENCE_S if local else camera.read_timeout_s) + _GRACE_S
         self._measured_s = -math.inf
         self.visibility: ImageQuality | None = None
@@ -246,7 +247,7 @@ class CameraThread(SupervisedThread):
 
     def _stands_still(self, frame: Frame) -> bool:
         """Whether a frame is left out since the picture stands still; SourceError when it is time to open the camera anew."""
-        verdict = self._frozen.look(frame.image, time.monotonic())
+        verdict = self._frozen.update(frame.image, time.monotonic())
         if verdict == "moving":
             return False
         self._metrics.dropped(self._camera_name, "frozen")

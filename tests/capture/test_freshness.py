@@ -9,7 +9,7 @@ MS = 1_000_000
 
 def verdicts(freshness: Freshness, pictures: list[tuple[int, int]]) -> list[str]:
     """For pictures given as time of arrival and lateness; their time-stamps follow."""
-    return [freshness.judge((arrival - late) * MS, late * MS, arrival * MS) for arrival, late in pictures]
+    return [freshness.classify((arrival - late) * MS, late * MS, arrival * MS) for arrival, late in pictures]
 
 
 def test_a_little_late_is_fresh() -> None:
@@ -47,7 +47,7 @@ def test_the_next_stall_gets_its_own_patience() -> None:
 
 def test_time_stamps_that_stand_still_are_told_from_a_slow_network() -> None:
     freshness = Freshness(1, settle_s=0)
-    said = [freshness.judge(7 * MS, step * 100 * MS, step * 100 * MS) for step in range(22)]
+    said = [freshness.classify(7 * MS, step * 100 * MS, step * 100 * MS) for step in range(22)]
     assert said == ["fresh"] * 11 + ["stale"] * 10 + ["standing"]
 
 
@@ -59,7 +59,7 @@ def test_it_can_be_switched_off(late_ms: int) -> None:
 def paced(pictures: list[tuple[int, int]]) -> list[str]:
     """For pictures given as time-stamp and time of arrival."""
     freshness = Freshness(1)
-    return [freshness.judge(pts * MS, 0, arrival * MS) for pts, arrival in pictures]
+    return [freshness.classify(pts * MS, 0, arrival * MS) for pts, arrival in pictures]
 
 
 def test_what_a_stream_begins_with_counts_when_it_comes_at_its_pace() -> None:
@@ -74,4 +74,4 @@ def test_a_stream_that_never_finds_its_pace_is_shown_all_the_same() -> None:
 
 
 def test_without_time_stamps_there_is_no_pace() -> None:
-    assert {Freshness(1).judge(None, 0, arrival * MS) for arrival in range(5)} == {"fresh"}
+    assert {Freshness(1).classify(None, 0, arrival * MS) for arrival in range(5)} == {"fresh"}

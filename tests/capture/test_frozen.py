@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgepose.capture.frozen import FrozenWatch, fingerprint
+from edgepose.capture.frozen import FrozenDetector, fingerprint
 
 
 def noise(seed: int, height: int = 480, width: int = 640) -> NDArray[np.uint8]:
@@ -33,44 +33,44 @@ def test_another_size_is_another_picture() -> None:
 
 
 def test_a_picture_that_stays_for_so_long_is_frozen() -> None:
-    watch = FrozenWatch(10)
-    assert [watch.look(noise(1), now) for now in (0, 5, 9.9, 10, 10.1)] == ["moving", "moving", "moving", "frozen", "frozen"]
+    detector = FrozenDetector(10)
+    assert [detector.update(noise(1), now) for now in (0, 5, 9.9, 10, 10.1)] == ["moving", "moving", "moving", "frozen", "frozen"]
 
 
 def test_every_other_picture_begins_the_time_anew() -> None:
-    watch = FrozenWatch(10)
-    assert {watch.look(noise(int(now) // 9), now) for now in np.arange(0, 100, 0.5)} == {"moving"}
+    detector = FrozenDetector(10)
+    assert {detector.update(noise(int(now) // 9), now) for now in np.arange(0, 100, 0.5)} == {"moving"}
 
 
 def test_a_camera_opened_anew_that_still_stands_is_known_at_once() -> None:
-    watch = FrozenWatch(10)
-    watch.look(noise(1), 0)
-    assert watch.look(noise(1), 10) == "frozen"
-    watch.opened(11)
-    assert [watch.look(noise(1), now) for now in (11.2, 20.9, 21)] == ["still", "still", "frozen"]
-    watch.opened(22)
-    assert watch.look(noise(2), 22.2) == "moving"
-    assert watch.look(noise(2), 23) == "moving"
+    detector = FrozenDetector(10)
+    detector.update(noise(1), 0)
+    assert detector.update(noise(1), 10) == "frozen"
+    detector.opened(11)
+    assert [detector.update(noise(1), now) for now in (11.2, 20.9, 21)] == ["still", "still", "frozen"]
+    detector.opened(22)
+    assert detector.update(noise(2), 22.2) == "moving"
+    assert detector.update(noise(2), 23) == "moving"
 
 
 def test_a_camera_that_breaks_off_often_can_be_frozen_too() -> None:
-    watch = FrozenWatch(10)
-    watch.look(noise(1), 0)
-    assert watch.look(noise(1), 8) == "moving"
-    watch.opened(9)
-    assert watch.look(noise(1), 9.1) == "moving"
-    assert watch.look(noise(1), 10.9) == "moving"
-    assert watch.look(noise(1), 11) == "frozen"
+    detector = FrozenDetector(10)
+    detector.update(noise(1), 0)
+    assert detector.update(noise(1), 8) == "moving"
+    detector.opened(9)
+    assert detector.update(noise(1), 9.1) == "moving"
+    assert detector.update(noise(1), 10.9) == "moving"
+    assert detector.update(noise(1), 11) == "frozen"
 
 
 def test_the_time_that_a_camera_was_closed_does_not_count() -> None:
-    watch = FrozenWatch(10)
-    watch.look(noise(1), 0)
-    watch.opened(3600)
-    assert watch.look(noise(1), 3600.1) == "moving"
-    assert watch.look(noise(1), 3610) == "frozen"
+    detector = FrozenDetector(10)
+    detector.update(noise(1), 0)
+    detector.opened(3600)
+    assert detector.update(noise(1), 3600.1) == "moving"
+    assert detector.update(noise(1), 3610) == "frozen"
 
 
 def test_it_can_be_switched_off() -> None:
-    watch = FrozenWatch(0)
-    assert {watch.look(noise(1), now) for now in range(100)} == {"moving"}
+    detector = FrozenDetector(0)
+    assert {detector.update(noise(1), now) for now in range(100)} == {"moving"}

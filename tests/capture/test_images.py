@@ -116,7 +116,7 @@ def test_an_image_that_cannot_be_read_in_time_is_a_stall(tmp_path: Path) -> None
     os.mkfifo(path)  # as a file on a file server that is gone
     with closing(open_source("front", CameraConfig(source=str(path), read_timeout_s=0.3))) as source:
         began = time.monotonic()
-        with pytest.raises(SourceError, match=r"did not give picture\.png within 0\.3 s") as caught:
+        with pytest.raises(SourceError, match=r"did not deliver picture\.png within 0\.3 s") as caught:
             source.read()
         assert caught.value.cause == "stalled"
         assert time.monotonic() - began < 2

@@ -184,7 +184,7 @@ def test_a_video_of_which_nothing_can_be_decoded_is_an_error_not_an_end(tmp_path
         frames, error = read_until_error(source)
     assert frames == []
     assert error.cause == "unsupported"
-    assert "no picture could be decoded (3 damaged ones)" in str(error)
+    assert "no frame could be decoded (3 damaged ones)" in str(error)
 
 
 def test_a_pipe_that_nobody_writes_to_is_a_timeout(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from edgepose.capture.gstreamer import library as gstreamer_library
-from edgepose.capture.gstreamer.source import GStreamerSource, stop_all, unusable
-from edgepose.capture.readers import reader_of
+from edgepose.capture.gstreamer.source import GStreamerSource, opening_error, stop_all
+from edgepose.capture.readers import choose_reader
 from edgepose.capture.source import open_source
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError, UnavailableError
@@ -108,7 +108,7 @@ def test_silence_is_a_stall_in_time() -> None:
         began = time.monotonic()
         _, error = read_until_error(source)
         assert error.cause == "stalled"
-        assert "gave no picture for 0.4 s: nothing came" in str(error)
+        assert "delivered no frame for 0.4 s: no data arrived" in str(error)
         assert 0.3 < time.monotonic() - began < 2
     assert wait_for(lambda: ended("capture-front"))
 
@@ -126,16 +126,16 @@ def test_nothing_at_all_is_a_timeout() -> None:
     ("source", "cause", "said"),
     [
         ("gst:nosuch", "unsupported", "needs the element nosuch, which this GStreamer does not have; gst-inspect-1.0"),
-        ("csi://0", "unsupported", "needs the element nvarguscamerasrc, which this GStreamer does not have; it comes with JetPack"),
+        ("csi://0", "unsupported", "needs the element nvarguscamerasrc, which this GStreamer does not have; it is part of JetPack"),
         ("csi://0?flip=9", "unsupported", "has flip=9; expected a whole number from 0 to 7"),
-        ("v4l2:///dev/video99", "not_found", "v4l2:///dev/video99 does not exist; expected a camera there"),
+        ("v4l2:///dev/video99", "not_found", "v4l2:///dev/video99 does not exist; expected a camera"),
         ("v4l2:///dev/null", "unsupported", "Inappropriate ioctl"),
         ("gst:videotestsrc size=2", "unsupported", 'no property "size"'),
         ("gst:videotestsrc ! ! identity", "unsupported", "syntax error"),
         ("gst:audiotestsrc", "unsupported", "could not link"),
         ("gst:audiotestsrc ! appsink", "unsupported", "not-negotiated"),
         ("gst:filesrc location=/nowhere ! decodebin", "not_found", "/nowhere"),
-        ("gst:fakesrc num-buffers=0 ! appsink", "no_video", "ended before its first picture"),
+        ("gst:fakesrc num-buffers=0 ! appsink", "no_video", "ended before its first frame"),
         ("gst:appsink", "unsupported", "is a single element; expected a source"),
         ("gst:", "unsupported", "is followed by no pipeline"),
         ("gst:rtspsrc location=rtsp://pilot:s3cret@127.0.0.1:1/a user-pw=s3cret ! decodebin", "failed", "***@127.0.0.1:1/a user-pw=***"),
@@ -180,7 +180,7 @@ def argus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_csi_camera(argus: Path, flip: str, size: tuple[int, int], white: str) -> None:
     camera = CameraConfig(source=f"csi://0?width=160&height=120&rate=20{flip}")
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER):
-        assert unusable("front", camera) is None
+        assert opening_error("front", camera) is None
         assert not argus.exists()  # looking is not opening
         with closing(open_source("front", camera)) as source:
             frames = [source.read() for _ in range(4)]
@@ -232,22 +232,23 @@ def test_a_pipeline_that_hangs_is_waited_for_at_the_end(
 
 def test_the_reader_is_chosen_by_what_the_machine_has() -> None:
     rtsp = CameraConfig(source="rtsp://camera/stream")
-    assert reader_of(rtsp).name == "ffmpeg"
-    assert "no nvv4l2decoder" in reader_of(rtsp).why
-    assert reader_of(CameraConfig(source="rtsps://camera/stream", reader="gstreamer")).name == "gstreamer"
+    assert choose_reader(rtsp).name == "ffmpeg"
+    assert "no nvv4l2decoder" in choose_reader(rtsp).reason
+    assert choose_reader(CameraConfig(source="rtsps://camera/stream", reader="gstreamer")).name == "gstreamer"
     with jetson.elements(jetson.DECODER):
-        assert reader_of(rtsp).name == "gstreamer"
-        assert "nvv4l2decoder was found" in reader_of(rtsp).why
-        assert reader_of(CameraConfig(source="rtsp://camera/stream", reader="ffmpeg")).name == "ffmpeg"
-        assert reader_of(CameraConfig(source="http://camera/stream")).name == "ffmpeg"
+        assert choose_reader(rtsp).name == "gstreamer"
+        assert "nvv4l2decoder was found" in choose_reader(rtsp).reason
+        assert choose_reader(CameraConfig(source="rtsp://camera/stream", reader="ffmpeg")).name == "ffmpeg"
+        assert choose_reader(CameraConfig(source="http://camera/stream")).name == "ffmpeg"
     for source in ("csi://0", "v4l2:///dev/video0", "gst:videotestsrc"):
-        assert reader_of(CameraConfig(source=source, reader="ffmpeg")).name == "gstreamer"
+        assert choose_reader(CameraConfig(source=source, reader="ffmpeg")).name == "gstreamer"
 
 
 def test_nobody_pays_for_gstreamer_who_does_not_use_it() -> None:
     program = (
-        "import sys; from edgepose.capture.source import open_source; from edgepose.capture.readers import reader_of;"
-        "from edgepose.config.schema import CameraConfig; assert reader_of(CameraConfig(source='rtsp://camera/stream')).name == 'ffmpeg';"
+        "import sys; from edgepose.capture.source import open_source; from edgepose.capture.readers import choose_reader;"
+        "from edgepose.config.schema import CameraConfig; camera = CameraConfig(source='rtsp://camera/stream');"
+        "assert choose_reader(camera).name == 'ffmpeg';"
         "import edgepose.daemon.daemon; print([name for name in sys.modules if name == 'gi' or name.startswith('gi.')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=dict(os.environ))
@@ -274,12 +275,12 @@ def test_gi_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gi", None)  # import raises ImportError then
     monkeypatch.setattr(gstreamer_library, "_SYSTEM_PACKAGES", ())
     monkeypatch.setattr(gstreamer_library, "_loaded", None)
-    with pytest.raises(UnavailableError, match="which is not there; expected it installed: sudo apt-get install python3-gi"):
+    with pytest.raises(UnavailableError, match="which is not installed; expected it to be installed: sudo apt-get install python3-gi"):
         gstreamer_library.load()
     with pytest.raises(SourceError, match="camera front: gst:videotestsrc: GStreamer needs the system's package gi") as caught:
         open_source("front", CameraConfig(source="gst:videotestsrc"))
     assert caught.value.cause == "unsupported"
-    found = unusable("front", CameraConfig(source="csi://0"))
+    found = opening_error("front", CameraConfig(source="csi://0"))
     assert found is not None
     assert found.exit_code == 69
 
@@ -291,5 +292,5 @@ def test_gi_of_another_python_is_not_taken(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "gi", None)
     monkeypatch.setattr(gstreamer_library, "_SYSTEM_PACKAGES", (tmp_path,))
     monkeypatch.setattr(gstreamer_library, "_loaded", None)
-    with pytest.raises(UnavailableError, match="is not for Python 3"):
+    with pytest.raises(UnavailableError, match="is not built for Python 3"):
         gstreamer_library.load()
