@@ -9,7 +9,7 @@ import click
 
 from edgepose.errors import EdgeposeError, UnavailableError, UsageError
 
-_INTERRUPTED = 130  # what a shell expects of a program that ctrl-c ended
+_INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 
 class LazyCommands(click.Group):

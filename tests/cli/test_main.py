@@ -60,7 +60,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["infer", "x.mp4", "-o", "x.jsonl", "--set", "cameras.a.source=b"], 64, "--set cameras.a.source has no effect here"),
         (["infer", "VIDEO", "-o", "/nowhere/x.jsonl", "--model", "MODEL"], 74, "/nowhere/x.jsonl"),
         (["infer", "VIDEO", "-o", "x.jsonl", "--model", "nosuchmodel"], 78, "nosuchmodel"),
-        (["infer", "VIDEO", "-o", "x.jsonl", "--model", "REFINER"], 78, "again.onnx is a refiner (task 'refine'), accepted here is a pose"),
+        (["infer", "VIDEO", "-o", "x.jsonl", "--model", "REFINER"], 78, "again.onnx is a refiner (task 'refine'); expected a pose"),
         (["infer", "VIDEO", "-o", "x.jsonl", "--model", "MODEL", "--refiner", "MODEL"], 78, "tiny.onnx is a pose network (task 'pose')"),
         (["run", "--set", "mqtt.prot=1"], 78, "did you mean port?"),
         (["run"], 78, "no cameras are configured"),
@@ -235,13 +235,15 @@ def test_check_and_doctor_look_at_the_refiner_where_there_is_one(model: Path, re
     on = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]
     done = edgepose("check", *good, *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^ok +refiner .*again.onnx \(int8, 64 px, sha256 \w{12}\), up to 4 people per frame, within 20 ms$", done.stdout, re.M)
+    assert re.search(
+        r"^ok +refiner .*again.onnx \(int8, 64 px, sha256 \w{12}\), up to 4 people per frame, within 20 ms$", done.stdout, re.M
+    )
     done = edgepose("doctor", *good, *on, folder=tmp_path)
     assert re.search(r"^ok +refine +onnxruntime-cpu on cpu, .*, int8, \d+\.\d ms per person: ", done.stdout, re.M)
     for command in ("check", "doctor"):
         done = edgepose(command, *good, *on, "--set", "refine.path=default", folder=tmp_path)
         assert done.returncode == 78
-        assert re.search(r"^FAIL +refiner .*accepted here is a refiner", done.stdout, re.M)
+        assert re.search(r"^FAIL +refiner .*expected a refiner", done.stdout, re.M)
 
 
 def test_doctor_gives_a_hint_for_what_fails(model: Path, tmp_path: Path) -> None:

@@ -67,13 +67,13 @@ def test_views_that_are_not_contiguous_are_accepted(backend: Backend) -> None:
     ],
 )
 def test_wrong_pictures_are_refused(backend: Backend, images: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(EngineError, match=f"the pictures are {found}, accepted are uint8 .*multiples of 32"):
+    with pytest.raises(EngineError, match=f"the images are {found}; expected uint8 .*multiples of 32"):
         backend.run(images)
 
 
 def test_fixed_size_is_named(tmp_path: Path) -> None:
     model = read_model(write_edgepose(tmp_path / "m.onnx", input_shape=("N", 64, 64, 3)))
-    with pytest.raises(EngineError, match=r"accepted are uint8 \(N, 64, 64, 3\)"):
+    with pytest.raises(EngineError, match=r"expected uint8 \(N, 64, 64, 3\)"):
         open_backend(model, schema.ModelConfig(threads=1)).run(WHITE)
 
 
@@ -100,7 +100,7 @@ def test_warm_up_runs_the_given_size(backend: Backend) -> None:
 def test_what_runs_says_what_it_is(model: ModelFile) -> None:
     backend = open_backend(model, schema.ModelConfig(backend="cpu", threads=3))
     assert (backend.name, backend.device, backend.precision) == ("onnxruntime-cpu", "cpu, 3 threads", "int8")
-    assert backend.reason == "the configuration asks for cpu"
+    assert backend.reason == "the configuration selects cpu"
     automatic = open_backend(model, schema.ModelConfig())
     assert automatic.reason
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -112,7 +112,7 @@ def test_what_runs_says_what_it_is(model: ModelFile) -> None:
 def test_device_that_is_not_there_is_an_error(model: ModelFile, kind: str, provider: str) -> None:
     if provider in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime was built with {kind}")
-    with pytest.raises(EngineError, match=f"has no {kind}, it has cpu: .*install edgepose"):
+    with pytest.raises(EngineError, match=f"has no {kind}, only cpu; expected edgepose.*to be installed"):
         open_backend(model, schema.ModelConfig(backend=kind))  # type: ignore[arg-type]
 
 
@@ -140,7 +140,7 @@ class _FakeLibrary:
 
 def test_provider_that_silently_does_not_start_is_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
-    with pytest.raises(EngineError, match=r"cuda does not start on this machine .* what starts is cpu"):
+    with pytest.raises(EngineError, match=r"cuda does not start on this machine .* only cpu starts"):
         open_backend(model, schema.ModelConfig(backend="cuda"))
 
 
@@ -156,7 +156,7 @@ def test_auto_times_what_works(model: ModelFile, monkeypatch: pytest.MonkeyPatch
     backend = open_backend(model, schema.ModelConfig())
     assert "onnxruntime-cuda" in backend.reason
     assert "onnxruntime-cpu" in backend.reason
-    assert backend.reason.startswith("the fastest here: ")
+    assert backend.reason.startswith("the fastest backend here: ")
     assert backend.run(WHITE).scores.shape == (1, CANDIDATES)
 
 
@@ -171,7 +171,7 @@ def test_auto_passes_over_a_device_that_loads_but_does_not_run(model: ModelFile,
 
     monkeypatch.setattr(OnnxRuntimeBackend, "run", run_on_cpu_only)
     backend = open_backend(model, schema.ModelConfig())
-    assert (backend.name, backend.reason) == ("onnxruntime-cpu", "the only one that works here: out of memory")
+    assert (backend.name, backend.reason) == ("onnxruntime-cpu", "the only backend that works here: out of memory")
 
 
 def test_input_size_is_checked_before_anything_runs(model: ModelFile) -> None:
@@ -224,7 +224,7 @@ def test_refiner_gives_what_the_network_gives(refiner: RefinerBackend) -> None:
     assert keypoints.dtype == np.float32
     np.testing.assert_allclose(keypoints[0], refined(), rtol=1e-5)
     assert (refiner.name, refiner.device, refiner.precision) == ("onnxruntime-cpu", "cpu, 1 thread", "int8")
-    assert refiner.reason == "the configuration asks for cpu"
+    assert refiner.reason == "the configuration selects cpu"
 
 
 @pytest.mark.parametrize("batch", ["M", 1])
@@ -245,7 +245,7 @@ def test_crops_stay_apart_whether_or_not_the_file_takes_many(tmp_path: Path, bat
     ],
 )
 def test_wrong_crops_are_refused(refiner: RefinerBackend, crops: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(EngineError, match=f"the crops are {found}, accepted are uint8 .M, 64, 64, 3."):
+    with pytest.raises(EngineError, match=f"the crops are {found}; expected uint8 .M, 64, 64, 3."):
         refiner.run(crops)
 
 
@@ -275,9 +275,9 @@ def test_a_refiner_falls_back_to_nothing_either(tmp_path: Path, monkeypatch: pyt
 
 def test_each_kind_of_network_is_opened_as_what_it_is(tmp_path: Path, model: ModelFile) -> None:
     refiner = read_model(write_refiner(tmp_path / "refiner.onnx"))
-    with pytest.raises(ModelError, match=r"refiner.onnx is a refiner .*, accepted here is a pose network"):
+    with pytest.raises(ModelError, match=r"refiner.onnx is a refiner .*; expected a pose network"):
         open_backend(refiner, schema.ModelConfig())
-    with pytest.raises(ModelError, match=r"tiny.onnx is a pose network .*, accepted here is a refiner"):
+    with pytest.raises(ModelError, match=r"tiny.onnx is a pose network .*; expected a refiner"):
         open_refiner_backend(model, schema.ModelConfig())
 
 

@@ -174,7 +174,7 @@ def test_a_refiner_looks_again_at_so_many_people(tmp_path, refine_people, refine
 
 def test_a_pose_network_cannot_look_again(tmp_path):
     data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
-    with pytest.raises(ConfigError, match="accepted here is a refiner"):
+    with pytest.raises(ConfigError, match="expected a refiner"):
         evaluate(model, data, refiner=model)
 
 
