@@ -15,7 +15,7 @@ from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner, write_
 from testing.shared import SHARED
 
 
-def test_own_file_says_everything(tmp_path: Path) -> None:
+def test_our_file_is_fully_described(tmp_path: Path) -> None:
     path = write_edgepose(tmp_path / "tiny.onnx")
     model = read_model(path)
     assert model.path == path
@@ -29,7 +29,7 @@ def test_own_file_says_everything(tmp_path: Path) -> None:
     assert (info.parent, info.trained_on, info.accuracy, info.license) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
 
 
-def test_refiner_file_says_how_to_use_it(tmp_path: Path) -> None:
+def test_a_refiner_file_is_fully_described(tmp_path: Path) -> None:
     info = read_model(write_refiner(tmp_path / "refiner.onnx")).info
     assert (info.layout, info.task, info.candidates, info.batch) == ("edgepose", "refine", 0, None)
     assert (info.input_size, info.input_height, info.input_width) == (64, 64, 64)
@@ -49,7 +49,7 @@ def test_fixed_input_and_empty_optional_metadata(tmp_path: Path) -> None:
         info.long_side(320)
 
 
-def test_open_input_takes_multiples_of_32(tmp_path: Path) -> None:
+def test_an_open_input_accepts_multiples_of_32(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "m.onnx")).info
     assert (info.long_side(), info.long_side(320)) == (256, 320)
     with pytest.raises(ModelError, match="multiple of 32"):
@@ -84,14 +84,14 @@ def test_ultralytics_file(tmp_path: Path) -> None:
         ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4'; expected one of float32, int8"),
         ({"metadata": {"edgepose.calibration": "[]"}}, "calibration is"),
         ({"input_type": TensorProto.FLOAT}, r"input is images float32 \(\?, \?, \?, 3\)"),
-        ({"input_name": "picture"}, "input is picture uint8"),
+        ({"input_name": "image"}, "input is image uint8"),
         ({"input_shape": ("N", 100, 128, 3)}, "input is 128x100"),
         ({"input_shape": ("N", 128, "W", 3)}, "fixes one side"),
         ({"input_shape": (4, 128, 128, 3)}, "takes 4 images per call; expected 1"),
         ({"keypoints": 16}, r"output is keypoints float32 \(\?, 6, 16, 3\)"),
     ],
 )
-def test_wrong_own_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_wrong_files_of_ours_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     path = write_edgepose(tmp_path / "wrong.onnx", **changes)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=message) as caught:
         read_model(path)

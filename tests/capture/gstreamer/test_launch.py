@@ -74,7 +74,7 @@ def test_a_network_camera() -> None:
         ("gst:udpsrc port=5000 ! application/x-rtp ! rtpjitterbuffer ! decodebin", None, False),
     ],
 )
-def test_a_pipeline_is_taken_as_it_is_and_completed(source: str, text: str | None, of_this_host: bool) -> None:
+def test_a_pipeline_is_used_unchanged_and_completed(source: str, text: str | None, of_this_host: bool) -> None:
     launch = pipelines.custom(source)
     assert launch.text == text or text is None
     assert launch.of_this_host == of_this_host
@@ -110,7 +110,7 @@ def test_a_pipeline_is_taken_as_it_is_and_completed(source: str, text: str | Non
         ("v4l2:///dev/video0%00", "names no device"),
     ],
 )
-def test_what_can_never_be_opened_is_said_in_one_sentence(source: str, said: str) -> None:
+def test_an_invalid_source_is_reported_in_one_sentence(source: str, said: str) -> None:
     sentence = pipelines.validation_error(source)
     assert sentence is not None
     assert said in sentence
@@ -118,11 +118,11 @@ def test_what_can_never_be_opened_is_said_in_one_sentence(source: str, said: str
 
 
 @pytest.mark.parametrize("source", ["csi://0", "v4l2:///dev/video0?width=640", "gst:videotestsrc", "v4l2:///tmp/a%22b"])
-def test_what_may_be_opened(source: str) -> None:
+def test_valid_sources(source: str) -> None:
     assert pipelines.validation_error(source) is None
 
 
 @given(st.sampled_from(["csi:", "csi://", "v4l2:///dev/", "gst:"]), st.text())
-def test_no_text_is_more_than_refused(beginning: str, rest: str) -> None:
+def test_any_text_is_accepted_or_refused(beginning: str, rest: str) -> None:
     sentence = pipelines.validation_error(beginning + rest)
     assert sentence is None or "expected" in sentence

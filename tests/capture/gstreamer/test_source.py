@@ -1,4 +1,4 @@
-"""Pipelines of this machine: made by GStreamer itself, or by stand-ins for a Jetson's elements."""
+"""Pipelines on this machine, of GStreamer's own elements or of stand-ins for a Jetson's."""
 
 import itertools
 import logging
@@ -50,8 +50,8 @@ def test_a_live_pipeline() -> None:
 
 
 @pytest.mark.parametrize("width", [320, 321, 322, 323])
-def test_rows_that_are_filled_up_come_out_whole(width: int) -> None:
-    # Pure colours in a row of single pixels: red, then the rest green; a wrong stride would shear them.
+def test_padded_rows_are_delivered_without_padding(width: int) -> None:
+    # Pure colors in a row of single pixels: red, then the rest green; a wrong stride would shear them.
     source = f"gst:videotestsrc num-buffers=1 pattern=smpte ! video/x-raw,width={width},height=90 ! videoconvert"
     with closing(open_source("front", CameraConfig(source=source))) as opened:
         image = opened.read().image
@@ -64,7 +64,7 @@ def test_rows_that_are_filled_up_come_out_whole(width: int) -> None:
     assert bars[0, -4, 2] > 180 > 60 > bars[0, -4, :2].max()
 
 
-def test_a_pipeline_that_is_a_file_gives_every_picture_and_ends() -> None:
+def test_a_pipeline_that_is_a_file_delivers_every_frame_and_ends() -> None:
     with closing(open_source("front", CameraConfig(source="gst:videotestsrc num-buffers=7 ! video/x-raw,framerate=10/1"))) as source:
         assert not source.live
         frames, error = read_until_error(source)
@@ -89,11 +89,11 @@ def test_a_live_pipeline_that_ends_has_failed() -> None:
     assert len(frames) >= 1
 
 
-def test_a_slow_reader_gets_the_newest_picture_and_sees_the_gap() -> None:
+def test_a_slow_reader_gets_the_newest_frame_and_a_gap() -> None:
     with closing(open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! video/x-raw,framerate=50/1"))) as source:
         before = source.read()
         time.sleep(0.5)  # a reader that is busy, not a wait
-        source.read()  # the one that waited
+        source.read()  # the frame that waited
         after = source.read()
         assert (time.time_ns() - after.captured_at) / 1e9 < 0.2
         assert source.superseded_frames > 15
@@ -101,24 +101,24 @@ def test_a_slow_reader_gets_the_newest_picture_and_sees_the_gap() -> None:
 
 
 def test_silence_is_a_stall_in_time() -> None:
-    # valve: the stream stands still, and GStreamer finds nothing wrong with that.
+    # valve: the stream stops, and GStreamer reports no error.
     with closing(open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! valve name=v", read_timeout_s=0.4))) as source:
         source.read()
         source._video._pipeline.get_by_name("v").set_property("drop", True)  # type: ignore[attr-defined]
-        began = time.monotonic()
+        start_s = time.monotonic()
         _, error = read_until_error(source)
         assert error.cause == "stalled"
         assert "delivered no frame for 0.4 s: no data arrived" in str(error)
-        assert 0.3 < time.monotonic() - began < 2
+        assert 0.3 < time.monotonic() - start_s < 2
     assert wait_for(lambda: ended("capture-front"))
 
 
-def test_nothing_at_all_is_a_timeout() -> None:
-    began = time.monotonic()
+def test_no_data_at_all_is_a_timeout() -> None:
+    start_s = time.monotonic()
     with pytest.raises(SourceError, match=r"did not open within 0\.4 s") as caught:
         open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! valve drop=true", open_timeout_s=0.4))
     assert caught.value.cause == "timeout"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - start_s < 2
     assert wait_for(lambda: ended("capture-front"))
 
 
@@ -141,7 +141,7 @@ def test_nothing_at_all_is_a_timeout() -> None:
         ("gst:rtspsrc location=rtsp://pilot:s3cret@127.0.0.1:1/a user-pw=s3cret ! decodebin", "failed", "***@127.0.0.1:1/a user-pw=***"),
     ],
 )
-def test_what_cannot_be_opened_has_a_cause(source: str, cause: str, said: str) -> None:
+def test_a_source_that_cannot_be_opened_has_a_cause(source: str, cause: str, said: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source("front", CameraConfig(source=source))
     assert caught.value.cause == cause
@@ -181,7 +181,7 @@ def test_a_csi_camera(argus: Path, flip: str, size: tuple[int, int], white: str)
     camera = CameraConfig(source=f"csi://0?width=160&height=120&rate=20{flip}")
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER):
         assert opening_error("front", camera) is None
-        assert not argus.exists()  # looking is not opening
+        assert not argus.exists()  # checking opens nothing
         with closing(open_source("front", camera)) as source:
             frames = [source.read() for _ in range(4)]
             assert argus.read_text() == "opening\nopened\n"
@@ -191,12 +191,12 @@ def test_a_csi_camera(argus: Path, flip: str, size: tuple[int, int], white: str)
     assert image.shape == (*size, 3)
     height, width = size
     row, column = {"left": (20, 4), "right": (height - 20, width - 4), "bottom": (height - 4, 20)}[white]
-    assert image[row, column].min() > 150  # the white bar of the test picture, wherever it was turned to
+    assert image[row, column].min() > 150  # the white bar of the test image, wherever the rotation puts it
     assert {frame.clock for frame in frames} == {"stream"}
     assert (frames[1].captured_at - frames[0].captured_at) / 1e6 == pytest.approx(50, abs=2)
 
 
-def test_a_sensor_that_is_not_there(argus: Path) -> None:
+def test_a_missing_sensor(argus: Path) -> None:
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER), pytest.raises(SourceError, match=r"does not start .*nvargus-daemon") as caught:
         open_source("front", CameraConfig(source="csi://1"))
     assert caught.value.cause == "failed"
@@ -209,28 +209,26 @@ def test_the_stand_ins_are_as_strict_as_the_real_thing(caps: str) -> None:
     assert caught.value.cause == "unsupported"
 
 
-def test_a_pipeline_that_hangs_is_waited_for_at_the_end(
-    argus: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_hanging_pipeline_is_awaited_at_the_end(argus: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     with jetson.elements(jetson.CAMERA, jetson.CONVERTER):
         source = open_source("front", CameraConfig(source="csi://0?width=160&height=120"))
         source.read()
         monkeypatch.setenv("ARGUS_CLOSE_S", "1.8")
-        began = time.monotonic()
+        start_s = time.monotonic()
         with caplog.at_level(logging.WARNING):
             source.close()
-        assert time.monotonic() - began < 1.6
+        assert time.monotonic() - start_s < 1.6
         assert "does not stop within 1 s" in caplog.text
         assert "closed" not in argus.read_text()
         stop_all(within_s=10)
         assert argus.read_text().endswith("closed\n")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - start_s < 5
 
 
-# Who reads what.
+# Choice of the reader.
 
 
-def test_the_reader_is_chosen_by_what_the_machine_has() -> None:
+def test_the_reader_depends_on_the_machine() -> None:
     rtsp = CameraConfig(source="rtsp://camera/stream")
     assert choose_reader(rtsp).name == "ffmpeg"
     assert "no nvv4l2decoder" in choose_reader(rtsp).reason
@@ -244,7 +242,7 @@ def test_the_reader_is_chosen_by_what_the_machine_has() -> None:
         assert choose_reader(CameraConfig(source=source, reader="ffmpeg")).name == "gstreamer"
 
 
-def test_nobody_pays_for_gstreamer_who_does_not_use_it() -> None:
+def test_gstreamer_is_loaded_only_where_it_is_used() -> None:
     program = (
         "import sys; from edgepose.capture.source import open_source; from edgepose.capture.readers import choose_reader;"
         "from edgepose.config.schema import CameraConfig; camera = CameraConfig(source='rtsp://camera/stream');"
@@ -255,8 +253,8 @@ def test_nobody_pays_for_gstreamer_who_does_not_use_it() -> None:
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
-def test_errors_of_the_engine_are_still_caught_behind_gstreamer() -> None:
-    """GStreamer brings libunwind along, which must not take the place of what C++ exceptions are unwound by."""
+def test_errors_of_the_engine_are_still_caught_after_loading_gstreamer() -> None:
+    """GStreamer loads libunwind, which must not replace the library that unwinds C++ exceptions."""
     program = """if True:
         import av
         from edgepose.capture.gstreamer.library import load
@@ -271,7 +269,7 @@ def test_errors_of_the_engine_are_still_caught_behind_gstreamer() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "NoSuchFile")
 
 
-def test_gi_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gi_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gi", None)  # import raises ImportError then
     monkeypatch.setattr(gstreamer_library, "_SYSTEM_PACKAGES", ())
     monkeypatch.setattr(gstreamer_library, "_loaded", None)
@@ -285,7 +283,7 @@ def test_gi_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.exit_code == 69
 
 
-def test_gi_of_another_python_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gi_of_another_python_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gi").mkdir()
     (tmp_path / "gi" / "__init__.py").write_text("raise AssertionError('must not be imported')")
     (tmp_path / "gi" / "_gi.cpython-27-vax.so").touch()
