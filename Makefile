@@ -10,7 +10,8 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench costs count soak faults fuzz events refine decoding ablations system service-memory fleet clean
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz events refine decoding \
+ablations system service-memory fleet compare clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -21,10 +22,10 @@ demo: ## people in a real video become skeletons on an MQTT topic (SOURCE=rtsp:/
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.demo $(if $(SOURCE),,build/vtest.avi)
 	@$(BIN)/edgepose demo $(ARGS) $(if $(SOURCE),"$(SOURCE)",$$(test -s build/vtest.avi && echo build/vtest.avi))
 
-test: $(VENV)/.dev ## all tests (ARGS="tests/pose -k track")
-	$(BIN)/python -m pytest -rs $(ARGS)
+test: $(VENV)/.dev ## all tests, two at a time (ARGS="tests/pose -k track")
+	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## ruff, strict mypy, import rule
+check: $(VENV)/.dev docs-site ## ruff, strict mypy, the import rule, the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -32,6 +33,19 @@ check: $(VENV)/.dev ## ruff, strict mypy, import rule
 
 docs: $(VENV)/.dev ## write the generated tables of docs/ anew
 	$(BIN)/python tools/write_reference.py
+	$(BIN)/python -m tools.draw_diagrams
+
+docs-site: $(VENV)/.dev ## build the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
+
+requirements: $(VENV)/.dev ## pin all dependencies anew, with hashes (ARGS=--upgrade takes newer versions)
+	tools/pin-requirements.sh $(ARGS)
+
+sbom: $(VENV)/.dev ## bills of materials (CycloneDX) of what an installation takes, in dist/
+	tools/write-sbom.sh dist
+
+release: $(VENV)/.dev ## tag a version and build its wheels and SBOM (VERSION=0.2.0)
+	$(BIN)/python -m tools.release $(VERSION)
 
 bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; ARGS=--json)
 	$(BIN)/edgepose bench $(ARGS) $(if $(SOURCE),"$(SOURCE)")
@@ -75,20 +89,23 @@ ablations: $(VENV)/.dev ## what choices in network and training are worth; write
 	$(addprefix --data ,$(wildcard $(addprefix $(or $(SHARED),../shared)/data/,coco-train coco-more-*))) $(ARGS)
 
 clean: ## remove all that was built
-	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist demo-output *.egg-info export/*.egg-info export/build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@tools/make-venv.sh "$(PYTHON)" $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(PIP) install -q -e '.[demo]'
+# Dependencies are pinned with hashes; the project itself is installed without asking for any.
+$(VENV)/.demo: pyproject.toml requirements/demo.txt | $(BIN)/python
+	$(PIP) install -q --require-hashes -r requirements/demo.txt
+	$(PIP) install -q --no-deps -e .
 	@touch $@
 
 # A build of torch for CPUs only, wherever it can be had: the one on PyPI brings gigabytes of CUDA along.
-$(VENV)/.dev: pyproject.toml export/pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml export/pyproject.toml requirements/dev.txt | $(BIN)/python
 	$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null \
 	|| $(PIP) install -q 'torch==$(TORCH)'
-	$(PIP) install -q -e '.[dev]' -e './export[train,conformance]'
+	$(PIP) install -q --require-hashes -r requirements/dev.txt
+	$(PIP) install -q --no-deps -e . -e ./export
 	@touch $@ $(VENV)/.demo
 
 # Never fails: the demo says what to do where there is no video.

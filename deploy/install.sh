@@ -1,34 +1,35 @@
 #!/bin/sh
-# Installs edgepose as a service of this machine, upgrades it, takes it away again. See docs/operations.md.
+# Installs edgepose as a service of this machine, upgrades it and uninstalls it. See docs/operations.md.
 #
-# /opt/edgepose/releases/VERSION-HASH   a virtual environment each, with the unit and documents that belong to it in share/
-# /opt/edgepose/current                 symbolic link to the one that runs: an upgrade switches it, and switches it back
+# /opt/edgepose/releases/VERSION-HASH   one virtual environment each, with its unit and documents in share/
+# /opt/edgepose/current                 symbolic link to the current one: an upgrade switches it, and a failed upgrade switches it back
 set -eu
 
 usage() {
     cat <<'END'
 Usage: install.sh [OPTION...]
 Installs edgepose under /opt/edgepose as the service "edgepose". Needs root, systemd and Python 3.10 or newer with venv.
-Run again, it changes nothing.
+A second run changes nothing.
 
-What to do (default: install):
-  --upgrade             put this version in place of the installed one; the configuration stays. A running service is restarted;
-                        where it does not start again, the old version comes back
-  --uninstall           remove program, unit and command; configuration and state stay
-  --purge               with --uninstall: remove configuration and state too
-  --make-wheelhouse DIR fill DIR with all that an installation without network needs, and install nothing (needs no root)
+Actions (default: install):
+  --upgrade             replace the installed version by this one; the configuration stays. A running service is restarted;
+                        where the new version does not start, the old one is restored
+  --uninstall           remove program, unit and command; keep configuration and state
+  --purge               with --uninstall: also remove configuration and state
+  --make-wheelhouse DIR fill DIR with all wheels for an installation without network, and install nothing (needs no root)
 
-How:
-  --source PATH         checkout or wheel of edgepose (default: the checkout that this script lies in)
-  --wheelhouse DIR      take everything from the wheels in DIR, nothing from the network
-  --extras LIST         cpu, gpu or tensorrt; also metrics, with a comma (default: cpu). An upgrade wants it again
+Options:
+  --source PATH         checkout or wheel of edgepose (default: the checkout that contains this script)
+  --wheelhouse DIR      install from the wheels in DIR only, without network
+  --extras LIST         cpu, gpu or tensorrt; also metrics, with a comma (default: cpu). Give it again at an upgrade
   --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
-  --system-packages     let it see all of the system's Python packages. GStreamer's (python3-gi) it takes without that, where
-                        it runs with the system's own Python
+  --system-packages     give access to all of the system's Python packages, and use suitable ones instead of the pinned ones
+                        (requirements/*.txt). GStreamer's package (python3-gi) works without this option where the service
+                        runs with the system's own Python
   --with NAME           also install the drop-in deploy/drop-ins/NAME.conf; may be repeated
-  --start               start the service, and at each boot
-  --dry-run             say what would be done, and do nothing
-  --help                this text
+  --start               start the service, now and at each boot
+  --dry-run             print what would be done, and do nothing
+  --help                print this text
 END
 }
 
@@ -40,17 +41,17 @@ fail() {
     exit "$code"
 }
 
-# --- what is wanted -------------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------------------------------------
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 action=install extras=cpu
 purge='' start='' dry='' wheelhouse='' source='' python='' system_packages='' drop_ins=''
 value() { [ -n "${2:-}" ] || fail 64 "$1 needs a value; see --help"; }
-folder_of() { (cd "$1" 2>/dev/null && pwd) || fail 66 "$1 is no folder"; }
+folder_of() { (cd "$1" 2>/dev/null && pwd) || fail 66 "$1 is not a folder"; }
 while [ $# -gt 0 ]; do
     case $1 in
     --upgrade | --uninstall)
-        [ "$action" = install ] || fail 64 "--$action and $1 do not go together"
+        [ "$action" = install ] || fail 64 "--$action and $1 exclude each other"
         action=${1#--}
         ;;
     --make-wheelhouse) value "$@"; action=make-wheelhouse wheelhouse=$2; shift ;;
@@ -73,11 +74,11 @@ for extra in $(printf '%s' "$extras" | tr ',' ' '); do
     case $extra in
     cpu | gpu | tensorrt) engines=$((engines + 1)) ;;
     metrics) ;;
-    *) fail 64 "there are no extras $extra; expected cpu, gpu or tensorrt, and metrics with a comma where it is wanted" ;;
+    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally metrics, with a comma" ;;
     esac
 done
-[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and metrics with a comma where it is wanted"
-[ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge goes with --uninstall only"
+[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally metrics, with a comma"
+[ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge requires --uninstall"
 
 top=/opt/edgepose
 releases=$top/releases
@@ -90,10 +91,10 @@ configuration=/etc/edgepose
 settle_s=5
 changes=0
 units_changed=
-umask 022 # the service's user must be able to read what root installs
+umask 022 # the service's user must be able to read the files that root installs
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-# Says what is done and does it, or only says it.
+# change TEXT COMMAND...: print the text and run the command; only print in a dry run.
 change() {
     changes=$((changes + 1))
     if [ -n "$dry" ]; then
@@ -102,7 +103,7 @@ change() {
     fi
     say "$1"
     shift
-    "$@" # not in a condition: there set -e would be off
+    "$@" # not in a condition, where set -e has no effect
 }
 put() { install -D -m "$1" "$2" "$3"; }
 # put_if_other MODE FROM TO
@@ -121,7 +122,7 @@ pip() {
     "$runner" --quiet "$verb" "$@"
 }
 
-# --- where it comes from ------------------------------------------------------------------------------------------------------------
+# --- source -----------------------------------------------------------------------------------------------------------------------
 
 work=
 unfinished=
@@ -140,20 +141,20 @@ find_python() {
             [ ! -x "$candidate" ] || { python=$candidate; break; }
         done
     fi
-    [ -n "$python" ] || fail 69 "there is no Python; expected /usr/bin/python3 (Debian package python3), or --python"
+    [ -n "$python" ] || fail 69 "no Python found; expected /usr/bin/python3 (Debian package python3), or --python"
     python_version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || fail 69 "$python does not run"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail 69 "$python is Python $python_version; expected 3.10 or newer"
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail 69 "$python cannot make virtual environments; install Debian's python3-venv"
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail 69 "$python cannot create virtual environments; install Debian's python3-venv"
     case $(readlink -f "$python") in
     /root/* | /home/* | /run/user/*)
-        [ "$action" = make-wheelhouse ] || fail 69 "$python lies in a home folder, where the service may not go; expected one such as /usr/bin/python3"
+        [ "$action" = make-wheelhouse ] || fail 69 "$python is in a home folder, which the service cannot read; expected one such as /usr/bin/python3"
         ;;
     esac
 }
 
 find_source() {
     if [ -z "$source" ] && [ -n "$wheelhouse" ] && [ "$action" != make-wheelhouse ]; then
-        # shellcheck disable=SC2012 # names of wheels have no odd characters
+        # shellcheck disable=SC2012 # names of wheels have no special characters
         source=$(ls "$wheelhouse"/edgepose-*.whl 2>/dev/null | sort -V | tail -n 1)
     fi
     source=${source:-$checkout}
@@ -166,28 +167,36 @@ find_source() {
         ;;
     *)
         source=$(folder_of "$source")
-        [ -f "$source/edgepose/__init__.py" ] || fail 66 "$source is no checkout of edgepose; expected one, or a wheel"
+        [ -f "$source/edgepose/__init__.py" ] || fail 66 "$source is not a checkout of edgepose; expected a checkout or a wheel"
         version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$source/edgepose/__init__.py")
         ;;
     esac
 }
 
-what_goes_in() { (cd "$source" && find edgepose pyproject.toml -name __pycache__ -prune -o -type f -print | LC_ALL=C sort); }
+# The pinned requirements of the installation, as arguments of pip in the folder requirements/. None with the system's packages, whose
+# versions differ.
+pins() {
+    [ -z "$system_packages" ] || return 0
+    for extra in $(printf '%s' "$extras" | tr ',' ' '); do printf -- '-r %s ' "$extra.txt"; done
+}
 
-# The same hash where the same would be installed: contents, extras, Python, and what lies beside the program.
+installed_files() { (cd "$source" && find edgepose pyproject.toml -name __pycache__ -prune -o -type f -print | LC_ALL=C sort); }
+
+# Equal installations have equal hashes: contents, extras, Python, and the files beside the program.
 hash_release() {
     {
         say "$extras $python $python_version $system_packages"
-        if [ -f "$source" ]; then sha256sum <"$source"; else (cd "$source" && what_goes_in | xargs -d '\n' sha256sum); fi
+        if [ -f "$source" ]; then sha256sum <"$source"; else (cd "$source" && installed_files | xargs -d '\n' sha256sum); fi
         cat "$checkout/systemd/edgepose.service" "$checkout/deploy/sysusers/edgepose.conf"
+        for extra in $(printf '%s' "$extras" | tr ',' ' '); do cat "$checkout/requirements/$extra.txt"; done
     } | sha256sum | cut -c 1-8
 }
 
-# build_wheel VENV: from a copy, so that nothing is left in the checkout and nothing stale taken from its build/.
+# build_wheel VENV: builds from a copy, so that nothing is left in the checkout and nothing stale comes from its build/.
 build_wheel() {
     mkdir "$work/source" "$work/wheel"
-    (cd "$source" && { what_goes_in; ls README.md LICENSE NOTICE; } | tar -cf - -T - | tar -xf - -C "$work/source")
-    pip "$1" wheel --no-deps --wheel-dir "$work/wheel" "$work/source" || fail 70 "no wheel could be built from $source; pip says why above"
+    (cd "$source" && { installed_files; ls README.md LICENSE NOTICE; } | tar -cf - -T - | tar -xf - -C "$work/source")
+    pip "$1" wheel --no-deps --wheel-dir "$work/wheel" "$work/source" || fail 70 "no wheel could be built from $source; see the message of pip above"
     wheel=$(ls "$work"/wheel/edgepose-*.whl)
 }
 
@@ -200,8 +209,12 @@ make_wheelhouse() {
     "$python" -m venv "$work/venv"
     wheel=$source
     [ -f "$source" ] || build_wheel "$work/venv"
-    pip "$work/venv" wheel --wheel-dir "$wheelhouse" "${wheel}[$extras]" || fail 69 "not all wheels could be had; pip says why above"
-    say "$wheelhouse holds edgepose $version and all that [$extras] needs with Python $python_version on $(uname -m)"
+    # shellcheck disable=SC2046 # several words on purpose
+    [ -n "$system_packages" ] || (cd "$checkout/requirements" && pip "$work/venv" download --require-hashes --dest "$wheelhouse" $(pins)) ||
+        fail 69 "not all pinned packages could be downloaded; see the message of pip above"
+    pip "$work/venv" wheel --find-links "$wheelhouse" --wheel-dir "$wheelhouse" "${wheel}[$extras]" ||
+        fail 69 "not all wheels could be downloaded; see the message of pip above"
+    say "$wheelhouse contains edgepose $version and all packages of [$extras] for Python $python_version on $(uname -m)"
 }
 
 # --- releases -----------------------------------------------------------------------------------------------------------------------
@@ -214,8 +227,11 @@ build_release() {
     "$python" -m venv ${system_packages:+--system-site-packages} "$release"
     wheel=$source
     [ -f "$source" ] || build_wheel "$release"
-    pip "$release" install "${wheel}[$extras]" || fail 69 "not all of edgepose[$extras] could be installed; pip says why above"
-    "$release/bin/edgepose" --version >/dev/null || fail 70 "the new version does not even say its version; nothing was changed"
+    # shellcheck disable=SC2046
+    [ -n "$system_packages" ] || (cd "$checkout/requirements" && pip "$release" install --require-hashes $(pins)) ||
+        fail 69 "not all pinned packages of edgepose[$extras] could be installed; see the message of pip above"
+    pip "$release" install "${wheel}[$extras]" || fail 69 "not all of edgepose[$extras] could be installed; see the message of pip above"
+    "$release/bin/edgepose" --version >/dev/null || fail 70 "the new version cannot print its version; nothing was changed"
     put 0644 "$checkout/systemd/edgepose.service" "$release/share/systemd/edgepose.service"
     put 0644 "$checkout/deploy/sysusers/edgepose.conf" "$release/share/deploy/sysusers/edgepose.conf"
     for document in "$checkout"/docs/*.md; do put 0644 "$document" "$release/share/docs/${document##*/}"; done
@@ -224,7 +240,7 @@ build_release() {
     unfinished=
 }
 
-# In one step: whoever starts the program meanwhile gets the old one or the new one.
+# In one step: a program start at any moment gets either the old version or the new one.
 switch_to() {
     ln -sfn "releases/${1##*/}" "$current.new"
     mv -T "$current.new" "$current"
@@ -235,27 +251,27 @@ read_units() {
     systemctl daemon-reload
 }
 
-# activate RELEASE: puts it, and the unit that belongs to it, in place.
+# activate RELEASE: installs the link, the command and the release's own unit.
 activate() {
     [ "$(readlink -e "$current")" = "$1" ] || change "switch $current to ${1##*/}" switch_to "$1"
     [ "$(readlink "$command")" = "$current/bin/edgepose" ] || [ -e "$command" ] ||
-        change "make the command $command" ln -s "$current/bin/edgepose" "$command"
+        change "create the command $command" ln -s "$current/bin/edgepose" "$command"
     shipped=$1/share
-    [ -d "$shipped" ] || shipped=$checkout # a dry run has built nothing
+    [ -d "$shipped" ] || shipped=$checkout # a dry run builds nothing
     put_if_other 0644 "$shipped/systemd/edgepose.service" "$unit"
     put_if_other 0644 "$shipped/deploy/sysusers/edgepose.conf" "$sysusers"
     for name in $drop_ins; do put_if_other 0644 "$checkout/deploy/drop-ins/$name.conf" "$unit.d/$name.conf"; done
-    [ -z "$units_changed" ] || change "make groups and have systemd read its units" read_units
+    [ -z "$units_changed" ] || change "create groups and reload systemd's units" read_units
     units_changed=
 }
 
-# runs RELEASE: not so after an upgrade that was interrupted between the switch and the restart.
+# runs RELEASE: false after an upgrade that was interrupted between the switch and the restart.
 runs() {
     main=$(systemctl show edgepose.service --property MainPID --value)
     case $(tr '\0' ' ' <"/proc/$main/cmdline") in "$1"/*) ;; *) return 1 ;; esac
 }
 
-# READY in time, and still the same process some seconds later.
+# comes_up: READY in time, and still the same process some seconds later.
 comes_up() {
     systemctl restart edgepose.service && sleep "$settle_s" && is_active &&
         [ "$(systemctl show edgepose.service --property NRestarts --value)" = 0 ]
@@ -263,13 +279,13 @@ comes_up() {
 
 restart_or_return_to() {
     comes_up && return 0
-    printf '%s\n' "install.sh: ${release##*/} does not start; its last words:" >&2
+    printf '%s\n' "install.sh: ${release##*/} does not start; its last log lines:" >&2
     journalctl --no-pager --quiet --lines 5 --output cat --unit edgepose.service >&2 || true
-    case $1 in '' | "$release") fail 70 "there is no older version to go back to" ;; esac
+    case $1 in '' | "$release") fail 70 "there is no older version to restore" ;; esac
     activate "$1"
     rm -rf -- "$release"
-    comes_up || fail 70 "${1##*/} is in place again, but does not start either"
-    fail 70 "${1##*/} is in place again, and runs"
+    comes_up || fail 70 "${1##*/} is installed again, but does not start either"
+    fail 70 "${1##*/} is installed again and runs"
 }
 
 remove_older_than() {
@@ -278,50 +294,50 @@ remove_older_than() {
     done
 }
 
-# --- the three things it does -------------------------------------------------------------------------------------------------------
+# --- actions ------------------------------------------------------------------------------------------------------------------------
 
 install_or_upgrade() {
     find_python
     find_source
     for name in $drop_ins; do
         drop_in=$checkout/deploy/drop-ins/$name.conf
-        [ -f "$drop_in" ] || fail 66 "there is no drop-in $name; expected one of: $(shipped_drop_ins)"
+        [ -f "$drop_in" ] || fail 66 "unknown drop-in $name; expected one of: $(shipped_drop_ins)"
         # shellcheck disable=SC2013 # our own files: no spaces
         for secret in $(sed -n 's/^LoadCredential=[^:]*://p' "$drop_in"); do
-            [ -f "$secret" ] || fail 66 "--with $name needs $secret, which is not there; the service would not start without it"
+            [ -f "$secret" ] || fail 66 "--with $name needs $secret, which does not exist; the service would not start without it"
         done
     done
-    [ ! -e "$top/bin/python" ] || fail 73 "$top is a virtual environment made by hand; remove it, then run this again"
+    [ ! -e "$top/bin/python" ] || fail 73 "$top is a virtual environment that this script did not create; remove it, then run this script again"
     release=$releases/$version-$(hash_release)
     old=$(readlink -e "$current" || true)
     if [ "$action" = install ] && [ -n "$old" ] && [ "$old" != "$release" ]; then
-        fail 73 "${old##*/} is installed; --upgrade puts ${release##*/} in its place"
+        fail 73 "${old##*/} is installed; use --upgrade to replace it by ${release##*/}"
     fi
     was_active=
     ! is_active || was_active=yes
     [ -e "$release/.complete" ] || change "build $release (Python $python_version, extras: $extras)" build_release
-    [ -d "$configuration" ] || change "make $configuration" install -d -m 0750 "$configuration"
+    [ -d "$configuration" ] || change "create $configuration" install -d -m 0750 "$configuration"
     [ -e "$configuration/config.yaml" ] ||
         change "write an example to $configuration/config.yaml" put 0600 "$checkout/deploy/config.example.yaml" "$configuration/config.yaml"
     if [ -n "$old" ] && [ -z "$dry" ]; then
         accepted=0
         "$release/bin/edgepose" check --config "$configuration/config.yaml" >"$work/check" 2>&1 || accepted=$?
-        [ "$accepted" != 78 ] || fail 78 "${release##*/} refuses the configuration, and was not put in place: $(cat "$work/check")"
+        [ "$accepted" != 78 ] || fail 78 "${release##*/} refuses the configuration, and was not installed: $(cat "$work/check")"
     fi
     before=$changes
     activate "$release"
     if [ -n "$was_active" ] && { [ "$changes" != "$before" ] || ! runs "$release"; }; then
-        change "restart the service, and see that it stays up for $settle_s s" restart_or_return_to "$old"
+        change "restart the service, and check that it stays up for $settle_s s" restart_or_return_to "$old"
     fi
     if [ -n "$start" ]; then
-        systemctl --quiet is-enabled edgepose.service 2>/dev/null || change "start it at each boot" systemctl --quiet enable edgepose.service
+        systemctl --quiet is-enabled edgepose.service 2>/dev/null || change "enable the service at boot" systemctl --quiet enable edgepose.service
         is_active || change "start the service" restart_or_return_to ""
     fi
     [ -z "$old" ] || [ "$old" = "$release" ] || remove_older_than "$old"
     if [ "$changes" = 0 ]; then
         say "nothing to do: ${release##*/} is installed"
     elif [ -z "$dry$old$start" ]; then
-        say "next: edit $configuration/config.yaml, try it with 'edgepose check --config $configuration/config.yaml', then"
+        say "next: edit $configuration/config.yaml, check it with 'edgepose check --config $configuration/config.yaml', then"
         say "      systemctl enable --now edgepose"
     fi
 }
@@ -334,7 +350,7 @@ uninstall() {
     *) change "stop the service" systemctl stop edgepose.service ;;
     esac
     if systemctl --quiet is-enabled edgepose.service 2>/dev/null; then
-        change "start it no more at boot" systemctl --quiet disable edgepose.service
+        change "disable the service at boot" systemctl --quiet disable edgepose.service
     fi
     before=$changes
     remove "$unit"
@@ -351,7 +367,7 @@ uninstall() {
     fi
     [ "$changes" != 0 ] || say "nothing to do: edgepose is not installed"
     for each in "$configuration" /var/lib/private/edgepose; do
-        [ ! -e "$each" ] || [ -n "$dry$purge" ] || say "left: $each (--purge removes it too)"
+        [ ! -e "$each" ] || [ -n "$dry$purge" ] || say "left: $each (--purge also removes it)"
     done
 }
 
@@ -360,11 +376,11 @@ if [ "$action" = make-wheelhouse ]; then
     exit
 fi
 [ "$(id -u)" = 0 ] || [ -n "$dry" ] || fail 77 "this needs root; try sudo, or --dry-run"
-[ -d /run/systemd/system ] || fail 69 "systemd does not run here; docs/getting-started.md, 'Without systemd', says how to go without"
+[ -d /run/systemd/system ] || fail 69 "systemd does not run here; see docs/getting-started.md, 'Without systemd'"
 work=$(mktemp -d)
 if [ -z "$dry" ]; then
     exec 9>/run/lock/edgepose-install.lock
-    flock -n 9 || fail 75 "another installation is going on"
+    flock -n 9 || fail 75 "another installation is running"
 fi
 case $action in
 install | upgrade) install_or_upgrade ;;

@@ -2,13 +2,17 @@
 
 import inspect
 from pathlib import Path
+from re import MULTILINE, findall, fullmatch
+from typing import get_args
 
 import click
 import pytest
 
 import edgepose.errors
+from edgepose.capture.failures import CAUSES
 from edgepose.cli.main import COMMANDS, cli
 from edgepose.config.reference import keys
+from edgepose.messages.structs import Diagnosis
 from edgepose.telemetry.metrics import DROP_CAUSES, REFINE_FAILURES, STAGES
 from tools.write_reference import DOCS, TABLES, with_table
 
@@ -65,7 +69,7 @@ def test_every_cause_and_stage_is_documented() -> None:
     text = section("operations.md", "What happens to frames")
     for word in (*DROP_CAUSES, *STAGES):
         assert f"| `{word}` |" in text
-    assert all(f"| `{cause}` |" in section("operations.md", "The second look") for cause in REFINE_FAILURES)
+    assert all(f"| `{cause}` |" in section("operations.md", "Refinement") for cause in REFINE_FAILURES)
 
 
 def test_links_between_documents_lead_somewhere() -> None:
@@ -74,3 +78,33 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in DOCS.glob("*.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / Path(target)).exists(), f"{document.name} links to {target}"
+
+
+def test_every_exit_code_cause_and_diagnosis_has_a_remedy() -> None:
+    start = section("troubleshooting.md", "The program does not start")
+    codes = {error.exit_code for _, error in inspect.getmembers(edgepose.errors, inspect.isclass)}
+    assert all(f"| {code} |" in start for code in codes)
+    assert all(f"| `{diagnosis}` |" in section("troubleshooting.md", "There are no poses") for diagnosis in get_args(Diagnosis))
+    dropped = section("troubleshooting.md", "Frames are dropped")
+    named = set(findall(r"`(\w+)`", "".join(line.split("|")[1] for line in dropped.splitlines() if line.startswith("| `"))))
+    assert named == set(DROP_CAUSES)
+    cameras = section("troubleshooting.md", "A camera gives no frames")
+    # The others are no faults (closed, paused, over), have their own line under `diagnosis`, or have no name of their own.
+    assert all(f"`{cause}`" in cameras for cause in {*CAUSES, "internal"} - {"closed", "failed", "frozen"})
+
+
+@pytest.mark.parametrize("kind", ["identifiers", "keys", "modules", "phrases"])
+def test_the_glossary_lists_banned_words_in_a_table(kind: str) -> None:
+    text = (DOCS / "glossary.md").read_text()
+    table = text.partition(f"<!-- begin banned {kind} -->")[2].partition(f"<!-- end banned {kind} -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 2
+    assert all(len(row) == 2 and all(row) for row in rows)
+    if kind != "phrases":
+        assert all(fullmatch(r"(`\w+`(, )?)+", banned) for banned, _ in rows)
+
+
+def test_the_glossary_is_in_order() -> None:
+    terms = findall(r"^\| ([^|`-][^|]*) \| ", section("glossary.md", "Terms"), MULTILINE)[1:]
+    assert len(terms) > 50
+    assert terms == sorted(terms, key=str.lower)

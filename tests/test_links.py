@@ -49,6 +49,7 @@ def test_links_and_pictures_lead_somewhere(document: Path) -> None:
 def test_the_readme_shows_a_picture_and_leads_to_every_document() -> None:
     targets = set(links(prose(ROOT / "README.md")))
     assert any(target.endswith((".jpg", ".png")) for target in targets)
+    assert "docs/images/architecture.svg" in targets
     assert {f"docs/{document.name}" for document in (ROOT / "docs").glob("*.md")} <= targets
 
 

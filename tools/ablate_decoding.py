@@ -1,8 +1,8 @@
-"""What each part of the decoder in the graph is worth, on the shipped weights: AP, and time against the network as it is.
+"""Ablation of the decoder in the graph, on the shipped weights: AP, and time relative to the unchanged network.
 
 python -m tools.ablate_decoding CHECKPOINT DATA docs/models.md [--size 320]
 
-Every variant is the same checkpoint, exported anew with one thing changed; times are interleaved minima of one thread.
+Every variant is the same checkpoint, exported with one change; times are interleaved minima of one thread.
 """
 
 import argparse
@@ -39,7 +39,7 @@ NO_SUPPRESSION = schema.PoseConfig(nms_oks=1.0, nms_iou=1.0)
 
 @dataclass
 class Variant:
-    """One changed thing: how the network is made, and how its input and output are handled."""
+    """One change: the network, and the processing of its input and output."""
 
     name: str
     network: GhostPose
@@ -48,7 +48,7 @@ class Variant:
 
 
 def variants(original: GhostPose) -> list[Variant]:
-    """The network as it is, then everything that is tried."""
+    """Return the unchanged network, then all variants."""
 
     def changed(looks: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
         network = copy.deepcopy(original)
@@ -64,9 +64,9 @@ def variants(original: GhostPose) -> list[Variant]:
         return network
 
     return [
-        Variant("as it is: two looks at 7 x 7 cells, 32 candidates", original),
-        Variant("no look: the coarse keypoints", changed(looks=0)),
-        Variant("one look", changed(looks=1)),
+        Variant("unchanged: two refinement steps in 7 x 7 cells, 32 candidates", original),
+        Variant("no refinement step: the coarse keypoints", changed(looks=0)),
+        Variant("one refinement step", changed(looks=1)),
         Variant("windows of 5 x 5 cells", changed(radius=2)),
         Variant("windows of 9 x 9 cells", changed(radius=4)),
         Variant("20 candidates", changed(candidates=20)),
@@ -76,8 +76,8 @@ def variants(original: GhostPose) -> list[Variant]:
     ]
 
 
-class PersonRefiner:
-    """A variant in ONNX Runtime, one thread."""
+class VariantRunner:
+    """A variant in ONNX Runtime with one thread."""
 
     def __init__(self, variant: Variant, size: int, folder: Path, number: int) -> None:
         path = folder / f"{number}.onnx"
@@ -86,8 +86,8 @@ class PersonRefiner:
         self.info, self.variant, self.size = file.info, variant, size
         self.backend: Backend = open_backend(file, ONE_THREAD)
 
-    def laid_out(self, image: NDArray[np.uint8]) -> tuple[Letterbox, NDArray[np.uint8]]:
-        """The picture in the network's input, (1, H, W, 3)."""
+    def prepare(self, image: NDArray[np.uint8]) -> tuple[Letterbox, NDArray[np.uint8]]:
+        """Return the letterbox and the network's input, (1, H, W, 3)."""
         height, width = image.shape[:2]
         letterbox = (
             Letterbox.fit(height, width, self.size, self.size)
@@ -97,26 +97,26 @@ class PersonRefiner:
         return letterbox, letterbox.apply(image)[None]
 
     def people(self, image: NDArray[np.uint8]) -> list[Person]:
-        """Everybody found in a picture."""
-        letterbox, images = self.laid_out(image)
+        """Return all people found in a picture."""
+        letterbox, images = self.prepare(image)
         return decode(self.backend.run(images), 0, letterbox, self.variant.pose, score_threshold=SCORE_THRESHOLD)
 
 
-def seconds(lookers: list[PersonRefiner], pictures: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """Least time of the network a picture, summed over pictures, of each variant."""
-    inputs = [[looker.laid_out(image)[1] for image in pictures] for looker in lookers]
-    least = np.full((len(lookers), len(pictures)), np.inf)
+def seconds(runners: list[VariantRunner], pictures: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Return the shortest time per picture of each variant's network, summed over pictures."""
+    inputs = [[runner.prepare(image)[1] for image in pictures] for runner in runners]
+    least = np.full((len(runners), len(pictures)), np.inf)
     for _ in track(range(ROUNDS), "measuring time"):
         for picture in range(len(pictures)):
-            for number, looker in enumerate(lookers):
+            for number, runner in enumerate(runners):
                 start = time.perf_counter()
-                looker.backend.run(inputs[number][picture])
+                runner.backend.run(inputs[number][picture])
                 least[number, picture] = min(least[number, picture], time.perf_counter() - start)
     return np.asarray(least.sum(1))
 
 
 def main() -> None:
-    """Measure, and write the table."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path)
@@ -126,21 +126,21 @@ def main() -> None:
     data = CocoPose([options.data])
     with tempfile.TemporaryDirectory() as folder:
         network = load_deployed(options.checkpoint)
-        lookers = [PersonRefiner(variant, options.size, Path(folder), number) for number, variant in enumerate(variants(network))]
+        runners = [VariantRunner(variant, options.size, Path(folder), number) for number, variant in enumerate(variants(network))]
         results = []
-        for looker in track(lookers, "finding people"):
-            finds = [looker.people(data.image(index)) for index in range(len(data))]
-            results.append(evaluate_predictions(finds, data))
+        for runner in track(runners, "finding people"):
+            predictions = [runner.people(data.image(index)) for index in range(len(data))]
+            results.append(evaluate_predictions(predictions, data))
         step = max(1, len(data) // TIMED_PICTURES)
-        times = seconds(lookers, [data.image(index) for index in range(0, len(data), step)])
+        times = seconds(runners, [data.image(index) for index in range(0, len(data), step)])
     rows = [
-        f"| {looker.variant.name} | {result.ap:.3f} | {result.ap50:.3f} | {result.ap75:.3f} | {spent / times[0]:.2f} |"
-        for looker, result, spent in zip(lookers, results, times, strict=True)
+        f"| {runner.variant.name} | {result.ap:.3f} | {result.ap50:.3f} | {result.ap75:.3f} | {spent / times[0]:.2f} |"
+        for runner, result, spent in zip(runners, results, times, strict=True)
     ]
     table = "\n".join(
         [
             f"`{options.checkpoint.name}` in float at {options.size} px on `{options.data.resolve().name}`; time of the network alone, "
-            "one thread, least of interleaved runs, against the first row.",
+            "one thread, minimum of interleaved runs, relative to the first row.",
             "",
             "| decoder | AP | AP50 | AP75 | time |",
             "|---|---|---|---|---|",

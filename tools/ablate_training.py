@@ -88,9 +88,9 @@ def _labels_alone(recipe: Recipe) -> Recipe:
 
 
 VARIANTS = [
-    Variant("as it is"),
-    Variant("ReLU instead of ReLU6 in what is trained", activation="relu"),
-    Variant("one cell a person instead of nine (one-to-one assignment)", cells_per_person=1),
+    Variant("unchanged"),
+    Variant("ReLU instead of ReLU6 in the trained parts", activation="relu"),
+    Variant("one cell per person instead of nine (one-to-one assignment)", cells_per_person=1),
     Variant("labels alone in the last phase, without the teacher", _labels_alone),
     Variant("losses of keypoints doubled", _twice("coarse", "heat", "offset", "refined")),
     Variant("losses of centre and box doubled", _twice("centre", "box")),
@@ -153,7 +153,7 @@ def table(results: dict[str, Measured], pictures: int, evaluate: Path) -> str:
     ]
     return "\n".join(
         [
-            f"Each from the teacher anew, {pictures} pictures in the recipe's three phases; in float at {SIZE} px on "
+            f"Each starts from the teacher, {pictures} pictures in the recipe's three phases; in float at {SIZE} px on "
             f"`{evaluate.resolve().name}`.",
             "",
             f"| network or training | AP | parameters | multiply-adds, {SIZE} x 256 |",

@@ -97,7 +97,7 @@ def main() -> None:
         f"`python -m tools.compare_readers`, {datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores, beside other programs; of CPU"
         f" time and age the best of {options.rounds} turns of {options.seconds:g} s, the median of its frames:",
         "",
-        "| reader | frames/s | CPU time a frame | a frame is old when it is read | process, at most |",
+        "| reader | frames/s | CPU time per frame | age of a frame when it is read | peak memory |",
         "|---|---|---|---|---|",
     ]
     for reader, row in best.items():

@@ -1,4 +1,4 @@
-"""Counts the people that the runtime finds in a real video against those counted by eye; writes a table into the docs.
+"""Comparison of the people that the runtime finds in a real video with a count by eye; writes a table into the docs.
 
 python tools/count_people.py build/vtest.avi docs/performance.md [MODEL]
 """
@@ -21,16 +21,16 @@ from edgepose.pipeline.refiner import Refiner
 from edgepose.telemetry.metrics import Metrics
 
 BELIEVED = 0.3
-"""Score from which on a person counts, as in the bar and in the default configuration."""
+"""Lowest score at which a person counts, as in the default configuration."""
 
 NEAR_PX = 25.0
-"""Farthest that a box may lie from the middle of a body that it stands for; bodies here are 30 to 150 px tall."""
+"""Largest distance from the center of a box to the center of its body; bodies here are 30 to 150 px tall."""
 
 BEGIN, END = "<!-- count: begin -->", "<!-- count: end -->"
 
 
 def compare(people: list[Person], places: list[list[float]]) -> tuple[int, int]:
-    """How many of the places somebody was found at, and how many people stand at none of them."""
+    """Return the number of positions at which a person was found, and the number of people at none of them."""
     free = [np.array(place) for place in places]
     false = 0
     for person in sorted(people, key=lambda person: -person.score):
@@ -46,7 +46,7 @@ def compare(people: list[Person], places: list[list[float]]) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Print and write the table; 1 where fewer than half are found or more than one in five is false."""
+    """Print and write the table; return 1 where fewer than half are found or more than one in five is false."""
     video, page = Path(sys.argv[1]), Path(sys.argv[2])
     model = named_model(sys.argv[3] if len(sys.argv) > 3 else "default", "pose")
     counted: dict[int, list[list[float]]] = yaml.safe_load((Path(__file__).parent / "vtest_people.yaml").read_text())
@@ -72,7 +72,7 @@ def main() -> int:
             "| frame | by eye | found | false |",
             "|---|---|---|---|",
             *rows,
-            f"| together | {seen} | {right} ({right / seen:.0%}) | {wrong} |",
+            f"| total | {seen} | {right} ({right / seen:.0%}) | {wrong} |",
         ]
     )
     print(table)

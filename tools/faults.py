@@ -1,4 +1,4 @@
-"""The fault matrix: every row on real processes, with a table in docs/reliability.md (`make faults`)."""
+"""Runner of the fault matrix: every row on real processes, with a table in docs/reliability.md (`make faults`)."""
 
 import os
 import signal
@@ -28,25 +28,25 @@ class _Result(msgspec.Struct):
 
     recovery: str
     lost: str
-    verdict: str
+    result: str
     commit: str
 
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--quick", is_flag=True, help="Only the rows that every run of the tests has.")
-@click.option("--list", "listed", is_flag=True, help="List the rows and end.")
-@click.option("--patience", type=click.FloatRange(0.1, 10), default=1.0, show_default=True, help="Hold each fault so many times as long.")
+@click.option("--quick", is_flag=True, help="Only the rows that every test run includes.")
+@click.option("--list", "listed", is_flag=True, help="List the rows and exit.")
+@click.option("--patience", type=click.FloatRange(0.1, 10), default=1.0, show_default=True, help="Factor on the duration of each fault.")
 @click.option("--report/--no-report", default=True, help="Whether to write docs/reliability.md.")
 def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, report: bool) -> None:
-    """Try the rows whose title holds one of NAMES, or all; exit code 1 where something did not hold.
+    """Run the rows whose title contains one of NAMES, or all; exit code 1 where a requirement did not hold.
 
-    The table has the last result of each row, also of those that were not tried this time.
+    The table has the last result of each row, including rows that were not run this time.
     """
     rows = [row for row in ROWS if (not names or any(name in row.title for name in names)) and (not quick or row.quick)]
     rows = [row for row in rows if names or quick or not row.spare]
     if not rows:
-        raise click.UsageError(f"no row has {' or '.join(names)} in its title; --list shows all")
+        raise click.UsageError(f"no row has {' or '.join(names)} in its title; expected one that --list shows")
     if listed:
         for row in rows:
             click.echo(f"{row.title:<40} {row.did}")
@@ -100,34 +100,34 @@ def _kept() -> dict[str, _Result]:
 
 def _keep(outcome: Outcome) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    verdict = f"skipped: {outcome.skipped}" if outcome.skipped else "held" if outcome.held else f"**missed**: {_short(outcome)}"
+    result = f"skipped: {outcome.skipped}" if outcome.skipped else "held" if outcome.held else f"**missed**: {_short(outcome)}"
     lost = "" if outcome.skipped else _lost(outcome)
     _KEPT.parent.mkdir(exist_ok=True)
-    _KEPT.write_bytes(msgspec.json.encode(_kept() | {outcome.row.title: _Result(_recovery(outcome), lost, verdict, commit)}))
+    _KEPT.write_bytes(msgspec.json.encode(_kept() | {outcome.row.title: _Result(_recovery(outcome), lost, result, commit)}))
 
 
 def _section(results: dict[str, _Result]) -> str:
     rows = [(row, results[row.title]) for row in ROWS if row.title in results and not row.spare]
-    tried = [result for _, result in rows if not result.verdict.startswith("skipped")]
-    held = sum(result.verdict == "held" for result in tried)
+    tried = [result for _, result in rows if not result.result.startswith("skipped")]
+    held = sum(result.result == "held" for result in tried)
     lines = [
         f"`make faults`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__}, {machine()}, load {os.getloadavg()[1]:.1f}: "
         + (f"**all {held} rows held**." if held == len(tried) else f"**{held} of {len(tried)} rows held**."),
         "",
-        "| fault | what was done | what must hold | back after | lost | verdict | at |",
+        "| fault | what was done | requirement | back after | lost | result | commit |",
         "|---|---|---|---|---|---|---|",
     ]
     for row, result in rows:
-        cells = (row.title, row.did, row.must, result.recovery, result.lost, result.verdict, f"`{result.commit}`")
+        cells = (row.title, row.did, row.must, result.recovery, result.lost, result.result, f"`{result.commit}`")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _short(outcome: Outcome) -> str:
-    """What did not hold in one cell: no line breaks, no bars, no paths of the run."""
+    """Return the broken requirements in one cell: no line breaks, no vertical bars, no paths of the run."""
     return "; ".join(sentence.splitlines()[0].split("; ")[0].replace("|", "/")[:160] for sentence in outcome.findings.broken)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server stays behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server keeps running
     main()

@@ -1,10 +1,10 @@
-"""Many devices on one mosquitto: how many messages it passes on, how soon, and what that costs (`make fleet`).
+"""Load test of one mosquitto with many devices: throughput, latency and cost (`make fleet`).
 
-Each simulated device is a connection of its own that publishes pose messages of one to three people ten times a second, written by the
-program's own encoder at the moment when they are sent. One subscriber takes all. Devices, broker and subscriber are three processes that
-share this machine, so the table says of each how busy it was: where devices or subscriber are at the end, the broker is not.
+Each simulated device has its own connection and publishes pose messages of one to three people ten times a second. The program's own
+encoder writes each message at the moment when it is sent. One subscriber receives all. Devices, broker and subscriber are three processes
+that share this machine, so the table gives the load of each: where devices or subscriber reach their limit, the broker has not.
 
-Run from the root of a checkout; needs `mosquitto`.
+Run it from the root of a checkout; needs `mosquitto`.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class _Pose(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Row:
-    """One fleet: rates a second, shares of one core, megabytes, milliseconds."""
+    """Results of one fleet: messages per second, shares of one core, megabytes, milliseconds."""
 
     devices: int
     sent: float
@@ -59,7 +59,7 @@ class Row:
 
 
 def _people(rng: np.random.Generator) -> list[Person]:
-    """One to three people of the size that they have in a 720p picture."""
+    """Return one to three people of a typical size in a 720p frame."""
     people = []
     for track in range(int(rng.integers(1, 4))):
         corner, size = rng.uniform((0, 0), (1100, 400)), rng.uniform((60, 150), (180, 320))
@@ -79,7 +79,7 @@ def _string(text: str) -> bytes:
 
 
 def _packet(head: int, body: bytes) -> bytes:
-    """An MQTT packet: type, length in groups of seven bits, body."""
+    """Return an MQTT packet: type, length in groups of seven bits, body."""
     length, size = bytearray(), len(body)
     while True:
         size, group = divmod(size, 128)
@@ -89,7 +89,7 @@ def _packet(head: int, body: bytes) -> bytes:
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """The next packet: its first byte and its body."""
+    """Return the next packet: its first byte and its body."""
     head = (await reader.readexactly(1))[0]
     size = shift = 0
     while True:
@@ -101,7 +101,11 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 async def _connect(port: int, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A session of MQTT 3.1.1; AssertionError where the broker refuses."""
+    """Open an MQTT 3.1.1 session.
+
+    Raises:
+        AssertionError: the broker refuses.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     writer.write(_packet(0x10, _string("MQTT") + b"\x04\x02\x00\x00" + _string(name)))
     head, body = await _read(reader)
@@ -118,7 +122,7 @@ async def _devices(port: int, count: int, go: Event, stop: Event, sent: "multipr
     turn, published, size, cpu_s = 0, 0, 0, time.process_time()
     began_s = time.monotonic()
     while not stop.is_set():
-        # Device n has its turn n / count of a period after the first, so that the fleet does not speak in chorus.
+        # Device n has its turn n / count of a period after the first, so that the fleet does not publish all at the same time.
         await asyncio.sleep(max(0.0, began_s + turn / (count * RATE_HZ) - time.monotonic()))
         number = turn % count
         message = msgspec.structs.replace(messages[turn % len(messages)], sequence=turn // count, captured_at=timestamp(time.time_ns()))
@@ -146,7 +150,7 @@ async def _subscriber(port: int, ready: Event, stop: Event, heard: "multiprocess
         try:
             _, body = await asyncio.wait_for(_read(reader), 1.0)
         except TimeoutError:
-            if stop.is_set():  # and a second of silence since
+            if stop.is_set():  # and no message for a second
                 break
             continue
         now_s = time.time()
@@ -170,7 +174,7 @@ def _rss_mb(pid: int) -> float:
 
 
 def measure(count: int, seconds: float) -> Row:
-    """One fleet of `count` devices for `seconds`."""
+    """Measure one fleet of `count` devices for `seconds`."""
     context = multiprocessing.get_context("spawn")
     go, ready, stop = context.Event(), context.Event(), context.Event()
     sent, heard = context.Queue(), context.Queue()
@@ -212,10 +216,10 @@ def measure(count: int, seconds: float) -> Row:
 
 
 def table(rows: list[Row], seconds: float, load: float) -> str:
-    """The rows as Markdown, with what they were measured on."""
+    """Return the rows as Markdown, with the machine and its load."""
     version = os.popen("mosquitto -h").readline().split()[-1]
     lines = [
-        f"mosquitto {version} on {machine()}, which had other work of load {load:.0f}; {seconds:g} s each, messages of "
+        f"mosquitto {version} on {machine()}, beside other work (load {load:.0f}); {seconds:g} s each, messages of "
         f"{rows[-1].bytes_each:.0f} bytes on average, without TLS.",
         "",
         "| devices | messages/s sent | received | lost | broker: core | memory | devices: core | subscriber: core | p50 | p95 | p99 |",
@@ -232,9 +236,9 @@ def table(rows: list[Row], seconds: float, load: float) -> str:
 @click.command(epilog="Example: python -m tools.fleet docs/operations.md --devices 10,100")
 @click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--devices", default="10,50,100,200,500,1000", help="sizes of the fleet")
-@click.option("--seconds", type=float, default=15.0, help="how long each is watched")
+@click.option("--seconds", type=float, default=15.0, help="duration of each measurement")
 def main(document: Path, devices: str, seconds: float) -> None:
-    """Measures fleets of simulated devices and writes the table into DOCUMENT."""
+    """Measure fleets of simulated devices and write the table into DOCUMENT."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, most) if most > 0 else _FILES, most))
     rows = []

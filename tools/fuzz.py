@@ -1,4 +1,4 @@
-"""Ten thousand inputs of each kind that nobody should give, with a table in docs/reliability.md (`make fuzz`)."""
+"""Fuzzing with ten thousand invalid inputs of each kind, with a table in docs/reliability.md (`make fuzz`)."""
 
 import signal
 import subprocess
@@ -19,21 +19,23 @@ from testing.fuzz.tally import GOOD, Tally
 from tools.machine import machine
 from tools.write_reference import DOCS, with_table
 
-Told = Callable[[], None]
-KINDS: dict[str, tuple[str, Callable[[int, Told], Tally]]] = {
+OnInput = Callable[[], None]
+"""Callback after each input."""
+
+KINDS: dict[str, tuple[str, Callable[[int, OnInput], Tally]]] = {
     "configuration": (
-        "YAML of known and unknown keys with any values, good files with pieces cut out, doubled and put in, deep nesting, aliases of"
+        "YAML of known and unknown keys with any values, valid files with pieces cut out, doubled and inserted, deep nesting, aliases of"
         " aliases, text, bytes; `--set` and variables (hypothesis)",
         configuration.fuzz,
     ),
     "messages": ("commands and states with any payload, properties and QoS, to a running daemon over mosquitto", messages.fuzz),
     "rtsp": (
-        "what GStreamer's server says, damaged on its way to FFmpeg: headers, session descriptions, interleaved packets",
-        lambda count, told: rtsp.fuzz(count, 10, told),
+        "output of GStreamer's server, damaged on its way to FFmpeg: headers, session descriptions, interleaved packets",
+        lambda count, on_input: rtsp.fuzz(count, 10, on_input),
     ),
     "models": (
-        "shipped models, a refiner and tiny ones with bits flipped, bytes cut out, doubled and put in, mostly outside of the weights",
-        lambda count, told: models.fuzz(count, 2, told),
+        "shipped models, a refiner and tiny ones with bits flipped, bytes cut out, doubled and inserted, mostly outside of the weights",
+        lambda count, on_input: models.fuzz(count, 2, on_input),
     ),
 }
 
@@ -41,7 +43,7 @@ _KEPT = Path("build/fuzz.json")
 
 
 class _Result(msgspec.Struct):
-    """Inputs of one kind by outcome, how long they took, and the commit."""
+    """Inputs of one kind by outcome, their duration, and the commit."""
 
     counts: dict[str, int]
     took_s: float
@@ -53,9 +55,9 @@ class _Result(msgspec.Struct):
 @click.option("--count", type=click.IntRange(1), default=10_000, show_default=True, help="Inputs of each kind.")
 @click.option("--report/--no-report", default=True, help="Whether to write docs/reliability.md.")
 def main(names: tuple[str, ...], count: int, report: bool) -> None:
-    """Try NAMES, or all kinds; exit code 1 where one crashed, hung, or was answered with anything but a sentence.
+    """Run NAMES, or all kinds; exit code 1 where an input caused a crash, a hang, or any answer other than a sentence.
 
-    The table has the last result of each kind, also of those that were not tried this time.
+    The table has the last result of each kind, including kinds that were not run this time.
     """
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     results: dict[str, _Result] = {}
@@ -88,17 +90,17 @@ def _section(results: dict[str, _Result]) -> str:
         f"`make fuzz`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__}, {machine()}: "
         + ("**no crash, no hang, no traceback**." if not bad else f"**{bad} bad answers**."),
         "",
-        "| what | inputs | taken | refused in a sentence | passed over | anything else | crash | hang | seconds | at |",
+        "| input | count | accepted | refused in a sentence | ignored | anything else | crash | hang | seconds | commit |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, (what, _) in KINDS.items():
         if name in results:
             counts, took_s, commit = results[name].counts, results[name].took_s, results[name].commit
-            cells = [counts.get(outcome, 0) for outcome in ("accepted", "refused", "passed over", "wrong", "crash", "hang")]
+            cells = [counts.get(outcome, 0) for outcome in (*GOOD, "wrong", "crash", "hang")]
             lines.append(f"| {name}: {what} | {sum(cells)} | " + " | ".join(map(str, cells)) + f" | {took_s:.0f} | `{commit}` |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server stays behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server keeps running
     main()

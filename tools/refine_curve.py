@@ -1,9 +1,9 @@
-"""What a second look is worth: AP against people looked at again and against time, beside MoveNet; writes a table and a plot.
+"""Benefit of refinement: AP over the number of refined people and over time, beside MoveNet; writes a table and a plot.
 
 python -m tools.refine_curve DATA docs/models.md [--peers FOLDER] [--model default] [--size 0] [--refiner refine-n …]
 
-Times are those of one thread, a picture, over the same pictures in turns, as a share of MoveNet MultiPose's at 256 px in the
-same run where its file is there: a machine's mood cancels out.
+Times are per picture and for one thread, over the same pictures in turns. They are relative to MoveNet MultiPose at 256 px in the same run,
+where its file is available: changes of the machine's speed cancel out.
 """
 
 import argparse
@@ -33,9 +33,9 @@ from edgepose_export.evaluation.coco import SCORE_THRESHOLD, Evaluation, evaluat
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-BEGIN, END = "<!-- begin second look -->", "<!-- end second look -->"
+BEGIN, END = "<!-- begin refine -->", "<!-- end refine -->"
 PEOPLE = (1, 2, 4, 8)
-EVERYBODY = 1000
+ALL = 1000
 REPEATS = 3
 TIMED_PICTURES = 60
 ONE_THREAD = schema.ModelConfig(backend="cpu", threads=1)
@@ -49,7 +49,7 @@ ELSEWHERE = {
 
 @dataclass
 class Way:
-    """One way to look at a picture: the finds, and the least time of each timed picture."""
+    """One way to process a picture (refiner and number of people): predictions, and the shortest time of each timed picture."""
 
     name: str
     refiner: str
@@ -58,30 +58,30 @@ class Way:
     seconds: list[float] = field(default_factory=list)
 
 
-class PersonRefiner:
-    """The first network and the refiners, each in one thread."""
+class TwoStages:
+    """The pose network and the refiners, each in one thread."""
 
     def __init__(self, model: ModelFile, refiners: list[ModelFile], size: int) -> None:
         self.model, self.size = model, size
-        self.first = open_backend(model, ONE_THREAD)
+        self.pose = open_backend(model, ONE_THREAD)
         self.refiners = {file.path.stem: (file.info, open_refiner_backend(file, ONE_THREAD)) for file in refiners}
 
-    def look(self, image: NDArray[np.uint8], way: Way) -> list[Person]:
-        """The people in a picture, as `way` says."""
+    def predict(self, image: NDArray[np.uint8], way: Way) -> list[Person]:
+        """Return the people in a picture."""
         letterbox = Letterbox.for_model(self.model.info, image.shape[0], image.shape[1], self.size)
-        people = decode(self.first.run(letterbox.apply(image)[None]), 0, letterbox, schema.PoseConfig(), score_threshold=SCORE_THRESHOLD)
+        people = decode(self.pose.run(letterbox.apply(image)[None]), 0, letterbox, schema.PoseConfig(), score_threshold=SCORE_THRESHOLD)
         if not way.people:
             return people
         info, refiner = self.refiners[way.refiner]
         chosen = RefineSchedule(schema.RefineConfig(people=way.people)).choose(people, cost_ms=0.0)
-        for index, second in zip(chosen, refine_people(image, [people[index] for index in chosen], info, refiner.run), strict=True):
-            people[index] = second.person
+        for index, refined in zip(chosen, refine_people(image, [people[index] for index in chosen], info, refiner.run), strict=True):
+            people[index] = refined.person
         return people
 
 
 def movenet(path: Path, size: int) -> Callable[[NDArray[np.uint8]], object]:
-    """MoveNet MultiPose's network alone on a letterboxed picture: its heads, without any decoding."""
-    import onnxruntime  # behind edgepose, which switches its telemetry off
+    """Return a function that runs MoveNet MultiPose's network on a letterboxed picture: its heads, without decoding."""
+    import onnxruntime  # after edgepose, which disables its telemetry
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -98,27 +98,27 @@ def movenet(path: Path, size: int) -> Callable[[NDArray[np.uint8]], object]:
 
 
 def timed(function: Callable[..., object], *arguments: object) -> float:
-    """Seconds that a call takes."""
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - start
 
 
 def measure(
-    looker: PersonRefiner, ways: list[Way], data: CocoPose, peers: dict[str, Callable[[NDArray[np.uint8]], object]]
+    stages: TwoStages, ways: list[Way], data: CocoPose, peers: dict[str, Callable[[NDArray[np.uint8]], object]]
 ) -> dict[str, float]:
-    """Fill in all ways; the mean seconds a picture of each peer."""
+    """Fill in all ways, and return the mean seconds per picture of each peer."""
     for index in track(range(len(data)), "finding people"):
         image = data.image(index)
         for way in ways:
-            way.predictions.append(looker.look(image, way))
+            way.predictions.append(stages.predict(image, way))
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for index in track(range(0, len(data), max(1, len(data) // TIMED_PICTURES)), "measuring time"):
         image = data.image(index)
         rounds: dict[str, list[float]] = {}
         for _ in range(REPEATS):
             for way in ways:
-                rounds.setdefault(way.name, []).append(timed(looker.look, image, way))
+                rounds.setdefault(way.name, []).append(timed(stages.predict, image, way))
             for name, run in peers.items():
                 rounds.setdefault(name, []).append(timed(run, image))
         for way in ways:
@@ -129,7 +129,7 @@ def measure(
 
 
 def draw(points: dict[str, list[tuple[float, float, str]]], path: Path) -> None:
-    """AP over relative time, a line for each refiner, the peers beside them."""
+    """Plot AP over relative time, one line for each refiner, with the peers."""
     figure, axes = plt.subplots(figsize=(8, 5), dpi=110)
     for name, line in points.items():
         x, y = [point[0] for point in line], [point[1] for point in line]
@@ -138,7 +138,7 @@ def draw(points: dict[str, list[tuple[float, float, str]]], path: Path) -> None:
             axes.annotate(label, (along, up), textcoords="offset points", xytext=(4, -11), fontsize=8)
     for name, values in ELSEWHERE.items():
         axes.plot(*zip(*values, strict=True), marker="x", linestyle=":", label=f"{name} (measured elsewhere)")
-    axes.set_xlabel("time a picture, one thread; 1 is MoveNet MultiPose at 256 px")
+    axes.set_xlabel("time per picture, one thread; 1 is MoveNet MultiPose at 256 px")
     axes.set_ylabel("OKS AP on 300 pictures of COCO")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
@@ -147,7 +147,7 @@ def draw(points: dict[str, list[tuple[float, float, str]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("page", type=Path)
@@ -158,14 +158,14 @@ def main() -> None:
     options = parser.parse_args()
     model = named_model(options.model, "pose")
     refiners = [named_model(name, "refine") for name in options.refiner or ["refine-n"]]
-    ways = [Way("first look alone", "", 0)]
+    ways = [Way("pose network alone", "", 0)]
     for file in refiners:
         stem = file.path.stem
-        ways += [Way(f"{stem}, {people}", stem, people) for people in PEOPLE] + [Way(f"{stem}, everybody", stem, EVERYBODY)]
+        ways += [Way(f"{stem}, {people}", stem, people) for people in PEOPLE] + [Way(f"{stem}, all", stem, ALL)]
     multipose = options.peers / "movenet-multipose-heads.onnx" if options.peers else None
     peers = {f"MoveNet MultiPose {size}": movenet(multipose, size) for size in (256, 320)} if multipose else {}
     data = CocoPose([options.data])
-    peer_seconds = measure(PersonRefiner(model, refiners, options.size), ways, data, peers)
+    peer_seconds = measure(TwoStages(model, refiners, options.size), ways, data, peers)
     unit = next(iter(peer_seconds.values())) if peer_seconds else float(np.mean(ways[0].seconds))
     size = options.size or model.info.input_size
     rows, points = [], {}
@@ -173,7 +173,7 @@ def main() -> None:
         found: Evaluation = evaluate_predictions(way.predictions, data)
         relative = float(np.mean(way.seconds)) / unit
         rows.append(f"| {way.name} | {found.ap:.3f} | {found.ap50:.3f} | {found.ap_medium:.3f} | {found.ap_large:.3f} | {relative:.2f} |")
-        label = {0: "alone", EVERYBODY: "all"}.get(way.people, str(way.people))
+        label = {0: "alone", ALL: "all"}.get(way.people, str(way.people))
         for stem in [way.refiner] if way.refiner else [file.path.stem for file in refiners]:
             points.setdefault(f"{model.info.name} + {stem}", []).append((relative, found.ap, label))
     rows += [f"| {name} (network alone, float) | | | | | {value / unit:.2f} |" for name, value in peer_seconds.items()]
@@ -183,9 +183,9 @@ def main() -> None:
     table = "\n".join(
         [
             f"`make refine`, {datetime.now(timezone.utc):%Y-%m-%d}: {model.info.name} ({model.info.precision}, {size} px), {refined}; "
-            f"{len(data)} pictures, one thread, time as a share of {'MoveNet MultiPose at 256 px' if peer_seconds else 'the first look'}:",
+            f"{len(data)} pictures, one thread, time relative to {'MoveNet MultiPose at 256 px' if peer_seconds else 'the pose network'}:",
             "",
-            "| people looked at again | AP | AP50 | APm | APl | time |",
+            "| refined people | AP | AP50 | APm | APl | time |",
             "|---|---|---|---|---|---|",
             *rows,
             "",

@@ -1,7 +1,8 @@
-"""Hours with a fault every half minute: memory, files, threads, and where every frame and event went (`make soak`).
+"""Endurance run with a fault every half minute: memory, files, threads, and an account of every frame and event (`make soak`).
 
-A real `edgepose run` watches a real RTSP server and publishes to a real mosquitto; the faults are those of `tests/faults`, drawn from a
-seed, and no two alike follow one another. Needs `mosquitto`, `ffmpeg` and GStreamer's RTSP server, which `.ci/run` installs.
+A real `edgepose run` reads a real RTSP server and publishes to a real mosquitto. The faults are those of `testing/faults`, drawn from a
+seeded generator; the same fault never comes twice in a row. Needs `mosquitto`, `ffmpeg` and GStreamer's RTSP server, which `.ci/run`
+installs.
 """
 
 import os
@@ -24,27 +25,31 @@ from tools.soak_report import Fault, Result, Sample, failures, write
 
 _EVERY_S = 30.0
 _SAMPLE_EVERY_S = 5.0
-_LAST_FAULT_BEFORE_END_S = 120.0  # the last minute, which memory is judged by, is a quiet one
-_BACK_WITHIN_S = 20.0  # after which a fault counts as never mended
+_LAST_FAULT_BEFORE_END_S = 120.0  # the last minute, in which memory is measured, has no fault
+_BACK_WITHIN_S = 20.0  # after this time a fault counts as not recovered
 
 
 class _Run:
-    """The world, its clock and its samples."""
+    """Fault world with its clock and samples."""
 
-    def __init__(self, world: World, other_film: Path) -> None:
+    def __init__(self, world: World, other_video: Path) -> None:
         self.world = world
-        self.films = [world.film, other_film]
+        self.videos = [world.film, other_video]
         self.generator = random.Random(12)
         self.samples: list[Sample] = []
         self.quiet: list[Sample] = []
         self._start_s = self._next_s = time.monotonic()
 
     def now_s(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return time.monotonic() - self._start_s
 
     def until(self, moment_s: float) -> None:
-        """Waits; AssertionError when the daemon ends before."""
+        """Wait until this time of the run and take samples.
+
+        Raises:
+            AssertionError: the daemon ended.
+        """
         while self.now_s() < moment_s:
             if time.monotonic() >= self._next_s:
                 self._next_s += _SAMPLE_EVERY_S
@@ -52,7 +57,7 @@ class _Run:
             self.world.sleep(min(0.1, max(0.0, moment_s - self.now_s())))
 
     def hold(self, seconds: float) -> None:
-        """Waits for so long."""
+        """Wait for this many seconds."""
         self.until(self.now_s() + seconds)
 
 
@@ -69,8 +74,8 @@ def _camera_silent(run: _Run) -> None:
 
 
 def _camera_changed(run: _Run) -> None:
-    run.films.reverse()
-    run.world.camera.restart("--file", str(run.films[0]))
+    run.videos.reverse()
+    run.world.camera.restart("--file", str(run.videos[0]))
 
 
 def _camera_mute(run: _Run) -> None:
@@ -109,7 +114,7 @@ def _broker_cut(run: _Run) -> None:
     run.world.relay.cut()
 
 
-def _daemon_held(run: _Run) -> None:
+def _daemon_suspended(run: _Run) -> None:
     run.world.daemon.send_signal(signal.SIGSTOP)
     time.sleep(run.generator.uniform(0.5, 3))
     run.world.daemon.send_signal(signal.SIGCONT)
@@ -118,19 +123,23 @@ def _daemon_held(run: _Run) -> None:
 FAULTS: dict[str, Callable[[_Run], None]] = {
     "camera killed": _camera_killed,
     "camera silent": _camera_silent,
-    "camera with another resolution": _camera_changed,
-    "way to the camera silent": _camera_mute,
-    "way to the camera cut": _camera_cut,
-    "way to the camera corrupt": _camera_corrupt,
+    "camera changed resolution": _camera_changed,
+    "camera link silent": _camera_mute,
+    "camera link cut": _camera_cut,
+    "camera link corrupt": _camera_corrupt,
     "broker killed": _broker_killed,
     "broker silent": _broker_silent,
-    "way to the broker cut": _broker_cut,
-    "daemon held": _daemon_held,
+    "broker link cut": _broker_cut,
+    "daemon suspended": _daemon_suspended,
 }
 
 
 def soak(minutes: float, scratch: Path, settings: dict[str, str]) -> Result:
-    """Runs it all; AssertionError where a server does not start or the daemon ends."""
+    """Run daemon, servers and faults, and return what was measured.
+
+    Raises:
+        AssertionError: a server does not start, or the daemon ends.
+    """
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     street = film(scratch, minutes=min(60, minutes + 5))
     other = film(scratch, 384, 288, minutes=min(60, minutes + 5))
@@ -141,7 +150,7 @@ def soak(minutes: float, scratch: Path, settings: dict[str, str]) -> Result:
         run = _Run(world, other)
         faults = _faults(run, minutes * 60)
         run.until(minutes * 60)
-        world.camera.kill()  # so that all counters come to rest
+        world.camera.kill()  # so that all counters stop changing
         run.hold(15)
         health = world.heard.said.health[-1][1]
         info = world.heard.said.info[-1][1]
@@ -210,7 +219,7 @@ def _faults(run: _Run, length_s: float) -> list[Fault]:
 
 
 def _sample(pid: int, at_s: float) -> Sample:
-    """A process as it is now."""
+    """Return the current memory, descriptors and threads of a process."""
     kilobytes = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
@@ -226,7 +235,7 @@ def _sample(pid: int, at_s: float) -> Sample:
 
 
 def _first_pose_after(run: _Run, back_s: float) -> float | None:
-    """Seconds from then to the next fresh pose; None where none comes in time."""
+    """Return the seconds until the next fresh pose; None where none comes in time."""
     poses = run.world.heard.said.poses
     deadline_s = time.monotonic() + _BACK_WITHIN_S
     while time.monotonic() < deadline_s:
@@ -239,12 +248,12 @@ def _first_pose_after(run: _Run, back_s: float) -> float | None:
 
 @click.command()
 @click.option("--minutes", type=click.FloatRange(3, 24 * 60), default=120, show_default=True, help="Length of the run.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Configure the daemon so; repeatable, as of `edgepose run`.")
-@click.option("--result", type=click.Path(dir_okay=False, path_type=Path), help="Write what was measured to this file too.")
-@click.option("--from", "before", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Only report what such a file holds.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a key of the daemon; repeatable, as in `edgepose run`.")
+@click.option("--result", type=click.Path(dir_okay=False, path_type=Path), help="Also write the measurements to this file.")
+@click.option("--from", "before", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Only report such a file.")
 @click.option("--report/--no-report", default=True, help="Whether to write docs/reliability.md and its plot.")
 def main(minutes: float, settings: tuple[str, ...], result: Path | None, before: Path | None, report: bool) -> None:
-    """Run the daemon among faults; exit code 1 where a bar is missed."""
+    """Run the daemon under faults; exit code 1 where a criterion is not met."""
     if before is not None:
         found = msgspec.json.decode(before.read_bytes(), type=Result)
     else:
@@ -257,10 +266,10 @@ def main(minutes: float, settings: tuple[str, ...], result: Path | None, before:
     missed = failures(found)
     for sentence in missed:
         click.echo(f"MISSED: {sentence}", err=True)
-    click.echo(f"{len(found.faults)} faults, memory {found.growth_mb:+.2f} MiB, {len(missed)} bars missed")
+    click.echo(f"{len(found.faults)} faults, memory {found.growth_mb:+.2f} MiB, {len(missed)} criteria missed")
     sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server stays behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server keeps running
     main()

@@ -1,4 +1,4 @@
-"""What the soak found, its bars, and its section and plot in docs/reliability.md."""
+"""Results of the soak, their criteria, and the section and plot in docs/reliability.md."""
 
 import os
 import statistics
@@ -18,13 +18,13 @@ _SETTLED_AFTER_S = 600.0
 _WINDOW_S = 60.0
 _PLOT = "images/soak.png"
 _NUMBERED_CAUSES = ("superseded", "engine_failed", "pose_failed")
-"""Frames that have a sequence number and never became a message; `stale` ones may or may not have one."""
+"""Causes of frames that have a sequence number and become no message. `stale` frames may or may not have a number."""
 
-_COLOURS = {"camera": "#3f8f4f", "way to the camera": "#7fbf7f", "broker": "#c8641e", "way to the broker": "#e8a45e", "daemon": "#8844aa"}
+_COLORS = {"camera": "#3f8f4f", "camera link": "#7fbf7f", "broker": "#c8641e", "broker link": "#e8a45e", "daemon": "#8844aa"}
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The daemon's process at one moment: seconds since the start, MiB, counts."""
+    """Sample of the daemon's process: seconds since the start, MiB, counts."""
 
     at_s: float
     rss_mb: float
@@ -34,7 +34,13 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault: when (seconds since the start), for how long, and how long after it the first fresh pose came; None for never."""
+    """One fault.
+
+    Attributes:
+        began_s: seconds since the start of the run.
+        lasted_s: duration in seconds.
+        returned_after_s: seconds from its end to the first fresh pose; None where none came.
+    """
 
     name: str
     began_s: float
@@ -43,16 +49,16 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole run.
+    """Results of a whole run.
 
     Attributes:
-        samples: of the daemon, every five seconds.
-        quiet: the same just before each fault, when all is mended.
+        samples: samples of the daemon, every five seconds.
+        quiet: samples just before each fault, when everything has recovered.
         epochs: last sequence number of each epoch in the daemon's own file of poses.
-        counted, published, heard: frames that became poses, as health counts them, as the file has them, as the subscriber heard them.
-        stale, oldest_s: poses of pictures that were too old when written, and the age of the oldest, seconds.
-        late: poses that were not, and were too old when heard: what a frozen broker had been given when it froze.
-        events_awaited, events_missing, events_repeated: of those that must have come by the file.
+        counted, published, heard: pose messages as counted by health, as found in the file, as received by the subscriber.
+        stale, oldest_s: poses of frames that were too old when written, and the age of the oldest in seconds.
+        late: poses that were fresh when written and too old when received: those that a frozen broker held.
+        events_awaited, events_missing, events_repeated: events expected from the file, and of these, those that never came or came twice.
     """
 
     commit: str
@@ -81,12 +87,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settled_after_s(self) -> float:
-        """When memory is taken for the first time; a quarter of a short run."""
+        """Time of the first memory measurement; a quarter of a short run."""
         return min(_SETTLED_AFTER_S, self.minutes * 15)
 
     @property
     def settled(self) -> list[Sample]:
-        """Samples of the minute after that."""
+        """Samples of the minute after settling."""
         return [sample for sample in self.samples if self.settled_after_s <= sample.at_s <= self.settled_after_s + _WINDOW_S]
 
     @property
@@ -96,28 +102,28 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def growth_mb(self) -> float:
-        """Resident memory of the last minute over that of the settled one, medians."""
+        """Change of resident memory from the settled minute to the last one, by medians, in MiB."""
         return statistics.median(sample.rss_mb for sample in self.last) - statistics.median(sample.rss_mb for sample in self.settled)
 
     @property
     def quiet_settled(self) -> list[Sample]:
-        """Quiet moments after settling."""
+        """Samples before faults after settling."""
         return [sample for sample in self.quiet if sample.at_s >= self.settled_after_s]
 
     @property
     def numbered(self) -> int:
-        """Frames that were given a number, which begins with 0 in each epoch."""
+        """Number of frames with a sequence number, which begins with 0 in each epoch."""
         return sum(last + 1 for last in self.epochs)
 
     @property
     def unaccounted(self) -> int:
-        """Numbered frames that were neither published nor dropped by a cause."""
+        """Number of frames with a sequence number that were neither published nor counted by a cause."""
         least = self.numbered - self.published - sum(self.drops.get(cause, 0) for cause in _NUMBERED_CAUSES)
         return max(0, least - self.drops.get("stale", 0))
 
 
 def failures(result: Result) -> list[str]:
-    """The bars that were missed, one sentence each."""
+    """Return one sentence for each criterion that was missed."""
     missed: list[str] = []
     if abs(result.growth_mb) > _GROWTH_LIMIT_MB:
         missed.append(f"memory changed by {result.growth_mb:+.2f} MiB, expected {_GROWTH_LIMIT_MB:g} at most")
@@ -125,7 +131,7 @@ def failures(result: Result) -> list[str]:
         ("open files", [sample.descriptors for sample in result.quiet_settled], [sample.descriptors for sample in result.last]),
         ("threads", [sample.threads for sample in result.quiet_settled], [sample.threads for sample in result.last]),
     ):
-        # A thread that waits for a camera that froze ends some seconds after the camera is back: none may be left in the end.
+        # A thread that waits for a frozen camera ends some seconds after the camera is back: none may remain at the end.
         if statistics.median(last) > min(quiet):
             missed.append(f"{name}: {statistics.median(last):g} in the last minute, {min(quiet)} at the quietest moment before")
     for fault in result.faults:
@@ -134,7 +140,7 @@ def failures(result: Result) -> list[str]:
                 f"{fault.name} at {fault.began_s / 60:.1f} min: poses after {fault.returned_after_s} s, expected {_RETURN_LIMIT_S:g}"
             )
     if result.stale:
-        missed.append(f"{result.stale} stale poses were published, of pictures up to {result.oldest_s:.1f} s old")
+        missed.append(f"{result.stale} stale poses were published, from frames up to {result.oldest_s:.1f} s old")
     silent = sum(fault.name == "broker silent" for fault in result.faults)
     if result.late > _LATE_LIMIT * silent:
         missed.append(
@@ -147,14 +153,14 @@ def failures(result: Result) -> list[str]:
     if result.counted != result.published:
         missed.append(f"health counts {result.counted} frames, the file has {result.published}")
     if result.traceback:
-        missed.append("there is a traceback in the log")
+        missed.append("the log contains a traceback")
     if result.exit_code:
         missed.append(f"the daemon's exit code was {result.exit_code}, expected 0")
     return missed
 
 
 def write(result: Result) -> None:
-    """Writes the section of docs/reliability.md and its plot."""
+    """Write the section of docs/reliability.md and its plot."""
     _plot(result, DOCS / _PLOT)
     path = DOCS / "reliability.md"
     path.write_text(with_table(path.read_text(encoding="utf-8"), "soak", _section(result)), encoding="utf-8")
@@ -165,12 +171,12 @@ def _section(result: Result) -> str:
     before, last = result.settled, result.last
     lines = [
         f"`make soak`, {datetime.now(timezone.utc):%Y-%m-%d}, edgepose {__version__} at `{result.commit}`: "
-        + ("**all bars held**." if not missed else f"**{len(missed)} missed**: {'; '.join(missed[:8])}."),
+        + ("**all criteria met**." if not missed else f"**{len(missed)} missed**: {'; '.join(missed[:8])}."),
         "",
         "| what | |",
         "|---|---|",
-        f"| machine | {machine()}, load of the last quarter of an hour {os.getloadavg()[2]:.1f} |",
-        f"| stream | 320x240 and 384x288 at 10 pictures a second, H.264 over RTSP (TCP), {result.minutes:g} minutes |",
+        f"| machine | {machine()}, load average over 15 minutes {os.getloadavg()[2]:.1f} |",
+        f"| stream | 320x240 and 384x288 at 10 frames per second, H.264 over RTSP (TCP), {result.minutes:g} minutes |",
         f"| network | `{result.model}`, {result.precision}, {result.backend} |",
         f"| faults | {len(result.faults)}, one every {result.every_s:g} s |",
         "",
@@ -182,7 +188,7 @@ def _section(result: Result) -> str:
     lines += _sample_rows(before, last, result.samples)
     lines += [
         "",
-        f"Change of resident memory: {result.growth_mb:+.2f} MiB (bar: {_GROWTH_LIMIT_MB:g}).",
+        f"Change of resident memory: {result.growth_mb:+.2f} MiB (limit: {_GROWTH_LIMIT_MB:g}).",
         "",
         "| fault | times | poses back after: median | longest |",
         "|---|---|---|---|",
@@ -196,27 +202,27 @@ def _section(result: Result) -> str:
     lines += [f"| decoded (sequence numbers of {len(result.epochs)} epochs) | {result.numbered} |"]
     lines += [f"| dropped, `{cause}` | {count} |" for cause, count in sorted(result.drops.items())]
     lines += [
-        f"| became poses | {result.published} |",
-        f"| **unaccounted** | **{result.unaccounted}** |",
-        f"| **stale poses published** | **{result.stale}** (the oldest picture was {result.oldest_s:.1f} s old) |",
-        f"| poses that a frozen broker had in hand and passed on late | {result.late} |",
+        f"| became pose messages | {result.published} |",
+        f"| **unaccounted for** | **{result.unaccounted}** |",
+        f"| **stale poses published** | **{result.stale}** (the oldest frame was {result.oldest_s:.1f} s old) |",
+        f"| poses that a frozen broker held and delivered late | {result.late} |",
     ]
     lines += [f"| messages dropped, `{cause}` | {count} |" for cause, count in sorted(result.message_drops.items())]
     lines += [
-        f"| poses heard | {result.heard} |",
-        f"| events that people's entering and leaving makes | {result.events_awaited} |",
+        f"| poses received | {result.heard} |",
+        f"| expected events (people who entered and left) | {result.events_awaited} |",
         f"| **events lost** | **{len(result.events_missing)}** |",
-        f"| events that came twice (QoS 1 may) | {result.events_repeated} |",
+        f"| events received twice (QoS 1 allows it) | {result.events_repeated} |",
     ]
     return "\n".join(lines)
 
 
 def _sample_rows(before: list[Sample], last: list[Sample], samples: list[Sample]) -> list[str]:
-    """Rows of memory, files and threads: the medians of two moments, and the largest of all samples."""
+    """Return rows of memory, files and threads: medians of two minutes, and the largest of all samples."""
     rows = []
     for name, unit, values in (
         ("resident memory (RSS)", " MiB", [[sample.rss_mb for sample in group] for group in (before, last, samples)]),
-        ("its share (PSS)", " MiB", [[sample.pss_mb for sample in group] for group in (before, last, samples)]),
+        ("proportional share (PSS)", " MiB", [[sample.pss_mb for sample in group] for group in (before, last, samples)]),
         ("open files", "", [[float(sample.descriptors) for sample in group] for group in (before, last, samples)]),
         ("threads", "", [[float(sample.threads) for sample in group] for group in (before, last, samples)]),
     ):
@@ -237,7 +243,7 @@ def _plot(result: Result, path: Path) -> None:
     above.plot(minutes, [sample.rss_mb for sample in result.samples], color="#1f5fa8", label="resident (RSS)")
     above.plot(minutes, [sample.pss_mb for sample in result.samples], color="#666666", label="share (PSS)")
     top = max(sample.rss_mb for sample in result.samples) * 1.25
-    for kind, color in _COLOURS.items():
+    for kind, color in _COLORS.items():
         moments = [fault.began_s / 60 for fault in result.faults if _kind(fault) == kind]
         above.vlines(moments, 0, top * 0.06, color=color, linewidth=1, label=kind)
     above.set(ylabel="MiB", xlim=(0, result.minutes), ylim=(0, top))
@@ -254,4 +260,4 @@ def _plot(result: Result, path: Path) -> None:
 
 
 def _kind(fault: Fault) -> str:
-    return max((kind for kind in _COLOURS if fault.name.startswith(kind)), key=len)
+    return max((kind for kind in _COLORS if fault.name.startswith(kind)), key=len)

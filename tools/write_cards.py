@@ -1,4 +1,4 @@
-"""Writes a card beside each shipped model, from what the file itself says.
+"""Generator of the model cards: one card beside each shipped model, from the metadata of the file.
 
 python -m tools.write_cards
 """
@@ -27,20 +27,20 @@ FIGURES = {
     "AR": "average recall",
     "PCK": "keypoints within 0.2 of the box's longer side",
 }
-POSE_USE = """Finding people and their 17 COCO keypoints in the frames of a camera, on a small machine: one network call a frame,
-however many people are in it, {candidates} at most."""
-REFINER_USE = """Looking again at people whom another network has found, one crop of the full-resolution frame each (`refine.people`).
-It does not find anybody by itself."""
-LIMITS = """- Not for telling who somebody is, nor for decisions about people without a human who looks.
-- Trained and measured on photographs that were mostly taken from the ground. Views from above were imitated by warping; no set of
-  labelled drone photographs was at hand. [performance.md](../../docs/performance.md) counts people in a real video from above.
-- People who lie, or a camera that is turned by a quarter: hardly anybody is found. Noise, little light and compression cost a third to
-  a half of the AP, twice the distance nearly as much; figures in [models.md](../../docs/models.md#on-bad-pictures).
+POSE_USE = """Finding people and their 17 COCO keypoints in the frames of a camera, on a small machine: one network call per frame
+for all people in it, at most {candidates}."""
+REFINER_USE = """Refining the poses of people that the pose network has found, in one crop of the full-resolution frame per person
+(`refine.people`). It does not find people by itself."""
+LIMITS = """- Not for identifying people, and not for decisions about people without human review.
+- Trained and measured on photographs that were mostly taken from the ground. Views from above were simulated by warping; no set of
+  labeled drone photographs was available. [performance.md](../../docs/performance.md) counts people in a real video from above.
+- The network finds few people who lie down, and few when the camera is rolled by 90 degrees. Noise, low light and compression cost a third
+  to a half of the AP, twice the distance nearly as much; figures in [models.md](../../docs/models.md#robustness).
 - Never measured: by age, build, clothing or skin; night; fog; infrared."""
 
 
 def card(file: ModelFile) -> str:
-    """The card of a model file in Markdown."""
+    """Return the card of a model file in Markdown."""
     info = file.info
     network = load_network(CHECKPOINTS / f"{info.name}.pt")
     calibration = info.calibration
@@ -49,39 +49,39 @@ def card(file: ModelFile) -> str:
     )
     use = REFINER_USE if info.task == "refine" else POSE_USE.format(candidates=info.candidates)
     measured = info.accuracy
-    pair = f", behind `{measured['model']}`, everybody looked at again" if "model" in measured else ""
+    pair = f", after `{measured['model']}`, with all people refined" if "model" in measured else ""
     rows = [f"| {name} | {measured[name]:.3f} | {what} |" for name, what in FIGURES.items() if measured.get(name) is not None]
     return "\n".join(
         [
             f"# {info.name}",
             "",
-            f"`{file.path.name}`: written by `python -m tools.write_cards` from what the file says of itself.",
+            f"`{file.path.name}`: written by `python -m tools.write_cards` from the metadata of the file.",
             "",
             "| | |",
             "|---|---|",
-            f"| Task | {'all people in a picture' if info.task == 'pose' else 'keypoints of one person a crop'} |",
+            f"| Task | {'all people in an image' if info.task == 'pose' else 'keypoints of one person per crop'} |",
             f"| File | {file.path.stat().st_size / 1e6:.1f} MB, {info.precision}, SHA-256 `{file.sha256}` |",
             f"| Parameters | {network.parameters_count():,} |",
             f"| Input | {info.input_size} pixels, {'long side' if info.task == 'pose' else f'crop of {info.crop_margin:g} x the box'} |",
             f"| Trained on | {info.trained_on} |",
             f"| Calibrated on | {calibrated} |",
-            f"| Licence | {info.license}; descends from {DESCENT[info.name]} by Google (Apache-2.0), see [NOTICE](../../NOTICE) |",
-            "| Data | COCO pictures (licences of their own, not part of this project), COCO annotations (CC BY 4.0) |",
+            f"| License | {info.license}; descends from {DESCENT[info.name]} by Google (Apache-2.0), see [NOTICE](../../NOTICE) |",
+            "| Data | COCO pictures (under their own licenses, not part of this project), COCO annotations (CC BY 4.0) |",
             "",
             "## Intended use",
             "",
             use,
             "",
-            "## How good",
+            "## Accuracy",
             "",
             f"On `{measured.get('data', '')}`, {measured.get('images', 0)} pictures with {measured.get('people', 0)} people "
-            f"that it has never seen{pair}:",
+            f"that were not used in training{pair}:",
             "",
-            "| figure | value | what |",
+            "| figure | value | description |",
             "|---|---|---|",
             *rows,
             "",
-            "How fast, beside others: [models.md](../../docs/models.md).",
+            "Speed, compared with others: [models.md](../../docs/models.md).",
             "",
             "## Limits",
             "",

@@ -23,7 +23,8 @@ from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
 from edgepose.model.file import named_model
 from edgepose.person import Person
-from edgepose.pipeline.stages import Postprocessor, Preprocessor
+from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import ACTIONS
 from testing.events.scores import Score, lying_was_seen, score
@@ -51,7 +52,7 @@ def on_video(path: str) -> tuple[Counter[str], float, float]:
     config = Config(cameras={"video": CameraConfig(source=path)})
     model = named_model(config.model.path, "pose")
     backend, source = open_backend(model, config.model), open_source("video", config.cameras["video"])
-    inputs, stage = Preprocessor(model.info, 0, lambda *_: None), Postprocessor(config, Metrics())
+    inputs, stage = Preprocessor(model.info, 0, lambda *_: None), Postprocessor("video", config, Metrics())
     said: Counter[str] = Counter()
     first = last = frames = people = 0
     try:
@@ -112,11 +113,11 @@ def report(each: int, video: str) -> str:
     lines = [
         f"`make events`, {datetime.now(timezone.utc):%Y-%m-%d}, {each} sequences of each of {len(ACTIONS)} actions, twice:",
         "",
-        "| | people whom the network sees: precision | recall | with all its misses: precision | recall |",
+        "| | people whom the network finds: precision | recall | with all its misses: precision | recall |",
         "|---|---|---|---|---|",
         *(f"| `{kind}` | {percent(seen[kind])} | {percent(with_misses[kind])} |" for kind in seen),
         "",
-        f"Of `left`, those of people whom the network sees and who were lost at the edge of the picture (`edge_bodies` below {EDGE}): "
+        f"Of `left`, those of people whom the network finds and who were lost at the edge of the frame (`edge_bodies` below {EDGE}): "
         f"{percent_said(*at_edge(seeing))} true.",
         "",
         "Falls by the height that the figure has standing, in pixels of the network's input, with all misses:",
@@ -129,7 +130,7 @@ def report(each: int, video: str) -> str:
         lines.append(f"| {low} to {high} px | {percent(score(some)['fallen'])} |")
     lines += [
         "",
-        "What was said of each action by those whom the network sees:",
+        "Events reported per action, for people whom the network finds:",
         "",
         f"| action | {' | '.join(f'`{k}`' for k in ALARMS)} |",
     ]

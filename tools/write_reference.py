@@ -1,6 +1,6 @@
-"""Writes the tables of docs/ that follow from the code: configuration keys and command-line options (`make docs`).
+"""Tables of docs/ that are generated from the code: configuration keys and command-line options (`make docs`).
 
-A table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; tests/test_docs.py fails when one is out of date.
+A table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. tests/test_docs.py fails when one is out of date.
 """
 
 import inspect
@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def configuration() -> str:
-    """A table of the keys for each section of the configuration."""
+    """Return a table of keys for each section of the configuration."""
     lines: list[str] = []
     section = None
     for key in keys():
@@ -36,7 +36,7 @@ def configuration() -> str:
 
 
 def commands() -> str:
-    """Usage, options and example of each command."""
+    """Return usage, options and example of each command."""
     context = click.Context(cli, info_name="edgepose")
     parts: list[str] = []
     for name in COMMANDS:
@@ -65,17 +65,21 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
 
 
 def with_table(text: str, name: str, table: str) -> str:
-    """The text of a document with one table in its place."""
+    """Return the text of a document with one table replaced.
+
+    Raises:
+        SystemExit: the document lacks the markers of the table.
+    """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"there is no place for the table {name}; expected the lines {begin} and {end}")
+        raise SystemExit(f"the document has no place for the table {name}; expected the lines {begin} and {end}")
     return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 def main() -> None:
-    """Writes all tables anew."""
+    """Write all tables again."""
     for (document, name), table in TABLES.items():
         path = DOCS / document
         path.write_text(with_table(path.read_text(encoding="utf-8"), name, table()), encoding="utf-8")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# An authority and certificates for a small fleet, with openssl. For a large one take a real authority (step-ca, Vault).
+# Creates an authority and certificates for a small fleet with openssl. For a large fleet use a real authority (step-ca, Vault).
 set -eu
 umask 077
 
@@ -8,10 +8,10 @@ usage() {
 Usage: make-certificates.sh FOLDER ca
        make-certificates.sh FOLDER broker NAME [NAME-OR-ADDRESS...]
        make-certificates.sh FOLDER client NAME
-Makes NAME.crt and NAME.key in FOLDER, and nothing anew that is there: remove what has run out.
-  ca      the authority: ca.crt for all, ca.key for nobody else
-  broker  a broker; NAME and what follows are the host names and IP addresses by which others reach it
-  client  a device, NAME being its name in topics, or a role of edgepose.acl: reader, commander
+Creates NAME.crt and NAME.key in FOLDER. Existing files are never replaced: remove expired ones first.
+  ca      the authority: ca.crt for everyone, ca.key stays secret
+  broker  a broker; NAME and the further arguments are the host names and IP addresses that clients use
+  client  a device, with NAME as its name in topics, or a role of edgepose.acl: reader, commander
 Days of validity: $CA_DAYS (3650), $DAYS (825).
 END
 }
@@ -31,11 +31,11 @@ key_and_request() {
 
 # certificate NAME EXTENSIONS...
 certificate() {
-    [ -s ca.key ] || fail "there is no authority in $folder; make it first: make-certificates.sh $folder ca"
+    [ -s ca.key ] || fail "there is no authority in $folder; create it first: make-certificates.sh $folder ca"
     name=$1
-    case $name in '' | *[!A-Za-z0-9._:-]* | .* | -*) fail "'$name' is no name; expected letters, digits, '.', '_' and '-'" ;; esac
-    case $name in ca) fail "'ca' is the authority's own name" ;; esac
-    [ ! -e "$name.crt" ] || fail "$folder/$name.crt is there already; remove it to make it anew"
+    case $name in '' | *[!A-Za-z0-9._:-]* | .* | -*) fail "'$name' is not a valid name; expected letters, digits, '.', '_' and '-'" ;; esac
+    case $name in ca) fail "'ca' is the authority's own name; expected another name" ;; esac
+    [ ! -e "$name.crt" ] || fail "$folder/$name.crt already exists; remove it to create a new one"
     shift
     key_and_request "$name"
     {
@@ -54,7 +54,7 @@ certificate() {
 
 case $kind in
 ca)
-    [ ! -e ca.key ] || fail "$folder/ca.key is there already; all certificates would have to be made anew"
+    [ ! -e ca.key ] || fail "$folder/ca.key already exists; with a new one, all certificates would have to be replaced"
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "${CA_DAYS:-3650}" -subj '/O=edgepose/CN=edgepose authority' \
         -addext 'basicConstraints=critical,CA:true,pathlen:0' -addext 'keyUsage=critical,keyCertSign,cRLSign' -keyout ca.key -out ca.crt 2>/dev/null
     chmod 644 ca.crt
@@ -72,5 +72,5 @@ client)
     [ $# = 1 ] || fail "client needs one name; see --help"
     certificate "$1" 'extendedKeyUsage=clientAuth'
     ;;
-*) fail "'$kind' is none of ca, broker, client; see --help" ;;
+*) fail "'$kind' is not a kind of certificate; expected ca, broker or client" ;;
 esac

@@ -39,13 +39,13 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
 
     from edgepose.capture.redact import redact
     from edgepose.capture.source import path_of
-    from edgepose.cli.live_table import LiveTable, shown
+    from edgepose.cli.live_table import shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
-    from edgepose.daemon.daemon import Daemon
-    from edgepose.daemon.main_loop import supervise
+    from edgepose.daemon.daemon import Daemon, supervise
     from edgepose.errors import OutputError, UsageError
     from edgepose.mqtt.embedded_broker import EmbeddedBroker
+    from edgepose.mqtt.live_table import LiveTable
     from edgepose.mqtt.subscriber import Subscriber
     from edgepose.supervision.signals import signals
     from edgepose.supervision.systemd import Notifier
@@ -71,11 +71,11 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             files=FilesConfig(video=str(video), jsonl=str(poses)),
             log=LogConfig(level="error"),
         )
-        live_table = LiveTable(mqtt.prefix, film=path_of(video_file) is not None)
+        live_table = LiveTable(mqtt.prefix)
         topics = ["edgepose/demo/#"]
         with (
             Subscriber(mqtt, topics, lambda topic, payload: live_table.take(topic, payload, time.monotonic())),
-            shown(live_table) as screen,
+            shown(live_table, video_time=path_of(video_file) is not None) as screen,
         ):
             daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, afresh=True)
             click.echo(f"watching {redact(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
@@ -90,7 +90,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             supervise(daemon, stop, reason, each_turn)
             elapsed_s = time.monotonic() - start_s
             screen.draw()
-    counts = daemon.metrics.camera("video")
+    counts = daemon.snapshot().metrics.camera("video")
     click.echo(
         f"{counts.published} frames in {elapsed_s:.1f} s ({counts.published / elapsed_s:.1f} frames/s), "
         f"at most {live_table.most_people} people at once, {len(live_table.tracks)} tracks, {live_table.messages} messages over MQTT"

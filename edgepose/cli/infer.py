@@ -1,10 +1,14 @@
-"""`edgepose infer`: a video or pictures into files."""
+"""`edgepose infer`: the poses of a video or of pictures, in files."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgepose.cli.options import configuration_options, json_option, model_option, refine_people_option, refiner_option
+
+if TYPE_CHECKING:
+    from edgepose.pipeline.offline import Summary
 
 _file = click.Path(path_type=Path)
 
@@ -43,32 +47,21 @@ def command(
     config_file: Path | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Find the people in SOURCE and write them to files, every frame of it.
+    """Find the people in every frame of SOURCE and write them to files.
 
     SOURCE is a video file, an image, a folder of images, or a stream, which is followed until ctrl-c.
     """
-    import time
-    from contextlib import suppress
-
     import msgspec
-    from msgspec.structs import replace
 
-    from edgepose.capture.source import open_source, path_of
     from edgepose.cli.log import log_to_stderr
     from edgepose.cli.progress import progress
     from edgepose.config.cross_checks import check_together
     from edgepose.config.load import DEFAULT_PATH, load
-    from edgepose.config.schema import CameraConfig, FilesConfig
-    from edgepose.engine.backend import open_backend
+    from edgepose.config.schema import FilesConfig
     from edgepose.errors import UsageError
-    from edgepose.messages.compose import poses_message
-    from edgepose.model.file import named_model
     from edgepose.output.files import STANDARD_OUTPUT
-    from edgepose.pipeline.file_sinks import open_sinks
-    from edgepose.pipeline.offline import people_in
-    from edgepose.pipeline.refiner import Refiner
+    from edgepose.pipeline.offline import OfflineRun, offline_config
     from edgepose.supervision.signals import signals
-    from edgepose.telemetry.metrics import Metrics
 
     if not source:
         raise UsageError("SOURCE is empty; expected a video file, an image, a folder of images or a stream")
@@ -83,77 +76,34 @@ def command(
     if as_json and any(name in STANDARD_OUTPUT for name in names):
         raise UsageError("--json and poses would both go to standard output; expected one of them there")
     log_to_stderr("warning")
-    config = load(config_file, settings)
-    camera = "stream" if path_of(source) is None else Path(source).stem or "source"
-    config = replace(config, cameras={camera: CameraConfig(source=source)})
-    config = replace(config, files=FilesConfig(jsonl=names[0], csv=names[1], video=names[2], images=names[3]))
+    files = FilesConfig(jsonl=names[0], csv=names[1], video=names[2], images=names[3])
+    config = offline_config(
+        load(config_file, settings), source, files, model=model, refiner=refiner, refine_people=refine_people, track=track
+    )
     check_together(config, config_file or DEFAULT_PATH)
-    if model is not None:
-        config = replace(config, model=replace(config.model, path=model))
-    if refiner is not None:
-        config = replace(config, refine=replace(config.refine, path=refiner, people=config.refine.people or config.pose.maximum_people))
-    if refine_people is not None:
-        config = replace(config, refine=replace(config.refine, people=refine_people))
-    if track is None:
-        track = config.track.enabled and not _is_pictures(source)
-    config = replace(config, track=replace(config.track, enabled=track))
-
-    file = named_model(config.model.path, "pose")
-    frames = people = 0
-    metrics = Metrics()
-    second = Refiner.configured(config, metrics)
-    opened = open_source(camera, config.cameras[camera])
-    backend = open_backend(file, config.model)
-    if second is not None:
-        second.open()
-    sinks = open_sinks(config, afresh=True)
-    start_s = time.monotonic()
-    try:
-        # A pipe's reader that has had enough ends the run in order, and the summary is told.
-        with suppress(BrokenPipeError), signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
-            for frame, found in people_in(opened, backend, file.info, config, metrics, second):
-                message = poses_message(frame, found, time.time_ns())
-                for sink in sinks:
-                    sink.write(frame, found, message)
-                frames += 1
-                people += len(found)
-                advance()
-                if stop.is_set():  # between two frames, so that all files end with the same one
-                    break
-    finally:
-        for sink in sinks:
-            sink.close()
-        backend.close()
-        if second is not None:
-            second.close()
-    if stop.is_set() and not opened.live:  # a file was not meant to end here; of a stream it is the only way
-        click.echo(f"edgepose: interrupted: the files hold {frames} frames, {people} people", err=True)
+    with OfflineRun(config) as run, signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
+        summary = run.run(advance, stop.is_set)
+    if summary.interrupted:
+        click.echo(f"edgepose: interrupted: the files hold {summary.frames} frames, {summary.people} people", err=True)
         raise KeyboardInterrupt
-    elapsed_s = time.monotonic() - start_s
-    rate = round(frames / elapsed_s, 1) if elapsed_s > 0 else 0.0
-    looks = metrics.looks()
-    again = looks.accepted + looks.disagreed if looks is not None else 0
-    corrupt = opened.corrupt_frames
     if as_json:
-        summary = {
-            "frames": frames,
-            "corrupt": corrupt,
-            "people": people,
-            "frames_per_second": rate,
-            "model": file.path.name,
-            "backend": backend.name,
-        }
-        if second is not None:
-            summary |= {"refiner": second.model.path.name, "refined": again}
-        click.echo(msgspec.json.encode(summary))
+        click.echo(msgspec.json.encode(_json(summary)))
     elif not quiet:
-        refined = f", {again} refined" if second is not None else ""
-        damaged = f", {corrupt} could not be decoded" if corrupt else ""
-        click.echo(f"{frames} frames{damaged}, {people} people{refined}, {rate} frames/s", err=True)
+        refined = f", {summary.refined} refined" if summary.refined is not None else ""
+        damaged = f", {summary.corrupt} could not be decoded" if summary.corrupt else ""
+        click.echo(f"{summary.frames} frames{damaged}, {summary.people} people{refined}, {summary.frames_per_second} frames/s", err=True)
 
 
-def _is_pictures(source: str) -> bool:
-    from edgepose.capture.images import IMAGE_SUFFIXES
-
-    path = Path(source)
-    return path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
+def _json(summary: "Summary") -> dict[str, int | float | str | None]:
+    """Return the JSON object, in the order of its documentation."""
+    values: dict[str, int | float | str | None] = {
+        "frames": summary.frames,
+        "corrupt": summary.corrupt,
+        "people": summary.people,
+        "frames_per_second": summary.frames_per_second,
+        "model": summary.model,
+        "backend": summary.backend,
+    }
+    if summary.refiner is not None:
+        values |= {"refiner": summary.refiner, "refined": summary.refined}
+    return values

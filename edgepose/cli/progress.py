@@ -1,4 +1,4 @@
-"""A progress line on standard error."""
+"""The progress line on standard error."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 @contextmanager
 def progress(unit: str, *, total: int | None = None, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Counts what is done on standard error where that is a terminal; gives the function that counts one.
+    """Show a progress line on standard error where that is a terminal; yield the function that counts one more.
 
     Args:
         unit: what is counted, in the plural.
-        total: how many there will be, None where nobody knows.
+        total: number at the end, None where it is not known.
         quiet: whether to show nothing.
     """
     columns = [BarColumn(), TextColumn("{task.completed} " + unit), TextColumn("{task.fields[rate]}"), TimeElapsedColumn()]

@@ -1,4 +1,4 @@
-"""`edgepose replay`: a recording of the black box once more."""
+"""`edgepose replay`: the messages of a black-box recording again."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _file = click.Path(path_type=Path)
 
 @click.command(
     "replay",
-    short_help="Play a recording of the black box again.",
+    short_help="Replay a recording of the black box.",
     epilog="Example: edgepose replay /var/lib/edgepose/black-box/20261122T100000Z-inference-restarted --output poses.jsonl",
 )
 @click.argument("recording", type=click.Path(path_type=Path))
@@ -19,10 +19,10 @@ _file = click.Path(path_type=Path)
 @click.option("--events", type=_file, metavar="FILE", help="Write the event messages, one a line; - is standard output.")
 @json_option
 def command(recording: Path, output: Path | None, events: Path | None, as_json: bool) -> None:
-    """Work out people and events of a RECORDING again, from what the network saw then: the very messages of that time.
+    """Postprocess the inference results of a RECORDING again: people and events give the same messages, byte for byte.
 
-    RECORDING is a folder that the black box made (`black_box.path`), or one of its segments. Without `--output` and `--events` it tells
-    what is in it: states of the cameras, events, what was lost.
+    RECORDING is a folder that the black box made (`black_box.path`), or one of its segments. Without `--output` and `--events`, its
+    contents are listed: states of the cameras, events, lost records.
     """
     from collections import Counter
     from contextlib import ExitStack
@@ -43,44 +43,46 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     if on_screen > 1 or (on_screen and as_json):
         raise UsageError("two things would go to standard output; expected one of --output -, --events - and --json there")
     refuse_overwriting(recording, [path for path in (output, events) if path is not None and str(path) not in STANDARD_OUTPUT])
-    telling = not names and not as_json
+    listing = not names and not as_json
     counts: Counter[str] = Counter()
     versions: set[str] = set()
     models: set[str] = set()
     with ExitStack() as files:
         writers = [files.enter_context(JsonLinesWriter(path, afresh=True)) if path is not None else None for path in (output, events)]
-        for played in replay(recording):
-            if isinstance(played, SegmentHeader):
+        for replayed in replay(recording):
+            if isinstance(replayed, SegmentHeader):
                 counts["segments"] += 1
-                versions.add(played.edgepose)
-                models.add(f"{played.model} {played.sha256[:12]}")
-            elif isinstance(played, LossRecord):
-                counts["lost"] += played.records
-                if telling:
-                    click.echo(f"{played.records} records were lost here")
-            elif isinstance(played, StateRecord):
+                versions.add(replayed.edgepose)
+                models.add(f"{replayed.model} {replayed.sha256[:12]}")
+            elif isinstance(replayed, LossRecord):
+                counts["lost"] += replayed.records
+                if listing:
+                    click.echo(f"{replayed.records} records were lost here")
+            elif isinstance(replayed, StateRecord):
                 counts["states"] += 1
-                if telling:
-                    why = f" ({played.cause}: {played.detail})" if played.cause else ""
-                    click.echo(f"{timestamp(played.at)[11:19]} camera {played.camera}: {played.state}{why}, epoch {played.epoch}")
-            elif isinstance(played, FailedFrame):
+                if listing:
+                    cause = f" ({replayed.cause}: {replayed.detail})" if replayed.cause else ""
+                    click.echo(
+                        f"{timestamp(replayed.at_ns)[11:19]} camera {replayed.camera}: {replayed.state}{cause}, epoch {replayed.epoch}"
+                    )
+            elif isinstance(replayed, FailedFrame):
                 counts["failed"] += 1
-                if telling:
-                    click.echo(f"frame {played.frame.sequence} of camera {played.frame.camera} failed then")
+                if listing:
+                    click.echo(f"frame {replayed.frame.sequence} of camera {replayed.frame.camera} failed when it was recorded")
             else:
                 counts["frames"] += 1
-                counts["people"] += len(played.people)
-                counts["events"] += len(played.events)
+                counts["people"] += len(replayed.people)
+                counts["events"] += len(replayed.events)
                 if writers[0] is not None:
-                    writers[0].write(poses_message(played.frame, played.people, played.at))
-                for event in played.events:
+                    writers[0].write(poses_message(replayed.frame, replayed.people, replayed.at_ns))
+                for event in replayed.events:
                     message = event_message(event)
                     if writers[1] is not None:
                         writers[1].append(msgspec.json.encode(message) + b"\n")
-                    if telling:
+                    if listing:
                         click.echo(f"{event.camera}: {event_line(message)}")
     if versions - {__version__}:
-        click.echo(f"edgepose: recorded by version {', '.join(sorted(versions))}, played by {__version__}: results may differ", err=True)
+        click.echo(f"edgepose: recorded by version {', '.join(sorted(versions))}, replayed by {__version__}: results may differ", err=True)
     if as_json:
         keys = ("segments", "frames", "failed", "people", "events", "states", "lost")
         click.echo(msgspec.json.encode({key: counts[key] for key in keys} | {"edgepose": sorted(versions), "models": sorted(models)}))
@@ -88,5 +90,5 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
         click.echo(
             f"{counts['frames']} frames, {counts['people']} people, {counts['events']} events, {counts['lost']} records lost; "
             f"network {', '.join(sorted(models))}",
-            err=not telling,
+            err=not listing,
         )

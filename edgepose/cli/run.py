@@ -19,16 +19,15 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
 
     Where all cameras are files (without `loop`), it ends by itself when they are over, with exit code 0.
 
-    SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration anew: what changed is applied, all else goes
-    on, and one that is not good is refused as a whole. SIGUSR1 makes a recording of the black box, once a minute at most. Under
-    systemd it says when it is ready and feeds the watchdog.
+    SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration again: changes are applied, everything else
+    continues, and an invalid configuration is refused as a whole. SIGUSR1 makes a recording of the black box, at most once a minute. Under
+    systemd the daemon reports when it is ready, and feeds the watchdog.
     """
     import logging
     import os
 
     from edgepose.config.load import load, service_variables
-    from edgepose.daemon.daemon import Daemon
-    from edgepose.daemon.main_loop import supervise
+    from edgepose.daemon.daemon import Daemon, supervise
     from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import hang_ups, recordings_asked, signals
@@ -38,7 +37,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     log_to_stderr(config.log.level, config.log.format)
     if not config.cameras:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
-    log = logging.getLogger("edgepose.run")
+    _log = logging.getLogger("edgepose.run")
     tune()
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
         daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
@@ -52,7 +51,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
                 try:
                     daemon.record("signal")
                 except EdgeposeError as error:
-                    log.warning("no recording is made: %s", error)
+                    _log.warning("no recording is made: %s", error)
 
         daemon.start()
         supervise(daemon, stop, reason, each_turn)

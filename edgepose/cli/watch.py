@@ -25,26 +25,26 @@ def command(
     config_file: Path | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Subscribe to the broker and show the people of each camera in a live table, and what they did last.
+    """Subscribe to the broker and show the people of each camera in a live table, with the last events.
 
-    What the broker keeps of cameras whose device is not online, or has them no longer, is not shown.
+    Retained messages of cameras whose device is not online, or does not have them any more, are not shown.
 
-    Standard error says when the broker is lost and when it is back. Exit code 69 where nothing at all was heard in `--seconds`.
+    Standard error says when the connection to the broker is lost and when it is back. Exit code 69 where nothing was heard in `--seconds`.
     """
     import os
     import sys
     import threading
-    import time
 
     import msgspec
 
-    from edgepose.cli.live_table import LiveTable, shown
+    from edgepose.cli.live_table import event_row_line, shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.load import load
     from edgepose.config.reference import accepted
     from edgepose.config.schema import Name
     from edgepose.errors import UnavailableError, UsageError
-    from edgepose.mqtt.subscriber import Subscriber
+    from edgepose.mqtt.watcher import Watcher
+    from edgepose.mqtt.watcher import as_json as payload_as_json
     from edgepose.supervision.signals import signals
 
     if device is not None:
@@ -55,45 +55,37 @@ def command(
     if topics and not as_json:
         raise UsageError("--topics says of which device a message is; expected --json with it, since other lines name the device")
     log_to_stderr("warning" if as_json or not sys.stdout.isatty() else "error")  # a line would tear the table
-    mqtt = load(config_file, settings).mqtt
-    live_table = LiveTable(mqtt.prefix)
-    base = f"{mqtt.prefix.strip('/')}/{device or '+'}"
+    written = "/events" if only_events else "/poses"
+    reader_gone = threading.Event()
 
-    heard, nobody_reads = threading.Event(), threading.Event()
+    def write(topic: str, payload: bytes) -> None:
+        if not topic.endswith(written) or reader_gone.is_set():
+            return
+        try:
+            if not as_json:
+                for event in watcher.table.new_events():
+                    click.echo(event_row_line(event))
+            elif (line := payload_as_json(payload)) is not None:
+                click.echo(topic.encode() + b" " + line if topics else line)
+        except BrokenPipeError:  # the reader of a pipe, such as `head`, has read enough: a good end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            reader_gone.set()
 
-    def take(topic: str, payload: bytes) -> None:
-        heard.set()
-        live_table.take(topic, payload, time.monotonic())
-        if topic.endswith(written) and not nobody_reads.is_set():
-            try:
-                if as_json:
-                    message = payload if payload[:1] == b"{" else msgspec.json.encode(msgspec.msgpack.decode(payload))
-                    click.echo(topic.encode() + b" " + message if topics else message)
-                else:
-                    for line in live_table.new_events():
-                        click.echo(line)
-            except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough: a good end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                nobody_reads.set()
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass  # somebody else's, in no encoding of ours
-
-    subscribed = [f"{base}/status", f"{base}/info", f"{base}/cameras/+/status", f"{base}/cameras/+/events"]
-    if not only_events:
-        subscribed.append(f"{base}/cameras/+/poses")
-    written = "/events" if only_events else "/poses" if as_json else "nothing"
-    start_s = time.monotonic()
-    end_s = start_s + seconds if seconds is not None else float("inf")
-    with signals() as (stop, _), Subscriber(mqtt, subscribed, take):
-        if as_json or only_events:
-            while time.monotonic() < end_s and not stop.wait(0.1) and not nobody_reads.is_set():
-                pass
+    in_lines = as_json or only_events
+    watcher = Watcher(load(config_file, settings).mqtt, device, poses=not only_events, take=write if in_lines else None)
+    with signals() as (stop, _), watcher:
+        if in_lines:
+            watcher.wait(stop, seconds, lambda: not reader_gone.is_set())
         else:
-            with shown(live_table) as screen:
-                while time.monotonic() < end_s and not stop.wait(0.1):
+            with shown(watcher.table) as screen:
+
+                def draw() -> bool:
                     screen.draw()
-    if not heard.is_set():
-        nothing = f"heard nothing under {base} in {time.monotonic() - start_s:.0f} s"
+                    return True
+
+                watcher.wait(stop, seconds, draw)
+    silence = watcher.silence()
+    if silence is not None:
         if not stop.is_set():
-            raise UnavailableError(f"{nothing}; expected a daemon that publishes there (keys mqtt.prefix and device)")
-        click.echo(nothing, err=True)
+            raise UnavailableError(f"{silence}; expected a daemon that publishes there (keys mqtt.prefix and device)")
+        click.echo(silence, err=True)

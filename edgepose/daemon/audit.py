@@ -1,4 +1,4 @@
-"""Who asked for what, and what became of it: a file of JSON lines that does not grow without bound."""
+"""The audit of commands: each command and its outcome, in a file of JSON lines of bounded size."""
 
 import hashlib
 import logging
@@ -17,21 +17,21 @@ from edgepose.mqtt.command_inbox import Command
 _log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 1024 * 1024
-"""From this size on the file is set aside as `<name>.1`, in place of the one that was set aside before."""
+"""At this size the file is renamed to `<name>.1`, which replaces the one renamed before."""
 
-_PAYLOAD_LIMIT_BYTES = 512  # longer ones are named by their hash
+_PAYLOAD_LIMIT_BYTES = 512  # longer ones are recorded by length and hash
 
 
 class Audit:
-    """Notes every command; safe for any number of threads.
+    """Records every command; safe for any number of threads.
 
-    Where the file cannot be written later on, commands are still obeyed: they stand in the log as well.
+    Where the file can no longer be written, commands are still executed: the log records them too.
     """
 
     def __init__(self, path: Path | None) -> None:
         """
         Args:
-            path: the file; None notes in the log only.
+            path: the file; None records in the log only.
 
         Raises:
             OutputError: it cannot be written.
@@ -44,18 +44,18 @@ class Audit:
                 os.close(self._open(path))
             except OSError as error:
                 raise OutputError(
-                    f"commands.audit: {path} cannot be written: {error.strerror}; expected a file in a folder that is there"
+                    f"commands.audit: {path} cannot be written: {error.strerror}; expected a file in a folder that exists"
                 ) from error
 
     @classmethod
     def configured(cls, commands: CommandsConfig) -> "Audit | None":
-        """Where a configuration wants it; None where no commands are obeyed."""
+        """Return the audit of a configuration; None where no commands are accepted."""
         if not commands.enabled:
             return None
         return cls(Path(commands.audit) if commands.audit is not None else None)
 
     def note(self, command: Command, reply: CommandReplyMessage) -> None:
-        """Notes a command and its outcome."""
+        """Record a command and its outcome."""
         reason = "" if isinstance(reply.reason, msgspec.UnsetType) else reply.reason
         _log.info("command %.64s: %s%s", command.name, reply.status, f": {reason}" if reason else "")
         if self._path is None:
@@ -75,7 +75,7 @@ class Audit:
                 self._failing = False
             except OSError as error:
                 if not self._failing:
-                    _log.error("commands cannot be noted in %s: %s", self._path, error.strerror)
+                    _log.error("commands cannot be recorded in %s: %s", self._path, error.strerror)
                 self._failing = True
 
     def _append(self, path: Path, line: bytes) -> None:
@@ -95,7 +95,7 @@ class Audit:
 
 
 def _payload(payload: bytes) -> dict[str, str | int]:
-    """The text itself where it is short and is text, else its length and hash."""
+    """Return the payload where it is short text, else its length and hash."""
     if len(payload) <= _PAYLOAD_LIMIT_BYTES:
         try:
             return {"payload": payload.decode()}

@@ -1,23 +1,22 @@
-"""Commands over MQTT: judged strictly, obeyed on the main thread one after the other, answered, and noted."""
+"""Commands over MQTT: parsed strictly, executed on the main thread one after the other, answered, and recorded in the audit."""
 
 import logging
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from edgepose.config.cross_checks import check_together
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
-from edgepose.daemon.payloads import parse
-from edgepose.daemon.snapshot import LIMIT_BYTES, snapshot_message
+from edgepose.daemon.health import DaemonSnapshot
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
-from edgepose.messages.camera_state import CameraState
 from edgepose.messages.command_requests import (
     PauseCommand,
     RecordCommand,
@@ -25,6 +24,7 @@ from edgepose.messages.command_requests import (
     ResumeCommand,
     SetThresholdCommand,
     SnapshotCommand,
+    parse_request,
 )
 from edgepose.messages.structs import CommandReplyMessage, SnapshotMessage, timestamp
 from edgepose.mqtt.command_inbox import Command
@@ -33,18 +33,23 @@ from edgepose.recorder.folder import Recording
 _log = logging.getLogger(__name__)
 
 WAITING_LIMIT = 32
-"""Most commands that wait to be obeyed."""
+"""Most commands that wait to be executed."""
 
 SNAPSHOT_WITHIN_S = 5.0
 """How long a snapshot waits for the next frame."""
 
 RECORDING_WITHIN_S = 30.0
-"""How long a recording may take: it is brought to the disk, and cards are slow."""
+"""How long a recording may take: it is synced to the disk, and cards are slow."""
+
+JPEG_LIMIT_BYTES = 256 * 1024
+"""Most that the JPEG of a snapshot may take: brokers and radio links have limits of their own."""
+
+_JPEG_QUALITIES = (85, 60, 35)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What became of a command; `reason` is set where it is refused."""
+    """The outcome of a command; `reason` is set where it is refused."""
 
     reason: str | None = None
     changes: list[str] | None = None
@@ -56,64 +61,66 @@ Done = Callable[[CommandResult], None]
 
 
 class CommandTarget(Protocol):
-    """What commands are carried out with: `edgepose.daemon.daemon.Daemon`."""
+    """What commands act on: `edgepose.daemon.daemon.Daemon`."""
 
     @property
     def config(self) -> Config:
-        """In use now."""
+        """The configuration in use."""
         ...
 
     def reload(self, done: Done) -> None:
-        """Begins to read the configuration anew, and tells how that went."""
+        """Begin to read the configuration again; `done` receives the outcome."""
         ...
 
     def configure(self, config: Config) -> None:
-        """Goes over to other thresholds."""
+        """Apply other thresholds."""
         ...
 
     def pause(self, camera: str) -> None:
-        """Closes a camera's source."""
+        """Close a camera's source."""
         ...
 
     def resume(self, camera: str) -> None:
-        """Opens it again."""
+        """Open it again."""
         ...
 
     def record(self, reason: str) -> Recording:
-        """Begins to make a recording of the black box; EdgeposeError where there is none to be made now."""
+        """Begin a recording of the black box; EdgeposeError where none can be made now."""
         ...
 
-    def states(self) -> Sequence[CameraState]:
-        """What is known of each camera."""
+    def snapshot(self) -> DaemonSnapshot:
+        """Return the status of all parts."""
         ...
 
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
-        """Gives the next frame of a camera to `take`, from another thread."""
+        """Call `take` with the next frame of a camera, from another thread."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Awaited:
-    """A command that is answered when something is there: a frame, a recording.
+    """A command that is answered when a frame or a recording is there.
 
     Attributes:
-        verdict: None while it is not.
+        result: returns None while it is not.
         too_late: why the command is refused after `until_s`.
     """
 
     command: Command
-    verdict: Callable[[], CommandResult | None]
+    result: Callable[[], CommandResult | None]
     until_s: float
     too_late: str
 
 
 class CommandHandler:
-    """Takes commands from the publisher's thread and obeys them in the main thread's `turn`."""
+    """Takes commands from the publisher's thread and executes them in the main thread's `turn`."""
 
     def __init__(self, target: CommandTarget, reply: Callable[[Command, CommandReplyMessage], None], audit: Audit) -> None:
         """
         Args:
+            target: what the commands act on.
             reply: sends an answer; from any thread.
+            audit: records each command and its outcome.
         """
         self._target = target
         self._reply = reply
@@ -122,36 +129,36 @@ class CommandHandler:
         self._awaited: list[_Awaited] = []
 
     def take(self, command: Command) -> None:
-        """Queues a command, or refuses it where too many wait; from any thread, at once."""
+        """Queue a command, or refuse it where too many wait; returns immediately, from any thread."""
         try:
             self._waiting.put_nowait(command)
         except queue.Full:
             self._answer(command, CommandResult(f"{WAITING_LIMIT} commands wait already; expected fewer at a time"))
 
     def turn(self, now_s: float) -> None:
-        """Obeys what waits."""
+        """Execute the commands that wait."""
         for _ in range(self._waiting.qsize()):
-            self._obey(self._waiting.get_nowait(), now_s)
+            self._execute(self._waiting.get_nowait(), now_s)
         for awaited in list(self._awaited):
-            verdict = awaited.verdict()
-            if verdict is None and now_s > awaited.until_s:
-                verdict = CommandResult(awaited.too_late)
-            if verdict is not None:
+            result = awaited.result()
+            if result is None and now_s > awaited.until_s:
+                result = CommandResult(awaited.too_late)
+            if result is not None:
                 self._awaited.remove(awaited)
-                self._answer(awaited.command, verdict)
+                self._answer(awaited.command, result)
 
-    def _obey(self, command: Command, now_s: float) -> None:
+    def _execute(self, command: Command, now_s: float) -> None:
         try:
-            request = parse(command.name, command.payload)
+            request = parse_request(command.name, command.payload)
             if isinstance(request, ReloadCommand):
-                self._target.reload(lambda verdict: self._answer(command, verdict))
+                self._target.reload(lambda result: self._answer(command, result))
             elif isinstance(request, SetThresholdCommand):
                 self._target.configure(with_thresholds(self._target.config, request))
                 self._answer(command, CommandResult())
             elif isinstance(request, PauseCommand | ResumeCommand):
-                order = self._target.pause if isinstance(request, PauseCommand) else self._target.resume
+                action = self._target.pause if isinstance(request, PauseCommand) else self._target.resume
                 for camera in self._cameras(request.camera):
-                    order(camera)
+                    action(camera)
                 self._answer(command, CommandResult())
             elif isinstance(request, RecordCommand):
                 self._record(command, now_s)
@@ -159,7 +166,7 @@ class CommandHandler:
                 self._snapshot(command, request, now_s)
         except EdgeposeError as error:
             self._answer(command, CommandResult("; ".join(str(error).splitlines())))
-        except Exception as error:  # nothing that somebody sends may end the daemon
+        except Exception as error:  # no message may end the daemon
             _log.error("command %.64r: unexpected %s: %s", command.name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
             self._answer(command, CommandResult(f"unexpected {type(error).__name__}: a fault of edgepose; its log says more"))
 
@@ -169,20 +176,20 @@ class CommandHandler:
         if len(self._awaited) >= WAITING_LIMIT:
             raise ConfigError(f"{WAITING_LIMIT} snapshots wait already; expected fewer at a time")
         (camera,) = self._cameras(request.camera)
-        state = next((state for state in self._target.states() if state.camera == camera), None)
-        if state is not None and state.state == "paused":
-            raise ConfigError(f"{state.detail or f'camera {camera} is paused'}; expected a camera that is streaming")
+        known = self._target.snapshot().pipeline.cameras.get(camera)
+        if known is not None and known.state.state == "paused":
+            raise ConfigError(f"{known.state.detail or f'camera {camera} is paused'}; expected a camera that is streaming")
         frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
 
-        def picture() -> CommandResult | None:
+        def jpeg() -> CommandResult | None:
             if frames.empty():
                 return None
             message = snapshot_message(frames.get(), request.width)
-            too_large = f"the picture takes more than {LIMIT_BYTES} bytes; expected a smaller `width`"
+            too_large = f"the picture takes more than {JPEG_LIMIT_BYTES} bytes; expected a smaller `width`"
             return CommandResult(too_large) if message is None else CommandResult(snapshot=message)
 
         too_late = f"camera {camera} gave no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
-        self._awaited.append(_Awaited(command, picture, now_s + SNAPSHOT_WITHIN_S, too_late))
+        self._awaited.append(_Awaited(command, jpeg, now_s + SNAPSHOT_WITHIN_S, too_late))
         self._target.tap(camera, frames.put)
 
     def _record(self, command: Command, now_s: float) -> None:
@@ -198,21 +205,21 @@ class CommandHandler:
         self._awaited.append(_Awaited(command, place, now_s + RECORDING_WITHIN_S, too_late))
 
     def _cameras(self, name: str | UnsetType) -> list[str]:
-        there = list(self._target.config.cameras)
+        cameras = list(self._target.config.cameras)
         if isinstance(name, UnsetType):
-            return there
-        if name not in there:
-            raise ConfigError(f"there is no camera {name}; expected one of {', '.join(there)}")
+            return cameras
+        if name not in cameras:
+            raise ConfigError(f"there is no camera {name}; expected one of {', '.join(cameras)}")
         return [name]
 
-    def _answer(self, command: Command, verdict: CommandResult) -> None:
+    def _answer(self, command: Command, result: CommandResult) -> None:
         message = CommandReplyMessage(
             command=command.name[:64],
-            status="ok" if verdict.reason is None else "refused",
-            reason=UNSET if verdict.reason is None else verdict.reason,
-            changes=UNSET if verdict.changes is None else verdict.changes,
-            snapshot=UNSET if verdict.snapshot is None else verdict.snapshot,
-            recording=UNSET if verdict.recording is None else verdict.recording,
+            status="ok" if result.reason is None else "refused",
+            reason=UNSET if result.reason is None else result.reason,
+            changes=UNSET if result.changes is None else result.changes,
+            snapshot=UNSET if result.snapshot is None else result.snapshot,
+            recording=UNSET if result.recording is None else result.recording,
             at=timestamp(time.time_ns()),
         )
         self._audit.note(command, message)
@@ -220,7 +227,7 @@ class CommandHandler:
 
 
 def with_thresholds(config: Config, request: SetThresholdCommand) -> Config:
-    """A configuration with other thresholds; ConfigError where they do not go together, or none is given."""
+    """Return a configuration with other thresholds; ConfigError where they contradict one another, or none is given."""
     given = {field: value for field in request.__struct_fields__ if not isinstance(value := getattr(request, field), UnsetType)}
     if not given:
         raise ConfigError(f"no threshold is given; expected at least one of {', '.join(request.__struct_fields__)}")
@@ -228,3 +235,18 @@ def with_thresholds(config: Config, request: SetThresholdCommand) -> Config:
     changed = replace(config, pose=replace(config.pose, **given), track=replace(config.track, **track))
     check_together(changed)
     return changed
+
+
+def snapshot_message(frame: Frame, width: int) -> SnapshotMessage | None:
+    """Return a frame as a JPEG at most `width` pixels wide; None where it exceeds `JPEG_LIMIT_BYTES` at every quality."""
+    image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)  # (H, W, 3)
+    if frame.width > width:
+        image = cv2.resize(image, (width, max(1, round(frame.height * width / frame.width))), interpolation=cv2.INTER_AREA)
+    for quality in _JPEG_QUALITIES:
+        encoded, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if encoded and len(jpeg) <= JPEG_LIMIT_BYTES:
+            height, actual_width = image.shape[:2]
+            return SnapshotMessage(
+                camera=frame.camera, captured_at=timestamp(frame.captured_at), width=actual_width, height=height, jpeg=jpeg.tobytes()
+            )
+    return None

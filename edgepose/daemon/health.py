@@ -1,151 +1,181 @@
-"""What the daemon says of itself: frames, drops by cause, durations, memory, heat, and why there is no pose."""
+"""The status of the daemon as one value, and what a health message reports of it: rates, degradations, and why there is no pose."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from msgspec import UNSET
 
-from edgepose.daemon.why import CameraProgress, diagnose
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.structs import CameraHealthMessage, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
+from edgepose.messages.structs import CameraHealthMessage, Diagnosis, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
+from edgepose.mqtt.stats import PublisherStats
+from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.pose.image_quality import ImageQuality
-from edgepose.telemetry.metrics import Latency, Metrics, RefineCounts
-from edgepose.telemetry.sensors import Throttling, memory_mb, temperatures_c
+from edgepose.recorder.black_box import RecorderStats
+from edgepose.telemetry.metrics import CameraCounts, Latency, MetricsStats, RefineCounts
+from edgepose.telemetry.sensors import MachineStats
 
-_NOT_LOOKED_AT = ("engine_failed", "pose_failed")
+_NOT_PROCESSED = ("engine_failed", "pose_failed")
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What else is known when health is reported.
+class DaemonSnapshot:
+    """The status of all parts of the daemon at one moment; health messages, metrics and readiness are functions of it.
 
     Attributes:
-        reconnects: times that each camera came back.
-        visibilities: newest measure of each camera's pictures.
-        restarts: times that a stage died or hung and was begun again.
-        stuck: loops that hang now.
-        cpu_fallback: whether the network runs on the CPU since the accelerator does not work.
-        black_box_drops: records that the black box did not keep, by cause; None where there is none.
-        commands_ignored: commands that were not even looked at, by cause; None where none are heard.
-        broker_reconnects: times that the broker came back.
-        events_waiting: events that the broker has not got yet.
-        store_failed: whether events are in memory only since their file cannot be written.
-        rival: session of another daemon of our name.
-        reload_refused: why the newest configuration is not in use.
+        time_ns: nanoseconds since the Unix epoch.
+        now_s: the same moment on the monotonic clock.
+        started_s: start of the daemon on the monotonic clock.
+        build: what runs, as labels of a metric.
+        pipeline: cameras and stages.
+        publisher: the connection to the broker.
+        recorder: the black box; None where there is none.
+        metrics: counters of frames, people and durations.
+        machine: memory, temperature, throttling.
+        restarts: times that a stage died or hung and was restarted, by name; those of the pipeline included.
+        stuck: stages that hang now, `publisher`, `writer` and `main` included.
+        reload_refused: why the newest configuration is not in use, one sentence; None where it is.
+        health: the last health message, None before the first.
     """
 
-    reconnects: Mapping[str, int] = field(default_factory=dict)
-    image_qualities: Mapping[str, ImageQuality] = field(default_factory=dict)
+    time_ns: int = 0
+    now_s: float = 0.0
+    started_s: float = 0.0
+    build: Mapping[str, str] = field(default_factory=dict)
+    pipeline: PipelineStats = field(default_factory=PipelineStats)
+    publisher: PublisherStats = field(default_factory=PublisherStats)
+    recorder: RecorderStats | None = None
+    metrics: MetricsStats = field(default_factory=MetricsStats)
+    machine: MachineStats = field(default_factory=MachineStats)
     restarts: Mapping[str, int] = field(default_factory=dict)
-    stuck: Sequence[str] = ()
-    cpu_fallback: bool = False
-    black_box_drops: Mapping[str, int] | None = None
-    commands_ignored: Mapping[str, int] | None = None
-    broker_reconnects: int = 0
-    events_waiting: int = 0
-    store_failed: bool = False
-    duplicate_session: str | None = None
+    stuck: tuple[str, ...] = ()
     reload_refused: str | None = None
+    health: HealthMessage | None = None
 
 
-class HealthReporter:
-    """Builds health messages; rates are over the time since the message before."""
+def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) -> HealthMessage:
+    """Return the health message of a snapshot.
 
-    def __init__(self, metrics: Metrics, started_s: float, system: Path = Path("/sys")) -> None:
-        """
-        Args:
-            started_s: monotonic time of the daemon's start.
-            system: where the kernel shows its sensors.
-        """
-        self._metrics = metrics
-        self._started_s = started_s
-        self._reported_s = started_s
-        self._system = system
-        self._seen: dict[str, CameraProgress] = {}
-        self._throttling = Throttling(system)
-
-    def report(
-        self,
-        cameras: Sequence[CameraState],
-        messages: int,
-        message_drops: dict[str, int],
-        now_s: float,
-        around: Circumstances = Circumstances(),
-    ) -> HealthMessage:
-        """The health at monotonic time `now_s`.
-
-        Args:
-            cameras: what is known of each camera.
-            messages: messages handed to the broker since the start.
-            message_drops: messages that were not, by cause.
-            around: what else is known.
-        """
-        interval_s = max(1e-3, now_s - self._reported_s)
-        self._reported_s = now_s
-        ages = self._metrics.ages()
-        looks = self._metrics.looks()
-        throttled = self._throttling.look()
-        return HealthMessage(
-            at=timestamp(time.time_ns()),
-            uptime_s=round(now_s - self._started_s, 1),
-            cameras={state.camera: self._camera(state, ages.get(state.camera), interval_s, around) for state in cameras},
-            stages_ms={stage: _quantiles(latency) for stage, latency in self._metrics.latencies().items()},
-            restarts=dict(around.restarts),
-            refine=UNSET if looks is None else _refine(looks),
-            messages=messages,
-            message_drops=message_drops,
-            black_box_drops=UNSET if around.black_box_drops is None else dict(around.black_box_drops),
-            commands_ignored=UNSET if around.commands_ignored is None else dict(around.commands_ignored),
-            broker_reconnects=around.broker_reconnects,
-            events_waiting=around.events_waiting,
-            duplicate_session=UNSET if around.duplicate_session is None else around.duplicate_session,
-            reload_refused=UNSET if around.reload_refused is None else around.reload_refused,
-            degraded=_degraded(around, throttled),
-            memory_mb=round(memory_mb(), 1),
-            temperatures_c=temperatures_c(self._system),
-            throttled=UNSET if throttled is None else throttled,
-        )
-
-    def _camera(self, state: CameraState, age: Latency | None, interval_s: float, around: Circumstances) -> CameraHealthMessage:
-        counts = self._metrics.camera(state.camera)
-        failed = sum(counts.dropped.get(cause, 0) for cause in _NOT_LOOKED_AT)
-        before, now = self._seen.get(state.camera, CameraProgress()), CameraProgress(counts.published, failed, counts.people)
-        self._seen[state.camera] = now
-        return CameraHealthMessage(
-            state=state.state,
-            diagnosis=diagnose(state, now, before, around.image_qualities.get(state.camera)),
-            frames=counts.published,
-            frames_per_second=round((counts.published - before.published) / interval_s, 2),
-            drops=counts.dropped,
-            reconnects=around.reconnects.get(state.camera, 0),
-            age_ms=UNSET if age is None else _quantiles(age),
-        )
+    Args:
+        snapshot: with drained latency samples (`Metrics.stats`).
+        previous: of the message before, since which rates and changes are counted; None since the start.
+    """
+    interval_s = max(1e-3, snapshot.now_s - (snapshot.started_s if previous is None else previous.now_s))
+    publisher, metrics, machine = snapshot.publisher, snapshot.metrics, snapshot.machine
+    throttled = machine.throttle.throttled(None if previous is None else previous.machine.throttle)
+    before = MetricsStats() if previous is None else previous.metrics
+    return HealthMessage(
+        at=timestamp(snapshot.time_ns),
+        uptime_s=round(snapshot.now_s - snapshot.started_s, 1),
+        cameras={
+            name: _camera(camera, metrics.camera(name), before.camera(name), metrics.age_latencies.get(name), interval_s)
+            for name, camera in snapshot.pipeline.cameras.items()
+        },
+        stages_ms={stage: _quantiles(latency) for stage, latency in metrics.stage_latencies.items()},
+        restarts=dict(snapshot.restarts),
+        refine=UNSET if metrics.refine is None else _refine(metrics.refine),
+        messages=publisher.sent,
+        message_drops=dict(publisher.drops),
+        black_box_drops=UNSET if snapshot.recorder is None else dict(snapshot.recorder.drops),
+        commands_ignored=UNSET if publisher.commands_ignored is None else dict(publisher.commands_ignored),
+        broker_reconnects=publisher.reconnects,
+        events_waiting=publisher.events_waiting,
+        duplicate_session=UNSET if publisher.duplicate_session is None else publisher.duplicate_session,
+        reload_refused=UNSET if snapshot.reload_refused is None else snapshot.reload_refused,
+        degraded=_degraded(snapshot, throttled),
+        memory_mb=round(machine.memory_mb, 1),
+        temperatures_c=dict(machine.temperatures_c),
+        throttled=UNSET if throttled is None else throttled,
+    )
 
 
-def _degraded(around: Circumstances, throttled: bool | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class CameraProgress:
+    """What became of a camera's frames.
+
+    Attributes:
+        published: pose messages since the start.
+        failed: frames since the start that could not be processed.
+        people: people in the newest message.
+    """
+
+    published: int = 0
+    failed: int = 0
+    people: int = 0
+
+    @classmethod
+    def of(cls, counts: CameraCounts) -> "CameraProgress":
+        """Return the progress that the counts show."""
+        return cls(counts.published, sum(counts.dropped.get(cause, 0) for cause in _NOT_PROCESSED), counts.people)
+
+
+def diagnose(state: CameraState, now: CameraProgress, before: CameraProgress, quality: ImageQuality | None) -> Diagnosis:
+    """Return the one diagnosis that best explains why a camera yields poses or none.
+
+    Args:
+        state: of the camera.
+        now: progress at this report.
+        before: progress at the report before.
+        quality: of a frame of the last second or so, None where none was measured.
+    """
+    if state.state == "paused":
+        return "paused"
+    if state.cause == "frozen":
+        return "frozen"
+    if state.state == "connecting" and state.epoch == 0:
+        return "warming_up"
+    if state.state != "streaming":
+        return "no_video"
+    if now.published == before.published and now.failed > before.failed:
+        return "not_processed"
+    if not now.published:
+        return "warming_up"
+    if now.people:
+        return "person"
+    obstacle = quality.obstacle if quality is not None else None
+    return obstacle or "no_person"
+
+
+def status_line(health: HealthMessage) -> str:
+    """Return one line for `systemctl status`."""
+    rate = sum(camera.frames_per_second for camera in health.cameras.values())
+    streaming = sum(camera.state == "streaming" for camera in health.cameras.values())
+    return f"{streaming} of {len(health.cameras)} cameras streaming, {rate:.1f} frames/s, {health.memory_mb:.0f} MiB"
+
+
+def _camera(camera: CameraStats, counts: CameraCounts, before: CameraCounts, age: Latency | None, interval_s: float) -> CameraHealthMessage:
+    return CameraHealthMessage(
+        state=camera.state.state,
+        diagnosis=diagnose(camera.state, CameraProgress.of(counts), CameraProgress.of(before), camera.image_quality),
+        frames=counts.published,
+        frames_per_second=round((counts.published - before.published) / interval_s, 2),
+        drops=dict(counts.dropped),
+        reconnects=camera.reconnects,
+        age_ms=UNSET if age is None else _quantiles(age),
+    )
+
+
+def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
     degraded = [
         name
-        for name, is_so in (
-            ("cpu_fallback", around.cpu_fallback),
+        for name, applies in (
+            ("cpu_fallback", snapshot.pipeline.cpu_fallback),
             ("throttled", bool(throttled)),
-            ("events_in_memory", around.store_failed),
+            ("events_in_memory", snapshot.publisher.store_failure is not None),
         )
-        if is_so
+        if applies
     ]
-    return degraded + [f"stuck:{stage}" for stage in around.stuck]
+    return degraded + [f"stuck:{stage}" for stage in snapshot.stuck]
 
 
-def _refine(looks: RefineCounts) -> RefineHealthMessage:
+def _refine(counts: RefineCounts) -> RefineHealthMessage:
     return RefineHealthMessage(
-        refined=looks.accepted + looks.disagreed,
-        accepted=looks.accepted,
-        disagreed=looks.disagreed,
-        dismissed=looks.dismissed,
-        skipped=looks.skipped,
-        failed=looks.failed,
-        cost_ms=round(looks.cost_ms, 2),
+        refined=counts.accepted + counts.disagreed,
+        accepted=counts.accepted,
+        disagreed=counts.disagreed,
+        dismissed=counts.dismissed,
+        skipped=counts.skipped,
+        failed=counts.failed,
+        cost_ms=round(counts.cost_ms, 2),
     )
 
 

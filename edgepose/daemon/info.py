@@ -1,4 +1,4 @@
-"""What runs on this device, in words for the broker."""
+"""Messages and labels that describe what runs on this device."""
 
 import platform
 
@@ -26,17 +26,19 @@ from edgepose.model.file import ModelFile
 from edgepose.pipeline.refiner import Refiner
 
 
-def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Refiner | None, session: str, started_ns: int) -> InfoMessage:
-    """What runs on the device.
+def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Refiner | None, started_ns: int) -> InfoMessage:
+    """Return the message that describes what runs on the device; the publisher adds the session.
 
     Args:
-        session: of the status messages.
-        started_ns: when the daemon started, ns since the epoch.
+        config: in use.
+        model: in use.
+        backend: in use.
+        refiner: in use; None where nobody is refined.
+        started_ns: when the daemon started, nanoseconds since the Unix epoch.
     """
     message = refiner_message(config, refiner)
     return InfoMessage(
         device=device_name(config),
-        session=session,
         started_at=timestamp(started_ns),
         versions={
             "edgepose": __version__,
@@ -52,17 +54,18 @@ def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Re
             input_size=model.info.long_side(config.model.input_size),
             license=model.info.license,
         ),
-        backend=_where(backend),
+        backend=_backend_message(backend),
         refiner=UNSET if message is None else message,
         cameras=[CameraMessage(name=name, source=redact(camera.source)) for name, camera in config.cameras.items()],
     )
 
 
 def camera_message(state: CameraState, now_ns: int) -> CameraStatusMessage:
-    """What one camera does.
+    """Return the status message of one camera.
 
     Args:
-        now_ns: nanoseconds since the epoch.
+        state: of the camera.
+        now_ns: nanoseconds since the Unix epoch.
     """
     return CameraStatusMessage(
         camera=state.camera,
@@ -77,7 +80,7 @@ def camera_message(state: CameraState, now_ns: int) -> CameraStatusMessage:
 
 
 def build_labels(model: ModelFile, backend: Backend) -> dict[str, str]:
-    """What runs, as labels of a metric."""
+    """Return what runs, as labels of a metric."""
     return {
         "version": __version__,
         "python": platform.python_version(),
@@ -90,7 +93,7 @@ def build_labels(model: ModelFile, backend: Backend) -> dict[str, str]:
 
 
 def refiner_message(config: Config, refiner: Refiner | None) -> RefinerMessage | None:
-    """The second network, None where nobody is looked at again."""
+    """Return the description of the refiner, None where nobody is refined."""
     if refiner is None or refiner.network is None:
         return None
     model = refiner.model
@@ -100,11 +103,11 @@ def refiner_message(config: Config, refiner: Refiner | None) -> RefinerMessage |
         precision=model.info.precision,
         input_size=model.info.input_size,
         license=model.info.license,
-        backend=_where(refiner.network),
+        backend=_backend_message(refiner.network),
         people=config.refine.people,
         budget_ms=config.refine.budget_ms,
     )
 
 
-def _where(network: Network) -> BackendMessage:
+def _backend_message(network: Network) -> BackendMessage:
     return BackendMessage(name=network.name, device=network.device, precision=network.precision, reason=network.reason)

@@ -1,4 +1,4 @@
-"""One daemon a device name: a second one on this machine that would publish the same topics is refused."""
+"""One daemon per device name: a second one on this machine that would publish the same topics is refused."""
 
 import hashlib
 import socket
@@ -14,10 +14,10 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 
 
 class InstanceLock:
-    """Holds the right to publish under a device's topics at a broker, as long as this process lives.
+    """The exclusive right to publish under a device's topics at a broker, as long as this process lives.
 
-    An abstract socket (unix(7)) in place of a lock file: it needs no folder that two users can write, and is gone with its process.
-    Daemons on other machines are found out through the broker instead.
+    An abstract socket (unix(7)) instead of a lock file: it needs no folder that two users can write, and disappears with its process.
+    Daemons on other machines are detected through the broker instead.
     """
 
     def __init__(self, config: Config) -> None:
@@ -26,7 +26,7 @@ class InstanceLock:
         self._socket: socket.socket | None = None
 
     def take(self) -> None:
-        """Begins to hold it; UnavailableError where another process on this machine does."""
+        """Take the lock; UnavailableError where another process on this machine holds it."""
         if self._key is None or sys.platform != "linux":
             return
         taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -42,18 +42,18 @@ class InstanceLock:
         self._socket = taken
 
     def holds(self, config: Config) -> bool:
-        """Whether this is also the claim of another configuration."""
+        """Return whether this is also the lock of another configuration."""
         return lock_key(config) == self._key
 
     def release(self) -> None:
-        """Lets others have it."""
+        """Release the lock."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def lock_key(config: Config) -> str | None:
-    """Name of the socket, None where nothing is published: then any number may run."""
+    """Return the name of the socket, None where nothing is published: then any number of daemons may run."""
     if not config.mqtt.enabled:
         return None
     what = f"{config.mqtt.host}:{config.mqtt.port}/{config.mqtt.prefix}/{device_name(config)}"

@@ -1,25 +1,18 @@
-"""A local port for whoever watches the daemon: Prometheus' `/metrics`, and whether we are live and ready.
+"""The local port for monitoring: Prometheus' `/metrics`, and whether the daemon is live and ready.
 
-`/healthz/live` (`/livez`): the work loops turn. `/healthz/ready` (`/readyz`): poses can leave, that is a camera streams and the broker has
-let us in. `/healthz` asks for both. Each answers 200 or 503 and says in JSON what is missing.
+`/healthz/live` (`/livez`): the work loops turn. `/healthz/ready` (`/readyz`): poses can be published, that is, a camera streams and the
+broker accepts us. `/healthz` asks for both. Each answers 200 or 503 and names in JSON what is missing.
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import msgspec
 
 from edgepose.config.schema import MonitoringConfig
-from edgepose.daemon.link import Link
+from edgepose.daemon.health import DaemonSnapshot
 from edgepose.errors import UnavailableError
-from edgepose.messages.camera_state import CameraState
-from edgepose.messages.structs import HealthMessage
 from edgepose.telemetry.http_server import Answer, LocalHttpServer, Page
-from edgepose.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:  # needs a library that is there only where it is used
-    from edgepose.daemon.prometheus import Work
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -27,8 +20,8 @@ class Readiness(msgspec.Struct, frozen=True):
 
     Attributes:
         live: all work loops turn.
-        ready: live, a camera streams, and the broker, where there is one, has let us in.
-        missing: one sentence for each thing that is not as it should be.
+        ready: live, a camera streams, and the broker, where one is configured, accepts us.
+        missing: one sentence for each thing that is missing.
     """
 
     live: bool
@@ -36,26 +29,21 @@ class Readiness(msgspec.Struct, frozen=True):
     missing: list[str]
 
 
-def readiness(stuck: Sequence[str], states: Sequence[CameraState], broker: str | None) -> Readiness:
-    """Judges what is known.
-
-    Args:
-        stuck: loops that have not turned when they should have.
-        states: of all cameras.
-        broker: state of the publisher, None where nothing is published to a broker.
-    """
-    missing = [f"the {loop} loop has got stuck" for loop in stuck]
+def readiness(snapshot: DaemonSnapshot) -> Readiness:
+    """Return whether the daemon of a snapshot is live and ready; a writer of files that hangs does not count."""
+    missing = [f"the {loop} loop has got stuck" for loop in snapshot.stuck if loop != "writer"]
     live = not missing
+    states = [camera.state for camera in snapshot.pipeline.cameras.values()]
     if not any(state.state == "streaming" for state in states):
         known = ", ".join(f"{state.camera} is {state.state}" + (f" ({state.cause})" if state.cause else "") for state in states)
         missing.append(f"no camera streams: {known or 'none is there'}")
-    if broker is not None and broker != "connected":
-        missing.append(f"the broker is not connected: {broker}")
+    if snapshot.publisher.enabled and not snapshot.publisher.connected:
+        missing.append(f"the broker is not connected: {snapshot.publisher.state}")
     return Readiness(live, not missing, missing)
 
 
 def check_library() -> None:
-    """UnavailableError where the library that writes Prometheus' format is not installed: it is loaded only where it is used."""
+    """Raise UnavailableError where the library that writes Prometheus' format is not installed: it is loaded only where it is used."""
     if importlib.util.find_spec("prometheus_client") is None:
         raise UnavailableError(
             "monitoring.enabled needs the library prometheus-client, which is not installed here; expected it installed:"
@@ -67,11 +55,12 @@ class MonitoringServer:
     """The server on the local port."""
 
     def __init__(self, settings: MonitoringConfig, metrics: Page, readiness_now: Callable[[], Readiness]) -> None:
-        """Takes the port; nobody is answered before `start`.
+        """Bind the port; requests are answered after `start`.
 
         Args:
+            settings: address and port.
             metrics: writes the page `/metrics`.
-            stands: asked at each request for health.
+            readiness_now: called at each request for health.
 
         Raises:
             UnavailableError: the port is in use, or the address is not ours.
@@ -90,40 +79,31 @@ class MonitoringServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that the server listens on."""
         return self._server.port
 
     @classmethod
-    def of(
-        cls,
-        settings: MonitoringConfig,
-        build: Callable[[], Mapping[str, str]],
-        metrics: Metrics,
-        work: "Work",
-        link: Link,
-        health: Callable[[], HealthMessage | None],
-        stuck: Callable[[], Sequence[str]],
-    ) -> "MonitoringServer":
-        """One that looks at a daemon; `build`, `work`, `link` and `health` as in `Exporter`, `stuck` gives the loops that hang.
+    def of(cls, settings: MonitoringConfig, snapshot: Callable[[], DaemonSnapshot]) -> "MonitoringServer":
+        """Return a server for a daemon.
+
+        Args:
+            settings: address and port.
+            snapshot: called at each request.
 
         Raises:
-            UnavailableError: prometheus-client is not installed, or the port cannot be listened on.
+            UnavailableError: prometheus-client is not installed, or the port cannot be bound.
         """
         check_library()
-        from edgepose.daemon.prometheus import Exporter
+        from edgepose.daemon.prometheus import metrics_page
 
-        def readiness_now() -> Readiness:
-            publisher = link.publisher
-            return readiness(stuck(), work.states(), None if publisher is None else publisher.state)
-
-        return cls(settings, Exporter(build, metrics, work, link, health).page, readiness_now)
+        return cls(settings, lambda accept: metrics_page(snapshot(), accept), lambda: readiness(snapshot()))
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Begin to answer requests."""
         self._server.start()
 
     def stop(self) -> None:
-        """Ends at once."""
+        """Stop immediately."""
         self._server.stop()
 
 

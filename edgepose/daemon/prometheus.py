@@ -1,240 +1,203 @@
-"""The daemon's counters in Prometheus' format, read when they are asked for: nothing is kept twice and nothing runs in between.
+"""The status of the daemon in Prometheus' format, computed when it is asked for: nothing is stored twice and nothing runs in between.
 
-Label values are names from the configuration, fixed names of this program, or the kernel's names of sensors. Track numbers are none
-of these: each would be a series of its own, for ever.
+Label values are names from the configuration, fixed names of this program, or the kernel's names of sensors. Track numbers are not among
+them: each would be a series that never ends.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import get_args
 
-from msgspec import UNSET
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edgepose.capture.failures import CAUSES
-from edgepose.daemon.link import Link
+from edgepose.daemon.health import DaemonSnapshot
 from edgepose.event import EventKind
-from edgepose.messages.camera_state import CameraState, State
-from edgepose.messages.structs import Diagnosis, HealthMessage
+from edgepose.messages.camera_state import State
+from edgepose.messages.structs import Diagnosis
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES
 from edgepose.mqtt.outbox import Cause
-from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.mqtt.stats import PublisherStats
 from edgepose.telemetry.histogram import Buckets
 from edgepose.telemetry.http_server import Answer
-from edgepose.telemetry.metrics import DROP_CAUSES, REFINE_FAILURES, Metrics
+from edgepose.telemetry.metrics import DROP_CAUSES, REFINE_FAILURES, RefineCounts
 
 STATES: tuple[str, ...] = get_args(State)
 CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
-WHYS: tuple[str, ...] = get_args(Diagnosis)
+DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
 DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 
-class Work(Protocol):
-    """What the exporter asks of `edgepose.pipeline.pipeline.Pipeline`."""
-
-    def states(self) -> Sequence[CameraState]:
-        """What is known of each camera now."""
-        ...
-
-    def reconnects(self) -> Mapping[str, int]:
-        """Times that each camera came back."""
-        ...
-
-    def heartbeats(self) -> Mapping[str, object]:
-        """All stages, by name."""
-        ...
+def metrics_page(snapshot: DaemonSnapshot, accept: str) -> Answer:
+    """Return the page `/metrics`: OpenMetrics where the caller accepts it, Prometheus' text format otherwise."""
+    registry = CollectorRegistry()
+    registry.register(_Families(prometheus(snapshot)))
+    ProcessCollector(registry=registry)
+    encoder, content_type = choose_encoder(accept)
+    return Answer(200, content_type, encoder(registry))
 
 
-class Exporter(Collector):
-    """Everything that the daemon knows of itself, as metric families."""
+def prometheus(snapshot: DaemonSnapshot) -> Iterator[Metric]:
+    """Return all metric families of a snapshot."""
+    yield InfoMetricFamily("edgepose_build", "What runs here.", value=dict(snapshot.build))
+    yield _gauge("process_threads", "Threads of this process.", {(): snapshot.machine.threads})
+    yield from _of_cameras(snapshot)
+    yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", snapshot.metrics.stages)
+    yield from _of_stages(snapshot)
+    if snapshot.metrics.refine is not None:
+        yield from _of_refinement(snapshot.metrics.refine)
+    if snapshot.publisher.enabled:
+        yield from _of_broker(snapshot.publisher)
+    yield from _of_device(snapshot)
 
-    def __init__(
-        self,
-        build: Callable[[], Mapping[str, str]],
-        metrics: Metrics,
-        work: Work,
-        link: Link,
-        health: Callable[[], HealthMessage | None],
-    ) -> None:
-        """
-        Args:
-            build: labels of `edgepose_build_info`.
-            work: cameras and stages.
-            link: to the broker, where there is one.
-            health: the last health message, None before the first.
-        """
-        self._build = build
-        self._metrics = metrics
-        self._work = work
-        self._link = link
-        self._health = health
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
 
-    def page(self, accept: str) -> Answer:
-        """The page `/metrics`: OpenMetrics where the caller accepts it, Prometheus' text format otherwise."""
-        encoder, content_type = choose_encoder(accept)
-        return Answer(200, content_type, encoder(self._registry))
+class _Families(Collector):
+    """Metric families that are computed already."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
 
     def collect(self) -> Iterator[Metric]:
-        """All metric families now."""
-        yield InfoMetricFamily("edgepose_build", "What runs here.", value=dict(self._build()))
-        yield _gauge("process_threads", "Threads of this process.", {(): _threads()})
-        yield from self._of_cameras(self._work.states())
-        yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", self._metrics.stage_buckets())
-        health = self._health()
-        yield from self._of_stages(health)
-        yield from self._of_refinement()
-        publisher = self._link.publisher
-        if publisher is not None:
-            yield from _of_broker(self._link, publisher)
-        yield from _of_health(health)
-
-    def _of_cameras(self, states: Sequence[CameraState]) -> Iterator[Metric]:
-        now_s = time.monotonic()
-        counts = {state.camera: self._metrics.camera(state.camera) for state in states}
-        yield _gauge(
-            "edgepose_camera_state",
-            "1 for the state that the camera is in, 0 for the others.",
-            {(state.camera, name): float(name == state.state) for state in states for name in STATES},
-            "camera",
-            "state",
-        )
-        yield _gauge(
-            "edgepose_camera_fault",
-            "1 for the reason why the camera gives no frames, 0 for the others.",
-            {(state.camera, cause): value for state in states for cause, value in _one_of(CAMERA_CAUSES, state.cause)},
-            "camera",
-            "cause",
-        )
-        yield _counter(
-            "edgepose_camera_reconnects",
-            "Times that the stream came back after it was lost.",
-            {(name,): count for name, count in self._work.reconnects().items()},
-            "camera",
-        )
-        yield _counter(
-            "edgepose_frames_received",
-            "Frames that the source gave.",
-            {(name,): count.received for name, count in counts.items()},
-            "camera",
-        )
-        yield _counter(
-            "edgepose_poses_published",
-            "Frames that became a pose message.",
-            {(name,): count.published for name, count in counts.items()},
-            "camera",
-        )
-        yield _counter(
-            "edgepose_frames_dropped",
-            "Frames that became no pose message, or (writer_busy, writer_failed) reached no file.",
-            {(name, cause): value for name, count in counts.items() for cause, value in _by_cause(DROP_CAUSES, count.dropped)},
-            "camera",
-            "cause",
-        )
-        # An age and not a time of day: the clocks of a drone and of a ground station need not agree.
-        yield _gauge(
-            "edgepose_camera_last_frame_age_seconds",
-            "Time since the last frame; absent before the first.",
-            {(name,): now_s - count.last_frame_s for name, count in counts.items() if count.last_frame_s is not None},
-            "camera",
-        )
-        yield _gauge(
-            "edgepose_people", "People in the last pose message.", {(name,): count.people for name, count in counts.items()}, "camera"
-        )
-        yield _counter(
-            "edgepose_events",
-            "What people did.",
-            {(name, kind): self._metrics.events(name).get(kind, 0) for name in counts for kind in KINDS},
-            "camera",
-            "kind",
-        )
-        ages = {name: buckets for name, buckets in self._metrics.age_buckets().items() if name in counts}
-        yield _histogram("edgepose_pose_age_seconds", "Time from the picture to its pose message, live sources.", "camera", ages)
-
-    def _of_stages(self, health: HealthMessage | None) -> Iterator[Metric]:
-        restarts, degraded = (health.restarts, health.degraded) if health is not None else ({}, [])
-        stages = dict.fromkeys((*self._work.heartbeats(), "publisher", "writer", *restarts))
-        yield _counter(
-            "edgepose_stage_restarts",
-            "Times that a stage died or hung and was begun again.",
-            {(stage,): restarts.get(stage, 0) for stage in stages},
-            "stage",
-        )
-        yield _gauge(
-            "edgepose_stage_stuck",
-            "Whether the stage hangs.",
-            {(stage,): float(f"stuck:{stage}" in degraded) for stage in stages},
-            "stage",
-        )
-
-    def _of_refinement(self) -> Iterator[Metric]:
-        looks = self._metrics.looks()
-        if looks is None:
-            return
-        yield _counter(
-            "edgepose_refined_people",
-            "People looked at again, by whether the second pose agreed with the first.",
-            {("accepted",): looks.accepted, ("disagreed",): looks.disagreed},
-            "result",
-        )
-        yield _counter("edgepose_refine_skipped_people", "People whom the budget left out.", {(): looks.skipped})
-        yield _counter("edgepose_refine_dismissed_people", "People not published since a second look found nobody.", {(): looks.dismissed})
-        yield _counter(
-            "edgepose_refine_failed_people",
-            "People whose turn it was in vain.",
-            {(cause,): value for cause, value in _by_cause(REFINE_FAILURES, looks.failed)},
-            "cause",
-        )
-        yield _gauge("edgepose_refine_cost_seconds", "What looking at one person takes now.", {(): looks.cost_ms / 1e3})
+        yield from self._families
 
 
-def _of_broker(link: Link, publisher: MqttPublisher) -> Iterator[Metric]:
-    yield _gauge("edgepose_mqtt_connected", "Whether the broker has let us in.", {(): float(link.connected)})
-    yield _counter("edgepose_mqtt_reconnects", "Times that the broker came back.", {(): link.reconnects})
+def _of_cameras(snapshot: DaemonSnapshot) -> Iterator[Metric]:
+    cameras = snapshot.pipeline.cameras
+    states = [camera.state for camera in cameras.values()]
+    counts = {name: snapshot.metrics.camera(name) for name in cameras}
+    yield _gauge(
+        "edgepose_camera_state",
+        "1 for the state that the camera is in, 0 for the others.",
+        {(state.camera, name): float(name == state.state) for state in states for name in STATES},
+        "camera",
+        "state",
+    )
+    yield _gauge(
+        "edgepose_camera_fault",
+        "1 for the reason why the camera gives no frames, 0 for the others.",
+        {(state.camera, cause): value for state in states for cause, value in _one_of(CAMERA_CAUSES, state.cause)},
+        "camera",
+        "cause",
+    )
+    yield _counter(
+        "edgepose_camera_reconnects",
+        "Times that the stream came back after it was lost.",
+        {(name,): camera.reconnects for name, camera in cameras.items()},
+        "camera",
+    )
+    yield _counter(
+        "edgepose_frames_received",
+        "Frames that the source delivered.",
+        {(name,): count.received for name, count in counts.items()},
+        "camera",
+    )
+    yield _counter(
+        "edgepose_poses_published",
+        "Frames that became a pose message.",
+        {(name,): count.published for name, count in counts.items()},
+        "camera",
+    )
+    yield _counter(
+        "edgepose_frames_dropped",
+        "Frames that became no pose message, or (writer_busy, writer_failed) reached no file.",
+        {(name, cause): value for name, count in counts.items() for cause, value in _by_cause(DROP_CAUSES, count.dropped)},
+        "camera",
+        "cause",
+    )
+    # An age and not a time of day: the clocks of a drone and of a ground station need not agree.
+    yield _gauge(
+        "edgepose_camera_last_frame_age_seconds",
+        "Time since the last frame; absent before the first.",
+        {(name,): snapshot.now_s - count.last_frame_s for name, count in counts.items() if count.last_frame_s is not None},
+        "camera",
+    )
+    yield _gauge("edgepose_people", "People in the last pose message.", {(name,): count.people for name, count in counts.items()}, "camera")
+    yield _counter(
+        "edgepose_events",
+        "What people did.",
+        {(name, kind): count.events.get(kind, 0) for name, count in counts.items() for kind in KINDS},
+        "camera",
+        "kind",
+    )
+    ages = {name: buckets for name, buckets in snapshot.metrics.ages.items() if name in counts}
+    yield _histogram("edgepose_pose_age_seconds", "Time from capture to pose message, live sources.", "camera", ages)
+
+
+def _of_stages(snapshot: DaemonSnapshot) -> Iterator[Metric]:
+    stages = dict.fromkeys((*snapshot.pipeline.stages, "publisher", "writer", *snapshot.restarts))
+    yield _counter(
+        "edgepose_stage_restarts",
+        "Times that a stage died or hung and was restarted.",
+        {(stage,): snapshot.restarts.get(stage, 0) for stage in stages},
+        "stage",
+    )
+    yield _gauge(
+        "edgepose_stage_stuck", "Whether the stage hangs.", {(stage,): float(stage in snapshot.stuck) for stage in stages}, "stage"
+    )
+
+
+def _of_refinement(counts: RefineCounts) -> Iterator[Metric]:
+    yield _counter(
+        "edgepose_refined_people",
+        "People refined, by whether the refined pose agreed with the first.",
+        {("accepted",): counts.accepted, ("disagreed",): counts.disagreed},
+        "result",
+    )
+    yield _counter("edgepose_refine_skipped_people", "People whom the budget left out.", {(): counts.skipped})
+    yield _counter("edgepose_refine_dismissed_people", "People not published since refinement found nobody.", {(): counts.dismissed})
+    yield _counter(
+        "edgepose_refine_failed_people",
+        "People whose refinement failed.",
+        {(cause,): value for cause, value in _by_cause(REFINE_FAILURES, counts.failed)},
+        "cause",
+    )
+    yield _gauge("edgepose_refine_cost_seconds", "What refining one person takes now.", {(): counts.cost_ms / 1e3})
+
+
+def _of_broker(publisher: PublisherStats) -> Iterator[Metric]:
+    yield _gauge("edgepose_mqtt_connected", "Whether the broker accepts us.", {(): float(publisher.connected)})
+    yield _counter("edgepose_mqtt_reconnects", "Times that the broker came back.", {(): publisher.reconnects})
     yield _gauge(
         "edgepose_mqtt_duplicate_session",
         "Whether another daemon publishes under our name.",
-        {(): float(link.duplicate_session is not None)},
+        {(): float(publisher.duplicate_session is not None)},
     )
-    yield _gauge("edgepose_events_waiting", "Events that the broker has not got yet.", {(): link.events_waiting})
+    yield _gauge("edgepose_events_waiting", "Events that the broker does not have yet.", {(): publisher.events_waiting})
     yield _gauge("edgepose_events_waiting_limit", "Events that may wait; then the oldest is lost.", {(): publisher.events_limit})
     yield _gauge(
         "edgepose_event_store_failed",
         "Whether events wait in memory only since their file cannot be written.",
         {(): float(publisher.store_failure is not None)},
     )
-    yield _counter("edgepose_mqtt_messages_sent", "Messages handed to the network.", {(): link.sent})
+    yield _counter("edgepose_mqtt_messages_sent", "Messages handed to the network.", {(): publisher.sent})
     yield _counter(
         "edgepose_mqtt_messages_dropped",
         "Messages lost.",
-        {(cause,): value for cause, value in _by_cause(MESSAGE_CAUSES, link.drops)},
+        {(cause,): value for cause, value in _by_cause(MESSAGE_CAUSES, publisher.drops)},
         "cause",
     )
-    ignored = link.commands_ignored
+    ignored = publisher.commands_ignored
     yield _counter(
         "edgepose_commands_ignored",
-        "Commands that were not even looked at; absent where none are heard.",
+        "Commands that were ignored; absent where none are subscribed to.",
         {(cause,): value for cause, value in _by_cause(IGNORED_CAUSES, ignored)} if ignored is not None else {},
         "cause",
     )
 
 
-def _of_health(health: HealthMessage | None) -> Iterator[Metric]:
-    """What only the last health message says: some of it is known only as what changed since the one before."""
+def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
+    """Return the rest; what is known only as a change since the report before comes from the last health message."""
+    health = snapshot.health
     cameras = {} if health is None else health.cameras
     yield _gauge(
         "edgepose_camera_diagnosis",
         "1 for what explains that there are poses or none, 0 for the others.",
-        {(name, why): float(why == camera.diagnosis) for name, camera in cameras.items() for why in WHYS},
+        {(name, diagnosis): float(diagnosis == camera.diagnosis) for name, camera in cameras.items() for diagnosis in DIAGNOSES},
         "camera",
         "diagnosis",
     )
@@ -245,20 +208,19 @@ def _of_health(health: HealthMessage | None) -> Iterator[Metric]:
         {(name,): float(name in degraded) for name in DEGRADATIONS},
         "degradation",
     )
-    refused = float(health is not None and health.reload_refused is not UNSET)
+    refused = float(snapshot.reload_refused is not None)
     yield _gauge("edgepose_reload_refused", "Whether the newest configuration was refused and an older one is in use.", {(): refused})
-    lost = UNSET if health is None else health.black_box_drops
+    lost = None if snapshot.recorder is None else snapshot.recorder.drops
     yield _counter(
         "edgepose_black_box_dropped_frames",
         "Records, one a frame or change of state, that the black box did not keep.",
-        {(cause,): value for cause, value in _by_cause(BLACK_BOX_DROPS, lost)} if lost is not UNSET else {},
+        {(cause,): value for cause, value in _by_cause(BLACK_BOX_DROPS, lost)} if lost is not None else {},
         "cause",
     )
-    temperatures = {} if health is None else health.temperatures_c
     yield _gauge(
         "edgepose_temperature_celsius",
         "Temperature by sensor of the kernel.",
-        {(name,): value for name, value in temperatures.items()},
+        {(name,): value for name, value in snapshot.machine.temperatures_c.items()},
         "sensor",
     )
     throttled: dict[tuple[str, ...], float] = (
@@ -285,7 +247,7 @@ def _histogram(name: str, what: str, label: str, values: Mapping[str, Buckets]) 
     family = HistogramMetricFamily(name, what, labels=[label])
     for key, buckets in values.items():
         if not any(buckets.counts):
-            continue  # a stage that is off: its quantiles would be no numbers
+            continue  # a stage that is off: its quantiles would not be numbers
         total, cumulative = 0, []
         for bound, count in zip((*buckets.bounds_s, float("inf")), buckets.counts, strict=True):
             total += count
@@ -295,7 +257,7 @@ def _histogram(name: str, what: str, label: str, values: Mapping[str, Buckets]) 
 
 
 def _by_cause(known: Iterable[str], counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Every known cause, zeros included, so that a first loss shows in `rate()`; what is unknown goes together under `other`."""
+    """Return every known cause, zeros included, so that a first loss shows in `rate()`; unknown causes are summed under `other`."""
     names = tuple(known)
     yield from ((name, counts.get(name, 0)) for name in names)
     yield "other", sum(count for name, count in counts.items() if name not in names)
@@ -304,8 +266,3 @@ def _by_cause(known: Iterable[str], counts: Mapping[str, int]) -> Iterator[tuple
 def _one_of(known: Sequence[str], now: str | None) -> Iterator[tuple[str, float]]:
     yield from ((name, float(name == now)) for name in known)
     yield "other", float(now is not None and now not in known)
-
-
-def _threads() -> float:
-    """Threads of this process, those of native libraries included."""
-    return len(list(Path("/proc/self/task").iterdir()))

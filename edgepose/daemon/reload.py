@@ -1,4 +1,4 @@
-"""Another configuration while everything runs: what differs, and all that can fail about it, done before anything is touched."""
+"""Another configuration while the daemon runs: everything that can fail about it is done before anything is changed."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.model.file import ModelFile, named_model
-from edgepose.mqtt.credentials import BrokerSettingsFiles
+from edgepose.mqtt.credentials import ReloadingSettings
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.file_writer import Sink
 from edgepose.pipeline.refiner import Refiner
@@ -29,14 +29,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedReload:
-    """All that another configuration needs, opened.
+    """Everything that another configuration needs, opened.
 
     Attributes:
-        backend: None where the engine stays.
-        refiner: the one in use from now on, the old one where it stays.
+        config: the new configuration.
+        changes: its differences from the one in use.
+        model: in use from now on.
+        backend: None where the one in use stays.
+        refiner: in use from now on, the old one where it stays.
         sinks: None where the files stay.
-        claim: None where the old one stays.
-        audit: of commands, None where none are obeyed.
+        instance_lock: None where the old one stays.
+        audit: of commands, None where none are accepted.
     """
 
     config: Config
@@ -52,10 +55,15 @@ class PreparedReload:
 def prepare(
     old: Config, new: Config, model: ModelFile, refiner: Refiner | None, instance_lock: InstanceLock, metrics: Metrics
 ) -> PreparedReload:
-    """Opens what a new configuration needs beside what runs; where one thing cannot be, nothing stays open.
+    """Open what a new configuration needs, beside what runs; where one part cannot be opened, none stays open.
 
     Args:
-        model, refiner, instance_lock: in use.
+        old: the configuration in use.
+        new: the new one.
+        model: in use.
+        refiner: in use.
+        instance_lock: in use.
+        metrics: of the daemon.
 
     Raises:
         EdgeposeError: the new configuration cannot be run.
@@ -68,7 +76,7 @@ def prepare(
     refuse_unwritable(new, old)
     with ExitStack() as undo:
         if changes.publisher and new.mqtt.enabled:
-            BrokerSettingsFiles(new.mqtt)  # reads password and certificates
+            ReloadingSettings(new.mqtt)  # reads password and certificates
         new_lock = None
         if not instance_lock.holds(new):
             new_lock = InstanceLock(new)
@@ -95,7 +103,7 @@ def prepare(
 
 
 class Reloads:
-    """Carries reloads out one after the other, step by step in the main thread's `turn`.
+    """Executes reloads one after the other, step by step in the main thread's `turn`.
 
     Attributes:
         refusal: why the newest configuration is not in use, one sentence; None where it is.
@@ -110,28 +118,29 @@ class Reloads:
     ) -> None:
         """
         Args:
-            load: reads the configuration; None where that cannot be.
+            load: reads the configuration; None where it cannot be read again.
             prepare: opens what it needs, beside the work; EdgeposeError where it is refused.
-            apply: goes over to it, in the main thread.
+            apply: puts it to use, in the main thread.
+            notifier: the service manager.
         """
         self._load = load
         self._prepare = prepare
         self._apply = apply
         self._notifier = notifier
-        self._asked: list[Done] = []
+        self._requested: list[Done] = []
         self._answering: list[Done] = []
         self._reading: _Reading | None = None
         self.refusal: str | None = None
 
-    def ask(self, done: Done) -> None:
-        """Begins a reload at the next turn, or after the one that runs; `done` is told what became of it."""
-        self._asked.append(done)
+    def request(self, done: Done) -> None:
+        """Begin a reload at the next turn, or after the one that runs; `done` receives the outcome."""
+        self._requested.append(done)
 
     def turn(self) -> None:
-        """Begins what was asked for, and applies what is prepared."""
-        if self._reading is None and self._asked:
+        """Begin what was requested, and apply what is prepared."""
+        if self._reading is None and self._requested:
             self._notifier.reloading(time.monotonic_ns())
-            self._answering, self._asked = self._asked, []
+            self._answering, self._requested = self._requested, []
             self._reading = _Reading(self._read)
             self._reading.start()
         elif self._reading is not None and not self._reading.is_alive():
@@ -158,7 +167,7 @@ class Reloads:
 
 
 class _Reading(threading.Thread):
-    """Reads and prepares beside the work, since opening a network takes its time."""
+    """Reads and prepares beside the work, since opening a network takes long."""
 
     def __init__(self, read: Callable[[], PreparedReload]) -> None:
         super().__init__(name="reload", daemon=True)

@@ -174,7 +174,7 @@ def _inputs(config: Config, camera: CameraConfig, model: ModelFile) -> list[NDAr
 
 
 def _refined(config: Config, metrics: Metrics) -> RefineBenchResult | None:
-    looks = metrics.looks()
+    looks = metrics.refinement()
     if looks is None:
         return None
     return RefineBenchResult(

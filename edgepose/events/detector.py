@@ -7,13 +7,15 @@ being gathered, so that a stream that stalls makes nobody fall, leave or stand s
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from edgepose.config.schema import EventsConfig
 from edgepose.event import Event
 from edgepose.events.arms import arms_up
 from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, S, clarity
 from edgepose.events.fall import fall
-from edgepose.events.people import PersonMemory, heir
+from edgepose.events.people import PersonMemory, PersonState, heir
 from edgepose.events.stillness import still
 from edgepose.events.waving import wave
 from edgepose.events.zones import gone, zones
@@ -25,6 +27,20 @@ _MOST_REMEMBERED = 256  # people; whoever was not seen for longest is forgotten 
 _AGAIN_KINDS = ("fallen", "waving", "arms_up")  # the others cannot repeat themselves
 _AMIDST = 1.0  # body sizes from the picture's sides
 _ENOUGH_PER_S = 4.0  # sightings a second beyond doubt
+
+
+class EventDetectorState(msgspec.Struct, frozen=True):
+    """Snapshot of an `EventDetector`, without its settings.
+
+    Attributes:
+        known: people by track number, in the order in which they were first seen.
+        watched_ns: time that was watched so far.
+        captured_at_ns: capture time of the last frame, None before the first.
+    """
+
+    known: dict[int, PersonState]
+    watched_ns: int
+    captured_at_ns: int | None
 
 
 class EventDetector:
@@ -54,6 +70,15 @@ class EventDetector:
         """Forgets everybody, as at a new epoch of a source, and says nothing of it: what was not watched was not seen to happen."""
         self._known = {}
         self._captured_at = None
+
+    def snapshot(self) -> EventDetectorState:
+        """Return all that is known of people, without the settings."""
+        return EventDetectorState({track: memory.snapshot() for track, memory in self._known.items()}, self._watched, self._captured_at)
+
+    def restore(self, state: EventDetectorState) -> None:
+        """Continue from a snapshot."""
+        self._known = {track: PersonMemory.restored(memory) for track, memory in state.known.items()}
+        self._watched, self._captured_at = state.watched_ns, state.captured_at_ns
 
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
         """What the people of one frame complete; called for every frame, also when nobody is in it.

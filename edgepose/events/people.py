@@ -2,19 +2,38 @@
 
 import math
 from collections.abc import Mapping, Set
+from copy import deepcopy
 from dataclasses import dataclass, field
+
+import msgspec
 
 from edgepose.events.arms import ArmsMemory
 from edgepose.events.body import Body
 from edgepose.events.evidence import S
 from edgepose.events.fall import FallMemory
 from edgepose.events.stillness import StillMemory
-from edgepose.events.waving import WaveMemory
+from edgepose.events.waving import WaveMemory, WaveState
 from edgepose.events.zones import ZoneMemory
 
 _LOST_S = 0.2  # a track must have been lost for so long before another may go on with it
 _NEAR = 1.0  # body sizes between where one was lost and the other began
 _LARGER = 2.0  # times that one may be larger than the other
+
+
+class PersonState(msgspec.Struct, frozen=True):
+    """Snapshot of a `PersonMemory`; the memories of plain numbers stand for themselves."""
+
+    body: Body
+    first_at: int
+    seen_at: int
+    entered: bool
+    sightings: int
+    found_at: dict[str, int]
+    falling: FallMemory
+    stillness: StillMemory
+    waves: WaveState
+    arms: ArmsMemory
+    places: ZoneMemory
 
 
 @dataclass(slots=True)
@@ -40,6 +59,39 @@ class PersonMemory:
     waves: WaveMemory = field(default_factory=WaveMemory)
     arms: ArmsMemory = field(default_factory=ArmsMemory)
     places: ZoneMemory = field(default_factory=ZoneMemory)
+
+    def snapshot(self) -> PersonState:
+        """Return all that is known of the person; later frames do not change it."""
+        return PersonState(
+            body=self.body,
+            first_at=self.first_at,
+            seen_at=self.seen_at,
+            entered=self.entered,
+            sightings=self.sightings,
+            found_at=dict(self.found_at),
+            falling=deepcopy(self.falling),
+            stillness=deepcopy(self.stillness),
+            waves=self.waves.snapshot(),
+            arms=deepcopy(self.arms),
+            places=deepcopy(self.places),
+        )
+
+    @classmethod
+    def restored(cls, state: PersonState) -> "PersonMemory":
+        """Return a memory that continues from a snapshot."""
+        return cls(
+            body=state.body,
+            first_at=state.first_at,
+            seen_at=state.seen_at,
+            entered=state.entered,
+            sightings=state.sightings,
+            found_at=dict(state.found_at),
+            falling=deepcopy(state.falling),
+            stillness=deepcopy(state.stillness),
+            waves=WaveMemory.restored(state.waves),
+            arms=deepcopy(state.arms),
+            places=deepcopy(state.places),
+        )
 
     def interrupt(self) -> None:
         """Drops evidence that was being gathered; what is known for certain stays: presence, zones, having fallen."""

@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
+
 from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body
 from edgepose.events.evidence import Evidence, S, clarity
@@ -21,6 +23,29 @@ _CERTAIN_REVERSALS = 8
 _KEPT = 16
 
 
+class SwingState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `Swing`."""
+
+    direction: int
+    extreme: float
+    extreme_at: int
+    turns: list[tuple[int, float]]
+
+
+class WristState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `Wrist`."""
+
+    raised_at: int
+    across: SwingState
+    down: SwingState
+
+
+class WaveState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `WaveMemory`."""
+
+    wrists: tuple[WristState, WristState]
+
+
 @dataclass(slots=True)
 class Swing:
     """One coordinate of one wrist, in body sizes: where it turned last."""
@@ -29,6 +54,15 @@ class Swing:
     extreme: float = 0.0
     extreme_at: int = 0
     turns: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))  # time, place
+
+    def snapshot(self) -> SwingState:
+        """Return the whole state."""
+        return SwingState(self.direction, self.extreme, self.extreme_at, list(self.turns))
+
+    @classmethod
+    def restored(cls, state: SwingState) -> "Swing":
+        """Return a swing that continues from a snapshot."""
+        return cls(state.direction, state.extreme, state.extreme_at, deque(state.turns, maxlen=_KEPT))
 
     def take(self, value: float, now: int, least: float) -> None:
         """Moves on; a turn is noted when the way back is longer than `least`."""
@@ -84,12 +118,32 @@ class Wrist:
     across: Swing = field(default_factory=Swing)
     down: Swing = field(default_factory=Swing)
 
+    def snapshot(self) -> WristState:
+        """Return the whole state."""
+        return WristState(self.raised_at, self.across.snapshot(), self.down.snapshot())
+
+    @classmethod
+    def restored(cls, state: WristState) -> "Wrist":
+        """Return a wrist that continues from a snapshot."""
+        return cls(state.raised_at, Swing.restored(state.across), Swing.restored(state.down))
+
 
 @dataclass(slots=True)
 class WaveMemory:
     """What is remembered of one person's wrists."""
 
     wrists: tuple[Wrist, Wrist] = field(default_factory=lambda: (Wrist(), Wrist()))
+
+    def snapshot(self) -> WaveState:
+        """Return the whole state."""
+        left, right = self.wrists
+        return WaveState((left.snapshot(), right.snapshot()))
+
+    @classmethod
+    def restored(cls, state: WaveState) -> "WaveMemory":
+        """Return a memory that continues from a snapshot."""
+        left, right = state.wrists
+        return cls((Wrist.restored(left), Wrist.restored(right)))
 
 
 def wave(memory: WaveMemory, body: Body, now: int, settings: EventsConfig) -> Evidence | None:

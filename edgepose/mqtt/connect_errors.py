@@ -1,4 +1,4 @@
-"""Why a broker does not let us in, told apart: what to call it, and what would be accepted."""
+"""The reasons why a connection to a broker fails: a stable name for each, and what would be accepted."""
 
 import socket
 import ssl
@@ -10,41 +10,41 @@ from typing import Protocol
 PROBE_S = 2.0
 
 
-class Credentials(Protocol):
-    """What a refusal depends on of `BrokerSettings`."""
+class BrokerAddress(Protocol):
+    """The part of `BrokerSettings` that a failure depends on."""
 
     @property
     def host(self) -> str:
-        """Of the broker."""
+        """Host name of the broker."""
 
     @property
     def port(self) -> int:
-        """Of the broker."""
+        """Port of the broker."""
 
     @property
     def username(self) -> str | None:
-        """As configured."""
+        """The user name as configured, or None."""
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """None in the clear."""
+        """The TLS settings; None without TLS."""
 
     @property
     def has_certificate(self) -> bool:
-        """Whether we show a certificate."""
+        """Whether we present a client certificate."""
 
     @property
     def ca_file(self) -> str | None:
-        """Whom we trust; None is whom the system trusts."""
+        """File of the authorities that we trust; None trusts those of the system."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailure:
-    """One reason.
+    """The reason of one failed connection.
 
     Attributes:
-        state: in few words, such as `refused: not authorized`; stable.
-        expected: what would be accepted, for the log; empty where only the broker can mend it.
+        state: in a few words, such as `refused: not authorized`; stable.
+        expected: what would be accepted, for the log; empty where only the broker can fix it.
     """
 
     state: str
@@ -55,11 +55,15 @@ class ConnectFailure:
 
 
 class HandshakeError(OSError):
-    """The broker was reached, and TLS was not agreed on; the argument is the error beneath."""
+    """The broker was reached, but the TLS handshake failed.
+
+    Attributes:
+        cause: the error of the handshake.
+    """
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
-        self.beneath = error
+        self.cause = error
 
 
 _REASONS: Mapping[str, str] = {
@@ -74,7 +78,7 @@ _REASONS: Mapping[str, str] = {
     "qos not supported": "expected a broker with QoS 1",
     "topic name invalid": "expected an mqtt.prefix that the broker allows",
 }
-"""What would be accepted, by reason of the broker's CONNACK; the others (busy, unavailable, quota) are the broker's own affair."""
+"""What would be accepted, by the reason in the broker's CONNACK; the other reasons (busy, unavailable, quota) concern only the broker."""
 
 _CERTIFICATES: Mapping[int, str] = {
     9: "is not yet valid",
@@ -86,7 +90,7 @@ _CERTIFICATES: Mapping[int, str] = {
     62: "is for another host",
     64: "is for another host",
 }
-"""OpenSSL's verification errors (X509_V_ERR_…) that have a remedy of their own."""
+"""OpenSSL's verification errors (X509_V_ERR_…) that have a specific remedy."""
 
 _ALERTS: Mapping[str, str] = {
     "CERTIFICATE_REQUIRED": "client certificate required",
@@ -100,15 +104,15 @@ _ALERTS: Mapping[str, str] = {
     "UNSUPPORTED_PROTOCOL": "no TLS version in common",
     "HANDSHAKE_FAILURE": "no TLS parameters in common, or client certificate required",
 }
-"""Ends of OpenSSL's names for the alerts that a broker sends."""
+"""Endings of OpenSSL's names for the alerts that a broker sends."""
 
 _CLIENT_CERTIFICATE = "expected a client certificate that the broker accepts (keys mqtt.tls.certificate_file, mqtt.tls.key_file)"
 
 
-def from_reason(reason: str, settings: Credentials) -> ConnectFailure:
-    """The broker's own reason, in small letters as the standard names it."""
+def from_reason(reason: str, settings: BrokerAddress) -> ConnectFailure:
+    """Return the failure of a reason that the broker gave, in lower case as the standard names it."""
     expected = _REASONS.get(reason, "")
-    if reason == "not authorized":  # what mosquitto says of a wrong password, too
+    if reason == "not authorized":  # mosquitto's reason for a wrong password, too
         if settings.username is None:
             expected = "expected a user name and password (keys mqtt.username, mqtt.password_file)"
         else:
@@ -116,14 +120,14 @@ def from_reason(reason: str, settings: Credentials) -> ConnectFailure:
     return ConnectFailure(f"refused: {reason}", expected)
 
 
-def from_error(error: OSError | UnicodeError, settings: Credentials) -> ConnectFailure:
-    """A connection that did not come about."""
+def from_error(error: OSError | UnicodeError, settings: BrokerAddress) -> ConnectFailure:
+    """Return the failure of a connection that could not be opened."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _by_certificate(error, settings)
     if isinstance(error, HandshakeError):
-        if isinstance(error.beneath, TimeoutError):
+        if isinstance(error.cause, TimeoutError):
             return ConnectFailure("unreachable: no answer to the TLS handshake", "expected a broker that is alive, with TLS on that port")
-        if isinstance(error.beneath, ssl.SSLError) and (known := from_alert(error.beneath)) is not None:
+        if isinstance(error.cause, ssl.SSLError) and (known := from_alert(error.cause)) is not None:
             return known
         return ConnectFailure(
             "refused: no TLS on that port, it seems", "expected a port with TLS (key mqtt.port), or mqtt.tls.enabled to be false"
@@ -133,7 +137,7 @@ def from_error(error: OSError | UnicodeError, settings: Credentials) -> ConnectF
 
 
 def from_alert(error: ssl.SSLError) -> ConnectFailure | None:
-    """What the broker's TLS said, where it has a name."""
+    """Return the failure that an alert of the broker's TLS names, or None."""
     name = error.reason or ""
     for end, words in _ALERTS.items():
         if name.endswith(end):
@@ -143,17 +147,19 @@ def from_alert(error: ssl.SSLError) -> ConnectFailure | None:
     return None
 
 
-def from_hang_up(settings: Credentials, before: str = "") -> ConnectFailure:
-    """The broker took the connection and ended it before it answered; asks a port without TLS whether it has TLS.
+def from_hang_up(settings: BrokerAddress, before: str = "") -> ConnectFailure:
+    """Return the failure of a broker that accepted the connection and ended it before it answered.
+
+    Without TLS, the port is probed for TLS.
 
     Args:
-        access: how we came.
-        before: the state until now.
+        settings: of the connection.
+        before: the state so far.
     """
     if settings.tls is not None:
         if before.startswith("refused: client certificate"):
-            return ConnectFailure(before)  # an alert does not always arrive before the end does
-        # Mosquitto sends no alert; with TLS 1.3 the handshake is over on our side when it looks at the certificate.
+            return ConnectFailure(before)  # an alert does not always arrive before the connection ends
+        # Mosquitto sends no alert; with TLS 1.3 the handshake is complete on our side when it checks the certificate.
         words = "client certificate not accepted" if settings.has_certificate else "client certificate required"
         return ConnectFailure(f"refused: {words}, it seems", _CLIENT_CERTIFICATE)
     if _speaks_tls(settings.host, settings.port):
@@ -164,14 +170,14 @@ def from_hang_up(settings: Credentials, before: str = "") -> ConnectFailure:
 
 
 def describe(error: OSError | UnicodeError) -> str:
-    """What the system says of a failure, in few words."""
+    """Return the system's description of an error, in a few words."""
     if isinstance(error, TimeoutError):
         return "timed out"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:]
 
 
-def _by_certificate(error: ssl.SSLCertVerificationError, settings: Credentials) -> ConnectFailure:
+def _by_certificate(error: ssl.SSLCertVerificationError, settings: BrokerAddress) -> ConnectFailure:
     words = _CERTIFICATES.get(error.verify_code, f"is not accepted: {error.verify_message}")
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     if "valid" in words or "expired" in words:
@@ -187,11 +193,11 @@ def _by_certificate(error: ssl.SSLCertVerificationError, settings: Credentials) 
 
 def _speaks_tls(host: str, port: int) -> bool:
     context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is said over this connection
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent over this connection
     try:
         with socket.create_connection((host, port), PROBE_S) as plain, context.wrap_socket(plain, server_hostname=host):
             return True
     except ssl.SSLError as error:
-        return "_ALERT_" in (error.reason or "")  # it would have us otherwise, but it speaks it
+        return "_ALERT_" in (error.reason or "")  # it expects other parameters, but it speaks TLS
     except (OSError, UnicodeError):
         return False

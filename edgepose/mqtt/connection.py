@@ -1,7 +1,7 @@
 """One MQTT connection from CONNECT to its end, driven by the thread that owns it; paho never queues anything here.
 
-paho-mqtt's own thread writes into a queue without bound while a broker is frozen, and says success all the while. So its network loop
-is run from outside: `step` waits for the socket, and says whether the socket would take another message.
+While a broker is frozen, paho-mqtt's own thread writes into an unbounded queue and reports success. Therefore its network loop is run from
+outside: `step` waits for the socket, and returns whether the socket would accept another message.
 """
 
 import logging
@@ -25,30 +25,30 @@ from edgepose.mqtt.flow_control import PingProbe, SocketTraffic
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.paho_client import RECEIVE_LIMIT_BYTES, GuardedClient
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Protocol = Literal["5", "3.1.1"]
 
 SEND_BUFFER_BYTES = 128 * 1024
-"""What the kernel may hold for one broker; `room` lets poses fill far less of it."""
+"""Most that the kernel buffers for one broker; `room` lets poses fill far less of it."""
 
 UNSENT_BYTES = 16 * 1024
-"""The socket counts as writable only below this much unsent data, where the system can tell."""
+"""The socket counts as writable only below this amount of unsent data, where the system supports that."""
 
 ACKNOWLEDGE_S = 30.0
-"""A broker that is alive and yet acknowledges nothing for so long is as good as gone."""
+"""How long a broker may acknowledge nothing, although it is alive; after that the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One message that the broker sent us.
+    """One message from the broker.
 
     Attributes:
         topic: full name.
-        payload: as it came.
-        stored: whether the broker had kept it, or keeps it from now on where that was asked for; otherwise it was said just now.
+        payload: as received.
+        stored: whether the broker had retained it, or retains it from now on where that was requested; otherwise it was published just now.
         response_topic: where a reply is wanted, or None.
-        correlation: what the reply will be known by, or None.
+        correlation: what identifies the reply, or None.
     """
 
     topic: str
@@ -59,17 +59,17 @@ class Incoming:
 
 
 class Connection:
-    """One connection; not thread-safe, and of no use once `ended` is set.
+    """One connection; not thread-safe, and unusable once `ended` is set.
 
     Attributes:
-        accepted: None until the broker has answered, then whether it let us in.
-        ended: why the connection is over, in few words, or None while it lives.
+        accepted: None until the broker has answered, then whether it accepted us.
+        ended: why the connection has ended, in a few words, or None while it is open.
         unsupported: whether the broker refused this version of MQTT.
-        hung_up: whether the broker ended the connection before it had answered.
-        alert: what the broker's TLS said last, or None.
-        in_flight: messages with QoS 1 that the broker has not answered for, oldest first, by packet identifier.
+        hung_up: whether the broker closed the connection before it had answered.
+        alert: last alert of the broker's TLS, or None.
+        in_flight: messages with QoS 1 that the broker has not answered, oldest first, by packet identifier.
         acknowledged: messages with QoS 1 that the broker has; the owner takes them out.
-        refused: messages with QoS 1 that the broker would not have, with its reason; the owner takes them out.
+        refused: messages with QoS 1 that the broker refused, with its reason; the owner takes them out.
         received: messages on the subscribed topics; the owner takes them out.
     """
 
@@ -84,9 +84,9 @@ class Connection:
         self.refused: list[tuple[Outgoing, str]] = []
         self.received: list[Incoming] = []
         self._settings = settings
-        self._handed = self._written = 0  # messages with QoS 0
+        self._handed_over = self._written = 0  # messages with QoS 0
         self._answered_s = time.monotonic()
-        self._asked: dict[int, str] = {}  # subscriptions
+        self._subscribing: dict[int, str] = {}  # subscriptions
         self._selector: selectors.BaseSelector | None = None
         self._traffic: SocketTraffic | None = None
         self._ping_probe = PingProbe()
@@ -116,18 +116,18 @@ class Connection:
     @property
     def unwritten(self) -> int:
         """Messages with QoS 0 that did not wholly go into the socket."""
-        return self._handed - self._written
+        return self._handed_over - self._written
 
     def room(self) -> bool:
-        """Whether a message that is of use only while it is new would be on its way soon, and not wait behind others."""
+        """Return whether a message that is useful only while it is new would be sent soon, and not wait behind others."""
         return not self.backlog and self._ping_probe.room(time.monotonic()) and (self._traffic is None or self._traffic.room())
 
     def stuck(self, now_s: float) -> bool:
-        """Whether messages wait for the broker's answer, and none has come for a long time."""
+        """Return whether messages wait for the broker's answer, and none has arrived for a long time."""
         return bool(self.in_flight) and now_s - self._answered_s > ACKNOWLEDGE_S
 
     def open(self, wake: socket.socket) -> None:
-        """Connect and send CONNECT, within the connect timeout for each address; OSError where nobody answers.
+        """Connect and send CONNECT, within the connect timeout for each address; OSError where nothing answers.
 
         Args:
             wake: a socket that ends a `step` early when it becomes readable.
@@ -149,7 +149,7 @@ class Connection:
         self._wake = wake
 
     def step(self, timeout_s: float, *, sending: bool) -> bool:
-        """Wait at most `timeout_s` for the network, do what it asks, and say whether another message can be handed over.
+        """Wait at most `timeout_s` for the network, process its events, and return whether another message can be handed over.
 
         Args:
             timeout_s: longest wait.
@@ -179,7 +179,7 @@ class Connection:
     def publish(self, message: Outgoing) -> None:
         """Write one message into the socket, or as much of it as fits: `backlog` then holds until the rest is gone."""
         properties = self._properties(PacketTypes.PUBLISH, message)
-        self._handed += message.qos == 0
+        self._handed_over += message.qos == 0
         sent = self._client.publish(message.topic, message.payload, message.qos, message.retained, properties)
         if message.qos > 0:
             if not self.in_flight:
@@ -190,11 +190,11 @@ class Connection:
             self._ping_probe.asked(now_s)
 
     def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> None:
-        """Hear topics with QoS 1; with MQTT 5 without hearing ourselves.
+        """Subscribe to topics with QoS 1; with MQTT 5 without our own messages.
 
         Args:
-            topics: what to hear.
-            as_published: whether `stored` is also to hold for messages that come just now, and that the broker will keep (MQTT 5).
+            topics: to subscribe to.
+            as_published: whether `stored` is also true for messages that arrive just now and that the broker will retain (MQTT 5).
         """
         for topic in topics:
             if self._v5:
@@ -202,10 +202,10 @@ class Connection:
             else:
                 _, mid = self._client.subscribe(topic, qos=1)
             if mid is not None:
-                self._asked[mid] = topic
+                self._subscribing[mid] = topic
 
     def close(self, *, goodbye: bool, reason: str = "closed") -> None:
-        """Close at once; with a goodbye the broker drops the will, if it gets to hear it."""
+        """Close immediately; with a goodbye that reaches it, the broker drops the will."""
         self._end(reason)
         if goodbye:
             self._client.disconnect()
@@ -221,8 +221,8 @@ class Connection:
             # Decrypted bytes that TLS holds do not make the socket readable again.
             while isinstance(current := self._client.socket(), ssl.SSLSocket) and current.pending():
                 self._client.loop_read()
-        except Exception:  # whatever paho trips over in what it was sent: struct, index, value, its own
-            logger.debug("malformed packet", exc_info=True)
+        except Exception:  # paho fails on malformed packets with struct, index and value errors, and its own
+            _log.debug("malformed packet", exc_info=True)
             self.close(goodbye=False, reason="that is not MQTT")
 
     def _properties(self, packet: int, message: Outgoing) -> Properties | None:
@@ -264,7 +264,7 @@ class Connection:
         self.alert = getattr(self._tls, "fault", None)
         if flags.is_disconnect_packet_from_server or (self.accepted and reason != "Unspecified error" and not self._client.overlong):
             self._end(str(reason).lower())
-        else:  # paho's words for its own findings say less
+        else:  # paho's own reasons are less specific
             if reason == "Keep alive timeout":
                 self._end("no answer")
             elif self._client.outdated:
@@ -289,7 +289,7 @@ class Connection:
         try:
             topic = message.topic
         except UnicodeDecodeError:
-            return  # a broker that checks nothing
+            return  # a broker that does not check topics
         self.received.append(
             Incoming(
                 topic,
@@ -301,7 +301,7 @@ class Connection:
         )
 
     def _on_subscribe(self, _client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None) -> None:
-        topic = self._asked.pop(mid, "")
+        topic = self._subscribing.pop(mid, "")
         for reason in reasons:
             if reason.is_failure:
-                logger.warning("MQTT broker refuses our subscription to %s: %s; expected the right to read it", topic, str(reason).lower())
+                _log.warning("MQTT broker refuses our subscription to %s: %s; expected the right to read it", topic, str(reason).lower())

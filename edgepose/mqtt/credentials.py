@@ -1,4 +1,4 @@
-"""How to get in at the broker: address, password, certificates, read from files and read again when these change."""
+"""How to reach and enter the broker: address, password, certificates; files are read again when they change."""
 
 import logging
 import ssl
@@ -9,12 +9,12 @@ from edgepose.config import schema
 from edgepose.errors import ConfigError
 from edgepose.mqtt.connect_errors import HandshakeError, describe
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """Where the broker is and how to get in; made before anything runs, so that an unreadable file is found then."""
+    """Where the broker is and how to enter; read before anything runs, so that an unreadable file is found then."""
 
     host: str
     port: int
@@ -44,37 +44,40 @@ class BrokerSettings:
         )
 
 
-class BrokerSettingsFiles:
-    """The access, and what becomes of it when a password or a certificate is replaced while the daemon runs.
+class ReloadingSettings:
+    """Broker settings that follow their files: a password or a certificate may be replaced while the daemon runs.
 
     Args:
         mqtt: the configuration's section; ConfigError names the file that cannot be used.
+
+    Attributes:
+        current: as read last.
     """
 
     def __init__(self, mqtt: schema.MqttConfig) -> None:
         self._mqtt = mqtt
-        self._stamps = self._look()
-        self.settings = BrokerSettings.read(mqtt)
+        self._stamps = self._read_stamps()
+        self.current = BrokerSettings.read(mqtt)
 
     def refresh(self) -> BrokerSettings:
-        """The access by the files as they are now; what cannot be used is said once, and the old one stays."""
-        stamps = self._look()
+        """Return the settings, read again where the files have changed; an unusable file is logged once, and changes nothing."""
+        stamps = self._read_stamps()
         if stamps != self._stamps:
             self._stamps = stamps
             try:
-                self.settings = BrokerSettings.read(self._mqtt)
-                logger.info("password and certificates for the MQTT broker have changed and were read again")
+                self.current = BrokerSettings.read(self._mqtt)
+                _log.info("password and certificates for the MQTT broker have changed and were read again")
             except ConfigError as error:
-                logger.warning("%s What was read before stays in use.", error)
-        return self.settings
+                _log.warning("%s What was read before stays in use.", error)
+        return self.current
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
+    def _read_stamps(self) -> list[tuple[int, int, int] | None]:
         tls = self._mqtt.tls
         return [_stamp(path) for path in (self._mqtt.password_file, tls.ca_file, tls.certificate_file, tls.key_file) if path]
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho leaves to the garbage collector, and keeps the broker's last alert."""
+    """A socket that closes itself when the handshake fails, which paho leaves to the garbage collector, and keeps the last alert."""
 
     fault: ssl.SSLError | None = None
 
@@ -139,4 +142,4 @@ def _tls_context(tls: schema.TlsConfig) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    raise OSError("the key is encrypted")  # otherwise OpenSSL asks whoever sits at the terminal, and waits
+    raise OSError("the key is encrypted")  # otherwise OpenSSL asks at the terminal, and waits

@@ -1,4 +1,4 @@
-"""A small MQTT broker inside the process, for `edgepose demo`: on the loopback only, gone with the process.
+"""A small MQTT broker inside the process, for `edgepose demo`: on the loopback interface only, gone with the process.
 
 It speaks MQTT 3.1.1 only, so the demo also shows that the publisher falls back.
 """
@@ -16,10 +16,10 @@ _STOP_S = 2.0
 
 
 class EmbeddedBroker:
-    """amqtt on a free port of the loopback; a context manager.
+    """amqtt on a free port of the loopback interface; a context manager.
 
     Attributes:
-        port: where it listens, once entered.
+        port: that it listens on, once entered.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class EmbeddedBroker:
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
     def __enter__(self) -> "EmbeddedBroker":
-        """Starts it; OutputError where amqtt is not installed or does not start."""
+        """Start the broker; OutputError where amqtt is not installed or does not start."""
         try:
             import amqtt.broker  # noqa: F401
         except ImportError as error:
             raise OutputError("the embedded broker needs amqtt; expected it installed: pip install amqtt") from error
-        logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it reports our fallback from version 5 as an error of its own
+        logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it logs our fallback from version 5 as an error
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
         self.port = _free_port()
         self._thread.start()
@@ -45,7 +45,7 @@ class EmbeddedBroker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Ends it."""
+        """Stop the broker."""
         if self._stopped is not None:
             self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join(_STOP_S)

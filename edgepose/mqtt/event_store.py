@@ -1,8 +1,8 @@
-"""Messages that must arrive, on disk until the broker has them: they survive a restart, SIGKILL and a power cut.
+"""The event store: messages that must arrive stay on disk until the broker has them, and survive a restart, SIGKILL and a power cut.
 
-The queue in memory leads; the file follows in a thread of its own, so that nobody who publishes ever waits for a disk. One transaction
-takes all that has come since the last one, and is synced (`synchronous=FULL`): an event a second does not wear a card out, and the
-thread has the time. What cannot be written stays in memory and is tried again; what is damaged is set aside.
+The queue in memory leads; the file follows in a thread of its own, so that publishing never waits for a disk. One transaction writes
+everything that has arrived since the last one, and is synced (`synchronous=FULL`): one event a second does not wear out a card. What cannot
+be written stays in memory and is tried again; a damaged file is set aside.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from pathlib import Path
 
 from edgepose.mqtt.outbox import Outgoing
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 RETRY_S = 3.0
 """How often a file that cannot be written is tried again."""
 
 LINGER_S = 1.0
-"""How long deletions may wait for company: one that is lost makes a duplicate, which the event's `id` betrays, and no loss."""
+"""How long deletions may wait for others: a lost deletion only causes a duplicate, which the `id` of the event reveals."""
 
-APPLICATION_ID = 0x65647073  # "edps", so that nobody else's database is taken for ours
+APPLICATION_ID = 0x65647073  # "edps", so that the database of another program is not mistaken for ours
 VERSION = 1
 
 
@@ -30,12 +30,12 @@ class EventStore:
     """A file that follows a queue: `keep` what enters it, `forget` what has left it; safe for any number of threads.
 
     Args:
-        path: of the database; its folder must be there. One process at a time: a second one finds it locked, says so, and goes without.
-        limit: most messages that are taken over from an earlier run; the oldest are dropped first.
-        found: takes the messages of earlier runs, oldest first, and how many were dropped, from the store's thread.
+        path: of the database; its folder must exist. One process at a time: a second one finds it locked, logs that, and works without.
+        limit: most messages that are restored from an earlier run; the oldest are dropped first.
+        found: receives the messages of earlier runs, oldest first, and how many were dropped, in the store's thread.
 
     Attributes:
-        looked: set once what an earlier run left has been found, or the file could not be read.
+        loaded: set once what an earlier run left has been found, or the file could not be read.
     """
 
     def __init__(self, path: Path, limit: int, found: Callable[[list[Outgoing], int], None]) -> None:
@@ -50,20 +50,20 @@ class EventStore:
         self._failure: str | None = None
         self._closing = False
         self._database: sqlite3.Connection | None = None
-        self.looked = threading.Event()
+        self.loaded = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-store", daemon=True)
 
     @property
     def failure(self) -> str | None:
-        """Why messages are kept in memory only, in few words, or None."""
+        """Why messages are in memory only, in a few words, or None."""
         return self._failure
 
     def start(self) -> None:
-        """Begin to work; what was kept before is written then."""
+        """Start the thread; it writes what was kept before."""
         self._thread.start()
 
     def keep(self, message: Outgoing) -> bool:
-        """Write a message soon; returns at once, False after `close`."""
+        """Write a message soon; return immediately, False after `close`."""
         with self._changed:
             if not self._closing:
                 self._new[message] = None
@@ -71,7 +71,7 @@ class EventStore:
             return not self._closing
 
     def forget(self, message: Outgoing) -> None:
-        """Delete a message soon, if it was ever kept; returns at once."""
+        """Delete a message soon, if it was kept; return immediately."""
         with self._changed:
             self._new.pop(message, None)
             self._batch.pop(message, None)
@@ -81,12 +81,12 @@ class EventStore:
                 self._changed.notify()
 
     def holds(self, message: Outgoing) -> bool:
-        """Whether a message is on disk."""
+        """Return whether a message is on disk."""
         with self._changed:
             return message in self._rows
 
     def close(self, within_s: float) -> None:
-        """Write what is left and give the file free; a disk that takes longer is left alone."""
+        """Write what is left and release the file; a slower disk is not waited for."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -98,22 +98,22 @@ class EventStore:
             try:
                 if self._database is None:
                     self._open()
-                    self.looked.set()
+                    self.loaded.set()
                 last = self._await_work()
                 self._write()
                 if self._failure is not None:
-                    logger.info("event store %s: works again", self._path)
+                    _log.info("event store %s: works again", self._path)
                     self._failure = None
             except (sqlite3.Error, OSError) as error:
                 last = self._closing
-                self.looked.set()
+                self.loaded.set()
                 self._recover(error)
             if last:
                 self._disconnect()
                 return
 
     def _await_work(self) -> bool:
-        """Wait for something to write, and say whether it is the last."""
+        """Wait for something to write; return whether it is the last."""
         with self._changed:
             self._changed.wait_for(lambda: self._new or self._gone or self._closing or self._failure)
             if not self._new and not self._failure:
@@ -121,7 +121,7 @@ class EventStore:
             return self._closing
 
     def _open(self) -> None:
-        """Open the file and take over what it holds; sqlite3.Error or OSError where that cannot be."""
+        """Open the file and restore what it holds; sqlite3.Error or OSError where that fails."""
         database = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             database.execute("PRAGMA locking_mode=EXCLUSIVE")  # until closed or killed
@@ -129,7 +129,7 @@ class EventStore:
             (owner,), (version,) = database.execute("PRAGMA application_id").fetchone(), database.execute("PRAGMA user_version").fetchone()
             (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if tables and (owner, version) != (APPLICATION_ID, VERSION):
-                raise OSError("it is a database of another program or version; expected a file of our own")
+                raise OSError("it is a database of another program or version; expected a file of edgepose")
             if not tables:
                 database.execute("CREATE TABLE message (number INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL)")
                 database.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -137,9 +137,9 @@ class EventStore:
             database.execute("COMMIT")
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "journal_size_limit=1048576", "temp_store=MEMORY"):
                 database.execute(f"PRAGMA {pragma}").fetchall()
-            ((verdict,),) = database.execute("PRAGMA quick_check(1)").fetchall()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
+            ((result,),) = database.execute("PRAGMA quick_check(1)").fetchall()
+            if result != "ok":
+                raise sqlite3.DatabaseError(result)
             with self._changed:
                 known = set(self._rows.values()) | set(self._gone)
             rows = [row for row in database.execute("SELECT number, topic, payload FROM message ORDER BY number") if row[0] not in known]
@@ -157,7 +157,7 @@ class EventStore:
             self._gone.extend(number for number, *_ in surplus)
         if rows:
             what = "1 message that is" if len(rows) == 1 else f"{len(rows)} messages that are"
-            logger.info("event store %s holds %s still to be sent", self._path, what)
+            _log.info("event store %s holds %s still to be sent", self._path, what)
             self._found(list(messages), len(surplus))
 
     def _write(self) -> None:
@@ -198,7 +198,7 @@ class EventStore:
         return numbers
 
     def _recover(self, error: Exception) -> None:
-        """Say what is wrong, once, and let the file go, to be opened again; a damaged one is set aside."""
+        """Log the failure once, and close the file, to be opened again; a damaged one is set aside."""
         self._disconnect()
         damaged = type(error) is sqlite3.DatabaseError  # a full disk and a lock are subclasses
         if damaged or isinstance(error, FileNotFoundError):
@@ -209,7 +209,7 @@ class EventStore:
             error = self._set_aside(error)
         reason = "another process has it open" if "locked" in str(error) else str(error)
         if reason != self._failure:
-            logger.warning("event store %s: %s; messages are kept in memory until it works", self._path, reason)
+            _log.warning("event store %s: %s; messages are kept in memory until it works", self._path, reason)
             self._failure = reason
         with self._changed:
             self._changed.wait_for(lambda: self._closing, RETRY_S)
@@ -217,7 +217,7 @@ class EventStore:
     def _set_aside(self, error: Exception) -> Exception:
         aside = self._path.with_name(self._path.name + ".damaged")
         try:
-            self._path.replace(aside)  # one is kept: there may be many, and the disk is small
+            self._path.replace(aside)  # only one is kept: there may be many, and the disk is small
             for suffix in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         except OSError as failure:

@@ -1,9 +1,9 @@
-"""What is on its way to the broker, and whether more would only wait behind it.
+"""Flow control: how much data is on its way to the broker, and whether another message would only wait behind it.
 
-A socket takes whatever fits into its buffer, and a socket for a slow path buffers seconds of it: a message that was the newest when the
-socket took it is old when it arrives. So one that is of use only while it is new is kept back until little enough is before it. How much
-is on its way, the kernel knows (`SocketTraffic`). It does not know what becomes of it: the kernel of a frozen broker takes data until its
-own buffer is full. So the broker itself is asked for a sign of life, time and again (`PingProbe`).
+A socket accepts whatever fits into its buffer, and on a slow path the buffer holds seconds of data: a message that was the newest when the
+socket accepted it is outdated when it arrives. Therefore a message that is useful only while it is new is held back until little data is
+ahead of it. The kernel reports how much data is on its way (`SocketTraffic`). It does not report whether the broker reads it: the kernel
+of a frozen broker accepts data until its own buffer is full. Therefore the broker is pinged again and again (`PingProbe`).
 """
 
 import fcntl
@@ -16,27 +16,26 @@ import time
 from collections import deque
 
 QUEUE_S = 0.25
-"""How long what is on its way may take, beyond the time that the path takes anyway."""
+"""How long the data on its way may take beyond the round trip of the path."""
 
 PING_INTERVAL_S = 0.1
-"""How long a sign of life holds, while there is something to send."""
+"""How long the answer to a ping is valid while there is something to send."""
 
 LEAST_BYTES = 1024
-"""So little may always be on its way: a path that was idle has shown nothing of what it can do."""
+"""This much may always be on its way: an idle path has not shown its speed yet."""
 
 POLL_S = 0.005
-"""How often to look while a message is kept back: the kernel wakes nobody when the far side acknowledges."""
+"""How often to poll while a message is held back: the kernel signals no event when the far side acknowledges."""
 
 _SAMPLE_S = 0.01
-_LONGEST_TRIP_S = 1.0  # more than a geostationary satellite and back; a longer one was measured behind a queue
+_LONGEST_TRIP_S = 1.0  # more than the round trip over a geostationary satellite; a longer one was measured behind a queue
 _TCP_INFO = struct.Struct("@120xQ16x4xI")  # tcpi_bytes_acked (Linux 4.1), tcpi_min_rtt in microseconds (4.6); see linux/tcp.h
 
 
 class SendWindow:
-    """How much may be on the way: as much as the far side took in the last quarter of a second and a round trip.
+    """The amount of data that may be on its way: what the far side acknowledged in the last quarter of a second plus a round trip.
 
-    Pure arithmetic; a path whose speed is what is asked of it always has more room than is asked for, a slow one has
-    what it passes on in that time.
+    Pure arithmetic. A path that is fast enough always has more room than is needed; a slow one has what it transmits in that time.
     """
 
     def __init__(self) -> None:
@@ -44,15 +43,15 @@ class SendWindow:
         self._trip_s = _LONGEST_TRIP_S
 
     def room(self, outstanding: int, acknowledged: int, trip_s: float, now_s: float) -> bool:
-        """Whether another message may follow.
+        """Return whether another message may follow.
 
         Args:
-            outstanding: bytes that the far side has not acknowledged, sent or not.
-            acknowledged: bytes that it has, since the connection began.
-            trip_s: shortest round trip that was measured lately, or not above 0 where there was none.
+            outstanding: bytes, sent or not, that the far side has not acknowledged.
+            acknowledged: bytes that it has acknowledged since the connection began.
+            trip_s: shortest round trip measured lately; 0 or less where there is none.
             now_s: clock reading.
         """
-        if trip_s > 0:  # the shortest ever: on a path that is always full the last minutes' shortest grows with the queue
+        if trip_s > 0:  # the shortest ever: on a path that is always full, the shortest of the last minutes grows with the queue
             self._trip_s = min(self._trip_s, trip_s)
         samples, window_s = self._samples, QUEUE_S + self._trip_s
         while len(samples) > 1 and samples[1][0] <= now_s - window_s:
@@ -65,7 +64,10 @@ class SendWindow:
 
 
 class PingProbe:
-    """Whether the broker still reads what the kernels take for it. Pure arithmetic, like `SendWindow`; times are readings of one clock."""
+    """Detection of a broker that no longer reads what the kernels accept for it.
+
+    Pure arithmetic, like `SendWindow`; times are readings of one clock.
+    """
 
     def __init__(self) -> None:
         self._asked_s: float | None = None
@@ -73,26 +75,26 @@ class PingProbe:
         self._shortest_s = _LONGEST_TRIP_S
 
     def due(self, now_s: float) -> bool:
-        """Whether it is time to ask again."""
+        """Return whether it is time for another ping."""
         return self._asked_s is None and now_s - self._answered_s >= PING_INTERVAL_S
 
     def asked(self, now_s: float) -> None:
-        """The question is on its way."""
+        """Note that a ping was sent."""
         self._asked_s = now_s
 
     def answered(self, now_s: float) -> None:
-        """The answer is here."""
+        """Note that the answer arrived."""
         if self._asked_s is not None:
             self._shortest_s = min(self._shortest_s, now_s - self._asked_s)
             self._asked_s, self._answered_s = None, now_s
 
     def room(self, now_s: float) -> bool:
-        """Whether another message may follow: not once the answer takes so much longer than the shortest one took."""
+        """Return whether another message may follow: not while an answer takes much longer than the shortest one took."""
         return self._asked_s is None or now_s - self._asked_s <= QUEUE_S + self._shortest_s
 
 
 class SocketTraffic:
-    """The traffic of one connected socket; where the system cannot tell, there is always room."""
+    """The traffic of one connected socket; where the system does not report it, there is always room."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -100,7 +102,7 @@ class SocketTraffic:
         self._blind = sys.platform != "linux"
 
     def room(self) -> bool:
-        """Whether a message that is handed over now is on its way soon."""
+        """Return whether a message that is handed over now will be sent soon."""
         if self._blind:
             return True
         try:

@@ -1,4 +1,4 @@
-"""What waits for the broker, in bounded memory: newest wins where only the newest matters, and every drop has a cause."""
+"""The messages that wait for the broker, in bounded memory: where only the newest matters the newest wins, and every drop has a cause."""
 
 import threading
 from collections import Counter, OrderedDict, deque
@@ -6,21 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from edgepose.messages.structs import Message
+
 Cause = Literal["no_connection", "superseded", "backlog", "expired", "queue_full", "connection_lost", "refused_by_broker", "stopped"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outgoing:
-    """One message for the broker.
+    """One encoded message for the broker.
 
     Attributes:
         topic: full name.
         payload: encoded message.
         qos: 0 or 1.
         retained: whether the broker keeps it for late subscribers.
-        expires_at_s: clock reading after which nobody wants it, or None.
+        expires_at_s: clock reading after which the message is of no use, or None.
         expiry_s: how long the broker may keep it, whole seconds, or None.
-        correlation: what the asker of a reply knows it by, or None.
+        correlation: identifies the request that a reply answers, or None.
     """
 
     topic: str
@@ -32,18 +34,50 @@ class Outgoing:
     correlation: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RetainedState:
+    """The state of a topic, encoded only when a session sends it: each session has its own prefix and encoding.
+
+    Attributes:
+        address: topic below `<prefix>/<device>/`.
+        payload: the message; empty bytes clear the topic.
+    """
+
+    address: str
+    payload: Message | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStats:
+    """Counts since the start of the daemon.
+
+    Attributes:
+        sent: messages handed to the network.
+        reconnects: times that a session connected again.
+        drops: messages lost, by cause.
+        waiting: queued messages that are not settled: those in the queue, and those that were taken out to be sent.
+    """
+
+    sent: int
+    reconnects: int
+    drops: dict[str, int]
+    waiting: int
+
+
 class Outbox:
     """Three kinds of messages, each with its own bound; safe for any number of threads.
 
-    - *latest* (QoS 0): one slot a topic; a newer message takes the place of an unsent one. Dropped while there is no connection.
-    - *retained* (QoS 1): one slot a topic that is never lost and is sent again after each connection.
-    - *queued* (QoS 1): a first-in first-out queue that survives the loss of a connection; when full, the oldest message goes.
+    - *latest* (QoS 0): one slot a topic; a newer message replaces an unsent one. Dropped while there is no connection.
+    - *retained* (QoS 1): one slot an address; a state is never lost and is sent again after each connection.
+    - *queued* (QoS 1): a first-in first-out queue that survives the loss of a connection; when it is full, the oldest message is dropped.
+
+    Sessions take messages out through an `OutboxLease`.
 
     Args:
         queue_limit: most messages in the queue.
-        queue_bytes: most bytes of their payloads; the newest message is taken whatever its size.
+        queue_bytes: most bytes of their payloads; the newest message is accepted at any size.
         topic_limit: most topics of each slotted kind; a guard against names made up at run time.
-        forget: told of each queued message that is settled, arrived or lost; must not call back.
+        forget: receives each queued message that is settled, delivered or lost; must not call back.
     """
 
     def __init__(
@@ -59,54 +93,58 @@ class Outbox:
         self._forget = forget
         self._topic_limit = topic_limit
         self._lock = threading.Lock()
-        self._link: Literal["down", "open", "blocked", "closed"] = "down"
+        self._connection: Literal["down", "open", "blocked", "closed"] = "down"
         self._latest: OrderedDict[str, Outgoing] = OrderedDict()
-        self._retained: dict[str, Outgoing] = {}
-        self._unsent: OrderedDict[str, None] = OrderedDict()  # topics of `_retained`
+        self._retained: dict[str, RetainedState] = {}
+        self._unsent: OrderedDict[str, None] = OrderedDict()  # addresses in `_retained`
         self._queue: deque[Outgoing] = deque()
         self._queued_bytes = 0
         self._waiting = 0
+        self._kept = 0  # left for the next run
+        self._sent = 0
+        self._reconnects = 0
         self._drops: Counter[Cause] = Counter()
 
-    @property
-    def drops(self) -> dict[str, int]:
-        """Messages lost so far, by cause."""
+    def stats(self) -> OutboxStats:
+        """Return the counts of this moment."""
         with self._lock:
-            return {str(cause): count for cause, count in self._drops.items()}
+            drops = {str(cause): count for cause, count in self._drops.items()}
+            return OutboxStats(self._sent, self._reconnects, drops, self._waiting + self._kept)
 
-    @property
-    def waiting(self) -> int:
-        """Queued messages that are not settled: those in the queue, and those that were taken out to be sent."""
-        return self._waiting
+    def limit(self, queue_limit: int) -> None:
+        """Change the most messages in the queue; the oldest surplus messages are dropped."""
+        with self._lock:
+            self._queue_limit = queue_limit
+            self._shrink()
 
     def put_latest(self, message: Outgoing) -> None:
-        """Take a message of which only the newest of its topic matters."""
+        """Add a message of which only the newest of its topic matters."""
         with self._lock:
-            if self._link == "closed":
+            if self._connection == "closed":
                 self._drops["stopped"] += 1
-            elif self._link == "down":
+            elif self._connection == "down":
                 self._drops["no_connection"] += 1
             elif message.topic in self._latest:
-                self._drops["backlog" if self._link == "blocked" else "superseded"] += 1
-                self._latest[message.topic] = message  # keeps its turn: a busy camera cannot starve, nor be starved
+                self._drops["backlog" if self._connection == "blocked" else "superseded"] += 1
+                self._latest[message.topic] = message  # keeps its turn: a busy camera neither starves nor is starved
             elif len(self._latest) >= self._topic_limit:
                 self._drops["queue_full"] += 1
             else:
                 self._latest[message.topic] = message
 
-    def put_retained(self, message: Outgoing) -> None:
-        """Take the new state of a topic; the state before it is no loss."""
+    def put_retained(self, address: str, payload: Message | bytes) -> None:
+        """Set the state of an address; replacing an older state is no loss."""
         with self._lock:
-            if message.topic not in self._retained and len(self._retained) >= self._topic_limit:
+            if address not in self._retained and len(self._retained) >= self._topic_limit:
                 self._drops["queue_full"] += 1
                 return
-            self._retained[message.topic] = message
-            self._unsent[message.topic] = None
+            self._retained[address] = RetainedState(address, payload)
+            self._unsent[address] = None
 
     def put_queued(self, message: Outgoing) -> None:
-        """Take a message that must arrive; when the queue is full the oldest one is lost."""
+        """Add a message that must arrive; when the queue is full, the oldest one is lost."""
         with self._lock:
-            if self._link == "closed":
+            if self._connection == "closed":
                 self._drops["stopped"] += 1
                 self._forget(message)
                 return
@@ -116,13 +154,19 @@ class Outbox:
             self._shrink()
 
     def restore(self, messages: list[Outgoing]) -> None:
-        """Take messages that an earlier run left behind, oldest first; they go before all others."""
+        """Add messages that an earlier run left behind, oldest first; they are sent before all others."""
         with self._lock:
+            self._kept = 0
             self._waiting += len(messages)
         self.put_back(messages)
 
+    def queued(self) -> list[Outgoing]:
+        """Return the messages in the queue, oldest first."""
+        with self._lock:
+            return list(self._queue)
+
     def settle(self, message: Outgoing, *, lost: Cause | None = None) -> None:
-        """Be done with a message that was taken out: it has arrived, or was lost for a cause."""
+        """Finish a message that was taken out: it has arrived, or was lost for a cause."""
         with self._lock:
             if lost is not None:
                 self._drops[lost] += 1
@@ -131,14 +175,14 @@ class Outbox:
                 self._forget(message)
 
     def put_back(self, messages: list[Outgoing]) -> None:
-        """Take queued messages that were sent and never acknowledged, oldest first; they go before all others."""
+        """Return queued messages that were sent and never acknowledged, oldest first; they are sent before all others."""
         with self._lock:
             self._queue.extendleft(reversed(messages))
             self._queued_bytes += sum(len(message.payload) for message in messages)
             self._shrink()
 
-    def pop(self, now_s: float, *, acknowledged: bool = True, latest: bool = True) -> Outgoing | None:
-        """The next message to send: states first, then queued ones, then the latest, topic by topic.
+    def pop(self, now_s: float, *, acknowledged: bool = True, latest: bool = True) -> Outgoing | RetainedState | None:
+        """Take out the next message to send: states first, then queued ones, then the latest, topic by topic.
 
         Args:
             now_s: clock reading, of the clock of `Outgoing.expires_at_s`.
@@ -161,44 +205,61 @@ class Outbox:
             return None
 
     def pending(self, *, acknowledged: bool = True, latest: bool = True) -> bool:
-        """Whether anything waits that `pop` would give with the same arguments."""
+        """Return whether a message waits that `pop` would return with the same arguments."""
         with self._lock:
             return bool((latest and self._latest) or (acknowledged and (self._unsent or self._queue)))
 
-    def connected(self) -> None:
-        """A connection stands: every retained state is to be said again."""
+    def count_sent(self) -> None:
+        """Count a message that was handed to the network."""
         with self._lock:
-            if self._link != "closed":
-                self._link = "open"
+            self._sent += 1
+
+    def connected(self, *, again: bool = False) -> None:
+        """Note that a connection is open: every retained state must be sent again.
+
+        Args:
+            again: whether the session was connected before.
+        """
+        with self._lock:
+            self._reconnects += again
+            if self._connection != "closed":
+                self._connection = "open"
             self._unsent = OrderedDict.fromkeys(self._retained)
 
     def blocked(self, blocked: bool) -> None:
-        """The connection takes no more, or does again."""
+        """Note whether the connection takes no more messages for now."""
         with self._lock:
-            if self._link in ("open", "blocked"):
-                self._link = "blocked" if blocked else "open"
+            if self._connection in ("open", "blocked"):
+                self._connection = "blocked" if blocked else "open"
 
     def disconnected(self) -> None:
-        """The connection is gone: the latest messages are old news by the time it returns."""
+        """Note that the connection is gone: the latest messages would be outdated when it returns, and are dropped."""
         with self._lock:
-            if self._link != "closed":
-                self._link = "down"
+            if self._connection != "closed":
+                self._connection = "down"
             self._drop_latest("no_connection")
 
-    def close(self) -> None:
-        """Take no more but states; the latest messages are dropped, the queue is left for sending."""
+    def drop_cleared(self) -> None:
+        """Remove cleared states that were sent: a new session need not clear them again."""
         with self._lock:
-            self._link = "closed"
+            cleared = [address for address, state in self._retained.items() if state.payload == b"" and address not in self._unsent]
+            for address in cleared:
+                del self._retained[address]
+
+    def close(self) -> None:
+        """Accept nothing but states from now on; the latest messages are dropped, the queue is left for sending."""
+        with self._lock:
+            self._connection = "closed"
             self._drop_latest("stopped")
 
     def abandon(self, holds: Callable[[Outgoing], bool] = lambda _: False) -> None:
-        """Count what is left in the queue as lost, but for what somebody holds for the next run."""
+        """Count what is left in the queue as lost, except what `holds` reports as kept for the next run."""
         with self._lock:
-            self._waiting = sum(map(holds, self._queue))
-            if len(self._queue) > self._waiting:
-                self._drops["stopped"] += len(self._queue) - self._waiting
+            kept = sum(map(holds, self._queue))
+            if len(self._queue) > kept:
+                self._drops["stopped"] += len(self._queue) - kept
             self._queue.clear()
-            self._queued_bytes = 0
+            self._waiting, self._kept, self._queued_bytes = 0, kept, 0
 
     def lost(self, cause: Cause, count: int = 1) -> None:
         """Count messages that were taken out and never arrived."""

@@ -7,13 +7,16 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import MessageType, MQTTErrorCode
 
 RECEIVE_LIMIT_BYTES = 128 * 1024
-"""Longest packet that is taken: a version 5 broker is told so and keeps longer ones, an older one is hung up on."""
+"""Longest packet that is accepted: a version 5 broker learns the limit and withholds longer ones; an older one is disconnected."""
 
 _read_text: Callable[[bytes, int], tuple[str, int]] = properties.readUTF
 
 
 def _read_any_text(buffer: bytes, limit: int) -> tuple[str, int]:
-    """Paho takes U+FEFF for forbidden and hangs up; MQTT 5 (1.5.4) allows it, and one in a retained message would keep us out for ever."""
+    """Decode a string with U+FEFF replaced.
+
+    Paho treats U+FEFF as forbidden and disconnects; MQTT 5 (1.5.4) allows it, and one in a retained message would end every connection.
+    """
     return _read_text(buffer.replace(b"\xef\xbb\xbf", b"\xef\xbf\xbd"), limit)  # U+FFFD, which is as long
 
 
@@ -21,12 +24,15 @@ properties.readUTF = _read_any_text
 
 
 class GuardedClient(Client):
-    """Paho collects a packet of any length, up to 256 MB of whatever somebody published: this one hangs up instead.
+    """Paho's client with three additions.
 
-    And where a broker refuses version 3.1.1, paho only says that the connection is over: this one remembers why. Nor does paho let
-    anybody ask for a sign of life, or hear of the answer: it does so itself, when nothing has come for `keepalive`.
+    - Paho collects a packet of any length, up to 256 MB; this client disconnects instead.
+    - Where a broker refuses version 3.1.1, paho reports only that the connection has ended; this client remembers the reason.
+    - Paho sends PINGREQ only by itself, when nothing has arrived for `keepalive`; this client can `ping` and reports the answer.
 
     Attributes:
+        overlong: whether a packet exceeded `RECEIVE_LIMIT_BYTES`.
+        outdated: whether the broker refused the protocol version.
         on_pong: called when the broker has answered a `ping`.
     """
 
@@ -35,7 +41,7 @@ class GuardedClient(Client):
     on_pong: Callable[[], None] | None = None
 
     def ping(self) -> None:
-        """Ask the broker for a sign of life (PINGREQ, MQTT 5 3.12); one that never comes ends the connection no earlier than ever."""
+        """Send PINGREQ (MQTT 5, 3.12); a missing answer ends the connection no earlier than without this method."""
         self._send_simple_command(MessageType.PINGREQ)
 
     def _handle_pingresp(self) -> MQTTErrorCode:

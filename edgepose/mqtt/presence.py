@@ -1,4 +1,4 @@
-"""What the device says of its being there: birth, will and goodbye of one session, and who else says so under the same name."""
+"""The status of the device: birth, will and goodbye of one session, and other daemons that are online under the same name."""
 
 import logging
 import time
@@ -10,17 +10,21 @@ import msgspec
 from edgepose.messages.structs import StatusMessage, encode, timestamp
 from edgepose.mqtt.outbox import Outgoing
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 DUPLICATES_LIMIT = 16
 
 
 class Presence:
-    """The retained status of one run of the daemon.
+    """The retained status messages of one session.
 
     Args:
-        topic: of the status, full.
+        topic: full name of the status topic.
         encoding: of the messages.
+
+    Attributes:
+        topic: as above.
+        session: random identifier of the session.
     """
 
     def __init__(self, topic: str, encoding: Literal["json", "msgpack"]) -> None:
@@ -31,32 +35,32 @@ class Presence:
 
     @property
     def duplicate_session(self) -> str | None:
-        """Session of another daemon that is online under our name, as far as we know."""
+        """The session of another daemon that is known to be online under our name, or None."""
         return next(reversed(self._duplicate_sessions), None)
 
     def say(self, state: Literal["online", "stopped", "offline"], reason: str) -> Outgoing:
-        """The message of a state; `offline` is the will."""
+        """Return the message of a state; `offline` is the will."""
         message = StatusMessage(state=state, reason=reason, session=self.session, at=timestamp(time.time_ns()))
         return Outgoing(self.topic, encode(message, self._encoding), qos=1, retained=True)
 
     def hear(self, payload: bytes, *, live: bool) -> bool:
-        """Take what somebody said on our topic, and tell whether `online` is to be said again.
+        """Process a message of another session on our topic; return whether `online` must be published again.
 
-        An earlier connection's will, coming late, would leave a retained `offline` behind. And a living rival is told once that we
-        are here: what it said before we came is no proof that it lives.
+        The late will of an earlier connection would otherwise leave a retained `offline` behind. A duplicate that is online is answered
+        once, so that it learns of us; a message that it published before we came does not prove that it is still online.
 
         Args:
             payload: of the message.
-            live: whether it was said just now; otherwise the broker had kept it.
+            live: whether it was published just now; otherwise the broker had kept it.
         """
         decode = msgspec.json.decode if self._encoding == "json" else msgspec.msgpack.decode
         try:
             status = decode(payload, type=StatusMessage)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # text that is none, and brackets without end
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # text that is not valid, and endless brackets
             return True
         if status.state != "online":
             if self._duplicate_sessions.pop(status.session, self) is None:
-                logger.info("the other daemon under %s is gone", self.topic)
+                _log.info("the other daemon under %s is gone", self.topic)
             return True
         if (
             not live
@@ -66,5 +70,5 @@ class Presence:
         ):
             return False
         self._duplicate_sessions[status.session] = None
-        logger.warning("another daemon publishes under %s as well; give one of them another `device` name", self.topic.rpartition("/")[0])
+        _log.warning("another daemon publishes under %s as well; give one of them another `device` name", self.topic.rpartition("/")[0])
         return True

@@ -1,166 +1,134 @@
-"""The publisher: one thread between the daemon and an MQTT broker that may be away, slow, frozen or unwilling.
+"""The publisher: what the daemon publishes through, whether the MQTT broker is there, absent, slow, frozen or refusing.
 
-Nothing here blocks a caller, and nothing grows: messages wait in an `Outbox`, and one is handed to the network only when the one before
-it has gone into the socket. What must arrive is on disk as well, until the broker has it.
+Nothing here blocks a caller, and nothing grows: messages wait in an `Outbox`, and the session hands one to the network only when the one
+before it has gone into the socket. What must arrive is also on disk until the broker has it.
 """
 
-import contextlib
+import logging
 import math
-import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgepose.config import schema
 from edgepose.errors import ConfigError
 from edgepose.messages.schema import topic_address
-from edgepose.messages.structs import InfoMessage, Message, encode
-from edgepose.mqtt.command_inbox import Command, CommandInbox
-from edgepose.mqtt.connection import Protocol
+from edgepose.messages.structs import InfoMessage, Message
+from edgepose.mqtt.command_inbox import IGNORED_CAUSES, Command, CommandInbox
+from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outbox, Outgoing
 from edgepose.mqtt.presence import Presence
 from edgepose.mqtt.session import MqttSession
+from edgepose.mqtt.settings import PublisherSettings
+from edgepose.mqtt.stats import PublisherStats
+from edgepose.supervision.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from edgepose.mqtt.event_store import EventStore
 
+_log = logging.getLogger(__name__)
+
 STOP_S = 2.5
 STORE_STOP_S = 0.3
 
-STORE_LOOK_S = 1.0
-"""How long to wait for what an earlier run left, so that it goes first; a disk that takes longer holds nothing up."""
+STORE_LOAD_S = 1.0
+"""How long a new session waits for what an earlier run left, so that it is sent first; a slower disk delays nothing."""
+
+ABANDONED_LIMIT = 4
+"""Most threads that hang and were replaced."""
+
+_HANG_S = 60.0  # beyond the session's own timeouts: a name server that is away blocks its caller for half a minute
+_JOIN_S = 0.2
 
 
 class MqttPublisher:
     """Publishes under `<prefix>/<device>/` and says `online`, `stopped` or, through the broker, `offline` on `status`.
 
+    It lives as long as the daemon, and owns the outbox, the counters, the event store and the retained states. A reload or a hang
+    replaces only its `MqttSession`. Where no broker is configured there is no session: states are kept, the rest is discarded.
+
+    `supervise`, `change` and `stop` belong to the main thread; all else is safe for any number of threads.
+
     Args:
-        mqtt: the configuration's section; password and certificates are read at once, ConfigError names what cannot be used.
-        device: name of this device in topics.
-        commands: told of each command on `<base>/command/<name>`, in the publisher's thread; must return at once. None hears no commands.
-        store: file that keeps messages with QoS 1 until the broker has them; None keeps them in memory only.
-        queue_limit: most messages with QoS 1 that wait; the oldest is dropped first.
+        settings: password and certificates are read immediately, ConfigError names what cannot be used.
+        commands: receives each command on `<base>/command/<name>`, in the session's thread; must return immediately.
+
+    Attributes:
+        heartbeat: of the session's thread; beaten by `supervise`.
     """
 
-    def __init__(
-        self,
-        mqtt: schema.MqttConfig,
-        device: str,
-        commands: Callable[[Command], None] | None = None,
-        *,
-        store: Path | None = None,
-        queue_limit: int = 1000,
-    ) -> None:
-        if not device or set(device) & set("/+#\0"):
-            raise ConfigError(
-                f"the device name {device!r} cannot be part of a topic; expected one that is not empty and has no '/', '+' or '#'"
+    def __init__(self, settings: PublisherSettings, commands: Callable[[Command], None] | None = None) -> None:
+        self._settings = settings
+        self._commands = commands
+        self._lock = threading.Lock()  # guards the seven below, and the exchange of the store against `publish`
+        self._session: MqttSession | None = None
+        self._inbox: CommandInbox | None = None
+        self._ignored = Counter(dict.fromkeys(IGNORED_CAUSES, 0))  # all keys from the start: its size never changes while it is copied
+        self._store: EventStore | None = None
+        self._state = "disabled"  # without a session
+        self._replaced = 0
+        self._stopped = False
+        self._abandoned: list[MqttSession] = []
+        self._turns = -1
+        self._started = False
+        self.heartbeat = Heartbeat(_HANG_S)
+        self._outbox = Outbox(queue_limit=settings.queue_limit, forget=self._forget)
+        self._open_session()
+        self._open_store()
+
+    def stats(self) -> PublisherStats:
+        """Return the state and the counts of this moment."""
+        with self._lock:
+            session, outbox = self._session, self._outbox.stats()
+            return PublisherStats(
+                enabled=self._settings.mqtt.enabled,
+                state=self._state if session is None else session.state,
+                protocol=None if session is None else session.protocol,
+                session="" if session is None else session.presence.session,
+                duplicate_session=None if session is None else session.presence.duplicate_session,
+                turns=0 if session is None else session.turns,
+                sent=outbox.sent,
+                reconnects=outbox.reconnects,
+                drops=outbox.drops,
+                events_waiting=outbox.waiting,
+                events_limit=self._settings.queue_limit,
+                store_failure=None if self._store is None else self._store.failure,
+                commands_ignored=None if self._inbox is None else dict(+self._ignored),
+                replaced=self._replaced,
             )
-        self._mqtt = mqtt
-        self._queue_limit = queue_limit
-        self._base = f"{mqtt.prefix.strip('/')}/{device}"
-        self._presence = Presence(self.topic(topic_address("status")), mqtt.encoding)
-        self._command_inbox = CommandInbox(self._base, commands) if commands is not None else None
-        self._store = self._open_store(store, queue_limit) if store is not None else None
-        self._outbox = Outbox(queue_limit=queue_limit, forget=self._store.forget if self._store is not None else lambda _: None)
-        self._session = MqttSession(mqtt, f"edgepose-{device}", self._presence, self._outbox, self._command_inbox)
-        self._wake_writer: socket.socket | None = None
-        self._thread: threading.Thread | None = None
 
-    @property
-    def state(self) -> str:
-        """`connected`, or in few words why not, such as `refused: not authorized` or `unreachable: connection refused`."""
-        return self._session.state
+    def start(self, info: InfoMessage | None = None, within_s: float = 0.0) -> None:
+        """Begin to connect, and keep trying.
 
-    @property
-    def connected(self) -> bool:
-        """Whether the broker has let us in and is not known to be gone; a frozen broker is found out after two keep-alives."""
-        return self._session.state == "connected"
-
-    @property
-    def protocol(self) -> Protocol | None:
-        """MQTT version of the connection, or None without one."""
-        return self._session.protocol
-
-    @property
-    def session(self) -> str:
-        """Identifier of this run in status messages."""
-        return self._presence.session
-
-    @property
-    def duplicate_session(self) -> str | None:
-        """Session of another daemon that is online under our name, or None."""
-        return self._presence.duplicate_session
-
-    @property
-    def sent(self) -> int:
-        """Messages handed to the network so far."""
-        return self._session.sent
-
-    @property
-    def turns(self) -> int:
-        """Turns of the publisher's thread so far: a number that stands still for a minute is a thread that hangs."""
-        return self._session.turns
-
-    @property
-    def alive(self) -> bool:
-        """Whether the publisher's thread is at work."""
-        return self._thread is not None and self._thread.is_alive()
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Messages lost so far by cause: `no_connection`, `superseded`, `backlog`, `expired`, `queue_full`, `connection_lost`, …"""
-        return self._outbox.drops
-
-    @property
-    def reconnects(self) -> int:
-        """Times that a connection was made again."""
-        return max(0, self._session.connections - 1)
-
-    @property
-    def events_waiting(self) -> int:
-        """Messages with QoS 1, states aside, that the broker does not have yet."""
-        return self._outbox.waiting
-
-    @property
-    def events_limit(self) -> int:
-        """Most messages with QoS 1 that wait."""
-        return self._queue_limit
-
-    @property
-    def store_failure(self) -> str | None:
-        """Why messages that must arrive are in memory only, in few words; None while the store works, or where there is none."""
-        return self._store.failure if self._store is not None else None
-
-    @property
-    def commands_ignored(self) -> dict[str, int] | None:
-        """Commands that were not even looked at, by cause: `retained`, `too_long`, `failed`; None where none are heard."""
-        return self._command_inbox.ignored if self._command_inbox is not None else None
-
-    def topic(self, address: str) -> str:
-        """Full name of a topic under this device."""
-        return f"{self._base}/{address}"
-
-    def start(self, info: InfoMessage | bytes | None = None) -> None:
-        """Begin to connect, and go on trying; returns at once, whether or not there is a broker."""
+        Args:
+            info: what runs on the device.
+            within_s: how long to wait for the broker; 0 returns immediately.
+        """
         if info is not None:
             self.publish_retained(topic_address("info"), info)
+        self._started = True
         if self._store is not None:
             self._store.start()
-        reader, self._wake_writer = socket.socketpair()
-        self._wake_writer.setblocking(False)
-        self._thread = threading.Thread(target=self._run, args=(reader,), name="mqtt-publisher", daemon=True)
-        self._thread.start()
+        if self._session is None:
+            return
+        self._start(self._session)
+        deadline_s = time.monotonic() + within_s
+        while self._session.state != "connected" and time.monotonic() < deadline_s:
+            time.sleep(0.05)
 
     def publish_poses(self, camera: str, payload: Message | bytes) -> None:
-        """Publish the poses of one frame; of those that wait, only a camera's newest is kept, and none when it has become old."""
-        self._put_latest(topic_address("poses", camera), payload, self._mqtt.pose_expiry_s)
+        """Publish the poses of one frame; of those that wait, only the newest of each camera is kept, and none that is outdated."""
+        self._put_latest(topic_address("poses", camera), payload, self._settings.mqtt.pose_expiry_s)
 
     def publish_retained(self, address: str, payload: Message | bytes) -> None:
-        """Set the state of a topic, with QoS 1; it is kept and said again after each connection."""
-        self._outbox.put_retained(Outgoing(self.topic(address), self._encode(payload), qos=1, retained=True))
+        """Set the state of a topic, with QoS 1; it is kept and sent again after each connection."""
+        self._outbox.put_retained(address, payload)
         self._wake()
+
+    def clear(self, address: str) -> None:
+        """Clear the state of a topic whose subject is gone."""
+        self.publish_retained(address, b"")
 
     def publish(self, address: str, payload: Message | bytes, qos: Literal[0, 1] = 0) -> None:
         """Publish once: with QoS 0 the newest wins, with QoS 1 the message waits in a bounded queue until the broker has it.
@@ -170,68 +138,178 @@ class MqttPublisher:
         if qos == 0:
             self._put_latest(address, payload, None)
             return
-        message = Outgoing(self.topic(address), self._encode(payload), qos=1)
-        kept = self._store is not None and self._store.keep(message)
-        if kept and self._session.ending:
-            return  # it is for the next run
-        self._outbox.put_queued(message)
+        settings = self._settings
+        if not settings.mqtt.enabled:
+            return
+        message = Outgoing(f"{settings.base}/{address}", settings.encode(payload), qos=1)
+        with self._lock:
+            kept = self._store is not None and self._store.keep(message)
+            if kept and self._stopped:
+                return  # the next run sends it
+            self._outbox.put_queued(message)
         self._wake()
 
     def reply(self, command: Command, message: Message | bytes) -> None:
-        """Answer a command, with QoS 1: where its sender wants it (MQTT 5), else on `<base>/reply/<name>`; forgotten after a minute."""
-        if self._command_inbox is not None:
-            self._outbox.put_queued(self._command_inbox.reply(command, self._encode(message), time.monotonic()))
+        """Answer a command, with QoS 1: where its sender wants it (MQTT 5), else on `<base>/reply/<name>`; dropped after a minute."""
+        with self._lock:
+            inbox = self._inbox
+        if inbox is not None:
+            self._outbox.put_queued(inbox.reply(command, self._settings.encode(message), time.monotonic()))
             self._wake()
 
+    def supervise(self, now_s: float) -> None:
+        """Beat the heartbeat if the session's thread has progressed, and replace a session that hangs or has died.
+
+        Raises:
+            ConfigError: a password or certificate can no longer be read; the next call tries again.
+        """
+        session = self._session
+        if session is None:
+            self.heartbeat.end()
+            self._open_session()
+            return
+        if session.turns != self._turns:
+            self._turns = session.turns
+            self.heartbeat.beat(self.heartbeat.bound_s)
+        self._abandoned = [abandoned for abandoned in self._abandoned if abandoned.alive()]
+        alive = session.alive()
+        if (self.heartbeat.stuck(now_s) or not alive) and len(self._abandoned) < ABANDONED_LIMIT:
+            _log.error("the publisher %s; another takes its place", "hangs" if alive else "has died")
+            self._end_session(session, "the publisher is replaced", wait=False)
+            with self._lock:
+                self._replaced += 1
+            self._open_session()
+
+    def change(self, settings: PublisherSettings, info: InfoMessage | None, reason: str) -> None:
+        """Say goodbye to the broker and continue with another session, or none.
+
+        Args:
+            settings: from now on.
+            info: what runs on the device from now on; None leaves it.
+            reason: goes into the `stopped` message.
+
+        Raises:
+            ConfigError: a password or certificate cannot be read; `supervise` tries again.
+        """
+        if self._session is not None:
+            self._end_session(self._session, reason, wait=True)
+        with self._lock:
+            former, self._settings = self._settings, settings
+        self._outbox.limit(settings.queue_limit)
+        if info is not None:
+            self._outbox.put_retained(topic_address("info"), info)
+        if (settings.mqtt.enabled, settings.store) != (former.mqtt.enabled, former.store):
+            self._exchange_store()
+        self._open_session()
+
     def stop(self, reason: str = "stopped on request", within_s: float = STOP_S) -> None:
-        """Send what is queued, say `stopped`, and disconnect, even where the broker is frozen within half a second more than told."""
-        if self._session.ending:
+        """Send what is queued, say `stopped`, and disconnect; a frozen broker takes at most half a second more than `within_s`."""
+        if self._stopped:
             return
         self._outbox.close()
-        self._session.end(reason, time.monotonic() + within_s)
-        self._wake()
-        if self._thread is not None:
-            self._thread.join(within_s + 0.2)  # a host name that takes longer to look up is left to end by itself
+        with self._lock:
+            self._stopped = True
+        session = self._session
+        if session is not None:
+            session.end(reason, time.monotonic() + within_s)
+            session.join(within_s + _JOIN_S)  # a host name that takes longer to resolve is left to end by itself
+            session.lease.revoke()
         if self._store is not None:
             self._store.close(STORE_STOP_S)
             self._outbox.abandon(self._store.holds)
         else:
             self._outbox.abandon()
-        self._session.enter("stopped")
+        if session is not None:
+            session.enter("stopped")
 
-    def _open_store(self, path: Path, limit: int) -> "EventStore":
-        from edgepose.mqtt.event_store import EventStore  # SQLite takes 2 MiB and tens of milliseconds of a small board
+    def _open_session(self) -> None:
+        """Open and, after `start`, begin a session where a broker is configured."""
+        settings = self._settings
+        if not settings.mqtt.enabled:
+            self._state = "disabled"
+            return
+        presence = Presence(f"{settings.base}/{topic_address('status')}", settings.mqtt.encoding)
+        inbox = CommandInbox(settings.base, self._commands, self._ignored) if settings.commands and self._commands is not None else None
+        lease = OutboxLease(self._outbox, settings.state_encoder(presence.session))
+        try:
+            session = MqttSession(settings.mqtt, f"edgepose-{settings.device}", presence, lease, inbox)
+        except ConfigError:
+            self._state = "not started: the password or a certificate cannot be read"
+            raise
+        self._turns = -1
+        self.heartbeat.end()
+        self.heartbeat.bound_s = _HANG_S + settings.mqtt.connect_timeout_s + settings.mqtt.reconnect_maximum_s
+        with self._lock:
+            self._session, self._inbox = session, inbox
+        if self._started:
+            self._start(session)
 
-        return EventStore(path, limit, self._found)
+    def _start(self, session: MqttSession) -> None:
+        session.start(self._store.loaded if self._store is not None else None, STORE_LOAD_S)
 
-    def _found(self, messages: list[Outgoing], dropped: int) -> None:
+    def _end_session(self, session: MqttSession, reason: str, *, wait: bool) -> None:
+        session.end(reason, time.monotonic() + STOP_S)
+        if wait:
+            session.join(STOP_S + _JOIN_S)
+        session.lease.revoke()
+        session.enter("stopped")
+        if session.alive():
+            self._abandoned.append(session)
+        self._outbox.drop_cleared()
+        with self._lock:
+            self._session, self._inbox, self._state = None, None, "connecting"
+
+    def _open_store(self) -> None:
+        settings = self._settings
+        if settings.mqtt.enabled and settings.store is not None:
+            from edgepose.mqtt.event_store import EventStore  # SQLite costs 2 MiB and tens of milliseconds on a small board
+
+            self._store = EventStore(settings.store, settings.queue_limit, self._restore)
+            if self._started:
+                self._store.start()
+
+    def _exchange_store(self) -> None:
+        """Move what waits into another store; without a broker it stays in the former one, and returns with it."""
+        with self._lock:
+            before, self._store = self._store, None
+            if self._settings.mqtt.enabled:
+                waiting = [message for message in self._outbox.queued() if message.expires_at_s is None]  # replies are never stored
+                self._open_store()
+                for message in waiting:
+                    if self._store is not None:
+                        self._store.keep(message)
+                    if before is not None:
+                        before.forget(message)
+        if before is not None:
+            before.close(STORE_STOP_S)
+            if not self._settings.mqtt.enabled:
+                self._outbox.abandon(before.holds)
+
+    def _restore(self, messages: list[Outgoing], dropped: int) -> None:
         self._outbox.lost("queue_full", dropped)
         self._outbox.restore(messages)
         self._wake()
 
+    def _forget(self, message: Outgoing) -> None:
+        store = self._store
+        if store is not None:
+            store.forget(message)
+
     def _put_latest(self, address: str, payload: Message | bytes, expiry_s: float | None) -> None:
+        settings = self._settings
+        if not settings.mqtt.enabled:
+            return
         self._outbox.put_latest(
             Outgoing(
-                self.topic(address),
-                self._encode(payload),
+                f"{settings.base}/{address}",
+                settings.encode(payload),
                 expires_at_s=None if expiry_s is None else time.monotonic() + expiry_s,
                 expiry_s=None if expiry_s is None else math.ceil(expiry_s),
             )
         )
         self._wake()
 
-    def _encode(self, payload: Message | bytes) -> bytes:
-        return payload if isinstance(payload, bytes) else encode(payload, self._mqtt.encoding)
-
     def _wake(self) -> None:
-        if self._wake_writer is not None:
-            with contextlib.suppress(OSError):  # full: the thread has been woken often enough; closed: it has ended
-                self._wake_writer.send(b"\0")
-
-    def _run(self, wake: socket.socket) -> None:
-        if self._store is not None:
-            self._store.looked.wait(STORE_LOOK_S)
-        with wake:
-            self._session.run(wake)
-        if self._wake_writer is not None:
-            self._wake_writer.close()
+        session = self._session
+        if session is not None:
+            session.wake()

@@ -1,4 +1,4 @@
-"""Listens to what daemons publish: the other end of the contract, for `edgepose watch`, `demo` and `doctor`."""
+"""A subscriber to what daemons publish: the other end of the contract, for `edgepose watch`, `demo` and `doctor`."""
 
 import logging
 import threading
@@ -18,32 +18,34 @@ from edgepose.mqtt.credentials import BrokerSettings
 
 _log = logging.getLogger(__name__)
 
-_RETRY_S = 1  # whoever watches waits for the next message, and paho takes whole seconds
+_RETRY_S = 1  # a viewer waits for the next message; paho takes whole seconds
 
 Take = Callable[[str, bytes], None]
-"""Takes topic and payload of a message; called in the subscriber's thread."""
+"""Receives topic and payload of a message, in the subscriber's thread."""
 
 
 class Subscriber:
-    """A connection that hears topics and comes back by itself when it is lost; a context manager.
+    """A connection that subscribes to topics and reconnects when it is lost; a context manager.
 
-    The log says when the connection is lost and when it is back.
-    It speaks MQTT 3.1.1, which every broker does, unless the configuration says 5: to a listener they are the same.
+    The log records when the connection is lost and when it is back. It speaks MQTT 3.1.1, which every broker does, unless the
+    configuration says 5: for a subscriber they are the same.
     """
 
     def __init__(self, mqtt: MqttConfig, topics: Sequence[str], take: Take) -> None:
         """
         Args:
-            topics: what to hear; wild cards allowed.
-            take: takes each message.
+            mqtt: the configuration's section.
+            topics: to subscribe to; wildcards are allowed.
+            take: receives each message.
 
-        ConfigError where the password or a certificate cannot be read.
+        Raises:
+            ConfigError: the password or a certificate cannot be read.
         """
         self._settings = BrokerSettings.read(mqtt)
         self._topics = [(topic, 1) for topic in topics]
         self._take = take
         self._answered = threading.Event()
-        self._refusal: ConnectFailure | None = None
+        self._failure: ConnectFailure | None = None
         self._where = f"MQTT broker {self._settings.host}:{self._settings.port}"
         self._lost = self._leaving = False
         protocol = MQTTProtocolVersion.MQTTv5 if mqtt.protocol == "5" else MQTTProtocolVersion.MQTTv311
@@ -59,31 +61,31 @@ class Subscriber:
         self._client.on_message = self._on_message
 
     def __enter__(self) -> "Subscriber":
-        """Connects; OutputError where the broker does not let us in within the connect timeout."""
+        """Connect; OutputError where the broker does not accept us within the connect timeout."""
         where = self._where
         deadline = time.monotonic() + self._settings.connect_timeout_s
         try:
             self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is not valid
             raise OutputError(f"{where}: {from_error(error, self._settings)}") from error
         self._client.loop_start()
         answered = self._answered.wait(max(0.1, deadline - time.monotonic()))
-        if not answered or self._refusal is not None:
+        if not answered or self._failure is not None:
             self._client.loop_stop()
-            raise OutputError(f"{where}: {self._refusal or 'unreachable: no answer'}")
+            raise OutputError(f"{where}: {self._failure or 'unreachable: no answer'}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Disconnects."""
+        """Disconnect."""
         self._leaving = True
         self._client.disconnect()
         self._client.loop_stop()
 
     def _on_connect(self, client: Client, _: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         if reason.is_failure:
-            self._refusal = from_reason(str(reason).lower(), self._settings)
+            self._failure = from_reason(str(reason).lower(), self._settings)
         else:
-            self._refusal = None
+            self._failure = None
             if self._topics:
                 client.subscribe(self._topics)
             if self._lost:
@@ -93,9 +95,9 @@ class Subscriber:
 
     def _on_disconnect(self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         if not self._answered.is_set():
-            self._refusal = from_hang_up(self._settings)
+            self._failure = from_hang_up(self._settings)
             self._answered.set()
-        elif not self._lost and not self._leaving and self._refusal is None:
+        elif not self._lost and not self._leaving and self._failure is None:
             self._lost = True
             _log.warning("%s is lost (%s); trying again every %d s", self._where, _failure_of(flags, reason), _RETRY_S)
 
@@ -104,7 +106,7 @@ class Subscriber:
 
 
 def _failure_of(flags: DisconnectFlags, reason: ReasonCode) -> str:
-    """The broker's words, where it said any: paho's own say less."""
+    """Return the broker's reason where it gave one; paho's own are less specific."""
     if not flags.is_disconnect_packet_from_server:
         return "no answer" if reason == "Keep alive timeout" else "connection closed"
     return str(reason).lower()

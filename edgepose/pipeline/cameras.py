@@ -1,10 +1,11 @@
-"""The camera threads, one a camera: exchanged when they hang, or when their configuration changes."""
+"""The camera threads, one a camera: replaced when they hang, or when their configuration changes."""
 
 import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from edgepose.config.diff import Changes
 from edgepose.config.schema import CameraConfig
@@ -12,6 +13,7 @@ from edgepose.messages.camera_state import CameraState
 from edgepose.pipeline.camera_thread import CameraThread
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.pose.image_quality import ImageQuality
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -20,8 +22,23 @@ _LEAVING_S = 2.0
 _ABANDONED_LIMIT = 8  # threads that hang and were replaced; each holds memory, a socket, a decoder
 
 
+@dataclass(frozen=True, slots=True)
+class CameraStats:
+    """One camera at one moment.
+
+    Attributes:
+        state: what is known of it.
+        reconnects: times that the stream came back after it was lost.
+        image_quality: measured on a frame of the last second or so; None where none was measured.
+    """
+
+    state: CameraState
+    reconnects: int = 0
+    image_quality: ImageQuality | None = None
+
+
 class Cameras:
-    """All camera threads. Belongs to the main thread, but for `threads` and `done`."""
+    """All camera threads. Belongs to the main thread, except `threads`, `stats` and `done`."""
 
     def __init__(
         self,
@@ -35,9 +52,9 @@ class Cameras:
     ) -> None:
         """
         Args:
-            inputs: makes what lays out one camera's frames for the network in use.
-            slots: where the frames are left.
-            changed: told each change of a camera's state, from that camera's thread.
+            inputs: makes the preprocessor of one camera, for the network in use.
+            slots: where the frames are put.
+            changed: called with each change of a camera's state, from that camera's thread.
             forever: whether a source that cannot be opened is tried again.
         """
         self._inputs = inputs
@@ -45,43 +62,48 @@ class Cameras:
         self._metrics = metrics
         self._changed = changed
         self._forever = forever
+        self._lock = threading.Lock()  # guards the two below
         self._threads = {name: self._thread(name, camera) for name, camera in cameras.items()}
+        self._past_restarts: Counter[str] = Counter()  # of threads that were replaced
         self._abandoned: list[CameraThread] = []
-        self._former_restarts: Counter[str] = Counter()  # of threads that were replaced
         self._changing = threading.Event()  # set while there may be no camera for a moment
 
     def __getitem__(self, name: str) -> CameraThread:
         return self._threads[name]
 
     def threads(self) -> list[CameraThread]:
-        """Those in use now."""
-        return list(self._threads.values())
+        """Return the threads in use now."""
+        with self._lock:
+            return list(self._threads.values())
+
+    def stats(self) -> tuple[dict[str, CameraStats], Counter[str]]:
+        """Return the cameras by name, and the restarts of each thread by its name: it died and was restarted, or hung and was replaced."""
+        with self._lock:
+            threads = list(self._threads.values())
+            cameras = {thread.state.camera: CameraStats(thread.state, thread.reconnects, thread.visibility) for thread in threads}
+            return cameras, self._past_restarts + Counter({thread.name: thread.restarts for thread in threads})
 
     def done(self) -> bool:
-        """Whether no frame will come any more."""
+        """Return whether no frame will come any more."""
         return not self._changing.is_set() and not any(thread.is_alive() for thread in self.threads())
 
     def start(self) -> None:
-        """Begins to open and read."""
+        """Start all threads."""
         for thread in self.threads():
             thread.start()
 
     def stop(self) -> None:
-        """Ends all of them soon."""
+        """Make all threads end soon."""
         for thread in self.threads():
             thread.stop()
 
-    def restarts(self) -> Counter[str]:
-        """Times that each thread, by its name, died and was begun again, or hung and was replaced."""
-        return self._former_restarts + Counter({thread.name: thread.restarts for thread in self.threads()})
-
     def lay_out(self) -> None:
-        """Lays out frames for another network from the next ones on."""
+        """Prepare frames for another network, from the next ones on."""
         for thread in self.threads():
             thread.lay_out(self._inputs())
 
     def replace_stuck(self, now_s: float) -> list[str]:
-        """Leaves threads that hang to themselves and starts others in their place, as long as there are not too many.
+        """Abandon threads that hang and start others in their place, as long as there are not too many.
 
         Returns:
             Names of the threads that were replaced.
@@ -94,22 +116,24 @@ class Cameras:
             _log.error("%s hangs at %s; it is left alone and another takes its place", thread.name, thread.where())
             self._abandoned.append(thread)
             self._exchange(name, thread.camera)
-            self._former_restarts[thread.name] += 1
+            with self._lock:
+                self._past_restarts[thread.name] += 1
             replaced.append(thread.name)
         return replaced
 
     def change(self, changes: Changes, cameras: Mapping[str, CameraConfig]) -> None:
-        """Goes over to another configuration; cameras that did not change go on untouched."""
+        """Apply another configuration; cameras that did not change are not touched."""
         self._changing.set()
         try:
             self._end([*changes.removed, *changes.changed])
             for name in changes.removed:
-                self._former_restarts[self._threads[name].name] += self._threads.pop(name).restarts
+                with self._lock:
+                    thread = self._threads.pop(name)
+                    self._past_restarts[thread.name] += thread.restarts
             for name in changes.changed:
                 self._exchange(name, cameras[name])
             for name in changes.added:
-                self._threads[name] = self._thread(name, cameras[name])
-                self._threads[name].start()
+                self._begin(name, self._thread(name, cameras[name]))
         finally:
             self._changing.clear()
 
@@ -127,16 +151,20 @@ class Cameras:
         )
 
     def _exchange(self, name: str, camera: CameraConfig) -> None:
-        """Puts a new thread in the place of a camera's old one."""
+        """Replace a camera's thread by a new one."""
         before = self._threads[name]
         paused = before.paused
         before.abandon()
-        self._former_restarts[before.name] += before.restarts
-        self._threads[name] = self._thread(name, camera, before, paused=paused)
-        self._threads[name].start()
+        self._begin(name, self._thread(name, camera, before, paused=paused), before.restarts)
+
+    def _begin(self, name: str, thread: CameraThread, past_restarts: int = 0) -> None:
+        with self._lock:
+            self._threads[name] = thread
+            self._past_restarts[thread.name] += past_restarts
+        thread.start()
 
     def _end(self, names: list[str]) -> None:
-        """Ends threads, and waits a little: many a device can be opened once only."""
+        """End threads, and wait a little: some devices can be opened only once."""
         deadline = time.monotonic() + _LEAVING_S
         for name in names:
             self._threads[name].stop()

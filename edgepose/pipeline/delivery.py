@@ -1,4 +1,4 @@
-"""Hands the people of each frame to the broker and to files; a slow disk never holds up a live camera."""
+"""Delivery of the result of each frame to the broker and to files; a slow disk never delays a live camera."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
@@ -15,21 +15,21 @@ __all__ = ["Delivery", "Publisher", "Sink"]
 
 
 class Publisher(Protocol):
-    """What delivery needs of `edgepose.daemon.link.Link`."""
+    """What delivery needs of `edgepose.mqtt.publisher.MqttPublisher`."""
 
     def publish_poses(self, camera: str, payload: PosesMessage) -> None:
-        """Hands over a message; never blocks."""
+        """Publish the poses of one frame; never blocks."""
         ...
 
     def publish(self, address: str, payload: EventMessage, qos: Literal[0, 1]) -> None:
-        """Hands over a message that waits for the broker with QoS 1; never blocks."""
+        """Publish a message that waits for the broker with QoS 1; never blocks."""
         ...
 
 
 class Delivery:
-    """Publishes each frame's people and queues them for the files.
+    """Publishes the people of each frame and queues them for the files.
 
-    Live frames that the files cannot keep up with are lost to the files alone, and counted; frames of files wait.
+    Live frames that the files cannot keep up with are missing only in the files, and counted; frames of files wait.
     """
 
     def __init__(
@@ -37,8 +37,10 @@ class Delivery:
     ) -> None:
         """
         Args:
+            publisher: None publishes nothing.
             sinks: open.
-            reopen: opens them again after they have failed; None where a failure is for good.
+            metrics: counts events and lost frames.
+            reopen: opens the sinks again after they have failed; None where a failure is final.
         """
         self._publisher = publisher
         self._metrics = metrics
@@ -46,36 +48,36 @@ class Delivery:
 
     @property
     def writer(self) -> FileWriter | None:
-        """What writes the files, None where there are none."""
+        """The thread that writes the files, None where there are none."""
         return self._writer
 
     @property
     def failure(self) -> OutputError | None:
-        """The error that keeps the files from being written, where one does; publishing goes on."""
+        """The error that keeps the files from being written, or None; publishing continues."""
         return self._writer.error if self._writer is not None else None
 
-    def deliver(self, outcome: FrameResult) -> None:
-        """Takes what came of one frame; blocks only for frames of files, and only until the files have room."""
-        frame, people = outcome.frame, outcome.people
-        if not outcome.stale:
-            message = poses_message(frame, people, outcome.at)
+    def deliver(self, result: FrameResult) -> None:
+        """Deliver the result of one frame; blocks only for frames of files, and only until the files have room."""
+        frame, people = result.frame, result.people
+        if not result.stale:
+            message = poses_message(frame, people, result.at_ns)
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, message)
             if self._writer is not None:
-                self._writer.take(frame, people, message, live=outcome.live)
-        for event in outcome.events:
+                self._writer.take(frame, people, message, live=result.live)
+        for event in result.events:
             self._metrics.happened(frame.camera, event.kind)
             if self._publisher is not None:
                 self._publisher.publish(topic_address("events", frame.camera), event_message(event), qos=1)
 
     def exchange(self, sinks: Sequence[Sink], reopen: Callable[[], list[Sink]] | None, timeout_s: float) -> None:
-        """Goes on with other files; those before are completed."""
+        """Continue with other files; the former ones are completed."""
         before, self._writer = self._writer, self._writing(sinks, reopen)
         if before is not None:
             before.close(timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Completes the files; frames that could not be written in time are told in the log."""
+        """Complete the files; the log counts frames that could not be written in time."""
         if self._writer is not None:
             self._writer.close(timeout_s)
 

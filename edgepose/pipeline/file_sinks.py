@@ -1,4 +1,4 @@
-"""The files that a configuration asks for, each as something that takes frame after frame."""
+"""The configured files, each as a sink that takes one frame after the other."""
 
 import logging
 from collections.abc import Sequence
@@ -20,15 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 def open_sinks(config: Config, *, afresh: bool = False) -> list[Sink]:
-    """Opens the files of a configuration; what is in them already stays until the first frame.
+    """Open the files of a configuration; their earlier contents stay until the first frame.
 
     Args:
-        afresh: whether what is there makes place for the new then; otherwise poses are added to their files, and a video takes a name
-            that is free.
+        afresh: whether the first frame then replaces the contents; otherwise poses are appended, and a video takes a free name.
 
     Raises:
-        ConfigError: one is a camera's source, or another one too.
-        OutputError: one cannot be written.
+        ConfigError: a file is a camera's source, or is named twice.
+        OutputError: a file cannot be written.
     """
     refuse_clashes(config)
     files = config.files
@@ -45,7 +44,7 @@ def open_sinks(config: Config, *, afresh: bool = False) -> list[Sink]:
 
 
 class _Messages:
-    """A file of messages."""
+    """A file of pose messages."""
 
     def __init__(self, writer: JsonLinesWriter | CsvWriter) -> None:
         self._writer = writer
@@ -58,7 +57,7 @@ class _Messages:
 
 
 class _Annotated:
-    """Pictures with people drawn on them, as a film a camera and as single files."""
+    """Annotated frames, as one video for each camera and as image files."""
 
     def __init__(self, config: Config, *, afresh: bool) -> None:
         files = config.files
@@ -68,11 +67,11 @@ class _Annotated:
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
         caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"
-        picture = draw(frame.image, people, keypoint_threshold=self._threshold, caption=caption)
+        image = draw(frame.image, people, keypoint_threshold=self._threshold, caption=caption)
         if self._videos:
-            self._videos[frame.camera].write(picture, frame.captured_at)
+            self._videos[frame.camera].write(image, frame.captured_at)
         if self._images is not None:
-            self._images.write(picture, f"{frame.camera}-{frame.epoch}-{frame.sequence:06d}")
+            self._images.write(image, f"{frame.camera}-{frame.epoch}-{frame.sequence:06d}")
 
     def close(self) -> None:
         for video in self._videos.values():
@@ -80,9 +79,9 @@ class _Annotated:
 
 
 def _free(path: Path) -> Path:
-    """The path, or the first with a number that no file has yet: a film cannot be added to, and a restart must not cost the last one."""
-    if not path.is_file():  # a device may be written again and again
+    """Return the path, or the first numbered one that is free: a restart must not destroy the last video, which cannot be continued."""
+    if not path.is_file():  # a device can be written more than once
         return path
     free = next(numbered for number in count(2) if not (numbered := path.with_stem(f"{path.stem}-{number}")).exists())
-    _log.info("%s is there already: the annotated video goes to %s", path, free)
+    _log.info("%s exists already: the annotated video goes to %s", path, free)
     return free

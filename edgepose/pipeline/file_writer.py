@@ -1,4 +1,4 @@
-"""The thread that writes files; a disk that is full, slow or gone costs frames of files, and nothing else."""
+"""The thread that writes files; a disk that is full, slow or gone costs frames in files, and nothing else."""
 
 import logging
 import queue
@@ -18,21 +18,21 @@ from edgepose.telemetry.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2
-_WAITING_LIMIT = 4  # records that wait for the disk; they hold pictures, so this is memory
+_WAITING_LIMIT = 4  # records that wait for the disk; they hold images, so this is memory
 _STUCK_AFTER_S = 30.0
-_CLOSING_S = 120.0  # the index of a long film
+_CLOSING_S = 120.0  # the index of a long video
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 60.0
 
 
 class Sink(Protocol):
-    """Something that takes frame after frame: a file, a video, a folder."""
+    """Something that takes one frame after the other: a file, a video, a folder."""
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
-        """Adds one frame; OutputError where that cannot be."""
+        """Add one frame; OutputError where that fails."""
         ...
 
     def close(self) -> None:
-        """Completes what was written."""
+        """Complete what was written."""
         ...
 
 
@@ -40,20 +40,21 @@ _Record = tuple[Frame, list[Person], PosesMessage]
 
 
 class FileWriter(SupervisedThread):
-    """Writes what it is given to all files, one frame after the other.
+    """Writes frames to all files, one after the other.
 
-    Where a file fails, all are closed; with `reopen` they are opened again after waits that grow to a minute, and frames are lost to
-    them meanwhile.
+    Where a file fails, all are closed; with `reopen` they are opened again after waits that grow to a minute, and miss the frames in
+    between.
 
     Attributes:
-        error: what the files failed with last, None while they are written.
+        error: the last error of the files, None while they are written.
     """
 
     def __init__(self, sinks: Sequence[Sink], metrics: Metrics, reopen: Callable[[], list[Sink]] | None = None) -> None:
         """
         Args:
             sinks: open.
-            reopen: opens them again; None where a failure is for good.
+            metrics: counts the frames that are lost.
+            reopen: opens the sinks again; None where a failure is final.
         """
         super().__init__("writer", _STUCK_AFTER_S, restart=reopen is not None)
         self._sinks = sinks
@@ -63,7 +64,7 @@ class FileWriter(SupervisedThread):
         self.error: OutputError | None = None
 
     def take(self, frame: Frame, people: list[Person], message: PosesMessage, *, live: bool) -> None:
-        """Queues one frame; blocks only for frames of files, and only until there is room."""
+        """Queue one frame; blocks only for frames of files, and only until there is room."""
         while self.is_alive() and (self.error is None or not live):
             try:
                 self._waiting.put((frame, people, message), timeout=0 if live else _TURN_S)
@@ -75,11 +76,11 @@ class FileWriter(SupervisedThread):
         self._metrics.dropped(frame.camera, "writer_failed")
 
     def close(self, timeout_s: float) -> None:
-        """Completes the files; frames that could not be written in time are told in the log."""
+        """Complete the files; the log counts frames that could not be written in time."""
         if not self.is_alive():
             return
         deadline = time.monotonic() + timeout_s
-        with suppress(queue.Full):  # told below
+        with suppress(queue.Full):  # logged below
             self._waiting.put(None, timeout=timeout_s)
         if self.error is not None:
             self.ending.set()
@@ -91,7 +92,7 @@ class FileWriter(SupervisedThread):
             )
 
     def work(self) -> None:
-        """Writes until told that there is no more."""
+        """Write until the end is queued."""
         backoff = FullJitterBackoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         while not self._write_all():
             if self._reopen is None:
@@ -101,7 +102,7 @@ class FileWriter(SupervisedThread):
                     return
 
     def _write_all(self) -> bool:
-        """Whether everything was written; False after a failure, with the files closed."""
+        """Return whether everything was written; after a failure the files are closed."""
         try:
             while (record := self._next()) is not None:
                 for sink in self._sinks:

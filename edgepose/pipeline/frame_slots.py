@@ -1,4 +1,4 @@
-"""Between the cameras and the engine: one frame a camera, the newest wins, every loss is counted."""
+"""The slots between cameras and network: one frame a camera, the newest wins, every loss is counted."""
 
 import threading
 import time
@@ -10,12 +10,12 @@ from edgepose.pipeline.stages import PreparedFrame
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuedFrame:
-    """A frame on its way to the engine.
+    """A frame on its way to the network and through postprocessing.
 
     Attributes:
-        prepared: the picture, and the engine's input made of it.
-        live: False for files, of which no frame may be lost.
-        since_ns: monotonic time at which it was put down.
+        prepared: the frame and the input made from it.
+        live: False for frames of files, of which none may be lost.
+        since_ns: monotonic time at which it was queued, nanoseconds.
     """
 
     prepared: PreparedFrame
@@ -23,7 +23,7 @@ class QueuedFrame:
     since_ns: int
 
     def stale(self, after_s: float) -> bool:
-        """Whether it has been on its way for too long: waiting, in the engine, or while the whole process stood still."""
+        """Return whether a live frame is older than `after_s`: it waited, the network was slow, or the whole process stood still."""
         return self.live and time.monotonic_ns() - self.since_ns > int(after_s * 1e9)
 
 
@@ -33,8 +33,8 @@ class LatestFrameSlots:
     def __init__(self, stale_after_s: float, dropped: Callable[[str, str], None]) -> None:
         """
         Args:
-            stale_after_s: a live frame that waited longer is not worth the engine's time.
-            dropped: is told camera and cause (`superseded`, `stale`) of each frame that is lost.
+            stale_after_s: a live frame that waited longer is dropped.
+            dropped: takes camera and cause (`superseded`, `stale`) of each frame that is lost.
         """
         self.stale_after(stale_after_s)
         self._dropped = dropped
@@ -42,11 +42,11 @@ class LatestFrameSlots:
         self._changed = threading.Condition()
 
     def stale_after(self, seconds: float) -> None:
-        """From now on, a live frame that waited longer is not worth the engine's time."""
+        """Drop live frames that waited longer than `seconds` from now on."""
         self._stale_after_s = seconds
 
     def put(self, prepared: PreparedFrame) -> None:
-        """Leaves a live frame, in place of the one that nobody took."""
+        """Queue a live frame, in place of the camera's frame that was not taken yet."""
         camera = prepared.frame.camera
         with self._changed:
             superseded = camera in self._queued
@@ -56,7 +56,7 @@ class LatestFrameSlots:
             self._dropped(camera, "superseded")
 
     def put_when_free(self, prepared: PreparedFrame, timeout_s: float) -> bool:
-        """Leaves a frame of a file once the one before was taken; False when the time ran out first."""
+        """Queue a frame of a file once the one before was taken; return False where the time ran out first."""
         camera = prepared.frame.camera
         with self._changed:
             if not self._changed.wait_for(lambda: camera not in self._queued, timeout_s):
@@ -66,19 +66,14 @@ class LatestFrameSlots:
         return True
 
     def take(self, timeout_s: float) -> QueuedFrame | None:
-        """The frame of the camera whose turn it is, or None when no camera left one in time."""
-        deadline = time.monotonic() + timeout_s
+        """Return the frame of the camera whose turn it is, None where no camera queued one in time."""
+        deadline_s = time.monotonic() + timeout_s
         while True:
             with self._changed:
-                if not self._changed.wait_for(lambda: self._queued, max(0.0, deadline - time.monotonic())):
+                if not self._changed.wait_for(lambda: self._queued, max(0.0, deadline_s - time.monotonic())):
                     return None
                 queued = self._queued.pop(next(iter(self._queued)))
                 self._changed.notify_all()
             if not queued.stale(self._stale_after_s):
                 return queued
             self._dropped(queued.prepared.frame.camera, "stale")
-
-    def empty(self) -> bool:
-        """Whether no frame is waiting."""
-        with self._changed:
-            return not self._queued

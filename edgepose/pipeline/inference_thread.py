@@ -1,4 +1,4 @@
-"""The thread that feeds the engine: a waiting frame in, its candidates out."""
+"""The thread that runs the pose network: a queued frame in, its candidates out."""
 
 import logging
 import queue
@@ -18,15 +18,15 @@ from edgepose.telemetry.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 TURN_S = 0.2
-"""How often a waiting thread looks whether it shall stop."""
+"""Longest wait of a thread between two checks whether it must end, seconds."""
 
 _FAILURES_BEFORE_REOPENING = 3
-_OPENING_S = 300.0  # loading a network may mean compiling it
+_OPENING_S = 300.0  # opening a network may compile it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InferenceResult:
-    """A frame that the engine has looked at."""
+    """A frame and the candidates that the network found in it."""
 
     queued: QueuedFrame
     candidates: Candidates
@@ -34,12 +34,12 @@ class InferenceResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Engine:
-    """A network at work.
+    """An open pose network.
 
     Attributes:
         backend: open.
-        open: opens it anew after it has failed several times in a row.
-        inputs: lays out frames that were prepared for another network.
+        open: opens the backend again after it has failed several times in a row.
+        inputs: prepares frames again that were prepared for another network.
     """
 
     backend: Backend
@@ -48,11 +48,11 @@ class Engine:
 
 
 class InferenceThread(SupervisedThread):
-    """Takes frames from the slots as long as there are cameras, and hands on what the engine saw, at most one ahead.
+    """Takes frames from the slots until all cameras have ended, and passes results on, at most one ahead of postprocessing.
 
     Attributes:
         engine: in use.
-        seen: what was seen; None in the end.
+        inferred: the results; None at the end.
         failure: also set where the engine cannot be opened again.
     """
 
@@ -69,9 +69,11 @@ class InferenceThread(SupervisedThread):
     ) -> None:
         """
         Args:
-            cameras_done: whether no camera will leave a frame any more.
-            failed: told that the engine cannot be opened again.
-            stuck_after_s: longest that the engine may take for one frame.
+            slots: queued frames.
+            cameras_done: returns whether no camera will queue another frame.
+            failed: takes the error where the engine cannot be opened again.
+            stuck_after_s: longest time that the engine may take for one frame, seconds.
+            forever: whether the work begins again after it died.
         """
         super().__init__("inference", stuck_after_s, restart=forever)
         self.engine = engine
@@ -84,24 +86,24 @@ class InferenceThread(SupervisedThread):
         self._next: Engine | None = None
 
     def exchange(self, engine: Engine) -> None:
-        """Goes on with another engine from the next frame on; the one before is closed then."""
+        """Use another engine from the next frame on; the one in use is closed then."""
         with self._lock:
-            passed_over, self._next = self._next, engine
-        if passed_over is not None:
-            passed_over.backend.close()
+            unused, self._next = self._next, engine
+        if unused is not None:
+            unused.backend.close()
 
     def close(self) -> None:
-        """Frees the engine, once the thread has ended."""
-        self._take_next()
+        """Free the engine, once the thread has ended."""
+        self._adopt_next()
         self.engine.backend.close()
 
     def work(self) -> None:
-        """The loop."""
+        """Run the network on one queued frame after the other."""
         failures = 0
         while not self.ending.is_set():
             self.heartbeat.beat()
-            self._take_next()
-            done = self._cameras_done()  # asked first, or a last frame may be missed
+            self._adopt_next()
+            done = self._cameras_done()  # asked before the slots, or a last frame may be missed
             queued = self._slots.take(TURN_S)
             if queued is None:
                 if done:
@@ -109,12 +111,12 @@ class InferenceThread(SupervisedThread):
                 continue
             frame = queued.prepared.frame
             try:
-                inferred = self._look(queued)
+                inferred = self._infer(queued)
             except Exception as error:
                 failures += 1
                 self._metrics.dropped(frame.camera, "engine_failed")
                 if failures == 1:
-                    tell(f"frame {frame.sequence} of camera {frame.camera} could not be looked at", error)
+                    log_failure(f"inference failed on frame {frame.sequence} of camera {frame.camera}", error)
                 if failures % _FAILURES_BEFORE_REOPENING == 0 and not self._reopen():
                     return
                 continue
@@ -124,10 +126,10 @@ class InferenceThread(SupervisedThread):
             self._hand_over(inferred)
 
     def finish(self) -> None:
-        """Tells the people thread that nothing more comes."""
+        """Tell the postprocess thread that no result follows."""
         self._hand_over(None)
 
-    def _take_next(self) -> None:
+    def _adopt_next(self) -> None:
         with self._lock:
             following, self._next = self._next, None
         if following is None:
@@ -135,9 +137,9 @@ class InferenceThread(SupervisedThread):
         before, self.engine = self.engine, following
         before.backend.close()
 
-    def _look(self, queued: QueuedFrame) -> InferenceResult:
+    def _infer(self, queued: QueuedFrame) -> InferenceResult:
         self._metrics.took("slot", (time.monotonic_ns() - queued.since_ns) / 1e9)
-        if not self.engine.inputs.suits(queued.prepared):  # left while another network was in use
+        if not self.engine.inputs.suits(queued.prepared):  # prepared for the network that was in use before
             prepared = self.engine.inputs.prepare(queued.prepared.frame)
             queued = replace(queued, prepared=replace(prepared, begun=queued.prepared.begun))
         with self._metrics.timed("engine"):
@@ -159,7 +161,7 @@ class InferenceThread(SupervisedThread):
 
     def _hand_over(self, inferred: InferenceResult | None) -> None:
         while not self.ending.is_set():
-            self.heartbeat.beat()  # whoever waits does not hang: the people thread does
+            self.heartbeat.beat()  # this thread waits and is not stuck: the postprocess thread is
             try:
                 self.inferred.put(inferred, timeout=TURN_S)
             except queue.Full:
@@ -167,6 +169,6 @@ class InferenceThread(SupervisedThread):
             return
 
 
-def tell(what: str, error: Exception) -> None:
-    """One line; the traceback only where somebody debugs."""
+def log_failure(what: str, error: Exception) -> None:
+    """Log an unexpected error in one line; with its traceback only at level debug."""
     _log.error("%s: %s: %s", what, type(error).__name__, error, exc_info=_log.isEnabledFor(logging.DEBUG))

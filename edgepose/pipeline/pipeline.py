@@ -1,19 +1,20 @@
-"""The way of a frame: camera threads, newest-wins slots, the engine, the people, and out.
+"""The way of a frame: camera threads, newest-wins slots, inference, postprocessing, and delivery.
 
 ::
 
-    camera thread ──▶ slot ──▶ engine thread ──▶ people thread ──▶ deliver
-    read, letterbox            run                decode, track, look again, smooth, check
+    camera thread ──▶ slot ──▶ inference thread ──▶ postprocess thread ──▶ deliver
+    read, letterbox            run                   decode, track, refine, smooth, check
     (one a camera)
 
-The engine computes without Python's lock, so the people of one frame are worked out while the engine looks at the next.
-Frames only move forward; between two threads there is room for one, and every wait ends. A thread that dies is begun again, and
-a camera's thread that hangs is left to itself and replaced.
+The engine computes without Python's lock, so one frame is postprocessed while the engine runs the next. Frames only move forward; between
+two threads there is room for one, and every wait has a deadline. A thread that dies is restarted, and a camera's thread that hangs is
+abandoned and replaced.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import cv2
 
@@ -24,25 +25,41 @@ from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelInfo
-from edgepose.pipeline.cameras import Cameras
+from edgepose.pipeline.cameras import Cameras, CameraStats
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.inference_thread import Engine, InferenceThread
 from edgepose.pipeline.postprocess_thread import Deliver, PostprocessThread
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
-from edgepose.pose.image_quality import ImageQuality
 from edgepose.recorder.black_box import BlackBox
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
-__all__ = ["Deliver", "Pipeline"]
+__all__ = ["CameraStats", "Deliver", "Pipeline", "PipelineStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStats:
+    """The pipeline at one moment.
+
+    Attributes:
+        cameras: by name.
+        stages: names of all threads: `camera-<name>`, `inference`, `postprocess`.
+        restarts: times that a stage died and was restarted, or hung and was replaced; stages that never did are absent.
+        cpu_fallback: whether the network runs on the CPU because the accelerator does not work.
+    """
+
+    cameras: Mapping[str, CameraStats] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    cpu_fallback: bool = False
 
 
 class Pipeline:
     """Runs all cameras of a configuration through one engine.
 
-    All but `states`, `heartbeats` and the counters belongs to the main thread.
+    All methods except `stats` and `heartbeats` belong to the main thread.
     """
 
     def __init__(
@@ -60,12 +77,13 @@ class Pipeline:
     ) -> None:
         """
         Args:
-            info: what the model says of itself.
-            open_engine: opens the backend; called by `open`, and again after it has failed several times in a row.
-            deliver: takes the people of each frame.
-            camera_changed: is told each change of a camera's state, from that camera's thread.
-            refiner: the refiner, opened by `open` and used by the people thread; None where nobody is looked at again.
+            info: the metadata of the model.
+            open_engine: opens the backend; called by `open`, and again after the backend has failed several times in a row.
+            deliver: receives the result of each frame.
+            camera_changed: called with each change of a camera's state, from that camera's thread.
+            refiner: opened by `open` and used by the postprocess thread; None where nobody is refined.
             forever: whether a source that cannot be opened is tried again; otherwise it ends the pipeline with a failure.
+            box: the black box, where there is one.
         """
         self._config = config
         self._info = info
@@ -82,19 +100,19 @@ class Pipeline:
 
     @property
     def failure(self) -> EdgeposeError | None:
-        """The error that ended the work, where one did."""
+        """The error that ended the work, or None."""
         stages = [*self._loops(), *self._cameras.threads()]
         return next((stage.failure for stage in stages if stage.failure is not None), None)
 
     @property
     def backend(self) -> Backend:
-        """The engine in use, once it is open."""
+        """The backend in use, once it is open."""
         assert self._engine is not None
         return self._engine.engine.backend
 
     def open(self) -> Backend:
-        """Opens the engine and returns it, so that one can say which it is, and the refiner; EngineError where one cannot be opened."""
-        # OpenCV would resize with as many threads as there are cores, the very ones that the engine computes on: slower (measured).
+        """Open the engine and the refiner; return the engine. EngineError where one of them cannot be opened."""
+        # OpenCV would resize with as many threads as there are cores, the same that the engine computes on: slower (measured).
         cv2.setNumThreads(1)
         backend = self._open_engine()
         if self._refiner is not None:
@@ -126,7 +144,7 @@ class Pipeline:
         return backend
 
     def start(self) -> None:
-        """Begins the work, with the engine open."""
+        """Start the work, with the engine open."""
         assert self._engine is not None
         assert self._people is not None
         self._cameras.start()  # first: the engine's work is over when no camera is alive
@@ -134,37 +152,30 @@ class Pipeline:
         self._engine.start()
 
     def heartbeats(self) -> Mapping[str, Heartbeat]:
-        """By stage: whether its loop turns."""
+        """Return the heartbeat of each stage, by its name."""
         return {stage.name: stage.heartbeat for stage in self._stages()}
 
-    def restarts(self) -> dict[str, int]:
-        """Times that a stage died and was begun again, or hung and was replaced; those that never did are left out."""
-        restarts = self._cameras.restarts() + Counter({loop.name: loop.restarts for loop in self._loops()})
-        return {name: count for name, count in restarts.items() if count}
-
-    def reconnects(self) -> dict[str, int]:
-        """Times that each camera came back after it was lost."""
-        return {camera.state.camera: camera.reconnects for camera in self._cameras.threads()}
-
-    def image_qualities(self) -> dict[str, ImageQuality]:
-        """What was measured of each camera's pictures last; those without a picture are left out."""
-        measured = {camera.state.camera: camera.visibility for camera in self._cameras.threads()}
-        return {name: visibility for name, visibility in measured.items() if visibility is not None}
+    def stats(self) -> PipelineStats:
+        """Return the state and the counts of this moment."""
+        cameras, restarts = self._cameras.stats()
+        restarts += Counter({loop.name: loop.restarts for loop in self._loops()})
+        return PipelineStats(
+            cameras=cameras,
+            stages=tuple(stage.name for stage in self._stages()),
+            restarts=dict(restarts),
+            cpu_fallback=self._engine is not None and bool(getattr(self._engine.engine.backend, "fallback", False)),
+        )
 
     def where(self, stage: str) -> str:
-        """The line of code that a stage is at."""
+        """Return the line of code that a stage is at."""
         return next((thread.where() for thread in self._stages() if thread.name == stage), "nowhere")
 
-    def states(self) -> list[CameraState]:
-        """What is known of each camera now."""
-        return [camera.state for camera in self._cameras.threads()]
-
     def finished(self) -> bool:
-        """Whether all frames of all cameras are through, or the work has failed."""
+        """Return whether all frames of all cameras are processed, or the work has failed."""
         return self._people is not None and not self._people.is_alive()
 
     def replace_stuck(self, now_s: float) -> list[str]:
-        """Leaves camera threads that hang to themselves and starts others in their place, as long as there are not too many.
+        """Abandon camera threads that hang and start others in their place, as long as there are not too many.
 
         Returns:
             Names of the stages that were replaced.
@@ -172,12 +183,12 @@ class Pipeline:
         return self._cameras.replace_stuck(now_s)
 
     def change(self, config: Config, info: ModelInfo, backend: Backend | None, refiner: Refiner | None) -> None:
-        """Goes over to another configuration; what did not change goes on untouched.
+        """Apply another configuration; what did not change is not touched.
 
         Args:
-            info: of the model from now on.
-            backend: open, in place of the one in use; None where that stays.
-            refiner: open, or the one in use; None where nobody is looked at again.
+            info: metadata of the model from now on.
+            backend: open, replaces the one in use; None where that stays.
+            refiner: open, or the one in use; None where nobody is refined.
         """
         assert self._engine is not None
         assert self._people is not None
@@ -195,19 +206,19 @@ class Pipeline:
         self._cameras.change(changes, config.cameras)
 
     def pause(self, camera: str) -> None:
-        """Closes a camera's source until `resume`."""
+        """Close a camera's source until `resume`."""
         self._cameras[camera].pause()
 
     def resume(self, camera: str) -> None:
-        """Opens a camera's source again."""
+        """Open a camera's source again."""
         self._cameras[camera].resume()
 
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
-        """Gives the next frame of a camera to `take`, from its thread."""
+        """Call `take` with the next frame of a camera, from its thread."""
         self._cameras[camera].tap(take)
 
     def stop(self, timeout_s: float) -> bool:
-        """Ends the cameras and lets what they left pass through; False when that took too long and was abandoned."""
+        """Stop the cameras and process the frames on their way; return False where that took too long and was abandoned."""
         deadline = time.monotonic() + timeout_s
         self._cameras.stop()
         threads = list(self._stages())

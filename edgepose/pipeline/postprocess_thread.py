@@ -1,4 +1,4 @@
-"""The thread that makes people of candidates and hands them on."""
+"""The thread that turns candidates into people and events, records them and delivers them."""
 
 import logging
 import queue
@@ -7,21 +7,23 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
 from edgepose.config.schema import Config
+from edgepose.frame import Frame
 from edgepose.person import Person
-from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, tell
+from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, log_failure
+from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
-from edgepose.pipeline.stages import FrameResult, Postprocessor
+from edgepose.pipeline.stages import FrameResult
 from edgepose.recorder.black_box import BlackBox
-from edgepose.recorder.format import FrameRecord, PackedPeople, candidates_of
+from edgepose.recorder.format import FrameRecord, PackedPeople, packed_candidates
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
-_LEAST_SCORE = 0.05  # of candidates that the black box keeps, for trials with lower thresholds
+_LOWEST_SCORE = 0.05  # of candidates that the black box keeps, so that a replay can try lower thresholds
 
 Deliver = Callable[[FrameResult], None]
-"""Takes what came of a frame; it must not block for live ones."""
+"""Takes the result of a frame; it must not block for live frames."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +33,7 @@ class _Settings:
 
 
 class PostprocessThread(SupervisedThread):
-    """Works out the people of each frame that the engine saw, with a memory of its own for each camera."""
+    """Works through inference results in order, with one `Postprocessor` for each camera."""
 
     def __init__(
         self,
@@ -45,103 +47,150 @@ class PostprocessThread(SupervisedThread):
         forever: bool,
         box: BlackBox | None = None,
     ) -> None:
+        """
+        Args:
+            inferred: results of the inference thread; None ends the work.
+            deliver: takes the result of each frame.
+            refiner: opened; closed by this thread when another one replaces it, and by `close`.
+            stuck_after_s: longest turn before the thread counts as stuck, seconds.
+            forever: whether the work begins again after it died.
+            box: records each frame.
+        """
         super().__init__("postprocess", stuck_after_s, restart=forever)
-        self._seen = inferred
+        self._inferred = inferred
         self._metrics = metrics
         self._deliver = deliver
-        self._wanted = _Settings(config, refiner)
+        self._wanted = _Settings(config, refiner)  # written by the main thread
+        self._used = self._wanted
         self._retired: deque[Refiner] = deque()
         self._box = box
+        self._cameras: dict[str, Postprocessor] = {}
+        self._failing = False  # since the last frame: a failure is logged once until a frame works again
 
     @property
     def refiner(self) -> Refiner | None:
-        """The refiner in use, or soon so."""
+        """The refiner in use from the next frame on."""
         return self._wanted.refiner
 
     def configure(self, config: Config, refiner: Refiner | None) -> None:
-        """Takes other settings, from the next frame on; a refiner that is not used any more is closed then."""
+        """Apply other settings from the next frame on; a refiner that is no longer used is closed then."""
         before = self._wanted.refiner
         self._wanted = _Settings(config, refiner)
         if before is not None and before is not refiner:
             self._retired.append(before)
 
     def close(self) -> None:
-        """Frees the refiners, once the thread has ended."""
-        while self._retired:
-            self._retired.popleft().close()
+        """Free the refiners, once the thread has ended."""
+        self._close_retired()
         if self._wanted.refiner is not None:
             self._wanted.refiner.close()
 
     def work(self) -> None:
-        """The loop."""
-        used = self._wanted
-        stages: dict[str, Postprocessor] = {}
-        failing = False
+        """Postprocess until the inference thread has no more results."""
+        self._used = self._wanted
+        self._cameras = {}
+        self._failing = False
         if self._box is not None:
             self._box.begin()
         while not self.ending.is_set():
             self.heartbeat.beat()
-            wanted = self._wanted
-            if wanted is not used:
-                stages = {camera: stage for camera, stage in stages.items() if camera in wanted.config.cameras}
-                for stage in stages.values():
-                    stage.configure(wanted.config, wanted.refiner)
-                if self._box is not None:
-                    self._box.configure(wanted.config)
-                while self._retired:
-                    self._retired.popleft().close()
-                used = wanted
+            self._adopt_settings()
             try:
-                inferred = self._seen.get(timeout=TURN_S)
+                inferred = self._inferred.get(timeout=TURN_S)
             except queue.Empty:
                 continue
             if inferred is None:
                 return
-            prepared = inferred.queued.prepared
-            frame = prepared.frame
-            stale_after_s = used.config.mqtt.pose_expiry_s
-            if inferred.queued.stale(stale_after_s):
-                self._metrics.dropped(frame.camera, "stale")
-                continue
-            stage = stages.setdefault(frame.camera, Postprocessor(used.config, self._metrics, used.refiner))
-            memory = stage.memory() if self._box is not None and self._box.wants_memory(frame.camera) else None
-            at, failed = prepared.now_ns(), True
-            try:
-                people = stage.people(prepared, inferred.candidates)
-                at = prepared.now_ns()
-                stale = inferred.queued.stale(stale_after_s)
-                outcome = FrameResult(frame, people, stage.events, at, inferred.queued.live, stale)
-                with self._metrics.timed("publish"):
-                    self._deliver(outcome)
-            except Exception as error:
-                if not failing:
-                    tell(f"the people of frame {frame.sequence} of camera {frame.camera} could not be worked out", error)
-                failing = True
-                self._metrics.dropped(frame.camera, "pose_failed")
-                stage.reset()
-                continue
-            else:
-                failed = False
-            finally:
-                if self._box is not None:
-                    self._box.look(frame_record(inferred, stage.refined, used.config, at, failed=failed, memory=memory))
-            failing = False
-            if stale:
-                self._metrics.dropped(frame.camera, "stale")
-                continue
-            age_s = (prepared.now_ns() - frame.captured_at) / 1e9 if inferred.queued.live else None
-            self._metrics.published(frame.camera, len(people), age_s)
+            self._turn(inferred)
+
+    def _turn(self, inferred: InferenceResult) -> FrameResult | None:
+        """Postprocess, deliver and record one frame, and count what became of it; None where it is stale or fails."""
+        frame = inferred.queued.prepared.frame
+        if self._is_stale(inferred):
+            self._metrics.dropped(frame.camera, "stale")
+            return None
+        postprocessor = self._postprocessor(frame.camera)
+        snapshot = self._wanted_snapshot(frame.camera, postprocessor)
+        try:
+            result = self._result(inferred, postprocessor)
+            with self._metrics.timed("publish"):
+                self._deliver(result)
+        except Exception as error:
+            self._fail(frame, error, postprocessor)
+            self._record(inferred, postprocessor, inferred.queued.prepared.now_ns(), snapshot, failed=True)
+            return None
+        self._failing = False
+        self._record(inferred, postprocessor, result.at_ns, snapshot, failed=False)
+        self._count(result, inferred)
+        return result
+
+    def _result(self, inferred: InferenceResult, postprocessor: Postprocessor) -> FrameResult:
+        prepared = inferred.queued.prepared
+        people = postprocessor.people(prepared, inferred.candidates)
+        at_ns = prepared.now_ns()
+        return FrameResult(prepared.frame, people, postprocessor.events, at_ns, inferred.queued.live, self._is_stale(inferred))
+
+    def _fail(self, frame: Frame, error: Exception, postprocessor: Postprocessor) -> None:
+        if not self._failing:
+            log_failure(f"frame {frame.sequence} of camera {frame.camera} could not be postprocessed", error)
+        self._failing = True
+        self._metrics.dropped(frame.camera, "pose_failed")
+        postprocessor.reset()
+
+    def _count(self, result: FrameResult, inferred: InferenceResult) -> None:
+        frame = result.frame
+        if result.stale:
+            self._metrics.dropped(frame.camera, "stale")
+            return
+        age_s = (inferred.queued.prepared.now_ns() - frame.captured_at) / 1e9 if result.live else None
+        self._metrics.published(frame.camera, len(result.people), age_s)
+
+    def _is_stale(self, inferred: InferenceResult) -> bool:
+        return inferred.queued.stale(self._used.config.mqtt.pose_expiry_s)
+
+    def _postprocessor(self, camera: str) -> Postprocessor:
+        if camera not in self._cameras:
+            self._cameras[camera] = Postprocessor(camera, self._used.config, self._metrics, self._used.refiner)
+        return self._cameras[camera]
+
+    def _wanted_snapshot(self, camera: str, postprocessor: Postprocessor) -> bytes | None:
+        """Return the state before a frame where the black box needs it to begin a segment."""
+        if self._box is None or not self._box.wants_snapshot(camera):
+            return None
+        return postprocessor.snapshot()
+
+    def _record(self, inferred: InferenceResult, postprocessor: Postprocessor, at_ns: int, snapshot: bytes | None, *, failed: bool) -> None:
+        if self._box is not None:
+            self._box.add(frame_record(inferred, postprocessor.refined, self._used.config, at_ns, failed=failed, snapshot=snapshot))
+
+    def _adopt_settings(self) -> None:
+        wanted = self._wanted
+        if wanted is self._used:
+            return
+        self._cameras = {camera: each for camera, each in self._cameras.items() if camera in wanted.config.cameras}
+        for postprocessor in self._cameras.values():
+            postprocessor.configure(wanted.config, wanted.refiner)
+        if self._box is not None:
+            self._box.configure(wanted.config)
+        self._close_retired()
+        self._used = wanted
+
+    def _close_retired(self) -> None:
+        while self._retired:
+            self._retired.popleft().close()
 
 
 def frame_record(
-    inferred: InferenceResult, refined: list[Person] | None, config: Config, at: int, *, failed: bool, memory: bytes | None
+    inferred: InferenceResult, refined: list[Person] | None, config: Config, at_ns: int, *, failed: bool, snapshot: bytes | None
 ) -> FrameRecord:
-    """The record of a frame.
+    """Return the record of a frame.
 
     Args:
-        looked: everybody after a second look, None where there was none.
-        config: in use; candidates that it would never look at are left out.
-        at: nanoseconds since the Unix epoch, when the people were worked out.
+        refined: everybody after refinement, None without a refiner.
+        config: in use; candidates below all of its thresholds are left out.
+        at_ns: end of postprocessing, nanoseconds since the Unix epoch.
+        failed: whether postprocessing or delivery failed.
+        snapshot: state before the frame, for the first frame of a camera in a segment.
     """
     prepared = inferred.queued.prepared
     frame = prepared.frame
@@ -149,14 +198,14 @@ def frame_record(
         camera=frame.camera,
         epoch=frame.epoch,
         sequence=frame.sequence,
-        captured_at=frame.captured_at,
+        captured_at_ns=frame.captured_at,
         clock=frame.clock,
         width=frame.width,
         height=frame.height,
         letterbox=astuple(prepared.letterbox),
-        **candidates_of(inferred.candidates, min(_LEAST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)),
+        **packed_candidates(inferred.candidates, min(_LOWEST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)),
         refined=PackedPeople.of(refined) if refined is not None else None,
-        at=at,
+        at_ns=at_ns,
         failed=failed,
-        memory=memory,
+        snapshot=snapshot,
     )

@@ -1,6 +1,6 @@
-"""The refiner at work: whose turn it is, what a look costs, and what happens when it fails.
+"""The refiner in use: whose turn it is, what a person costs, and what happens when it fails.
 
-A refiner that fails loses no frame: the poses of the first look go out, the failure is counted, and the refiner is opened
+A refiner that fails loses no frame: the poses of the pose network are published, the failure is counted, and the refiner is opened
 again after several failures in a row, then less and less often.
 """
 
@@ -23,24 +23,25 @@ from edgepose.telemetry.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 _FAILURES_BEFORE_REOPENING = 3
-_MOST_FAILURES_BEFORE_REOPENING = 300  # loading a network takes as long as many frames
-_COST_SHARE = 0.1  # of the newest measurement in the running cost: about ten frames' memory
-_WARMING_RUNS = 2
+_REOPENING_LIMIT = 300  # opening a network takes as long as many frames
+_COST_SHARE = 0.1  # of the newest measurement in the running mean, which thus covers about ten frames
+_WARM_UP_RUNS = 2
 
 
 class Refiner:
-    """One refiner for all cameras; used by the thread that works out people, and by no other once that runs.
+    """One refiner for all cameras; only the postprocess thread uses it once that runs.
 
     Attributes:
         model: the refiner's file.
-        cost_ms: what looking at one person takes, a running mean; measured by `open`.
-        network: the open refiner; None before `open`, and while it cannot be opened again.
+        cost_ms: time that one person takes, a running mean; measured by `open`.
+        network: the open backend; None before `open`, and while it cannot be opened again.
     """
 
     def __init__(self, model: ModelFile, open_network: Callable[[], RefinerBackend], metrics: Metrics) -> None:
         """
         Args:
-            open_network: opens the refiner; called by `open`, and again after it has failed several times in a row.
+            model: the refiner's file.
+            open_network: opens the backend; called by `open`, and again after several failures in a row.
         """
         self.model = model
         self._open_network = open_network
@@ -48,13 +49,14 @@ class Refiner:
         self.network: RefinerBackend | None = None
         self.cost_ms = 0.0
         self._failures = 0
-        self._patience, self._reopen_at = _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
+        self._reopen_after, self._reopen_at = _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
 
     @classmethod
     def configured(cls, config: Config, metrics: Metrics) -> "Refiner | None":
-        """The second look that a configuration asks for, None where it is off: then no file is read and nothing is opened.
+        """Return the configured refiner, not yet open; None, without reading a file, where refinement is off.
 
-        ModelError where the file is missing or no refiner.
+        Raises:
+            ModelError: the file is missing or no refiner.
         """
         if not config.refine.people:
             return None
@@ -62,15 +64,16 @@ class Refiner:
         return cls(model, lambda: open_refiner_backend(model, config.model), metrics)
 
     def open(self) -> RefinerBackend:
-        """Opens the refiner, measures what a look costs and returns it, so that one can say which it is.
+        """Open the refiner, measure what a person costs, and return the backend, which has a name to report.
 
-        EngineError where it could not be opened, or does not run.
+        Raises:
+            EngineError: it could not be opened, or does not run.
         """
         network = self._open_network()
         side = self.model.info.input_size
         crop = np.zeros((1, side, side, 3), np.uint8)
         try:
-            for _ in range(_WARMING_RUNS):  # the first pays for lazy allocation, the last is what counts
+            for _ in range(_WARM_UP_RUNS):  # the first one allocates memory, the last one is measured
                 start_s = time.perf_counter()
                 network.run(crop)
                 self.cost_ms = (time.perf_counter() - start_s) * 1e3
@@ -82,14 +85,14 @@ class Refiner:
         return network
 
     def close(self) -> None:
-        """Frees the refiner."""
+        """Free the refiner."""
         if self.network is not None:
             self.network.close()
             self.network = None
 
-    def people(self, frame: Frame, people: Sequence[Person], turns: RefineSchedule) -> list[Person]:
-        """The people of a frame, in the same order, after a second look at those whose turn it is."""
-        chosen = turns.choose(people, self.cost_ms)
+    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+        """Return the people of a frame in the same order, those refined whose turn it is."""
+        chosen = schedule.choose(people, self.cost_ms)
         self._metrics.refine_skipped(len(people) - len(chosen))
         result = list(people)
         if not chosen:
@@ -99,37 +102,37 @@ class Refiner:
             return result
         start_s = time.perf_counter()
         try:
-            looks = refine_people(frame.image, [people[index] for index in chosen], self.model.info, self.network.run)
+            results = refine_people(frame.image, [people[index] for index in chosen], self.model.info, self.network.run)
         except Exception as error:
             if not self._failures:
-                _log.error("nobody can be looked at again, first looks are published: %s: %s", type(error).__name__, error)
+                _log.error("refinement fails, unrefined poses are published: %s: %s", type(error).__name__, error)
             self._failed("refiner_failed" if isinstance(error, EngineError) else "internal", len(chosen))
             return result
-        self._worked((time.perf_counter() - start_s) * 1e3 / len(chosen))
-        for index, look in zip(chosen, looks, strict=True):
-            result[index] = look.person
-        agreed = sum(look.agrees for look in looks)
-        self._metrics.refined(agreed, len(looks) - agreed)
+        self._succeeded((time.perf_counter() - start_s) * 1e3 / len(chosen))
+        for index, refined in zip(chosen, results, strict=True):
+            result[index] = refined.person
+        agreed = sum(refined.agrees for refined in results)
+        self._metrics.refined(agreed, len(results) - agreed)
         return result
 
-    def _worked(self, person_ms: float) -> None:
+    def _succeeded(self, person_ms: float) -> None:
         self.cost_ms += _COST_SHARE * (person_ms - self.cost_ms)
         self._metrics.refine_cost(self.cost_ms)
         if self._failures:
             _log.info("the refiner works again after %d frames", self._failures)
-        self._failures, self._patience, self._reopen_at = 0, _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
+        self._failures, self._reopen_after, self._reopen_at = 0, _FAILURES_BEFORE_REOPENING, _FAILURES_BEFORE_REOPENING
 
     def _failed(self, cause: str, people: int) -> None:
         self._metrics.refine_failed(cause, people)
         self._failures += 1
         if self._failures < self._reopen_at:
             return
-        self._patience = min(2 * self._patience, _MOST_FAILURES_BEFORE_REOPENING)
-        self._reopen_at = self._failures + self._patience
+        self._reopen_after = min(2 * self._reopen_after, _REOPENING_LIMIT)
+        self._reopen_at = self._failures + self._reopen_after
         was_open = self.network is not None
         self.close()
         try:
             self.open()
         except EdgeposeError as error:
             if was_open:
-                _log.error("the refiner cannot be opened again, tried from time to time: %s", error)
+                _log.error("the refiner cannot be opened again: %s; trying from time to time", error)

@@ -1,4 +1,4 @@
-"""A recording of the black box once more: decoding, tracking, smoothing, checks and events, through the daemon's own stage."""
+"""The replay of a black-box recording: decoding, tracking, smoothing, checks and events through the daemon's own postprocessor."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,8 @@ from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
 from edgepose.frame import Frame
 from edgepose.person import Person
-from edgepose.pipeline.stages import FrameResult, Postprocessor, PreparedFrame
+from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.recorder.format import FrameRecord, LossRecord, SegmentHeader, StateRecord, is_segment, records
@@ -22,72 +23,74 @@ _NO_IMAGES = np.zeros((0, 0, 0, 0), np.uint8)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FailedFrame:
-    """A frame whose people could not be worked out, or not be handed on, as in the recording."""
+    """A frame whose postprocessing or delivery failed when it was recorded."""
 
     frame: Frame
 
 
-Played = SegmentHeader | StateRecord | LossRecord | FrameResult | FailedFrame
+Replayed = SegmentHeader | StateRecord | LossRecord | FrameResult | FailedFrame
 
 
-def replay(path: Path) -> Iterator[Played]:
-    """All that a recording holds, in order; looks become outcomes, the very ones of the daemon that recorded.
+def replay(path: Path) -> Iterator[Replayed]:
+    """Yield the contents of a recording in order, with each frame's result, which equals that of the daemon that recorded.
 
-    RecordingError where it is missing, damaged, or cannot be gone on from.
+    Raises:
+        RecordingError: the recording is missing, damaged, of another version, or a segment lacks the state to begin from.
     """
     config = Config()
-    stages: dict[str, Postprocessor] = {}
+    cameras: dict[str, Postprocessor] = {}
     for record in records(path):
         if isinstance(record, SegmentHeader):
-            config, stages = record.settings, {}
+            config, cameras = record.settings, {}
         if not isinstance(record, FrameRecord):
             yield record
             continue
-        refined = _Recorded()
-        stage = stages.get(record.camera)
-        if stage is None:
-            stage = stages[record.camera] = Postprocessor(config, Metrics())
-        if record.memory is not None:
-            stage.restore(record.memory, record.camera)
-        yield _once_more(stage, config, record, refined)
+        if record.camera not in cameras:
+            cameras[record.camera] = Postprocessor(record.camera, config, Metrics())
+        if record.snapshot is not None:
+            cameras[record.camera].restore(record.snapshot)
+        yield _result(record, cameras[record.camera], config)
 
 
 def refuse_overwriting(recording: Path, outputs: Sequence[Path]) -> None:
-    """ConfigError where writing would destroy a recording, which shares its segments with others, or one of the outputs."""
+    """Refuse outputs that would destroy a recording, which shares its segments with others, or one another.
+
+    Raises:
+        ConfigError: an output is in the recording's folder, is a segment, or is named twice.
+    """
     taken: list[Path] = []
     for path in outputs:
-        place = Path(os.path.realpath(path))
-        inside = recording.is_dir() and place.is_relative_to(os.path.realpath(recording))
-        if inside or is_segment(place):
+        real = Path(os.path.realpath(path))
+        inside = recording.is_dir() and real.is_relative_to(os.path.realpath(recording))
+        if inside or is_segment(real):
             raise ConfigError(f"{path} is part of a recording of the black box; expected a place outside of it")
-        if place in taken and place != Path(os.devnull):
+        if real in taken and real != Path(os.devnull):
             raise ConfigError(f"{path} would take both the pose messages and the event messages; expected a place of its own for each")
-        taken.append(place)
+        taken.append(real)
 
 
-class _Recorded:
-    """Says what the second look said in the recording."""
+class _RecordedRefiner:
+    """A refiner that returns the recorded results of one frame."""
 
-    def __init__(self) -> None:
-        self.said: list[Person] = []
+    def __init__(self, refined: Sequence[Person]) -> None:
+        self._refined = refined
 
-    def people(self, frame: Frame, people: Sequence[Person], turns: RefineSchedule) -> list[Person]:
-        return [replace(said, track=person.track) for said, person in zip(self.said, people, strict=True)]
+    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+        return [replace(refined, track=person.track) for refined, person in zip(self._refined, people, strict=True)]
 
 
-def _once_more(stage: Postprocessor, config: Config, look: FrameRecord, recorded: _Recorded) -> FrameResult | FailedFrame:
-    # A picture of that size without memory: nobody looks at it.
-    image = np.broadcast_to(np.uint8(0), (look.height, look.width, 3))
-    frame = Frame(image, look.captured_at, look.clock, look.sequence, look.camera, look.epoch)
-    if look.refined is not None:
-        recorded.said = look.refined.people()
-    stage.configure(config, recorded if look.refined is not None else None)
+def _result(record: FrameRecord, postprocessor: Postprocessor, config: Config) -> FrameResult | FailedFrame:
+    # An image of that size without memory: postprocessing does not read it.
+    image = np.broadcast_to(np.uint8(0), (record.height, record.width, 3))
+    frame = Frame(image, record.captured_at_ns, record.clock, record.sequence, record.camera, record.epoch)
+    prepared = PreparedFrame(frame, Letterbox(*record.letterbox), _NO_IMAGES)
+    postprocessor.configure(config, _RecordedRefiner(record.refined.people()) if record.refined is not None else None)
     try:
-        people = stage.people(PreparedFrame(frame, Letterbox(*look.letterbox), _NO_IMAGES), look.candidates())
+        people = postprocessor.people(prepared, record.candidates())
     except Exception:
-        if not look.failed:
+        if not record.failed:
             raise
-    if look.failed:
-        stage.reset()
+    if record.failed:
+        postprocessor.reset()
         return FailedFrame(frame)
-    return FrameResult(frame, people, stage.events, look.at, live=False)
+    return FrameResult(frame, people, postprocessor.events, record.at_ns, live=False)

@@ -5,6 +5,7 @@ body sizes (square root of the box area): the filter behaves the same at any dis
 acceleration, see Bar-Shalom et al., Estimation with Applications to Tracking and Navigation (2001), 6.2.
 """
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,19 @@ _ACCELERATION_DENSITY = 10.0  # body sizes² / s³: a walker turns round within 
 _FIRST_SPEED_VARIANCE = 2.0**2  # (body sizes / s)²: of somebody just seen
 _LONGEST_EXTRAPOLATION_S = 1.0  # nobody keeps a course for longer
 _SIZE_RANGE = (0.5, 2.0)  # of the last size seen: arms that are being raised do not grow for ever
+
+
+class BoxFilterState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a `BoxFilter`: center, sides and speeds in pixels and seconds, and the shared covariance."""
+
+    place: tuple[float, float, float, float]
+    speed: tuple[float, float, float, float]
+    last_sides: tuple[float, float]
+    corrected_at: tuple[float, float]
+    since_corrected_s: float
+    variance: float
+    covariance: float
+    speed_variance: float
 
 
 class BoxFilter:
@@ -66,6 +80,33 @@ class BoxFilter:
         self._last_sides = (max(seen[2], 1.0), max(seen[3], 1.0))
         self._corrected_at = self._place[:2]
         self._since_corrected_s = 0.0
+
+    def snapshot(self) -> BoxFilterState:
+        """Return the whole state of the filter."""
+        return BoxFilterState(
+            self._place,
+            self._speed,
+            self._last_sides,
+            self._corrected_at,
+            self._since_corrected_s,
+            self._variance,
+            self._covariance,
+            self._speed_variance,
+        )
+
+    @classmethod
+    def restored(cls, state: BoxFilterState) -> "BoxFilter":
+        """Return a filter that continues from a snapshot."""
+        box_filter = cls.__new__(cls)
+        box_filter._place = state.place
+        box_filter._speed = state.speed
+        box_filter._last_sides = state.last_sides
+        box_filter._corrected_at = state.corrected_at
+        box_filter._since_corrected_s = state.since_corrected_s
+        box_filter._variance = state.variance
+        box_filter._covariance = state.covariance
+        box_filter._speed_variance = state.speed_variance
+        return box_filter
 
 
 def _within_range(side: float, last: float) -> float:

@@ -7,6 +7,7 @@ may look as short as it likes. Of the two ends of an impossible limb the less ce
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +45,20 @@ class _Believed:
     time_ns: NDArray[np.int64]  # (17,)
 
 
+class BelievedState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of one track's last believed keypoints; `place` is float32 (17, 2), `time_ns` is int64 (17,)."""
+
+    seen_ns: int
+    place: bytes
+    time_ns: bytes
+
+
+class PlausibilityState(msgspec.Struct, frozen=True):
+    """Snapshot of a `Plausibility`: what is believed, by track number."""
+
+    believed: dict[int, BelievedState]
+
+
 class Plausibility:
     """Checks of limb lengths, evenness of the sides, and speed."""
 
@@ -58,6 +73,26 @@ class Plausibility:
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source."""
         self._believed = {}
+
+    def snapshot(self) -> PlausibilityState:
+        """Return what is believed of everybody, without the settings."""
+        return PlausibilityState(
+            {
+                track: BelievedState(believed.seen_ns, believed.place.tobytes(), believed.time_ns.tobytes())
+                for track, believed in self._believed.items()
+            }
+        )
+
+    def restore(self, state: PlausibilityState) -> None:
+        """Continue from a snapshot."""
+        self._believed = {
+            track: _Believed(
+                believed.seen_ns,
+                np.frombuffer(believed.place, np.float32).reshape(-1, 2).copy(),
+                np.frombuffer(believed.time_ns, np.int64).copy(),
+            )
+            for track, believed in state.believed.items()
+        }
 
     def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
         """Return the people of one frame, in the same order, with confidences lowered where the pose is not plausible.

@@ -7,11 +7,22 @@ deadline, and only the places that no deadline needs go by urgency.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
 
 _FORGET_AFTER_FRAMES = 300
 _SMALL_PX = 200.0  # longer side of a box at which somebody counts as half small
+
+
+class RefineScheduleState(msgspec.Struct, frozen=True):
+    """Snapshot of a `RefineSchedule`: frame numbers by track, and the budget that is left over in milliseconds."""
+
+    frame: int
+    refined_at: dict[int, int]
+    seen: dict[int, int]
+    credit_ms: float
 
 
 class RefineSchedule:
@@ -34,6 +45,15 @@ class RefineSchedule:
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source."""
         self._refined_at, self._seen = {}, {}
+
+    def snapshot(self) -> RefineScheduleState:
+        """Return everybody's turns, without the settings."""
+        return RefineScheduleState(self._frame, dict(self._refined_at), dict(self._seen), self._credit_ms)
+
+    def restore(self, state: RefineScheduleState) -> None:
+        """Continue from a snapshot."""
+        self._frame, self._credit_ms = state.frame, state.credit_ms
+        self._refined_at, self._seen = dict(state.refined_at), dict(state.seen)
 
     def choose(self, people: Sequence[Person], cost_ms: float) -> list[int]:
         """Return the indices of those to look at again in this frame, the most pressing first.

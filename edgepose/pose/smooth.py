@@ -7,6 +7,7 @@ frames) and speed is in body sizes a second, so that one setting serves any fram
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,20 @@ class _Filtered:
     speed: NDArray[np.float32]  # (17, 2), pixels / s
 
 
+class FilteredState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of one person's filters; `place` and `speed` are float32 (17, 2)."""
+
+    time_ns: int
+    place: bytes
+    speed: bytes
+
+
+class SmootherState(msgspec.Struct, frozen=True):
+    """Snapshot of a `Smoother`: filters by track number."""
+
+    filtered: dict[int, FilteredState]
+
+
 class Smoother:
     """One One-Euro filter for each keypoint of each tracked person."""
 
@@ -42,6 +57,22 @@ class Smoother:
     def reset(self) -> None:
         """Forget everybody, as at a new epoch of a source."""
         self._filtered = {}
+
+    def snapshot(self) -> SmootherState:
+        """Return the filters of everybody, without the settings."""
+        return SmootherState(
+            {
+                track: FilteredState(filtered.time_ns, filtered.place.tobytes(), filtered.speed.tobytes())
+                for track, filtered in self._filtered.items()
+            }
+        )
+
+    def restore(self, state: SmootherState) -> None:
+        """Continue from a snapshot."""
+        self._filtered = {
+            track: _Filtered(filtered.time_ns, _points(filtered.place), _points(filtered.speed))
+            for track, filtered in state.filtered.items()
+        }
 
     def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
         """Return the people of one frame with steadier keypoints, in the same order.
@@ -93,6 +124,10 @@ class Smoother:
             before.time_ns, before.place, before.speed = time_ns, place, speed
         keypoints[..., :2] = places
         return keypoints
+
+
+def _points(data: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(data, np.float32).reshape(-1, 2).copy()
 
 
 def _gain(cutoff_hz: NDArray[np.float32] | np.float32, elapsed_s: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,13 +8,14 @@ not become a person. Alike is the mean of OKS and box IoU against where the trac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config.schema import TrackConfig
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
-from edgepose.pose.kalman import BoxFilter
+from edgepose.pose.kalman import BoxFilter, BoxFilterState
 from edgepose.pose.suppress import oks
 
 _NS_PER_S = 1e9
@@ -29,6 +30,30 @@ class _Known:
     seen_ns: int
     sightings: int = 1
     number: int | None = None
+
+
+class TrackState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of one track; `keypoints` is float32 (17, 3)."""
+
+    filter: BoxFilterState
+    keypoints: bytes
+    seen_ns: int
+    sightings: int
+    number: int | None
+
+
+class TrackerState(msgspec.Struct, frozen=True):
+    """Snapshot of a `Tracker`, without its settings.
+
+    Attributes:
+        tracks: in the order of their beginnings.
+        time_ns: capture time of the last frame, None before the first.
+        last_number: highest track number given so far.
+    """
+
+    tracks: list[TrackState]
+    time_ns: int | None
+    last_number: int
 
 
 class Tracker:
@@ -56,6 +81,29 @@ class Tracker:
         """Forget everybody, as at a new epoch of a source; numbers go on and are never given twice."""
         self._known = []
         self._time_ns = None
+
+    def snapshot(self) -> TrackerState:
+        """Return all tracks, without the settings."""
+        tracks = [
+            TrackState(known.filter.snapshot(), known.keypoints.tobytes(), known.seen_ns, known.sightings, known.number)
+            for known in self._known
+        ]
+        return TrackerState(tracks, self._time_ns, self._last_number)
+
+    def restore(self, state: TrackerState) -> None:
+        """Continue from a snapshot."""
+        self._known = [
+            _Known(
+                BoxFilter.restored(track.filter),
+                np.frombuffer(track.keypoints, np.float32).reshape(-1, 3).copy(),
+                track.seen_ns,
+                track.sightings,
+                track.number,
+            )
+            for track in state.tracks
+        ]
+        self._time_ns = state.time_ns
+        self._last_number = state.last_number
 
     def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
         """Take in the people of one frame and return those to publish, in the same order.

@@ -1,4 +1,4 @@
-"""The folder of the black box: the ring of the run, and recordings, each complete or not there at all."""
+"""The folder of the black box: the ring of the present run, and recordings, each of them complete or absent."""
 
 import fcntl
 import logging
@@ -19,7 +19,7 @@ from edgepose.recorder.segments import SegmentRing
 _log = logging.getLogger(__name__)
 
 _RING, _ENDED = "ring", "ended"
-_RECORDING = re.compile(r"\d{8}T\d{6}Z-")  # what `_name` makes
+_RECORDING = re.compile(r"\d{8}T\d{6}Z-")  # as `_name` begins
 
 
 @dataclass(slots=True, eq=False)
@@ -27,8 +27,9 @@ class Recording:
     """A recording that is being made.
 
     Attributes:
-        done: set when it is there, or cannot be.
-        place: its folder, where it is there.
+        reason: part of its folder's name.
+        done: set when the recording exists or has failed.
+        place: its folder, None where it has failed or is not done.
     """
 
     reason: str
@@ -37,31 +38,31 @@ class Recording:
 
 
 class RecorderFolder:
-    """Belongs to the thread of the black box, once that runs. Methods raise OSError where the disk does not do what it is told.
+    """The folder on disk; only the black box's thread uses it, once that runs. Methods raise OSError where the disk fails.
 
     Attributes:
         path: the folder.
-        ring: that of the segments of this run, inside.
-        limit: bytes that all of it may hold.
+        ring: folder of this run's segments, inside of `path`.
+        limit_bytes: most that all of it may hold.
     """
 
-    def __init__(self, path: Path, limit: float) -> None:
+    def __init__(self, path: Path, limit_bytes: float) -> None:
         self.path = path
         self.ring = path / _RING
-        self.limit = limit
+        self.limit_bytes = limit_bytes
         self._lock: int | None = None
 
     def take_over(self) -> None:
-        """Makes a recording of what a run left that did not come to its end, and begins a new ring.
+        """Lock the folder, keep the ring of a run that was cut off as a recording, and begin a new ring.
 
         Raises:
             OutputError: the folder cannot be written.
-            UnavailableError: that run has not ended at all: a folder belongs to one daemon as long as that lives.
+            UnavailableError: another daemon that still runs has locked the folder.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with its process
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process
             self._clear()
         except BlockingIOError as error:
             self.release()
@@ -73,7 +74,7 @@ class RecorderFolder:
             raise OutputError(f"the black box cannot use {self.path}: {error.strerror}; expected a folder it can write to") from error
 
     def release(self) -> None:
-        """Lets another daemon have the folder."""
+        """Unlock the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -83,8 +84,8 @@ class RecorderFolder:
         if left and not (self.ring / _ENDED).exists():
             name = _name(left[-1].stat().st_mtime, "unexpected-exit")
             os.replace(self.ring, _free(self.path / name))
-            _log.warning("the run before did not come to its end; what it saw last is in %s", self.path / name)
-        for ours in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # who knows what else somebody keeps under that name
+            _log.warning("the previous run was cut off; its last records are in %s", self.path / name)
+        for ours in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # other files in there are not ours
             ours.unlink(missing_ok=True)
         for unfinished in self.path.glob(".*-unfinished"):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -92,12 +93,12 @@ class RecorderFolder:
         self.make_room()
 
     def end(self) -> None:
-        """Notes that the run came to its end, and lets another one have the folder."""
+        """Note that the run ended in order, and unlock the folder."""
         (self.ring / _ENDED).touch()
         self.release()
 
     def keep(self, ring: SegmentRing, reason: str) -> Path | None:
-        """Makes a recording of all segments of the ring, and returns its folder; None where there are none."""
+        """Make a recording of all segments of the ring and return its folder; None where the ring is empty."""
         ring.flush(now=True)
         segments = ring.segments()
         if not segments:
@@ -107,7 +108,7 @@ class RecorderFolder:
         unfinished.mkdir()
         for segment in segments:
             if segment == ring.current:
-                shutil.copy(segment, unfinished / segment.name)  # it goes on
+                shutil.copy(segment, unfinished / segment.name)  # more is written to this one
             else:
                 os.link(segment, unfinished / segment.name)
         _sync(*unfinished.iterdir(), unfinished)
@@ -118,25 +119,25 @@ class RecorderFolder:
         return place
 
     def make_room(self) -> None:
-        """Removes the oldest segments beyond half of the limit, and the oldest recordings beyond the rest.
+        """Remove the oldest segments beyond half of the limit, and the oldest recordings beyond the rest.
 
-        So a recording, which shares its segments with the ring when it is made, always has its place.
+        A new recording shares its segments with the ring, so there is always room for it.
         """
         segments = sorted(self.ring.glob(f"*{SUFFIX}"))
         sizes = [segment.stat().st_size for segment in segments]
-        while len(segments) > 1 and sum(sizes) > self.limit / 2:
+        while len(segments) > 1 and sum(sizes) > self.limit_bytes / 2:
             segments.pop(0).unlink()
             sizes.pop(0)
-        # Other folders are not ours.
+        # Other folders in there are not ours.
         recordings = [place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()]
         oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
-        while oldest and self._size() > self.limit:
+        while oldest and self._size() > self.limit_bytes:
             removed = oldest.popleft()
             shutil.rmtree(removed, ignore_errors=True)
             _log.info("the black box holds more than its limit: %s is removed", removed)
 
     def _size(self) -> int:
-        """Bytes in the folder; what is in a recording and the ring counts once."""
+        """Return the bytes in the folder; a segment of a recording and the ring counts once."""
         stats = [file.stat() for file in self.path.rglob(f"*{SUFFIX}")]
         return sum({stat.st_ino: stat.st_size for stat in stats}.values())
 
@@ -147,7 +148,7 @@ def _name(at_s: float, reason: str) -> str:
 
 
 def _sync(*places: Path) -> None:
-    """Brings files and folders to the disk."""
+    """Flush files and folders to the disk."""
     for place in places:
         descriptor = os.open(place, os.O_RDONLY)
         try:
@@ -157,7 +158,7 @@ def _sync(*places: Path) -> None:
 
 
 def _free(path: Path) -> Path:
-    """The path, or the first with a number that is not there yet."""
+    """Return the path, or the first numbered one that does not exist."""
     number = 1
     free = path
     while free.exists():

@@ -1,4 +1,4 @@
-"""The segments of the last minutes on disk, written by the thread of the black box alone."""
+"""The ring of segments that hold the last minutes on disk; only the black box's thread uses it."""
 
 import os
 import time
@@ -6,63 +6,66 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from edgepose.recorder.format import SUFFIX, Record, SegmentHeader, beginning, packed
+from edgepose.recorder.format import SUFFIX, Record, SegmentHeader, first_line, packed
 
 FLUSH_S = 1.0
-"""How long records stay in memory: what a killed process loses."""
+"""Longest time that records stay in memory, seconds: what a killed process loses."""
 
 
 class SegmentRing:
-    """The segments of the last minutes.
-
-    All methods raise OSError where the disk does not do what it is told.
+    """The segments of the last minutes. All methods raise OSError where the disk fails.
 
     Attributes:
-        size: bytes of the segment in hand.
+        size_bytes: of the open segment.
     """
 
     def __init__(self, folder: Path, kept_s: float) -> None:
+        """
+        Args:
+            folder: takes the segments.
+            kept_s: age at which a segment is removed, seconds.
+        """
         self._folder = folder
         self._kept_s = kept_s
         self._number = 0
-        self._ended: deque[tuple[Path, float, float]] = deque()  # file, monotonic times of its beginning and end
+        self._ended: deque[tuple[Path, float, float]] = deque()  # file, monotonic times of its first and last record
         self._current: tuple[Path, float] | None = None
         self._descriptor: int | None = None
         self._buffer = bytearray()
         self._flushed_s = time.monotonic()
-        self.size = 0
+        self.size_bytes = 0
 
     def begin(self, header: SegmentHeader) -> None:
-        """Begins another segment, and removes those that are too old."""
+        """Begin another segment, and remove those that are too old."""
         self.end()
         now_s = time.monotonic()
         while self._ended and self._ended[0][2] < now_s - self._kept_s:
             self._ended.popleft()[0].unlink(missing_ok=True)
         self._number += 1
         path = self._folder / f"{self._number:08d}{SUFFIX}"
-        # Nobody else writes into a segment, which may be part of several recordings.
+        # Read-only for everybody else: a segment may be part of several recordings.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o440)
-        self._current, self.size = (path, now_s), 0
-        self._buffer = bytearray(beginning() + packed(header))
+        self._current, self.size_bytes = (path, now_s), 0
+        self._buffer = bytearray(first_line() + packed(header))
 
     @property
     def begun(self) -> bool:
-        """Whether there is a segment to add to."""
+        """Whether a segment is open."""
         return self._descriptor is not None
 
     def add(self, record: Record) -> None:
-        """Adds a record to the segment in hand."""
+        """Add a record to the open segment."""
         data = packed(record)
-        self.size += len(data)
+        self.size_bytes += len(data)
         self._buffer += data
 
     @property
     def current(self) -> Path | None:
-        """The segment in hand."""
+        """The open segment, None where there is none."""
         return self._current[0] if self._current is not None else None
 
     def flush(self, *, now: bool = False) -> bool:
-        """Writes what was added, once a second or at once; whether it did so now."""
+        """Write the added records where `FLUSH_S` have passed, or `now`; return whether it did."""
         now_s = time.monotonic()
         if not self.begun or not self._buffer or not (now or now_s - self._flushed_s >= FLUSH_S):
             return False
@@ -71,13 +74,13 @@ class SegmentRing:
         return True
 
     def abandon(self) -> None:
-        """Leaves the segment in hand as it is: it cannot be written."""
+        """Give up the open segment as it is, after a failure to write it."""
         self._buffer.clear()
         with suppress(OSError):
             self.end()
 
     def end(self) -> None:
-        """Completes the segment in hand."""
+        """Complete the open segment."""
         if self._descriptor is None or self._current is None:
             return
         descriptor, (path, began_s) = self._descriptor, self._current
@@ -90,12 +93,12 @@ class SegmentRing:
             self._ended.append((path, began_s, time.monotonic()))
 
     def segments(self) -> list[Path]:
-        """Those that are there, oldest first."""
+        """Return the segments on disk, oldest first."""
         current = [self._current[0]] if self._current is not None else []
         return [path for path in (*(path for path, _, _ in self._ended), *current) if path.exists()]
 
     def length_s(self) -> float:
-        """From the first to the last."""
+        """Return the seconds that the segments on disk span."""
         beginnings = [began_s for path, began_s, _ in self._ended if path.exists()]
         if self._current is not None:
             beginnings.append(self._current[1])

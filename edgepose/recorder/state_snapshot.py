@@ -1,71 +1,32 @@
-"""What the stages remember of a camera's people, as bytes: with it a recording can be played from any segment on, bit for bit.
+"""The state of a camera's postprocessing as bytes: with it, a recording replays bit for bit from any segment on.
 
-Python's own pickles, but read back with a list of what they may hold: numbers, arrays, and values that tracking, smoothing, checks and
-events keep for themselves. Nothing else is built, whoever wrote the file.
+The state is a plain typed struct (numbers, strings, bytes, and lists and dictionaries of them) that the stages make and take back
+themselves. Reading it builds nothing but the values that the struct names.
 """
 
-import io
-import pickle
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
 from edgepose.errors import RecordingError
 
-_ROOMS = ("edgepose.pose.", "edgepose.events.")
-_OTHERS = {
-    ("collections", "deque"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy.core.multiarray", "scalar"),
-}
+_State = TypeVar("_State", bound=msgspec.Struct)
+
+_encoder = msgspec.msgpack.Encoder()
 
 
-Scene = tuple[int, int, int]
-"""What all that is remembered is of: an epoch, and pictures of one width and height in pixels."""
+def encode_state(state: msgspec.Struct) -> bytes:
+    """Return a state as MessagePack."""
+    return _encoder.encode(state)
 
 
-def state_bytes(parts: Mapping[str, object | None], scene: Scene | None) -> bytes:
-    """What stages hold, without their settings.
+def decode_state(data: bytes, kind: type[_State]) -> _State:
+    """Return the state that `encode_state` encoded.
 
-    Args:
-        parts: stages by name; None where one is off.
-        scene: that they are in; None before the first picture.
+    Raises:
+        RecordingError: the bytes are something else.
     """
-    state = {
-        name: {key: value for key, value in vars(part).items() if not isinstance(value, msgspec.Struct)}
-        for name, part in parts.items()
-        if part is not None
-    }
-    return pickle.dumps((scene, state), protocol=5)
-
-
-def recall(data: bytes) -> tuple[Scene | None, dict[str, dict[str, Any]]]:
-    """Scene and variables of each stage by name, as `state_bytes` took them; RecordingError where the bytes are something else."""
     try:
-        scene, state = _Reader(io.BytesIO(data)).load()
-        return scene, {str(name): dict(values) for name, values in state.items()}
-    except RecordingError:
-        raise
-    except Exception as error:  # a pickle of another version, or of another program, may raise anything
-        raise RecordingError(
-            f"what was remembered of people cannot be read ({type(error).__name__}: {error}); expected a recording of this version"
-        ) from error
-
-
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """A class of ours that holds values, or what arrays are made of; RecordingError for all else."""
-        if (module, name) in _OTHERS:
-            return super().find_class(module, name)
-        if module.startswith(_ROOMS) and "." not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__ == module:
-                return found
-        raise RecordingError(f"the recording wants {module}.{name} built; expected nothing but what people are remembered by")
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordingError(f"the recorded state of people cannot be read ({error}); expected a recording of this version") from error

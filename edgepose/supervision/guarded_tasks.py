@@ -1,4 +1,4 @@
-"""What the main thread does at every turn: each part even where another one fails."""
+"""Guarded tasks of the main thread: one that fails does not keep the others from running."""
 
 import logging
 from collections.abc import Callable
@@ -7,24 +7,25 @@ _log = logging.getLogger(__name__)
 
 
 class GuardedTasks:
-    """Does parts of a turn. What one raises is a fault of ours: it costs that part, not the daemon.
+    """A runner of the tasks of one turn. What a task raises is a fault of ours: it ends that task, not the daemon.
 
     Attributes:
-        failures: times that a part began to fail, or failed in another way.
+        failures: times that a task began to fail, or failed in another way.
     """
 
     def __init__(self) -> None:
         self.failures = 0
         self._failing: dict[str, type[Exception]] = {}
 
-    def do(self, name: str, part: Callable[[], object]) -> None:
-        """Does one part; its failure is logged once, not at every turn.
+    def do(self, name: str, task: Callable[[], object]) -> None:
+        """Run one task; its failure is logged once, not at every turn.
 
         Args:
-            name: what the log calls it.
+            name: of the task, in the log.
+            task: called without arguments.
         """
         try:
-            part()
+            task()
         except Exception as error:
             debugging = _log.isEnabledFor(logging.DEBUG)
             if self._failing.get(name) is not type(error) or debugging:

@@ -1,4 +1,4 @@
-"""Who hangs, whether the service manager may be told that all is well, and when it is time to give up."""
+"""Detection of loops that hang: whether the watchdog may be fed, and when the process must end."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -10,22 +10,21 @@ _log = logging.getLogger(__name__)
 
 
 class StuckError(EdgeposeError):
-    """A work loop hangs and cannot be helped: only a new process can."""
+    """A work loop hangs for good: only a new process can help."""
 
 
 class HangDetector:
-    """Looks at the pulses of all loops, several times a second.
+    """Checks the heartbeats of all loops, several times a second.
 
     Attributes:
         give_up_after_s: as below; may be set at any time.
-        stuck: names of the loops that hang now.
     """
 
     def __init__(self, give_up_after_s: float, where: Callable[[str], str]) -> None:
         """
         Args:
-            give_up_after_s: how long a loop may hang, beyond the bound of its pulse, before there is no hope.
-            where: tells the line of code that a loop is at.
+            give_up_after_s: how long a loop may hang beyond the bound of its heartbeat before the process must end.
+            where: returns the line of code that a loop is at.
         """
         self.give_up_after_s = give_up_after_s
         self._where = where
@@ -33,11 +32,11 @@ class HangDetector:
 
     @property
     def stuck(self) -> list[str]:
-        """Names of the loops that hang now."""
+        """Names of the loops that hang."""
         return list(self._since_s)
 
-    def look(self, heartbeats: Mapping[str, Heartbeat], now_s: float) -> None:
-        """Notes, and logs once each, who hangs and who has come to again."""
+    def check(self, heartbeats: Mapping[str, Heartbeat], now_s: float) -> None:
+        """Update which loops hang, and log each change once."""
         stuck = {name for name, heartbeat in heartbeats.items() if heartbeat.stuck(now_s)}
         for name in stuck - set(self._since_s):
             self._since_s[name] = now_s
@@ -46,11 +45,11 @@ class HangDetector:
             _log.warning("%s turns again after %.1f s", name, now_s - self._since_s.pop(name))
 
     def all_is_well(self, working: Mapping[str, Heartbeat], now_s: float) -> bool:
-        """Whether all work loops have turned since this last said yes, and none hangs."""
+        """Return whether all work loops have progressed since this last returned True, and none hangs."""
         return not any(name in self._since_s for name in working) and all_progressed(working, now_s)
 
     def hopeless(self, working: Mapping[str, Heartbeat], now_s: float) -> StuckError | None:
-        """What ends the daemon: a work loop that has hung for too long; None while there is hope."""
+        """Return the error that ends the daemon where a work loop has hung for too long, else None."""
         for name, since_s in self._since_s.items():
             if name in working and now_s - since_s > self.give_up_after_s:
                 return StuckError(f"{name} hangs at {self._where(name)} and does not come back; the daemon ends, to be started anew")

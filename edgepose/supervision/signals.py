@@ -1,4 +1,4 @@
-"""What the system tells a process, as events for the main thread."""
+"""Signals of the system as events for the main thread."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextmanager
 def signals() -> Iterator[tuple[threading.Event, Callable[[], str]]]:
-    """Turns SIGTERM and SIGINT into an event and its reason; a second signal ends the program at once."""
+    """Turn SIGTERM and SIGINT into an event and its reason; a second signal ends the program immediately."""
     stop = threading.Event()
     received: list[str] = []
 
@@ -30,14 +30,14 @@ def signals() -> Iterator[tuple[threading.Event, Callable[[], str]]]:
 
 @contextmanager
 def hang_ups() -> Iterator[threading.Event]:
-    """Turns SIGHUP into an event: the configuration is to be read anew. Whoever waits for it clears it."""
+    """Turn SIGHUP into an event, a request to read the configuration again; the receiver clears it."""
     with _turned(signal.SIGHUP) as hung_up:
         yield hung_up
 
 
 @contextmanager
 def recordings_asked() -> Iterator[threading.Event]:
-    """Turns SIGUSR1 into an event: the black box is to make a recording. Whoever waits for it clears it."""
+    """Turn SIGUSR1 into an event, a request for a recording of the black box; the receiver clears it."""
     with _turned(signal.SIGUSR1) as asked:
         yield asked
 

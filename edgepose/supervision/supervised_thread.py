@@ -1,4 +1,4 @@
-"""A thread that survives the death of its work: it is begun again with back-off, and counted."""
+"""A thread that survives the death of its work: the work is restarted with backoff, and counted."""
 
 import logging
 import sys
@@ -18,40 +18,41 @@ _SETTLED_S = 30.0  # work that lasted so long has recovered: the next death is n
 
 
 class SupervisedThread(threading.Thread):
-    """Does `work` until that returns; where it raises, it is begun again.
+    """A thread that runs `work` until it returns, and restarts it where it raises.
 
-    What `work` raises is a fault of ours or of a library, since what can be expected is dealt with inside. It must leave
-    nothing behind that the next beginning would trip over.
+    What `work` raises is a fault of ours or of a library, since expected failures are handled inside. It must leave nothing behind that
+    would make the next start fail.
 
     Args:
-        name: of the stage, in logs and health.
+        name: of the stage, in logs and health messages.
         bound_s: longest turn of the loop inside (see `Heartbeat`).
-        restart: False for work that is done once: then a death ends it, with `failure`.
+        restart: False for work that runs once: then a death ends it, with `failure`.
 
     Attributes:
-        pulse: beaten by `work`.
+        heartbeat: beaten by `work`.
         restarts: deaths so far.
         failure: what ended the work for good, None otherwise.
+        ending: set when the work must end soon.
     """
 
     def __init__(self, name: str, bound_s: float, *, restart: bool = True) -> None:
         super().__init__(name=name, daemon=True)
         self._restart = restart
-        self._told: str | None = None
+        self._logged: str | None = None
         self.heartbeat = Heartbeat(bound_s)
         self.restarts = 0
         self.failure: EdgeposeError | None = None
         self.ending = threading.Event()
 
     def work(self) -> None:
-        """The work; returns when there is no more, and soon after `ending` is set."""
+        """Do the work; return when there is no more, and soon after `ending` is set."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """The last act, after the last `work`."""
+        """Clean up after the last `work`."""
 
     def run(self) -> None:
-        """Body of the thread."""
+        """Run the thread."""
         backoff = FullJitterBackoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         try:
             while True:
@@ -62,7 +63,7 @@ class SupervisedThread(threading.Thread):
                     return
                 except Exception as error:
                     if time.monotonic() - began_s > _SETTLED_S:
-                        self._told = None
+                        self._logged = None
                         backoff.reset()
                     if not self._died(error):
                         return
@@ -75,7 +76,7 @@ class SupervisedThread(threading.Thread):
             self.heartbeat.end()
 
     def where(self) -> str:
-        """The line that the thread is at, for a log that says where it hangs."""
+        """Return the line of code that the thread is at, for the log."""
         frame = sys._current_frames().get(self.ident or 0)
         if frame is None:
             return "nowhere"
@@ -83,7 +84,7 @@ class SupervisedThread(threading.Thread):
         return f"{innermost.filename.rpartition('/')[2]}:{innermost.lineno} in {innermost.name}"
 
     def _died(self, error: Exception) -> bool:
-        """Notes a death; whether the work is to begin again."""
+        """Record a death; return whether the work restarts."""
         what = f"{self.name} died of an unexpected {type(error).__name__}: {error}"
         debugging = _log.isEnabledFor(logging.DEBUG)
         if not self._restart:
@@ -91,7 +92,7 @@ class SupervisedThread(threading.Thread):
             self.failure = EdgeposeError(what)
             return False
         self.restarts += 1
-        if what != self._told or debugging:  # once a fault, not once a death
-            self._told = what
+        if what != self._logged or debugging:  # once a fault, not once a death
+            self._logged = what
             _log.error("%s; it is begun again", what, exc_info=debugging)
         return True

@@ -1,4 +1,4 @@
-"""Talks to the service manager: readiness, watchdog, status (the protocol of sd_notify(3), in thirty lines)."""
+"""Notifications to the service manager: readiness, watchdog, status (the protocol of sd_notify(3))."""
 
 import logging
 import socket
@@ -8,17 +8,17 @@ _log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Sends states to the service manager; does nothing where there is none.
+    """A sender of states to the service manager; without one it does nothing.
 
     Attributes:
-        watchdog_s: longest silence that the manager allows, or None where it does not watch.
+        watchdog_s: longest silence that the manager allows, or None without a watchdog.
     """
 
     def __init__(self, environment: Mapping[str, str], pid: int) -> None:
         """
         Args:
-            environment: variables, of which `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` count.
-            pid: number of this process; a watchdog that is meant for another one is not ours to feed.
+            environment: variables; `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are used.
+            pid: identifier of this process; the watchdog of another one is not fed.
         """
         self._address = environment.get("NOTIFY_SOCKET", "")
         for_us = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
@@ -26,23 +26,23 @@ class Notifier:
         self.watchdog_s: float | None = int(interval) / 1e6 if self._address and for_us and interval.isdigit() else None
 
     def ready(self) -> None:
-        """The model is loaded and the cameras are being worked on."""
+        """Report that the model is loaded and the cameras are processed."""
         self._send("READY=1")
 
     def reloading(self, monotonic_ns: int) -> None:
-        """Another configuration is being applied, since that reading of the monotonic clock; `ready` says that it is done."""
+        """Report that another configuration is applied since that reading of the monotonic clock; `ready` reports the end."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1000}")
 
     def alive(self) -> None:
-        """The work loop has made progress."""
+        """Report that the work loops have made progress."""
         self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the line in `systemctl status`."""
         self._send("STATUS=" + text.replace("\n", " "))
 
     def stopping(self) -> None:
-        """On the way out."""
+        """Report that the daemon ends."""
         self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:

@@ -1,7 +1,7 @@
 """A small HTTP server for a local port: GET and HEAD only, few threads, a deadline for every connection.
 
-Whoever opens connections and says nothing, or says it byte by byte, costs at most `CONNECTIONS_LIMIT` threads: a new caller takes
-the place of the one that has been there longest, and after `DEADLINE_S` everybody is cut off.
+Callers that open connections and send nothing, or send byte by byte, cost at most `CONNECTIONS_LIMIT` threads: a new caller replaces the
+oldest one, and after `DEADLINE_S` every connection is cut off.
 """
 
 import logging
@@ -19,19 +19,19 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 CONNECTIONS_LIMIT = 8
-"""Most connections, and threads, at once."""
+"""Most connections, and threads, at the same time."""
 
 DEADLINE_S = 5.0
 """How long a connection may take from its first byte to the last of the answer."""
 
 _TURN_S = 0.25
-_GIVE_WAY_S = 0.25  # how long a connection that was cut off may take to free its place
-_NO_DESCRIPTORS_S = 0.1  # without a pause, a connection that cannot be accepted would be tried as fast as the processor can
+_GIVE_WAY_S = 0.25  # how long a connection that was cut off may take to release its slot
+_NO_DESCRIPTORS_S = 0.1  # without a pause, a connection that cannot be accepted would be retried in a busy loop
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a caller gets; `content_type` as in HTTP."""
+    """An answer to a caller; `content_type` as in HTTP."""
 
     status: int
     content_type: str
@@ -39,7 +39,7 @@ class Answer:
 
 
 Page = Callable[[str], Answer]
-"""Answers a request, given its `Accept` header ("" where there is none)."""
+"""Returns the answer to a request, given its `Accept` header ("" where there is none)."""
 
 
 class LocalHttpServer(ThreadingHTTPServer):
@@ -51,6 +51,7 @@ class LocalHttpServer(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, pages: Mapping[str, Page]) -> None:
         """
         Args:
+            host: address to listen on.
             port: 0 takes any free one.
             pages: by path, such as `/metrics`.
 
@@ -58,30 +59,30 @@ class LocalHttpServer(ThreadingHTTPServer):
             OSError: the address cannot be listened on.
         """
         self.pages = dict(pages)
-        self._places = threading.BoundedSemaphore(CONNECTIONS_LIMIT)
+        self._connection_slots = threading.BoundedSemaphore(CONNECTIONS_LIMIT)
         self._lock = threading.Lock()
         self._since_s: dict[socket.socket, float] = {}  # open connections, the oldest first
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self.address_family = family
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": _TURN_S}, name="observe", daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": _TURN_S}, name="monitoring", daemon=True)
 
     def server_bind(self) -> None:
-        """Binds without asking a name server for our own name, which `HTTPServer` does and which may take minutes."""
+        """Bind without resolving our own name, which `HTTPServer` does and which may take minutes."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that the server listens on."""
         return int(self.server_address[1])
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Begin to answer requests."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends at once; whoever waits for an answer is cut off."""
+        """Stop immediately; callers that wait for an answer are cut off."""
         if self._thread.is_alive():
             self.shutdown()
         self.server_close()
@@ -90,7 +91,7 @@ class LocalHttpServer(ThreadingHTTPServer):
                 _cut_off(connection)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accepts a connection."""
+        """Accept a connection."""
         try:
             return super().get_request()
         except OSError:
@@ -98,13 +99,13 @@ class LocalHttpServer(ThreadingHTTPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a thread, if need be in the place of the oldest one."""
-        if not self._places.acquire(blocking=False):
+        """Start a thread for a connection, which replaces the oldest connection where there are too many."""
+        if not self._connection_slots.acquire(blocking=False):
             with self._lock:
                 oldest = next(iter(self._since_s), None)
                 if oldest is not None:
                     _cut_off(oldest)
-            if not self._places.acquire(timeout=_GIVE_WAY_S):
+            if not self._connection_slots.acquire(timeout=_GIVE_WAY_S):
                 self.shutdown_request(request)
                 return
         with self._lock:
@@ -116,14 +117,14 @@ class LocalHttpServer(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Work of a connection's thread."""
+        """Run in a connection's thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._leave(request)
 
     def service_actions(self) -> None:
-        """Cuts off whoever is over the deadline; called some times a second."""
+        """Cut off connections that are over the deadline; called several times a second."""
         too_old_s = time.monotonic() - DEADLINE_S
         with self._lock:
             for connection, since_s in self._since_s.items():
@@ -131,13 +132,13 @@ class LocalHttpServer(ThreadingHTTPServer):
                     _cut_off(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller who went away is nobody's fault."""
-        _log.debug("a request was not answered to its end", exc_info=True)
+        """Log a failed request at debug level only: usually the caller has left."""
+        _log.debug("a request was not answered completely", exc_info=True)
 
     def _leave(self, request: socket.socket) -> None:
         with self._lock:
             self._since_s.pop(request, None)
-        self._places.release()
+        self._connection_slots.release()
 
 
 def _cut_off(connection: socket.socket) -> None:
@@ -146,46 +147,46 @@ def _cut_off(connection: socket.socket) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request a connection."""
+    """The handler of one request; each connection carries one."""
 
     server: LocalHttpServer
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"
 
     def do_GET(self) -> None:
-        """Answers with a page."""
+        """Answer with a page."""
         page = self.server.pages.get(self.path.partition("?")[0])
         if page is None:
-            self._say(HTTPStatus.NOT_FOUND, f"{self.path[:100]} is not here; expected {', '.join(self.server.pages)}")
+            self._answer_text(HTTPStatus.NOT_FOUND, f"{self.path[:100]} does not exist; expected {', '.join(self.server.pages)}")
             return
         try:
             answer = page(self.headers.get("Accept", ""))
         except Exception as error:
             _log.error("%s cannot be written: %s: %s", self.path[:100], type(error).__name__, error, exc_info=_log.isEnabledFor(10))
-            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "this page cannot be written; the log says why")
+            self._answer_text(HTTPStatus.INTERNAL_SERVER_ERROR, "this page cannot be written; the log says why")
             return
-        self._give(answer)
+        self._send(answer)
 
-    do_HEAD = do_GET  # noqa: N815 (names that http.server looks for)
+    do_HEAD = do_GET  # noqa: N815 (names that http.server calls)
 
     def do_POST(self) -> None:
-        """Refuses what would change something."""
-        self._give(Answer(HTTPStatus.METHOD_NOT_ALLOWED, self.error_content_type, b"only GET and HEAD are answered\n"), Allow="GET, HEAD")
+        """Refuse methods that would change something."""
+        self._send(Answer(HTTPStatus.METHOD_NOT_ALLOWED, self.error_content_type, b"only GET and HEAD are answered\n"), Allow="GET, HEAD")
 
     do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815
 
     def version_string(self) -> str:
-        """Says who we are, and not which Python."""
+        """Return the program's name, without the version of Python."""
         return "edgepose"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not worth a line."""
+        """Log requests at debug level only."""
         _log.debug(format, *args)
 
-    def _say(self, status: HTTPStatus, text: str) -> None:
-        self._give(Answer(status, self.error_content_type, f"{text}\n".encode()))
+    def _answer_text(self, status: HTTPStatus, text: str) -> None:
+        self._send(Answer(status, self.error_content_type, f"{text}\n".encode()))
 
-    def _give(self, answer: Answer, **headers: str) -> None:
+    def _send(self, answer: Answer, **headers: str) -> None:
         self.send_response(answer.status)
         for name, value in {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body)), **headers}.items():
             self.send_header(name, value)

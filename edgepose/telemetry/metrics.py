@@ -1,10 +1,10 @@
-"""What the daemon counts: frames, drops by cause, failures, and how long each stage takes."""
+"""The counters of the daemon: frames, drops by cause, failures, and how long each stage takes."""
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -12,13 +12,13 @@ import numpy as np
 from edgepose.telemetry.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, Histogram
 
 STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "events", "publish")
-"""Stages that are timed: waiting in the slot, those of the work loops, handing over; `refine` where people are looked at again."""
+"""Stages that are timed: waiting in the slot, the stages of the work loops, publishing; `refine` only where people are refined."""
 
 DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
-"""Why a frame never became a pose message, or (the last two) never reached a file."""
+"""Why a frame became no pose message, or (the last two) reached no file."""
 
 REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")
-"""Why somebody was not looked at again although it was their turn."""
+"""Why a person was not refined although the schedule chose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Latency":
-        """Of at least one sample."""
+        """Return the quantiles of at least one sample."""
         return cls(*(round(float(value) * 1e3, 3) for value in np.percentile(np.array(seconds), (50, 95, 99, 100))))
 
 
@@ -41,31 +41,33 @@ class CameraCounts:
     """Counts of one camera since the start.
 
     Attributes:
-        received: frames that the source gave.
+        received: frames that the source delivered.
         published: frames that became a pose message.
         dropped: frames lost, by cause (`DROP_CAUSES`).
         last_frame_s: monotonic time of the last frame received, or None before the first.
         people: people in the last pose message.
+        events: events, by kind.
     """
 
-    received: int
-    published: int
-    dropped: dict[str, int]
-    last_frame_s: float | None
-    people: int
+    received: int = 0
+    published: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    last_frame_s: float | None = None
+    people: int = 0
+    events: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RefineCounts:
-    """Counts of second looks at people since the start.
+    """Counts of refined people since the start.
 
     Attributes:
-        accepted: looks that agreed with the first, whose keypoints were taken.
-        disagreed: looks that did not; the first keypoints stayed.
-        failed: people whose turn it was in vain, by cause (`REFINE_FAILURES`).
+        accepted: people whose refined keypoints agreed with the pose network's, and were taken.
+        disagreed: people whose refined keypoints did not; the pose network's stayed.
+        failed: people whose refinement failed, by cause (`REFINE_FAILURES`).
         skipped: people whom the budget left out.
-        dismissed: people who were not published, since after the second look they are probably nobody.
-        cost_ms: what looking at one person takes now, milliseconds.
+        dismissed: people who were not published, since after refinement they are probably nobody.
+        cost_ms: what refining one person takes now, milliseconds.
     """
 
     accepted: int
@@ -74,6 +76,31 @@ class RefineCounts:
     skipped: int
     dismissed: int
     cost_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsStats:
+    """All counters at one moment.
+
+    Attributes:
+        cameras: counts since the start, by camera; a camera without a frame is absent.
+        refine: counts since the start; None where nobody is refined.
+        stages: how long each stage took, counted since the start.
+        ages: how old poses were when they were published, counted since the start, by camera.
+        stage_latencies: quantiles of the stages that were timed since they were last drained; empty unless this value drained them.
+        age_latencies: quantiles of the age of poses, by camera, likewise.
+    """
+
+    cameras: Mapping[str, CameraCounts] = field(default_factory=dict)
+    refine: RefineCounts | None = None
+    stages: Mapping[str, Buckets] = field(default_factory=dict)
+    ages: Mapping[str, Buckets] = field(default_factory=dict)
+    stage_latencies: Mapping[str, Latency] = field(default_factory=dict)
+    age_latencies: Mapping[str, Latency] = field(default_factory=dict)
+
+    def camera(self, name: str) -> CameraCounts:
+        """Return the counts of one camera."""
+        return self.cameras.get(name, CameraCounts())
 
 
 class Metrics:
@@ -89,126 +116,130 @@ class Metrics:
         self._ages: dict[str, deque[float]] = {}
         self._age_counts: dict[str, Histogram] = {}
         self._events: dict[str, Counter[str]] = {}
-        self._looks: Counter[str] = Counter()
-        self._looks_failed: Counter[str] = Counter()
-        self._look_ms: float | None = None
-        self._kept = samples
+        self._refined: Counter[str] = Counter()
+        self._refine_failed: Counter[str] = Counter()
+        self._refine_cost_ms: float | None = None
+        self._samples_limit = samples
         self._samples: dict[str, deque[float]] = {stage: deque(maxlen=samples) for stage in STAGES}
         self._stage_counts = {stage: Histogram(STAGE_BOUNDS_S) for stage in STAGES}
 
+    def stats(self, *, drain: bool = False) -> MetricsStats:
+        """Return the counters of this moment.
+
+        Args:
+            drain: whether the latency samples are taken out and their quantiles returned; only the health report does that.
+        """
+        with self._lock:
+            cameras = {*self._received, *self._published, *self._dropped, *self._events}
+            samples = (_take(self._samples), _take(self._ages)) if drain else ({}, {})
+            stats = MetricsStats(
+                cameras={name: self._camera(name) for name in cameras},
+                refine=self._refine_counts(),
+                stages={stage: counts.buckets() for stage, counts in self._stage_counts.items()},
+                ages={camera: counts.buckets() for camera, counts in self._age_counts.items()},
+            )
+        stage_latencies, age_latencies = ({name: Latency.of(values) for name, values in each.items()} for each in samples)
+        return replace(stats, stage_latencies=stage_latencies, age_latencies=age_latencies)
+
     def received(self, camera: str, now_s: float) -> None:
-        """Counts a frame that a source gave."""
+        """Count a frame that a source delivered."""
         with self._lock:
             self._received[camera] += 1
             self._last_frame_s[camera] = now_s
 
     def published(self, camera: str, people: int, age_s: float | None) -> None:
-        """Counts a pose message; of live frames with the time since the picture was taken."""
+        """Count a pose message; `age_s` is the time since capture, None for frames that are not live."""
         with self._lock:
             self._published[camera] += 1
             self._people[camera] = people
             if age_s is not None:
                 if camera not in self._ages:
-                    self._ages[camera], self._age_counts[camera] = deque(maxlen=self._kept), Histogram(AGE_BOUNDS_S)
+                    self._ages[camera], self._age_counts[camera] = deque(maxlen=self._samples_limit), Histogram(AGE_BOUNDS_S)
                 self._ages[camera].append(age_s)
                 self._age_counts[camera].observe(age_s)
 
     def dropped(self, camera: str, cause: str, frames: int = 1) -> None:
-        """Counts frames that were lost."""
+        """Count frames that were lost."""
         with self._lock:
             self._dropped.setdefault(camera, Counter())[cause] += frames
 
     def happened(self, camera: str, kind: str) -> None:
-        """Counts an event."""
+        """Count an event."""
         with self._lock:
             self._events.setdefault(camera, Counter())[kind] += 1
 
-    def events(self, camera: str) -> dict[str, int]:
-        """Events of one camera since the start, by kind."""
-        with self._lock:
-            return dict(self._events.get(camera, {}))
-
     def took(self, stage: str, seconds: float) -> None:
-        """Notes how long a stage took."""
+        """Record how long a stage took."""
         with self._lock:
             self._samples[stage].append(seconds)
             self._stage_counts[stage].observe(seconds)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Notes how long the block takes."""
+        """Record how long the block takes."""
         start = perf_counter()
         yield
         self.took(stage, perf_counter() - start)
 
     def refine_cost(self, person_ms: float) -> None:
-        """Notes what a second look at one person takes, milliseconds."""
+        """Record what refining one person takes, milliseconds."""
         with self._lock:
-            self._look_ms = person_ms
+            self._refine_cost_ms = person_ms
 
     def refined(self, accepted: int, disagreed: int) -> None:
-        """Counts people who were looked at again."""
+        """Count people who were refined."""
         with self._lock:
-            self._looks["accepted"] += accepted
-            self._looks["disagreed"] += disagreed
+            self._refined["accepted"] += accepted
+            self._refined["disagreed"] += disagreed
 
     def refine_skipped(self, people: int) -> None:
-        """Counts people whom the budget left out."""
+        """Count people whom the budget left out."""
         with self._lock:
-            self._looks["skipped"] += people
+            self._refined["skipped"] += people
 
     def refine_failed(self, cause: str, people: int) -> None:
-        """Counts people who could not be looked at again."""
+        """Count people whose refinement failed."""
         with self._lock:
-            self._looks_failed[cause] += people
+            self._refine_failed[cause] += people
 
     def dismissed(self, people: int) -> None:
-        """Counts people who were not published since a second look found nobody there."""
+        """Count people who were not published, since refinement found nobody there."""
         with self._lock:
-            self._looks["dismissed"] += people
+            self._refined["dismissed"] += people
 
-    def looks(self) -> RefineCounts | None:
-        """Counts of second looks, None where nobody is looked at again."""
+    def refinement(self) -> RefineCounts | None:
+        """Return the counts of refined people, None where nobody is refined."""
         with self._lock:
-            if self._look_ms is None:
-                return None
-            looks = self._looks
-            return RefineCounts(
-                looks["accepted"], looks["disagreed"], dict(self._looks_failed), looks["skipped"], looks["dismissed"], self._look_ms
-            )
+            return self._refine_counts()
 
     def camera(self, name: str) -> CameraCounts:
-        """Counts of one camera."""
+        """Return the counts of one camera."""
         with self._lock:
-            return CameraCounts(
-                self._received[name],
-                self._published[name],
-                dict(self._dropped.get(name, {})),
-                self._last_frame_s.get(name),
-                self._people.get(name, 0),
-            )
+            return self._camera(name)
 
     def latencies(self) -> dict[str, Latency]:
-        """Quantiles of the stages that were timed since the last call."""
-        return self._drain(self._samples)
+        """Drain the latency samples; return the quantiles of the stages that were timed since the last call."""
+        return dict(self.stats(drain=True).stage_latencies)
 
-    def ages(self) -> dict[str, Latency]:
-        """Quantiles of the age of poses when they left (time since the picture was taken) since the last call, by camera."""
-        return self._drain(self._ages)
+    def _camera(self, name: str) -> CameraCounts:
+        return CameraCounts(
+            self._received[name],
+            self._published[name],
+            dict(self._dropped.get(name, {})),
+            self._last_frame_s.get(name),
+            self._people.get(name, 0),
+            dict(self._events.get(name, {})),
+        )
 
-    def stage_buckets(self) -> dict[str, Buckets]:
-        """How long each stage took, counted since the start."""
-        with self._lock:
-            return {stage: counts.buckets() for stage, counts in self._stage_counts.items()}
+    def _refine_counts(self) -> RefineCounts | None:
+        if self._refine_cost_ms is None:
+            return None
+        counts, failed = self._refined, dict(self._refine_failed)
+        return RefineCounts(counts["accepted"], counts["disagreed"], failed, counts["skipped"], counts["dismissed"], self._refine_cost_ms)
 
-    def age_buckets(self) -> dict[str, Buckets]:
-        """How old poses were when they left, counted since the start, by camera."""
-        with self._lock:
-            return {camera: counts.buckets() for camera, counts in self._age_counts.items()}
 
-    def _drain(self, kept: dict[str, deque[float]]) -> dict[str, Latency]:
-        with self._lock:
-            samples = {name: list(values) for name, values in kept.items() if values}
-            for values in kept.values():
-                values.clear()
-        return {name: Latency.of(values) for name, values in samples.items()}
+def _take(samples: dict[str, deque[float]]) -> dict[str, list[float]]:
+    taken = {name: list(values) for name, values in samples.items() if values}
+    for values in samples.values():
+        values.clear()
+    return taken

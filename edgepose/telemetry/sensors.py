@@ -1,86 +1,122 @@
-"""What the kernel tells of this machine: memory, heat, and whether it holds the processors back."""
+"""What the kernel reports about this machine: memory, temperature, and whether it slows the processors down."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-_COOLED = re.compile(r"(thermal-)?(cpu|dev)freq")  # what is cooled by slowing it down, not by a fan
+SYSTEM = Path("/sys")
+"""Where the kernel shows its sensors."""
+
+_COOLED = re.compile(r"(thermal-)?(cpu|dev)freq")  # cooled by slowing it down, not by a fan
 
 
-class Throttling:
-    """Whether processors are slowed down by heat or supply; counters are compared with the look before."""
+@dataclass(frozen=True, slots=True)
+class ThrottleSigns:
+    """What the kernel reports about throttling at one moment.
 
-    def __init__(self, system: Path = Path("/sys")) -> None:
-        """
-        Args:
-            system: where the kernel shows its sensors.
-        """
-        self._system = system
-        self._counted: int | None = None
+    Attributes:
+        active: whether a processor is slowed down now by heat or supply; None where the kernel does not report it.
+        count: times that one was slowed down; None where the kernel does not count them.
+    """
 
-    def look(self) -> bool | None:
-        """Whether one is slowed down now, or was since the last look; None where the kernel does not say."""
-        said = [answer for answer in (self._raspberry(), self._cooling(), self._events()) if answer is not None]
-        return any(said) if said else None
+    active: bool | None = None
+    count: int | None = None
 
-    def _raspberry(self) -> bool | None:
-        """The firmware of a Raspberry Pi: bits 0 to 3 are about now (voltage, frequency cap, throttling, soft limit)."""
-        flags = read_text(self._system / "devices/platform/soc/soc:firmware/get_throttled")
-        try:
-            return None if flags is None else bool(int(flags, 16) & 0xF)
-        except ValueError:
+    @classmethod
+    def read(cls, system: Path = SYSTEM) -> "ThrottleSigns":
+        """Read the signs of this machine."""
+        states = [state for state in (_raspberry(system), _cooling(system)) if state is not None]
+        return cls(any(states) if states else None, _count(system))
+
+    def throttled(self, previous: "ThrottleSigns | None") -> bool | None:
+        """Return whether a processor is slowed down now, or was since `previous`; None where the kernel does not report it."""
+        if self.active is None and self.count is None:
             return None
+        counted = self.count is not None and previous is not None and previous.count is not None and self.count > previous.count
+        return bool(self.active) or counted
 
-    def _cooling(self) -> bool | None:
-        """Any Linux, a Jetson among them: CPU and GPU as cooling devices, whose state is above 0 while they are capped."""
-        states = [
-            read_text(device / "cur_state")
-            for device in _there(self._system, "class/thermal/cooling_device*")
-            if _COOLED.match(read_text(device / "type") or "")
-        ]
-        numbers = [int(state) for state in states if state is not None and state.isdigit()]
-        return any(numbers) if numbers else None
 
-    def _events(self) -> bool | None:
-        """Counters: of heat on a PC, of over-current on a Jetson."""
-        paths = [
-            *_there(self._system, "devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"),
-            *_there(self._system, "class/hwmon/hwmon*/oc*_event_cnt"),
-        ]
-        counts = [int(count) for path in paths if (count := read_text(path)) is not None and count.isdigit()]
-        if not counts:
-            return None
-        before, self._counted = self._counted, sum(counts)
-        return before is not None and self._counted > before
+@dataclass(frozen=True, slots=True)
+class MachineStats:
+    """This machine and process at one moment.
+
+    Attributes:
+        memory_mb: resident memory of this process in MiB.
+        threads: threads of this process, those of native libraries included.
+        temperatures_c: degrees Celsius of the kernel's thermal zones, by kind.
+        throttle: signs of throttling.
+    """
+
+    memory_mb: float = 0.0
+    threads: int = 0
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)
+    throttle: ThrottleSigns = field(default_factory=ThrottleSigns)
+
+    @classmethod
+    def read(cls, system: Path = SYSTEM) -> "MachineStats":
+        """Read the sensors of this machine."""
+        return cls(memory_mb(), len(_sorted_paths(Path("/proc/self"), "task/*")), temperatures_c(system), ThrottleSigns.read(system))
 
 
 def memory_mb(status: Path = Path("/proc/self/status"), field: str = "VmRSS") -> float:
-    """Resident memory of this process in MiB; with `VmHWM` the most it ever was. 0 where the system does not say."""
+    """Return the resident memory of this process in MiB, with `VmHWM` its maximum so far; 0 where the system does not report it."""
     for line in (read_text(status) or "").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024
     return 0.0
 
 
-def temperatures_c(system: Path = Path("/sys")) -> dict[str, float]:
-    """Degrees Celsius of the kernel's thermal zones, by kind; sensors that cannot be read are left out."""
+def temperatures_c(system: Path = SYSTEM) -> dict[str, float]:
+    """Return degrees Celsius of the kernel's thermal zones, by kind; sensors that cannot be read are left out."""
     found: dict[str, float] = {}
-    for zone in _there(system, "class/thermal/thermal_zone*"):
+    for zone in _sorted_paths(system, "class/thermal/thermal_zone*"):
         kind, value = read_text(zone / "type"), read_text(zone / "temp")
         if kind and value and value.lstrip("-").isdigit():
             found[kind if kind not in found else f"{kind}-{zone.name.removeprefix('thermal_zone')}"] = int(value) / 1000
     return found
 
 
-def _there(system: Path, pattern: str) -> list[Path]:
-    """The files of a pattern, in order; none where no folder can be opened, for want of file descriptors say."""
+def _raspberry(system: Path) -> bool | None:
+    """Return what the firmware of a Raspberry Pi reports; bits 0 to 3 are about now (voltage, frequency cap, throttling, soft limit)."""
+    flags = read_text(system / "devices/platform/soc/soc:firmware/get_throttled")
     try:
-        return sorted(system.glob(pattern))
+        return None if flags is None else bool(int(flags, 16) & 0xF)
+    except ValueError:
+        return None
+
+
+def _cooling(system: Path) -> bool | None:
+    """Return the state of CPU and GPU as cooling devices (any Linux, also a Jetson); it is above 0 while they are capped."""
+    states = [
+        read_text(device / "cur_state")
+        for device in _sorted_paths(system, "class/thermal/cooling_device*")
+        if _COOLED.match(read_text(device / "type") or "")
+    ]
+    numbers = [int(state) for state in states if state is not None and state.isdigit()]
+    return any(numbers) if numbers else None
+
+
+def _count(system: Path) -> int | None:
+    """Return the sum of the counters: of heat on a PC, of over-current on a Jetson."""
+    paths = [
+        *_sorted_paths(system, "devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"),
+        *_sorted_paths(system, "class/hwmon/hwmon*/oc*_event_cnt"),
+    ]
+    counts = [int(count) for path in paths if (count := read_text(path)) is not None and count.isdigit()]
+    return sum(counts) if counts else None
+
+
+def _sorted_paths(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a pattern, in order; none where no folder can be opened, for example for lack of file descriptors."""
+    try:
+        return sorted(folder.glob(pattern))
     except OSError:
         return []
 
 
 def read_text(path: Path) -> str | None:
-    """What a file of the kernel says, None where it cannot be read."""
+    """Return the text of a kernel file, None where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

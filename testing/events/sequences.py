@@ -12,7 +12,8 @@ from edgepose.config.schema import CameraConfig, Config, EventsConfig
 from edgepose.event import Event
 from edgepose.frame import Frame
 from edgepose.person import Candidates
-from edgepose.pipeline.stages import Postprocessor, PreparedFrame
+from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import Action
@@ -137,7 +138,7 @@ def play(
         fixed.get("height_px", float(np.exp(rng.uniform(np.log(80), np.log(320))))),
     )
     config = Config(cameras={"figure": CameraConfig(source="x", zones={"middle": ZONE})}, events=settings or EventsConfig())
-    stage = Postprocessor(config, Metrics())
+    stage = Postprocessor("figure", config, Metrics())
     noise = Noise(bank, rng, blind=blind) if bank is not None else None
     said, lying_seen_s = [], 0.0
     for number, (t, truth, lies) in enumerate(_truth(action, view, fps, rng)):

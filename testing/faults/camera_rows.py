@@ -163,9 +163,16 @@ def _clock_jumps(world: World) -> None:
 ROWS: Sequence[Row] = (
     Row("camera", "killed", "SIGKILL, started again after 8 s", _BACK + "`ended`, then `refused` on its status", _killed, quick=True),
     Row("camera", "silent", "SIGSTOP for 10 s and more", _BACK + "`stalled` on its status", _silent, quick=True),
-    Row("camera", "never answers", "something listens on its port and says nothing", _BACK + "`timeout` on its status", _never_answers),
+    Row("camera", "never answers", "a program listens on its port and sends nothing", _BACK + "`timeout` on its status", _never_answers),
     Row("camera", "slow", "half of the stream's bit rate (tbf) for 30 s", "poses within 5 s of full speed", _slow, needs=(network_needed,)),
-    Row("camera", "loss", "30 % of UDP packets for 30 s", "poses meanwhile, and within 5 s of its end", _lossy, needs=(network_needed,)),
+    Row(
+        "camera",
+        "loss",
+        "30 % of UDP packets for 30 s",
+        "poses during the fault, and within 5 s of its end",
+        _lossy,
+        needs=(network_needed,),
+    ),
     Row(
         "camera",
         "partition",
@@ -177,15 +184,15 @@ ROWS: Sequence[Row] = (
     Row(
         "camera",
         "unplugged",
-        "the cable is out for 20 s",
-        _BACK + "a new epoch on its status; the log says why",
+        "the cable is unplugged for 20 s",
+        _BACK + "a new epoch on its status; the log gives the reason",
         _unplugged,
         needs=(network_needed,),
     ),
     Row(
         "camera",
         "another resolution",
-        "restarted with 480x360 in place of 320x240",
+        "restarted with 480x360 instead of 320x240",
         _BACK + "poses and status have the new size",
         _another_resolution,
     ),
@@ -193,7 +200,7 @@ ROWS: Sequence[Row] = (
     Row(
         "camera",
         "clock jump",
-        "the host's clock put 1 h forward, 2 h back, 1 h forward",
+        "the host's clock set 1 h forward, 2 h back, 1 h forward",
         "no reconnect; capture times follow the clock within 5 s",
         _clock_jumps,
         needs=(faketime_needed,),

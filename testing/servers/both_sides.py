@@ -11,6 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from edgepose.config.schema import MqttConfig
 from edgepose.messages.structs import BackendMessage, InfoMessage, ModelMessage
 from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.mqtt.settings import PublisherSettings
 
 STATUS = "edgepose/drone/status"
 INFO = InfoMessage(
@@ -55,7 +56,8 @@ class Listener:
 @contextmanager
 def publishing(port, *, start=True, commands=None, store=None, queue_limit=1000, **settings) -> Iterator[MqttPublisher]:
     settings = {"keepalive_s": 2, "host": "127.0.0.1"} | settings
-    publisher = MqttPublisher(MqttConfig(port=port, **settings), "drone", commands, store=store, queue_limit=queue_limit)
+    mqtt = MqttConfig(port=port, **settings)
+    publisher = MqttPublisher(PublisherSettings(mqtt, "drone", commands is not None, store, queue_limit), commands)
     try:
         if start:
             publisher.start(INFO)

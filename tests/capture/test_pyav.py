@@ -297,7 +297,7 @@ def test_http_that_stops_halfway_stalls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "cause"), [("/missing.mp4", "not_found"), ("/guarded", "unauthorized")])
-def test_a_refusal_of_a_web_server_has_a_cause(tmp_path: Path, path: str, cause: str) -> None:
+def test_an_error_of_a_web_server_has_a_cause(tmp_path: Path, path: str, cause: str) -> None:
     with http_server(tmp_path) as url, pytest.raises(SourceError) as caught:
         open_source("front", CameraConfig(source=url + path))
     assert caught.value.cause == cause

@@ -81,8 +81,8 @@ def test_a_call_that_fails_leaves_earlier_results_alone(arguments: list[str], ke
 
 
 @pytest.mark.parametrize("place", ["/dev/stdout", "-", ">(head -n 1)"])
-def test_a_reader_that_has_had_enough_is_no_error(place: str, model: str, video: Path, tmp_path: Path) -> None:
-    # So many frames that a pipe cannot hold them all: who never hears that the reader has gone, hangs.
+def test_a_reader_that_stops_early_is_no_error(place: str, model: str, video: Path, tmp_path: Path) -> None:
+    # More frames than a pipe holds: a writer that does not notice that the reader has gone would block.
     command = f"{shlex.join([*EDGEPOSE, 'infer', 'pictures', '-q', '--model', model])} -o {place}"
     (tmp_path / "pictures").mkdir()
     cv2.imwrite(str(tmp_path / "pictures" / "0.png"), np.full((64, 64, 3), 255, np.uint8))
@@ -94,7 +94,7 @@ def test_a_reader_that_has_had_enough_is_no_error(place: str, model: str, video:
 
 
 @pytest.mark.parametrize("arguments", [["schema", "asyncapi"], ["doctor"]])
-def test_whoever_reads_nothing_makes_no_command_fail(arguments: list[str], tmp_path: Path) -> None:
+def test_a_reader_that_reads_nothing_makes_no_command_fail(arguments: list[str], tmp_path: Path) -> None:
     pipe = f"{{ sleep 0.2; {shlex.join([*EDGEPOSE, *arguments])}; echo $? >code; }} | true"
     done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (done.stderr, (tmp_path / "code").read_text()) == ("", "0\n")
@@ -113,7 +113,7 @@ def test_standard_output_takes_poses_and_keeps_what_the_shell_kept(model: str, v
     assert "--json and poses would both go to standard output" in done.stderr
 
 
-def test_pictures_that_cannot_be_decoded_are_told_of(model: str, tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_decoded_are_reported(model: str, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(3):
@@ -129,7 +129,7 @@ def test_pictures_that_cannot_be_decoded_are_told_of(model: str, tmp_path: Path)
 
 
 def test_work_that_is_abandoned_does_not_abort_the_process(tmp_path: Path) -> None:
-    """The shipped network on pictures of 4096 pixels takes longer than a stopping daemon waits."""
+    """At 4096 pixels, the shipped network takes longer than a stopping daemon waits."""
     write_video(tmp_path / "v.mp4", pictures=8, index=12)
     settings = ["cameras.f.source=v.mp4", "cameras.f.loop=true", "model.input_size=4096", "model.threads=4", "mqtt.enabled=false"]
     command = [*EDGEPOSE, "run", *(word for setting in settings for word in ("--set", setting))]

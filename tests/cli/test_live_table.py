@@ -5,10 +5,11 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from rich.console import Console
 
-from edgepose.cli.live_table import LiveTable
+from edgepose.cli.live_table import camera_line, device_line, event_row_line, rendered
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import BackendMessage, CameraMessage, CameraStatusMessage, InfoMessage, ModelMessage, StatusMessage, encode
+from edgepose.mqtt.live_table import LiveTable
 from edgepose.person import Person
 from testing.sample import sample_event, sample_event_message
 
@@ -45,8 +46,20 @@ def info(*cameras: str) -> bytes:
 
 def shown(live_table: LiveTable) -> str:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(live_table.table())
+    console.print(rendered(live_table))
     return console.export_text()
+
+
+def camera_lines(live_table: LiveTable) -> list[str]:
+    return [camera_line(camera) for camera in live_table.cameras()]
+
+
+def new_states(live_table: LiveTable) -> list[str]:
+    return [device_line(device) for device in live_table.new_states()]
+
+
+def new_events(live_table: LiveTable, *, video_time: bool = False) -> list[str]:
+    return [event_row_line(row, video_time=video_time) for row in live_table.new_events()]
 
 
 def heard() -> LiveTable:
@@ -58,9 +71,9 @@ def heard() -> LiveTable:
     return live_table
 
 
-def test_the_board_shows_the_last_frame_and_its_rate() -> None:
+def test_the_table_shows_the_last_frame_and_its_rate() -> None:
     live_table = heard()
-    assert live_table.lines() == ["drone/front: streaming, 1 people, 10.0 frames/s, frame 10"]
+    assert camera_lines(live_table) == ["drone/front: streaming, 1 people, 10.0 frames/s, frame 10"]
     assert (live_table.messages, live_table.most_people, len(live_table.tracks)) == (11, 2, 2)
     text = shown(live_table)
     assert "drone: online" in text
@@ -69,47 +82,47 @@ def test_the_board_shows_the_last_frame_and_its_rate() -> None:
     assert "20, 70" in text
 
 
-def test_nobody_is_shown_before_a_camera_that_gives_no_pictures() -> None:
+def test_nobody_is_shown_for_a_camera_that_gives_no_frames() -> None:
     live_table = heard()
     for state, cause in (("failed", "refused"), ("paused", "command"), ("connecting", UNSET)):
         live_table.take("edgepose/drone/cameras/front/status", camera_status(state, cause), 2.0)
-        assert live_table.lines() == [f"drone/front: {state}" + (f" ({cause})" if cause else "")]
+        assert camera_lines(live_table) == [f"drone/front: {state}" + (f" ({cause})" if cause else "")]
         assert "frame" not in shown(live_table)
     live_table = heard()
     live_table.take("edgepose/drone/cameras/front/status", camera_status("paused", "end_of_stream"), 2.0)
-    assert live_table.lines() == ["drone/front: paused (end_of_stream), 1 people, 10.0 frames/s, frame 10"]
+    assert camera_lines(live_table) == ["drone/front: paused (end_of_stream), 1 people, 10.0 frames/s, frame 10"]
 
 
-def test_what_a_broker_keeps_of_a_device_that_is_gone_is_not_shown_as_live() -> None:
+def test_retained_messages_of_a_device_that_is_gone_are_not_shown_as_live() -> None:
     live_table = heard()
-    assert live_table.new_states() == ["drone: online"]
+    assert new_states(live_table) == ["drone: online"]
     live_table.take("edgepose/drone/status", status("online", "connected"), 2.0)
-    assert live_table.new_states() == []
+    assert new_states(live_table) == []
     live_table.take("edgepose/drone/status", status("stopped", "stopped on request"), 2.0)
-    assert live_table.new_states() == ["drone: stopped (stopped on request)"]
-    assert live_table.lines() == []
+    assert new_states(live_table) == ["drone: stopped (stopped on request)"]
+    assert camera_lines(live_table) == []
     assert shown(live_table).strip() == "drone: stopped (stopped on request)"
     live_table.take("edgepose/drone/status", status("online", "connected"), 3.0)
-    assert len(live_table.lines()) == 1
+    assert len(camera_lines(live_table)) == 1
 
 
 def test_cameras_of_an_earlier_configuration_are_not_shown() -> None:
     live_table = heard()
     live_table.take("edgepose/drone/cameras/rear/status", camera_status("streaming"), 2.0)
-    assert len(live_table.lines()) == 2
+    assert len(camera_lines(live_table)) == 2
     live_table.take("edgepose/drone/info", info("front"), 2.0)
-    assert [line.partition(":")[0] for line in live_table.lines()] == ["drone/front"]
+    assert [line.partition(":")[0] for line in camera_lines(live_table)] == ["drone/front"]
     assert "rear" not in shown(live_table)
     live_table.take("edgepose/drone/info", info("front", "rear"), 3.0)
-    assert len(live_table.lines()) == 2
+    assert len(camera_lines(live_table)) == 2
     live_table.take("edgepose/drone/cameras/rear/status", b"", 3.0)
-    assert len(live_table.lines()) == 1
+    assert len(camera_lines(live_table)) == 1
 
 
 def test_messagepack_is_understood_and_nonsense_passed_over() -> None:
     live_table = heard()
     live_table.take("edgepose/drone/cameras/front/poses", msgspec.msgpack.encode(msgspec.json.decode(poses(11, 2))), 1.1)
-    assert live_table.lines() == ["drone/front: streaming, 2 people, 10.0 frames/s, frame 11"]
+    assert camera_lines(live_table) == ["drone/front: streaming, 2 people, 10.0 frames/s, frame 11"]
     for payload in (b"", b"{", b"\xff\xff", b"{}"):
         live_table.take("edgepose/drone/cameras/front/poses", payload, 1.2)
         live_table.take("edgepose/drone/elsewhere", payload, 1.2)
@@ -120,29 +133,31 @@ def test_events_are_shown_and_written_once() -> None:
     live_table = heard()
     payload = encode(sample_event_message())
     live_table.take("edgepose/drone/cameras/front/events", payload, 1.2)
-    assert [line.partition(" (")[0] for line in live_table.new_events()] == [
+    assert [line.partition(" (")[0] for line in new_events(live_table)] == [
         f"drone/front: {sample_event_message().at[11:19]} person 7 fallen"
     ]
-    assert live_table.new_events() == []
+    assert new_events(live_table) == []
     assert "person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)" in shown(live_table)
 
 
-def test_whoever_is_lost_amid_the_picture_is_not_said_to_have_left() -> None:
+def test_a_person_who_vanishes_amid_the_frame_is_called_lost() -> None:
     live_table = heard()
     for edge_bodies in (5.2, 0.1):
         message = event_message(sample_event(kind="left", evidence={"absent_s": 3.0, "edge_bodies": edge_bodies}))
         live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
     at = sample_event_message().at[11:19]
-    assert live_table.new_events() == [
+    assert new_events(live_table) == [
         f"drone/front: {at} person 7 lost from sight (left, 0.83: absent_s 3, edge_bodies 5.2)",
         f"drone/front: {at} person 7 left (0.83: absent_s 3, edge_bodies 0.1)",
     ]
 
 
-def test_events_of_a_film_are_told_by_their_seconds_into_it() -> None:
-    live_table = LiveTable("edgepose", film=True)
+def test_events_of_a_video_are_told_by_their_seconds_into_it() -> None:
+    live_table = LiveTable("edgepose")
     for sequence in range(3):
         live_table.take("edgepose/drone/cameras/front/poses", poses(sequence, 1), 0.0)
     message = event_message(sample_event(at=12_300_000_000))  # the frames were captured at 0
     live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
-    assert live_table.new_events() == ["drone/front: at 12.3 s: person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)"]
+    assert new_events(live_table, video_time=True) == [
+        "drone/front: at 12.3 s: person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)"
+    ]

@@ -95,7 +95,7 @@ def test_help_shows_an_example(command: str, tmp_path: Path) -> None:
 
 def test_infer_writes_a_message_for_every_frame(model: Path, video: Path, tmp_path: Path) -> None:
     (tmp_path / "poses.jsonl").write_text("left over\n")
-    outputs = ["-o", "poses.jsonl", "--csv", "people.csv", "--video", "film.mp4", "--images", "pictures"]
+    outputs = ["-o", "poses.jsonl", "--csv", "people.csv", "--video", "video.mp4", "--images", "pictures"]
     done = edgepose("infer", video, "--model", model, *outputs, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -106,22 +106,22 @@ def test_infer_writes_a_message_for_every_frame(model: Path, video: Path, tmp_pa
     assert all("track" in person for person in messages[-1]["people"])
     assert len((tmp_path / "people.csv").read_text().splitlines()) == summary["people"] + 1
     assert len(list((tmp_path / "pictures").iterdir())) == 12
-    with av.open(str(tmp_path / "film.mp4")) as film:
-        assert sum(1 for _ in film.decode(video=0)) == 12
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
 
 
 @pytest.mark.parametrize(
-    ("options", "looks"),
+    ("options", "refined"),
     [(["--refine-people", "2"], 24), (["--refine-people", "0"], None), (["--no-track"], 12 * 6)],
     ids=["two a frame", "off", "everybody, without tracking"],
 )
-def test_infer_looks_again(model: Path, refiner: Path, video: Path, tmp_path: Path, options: list[str], looks: int | None) -> None:
+def test_infer_refines(model: Path, refiner: Path, video: Path, tmp_path: Path, options: list[str], refined: int | None) -> None:
     done = edgepose("infer", video, "--model", model, "-o", "poses.jsonl", "--refiner", refiner, *options, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "poses.jsonl").read_text().splitlines()) == 12
     summary = json.loads(done.stdout)
-    assert summary.get("refined") == looks
-    assert summary.get("refiner") == (None if looks is None else "again.onnx")
+    assert summary.get("refined") == refined
+    assert summary.get("refiner") == (None if refined is None else "again.onnx")
 
 
 def test_infer_without_tracking(model: Path, video: Path, tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_demo_needs_nothing_but_a_video(model: Path, video: Path, tmp_path: Path
     assert messages is not None
     assert int(messages[1]) > 0
     assert len((tmp_path / "demo-output" / "poses.jsonl").read_text().splitlines()) == 12
-    with av.open(str(tmp_path / "demo-output" / "annotated.mp4")) as film:
-        assert sum(1 for _ in film.decode(video=0)) == 12
+    with av.open(str(tmp_path / "demo-output" / "annotated.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
 
 
 def test_demo_without_a_video_says_what_to_do(model: Path, tmp_path: Path) -> None:
@@ -191,20 +191,20 @@ def test_check_looks_at_all_that_is_named(model: Path, video: Path, tmp_path: Pa
         (["black_box.path=box"], 74, "box"),
         (["files.csv=table.csv"], 74, "begins with another header"),
         (
-            ["commands.enabled=true", "commands.audit=film.mp4"],
+            ["commands.enabled=true", "commands.audit=video.mp4"],
             78,
-            "film.mp4 is the source of camera a and would be overwritten by the command log",
+            "video.mp4 is the source of camera a and would be overwritten by the command log",
         ),
         (["events.store=secret"], 78, "secret is the password file of the broker and would be overwritten by the event store"),
         (["files.jsonl=config.yaml"], 78, "files.jsonl is the configuration file itself"),
     ],
 )
 def test_check_refuses_what_run_refuses(settings: list[str], code: int, said: str, model: Path, video: Path, tmp_path: Path) -> None:
-    (tmp_path / "film.mp4").write_bytes(video.read_bytes())
+    (tmp_path / "video.mp4").write_bytes(video.read_bytes())
     for name in ("box", "table.csv", "secret"):
         (tmp_path / name).write_text("mine\n")
     mqtt = "mqtt: {host: 127.0.0.1, port: 1, username: me, password_file: secret}\n"
-    (tmp_path / "config.yaml").write_text(f"cameras: {{a: {{source: film.mp4}}}}\nmodel: {{path: {model}}}\n{mqtt}")
+    (tmp_path / "config.yaml").write_text(f"cameras: {{a: {{source: video.mp4}}}}\nmodel: {{path: {model}}}\n{mqtt}")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     options = [option for setting in settings for option in ("--set", setting)]
     for command in ("check", "run"):
@@ -333,7 +333,7 @@ def test_ctrl_c_ends_a_stream_with_complete_files(model: Path, tmp_path: Path) -
             "-o",
             str(poses),
             "--video",
-            "film.mp4",
+            "video.mp4",
             "--json",
         ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
@@ -342,5 +342,5 @@ def test_ctrl_c_ends_a_stream_with_complete_files(model: Path, tmp_path: Path) -
         summary = json.loads(process.communicate(timeout=10)[0])
     assert process.returncode == 0
     assert summary["frames"] == poses.read_text().count("\n")
-    with av.open(str(tmp_path / "film.mp4")) as film:
-        assert sum(1 for _ in film.decode(video=0)) == summary["frames"]
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == summary["frames"]

@@ -21,9 +21,7 @@ from edgepose.config.schema import (
     TrackConfig,
 )
 from edgepose.daemon.audit import LIMIT_BYTES, Audit
-from edgepose.daemon.commands import WAITING_LIMIT, CommandHandler, with_thresholds
-from edgepose.daemon.snapshot import LIMIT_BYTES as SNAPSHOT_BYTES
-from edgepose.daemon.snapshot import snapshot_message
+from edgepose.daemon.commands import JPEG_LIMIT_BYTES, WAITING_LIMIT, CommandHandler, snapshot_message, with_thresholds
 from edgepose.errors import ConfigError, OutputError
 from edgepose.frame import Frame
 from edgepose.messages.command_requests import SetThresholdCommand
@@ -31,7 +29,8 @@ from edgepose.messages.structs import CommandReplyMessage
 from edgepose.model.file import read_model
 from edgepose.mqtt.command_inbox import Command
 from edgepose.person import Candidates
-from edgepose.pipeline.stages import Postprocessor, Preprocessor
+from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose
 
@@ -74,7 +73,7 @@ def test_other_cameras_start_a_new_video() -> None:
 def test_people_keep_their_numbers_when_thresholds_change(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     config = Config(track=TrackConfig(min_hits=1))
-    stage = Postprocessor(config, Metrics())
+    stage = Postprocessor("a", config, Metrics())
     inputs = Preprocessor(info, 0, lambda stage, seconds: None)
     boxes, scores, keypoints = answers()
     candidates = Candidates(boxes[None], scores[None], keypoints[None])
@@ -92,7 +91,7 @@ def test_people_keep_their_numbers_when_thresholds_change(tmp_path: Path) -> Non
 
 def test_frames_of_another_size_start_without_memory(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
-    stage = Postprocessor(Config(), Metrics())
+    stage = Postprocessor("a", Config(), Metrics())
     inputs = Preprocessor(info, 0, lambda stage, seconds: None)
     boxes, scores, keypoints = answers()
     candidates = Candidates(boxes[None], scores[None], keypoints[None])
@@ -104,8 +103,8 @@ def test_frames_of_another_size_start_without_memory(tmp_path: Path) -> None:
         numbers.setdefault(width, set()).update(person.track for person in stage.people(inputs.prepare(frame), candidates))
         events += [(event.width, event.kind) for event in stage.events]
         if number in (20, 50, 120):  # also a postprocessor that continues from another one's memory
-            memory, stage = stage.memory(), Postprocessor(Config(), Metrics())
-            stage.restore(memory, "a")
+            snapshot, stage = stage.snapshot(), Postprocessor("a", Config(), Metrics())
+            stage.restore(snapshot)
     assigned = {width: tracks - {None} for width, tracks in numbers.items()}
     assert len(assigned[640]) == len(assigned[1280]) > 4
     assert not assigned[640] & assigned[1280]
@@ -161,5 +160,5 @@ def test_a_snapshot_fits_into_a_message_or_is_not_made() -> None:
     small = snapshot_message(frame, 640)
     assert small is not None
     assert (small.width, small.height) == (640, 360)
-    assert len(small.jpeg) <= SNAPSHOT_BYTES
+    assert len(small.jpeg) <= JPEG_LIMIT_BYTES
     assert snapshot_message(frame, 1920) is None

@@ -10,10 +10,13 @@ import onnxruntime
 import pytest
 from msgspec import UNSET
 
-from edgepose.config.schema import CameraConfig, Config, FilesConfig, HealthConfig, ModelConfig, MqttConfig, RefineConfig
+from edgepose.config.schema import CameraConfig, Config, FilesConfig, HealthConfig, ModelConfig, RefineConfig
 from edgepose.daemon.daemon import Daemon
 from edgepose.errors import ModelError
 from edgepose.messages.structs import HealthMessage, InfoMessage
+from edgepose.mqtt.settings import PublisherSettings
+from edgepose.mqtt.stats import PublisherStats
+from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
 from testing.onnx_files import write_edgepose, write_refiner
 from testing.videos import write_video
@@ -21,20 +24,21 @@ from testing.waiting import wait_for
 
 
 class Publisher:
-    """Stands where the broker's publisher stands, and keeps what it is told."""
+    """Stands where the publisher stands, and keeps what it is told."""
 
-    session, connected, sent, drops, reconnects, events_waiting, duplicate_session, turns, alive = "s", True, 0, {}, 0, 0, None, 0, True
-    commands_ignored = None
     info: InfoMessage
     health: HealthMessage
 
-    def __init__(self, config: MqttConfig, device: str, *_: Any, **__: Any) -> None:
-        pass
+    def __init__(self, settings: PublisherSettings, *_: Any) -> None:
+        self.heartbeat = Heartbeat(60.0)
 
-    def start(self, info: InfoMessage) -> None:
+    def start(self, info: InfoMessage, within_s: float) -> None:
         Publisher.info = info
 
-    def publish(self, name: str, message: HealthMessage, qos: int) -> None:
+    def stats(self) -> PublisherStats:
+        return PublisherStats(enabled=True, state="connected", session="s")
+
+    def publish(self, name: str, message: HealthMessage, qos: int = 0) -> None:
         Publisher.health = message
 
     def __getattr__(self, name: str) -> Any:
@@ -52,7 +56,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return real(path, *arguments, **named)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    monkeypatch.setattr("edgepose.daemon.link.MqttPublisher", Publisher)
+    monkeypatch.setattr("edgepose.daemon.daemon.MqttPublisher", Publisher)
     return opened
 
 
@@ -133,7 +137,7 @@ def test_a_part_of_a_turn_that_fails_ends_nothing_and_is_told_once(
 
         try:
             with monkeypatch.context() as broken:
-                broken.setattr(daemon._health, "report", lambda *_: 1 / 0)
+                broken.setattr("edgepose.daemon.daemon.health_message", lambda *_: 1 / 0)
                 wait_for(lambda: sum(turn() for _ in range(10)) > 0)  # the work goes on, and so does the feeding
                 wait_for(lambda: sum(turn() for _ in range(10)) > 0)
                 assert caplog.text.count("reporting health: unexpected ZeroDivisionError: division by zero; trying again") == 1

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.daemon.health import Circumstances, HealthReporter
-from edgepose.daemon.why import CameraProgress, diagnose
+from edgepose.daemon.health import CameraProgress, DaemonSnapshot, diagnose, health_message
 from edgepose.messages.camera_state import CameraState
+from edgepose.mqtt.stats import PublisherStats
+from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.pose.image_quality import ImageQuality, visibility
 from edgepose.pose.letterbox import Letterbox
-from edgepose.telemetry.metrics import Metrics
-from edgepose.telemetry.sensors import Throttling
+from edgepose.telemetry.sensors import ThrottleSigns
 
 CLEAR, DARK, BLURRED = ImageQuality(100, 0.1), ImageQuality(3, 0.5), ImageQuality(100, 0.0005)
 
@@ -79,36 +79,44 @@ def test_a_jetson_tells_of_capped_processors_and_of_over_current(tmp_path: Path)
         (folder / "cur_state").write_text(state + "\n")
         return folder / "cur_state"
 
-    assert Throttling(tmp_path).look() is None
+    signs: list[ThrottleSigns | None] = [None]
+
+    def throttled() -> bool | None:
+        """Since the last call."""
+        signs.append(ThrottleSigns.read(tmp_path))
+        now = signs[-1]
+        assert now is not None
+        return now.throttled(signs[-2])
+
+    assert throttled() is None
     device(0, "pwm-fan", "3")
-    assert Throttling(tmp_path).look() is None  # a fan that turns slows nothing down
+    assert throttled() is None  # a fan that turns slows nothing down
     cpu, gpu = device(1, "cpufreq-cpu0", "0"), device(2, "devfreq-17000000.gpu", "0")
-    throttling = Throttling(tmp_path)
-    assert throttling.look() is False
+    assert throttled() is False
     gpu.write_text("2")
-    assert throttling.look() is True
+    assert throttled() is True
     gpu.write_text("0")
     cpu.write_text("nonsense")
     counter = tmp_path / "class/hwmon/hwmon1/oc2_event_cnt"
     counter.parent.mkdir(parents=True)
     counter.write_text("4")
-    assert throttling.look() is False
+    assert throttled() is False
     counter.write_text("5")
-    assert throttling.look() is True
-    assert throttling.look() is False
+    assert throttled() is True
+    assert throttled() is False
 
 
-def test_health_says_what_is_degraded(tmp_path: Path) -> None:
-    around = Circumstances(
-        reconnects={"a": 2},
+def test_health_says_what_is_degraded() -> None:
+    cameras = {"a": CameraStats(CameraState("a", "streaming", None, None, 0), reconnects=2)}
+    snapshot = DaemonSnapshot(
+        now_s=1.0,
+        pipeline=PipelineStats(cameras, cpu_fallback=True),
+        publisher=PublisherStats(store_failure="disk full", duplicate_session="x"),
         restarts={"inference": 1},
-        stuck=["postprocess"],
-        cpu_fallback=True,
-        store_failed=True,
-        duplicate_session="x",
+        stuck=("postprocess",),
         reload_refused="no",
     )
-    health = HealthReporter(Metrics(), 0.0, tmp_path).report([CameraState("a", "streaming", None, None, 0)], 0, {}, 1.0, around)
+    health = health_message(snapshot, None)
     assert health.degraded == ["cpu_fallback", "events_in_memory", "stuck:postprocess"]
     assert (health.restarts, health.duplicate_session, health.reload_refused) == ({"inference": 1}, "x", "no")
     assert health.cameras["a"].reconnects == 2

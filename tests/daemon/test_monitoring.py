@@ -4,27 +4,32 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http.client import HTTPConnection
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgepose.config.schema import MonitoringConfig
-from edgepose.daemon.health import Circumstances, HealthReporter
-from edgepose.daemon.link import Link
+from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.daemon.monitoring import MonitoringServer, Readiness, readiness
-from edgepose.daemon.prometheus import Exporter
+from edgepose.daemon.prometheus import metrics_page
 from edgepose.errors import UnavailableError
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.structs import HealthMessage
+from edgepose.mqtt.stats import PublisherStats
+from edgepose.pipeline.pipeline import CameraStats, PipelineStats
+from edgepose.recorder.black_box import RecorderStats
 from edgepose.telemetry.http_server import Answer
 from edgepose.telemetry.metrics import Metrics
 
 STREAMING = CameraState("front", "streaming", None, None, 0, 64, 48)
 AWAY = CameraState("rear", "failed", "refused", "rtsp://rear refused the connection", 3)
+
+
+def pipeline(*states: CameraState) -> PipelineStats:
+    """Cameras and stages that stand still."""
+    return PipelineStats({state.camera: CameraStats(state, state.epoch) for state in states}, ("engine", "people"))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,13 @@ AWAY = CameraState("rear", "failed", "refused", "rtsp://rear refused the connect
 def test_ready_is_that_poses_can_leave(
     stuck: Sequence[str], states: Sequence[CameraState], broker: str | None, live: bool, missing: list[str]
 ) -> None:
-    assert readiness(stuck, states, broker) == Readiness(live, not missing, missing)
+    publisher = PublisherStats() if broker is None else PublisherStats(enabled=True, state=broker)
+    snapshot = DaemonSnapshot(pipeline=pipeline(*states), publisher=publisher, stuck=tuple(stuck))
+    assert readiness(snapshot) == Readiness(live, not missing, missing)
+
+
+def test_a_disk_that_hangs_does_not_make_the_daemon_unready() -> None:
+    assert readiness(DaemonSnapshot(pipeline=pipeline(STREAMING), stuck=("writer",))) == Readiness(True, True, [])
 
 
 @pytest.mark.parametrize(
@@ -85,29 +96,17 @@ def test_the_library_is_loaded_only_where_it_is_used() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-class Work:
-    """Cameras and stages that stand still."""
-
-    def __init__(self, *states: CameraState) -> None:
-        self._states = states
-
-    def states(self) -> Sequence[CameraState]:
-        return self._states
-
-    def reconnects(self) -> Mapping[str, int]:
-        return {state.camera: state.epoch for state in self._states}
-
-    def heartbeats(self) -> Mapping[str, object]:
-        return {"engine": None, "people": None}
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def samples(
-    metrics: Metrics, *states: CameraState, health: HealthMessage | None = None
-) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    link = cast(Link, SimpleNamespace(publisher=None))
-    page = Exporter(lambda: {"version": "0"}, metrics, Work(*states), link, lambda: health).page("")
+def samples_of(snapshot: DaemonSnapshot) -> Samples:
+    page = metrics_page(snapshot, "")
     families: list[Any] = list(text_string_to_metric_families(page.body.decode()))
     return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples}
+
+
+def samples(metrics: Metrics, *states: CameraState) -> Samples:
+    return samples_of(DaemonSnapshot(build={"version": "0"}, pipeline=pipeline(*states), metrics=metrics.stats()))
 
 
 def of(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -175,14 +174,19 @@ def labelled(seen: Mapping[tuple[str, frozenset[tuple[str, str]]], float], name:
     return {dict(key[1])[label]: value for key, value in seen.items() if key[0] == name}
 
 
-def test_what_health_messages_say_is_said_here_too(tmp_path: Path) -> None:
+def test_what_health_messages_say_is_said_here_too() -> None:
     metrics = Metrics()
     metrics.published("front", 0, 0.03)
-    around = Circumstances(
-        restarts={"people": 2}, stuck=["engine"], cpu_fallback=True, reload_refused="a bad file", black_box_drops={"busy": 3}
+    snapshot = DaemonSnapshot(
+        now_s=5.0,
+        pipeline=replace(pipeline(STREAMING, AWAY), cpu_fallback=True),
+        recorder=RecorderStats({"busy": 3}),
+        metrics=metrics.stats(drain=True),
+        restarts={"people": 2},
+        stuck=("engine",),
+        reload_refused="a bad file",
     )
-    health = HealthReporter(metrics, 0.0, tmp_path).report([STREAMING, AWAY], 0, {}, 5.0, around)
-    seen = samples(metrics, STREAMING, AWAY, health=health)
+    seen = samples_of(replace(snapshot, health=health_message(snapshot, None)))
     assert labelled(seen, "edgepose_stage_restarts_total", "stage") == {"engine": 0, "people": 2, "publisher": 0, "writer": 0}
     assert labelled(seen, "edgepose_stage_stuck", "stage") == {"engine": 1, "people": 0, "publisher": 0, "writer": 0}
     assert labelled(seen, "edgepose_degraded", "degradation") == {"cpu_fallback": 1, "throttled": 0, "events_in_memory": 0}
@@ -191,6 +195,30 @@ def test_what_health_messages_say_is_said_here_too(tmp_path: Path) -> None:
     assert seen[of("edgepose_camera_diagnosis", camera="front", diagnosis="no_person")] == 1
     assert seen[of("edgepose_camera_diagnosis", camera="rear", diagnosis="no_video")] == 1
     assert sum(value for key, value in seen.items() if key[0] == "edgepose_camera_diagnosis") == 2
+
+
+def test_a_scrape_leaves_the_latency_samples_to_the_health_report() -> None:
+    metrics = Metrics()
+    metrics.took("engine", 0.02)
+    metrics.published("front", 1, 0.03)
+    for _ in range(2):
+        assert samples(metrics, STREAMING)[of("edgepose_stage_duration_seconds_count", stage="engine")] == 1
+    health = health_message(DaemonSnapshot(now_s=1.0, pipeline=pipeline(STREAMING), metrics=metrics.stats(drain=True)), None)
+    assert health.stages_ms["engine"].p50 == 20
+    assert health.cameras["front"].age_ms.p50 == 30  # type: ignore[union-attr]
+    assert samples(metrics, STREAMING)[of("edgepose_stage_duration_seconds_count", stage="engine")] == 1  # counted since the start
+
+
+def test_what_is_said_of_the_broker() -> None:
+    publisher = PublisherStats(
+        enabled=True, state="connected", sent=7, reconnects=1, drops={"backlog": 2}, events_waiting=3, events_limit=9, duplicate_session="x"
+    )
+    seen = samples_of(DaemonSnapshot(publisher=publisher))
+    assert [seen[of(f"edgepose_mqtt_{name}")] for name in ("connected", "reconnects_total", "duplicate_session")] == [1, 1, 1]
+    assert (seen[of("edgepose_events_waiting")], seen[of("edgepose_events_waiting_limit")]) == (3, 9)
+    assert seen[of("edgepose_mqtt_messages_sent_total")] == 7
+    assert seen[of("edgepose_mqtt_messages_dropped_total", cause="backlog")] == 2
+    assert not any("mqtt" in key[0] for key in samples_of(DaemonSnapshot()))
 
 
 def test_before_the_first_health_message_nothing_is_made_up() -> None:

@@ -1,4 +1,4 @@
-"""What deploy/install.sh says before it looks for root or systemd."""
+"""Messages of deploy/install.sh before it checks for root and systemd."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def install(*options: str) -> tuple[int, str]:
-    """Exit code, and all that it says."""
+    """Return exit code and output."""
     done = subprocess.run([CHECKOUT / "deploy" / "install.sh", *options], capture_output=True, text=True, timeout=30)
     return done.returncode, done.stdout + done.stderr
 
@@ -18,21 +18,21 @@ def install(*options: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("extras", "said"),
     [
-        ("foo", "there are no extras foo; expected cpu, gpu or tensorrt"),
-        ("cpu,foo", "there are no extras foo"),
+        ("foo", "unknown extra foo; expected cpu, gpu or tensorrt"),
+        ("cpu,foo", "unknown extra foo"),
         ("metrics", "--extras is metrics; expected one of cpu, gpu and tensorrt"),
         ("cpu,gpu", "--extras is cpu,gpu; expected one of cpu, gpu and tensorrt"),
         (",", "--extras is ,; expected one of"),
     ],
 )
-def test_extras_that_are_none_are_refused(extras: str, said: str) -> None:
+def test_unknown_extras_are_refused(extras: str, said: str) -> None:
     code, text = install("--dry-run", "--extras", extras)
     assert (code, text.count("\n")) == (64, 1)
     assert said in text
 
 
 @pytest.mark.parametrize("extras", ["cpu", "cpu,metrics", "metrics,gpu", "tensorrt"])
-def test_extras_that_there_are_are_taken(extras: str) -> None:
+def test_known_extras_are_accepted(extras: str) -> None:
     code, text = install("--extras", extras, "--help")
     assert (code, "--extras LIST" in text) == (0, True)
     assert install("--dry-run", "--extras", extras)[0] != 64
@@ -40,7 +40,7 @@ def test_extras_that_there_are_are_taken(extras: str) -> None:
 
 
 @pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd runs here")
-def test_without_systemd_it_names_a_chapter_that_is_there() -> None:
+def test_without_systemd_it_names_an_existing_chapter() -> None:
     code, text = install("--dry-run")
     assert (code, text.count("\n")) == (69, 1)
     (place, chapter) = re.findall(r"(docs/\S+\.md), '(.*?)'", text)[0]

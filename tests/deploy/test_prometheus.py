@@ -1,4 +1,4 @@
-"""The rules, the scrape configuration and every alert, checked by Prometheus' own tool."""
+"""The rules, the scrape configuration and every alert, checked with promtool."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def test_every_alert_fires_when_it_shall_and_only_then() -> None:
     assert "SUCCESS" in promtool("test", "rules", *map(str, TESTS))
 
 
-def test_every_alert_is_seen_to_fire() -> None:
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
     cases = [case for path in TESTS for test in yaml.safe_load(path.read_text())["tests"] for case in test["alert_rule_test"]]
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == {rule["alert"] for rule in rules()}
 
@@ -48,7 +48,7 @@ def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict) -> None:
     assert re.search(r"[.`]$", rule["annotations"]["description"])
 
 
-def test_the_port_is_the_one_that_the_daemon_takes() -> None:
+def test_the_scraped_port_is_the_daemons_default() -> None:
     from edgepose.config.schema import MonitoringConfig
 
     scraped = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"][0]["targets"]

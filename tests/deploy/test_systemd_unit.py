@@ -1,4 +1,4 @@
-"""The unit as systemd itself judges it."""
+"""The unit, checked by systemd's own tools."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ needs_systemd = pytest.mark.skipif(
 
 @needs_systemd
 def test_systemd_finds_nothing_to_complain_of(tmp_path: Path) -> None:
-    installed = tmp_path / "edgepose.service"  # systemd looks for the program, which is not installed here
+    installed = tmp_path / "edgepose.service"  # systemd checks the program, which is not installed here
     installed.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(installed)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""`edgepose run` with a black box on the clip in the package, and `edgepose replay` of what it kept: the same messages, byte by byte."""
+"""`edgepose run` with a black box on the clip in the package, and `edgepose replay` of what it kept: the same messages, byte for byte."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgepose.config.schema import Config
-from edgepose.recorder.format import SUFFIX, SegmentHeader, beginning, packed
+from edgepose.recorder.format import SUFFIX, SegmentHeader, first_line, packed
 from testing.servers.mosquitto import Mosquitto
 from testing.waiting import wait_for
 
@@ -80,11 +80,11 @@ def replay(recording: Path, folder: Path) -> tuple[list[bytes], list[bytes], dic
     return lines[0], lines[1], json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("looks", [0, 2], ids=["first-look", "refine"])
-def test_a_recording_that_was_asked_for_gives_the_very_messages(looks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("refined", [0, 2], ids=["unrefined", "refined"])
+def test_a_recording_on_request_replays_the_same_messages(refined: int, tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         ear = Ear(broker.port)
-        daemon = run(tmp_path, broker.port, f"refine.people={looks}")
+        daemon = run(tmp_path, broker.port, f"refine.people={refined}")
         try:
             wait_for(lambda: len(written(tmp_path)) >= FRAMES, within_s=120)
             daemon.send_signal(signal.SIGUSR1)
@@ -114,7 +114,7 @@ def test_a_daemon_that_was_killed_leaves_a_recording_for_the_next(tmp_path: Path
         daemon = run(tmp_path, broker.port)
         try:
             ring = tmp_path / "box" / "ring"
-            # Up to a second of what was seen is in memory, so not the first bytes only: a frame takes 3 KB.
+            # Up to a second of records is in memory, so not the first bytes only: a frame takes 3 KB.
             wait_for(lambda: sum(file.stat().st_size for file in ring.glob(f"*{SUFFIX}")) > 60_000, within_s=120)
             daemon.kill()
             daemon.wait(10)
@@ -160,7 +160,7 @@ def test_a_daemon_that_does_not_start_leaves_the_black_box_of_another_alone(tmp_
     assert poses == written(tmp_path)[: len(poses)]
 
 
-def test_what_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.segment").write_bytes(b"\x00" * 100)
     for place in (tmp_path, tmp_path / "a.segment", tmp_path / "missing"):
         done = subprocess.run([sys.executable, "-m", "edgepose", "replay", str(place)], capture_output=True, text=True, timeout=60)
@@ -173,9 +173,9 @@ def test_what_is_no_recording_is_one_sentence(tmp_path: Path) -> None:
 def test_a_replay_writes_over_no_recording(tmp_path: Path) -> None:
     recording = tmp_path / "box" / "20261122T100000Z-signal"
     recording.mkdir(parents=True)
-    settings = SegmentHeader(edgepose="0", model="m", sha256="0", settings=Config(), at=0)
+    settings = SegmentHeader(edgepose="0", model="m", sha256="0", settings=Config(), at_ns=0)
     for number in (1, 2):
-        (recording / f"{number:08d}{SUFFIX}").write_bytes(beginning() + packed(settings))
+        (recording / f"{number:08d}{SUFFIX}").write_bytes(first_line() + packed(settings))
     segment = recording / f"00000001{SUFFIX}"
     copy = tmp_path / segment.name
     copy.write_bytes(segment.read_bytes())

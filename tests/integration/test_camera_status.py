@@ -1,4 +1,4 @@
-"""What the daemon says of cameras in trouble, each under its name, and that it says no password while doing so."""
+"""The status of cameras with faults, each under its name, without any password."""
 
 import json
 import time
@@ -42,9 +42,9 @@ def test_each_camera_says_what_is_the_matter_and_none_says_a_password(tmp_path: 
 
             frozen = heard.on("cameras/still/status")[-1]
             assert frozen["state"] == "stalled"
-            assert frozen["detail"].endswith("has sent one and the same picture for 2 s")
+            assert frozen["detail"].endswith("has sent the same image for 2 s")
             shown = len(heard.on("cameras/still/poses"))
-            time.sleep(3)  # opened anew meanwhile, and still the same picture: that is no news
+            time.sleep(3)  # opened again meanwhile, with the same image: nothing new to publish
             assert heard.on("cameras/still/status")[-1] == frozen
             assert len(heard.on("cameras/still/poses")) <= shown + 1
             assert len(heard.on("cameras/well/poses")) > 20

@@ -129,9 +129,9 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
             ("set-threshold", '{"score_threshold": 2}', "score_threshold is 2; expected a number from 0 to 1"),
             ("set-threshold", "{}", "no threshold is given"),
             ("set-threshold", '{"low_score_threshold": 0.99}', "track.low_score_threshold is 0.99; expected at most pose.score_threshold"),
-            ("snapshot", "[" * 5000, "the payload of snapshot is no JSON; expected a JSON object of camera, width"),
+            ("snapshot", "[" * 5000, "the payload of snapshot is not JSON; expected a JSON object of camera, width"),
             ("record", "{}", "there is no black box"),
-            ("reload", b"\xff\xfe", "the payload of reload is no JSON; expected {}"),
+            ("reload", b"\xff\xfe", "the payload of reload is not JSON; expected {}"),
         ):
             reply = commander.ask(name, payload)
             assert reply["status"] == "refused"

@@ -238,8 +238,8 @@ def test_prometheus_scrapes_it_and_answers_every_query_of_the_dashboard(watched:
     try:
         wait_for(lambda: len(result("edgepose_people[3s]")[:1]) and len(result("edgepose_people[3s]")[0]["values"]) > 4, within_s=30)
         quiet = {
-            "Why a camera gives no frames", "Degraded", "Frames dropped by cause", "Stages begun again", "Messages dropped by cause",
-            "Events a minute", "Temperature", "Slowed down", "annotations",
+            "Camera faults", "Degraded", "Frames dropped by cause", "Stage restarts", "Messages dropped by cause",
+            "Events per minute", "Temperature", "Throttled", "annotations",
         }  # fmt: skip
         for title, expressions in panels().items():
             for expression in expressions:

@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from paho.mqtt.publish import single
 
 from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import ConfigError
+from edgepose.mqtt.connection import Connection
 from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.mqtt.settings import PublisherSettings
 from testing.faults import network
 from testing.servers.amqtt_broker import amqtt_broker
 from testing.servers.both_sides import STATUS, Listener, publishing
@@ -28,13 +31,13 @@ from testing.waiting import wait_for
 def test_retained_status_and_info_reach_a_late_subscriber(broker):
     with publishing(broker.port) as publisher:
         publisher.publish_retained("cameras/front/status", b'{"state":"streaming"}')
-        wait_for(lambda: publisher.sent >= 3)
-        assert (publisher.state, publisher.protocol) == ("connected", "5")
+        wait_for(lambda: publisher.stats().sent >= 3)
+        assert (publisher.stats().state, publisher.stats().protocol) == ("connected", "5")
         with Listener(broker.port) as late:
             wait_for(lambda: len(late.messages) >= 3)
             assert all(message.retain and message.qos == 1 for message in late.messages)
             status = json.loads(late.on(STATUS)[0].payload)
-            assert (status["state"], status["session"], status["schema"]) == ("online", publisher.session, 1)
+            assert (status["state"], status["session"], status["schema"]) == ("online", publisher.stats().session, 1)
             assert json.loads(late.on("edgepose/drone/info")[0].payload)["model"]["name"] == "n.onnx"
             assert late.on("edgepose/drone/cameras/front/status")[0].payload == b'{"state":"streaming"}'
 
@@ -49,7 +52,7 @@ def test_stop_says_stopped_and_no_will_follows(broker):
         wait_for(lambda: listener.states() == ["online", "stopped"])
         assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "the operator said so"
         publisher.publish_poses("front", b"too late")
-        assert (publisher.state, publisher.connected, publisher.drops) == ("stopped", False, {"stopped": 1})
+        assert (publisher.stats().state, publisher.stats().connected, publisher.stats().drops) == ("stopped", False, {"stopped": 1})
         with Listener(broker.port, STATUS) as late:  # a round trip later there is still no will
             wait_for(lambda: late.states() == ["stopped"])
 
@@ -58,9 +61,10 @@ CHILD = """
 import sys, time
 from edgepose.config.schema import MqttConfig
 from edgepose.mqtt.publisher import MqttPublisher
-publisher = MqttPublisher(MqttConfig(host="127.0.0.1", port=int(sys.argv[1])), "drone")
+from edgepose.mqtt.settings import PublisherSettings
+publisher = MqttPublisher(PublisherSettings(MqttConfig(host="127.0.0.1", port=int(sys.argv[1])), "drone"))
 publisher.start()
-print(publisher.session, flush=True)
+print(publisher.stats().session, flush=True)
 sys.stdin.read()
 """
 
@@ -85,21 +89,21 @@ def test_late_will_of_an_old_session_does_not_stand(broker):
         wait_for(lambda: listener.states() == ["online", "offline", "online"])
         with Listener(broker.port, STATUS) as late:
             wait_for(lambda: late.states() == ["online"])
-            assert json.loads(late.on(STATUS)[0].payload)["session"] == publisher.session
+            assert json.loads(late.on(STATUS)[0].payload)["session"] == publisher.stats().session
 
 
 def test_two_daemons_of_one_name_are_told_and_do_not_fight(broker, caplog):
     with publishing(broker.port) as one, publishing(broker.port) as two, Listener(broker.port) as listener:
-        wait_for(lambda: (one.duplicate_session, two.duplicate_session) == (two.session, one.session))
+        wait_for(lambda: (one.stats().duplicate_session, two.stats().duplicate_session) == (two.stats().session, one.stats().session))
         assert caplog.text.count("another daemon publishes under edgepose/drone") == 2
-        assert one.connected
-        assert two.connected
+        assert one.stats().connected
+        assert two.stats().connected
         for publisher in (one, two):
             publisher.publish("done", b"")
         wait_for(lambda: len(listener.on("edgepose/drone/done")) == 2)
         assert len(listener.states()) <= 5  # the kept one, both births, and each once again for the other
         two.stop()
-        wait_for(lambda: one.duplicate_session is None)
+        wait_for(lambda: one.stats().duplicate_session is None)
         wait_for(lambda: listener.states()[-1] == "online")
 
 
@@ -108,10 +112,10 @@ def test_what_a_dead_daemon_left_behind_is_no_rival(broker, caplog):
     single(STATUS, left, qos=1, retain=True, port=broker.port)
     with publishing(broker.port) as publisher, Listener(broker.port, STATUS) as listener:
         late_will = left.replace(b"online", b"offline")
-        wait_for(lambda: publisher.sent >= 2)
+        wait_for(lambda: publisher.stats().sent >= 2)
         single(STATUS, late_will, qos=1, retain=True, port=broker.port)
         wait_for(lambda: listener.states()[-2:] == ["offline", "online"])
-        assert publisher.duplicate_session is None
+        assert publisher.stats().duplicate_session is None
         assert "another daemon" not in caplog.text
 
 
@@ -122,7 +126,7 @@ def test_three_daemons_of_one_name_do_not_talk_for_ever(broker):
         publishing(broker.port) as three,
         Listener(broker.port) as listener,
     ):
-        wait_for(lambda: all(publisher.duplicate_session is not None for publisher in (one, two, three)))
+        wait_for(lambda: all(publisher.stats().duplicate_session is not None for publisher in (one, two, three)))
         for publisher in (one, two, three):
             publisher.publish("done", b"")
         wait_for(lambda: len(listener.on("edgepose/drone/done")) == 3)
@@ -131,7 +135,7 @@ def test_three_daemons_of_one_name_do_not_talk_for_ever(broker):
 
 def test_poses_expire_on_the_broker_and_are_not_retained(broker):
     with publishing(broker.port, pose_expiry_s=1.5) as publisher, Listener(broker.port, "+/+/cameras/+/poses") as listener:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         publisher.publish_poses("front", b"{}")
         message = wait_for(lambda: listener.messages)[0]
         assert (message.topic, message.qos, message.retain) == ("edgepose/drone/cameras/front/poses", 0, False)
@@ -142,9 +146,9 @@ def test_poses_expire_on_the_broker_and_are_not_retained(broker):
 def test_everything_is_said_again_after_a_broker_restart(broker):
     with publishing(broker.port) as publisher:
         publisher.publish_retained("cameras/front/status", b"streaming")
-        wait_for(lambda: publisher.sent >= 3)
+        wait_for(lambda: publisher.stats().sent >= 3)
         broker.kill()
-        wait_for(lambda: publisher.state.startswith(("lost", "unreachable")))
+        wait_for(lambda: publisher.stats().state.startswith(("lost", "unreachable")))
         publisher.publish("cameras/front/events", b"fallen", qos=1)
         publisher.publish_poses("front", b"nobody will see this")
         broker.start()
@@ -154,15 +158,15 @@ def test_everything_is_said_again_after_a_broker_restart(broker):
             assert time.monotonic() - began < 5
             assert listener.states() == ["online"]
             assert [message.payload for message in listener.on("edgepose/drone/cameras/front/events")] == [b"fallen"]
-        assert publisher.drops == {"no_connection": 1}
+        assert publisher.stats().drops == {"no_connection": 1}
 
 
 def test_starting_without_a_broker_costs_nothing_and_succeeds_later(tmp_path):
     broker = Mosquitto(tmp_path)
     with publishing(broker.port) as publisher:
-        wait_for(lambda: publisher.state == "unreachable: connection refused")
+        wait_for(lambda: publisher.stats().state == "unreachable: connection refused")
         with broker:
-            wait_for(lambda: publisher.connected, within_s=5)
+            wait_for(lambda: publisher.stats().connected, within_s=5)
 
 
 def resident_mb() -> float:
@@ -172,12 +176,12 @@ def resident_mb() -> float:
 def test_flood_towards_a_frozen_broker_stays_bounded(broker):
     payload = bytes(60_000)
     with publishing(broker.port, keepalive_s=2) as publisher:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         publisher.publish_poses("front", payload)
-        wait_for(lambda: publisher.sent >= 3)
+        wait_for(lambda: publisher.stats().sent >= 3)
         broker.freeze()
         before_mb, longest_s, count, deadline = resident_mb(), 0.0, 0, time.monotonic() + 20
-        while publisher.drops.get("backlog", 0) < 10_000:  # 600 MB
+        while publisher.stats().drops.get("backlog", 0) < 10_000:  # 600 MB
             assert time.monotonic() < deadline
             began = time.perf_counter()
             publisher.publish_poses("front", payload)
@@ -186,18 +190,18 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
             count += 1
         assert resident_mb() - before_mb < 5
         assert longest_s < 0.25
-        drops = publisher.drops
+        drops = publisher.stats().drops
         assert set(drops) <= {"backlog", "superseded", "queue_full"}
         assert drops["queue_full"] >= count - 1000 - 16
-        wait_for(lambda: not publisher.connected, within_s=8)  # twice the keep-alive, and then some
+        wait_for(lambda: not publisher.stats().connected, within_s=8)  # twice the keep-alive, and then some
         broker.thaw()
-        wait_for(lambda: publisher.connected, within_s=8)
+        wait_for(lambda: publisher.stats().connected, within_s=8)
 
 
 def test_a_frozen_broker_is_given_hardly_any_poses_that_it_would_send_late(broker):
     """Its kernel would take minutes of them."""
     with publishing(broker.port, keepalive_s=30) as publisher, Listener(broker.port, "edgepose/drone/cameras/+/poses") as listener:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
 
         def publish(until_s: float) -> None:
             while time.monotonic() < until_s:
@@ -214,18 +218,18 @@ def test_a_frozen_broker_is_given_hardly_any_poses_that_it_would_send_late(broke
         wait_for(lambda: any(float(message.payload) > thawed_s for message in listener.messages))
     said_s = [float(message.payload) for message in listener.messages]
     assert sum(frozen_s < at_s < thawed_s - 1 for at_s in said_s) <= 10  # 7 and what a busy machine adds, of 60
-    assert publisher.drops["backlog"] > 20  # of 80, and a busy machine offers fewer
-    assert publisher.reconnects == 0
+    assert publisher.stats().drops["backlog"] > 20  # of 80, and a busy machine offers fewer
+    assert publisher.stats().reconnects == 0
 
 
 def test_a_fast_broker_gets_every_pose_of_four_cameras(broker):
     with publishing(broker.port) as publisher, Listener(broker.port, "edgepose/drone/cameras/+/poses") as listener:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         for number in range(60):
             for camera in ("front", "rear", "left", "right"):
                 publisher.publish_poses(camera, bytes(1500 + number))
             time.sleep(1 / 30)
-        wait_for(lambda: len(listener.messages) + sum(publisher.drops.values()) == 240)
+        wait_for(lambda: len(listener.messages) + sum(publisher.stats().drops.values()) == 240)
         assert len(listener.messages) >= 230  # a thread that is not let run for a frame's time is no fault of the path
 
 
@@ -233,7 +237,8 @@ SENDER = """
 import sys, time
 from edgepose.config.schema import MqttConfig
 from edgepose.mqtt.publisher import MqttPublisher
-publisher = MqttPublisher(MqttConfig(host=sys.argv[1], port=int(sys.argv[2])), "drone")
+from edgepose.mqtt.settings import PublisherSettings
+publisher = MqttPublisher(PublisherSettings(MqttConfig(host=sys.argv[1], port=int(sys.argv[2])), "drone"))
 publisher.start()
 until_s = time.monotonic() + float(sys.argv[3])
 while time.monotonic() < until_s:
@@ -264,7 +269,7 @@ def test_on_a_slow_network_poses_are_fresh(tmp_path, kilobits):
 
 def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
     with publishing(broker.port, keepalive_s=60) as publisher:
-        wait_for(lambda: publisher.sent >= 2)
+        wait_for(lambda: publisher.stats().sent >= 2)
         broker.freeze()
         for _ in range(100):
             publisher.publish_poses("front", bytes(1_000_000))
@@ -272,23 +277,23 @@ def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
         began = time.monotonic()
         publisher.stop()
         assert time.monotonic() - began < 3
-        assert publisher.drops["stopped"] >= 1
+        assert publisher.stats().drops["stopped"] >= 1
 
 
 def test_unacknowledged_messages_arrive_after_the_connection_was_lost(broker):
     with publishing(broker.port, keepalive_s=2) as publisher:
-        wait_for(lambda: publisher.sent >= 2)
+        wait_for(lambda: publisher.stats().sent >= 2)
         broker.freeze()
         for number in range(50):
             publisher.publish("cameras/front/events", str(number).encode(), qos=1)
-        wait_for(lambda: publisher.sent >= 16)
+        wait_for(lambda: publisher.stats().sent >= 16)
         broker.kill()
         broker.start()
         topic = "edgepose/drone/cameras/front/events"
         with Listener(broker.port, topic) as listener:
             wait_for(lambda: len(listener.messages) >= 50, within_s=8)
             assert [int(message.payload) for message in listener.messages] == list(range(50))
-        assert publisher.drops == {}
+        assert publisher.stats().drops == {}
 
 
 def test_wrong_password_is_named_and_logged_once(tmp_path, caplog):
@@ -299,7 +304,7 @@ def test_wrong_password_is_named_and_logged_once(tmp_path, caplog):
         publishing(broker.port, start=False, username="drone", password_file=str(secret), reconnect_maximum_s=0.05) as publisher,
     ):
         publisher.start()
-        wait_for(lambda: publisher.state == "refused: not authorized")
+        wait_for(lambda: publisher.stats().state == "refused: not authorized")
         wait_for(lambda: broker.log.read_text().count("not authorised") >= 5)
         assert [record.levelno for record in caplog.records].count(logging.WARNING) == 1
         assert "wrong" not in caplog.text
@@ -312,16 +317,16 @@ def test_right_password_gets_in(tmp_path):
         Mosquitto(tmp_path, users={"drone": "right"}) as broker,
         publishing(broker.port, username="drone", password_file=str(secret)) as publisher,
     ):
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
 
 
 def test_messages_that_the_broker_refuses_are_counted(tmp_path, caplog):
     acl = tmp_path / "acl"
     acl.write_text("topic readwrite edgepose/drone/status\ntopic readwrite edgepose/drone/info\n")
     with Mosquitto(tmp_path, lines=f"acl_file {acl}") as broker, publishing(broker.port) as publisher:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         publisher.publish("cameras/front/events", b"fallen", qos=1)
-        wait_for(lambda: publisher.drops == {"refused_by_broker": 1})
+        wait_for(lambda: publisher.stats().drops == {"refused_by_broker": 1})
         wait_for(lambda: "refuses messages on edgepose/drone/cameras/front/events: not authorized" in caplog.text)
 
 
@@ -338,11 +343,11 @@ def certificates(tmp_path_factory):
 def test_tls(tmp_path, certificates):
     tls = TlsConfig(enabled=True, ca_file=str(certificates[0]))
     with Mosquitto(tmp_path, tls=certificates) as broker, publishing(broker.port, host="localhost", tls=tls) as publisher:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         for number in range(200):
             publisher.publish("cameras/front/events", bytes([number]) * 20_000, qos=1)
-        wait_for(lambda: publisher.sent >= 202)
-        assert publisher.drops == {}
+        wait_for(lambda: publisher.stats().sent >= 202)
+        assert publisher.stats().drops == {}
 
 
 def test_a_broker_with_an_unknown_certificate_is_refused(tmp_path, certificates):
@@ -350,34 +355,34 @@ def test_a_broker_with_an_unknown_certificate_is_refused(tmp_path, certificates)
         Mosquitto(tmp_path, tls=certificates) as broker,
         publishing(broker.port, host="localhost", tls=TlsConfig(enabled=True)) as publisher,
     ):
-        wait_for(lambda: publisher.state.startswith("refused: the broker's certificate is of an unknown authority"))
+        wait_for(lambda: publisher.stats().state.startswith("refused: the broker's certificate is of an unknown authority"))
 
 
 def test_unreadable_secrets_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match=r"^mqtt.password_file: /nowhere cannot be read: No such file"):
-        MqttPublisher(MqttConfig(password_file="/nowhere"), "drone")
+        MqttPublisher(PublisherSettings(MqttConfig(password_file="/nowhere"), "drone"))
     empty = tmp_path / "empty"
     empty.touch()
     with pytest.raises(ConfigError, match=r"first line of .* is empty"):
-        MqttPublisher(MqttConfig(password_file=str(empty)), "drone")
+        MqttPublisher(PublisherSettings(MqttConfig(password_file=str(empty)), "drone"))
     with pytest.raises(ConfigError, match=r"^mqtt.tls.ca_file: /nowhere cannot be used"):
-        MqttPublisher(MqttConfig(tls=TlsConfig(enabled=True, ca_file="/nowhere")), "drone")
+        MqttPublisher(PublisherSettings(MqttConfig(tls=TlsConfig(enabled=True, ca_file="/nowhere")), "drone"))
     with pytest.raises(ConfigError, match=r"^mqtt.tls.certificate_file: .*empty with its key in the same file cannot be used"):
-        MqttPublisher(MqttConfig(tls=TlsConfig(enabled=True, certificate_file=str(empty))), "drone")
+        MqttPublisher(PublisherSettings(MqttConfig(tls=TlsConfig(enabled=True, certificate_file=str(empty))), "drone"))
     with pytest.raises(ConfigError, match="cannot be part of a topic"):
-        MqttPublisher(MqttConfig(), "a/b")
+        MqttPublisher(PublisherSettings(MqttConfig(), "a/b"))
 
 
 def test_an_unknown_host_is_named():
     with publishing(1883, host="no-such-host.invalid") as publisher:
-        wait_for(lambda: publisher.state.startswith("unreachable: "))
-        assert "name" in publisher.state
+        wait_for(lambda: publisher.stats().state.startswith("unreachable: "))
+        assert "name" in publisher.stats().state
 
 
 def test_falls_back_to_3_1_1():
     with amqtt_broker() as port, publishing(port) as publisher, Listener(port, protocol=MQTTProtocolVersion.MQTTv311) as listener:
-        wait_for(lambda: publisher.connected)
-        assert publisher.protocol == "3.1.1"
+        wait_for(lambda: publisher.stats().connected)
+        assert publisher.stats().protocol == "3.1.1"
         publisher.publish_poses("front", b"{}")
         wait_for(lambda: listener.on("edgepose/drone/cameras/front/poses"))
         wait_for(lambda: "online" in listener.states())
@@ -399,14 +404,14 @@ def refusing_version_5():
 
 def test_a_refused_version_is_followed_by_the_other_at_once_and_without_alarm(caplog):
     with refusing_version_5() as port, publishing(port, keepalive_s=60) as publisher:
-        wait_for(lambda: publisher.connected, within_s=1)
-        assert publisher.protocol == "3.1.1"
+        wait_for(lambda: publisher.stats().connected, within_s=1)
+        assert publisher.stats().protocol == "3.1.1"
         assert not caplog.records
 
 
 def test_version_5_only_names_the_refusal():
     with refusing_version_5() as port, publishing(port, protocol="5") as publisher:
-        wait_for(lambda: publisher.state == "refused: unsupported protocol version")
+        wait_for(lambda: publisher.stats().state == "refused: unsupported protocol version")
 
 
 def test_msgpack(broker):
@@ -414,3 +419,66 @@ def test_msgpack(broker):
         message = wait_for(lambda: listener.messages)[0]
         assert msgspec.msgpack.decode(message.payload)["state"] == "online"
         assert message.properties.ContentType == "application/msgpack"
+
+
+def test_a_session_that_hangs_is_replaced_and_cannot_touch_the_outbox_when_it_wakes(broker, monkeypatch):
+    hang, released, woken = threading.Event(), threading.Event(), threading.Event()
+    step = Connection.step
+
+    def hanging_step(self, timeout_s, *, sending):
+        if hang.is_set() and threading.current_thread() is first:
+            released.wait(60)
+            woken.set()
+        return step(self, timeout_s, sending=sending)
+
+    monkeypatch.setattr(Connection, "step", hanging_step)
+    topic = "edgepose/drone/cameras/front/events"
+    with publishing(broker.port, keepalive_s=60) as publisher, Listener(broker.port) as listener:
+        first = publisher._session._thread
+        wait_for(lambda: publisher.stats().sent >= 2)
+        publisher.publish_retained("cameras/front/status", b"streaming")
+        wait_for(lambda: listener.on("edgepose/drone/cameras/front/status"))
+        broker.freeze()
+        for number in range(5):
+            publisher.publish("cameras/front/events", str(number).encode(), qos=1)
+        wait_for(lambda: publisher.stats().sent >= 8)  # the first session has them, and no answer
+        hang.set()
+        publisher.supervise(time.monotonic())
+        before = publisher.stats()
+        publisher.supervise(time.monotonic() + 1000)
+        broker.thaw()
+        wait_for(lambda: publisher.stats().connected)
+        wait_for(lambda: {message.payload for message in listener.on(topic)} == {b"0", b"1", b"2", b"3", b"4"})
+        wait_for(lambda: publisher.stats().events_waiting == 0)
+        wait_for(lambda: len(listener.on("edgepose/drone/info")) >= 2)  # said again
+        after = publisher.stats()
+        assert (after.replaced, after.drops, after.reconnects) == (1, {}, 0)
+        assert after.session != before.session
+        sent = after.sent
+        released.set()
+        assert woken.wait(10)
+        first.join(10)
+        assert not first.is_alive()
+        wait_for(lambda: listener.states()[-1] == "online")
+        assert publisher.stats().events_waiting == 0
+        assert publisher.stats().sent - sent <= 2  # `online` again after the other's will, at most
+        publisher.publish("cameras/front/events", b"5", qos=1)
+        wait_for(lambda: [message.payload for message in listener.on(topic)][-1] == b"5")
+        assert publisher.stats().drops == {}
+
+
+def test_another_prefix_says_stopped_under_the_old_one_and_all_states_under_the_new(broker):
+    with publishing(broker.port) as publisher, Listener(broker.port) as listener:
+        publisher.publish_retained("cameras/front/status", b"streaming")
+        wait_for(lambda: publisher.stats().sent >= 3)
+        settings = PublisherSettings(MqttConfig(host="127.0.0.1", port=broker.port, prefix="fleet"), "other")
+        publisher.change(settings, None, "another configuration")
+        wait_for(lambda: listener.states()[-1] == "stopped")
+        assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "another configuration"
+        status = json.loads(wait_for(lambda: listener.on("fleet/other/status"))[-1].payload)
+        wait_for(lambda: listener.on("fleet/other/cameras/front/status"))
+        assert listener.on("fleet/other/cameras/front/status")[0].payload == b"streaming"
+        info = json.loads(wait_for(lambda: listener.on("fleet/other/info"))[-1].payload)
+        assert info["session"] == status["session"] == publisher.stats().session
+        assert status["session"] != json.loads(listener.on(STATUS)[-1].payload)["session"]
+        assert listener.on("fleet/other/status")[-1].qos == 1

@@ -58,7 +58,7 @@ def obeyed():
 
 def test_a_command_and_its_reply(broker, obeyed):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("pause", b'{"camera":"front"}', response="ground/replies", correlation=b"\x00\xff42")
         command = wait_for(lambda: obeyed)[0]
         assert (command.name, command.payload) == ("pause", b'{"camera":"front"}')
@@ -73,7 +73,7 @@ def test_a_command_and_its_reply(broker, obeyed):
 @pytest.mark.parametrize("version", [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311])
 def test_without_a_wish_the_reply_is_on_the_devices_own_topic(broker, obeyed, version):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port, version=version) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("reload")
         command = wait_for(lambda: obeyed)[0]
         assert (command.response_topic, command.correlation) == (None, None)
@@ -87,9 +87,9 @@ def test_version_3_1_1_hears_commands_too(obeyed):
         publishing(port, commands=obeyed.append) as publisher,
         Commander(port, version=MQTTProtocolVersion.MQTTv311) as commander,
     ):
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         command = wait_for(lambda: commander.send("reload", b"now") or obeyed, every_s=0.2)[0]  # the broker may not listen yet
-        assert (publisher.protocol, command.name, command.payload) == ("3.1.1", "reload", b"now")
+        assert (publisher.stats().protocol, command.name, command.payload) == ("3.1.1", "reload", b"now")
         publisher.reply(command, b"done")
         assert wait_for(lambda: commander.heard)[0].payload == b"done"
 
@@ -110,19 +110,19 @@ def test_users_with_rights_are_heard_and_others_are_not(tmp_path, obeyed):
         Commander(broker.port, user=("reader", "reader")) as reader,
         Commander(broker.port, user=("commander", "commander")) as commander,
     ):
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         reader.send("pause")
         commander.send("resume", response="ground/replies")
         command = wait_for(lambda: obeyed)[0]
         assert [command.name for command in obeyed] == ["resume"]
         publisher.reply(command, b"done")  # where this device may not write
-        wait_for(lambda: publisher.drops.get("refused_by_broker") == 1)
+        wait_for(lambda: publisher.stats().drops.get("refused_by_broker") == 1)
 
 
 @pytest.mark.parametrize("topic", ["edgepose/drone/status", "edgepose/other/command/reload", "edgepose/drone/command/reload", "a/+/b", "#"])
 def test_nobody_makes_the_device_give_orders_or_tell_states(broker, obeyed, topic):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("reload", correlation=b"7", response=topic)
         if "+" in topic or "#" in topic:  # the broker hangs up on whoever asks for that
             return
@@ -135,7 +135,7 @@ def test_old_orders_are_not_obeyed_after_a_reconnect(broker, obeyed, caplog):
     with Commander(broker.port) as commander:
         commander.send("pause", retain=True)
         with publishing(broker.port, commands=obeyed.append) as publisher:
-            wait_for(lambda: publisher.commands_ignored == {"retained": 1})
+            wait_for(lambda: publisher.stats().commands_ignored == {"retained": 1})
             commander.send("reload")
             wait_for(lambda: [command.name for command in obeyed] == ["reload"])
     assert "command 'pause' ignored: it was retained" in caplog.text
@@ -143,14 +143,14 @@ def test_old_orders_are_not_obeyed_after_a_reconnect(broker, obeyed, caplog):
 
 def test_an_order_is_not_obeyed_while_it_becomes_a_retained_one_nor_when_that_is_cleared(broker, obeyed, caplog):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("resume")
         wait_for(lambda: [command.name for command in obeyed] == ["resume"])  # heard from here on
         commander.send("pause", retain=True)
         commander.send("pause", b"", retain=True)
         commander.send("reload")
         wait_for(lambda: [command.name for command in obeyed] == ["resume", "reload"])
-        assert publisher.commands_ignored == {"retained": 1}
+        assert publisher.stats().commands_ignored == {"retained": 1}
     assert caplog.text.count("ignored") == 1
 
 
@@ -160,7 +160,7 @@ def test_with_version_3_1_1_clearing_a_retained_order_is_an_empty_one(obeyed):
         publishing(port, commands=obeyed.append) as publisher,
         Commander(port, version=MQTTProtocolVersion.MQTTv311) as commander,
     ):
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         wait_for(lambda: commander.send("resume") or obeyed, every_s=0.2)  # heard from here on
         commander.send("pause", b"", retain=True)
         assert wait_for(lambda: [command.payload for command in obeyed if command.name == "pause"]) == [b""]
@@ -168,23 +168,23 @@ def test_with_version_3_1_1_clearing_a_retained_order_is_an_empty_one(obeyed):
 
 def test_long_orders_are_refused_and_very_long_ones_do_not_reach_us(broker, obeyed):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("reload", bytes(200_000))  # longer than we told the broker that we take
         commander.send("reload", bytes(65_537))
         commander.send("reload", bytes(65_536))
         wait_for(lambda: obeyed)
         assert [len(command.payload) for command in obeyed] == [65_536]
-        assert publisher.commands_ignored == {"too_long": 1}
-        assert publisher.reconnects == 0
+        assert publisher.stats().commands_ignored == {"too_long": 1}
+        assert publisher.stats().reconnects == 0
 
 
 def test_an_endless_order_does_not_fill_the_memory_of_an_old_protocol(broker, obeyed, caplog):
     with publishing(broker.port, commands=obeyed.append, protocol="3.1.1") as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("reload", bytes(50_000_000))
-        wait_for(lambda: publisher.reconnects == 1, within_s=20)
+        wait_for(lambda: publisher.stats().reconnects == 1, within_s=20)
         assert "a message of more than 128 KiB was sent to us" in caplog.text
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("reload")
         wait_for(lambda: [command.name for command in obeyed] == ["reload"])
 
@@ -194,19 +194,19 @@ def test_whoever_obeys_and_fails_does_not_end_the_connection(broker, caplog):
         raise RuntimeError("no such luck")
 
     with publishing(broker.port, commands=fail) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("reload")
-        wait_for(lambda: publisher.commands_ignored == {"failed": 1})
-        assert publisher.connected
+        wait_for(lambda: publisher.stats().commands_ignored == {"failed": 1})
+        assert publisher.stats().connected
         assert "no such luck" in caplog.text
 
 
 def test_commands_are_heard_again_after_each_connection_and_not_at_all_where_nobody_obeys(broker, obeyed):
     with publishing(broker.port, commands=obeyed.append) as publisher:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         broker.restart()
-        wait_for(lambda: publisher.reconnects == 1)
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().reconnects == 1)
+        wait_for(lambda: publisher.stats().connected)
         with Commander(broker.port) as commander:
             deadline = time.monotonic() + 10
             while not obeyed:  # the subscription may be a moment behind the connection
@@ -214,7 +214,7 @@ def test_commands_are_heard_again_after_each_connection_and_not_at_all_where_nob
                 commander.send("reload")
                 time.sleep(0.05)
     with publishing(broker.port) as publisher, Listener(broker.port) as listener, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         commander.send("reload")
         wait_for(lambda: listener.on(f"{COMMAND}/reload"))
-        assert publisher.commands_ignored is None
+        assert publisher.stats().commands_ignored is None

@@ -11,6 +11,7 @@ import pytest
 from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import ConfigError
 from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.mqtt.settings import PublisherSettings
 from testing.servers.both_sides import publishing
 from testing.servers.certificates import Authority
 from testing.servers.mosquitto import Mosquitto, free_port
@@ -57,11 +58,11 @@ def warnings(caplog):
 def refused(caplog, port, **settings):
     """State and log line of a publisher that goes on trying; both stay what they are over several attempts."""
     with publishing(port, reconnect_maximum_s=0.05, **settings) as publisher:
-        wait_for(lambda: publisher.state not in ("not started", "connecting"))
-        turns = publisher.turns
-        wait_for(lambda: publisher.turns >= turns + 4)
-        state = publisher.state
-        assert publisher.reconnects == 0
+        wait_for(lambda: publisher.stats().state not in ("not started", "connecting"))
+        turns = publisher.stats().turns
+        wait_for(lambda: publisher.stats().turns >= turns + 4)
+        state = publisher.stats().state
+        assert publisher.stats().reconnects == 0
     return state, warnings(caplog)
 
 
@@ -112,7 +113,7 @@ def test_a_client_certificate_is_asked_for_and_looked_at(tmp_path, authority, st
         state, _ = refused(caplog, broker.port, host="localhost", tls=tls(authority, stranger.issue("somebody")))
         assert state.startswith(("refused: client certificate of an authority that the broker", "refused: client certificate not accepted"))
         with publishing(broker.port, host="localhost", tls=tls(authority, client)) as publisher:
-            wait_for(lambda: publisher.connected)
+            wait_for(lambda: publisher.stats().connected)
 
 
 def test_the_alerts_of_another_tls_are_understood(authority, server, caplog):
@@ -136,11 +137,11 @@ def test_two_factors_certificate_and_password(tmp_path, authority, server, clien
     both = {"host": "localhost", "username": "drone"}
     with Mosquitto(tmp_path, tls=server, users={"drone": "right"}, lines="require_certificate true") as broker:
         with publishing(broker.port, **both, password_file=str(secret), tls=tls(authority, client)) as publisher:
-            wait_for(lambda: publisher.connected)
+            wait_for(lambda: publisher.stats().connected)
         with publishing(broker.port, **both, password_file=str(wrong), tls=tls(authority, client)) as publisher:
-            wait_for(lambda: publisher.state == "refused: not authorized")
+            wait_for(lambda: publisher.stats().state == "refused: not authorized")
         with publishing(broker.port, **both, password_file=str(secret), tls=tls(authority)) as publisher:
-            wait_for(lambda: publisher.state.startswith("refused: client certificate required"))
+            wait_for(lambda: publisher.stats().state.startswith("refused: client certificate required"))
 
 
 def test_nobody_is_let_in_without_a_name(tmp_path, caplog):
@@ -217,11 +218,11 @@ def test_a_refused_subscription_is_said(tmp_path, caplog):
     settings.write_text(json.dumps({"defaultACLAccess": access, "groups": groups, "anonymousGroup": "everybody"}))
     lines = f"plugin {DYNAMIC_SECURITY}\nplugin_opt_config_file {settings}"
     with Mosquitto(tmp_path, lines=lines) as broker, publishing(broker.port, commands=lambda _: None) as publisher:
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         for topic in ("edgepose/drone/status", "edgepose/drone/command/+"):
             sentence = f"refuses our subscription to {topic}: not authorized; expected the right to read it"
             wait_for(lambda sentence=sentence: sentence in caplog.text)
-        assert publisher.connected
+        assert publisher.stats().connected
 
 
 def test_a_new_password_gets_in_without_a_restart_and_a_bad_file_changes_nothing(tmp_path, caplog):
@@ -229,15 +230,15 @@ def test_a_new_password_gets_in_without_a_restart_and_a_bad_file_changes_nothing
     secret.write_text("wrong\n")
     settings = {"username": "drone", "password_file": str(secret), "reconnect_maximum_s": 0.1}
     with Mosquitto(tmp_path, users={"drone": "right"}) as broker, publishing(broker.port, **settings) as publisher:
-        wait_for(lambda: publisher.state == "refused: not authorized")
+        wait_for(lambda: publisher.stats().state == "refused: not authorized")
         secret.write_text("right\n")
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
         secret.write_text("")
         broker.restart()
-        wait_for(lambda: publisher.reconnects == 1)
+        wait_for(lambda: publisher.stats().reconnects == 1)
         wait_for(lambda: f"the first line of {secret} is empty" in caplog.text)
         assert caplog.text.count("What was read before stays in use") == 1
-        assert publisher.connected
+        assert publisher.stats().connected
 
 
 def test_a_new_certificate_is_taken_without_a_restart(tmp_path, authority, stranger, server, client):
@@ -253,13 +254,13 @@ def test_a_new_certificate_is_taken_without_a_restart(tmp_path, authority, stran
         Mosquitto(tmp_path, tls=server, lines="require_certificate true") as broker,
         publishing(broker.port, **settings) as publisher,
     ):
-        wait_for(lambda: publisher.state.startswith("refused: client certificate"))
+        wait_for(lambda: publisher.stats().state.startswith("refused: client certificate"))
         use(client)
-        wait_for(lambda: publisher.connected)
+        wait_for(lambda: publisher.stats().connected)
 
 
 def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(tmp_path, authority, client):
     key = tmp_path / "encrypted.key"
     subprocess.run(["openssl", "ec", "-in", client[1], "-aes256", "-passout", "pass:x", "-out", key], check=True, capture_output=True)
     with pytest.raises(ConfigError, match="the key is encrypted; expected a PEM certificate and its unencrypted key"):
-        MqttPublisher(MqttConfig(tls=tls(authority, (client[0], key))), "drone")
+        MqttPublisher(PublisherSettings(MqttConfig(tls=tls(authority, (client[0], key))), "drone"))

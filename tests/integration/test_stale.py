@@ -1,4 +1,4 @@
-"""After a stall of the camera, of the network or of ourselves only fresh pictures are given: what was buffered is counted."""
+"""After a stall of the camera, of the network or of ourselves only fresh frames are given; buffered ones are counted."""
 
 import signal
 import subprocess
@@ -42,8 +42,8 @@ def test_a_camera_that_was_held_up(server: RtspServer) -> None:
             frame = source.read()
             ages_s.append((time.time_ns() - frame.captured_at) / 1e9)
         assert max(ages_s) < STALE_S
-        assert 10 < source.stale_frames - settled < 45  # two of three seconds at 15 pictures a second
-        assert frame.sequence > 60  # the same connection: nothing had to be opened anew
+        assert 10 < source.stale_frames - settled < 45  # two of three seconds at 15 frames a second
+        assert frame.sequence > 60  # the same connection: nothing was opened again
 
 
 PROGRAM = """
@@ -82,7 +82,7 @@ def test_we_were_held_up(server: RtspServer, transport: str) -> None:
 
 
 def test_a_network_slower_than_its_stream_is_given_up_and_found_again(server: RtspServer) -> None:
-    """The pictures of a connection come later and later; each new one begins without a backlog."""
+    """The frames of a connection come later and later; each new connection begins without a backlog."""
     with Relay(server.port) as relay:
         camera = CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", stale_after_s=0.5)
         with closing(open_source("front", camera)) as source:

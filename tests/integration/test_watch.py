@@ -1,4 +1,4 @@
-"""`edgepose watch` beside a real broker: what it says when it hears nothing, and when the broker goes and comes back."""
+"""`edgepose watch` beside a real broker: its words when it hears nothing, and when the broker goes and comes back."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def test_a_broker_that_goes_and_comes_back_is_spoken_of(tmp_path: Path) -> None:
             wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is lost (connection closed)" in said.read_text())
             broker.start()
             wait_for(lambda: f"MQTT broker 127.0.0.1:{broker.port} is back" in said.read_text())
-            publish(b"\xc1 of somebody else")
+            publish(b"\xc1 of another program")
             publish(b"\x91" * 5000)
             publish('{"schema":2}')
             assert process.stdout.readline() == '{"schema":2}\n'

@@ -7,7 +7,7 @@ import pytest
 from edgepose.mqtt import connect_errors as refusals
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-SECTION = TEXT.partition("## When the broker does not let us in")[2].partition("\n## ")[0]
+SECTION = TEXT.partition("## Broker connection problems")[2].partition("\n## ")[0]
 
 
 @pytest.mark.parametrize("words", sorted(set(refusals._ALERTS.values()) | set(refusals._CERTIFICATES.values())))

@@ -190,7 +190,7 @@ def test_a_database_of_somebody_else_is_not_touched(path):
     before = path.read_bytes()
     with opened(path) as store:
         store.keep(messages(1)[0])
-        wait_for(lambda: store.failure == "it is a database of another program or version; expected a file of our own")
+        wait_for(lambda: store.failure == "it is a database of another program or version; expected a file of edgepose")
     assert path.read_bytes() == before
 
 

@@ -9,8 +9,8 @@ from edgepose.pose.letterbox import Letterbox
 
 
 def frame(camera: str, sequence: int) -> PreparedFrame:
-    picture = Frame(np.zeros((2, 2, 3), np.uint8), 0, "host", sequence, camera)
-    return PreparedFrame(picture, Letterbox.fit(2, 2, 32, 32), np.zeros((1, 32, 32, 3), np.uint8))
+    image_frame = Frame(np.zeros((2, 2, 3), np.uint8), 0, "host", sequence, camera)
+    return PreparedFrame(image_frame, Letterbox.fit(2, 2, 32, 32), np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def slots(stale_after_s: float = 60.0) -> tuple[LatestFrameSlots, list[tuple[str, str]]]:
@@ -32,7 +32,7 @@ def test_the_newest_frame_wins_and_the_loss_is_counted() -> None:
     assert drops == [("a", "superseded")] * 2
 
 
-def test_cameras_take_turns_whoever_is_faster() -> None:
+def test_cameras_take_turns_however_fast_they_are() -> None:
     many, _ = slots()
     many.put(frame("fast", 0))
     many.put(frame("slow", 0))

@@ -1,4 +1,4 @@
-"""The work loops with a source and a backend of our own, so that failures come when we want them."""
+"""The threads of the pipeline with a scripted source and backend, which fail on request."""
 
 import threading
 import time
@@ -20,8 +20,9 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.offline import people_in
 from edgepose.pipeline.pipeline import Pipeline
+from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
-from edgepose.pipeline.stages import FrameResult, Postprocessor
+from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose, write_refiner
@@ -31,7 +32,7 @@ from tests.pipeline.test_refiner import RefinerBackend, opening
 
 
 class Script:
-    """A source that gives frames of the sizes it is told, then raises what it is told."""
+    """A source that gives frames of given sizes, then raises a given error."""
 
     url = "script"
     corrupt_frames = 0
@@ -61,7 +62,7 @@ class Script:
 
 
 class Backend:
-    """Sees the same six people in every picture, and fails when it is told."""
+    """Finds the same six people in every frame, and fails on request."""
 
     name = device = precision = reason = "fake"
 
@@ -139,12 +140,12 @@ class Run:
         self.pipeline.open()
         self.pipeline.start()
 
-    def deliver(self, outcome: FrameResult) -> None:
+    def deliver(self, result: FrameResult) -> None:
         if self.fault is not None:
             raise self.fault
-        self.delivered.append((outcome.frame, outcome.people))
-        self.finished_at.append(outcome.at)
-        self.stale.append(outcome.stale)
+        self.delivered.append((result.frame, result.people))
+        self.finished_at.append(result.at_ns)
+        self.stale.append(result.stale)
 
     def wait(self) -> "Run":
         wait_for(self.pipeline.finished)
@@ -166,7 +167,7 @@ def test_every_frame_of_a_file_goes_through_in_order(tmp_path: Path, monkeypatch
     assert run.backends[0].closed
 
 
-def test_the_letterbox_follows_the_size_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_letterbox_follows_the_size_of_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, [file([(640, 480), (480, 640), (480, 640)])]).wait()
     assert run.backends[0].shapes == [(1, 192, 256, 3), (1, 256, 192, 3), (1, 256, 192, 3)]
     assert [(state.width, state.height) for state in run.states if state.state == "streaming"] == [(640, 480), (480, 640)]
@@ -196,7 +197,7 @@ class Slow(Backend):
 
 
 @pytest.mark.parametrize(("live", "sequences", "dropped"), [(True, [], {"stale": 1}), (False, [0], {})])
-def test_what_became_old_in_the_engine_is_not_published(
+def test_a_frame_that_becomes_stale_in_inference_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool, sequences: list[int], dropped: dict[str, int]
 ) -> None:
     run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=live)], backends=[Slow([])], pose_expiry_s=1.0).wait()
@@ -204,7 +205,7 @@ def test_what_became_old_in_the_engine_is_not_published(
     assert run.metrics.camera("a").dropped == dropped
 
 
-def test_what_became_old_among_the_people_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_that_becomes_stale_in_postprocessing_is_marked_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = Postprocessor.people
 
     def slowly(*arguments: Any) -> list[Person]:
@@ -218,10 +219,10 @@ def test_what_became_old_among_the_people_is_said_to_be_so(tmp_path: Path, monke
     assert run.metrics.camera("a").published == 0
 
 
-def test_of_a_stale_frame_only_events_are_told() -> None:
+def test_of_a_stale_frame_only_events_are_published() -> None:
     said: list[str] = []
 
-    class Told:
+    class Recorder:
         def publish_poses(self, camera: str, payload: object) -> None:
             said.append(f"poses of {camera}")
 
@@ -230,7 +231,7 @@ def test_of_a_stale_frame_only_events_are_told() -> None:
 
     event = sample_event()
     frame = Frame(np.zeros((48, 64, 3), np.uint8), 0, "stream", 0, "front", 0)
-    delivery = Delivery(Told(), [], Metrics())
+    delivery = Delivery(Recorder(), [], Metrics())
     delivery.deliver(FrameResult(frame, [], [event], 0, True, stale=True))
     assert said == [f"{event.kind} on cameras/front/events"]
     delivery.deliver(FrameResult(frame, [], [event], 0, True))
@@ -255,7 +256,7 @@ def test_a_new_epoch_starts_without_memory(tmp_path: Path, monkeypatch: pytest.M
     ]
 
 
-@pytest.mark.parametrize("resumed_s", [0.0, 0.3], ids=["at once", "after a while"])
+@pytest.mark.parametrize("resumed_s", [0.0, 0.3], ids=["immediately", "later"])
 def test_a_pause_however_short_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resumed_s: float
 ) -> None:
@@ -267,10 +268,10 @@ def test_a_pause_however_short_is_no_failure(
     run.pipeline.resume("a")
     run.wait()
     assert [frame.epoch for frame, _ in run.delivered] == [0, 0, 1, 1]
-    told = [state.state for state in run.states if (state.state, state.cause) != ("paused", "command")]
-    assert told == ["connecting", "streaming", "connecting", "streaming", "paused"]
+    published = [state.state for state in run.states if (state.state, state.cause) != ("paused", "command")]
+    assert published == ["connecting", "streaming", "connecting", "streaming", "paused"]
     assert "closed" not in caplog.text
-    assert run.pipeline.reconnects() == {"a": 0}
+    assert {name: camera.reconnects for name, camera in run.pipeline.stats().cameras.items()} == {"a": 0}
 
 
 def test_a_file_that_loops_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +330,7 @@ def test_live_frames_are_dropped_by_cause_when_the_engine_is_slow(tmp_path: Path
     assert run.delivered[-1][0].sequence == 49
 
 
-def test_a_failure_in_the_people_stage_is_counted_and_told(
+def test_a_failure_in_postprocessing_is_counted_and_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 3, SourceError("", "never"))], fault=RuntimeError("a fault of ours"))
@@ -338,14 +339,31 @@ def test_a_failure_in_the_people_stage_is_counted_and_told(
     assert "a fault of ours" in caplog.text
 
 
+def test_a_failure_is_logged_once_until_a_frame_works_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = Postprocessor.people
+
+    def failing(postprocessor: Postprocessor, prepared: PreparedFrame, candidates: Candidates) -> list[Person]:
+        if prepared.frame.sequence in (1, 2, 4):
+            raise RuntimeError(f"fault {prepared.frame.sequence}")
+        return people(postprocessor, prepared, candidates)
+
+    monkeypatch.setattr(Postprocessor, "people", failing)
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 6)]).wait()
+    assert [frame.sequence for frame, _ in run.delivered] == [0, 3, 5]
+    assert run.metrics.camera("a").dropped == {"pose_failed": 3}
+    assert [record.message.rpartition(": ")[2] for record in caplog.records if record.levelname == "ERROR"] == ["fault 1", "fault 4"]
+
+
 def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx"))
     refiner, metrics = RefinerBackend([None, EngineError("out of memory"), None]), Metrics()
-    look = Refiner(model, opening(refiner), metrics)
-    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], refiner=look).wait()
+    wrapped = Refiner(model, opening(refiner), metrics)
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 4)], refiner=wrapped).wait()
     assert [frame.sequence for frame, _ in run.delivered] == [0, 1, 2, 3]
     assert run.metrics.camera("a").dropped == {}
-    looks = metrics.looks()
+    looks = metrics.refinement()
     assert looks is not None
     assert (looks.accepted + looks.disagreed, looks.failed) == (6, {"refiner_failed": 2})
     assert refiner.crops == [2, 2, 2, 2]
@@ -353,15 +371,15 @@ def test_a_refiner_that_fails_loses_no_frame(tmp_path: Path, monkeypatch: pytest
     assert "refine" in run.metrics.latencies()
 
 
-def test_a_refiner_that_cannot_be_opened_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refiner_that_cannot_be_opened_is_an_error_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, engine = read_model(write_refiner(tmp_path / "refiner.onnx")), Backend([])
-    look = Refiner(model, opening(EngineError("no such device")), Metrics())
+    refiner = Refiner(model, opening(EngineError("no such device")), Metrics())
     with pytest.raises(EngineError, match="no such device"):
-        Run(tmp_path, monkeypatch, [file([(64, 64)])], backends=[engine], refiner=look)
+        Run(tmp_path, monkeypatch, [file([(64, 64)])], backends=[engine], refiner=refiner)
     assert engine.closed
 
 
-def test_all_work_loops_turn_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_threads_progress_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, [file([], SourceError("", "never"))])
     heartbeats = run.pipeline.heartbeats()
     assert list(heartbeats) == ["camera-a", "inference", "postprocess"]

@@ -1,4 +1,4 @@
-"""The refiner at work, with one of our own that fails when we want it."""
+"""The refiner in use, with a backend that fails on request."""
 
 import logging
 from collections.abc import Callable
@@ -14,8 +14,9 @@ from edgepose.errors import EngineError, ModelError
 from edgepose.frame import Frame
 from edgepose.model.file import ModelFile, read_model
 from edgepose.person import Candidates, Person
+from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
-from edgepose.pipeline.stages import Postprocessor, Preprocessor
+from edgepose.pipeline.stages import Preprocessor
 from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
 from testing.bodies import readiness
@@ -26,7 +27,7 @@ PEOPLE = [readiness(100 * number, 50, score=0.6, track=number + 1) for number in
 
 
 class RefinerBackend:
-    """Finds everybody at the left upper corner of the crop, and fails when it is told."""
+    """Finds everybody in the upper left corner of the crop, and fails on request."""
 
     name = device = precision = reason = "fake"
 
@@ -65,26 +66,26 @@ def opening(*refiners: RefinerBackend | EngineError) -> Callable[[], RefinerBack
 
 
 class Run:
-    """Second looks at the same three people, frame by frame."""
+    """The same three people refined, frame by frame."""
 
     def __init__(self, model: ModelFile, *refiners: RefinerBackend | EngineError, people: int = 3) -> None:
         self.metrics = Metrics()
-        self.look = Refiner(model, opening(*refiners), self.metrics)
-        self.look.open()
-        self._turns = RefineSchedule(RefineConfig(people=people))
+        self.refiner = Refiner(model, opening(*refiners), self.metrics)
+        self.refiner.open()
+        self._schedule = RefineSchedule(RefineConfig(people=people))
 
     def frames(self, count: int = 1) -> list[Person]:
         """The people of the last of so many frames."""
         for _ in range(count):
-            people = self.look.people(FRAME, PEOPLE, self._turns)
-            assert [person.track for person in people] == [1, 2, 3]  # whatever happens, nobody is lost
+            people = self.refiner.people(FRAME, PEOPLE, self._schedule)
+            assert [person.track for person in people] == [1, 2, 3]  # nobody is lost, whatever happens
         return people
 
 
-def test_all_looks_are_counted(model: ModelFile) -> None:
+def test_all_refined_people_are_counted(model: ModelFile) -> None:
     run = Run(model, RefinerBackend(), people=2)
     run.frames(3)
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert (looks.accepted, looks.disagreed, looks.skipped, looks.failed) == (0, 6, 3, {})
     assert looks.cost_ms > 0
@@ -94,9 +95,9 @@ def test_the_cost_follows_what_is_measured(model: ModelFile, monkeypatch: pytest
     run = Run(model, RefinerBackend())
     times_s = iter([0.0, 0.03, 1.0, 1.03])  # 10 ms a person
     monkeypatch.setattr("edgepose.pipeline.refiner.time.perf_counter", lambda: next(times_s))
-    before_ms = run.look.cost_ms
+    before_ms = run.refiner.cost_ms
     run.frames(2)
-    assert run.look.cost_ms == pytest.approx(before_ms * 0.81 + 10 * 0.19)
+    assert run.refiner.cost_ms == pytest.approx(before_ms * 0.81 + 10 * 0.19)
 
 
 def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,12 +105,12 @@ def test_a_failure_costs_no_frame_and_is_counted(model: ModelFile, caplog: pytes
     with caplog.at_level(logging.INFO):
         assert [person.score for person in run.frames(2)] == [person.score for person in PEOPLE]
         assert all(person.score != 0.6 for person in run.frames())
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert looks.failed == {"refiner_failed": 3, "internal": 3}
     assert looks.disagreed == 3
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]  # on change only
-    assert "first looks are published: EngineError: out of memory" in caplog.text
+    assert "unrefined poses are published: EngineError: out of memory" in caplog.text
     assert "works again after 2 frames" in caplog.text
 
 
@@ -120,7 +121,7 @@ def test_a_refiner_that_keeps_failing_is_opened_again(model: ModelFile) -> None:
     assert broken.closed
     assert len(broken.crops) == 3
     assert len(fresh.crops) == 1
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9}, 3)
 
@@ -130,14 +131,14 @@ def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(mode
     broken, fresh = RefinerBackend([EngineError("lost the device")] * 99), RefinerBackend()
     run = Run(model, broken, gone, gone, fresh)
     run.frames(3 + 6 + 12)
-    looks = run.metrics.looks()
+    looks = run.metrics.refinement()
     assert looks is not None
     assert (looks.failed, looks.disagreed) == ({"refiner_failed": 9, "unavailable": 3 * 18}, 0)
     run.frames()
     assert fresh.crops == [3]
     assert [record.message.split(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [
-        "nobody can be looked at again, first looks are published",
-        "the refiner cannot be opened again, tried from time to time",
+        "refinement fails, unrefined poses are published",
+        "the refiner cannot be opened again",
     ]
 
 
@@ -155,31 +156,31 @@ def test_a_refiner_that_opens_but_does_not_run_is_not_open(model: ModelFile) -> 
 def test_off_reads_and_opens_nothing(tmp_path: Path) -> None:
     metrics = Metrics()
     assert Refiner.configured(Config(refine=RefineConfig(path=str(tmp_path / "not there"), people=0)), metrics) is None
-    assert metrics.looks() is None
+    assert metrics.refinement() is None
 
 
 def test_on_needs_a_refiner(tmp_path: Path) -> None:
     config = Config(model=ModelConfig(threads=1), refine=RefineConfig(path=str(write_refiner(tmp_path / "again.onnx")), people=1))
-    look = Refiner.configured(config, Metrics())
-    assert look is not None
-    assert look.open().name.startswith("onnxruntime")
-    look.close()
+    refiner = Refiner.configured(config, Metrics())
+    assert refiner is not None
+    assert refiner.open().name.startswith("onnxruntime")
+    refiner.close()
     wrong = str(write_edgepose(tmp_path / "tiny.onnx"))
     with pytest.raises(ModelError, match="expected a refiner"):
         Refiner.configured(replace(config, refine=RefineConfig(path=wrong, people=1)), Metrics())
 
 
 class Stage:
-    """One camera's people, as the first network finds them in a white picture, after a second look of given weights."""
+    """One camera's people in a white frame, refined with given score weights."""
 
     def __init__(self, folder: Path, weights: str, *, tracked: bool) -> None:
         self.metrics = Metrics()
-        refiner = read_model(write_refiner(folder / "weighted.onnx", metadata={"edgepose.score_weights": weights}))
-        look = Refiner(refiner, opening(RefinerBackend()), self.metrics)
-        look.open()
+        model = read_model(write_refiner(folder / "weighted.onnx", metadata={"edgepose.score_weights": weights}))
+        refiner = Refiner(model, opening(RefinerBackend()), self.metrics)
+        refiner.open()
         config = Config(refine=RefineConfig(people=50))
         config = replace(config, track=replace(config.track, enabled=tracked, min_hits=2))
-        self._stage = Postprocessor(config, self.metrics, look)
+        self._stage = Postprocessor("a", config, self.metrics, refiner)
         info = read_model(write_edgepose(folder / "tiny.onnx")).info
         self._prepared = Preprocessor(info, 0, self.metrics.took).prepare(FRAME)
 
@@ -190,12 +191,12 @@ class Stage:
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_people_are_published_by_their_new_scores(tmp_path: Path, tracked: bool) -> None:
-    stage = Stage(tmp_path, "[0, -1, 0, 0]", tracked=tracked)  # turns the order round
+    stage = Stage(tmp_path, "[0, -1, 0, 0]", tracked=tracked)  # reverses the order
     people = stage.people()
     scores = [person.score for person in people]
     assert scores == sorted(scores, reverse=True)
     assert all(score >= 0.3 for score in scores)
-    looks = stage.metrics.looks()
+    looks = stage.metrics.refinement()
     assert looks is not None
     assert looks.dismissed == looks.disagreed - len(people) > 0
     assert {"decode", "refine", "track"} <= set(stage.metrics.latencies())
@@ -207,10 +208,10 @@ def test_people_who_are_known_stay_down_to_the_weak_score(tmp_path: Path) -> Non
     assert len(stage.people()) > 0
 
 
-def test_the_stage_without_a_second_look_times_none(tmp_path: Path) -> None:
+def test_without_a_refiner_no_refinement_is_timed(tmp_path: Path) -> None:
     metrics = Metrics()
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     boxes, scores, keypoints = answers()
     prepared = Preprocessor(info, 0, metrics.took).prepare(FRAME)
-    Postprocessor(Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
+    Postprocessor("a", Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
     assert set(metrics.latencies()) == {"letterbox", "decode", "track", "events"}

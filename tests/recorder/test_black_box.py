@@ -1,4 +1,4 @@
-"""The black box with looks of our own: what is kept, for how long, and what becomes of faults."""
+"""The black box with frames of our own: what is kept, for how long, and what faults do."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from edgepose.config.schema import BlackBoxConfig as Settings
 from edgepose.config.schema import CameraConfig, Config, TrackConfig
-from edgepose.errors import OutputError, RecordingError, UnavailableError
+from edgepose.errors import ConfigError, OutputError, RecordingError, UnavailableError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.compose import event_message, poses_message
@@ -21,14 +21,15 @@ from edgepose.person import Candidates
 from edgepose.pipeline.frame_slots import QueuedFrame
 from edgepose.pipeline.inference_thread import InferenceResult
 from edgepose.pipeline.postprocess_thread import frame_record
-from edgepose.pipeline.replay import FailedFrame, replay
-from edgepose.pipeline.stages import FrameResult, Postprocessor, PreparedFrame
+from edgepose.pipeline.postprocessor import Postprocessor, PostprocessorState
+from edgepose.pipeline.replay import FailedFrame, refuse_overwriting, replay
+from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.recorder import black_box
 from edgepose.recorder.black_box import BlackBox
-from edgepose.recorder.format import SUFFIX, FrameRecord, LossRecord, Record, SegmentHeader, StateRecord, beginning, packed, records
+from edgepose.recorder.format import SUFFIX, FrameRecord, LossRecord, Record, SegmentHeader, StateRecord, first_line, packed, records
 from edgepose.recorder.segments import SegmentRing
-from edgepose.recorder.state_snapshot import recall
+from edgepose.recorder.state_snapshot import decode_state
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import write_edgepose
 from testing.waiting import wait_for
@@ -52,13 +53,13 @@ def config(folder: Path, **settings: float) -> Config:
 
 
 class Daemon:
-    """A people thread without a thread: candidates that wander, through a real stage and a real black box."""
+    """A postprocess thread without a thread: wandering candidates, a real postprocessor and a real black box."""
 
     def __init__(self, folder: Path, model: ModelFile, **settings: float) -> None:
         self.config = config(folder, **settings)
         self.box = BlackBox(self.config, model)
         self.box.start()
-        self.stage = Postprocessor(self.config, Metrics())
+        self.stage = Postprocessor("a", self.config, Metrics())
         self.said: list[bytes] = []
         self._number = 0
         self._random = np.random.default_rng(0)
@@ -68,14 +69,14 @@ class Daemon:
             self._number += 1
             frame = Frame(IMAGE, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
             inferred = InferenceResult(QueuedFrame(PreparedFrame(frame, LETTERBOX, IMAGE), True, 0), self._candidates())
-            memory = self.stage.memory() if self.box.wants_memory(camera) else None
+            snapshot = self.stage.snapshot() if self.box.wants_snapshot(camera) else None
             people = self.stage.people(inferred.queued.prepared, inferred.candidates)
-            at = frame.captured_at + 5_000_000
+            at_ns = frame.captured_at + 5_000_000
             if failed:
                 self.stage.reset()
             else:
-                self.said += lines(FrameResult(frame, people, self.stage.events, at, True))
-            self.box.look(frame_record(inferred, None, self.config, at, failed=failed, memory=memory))
+                self.said += lines(FrameResult(frame, people, self.stage.events, at_ns, True))
+            self.box.add(frame_record(inferred, None, self.config, at_ns, failed=failed, snapshot=snapshot))
 
     def _candidates(self) -> Candidates:
         places = (
@@ -90,9 +91,9 @@ class Daemon:
         return Candidates(*(array.astype(np.float32) for array in (boxes, scores, keypoints)))
 
 
-def lines(outcome: FrameResult) -> list[bytes]:
-    poses = encode(poses_message(outcome.frame, outcome.people, outcome.at))
-    return [poses, *(encode(event_message(event)) for event in outcome.events)]
+def lines(result: FrameResult) -> list[bytes]:
+    poses = encode(poses_message(result.frame, result.people, result.at_ns))
+    return [poses, *(encode(event_message(event)) for event in result.events)]
 
 
 def again(recording: Path) -> list[bytes]:
@@ -189,7 +190,7 @@ def test_a_failure_at_the_end_is_recorded_and_an_end_in_order_is_not(tmp_path: P
         assert recordings(folder, "unexpected-exit") == []
 
 
-def test_what_a_killed_run_left_becomes_a_recording(tmp_path: Path, model: ModelFile) -> None:
+def test_the_ring_of_a_killed_run_becomes_a_recording(tmp_path: Path, model: ModelFile) -> None:
     daemon = Daemon(tmp_path, model)
     daemon.run(30)
     wait_for(lambda: (tmp_path / "ring" / "00000001.segment").stat().st_size > 10_000)
@@ -201,7 +202,7 @@ def test_what_a_killed_run_left_becomes_a_recording(tmp_path: Path, model: Model
     assert len(played) > 10
 
 
-def test_what_somebody_else_keeps_in_the_folder_stays(tmp_path: Path, model: ModelFile) -> None:
+def test_files_of_others_in_the_folder_stay(tmp_path: Path, model: ModelFile) -> None:
     foreign = tmp_path / "ring" / "of-my-grandmother.jpg"
     foreign.parent.mkdir()
     foreign.write_bytes(b"gold")
@@ -228,7 +229,7 @@ def test_a_folder_belongs_to_one_daemon_as_long_as_that_lives(tmp_path: Path, mo
     after.close(timeout_s=5)
 
 
-def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_and_losses_are_kept(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(tmp_path, model)
     daemon.run(3)
     daemon.box.state(CameraState("a", "failed", "refused", "camera a: refused", 2))
@@ -251,7 +252,7 @@ def test_states_and_what_was_lost_are_kept(tmp_path: Path, model: ModelFile, mon
     assert [record.records for record in played if isinstance(record, LossRecord)] == [2]
     (state,) = (record for record in played if isinstance(record, StateRecord))
     assert (state.camera, state.state, state.cause, state.epoch) == ("a", "failed", "refused", 2)
-    assert again(recording)[-8:] == daemon.said[-8:]  # what was remembered was written anew
+    assert again(recording)[-8:] == daemon.said[-8:]  # from a new snapshot
     daemon.box.close()
 
 
@@ -302,7 +303,7 @@ def test_a_torn_end_is_no_damage(segment: Path) -> None:
 @pytest.mark.parametrize("written", [0, 5])
 def test_a_segment_that_was_only_begun_is_no_damage(segment: Path, written: int) -> None:
     whole = again(segment.parent)
-    (segment.parent / "00000099.segment").write_bytes(beginning()[:written])
+    (segment.parent / "00000099.segment").write_bytes(first_line()[:written])
     assert again(segment.parent) == whole
 
 
@@ -315,7 +316,7 @@ def test_any_damage_is_one_sentence(segment: Path) -> None:
         broken[place] ^= 0xFF
         segment.write_bytes(broken)
         try:
-            again(segment)  # a length that became too long looks like a torn end
+            again(segment)  # a length that became too long counts as a torn end
         except RecordingError as error:
             said.append(str(error))
     assert len(said) > 40
@@ -325,13 +326,13 @@ def test_any_damage_is_one_sentence(segment: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "holds nothing that was seen"),
+        (b"", "holds no records"),
         (b"something else\n", "is no recording"),
-        (beginning() + packed(LossRecord(records=1)), "expected one header"),
-        (beginning() + (3).to_bytes(4, "little") + zlib.crc32(b"\x00\x01\x02").to_bytes(4, "little") + b"\x00\x01\x02", "another version"),
+        (first_line() + packed(LossRecord(records=1)), "expected one header"),
+        (first_line() + (3).to_bytes(4, "little") + zlib.crc32(b"\x00\x01\x02").to_bytes(4, "little") + b"\x00\x01\x02", "another version"),
     ],
 )
-def test_what_is_no_recording_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "a.segment").write_bytes(content)
     with pytest.raises(RecordingError, match=said):
         list(records(tmp_path / "a.segment"))
@@ -342,15 +343,28 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, content: bytes, said: s
         list(records(tmp_path / "missing"))
 
 
+def test_a_recording_of_format_1_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    segment = tmp_path / "a.segment"
+    segment.write_bytes(b"edgepose black box 1\n" + packed(LossRecord(records=1)))
+    for path in (segment, tmp_path):
+        with pytest.raises(RecordingError) as caught:
+            list(records(path))
+        assert str(caught.value) == (
+            f"{segment} is a recording of black box format 1; expected format 2, or a replay with the version of edgepose that recorded it"
+        )
+    with pytest.raises(ConfigError, match="is part of a recording"):  # nor is it written over
+        refuse_overwriting(tmp_path / "other", [segment])
+
+
 class _Evil:
     def __reduce__(self) -> tuple:
         return (print, ("built",))
 
 
-def test_a_recording_builds_nothing_but_what_people_are_remembered_by(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_snapshot_builds_nothing_but_plain_values(capsys: pytest.CaptureFixture[str]) -> None:
     for evil in (pickle.dumps(_Evil()), b"cos\nsystem\n(S'true'\ntR.", b"cedgepose.pose.track\nTracker.update\n.", b"nonsense", b""):
         with pytest.raises(RecordingError):
-            recall(evil)
+            decode_state(evil, PostprocessorState)
     assert capsys.readouterr().out == ""
 
 

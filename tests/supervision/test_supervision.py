@@ -3,15 +3,11 @@
 import threading
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
-import edgepose.daemon.link
-from edgepose.config.schema import Config, HealthConfig, MqttConfig
-from edgepose.daemon.link import Link
-from edgepose.errors import ConfigError, EngineError, OutputError, SourceError
-from edgepose.messages.structs import InfoMessage
+from edgepose.config.schema import Config, HealthConfig
+from edgepose.errors import EngineError, OutputError, SourceError
 from edgepose.pipeline.file_writer import FileWriter
 from edgepose.supervision.hang_detector import HangDetector
 from edgepose.supervision.heartbeat import Heartbeat, all_progressed
@@ -69,7 +65,7 @@ def test_a_loop_that_hangs_is_told_once_and_given_up_after_a_while(caplog: pytes
     for heartbeat in heartbeats.values():
         heartbeat.beat()
     for now_s in (104.0, 106.0, 107.0):
-        hang_detector.look(heartbeats, now_s)
+        hang_detector.check(heartbeats, now_s)
     assert sorted(hang_detector.stuck) == ["engine", "writer"]
     assert caplog.text.count("engine is stuck") == 1
     working = {"engine": heartbeats["engine"]}
@@ -81,7 +77,7 @@ def test_a_loop_that_hangs_is_told_once_and_given_up_after_a_while(caplog: pytes
     assert hopeless.exit_code == 70
     clock.now_s = 112.0
     heartbeats["engine"].beat()
-    hang_detector.look(heartbeats, 112.0)
+    hang_detector.check(heartbeats, 112.0)
     assert hang_detector.stuck == ["writer"]
     assert "engine turns again after 6.0 s" in caplog.text
 
@@ -124,7 +120,7 @@ def test_a_dead_stage_of_a_daemon_is_begun_again_and_nothing_else_stops(tmp_path
     people = run.pipeline._people
     assert people is not None
     taken, people._seen = people._seen, None  # type: ignore[assignment]
-    wait_for(lambda: run.pipeline.restarts().get("postprocess", 0) >= 1)
+    wait_for(lambda: run.pipeline.stats().restarts.get("postprocess", 0) >= 1)
     people._seen = taken
     inferred = len(run.delivered)
     wait_for(lambda: len(run.delivered) > inferred, within_s=20)
@@ -159,7 +155,7 @@ def test_a_camera_that_hangs_is_replaced_but_not_without_end(
     wait_for(lambda: len(run.delivered) == 3)
     wait_for(lambda: run.pipeline.heartbeats()["camera-a"].stuck(time.monotonic()))
     assert run.pipeline.replace_stuck(time.monotonic()) == []  # enough: now it is the watchdog's turn
-    assert run.pipeline.restarts() == {"camera-a": 2}
+    assert run.pipeline.stats().restarts == {"camera-a": 2}
     assert [frame.epoch for frame, _ in run.delivered] == [0, 1, 2]
     assert "camera-a hangs at threading.py" in caplog.text
     released.set()
@@ -184,85 +180,6 @@ def test_an_engine_that_hangs_is_seen_and_the_others_are_not_blamed(tmp_path: Pa
     assert run.pipeline.where("inference").startswith("threading.py")
     released.set()
     assert run.pipeline.stop(5)
-
-
-class Publisher:
-    """A publisher whose thread does what we say."""
-
-    made: ClassVar[list["Publisher"]] = []
-    sent, reconnects, events_waiting, duplicate_session, store_failure, connected = 7, 1, 0, None, None, True
-    commands_ignored = None
-
-    def __init__(self, *_: object, **__: object) -> None:
-        self.turns = 0
-        self.alive = True
-        self.session = f"session {len(Publisher.made)}"
-        self.drops = {"superseded": 2}
-        self.retained: dict[str, object] = {}
-        self.stopped: list[str] = []
-        Publisher.made.append(self)
-
-    def start(self, info: InfoMessage | None) -> None:
-        self.info = info
-
-    def publish_retained(self, address: str, payload: object) -> None:
-        self.retained[address] = payload
-
-    def stop(self, reason: str) -> None:
-        self.stopped.append(reason)
-
-
-@pytest.mark.parametrize("fault", ["hangs", "has died"])
-def test_a_publisher_that_hangs_or_died_is_replaced_and_says_all_states_again(
-    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(edgepose.daemon.link, "MqttPublisher", Publisher)
-    monkeypatch.setattr(Publisher, "made", [])
-    config = Config(mqtt=MqttConfig(connect_timeout_s=1, reconnect_maximum_s=1))
-    link = Link(config)
-    link.start(lambda session: session)  # type: ignore[arg-type, return-value]
-    link.publish_retained("cameras/a/status", b"streaming")
-    link.publish_retained("cameras/b/status", b"streaming")
-    link.forget("cameras/b/status")
-    first = Publisher.made[0]
-    now_s = time.monotonic()
-    first.turns += 1
-    link.look(config, now_s)
-    link.look(config, now_s + 30)
-    assert len(Publisher.made) == 1
-    if fault == "hangs":
-        now_s += 1000
-    else:
-        first.alive = False
-    link.look(config, now_s)
-    assert f"the publisher {fault}" in caplog.text
-    second = Publisher.made[1]
-    assert (second.info, second.retained) == ("session 1", {"cameras/a/status": b"streaming"})
-    wait_for(lambda: first.stopped)
-    assert (link.replaced, link.sent, link.drops, link.reconnects) == (1, 14, {"superseded": 4}, 2)
-    assert link.publisher is second
-
-
-def test_a_publisher_that_cannot_be_replaced_now_is_replaced_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edgepose.daemon.link, "MqttPublisher", Publisher)
-    monkeypatch.setattr(Publisher, "made", [])
-    config = Config()
-    link = Link(config)
-    link.start(lambda session: session)  # type: ignore[arg-type, return-value]
-    link.publish_retained("cameras/a/status", b"streaming")
-    Publisher.made[0].alive = False
-
-    def refuse(*_: object) -> None:
-        raise ConfigError("the password cannot be read")
-
-    with monkeypatch.context() as unreadable:
-        unreadable.setattr(edgepose.daemon.link, "open_publisher", refuse)
-        for _ in range(2):
-            with pytest.raises(ConfigError):
-                link.look(config, time.monotonic())
-    link.look(config, time.monotonic())
-    assert Publisher.made[1].retained == {"cameras/a/status": b"streaming"}
-    assert link.publisher is Publisher.made[1]
 
 
 class Disk:
@@ -316,4 +233,4 @@ def test_what_is_over_in_order_is_not_stuck(tmp_path: Path, monkeypatch: pytest.
 def test_an_engine_that_was_opened_again_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken, fresh = Backend([EngineError("lost the device")] * 99), Backend([])
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 5)], backends=[broken, fresh]).wait()
-    assert run.pipeline.restarts() == {"inference": 1}
+    assert run.pipeline.stats().restarts == {"inference": 1}

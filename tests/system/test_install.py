@@ -46,8 +46,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version, start in (("0.2.0", ""), ("0.3.0", "raise SystemExit(70)"), ("0.4.0", "")):
         source = variant(folder / version, version, start)
         if version == "0.4.0":  # knows a key less, as if it had been renamed
-            known = source / "edgepose" / "config.py"
-            known.write_text(known.read_text().replace("    device: Annotated", "    device_name: Annotated"))
+            known = source / "edgepose" / "config" / "schema.py"
+            known.write_text(known.read_text().replace("    device: Annotated", "    device_label: Annotated"))
         build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source]
         subprocess.run(build, check=True, capture_output=True, timeout=300)
     return folder
@@ -122,7 +122,7 @@ def test_it_keeps_a_configuration_and_starts_the_service(machine: Systemd, broke
 
 
 def test_a_drop_in_whose_secret_is_missing_is_refused(machine: Systemd) -> None:
-    assert "needs /etc/edgepose/mqtt-password, which is not there" in install(machine, "--with", "mqtt-password", expected=66)
+    assert "needs /etc/edgepose/mqtt-password, which does not exist" in install(machine, "--with", "mqtt-password", expected=66)
     assert "expected one of: gpu local-camera mqtt-certificate mqtt-password" in install(machine, "--with", "wings", expected=66)
     assert running_version(machine) == "0.1.0"
 
@@ -130,7 +130,7 @@ def test_a_drop_in_whose_secret_is_missing_is_refused(machine: Systemd) -> None:
 def test_another_version_wants_to_be_asked_for(machine: Systemd) -> None:
     said = install(machine, "--source", "/mnt/wheels/edgepose-0.2.0-py3-none-any.whl", expected=73)
     assert "0.1.0-" in said
-    assert "--upgrade puts 0.2.0-" in said
+    assert "use --upgrade to replace it by 0.2.0-" in said
 
 
 def test_an_upgrade_restarts_the_service_and_keeps_the_configuration(machine: Systemd) -> None:
@@ -144,9 +144,9 @@ def test_an_upgrade_restarts_the_service_and_keeps_the_configuration(machine: Sy
 
 def test_a_version_that_does_not_start_makes_place_for_the_old_one(machine: Systemd) -> None:
     said = install(machine, "--upgrade", "--source", "/mnt/wheels/edgepose-0.3.0-py3-none-any.whl", expected=70)
-    assert "does not start; its last words:" in said
+    assert "does not start; its last log lines:" in said
     assert "0.2.0-" in said.splitlines()[-1]
-    assert said.splitlines()[-1].endswith("is in place again, and runs")
+    assert said.splitlines()[-1].endswith("is installed again and runs")
     assert running_version(machine) == "0.2.0"
     assert not any(name.startswith("0.3.0") for name in machine.shell("ls /opt/edgepose/releases").split())
 

@@ -31,8 +31,8 @@ def test_counts_stay_when_samples_are_drained() -> None:
     for _ in range(3):
         metrics.took("engine", 0.0125)
         metrics.published("front", 1, age_s=0.045)
-        metrics.latencies(), metrics.ages()
-    stages, ages = metrics.stage_buckets(), metrics.age_buckets()
+        metrics.stats(drain=True)
+    stages, ages = metrics.stats().stages, metrics.stats().ages
     assert set(stages) == set(STAGES)
     assert stages["engine"].counts[STAGE_BOUNDS_S.index(0.015)] == sum(stages["engine"].counts) == 3
     assert ages["front"].counts[AGE_BOUNDS_S.index(0.06)] == 3

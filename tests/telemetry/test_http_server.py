@@ -64,7 +64,7 @@ def test_nothing_can_be_changed(server: LocalHttpServer, method: str) -> None:
 
 def test_what_is_not_there_is_said_with_what_is(server: LocalHttpServer) -> None:
     status, body, _ = ask(server.port, "/passwd")
-    assert (status, body) == (404, b"/passwd is not here; expected /hello, /broken\n")
+    assert (status, body) == (404, b"/passwd does not exist; expected /hello, /broken\n")
 
 
 def test_a_page_that_fails_costs_one_answer_and_one_line(server: LocalHttpServer, caplog: pytest.LogCaptureFixture) -> None:

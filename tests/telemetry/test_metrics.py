@@ -1,14 +1,17 @@
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgepose.daemon.health import HealthReporter
+from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import encode
+from edgepose.mqtt.stats import PublisherStats
+from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.telemetry.metrics import Metrics
-from edgepose.telemetry.sensors import Throttling, memory_mb, temperatures_c
+from edgepose.telemetry.sensors import MachineStats, ThrottleSigns, memory_mb, temperatures_c
 
 
 def test_quantiles_of_what_was_timed_since_the_last_call() -> None:
@@ -27,33 +30,33 @@ def test_memory_does_not_grow_with_time() -> None:
     assert metrics.latencies()["engine"].maximum_ms == 1000
 
 
-def test_health_counts_since_the_start_and_rates_since_the_last_report(tmp_path: Path) -> None:
+def test_health_counts_since_the_start_and_rates_since_the_last_report() -> None:
     metrics = Metrics()
-    reporter = HealthReporter(metrics, started_s=100.0, system=tmp_path)
-    state = CameraState("front", "streaming", None, None, 0, 64, 48)
+    pipeline = PipelineStats({"front": CameraStats(CameraState("front", "streaming", None, None, 0, 64, 48))})
     for _ in range(10):
         metrics.published("front", 2, age_s=0.04)
     metrics.dropped("front", "superseded", 3)
-    first = reporter.report([state], 7, {"no_connection": 1}, now_s=105.0)
+    publisher = PublisherStats(enabled=True, sent=7, drops={"no_connection": 1})
+    start = DaemonSnapshot(started_s=100.0, now_s=105.0, pipeline=pipeline, publisher=publisher, metrics=metrics.stats(drain=True))
+    first = health_message(start, None)
     camera = first.cameras["front"]
     assert (first.uptime_s, camera.frames, camera.frames_per_second, camera.drops) == (5.0, 10, 2.0, {"superseded": 3})
     assert camera.age_ms.p50 == 40
     assert (first.messages, first.message_drops) == (7, {"no_connection": 1})
-    second = reporter.report([state], 7, {}, now_s=110.0)
+    second = health_message(replace(start, now_s=110.0, metrics=metrics.stats(drain=True)), start)
     assert (second.cameras["front"].frames, second.cameras["front"].frames_per_second) == (10, 0.0)
     assert b"age_ms" not in encode(second)
 
 
-def test_health_tells_of_second_looks_where_there_are_any(tmp_path: Path) -> None:
+def test_health_reports_refinement_where_there_is_any() -> None:
     metrics = Metrics()
-    reporter = HealthReporter(metrics, started_s=0.0, system=tmp_path)
-    assert b"refine" not in encode(reporter.report([], 0, {}, now_s=1.0))
+    assert b"refine" not in encode(health_message(DaemonSnapshot(now_s=1.0, metrics=metrics.stats(drain=True)), None))
     metrics.refine_cost(7.1234)
     metrics.refined(5, 2)
     metrics.refine_skipped(3)
     metrics.refine_failed("unavailable", 4)
     metrics.dismissed(1)
-    said = json.loads(encode(reporter.report([], 0, {}, now_s=2.0)))["refine"]
+    said = json.loads(encode(health_message(DaemonSnapshot(now_s=2.0, metrics=metrics.stats(drain=True)), None)))["refine"]
     assert said == {
         "refined": 7,
         "accepted": 5,
@@ -70,18 +73,19 @@ def test_throttling_of_a_raspberry(tmp_path: Path, flags: str, throttled: bool) 
     file = tmp_path / "devices/platform/soc/soc:firmware/get_throttled"
     file.parent.mkdir(parents=True)
     file.write_text(flags + "\n")
-    assert HealthReporter(Metrics(), 0.0, tmp_path).report([], 0, {}, 1.0).throttled is throttled
+    assert health_message(DaemonSnapshot(machine=MachineStats.read(tmp_path)), None).throttled is throttled
 
 
 def test_throttling_of_a_pc_is_what_happened_since_the_last_report(tmp_path: Path) -> None:
     file = tmp_path / "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
     file.parent.mkdir(parents=True)
     file.write_text("5\n")
-    reporter = HealthReporter(Metrics(), 0.0, tmp_path)
-    reports = [reporter.report([], 0, {}, 1.0).throttled]
+    snapshots = [DaemonSnapshot(machine=MachineStats.read(tmp_path))]
+    reports = [health_message(snapshots[0], None).throttled]
     for count in ("5", "6"):
         file.write_text(count)
-        reports.append(reporter.report([], 0, {}, 2.0).throttled)
+        snapshots.append(DaemonSnapshot(machine=MachineStats.read(tmp_path)))
+        reports.append(health_message(snapshots[-1], snapshots[-2]).throttled)
     assert reports == [False, False, True]
 
 
@@ -107,7 +111,7 @@ def test_no_descriptor_left_is_no_heat(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        found = temperatures_c(tmp_path), Throttling(tmp_path).look()
+        found = temperatures_c(tmp_path), ThrottleSigns.read(tmp_path).throttled(None)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert found == ({}, None)

@@ -2,17 +2,16 @@
 
 import pytest
 
-from edgepose.daemon.payloads import parse
 from edgepose.errors import ConfigError
-from edgepose.messages.command_requests import PauseCommand, SetThresholdCommand, SnapshotCommand
+from edgepose.messages.command_requests import PauseCommand, SetThresholdCommand, SnapshotCommand, parse_request
 
 
 def test_good_ones() -> None:
-    assert parse("pause", b"{}") == PauseCommand()
-    assert parse("set-threshold", b'{"low_score_threshold": 0, "score_threshold": 0.5}') == SetThresholdCommand(
+    assert parse_request("pause", b"{}") == PauseCommand()
+    assert parse_request("set-threshold", b'{"low_score_threshold": 0, "score_threshold": 0.5}') == SetThresholdCommand(
         low_score_threshold=0.0, score_threshold=0.5
     )
-    assert parse("snapshot", b' {"camera": "front", "width": 16}\n') == SnapshotCommand(camera="front", width=16)
+    assert parse_request("snapshot", b' {"camera": "front", "width": 16}\n') == SnapshotCommand(camera="front", width=16)
 
 
 @pytest.mark.parametrize(
@@ -29,17 +28,17 @@ def test_good_ones() -> None:
         ),
         ("reload", b'{"now": true}', ["reload has no field 'now'; expected none"]),
         ("snapshot", b'{"width": true}', ["width is True; expected a whole number from 16 to 1920", "snapshot lacks the field camera; "]),
-        ("snapshot", b'{"camera": "\\ud800"}', ["the payload of snapshot is no JSON; expected a JSON object of camera, width"]),
+        ("snapshot", b'{"camera": "\\ud800"}', ["the payload of snapshot is not JSON; expected a JSON object of camera, width"]),
         ("pause", b"[1, 2]", ["the payload of pause is [1, 2]; expected a JSON object of camera"]),
         ("pause", b'"' + b"x" * 60_000 + b'"', ["the payload of pause is 'xxx"]),
-        ("pause", b"[" * 60_000, ["the payload of pause is no JSON; expected a JSON object of camera"]),
+        ("pause", b"[" * 60_000, ["the payload of pause is not JSON; expected a JSON object of camera"]),
         ("pause", b"", ["the payload of pause is empty; expected a JSON object, {} at least"]),
         ("x" * 100, b"{}", ["there is no command 'xxx"]),
     ],
 )
 def test_what_is_wrong_is_said_as_of_a_configuration(name: str, payload: bytes, sentences: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(name, payload)
+        parse_request(name, payload)
     lines = str(caught.value).splitlines()
     assert len(lines) == len(sentences)
     for line, sentence in zip(lines, sentences, strict=True):

@@ -1,0 +1,48 @@
+"""The status of the publisher, as a value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgepose.mqtt.connection import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStats:
+    """The publisher at one moment; counts are since the start of the daemon.
+
+    Attributes:
+        enabled: whether a broker is configured.
+        state: `connected`, or in a few words why not, such as `refused: not authorized` or `unreachable: connection refused`.
+        protocol: MQTT version of the connection, or None without one.
+        session: identifier of the session in status messages; empty where there is none.
+        duplicate_session: session of another daemon that is online under our name, or None.
+        turns: turns of the session's thread so far; a number that stands still for a minute is a thread that hangs.
+        sent: messages handed to the network.
+        reconnects: times that the broker came back.
+        drops: messages lost, by cause (`edgepose.mqtt.outbox.Cause`).
+        events_waiting: messages with QoS 1, states aside, that the broker does not have yet.
+        events_limit: most of them that wait.
+        store_failure: why messages that must arrive are in memory only, in a few words; None while the store works, or where there is none.
+        commands_ignored: commands that were ignored, by cause; None where none are subscribed to.
+        replaced: sessions that hung, or whose thread died, and were replaced.
+    """
+
+    enabled: bool = False
+    state: str = "disabled"
+    protocol: Protocol | None = None
+    session: str = ""
+    duplicate_session: str | None = None
+    turns: int = 0
+    sent: int = 0
+    reconnects: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    events_waiting: int = 0
+    events_limit: int = 0
+    store_failure: str | None = None
+    commands_ignored: Mapping[str, int] | None = None
+    replaced: int = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the session and is not known to be gone; a frozen one is noticed after two keep-alives."""
+        return self.state == "connected"

@@ -1,0 +1,97 @@
+"""The work on each frame of one camera before the pose network: frozen check, preprocessing, image quality, slot."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from edgepose.capture.frozen import FrozenDetector
+from edgepose.capture.redact import redact
+from edgepose.config.schema import CameraConfig
+from edgepose.errors import SourceError
+from edgepose.frame import Frame
+from edgepose.pipeline.frame_slots import LatestFrameSlots
+from edgepose.pipeline.stages import Preprocessor
+from edgepose.pose.image_quality import ImageQuality, visibility
+from edgepose.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+_QUALITY_EVERY_S = 1.0
+_SLOT_WAIT_S = 0.2
+
+
+class FrameIntake:
+    """Takes the frames of one camera; the camera's thread uses it.
+
+    Attributes:
+        preprocessor: prepares the frames; replaced when another network is used.
+        tap: takes the next frame, once; None where nobody asks for one.
+        image_quality: of a frame of the last second, None before the first.
+    """
+
+    def __init__(
+        self, name: str, camera: CameraConfig, preprocessor: Preprocessor, slots: LatestFrameSlots, metrics: Metrics, *, local: bool
+    ) -> None:
+        """
+        Args:
+            name: of the camera.
+            slots: take the frames.
+            local: whether the source is a file, which may stand still for as long as it likes.
+        """
+        self.preprocessor = preprocessor
+        self.tap: Callable[[Frame], None] | None = None
+        self.image_quality: ImageQuality | None = None
+        self._name = name
+        self._camera = camera
+        self._slots = slots
+        self._metrics = metrics
+        self._frozen = FrozenDetector(0.0 if local else camera.frozen_after_s)
+        self._measured_s = -math.inf
+
+    def opened(self, now_s: float) -> None:
+        """Take note that the source was opened, at a monotonic time in seconds."""
+        self._frozen.opened(now_s)
+
+    def moves(self, frame: Frame, now_s: float) -> bool:
+        """Return whether a frame is wanted; False, and counted, where the source still shows the image that it froze on.
+
+        Raises:
+            SourceError: the image has stood still for so long that the source must be opened again.
+        """
+        verdict = self._frozen.update(frame.image, now_s)
+        if verdict == "moving":
+            return True
+        self._metrics.dropped(self._name, "frozen")
+        if verdict == "frozen":
+            raise SourceError(
+                f"camera {self._name}: {redact(self._camera.source)} has sent the same image for {self._camera.frozen_after_s:g} s",
+                "frozen",
+            )
+        return False
+
+    def take(self, frame: Frame, *, live: bool, waiting: Callable[[], bool]) -> None:
+        """Prepare a frame and put it into its slot.
+
+        Args:
+            live: whether it replaces a frame that was not taken yet; a frame of a file waits instead.
+            waiting: called now and then while the frame waits; returns whether to go on.
+        """
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap(frame)
+        try:
+            # Here and not in the inference thread: the network then runs without a gap.
+            prepared = self.preprocessor.prepare(frame)
+        except ValueError as error:
+            self._metrics.dropped(self._name, "corrupt")
+            _log.debug("camera %s: frame %d cannot be laid out: %s", self._name, frame.sequence, error)
+            return
+        now_s = time.monotonic()
+        if now_s - self._measured_s > _QUALITY_EVERY_S:
+            self._measured_s, self.image_quality = now_s, visibility(prepared.images, prepared.letterbox)
+        if live:
+            self._slots.put(prepared)
+            return
+        while waiting() and not self._slots.put_when_free(prepared, _SLOT_WAIT_S):
+            pass

@@ -1,0 +1,236 @@
+"""The steps from a frame's candidates to its people and events, with the state that each camera needs."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from edgepose.config.schema import Config
+from edgepose.errors import RecordingError
+from edgepose.event import Event
+from edgepose.events.detector import EventDetector, EventDetectorState
+from edgepose.frame import Frame
+from edgepose.person import Candidates, Person
+from edgepose.pipeline.stages import PreparedFrame
+from edgepose.pose.decode import decode
+from edgepose.pose.plausibility import Plausibility, PlausibilityState
+from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState
+from edgepose.pose.smooth import Smoother, SmootherState
+from edgepose.pose.track import Tracker, TrackerState
+from edgepose.recorder.state_snapshot import decode_state, encode_state
+from edgepose.telemetry.metrics import Metrics
+
+
+class PersonRefiner(Protocol):
+    """Something that refines people: `edgepose.pipeline.refiner.Refiner`, or its results in a recording."""
+
+    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+        """Return the people of a frame in the same order, those refined whose turn it is."""
+        ...
+
+
+class PostprocessorState(msgspec.Struct, frozen=True, kw_only=True):
+    """Snapshot of a `Postprocessor`, without its settings.
+
+    Attributes:
+        scene: epoch, width and height in pixels of the frames that the rest belongs to; None before the first frame.
+        tracker, smoother, plausibility, detector: None where the step is off.
+    """
+
+    scene: tuple[int, int, int] | None
+    schedule: RefineScheduleState
+    tracker: TrackerState | None
+    smoother: SmootherState | None
+    plausibility: PlausibilityState | None
+    detector: EventDetectorState | None
+
+
+_Step = Callable[[PreparedFrame, Candidates, list[Person]], list[Person]]  # a frame and the people of the step before: the people
+_Stage = TypeVar("_Stage")
+
+
+class Postprocessor:
+    """The steps of one camera: decode, track, refine, smooth, check for plausibility, detect events. Steps that are off are absent.
+
+    Attributes:
+        events: what the last frame completed.
+        refined: people of the last frame as the refiner returned them, None without a refiner.
+    """
+
+    def __init__(self, camera: str, config: Config, metrics: Metrics, refiner: PersonRefiner | None = None) -> None:
+        """
+        Args:
+            camera: its name.
+            refiner: shared by all cameras; None where nobody is refined.
+        """
+        self.events: list[Event] = []
+        self.refined: list[Person] | None = None
+        self._camera = camera
+        self._metrics = metrics
+        self._scene: tuple[int, int, int] | None = None
+        self._schedule = RefineSchedule(config.refine)
+        self._tracker: Tracker | None = None
+        self._smoother: Smoother | None = None
+        self._plausibility: Plausibility | None = None
+        self._detector: EventDetector | None = None
+        self.configure(config, refiner)
+
+    def configure(self, config: Config, refiner: PersonRefiner | None) -> None:
+        """Apply other settings from the next frame on; people stay known and keep their numbers."""
+        self._pose = config.pose
+        # The tracker follows known people below the threshold for new ones, so it must get the weak candidates too.
+        self._threshold = config.track.low_score_threshold if config.track.enabled else config.pose.score_threshold
+        self._schedule.configure(config.refine)
+        self._tracker = self._configured_tracker(config)
+        self._smoother = self._configured_smoother(config)
+        self._plausibility = self._configured_plausibility(config)
+        self._detector = self._configured_detector(config)
+        self._steps = self._build_steps(refiner)
+
+    def people(self, prepared: PreparedFrame, candidates: Candidates) -> list[Person]:
+        """Return the people of a frame.
+
+        The first frame of an epoch or of another size starts without memory: nobody is where they were before.
+        """
+        self.events, self.refined = [], None
+        frame = prepared.frame
+        scene = (frame.epoch, frame.width, frame.height)
+        if scene != self._scene:
+            self.reset()
+            self._scene = scene
+        took_s: defaultdict[str, float] = defaultdict(float)  # by timing name, which several steps share
+        people: list[Person] = []
+        begun_s = perf_counter()
+        for name, step in self._steps:
+            people = step(prepared, candidates, people)
+            ended_s = perf_counter()
+            took_s[name] += ended_s - begun_s
+            begun_s = ended_s
+        for name, seconds in took_s.items():
+            self._metrics.took(name, seconds)
+        return people
+
+    def reset(self) -> None:
+        """Forget everybody: at a new epoch or frame size, or after a failure that may have left the state half updated."""
+        self._schedule.reset()
+        for stage in (self._tracker, self._smoother, self._plausibility, self._detector):
+            if stage is not None:
+                stage.reset()
+
+    def snapshot(self) -> bytes:
+        """Return the state of all steps, for a postprocessor with the same settings to continue from."""
+        return encode_state(
+            PostprocessorState(
+                scene=self._scene,
+                schedule=self._schedule.snapshot(),
+                tracker=self._tracker.snapshot() if self._tracker is not None else None,
+                smoother=self._smoother.snapshot() if self._smoother is not None else None,
+                plausibility=self._plausibility.snapshot() if self._plausibility is not None else None,
+                detector=self._detector.snapshot() if self._detector is not None else None,
+            )
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Continue from a snapshot.
+
+        Raises:
+            RecordingError: the snapshot cannot be read, or holds the state of a step that is off.
+        """
+        state = decode_state(data, PostprocessorState)
+        self._scene = state.scene
+        self._schedule.restore(state.schedule)
+        if state.tracker is not None:
+            _running(self._tracker, "track").restore(state.tracker)
+        if state.smoother is not None:
+            _running(self._smoother, "smooth").restore(state.smoother)
+        if state.plausibility is not None:
+            _running(self._plausibility, "plausibility").restore(state.plausibility)
+        if state.detector is not None:
+            _running(self._detector, "events").restore(state.detector)
+
+    def _build_steps(self, refiner: PersonRefiner | None) -> list[tuple[str, _Step]]:
+        """Return the steps that are on, in their order, each with the name under which it is timed."""
+        steps: list[tuple[str, _Step]] = [("decode", self._decode)]
+        if self._tracker is not None:
+            steps.append(("track", _updating(self._tracker)))
+        if refiner is not None:
+            steps.append(("refine", self._refining(refiner)))
+        if self._smoother is not None:
+            steps.append(("track", _updating(self._smoother)))
+        if self._plausibility is not None:
+            steps.append(("track", _updating(self._plausibility)))
+        if self._detector is not None:
+            steps.append(("events", self._detecting(self._detector)))
+        return steps
+
+    def _decode(self, prepared: PreparedFrame, candidates: Candidates, _: list[Person]) -> list[Person]:
+        return decode(candidates, 0, prepared.letterbox, self._pose, score_threshold=self._threshold)
+
+    def _refining(self, refiner: PersonRefiner) -> _Step:
+        def refine(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
+            """Return the refined people by falling score; the new scores must pass the thresholds that the first ones passed."""
+            refined = self.refined = refiner.people(prepared.frame, people, self._schedule)
+            believed = [
+                person for person in refined if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)
+            ]
+            self._metrics.dismissed(len(refined) - len(believed))
+            return sorted(believed, key=lambda person: -person.score)
+
+        return refine
+
+    def _detecting(self, detector: EventDetector) -> _Step:
+        def detect(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
+            self.events = detector.update(people, prepared.frame)
+            return people
+
+        return detect
+
+    def _configured_tracker(self, config: Config) -> Tracker | None:
+        pose, track = config.pose, config.track
+        if not track.enabled:
+            return None
+        if self._tracker is None:
+            return Tracker(track, pose.keypoint_threshold, pose.score_threshold)
+        self._tracker.configure(track, pose.keypoint_threshold, pose.score_threshold)
+        return self._tracker
+
+    def _configured_smoother(self, config: Config) -> Smoother | None:
+        if not (config.smooth.enabled and config.track.enabled):
+            return None
+        if self._smoother is None:
+            return Smoother(config.smooth)
+        self._smoother.configure(config.smooth)
+        return self._smoother
+
+    def _configured_plausibility(self, config: Config) -> Plausibility | None:
+        if not config.plausibility.enabled:
+            return None
+        if self._plausibility is None:
+            return Plausibility(config.plausibility)
+        self._plausibility.configure(config.plausibility)
+        return self._plausibility
+
+    def _configured_detector(self, config: Config) -> EventDetector | None:
+        if not (config.events.enabled and config.track.enabled):  # events are about people with track numbers
+            return None
+        zones = config.cameras[self._camera].zones if self._camera in config.cameras else {}
+        if self._detector is None:
+            return EventDetector(config.events, zones, self._camera, config.pose.keypoint_threshold)
+        self._detector.configure(config.events, zones, config.pose.keypoint_threshold)
+        return self._detector
+
+
+class _Updating(Protocol):
+    def update(self, people: Sequence[Person], time_ns: int) -> list[Person]: ...
+
+
+def _updating(stage: _Updating) -> _Step:
+    return lambda prepared, _, people: stage.update(people, prepared.frame.captured_at)
+
+
+def _running(stage: _Stage | None, section: str) -> _Stage:
+    if stage is None:
+        raise RecordingError(f"the recorded state is of a step that is off ({section}.enabled); expected a recording of these settings")
+    return stage

@@ -1,0 +1,57 @@
+"""A whole file into files, by a program that is not the command."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgepose.config.schema import Config, FilesConfig
+from edgepose.pipeline.offline import Summary, offline_config, run
+from testing.onnx_files import write_edgepose, write_refiner
+from testing.videos import write_video
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    model = str(write_edgepose(tmp_path / "tiny.onnx"))
+    source = str(write_video(tmp_path / "v.mp4", pictures=8, index=12))
+    return offline_config(Config(), source, FilesConfig(jsonl=str(tmp_path / "poses.jsonl")), model=model)
+
+
+def lines(config: Config) -> list[dict[str, object]]:
+    assert config.files.jsonl is not None
+    return [json.loads(line) for line in Path(config.files.jsonl).read_text().splitlines()]
+
+
+def test_every_frame_is_written_and_summed_up(config: Config) -> None:
+    advanced = []
+    summary = run(config, advance=lambda: advanced.append(1))
+    written = lines(config)
+    people = sum(len(line["people"]) for line in written)  # type: ignore[arg-type]
+    expected = Summary(8, 0, people, None, summary.frames_per_second, "tiny.onnx", None, summary.backend, interrupted=False)
+    assert summary == expected
+    assert summary.backend.startswith("onnxruntime")
+    assert summary.frames_per_second > 0
+    assert [line["sequence"] for line in written] == list(range(8))
+    assert len(advanced) == 8
+
+
+def test_a_run_stops_between_two_frames(config: Config) -> None:
+    frames: list[int] = []
+    summary = run(config, advance=lambda: frames.append(1), stop=lambda: len(frames) == 3)
+    assert (summary.frames, summary.interrupted, len(lines(config))) == (3, True, 3)
+
+
+def test_a_refiner_is_named_and_its_people_are_counted(config: Config, tmp_path: Path) -> None:
+    refiner = str(write_refiner(tmp_path / "again.onnx"))
+    config = offline_config(config, config.cameras["v"].source, config.files, refiner=refiner)
+    assert config.refine.people == config.pose.maximum_people
+    summary = run(config)
+    assert (summary.refiner, summary.refined) == ("again.onnx", summary.people)
+
+
+def test_still_pictures_are_not_tracked_unless_asked(tmp_path: Path) -> None:
+    files = FilesConfig(jsonl="x")
+    for source, track, tracked in (("a.png", None, False), (str(tmp_path), None, False), ("a.mp4", None, True), ("a.png", True, True)):
+        assert offline_config(Config(), source, files, track=track).track.enabled == tracked
+    assert list(offline_config(Config(), "rtsp://camera/stream", files).cameras) == ["stream"]

@@ -1,0 +1,111 @@
+"""The steps of one camera: which of them run, and that a snapshot holds all of their state."""
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from edgepose.config.schema import CameraConfig, Config, EventsConfig, PlausibilityConfig, RefineConfig, TrackConfig
+from edgepose.errors import RecordingError
+from edgepose.frame import Frame
+from edgepose.messages.compose import event_message, poses_message
+from edgepose.messages.structs import encode
+from edgepose.person import Candidates, Person
+from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.stages import PreparedFrame
+from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.telemetry.metrics import Metrics
+
+IMAGE = np.zeros((480, 640, 3), np.uint8)
+LETTERBOX = Letterbox.fit(480, 640, 256, 320)
+ZONE = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
+CONFIG = Config(
+    cameras={"a": CameraConfig(source="x", zones={"all": ZONE})},
+    track=TrackConfig(min_hits=1),
+    events=EventsConfig(enter_after_s=0.3, zone_after_s=0.2),
+    refine=RefineConfig(people=2),
+)
+
+
+class Halving:
+    """A refiner that chooses by the schedule and halves the score of those it refines."""
+
+    def people(self, frame: Frame, people: list[Person], schedule: RefineSchedule) -> list[Person]:
+        chosen = set(schedule.choose(people, 1.0))
+        return [replace_score(person, person.score / 2) if index in chosen else person for index, person in enumerate(people)]
+
+
+def replace_score(person: Person, score: float) -> Person:
+    return Person(person.box, score, person.keypoints, person.track)
+
+
+def prepared(number: int) -> PreparedFrame:
+    return PreparedFrame(Frame(IMAGE, 10**18 + number * 100_000_000, "stream", number, "a"), LETTERBOX, IMAGE)
+
+
+def candidates(random: np.random.Generator) -> Candidates:
+    """Three figures that wander, one of them too weak to be published at first."""
+    places = random.normal(0, 0.5, (1, 3, 19, 2)) + np.arange(19)[:, None] * (1.0, 5.0) + np.arange(3)[None, :, None, None] * (80, 0) + 20
+    boxes = np.concatenate((places.min(2), places.max(2)), 2)
+    scores = np.array([[0.9, 0.7, random.uniform(0, 0.4)]])
+    keypoints = np.concatenate((places[:, :, :17], random.uniform(0, 1, (1, 3, 17, 1))), 3)
+    return Candidates(*(array.astype(np.float32) for array in (boxes, scores, keypoints)))
+
+
+def messages(postprocessor: Postprocessor, number: int, found: Candidates) -> list[bytes]:
+    frame = prepared(number)
+    people = postprocessor.people(frame, found)
+    return [encode(poses_message(frame.frame, people, 0)), *(encode(event_message(event)) for event in postprocessor.events)]
+
+
+@pytest.mark.parametrize(("frames", "events"), [(2, 4), (40, 0)])
+def test_a_snapshot_holds_all_state_and_later_frames_do_not_change_it(frames: int, events: int) -> None:
+    random = np.random.default_rng(0)
+    first = Postprocessor("a", CONFIG, Metrics(), Halving())
+    for number in range(frames):
+        first.people(prepared(number), candidates(random))
+    snapshot = first.snapshot()
+    second = Postprocessor("a", CONFIG, Metrics(), Halving())
+    second.restore(snapshot)
+    assert second.snapshot() == snapshot
+    said = 0
+    for number in range(frames, frames + 40):
+        found = candidates(random)
+        expected = messages(first, number, found)
+        assert messages(second, number, found) == expected
+        said += len(expected)
+    assert said >= 40 + events
+    assert second.snapshot() == first.snapshot() != snapshot
+
+
+def test_a_snapshot_of_a_step_that_is_off_is_refused() -> None:
+    snapshot = Postprocessor("a", CONFIG, Metrics()).snapshot()
+    off = replace(CONFIG, plausibility=PlausibilityConfig(enabled=False))
+    with pytest.raises(RecordingError, match=r"of a step that is off \(plausibility.enabled\); expected a recording of these settings"):
+        Postprocessor("a", off, Metrics()).restore(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("config", "refiner", "timed"),
+    [
+        (CONFIG, Halving(), {"decode", "track", "refine", "events"}),
+        (CONFIG, None, {"decode", "track", "events"}),
+        (replace(CONFIG, events=EventsConfig(enabled=False)), None, {"decode", "track"}),
+        (replace(CONFIG, track=TrackConfig(enabled=False)), None, {"decode", "track"}),  # the time of the plausibility checks
+    ],
+)
+def test_only_steps_that_are_on_run(config: Config, refiner: Halving | None, timed: set[str]) -> None:
+    metrics = Metrics()
+    postprocessor = Postprocessor("a", config, metrics, refiner)
+    postprocessor.people(prepared(0), candidates(np.random.default_rng(0)))
+    assert set(metrics.latencies()) == timed
+    assert (postprocessor.refined is not None) == (refiner is not None)
+
+
+def test_a_step_can_be_switched_on_and_off_while_people_keep_their_numbers() -> None:
+    random = np.random.default_rng(0)
+    postprocessor = Postprocessor("a", CONFIG, Metrics())
+    steps = ((CONFIG, None), (replace(CONFIG, plausibility=PlausibilityConfig(enabled=False)), Halving()), (CONFIG, None))
+    for number, (config, refiner) in enumerate(steps):
+        postprocessor.configure(config, refiner)
+        assert {1, 2} <= {person.track for person in postprocessor.people(prepared(number), candidates(random))}
