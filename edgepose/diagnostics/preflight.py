@@ -39,7 +39,7 @@ def preflight_checks(config: Config) -> Iterator[CheckResult]:
     if config.refine.people:
         yield _refiner(config)
     if not config.cameras:
-        yield CheckResult("cameras", False, "no camera is configured; expected at least one under `cameras`", 78)
+        yield CheckResult("cameras", False, "none are configured; expected at least one under `cameras`", 78)
     for name, camera in config.cameras.items():
         yield _camera(name, camera)
     yield from _zones(config)

@@ -140,7 +140,7 @@ def find_model(name_or_path: str) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    raise ModelError(f"model '{name_or_path}' does not exist: there is no such file, and {_shipped()}")
+    raise ModelError(f"no model '{name_or_path}': there is no such file, and {_shipped()}")
 
 
 def read_model(path: str | Path) -> ModelFile:

@@ -166,7 +166,7 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
 def test_names_and_paths(tmp_path: Path) -> None:
     path = write_edgepose(tmp_path / "mine.onnx")
     assert find_model(str(path)) == path
-    with pytest.raises(ModelError, match=r"model 'other' does not exist.*the shipped models are"):
+    with pytest.raises(ModelError, match=r"no model 'other'.*the shipped models are"):
         find_model("other")
     for name, task in shipped_models().items():
         assert named_model(name, task).info.task == task
@@ -183,7 +183,7 @@ def test_a_network_of_the_other_kind_is_refused_by_name_and_by_path(tmp_path: Pa
             named_model(name, "pose")
     with pytest.raises(ModelError, match=rf"first.onnx is a pose network \(task 'pose'\); expected a refiner .*; {shipped}"):
         named_model("first", "refine")
-    with pytest.raises(ModelError, match=rf"model 'other' does not exist: there is no such file, and {shipped}"):
+    with pytest.raises(ModelError, match=rf"no model 'other': there is no such file, and {shipped}"):
         named_model("other", "refine")
     assert named_model("again", "refine").path == tmp_path / "again.onnx"
 
