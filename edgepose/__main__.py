@@ -1,4 +1,4 @@
-"""`python -m edgepose` is `edgepose`. Here is little to load, so that a ctrl-c finds a handler from the start."""
+"""Entry point of `python -m edgepose` and `edgepose`; it imports little, so that Ctrl-C is handled from the start."""
 
 import os
 import sys
@@ -7,21 +7,21 @@ from contextlib import suppress
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line and exit with its code."""
     try:
         from edgepose.cli.main import run
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        code = 130  # what a shell expects of a program that ctrl-c ended
-    readers = sys.modules.get("edgepose.capture.gstreamer.source")
-    if readers is not None:
-        readers.stop_all()  # `os._exit` asks nobody, and a CSI camera whose pipeline runs on stays taken
+        code = 130  # what a shell expects of a program that Ctrl-C ended
+    gstreamer = sys.modules.get("edgepose.capture.gstreamer.source")
+    if gstreamer is not None:
+        gstreamer.stop_all()  # `os._exit` skips exit handlers, and a CSI camera whose pipeline still runs stays occupied
     if any(thread.daemon for thread in threading.enumerate()):
-        # Work that was abandoned goes on in native code, which aborts the process when Python clears up around it. All that was to be
-        # said and written is, but for what these two hold.
+        # Abandoned work continues in native code, which aborts the process when Python shuts down around it. All output has been
+        # written, except what these two streams buffer.
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # nobody reads it any more
+            with suppress(OSError):  # the reader is gone
                 stream.flush()
         os._exit(code)
     sys.exit(code)

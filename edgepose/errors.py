@@ -1,19 +1,19 @@
-"""Every error that edgepose raises on purpose, drawn as a tree.
+"""Every error that edgepose raises on purpose, as a tree with its exit codes.
 
 ::
 
-    EdgeposeError               70  internal
-    ├── UsageError              64  a command line that makes no sense
-    ├── ConfigError             78  a configuration that is refused
-    │   └── ModelError          78  a model file that is missing or not what it should be
-    ├── SourceError             66  a video source that gives no frames; `cause` names why
-    │   └── EndOfStream         66  a finite source (file, folder) is over: not a fault
-    ├── RecordingError          66  a black-box recording that is missing or damaged
-    ├── UnavailableError        69  a library that is missing, a port, name or folder that somebody else has, or somebody who says nothing
-    ├── EngineError             69  an inference backend that is unavailable or fails
-    └── OutputError             74  a file or broker that cannot be written to
+    EdgeposeError               70  internal error
+    ├── UsageError              64  invalid command line
+    ├── ConfigError             78  invalid configuration
+    │   └── ModelError          78  missing or invalid model file
+    ├── SourceError             66  video source without frames; `cause` names the reason
+    │   └── EndOfStream         66  end of a finite source (file, folder), which is not a fault
+    ├── RecordingError          66  missing or damaged black-box recording
+    ├── UnavailableError        69  missing library, occupied port, name or folder, or a peer that does not respond
+    ├── EngineError             69  inference backend that is unavailable or fails
+    └── OutputError             74  file or broker that cannot be written to
 
-Exit codes follow sysexits(3). Each message is one sentence: what was found, where, and what would be accepted.
+Exit codes follow sysexits(3). Each message is one sentence that says what was found, where, and what is accepted.
 """
 
 
@@ -24,13 +24,13 @@ class EdgeposeError(Exception):
 
 
 class UsageError(EdgeposeError):
-    """A command line that makes no sense."""
+    """An invalid command line."""
 
     exit_code = 64
 
 
 class ConfigError(EdgeposeError):
-    """A configuration that is refused."""
+    """An invalid configuration."""
 
     exit_code = 78
 
@@ -38,13 +38,15 @@ class ConfigError(EdgeposeError):
 class ModelError(ConfigError):
     """A model file that is missing, damaged, or not a pose model."""
 
+    exit_code = 78
+
 
 class SourceError(EdgeposeError):
-    """A video source that gives no frames.
+    """A video source that provides no frames.
 
     Args:
-        message: one sentence for the operator, with credentials already redacted.
-        cause: stable name for machines, published on the camera's status topic, such as `refused` or `stalled`.
+        message: one sentence for the operator, with credentials redacted.
+        cause: stable name for programs, published on the camera's status topic, such as `refused` or `stalled`.
     """
 
     exit_code = 66
@@ -54,8 +56,10 @@ class SourceError(EdgeposeError):
         self.cause = cause
 
 
-class EndOfStream(SourceError):  # noqa: N818 (the end of a file is no error)
-    """A finite source (file, folder of images) has given its last frame."""
+class EndOfStream(SourceError):  # noqa: N818 (the end of a file is not an error)
+    """The end of a finite source (file, folder of images)."""
+
+    exit_code = 66
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "end_of_stream")
@@ -68,7 +72,7 @@ class RecordingError(EdgeposeError):
 
 
 class UnavailableError(EdgeposeError):
-    """A library that is not installed, a port or a name that another program has, or somebody who was expected to say something."""
+    """A library that is not installed, a port, name or folder that another program uses, or a peer that does not respond."""
 
     exit_code = 69
 

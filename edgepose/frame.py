@@ -1,4 +1,4 @@
-"""The picture that flows from a camera to the engine."""
+"""The frame that flows from a camera to the engine."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,14 +14,14 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture of one camera.
+    """One frame of one camera.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
-        captured_at: nanoseconds since the Unix epoch (UTC) at which the picture was taken, as well as `clock` knows.
-        clock: where that time comes from: `rtcp` (the camera's own clock, through RTCP sender reports), `stream`
-            (presentation times anchored to the host's clock) or `host` (the host's clock on arrival).
-        sequence: number of this picture within its epoch, from 0; counts pictures decoded, so a gap means dropped ones.
+        captured_at: capture time in nanoseconds since the Unix epoch (UTC), as accurate as `clock` is.
+        clock: where that time comes from: `rtcp` (the camera's own clock, through RTCP sender reports), `stream` (presentation times
+            anchored to the host's clock) or `host` (the host's clock on arrival).
+        sequence: number of this frame within its epoch, from 0; every decoded frame counts, so a gap means dropped frames.
         camera: name of the camera in the configuration.
         epoch: number of times the source was opened before, from 0; trackers start anew when it changes.
     """

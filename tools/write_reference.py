@@ -30,7 +30,7 @@ def configuration() -> str:
                 "| key | accepted | default | what it is for |",
                 "|---|---|---|---|",
             ]
-        default = {"null": "nothing", "(required)": "required"}.get(key.default, f"`{key.default}`")
+        default = "required" if key.default == "(required)" else f"`{key.default}`"
         lines.append(f"| `{name}` | {key.accepted} | {default} | {key.description} |")
     return "\n".join(lines).strip()
 

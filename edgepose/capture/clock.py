@@ -1,4 +1,4 @@
-"""When a picture was taken: pure arithmetic on time-stamps; whoever calls passes the time in."""
+"""Capture times of frames: pure arithmetic on timestamps; the caller passes the time in."""
 
 import time
 from typing import NamedTuple
@@ -9,10 +9,10 @@ NS_PER_S = 1_000_000_000
 
 
 class Instant(NamedTuple):
-    """One moment on both clocks of the host: durations are measured on the first, which nobody sets; the second is what people read.
+    """One moment on both clocks of the host.
 
     Attributes:
-        monotonic_ns: nanoseconds since some start.
+        monotonic_ns: nanoseconds since an arbitrary start; for durations, since nobody can set this clock.
         wall_ns: nanoseconds since the Unix epoch (UTC).
     """
 
@@ -21,17 +21,17 @@ class Instant(NamedTuple):
 
     @classmethod
     def now(cls) -> "Instant":
-        """This moment."""
+        """Return the present moment."""
         return cls(time.monotonic_ns(), time.time_ns())
 
 
 class Stamp(NamedTuple):
-    """When a picture was taken.
+    """The capture time of a frame.
 
     Attributes:
         captured_at: nanoseconds since the Unix epoch (UTC).
-        clock: which clock says so.
-        late_ns: how much later it came than the fastest picture of its stream, nanoseconds; 0 where there is no telling.
+        clock: the clock that the time comes from.
+        late_ns: how much later the frame arrived than the fastest frame of its stream; 0 where unknown.
     """
 
     captured_at: int
@@ -40,21 +40,21 @@ class Stamp(NamedTuple):
 
 
 class LiveClock:
-    """Capture times of a live stream, from the best clock there is.
+    """Capture times of a live stream, from the best available clock.
 
-    `rtcp` where the sender's reports say when the picture was taken; `stream` where there are presentation times: they have no
-    network jitter, so the picture that travelled fastest anchors them to the host's clock; `host`, the arrival, where there is
-    neither. The first sender report comes seconds after the first picture: times may then step back once, by what the stream
-    took to arrive.
+    The clock is `rtcp` where the sender's reports give the capture time. It is `stream` where there are presentation times: they have no
+    network jitter, so the frame that traveled fastest anchors them to the host's clock. It is `host`, the time of arrival, where there is
+    neither. The first sender report arrives seconds after the first frame; times may then step back once, by the delay of the stream.
 
-    The anchor lies on the monotonic clock. A step of the host's wall clock (NTP, an operator) is therefore in the very next
-    time and leaves no trace: pictures are neither old nor from the future because of it.
+    The anchor is on the monotonic clock. A step of the host's wall clock (NTP, an operator) therefore appears in the next capture time
+    and has no further effect: it makes no frame appear old or from the future.
 
     Args:
-        maximum_age_ns: pictures older than this by the sender's clock mean that its clock is not set: it is not believed.
-        maximum_ahead_ns: nor is one by which pictures come from the future, further than two synchronised clocks may differ.
-        maximum_back_ns: presentation times that go back by more than this have begun anew: anchored anew.
-        drift: how much slower than the host's, as a fraction, the sender's clock may run before its anchor lags behind.
+        maximum_age_ns: the sender's clock is ignored (it is not set) where frames are older than this by it.
+        maximum_ahead_ns: the sender's clock is ignored where frames are further in the future than this by it, which is more than two
+            synchronized clocks differ.
+        maximum_back_ns: the anchor is set anew where presentation times go back by more than this, since they have restarted.
+        drift: how much slower than the host's clock, as a fraction, the sender's clock may run before its anchor lags behind.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class LiveClock:
         self._last_arrival_ns = 0
 
     def stamp(self, pts_ns: int | None, sender_ns: int | None, arrival: Instant) -> Stamp:
-        """Return when a picture was taken, which clock says so, and how late it came.
+        """Return the capture time of a frame, its clock, and how late the frame arrived.
 
         Args:
-            pts_ns: presentation time of the picture in its stream, where known.
-            sender_ns: when the picture was taken according to the sender's reports, ns since the epoch, where there was one.
-            arrival: when the picture arrived.
+            pts_ns: presentation time of the frame in its stream, where known.
+            sender_ns: capture time according to the sender's reports, ns since the Unix epoch, where there was a report.
+            arrival: time of arrival.
         """
         late_ns = 0 if pts_ns is None else self._late(pts_ns, arrival.monotonic_ns)
         stream_ns = arrival.wall_ns - late_ns
-        # Against the time by the stream, not the arrival: without its jitter a clock on the edge is not believed by turns.
+        # Compared with the stream's time, not the arrival: its jitter would make a clock near the limit alternate between used and ignored.
         if sender_ns is not None and -self._maximum_ahead_ns <= stream_ns - sender_ns <= self._maximum_age_ns:
             return Stamp(sender_ns, "rtcp", late_ns)
         return Stamp(stream_ns, "host" if pts_ns is None else "stream", late_ns)
@@ -93,7 +93,7 @@ class LiveClock:
         if self._anchor_ns is None or pts_ns < self._last_pts_ns - self._maximum_back_ns:
             self._anchor_ns = offset_ns
         else:
-            # A jump forward is like a faster picture: the anchor follows. Late pictures never move it, however many they are.
+            # A jump forward is like a faster frame: the anchor follows. Late frames never move it, however many there are.
             passed_ns = max(0, arrival_ns - self._last_arrival_ns)
             self._anchor_ns = min(offset_ns, self._anchor_ns + round(passed_ns * self._drift))
         self._last_pts_ns = pts_ns
@@ -102,11 +102,11 @@ class LiveClock:
 
 
 class FileClock:
-    """Capture times of a file, as if it had been recorded from the moment it was opened.
+    """Capture times of a file, as if its recording had started when it was opened.
 
     Args:
-        opened_at_ns: when it was opened, ns since the epoch.
-        interval_ns: time between two pictures, for those without a presentation time and between two passes of a loop.
+        opened_at_ns: when it was opened, ns since the Unix epoch.
+        interval_ns: time between two frames, used for frames without a presentation time and between two passes of a loop.
     """
 
     def __init__(self, opened_at_ns: int, interval_ns: int) -> None:
@@ -116,15 +116,15 @@ class FileClock:
         self._first_pts_ns: int | None = None
         self._next_ns = 0
         self.elapsed_ns = 0
-        """Time of the last stamped picture since the file's first one."""
+        """Time from the file's first frame to the last stamped one."""
 
     def stamp(self, pts_ns: int | None) -> tuple[int, Clock]:
-        """Return when a picture was taken (ns since the epoch, UTC) and which clock says so."""
+        """Return the capture time of a frame (ns since the Unix epoch, UTC) and its clock."""
         if pts_ns is None:
             elapsed_ns = self._next_ns
         else:
             if self._first_pts_ns is None:
-                # Where pictures without a time came before, this one follows them.
+                # This frame follows earlier ones without a presentation time.
                 self._first_pts_ns = pts_ns - (self._next_ns - self._pass_began_ns)
             elapsed_ns = self._pass_began_ns + pts_ns - self._first_pts_ns
         self.elapsed_ns = max(elapsed_ns, self.elapsed_ns)
@@ -132,6 +132,6 @@ class FileClock:
         return self._opened_at_ns + self.elapsed_ns, "stream"
 
     def restart(self) -> None:
-        """Let the next picture, the file's first again, follow the last one."""
+        """Let the next frame, the file's first again, follow the last one."""
         self._pass_began_ns = self._next_ns
         self._first_pts_ns = None

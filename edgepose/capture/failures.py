@@ -1,4 +1,4 @@
-"""What PyAV raises, said as a `SourceError` with a cause."""
+"""Mapping of PyAV's exceptions to a `SourceError` with a cause."""
 
 import errno
 import socket
@@ -22,7 +22,7 @@ CAUSES = (
     "failed",
     "closed",
 )
-"""Every `SourceError.cause` of this room, apart from `end_of_stream`."""
+"""Every `SourceError.cause` of this package except `end_of_stream`."""
 
 CAUSE_BY_EXCEPTION = {
     "ArgumentError": "failed",
@@ -39,7 +39,7 @@ CAUSE_BY_EXCEPTION = {
     "DemuxerNotFoundError": "unsupported",
     "EOFError": "ended",
     "EncoderNotFoundError": "unsupported",
-    "ExitError": "stalled",  # PyAV's own time-outs
+    "ExitError": "stalled",  # PyAV's own timeouts
     "ExperimentalError": "unsupported",
     "ExternalError": "failed",
     "FFmpegError": "failed",
@@ -77,26 +77,32 @@ CAUSE_BY_EXCEPTION = {
     "UndefinedError": "failed",
     "UnknownError": "failed",
 }
-"""Cause of each exception class of `av.error`, by name: older and newer releases lack some of them."""
+"""Cause of each exception class of `av.error`, by name, since some releases lack some of them."""
 
 _CAUSE_BY_NUMBER = dict.fromkeys((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN), "no_route")
-"""Cause by error number, of what PyAV has no class for."""
+"""Cause by error number, for errors that PyAV has no class for."""
 
 _SENTENCES = {
-    "no_route": "{where} cannot be reached ({why}); check the address, the cable or radio link, and the routes",
-    "refused": "{where} refused the connection ({why}); check that the server runs and that the port is right",
-    "not_found": "{where} does not exist ({why}); check the path",
-    "unauthorized": "{where} does not let us in ({why}); check the user name, the password and the permissions",
-    "timeout": "{where} did not answer in time ({why})",
-    "stalled": "{where} sends no more ({why})",
-    "ended": "{where} ended the connection ({why})",
-    "unsupported": "{where} is not a video that can be read ({why}); H.264, H.265, MJPEG and whatever else FFmpeg decodes is accepted",
-    "failed": "{where} failed ({why})",
+    "no_route": "{where} cannot be reached ({reason}); check the address, the cable or radio link, and the routes",
+    "refused": "{where} refused the connection ({reason}); check that the server runs and that the port is right",
+    "not_found": "{where} does not exist ({reason}); check the path",
+    "unauthorized": "{where} denied access ({reason}); check the user name, the password and the permissions",
+    "timeout": "{where} did not answer in time ({reason})",
+    "stalled": "{where} stopped sending ({reason})",
+    "ended": "{where} ended the connection ({reason})",
+    "unsupported": "{where} is not a readable video ({reason}); expected H.264, H.265, MJPEG or another format that FFmpeg decodes",
+    "failed": "{where} failed ({reason})",
 }
 
 
 def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
-    """Return what an exception of PyAV, while opening or reading `where` (redacted), means to an operator."""
+    """Return the `SourceError` for an exception of PyAV.
+
+    Args:
+        error: the exception.
+        where: name of the source in messages, redacted.
+        opening: whether the source was being opened, rather than read.
+    """
     if isinstance(error, SourceError):
         return error
     cause = "failed"
@@ -104,27 +110,27 @@ def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
         cause = _CAUSE_BY_NUMBER.get(getattr(error, "errno", 0), CAUSE_BY_EXCEPTION.get(type(error).__name__, "failed"))
     if opening and cause == "stalled":
         cause = "timeout"
-    # Of what FFmpeg says only the reason: the rest of its text repeats the URL with its password.
-    why = redact(str(getattr(error, "strerror", None) or error or type(error).__name__))
-    return SourceError(_SENTENCES[cause].format(where=where, why=why[:1].lower() + why[1:]), cause)
+    # Only the reason: the rest of FFmpeg's text repeats the URL with its password.
+    reason = redact(str(getattr(error, "strerror", None) or error or type(error).__name__))
+    return SourceError(_SENTENCES[cause].format(where=where, reason=reason[:1].lower() + reason[1:]), cause)
 
 
 def unknown_protocol(url: str, where: str) -> SourceError:
-    """Say that this build of FFmpeg lacks a protocol."""
+    """Return the error for a protocol that this build of FFmpeg lacks."""
     scheme = url.partition("://")[0].lower()
-    hint = '; `gst:` and a pipeline with srtsrc, of GStreamer\'s "bad" plugins, can' if scheme == "srt" else ""
+    hint = '; `gst:` and a pipeline with srtsrc, of GStreamer\'s "bad" plugins, can read it' if scheme == "srt" else ""
     return SourceError(f"{where} begins with {scheme}://, which this build of FFmpeg cannot read{hint}", "unsupported")
 
 
 def unresolved_host(url: str, where: str) -> SourceError | None:
-    """Say that a host name cannot be resolved, which FFmpeg reports as a mere input/output error; None where that is not the matter."""
+    """Return the error for a host name that cannot be resolved, which FFmpeg reports as an input/output error; None where it can."""
     try:
         host = urlsplit(url).hostname
         if host is not None:
             socket.getaddrinfo(host, None)
-    except (socket.gaierror, UnicodeError) as unresolved:
-        why = getattr(unresolved, "strerror", None) or unresolved
-        return SourceError(f"{where} has a host name that cannot be resolved ({why}); check the name and the name server", "not_found")
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return SourceError(f"{where} has a host name that cannot be resolved ({reason}); check the name and the DNS server", "not_found")
     except ValueError:
-        return SourceError(f"{where} is not a URL; rtsp://host:port/path is accepted", "unsupported")
+        return SourceError(f"{where} is not a URL; expected one such as rtsp://host:port/path", "unsupported")
     return None

@@ -1,27 +1,27 @@
-"""Which pictures of a live stream came too late to be shown, and when waiting for better ones is in vain: pure, time passed in."""
+"""Freshness of a live stream: which frames arrive too late to be used, and when a stream will not catch up; time is passed in."""
 
 from typing import Literal
 
 from edgepose.capture.clock import NS_PER_S
 
-FreshnessVerdict = Literal["fresh", "stale", "behind", "standing"]
+FreshnessState = Literal["fresh", "stale", "behind", "standing"]
 
 
 class Freshness:
-    """Tells late pictures from fresh ones, and a backlog that shrinks from one that does not.
+    """A filter that separates late frames from fresh ones, and a backlog that shrinks from one that does not.
 
-    After a stall (of the network, of the camera, of ourselves) comes what was buffered meanwhile, faster than it was filmed:
-    late, but ever less so. Where a network is slower than its stream, pictures come later and later; there, only what is in
-    the buffers has to be thrown away, by connecting anew.
+    After a stall (of the network, of the camera, of this process) the buffered frames arrive faster than they were captured: late, but
+    less and less so. Where a network is slower than its stream, frames arrive later and later; only a new connection discards what is in
+    the buffers.
 
-    A stream may also begin with a backlog: what came while FFmpeg found out what it is, or what a server keeps for newcomers.
-    How old that is nobody says, so pictures count only when they come at their own pace.
+    A stream may also begin with a backlog: frames that arrived while FFmpeg probed it, or that a server keeps for new clients. Their age
+    is unknown, so frames are used only once they arrive at the rate of their timestamps.
 
     Args:
-        stale_after_s: pictures later than this are stale; 0 for never.
-        patience_s: so long may late pictures not become less late.
-        gain_s: by how much they have to within that time.
-        settle_s: so long may a stream need to find its pace.
+        stale_after_s: frames later than this are stale; 0 disables this.
+        patience_s: longest time in which late frames may fail to gain `gain_s`.
+        gain_s: by how much late frames have to become less late within that time.
+        settle_s: longest time that a stream may take to reach its own rate.
     """
 
     def __init__(self, stale_after_s: float, *, patience_s: float = 1.0, gain_s: float = 0.1, settle_s: float = 3.0) -> None:
@@ -30,16 +30,16 @@ class Freshness:
         self._gain_ns = round(gain_s * NS_PER_S)
         self._settle_ns = round(settle_s * NS_PER_S)
         self._first_ns: int | None = None
-        self._before: tuple[int, int] | None = None  # time-stamp and arrival of the picture before, until the pace is found
-        self._mark: tuple[int, int, int | None] | None = None  # when late pictures last gained, how late they were, their time-stamp
+        self._before: tuple[int, int] | None = None  # timestamp and arrival of the previous frame, until the stream has settled
+        self._mark: tuple[int, int, int | None] | None = None  # when late frames last gained, how late they were, their timestamp
 
-    def judge(self, pts_ns: int | None, late_ns: int, arrival_ns: int) -> FreshnessVerdict:
-        """Return `fresh`; `stale` (to be dropped); `behind` (so will be those to come); or `readiness`: time-stamps stand still.
+    def classify(self, pts_ns: int | None, late_ns: int, arrival_ns: int) -> FreshnessState:
+        """Return `fresh`, `stale` (drop the frame), `behind` (later frames will be stale too) or `standing` (timestamps stand still).
 
         Args:
-            pts_ns: presentation time of the picture, where known.
-            late_ns: how much later it came than the fastest one (`Stamp.late_ns`).
-            arrival_ns: when it came, monotonic.
+            pts_ns: presentation time of the frame, where known.
+            late_ns: how much later it arrived than the fastest frame (`Stamp.late_ns`).
+            arrival_ns: monotonic time of arrival.
         """
         if not self._stale_after_ns:
             return "fresh"

@@ -1,4 +1,4 @@
-"""Pictures from files: a folder of images, or one image; with deadlines, since a file system may be at the end of a network."""
+"""Source of image files: a folder of images, or one image; with deadlines, since the file system may be on a network."""
 
 import logging
 import re
@@ -21,25 +21,25 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Names of files that count as images end like this, in either case."""
+"""File name suffixes of images, in lower or upper case."""
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Return what to sort by for `frame2.jpg` to come before `frame10.jpg`."""
+    """Return a sort key that puts `frame2.jpg` before `frame10.jpg`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.casefold())]
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the images in a folder (not below it), sorted naturally."""
+    """Return the images in a folder, without subfolders, in natural order."""
     return sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()), key=natural_key)
 
 
 class ImageSource:
-    """A folder of images, or one image; each is taken to have been made when its file was last written.
+    """A folder of images, or one image; the capture time of an image is when its file was last modified.
 
     Args:
         camera: name in the configuration.
-        settings: of this camera.
+        settings: configuration of the camera.
         path: folder or image.
         epoch: number of times this camera was opened before.
 
@@ -55,16 +55,16 @@ class ImageSource:
         self.width = 0
         self.height = 0
         self.corrupt_frames = 0
-        """Number of files so far that are not images whatever their name says."""
+        """Number of files so far that could not be decoded."""
         self.stale_frames = 0
-        """Files are never too late."""
+        """Always 0: files are never late."""
         self.superseded_frames = 0
-        """Nor do they replace one another."""
+        """Always 0: every file is read."""
         self._settings = settings
         self._epoch = epoch
         self._sequence = 0
         self._next = 0
-        self._told: set[Path] = set()  # those that could not be decoded: a loop tells of them once
+        self._reported: set[Path] = set()  # files that could not be decoded: a loop reports each once
         self._where = f"camera {camera}: {path}"
         self._worker = Worker(f"capture-{camera}", lambda: None)
         try:
@@ -77,10 +77,10 @@ class ImageSource:
             raise SourceError(f"{self._where} holds no images; {', '.join(IMAGE_SUFFIXES)} are accepted", "no_video")
 
     def read(self) -> Frame:
-        """Return the next image; files that cannot be decoded are counted and passed over.
+        """Return the next image; files that cannot be decoded are counted and skipped.
 
         Raises:
-            EndOfStream: there are no more.
+            EndOfStream: there are no more images.
             SourceError: none of the files could be decoded, or the source was closed.
         """
         timeout_s = self._settings.read_timeout_s
@@ -90,23 +90,23 @@ class ImageSource:
                 self._start_again()
             path = self._paths[self._next]
             self._next += 1
-            frame = self._call(partial(self._load, path), timeout_s, f"give {path.name}", "stalled")
+            frame = self._call(partial(self._load, path), timeout_s, f"deliver {path.name}", "stalled")
             if frame is not None:
                 self.width, self.height = frame.width, frame.height
                 self._sequence += 1
                 return frame
             self.corrupt_frames += 1
-            if path not in self._told and len(self._paths) > 1:  # of a single one the error tells
-                self._told.add(path)
-                _log.warning("%s: %s cannot be decoded and is passed over", self._where, path.name)
+            if path not in self._reported and len(self._paths) > 1:  # the error reports a single one
+                self._reported.add(path)
+                _log.warning("%s: %s cannot be decoded and is skipped", self._where, path.name)
             if time.monotonic() > deadline_s:
                 raise SourceError(
-                    f"{self._where} gave no picture for {timeout_s:g} s: {path.name} and others before it cannot be decoded",
+                    f"{self._where} delivered no frame for {timeout_s:g} s: {path.name} and the files before it cannot be decoded",
                     "stalled",
                 )
 
     def close(self) -> None:
-        """Close the source, from any thread; a `read` that waits ends at once. May be called again."""
+        """Close the source from any thread, which ends a waiting `read` immediately; idempotent."""
         self._worker.close()
 
     def _call(self, task: Callable[[], T], timeout_s: float, what: str, cause: str) -> T:
@@ -126,7 +126,7 @@ class ImageSource:
                 "unsupported",
             )
         if not self._settings.loop:
-            raise EndOfStream(f"{self._where} is over after {self._sequence} pictures")
+            raise EndOfStream(f"{self._where} ended after {self._sequence} images")
         self._next = 0
 
     def _load(self, path: Path) -> Frame | None:
@@ -135,7 +135,7 @@ class ImageSource:
             captured_at = path.stat().st_mtime_ns
         except OSError:
             return None
-        # OpenCV turns the picture as its EXIF orientation says.
+        # OpenCV applies the EXIF orientation.
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
         if image is None:
             return None

@@ -1,4 +1,4 @@
-"""Video files and network streams through PyAV."""
+"""Source of video files and network streams through PyAV (FFmpeg)."""
 
 import errno
 import time
@@ -15,17 +15,17 @@ from edgepose.capture.video import VideoSource
 from edgepose.config import schema
 from edgepose.errors import SourceError
 
-_GOODBYE_S = 0.5
-"""How long `close` waits for a thread to take leave of its server: cameras keep a session that nobody ends."""
+_CLOSE_TIMEOUT_S = 0.5
+"""How long `close` waits for the thread to end its session: cameras keep a session that is not ended."""
 
 
 @cache
-def speaks(scheme: str) -> bool:
-    """Whether this build of FFmpeg reads a kind of URL; those that every build reads are not asked for."""
+def supports_scheme(scheme: str) -> bool:
+    """Return whether this build of FFmpeg supports a URL scheme; only schemes that some builds lack are tested."""
     if scheme != "srt":
         return True
     try:
-        av.open("srt://127.0.0.1:0").close()  # an address that cannot be: it is refused before anything is sent
+        av.open("srt://127.0.0.1:0").close()  # an invalid address: it is refused before anything is sent
     except av.ProtocolNotFoundError:
         return False
     except (av.FFmpegError, OSError):
@@ -38,39 +38,39 @@ class PyAvSource(VideoSource):
 
     Args:
         camera: name in the configuration.
-        settings: of this camera.
+        settings: configuration of the camera.
         target: URL, or path of a file.
         network: whether `target` is a URL.
         epoch: number of times this camera was opened before.
 
     Raises:
-        SourceError: it cannot be opened, within `open_timeout_s`.
+        SourceError: the source cannot be opened within `open_timeout_s`.
     """
 
     def __init__(self, camera: str, settings: schema.CameraConfig, target: str, *, network: bool, epoch: int = 0) -> None:
         url = redact(target)
         where = f"camera {camera}: {url}"
         stream = (_NetworkStream if network else Stream)(
-            # The prefix keeps FFmpeg from seeing a protocol in a file name with a colon.
+            # The prefix keeps FFmpeg from taking a file name with a colon for a URL.
             target if network else f"file:{target}",
             _options(settings, target, where) if network else {},
             where,
-            # PyAV's time-outs only end the thread; the wait for it has the deadline. So that the deadline speaks first: a little more.
+            # PyAV's timeouts only end the thread; the caller's deadline must expire first, so these are longer.
             open_timeout_s=settings.open_timeout_s + 1,
             read_timeout_s=settings.read_timeout_s,
             is_file=not network and Path(target).is_file(),  # not a pipe
             low_delay=network,
         )
-        # A server that plays a file through RTSP is a camera to us; a file on a web server is a file.
+        # A server that plays a file over RTSP counts as a camera; a file on a web server counts as a file.
         endless = network and not target.lower().startswith(("http://", "https://"))
-        super().__init__(camera, url, settings, stream, epoch=epoch, endless=endless, goodbye_s=_GOODBYE_S)
+        super().__init__(camera, url, settings, stream, epoch=epoch, endless=endless, close_timeout_s=_CLOSE_TIMEOUT_S)
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
         return source_error(error, self._where, opening=opening)
 
 
 class _NetworkStream(Stream):
-    """Finds out what was the matter where FFmpeg does not say; in the worker's thread, since asking takes its time too."""
+    """A network stream that finds the reason for a failure where FFmpeg reports none; in the worker's thread, since that takes time too."""
 
     def open(self) -> None:
         """Open the stream."""
@@ -79,23 +79,23 @@ class _NetworkStream(Stream):
         except av.HTTPOtherClientError:
             if self.options.pop("allowed_media_types", None) is None:
                 raise
-            self._open_whatever_there_is()
-        except av.ProtocolNotFoundError as failure:
-            raise unknown_protocol(self.target, self.where) from failure
-        except av.OSError as failure:
-            if failure.errno != errno.EIO:
+            self._open_any_media()
+        except av.ProtocolNotFoundError as error:
+            raise unknown_protocol(self.target, self.where) from error
+        except av.OSError as error:
+            if error.errno != errno.EIO:
                 raise
-            told = unresolved_host(self.target, self.where)
-            if told is None and tls.is_secure(self.target):
-                told = tls.refused(self.target, self.options["ca_file"], self.where)
-            raise (told or failure) from failure
+            reason = unresolved_host(self.target, self.where)
+            if reason is None and tls.is_secure(self.target):
+                reason = tls.handshake_error(self.target, self.options["ca_file"], self.where)
+            raise (reason or error) from error
 
-    def _open_whatever_there_is(self) -> None:
-        """Of a server without video FFmpeg had wanted nothing, which is refused; now it sees what is there."""
+    def _open_any_media(self) -> None:
+        """Open a stream without asking for video only: FFmpeg requests nothing from a server without video, which the server refuses."""
         for wait_s in (0.1, 0.4):
             try:
                 super().open()
-            except av.HTTPServerError:  # still busy taking leave of us
+            except av.HTTPServerError:  # the server is still ending the previous session
                 time.sleep(wait_s)
             else:
                 return
@@ -110,17 +110,17 @@ def _options(settings: schema.CameraConfig, url: str, where: str) -> dict[str, s
     """Return FFmpeg's options for a network stream."""
     options = tls.options(settings.ca_file, where) if tls.is_secure(url) else {}
     if not _is_rtsp(url):
-        # Only probing finds out what it is; FFmpeg's own 5 s are as long as our patience.
+        # Only probing identifies the format; FFmpeg's default of 5 s is longer than our default timeout.
         options["analyzeduration"] = "1000000"
         if url.lower().startswith("udp://"):
-            # While we were held up a sender goes on: what does not fit any more is lost, as on every radio link, and not the end.
+            # A sender continues while this process is delayed: losing data that no longer fits is not a fatal error.
             options["overrun_nonfatal"] = "1"
         return options
     return options | {
-        # RTP over UDP would pass beside the encryption.
+        # RTP over UDP would bypass the encryption.
         "rtsp_transport": "tcp" if tls.is_secure(url) else settings.rtsp_transport,
         "allowed_media_types": "video",
-        # The session description names the codec: no probing, which takes a second and more.
+        # The session description names the codec, so the probing of a second or more is not needed.
         "analyzeduration": "0",
         "probesize": "32",
     }

@@ -1,4 +1,4 @@
-"""Which library reads a camera, and why: asked when it is opened, and by whoever wants to tell the operator."""
+"""Choice of the library that reads a camera, with the reason, for opening it and for reporting it to the operator."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,21 +10,21 @@ from edgepose.config import schema
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What reads a camera.
+    """The library that reads a camera.
 
     Attributes:
         name: `ffmpeg` (through PyAV) or `gstreamer`.
-        why: half a sentence for the operator.
+        reason: why this library, as a clause for the operator.
     """
 
     name: Literal["ffmpeg", "gstreamer"]
-    why: str
+    reason: str
 
 
-def reader_of(camera: schema.CameraConfig) -> Reader:
-    """Choose the reader of a camera; may look into GStreamer's registry, but opens nothing."""
+def choose_reader(camera: schema.CameraConfig) -> Reader:
+    """Choose the reader of a camera; may query GStreamer's registry, but opens nothing."""
     if pipelines.is_pipeline(camera.source):
-        return Reader("gstreamer", "the source is a pipeline in its language")
+        return Reader("gstreamer", "the source is a pipeline in its syntax")
     scheme = camera.source.partition("://")[0].lower() if "://" in camera.source else ""
     if scheme in pipelines.SCHEMES:
         return Reader("gstreamer", f"nothing else reads {scheme}://")

@@ -1,4 +1,4 @@
-"""Where pictures come from: one protocol, and the one function that opens whatever a configuration names."""
+"""Sources of frames: their protocol, and the one function that opens what a configuration names."""
 
 import re
 import stat
@@ -9,14 +9,12 @@ from urllib.parse import unquote, urlsplit
 from edgepose.capture.gstreamer import launch as pipelines
 from edgepose.capture.images import IMAGE_SUFFIXES, ImageSource
 from edgepose.capture.pyav import PyAvSource
-from edgepose.capture.readers import reader_of
+from edgepose.capture.readers import choose_reader
 from edgepose.capture.redact import redact
 from edgepose.capture.worker import WorkerTimeoutError, call_within
 from edgepose.config import schema
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
-
-__all__ = ["Source", "open_source", "path_of", "redact", "source_problem"]
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "rtp", "tcp")
 _LISTENING_SCHEMES = ("udp", "rtp", "srt")
@@ -25,16 +23,16 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Source(Protocol):
-    """Something that gives pictures; `read` by one thread, `close` by any.
+    """A source of frames; `read` by one thread, `close` by any.
 
     Attributes:
         camera: name in the configuration.
-        url: where the pictures come from, credentials redacted.
-        live: whether pictures come at their own pace, so that slow readers have to skip some; else every picture is given.
-        width, height: of the last picture in pixels; 0 before the first. They may change from picture to picture.
-        corrupt_frames: number of pictures so far that could not be decoded whole.
-        stale_frames: number of pictures so far that came too late to be shown.
-        superseded_frames: number of pictures so far that a newer one replaced before anybody read them.
+        url: URL, pipeline or path, credentials redacted.
+        live: whether frames arrive at their own rate, so that a slow reader has to skip some; otherwise every frame is delivered.
+        width, height: size of the last frame in pixels, 0 before the first; it may change from frame to frame.
+        corrupt_frames: number of frames so far that could not be decoded completely.
+        stale_frames: number of frames so far that arrived too late to be used.
+        superseded_frames: number of frames so far that a newer one replaced before they were read.
     """
 
     camera: str
@@ -45,30 +43,30 @@ class Source(Protocol):
 
     @property
     def corrupt_frames(self) -> int:
-        """Number of pictures so far that could not be decoded whole."""
+        """Number of frames so far that could not be decoded completely."""
 
     @property
     def stale_frames(self) -> int:
-        """Number of pictures so far that came too late to be shown."""
+        """Number of frames so far that arrived too late to be used."""
 
     @property
     def superseded_frames(self) -> int:
-        """Number of pictures so far that a newer one replaced before anybody read them."""
+        """Number of frames so far that a newer one replaced before they were read."""
 
     def read(self) -> Frame:
-        """Return the next picture; waits `read_timeout_s` at most, and for a paced file until it is due.
+        """Return the next frame; waits at most `read_timeout_s`, and with `realtime` until the frame of a file is due.
 
         Raises:
-            EndOfStream: a finite source is over.
-            SourceError: no picture comes any more; `cause` says why. The source is closed then.
+            EndOfStream: a finite source has ended.
+            SourceError: no more frames arrive; `cause` says why. The source is closed then.
         """
 
     def close(self) -> None:
-        """Close the source; a `read` in another thread ends soon with the cause `closed`. May be called again."""
+        """Close the source; a `read` in another thread ends soon with the cause `closed`. Idempotent."""
 
 
 def path_of(source: str) -> Path | None:
-    """The file or folder that a camera's source names, None where it is a URL of another kind or a pipeline."""
+    """Return the file or folder that a camera's source names, None where it is a pipeline or a URL other than file://."""
     if pipelines.is_pipeline(source):
         return None
     scheme = _SCHEME.match(source)
@@ -78,12 +76,12 @@ def path_of(source: str) -> Path | None:
 
 
 def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> Source:
-    """Open what a camera's configuration names; waits `open_timeout_s` at most.
+    """Open what a camera's configuration names; waits at most `open_timeout_s`.
 
     Args:
-        name: of the camera.
-        camera: its configuration.
-        epoch: number of times it was opened before.
+        name: name of the camera.
+        camera: configuration of the camera.
+        epoch: number of times the camera was opened before.
 
     Raises:
         SourceError: it cannot be opened; `cause` is one of `refused`, `not_found`, `unauthorized`, `timeout`, `no_route`, `tls`,
@@ -92,54 +90,54 @@ def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> So
     path = path_of(camera.source)
     if path is not None:
         return _open_path(name, camera, path, epoch)
-    problem = source_problem(camera.source)
-    if problem is not None:
-        raise SourceError(f"camera {name}: {problem}", "unsupported")
-    if reader_of(camera).name == "gstreamer":
-        from edgepose.capture.gstreamer.source import GStreamerSource  # only where something wants it
+    invalid = validation_error(camera.source)
+    if invalid is not None:
+        raise SourceError(f"camera {name}: {invalid}", "unsupported")
+    if choose_reader(camera).name == "gstreamer":
+        from edgepose.capture.gstreamer.source import GStreamerSource  # loaded only where it is needed
 
         return GStreamerSource(name, camera, epoch=epoch)
     return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
 
 
-def source_problem(source: str) -> str | None:
-    """What makes a source that is no path one that can never be opened, in one sentence with credentials redacted; None where nothing."""
+def validation_error(source: str) -> str | None:
+    """Return why a URL or pipeline can never be opened, in one sentence with credentials redacted; None where it is valid."""
     scheme = "gst" if pipelines.is_pipeline(source) else source.partition("://")[0].lower()
     if scheme in NETWORK_SCHEMES:
-        return address_problem(source)
+        return _url_error(source)
     if scheme == "gst" or scheme in pipelines.SCHEMES:
-        return pipelines.problem(source)
+        return pipelines.validation_error(source)
     known = ", ".join(f"{known}://" for known in NETWORK_SCHEMES + pipelines.SCHEMES)
     return f"{redact(source)} begins with {scheme}://; expected {known}, gst: and a pipeline, a video file, an image or a folder of images"
 
 
-def address_problem(url: str) -> str | None:
-    """What makes a network URL one that can never be opened, in one sentence with credentials redacted; None where nothing does."""
+def _url_error(url: str) -> str | None:
+    """Return why a network URL can never be opened, in one sentence with credentials redacted; None where it is valid."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:  # its text is not shown: where '/' in a password ends the address, the "port" is a part of the password
+    except ValueError:  # its text is not shown: where '/' in a password ends the address, the "port" is part of the password
         host, port = "", 0
     if host is None and (port is None or parts.scheme not in _LISTENING_SCHEMES):
-        return f"{redact(url)} names no host; expected such as rtsp://camera.local/stream"
+        return f"{redact(url)} names no host; expected a URL such as rtsp://camera.local/stream"
     if port == 0:
         return (
-            f"{redact(url)} names no address that can be; expected a port from 1 to 65535, an IPv6 address in brackets, "
-            "and '/', '?' and '#' of a password written %2F, %3F and %23"
+            f"{redact(url)} has no valid address; expected a port from 1 to 65535, an IPv6 address in brackets, "
+            "and '/', '?' and '#' in a password written as %2F, %3F and %23"
         )
     return None
 
 
 def _open_path(name: str, camera: schema.CameraConfig, path: Path, epoch: int) -> Source:
-    try:  # with a deadline: a file system at the end of a network may never answer
+    try:  # with a deadline: a network file system may never respond
         path_is_folder = call_within(f"capture-{name}", lambda: stat.S_ISDIR(path.stat().st_mode), camera.open_timeout_s)
     except WorkerTimeoutError as error:
-        raise SourceError(f"camera {name}: {path} could not be looked at within {camera.open_timeout_s:g} s", "timeout") from error
+        raise SourceError(f"camera {name}: {path} could not be checked within {camera.open_timeout_s:g} s", "timeout") from error
     except PermissionError as error:
-        raise SourceError(f"camera {name}: {path} may not be read", "unauthorized") from error
+        raise SourceError(f"camera {name}: {path} is not readable", "unauthorized") from error
     except OSError as error:
         raise SourceError(
-            f"camera {name}: {path} does not exist; a video file, an image or a folder of images is accepted", "not_found"
+            f"camera {name}: {path} does not exist; expected a video file, an image or a folder of images", "not_found"
         ) from error
     if path_is_folder or path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(name, camera, path, epoch=epoch)

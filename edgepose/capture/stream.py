@@ -1,4 +1,4 @@
-"""What PyAV does, one blocking step at a time: open, next picture, close."""
+"""A video as PyAV reads it, one blocking step at a time: open, next frame, close."""
 
 import struct
 from collections import deque
@@ -19,21 +19,21 @@ _PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTim
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h
 
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
-"""From 17 on PyAV would change formats in as many threads as there are cores, for each stream: more work for the same pictures."""
+"""From version 17, PyAV converts formats in one thread per core for each stream by default: more work for the same frames."""
 
 _ONE_THREAD_UP_TO_PX = 1280 * 720
-"""Up to here one thread decodes faster than any network looks; a second one costs a tenth to a fifth more for the same pictures."""
+"""Up to this size one thread decodes faster than any network runs; a second one costs 10 to 20 % more CPU for the same frames."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedFrame:
-    """A decoded picture, in the decoder's format: `Stream.image` makes RGB of those that are wanted.
+    """A decoded frame in the decoder's format; `Video.image` converts it to RGB when needed.
 
     Attributes:
-        decoded: PyAV's frame.
+        decoded: the frame object of the library.
         pts_ns: presentation time in its stream, where known.
-        sender_ns: when it was taken according to RTCP sender reports, ns since the epoch, where there was one.
-        arrival: when its packet arrived.
+        sender_ns: capture time according to RTCP sender reports, ns since the Unix epoch, where there was a report.
+        arrival: time of arrival of its packet.
     """
 
     decoded: Any
@@ -43,15 +43,15 @@ class DecodedFrame:
 
 
 class Stream:
-    """A video as PyAV reads it; all of it, but the counters and `abandon`, belongs to one thread.
+    """A video read by PyAV; one thread owns it, except for the counters and `abandon`.
 
     Args:
         target: URL, or `file:` and a path.
-        options: for FFmpeg's demuxer and protocol.
+        options: options of FFmpeg's demuxer and protocol.
         where: name of the source in messages, redacted.
-        open_timeout_s: after which PyAV gives up opening.
-        read_timeout_s: after which PyAV gives up waiting for a packet; it takes up to twice as long.
-        is_file: whether it is a file, which ends, whatever else it says of itself.
+        open_timeout_s: time after which PyAV gives up opening.
+        read_timeout_s: time after which PyAV gives up waiting for a packet; it takes up to twice as long.
+        is_file: whether it is known to be a file, which ends.
         low_delay: decode for latency (slices in parallel) rather than for throughput (frames in parallel).
     """
 
@@ -82,52 +82,50 @@ class Stream:
         self._reformatter = VideoReformatter()
         self._abandoned = False
         self.finite = False
-        """Whether it is a file, here or on a web server, not a camera."""
+        """Whether it is a file, local or on a web server, and not a camera."""
         self.interval_ns = 0
-        """Nominal time between two pictures."""
+        """Nominal time between two frames."""
         self.corrupt_frames = 0
-        """Pictures that came damaged."""
+        """Number of damaged frames."""
         self.superseded_frames = 0
-        """FFmpeg gives every picture."""
-        self.packets_without_picture = 0
-        """Packets that came since the last picture."""
+        """Always 0: FFmpeg delivers every frame."""
+        self.packets_without_frame = 0
+        """Number of packets since the last frame."""
 
     def open(self) -> None:
-        """Open the video; again, to begin from its start.
+        """Open the video, or reopen it at its start.
 
         Raises:
-            SourceError: it has no video stream.
-            av.FFmpegError: and whatever else PyAV raises.
+            SourceError: it has no video stream that can be decoded.
+            av.FFmpegError: or any other exception of PyAV.
         """
         self.close()
         # "ignore": names in the metadata of a camera need not be UTF-8.
         container = av.open(self.target, options=dict(self.options), timeout=self._timeouts, metadata_errors="ignore")
         self._container = container
         if not container.streams.video:
-            raise SourceError(f"{self.where} has no video stream; a source with video is accepted", "no_video")
+            raise SourceError(f"{self.where} has no video stream; expected a source with video", "no_video")
         stream = container.streams.video[0]
         if stream.codec_context is None:
-            raise SourceError(
-                f"{self.where} has video in a format that cannot be decoded; H.264, H.265 or MJPEG is accepted", "unsupported"
-            )
+            raise SourceError(f"{self.where} has video in a format that cannot be decoded; expected H.264, H.265 or MJPEG", "unsupported")
         stream.thread_type = "SLICE" if self._low_delay else "AUTO"
         small = stream.codec_context.width * stream.codec_context.height <= _ONE_THREAD_UP_TO_PX
-        stream.thread_count = 1 if small else 2  # the cores of a drone have a network to run
+        stream.thread_count = 1 if small else 2  # the cores of a drone are needed for the network
         rate = stream.average_rate or stream.guessed_rate
         self.interval_ns = int(NS_PER_S / rate) if rate else NS_PER_S // 25
-        self.finite = self._is_file or container.duration is not None  # a file without an index does not know its duration
-        # Where the format has no times FFmpeg counts pictures at a rate it guesses: no use beside a live stream's own pace.
+        self.finite = self._is_file or container.duration is not None  # a file without an index has no known duration
+        # Where the format has no timestamps, FFmpeg counts frames at a guessed rate, which is useless for a live stream.
         timeless = int(container.format.flags) & _NO_TIMESTAMPS or container.format.name.endswith("_pipe")
         self._timed = self.finite or not timeless
         self._sender_zero_ns = None
         self._sender_reported = False
         self._packets = container.demux(stream)
 
-    def next_picture(self) -> DecodedFrame | None:
-        """Return the next picture, or None at the end.
+    def next_frame(self) -> DecodedFrame | None:
+        """Return the next frame, or None at the end.
 
         Raises:
-            av.FFmpegError: and whatever else PyAV raises; not for pictures that are damaged, which are counted.
+            av.FFmpegError: or any other exception of PyAV; not for damaged frames, which are counted.
         """
         while not self._decoded:
             if self._abandoned:
@@ -143,30 +141,30 @@ class Stream:
                 self.corrupt_frames += 1
                 decoded = []
             for frame in decoded:
-                # What is missing FFmpeg fills in with what was there before: half a person of now, half one of then.
+                # FFmpeg fills in missing parts from the previous frame: half a person of now, half one of then.
                 if frame.is_corrupt:
                     self.corrupt_frames += 1
                 else:
                     self._decoded.append(frame)
-            self.packets_without_picture += 1
-        self.packets_without_picture = 0
-        return self._picture(self._decoded.popleft())
+            self.packets_without_frame += 1
+        self.packets_without_frame = 0
+        return self._decoded_frame(self._decoded.popleft())
 
-    def image(self, picture: DecodedFrame) -> NDArray[np.uint8]:
-        """Return a picture as uint8 (H, W, 3), RGB, upright."""
-        frame = picture.decoded
-        image = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()  # (H, W, 3)
-        turns = round(frame.rotation / 90) % 4  # a telephone held upright records a lying picture and says so
+    def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
+        """Return the image of a frame as uint8 (H, W, 3), RGB, upright."""
+        decoded = frame.decoded
+        image = self._reformatter.reformat(decoded, format="rgb24", **_ONE_THREAD).to_ndarray()  # (H, W, 3)
+        turns = round(decoded.rotation / 90) % 4  # a phone held upright records a rotated image with this mark
         if turns:
             image = np.rot90(image, turns)
         return np.ascontiguousarray(image)
 
     def abandon(self) -> None:
-        """Let a `next_picture` in progress end at its next packet; from any thread."""
+        """Let a `next_frame` in progress end at its next packet; callable from any thread."""
         self._abandoned = True
 
     def close(self) -> None:
-        """Close the video; of an RTSP session the server is told."""
+        """Close the video, and end an RTSP session at its server."""
         self._decoded.clear()
         self._packets = iter(())
         container, self._container = self._container, None
@@ -174,17 +172,17 @@ class Stream:
             container.close()
 
     def _note_sender_report(self, packet: Any) -> None:
-        # Not `container.start_time_realtime`: that is the first report only, and a camera's two clocks drift apart within the hour.
+        # Not `container.start_time_realtime`: that is only the first report, and a camera's two clocks drift apart within an hour.
         if packet.pts is None or not packet.has_sidedata("prft"):
             return
         if not self._sender_reported:
-            # The picture in assembly when the first report came carries the time of the one after it.
+            # The frame that was being assembled when the first report arrived carries the time of the next frame.
             self._sender_reported = True
             return
-        taken_us, _ = _PRODUCER_REFERENCE_TIME.unpack_from(bytes(packet.get_sidedata("prft")))
-        self._sender_zero_ns = taken_us * 1000 - _nanoseconds(packet.pts, packet.time_base)
+        captured_us, _ = _PRODUCER_REFERENCE_TIME.unpack_from(bytes(packet.get_sidedata("prft")))
+        self._sender_zero_ns = captured_us * 1000 - _nanoseconds(packet.pts, packet.time_base)
 
-    def _picture(self, frame: Any) -> DecodedFrame:
+    def _decoded_frame(self, frame: Any) -> DecodedFrame:
         pts_ns = None if frame.pts is None or not self._timed else _nanoseconds(frame.pts, frame.time_base)
         sender_ns = None if pts_ns is None or self._sender_zero_ns is None else self._sender_zero_ns + pts_ns
         return DecodedFrame(frame, pts_ns, sender_ns, self._arrival)

@@ -1,4 +1,4 @@
-"""Certificates of cameras: what they are verified against, and what is the matter with one that is refused."""
+"""TLS to cameras: what certificates are verified against, and why one was refused."""
 
 import socket
 import ssl
@@ -12,21 +12,21 @@ _TIMEOUT_S = 2.0  # for each of connection and handshake
 
 
 def is_secure(url: str) -> bool:
-    """Whether a URL asks for an encrypted connection."""
+    """Return whether a URL asks for an encrypted connection."""
     return url.partition("://")[0].lower() in _DEFAULT_PORTS
 
 
 def options(ca_file: str | None, where: str) -> dict[str, str]:
-    """Return FFmpeg's options for a connection whose certificate, and the host name in it, are verified: by default they are not.
+    """Return FFmpeg's options that verify the server's certificate and the host name in it, which FFmpeg does not do by default.
 
     Args:
-        ca_file: certificate authority; the system's where None.
+        ca_file: CA certificates; None uses the system's.
         where: name of the source in messages.
 
     Raises:
-        SourceError: there is no such authority.
+        SourceError: the CA certificates are missing or cannot be read.
     """
-    # Named even where it is the system's: the GnuTLS in PyAV's wheels looks for that where other distributions keep it.
+    # Set even for the system's: the GnuTLS in PyAV's wheels searches for them where other distributions keep them.
     authority = str(Path(ca_file).expanduser()) if ca_file else ssl.get_default_verify_paths().cafile
     if authority is None:
         raise SourceError(
@@ -38,8 +38,8 @@ def options(ca_file: str | None, where: str) -> dict[str, str]:
     return {"tls_verify": "1", "ca_file": authority}
 
 
-def refused(url: str, ca_file: str, where: str) -> SourceError | None:
-    """Shake hands once more, to say why FFmpeg did not: it reports a mere input/output error. None where TLS is not the matter."""
+def handshake_error(url: str, ca_file: str, where: str) -> SourceError | None:
+    """Repeat the handshake to learn why it failed, since FFmpeg reports only an input/output error; None where TLS is not the reason."""
     context = _context(ca_file, where)
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
@@ -51,12 +51,12 @@ def refused(url: str, ca_file: str, where: str) -> SourceError | None:
             return None
     except ssl.SSLCertVerificationError as error:
         return SourceError(
-            f"{where} shows a certificate that is refused ({error.verify_message.rstrip('.')}); one is accepted that names this host and"
+            f"{where} has a certificate that is refused ({error.verify_message.rstrip('.')}); expected one that names this host and"
             f" was signed by an authority in {ca_file}",
             "tls",
         )
     except ssl.SSLError as error:
-        return SourceError(f"{where} does not agree on TLS ({error.reason or error}); check the scheme and the port", "tls")
+        return SourceError(f"{where} failed the TLS handshake ({error.reason or error}); check the scheme and the port", "tls")
     except (OSError, ValueError):
         return None
 
@@ -64,6 +64,6 @@ def refused(url: str, ca_file: str, where: str) -> SourceError | None:
 def _context(ca_file: str, where: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:  # SSLError, for a file without certificates, is an OSError
-        why = error.strerror if not isinstance(error, ssl.SSLError) and isinstance(error, OSError) else "it holds no certificate in PEM"
-        raise SourceError(f"{where} cannot be verified: {ca_file} cannot be used as ca_file ({why})", "tls") from error
+    except (OSError, ValueError) as error:  # SSLError (a file without certificates) is an OSError
+        reason = error.strerror if not isinstance(error, ssl.SSLError) and isinstance(error, OSError) else "it holds no certificate in PEM"
+        raise SourceError(f"{where} cannot be verified: {ca_file} cannot be used as ca_file ({reason})", "tls") from error

@@ -1,4 +1,4 @@
-"""What all that moves has in common, whoever decodes it: a thread of its own, deadlines, clocks, and pictures that are fresh."""
+"""The common part of all video sources: a worker thread, deadlines, clocks and freshness."""
 
 import threading
 import time
@@ -20,56 +20,56 @@ T = TypeVar("T")
 
 
 class Video(Protocol):
-    """A library's video, one blocking step at a time; all of it, but the counters and `abandon`, belongs to one thread.
+    """A video read by some library, one blocking step at a time; one thread owns it, except for the counters and `abandon`.
 
     Attributes:
-        finite: whether it is a file, which ends, and not a camera; known when it is open.
-        interval_ns: nominal time between two pictures; known when it is open.
-        corrupt_frames: pictures that came damaged.
-        superseded_frames: pictures that a newer one replaced before `next_picture` was called.
-        packets_without_picture: packets that came since the last picture.
+        finite: whether it is a file, which ends, and not a camera; known once it is open.
+        interval_ns: nominal time between two frames; known once it is open.
+        corrupt_frames: number of damaged frames.
+        superseded_frames: number of frames that a newer one replaced before `next_frame` was called.
+        packets_without_frame: number of packets since the last frame.
     """
 
     finite: bool
     interval_ns: int
     corrupt_frames: int
     superseded_frames: int
-    packets_without_picture: int
+    packets_without_frame: int
 
     def open(self) -> None:
-        """Open the video; again, to begin from its start."""
+        """Open the video, or reopen it at its start."""
 
-    def next_picture(self) -> DecodedFrame | None:
-        """Return the next picture, or None at the end."""
+    def next_frame(self) -> DecodedFrame | None:
+        """Return the next frame, or None at the end."""
 
-    def image(self, picture: DecodedFrame) -> NDArray[np.uint8]:
-        """Return a picture as uint8 (H, W, 3), RGB, upright."""
+    def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
+        """Return the image of a frame as uint8 (H, W, 3), RGB, upright."""
 
     def abandon(self) -> None:
-        """Let a `next_picture` in progress end soon; from any thread."""
+        """Let a `next_frame` in progress end soon; callable from any thread."""
 
     def close(self) -> None:
         """Close the video."""
 
 
 class VideoSource:
-    """A source that some library reads.
+    """A source of frames from a video.
 
-    All of the library runs in a thread of its own, since some of its waits know no time-out and others take twice the one they
-    are given. After an error the source is closed.
+    The library runs entirely in a worker thread, since some of its waits have no timeout and others take up to twice their timeout.
+    The source is closed after an error.
 
     Args:
         camera: name in the configuration.
-        url: where the pictures come from, redacted.
-        settings: of this camera.
-        video: what the library makes of it, not open yet.
+        url: URL, pipeline or path, redacted.
+        settings: configuration of the camera.
+        video: the video, not open yet.
         epoch: number of times this camera was opened before.
-        endless: whether it is a camera whatever the video says of itself.
-        goodbye_s: how long `close` waits for the thread to take leave.
-        live_clock: gives the clock for the capture times of a live video that is open.
+        endless: whether it counts as a camera even where the video is finite.
+        close_timeout_s: how long `close` waits for the worker thread.
+        live_clock: returns the clock for the capture times of an open live video.
 
     Raises:
-        SourceError: it cannot be opened, within `open_timeout_s`.
+        SourceError: the source cannot be opened within `open_timeout_s`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class VideoSource:
         *,
         epoch: int = 0,
         endless: bool = False,
-        goodbye_s: float,
+        close_timeout_s: float,
         live_clock: Callable[[], LiveClock] = LiveClock,
     ) -> None:
         self.camera = camera
@@ -90,7 +90,7 @@ class VideoSource:
         self.height = 0
         self._settings = settings
         self._epoch = epoch
-        self._goodbye_s = goodbye_s
+        self._close_timeout_s = close_timeout_s
         self._sequence = 0
         self._stale_frames = 0
         self._closed = threading.Event()
@@ -107,24 +107,24 @@ class VideoSource:
 
     @property
     def corrupt_frames(self) -> int:
-        """Number of pictures so far that came damaged and were not given."""
+        """Number of frames so far that were damaged and skipped."""
         return self._video.corrupt_frames
 
     @property
     def stale_frames(self) -> int:
-        """Number of pictures so far that came too late to be shown."""
+        """Number of frames so far that arrived too late to be used."""
         return self._stale_frames
 
     @property
     def superseded_frames(self) -> int:
-        """Number of pictures so far that a newer one replaced before anybody read them."""
+        """Number of frames so far that a newer one replaced before they were read."""
         return self._video.superseded_frames
 
     def read(self) -> Frame:
-        """Return the next picture; waits `read_timeout_s` at most, and for a paced file until it is due.
+        """Return the next frame; waits at most `read_timeout_s`, and with `realtime` until the frame of a file is due.
 
         Raises:
-            EndOfStream: a finite source is over.
+            EndOfStream: a finite source has ended.
             SourceError: the stream stalled, ended or failed, or the source was closed.
         """
         frame = self._next_of_file() if self._finite else self._next_of_stream()
@@ -132,53 +132,53 @@ class VideoSource:
         return frame
 
     def close(self) -> None:
-        """Close the source, from any thread; a `read` that waits ends at once. May be called again."""
-        self._let_go()
-        self._worker.join(self._goodbye_s)
+        """Close the source from any thread, which ends a waiting `read` immediately; idempotent."""
+        self._release()
+        self._worker.join(self._close_timeout_s)
 
     def _next_of_stream(self) -> Frame:
         while True:
             fresh = self._call(self._fresh_frame, self._settings.read_timeout_s, opening=False)
             if fresh is None:
-                self._let_go()
+                self._release()
                 raise SourceError(f"{self._where} ended the stream", "ended")
-            frame, judged_at_ns = fresh
-            held_s = (time.monotonic_ns() - judged_at_ns) / NS_PER_S
+            frame, checked_at_ns = fresh
+            held_s = (time.monotonic_ns() - checked_at_ns) / NS_PER_S
             if held_s <= (self._settings.stale_after_s or held_s):
                 return frame
-            self._stale_frames += 1  # somebody stopped this whole process with the picture in its hands
+            self._stale_frames += 1  # the process was suspended while it held this frame
 
     def _fresh_frame(self) -> tuple[Frame, int] | None:
-        """In the worker's thread: the next picture that is not stale, and when that was found (monotonic); None at the end."""
+        """Return, in the worker thread, the next frame that is not stale and when that was checked (monotonic, ns); None at the end."""
         first_late_ns = 0
-        while (picture := self._video.next_picture()) is not None:
-            stamp = self._live_clock.stamp(picture.pts_ns, picture.sender_ns, picture.arrival)
-            now_ns = picture.arrival.monotonic_ns
-            verdict = self._freshness.judge(picture.pts_ns, stamp.late_ns, now_ns)
+        while (decoded := self._video.next_frame()) is not None:
+            stamp = self._live_clock.stamp(decoded.pts_ns, decoded.sender_ns, decoded.arrival)
+            now_ns = decoded.arrival.monotonic_ns
+            state = self._freshness.classify(decoded.pts_ns, stamp.late_ns, now_ns)
             sequence, self._sequence = self._sequence + self._video.superseded_frames, self._sequence + 1
-            if verdict == "fresh":
-                image = self._video.image(picture)
+            if state == "fresh":
+                image = self._video.image(decoded)
                 return Frame(image, stamp.captured_at, stamp.clock, sequence, self.camera, self._epoch), now_ns
             self._stale_frames += 1
             first_late_ns = first_late_ns or now_ns
-            if verdict == "standing":
+            if state == "standing":
                 raise SourceError(
-                    f"{self._where} sends pictures whose time-stamps have stood still for {(now_ns - first_late_ns) / NS_PER_S:.1f} s",
+                    f"{self._where} sends frames whose timestamps have stood still for {(now_ns - first_late_ns) / NS_PER_S:.1f} s",
                     "frozen",
                 )
-            if verdict == "behind":
+            if state == "behind":
                 raise SourceError(
-                    f"{self._where} sends pictures {stamp.late_ns / NS_PER_S:.1f} s late and does not catch up: the network is slower"
-                    " than the stream, or the camera's time-stamps are faster than time",
+                    f"{self._where} sends frames {stamp.late_ns / NS_PER_S:.1f} s late and does not catch up: the network is slower"
+                    " than the stream, or the camera's timestamps run faster than time",
                     "stalled",
                 )
         return None
 
     def _next_of_file(self) -> Frame:
-        pictured = self._call(self._pictured, self._settings.read_timeout_s, opening=False)
-        if pictured is None:
-            pictured = self._after_the_end()
-        image, pts_ns = pictured
+        image_and_pts = self._call(self._next_image, self._settings.read_timeout_s, opening=False)
+        if image_and_pts is None:
+            image_and_pts = self._after_the_end()
+        image, pts_ns = image_and_pts
         captured_at, clock = self._file_clock.stamp(pts_ns)
         if self._settings.realtime:
             self._wait_until_due()
@@ -186,27 +186,27 @@ class VideoSource:
         self._sequence += 1
         return frame
 
-    def _pictured(self) -> tuple[NDArray[np.uint8], int | None] | None:
-        """In the worker's thread: the next picture and its presentation time; None at the end."""
-        picture = self._video.next_picture()
-        return None if picture is None else (self._video.image(picture), picture.pts_ns)
+    def _next_image(self) -> tuple[NDArray[np.uint8], int | None] | None:
+        """Return, in the worker thread, the next image and its presentation time; None at the end."""
+        decoded = self._video.next_frame()
+        return None if decoded is None else (self._video.image(decoded), decoded.pts_ns)
 
     def _after_the_end(self) -> tuple[NDArray[np.uint8], int | None]:
         if not self._sequence:
-            self._let_go()
+            self._release()
             raise SourceError(
-                f"{self._where} has a video stream of which no picture could be decoded ({self.corrupt_frames} damaged ones);"
-                " a whole file is accepted",
+                f"{self._where} has a video stream of which no frame could be decoded ({self.corrupt_frames} damaged ones);"
+                " expected a complete file",
                 "unsupported",
             )
         if self._settings.loop:
             self._call(self._video.open, self._settings.open_timeout_s, opening=True)
             self._file_clock.restart()
-            pictured = self._call(self._pictured, self._settings.read_timeout_s, opening=False)
-            if pictured is not None:
-                return pictured
-        self._let_go()
-        raise EndOfStream(f"{self._where} is over after {self._sequence} pictures")
+            image_and_pts = self._call(self._next_image, self._settings.read_timeout_s, opening=False)
+            if image_and_pts is not None:
+                return image_and_pts
+        self._release()
+        raise EndOfStream(f"{self._where} ended after {self._sequence} frames")
 
     def _wait_until_due(self) -> None:
         wait_s = (self._opened_at_ns + self._file_clock.elapsed_ns - time.monotonic_ns()) / NS_PER_S
@@ -219,28 +219,28 @@ class VideoSource:
         except WorkerClosedError:
             raise self._closed_error() from None
         except WorkerTimeoutError:
-            error = self._late(timeout_s, opening)
-            self._let_go()
-            raise error from None
-        except Exception as failure:
-            self._let_go()
-            raise self._failure(failure, opening) from failure
+            late = self._timeout_error(timeout_s, opening)
+            self._release()
+            raise late from None
+        except Exception as error:
+            self._release()
+            raise self._failure(error, opening) from error
 
-    def _late(self, timeout_s: float, opening: bool) -> SourceError:
+    def _timeout_error(self, timeout_s: float, opening: bool) -> SourceError:
         if opening:
             return SourceError(f"{self._where} did not open within {timeout_s:g} s", "timeout")
-        packets = self._video.packets_without_picture
-        what = f"no picture could be made of {packets} packets; are key frames rarer than that?" if packets else "nothing came"
-        return SourceError(f"{self._where} gave no picture for {timeout_s:g} s: {what}", "stalled")
+        packets = self._video.packets_without_frame
+        what = f"no frame could be decoded from {packets} packets; are key frames rarer than that?" if packets else "no data arrived"
+        return SourceError(f"{self._where} delivered no frame for {timeout_s:g} s: {what}", "stalled")
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
-        """What an exception of the library means to an operator."""
+        """Return the error for an exception of the library."""
         raise NotImplementedError
 
     def _closed_error(self) -> SourceError:
         return SourceError(f"{self._where} is closed", "closed")
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._closed.set()
         self._video.abandon()
         self._worker.close()

@@ -1,4 +1,4 @@
-"""A thread for work that may block without end, so that waiting for it has a deadline."""
+"""A worker thread for calls that may block without end, so that waiting for them has a deadline."""
 
 import threading
 from collections.abc import Callable
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def call_within(name: str, task: Callable[[], T], timeout_s: float) -> T:
-    """Do one task in a thread of its own and return what it returns or raise what it raises.
+    """Run one task in its own thread and return its result or raise its exception.
 
     Raises:
-        WorkerTimeoutError: it took longer; its thread is left to itself.
+        WorkerTimeoutError: the task took longer; its thread is abandoned.
     """
     worker = Worker(name, lambda: None)
     try:
@@ -21,86 +21,88 @@ def call_within(name: str, task: Callable[[], T], timeout_s: float) -> T:
 
 
 class WorkerClosedError(Exception):
-    """The worker was closed while somebody waited for it."""
+    """The error of a call whose worker was closed before it finished."""
 
 
 class WorkerTimeoutError(Exception):
-    """The worker is still at its task when the time is up; its own class, since tasks raise `TimeoutError` themselves."""
+    """The error of a call that exceeds its time; a class of its own, since tasks raise `TimeoutError` themselves."""
 
 
 class Worker:
-    """One daemon thread that does one task at a time.
+    """One daemon thread that runs one task at a time.
 
-    A native library that hangs (a name server that does not answer, a frozen camera) cannot be interrupted from outside. So it
-    hangs in here: whoever waits gives up in time, and the thread ends by itself when the library lets go of it.
+    A native library that hangs (a DNS server that does not respond, a frozen camera) cannot be interrupted from outside. It hangs in this
+    thread instead: the caller gives up in time, and the thread ends when the library returns.
 
     Args:
-        name: of the thread.
-        finish: called in the thread, as its last act, when it was closed: frees what only the thread may touch.
+        name: name of the thread.
+        finish: called last in the thread after `close`, to free what only the thread may touch.
     """
 
     def __init__(self, name: str, finish: Callable[[], None]) -> None:
         self._finish = finish
         self._condition = threading.Condition()
         self._task: Callable[[], Any] | None = None
-        self._outcome: tuple[Any, Exception | None] | None = None
+        self._result: tuple[Any, Exception | None] | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def call(self, task: Callable[[], T], timeout_s: float) -> T:
-        """Do a task in the thread and return what it returns or raise what it raises.
+        """Run a task in the thread and return its result or raise its exception.
 
         Raises:
-            WorkerTimeoutError: it took longer; the worker has to be closed then, since the thread is still at it.
-            WorkerClosedError: `close` was called before or meanwhile.
+            WorkerTimeoutError: the task took longer; the worker must be closed then, since its thread is still busy.
+            WorkerClosedError: `close` was called before or during the call.
         """
         with self._condition:
             if self._closed:
                 raise WorkerClosedError
-            self._outcome = None
+            self._result = None
             self._task = task
             self._condition.notify_all()
-            self._condition.wait_for(lambda: self._outcome is not None or self._closed, timeout_s)
+            self._condition.wait_for(lambda: self._result is not None or self._closed, timeout_s)
             if self._closed:
                 raise WorkerClosedError
-            if self._outcome is None:
+            if self._result is None:
                 raise WorkerTimeoutError
-            value, error = self._outcome
-            self._outcome = None
+            value, error = self._result
+            self._result = None
         if error is not None:
             try:
                 raise error
             finally:
-                del error  # its traceback knows this frame: a circle, which would keep what the task held until it is collected
+                del (
+                    error
+                )  # its traceback refers to this stack frame: a cycle that would keep the task's objects alive until garbage collection
         return value
 
     def close(self) -> None:
-        """Let the thread end after its present task, and wake whoever waits for it."""
+        """Let the thread end after its current task, and wake a waiting caller."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread's end and return whether it came."""
+        """Wait for the thread to end and return whether it did."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (task := self._next_task()) is not None:
             try:
-                outcome: tuple[Any, Exception | None] = (task(), None)
-            except Exception as error:  # carried to the waiting thread, whatever it is
-                outcome = (None, error)
+                result: tuple[Any, Exception | None] = (task(), None)
+            except Exception as error:  # every exception is passed on to the waiting thread
+                result = (None, error)
             with self._condition:
-                self._outcome = outcome
+                self._result = result
                 self._condition.notify_all()
-            del task, outcome  # an idle thread must not keep the last picture in memory
+            del task, result  # an idle thread must not keep the last frame in memory
         self._finish()
 
     def _next_task(self) -> Callable[[], Any] | None:
         with self._condition:
-            # The one wait without a deadline: for orders, which `close` ends.
+            # The only wait without a deadline: for the next task; `close` ends it.
             self._condition.wait_for(lambda: self._task is not None or self._closed)
             task, self._task = self._task, None
             return None if self._closed else task

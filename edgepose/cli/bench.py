@@ -1,4 +1,4 @@
-"""`edgepose bench`: what this machine can do."""
+"""Command `edgepose bench`: how fast this machine is."""
 
 from contextlib import ExitStack
 from dataclasses import astuple
@@ -9,7 +9,7 @@ import click
 from edgepose.cli.options import configuration_options, json_option, model_option
 
 
-@click.command("bench", short_help="Measure engine, daemon and start-up.", epilog="Example: edgepose bench walk.mp4 --json")
+@click.command("bench", short_help="Measure the engine, the daemon and the startup.", epilog="Example: edgepose bench walk.mp4 --json")
 @click.argument("source", required=False)
 @model_option
 @click.option("--rounds", type=click.IntRange(1, 100), default=6, show_default=True, help="Pairs of measurements.")
@@ -19,10 +19,10 @@ from edgepose.cli.options import configuration_options, json_option, model_optio
 def command(
     source: str | None, model: str | None, rounds: int, seconds: float, as_json: bool, config_file: Path | None, settings: tuple[str, ...]
 ) -> None:
-    """Measure the engine alone against the whole daemon, in turns, and the time from start to the first pose.
+    """Measure the engine alone and the whole daemon in turns, and the time from start to the first pose.
 
-    SOURCE is a video, an image or a folder of images with people in them; without it the demo's video where it is at hand,
-    a synthetic clip otherwise.
+    SOURCE is a video, an image or a folder of images with people in them; the default is the demo's video where it is
+    available, and a synthetic clip otherwise.
     """
     import msgspec
     from msgspec.structs import replace
@@ -46,15 +46,15 @@ def command(
         return
     click.echo(f"{result.model} on {result.backend} ({result.device}), {result.source}")
     click.echo(f"engine alone    {result.engine_fps:8.1f} frames/s\nwhole daemon    {result.daemon_fps:8.1f} frames/s")
-    click.echo(f"daemon / engine {result.ratio:8.2f} (median of the rounds' own ratios: not quite that of the medians above)")
-    click.echo(f"first pose      {result.first_pose_s:8.2f} s after start\nmemory at most  {result.peak_rss_mb:8.1f} MiB")
+    click.echo(f"daemon / engine {result.ratio:8.2f} (median of the ratios of each round, not the ratio of the medians above)")
+    click.echo(f"first pose      {result.first_pose_s:8.2f} s after start\npeak memory     {result.peak_rss_mb:8.1f} MiB")
     refine = result.refine
     if refine is not None:
         click.echo(
-            f"looked at again {refine.people_per_frame:8.2f} people a frame by {refine.refiner}, {refine.cost_ms:.1f} ms each, "
+            f"refined         {refine.people_per_frame:8.2f} people per frame by {refine.refiner}, {refine.cost_ms:.1f} ms each, "
             "in the daemon only"
         )
-    table = Table("stage", "p50 ms", "p95 ms", "p99 ms", "longest ms")
+    table = Table("stage", "p50 ms", "p95 ms", "p99 ms", "maximum ms")
     for stage, latency in result.stages.items():
         table.add_row(stage, *(f"{value:.2f}" for value in astuple(latency)))
     Console().print(table)

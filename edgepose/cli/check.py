@@ -1,4 +1,4 @@
-"""`edgepose check`: is the configuration good?"""
+"""Command `edgepose check`: whether a configuration is valid."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from edgepose.cli.options import configuration_options, json_option
 @configuration_options
 @json_option
 def command(config_file: Path | None, settings: tuple[str, ...], as_json: bool) -> int:
-    """Validate the configuration and all that it names, without running or connecting.
+    """Validate the configuration and everything that it names, without running or connecting.
 
-    Exit code 0 where `edgepose run` would start, that of the first fault otherwise. A line `note` is no fault: a device that is not there
-    yet is waited for, zones that nothing looks at do no harm.
+    The exit code is 0 if `edgepose run` would start, and otherwise that of the first fault. A line `note` is not a fault: the daemon
+    waits for a device that is not connected yet, and zones without an effect do no harm.
     """
     from edgepose.cli.report import report
-    from edgepose.diagnostics.preflight import findings
+    from edgepose.diagnostics.preflight import preflight_checks
 
-    return report(findings, config_file, settings, as_json=as_json)
+    return report(preflight_checks, config_file, settings, as_json=as_json)

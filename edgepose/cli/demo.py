@@ -37,7 +37,8 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import os
     import time
 
-    from edgepose.capture.source import path_of, redact
+    from edgepose.capture.redact import redact
+    from edgepose.capture.source import path_of
     from edgepose.cli.live_table import shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig

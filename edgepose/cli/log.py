@@ -1,4 +1,4 @@
-"""Log lines on standard error: for people, for the journal with its priorities, or as JSON for whoever collects them."""
+"""Log lines on standard error: text for people, priorities for the journal, or JSON for a log collector."""
 
 import logging
 import os
@@ -18,13 +18,15 @@ _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def log_to_stderr(level: str, form: Literal["text", "json"] = "text") -> None:
-    """Writes log lines from `level` up to standard error; where that is the journal, with the priorities that it understands."""
+    """Write log lines of `level` and above to standard error; with the journal's priorities where it leads to the journal."""
     root = logging.getLogger("edgepose")
-    if root.handlers:  # --debug came first and shows more
+    if root.handlers:  # --debug was handled first and shows more
         return
     handler = logging.StreamHandler(sys.stderr)
     to_journal = is_journal(sys.stderr, service_variables())
-    formatter = JsonFormatter() if form == "json" else logging.Formatter(None if to_journal else _LINE, _TIME)  # the journal adds the time
+    formatter = (
+        JsonFormatter() if form == "json" else logging.Formatter(None if to_journal else _LINE, _TIME)
+    )  # the journal adds the time itself
     handler.setFormatter(PriorityFormatter(formatter) if to_journal else formatter)
     root.addHandler(handler)
     root.setLevel(level.upper())
@@ -32,7 +34,10 @@ def log_to_stderr(level: str, form: Literal["text", "json"] = "text") -> None:
 
 
 def is_journal(stream: TextIO, variables: Mapping[str, str]) -> bool:
-    """Whether a stream leads to the journal, which names device and inode: programs inherit the variable and write elsewhere."""
+    """Return whether a stream leads to the journal.
+
+    The journal names device and inode in `JOURNAL_STREAM`; programs inherit that variable, but may write elsewhere.
+    """
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -41,23 +46,23 @@ def is_journal(stream: TextIO, variables: Mapping[str, str]) -> bool:
 
 
 class PriorityFormatter(logging.Formatter):
-    """Lines with a priority in front, as sd-daemon(3) wants them; in every line of a traceback, since each is an entry of its own."""
+    """A formatter that prefixes lines with a priority (sd-daemon(3)); every line of a traceback too, since each is a separate entry."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
         self._inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines of a record."""
+        """Return the lines of a record."""
         priority = f"<{_PRIORITIES.get(record.levelno, 6)}>"
         return "\n".join(priority + line for line in self._inner.format(record).splitlines())
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `message`, `module`, `thread`, and what the place adds (`camera`, `cause`, …)."""
+    """A formatter that writes one JSON object per line: `time`, `level`, `message`, `module`, `thread` and extra fields (`camera`)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the line of a record."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),

@@ -1,4 +1,4 @@
-"""The program `edgepose`: its commands."""
+"""The program `edgepose` and its commands."""
 
 import click
 
@@ -15,7 +15,7 @@ COMMANDS = ("run", "demo", "infer", "watch", "replay", "check", "doctor", "bench
     epilog="Try: edgepose demo",
 )
 @click.version_option(__version__, "--version", prog_name="edgepose")
-@click.option("--debug", is_flag=True, help="Show tracebacks and log everything.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and log at debug level.")
 def cli(debug: bool) -> None:
     """Human pose on the edge: from a camera stream through an INT8 network to keypoints on MQTT."""
     if debug:
@@ -25,5 +25,5 @@ def cli(debug: bool) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line and returns its exit code (see `edgepose.errors`)."""
+    """Run one command line and return its exit code (see `edgepose.errors`)."""
     return run_program(cli, "edgepose", arguments, install="install edgepose[cpu]")

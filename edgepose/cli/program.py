@@ -1,4 +1,4 @@
-"""What the programs `edgepose` and `edgepose-export` have in common: commands that are loaded when asked for, and exit codes."""
+"""Shared parts of the programs `edgepose` and `edgepose-export`: commands that are loaded on demand, and exit codes."""
 
 import importlib
 import os
@@ -9,15 +9,16 @@ import click
 
 from edgepose.errors import EdgeposeError, UnavailableError, UsageError
 
-_INTERRUPTED = 130  # what a shell expects of a program that ctrl-c ended
+_INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 
 class LazyCommands(click.Group):
-    """Loads the module of a command only when it is asked for, so that each starts fast.
+    """A group that imports the module of a command only when it is needed, so that each command starts fast.
 
     Args:
-        places: module and name of each command, such as `edgepose.cli.run:command`, by what it is called.
-        summaries: what the list of commands says of each, so that the list loads none; read off the commands where absent.
+        places: module and attribute of each command by name, such as `edgepose.cli.run:command`.
+        summaries: summary of each command by name, so that listing the commands imports none; None reads them from the commands.
+        settings: passed to `click.Group`.
     """
 
     def __init__(self, *, places: dict[str, str], summaries: dict[str, str] | None = None, **settings: Any) -> None:
@@ -26,11 +27,11 @@ class LazyCommands(click.Group):
         self._summaries = summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the table, which is the order in which one meets them."""
+        """Return the names in the order of the table."""
         return list(self._places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, None where there is none."""
+        """Return the command with a name, None where there is none."""
         if cmd_name not in self._places:
             return None
         module, _, attribute = self._places[cmd_name].partition(":")
@@ -39,15 +40,15 @@ class LazyCommands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command. Whoever reads its output and has seen enough ends it in order: Click would make exit code 1 of that."""
+        """Run a command; a closed output pipe ends it with exit code 0, where Click would return 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still holds and writes in the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for buffered output that Python writes at exit
             return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the list of commands."""
+        """Write the list of commands."""
         if self._summaries is None:
             super().format_commands(ctx, formatter)
             return
@@ -56,15 +57,17 @@ class LazyCommands(click.Group):
 
 
 def run_program(cli: click.Command, name: str, arguments: list[str], *, install: str) -> int:
-    """Runs one command line, turns every error into one line, and returns its exit code (see `edgepose.errors`).
+    """Run one command line, report an error as one line, and return the exit code (see `edgepose.errors`).
 
     Args:
-        name: of the program.
+        cli: the group of commands.
+        name: name of the program.
+        arguments: the command line without the program.
         install: what to install where a library is missing, in words.
     """
     debug = "--debug" in arguments
     try:
-        outcome = cli.main(args=arguments, prog_name=name, standalone_mode=False)
+        result = cli.main(args=arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.UsageError as error:
@@ -78,23 +81,23 @@ def run_program(cli: click.Command, name: str, arguments: list[str], *, install:
     except EdgeposeError as error:
         if debug:
             raise
-        _complain(f"{name}: {error}")
+        _report_error(f"{name}: {error}")
         return error.exit_code
     except ModuleNotFoundError as error:
         if debug:
             raise
-        _complain(f"{name} needs the library {error.name}, which is not installed here: {install}")
+        _report_error(f"{name} needs the library {error.name}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
         if debug:
             raise
-        _complain(f"{name}: unexpected {type(error).__name__}: {error} (run `{name} --debug …` to see where)")
+        _report_error(f"{name}: unexpected {type(error).__name__}: {error} (run `{name} --debug …` to see where)")
         return EdgeposeError.exit_code
-    return outcome if isinstance(outcome, int) else 0
+    return result if isinstance(result, int) else 0
 
 
-def _complain(text: str) -> None:
-    """Says why the program ends; to the journal as an error, line by line."""
+def _report_error(text: str) -> None:
+    """Write why the program ends to standard error; to the journal with the priority of an error on each line."""
     from edgepose.cli.log import is_journal
     from edgepose.config.load import service_variables
 

@@ -1,4 +1,4 @@
-"""Findings as lines or JSON, for `edgepose check` and `edgepose doctor`."""
+"""Check results as lines or JSON, for `edgepose check` and `edgepose doctor`."""
 
 import shutil
 import sys
@@ -15,38 +15,44 @@ from edgepose.diagnostics.preflight import CheckResult
 from edgepose.errors import ConfigError
 
 
-def report(look: Callable[[Config], Iterable[CheckResult]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> int:
-    """Writes what is found in a configuration to standard output as it comes; returns the exit code of the first fault, else 0.
+def report(checks: Callable[[Config], Iterable[CheckResult]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> int:
+    """Write each check result to standard output as it arrives, and return the exit code of the first fault, otherwise 0.
 
-    ConfigError where the configuration is refused and lines were asked for; in JSON each refusal is a finding, for scripts read
-    nothing else.
+    Args:
+        checks: yields the results for a configuration.
+        config_file: the option `--config`.
+        settings: the options `--set`.
+        as_json: whether to write one JSON object at the end instead of lines.
+
+    Raises:
+        ConfigError: the configuration is refused; with `as_json` each refusal is a result instead, since scripts read nothing else.
     """
-    found: list[CheckResult] = []
-    for each in _found(look, config_file, settings, as_json=as_json):
-        found.append(each)
+    results: list[CheckResult] = []
+    for result in _results(checks, config_file, settings, as_json=as_json):
+        results.append(result)
         if not as_json:
-            click.echo(_line(each))
+            click.echo(_line(result))
     if as_json:
-        click.echo(msgspec.json.encode({"good": all(each.good for each in found), "findings": found}))
-    return next((each.exit_code for each in found if not each.good), 0)
+        click.echo(msgspec.json.encode({"good": all(result.good for result in results), "findings": results}))
+    return next((result.exit_code for result in results if not result.good), 0)
 
 
-def _found(
-    look: Callable[[Config], Iterable[CheckResult]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool
+def _results(
+    checks: Callable[[Config], Iterable[CheckResult]], config_file: Path | None, settings: tuple[str, ...], *, as_json: bool
 ) -> Iterable[CheckResult]:
     try:
         config = load(config_file, settings)
     except ConfigError as error:
         if not as_json:
             raise
-        return [CheckResult("configuration", False, problem, error.exit_code) for problem in str(error).splitlines()]
-    return look(config)
+        return [CheckResult("configuration", False, sentence, error.exit_code) for sentence in str(error).splitlines()]
+    return checks(config)
 
 
-def _line(finding: CheckResult) -> str:
-    """One line, for grep and the like; on a terminal wrapped below itself."""
-    verdict = "FAIL" if not finding.good else "note" if finding.note else "ok  "
-    line = f"{verdict}  {finding.what:22}  {finding.detail}"
+def _line(result: CheckResult) -> str:
+    """Return a result as one line, as grep needs it; on a terminal it is wrapped with a hanging indent."""
+    status = "FAIL" if not result.good else "note" if result.note else "ok  "
+    line = f"{status}  {result.what:22}  {result.detail}"
     if not sys.stdout.isatty():
         return line
     width = max(60, shutil.get_terminal_size().columns)

@@ -1,4 +1,4 @@
-"""`edgepose schema`: the contracts, for other programs."""
+"""Command `edgepose schema`: the schemas of messages and configuration, for other programs."""
 
 import click
 
@@ -6,10 +6,10 @@ MESSAGES = ("status", "info", "health", "camera-status", "poses", "events", "rep
 COMMANDS = ("command-reload", "command-set-threshold", "command-pause", "command-resume", "command-snapshot", "command-record")
 
 
-@click.command("schema", short_help="Print the contracts as JSON.", epilog="Example: edgepose schema poses > poses.schema.json")
+@click.command("schema", short_help="Print the schemas as JSON.", epilog="Example: edgepose schema poses > poses.schema.json")
 @click.argument("document", type=click.Choice(("config", "asyncapi", *MESSAGES, *COMMANDS)), default="asyncapi")
 def command(document: str) -> None:
-    """Print a contract as JSON.
+    """Print a schema as JSON.
 
     DOCUMENT is `asyncapi` (all topics and messages, the default), `config` (JSON Schema of the configuration) or the JSON
     Schema of one message or command.

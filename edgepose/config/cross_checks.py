@@ -1,41 +1,35 @@
-"""Values of a configuration that are good alone and bad together, and zones that nobody can stand in."""
+"""Checks across keys: values that are valid alone but not together, and zones that nobody can stand in."""
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from edgepose.config.reference import named_files
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
 
 Keys = tuple[str, ...]
 
-# Keys whose files or folders the daemon writes.
-_WRITTEN: tuple[tuple[str, str], ...] = (
-    ("files", "jsonl"),
-    ("files", "csv"),
-    ("files", "video"),
-    ("files", "images"),
-    ("events", "store"),
-    ("commands", "audit"),
-    ("black_box", "path"),
-)
-
-_LEAST_AREA = 1e-6  # of the picture's: less than a pixel of any camera
+_MINIMUM_AREA = 1e-6  # as a fraction of the frame: less than a pixel of any camera
 
 _Corner = tuple[float, float]
 
 
 def dotted(keys: Iterable[Hashable]) -> str:
-    """The name of a key as it is written in `--set`."""
+    """Return the name of a key as written in `--set`."""
     return ".".join(map(str, keys)) or "the configuration"
 
 
 def check_together(config: Config, file: Path | None = None) -> None:
-    """ConfigError where values of a configuration that was changed by hand do not go together.
+    """Check a configuration that was changed in code.
 
     Args:
-        file: that it was read from, which nothing may be written to.
+        config: the changed configuration.
+        file: the file that it was read from, which nothing may write to.
+
+    Raises:
+        ConfigError: two values do not go together.
     """
     problems = [problem.removeprefix("default: ") for problem in cross_check(config, {}, file)]
     if problems:
@@ -43,20 +37,21 @@ def check_together(config: Config, file: Path | None = None) -> None:
 
 
 def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None = None) -> list[str]:
-    """One sentence for each.
+    """Return one sentence for each problem.
 
     Args:
+        config: the configuration to check.
         origins: where the value of each key comes from.
-        file: that the configuration was read from.
+        file: the file that the configuration was read from.
     """
-    found = (*_of_numbers(config), *_of_mqtt(config), *_of_zones(config), *_of_files(config, file))
+    found = (*_number_problems(config), *_mqtt_problems(config), *_zone_problems(config), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
 
 
-_Found = Iterator[tuple[Keys, str]]
+_Problems = Iterator[tuple[Keys, str]]
 
 
-def _of_numbers(config: Config) -> _Found:
+def _number_problems(config: Config) -> _Problems:
     if config.model.input_size % 32:
         yield ("model", "input_size"), f"is {config.model.input_size}; expected a multiple of 32"
     for name, camera in config.cameras.items():
@@ -68,45 +63,44 @@ def _of_numbers(config: Config) -> _Found:
         yield ("track", "low_score_threshold"), f"is {config.track.low_score_threshold:g}; {limit}"
 
 
-def _of_mqtt(config: Config) -> _Found:
+def _mqtt_problems(config: Config) -> _Problems:
     mqtt = config.mqtt
-    if config.commands.enabled and not mqtt.enabled:  # they come over MQTT, and from nowhere else
+    if config.commands.enabled and not mqtt.enabled:  # commands arrive over MQTT only
         yield ("commands", "enabled"), "is true while mqtt.enabled is false; expected both to be true, or no commands"
     if mqtt.password_file is not None and mqtt.username is None:
         yield ("mqtt", "password_file"), "is set without mqtt.username; expected both or neither"
     if not mqtt.tls.enabled:
         for key in ("ca_file", "certificate_file", "key_file"):
-            if getattr(mqtt.tls, key) is not None:  # nobody names a certificate to talk in the clear
+            if getattr(mqtt.tls, key) is not None:  # a certificate without TLS is a mistake: the connection would not be encrypted
                 yield ("mqtt", "tls", key), "is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true, or no file"
     if (mqtt.tls.certificate_file is None) != (mqtt.tls.key_file is None):
-        which = "certificate_file" if mqtt.tls.key_file is None else "key_file"
-        yield ("mqtt", "tls", which), "is set alone; expected certificate_file and key_file, or neither"
+        key = "certificate_file" if mqtt.tls.key_file is None else "key_file"
+        yield ("mqtt", "tls", key), "is set alone; expected certificate_file and key_file, or neither"
 
 
-def _of_zones(config: Config) -> _Found:
+def _zone_problems(config: Config) -> _Problems:
     for name, camera in config.cameras.items():
         for zone, corners in camera.zones.items():
             keys = ("cameras", name, "zones", zone)
-            different = [corner for corner, before in zip(corners, corners[-1:] + corners[:-1], strict=True) if corner != before]
-            if _crosses_itself(different):
-                yield keys, "has edges that cross; expected its corners in the order of a walk around it"
-            elif _area(different) < _LEAST_AREA:
+            distinct = [corner for corner, before in zip(corners, corners[-1:] + corners[:-1], strict=True) if corner != before]
+            if _crosses_itself(distinct):
+                yield keys, "has edges that cross; expected its corners in order around the zone"
+            elif _area(distinct) < _MINIMUM_AREA:
                 yield keys, "has no area; expected at least three corners that are not on one line"
 
 
-def _of_files(config: Config, file: Path | None) -> _Found:
+def _file_problems(config: Config, file: Path | None) -> _Problems:
     if file is None:
         return
-    for section, key in _WRITTEN:
-        path = getattr(getattr(config, section), key)
-        if path is not None and _is_same(path, file):
-            yield (section, key), "is the configuration file itself, which would be written over; expected a place of its own"
+    for named in named_files(config):
+        if named.mark.role in ("write", "folder") and _is_same(named.value, file):
+            yield named.keys, "is the configuration file itself, which would be overwritten; expected another path"
 
 
 def _is_same(one: str, other: Path) -> bool:
     try:
-        return os.path.samefile(one, other)  # sees through links of both kinds
-    except OSError:  # nothing is there yet
+        return os.path.samefile(one, other)  # follows symbolic links and recognizes hard links
+    except OSError:  # the file does not exist yet
         return False
 
 
@@ -119,15 +113,15 @@ def _crosses_itself(corners: Sequence[_Corner]) -> bool:
 
 
 def _edges(corners: Sequence[_Corner]) -> list[tuple[_Corner, _Corner]]:
-    return [(corner, corners[(place + 1) % len(corners)]) for place, corner in enumerate(corners)]
+    return [(corner, corners[(index + 1) % len(corners)]) for index, corner in enumerate(corners)]
 
 
 def _cross(one: tuple[_Corner, _Corner], other: tuple[_Corner, _Corner]) -> bool:
-    """Whether two edges cross at a point that is an end of neither."""
+    """Return whether two edges cross at a point that is an end of neither."""
     (a, b), (c, d) = one, other
     return _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
 
 
 def _side(a: _Corner, b: _Corner, c: _Corner) -> float:
-    """On which side of the line from `a` to `b` the point `c` is: the sign."""
+    """Return a number whose sign tells on which side of the line from `a` to `b` the point `c` is."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

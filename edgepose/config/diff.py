@@ -1,4 +1,4 @@
-"""The pure difference of two configurations: what a reload has to touch."""
+"""Difference of two configurations: what a reload has to change."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ _AT_NEXT_START = ("black_box", "monitoring")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is different between two configurations.
+    """Difference of two configurations.
 
     Attributes:
-        added, removed, changed: names of cameras; one whose zones alone differ is not among them, since it need not be opened again.
+        added, removed, changed: names of cameras; a camera whose zones alone differ is not among them, since it stays open.
         sections: names of all sections that differ.
-        publisher, files: whether these have to be exchanged.
+        publisher, files: whether these must be replaced.
         later: sections that differ and are read at the start only.
     """
 
@@ -31,12 +31,12 @@ class Changes:
 
     @classmethod
     def between(cls, old: Config, new: Config) -> "Changes":
-        """From the old to the new."""
+        """Return the changes from the old configuration to the new one."""
         sections = tuple(name for name in Config.__struct_fields__ if getattr(old, name) != getattr(new, name))
         before, after = old.cameras, new.cameras
         added = tuple(name for name in after if name not in before)
         removed = tuple(name for name in before if name not in after)
-        # An annotated video is one a camera, and draws what passes the threshold.
+        # Each camera has its own annotated video, which draws the keypoints above the threshold.
         drawn = new.files.video is not None or new.files.images is not None
         redraw = drawn and bool(added or removed or old.pose.keypoint_threshold != new.pose.keypoint_threshold)
         stores = [(config.events.enabled, config.events.store, config.events.store_limit) for config in (old, new)]
@@ -54,7 +54,7 @@ class Changes:
         )
 
     def words(self) -> list[str]:
-        """Each change in a few words."""
+        """Return a short description of each change."""
         cameras = [("added", self.added), ("removed", self.removed), ("changed", self.changed)]
         words = [f"camera {name} {what}" for what, names in cameras for name in names]
         words += [f"{section} applied" for section in self.sections if section not in ("cameras", *self.later)]

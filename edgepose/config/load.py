@@ -1,7 +1,7 @@
-"""Joins the configuration: defaults, a YAML file, the environment, `--set`, later ones winning.
+"""Loader of the configuration: merges defaults, a YAML file, the environment and `--set`; later ones win.
 
-Unknown keys and bad values are all reported at once, each with the place it came from and what would be accepted.
-This is the only module that reads the environment.
+All unknown keys and invalid values are reported together, each with its origin and what is accepted.
+No other module reads the environment.
 """
 
 import difflib
@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from edgepose.config.cross_checks import Keys, cross_check, dotted
-from edgepose.config.reference import accepted
+from edgepose.config.reference import accepted, file_mark
 from edgepose.config.reference import keys as all_keys
 from edgepose.config.schema import Config
 from edgepose.config.yaml_text import compose
@@ -28,29 +28,25 @@ _log = logging.getLogger(__name__)
 DEFAULT_PATH = Path("/etc/edgepose/config.yaml")
 ENVIRONMENT_PREFIX = "EDGEPOSE__"
 
-# Keys that name files. In a file they are relative to that file, so that a configuration works from any working directory.
-_FILE_KEYS = re.compile(
-    r"cameras\.[^.]+\.(source|ca_file)|mqtt\.(tls\.)?\w+_file|files\.\w+|(model|refine|black_box)\.path|events\.store|commands\.audit"
-)
 _URL = re.compile(r"^([a-z][a-z0-9+.-]*://|gst:)", re.IGNORECASE)
-# Too much rather than too little; in a pipeline anywhere, also as a property of an element.
+# Matches too much rather than too little: in a pipeline anywhere, including the properties of elements.
 _URL_WITH_PASSWORD = re.compile(
     r"^([a-z][a-z0-9+.-]*://\S*:\S*@|gst:.*(://\S*:\S*@|(-pw|password|passphrase)\s*=))", re.IGNORECASE | re.DOTALL
 )
 
-_REFUSED = (msgspec.ValidationError, UnicodeEncodeError)  # the latter for half a surrogate pair, or bytes that are no UTF-8
+_REFUSED = (msgspec.ValidationError, UnicodeEncodeError)  # UnicodeEncodeError: half a surrogate pair, or bytes that are not UTF-8
 
 
 def load(path: Path | None = None, settings: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
-    """The configuration as it will be used.
+    """Return the merged and checked configuration.
 
     Args:
-        path: YAML file; without one `/etc/edgepose/config.yaml` where it exists, the defaults otherwise.
-        settings: texts `a.b=value` from the command line; they win over everything.
-        environment: variables; those named `EDGEPOSE__A__B` win over the file.
+        path: YAML file; None uses `/etc/edgepose/config.yaml` where it exists, otherwise the defaults.
+        settings: texts `a.b=value` from the command line; they override everything else.
+        environment: environment variables; those named `EDGEPOSE__A__B` override the file.
 
     Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value is bad, or two values do not go together.
+        ConfigError: the file cannot be read, a key is unknown, a value is invalid, or two values do not go together.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
@@ -58,27 +54,29 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
     if path is None and DEFAULT_PATH.exists():
         path = DEFAULT_PATH
     if path is not None:
-        _take_file(path, values, origins, problems)
+        _merge_file(path, values, origins, problems)
     for variable in sorted(environment):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             _warn_of_misspelling(variable)
         else:
             parts = tuple(part.lower() for part in variable.removeprefix(ENVIRONMENT_PREFIX).split("__"))
-            _take_text(parts, environment[variable], f"environment variable {variable}", values, origins, problems)
+            _merge_text(parts, environment[variable], f"environment variable {variable}", values, origins, problems)
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
             missing = "no key before '='" if equals else "no '='"
-            problems.append(f"--set {setting}: found {missing}, expected KEY=VALUE such as mqtt.host=broker.local")
+            problems.append(f"--set {setting}: found {missing}; expected KEY=VALUE such as mqtt.host=broker.local")
             continue
-        _take_text(tuple(name.strip().split(".")), text, f"--set {name}", values, origins, problems)
+        _merge_text(tuple(name.strip().split(".")), text, f"--set {name}", values, origins, problems)
     for name, camera in values.get("cameras", {}).items():
         if "source" not in camera and not problems:
             where = next(origin for keys, origin in origins.items() if keys[:2] == ("cameras", name))
-            problems.append(f"{where}: cameras.{name} has no source; expected a URL, a video file, an image or a folder of images")
+            problems.append(
+                f"{where}: cameras.{name} has no source; expected a URL, a pipeline, a video file, an image or a folder of images"
+            )
     if problems:
         raise ConfigError("\n".join(problems))
-    _take_state_folder(environment.get("STATE_DIRECTORY", ""), values)
+    _set_state_folder(environment.get("STATE_DIRECTORY", ""), values)
     config = msgspec.convert(values, Config)
     problems.extend(cross_check(config, origins, path))
     if problems:
@@ -87,33 +85,33 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
 
 
 def _warn_of_misspelling(variable: str) -> None:
-    """Says that a variable looks like one of ours and is not read: a mistyped underscore must not be a broker that is never asked."""
-    ours = ENVIRONMENT_PREFIX.removesuffix("_")
-    if not variable.startswith(ours):
+    """Log a warning for a variable that looks like ours but is not read, so that a missing underscore does not go unnoticed."""
+    prefix = ENVIRONMENT_PREFIX.removesuffix("_")
+    if not variable.startswith(prefix):
         return
-    meant = variable.removeprefix(ours).lower().replace("__", "_")
+    meant = variable.removeprefix(prefix).lower().replace("__", "_")
     path = next((key.path for key in all_keys() if key.path.replace(".", "_") == meant), None)
-    right = "two underscores before each part of a key, such as EDGEPOSE__MQTT__HOST"
+    expected = "two underscores before each part of a key, such as EDGEPOSE__MQTT__HOST"
     if path is not None:
-        right = ENVIRONMENT_PREFIX + path.replace(".", "__").upper()
-    _log.warning("environment variable %s is not read; expected %s", variable, right)
+        expected = ENVIRONMENT_PREFIX + path.replace(".", "__").upper()
+    _log.warning("environment variable %s is not read; expected %s", variable, expected)
 
 
 def service_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables by which a service manager speaks to us: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `JOURNAL_STREAM` and their like."""
+    """Return the variables that a service manager sets: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID` and `JOURNAL_STREAM`."""
     names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
     return {name: environment[name] for name in names if name in environment}
 
 
-def _take_state_folder(folders: str, values: dict[str, Any]) -> None:
-    """Files that must outlive the daemon lie in the folder that the service manager keeps for it, unless the configuration says where."""
+def _set_state_folder(folders: str, values: dict[str, Any]) -> None:
+    """Set the default paths of files that must outlive the daemon: they belong in the state folder of the service manager."""
     folder = folders.partition(":")[0]
     if folder:
         values.setdefault("events", {}).setdefault("store", f"{folder}/events.db")
         values.setdefault("commands", {}).setdefault("audit", f"{folder}/commands.jsonl")
 
 
-def _take_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
+def _merge_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
     try:
         text = path.read_text(encoding="utf-8")
         root = compose(text)
@@ -125,38 +123,39 @@ def _take_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], pro
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be parsed'}") from error
     if root is not None:
-        _take_node(root, Config, (), path, values, origins, problems)
+        _merge_node(root, Config, (), path, values, origins, problems)
 
 
-def _take_node(
+def _merge_node(
     node: yaml.Node, kind: Any, keys: Keys, path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]
 ) -> None:
-    """Walks one section of the file beside its type, into `values`."""
+    """Merge one section of the file into `values`, checking it against its type."""
     where = f"{path}:{node.start_mark.line + 1}"
     origins.setdefault(keys, where)
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
-        return  # `mqtt:` with nothing below it: all defaults
+        return  # `mqtt:` without keys: all defaults
     if not isinstance(node, yaml.MappingNode):
         problems.append(f"{where}: {dotted(keys)} is not a section of keys; expected {accepted(kind)}")
         return
-    seen: set[str] = set()
+    known: set[str] = set()
     for key_node, value_node in node.value:
         key, line = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
         inner = (*keys, key)
-        if key in seen:
-            problems.append(f"{line}: {dotted(inner)} is there twice; expected once")
+        if key in known:
+            problems.append(f"{line}: {dotted(inner)} is set twice; expected once")
             continue
-        seen.add(key)
+        known.add(key)
         child = _child(kind, inner, line, problems)
         if child is None:
             continue
         origins[inner] = line
         if _is_section(child):
-            _take_node(value_node, child, inner, path, values.setdefault(key, {}), origins, problems)
+            _merge_node(value_node, child, inner, path, values.setdefault(key, {}), origins, problems)
         else:
             value = _scalar(value_node)
-            if isinstance(value, str) and _FILE_KEYS.fullmatch(".".join(inner)) and not _URL.match(value):
-                value = _beside(path, value, is_model=inner[0] in ("model", "refine"))
+            mark = file_mark(child)
+            if isinstance(value, str) and mark is not None and not _URL.match(value):
+                value = _relative_to(path, value, is_model=mark.role == "model")
             _store(value, child, inner, line, values, problems, strict=True)
 
 
@@ -170,14 +169,15 @@ def _scalar(node: yaml.Node) -> Any:
         loader.dispose()
 
 
-def _beside(path: Path, value: str, *, is_model: bool) -> str:
+def _relative_to(path: Path, value: str, *, is_model: bool) -> str:
+    """Return a file name relative to the folder of the configuration file, so that it works from any working directory."""
     if is_model and "/" not in value and not value.endswith(".onnx"):
         return value  # the name of a shipped model
     return str(path.parent / Path(value).expanduser()) if value else value
 
 
-def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
-    """Puts one text from the environment or the command line into `values`."""
+def _merge_text(keys: Keys, text: str, where: str, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
+    """Merge one text from the environment or the command line into `values`."""
     kind: Any = Config
     section = values
     for depth in range(len(keys)):
@@ -187,12 +187,14 @@ def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origin
             return
         if not _is_section(child):
             if depth + 1 < len(keys):
-                problems.append(f"{where}: {dotted(inner)} is a value and has no keys of its own; expected {accepted(child)}")
+                problems.append(f"{where}: {dotted(inner)} is a value and has no keys; expected {accepted(child)}")
             elif _URL_WITH_PASSWORD.match(text):
-                problems.append(f"{where}: holds a password, which others can read there; expected it in the configuration file")
+                problems.append(
+                    f"{where}: the value holds a password, which other users can read there; expected it in the configuration file"
+                )
             else:
                 origins[inner] = where
-                value = None if text == "null" and _may_be_nothing(child) else _list(text) if _is_list(child) else text
+                value = None if text == "null" and _accepts_null(child) else _list(text) if _is_list(child) else text
                 _store(value, child, keys, where, section, problems, strict=False)
             return
         section = section.setdefault(keys[depth], {})
@@ -203,7 +205,7 @@ def _take_text(keys: Keys, text: str, where: str, values: dict[str, Any], origin
 def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any], problems: list[str], *, strict: bool) -> None:
     try:
         if isinstance(value, str) and b"\0" in value.encode():
-            raise msgspec.ValidationError  # no name of anything can hold it
+            raise msgspec.ValidationError  # nothing that a key names can contain a null character
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
     except _REFUSED:
         shown = "a URL with a password" if isinstance(value, str) and _URL_WITH_PASSWORD.match(value) else repr(value)
@@ -211,7 +213,7 @@ def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any
 
 
 def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
-    """The type below `kind` that the last key names, or None after noting the problem."""
+    """Return the type below `kind` that the last key names, or None after adding the problem to `problems`."""
     key = keys[-1]
     if get_origin(kind) is dict:
         name_type, value_type = get_args(kind)
@@ -236,8 +238,8 @@ def _is_section(kind: Any) -> bool:
     return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
 
 
-def _may_be_nothing(kind: Any) -> bool:
-    """Whether a key takes nothing: then `null` is that in the environment and on the command line too, and no text of four letters."""
+def _accepts_null(kind: Any) -> bool:
+    """Return whether a key accepts null: then `null` means that in the environment and on the command line too, not a text."""
     return type(None) in get_args(kind.__origin__ if get_origin(kind) is Annotated else kind)
 
 
@@ -253,5 +255,5 @@ def _list(text: str) -> Any:
 
 
 def device_name(config: Config) -> str:
-    """The device's name in topics: the configured one, or the host's with what cannot stand in a topic replaced."""
+    """Return the device's name in topics: the configured one, or the host name with characters that a topic cannot hold replaced."""
     return config.device or re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname()).strip("-.")[:64] or "edgepose"

@@ -1,6 +1,6 @@
-"""What every key of the configuration accepts, read off the tree in `config.py`.
+"""Reference of the configuration: what each key accepts and which keys name files, read from the tree in `schema.py`.
 
-One reading serves the error messages, `docs/configuration.md` and the test that compares the two.
+Error messages, `docs/configuration.md` and all code that treats keys as paths use this one reading.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from edgepose.config.schema import Config
+from edgepose.config.schema import Config, FileMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,27 +19,70 @@ class Key:
 
     Attributes:
         path: dotted, such as `mqtt.host`; `<name>` stands for a name that the operator chooses.
-        accepted: the values it takes, in words.
-        default: as it is written in YAML, or `(required)`.
-        description: what it is for.
+        accepted: the accepted values in words.
+        default: the default as written in YAML, or `(required)`.
+        description: what the key is for.
+        file: the mark of a key that names a file or folder.
     """
 
     path: str
     accepted: str
     default: str
     description: str
+    file: FileMark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file or folder that a configuration names.
+
+    Attributes:
+        keys: path of the key, such as `("cameras", "front", "ca_file")`.
+        mark: the mark of the key, with the name of the camera in `content`.
+        value: the value of the key.
+    """
+
+    keys: tuple[str, ...]
+    mark: FileMark
+    value: str
 
 
 def keys() -> tuple[Key, ...]:
-    """All keys, in the order of the tree."""
+    """Return all keys in the order of the tree."""
     root = inspect.type_info(Config)
     assert isinstance(root, inspect.StructType)
     return tuple(_walk(root, ""))
 
 
 def accepted(annotation: Any) -> str:
-    """The values that a type annotation of the tree takes, in words: `a whole number from 0 to 65535`."""
+    """Return the values that a type annotation of the tree accepts, in words: `a whole number from 0 to 65535`."""
     return _words(inspect.type_info(annotation))
+
+
+def file_mark(annotation: Any) -> FileMark | None:
+    """Return the mark of a type annotation of the tree that names a file or folder, None where it names none."""
+    return _mark(inspect.type_info(annotation))
+
+
+def named_files(config: Config) -> Iterator[NamedFile]:
+    """Yield each file and folder that a configuration names, in the order of the tree; keys without a value are left out."""
+    for key in _FILE_KEYS:
+        yield from _values(config, key, tuple(key.path.split(".")), ())
+
+
+def _values(node: Any, key: Key, rest: tuple[str, ...], before: tuple[str, ...]) -> Iterator[NamedFile]:
+    """Yield the values of one key below `node`; `<name>` in the rest of its path matches each entry of a dictionary."""
+    if not rest:
+        assert key.file is not None
+        names = [name for part, name in zip(key.path.split("."), before, strict=True) if part == "<name>"]
+        content = key.file.content.replace("<name>", names[0]) if names else key.file.content
+        if node is not None:
+            yield NamedFile(before, key.file._replace(content=content), node)
+    elif rest[0] == "<name>":
+        for name, value in node.items():
+            yield from _values(value, key, rest[1:], (*before, name))
+    else:
+        yield from _values(getattr(node, rest[0]), key, rest[1:], (*before, rest[0]))
 
 
 def _walk(struct: inspect.StructType, prefix: str) -> Iterator[Key]:
@@ -56,7 +99,7 @@ def _walk(struct: inspect.StructType, prefix: str) -> Iterator[Key]:
         else:
             value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()  # of lists
             default = "(required)" if field.required else _yaml(value)
-            yield Key(path, _words(kind), default, description)
+            yield Key(path, _words(field.type), default, description, _mark(field.type))
 
 
 def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, str]:
@@ -65,17 +108,32 @@ def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, str]:
     return kind, ""
 
 
+def _mark(kind: inspect.Type) -> FileMark | None:
+    mark = (kind.extra or {}).get("file") if isinstance(kind, inspect.Metadata) else None
+    assert mark is None or isinstance(mark, FileMark)
+    return mark
+
+
 def _yaml(value: object) -> str:
     return msgspec.json.encode(value).decode() if not isinstance(value, str) else value
 
 
-def _words(kind: inspect.Type) -> str:
+def _words(kind: inspect.Type, text: str = "text") -> str:
+    """Return the values that a type accepts, in words.
+
+    Args:
+        kind: the type.
+        text: words for any text, which a file mark makes more precise.
+    """
     if isinstance(kind, inspect.Metadata) and "words" in (kind.extra or {}):
         return str((kind.extra or {})["words"])
+    mark = _mark(kind)
+    if mark is not None:
+        text = _FILE_WORDS[mark.role]
     kind, _ = _unwrap(kind)
     match kind:
         case inspect.UnionType(types=types):
-            return " or ".join("nothing (null)" if isinstance(one, inspect.NoneType) else _words(one) for one in types)
+            return " or ".join("null" if isinstance(one, inspect.NoneType) else _words(one, text) for one in types)
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(str(value) for value in values)
         case inspect.BoolType():
@@ -85,11 +143,11 @@ def _words(kind: inspect.Type) -> str:
         case inspect.FloatType():
             return "a number" + _bounds(kind)
         case inspect.StrType(pattern=None):
-            return "text"
+            return text
         case inspect.StrType(pattern=pattern):
-            return _PATTERNS[str(pattern)]
+            return _PATTERN_WORDS[str(pattern)]
         case inspect.ListType(item_type=item):
-            return f"a list in brackets{_example(item)}{_lengths(kind)}: each {_words(item)}"
+            return f"a list in brackets{_example(item)}{_length(kind)}; each {_words(item)}"
         case inspect.StructType(fields=fields):
             return "a section with the keys " + ", ".join(field.encode_name for field in fields)
         case inspect.DictType(value_type=value):
@@ -98,17 +156,25 @@ def _words(kind: inspect.Type) -> str:
     raise NotImplementedError(f"no words for {kind}")
 
 
-# A regular expression is no sentence; a new pattern in the tree needs its words here.
-_PATTERNS = {
+_FILE_WORDS = {
+    "read": "the path of a file",
+    "write": "the path of a file",
+    "folder": "the path of a folder",
+    "model": "a model name or the path of a file",
+    "source": "a URL, a pipeline or a path",
+}
+
+# A regular expression is not a sentence: a new pattern in the tree needs its words here.
+_PATTERN_WORDS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "a name of up to 64 letters, digits, '_', '.' and '-'",
     r"^[^+#\x00]+$": "text without '+' and '#'",
-    r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address (the port has a key of its own)",
-    r"\.[Mm][Pp]4$": "the name of a file that ends in .mp4",
+    r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address without a port",
+    r"\.[Mm][Pp]4$": "the path of a file that ends in .mp4",
 }
 
 
-def _lengths(kind: inspect.ListType) -> str:
-    return "" if kind.max_length is None else f", of {kind.max_length} at most"
+def _length(kind: inspect.ListType) -> str:
+    return "" if kind.max_length is None else f", with at most {kind.max_length} entries"
 
 
 def _example(item: inspect.Type) -> str:
@@ -121,3 +187,6 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.gt is not None and kind.le is not None:
         return f" above {kind.gt:g}, at most {kind.le:g}"
     return ""
+
+
+_FILE_KEYS = tuple(key for key in keys() if key.file is not None)

@@ -1,28 +1,47 @@
-"""The whole configuration of the daemon: one tree of structs.
+"""The configuration of the daemon as one tree of structs.
 
-Values come from, later ones winning: the defaults here, a YAML file, the environment (`EDGEPOSE__MQTT__HOST=…`) and
-`--set mqtt.host=…`. `load.py` joins them and refuses unknown keys and bad values.
+Values come from the defaults here, a YAML file, the environment (`EDGEPOSE__MQTT__HOST=…`) and `--set mqtt.host=…`; later ones win.
+`load.py` merges them and refuses unknown keys and invalid values. The descriptions are the text of `docs/configuration.md`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from edgepose.event import EventKind
 
+
+class FileMark(NamedTuple):
+    """The mark of a key that names a file or folder.
+
+    Attributes:
+        role: `read` or `write` (a file), `folder` (a folder that is written to), `model` (a shipped model or a file that is read) or
+            `source` (a URL, a pipeline, or a file or folder that is read).
+        content: what the file holds, for error messages; `<name>` stands for the name of the camera.
+    """
+
+    role: Literal["read", "write", "folder", "model", "source"]
+    content: str
+
+
+def _file(role: Literal["read", "write", "folder", "model", "source"], content: str) -> dict[str, Any]:
+    """Return the `extra` of a key that names a file; `edgepose.config.reference` reads it."""
+    return {"file": FileMark(role, content)}
+
+
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-# No scheme, path or port: these would be looked up as a name, for ever. Two colons are an IPv6 address.
+# No scheme, path or port: the whole text would be resolved as a host name, forever. Two colons make an IPv6 address.
 Host = Annotated[str, Meta(pattern=r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$")]
 Polygon = Annotated[
     list[tuple[Fraction, Fraction]],
     Meta(
         min_length=3,
         max_length=64,
-        description="corners x, y as fractions of the picture's width and height",
-        extra={"words": "a list of 3 to 64 corners [x, y], fractions (0 to 1) of the picture's width and height"},
+        description="corners of the zone, in order around it",
+        extra={"words": "a list of 3 to 64 corners [x, y] as fractions (0 to 1) of the frame's width and height"},
     ),
 ]
 VideoFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
@@ -39,205 +58,275 @@ class CameraConfig(_Section, frozen=True):
         str,
         Meta(
             min_length=1,
-            description="rtsp(s)://, http(s)://, rtmp://, srt://, udp://, rtp://, tcp://, csi://, v4l2://, gst: and a pipeline,"
-            " a video file, an image or a folder of images",
+            description="URL (rtsp://, rtsps://, http://, https://, rtmp://, srt://, udp://, rtp://, tcp://, csi:// or v4l2://),"
+            " gst: followed by a GStreamer pipeline, video file, image, or folder of images",
+            extra=_file("source", "the source of camera <name>"),
         ),
     ]
     reader: Annotated[
         Literal["auto", "ffmpeg", "gstreamer"],
-        Meta(description="what reads rtsp:// and rtsps://; auto takes GStreamer where it decodes in hardware, else FFmpeg"),
+        Meta(description="library that reads rtsp:// and rtsps://; auto uses GStreamer where it decodes in hardware, otherwise FFmpeg"),
     ] = "auto"
-    rtsp_transport: Annotated[Literal["tcp", "udp"], Meta(description="how RTP travels; with rtsps:// always by tcp")] = "tcp"
+    rtsp_transport: Annotated[Literal["tcp", "udp"], Meta(description="transport of RTP; rtsps:// always uses tcp")] = "tcp"
     ca_file: Annotated[
-        str | None, Meta(description="certificate authority that rtsps:// and https:// are verified against; the system's where absent")
+        str | None,
+        Meta(
+            description="CA certificates (PEM) that rtsps:// and https:// are verified against; default: the system's",
+            extra=_file("read", "the CA file of camera <name>"),
+        ),
     ] = None
     open_timeout_s: Annotated[Seconds, Meta(description="longest wait for a stream to open")] = 4.0
-    read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before a stream counts as stalled")] = 4.0
+    read_timeout_s: Annotated[Seconds, Meta(description="longest wait for the next frame before the stream counts as stalled")] = 4.0
     stale_after_s: Annotated[
-        float, Meta(ge=0, le=86400, description="a live picture that comes so much later than the fastest one did is dropped; 0 never")
+        float,
+        Meta(ge=0, le=86400, description="a live frame that arrives this much later than the fastest frame is dropped; 0 disables this"),
     ] = 1.0
     frozen_after_s: Annotated[
-        float, Meta(ge=0, le=86400, description="a live stream of one and the same picture for so long counts as frozen; 0 never")
+        float, Meta(ge=0, le=86400, description="a live stream that repeats one image for this long counts as frozen; 0 disables this")
     ] = 10.0
     reconnect_initial_s: Annotated[Seconds, Meta(description="upper bound of the first wait before reconnecting")] = 0.25
-    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that the waits grow to")] = 4.0
-    loop: Annotated[bool, Meta(description="start a file again at its end")] = False
-    realtime: Annotated[bool, Meta(description="play a file at the speed of its time-stamps, dropping frames like a live source")] = False
-    zones: Annotated[dict[Name, Polygon], Meta(description="areas whose entering and leaving are events, by name")] = {}
+    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound of all later waits, which grow exponentially")] = 4.0
+    loop: Annotated[bool, Meta(description="restart a file at its end")] = False
+    realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
+    zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
 
 
 class ModelConfig(_Section, frozen=True):
-    """The network."""
+    """The pose network."""
 
-    path: Annotated[str, Meta(min_length=1, description="name of a shipped model, or path of an ONNX file")] = "default"
-    backend: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], Meta(description="where to run; auto takes the fastest that works")] = (
-        "auto"
-    )
-    threads: Annotated[int, Meta(ge=0, le=256, description="threads of the CPU backend; 0 is one a physical core, four at most")] = 0
+    path: Annotated[
+        str, Meta(min_length=1, description="name of a shipped model, or path of an ONNX file", extra=_file("model", "the model"))
+    ] = "default"
+    backend: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt"],
+        Meta(description="inference backend; auto uses the faster of cuda and cpu, measured at the start"),
+    ] = "auto"
+    threads: Annotated[
+        int, Meta(ge=0, le=256, description="threads of the CPU backend; 0 uses one thread per physical core, at most four")
+    ] = 0
     input_size: Annotated[
-        int, Meta(ge=0, le=4096, description="long side of the network input in pixels, a multiple of 32; 0 is the model's own")
+        int, Meta(ge=0, le=4096, description="long side of the network input in pixels, a multiple of 32; 0 uses the model's own size")
     ] = 0
 
 
 class PoseConfig(_Section, frozen=True):
-    """From candidates to people."""
+    """How candidates become people."""
 
     score_threshold: Annotated[
         Fraction, Meta(description="people below this score are dropped, unless they continue a track (`track.low_score_threshold`)")
     ] = 0.3
-    nms_oks: Annotated[Fraction, Meta(description="of two people whose poses are more alike than this, the weaker is dropped")] = 0.7
-    nms_iou: Annotated[Fraction, Meta(description="of two people whose boxes overlap more than this, the weaker is dropped")] = 0.85
+    nms_oks: Annotated[
+        Fraction, Meta(description="of two people whose poses are more similar (OKS) than this, the one with the lower score is dropped")
+    ] = 0.7
+    nms_iou: Annotated[
+        Fraction, Meta(description="of two people whose boxes overlap (IoU) more than this, the one with the lower score is dropped")
+    ] = 0.85
     keypoint_threshold: Annotated[
-        Fraction, Meta(description="keypoints below this confidence count as unseen in tracking, checks and drawing")
+        Fraction, Meta(description="keypoints below this confidence are ignored in tracking, plausibility checks and drawing")
     ] = 0.2
-    maximum_people: Annotated[int, Meta(ge=1, le=1000, description="most people a frame")] = 50
+    maximum_people: Annotated[int, Meta(ge=1, le=1000, description="maximum number of people per frame")] = 50
 
 
 class TrackConfig(_Section, frozen=True):
-    """Who is who from frame to frame."""
+    """Tracking of people from frame to frame."""
 
-    enabled: Annotated[bool, Meta(description="give people track numbers")] = True
-    match_threshold: Annotated[Fraction, Meta(description="least similarity (mean of OKS and box IoU) of one person in two frames")] = 0.1
-    max_lost_s: Annotated[Seconds, Meta(description="how long a person who is not seen is remembered")] = 1.5
-    min_hits: Annotated[int, Meta(ge=1, le=100, description="sightings before a track gets a number")] = 2
-    low_score_threshold: Annotated[Fraction, Meta(description="a known person is followed down to this score")] = 0.15
+    enabled: Annotated[bool, Meta(description="assign track numbers to people")] = True
+    match_threshold: Annotated[
+        Fraction, Meta(description="minimum similarity (mean of OKS and box IoU) between the same person in two frames")
+    ] = 0.1
+    max_lost_s: Annotated[Seconds, Meta(description="how long a lost track is kept before it is deleted")] = 1.5
+    min_hits: Annotated[int, Meta(ge=1, le=100, description="detections before a track is confirmed and gets a number")] = 2
+    low_score_threshold: Annotated[Fraction, Meta(description="minimum score of a detection that continues an existing track")] = 0.15
 
 
 class RefineConfig(_Section, frozen=True):
-    """The second look at people, in regions cut from the full-resolution frame."""
+    """The second stage: a refiner that computes keypoints anew in crops of the full-resolution frame."""
 
-    path: Annotated[str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file")] = "refine-n"
-    people: Annotated[int, Meta(ge=0, le=1000, description="most people a frame that are looked at again; 0 turns it off")] = 0
+    path: Annotated[
+        str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file", extra=_file("model", "the refiner"))
+    ] = "refine-n"
+    people: Annotated[int, Meta(ge=0, le=1000, description="maximum number of people refined per frame; 0 disables refinement")] = 0
     budget_ms: Annotated[
-        float, Meta(ge=0, le=10000, description="milliseconds a frame that looking again may take on average; 0 is no limit")
+        float, Meta(ge=0, le=10000, description="average time that refinement may take per frame, in milliseconds; 0 means no limit")
     ] = 0.0
 
 
 class SmoothConfig(_Section, frozen=True):
     """One-Euro filter of the keypoints."""
 
-    enabled: Annotated[bool, Meta(description="smooth keypoints of tracked people")] = True
-    minimum_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cut-off for a person at rest; lower is steadier")] = 1.5
+    enabled: Annotated[bool, Meta(description="smooth the keypoints of tracked people")] = True
+    minimum_cutoff_hz: Annotated[
+        float, Meta(gt=0, le=1000, description="cutoff frequency for a person at rest; a lower one smooths more")
+    ] = 1.5
     speed_coefficient: Annotated[
-        float, Meta(ge=0, le=1000, description="how fast the cut-off rises with speed, Hz for each body size a second")
+        float, Meta(ge=0, le=1000, description="increase of the cutoff frequency with speed, in Hz per body size per second")
     ] = 8.0
-    speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cut-off of the speed estimate")] = 2.0
+    speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cutoff frequency of the speed estimate")] = 2.0
 
 
 class PlausibilityConfig(_Section, frozen=True):
-    """Geometric checks of a pose."""
+    """Geometric plausibility checks of a pose."""
 
-    enabled: Annotated[bool, Meta(description="lower the confidence of keypoints that cannot be where they are")] = True
-    maximum_bone_ratio: Annotated[float, Meta(gt=0, le=100, description="longest limb, in body sizes, that is believed")] = 1.0
-    maximum_speed: Annotated[float, Meta(gt=0, le=1000, description="fastest keypoint, in body sizes a second, that is believed")] = 12.0
+    enabled: Annotated[bool, Meta(description="lower the confidence of keypoints at implausible positions")] = True
+    maximum_bone_ratio: Annotated[float, Meta(gt=0, le=100, description="longest plausible limb, in body sizes")] = 1.0
+    maximum_speed: Annotated[float, Meta(gt=0, le=1000, description="highest plausible speed of a keypoint, in body sizes per second")] = (
+        12.0
+    )
 
 
 class TlsConfig(_Section, frozen=True):
-    """TLS towards the broker."""
+    """TLS to the broker."""
 
-    enabled: Annotated[bool, Meta(description="encrypt, and verify the broker")] = False
-    ca_file: Annotated[str | None, Meta(description="certificate authority; the system's where absent")] = None
-    certificate_file: Annotated[str | None, Meta(description="client certificate")] = None
-    key_file: Annotated[str | None, Meta(description="key of the client certificate")] = None
+    enabled: Annotated[bool, Meta(description="encrypt the connection and verify the broker")] = False
+    ca_file: Annotated[
+        str | None,
+        Meta(
+            description="CA certificates (PEM) that the broker is verified against; default: the system's",
+            extra=_file("read", "the CA file of the broker"),
+        ),
+    ] = None
+    certificate_file: Annotated[str | None, Meta(description="client certificate (PEM)", extra=_file("read", "the client certificate"))] = (
+        None
+    )
+    key_file: Annotated[
+        str | None,
+        Meta(description="private key of the client certificate (PEM)", extra=_file("read", "the private key of the client certificate")),
+    ] = None
 
 
 class MqttConfig(_Section, frozen=True):
-    """The broker."""
+    """The MQTT broker."""
 
     enabled: Annotated[bool, Meta(description="publish to a broker")] = True
-    host: Annotated[Host, Meta(description="where the broker is")] = "localhost"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 is 8883 with TLS and 1883 without")] = 0
-    protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version; auto tries 5 and falls back")] = "auto"
+    host: Annotated[Host, Meta(description="host of the broker")] = "localhost"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port of the broker; 0 uses 8883 with TLS and 1883 without")] = 0
+    protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version; auto tries 5 first and falls back to 3.1.1")] = (
+        "auto"
+    )
     username: Annotated[str | None, Meta(description="user name")] = None
-    password_file: Annotated[str | None, Meta(description="file whose first line is the password")] = None
-    prefix: Annotated[str, Meta(pattern=r"^[^+#\x00]+$", description="first part of every topic")] = "edgepose"
-    keepalive_s: Annotated[int, Meta(ge=2, le=3600, description="longest silence towards the broker")] = 5
+    password_file: Annotated[
+        str | None, Meta(description="file whose first line is the password", extra=_file("read", "the password file of the broker"))
+    ] = None
+    prefix: Annotated[str, Meta(pattern=r"^[^+#\x00]+$", description="first level of every topic")] = "edgepose"
+    keepalive_s: Annotated[int, Meta(ge=2, le=3600, description="keep-alive interval of the connection")] = 5
     connect_timeout_s: Annotated[Seconds, Meta(description="longest wait for a connection")] = 5.0
-    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound that waits between attempts grow to")] = 3.0
-    pose_expiry_s: Annotated[Seconds, Meta(description="the broker forgets poses older than this (MQTT 5)")] = 2.0
-    encoding: Annotated[Literal["json", "msgpack"], Meta(description="how messages are written")] = "json"
+    reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound of the waits between attempts, which grow exponentially")] = 3.0
+    pose_expiry_s: Annotated[Seconds, Meta(description="age after which the broker discards pose messages (MQTT 5)")] = 2.0
+    encoding: Annotated[Literal["json", "msgpack"], Meta(description="encoding of the messages")] = "json"
     tls: TlsConfig = TlsConfig()
 
 
 class FilesConfig(_Section, frozen=True):
-    """Files beside the broker."""
+    """Output files."""
 
-    jsonl: Annotated[str | None, Meta(description="append pose messages to this file, one JSON object a line")] = None
-    csv: Annotated[str | None, Meta(description="append keypoints to this file, one row a person")] = None
-    video: Annotated[VideoFile | None, Meta(description="write an annotated MP4")] = None
-    images: Annotated[str | None, Meta(description="write annotated pictures into this folder")] = None
+    jsonl: Annotated[
+        str | None,
+        Meta(description="file to append pose messages to, one JSON object per line", extra=_file("write", "the JSON lines")),
+    ] = None
+    csv: Annotated[
+        str | None, Meta(description="file to append keypoints to, one row per person", extra=_file("write", "the CSV table"))
+    ] = None
+    video: Annotated[
+        VideoFile | None, Meta(description="MP4 file to write the annotated video to", extra=_file("write", "the annotated video"))
+    ] = None
+    images: Annotated[
+        str | None, Meta(description="folder to write annotated frames to", extra=_file("folder", "the annotated frames"))
+    ] = None
 
 
 class EventsConfig(_Section, frozen=True):
-    """What people do, said once with its evidence, QoS 1."""
+    """Events: what people do, published once with its evidence, QoS 1."""
 
-    enabled: Annotated[bool, Meta(description="publish events")] = True
-    disabled: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds that are not said")] = []
-    enter_after_s: Annotated[Seconds, Meta(description="somebody seen for so long has entered")] = 1.0
-    leave_after_s: Annotated[Seconds, Meta(description="somebody not seen for so long has left")] = 3.0
-    fall_within_s: Annotated[Seconds, Meta(description="from standing to lying in less is a fall, in more is lying down")] = 1.0
-    fallen_after_s: Annotated[Seconds, Meta(description="lying for so long after a fall, on balance, is fallen")] = 0.8
-    still_after_s: Annotated[Seconds, Meta(description="fallen and without movement for so long is still")] = 10.0
-    wave_after_s: Annotated[Seconds, Meta(description="a wrist above the shoulder that goes to and fro for so long waves")] = 1.5
+    enabled: Annotated[bool, Meta(description="detect and publish events")] = True
+    disabled: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds of events that are not published")] = []
+    enter_after_s: Annotated[Seconds, Meta(description="a person visible for this long has entered")] = 1.0
+    leave_after_s: Annotated[Seconds, Meta(description="a person not visible for this long has left")] = 3.0
+    fall_within_s: Annotated[
+        Seconds, Meta(description="longest transition from standing to lying that is a fall; a slower one is lying down")
+    ] = 1.0
+    fallen_after_s: Annotated[Seconds, Meta(description="a person who lies for this long (on balance) after a fall is fallen")] = 0.8
+    still_after_s: Annotated[Seconds, Meta(description="a fallen person without movement for this long is still")] = 10.0
+    wave_after_s: Annotated[Seconds, Meta(description="a person whose wrist swings above the shoulder for this long is waving")] = 1.5
     wave_amplitude: Annotated[
-        float, Meta(gt=0, le=10, description="least swing of a wave from end to end, in body sizes (square root of the box's area)")
+        float,
+        Meta(gt=0, le=10, description="minimum swing of a wave from end to end, in body sizes (square root of the box's area)"),
     ] = 0.12
-    arms_up_after_s: Annotated[Seconds, Meta(description="both wrists above the head for so long are arms up")] = 1.0
-    zone_after_s: Annotated[Seconds, Meta(description="feet inside or outside of a zone for so long have changed sides")] = 0.5
-    again_after_s: Annotated[Seconds, Meta(description="the same of the same person is not said again sooner")] = 10.0
+    arms_up_after_s: Annotated[Seconds, Meta(description="a person with both wrists above the head for this long has their arms up")] = 1.0
+    zone_after_s: Annotated[
+        Seconds, Meta(description="a person whose feet are on the other side of a zone's edge for this long has entered or left it")
+    ] = 0.5
+    again_after_s: Annotated[Seconds, Meta(description="minimum time between two events of one kind for one person")] = 10.0
     store: Annotated[
         str | None,
-        Meta(description="file that keeps events until the broker has them; in the service's state folder where absent, else in memory"),
+        Meta(
+            description="database that keeps events until the broker confirms them; default: in the service's state folder,"
+            " or in memory without a service",
+            extra=_file("write", "the event store"),
+        ),
     ] = None
-    store_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="most events that wait; the oldest is dropped first")] = 10_000
+    store_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="maximum number of events that wait; the oldest is dropped first")] = (
+        10_000
+    )
 
 
 class CommandsConfig(_Section, frozen=True):
     """Commands over MQTT."""
 
-    enabled: Annotated[bool, Meta(description="obey commands")] = False
-    snapshot: Annotated[bool, Meta(description="obey `snapshot` too: a picture leaves the device")] = False
-    audit: Annotated[str | None, Meta(description="file that every command is written to; in the service's state folder where absent")] = (
-        None
-    )
+    enabled: Annotated[bool, Meta(description="execute commands")] = False
+    snapshot: Annotated[bool, Meta(description="execute `snapshot` too, which sends an image off the device")] = False
+    audit: Annotated[
+        str | None,
+        Meta(
+            description="file that records every command; default: in the service's state folder, or none without a service",
+            extra=_file("write", "the command log"),
+        ),
+    ] = None
 
 
 class BlackBoxConfig(_Section, frozen=True):
-    """The last minutes without pixels, on disk, to be played again with `edgepose replay`."""
+    """Black box: the last minutes on disk without pixels, for `edgepose replay`."""
 
-    path: Annotated[str | None, Meta(description="folder of recordings; nothing is kept where absent")] = None
-    minutes: Annotated[float, Meta(gt=0, le=1440, description="how far back a recording goes")] = 5.0
-    limit_mb: Annotated[int, Meta(ge=1, le=100_000, description="most that the folder holds; the oldest recording goes first")] = 64
+    path: Annotated[
+        str | None,
+        Meta(description="folder of recordings; without it nothing is recorded", extra=_file("folder", "the black box")),
+    ] = None
+    minutes: Annotated[float, Meta(gt=0, le=1440, description="how far back a recording reaches")] = 5.0
+    limit_mb: Annotated[
+        int, Meta(ge=1, le=100_000, description="maximum size of the folder in MB; the oldest recording is deleted first")
+    ] = 64
 
 
 class MonitoringConfig(_Section, frozen=True):
-    """A local port for Prometheus and for whoever asks after health."""
+    """A local HTTP port for Prometheus and health checks."""
 
     enabled: Annotated[bool, Meta(description="serve /metrics and /healthz")] = False
     host: Annotated[Host, Meta(description="address to listen on")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 is any free one")] = 9464
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 uses any free port")] = 9464
 
 
 class HealthConfig(_Section, frozen=True):
-    """What the daemon says of itself."""
+    """Health messages and hang detection."""
 
-    interval_s: Annotated[Seconds, Meta(description="time between two health messages")] = 5.0
+    interval_s: Annotated[Seconds, Meta(description="interval of the health messages")] = 5.0
     stuck_after_s: Annotated[
-        Seconds, Meta(description="longest turn of a work loop; then it counts as stuck, and after as long again the daemon ends itself")
+        Seconds,
+        Meta(description="a worker thread without progress for this long counts as stuck; after twice this time the daemon exits"),
     ] = 10.0
 
 
 class LogConfig(_Section, frozen=True):
     """Log lines on standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least severe level that is written")] = "info"
-    format: Annotated[Literal["text", "json"], Meta(description="lines for people, or JSON objects for a collector of logs")] = "text"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="lowest severity that is logged")] = "info"
+    format: Annotated[Literal["text", "json"], Meta(description="text for people, or one JSON object per line for a log collector")] = (
+        "text"
+    )
 
 
 class Config(_Section, frozen=True):
     """The whole configuration."""
 
-    device: Annotated[Name | None, Meta(description="name of this device in topics; the host name where absent")] = None
+    device: Annotated[Name | None, Meta(description="name of this device in topics; default: the host name")] = None
     cameras: Annotated[dict[Name, CameraConfig], Meta(description="video sources by name")] = {}
     model: ModelConfig = ModelConfig()
     pose: PoseConfig = PoseConfig()

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET
 
 from edgepose import __version__
-from edgepose.capture.source import redact
+from edgepose.capture.redact import redact
 from edgepose.config.load import device_name
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend, Network

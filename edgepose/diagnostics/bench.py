@@ -1,4 +1,4 @@
-"""How fast the engine alone is, how fast the whole daemon is, and how soon it begins."""
+"""Benchmark of `edgepose bench`: speed of the engine alone and of the whole daemon, and time to the first pose."""
 
 import signal
 import statistics
@@ -18,7 +18,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edgepose.capture.source import open_source, path_of, redact
+from edgepose.capture.redact import redact
+from edgepose.capture.source import open_source, path_of
 from edgepose.config.schema import CameraConfig, Config
 from edgepose.engine.backend import open_backend
 from edgepose.errors import EdgeposeError, EndOfStream
@@ -31,20 +32,21 @@ from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Latency, Metrics
 from edgepose.telemetry.sensors import memory_mb
 
-_INPUTS = 24  # frames that the engine alone is given in turns: as different as in the daemon, and all in memory
+_INPUTS = 24  # distinct frames that the engine alone runs on in turns, as varied as in the daemon but all in memory
 _WARM_S = 0.5
 _FIRST_POSE_LIMIT_S = 60.0
 _SETTLE_S = 5.0
 
 
 class RefineBenchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Who was looked at again by the daemon that was measured.
+    """Refinement in the measured daemon.
 
     Attributes:
         refiner: file name.
-        people, budget_ms: most people and milliseconds a frame, as configured; 0 ms is no limit.
-        people_per_frame: people looked at again, mean.
-        cost_ms: milliseconds a person.
+        people: maximum number of people refined per frame, as configured.
+        budget_ms: time limit per frame in milliseconds, as configured; 0 means no limit.
+        people_per_frame: mean number of people refined per frame.
+        cost_ms: milliseconds per person.
     """
 
     refiner: str
@@ -55,16 +57,17 @@ class RefineBenchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured.
+    """Result of a benchmark.
 
     Attributes:
-        engine_fps: frames a second of the engine alone (the first network, never the refiner) on prepared inputs, median over the rounds.
-        daemon_fps: frames a second of the daemon from file to encoded message, with second looks where `refine` is, median over the rounds.
-        ratio: median over the rounds of one divided by the other, each pair measured one right after the other.
-        first_pose_s: from starting a fresh process to its first pose message.
-        peak_rss_mb: most resident memory of that process, MiB.
-        stages: milliseconds of each stage of the daemon: p50, p95, p99 and the longest.
-        refine: who was looked at again; None where nobody was, and daemon and engine ran the same network.
+        engine_fps: frames per second of the engine alone (pose network only) on prepared inputs, median over the rounds.
+        daemon_fps: frames per second of the daemon from file to encoded message, with refinement where `refine` is set, median over the
+            rounds.
+        ratio: median over the rounds of `daemon_fps / engine_fps`, each pair measured directly one after the other.
+        first_pose_s: seconds from the start of a fresh process to its first pose message.
+        peak_rss_mb: peak resident memory of that process, MiB.
+        stages: milliseconds of each stage of the daemon: p50, p95, p99 and maximum.
+        refine: refinement; None where nobody was refined, and daemon and engine ran the same network.
         model, backend, device, source: what was measured.
     """
 
@@ -82,7 +85,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Encoder:
-    """Stands where the broker's publisher stands, and encodes each message as that does."""
+    """A stand-in for the MQTT publisher that encodes each message and discards it."""
 
     def publish_poses(self, camera: str, payload: PosesMessage) -> None:
         encode(payload)
@@ -92,16 +95,17 @@ class _Encoder:
 
 
 def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Callable[[], None]) -> BenchResult:
-    """Measures the engine and the daemon in turns.
+    """Measure the engine and the daemon in turns.
 
     Args:
-        source: video, image or folder of images; played again and again.
-        rounds: pairs of measurements.
-        seconds: length of each measurement.
-        done: called after each.
+        config: configuration; its cameras are replaced by `source`.
+        source: video, image or folder of images, played in a loop.
+        rounds: number of pairs of measurements.
+        seconds: length of each measurement in seconds.
+        done: called after each measurement.
 
     Raises:
-        EdgeposeError: what the model, the engine or the source object to.
+        EdgeposeError: the model, the engine or the source cannot be used.
     """
     camera = CameraConfig(source=source, loop=True)
     config = replace(config, cameras={"bench": camera})
@@ -135,7 +139,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
 
 @contextmanager
 def synthetic_clip(frames: int = 100, width: int = 768, height: int = 576) -> Iterator[str]:
-    """A video of moving figures in a temporary folder, for machines without a real one; nobody is found in it."""
+    """Write a video of moving rectangles to a temporary folder and yield its path, for machines without a real one; it shows no people."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "synthetic.mp4"
         noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
@@ -229,7 +233,7 @@ def _daemon_fps(config: Config, model: ModelFile, metrics: Metrics, seconds: flo
 
 
 def _fresh_process(config: Config, source: str) -> tuple[float, float]:
-    """Seconds to the first pose of a daemon that is started for it, and the most memory it had after some seconds of work."""
+    """Start a daemon and return the seconds to its first pose and its peak memory (MiB) after some seconds of work."""
     with tempfile.TemporaryDirectory() as folder:
         poses = Path(folder) / "poses.jsonl"
         command = [sys.executable, "-m", "edgepose", "run"]
@@ -255,8 +259,8 @@ def _fresh_process(config: Config, source: str) -> tuple[float, float]:
             while not (poses.exists() and poses.stat().st_size):
                 if process.poll() is not None or time.perf_counter() - start_s > _FIRST_POSE_LIMIT_S:
                     process.kill()
-                    said = process.communicate()[1].strip().splitlines()
-                    raise EdgeposeError(f"a fresh daemon gave no pose: {said[-1] if said else 'it took too long'}")
+                    log = process.communicate()[1].strip().splitlines()
+                    raise EdgeposeError(f"a fresh daemon published no pose: {log[-1] if log else 'it took too long'}")
                 time.sleep(0.005)
             first_pose_s = time.perf_counter() - start_s
             time.sleep(_SETTLE_S)

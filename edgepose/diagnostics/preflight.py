@@ -1,28 +1,29 @@
-"""Everything that can be found wrong before anything runs: what `edgepose check` and `edgepose doctor` look at."""
+"""Preflight checks: everything that can be found wrong before anything runs, for `edgepose check` and `edgepose doctor`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgepose.capture.source import path_of, redact
+from edgepose.capture.redact import redact
+from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttConfig
 from edgepose.daemon.monitoring import check_library
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
 from edgepose.model.file import named_model
 from edgepose.mqtt.credentials import BrokerSettings
-from edgepose.validation.output_paths import clashes, unwritable, written
-from edgepose.validation.sources import look
+from edgepose.validation.output_paths import clashes, write_error, written_paths
+from edgepose.validation.sources import check_source
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: such as `model` or `camera front`.
-        good: whether it is as it should be.
-        detail: what was found, one sentence; where it is not good also what would be accepted.
-        exit_code: what a program that trips over it ends with, 0 where it is good.
-        note: whether it is good and worth a word all the same: the daemon starts, and something will not be as it may be expected.
+        what: what was checked, such as `model` or `camera front`.
+        good: whether it is as expected.
+        detail: what was found, in one sentence; where it is not good, also what is accepted.
+        exit_code: exit code of a program that fails because of it, 0 where it is good.
+        note: whether it is good but deserves attention: the daemon starts, and something will not work as one may expect.
     """
 
     what: str
@@ -32,8 +33,8 @@ class CheckResult:
     note: bool = False
 
 
-def findings(config: Config) -> Iterator[CheckResult]:
-    """Looks at the files that a configuration names, without opening a connection."""
+def preflight_checks(config: Config) -> Iterator[CheckResult]:
+    """Check what a configuration names (model, cameras, credentials, output paths) without opening a connection."""
     yield _model(config)
     if config.refine.people:
         yield _refiner(config)
@@ -45,29 +46,24 @@ def findings(config: Config) -> Iterator[CheckResult]:
     if config.mqtt.enabled:
         yield _mqtt(config.mqtt)
     if config.monitoring.enabled:
-        yield _observe(config.monitoring)
-    yield from _places(config)
+        yield _monitoring(config.monitoring)
+    yield from _output_paths(config)
 
 
-def _places(config: Config) -> Iterator[CheckResult]:
-    """What is written, and where."""
-    clashing = dict(clashes(config))
-    for key, path in written(config):
-        if key in clashing:
-            yield CheckResult(key, False, clashing[key], ConfigError.exit_code)
-        elif (problem := unwritable(key, path)) is not None:
-            yield CheckResult(key, False, problem, OutputError.exit_code)
-        else:
-            yield CheckResult(key, True, str(path))
+def describe_broker(mqtt: MqttConfig) -> str:
+    """Return the broker's address, login and encryption in words; ConfigError where the password or a certificate cannot be read."""
+    settings = BrokerSettings.read(mqtt)
+    login = "with a password" if settings.password is not None else "anonymous" if settings.username is None else "without a password"
+    return f"{settings.host}:{settings.port}, {login}, {'encrypted' if settings.tls else 'unencrypted'}"
 
 
 def _model(config: Config) -> CheckResult:
     try:
         model = named_model(config.model.path, "pose")
-        long_side = model.info.long_side(config.model.input_size)
+        long_side_px = model.info.long_side(config.model.input_size)
     except EdgeposeError as error:
         return CheckResult("model", False, str(error), error.exit_code)
-    return CheckResult("model", True, f"{model.path} ({model.info.precision}, {long_side} px, sha256 {model.sha256[:12]})")
+    return CheckResult("model", True, f"{model.path} ({model.info.precision}, {long_side_px} px, sha256 {model.sha256[:12]})")
 
 
 def _refiner(config: Config) -> CheckResult:
@@ -76,48 +72,54 @@ def _refiner(config: Config) -> CheckResult:
     except EdgeposeError as error:
         return CheckResult("refiner", False, str(error), error.exit_code)
     budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ""
-    what = f"{model.info.precision}, {model.info.input_size} px, sha256 {model.sha256[:12]}"
-    return CheckResult("refiner", True, f"{model.path} ({what}), up to {config.refine.people} people a frame{budget}")
+    properties = f"{model.info.precision}, {model.info.input_size} px, sha256 {model.sha256[:12]}"
+    return CheckResult("refiner", True, f"{model.path} ({properties}), up to {config.refine.people} people per frame{budget}")
 
 
 def _camera(name: str, camera: CameraConfig) -> CheckResult:
     what = f"camera {name}"
     try:
-        awaited = look(name, camera)
+        lacking = check_source(name, camera)
     except EdgeposeError as error:
         return CheckResult(what, False, str(error), error.exit_code)
-    if awaited is not None:
-        return CheckResult(what, True, f"{awaited}; the daemon starts without it and tries again", note=True)
+    if lacking is not None:
+        return CheckResult(what, True, f"{lacking}; the daemon starts without it and tries again", note=True)
     path = path_of(camera.source)
     return CheckResult(what, True, f"{redact(camera.source)} (not contacted)" if path is None else str(path))
 
 
 def _zones(config: Config) -> Iterator[CheckResult]:
-    """Zones that nothing looks at."""
+    """Yield a note where zones are configured but events or tracking are off."""
     off = [key for key, on in (("events.enabled", config.events.enabled), ("track.enabled", config.track.enabled)) if not on]
-    zoned = [name for name, camera in config.cameras.items() if camera.zones]
-    if off and zoned:
+    with_zones = [name for name, camera in config.cameras.items() if camera.zones]
+    if off and with_zones:
         is_off = f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} false"
-        yield CheckResult("zones", True, f"those of {', '.join(zoned)} have no effect while {is_off}", note=True)
-
-
-def broker_in_words(mqtt: MqttConfig) -> str:
-    """Where the broker is and how it is spoken to; ConfigError where the password or a certificate cannot be read."""
-    settings = BrokerSettings.read(mqtt)
-    login = "with a password" if settings.password is not None else "as anybody" if settings.username is None else "without a password"
-    return f"{settings.host}:{settings.port}, {login}, {'encrypted' if settings.tls else 'in the clear'}"
+        yield CheckResult("zones", True, f"the zones of {', '.join(with_zones)} have no effect while {is_off}", note=True)
 
 
 def _mqtt(mqtt: MqttConfig) -> CheckResult:
     try:
-        return CheckResult("mqtt", True, f"{broker_in_words(mqtt)} (not contacted)")
+        return CheckResult("mqtt", True, f"{describe_broker(mqtt)} (not contacted)")
     except EdgeposeError as error:
         return CheckResult("mqtt", False, str(error), error.exit_code)
 
 
-def _observe(settings: MonitoringConfig) -> CheckResult:
+def _monitoring(settings: MonitoringConfig) -> CheckResult:
     try:
         check_library()
     except EdgeposeError as error:
-        return CheckResult("observe", False, str(error), error.exit_code)
-    return CheckResult("observe", True, f"/metrics and /healthz on {settings.host} port {settings.port} (not tried)")
+        return CheckResult("monitoring", False, str(error), error.exit_code)
+    return CheckResult("monitoring", True, f"/metrics and /healthz on {settings.host} port {settings.port} (not opened)")
+
+
+def _output_paths(config: Config) -> Iterator[CheckResult]:
+    """Yield a result for each file and folder that the daemon writes."""
+    clashing = dict(clashes(config))
+    for named, path in written_paths(config):
+        key = ".".join(named.keys)
+        if key in clashing:
+            yield CheckResult(key, False, clashing[key], ConfigError.exit_code)
+        elif (sentence := write_error(named, path)) is not None:
+            yield CheckResult(key, False, sentence, OutputError.exit_code)
+        else:
+            yield CheckResult(key, True, str(path))

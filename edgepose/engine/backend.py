@@ -1,4 +1,4 @@
-"""What an inference backend is, and which one is taken."""
+"""Inference backends: their protocols, and the choice of one."""
 
 from typing import Protocol
 
@@ -12,18 +12,18 @@ from edgepose.person import Candidates
 
 
 class Network(Protocol):
-    """A network that is loaded and ready on one device; used by one thread at a time.
+    """A network that is loaded on one device; used by one thread at a time.
 
     Attributes:
-        name: library and device kind, such as `onnxruntime-cpu`.
+        name: library and kind of device, such as `onnxruntime-cpu`.
         device: the device in words, such as `cpu, 2 threads`.
         precision: `float32` or `int8`.
-        reason: why this backend was taken, one sentence for the log.
+        reason: why this backend was chosen, in one sentence for the log.
     """
 
     @property
     def name(self) -> str:
-        """Library and device kind."""
+        """Library and kind of device."""
         ...
 
     @property
@@ -38,35 +38,40 @@ class Network(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why this backend was taken."""
+        """Why this backend was chosen."""
         ...
 
     def close(self) -> None:
-        """Free the device; nothing can be run afterwards."""
+        """Free the device; the network cannot run afterwards."""
         ...
 
 
 class Backend(Network, Protocol):
-    """A network that finds people in pictures."""
+    """A pose network, which detects people in images."""
 
     def run(self, images: NDArray[np.uint8]) -> Candidates:
-        """Find candidates in letterboxed pictures, uint8 (N, H, W, 3) RGB; EngineError where it cannot."""
+        """Return candidates for letterboxed images, uint8 (N, H, W, 3) RGB; EngineError where inference fails."""
         ...
 
 
 class RefinerBackend(Network, Protocol):
-    """A network that looks again at one person a crop."""
+    """A refiner, which computes the keypoints of one person per crop."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return float32 (M, 17, 3), x y in crop pixels and confidence, for crops uint8 (M, S, S, 3) RGB; EngineError where it cannot."""
+        """Return keypoints float32 (M, 17, 3), x y in crop pixels and confidence, for crops uint8 (M, S, S, 3) RGB.
+
+        Raises:
+            EngineError: inference fails.
+        """
         ...
 
 
 def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
-    """Load a pose network on the device that the configuration asks for.
+    """Load a pose network on the configured device; nothing falls back silently.
 
-    ModelError where the file cannot be run as a pose network or `input_size` does not suit it, EngineError where a device
-    was asked for that is not there: nothing falls back silently.
+    Raises:
+        ModelError: the file is not a pose network, or `input_size` does not fit it.
+        EngineError: the configured device is not available.
     """
     model.expect("pose").info.long_side(settings.input_size)
     try:
@@ -77,9 +82,11 @@ def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
 
 
 def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> RefinerBackend:
-    """Load a refiner on the device that the configuration asks for; `path` and `input_size` are the first network's and not looked at.
+    """Load a refiner on the configured device; `path` and `input_size` belong to the pose network and are ignored.
 
-    ModelError where the file cannot be run as a refiner, EngineError where a device was asked for that is not there.
+    Raises:
+        ModelError: the file is not a refiner.
+        EngineError: the configured device is not available.
     """
     model.expect("refine")
     try:
@@ -90,11 +97,13 @@ def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> Refi
 
 
 def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
-    """Run grey pictures of the given size (pixels), so that the first real frame does not pay for lazy allocation."""
+    """Run gray images of a size in pixels, so that the first frame does not wait for lazy allocation."""
     image = np.full((1, height, width, 3), 114, np.uint8)
     for _ in range(runs):
         backend.run(image)
 
 
 def _no_library(error: ImportError) -> EngineError:
-    return EngineError(f"no inference library can be loaded ({error}): install edgepose[cpu], edgepose[gpu] or edgepose[tensorrt]")
+    return EngineError(
+        f"no inference library can be loaded ({error}); expected edgepose[cpu], edgepose[gpu] or edgepose[tensorrt] to be installed"
+    )

@@ -1,4 +1,4 @@
-"""Inference with ONNX Runtime, on the CPU, CUDA or TensorRT."""
+"""Inference with ONNX Runtime on the CPU, CUDA or TensorRT."""
 
 import logging
 import os
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _OUTPUTS = ("boxes", "scores", "keypoints")
-_MAXIMUM_DEFAULT_THREADS = 4  # beyond, a network of this size waits more than it computes, and capture needs cores too
+_MAXIMUM_DEFAULT_THREADS = 4  # with more threads a network of this size waits more than it computes, and capture needs cores too
 _LOG_ERRORS_ONLY = 3
 _TIMED_RUNS = 3
 
-# Every exception class of ONNX Runtime and what it means when a file is loaded; while running all mean EngineError.
+# The error for each exception class of ONNX Runtime while loading a file; while running, all mean EngineError.
 ERRORS_WHEN_LOADING: dict[str, type[EdgeposeError]] = {
     "InvalidArgument": ModelError,
     "InvalidGraph": ModelError,
@@ -33,7 +33,7 @@ ERRORS_WHEN_LOADING: dict[str, type[EdgeposeError]] = {
     "ModelRequiresCompilation": ModelError,
     "NoModel": ModelError,
     "NoSuchFile": ModelError,
-    "NotImplemented": ModelError,  # an operation or type that no kernel of this device has
+    "NotImplemented": ModelError,  # an operation or type that no kernel of this device supports
     "DeviceReset": EngineError,
     "EngineError": EngineError,
     "EPFail": EngineError,
@@ -43,7 +43,7 @@ ERRORS_WHEN_LOADING: dict[str, type[EdgeposeError]] = {
     "NotFound": EngineError,
     "RuntimeException": EngineError,
 }
-# Older releases lack some; the Python layer itself raises RuntimeError and ValueError.
+# Older releases lack some of them; the Python layer itself raises RuntimeError and ValueError.
 _NATIVE_ERRORS = (RuntimeError, ValueError, *(getattr(native, name) for name in ERRORS_WHEN_LOADING if hasattr(native, name)))
 
 
@@ -56,7 +56,7 @@ class _OnnxRuntimeNetwork:
         self.precision = model.info.precision
         self.reason = reason
         self.fallback = False
-        """Whether it is on the CPU since what was to be faster does not work."""
+        """Whether it runs on the CPU because a faster device does not work."""
         self._info = model.info
         self._session: Any = session
         self._input_name: str = session.get_inputs()[0].name
@@ -69,16 +69,16 @@ class _OnnxRuntimeNetwork:
         try:
             computed: list[NDArray[np.float32]] = self._session.run(outputs, {self._input_name: tensor})
         except _NATIVE_ERRORS as error:
-            raise EngineError(f"{self.name} failed on pictures {tensor.shape}: {_one_line(error)}") from error
+            raise EngineError(f"{self.name} failed on images {tensor.shape}: {_one_line(error)}") from error
         return computed
 
-    def _parts(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """The pictures in as many calls as the file needs; EngineError where the session is closed."""
+    def _batches(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Split images into the batches that the file accepts; EngineError where the session is closed."""
         if self._session is None:
             raise EngineError(f"the backend {self.name} is closed")
         if self._info.batch == 1:
-            return [pictures[index : index + 1] for index in range(len(pictures))]
-        return [pictures]
+            return [images[index : index + 1] for index in range(len(images))]
+        return [images]
 
 
 class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
@@ -89,15 +89,16 @@ class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
         self._output_names = list(_OUTPUTS) if model.info.layout == "edgepose" else [session.get_outputs()[0].name]
 
     def run(self, images: NDArray[np.uint8]) -> Candidates:
-        """Find candidates in letterboxed pictures.
+        """Return candidates for letterboxed images.
 
         Args:
-            images: uint8 (N, H, W, 3) RGB; H and W what the file fixes, or multiples of 32.
+            images: uint8 (N, H, W, 3) RGB; H and W as fixed by the file, or multiples of 32.
 
-        EngineError where the shape or type is another, the library fails, or the scores are not finite.
+        Raises:
+            EngineError: the shape or type is wrong, the library fails, or the scores are not finite.
         """
         self._check_images(images)
-        parts = [self._run(part) for part in self._parts(images)]
+        parts = [self._run(part) for part in self._batches(images)]
         if len(parts) == 1:
             return parts[0]
         return Candidates(
@@ -115,25 +116,25 @@ class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
     def _check_images(self, images: NDArray[np.uint8]) -> None:
         height, width = self._info.input_height, self._info.input_width
         shape = images.shape
-        suits = images.dtype == np.uint8 and len(shape) == 4 and shape[0] > 0 and shape[3] == 3
-        if suits and height is not None:
-            suits = shape[1:3] == (height, width)
-        elif suits:
-            suits = shape[1] > 0 and shape[2] > 0 and shape[1] % STRIDE_PX == 0 and shape[2] % STRIDE_PX == 0
-        if not suits:
-            accepted = f"(N, {height}, {width}, 3)" if height is not None else f"(N, H, W, 3) with H and W multiples of {STRIDE_PX}"
-            raise EngineError(f"the pictures are {images.dtype} {shape}, accepted are uint8 {accepted}")
+        valid = images.dtype == np.uint8 and len(shape) == 4 and shape[0] > 0 and shape[3] == 3
+        if valid and height is not None:
+            valid = shape[1:3] == (height, width)
+        elif valid:
+            valid = shape[1] > 0 and shape[2] > 0 and shape[1] % STRIDE_PX == 0 and shape[2] % STRIDE_PX == 0
+        if not valid:
+            expected = f"(N, {height}, {width}, 3)" if height is not None else f"(N, H, W, 3) with H and W multiples of {STRIDE_PX}"
+            raise EngineError(f"the images are {images.dtype} {shape}; expected uint8 {expected}")
 
-    def _checked(self, candidates: Candidates, pictures: int) -> Candidates:
+    def _checked(self, candidates: Candidates, images: int) -> Candidates:
         count = candidates.scores.shape[1] if candidates.scores.ndim == 2 else -1
         found = (candidates.boxes.shape, candidates.scores.shape, candidates.keypoints.shape)
-        if found != ((pictures, count, 4), (pictures, count), (pictures, count, len(KEYPOINT_NAMES), 3)):
+        if found != ((images, count, 4), (images, count), (images, count, len(KEYPOINT_NAMES), 3)):
             raise EngineError(
-                f"{self.name} gave boxes, scores and keypoints of shapes {found}, accepted are (N, K, 4), (N, K), (N, K, 17, 3)"
+                f"{self.name} returned boxes, scores and keypoints of shapes {found}; expected (N, K, 4), (N, K), (N, K, 17, 3)"
             )
-        # A broken network must not look like an empty picture.
+        # A broken network must not look like an image without people.
         if not np.isfinite(candidates.scores).all():
-            raise EngineError(f"{self.name} gave scores that are not finite: the network or the device is broken")
+            raise EngineError(f"{self.name} returned scores that are not finite: the network or the device is broken")
         return candidates
 
 
@@ -141,24 +142,26 @@ class OnnxRuntimeRefinerBackend(_OnnxRuntimeNetwork):
     """A refiner in one ONNX Runtime session."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Look again at one person a crop.
+        """Return the keypoints of one person per crop.
 
         Args:
             crops: uint8 (M, S, S, 3) RGB.
 
         Returns:
-            float32 (M, 17, 3), x y in crop pixels and confidence. EngineError where the crops' shape or type is another, the library
-            fails, or the answer is not finite.
+            float32 (M, 17, 3), x y in crop pixels and confidence.
+
+        Raises:
+            EngineError: the shape or type is wrong, the library fails, or the keypoints are not finite.
         """
         side = self._info.input_size
         if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (side, side, 3):
-            raise EngineError(f"the crops are {crops.dtype} {crops.shape}, accepted are uint8 (M, {side}, {side}, 3)")
-        parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._parts(crops)]
+            raise EngineError(f"the crops are {crops.dtype} {crops.shape}; expected uint8 (M, {side}, {side}, 3)")
+        parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._batches(crops)]
         keypoints = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if keypoints.shape != (len(crops), len(KEYPOINT_NAMES), 3):
-            raise EngineError(f"{self.name} gave keypoints of shape {keypoints.shape} for {len(crops)} crops, accepted are (M, 17, 3)")
+            raise EngineError(f"{self.name} returned keypoints of shape {keypoints.shape} for {len(crops)} crops; expected (M, 17, 3)")
         if not np.isfinite(keypoints).all():
-            raise EngineError(f"{self.name} gave keypoints that are not finite: the network or the device is broken")
+            raise EngineError(f"{self.name} returned keypoints that are not finite: the network or the device is broken")
         return keypoints
 
 
@@ -166,20 +169,20 @@ _AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefinerBacke
 
 
 def open_onnxruntime(model: ModelFile, settings: schema.ModelConfig) -> OnnxRuntimeBackend:
-    """Load a pose network with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
+    """Load a pose network with ONNX Runtime; errors as in `edgepose.engine.backend.open_backend`."""
     return _choose(OnnxRuntimeBackend, model, settings, model.info.long_side(settings.input_size))
 
 
 def open_onnxruntime_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> OnnxRuntimeRefinerBackend:
-    """Load a refiner with ONNX Runtime; EngineError where the asked device is not there, ModelError where the file is no network."""
+    """Load a refiner with ONNX Runtime; errors as in `edgepose.engine.backend.open_refiner_backend`."""
     return _choose(OnnxRuntimeRefinerBackend, model, settings, model.info.input_size)
 
 
-def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.ModelConfig, side: int) -> _AnyNetwork:
-    """Open the network where the configuration asks for.
+def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.ModelConfig, side_px: int) -> _AnyNetwork:
+    """Open the network on the configured device.
 
-    `auto` takes the fastest of CUDA and the CPU, timed on this model (long side `side`, px) where both work; TensorRT is taken
-    when asked for, since it compiles for minutes.
+    `auto` uses the faster of CUDA and the CPU, timed on this model (long side `side_px`) where both work. TensorRT must be configured
+    explicitly, since it compiles for minutes.
     """
 
     def opened(kind: str, reason: str) -> _AnyNetwork:
@@ -187,17 +190,17 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
         return kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
 
     if settings.backend != "auto":
-        return opened(settings.backend, f"the configuration asks for {settings.backend}")
-    if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine: no fault, so few words
-        _log.debug("this onnxruntime has no cuda: for cuda install edgepose[%s]", _extra("cuda"))
+        return opened(settings.backend, f"the configuration selects {settings.backend}")
+    if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine, and no fault
+        _log.debug("this onnxruntime has no cuda; cuda needs edgepose[%s]", _extra("cuda"))
         return opened("cpu", "this onnxruntime has no cuda")
     timed: list[tuple[float, _AnyNetwork]] = []
     refusals: list[str] = []
     for kind in ("cuda", "cpu"):
         try:
-            network = opened(kind, "the only one that works here")
-            alone = kind == "cpu" and not timed  # nothing to compare: no time and memory for a race of one
-            timed.append((0.0 if alone else _time_ms(network, model, side), network))
+            network = opened(kind, "the only backend that works here")
+            alone = kind == "cpu" and not timed  # nothing to compare, so no time and memory for a measurement
+            timed.append((0.0 if alone else _time_ms(network, model, side_px), network))
         except (EngineError, ModelError) as error:
             if kind == "cpu" and not timed:
                 raise
@@ -205,7 +208,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
     timed.sort(key=lambda entry: entry[0])
     best = timed[0][1]
     if len(timed) > 1:
-        best.reason = f"the fastest here: {', '.join(f'{network.name} {time_ms:.1f} ms' for time_ms, network in timed)}"
+        best.reason = f"the fastest backend here: {', '.join(f'{network.name} {time_ms:.1f} ms' for time_ms, network in timed)}"
     elif refusals:
         best.fallback = best.name.endswith("-cpu")
         best.reason += f": {'; '.join(refusals)}"
@@ -214,10 +217,10 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
     return best
 
 
-def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: ModelFile, side: int) -> float:
-    """Milliseconds a picture, in a square input; EngineError where it loads but does not run."""
-    image = np.full((1, model.info.input_height or side, model.info.input_width or side, 3), 114, np.uint8)
-    network.run(image)  # allocation and kernel choice are not what is compared
+def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: ModelFile, side_px: int) -> float:
+    """Return milliseconds per image for a square input; EngineError where the network loads but does not run."""
+    image = np.full((1, model.info.input_height or side_px, model.info.input_width or side_px, 3), 114, np.uint8)
+    network.run(image)  # allocation and kernel selection must not count
     started = time.perf_counter()
     for _ in range(_TIMED_RUNS):
         network.run(image)
@@ -225,21 +228,21 @@ def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: Mod
 
 
 def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> tuple[Any, str]:
-    """A session on one kind of device, and that device in words."""
+    """Return a session on one kind of device, and that device in words."""
     provider = _PROVIDERS[kind]
     compiled_in = onnxruntime.get_available_providers()
     if provider not in compiled_in:
         available = ", ".join(name for name, known in _PROVIDERS.items() if known in compiled_in)
-        raise EngineError(f"this onnxruntime has no {kind}, it has {available}: for {kind} install edgepose[{_extra(kind)}]")
+        raise EngineError(f"this onnxruntime has no {kind}, only {available}; expected edgepose[{_extra(kind)}] to be installed")
     threads = settings.threads or default_threads()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
-    # Threads that spin between frames burn a third of a core at 10 frames a second and win nothing.
+    # Threads that spin between frames use a third of a core at 10 frames per second and gain nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # CUDA serves what TensorRT cannot, the CPU what neither can (shapes, say): single operations, not the network.
+    # CUDA runs what TensorRT cannot, the CPU what neither can (such as shape operations): single operations, not the network.
     providers = [known for known in (provider, _PROVIDERS["cuda"], _PROVIDERS["cpu"]) if known in compiled_in]
     providers = [provider] if kind == "cpu" else list(dict.fromkeys(providers))
     try:
@@ -247,14 +250,14 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     except _NATIVE_ERRORS as error:
         mapped = ERRORS_WHEN_LOADING.get(type(error).__name__, EngineError)
         raise mapped(f"{model.path} cannot be loaded on {kind}: {_one_line(error)}") from error
-    if provider not in session.get_providers():  # ONNX Runtime drops a provider that does not start, without an error
+    if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start
         working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
-        raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing), what starts is {working}")
+        raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing); only {working} starts")
     return session, f"cpu, {threads} thread{'s' if threads > 1 else ''}" if kind == "cpu" else f"{kind}:0"
 
 
 def default_threads() -> int:
-    """One thread a physical core that this process may use, four at most: siblings of a core share its vector units."""
+    """Return one thread per physical core that this process may use, at most four: hardware threads of a core share its vector units."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = set()
     for number in allowed:

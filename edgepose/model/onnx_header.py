@@ -1,7 +1,7 @@
-"""What an ONNX file says of itself, read without loading the network and without any inference backend.
+"""The header of an ONNX file, read without loading the network and without an inference library.
 
-An ONNX file is one protobuf message; names, shapes and metadata are a few of its fields and the weights are skipped by
-their length, so that a file is understood in about a millisecond on a drone that has neither `onnx` nor `protobuf`.
+An ONNX file is one protobuf message. Names, shapes and metadata are a few of its fields, and the weights are skipped by their length,
+so that reading a file takes about a millisecond on a drone that has neither `onnx` nor `protobuf`.
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, wire format: https://protobuf.dev/programming-guides/encoding.
 """
 
@@ -29,12 +29,12 @@ ELEMENT_NAMES = {
     11: "float64",
     16: "bfloat16",
 }
-"""Names of TensorProto.DataType, as far as pictures and poses could come in them."""
+"""Names of those TensorProto.DataType values that images and poses may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """One input or output of the graph: `shape` has None where the file names a dimension instead of fixing it."""
+    """One input or output of the graph; `shape` has None for a dimension that the file does not fix."""
 
     name: str
     element: str
@@ -43,7 +43,7 @@ class TensorHeader:
 
 @dataclass(frozen=True, slots=True)
 class OnnxHeader:
-    """Inputs, outputs and `metadata_props` of an ONNX file."""
+    """The inputs, outputs and `metadata_props` of an ONNX file."""
 
     inputs: tuple[TensorHeader, ...]
     outputs: tuple[TensorHeader, ...]
@@ -51,7 +51,7 @@ class OnnxHeader:
 
 
 def read_header(data: bytes) -> OnnxHeader:
-    """Read the header of a whole ONNX file; ValueError where `data` is not one."""
+    """Read the header from the bytes of an ONNX file; ValueError where they are not one."""
     graph: memoryview | None = None
     has_version = False
     metadata: dict[str, str] = {}
@@ -75,7 +75,7 @@ def read_header(data: bytes) -> OnnxHeader:
             outputs.append(_tensor(_message(value)))
         elif field == _GRAPH_INITIALIZER:
             initialized.update(_text(name) for number, name in _fields(_message(value)) if number == _TENSOR_NAME)
-    # Files of IR versions below 4 list their weights among the inputs.
+    # Files of IR versions below 4 list the weights among the inputs.
     return OnnxHeader(tuple(tensor for tensor in inputs if tensor.name not in initialized), tuple(outputs), metadata)
 
 
@@ -99,7 +99,7 @@ def _tensor(value_info: memoryview) -> TensorHeader:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of one protobuf message; ValueError where it is not one."""
+    """Yield (field number, value) for each field of a protobuf message; ValueError where it is not one."""
     position, end = 0, len(message)
     while position < end:
         tag, position = _varint(message, position)

@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from edgepose.capture.source import Source, open_source, path_of, redact
+from edgepose.capture.redact import redact
+from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from edgepose.frame import Frame

@@ -5,8 +5,8 @@ import math
 import time
 from collections.abc import Callable
 
-from edgepose.capture.frozen import FrozenWatch
-from edgepose.capture.source import redact
+from edgepose.capture.frozen import FrozenDetector
+from edgepose.capture.redact import redact
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
@@ -46,7 +46,7 @@ class FrameIntake:
         self._camera = camera
         self._slots = slots
         self._metrics = metrics
-        self._frozen = FrozenWatch(0.0 if local else camera.frozen_after_s)
+        self._frozen = FrozenDetector(0.0 if local else camera.frozen_after_s)
         self._measured_s = -math.inf
 
     def opened(self, now_s: float) -> None:
@@ -59,7 +59,7 @@ class FrameIntake:
         Raises:
             SourceError: the image has stood still for so long that the source must be opened again.
         """
-        verdict = self._frozen.look(frame.image, now_s)
+        verdict = self._frozen.update(frame.image, now_s)
         if verdict == "moving":
             return True
         self._metrics.dropped(self._name, "frozen")

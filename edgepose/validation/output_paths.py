@@ -1,4 +1,4 @@
-"""Where a configuration writes, whether that can be, and whether it would destroy what it reads or what it writes elsewhere."""
+"""Output paths: where a configuration writes, whether that is possible, and what it would overwrite."""
 
 import os
 from collections.abc import Iterator
@@ -6,24 +6,15 @@ from pathlib import Path
 
 from edgepose.capture.images import find_images
 from edgepose.capture.source import path_of
+from edgepose.config.reference import NamedFile, named_files
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError, ModelError, OutputError
 from edgepose.model.file import find_model
 from edgepose.output.files import STANDARD_OUTPUT, CsvWriter
 
-_WHAT = {
-    "files.jsonl": "the JSON lines",
-    "files.csv": "the CSV table",
-    "files.video": "the annotated video",
-    "files.images": "the annotated pictures",
-    "events.store": "the store of events",
-    "commands.audit": "the record of commands",
-    "black_box.path": "the black box",
-}
-
 
 def video_paths(config: Config) -> dict[str, Path]:
-    """The annotated video of each camera, which bears the camera's name where there are several; empty where none is asked for."""
+    """Return the path of each camera's annotated video, with the camera's name where there are several; empty where no video is written."""
     if config.files.video is None:
         return {}
     path = Path(config.files.video)
@@ -32,119 +23,122 @@ def video_paths(config: Config) -> dict[str, Path]:
 
 
 def clashes(config: Config) -> Iterator[tuple[str, str]]:
-    """Each key that would destroy something, with a sentence that says what and where.
+    """Yield each key whose file or folder would overwrite something, with a sentence that says what and where.
 
-    The configuration file itself is not known here; `edgepose.config.cross_checks` looks after it.
+    The path of the configuration file is not known here: `edgepose.config.cross_checks` protects it.
     """
-    sources = list(_read(config))
-    taken: list[tuple[str, Path]] = []
-    for key, path in _each_written(config):
-        reader = next((reader for reader, source in sources if _is_same(path, source)), None)
-        other = next((other for other, place in taken if _is_same(path, place)), None)
-        if reader is not None:
-            yield key, f"{path} is {reader} and would be written over by {_WHAT[key]}; expected a place of its own for each"
+    sources = list(_read_paths(config))
+    taken: list[tuple[NamedFile, Path]] = []
+    for named, path in _each_written(config):
+        key = ".".join(named.keys)
+        read = next((content for content, source in sources if _is_same(path, source)), None)
+        other = next((other.mark.content for other, taken_path in taken if _is_same(path, taken_path)), None)
+        if read is not None:
+            yield key, f"{path} is {read} and would be overwritten by {named.mark.content}; expected a different path for each"
         elif other is not None:
-            yield key, f"{path} would take both {_WHAT[other]} and {_WHAT[key]}; expected a place of its own for each"
-        taken.append((key, path))
+            yield key, f"{path} would hold both {other} and {named.mark.content}; expected a different path for each"
+        taken.append((named, path))
 
 
 def refuse_clashes(config: Config) -> None:
-    """ConfigError where something would be destroyed."""
+    """Raise ConfigError where something would be overwritten."""
     for _, sentence in clashes(config):
         raise ConfigError(sentence)
 
 
-def written(config: Config) -> Iterator[tuple[str, Path]]:
-    """Each key that names a file or folder which the daemon writes, and that place; a key that has no effect is left out."""
-    files = config.files
-    for key, name in (("files.jsonl", files.jsonl), ("files.csv", files.csv), ("files.video", files.video), ("files.images", files.images)):
-        if name is not None:
-            yield key, Path("/dev/stdout" if name in STANDARD_OUTPUT else name)
-    if config.mqtt.enabled and config.events.enabled and config.events.store is not None:
-        yield "events.store", Path(config.events.store)
-    if config.commands.enabled and config.commands.audit is not None:
-        yield "commands.audit", Path(config.commands.audit)
-    if config.black_box.path is not None:
-        yield "black_box.path", Path(config.black_box.path)
+def written_paths(config: Config) -> Iterator[tuple[NamedFile, Path]]:
+    """Yield each file or folder that the daemon writes, with its path; keys without an effect are left out."""
+    for named in named_files(config):
+        if named.mark.role in ("write", "folder") and _has_effect(config, named):
+            yield named, Path("/dev/stdout" if named.keys[0] == "files" and named.value in STANDARD_OUTPUT else named.value)
 
 
-def unwritable(key: str, path: Path) -> str | None:
-    """What keeps this user from writing to a place of `written`, in one sentence; None where nothing does. Nothing is changed."""
-    is_folder = key in ("files.images", "black_box.path")
+def write_error(named: NamedFile, path: Path) -> str | None:
+    """Return why this user cannot write to a path of `written_paths`, in one sentence; None where nothing prevents it.
+
+    Nothing is changed on disk.
+    """
+    is_folder = named.mark.role == "folder"
     if is_folder and path.exists() and not path.is_dir():
-        return f"{path} is no folder; expected a folder or a name that is free"
+        return f"{path} is not a folder; expected a folder or an unused name"
     if not is_folder and path.is_dir():
-        return f"{path} is a folder; expected a file or a name that is free"
+        return f"{path} is a folder; expected a file or an unused name"
     existing = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
     if not path.exists() and not is_folder and existing != path.absolute().parent:
-        return f"the folder of {path} does not exist; expected it to be there"
+        return f"the folder of {path} does not exist; expected an existing folder"
     if existing != path and not existing.is_dir():
-        return f"{path} cannot be: {existing} is no folder; expected one there"
+        return f"{path} cannot be created: {existing} is not a folder; expected a folder"
     if not os.access(existing, os.W_OK):
-        return f"{existing} may not be written by this user; expected write permission"
-    if key == "files.csv" and path.is_file():
+        return f"{existing} is not writable by this user; expected write permission"
+    if named.keys == ("files", "csv") and path.is_file():
         try:
-            CsvWriter(path).close()  # looks at its header, and changes nothing
+            CsvWriter(path).close()  # reads its header and changes nothing
         except OutputError as error:
             return str(error)
     return None
 
 
 def refuse_unwritable(config: Config, before: Config) -> None:
-    """OutputError where a place that is not the one of the configuration before cannot be written."""
-    known = dict(written(before))
-    for key, path in written(config):
-        problem = unwritable(key, path) if known.get(key) != path else None
-        if problem is not None:
-            raise OutputError(f"{key}: {problem}")
+    """Raise OutputError where a path that the configuration before did not have cannot be written."""
+    known = {named.keys: path for named, path in written_paths(before)}
+    for named, path in written_paths(config):
+        sentence = write_error(named, path) if known.get(named.keys) != path else None
+        if sentence is not None:
+            raise OutputError(f"{'.'.join(named.keys)}: {sentence}")
 
 
-def _each_written(config: Config) -> Iterator[tuple[str, Path]]:
-    """As `written`, with the film of each camera."""
-    yield from ((key, path) for key, path in written(config) if key != "files.video")
-    yield from (("files.video", path) for path in video_paths(config).values())
+def _has_effect(config: Config, named: NamedFile) -> bool:
+    match named.keys:
+        case ("events", "store"):
+            return config.mqtt.enabled and config.events.enabled
+        case ("commands", "audit"):
+            return config.commands.enabled
+    return True
 
 
-def _read(config: Config) -> Iterator[tuple[str, Path]]:
-    """All files that are read, each with what it is."""
-    yield from ((f"read by camera {name}", path) for name, path in _sources(config))
-    for name, camera in config.cameras.items():
-        if camera.ca_file is not None:
-            yield f"the certificate authority of camera {name}", Path(camera.ca_file)
-    tls = config.mqtt.tls
-    for key, file in (
-        ("mqtt.password_file", config.mqtt.password_file),
-        ("mqtt.tls.ca_file", tls.ca_file),
-        ("mqtt.tls.certificate_file", tls.certificate_file),
-        ("mqtt.tls.key_file", tls.key_file),
-    ):
-        if file is not None:
-            yield f"the {key}", Path(file)
-    for what, model in (("the model", config.model.path), ("the refiner", config.refine.path)):
-        try:
-            yield what, find_model(model)
-        except ModelError:  # whoever needs it says so
-            continue
+def _each_written(config: Config) -> Iterator[tuple[NamedFile, Path]]:
+    """Yield as `written_paths` does, but the annotated video of each camera, last."""
+    videos: list[tuple[NamedFile, Path]] = []
+    for named, path in written_paths(config):
+        if named.keys == ("files", "video"):
+            videos = [(named, video) for video in video_paths(config).values()]
+        else:
+            yield named, path
+    yield from videos
 
 
-def _sources(config: Config) -> Iterator[tuple[str, Path]]:
-    for name, camera in config.cameras.items():
-        path = path_of(camera.source)
-        if path is None:
-            continue
-        yield name, path
-        if path.is_dir() and os.access(path, os.R_OK | os.X_OK):
-            yield from ((name, image) for image in find_images(path))
+def _read_paths(config: Config) -> Iterator[tuple[str, Path]]:
+    """Yield what each file that is read holds, with its path."""
+    for named in named_files(config):
+        match named.mark.role:
+            case "source":
+                yield from ((named.mark.content, path) for path in _source_paths(named.value))
+            case "read":
+                yield named.mark.content, Path(named.value)
+            case "model":
+                try:
+                    yield named.mark.content, find_model(named.value)
+                except ModelError:  # reported where the model is opened
+                    continue
+
+
+def _source_paths(source: str) -> Iterator[Path]:
+    path = path_of(source)
+    if path is None:
+        return
+    yield path
+    if path.is_dir() and os.access(path, os.R_OK | os.X_OK):
+        yield from find_images(path)
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    if _resolved(one) == Path(os.devnull):  # takes everything and holds nothing
+    if _resolved(one) == Path(os.devnull):  # accepts everything and keeps nothing
         return False
     try:
-        return one.samefile(other)  # sees through links of both kinds
-    except OSError:  # one of them is not there yet
+        return one.samefile(other)  # follows symbolic links and recognizes hard links
+    except OSError:  # one of them does not exist yet
         return _resolved(one) == _resolved(other)
 
 
 def _resolved(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # unlike Path.resolve, no error where links go round in a circle
+    return Path(os.path.realpath(path))  # unlike Path.resolve, no error for a loop of symbolic links

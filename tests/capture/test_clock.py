@@ -1,4 +1,4 @@
-"""Literal time-stamps, in milliseconds for the reader's sake."""
+"""Literal timestamps, in milliseconds for readability."""
 
 import time
 
@@ -15,11 +15,11 @@ def at(elapsed_ms: float, *, stepped_ms: float = 0) -> Instant:
     return Instant(5_000 * MS + round(elapsed_ms * MS), NOON + round((elapsed_ms + stepped_ms) * MS))
 
 
-def test_without_any_time_stamp_the_arrival_counts() -> None:
+def test_without_timestamps_the_arrival_counts() -> None:
     assert LiveClock().stamp(None, None, at(0)) == (NOON, "host", 0)
 
 
-def test_presentation_times_take_the_jitter_out_of_arrivals() -> None:
+def test_presentation_times_remove_the_jitter_of_arrivals() -> None:
     clock = LiveClock(drift=0)
     arrivals_ms = [5, 38, 90, 105, 139]
     stamps = [clock.stamp(pts * MS, None, at(arrival)) for pts, arrival in zip((0, 33, 66, 100, 133), arrivals_ms, strict=True)]
@@ -27,7 +27,7 @@ def test_presentation_times_take_the_jitter_out_of_arrivals() -> None:
     assert [stamp.late_ns for stamp in stamps] == [late * MS for late in (0, 0, 19, 0, 1)]
 
 
-def test_a_faster_picture_moves_the_anchor_for_those_after_it() -> None:
+def test_a_faster_frame_moves_the_anchor_for_later_frames() -> None:
     clock = LiveClock(drift=0)
     assert clock.stamp(0, None, at(40)).captured_at == NOON + 40 * MS
     assert clock.stamp(100 * MS, None, at(110)).captured_at == NOON + 110 * MS
@@ -46,7 +46,7 @@ def test_a_drifting_camera_stays_within_a_few_milliseconds_for_hours(parts_per_m
 
 
 @pytest.mark.parametrize("pts_ms", [90_000, -5_000], ids=["forward", "backward"])
-def test_a_jump_of_the_presentation_times_anchors_anew(pts_ms: int) -> None:
+def test_a_jump_of_the_presentation_times_resets_the_anchor(pts_ms: int) -> None:
     clock = LiveClock(drift=0)
     clock.stamp(1000 * MS, None, at(0))
     assert clock.stamp(pts_ms * MS, None, at(33)) == (NOON + 33 * MS, "stream", 0)
@@ -60,7 +60,7 @@ def test_one_wild_presentation_time_does_no_harm() -> None:
     assert late_ms == [0, 0, 0, 0, 7]
 
 
-def test_a_backlog_is_late_however_long_it_lasts() -> None:
+def test_a_backlog_is_late_for_any_duration() -> None:
     clock = LiveClock(drift=0)
     clock.stamp(0, None, at(20))
     # Three seconds of silence, then what was buffered meanwhile, ten times as fast as it was filmed.
@@ -72,7 +72,7 @@ def test_a_backlog_is_late_however_long_it_lasts() -> None:
 
 @pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000, 700, -700])
 @pytest.mark.parametrize("reports", [False, True])
-def test_a_step_of_the_hosts_wall_clock_makes_no_picture_old_or_from_the_future(step_ms: int, reports: bool) -> None:
+def test_a_step_of_the_hosts_wall_clock_makes_no_frame_old_or_from_the_future(step_ms: int, reports: bool) -> None:
     clock = LiveClock()
     ages_ms, clocks = [], []
     for number in range(400):
@@ -90,7 +90,7 @@ def test_a_step_of_the_hosts_wall_clock_makes_no_picture_old_or_from_the_future(
         assert set(clocks[100:300]) == {"stream"}
 
 
-def test_sender_reports_are_believed_over_everything_else() -> None:
+def test_sender_reports_take_precedence() -> None:
     clock = LiveClock()
     clock.stamp(0, None, at(0))
     assert clock.stamp(33 * MS, NOON - 60 * MS, at(35))[:2] == (NOON - 60 * MS, "rtcp")
@@ -98,11 +98,11 @@ def test_sender_reports_are_believed_over_everything_else() -> None:
 
 
 @pytest.mark.parametrize(("skew_ms", "believed"), [(2_000, True), (2_001, False), (-100, True), (-101, False), (NOON // MS, False)])
-def test_a_sender_whose_clock_is_not_set_is_not_believed(skew_ms: int, believed: bool) -> None:
+def test_a_sender_clock_that_is_not_set_is_ignored(skew_ms: int, believed: bool) -> None:
     assert LiveClock().stamp(0, NOON - skew_ms * MS, at(0))[:2] == ((NOON - skew_ms * MS, "rtcp") if believed else (NOON, "stream"))
 
 
-def test_a_sender_whose_clock_is_barely_believed_is_so_whatever_the_jitter() -> None:
+def test_a_sender_clock_near_the_limit_is_used_despite_jitter() -> None:
     clock = LiveClock(drift=0)
     clocks = [clock.stamp(n * 33 * MS, NOON + (n * 33 - 1990) * MS, at(n * 33 + n * 13 % 50)).clock for n in range(200)]
     assert set(clocks) == {"rtcp"}
@@ -129,7 +129,7 @@ def test_a_second_pass_follows_the_first() -> None:
     assert stamps == [taken * MS for taken in (0, 100, 200, 300, 400, 500)]
 
 
-def test_pictures_of_a_file_without_a_time_follow_at_the_nominal_rate() -> None:
+def test_frames_of_a_file_without_timestamps_follow_at_the_nominal_rate() -> None:
     clock = FileClock(NOON, 40 * MS)
     assert [clock.stamp(pts)[0] - NOON for pts in (None, None, 7 * MS, 60 * MS, None)] == [taken * MS for taken in (0, 40, 80, 133, 173)]
 

@@ -42,7 +42,7 @@ def test_natural_order(names: list[str]) -> None:
     assert [path.name for path in sorted(map(Path, reversed(names)), key=natural_key)] == names
 
 
-def test_a_folder_gives_every_image_in_natural_order_with_the_time_it_was_written(tmp_path: Path) -> None:
+def test_a_folder_delivers_every_image_in_natural_order_with_its_modification_time(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         path = write_image(tmp_path / f"frame{number}.png", (number, 0, 200), size=(number + 4, 6))
         os.utime(path, ns=(0, 1_700_000_000_000_000_000 + number))
@@ -61,7 +61,7 @@ def test_one_image_is_a_folder_with_one_image(tmp_path: Path) -> None:
     assert [frame.image.shape for frame in frames] == [(6, 8, 3)]
 
 
-def test_an_image_that_cannot_be_decoded_is_counted_and_passed_over(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_is_counted_and_skipped(tmp_path: Path) -> None:
     write_image(tmp_path / "1.png", (1, 1, 1))
     (tmp_path / "2.png").write_bytes(b"no image at all")
     (tmp_path / "3.png").touch()
@@ -71,7 +71,7 @@ def test_an_image_that_cannot_be_decoded_is_counted_and_passed_over(tmp_path: Pa
     assert corrupt == 2
 
 
-def test_loop_begins_again(tmp_path: Path) -> None:
+def test_loop_starts_again(tmp_path: Path) -> None:
     for number in (1, 2):
         write_image(tmp_path / f"{number}.png", (number, 0, 0))
     with closing(open_source("front", CameraConfig(source=str(tmp_path), loop=True))) as source:
@@ -96,7 +96,7 @@ def test_a_folder_without_images_says_what_is_accepted(tmp_path: Path) -> None:
     assert caught.value.cause == "no_video"
 
 
-def test_a_closed_source_says_so(tmp_path: Path) -> None:
+def test_a_closed_source_reports_it(tmp_path: Path) -> None:
     source = open_source("front", CameraConfig(source=str(write_image(tmp_path / "1.png", (1, 1, 1)))))
     source.close()
     source.close()
@@ -113,14 +113,14 @@ def test_only_images_are_found(tmp_path: Path) -> None:
 
 def test_an_image_that_cannot_be_read_in_time_is_a_stall(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
-    os.mkfifo(path)  # as a file on a file server that is gone
+    os.mkfifo(path)  # like a file on a file server that is gone
     with closing(open_source("front", CameraConfig(source=str(path), read_timeout_s=0.3))) as source:
-        began = time.monotonic()
-        with pytest.raises(SourceError, match=r"did not give picture\.png within 0\.3 s") as caught:
+        start_s = time.monotonic()
+        with pytest.raises(SourceError, match=r"did not deliver picture\.png within 0\.3 s") as caught:
             source.read()
         assert caught.value.cause == "stalled"
-        assert time.monotonic() - began < 2
-    os.close(os.open(path, os.O_RDWR))  # lets the hanging thread go
+        assert time.monotonic() - start_s < 2
+    os.close(os.open(path, os.O_RDWR))  # releases the hanging thread
     assert wait_for(lambda: all(thread.name != "capture-front" for thread in threading.enumerate()))
 
 
@@ -129,9 +129,9 @@ def test_close_ends_a_read_that_hangs(tmp_path: Path) -> None:
     os.mkfifo(path)
     source = open_source("front", CameraConfig(source=str(path), read_timeout_s=20))
     threading.Timer(0.1, source.close).start()
-    began = time.monotonic()
+    start_s = time.monotonic()
     with pytest.raises(SourceError) as caught:
         source.read()
     assert caught.value.cause == "closed"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start_s < 5
     os.close(os.open(path, os.O_RDWR))

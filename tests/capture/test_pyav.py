@@ -37,7 +37,7 @@ def seen(frames: list[Frame]) -> list[int]:
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("avi", "mjpeg"), ("mp4", "libx264"), ("mkv", "libx264")])
-def test_a_file_gives_every_picture_in_order_and_its_own_times(tmp_path: Path, suffix: str, codec: str) -> None:
+def test_a_file_delivers_every_frame_in_order_with_its_own_times(tmp_path: Path, suffix: str, codec: str) -> None:
     path = write_video(tmp_path / f"a:b 1.{suffix}", 14, rate=10, codec=codec)  # no protocol, that colon
     began = time.time_ns()
     with closing(open_source("front", CameraConfig(source=str(path)), epoch=1)) as source:
@@ -66,7 +66,7 @@ def test_loop_continues_times_and_numbers(tmp_path: Path) -> None:
     )
 
 
-def test_realtime_paces_a_file_by_its_time_stamps(tmp_path: Path) -> None:
+def test_realtime_plays_a_file_at_the_speed_of_its_timestamps(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 8, rate=20)
     with closing(open_source("front", CameraConfig(source=str(path), realtime=True))) as source:
         assert source.live
@@ -79,7 +79,7 @@ def test_realtime_paces_a_file_by_its_time_stamps(tmp_path: Path) -> None:
     assert all(-5 < age < 200 for age in ages_ms), ages_ms
 
 
-def test_close_interrupts_the_pace(tmp_path: Path) -> None:
+def test_close_interrupts_realtime_playback(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 2, rate=1)
     source = open_source("front", CameraConfig(source=str(path), realtime=True))
     source.read()
@@ -107,7 +107,7 @@ def destroy_picture(content: bytearray, after: int = 0) -> None:
     content[start:end] = bytes(end - start)
 
 
-def test_damaged_packets_are_counted_and_the_rest_is_given(tmp_path: Path) -> None:
+def test_damaged_packets_are_counted_and_the_rest_is_delivered(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.avi", 12, codec="mjpeg")
     content = bytearray(path.read_bytes())
     destroy_picture(content, len(content) // 2)
@@ -119,7 +119,7 @@ def test_damaged_packets_are_counted_and_the_rest_is_given(tmp_path: Path) -> No
     assert [frame.sequence for frame in frames] == list(range(11))
 
 
-def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
+def test_the_size_may_change_within_a_stream(tmp_path: Path) -> None:
     small = write_video(tmp_path / "small.ts", 6, codec="libx264", size=(96, 64), rate=25)
     large = write_video(tmp_path / "large.ts", 6, codec="libx264", size=(160, 96), rate=25, index=6)
     both = tmp_path / "both.ts"
@@ -144,7 +144,7 @@ def test_files_that_cannot_be_opened_have_a_cause(tmp_path: Path, name: str, con
     assert caught.value.cause == cause
 
 
-def test_a_telephones_lying_picture_is_set_upright(tmp_path: Path) -> None:
+def test_a_rotated_phone_video_is_made_upright(tmp_path: Path) -> None:
     path = tmp_path / "telephone.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -164,7 +164,7 @@ def test_a_telephones_lying_picture_is_set_upright(tmp_path: Path) -> None:
     assert frame.image[:, :24].max() < 50
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_audio_alone_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "sound.wav"
     with wave.open(str(path), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
@@ -174,7 +174,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     assert caught.value.cause == "no_video"
 
 
-def test_a_video_of_which_nothing_can_be_decoded_is_an_error_not_an_end(tmp_path: Path) -> None:
+def test_a_video_without_decodable_frames_is_an_error_not_an_end(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.avi", 3, codec="mjpeg")
     content = bytearray(path.read_bytes())
     for _ in range(3):
@@ -184,10 +184,10 @@ def test_a_video_of_which_nothing_can_be_decoded_is_an_error_not_an_end(tmp_path
         frames, error = read_until_error(source)
     assert frames == []
     assert error.cause == "unsupported"
-    assert "no picture could be decoded (3 damaged ones)" in str(error)
+    assert "no frame could be decoded (3 damaged ones)" in str(error)
 
 
-def test_a_pipe_that_nobody_writes_to_is_a_timeout(tmp_path: Path) -> None:
+def test_a_pipe_without_a_writer_is_a_timeout(tmp_path: Path) -> None:
     path = tmp_path / "pipe.mp4"
     os.mkfifo(path)
     began = time.monotonic()
@@ -199,7 +199,7 @@ def test_a_pipe_that_nobody_writes_to_is_a_timeout(tmp_path: Path) -> None:
     wait_for(lambda: all(thread.name != "capture-front" for thread in threading.enumerate()))
 
 
-def test_other_schemes_say_what_is_accepted() -> None:
+def test_errors_for_other_schemes_list_what_is_accepted() -> None:
     with pytest.raises(
         SourceError, match=r"gopher://\*\*\*@10\.0\.0\.1 begins with gopher://; expected rtsp://, rtsps://, http://"
     ) as caught:
@@ -207,7 +207,7 @@ def test_other_schemes_say_what_is_accepted() -> None:
     assert caught.value.cause == "unsupported"
 
 
-def test_a_protocol_that_this_ffmpeg_was_built_without_is_named() -> None:
+def test_a_protocol_that_this_ffmpeg_lacks_is_named() -> None:
     with pytest.raises(SourceError) as caught:
         open_source("front", CameraConfig(source="srt://127.0.0.1:5?passphrase=s3cret", open_timeout_s=0.5))
     if caught.value.cause == "unsupported":  # PyAV's own wheels
@@ -218,7 +218,7 @@ def test_a_protocol_that_this_ffmpeg_was_built_without_is_named() -> None:
 
 
 @pytest.mark.parametrize("url", ["rtsp:///cam", "udp://", "tcp://:5000", "rtmp:///live"])
-def test_a_url_that_names_nobody_is_refused(url: str) -> None:
+def test_a_url_without_a_host_is_refused(url: str) -> None:
     with pytest.raises(SourceError, match="names no host") as caught:
         open_source("front", CameraConfig(source=url))
     assert caught.value.cause == "unsupported"
@@ -282,7 +282,7 @@ def test_a_file_over_http_is_a_file(tmp_path: Path) -> None:
         assert seen(read_all(source)) == list(range(7))
 
 
-def test_http_that_stops_half_way_stalls(tmp_path: Path) -> None:
+def test_http_that_stops_halfway_stalls(tmp_path: Path) -> None:
     write_video(tmp_path / "video.ts", 300, codec="mpeg2video", rate=25)
     with (
         http_server(tmp_path) as url,
@@ -297,13 +297,13 @@ def test_http_that_stops_half_way_stalls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "cause"), [("/missing.mp4", "not_found"), ("/guarded", "unauthorized")])
-def test_what_a_web_server_refuses_has_a_cause(tmp_path: Path, path: str, cause: str) -> None:
+def test_an_error_of_a_web_server_has_a_cause(tmp_path: Path, path: str, cause: str) -> None:
     with http_server(tmp_path) as url, pytest.raises(SourceError) as caught:
         open_source("front", CameraConfig(source=url + path))
     assert caught.value.cause == cause
 
 
-def test_a_web_server_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_web_server(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening
         with pytest.raises(SourceError) as caught:

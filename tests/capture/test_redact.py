@@ -33,7 +33,7 @@ from edgepose.capture.redact import redact
         ("cannot open 'rtsp://pilot:s3cret@a/1' nor rtsp://pilot:s3cret@b/2", "cannot open 'rtsp://***@a/1' nor rtsp://***@b/2"),
     ],
 )
-def test_credentials_are_hidden_and_the_rest_stays(url: str, shown: str) -> None:
+def test_credentials_are_hidden_and_the_rest_is_unchanged(url: str, shown: str) -> None:
     assert redact(url) == shown
     assert redact(shown) == shown
 
@@ -47,7 +47,7 @@ HOST = st.sampled_from(["10.0.0.7", "10.0.0.7:554", "[fe80::1]:554", "camera.loc
 
 @settings(deadline=None)
 @given(SCHEME, NAME, ODD, ODD, HOST, st.sampled_from(["", "/", "/cam/1?channel=2", "/view@left"]))
-def test_whatever_a_password_is_made_of_it_is_hidden(scheme: str, user: str, before: str, after: str, host: str, path: str) -> None:
+def test_every_password_is_hidden(scheme: str, user: str, before: str, after: str, host: str, path: str) -> None:
     before, after = before.replace("://", ":"), after.replace("://", ":")  # that would be another URL
     for text in ("{}", "camera front: {}", "cannot open '{}'", "[Errno 5] Input/output error: '{}'", "from {}, epoch 0"):
         shown = redact(text.format(f"{scheme}://{user}:{before}{SECRET}{after}@{host}{path}"))
@@ -58,13 +58,13 @@ def test_whatever_a_password_is_made_of_it_is_hidden(scheme: str, user: str, bef
 
 @settings(deadline=None)
 @given(SCHEME, HOST, st.sampled_from(["password", "pwd", "Token", "passphrase", "key"]), NAME)
-def test_whatever_a_token_is_made_of_it_is_hidden(scheme: str, host: str, name: str, value: str) -> None:
+def test_every_token_is_hidden(scheme: str, host: str, name: str, value: str) -> None:
     shown = redact(f"{scheme}://{host}/cam?size=2&{name}={value}{SECRET}{value}&rate=3")
     assert shown == f"{scheme}://{host}/cam?size=2&{name}=***&rate=3"
 
 
 @settings(deadline=None)
 @given(SCHEME, HOST, st.sampled_from(["", "/", "/cam/1?channel=2", "/view"]))
-def test_what_holds_no_secret_stays(scheme: str, host: str, path: str) -> None:
+def test_text_without_a_secret_is_unchanged(scheme: str, host: str, path: str) -> None:
     for text in ("{}", "cannot open '{}', trying again", "from {}, epoch 0"):
         assert redact(text.format(f"{scheme}://{host}{path}")) == text.format(f"{scheme}://{host}{path}")

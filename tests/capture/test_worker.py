@@ -36,7 +36,7 @@ def test_tasks_run_in_the_thread_and_return(worker: Worker) -> None:
     assert worker.call(lambda: None, 5) is None
 
 
-def test_an_exception_reaches_the_caller_and_the_thread_lives_on(worker: Worker) -> None:
+def test_an_exception_reaches_the_caller_and_the_thread_continues(worker: Worker) -> None:
     def fail() -> None:
         raise TimeoutError("of the task's own")
 
@@ -45,28 +45,28 @@ def test_an_exception_reaches_the_caller_and_the_thread_lives_on(worker: Worker)
     assert worker.call(lambda: 3, 5) == 3
 
 
-def test_a_task_that_hangs_is_given_up_in_time_and_cleaned_up_by_its_thread(worker: Worker, finished: Finished) -> None:
+def test_a_hanging_task_is_abandoned_in_time_and_cleaned_up_by_its_thread(worker: Worker, finished: Finished) -> None:
     release = threading.Event()
-    began = time.monotonic()
+    start_s = time.monotonic()
     with pytest.raises(WorkerTimeoutError):
         worker.call(lambda: release.wait(20), 0.1)
-    assert 0.1 <= time.monotonic() - began < 1
+    assert 0.1 <= time.monotonic() - start_s < 1
     worker.close()
-    assert not finished.event.is_set()  # what the task still uses must not be freed
+    assert not finished.event.is_set()  # the task's resources must not be freed while it uses them
     release.set()
     assert finished.event.wait(5)
     assert finished.thread == "under-test"
 
 
-def test_close_wakes_who_waits(worker: Worker) -> None:
+def test_close_wakes_a_waiting_caller(worker: Worker) -> None:
     release, started = threading.Event(), threading.Event()
-    outcomes: list[str] = []
+    results: list[str] = []
 
     def wait() -> None:
         try:
             worker.call(lambda: (started.set(), release.wait(20)), 20)
         except WorkerClosedError:
-            outcomes.append("closed")
+            results.append("closed")
 
     waiter = threading.Thread(target=wait)
     waiter.start()
@@ -74,7 +74,7 @@ def test_close_wakes_who_waits(worker: Worker) -> None:
     worker.close()
     waiter.join(5)
     release.set()
-    assert outcomes == ["closed"]
+    assert results == ["closed"]
     with pytest.raises(WorkerClosedError):
         worker.call(lambda: None, 5)
 

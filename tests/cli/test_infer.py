@@ -36,12 +36,15 @@ def edgepose(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["infer", "v.mp4", "-o", "v.mp4"], "v.mp4 is read by camera v and would be written over by the JSON lines; expected a place"),
-        (["infer", "v.mp4", "--video", "./v.mp4"], "v.mp4 is read by camera v and would be written over by the annotated video"),
-        (["infer", "v.mp4", "-o", "x", "--csv", "./x"], "x would take both the JSON lines and the CSV table; expected a place"),
-        (["run", "--set", "cameras.f.source=v.mp4", "--set", "files.jsonl=v.mp4"], "v.mp4 is read by camera f"),
-        (["check", "--set", "cameras.f.source=v.mp4", "--set", "files.jsonl=v.mp4"], "v.mp4 is read by camera f"),
-        (["demo", "demo-output/annotated.mp4"], "annotated.mp4 is read by camera video"),
+        (
+            ["infer", "v.mp4", "-o", "v.mp4"],
+            "v.mp4 is the source of camera v and would be overwritten by the JSON lines; expected a different path",
+        ),
+        (["infer", "v.mp4", "--video", "./v.mp4"], "v.mp4 is the source of camera v and would be overwritten by the annotated video"),
+        (["infer", "v.mp4", "-o", "x", "--csv", "./x"], "x would hold both the JSON lines and the CSV table; expected a different path"),
+        (["run", "--set", "cameras.f.source=v.mp4", "--set", "files.jsonl=v.mp4"], "v.mp4 is the source of camera f"),
+        (["check", "--set", "cameras.f.source=v.mp4", "--set", "files.jsonl=v.mp4"], "v.mp4 is the source of camera f"),
+        (["demo", "demo-output/annotated.mp4"], "annotated.mp4 is the source of camera video"),
     ],
 )
 def test_no_command_destroys_its_input(arguments: list[str], sentence: str, model: str, video: Path, tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_pictures_that_cannot_be_decoded_are_reported(model: str, tmp_path: Path
     command = ["infer", "pictures", "-o", "p.jsonl", "--model", model]
     done = edgepose(*command, folder=tmp_path)
     assert done.returncode == 0
-    assert "torn.jpg cannot be decoded and is passed over" in done.stderr
+    assert "torn.jpg cannot be decoded and is skipped" in done.stderr
     assert "3 frames, 1 could not be decoded, " in done.stderr
     summary = json.loads(edgepose(*command, "--json", folder=tmp_path).stdout)
     assert (summary["frames"], summary["corrupt"]) == (3, 1)

@@ -1,4 +1,4 @@
-"""What standard error gets: for people, for the journal, as JSON."""
+"""Log lines on standard error: as text, for the journal, and as JSON."""
 
 import json
 import logging
@@ -25,8 +25,8 @@ def record(level: int, message: str, **extra: object) -> logging.LogRecord:
 
 
 @contextmanager
-def written(folder: Path, *settings: str, journal: bool = False) -> Iterator[Path]:
-    """A daemon whose camera does not answer, and the file that stands where the journal's pipe would stand."""
+def running(folder: Path, *settings: str, journal: bool = False) -> Iterator[Path]:
+    """Run a daemon whose camera does not respond, and yield the file that replaces the journal's pipe."""
     (folder / "config.yaml").write_text(
         "cameras: {front: {source: 'rtsp://pilot:s3cret@127.0.0.1:1/cam', reconnect_maximum_s: 0.5}}\n"
         f"model: {{path: {write_edgepose(folder / 'tiny.onnx')}, threads: 1}}\nmqtt: {{enabled: false}}\n"
@@ -47,20 +47,20 @@ def written(folder: Path, *settings: str, journal: bool = False) -> Iterator[Pat
 
 
 def test_the_journal_gets_priorities_and_no_times(tmp_path: Path) -> None:
-    with written(tmp_path, journal=True) as log:
+    with running(tmp_path, journal=True) as log:
         lines = log.read_text().splitlines()
     assert re.match(r"<6>model tiny\.onnx on onnxruntime-cpu", lines[0])
     assert any(line.startswith("<4>rtsp://***@127.0.0.1:1/cam") or "(refused); trying again" in line for line in lines)
     assert all(re.match(r"<[2-7]>\S", line) for line in lines)
 
 
-def test_a_stream_that_only_inherited_the_journals_variable_is_for_people(tmp_path: Path) -> None:
-    with written(tmp_path) as log:
+def test_a_stream_that_only_inherited_the_journals_variable_gets_text(tmp_path: Path) -> None:
+    with running(tmp_path) as log:
         assert re.match(r"\d\d:\d\d:\d\d INFO    model tiny\.onnx", log.read_text())
 
 
-def test_json_lines_name_level_and_place(tmp_path: Path) -> None:
-    with written(tmp_path, "log.format=json") as log:
+def test_json_lines_contain_level_and_module(tmp_path: Path) -> None:
+    with running(tmp_path, "log.format=json") as log:
         lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert all(line.keys() >= {"time", "level", "message", "module", "thread"} for line in lines)
     failed = next(line for line in lines if "trying again" in line["message"])
@@ -69,14 +69,14 @@ def test_json_lines_name_level_and_place(tmp_path: Path) -> None:
     assert "s3cret" not in json.dumps(lines)
 
 
-def test_a_camera_that_stays_away_is_said_once(tmp_path: Path) -> None:
-    with written(tmp_path, "log.level=info") as log:
+def test_a_camera_that_stays_away_is_logged_once(tmp_path: Path) -> None:
+    with running(tmp_path, "log.level=info") as log:
         before = log.read_text().count("\n")
-        time.sleep(3)  # six attempts and more
+        time.sleep(3)  # at least six attempts
         assert log.read_text().count("\n") == before
 
 
-def test_what_ends_the_program_is_an_error_in_the_journal(tmp_path: Path) -> None:
+def test_an_error_that_ends_the_program_is_an_error_in_the_journal(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("cameras: {}\nnonsense: 1\nmqtt: {port: no}\n")
     with (tmp_path / "log").open("wb") as stream:
         status = os.fstat(stream.fileno())
@@ -105,13 +105,13 @@ def test_levels_are_the_journals_priorities(level: int, priority: int) -> None:
     assert PriorityFormatter(logging.Formatter()).format(record(level, "<0>forged")) == f"<{priority}><0>forged"
 
 
-def test_json_takes_along_what_the_place_that_logs_adds() -> None:
+def test_json_includes_extra_fields() -> None:
     fields = json.loads(JsonFormatter().format(record(logging.WARNING, "gone", camera="front", cause="refused", place=Path("/x"))))
     assert (fields["camera"], fields["cause"], fields["place"]) == ("front", "refused", "/x")
     assert "\n" not in JsonFormatter().format(record(logging.INFO, "two\nlines"))
 
 
-def test_a_journal_is_known_by_device_and_inode(tmp_path: Path) -> None:
+def test_a_journal_is_recognized_by_device_and_inode(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
         status = os.fstat(stream.fileno())
         assert is_journal(stream, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})

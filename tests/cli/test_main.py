@@ -53,14 +53,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["infer", "x.mp4"], 64, "nothing to write was named"),
         (["infer", "x.mp4", "-o", "x.jsonl", "--model", "MODEL"], 66, "x.mp4 does not exist"),
         (["infer", "", "-o", "x.jsonl"], 64, "SOURCE is empty; expected a video file"),
-        (["infer", "rtsp://", "-o", "x.jsonl", "--model", "MODEL"], 66, "rtsp:// names no host; expected such as rtsp://"),
+        (["infer", "rtsp://", "-o", "x.jsonl", "--model", "MODEL"], 66, "rtsp:// names no host; expected a URL such as rtsp://"),
         (["infer", "rtsp://h:99999/x", "-o", "x.jsonl", "--model", "MODEL"], 66, "expected a port from 1 to 65535"),
         (["infer", "x.mp4", "--video", "x.avi"], 64, "--video is x.avi; expected the name of a file that ends in .mp4"),
         (["infer", "x.mp4", "-o", "x.jsonl", "--set", "files.csv=a"], 64, "--set files.csv has no effect here; expected SOURCE"),
         (["infer", "x.mp4", "-o", "x.jsonl", "--set", "cameras.a.source=b"], 64, "--set cameras.a.source has no effect here"),
         (["infer", "VIDEO", "-o", "/nowhere/x.jsonl", "--model", "MODEL"], 74, "/nowhere/x.jsonl"),
         (["infer", "VIDEO", "-o", "x.jsonl", "--model", "nosuchmodel"], 78, "nosuchmodel"),
-        (["infer", "VIDEO", "-o", "x.jsonl", "--model", "REFINER"], 78, "again.onnx is a refiner (task 'refine'), accepted here is a pose"),
+        (["infer", "VIDEO", "-o", "x.jsonl", "--model", "REFINER"], 78, "again.onnx is a refiner (task 'refine'); expected a pose"),
         (["infer", "VIDEO", "-o", "x.jsonl", "--model", "MODEL", "--refiner", "MODEL"], 78, "tiny.onnx is a pose network (task 'pose')"),
         (["run", "--set", "mqtt.prot=1"], 78, "did you mean port?"),
         (["run"], 78, "no cameras are configured"),
@@ -193,9 +193,9 @@ def test_check_looks_at_all_that_is_named(model: Path, video: Path, tmp_path: Pa
         (
             ["commands.enabled=true", "commands.audit=video.mp4"],
             78,
-            "video.mp4 is read by camera a and would be written over by the record",
+            "video.mp4 is the source of camera a and would be overwritten by the command log",
         ),
-        (["events.store=secret"], 78, "secret is the mqtt.password_file and would be written over by the store of events"),
+        (["events.store=secret"], 78, "secret is the password file of the broker and would be overwritten by the event store"),
         (["files.jsonl=config.yaml"], 78, "files.jsonl is the configuration file itself"),
     ],
 )
@@ -235,13 +235,15 @@ def test_check_and_doctor_look_at_the_refiner_where_there_is_one(model: Path, re
     on = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]
     done = edgepose("check", *good, *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^ok +refiner .*again.onnx \(int8, 64 px, sha256 \w{12}\), up to 4 people a frame, within 20 ms$", done.stdout, re.M)
+    assert re.search(
+        r"^ok +refiner .*again.onnx \(int8, 64 px, sha256 \w{12}\), up to 4 people per frame, within 20 ms$", done.stdout, re.M
+    )
     done = edgepose("doctor", *good, *on, folder=tmp_path)
-    assert re.search(r"^ok +second look +onnxruntime-cpu on cpu, .*, int8, \d+\.\d ms a person: ", done.stdout, re.M)
+    assert re.search(r"^ok +refine +onnxruntime-cpu on cpu, .*, int8, \d+\.\d ms per person: ", done.stdout, re.M)
     for command in ("check", "doctor"):
         done = edgepose(command, *good, *on, "--set", "refine.path=default", folder=tmp_path)
         assert done.returncode == 78
-        assert re.search(r"^FAIL +refiner .*accepted here is a refiner", done.stdout, re.M)
+        assert re.search(r"^FAIL +refiner .*expected a refiner", done.stdout, re.M)
 
 
 def test_doctor_gives_a_hint_for_what_fails(model: Path, tmp_path: Path) -> None:

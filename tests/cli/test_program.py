@@ -1,4 +1,4 @@
-"""How a program begins and ends, whichever of the two it is."""
+"""Start and exit of both programs."""
 
 import subprocess
 import sys
@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.mark.parametrize("module", ["edgepose", "edgepose_export"])
-def test_ctrl_c_while_modules_load_is_no_traceback(module: str, tmp_path: Path) -> None:
-    """A module of ours is replaced by one that is interrupted while it loads."""
+def test_ctrl_c_during_imports_shows_no_traceback(module: str, tmp_path: Path) -> None:
+    """Replaces one of our modules by one that is interrupted while it loads."""
     interrupted = f"""
 import importlib.abc, runpy, sys
 class Interrupted(importlib.abc.MetaPathFinder):

@@ -1,4 +1,4 @@
-"""How findings look."""
+"""Check results on a terminal and in a pipe."""
 
 import sys
 
@@ -10,7 +10,7 @@ from edgepose.diagnostics.preflight import CheckResult
 FINDINGS = [CheckResult("model", True, "short"), CheckResult("broker", False, " ".join(["words"] * 20), 74)]
 
 
-def test_each_finding_is_one_line_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_result_is_one_line_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(lambda _: FINDINGS, None, (), as_json=False) == 74
     assert capsys.readouterr().out.splitlines() == [
         "ok    model                   short",
@@ -18,7 +18,7 @@ def test_each_finding_is_one_line_where_nobody_looks(capsys: pytest.CaptureFixtu
     ]
 
 
-def test_a_long_one_hangs_below_itself_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_result_has_a_hanging_indent_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     report(lambda _: FINDINGS, None, (), as_json=False)

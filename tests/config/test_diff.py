@@ -1,4 +1,4 @@
-"""What a new configuration changes, and what stays as it is."""
+"""What a new configuration changes, and what stays."""
 
 import json
 from pathlib import Path
@@ -65,12 +65,12 @@ def test_only_differences_count(changed: dict, words: list[str], publisher: bool
     assert (changes.words(), changes.publisher, changes.files) == (words, publisher, files)
 
 
-def test_a_film_is_begun_anew_with_other_cameras() -> None:
-    filmed = replace(OLD, files=FilesConfig(video="x.mp4"))
-    assert Changes.between(filmed, replace(filmed, cameras={"a": CAMERA})).files
+def test_other_cameras_start_a_new_video() -> None:
+    recording = replace(OLD, files=FilesConfig(video="x.mp4"))
+    assert Changes.between(recording, replace(recording, cameras={"a": CAMERA})).files
 
 
-def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None:
+def test_people_keep_their_numbers_when_thresholds_change(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     config = Config(track=TrackConfig(min_hits=1))
     stage = Postprocessor("a", config, Metrics())
@@ -79,8 +79,8 @@ def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None
     candidates = Candidates(boxes[None], scores[None], keypoints[None])
 
     def tracks(number: int) -> list[int | None]:
-        picture = Frame(np.zeros((480, 640, 3), np.uint8), number * 40_000_000, "stream", number, "a")
-        return [person.track for person in stage.people(inputs.prepare(picture), candidates)]
+        frame = Frame(np.zeros((480, 640, 3), np.uint8), number * 40_000_000, "stream", number, "a")
+        return [person.track for person in stage.people(inputs.prepare(frame), candidates)]
 
     before = tracks(0)
     stage.configure(replace(config, pose=PoseConfig(score_threshold=0.31), smooth=SmoothConfig(minimum_cutoff_hz=3.0)), None)
@@ -89,7 +89,7 @@ def test_people_keep_their_numbers_over_other_thresholds(tmp_path: Path) -> None
     assert set(tracks(2)) == {None}
 
 
-def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
+def test_frames_of_another_size_start_without_memory(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     stage = Postprocessor("a", Config(), Metrics())
     inputs = Preprocessor(info, 0, lambda stage, seconds: None)
@@ -99,20 +99,20 @@ def test_pictures_of_another_size_begin_without_memory(tmp_path: Path) -> None:
     events: list[tuple[int, str]] = []
     for number in range(200):
         width = 640 if number < 50 else 1280
-        picture = Frame(np.zeros((width * 3 // 4, width, 3), np.uint8), number * 40_000_000, "stream", number, "a")
-        numbers.setdefault(width, set()).update(person.track for person in stage.people(inputs.prepare(picture), candidates))
+        frame = Frame(np.zeros((width * 3 // 4, width, 3), np.uint8), number * 40_000_000, "stream", number, "a")
+        numbers.setdefault(width, set()).update(person.track for person in stage.people(inputs.prepare(frame), candidates))
         events += [(event.width, event.kind) for event in stage.events]
-        if number in (20, 50, 120):  # also one that goes on where another was
+        if number in (20, 50, 120):  # also a postprocessor that continues from another one's memory
             snapshot, stage = stage.snapshot(), Postprocessor("a", Config(), Metrics())
             stage.restore(snapshot)
-    seen = {width: tracks - {None} for width, tracks in numbers.items()}
-    assert len(seen[640]) == len(seen[1280]) > 4
-    assert not seen[640] & seen[1280]
+    assigned = {width: tracks - {None} for width, tracks in numbers.items()}
+    assert len(assigned[640]) == len(assigned[1280]) > 4
+    assert not assigned[640] & assigned[1280]
     assert {kind for _, kind in events} == {"entered", "arms_up"}  # nobody left, or fell
     assert {width for width, kind in events if kind == "entered"} == {640, 1280}
 
 
-def test_thresholds_that_do_not_go_together_are_refused() -> None:
+def test_contradictory_thresholds_are_refused() -> None:
     changed = with_thresholds(OLD, SetThresholdCommand(score_threshold=0.6, low_score_threshold=0.4))
     assert (changed.pose.score_threshold, changed.track.low_score_threshold, changed.cameras) == (0.6, 0.4, OLD.cameras)
     with pytest.raises(ConfigError, match=r"^track.low_score_threshold is 0.15; expected at most pose.score_threshold, which is 0.1$"):
@@ -123,10 +123,10 @@ class CommandTarget:
     config = OLD
 
     def pause(self, camera: str) -> None:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError("an internal error")
 
 
-def test_too_many_commands_and_faults_of_ours_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_commands_and_internal_errors_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     replies: list[CommandReplyMessage] = []
     command_handler = CommandHandler(CommandTarget(), lambda command, reply: replies.append(reply), Audit(None))  # type: ignore[arg-type]
     for _ in range(WAITING_LIMIT + 2):
@@ -135,7 +135,7 @@ def test_too_many_commands_and_faults_of_ours_are_refused(caplog: pytest.LogCapt
     command_handler.turn(0.0)
     assert len(replies) == WAITING_LIMIT + 2
     assert {reply.status for reply in replies} == {"refused"}
-    assert "a fault of ours" in caplog.text
+    assert "an internal error" in caplog.text
 
 
 def test_the_audit_does_not_grow_without_bound(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_an_audit_that_cannot_be_written_is_found_before_anything_runs(tmp_path:
         Audit(tmp_path / "nowhere" / "audit.jsonl")
 
 
-def test_a_snapshot_fits_into_a_message_or_is_none() -> None:
+def test_a_snapshot_fits_into_a_message_or_is_not_made() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
     frame = Frame(noise, 0, "host", 0, "a")
     small = snapshot_message(frame, 640)

@@ -1,4 +1,4 @@
-"""Loading the configuration: precedence, refusals, and what they say."""
+"""Loading the configuration: precedence and error messages."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_defaults_without_a_file() -> None:
     assert config.cameras == {}
 
 
-def test_later_places_win(tmp_path: Path) -> None:
+def test_later_sources_win(tmp_path: Path) -> None:
     path = write(tmp_path, "mqtt:\n  host: from-file\n  port: 1\n  keepalive_s: 7\n")
     environment = {"EDGEPOSE__MQTT__HOST": "from-environment", "EDGEPOSE__MQTT__PORT": "2", "OTHER": "x"}
     config = load(path, ["mqtt.host=from-command-line"], environment)
@@ -41,17 +41,17 @@ def test_a_list_can_be_given_as_text() -> None:
     config = load(None, ["cameras.a.source=x", "cameras.a.zones.pad=[[0, 0], [1, 0], [1, 0.5]]"], {})
     assert config.cameras["a"].zones == {"pad": [(0, 0), (1, 0), (1, 0.5)]}
     for bad in ("[[0, 0], [1, 0]", "[[0, 0], [1, 2], [1, 1]]", "[[0, 0], [320, 0], [320, 240]]", "pad"):
-        sentence = r"zones\.pad is .*; expected a list of 3 to 64 corners \[x, y\], fractions \(0 to 1\) of the picture's"
+        sentence = r"zones\.pad is .*; expected a list of 3 to 64 corners \[x, y\] as fractions \(0 to 1\) of the frame's"
         with pytest.raises(ConfigError, match=sentence):
             load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={bad}"], {})
     with pytest.raises(
-        ConfigError, match=r"events\.disabled is 'left'; expected a list in brackets such as \[arms_up\], of 8 at most: each"
+        ConfigError, match=r"events\.disabled is 'left'; expected a list in brackets such as \[arms_up\], with at most 8 entries; each"
     ):
         load(None, ["events.disabled=left"], {})
     assert load(None, ["events.disabled=[left]"], {}).events.disabled == ["left"]
 
 
-def test_null_is_nothing_where_nothing_is_accepted() -> None:
+def test_null_is_none_where_null_is_accepted() -> None:
     unset = ["mqtt.username=null", "files.images=null", "device=null", "events.store=null"]
     config = load(None, unset, {"EDGEPOSE__DEVICE": "drone", "EDGEPOSE__FILES__VIDEO": "null", "STATE_DIRECTORY": "/var/lib/edgepose"})
     assert (config.mqtt.username, config.files.images, config.files.video, config.device, config.events.store) == (None,) * 5
@@ -62,11 +62,11 @@ def test_null_is_nothing_where_nothing_is_accepted() -> None:
     "corners",
     [
         "[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]",  # closed by hand
-        "[[0, 0], [1, 0], [0.5, 0.5], [1, 1], [0, 1]]",  # a bite taken out
+        "[[0, 0], [1, 0], [0.5, 0.5], [1, 1], [0, 1]]",  # not convex
         "[[0, 0], [0.5, 0], [1, 0], [1, 1], [1, 1]]",  # corners on a line, and twice
     ],
 )
-def test_zones_that_can_be(corners: str) -> None:
+def test_valid_zones(corners: str) -> None:
     assert load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={corners}"], {}).cameras["a"].zones
 
 
@@ -100,7 +100,7 @@ def test_empty_sections_are_defaults(tmp_path: Path, text: str) -> None:
 
 
 REFUSED = [
-    # text of the file, line that is named, what the sentence holds
+    # text of the file, line that the message names, part of the message
     ("mqtt:\n  prot: 1\n", 2, "unknown key mqtt.prot; did you mean port?"),
     ("mqt: {}\n", 1, "unknown key mqt; did you mean mqtt?"),
     ("zzz: 1\n", 1, "unknown key zzz; expected one of device, cameras, model"),
@@ -111,25 +111,25 @@ REFUSED = [
     ("cameras: 3\n", 1, "cameras is not a section"),
     ("mqtt:\n\n  port: 70000\n", 3, "mqtt.port is 70000; expected a whole number from 0 to 65535"),
     ("mqtt:\n  port: '1883'\n", 2, "mqtt.port is '1883'; expected a whole number"),
-    ("mqtt:\n  username: 12\n", 2, "mqtt.username is 12; expected text or nothing (null)"),
+    ("mqtt:\n  username: 12\n", 2, "mqtt.username is 12; expected text or null"),
     ("mqtt:\n  prefix: a/#\n", 2, "mqtt.prefix is 'a/#'; expected text without '+' and '#'"),
     ("mqtt:\n  encoding: xml\n", 2, "mqtt.encoding is 'xml'; expected one of json, msgpack"),
-    ("mqtt:\n  host: a\n  host: b\n", 3, "mqtt.host is there twice; expected once"),
+    ("mqtt:\n  host: a\n  host: b\n", 3, "mqtt.host is set twice; expected once"),
     ("mqtt:\n  tls:\n    key_file: a\n", 1, "expected certificate_file and key_file"),
     ("mqtt:\n  tls:\n    ca_file: a\n", 3, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true"),
     ("mqtt:\n  tls: {certificate_file: a, key_file: b}\n", 2, "mqtt.tls.key_file is set while mqtt.tls.enabled is false"),
     ("commands:\n  enabled: true\nmqtt: {enabled: false}\n", 2, "commands.enabled is true while mqtt.enabled is false"),
-    ("files:\n  jsonl: config.yaml\n", 2, "files.jsonl is the configuration file itself, which would be written over"),
+    ("files:\n  jsonl: config.yaml\n", 2, "files.jsonl is the configuration file itself, which would be overwritten"),
     ("commands: {audit: ./config.yaml}\n", 1, "commands.audit is the configuration file itself"),
     ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [1, 1], [1, 0], [0, 1]]}}}\n", 2, "cameras.a.zones.z has edges that cross; expected"),
     ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [0.5, 0.5], [1, 1]]}}}\n", 2, "cameras.a.zones.z has no area; expected"),
     ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [0, 0], [0, 0]]}}}\n", 2, "cameras.a.zones.z has no area; expected"),
     ("mqtt:\n  password_file: a\n", 2, "without mqtt.username"),
-    ("mqtt:\n  host: tcp://foo:12\n", 2, "expected a host name or address (the port has a key of its own)"),
+    ("mqtt:\n  host: tcp://foo:12\n", 2, "expected a host name or address without a port"),
     ("mqtt:\n  host: tcp://me:word@foo\n", 2, "mqtt.host is a URL with a password; expected a host name"),
     ("mqtt:\n  host: foo:1883\n", 2, "mqtt.host is 'foo:1883'; expected a host name"),
     ("mqtt:\n  host: '[::1]'\n", 2, "mqtt.host is '[::1]'; expected a host name"),
-    ("files:\n  video: v.avi\n", 2, "expected the name of a file that ends in .mp4"),
+    ("files:\n  video: v.avi\n", 2, "expected the path of a file that ends in .mp4"),
     ("model:\n  input_size: 100\n", 2, "expected a multiple of 32"),
     ("refine:\n  people: -1\n", 2, "refine.people is -1; expected a whole number from 0 to 1000"),
     ("health:\n  interval_s: 0\n", 2, "expected a number above 0, at most 86400"),
@@ -141,7 +141,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "line", "sentence"), REFUSED, ids=[case[2][:40] for case in REFUSED])
-def test_refusals_name_the_line_and_what_would_do(tmp_path: Path, text: str, line: int, sentence: str) -> None:
+def test_errors_name_the_line_and_what_is_accepted(tmp_path: Path, text: str, line: int, sentence: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
         load(path, environment={})
@@ -150,7 +150,7 @@ def test_refusals_name_the_line_and_what_would_do(tmp_path: Path, text: str, lin
 
 
 @pytest.mark.parametrize("host", ["localhost", "broker.local", "192.168.1.2", "::1", "fe80::1%eth0", "bücher.example"])
-def test_hosts_that_can_be(host: str) -> None:
+def test_valid_hosts(host: str) -> None:
     assert load(None, [f"mqtt.host={host}"], {}).mqtt.host == host
 
 
@@ -162,12 +162,12 @@ def test_hosts_that_can_be(host: str) -> None:
         ("EDGEPOSE_X", "two underscores before each part of a key, such as EDGEPOSE__MQTT__HOST"),
     ],
 )
-def test_a_misspelt_variable_is_not_passed_over_in_silence(variable: str, expected: str, caplog: pytest.LogCaptureFixture) -> None:
-    load(None, environment={variable: "x", "EDGEPOSE__DEVICE": "drone-7", "EDGEPOSER": "somebody else"})
+def test_a_misspelled_variable_is_logged(variable: str, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+    load(None, environment={variable: "x", "EDGEPOSE__DEVICE": "drone-7", "EDGEPOSER": "another program"})
     assert caplog.messages == [f"environment variable {variable} is not read; expected {expected}"]
 
 
-def test_what_must_outlive_the_daemon_lies_in_the_state_folder_of_the_service(tmp_path: Path) -> None:
+def test_files_that_outlive_the_daemon_are_in_the_state_folder_of_the_service(tmp_path: Path) -> None:
     service = {"STATE_DIRECTORY": "/var/lib/edgepose:/var/lib/other"}
     config = load(write(tmp_path, "events:\n  store_limit: 5\n"), environment=service)
     assert (config.events.store, config.events.store_limit) == ("/var/lib/edgepose/events.db", 5)
@@ -176,7 +176,7 @@ def test_what_must_outlive_the_daemon_lies_in_the_state_folder_of_the_service(tm
     assert load(None, environment={}).events.store is None
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     path = write(tmp_path, "mqtt:\n  prot: 1\n  port: x\n")
     with pytest.raises(ConfigError) as caught:
         load(path, ["model.threads=-1", "nonsense"], {"EDGEPOSE__LOG__LEVEL": "loud"})
@@ -203,13 +203,13 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         ("cameras.a.loop=true", "cameras.a has no source"),
     ],
 )
-def test_settings_that_make_no_sense(setting: str, sentence: str) -> None:
+def test_invalid_settings(setting: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
         load(None, [setting], {})
     assert "u:p" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there() -> None:
+def test_a_missing_file() -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load(Path("/nowhere/config.yaml"), environment={})
 
@@ -222,10 +222,10 @@ def test_keys_tell_what_they_accept() -> None:
     assert all(key.description for key in by_path.values())
 
 
-def test_text_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_text_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(
-        b'{log: {level: "\\uD800"}, cameras: {"\\uD800": {}, front: {source: "\\uD800"}}, events: {silent: ["\\uD800"]}, "\\uD800": 1}'
+        b'{log: {level: "\\uD800"}, cameras: {"\\uD800": {}, front: {source: "\\uD800"}}, events: {disabled: ["\\uD800"]}, "\\uD800": 1}'
     )
     with pytest.raises(ConfigError) as caught:
         load(path, ["device=\udcff"], {})

@@ -29,7 +29,7 @@ def backend(model: ModelFile) -> Backend:
     return open_backend(model, schema.ModelConfig(backend="cpu", threads=1))
 
 
-def test_candidates_are_what_the_network_gives(backend: Backend) -> None:
+def test_candidates_are_the_outputs_of_the_network(backend: Backend) -> None:
     candidates = backend.run(WHITE)
     boxes, scores, keypoints = answers()
     np.testing.assert_allclose(candidates.boxes[0], boxes)
@@ -38,13 +38,13 @@ def test_candidates_are_what_the_network_gives(backend: Backend) -> None:
     assert candidates.boxes.dtype == candidates.scores.dtype == candidates.keypoints.dtype == np.float32
 
 
-def test_pictures_of_a_batch_stay_apart(backend: Backend) -> None:
+def test_images_of_a_batch_are_independent(backend: Backend) -> None:
     images = np.concatenate((WHITE, WHITE // 2, WHITE * 0))
     scores = backend.run(images).scores
     np.testing.assert_allclose(scores, answers()[1] * np.array([[1.0], [127 / 255], [0.0]]), rtol=1e-5)
 
 
-def test_file_for_one_picture_takes_a_batch_one_by_one(tmp_path: Path) -> None:
+def test_a_file_for_one_image_runs_a_batch_one_by_one(tmp_path: Path) -> None:
     model = read_model(write_edgepose(tmp_path / "one.onnx", input_shape=(1, 64, 96, 3)))
     candidates = open_backend(model, schema.ModelConfig(threads=1)).run(np.concatenate((WHITE, WHITE // 2)))
     assert candidates.keypoints.shape == (2, CANDIDATES, 17, 3)
@@ -66,25 +66,25 @@ def test_views_that_are_not_contiguous_are_accepted(backend: Backend) -> None:
         (np.zeros((0, 64, 96, 3), np.uint8), r"uint8 \(0, 64, 96, 3\)"),
     ],
 )
-def test_wrong_pictures_are_refused(backend: Backend, images: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(EngineError, match=f"the pictures are {found}, accepted are uint8 .*multiples of 32"):
+def test_wrong_images_are_refused(backend: Backend, images: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(EngineError, match=f"the images are {found}; expected uint8 .*multiples of 32"):
         backend.run(images)
 
 
 def test_fixed_size_is_named(tmp_path: Path) -> None:
     model = read_model(write_edgepose(tmp_path / "m.onnx", input_shape=("N", 64, 64, 3)))
-    with pytest.raises(EngineError, match=r"accepted are uint8 \(N, 64, 64, 3\)"):
+    with pytest.raises(EngineError, match=r"expected uint8 \(N, 64, 64, 3\)"):
         open_backend(model, schema.ModelConfig(threads=1)).run(WHITE)
 
 
-def test_scores_that_are_not_finite_are_no_empty_picture(tmp_path: Path) -> None:
+def test_scores_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     scores = np.full(CANDIDATES, np.nan, np.float32)
     model = read_model(write_edgepose(tmp_path / "broken.onnx", scores=scores))
     with pytest.raises(EngineError, match="not finite"):
         open_backend(model, schema.ModelConfig(threads=1)).run(WHITE)
 
 
-def test_closed_backend_says_so(backend: Backend) -> None:
+def test_a_closed_backend_reports_it(backend: Backend) -> None:
     backend.close()
     backend.close()
     with pytest.raises(EngineError, match="is closed"):
@@ -97,10 +97,10 @@ def test_warm_up_runs_the_given_size(backend: Backend) -> None:
         warm_up(backend, 64, 97)
 
 
-def test_what_runs_says_what_it_is(model: ModelFile) -> None:
+def test_a_backend_describes_itself(model: ModelFile) -> None:
     backend = open_backend(model, schema.ModelConfig(backend="cpu", threads=3))
     assert (backend.name, backend.device, backend.precision) == ("onnxruntime-cpu", "cpu, 3 threads", "int8")
-    assert backend.reason == "the configuration asks for cpu"
+    assert backend.reason == "the configuration selects cpu"
     automatic = open_backend(model, schema.ModelConfig())
     assert automatic.reason
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -109,10 +109,10 @@ def test_what_runs_says_what_it_is(model: ModelFile) -> None:
 
 
 @pytest.mark.parametrize(("kind", "provider"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")])
-def test_device_that_is_not_there_is_an_error(model: ModelFile, kind: str, provider: str) -> None:
+def test_a_missing_device_is_an_error(model: ModelFile, kind: str, provider: str) -> None:
     if provider in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime was built with {kind}")
-    with pytest.raises(EngineError, match=f"has no {kind}, it has cpu: .*install edgepose"):
+    with pytest.raises(EngineError, match=f"has no {kind}, only cpu; expected edgepose.*to be installed"):
         open_backend(model, schema.ModelConfig(backend=kind))  # type: ignore[arg-type]
 
 
@@ -140,27 +140,27 @@ class _FakeLibrary:
 
 def test_provider_that_silently_does_not_start_is_an_error(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
-    with pytest.raises(EngineError, match=r"cuda does not start on this machine .* what starts is cpu"):
+    with pytest.raises(EngineError, match=r"cuda does not start on this machine .* only cpu starts"):
         open_backend(model, schema.ModelConfig(backend="cuda"))
 
 
-def test_auto_without_a_driver_takes_the_cpu_and_says_why(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_a_driver_uses_the_cpu_and_says_why(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
     backend = open_backend(model, schema.ModelConfig())
     assert backend.name == "onnxruntime-cpu"
     assert "cuda does not start" in backend.reason
 
 
-def test_auto_times_what_works(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_times_the_backends_that_work(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=True, monkeypatch=monkeypatch)
     backend = open_backend(model, schema.ModelConfig())
     assert "onnxruntime-cuda" in backend.reason
     assert "onnxruntime-cpu" in backend.reason
-    assert backend.reason.startswith("the fastest here: ")
+    assert backend.reason.startswith("the fastest backend here: ")
     assert backend.run(WHITE).scores.shape == (1, CANDIDATES)
 
 
-def test_auto_passes_over_a_device_that_loads_but_does_not_run(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_skips_a_device_that_loads_but_does_not_run(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=True, monkeypatch=monkeypatch)
     run = OnnxRuntimeBackend.run
 
@@ -171,7 +171,7 @@ def test_auto_passes_over_a_device_that_loads_but_does_not_run(model: ModelFile,
 
     monkeypatch.setattr(OnnxRuntimeBackend, "run", run_on_cpu_only)
     backend = open_backend(model, schema.ModelConfig())
-    assert (backend.name, backend.reason) == ("onnxruntime-cpu", "the only one that works here: out of memory")
+    assert (backend.name, backend.reason) == ("onnxruntime-cpu", "the only backend that works here: out of memory")
 
 
 def test_input_size_is_checked_before_anything_runs(model: ModelFile) -> None:
@@ -219,16 +219,16 @@ def refiner(tmp_path: Path) -> RefinerBackend:
     return open_refiner_backend(read_model(write_refiner(tmp_path / "refiner.onnx")), schema.ModelConfig(backend="cpu", threads=1))
 
 
-def test_refiner_gives_what_the_network_gives(refiner: RefinerBackend) -> None:
+def test_a_refiner_returns_the_outputs_of_the_network(refiner: RefinerBackend) -> None:
     keypoints = refiner.run(CROP)
     assert keypoints.dtype == np.float32
     np.testing.assert_allclose(keypoints[0], refined(), rtol=1e-5)
     assert (refiner.name, refiner.device, refiner.precision) == ("onnxruntime-cpu", "cpu, 1 thread", "int8")
-    assert refiner.reason == "the configuration asks for cpu"
+    assert refiner.reason == "the configuration selects cpu"
 
 
 @pytest.mark.parametrize("batch", ["M", 1])
-def test_crops_stay_apart_whether_or_not_the_file_takes_many(tmp_path: Path, batch: int | str) -> None:
+def test_crops_are_independent_for_every_batch_size(tmp_path: Path, batch: int | str) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx", input_shape=(batch, 64, 64, 3)))
     keypoints = open_refiner_backend(model, schema.ModelConfig(threads=1)).run(np.concatenate((CROP, CROP // 2, CROP * 0)))
     np.testing.assert_allclose(keypoints[..., :2], np.repeat(refined()[None, :, :2], 3, axis=0))
@@ -245,39 +245,39 @@ def test_crops_stay_apart_whether_or_not_the_file_takes_many(tmp_path: Path, bat
     ],
 )
 def test_wrong_crops_are_refused(refiner: RefinerBackend, crops: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(EngineError, match=f"the crops are {found}, accepted are uint8 .M, 64, 64, 3."):
+    with pytest.raises(EngineError, match=f"the crops are {found}; expected uint8 .M, 64, 64, 3."):
         refiner.run(crops)
 
 
-def test_keypoints_that_are_not_finite_are_no_pose(tmp_path: Path) -> None:
+def test_keypoints_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     model = read_model(write_refiner(tmp_path / "broken.onnx", keypoints=np.full((17, 3), np.nan, np.float32)))
     with pytest.raises(EngineError, match="not finite"):
         open_refiner_backend(model, schema.ModelConfig(threads=1)).run(CROP)
 
 
-def test_closed_refiner_says_so(refiner: RefinerBackend) -> None:
+def test_a_closed_refiner_reports_it(refiner: RefinerBackend) -> None:
     refiner.close()
     with pytest.raises(EngineError, match="is closed"):
         refiner.run(CROP)
 
 
-def test_the_size_of_the_first_networks_input_is_nothing_to_a_refiner(tmp_path: Path) -> None:
+def test_a_refiner_ignores_the_input_size_of_the_pose_network(tmp_path: Path) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx"))
     assert open_refiner_backend(model, schema.ModelConfig(threads=1, input_size=320)).run(CROP).shape == (1, 17, 3)
 
 
-def test_a_refiner_falls_back_to_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refiner_does_not_fall_back_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx"))
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
     with pytest.raises(EngineError, match=r"cuda does not start on this machine"):
         open_refiner_backend(model, schema.ModelConfig(backend="cuda"))
 
 
-def test_each_kind_of_network_is_opened_as_what_it_is(tmp_path: Path, model: ModelFile) -> None:
+def test_each_kind_of_network_is_opened_as_its_own_kind(tmp_path: Path, model: ModelFile) -> None:
     refiner = read_model(write_refiner(tmp_path / "refiner.onnx"))
-    with pytest.raises(ModelError, match=r"refiner.onnx is a refiner .*, accepted here is a pose network"):
+    with pytest.raises(ModelError, match=r"refiner.onnx is a refiner .*; expected a pose network"):
         open_backend(refiner, schema.ModelConfig())
-    with pytest.raises(ModelError, match=r"tiny.onnx is a pose network .*, accepted here is a refiner"):
+    with pytest.raises(ModelError, match=r"tiny.onnx is a pose network .*; expected a refiner"):
         open_refiner_backend(model, schema.ModelConfig())
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime must not report to anybody."""
+"""ONNX Runtime must not send telemetry."""
 
 import os
 import subprocess
@@ -45,5 +45,5 @@ import {module}
     run(hook, tmp_path)
 
 
-def test_whoever_wants_it_may_have_it(tmp_path: Path) -> None:
+def test_it_can_be_enabled_explicitly(tmp_path: Path) -> None:
     run("import os, edgepose; assert os.environ['ORT_DISABLE_TELEMETRY'] == '0'", tmp_path, ORT_DISABLE_TELEMETRY="0")

@@ -53,7 +53,7 @@ def test_each_camera_says_what_is_the_matter_and_none_says_a_password(tmp_path: 
             assert health[-1]["cameras"]["still"]["drops"]["frozen"] > 10
             slashes = f"rtsp://pilot:{WRONG}/{WRONG}@127.0.0.1:{server.port}/cam"
             daemon.reload(config.replace(cameras["well"][0], slashes))
-            wait_for(lambda: "names no address that can be" in heard.on("health")[-1].get("reload_refused", ""))
+            wait_for(lambda: "has no valid address" in heard.on("health")[-1].get("reload_refused", ""))
             assert daemon.terminate(within_s=15) == 0
 
             topics = ["status", "info", "health", *(f"cameras/{name}/{topic}" for name in cameras for topic in ("status", "poses"))]

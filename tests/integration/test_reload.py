@@ -56,8 +56,8 @@ def test_a_bad_file_is_refused_as_a_whole(tmp_path: Path, broker: Mosquitto, cam
             (good.replace("tiny.onnx", "none.onnx"), "none.onnx"),
             (good.replace("front:", "rear:") + "files: {jsonl: /nowhere/at/all.jsonl}\n", "/nowhere/at/all.jsonl"),
             (good.replace("front:", "rear:").replace(camera.url(), "nothere.avi"), "nothere.avi does not exist; expected a video file"),
-            (good + f"black_box: {{path: {tmp_path / 'daemon.log'}}}\n", "daemon.log is no folder"),
-            (good + "commands: {enabled: true, audit: tiny.onnx}\n", "tiny.onnx is the model and would be written over"),
+            (good + f"black_box: {{path: {tmp_path / 'daemon.log'}}}\n", "daemon.log is not a folder"),
+            (good + "commands: {enabled: true, audit: tiny.onnx}\n", "tiny.onnx is the model and would be overwritten"),
             ("{", "not valid YAML"),
         ):
             daemon.reload(bad)

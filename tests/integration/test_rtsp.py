@@ -63,7 +63,7 @@ def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport
         _, error = read_until_error(source)
         assert error.cause == "stalled"
         assert 0.9 < time.monotonic() - frozen_at < 2
-        assert str(error).startswith(f"camera front: {server.url()} gave no picture for 1 s")
+        assert str(error).startswith(f"camera front: {server.url()} delivered no frame for 1 s")
         with pytest.raises(SourceError) as closed:
             source.read()
         assert closed.value.cause == "closed"

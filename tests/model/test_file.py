@@ -15,7 +15,7 @@ from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner, write_
 from testing.shared import SHARED
 
 
-def test_own_file_says_everything(tmp_path: Path) -> None:
+def test_our_file_is_fully_described(tmp_path: Path) -> None:
     path = write_edgepose(tmp_path / "tiny.onnx")
     model = read_model(path)
     assert model.path == path
@@ -29,7 +29,7 @@ def test_own_file_says_everything(tmp_path: Path) -> None:
     assert (info.parent, info.trained_on, info.accuracy, info.license) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
 
 
-def test_refiner_file_says_how_to_use_it(tmp_path: Path) -> None:
+def test_a_refiner_file_is_fully_described(tmp_path: Path) -> None:
     info = read_model(write_refiner(tmp_path / "refiner.onnx")).info
     assert (info.layout, info.task, info.candidates, info.batch) == ("edgepose", "refine", 0, None)
     assert (info.input_size, info.input_height, info.input_width) == (64, 64, 64)
@@ -45,11 +45,11 @@ def test_fixed_input_and_empty_optional_metadata(tmp_path: Path) -> None:
     assert (info.batch, info.input_height, info.input_width) == (1, 160, 256)
     assert (info.calibration, info.parent, info.accuracy) == (None, None, {})
     assert info.long_side() == info.long_side(256) == 256
-    with pytest.raises(ModelError, match="fixed at 256x160: use 0 or 256"):
+    with pytest.raises(ModelError, match="fixed at 256x160; expected 0 or 256"):
         info.long_side(320)
 
 
-def test_open_input_takes_multiples_of_32(tmp_path: Path) -> None:
+def test_an_open_input_accepts_multiples_of_32(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "m.onnx")).info
     assert (info.long_side(), info.long_side(320)) == (256, 320)
     with pytest.raises(ModelError, match="multiple of 32"):
@@ -66,32 +66,32 @@ def test_ultralytics_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metadata": {"edgepose.format_version": "2"}}, "format version is '2', this edgepose reads '1'"),
-        ({"metadata": {"edgepose.format_version": None}}, "no metadata says what the network is"),
-        ({"metadata": {"edgepose.task": "detect"}}, "task is 'detect', accepted are 'pose' and 'refine'"),
+        ({"metadata": {"edgepose.format_version": "2"}}, "format version is '2'; expected '1'"),
+        ({"metadata": {"edgepose.format_version": None}}, "no metadata describes the network"),
+        ({"metadata": {"edgepose.task": "detect"}}, "task is 'detect'; expected 'pose' or 'refine'"),
         (
             {"metadata": {"edgepose.task": "refine"}},
-            r"input is images uint8 \(\?, \?, \?, 3\), accepted of a refiner is crops uint8 \(M, 256",
+            r"input is images uint8 \(\?, \?, \?, 3\); expected of a refiner crops uint8 \(M, 256",
         ),
         ({"metadata": {"edgepose.keypoint_names": '["nose", "tail"]'}}, r"2 keypoints \(nose, tail\)"),
         ({"metadata": {"edgepose.keypoint_names": "{nose"}}, "edgepose.keypoint_names is '{nose'"),
         ({"metadata": {"edgepose.oks_sigmas": "[0.1]"}}, "oks_sigmas has 1 numbers"),
         ({"metadata": {"edgepose.oks_sigmas": None}}, "oks_sigmas is missing"),
         ({"metadata": {"edgepose.skeleton": "[[0, 17]]"}}, "skeleton names a keypoint that does not exist"),
-        ({"metadata": {"edgepose.input_size": "250"}}, "input_size is 250, accepted are positive multiples of 32"),
+        ({"metadata": {"edgepose.input_size": "250"}}, "input_size is 250; expected a positive multiple of 32"),
         ({"metadata": {"edgepose.input_size": "wide"}}, "input_size is 'wide'"),
         ({"metadata": {"edgepose.candidates": "0"}}, "candidates is 0"),
-        ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4', accepted are float32, int8"),
+        ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4'; expected one of float32, int8"),
         ({"metadata": {"edgepose.calibration": "[]"}}, "calibration is"),
         ({"input_type": TensorProto.FLOAT}, r"input is images float32 \(\?, \?, \?, 3\)"),
-        ({"input_name": "picture"}, "input is picture uint8"),
+        ({"input_name": "image"}, "input is image uint8"),
         ({"input_shape": ("N", 100, 128, 3)}, "input is 128x100"),
         ({"input_shape": ("N", 128, "W", 3)}, "fixes one side"),
-        ({"input_shape": (4, 128, 128, 3)}, "takes 4 pictures at once"),
+        ({"input_shape": (4, 128, 128, 3)}, "takes 4 images per call; expected 1"),
         ({"keypoints": 16}, r"output is keypoints float32 \(\?, 6, 16, 3\)"),
     ],
 )
-def test_wrong_own_files_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_wrong_files_of_ours_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     path = write_edgepose(tmp_path / "wrong.onnx", **changes)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=message) as caught:
         read_model(path)
@@ -104,15 +104,15 @@ def test_wrong_own_files_are_refused(tmp_path: Path, changes: dict[str, object],
     [
         ({"metadata": {"edgepose.task": "pose"}}, "input is crops uint8"),
         ({"metadata": {"edgepose.crop_margin": None}}, "metadata edgepose.crop_margin is missing"),
-        ({"metadata": {"edgepose.crop_margin": "0.9"}}, "crop_margin is 0.9, accepted are numbers from 1 to 4"),
+        ({"metadata": {"edgepose.crop_margin": "0.9"}}, "crop_margin is 0.9; expected a number from 1 to 4"),
         ({"metadata": {"edgepose.crop_margin": '"wide"'}}, "crop_margin is '\"wide\"'"),
         ({"metadata": {"edgepose.score_weights": None}}, "metadata edgepose.score_weights is missing"),
         ({"metadata": {"edgepose.score_weights": "[1, 2, 3]"}}, r"score_weights is '\[1, 2, 3\]'.* length 4"),
-        ({"metadata": {"edgepose.input_size": "96"}}, r"accepted of a refiner is crops uint8 \(M, 96, 96, 3\)"),
+        ({"metadata": {"edgepose.input_size": "96"}}, r"expected of a refiner crops uint8 \(M, 96, 96, 3\)"),
         ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\)"),
-        ({"input_shape": (4, 64, 64, 3)}, "takes 4 pictures at once"),
+        ({"input_shape": (4, 64, 64, 3)}, "takes 4 images per call; expected 1"),
         ({"input_name": "images"}, "input is images uint8"),
-        ({"output_name": "points"}, r"outputs are points float32 \(\?, 17, 3\), accepted of a refiner is one keypoints"),
+        ({"output_name": "points"}, r"outputs are points float32 \(\?, 17, 3\); expected of a refiner one keypoints"),
         ({"keypoints": np.zeros((16, 3), np.float32)}, r"outputs are keypoints float32 \(\?, 16, 3\)"),
     ],
 )
@@ -179,9 +179,9 @@ def test_a_network_of_the_other_kind_is_refused_by_name_and_by_path(tmp_path: Pa
     monkeypatch.setattr(edgepose.model.file, "_ASSETS", tmp_path)
     shipped = r"the shipped models are first \(pose\), again \(refine\)"
     for name in ("again", str(tmp_path / "again.onnx")):
-        with pytest.raises(ModelError, match=rf"again.onnx is a refiner \(task 'refine'\), accepted here is a pose network .*; {shipped}"):
+        with pytest.raises(ModelError, match=rf"again.onnx is a refiner \(task 'refine'\); expected a pose network .*; {shipped}"):
             named_model(name, "pose")
-    with pytest.raises(ModelError, match=rf"first.onnx is a pose network \(task 'pose'\), accepted here is a refiner .*; {shipped}"):
+    with pytest.raises(ModelError, match=rf"first.onnx is a pose network \(task 'pose'\); expected a refiner .*; {shipped}"):
         named_model("first", "refine")
     with pytest.raises(ModelError, match=rf"no model 'other': there is no such file, and {shipped}"):
         named_model("other", "refine")

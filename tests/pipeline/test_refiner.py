@@ -166,7 +166,7 @@ def test_on_needs_a_refiner(tmp_path: Path) -> None:
     assert refiner.open().name.startswith("onnxruntime")
     refiner.close()
     wrong = str(write_edgepose(tmp_path / "tiny.onnx"))
-    with pytest.raises(ModelError, match="accepted here is a refiner"):
+    with pytest.raises(ModelError, match="expected a refiner"):
         Refiner.configured(replace(config, refine=RefineConfig(path=wrong, people=1)), Metrics())
 
 

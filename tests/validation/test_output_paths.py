@@ -1,4 +1,4 @@
-"""Nothing that is read, and nothing that is written elsewhere, is written over."""
+"""Nothing that is read, and nothing that is written elsewhere, is overwritten."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from edgepose.config.reference import NamedFile, keys
 from edgepose.config.schema import (
     BlackBoxConfig,
     CameraConfig,
@@ -21,15 +22,15 @@ from edgepose.config.schema import (
 )
 from edgepose.errors import ConfigError, OutputError
 from edgepose.pipeline.file_sinks import open_sinks
-from edgepose.validation.output_paths import clashes, unwritable, video_paths
+from edgepose.validation.output_paths import clashes, video_paths, write_error
 from testing.sample import sample_frame, sample_message
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with a film and a folder of pictures, and other names for them."""
+    """A folder with a video and a folder of pictures, and other names for them."""
     monkeypatch.chdir(tmp_path)
-    Path("v.mp4").write_bytes(b"a film")
+    Path("v.mp4").write_bytes(b"a video")
     Path("link.mp4").symlink_to("v.mp4")
     os.link("v.mp4", "twin.mp4")
     Path("pictures").mkdir()
@@ -37,7 +38,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "files", "keys"),
+    ("source", "files", "clashing"),
     [
         ("v.mp4", FilesConfig(jsonl="w.jsonl", csv="w.csv", video="w.mp4", images="w"), []),
         ("v.mp4", FilesConfig(jsonl="v.mp4"), ["files.jsonl"]),
@@ -57,40 +58,40 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("v.mp4", FilesConfig(jsonl=os.devnull, csv=os.devnull), []),
     ],
 )
-def test_what_would_be_destroyed_is_named(source: str, files: FilesConfig, keys: list[str]) -> None:
+def test_what_would_be_overwritten_is_named(source: str, files: FilesConfig, clashing: list[str]) -> None:
     source = source.replace("FILE_URL", Path("v.mp4").absolute().as_uri())
     config = Config(cameras={"front": CameraConfig(source=source)}, files=files)
     found = dict(clashes(config))
-    assert list(found) == keys
+    assert list(found) == clashing
     for sentence in found.values():
-        assert sentence.endswith("; expected a place of its own for each")
-    if keys:
+        assert sentence.endswith("; expected a different path for each")
+    if clashing:
         with pytest.raises(ConfigError):
             open_sinks(config, overwrite=True)
-    assert Path("v.mp4").read_bytes() == b"a film"
+    assert Path("v.mp4").read_bytes() == b"a video"
 
 
 def test_the_video_of_each_camera_counts() -> None:
-    cameras = {"a": CameraConfig(source="film-b.mp4"), "b": CameraConfig(source="v.mp4")}
-    config = Config(cameras=cameras, files=FilesConfig(video="film.mp4"))
-    assert video_paths(config) == {"a": Path("film-a.mp4"), "b": Path("film-b.mp4")}
-    sentence = "film-b.mp4 is read by camera a and would be written over by the annotated video; expected a place of its own for each"
+    cameras = {"a": CameraConfig(source="walk-b.mp4"), "b": CameraConfig(source="v.mp4")}
+    config = Config(cameras=cameras, files=FilesConfig(video="walk.mp4"))
+    assert video_paths(config) == {"a": Path("walk-a.mp4"), "b": Path("walk-b.mp4")}
+    sentence = "walk-b.mp4 is the source of camera a and would be overwritten by the annotated video; expected a different path for each"
     assert dict(clashes(config)) == {"files.video": sentence}
 
 
 @pytest.mark.parametrize(
     ("changed", "found"),
     [
-        ({"commands": CommandsConfig(enabled=True, audit="link.mp4")}, {"commands.audit": "link.mp4 is read by camera front"}),
+        ({"commands": CommandsConfig(enabled=True, audit="link.mp4")}, {"commands.audit": "link.mp4 is the source of camera front"}),
         ({"commands": CommandsConfig(audit="v.mp4")}, {}),
-        ({"events": EventsConfig(store="secret")}, {"events.store": "secret is the mqtt.password_file"}),
-        ({"events": EventsConfig(store="ca.crt")}, {"events.store": "ca.crt is the mqtt.tls.ca_file"}),
+        ({"events": EventsConfig(store="secret")}, {"events.store": "secret is the password file of the broker"}),
+        ({"events": EventsConfig(store="ca.crt")}, {"events.store": "ca.crt is the CA file of the broker"}),
         ({"events": EventsConfig(store="secret", enabled=False)}, {}),
-        ({"files": FilesConfig(csv="./front.crt")}, {"files.csv": "front.crt is the certificate authority of camera front"}),
+        ({"files": FilesConfig(csv="./front.crt")}, {"files.csv": "front.crt is the CA file of camera front"}),
         ({"files": FilesConfig(jsonl="net.onnx")}, {"files.jsonl": "net.onnx is the model"}),
         (
             {"black_box": BlackBoxConfig(path="pictures"), "files": FilesConfig(images="pictures")},
-            {"black_box.path": "pictures would take both"},
+            {"black_box.path": "pictures would hold both"},
         ),
         (
             {
@@ -98,11 +99,11 @@ def test_the_video_of_each_camera_counts() -> None:
                 "commands": CommandsConfig(enabled=True, audit="./x"),
                 "files": FilesConfig(jsonl="pictures/../x"),
             },
-            {"events.store": "x would take both the JSON lines and", "commands.audit": "x would take both the JSON lines and"},
+            {"events.store": "x would hold both the JSON lines and", "commands.audit": "x would hold both the JSON lines and"},
         ),
     ],
 )
-def test_whatever_is_read_or_written_counts(changed: dict, found: dict[str, str]) -> None:
+def test_everything_that_is_read_or_written_counts(changed: dict, found: dict[str, str]) -> None:
     for name in ("secret", "ca.crt", "front.crt", "net.onnx"):
         Path(name).write_text(name)
     mqtt = MqttConfig(username="me", password_file="secret", tls=TlsConfig(enabled=True, ca_file="ca.crt"))
@@ -113,22 +114,24 @@ def test_whatever_is_read_or_written_counts(changed: dict, found: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("key", "path", "problem"),
+    ("key", "path", "sentence"),
     [
-        ("black_box.path", "v.mp4", "v.mp4 is no folder; expected a folder or a name that is free"),
-        ("black_box.path", "v.mp4/box", "v.mp4/box cannot be: "),
+        ("black_box.path", "v.mp4", "v.mp4 is not a folder; expected a folder or an unused name"),
+        ("black_box.path", "v.mp4/box", "v.mp4/box cannot be created: "),
         ("black_box.path", "new/box", None),
-        ("events.store", "pictures", "pictures is a folder; expected a file or a name that is free"),
+        ("events.store", "pictures", "pictures is a folder; expected a file or an unused name"),
         ("events.store", "new/events.db", "the folder of new/events.db does not exist"),
         ("files.csv", "v.mp4", "v.mp4 begins with another header"),
         ("files.csv", "new.csv", None),
         ("files.jsonl", "v.mp4", None),
     ],
 )
-def test_what_cannot_be_written_is_found_without_a_change(key: str, path: str, problem: str | None) -> None:
+def test_an_unwritable_path_is_found_without_a_change(key: str, path: str, sentence: str | None) -> None:
+    mark = next(each.file for each in keys() if each.path == key)
+    assert mark is not None
     before = {file: file.read_bytes() for file in Path().rglob("*.*")}
-    found = unwritable(key, Path(path))
-    assert found == problem if problem is None else found is not None and found.startswith(problem)
+    found = write_error(NamedFile(tuple(key.split(".")), mark, path), Path(path))
+    assert found == sentence if sentence is None else found is not None and found.startswith(sentence)
     assert {file: file.read_bytes() for file in Path().rglob("*.*")} == before
 
 
@@ -138,7 +141,7 @@ def configuration() -> Config:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_without_a_frame_all_stays_as_it_was(overwrite: bool) -> None:
+def test_without_a_frame_nothing_changes(overwrite: bool) -> None:
     for sink in open_sinks(configuration(), overwrite=overwrite):
         sink.close()
     assert not list(Path().glob("p.*"))
@@ -152,13 +155,13 @@ def test_without_a_frame_all_stays_as_it_was(overwrite: bool) -> None:
     assert {path: path.read_bytes() for path in Path().glob("p*.*")} == before
 
 
-def test_a_place_that_cannot_be_leaves_no_others_behind() -> None:
+def test_an_invalid_path_leaves_no_other_files_behind() -> None:
     with pytest.raises(OutputError):
         open_sinks(Config(files=FilesConfig(jsonl="p.jsonl", csv="missing/p.csv")), overwrite=True)
     assert not Path("p.jsonl").exists()
 
 
-def test_a_restart_adds_to_poses_and_takes_a_new_name_for_the_video() -> None:
+def test_a_restart_appends_poses_and_uses_a_new_name_for_the_video() -> None:
     def run(*, overwrite: bool = False) -> None:
         for sink in open_sinks(configuration(), overwrite=overwrite):
             sink.write(sample_frame(), [], sample_message())

@@ -1,4 +1,4 @@
-"""What a `csi://`, `v4l2://`, `rtsp://` or `gst:` source is in GStreamer's language: pure text, nothing is opened."""
+"""GStreamer pipelines for `csi://`, `v4l2://`, `rtsp://` and `gst:` sources, as text; nothing is opened."""
 
 import re
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 from edgepose.capture.redact import redact
 
 SCHEMES = ("csi", "v4l2")
-"""Schemes that only GStreamer reads."""
+"""Schemes that only GStreamer supports."""
 
 PREFIX = "gst:"
-"""What a pipeline in GStreamer's own language begins with."""
+"""Prefix of a source that is a pipeline in GStreamer's own syntax."""
 
 RTSP_SOURCE = "camera"
-"""Name of the element `rtspsrc`: its address and passwords are properties, not text that somebody may show."""
+"""Name of the element `rtspsrc`: its address and password are set as properties, not in the text, which may be logged."""
 
 _RGB = "videoconvert ! video/x-raw,format=RGB ! appsink"
 
-# NVIDIA's elements keep pictures in memory of their own (NVMM); nvvidconv alone brings them out, and knows no RGB of three bytes.
+# NVIDIA's elements keep frames in their own memory (NVMM); only nvvidconv copies them out, and it does not support three-byte RGB.
 _OUT_OF_NVMM = f"nvvidconv ! video/x-raw,format=BGRx ! {_RGB}"
 
 _UDP_REORDER_MS = 100
-"""How long to wait for a UDP packet that others have overtaken; TCP keeps the order. GStreamer's own two seconds are for viewers."""
+"""How long to wait for a UDP packet that arrives out of order; TCP keeps the order. GStreamer's default of 2 s suits viewers only."""
 
 _RANGES = {"width": (16, 16384), "height": (16, 16384), "rate": (1, 1000), "flip": (0, 7)}
 _CSI_PARAMETERS = ("width", "height", "rate", "flip")
@@ -37,13 +37,13 @@ _APPSINK = re.compile(r"(?:^|!)\s*appsink\b")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A pipeline to be started.
+    """A pipeline to start.
 
     Attributes:
-        text: in the language of gst-launch-1.0, without credentials.
-        properties: what is set on named elements before the start, element -> property -> value; may hold credentials.
-        of_this_host: whether the time-stamps of a live pipeline are on this computer's clock, rather than on a network camera's.
-        device: file that has to be there.
+        text: the pipeline in the syntax of gst-launch-1.0, without credentials.
+        properties: properties to set on named elements before the start, element -> property -> value; may hold credentials.
+        of_this_host: whether the timestamps of a live pipeline are on this host's clock, rather than on a network camera's.
+        device: device file that must exist.
     """
 
     text: str
@@ -53,15 +53,15 @@ class Launch:
 
 
 def is_pipeline(source: str) -> bool:
-    """Whether a camera's source is a pipeline in GStreamer's own language."""
+    """Return whether a camera's source is a pipeline in GStreamer's own syntax."""
     return source[: len(PREFIX)].lower() == PREFIX
 
 
-def problem(source: str) -> str | None:
-    """What makes a `csi://`, `v4l2://` or `gst:` source one that can never be opened, in one sentence; None where nothing does."""
+def validation_error(source: str) -> str | None:
+    """Return why a `csi://`, `v4l2://` or `gst:` source can never be opened, in one sentence; None where it is valid."""
     try:
         if is_pipeline(source):
-            given(source)
+            custom(source)
         elif source.lower().startswith("csi:"):
             csi(source)
         else:
@@ -72,21 +72,21 @@ def problem(source: str) -> str | None:
 
 
 def csi(url: str) -> Launch:
-    """A camera on a Jetson's CSI connector: `csi://0?width=1280&height=720&rate=30&flip=2`.
+    """Return the pipeline of a camera on a Jetson's CSI connector: `csi://0?width=1280&height=720&rate=30&flip=2`.
 
     Raises:
-        ValueError: the URL cannot be; the text is a sentence.
+        ValueError: the URL is invalid; the text is a sentence.
     """
     parts = _split(url)
     if not re.fullmatch(r"[0-9]{1,3}", parts.netloc) or parts.path not in ("", "/"):
-        raise ValueError(f"{url} names no sensor; expected its number, such as csi://0?width=1280&height=720&rate=30")
+        raise ValueError(f"{url} names no sensor; expected a sensor number, such as csi://0?width=1280&height=720&rate=30")
     wanted = _parameters(url, _CSI_PARAMETERS)
     if ("width" in wanted) != ("height" in wanted):
-        raise ValueError(f"{url} has one of width and height; expected both or none")
+        raise ValueError(f"{url} has only one of width and height; expected both or neither")
     size = _CSI_DEFAULTS | wanted
     if int(size["width"]) % 2 or int(size["height"]) % 2:
         raise ValueError(
-            f"{url} asks for {size['width']}x{size['height']}; expected even numbers: colours are sampled at every other pixel"
+            f"{url} asks for {size['width']}x{size['height']}; expected even numbers, since color is sampled at every other pixel"
         )
     flip = f" flip-method={wanted['flip']}" if "flip" in wanted else ""
     return Launch(
@@ -97,16 +97,16 @@ def csi(url: str) -> Launch:
 
 
 def v4l2(url: str, *, hardware: bool) -> Launch:
-    """A camera that Linux shows as a file: `v4l2:///dev/video0?width=1280&height=720&rate=30&format=mjpeg`.
+    """Return the pipeline of a V4L2 device: `v4l2:///dev/video0?width=1280&height=720&rate=30&format=mjpeg`.
 
-    Where no format is named, MJPEG goes before H.264 before raw: over USB, raw pictures of any size come slowly.
+    Without a format, MJPEG is preferred to H.264, and H.264 to raw: raw frames of a usable size are slow over USB.
 
     Args:
         url: the source.
-        hardware: whether a decoder may leave its pictures in NVIDIA's memory.
+        hardware: whether a decoder may leave its frames in NVIDIA's memory.
 
     Raises:
-        ValueError: the URL cannot be; the text is a sentence.
+        ValueError: the URL is invalid; the text is a sentence.
     """
     parts = _split(url)
     path = unquote(parts.path)
@@ -122,16 +122,17 @@ def v4l2(url: str, *, hardware: bool) -> Launch:
 
 
 def rtsp(url: str, *, udp: bool, hardware: bool, tls_database: Any = None) -> Launch:
-    """A network camera.
+    """Return the pipeline of a network camera.
 
-    Time-stamps are the camera's, not smoothed against our clock (`buffer-mode=none`): that is `LiveClock`'s work, and both together err
-    by 50 ms. decodebin takes the decoder of the highest rank: on a Jetson NVIDIA's, elsewhere another in hardware or the best in software.
+    The timestamps are the camera's, not smoothed against the host's clock (`buffer-mode=none`): `LiveClock` does that, and both together
+    are off by 50 ms. decodebin uses the decoder of the highest rank: NVIDIA's on a Jetson, elsewhere another hardware decoder or the best
+    software decoder.
 
     Args:
         url: `rtsp://` or `rtsps://`, with credentials.
-        udp: whether RTP travels over UDP rather than within the RTSP connection.
-        hardware: whether the decoder leaves its pictures in NVIDIA's memory.
-        tls_database: certificate authorities that `rtsps://` is verified against (Gio.TlsDatabase); the system's where None.
+        udp: whether RTP travels over UDP rather than inside the RTSP connection.
+        hardware: whether the decoder leaves its frames in NVIDIA's memory.
+        tls_database: CA certificates that `rtsps://` is verified against (Gio.TlsDatabase); None uses the system's.
     """
     parts = urlsplit(url)
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
@@ -140,7 +141,7 @@ def rtsp(url: str, *, udp: bool, hardware: bool, tls_database: Any = None) -> La
         properties |= {"user-id": unquote(user), "user-pw": unquote(password)}
     if tls_database is not None:
         properties["tls-database"] = tls_database
-    # Known since GStreamer 1.22; it is what carries the camera's own clock, from its RTCP sender reports, to every picture.
+    # Since GStreamer 1.22: attaches the camera's own clock, from its RTCP sender reports, to every frame.
     properties["add-reference-timestamp-meta"] = True
     transport = f"protocols=udp latency={_UDP_REORDER_MS}" if udp else "protocols=tcp latency=0"
     after = _OUT_OF_NVMM if hardware else _RGB
@@ -151,22 +152,22 @@ def rtsp(url: str, *, udp: bool, hardware: bool, tls_database: Any = None) -> La
     )
 
 
-def given(source: str) -> Launch:
-    """A pipeline in GStreamer's own language: `gst:videotestsrc is-live=true`; it is given an appsink where it has none.
+def custom(source: str) -> Launch:
+    """Return a pipeline in GStreamer's own syntax (`gst:videotestsrc is-live=true`), with an appsink added where it has none.
 
     Raises:
-        ValueError: there is no pipeline; the text is a sentence.
+        ValueError: the pipeline is missing or invalid; the text is a sentence.
     """
     text = source[len(PREFIX) :].strip().rstrip("!").strip()
     if not text or text.startswith("/") or "\0" in text:
         raise ValueError(
-            "gst: is followed by no pipeline; expected one as gst-launch-1.0 takes it, such as gst:videotestsrc is-live=true"
+            "gst: is followed by no pipeline; expected one in the syntax of gst-launch-1.0, such as gst:videotestsrc is-live=true"
             " (the conversion to RGB and the appsink are added)"
         )
     sinks = len(_APPSINK.findall(text))
     if sinks > 1:
-        raise ValueError(f"gst: is followed by a pipeline with {sinks} appsinks; expected one, or none: then it is added")
-    # What comes over the network is stamped anew by these, as smoothly as a clock that drifts allows.
+        raise ValueError(f"gst: is followed by a pipeline with {sinks} appsinks; expected one, or none, since it is then added")
+    # These elements replace the timestamps of network streams with smoothed ones on a drifting clock.
     remote = re.search(r"\b(rtspsrc|rtpbin|rtpjitterbuffer|uridecodebin3?|playbin3?)\b", text) is not None
     return Launch(text if sinks else f"{text} ! {_RGB}", of_this_host=not remote)
 
@@ -181,7 +182,7 @@ def _parameters(url: str, known: tuple[str, ...]) -> dict[str, int | str]:
             raise ValueError(f"{url} has {name} twice; expected it once")
         if name == "format":
             if text not in _V4L2_FORMATS:
-                raise ValueError(f"{url} has the format {text or 'of no name'}; expected {', '.join(_V4L2_FORMATS)}")
+                raise ValueError(f"{url} has format={text}; expected {', '.join(_V4L2_FORMATS)}")
             values[name] = text
             continue
         low, high = _RANGES[name]
@@ -195,7 +196,7 @@ def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError as error:
-        raise ValueError(f"{url} is no URL; expected such as csi://0 or v4l2:///dev/video0") from error
+        raise ValueError(f"{url} is not a URL; expected one such as csi://0 or v4l2:///dev/video0") from error
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The system's GStreamer, through the system's `gi`: found and loaded only when something wants it."""
+"""The system's GStreamer through the system's `gi`, found and loaded only when it is needed."""
 
 import contextlib
 import ctypes
@@ -27,18 +27,18 @@ _SYSTEM_PACKAGES = (
 )
 
 _DECODER_PLUGINS = tuple(f"{folder}/gstreamer-1.0/libgstnvvideo4linux2.so" for folder in ("lib/*", "lib", "lib64", "local/lib/*"))
-"""Below /usr, where the plugin with NVIDIA's decoder may lie; JetPack has it in the first."""
+"""Where the plugin with NVIDIA's decoder may be, below /usr; JetPack installs it in the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """GStreamer, initialised.
+    """GStreamer, initialized.
 
     Attributes:
-        gst, video, gio, glib: its modules; they have no types.
-        version: of GStreamer, such as `1.22.0`.
-        gi_version: of PyGObject.
-        place: folder that `gi` was found in.
+        gst, video, gio, glib: its modules, which have no types.
+        version: version of GStreamer, such as `1.22.0`.
+        gi_version: version of PyGObject.
+        folder: folder that contains `gi`.
     """
 
     gst: Any
@@ -47,10 +47,10 @@ class Library:
     glib: Any
     version: str
     gi_version: str
-    place: str
+    folder: str
 
     def has(self, element: str) -> bool:
-        """Whether an element is in the registry."""
+        """Return whether an element is in the registry."""
         return self.gst.ElementFactory.find(element) is not None
 
 
@@ -59,10 +59,10 @@ _loaded: Library | None = None
 
 
 def load() -> Library:
-    """Return GStreamer, loaded by the first call: 60 ms and 9 MB that nobody else has to pay.
+    """Return GStreamer, which the first call loads; that takes 60 ms and 9 MB.
 
     Raises:
-        UnavailableError: it is not installed, or is for another Python.
+        UnavailableError: it is not installed, or belongs to another Python.
     """
     global _loaded
     with _lock:
@@ -72,7 +72,7 @@ def load() -> Library:
 
 
 def decodes_in_hardware() -> bool:
-    """Whether this machine's GStreamer has NVIDIA's decoder; does not load GStreamer where its plugin is not even on the disk."""
+    """Return whether this machine's GStreamer has NVIDIA's decoder; GStreamer is loaded only where the plugin's file exists."""
     if _loaded is None and not any(any(Path("/usr").glob(plugin)) for plugin in _DECODER_PLUGINS):
         return False
     try:
@@ -84,40 +84,42 @@ def decodes_in_hardware() -> bool:
 def _load() -> Library:
     _keep_the_unwinder()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyGObject's own, about how it is imported: nothing that an operator could mend
+        warnings.simplefilter("ignore")  # PyGObject's own warnings about its import, which an operator cannot fix
         gi = _import_gi()
         try:
             for name in ("Gst", "GstApp", "GstVideo"):
                 gi.require_version(name, "1.0")
             modules = {name: importlib.import_module(f"gi.repository.{name}") for name in ("Gst", "GstApp", "GstVideo", "Gio", "GLib")}
         except (ImportError, ValueError) as error:
-            raise UnavailableError(f"GStreamer's description for Python is missing ({error}); expected it installed: {_INSTALL}") from error
+            raise UnavailableError(
+                f"GStreamer's introspection data is missing ({error}); expected it to be installed: {_INSTALL}"
+            ) from error
         gst = modules["Gst"]
         try:
             gst.init_check(None)  # `init` would end the process
         except modules["GLib"].Error as error:
-            raise UnavailableError(f"GStreamer does not start ({error.message}); expected a whole installation: {_INSTALL}") from error
+            raise UnavailableError(f"GStreamer does not start ({error.message}); expected a complete installation: {_INSTALL}") from error
     version = ".".join(str(part) for part in gst.version()[:3])
-    place = str(Path(str(gi.__file__)).parent.parent)
-    return Library(gst, modules["GstVideo"], modules["Gio"], modules["GLib"], version, str(gi.__version__), place)
+    folder = str(Path(str(gi.__file__)).parent.parent)
+    return Library(gst, modules["GstVideo"], modules["Gio"], modules["GLib"], version, str(gi.__version__), folder)
 
 
 def _keep_the_unwinder() -> None:
-    """Let libgcc go on unwinding C++ exceptions.
+    """Make libgcc the library that unwinds C++ exceptions.
 
-    `gi` opens GStreamer for the whole process, and with it libunwind, which defines the same functions: exceptions of ONNX Runtime
-    and others would then end the process instead of being caught. Whichever library is there for the whole process first is taken.
+    `gi` loads GStreamer for the whole process, and with it libunwind, which defines the same functions: exceptions of ONNX Runtime and
+    others would then end the process instead of being caught. The library that is loaded for the whole process first is used.
     """
     with contextlib.suppress(OSError):  # a system with another C++ runtime
         ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
 
 
 def _import_gi() -> ModuleType:
-    """Import PyGObject: this environment's own, or else the system's.
+    """Import PyGObject from this environment, or else from the system.
 
-    `gi` comes with the system, since it has to match the system's GStreamer; a virtual environment does not see it. It need not:
-    it is a folder of its own that stands on nothing else in there. So this one package is taken from the system's, where it was
-    built for the same Python, and nothing else is: no other package there can take the place of one of the environment's.
+    `gi` is part of the system, since it has to match the system's GStreamer, and a virtual environment does not see it. It is a folder of
+    its own that depends on no other package there. So only this package is imported from the system, if it was built for the same Python,
+    and no other system package can replace one of the environment's.
     """
     try:
         return importlib.import_module("gi")
@@ -130,16 +132,16 @@ def _import_gi() -> ModuleType:
     if folders:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise UnavailableError(
-            f"{folders[0]} is not for Python {version}; expected an environment made by the system's own Python"
+            f"{folders[0]} is not built for Python {version}; expected an environment made by the system's own Python"
             " (/usr/bin/python3 -m venv), or PyGObject in this one (pip install 'PyGObject<3.52')"
         )
-    raise UnavailableError(f"GStreamer needs the system's package gi, which is not there; expected it installed: {_INSTALL}")
+    raise UnavailableError(f"GStreamer needs the system's package gi, which is not installed; expected it to be installed: {_INSTALL}")
 
 
 def _import_package(name: str, folder: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     assert spec is not None
-    assert spec.loader is not None  # there is one for a path that ends in .py
+    assert spec.loader is not None  # a path that ends in .py has a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

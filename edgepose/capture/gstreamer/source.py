@@ -1,4 +1,4 @@
-"""CSI and V4L2 cameras, network cameras with a decoder in hardware, and any pipeline, through GStreamer."""
+"""Source of CSI and V4L2 cameras, network cameras decoded in hardware, and custom pipelines, through GStreamer."""
 
 import atexit
 import logging
@@ -21,26 +21,25 @@ from edgepose.errors import EdgeposeError, SourceError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
-_GOODBYE_S = 1.0
-"""How long `close` waits for a pipeline to stop; mostly it takes milliseconds, of a frozen RTSP server 0.1 s."""
+_CLOSE_TIMEOUT_S = 1.0
+"""How long `close` waits for a pipeline to stop; usually that takes milliseconds, with a frozen RTSP server 0.1 s."""
 
-
-_ARGUS_HINT = "the journal of nvargus-daemon may say more, and restarting that service frees a camera that a program left taken"
+_ARGUS_HINT = "the journal of nvargus-daemon may have details, and restarting that service frees a camera that a program left open"
 
 
 class GStreamerSource(VideoSource):
     """A source that GStreamer reads: `csi://`, `v4l2://`, `rtsp://`, `rtsps://`, or `gst:` and a pipeline.
 
-    However the program ends, but for a violent death, its pipelines are stopped before: a CSI camera whose pipeline was not
-    stopped stays taken until NVIDIA's camera service is restarted.
+    All pipelines are stopped before the program exits, unless it is killed: a CSI camera whose pipeline was not stopped stays occupied
+    until NVIDIA's camera service is restarted.
 
     Args:
         camera: name in the configuration.
-        settings: of this camera.
+        settings: configuration of the camera.
         epoch: number of times this camera was opened before.
 
     Raises:
-        SourceError: it cannot be opened, within `open_timeout_s`.
+        SourceError: the source cannot be opened within `open_timeout_s`.
     """
 
     def __init__(self, camera: str, settings: schema.CameraConfig, *, epoch: int = 0) -> None:
@@ -48,21 +47,23 @@ class GStreamerSource(VideoSource):
         where = f"camera {camera}: {url}"
         self._address = settings.source if settings.source.lower().startswith("rtsp") else None
         pipeline = GstPipeline(self._launch, where, self._bus_failure)
-        super().__init__(camera, url, settings, pipeline, epoch=epoch, goodbye_s=_GOODBYE_S, live_clock=lambda: pipeline.live_clock)
+        super().__init__(
+            camera, url, settings, pipeline, epoch=epoch, close_timeout_s=_CLOSE_TIMEOUT_S, live_clock=lambda: pipeline.live_clock
+        )
 
     def close(self) -> None:
-        """Stop the pipeline, from any thread; a `read` that waits ends at once. May be called again."""
+        """Stop the pipeline from any thread, which ends a waiting `read` immediately; idempotent."""
         super().close()
         if not self.stop(0):
-            _log.warning("%s does not stop within %g s; it is waited for again at the program's end", self._where, _GOODBYE_S)
+            _log.warning("%s does not stop within %g s; waiting for it again at the program's end", self._where, _CLOSE_TIMEOUT_S)
 
     def stop(self, within_s: float) -> bool:
-        """Stop the pipeline and return whether it did within the time; 0 only begins to."""
-        self._let_go()
+        """Stop the pipeline and return whether it stopped within a time; 0 does not wait."""
+        self._release()
         return self._worker.join(within_s)
 
     def _launch(self, library: Library) -> Launch:
-        _started.add(self)  # here, where the next thing is its start
+        _started.add(self)  # immediately before the pipeline starts
         return _launch(self._settings, library, self._where)
 
     def _bus_failure(self, error: Any, debug: str | None) -> SourceError:
@@ -83,15 +84,15 @@ _started: WeakSet[GStreamerSource] = WeakSet()
 
 @atexit.register
 def stop_all(within_s: float = 2.0) -> None:
-    """Stop every pipeline that still runs, also those that are just being opened; waits `within_s` at most for all together."""
+    """Stop every pipeline that still runs or is being opened; waits at most `within_s` in total."""
     deadline_s = time.monotonic() + within_s
     running = [source for source in list(_started) if not source.stop(0)]
     for source in running:
         source.stop(max(0.0, deadline_s - time.monotonic()))
 
 
-def unusable(camera: str, settings: schema.CameraConfig) -> EdgeposeError | None:
-    """What keeps this machine from reading a camera through GStreamer; None where nothing does. Nothing is started."""
+def opening_error(camera: str, settings: schema.CameraConfig) -> EdgeposeError | None:
+    """Return why this machine cannot read a camera through GStreamer, None where nothing is known; starts nothing."""
     where = f"camera {camera}: {redact(settings.source)}"
     try:
         library = load()
@@ -108,28 +109,28 @@ def unusable(camera: str, settings: schema.CameraConfig) -> EdgeposeError | None
 def _launch(settings: schema.CameraConfig, library: Library, where: str) -> Launch:
     source = settings.source
     if pipelines.is_pipeline(source):
-        return pipelines.given(source)
+        return pipelines.custom(source)
     scheme = source.partition("://")[0].lower()
     if scheme == "csi":
         return pipelines.csi(source)
     hardware = library.has(HARDWARE_DECODER)
     if scheme == "v4l2":
         launch = pipelines.v4l2(source, hardware=hardware)
-        _look_for(launch.device, where)
+        _check_device(launch.device, where)
         return launch
     secure = tls.is_secure(source)
     authority = tls.options(settings.ca_file, where)["ca_file"] if secure else None
     database = library.gio.TlsFileDatabase.new(authority) if authority is not None else None
-    # RTP over UDP would pass beside the encryption.
+    # RTP over UDP would bypass the encryption.
     udp = settings.rtsp_transport == "udp" and not secure
     return pipelines.rtsp(source, udp=udp, hardware=hardware, tls_database=database)
 
 
-def _look_for(device: Path | None, where: str) -> None:
-    """Say what is the matter with a device file more clearly than GStreamer does."""
+def _check_device(device: Path | None, where: str) -> None:
+    """Raise a clearer error than GStreamer's where a device file is missing or not accessible."""
     if device is None:
         return
     if not device.exists():
-        raise SourceError(f"{where} does not exist; expected a camera there: v4l2-ctl --list-devices shows those that are", "not_found")
+        raise SourceError(f"{where} does not exist; expected a camera: v4l2-ctl --list-devices lists those that exist", "not_found")
     if not os.access(device, os.R_OK | os.W_OK):
-        raise SourceError(f"{where} may not be opened by this user; expected membership of the group video", "unauthorized")
+        raise SourceError(f"{where} is not accessible to this user; expected membership of the group video", "unauthorized")

@@ -74,8 +74,8 @@ def test_a_network_camera() -> None:
         ("gst:udpsrc port=5000 ! application/x-rtp ! rtpjitterbuffer ! decodebin", None, False),
     ],
 )
-def test_a_pipeline_is_taken_as_it_is_and_completed(source: str, text: str | None, of_this_host: bool) -> None:
-    launch = pipelines.given(source)
+def test_a_pipeline_is_used_unchanged_and_completed(source: str, text: str | None, of_this_host: bool) -> None:
+    launch = pipelines.custom(source)
     assert launch.text == text or text is None
     assert launch.of_this_host == of_this_host
 
@@ -83,7 +83,7 @@ def test_a_pipeline_is_taken_as_it_is_and_completed(source: str, text: str | Non
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("csi://", "csi:// names no sensor; expected its number, such as csi://0?"),
+        ("csi://", "csi:// names no sensor; expected a sensor number, such as csi://0?"),
         ("csi://front", "names no sensor"),
         ("csi://-1", "names no sensor"),
         ("csi://0/1", "names no sensor"),
@@ -94,35 +94,35 @@ def test_a_pipeline_is_taken_as_it_is_and_completed(source: str, text: str | Non
         ("csi://0?rate=", "has rate=; expected a whole number from 1 to 1000"),
         ("csi://0?rate=%D9%A3%D9%A0", "expected a whole number from 1 to 1000"),  # digits, but not GStreamer's
         ("csi://0?rate=1&rate=2", "has rate twice; expected it once"),
-        ("csi://0?width=640", "has one of width and height; expected both or none"),
+        ("csi://0?width=640", "has only one of width and height; expected both or neither"),
         ("csi://0?width=641&height=480", "asks for 641x480; expected even numbers"),
         ("csi://0#flip=2", "has a parameter #flip=2; expected"),
         ("v4l2://dev/video0", "names no device; expected three slashes and a path"),
         ("v4l2:///", "names no device"),
-        ("v4l2:///dev/video0?format=yuyv", "has the format yuyv; expected mjpeg, h264, raw"),
+        ("v4l2:///dev/video0?format=yuyv", "has format=yuyv; expected mjpeg, h264, raw"),
         ("v4l2:///dev/video0?flip=2", "has a parameter flip; expected width, height, rate, format"),
         ("gst:", "gst: is followed by no pipeline"),
         ("gst: ! ", "gst: is followed by no pipeline"),
         ("gst://videotestsrc", "gst: is followed by no pipeline"),
         ("gst:videotestsrc ! tee name=t ! appsink t. ! appsink", "a pipeline with 2 appsinks; expected one, or none"),
         ("gst:video\0testsrc", "gst: is followed by no pipeline"),
-        ("csi://[0", "is no URL; expected such as csi://0"),
+        ("csi://[0", "is not a URL; expected one such as csi://0"),
         ("v4l2:///dev/video0%00", "names no device"),
     ],
 )
-def test_what_can_never_be_opened_is_said_in_one_sentence(source: str, said: str) -> None:
-    problem = pipelines.problem(source)
-    assert problem is not None
-    assert said in problem
-    assert "\n" not in problem
+def test_an_invalid_source_is_reported_in_one_sentence(source: str, said: str) -> None:
+    sentence = pipelines.validation_error(source)
+    assert sentence is not None
+    assert said in sentence
+    assert "\n" not in sentence
 
 
 @pytest.mark.parametrize("source", ["csi://0", "v4l2:///dev/video0?width=640", "gst:videotestsrc", "v4l2:///tmp/a%22b"])
-def test_what_may_be_opened(source: str) -> None:
-    assert pipelines.problem(source) is None
+def test_valid_sources(source: str) -> None:
+    assert pipelines.validation_error(source) is None
 
 
 @given(st.sampled_from(["csi:", "csi://", "v4l2:///dev/", "gst:"]), st.text())
-def test_no_text_is_more_than_refused(beginning: str, rest: str) -> None:
-    problem = pipelines.problem(beginning + rest)
-    assert problem is None or "expected" in problem
+def test_any_text_is_accepted_or_refused(beginning: str, rest: str) -> None:
+    sentence = pipelines.validation_error(beginning + rest)
+    assert sentence is None or "expected" in sentence

@@ -144,7 +144,7 @@ def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> N
         (["quantize", "tiny.onnx", "--output", "x.onnx", "--data", "data", "--pictures", "8"], 78, "at least 32"),
         (["quantize", "last.pt", "--output", "x.onnx", "--data", "data"], 78, "is not an ONNX file"),
         (["evaluate", "nowhere.onnx", "data"], 78, "no model 'nowhere.onnx'"),
-        (["evaluate", "default", "data", "--refiner", "default"], 78, "accepted here is a refiner (task 'refine')"),
+        (["evaluate", "default", "data", "--refiner", "default"], 78, "expected a refiner (task 'refine')"),
         (["evaluate", "default", "data", "--refine-people", "3"], 64, "expected --refiner too"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_refiner_refines_so_many_people(tmp_path, refine_people, refined):
 
 def test_a_pose_network_is_no_refiner(tmp_path):
     data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
-    with pytest.raises(ConfigError, match="accepted here is a refiner"):
+    with pytest.raises(ConfigError, match="expected a refiner"):
         evaluate(model, data, refiner=model)
 
 
