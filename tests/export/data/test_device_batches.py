@@ -14,8 +14,8 @@ from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.device_batches import DevicePictures
 from testing.export.folders import write_dotted
+from testing.export.warps import WARPS, peak
 from testing.shared import SHARED
-from tests.export.data.test_augment import WARPS, peak
 
 CPU = torch.device("cpu")
 SETTINGS = {"batch_size": 3, "sizes": (224, 256), "seed": 4}

@@ -9,7 +9,7 @@ from edgepose.errors import ConfigError
 from edgepose.person import Person
 from edgepose_export.data.coco import CocoPose, draw
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
-from tests.export.data.test_coco import CROWD, person, write
+from testing.export.annotations import CROWD, person, write
 
 SIZE = {"width": 640, "height": 480}
 
