@@ -4,6 +4,8 @@ import os
 import subprocess
 from functools import cache
 
+from testing.requirements import missing
+
 # Names and addresses of this process, since another may try faults at the same time.
 _NUMBER = os.getpid() % 60_000
 _SUBNET = f"10.{100 + _NUMBER // 250 % 150}.{_NUMBER % 250}"
@@ -19,6 +21,8 @@ def why_not() -> str | None:
     """Why there cannot be such a network here, or None."""
     if os.geteuid():
         return "a network namespace needs root"
+    if (reason := missing("ip", "tc", "iptables")) is not None:
+        return reason
     try:
         with Network():
             pass

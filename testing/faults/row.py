@@ -1,7 +1,6 @@
 """One row of the fault matrix: what is done, what must hold, and how it is tried."""
 
 import os
-import shutil
 import tempfile
 import time
 import traceback
@@ -10,18 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testing.faults import network
-from testing.faults.world import FAKETIME, Findings, World
-from testing.servers import mosquitto
-from tests.integration.conftest import rtsp_server_is_there
+from testing.faults.world import Findings, World
+from testing.requirements import missing
 
 
 def servers_needed() -> str | None:
-    """Which of the servers is not installed, or None."""
-    if not Path(mosquitto.EXECUTABLE).exists():
-        return f"{mosquitto.EXECUTABLE} is not installed (Debian package mosquitto)"
-    if not rtsp_server_is_there():
-        return "GStreamer's RTSP server is not installed (Debian package gir1.2-gst-rtsp-server-1.0)"
-    return None if shutil.which("ffmpeg") else "ffmpeg is not installed (Debian package ffmpeg)"
+    """Return what no fault can be tried without and is not installed, or None."""
+    return missing("mosquitto", "rtsp-server", "ffmpeg")
 
 
 def network_needed() -> str | None:
@@ -31,7 +25,7 @@ def network_needed() -> str | None:
 
 def faketime_needed() -> str | None:
     """Why the daemon's clock cannot be turned here, or None."""
-    return None if FAKETIME.exists() else f"{FAKETIME} is not there (Debian package faketime)"
+    return missing("faketime")
 
 
 def mount_needed() -> str | None:

@@ -20,6 +20,7 @@ from testing.faults.network import Network
 from testing.faults.presence import account
 from testing.faults.recorder import Recorder
 from testing.faults.relay import Relay
+from testing.requirements import FAKETIME
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.rtsp import RtspServer
 
@@ -35,7 +36,6 @@ CLOCKS_S = 0.05
 DEVICE = "faults"
 _VIDEO = Path(__file__).parents[2] / "build" / "vtest.avi"
 _START_S = 60.0  # generous: others use the machine too
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 def film(folder: Path, width: int = 320, height: int = 240, minutes: float = 10) -> Path:

@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+from testing.requirements import require
+
 EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 
@@ -10,6 +12,7 @@ class Authority:
     """A certificate authority of its own in a folder; `certificate` is whom to trust."""
 
     def __init__(self, folder: Path, name: str = "authority"):
+        require("openssl")
         self._folder = folder
         self.certificate = folder / f"{name}.pem"
         self._key = folder / f"{name}.key"

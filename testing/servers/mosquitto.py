@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-EXECUTABLE = "/usr/sbin/mosquitto"
+from testing.requirements import find_program, require
 
 
 def free_port() -> int:
@@ -34,6 +34,7 @@ class Mosquitto:
         lines: str = "",
         address: str = "127.0.0.1",
     ):
+        require("mosquitto")
         self.port = free_port()
         self.log = folder / "mosquitto.log"
         self._folder = folder
@@ -66,7 +67,8 @@ class Mosquitto:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([EXECUTABLE, "-c", str(self._configuration)], stdout=log, stderr=log)
+            command = [find_program("mosquitto") or "mosquitto", "-c", str(self._configuration)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 10
         while True:
             try:

@@ -6,9 +6,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+from testing.requirements import SYSTEM_PYTHON, require
 from testing.servers.mosquitto import free_port
 
-PYTHON = "/usr/bin/python3"
 SCRIPT = Path(__file__).with_name("rtsp_server.py")
 
 
@@ -16,6 +16,7 @@ class RtspServer:
     """Context manager; `options` go to the program; `address` is where it listens."""
 
     def __init__(self, folder: Path, *options: str, address: str = "127.0.0.1") -> None:
+        require("rtsp-server")
         self.port = free_port()
         self.address = address
         self.log = folder / "rtsp.log"
@@ -35,7 +36,7 @@ class RtspServer:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            command = [PYTHON, str(SCRIPT), str(self.port), "--address", self.address, *self._options]
+            command = [SYSTEM_PYTHON, str(SCRIPT), str(self.port), "--address", self.address, *self._options]
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:

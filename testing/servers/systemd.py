@@ -4,31 +4,32 @@ What is written inside goes to memory and is gone afterwards, as are its process
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
+from testing.requirements import MissingRequirementError, find_program, missing
 from testing.waiting import wait_for
 
-EXECUTABLE = Path("/lib/systemd/systemd")
 CGROUPS = Path("/sys/fs/cgroup")
 _BOOT = Path(__file__).with_name("systemd_boot.sh")
 _PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIX = "edgepose-test-"
 
 
+@cache
 def why_not() -> str | None:
     """The reason why there can be no systemd here, or None where there can."""
     if os.geteuid() != 0:
         return "booting a systemd needs root"
-    if not EXECUTABLE.exists():
-        return f"{EXECUTABLE} is not installed (Debian package systemd)"
-    missing = [tool for tool in ("unshare", "nsenter", "setpriv", "pivot_root") if shutil.which(tool) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed (Debian package util-linux)"
+    if (reason := missing("systemd")) is not None:
+        return reason
+    tools = [tool for tool in ("unshare", "nsenter", "setpriv", "pivot_root") if find_program(tool) is None]
+    if tools:
+        return f"{', '.join(tools)} is not installed (Debian package util-linux)"
     layers = "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work"
     script = f"mount -t tmpfs tmpfs /mnt && mkdir /mnt/upper /mnt/work /mnt/root && mount -t overlay overlay -o {layers} /mnt/root"
     flags = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
@@ -53,6 +54,8 @@ class Systemd:
         self._shared = shared
         self._cgroups: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
+        if (reason := why_not()) is not None:
+            raise MissingRequirementError(reason)
         self._first = 0  # its first process, as this machine numbers it
 
     def __enter__(self) -> "Systemd":

@@ -10,6 +10,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from testing.requirements import require
 from testing.servers.mosquitto import Mosquitto, free_port
 from testing.waiting import wait_for
 
@@ -18,6 +19,7 @@ SHIPPED = Path(__file__).parents[2] / "deploy" / "mosquitto"
 
 def make_certificates(folder: Path, *clients: str) -> Path:
     """An authority, a broker at this machine, and clients."""
+    require("openssl")
     for words in (["ca"], ["broker", "localhost", "127.0.0.1"], *(["client", name] for name in clients)):
         subprocess.run([SHIPPED / "make-certificates.sh", folder, *words], check=True, capture_output=True, text=True)
     return folder

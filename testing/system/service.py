@@ -90,6 +90,13 @@ class Service:
         """Returns when the service has said that it is ready."""
         self.machine.run("systemctl", "start", UNIT)
 
+    def started(self) -> str:
+        """Start the service, wait for poses, and return its session."""
+        self.start()
+        wait_for(lambda: self.on("cameras/front/poses"), within_s=60)
+        online = wait_for(lambda: [message for message in self.on("status") if message["state"] == "online"], within_s=30)
+        return str(online[-1]["session"])
+
     def show(self, name: str) -> str:
         return self.machine.show(UNIT, name)
 

@@ -143,6 +143,7 @@ def test_run_ends_by_itself_with_its_files(model: Path, video: Path, tmp_path: P
         assert [message["sequence"] for message in messages if message["camera"] == camera] == list(range(12))
 
 
+@pytest.mark.needs("amqtt")
 def test_demo_needs_nothing_but_a_video(model: Path, video: Path, tmp_path: Path) -> None:
     done = edgepose("demo", video, "--model", model, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -156,6 +157,7 @@ def test_demo_needs_nothing_but_a_video(model: Path, video: Path, tmp_path: Path
         assert sum(1 for _ in film.decode(video=0)) == 12
 
 
+@pytest.mark.needs("amqtt")
 def test_demo_without_a_video_says_what_to_do(model: Path, tmp_path: Path) -> None:
     done = edgepose("demo", "--model", model, folder=tmp_path)
     if done.returncode == 0:
@@ -310,10 +312,7 @@ def test_schema_prints_json(document: str, tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_a_stream_with_complete_files(model: Path, tmp_path: Path) -> None:
     from testing.servers.rtsp import RtspServer
-    from tests.integration.conftest import rtsp_server_is_there
 
-    if not rtsp_server_is_there():
-        pytest.skip("GStreamer's RTSP server is not installed (Debian package gir1.2-gst-rtsp-server-1.0)")
     poses = tmp_path / "poses.jsonl"
     with RtspServer(tmp_path) as server:
         command = [

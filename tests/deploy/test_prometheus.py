@@ -3,7 +3,6 @@
 import re
 import subprocess
 from pathlib import Path
-from shutil import which
 
 import pytest
 import yaml
@@ -12,8 +11,6 @@ HERE = Path(__file__).parent
 PROMETHEUS = HERE.parents[1] / "deploy" / "prometheus"
 RULES = PROMETHEUS / "edgepose.rules.yml"
 TESTS = sorted(HERE.glob("*alerts.test.yml"))
-
-needs_promtool = pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
 
 
 def promtool(*arguments: str) -> str:
@@ -26,12 +23,12 @@ def rules() -> list[dict]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 def test_the_scrape_configuration_and_the_rules_are_valid() -> None:
     assert "1 rule files found" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 def test_every_alert_fires_when_it_shall_and_only_then() -> None:
     assert "SUCCESS" in promtool("test", "rules", *map(str, TESTS))
 

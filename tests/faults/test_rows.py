@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from testing.faults.matrix import ROWS
-from testing.faults.row import Outcome, Row, attempt, servers_needed
+from testing.faults.row import Outcome, Row, attempt
 from testing.faults.world import film
 
 QUICK = [row for row in ROWS if row.quick]
 
-pytestmark = pytest.mark.skipif(servers_needed() is not None, reason=servers_needed() or "")
+pytestmark = pytest.mark.needs("mosquitto", "rtsp-server", "ffmpeg")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import random
-import shutil
 import ssl
 import subprocess
 import sys
@@ -68,7 +67,7 @@ def test_nothing_that_can_be_shown(server: RtspServer, path: str, cause: str, sa
     assert str(error) == f"camera front: {server.url(path)} {said}"
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed (Debian package util-linux)")
+@pytest.mark.needs("unshare")
 def test_no_route() -> None:
     program = (
         "from edgepose.capture.source import open_source; from edgepose.config.schema import CameraConfig\n"

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -161,7 +160,7 @@ def test_names_end_in_base_units(watched: Daemon) -> None:
             assert family.name.endswith("_seconds")
 
 
-@pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
+@pytest.mark.needs("promtool")
 def test_promtool_has_nothing_to_say(watched: Daemon) -> None:
     done = subprocess.run(["promtool", "check", "metrics"], input=watched.ask("/metrics")[2], capture_output=True, text=True, timeout=30)
     ours = [line for line in (done.stdout + done.stderr).splitlines() if "process_" not in line]  # the client's names are its own
@@ -205,7 +204,7 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
             assert panel["targets"]
 
 
-@pytest.mark.skipif(which("prometheus") is None, reason="Prometheus is not installed (Debian package prometheus)")
+@pytest.mark.needs("prometheus")
 def test_prometheus_scrapes_it_and_answers_every_query_of_the_dashboard(watched: Daemon, tmp_path: Path) -> None:
     scrape = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     scrape["global"] = {"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "500ms"}

@@ -18,6 +18,7 @@ from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import ConfigError
 from edgepose.mqtt.publisher import MqttPublisher
 from testing.faults import network
+from testing.requirements import require
 from testing.servers.amqtt_broker import amqtt_broker
 from testing.servers.both_sides import STATUS, Listener, publishing
 from testing.servers.mosquitto import Mosquitto
@@ -329,6 +330,7 @@ def test_messages_that_the_broker_refuses_are_counted(tmp_path, caplog):
 def certificates(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
+    require("openssl")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)

@@ -209,7 +209,7 @@ def test_somebody_else_on_that_port_is_no_broker(caplog):
     assert 1 <= len(lines) <= 2
 
 
-@pytest.mark.skipif(DYNAMIC_SECURITY is None, reason="mosquitto's dynamic security plugin is not installed")
+@pytest.mark.needs("mosquitto", "mosquitto-dynamic-security")
 def test_a_refused_subscription_is_said(tmp_path, caplog):
     settings = tmp_path / "security.json"
     access = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}

@@ -1,6 +1,5 @@
 """Streams that are no RTSP, from a sender that is a program of its own."""
 
-import shutil
 import subprocess
 import sys
 import time
@@ -53,7 +52,7 @@ def opened(url: str) -> Source:
         ("tcp", "mpegts", "{address}", "{address}?listen=1"),
         pytest.param(
             *("rtmp", "flv", "{address}/live/cam", "{address}/live/cam"),
-            marks=pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed"),
+            marks=pytest.mark.needs("ffmpeg"),
         ),
     ],
 )

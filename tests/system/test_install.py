@@ -12,8 +12,6 @@ from testing.servers.mosquitto import Mosquitto
 from testing.servers.systemd import Systemd
 from testing.waiting import wait_for
 
-__all__ = ["Mosquitto", "Systemd"]  # conftest.py looks whether these are there
-
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "deploy" / "install.sh"
 INSTALL = "/mnt/checkout/deploy/install.sh"
