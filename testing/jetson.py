@@ -43,7 +43,7 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
             direction = gst.PadDirection.SINK if pad == "sink" else gst.PadDirection.SRC
             kind.add_pad_template(gst.PadTemplate.new(pad, direction, gst.PadPresence.ALWAYS, gst.Caps.from_string(caps)))
 
-    class Relabel(GstBase.BaseTransform):  # type: ignore[misc, name-defined]
+    class Relabel(GstBase.BaseTransform):  # type: ignore[misc]
         """Passes pictures on as they are, and says that they lie in another kind of memory."""
 
         into_nvmm = GObject.Property(type=bool, default=True)
@@ -54,6 +54,7 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
 
         def do_transform_caps(self, direction: Any, caps: Any, wanted: Any) -> Any:
             from_sink = direction == gst.PadDirection.SINK
+            memories: tuple[str, ...]
             if self.into_nvmm:
                 memories = ("memory:NVMM",) if from_sink else ("memory:SystemMemory",)
             else:  # takes both kinds

@@ -50,10 +50,11 @@ class Variant:
 def variants(original: GhostPose) -> list[Variant]:
     """The network as it is, then everything that is tried."""
 
-    def changed(looks: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
+    def changed(looks: int = 2, radius: int = 3, candidates: int | None = None) -> GhostPose:
         network = copy.deepcopy(original)
         decoder = network.decode
-        decoder.candidates = candidates
+        if candidates is not None:
+            decoder.candidates = candidates
         refinement = decoder.refinement
         assert isinstance(refinement, Refinement)
         refinement.steps = nn.ModuleList(list(refinement.steps)[:looks])

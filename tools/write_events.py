@@ -138,9 +138,9 @@ def report(each: int, video: str) -> str:
         some = [s for s in seeing[start : start + each] if lying_was_seen(s)]
         cells = []
         for kind in ALARMS:
-            said = sum(any(event.kind == kind for _, event in s.said) for s in some)
+            right = sum(any(event.kind == kind for _, event in s.said) for s in some)
             truth = "**" if kind in some[0].action.expected else ""
-            cells.append(f"{truth}{said} of {len(some)}{truth}" if said or truth else "")
+            cells.append(f"{truth}{right} of {len(some)}{truth}" if right or truth else "")
         lines.append(f"| {some[0].action.name if some else ACTIONS[number].__name__} | {' | '.join(cells)} |")
     said, minutes, people = on_video(video)
     alarms = ", ".join(f"`{kind}` {said[kind]}" for kind in ALARMS)

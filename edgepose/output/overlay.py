@@ -31,7 +31,7 @@ def draw(
         keypoint_threshold: keypoints below this confidence are not drawn, nor are their bones.
         caption: one line (camera, frames a second, time) for the top-left corner; ASCII.
     """
-    canvas = image.copy()
+    canvas: NDArray[np.uint8] = image.copy()
     # A picture of 640 x 480 gets lines of two pixels.
     unit = max(1.0, float(np.sqrt(image.shape[0] * image.shape[1])) / 277)
     weakest_first = sorted(enumerate(people), key=lambda pair: pair[1].score)

@@ -76,7 +76,7 @@ class Person:
         self.client.on_message = self._take
         self.client.on_publish = lambda _client, _data, number, reason, _properties: self._answered.update({number: reason.value})
         self.client.on_subscribe = lambda _client, _data, _number, reasons, _properties: self._granted.extend(r.value for r in reasons)
-        expiry = Properties(PacketTypes.CONNECT)
+        expiry = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         expiry.SessionExpiryInterval = 3600
         self.client.connect("127.0.0.1", broker.port, keepalive=5, clean_start=False, properties=expiry)
         self.client.loop_start()
@@ -107,4 +107,4 @@ class Person:
 
     def _take(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         with self._lock:
-            self._heard.append((message.topic, message.payload))
+            self._heard.append((message.topic, bytes(message.payload)))

@@ -128,7 +128,7 @@ class Service:
     def online_as_new_session(self, than: str, within_s: float = 30.0) -> str:
         """Waits for another run of the daemon to be online; returns its session."""
         told = wait_for(lambda: [s for s in self.on("status") if s["state"] == "online" and s["session"] != than], within_s=within_s)
-        return told[-1]["session"]
+        return str(told[-1]["session"])
 
     def close(self) -> None:
         self._client.disconnect()
