@@ -1,7 +1,9 @@
 """A test whose programs and libraries are missing is skipped, and says what to install."""
 
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,8 +74,8 @@ def test_what_is_missing_skips_its_tests_and_is_named(skipped: dict[str, str], t
 @pytest.mark.parametrize("name", sorted(set(REQUIREMENTS) - {"root"}))
 def test_every_reason_names_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requirements, "exists", lambda _: False)
-    monkeypatch.setattr(requirements.shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     if name == "gstreamer":
         monkeypatch.setattr(requirements, "CAPTURE_ELEMENTS", {"no-such-element": "gstreamer1.0-plugins-ugly"})
     assert re.search(

@@ -8,8 +8,12 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from testing.requirements import find_program, require
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing.Self needs Python 3.11
 
 
 def free_port() -> int:
@@ -53,7 +57,7 @@ class Mosquitto:
         self._configuration = folder / "mosquitto.conf"
         self._configuration.write_text(configuration)
 
-    def __enter__(self) -> "Mosquitto":
+    def __enter__(self) -> "Self":
         self.start()
         return self
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ def promtool(*arguments: str) -> str:
     return done.stdout
 
 
-def rules() -> list[dict]:
+def rules() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
@@ -39,7 +40,7 @@ def test_every_alert_is_seen_to_fire() -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict) -> None:
+def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert "{{ $labels.device }}" in rule["annotations"]["summary"]
     assert re.search(r"[.`]$", rule["annotations"]["description"])

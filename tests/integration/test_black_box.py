@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
@@ -35,7 +36,7 @@ class Ear:
 
     def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
         with self._lock:
-            self._heard.append((message.topic, message.payload))
+            self._heard.append((message.topic, bytes(message.payload)))
 
     def on(self, last: str) -> list[bytes]:
         with self._lock:
@@ -70,7 +71,7 @@ def written(folder: Path) -> list[bytes]:
     return path.read_bytes().splitlines() if path.exists() else []
 
 
-def replay(recording: Path, folder: Path) -> tuple[list[bytes], list[bytes], dict]:
+def replay(recording: Path, folder: Path) -> tuple[list[bytes], list[bytes], dict[str, Any]]:
     """Pose messages, event messages and the summary."""
     command = [sys.executable, "-m", "edgepose", "replay", str(recording), "--json"]
     command += ["--output", str(folder / "again.jsonl"), "--events", str(folder / "events.jsonl")]

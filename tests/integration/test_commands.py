@@ -109,6 +109,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
 
         picture = commander.ask("snapshot", '{"camera": "front", "width": 160}')["snapshot"]
         image = cv2.imdecode(np.frombuffer(base64.b64decode(picture["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
         assert image.shape == (picture["height"], picture["width"], 3) == (120, 160, 3)
         assert image.max() > 200  # the ball of the test picture
 

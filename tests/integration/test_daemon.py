@@ -24,7 +24,7 @@ from testing.waiting import wait_for
 @contextmanager
 def running(folder: Path, broker: Mosquitto, source: str, **environment: str) -> Iterator[tuple[Daemon, Listener]]:
     """A daemon with one camera, `front`."""
-    with daemon_running(folder, broker, configuration(folder, broker, {"front": source}), **environment) as both:
+    with daemon_running(folder, broker, configuration(folder, broker, {"front": source}), ("-m", "edgepose"), **environment) as both:
         yield both
 
 

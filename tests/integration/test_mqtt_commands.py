@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -21,7 +21,7 @@ class Commander:
     """Sends commands as a user of a broker."""
 
     def __init__(self, port, *, version=MQTTProtocolVersion.MQTTv5, user=None):
-        self.heard = []
+        self.heard: list[MQTTMessage] = []
         self._there = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=version)
         if user is not None:

@@ -44,9 +44,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version, start in (("0.2.0", ""), ("0.3.0", "raise SystemExit(70)"), ("0.4.0", "")):
         source = variant(folder / version, version, start)
         if version == "0.4.0":  # knows a key less, as if it had been renamed
-            known = source / "edgepose" / "config.py"
+            known = source / "edgepose" / "config" / "schema.py"
             known.write_text(known.read_text().replace("    device: Annotated", "    device_name: Annotated"))
-        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source]
+        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
         subprocess.run(build, check=True, capture_output=True, timeout=300)
     return folder
 

@@ -33,7 +33,7 @@ def test_a_dot_lies_where_the_warped_label_says(data, name, seed, index):
             found, color = peak(made.image, keypoints[number, :2])
             assert color.max() > 10, f"no dot at keypoint {number}"
             assert np.abs(found - keypoints[number, :2]).max() <= 1
-            kept.append(color.argmax() == np.argmax(color_of(number)))
+            kept.append(color.argmax() == np.argmax(color_of(int(number))))
             swapped.append(color.argmax() == np.argmax(color_of(warp.MIRROR_ORDER[number])))
         assert all(kept) or all(swapped)  # left and right change places together or not at all
 

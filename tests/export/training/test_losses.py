@@ -156,6 +156,7 @@ def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
     early, tapped = network.backbone.early(torch.randn(1, 3, SIZE, SIZE), 0)
     ours, theirs = look(network, early, tapped, 0), look(teacher, early, tapped, 0)
     weights = Distillation(0, 0, 1)
+    assert theirs.maps is not None
     everywhere = torch.ones_like(theirs.maps.centre, dtype=torch.bool)
     assert distil(ours, theirs, weights)["distil_maps"] > 1e-3
     # What is left are the offsets of keypoints, which count where the teacher's heat is, and that is doubted as well.
