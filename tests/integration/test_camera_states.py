@@ -23,6 +23,7 @@ from testing.servers.certificates import Authority
 from testing.servers.interleaved import RTP_HEADER, Interleaved
 from testing.servers.rtsp import RtspServer
 from testing.videos import write_video
+from testing.waiting import in_time
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_no_route() -> None:
         "camera front: rtsp://***@192.0.2.1/cam cannot be reached (network is unreachable); check the address, the cable or radio"
         " link, and the routes",
     ], run.stderr
-    assert time.monotonic() - began < 20
+    assert in_time(time.monotonic() - began, 20)
 
 
 def test_the_certificate_of_a_camera_is_verified(secure_server: RtspServer, authority: Authority) -> None:
@@ -220,7 +221,7 @@ def test_headers_of_packets_may_be_damaged_too(server: RtspServer) -> None:
         with closing(open_source("front", CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", read_timeout_s=3))) as source:
             for _ in range(30):
                 frame = source.read()
-                assert abs(time.time_ns() - frame.captured_at) / 1e9 < 2
+                assert in_time(abs(time.time_ns() - frame.captured_at) / 1e9, 2)
 
 
 def test_time_stamps_that_stand_still_are_frozen(server: RtspServer) -> None:
@@ -231,4 +232,4 @@ def test_time_stamps_that_stand_still_are_frozen(server: RtspServer) -> None:
             _, error = read_until_error(source)
     assert error.cause == "frozen"
     assert "time-stamps have stood still" in str(error)
-    assert time.monotonic() - began < 5
+    assert in_time(time.monotonic() - began, 5)

@@ -23,7 +23,7 @@ from testing.servers.amqtt_broker import amqtt_broker
 from testing.servers.both_sides import STATUS, Listener, publishing
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.scripted import scripted_server
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 
 def test_retained_status_and_info_reach_a_late_subscriber(broker):
@@ -46,7 +46,7 @@ def test_stop_says_stopped_and_no_will_follows(broker):
         publisher.publish("cameras/front/events", b"last words", qos=1)
         began = time.monotonic()
         publisher.stop("the operator said so")
-        assert time.monotonic() - began < 1
+        assert in_time(time.monotonic() - began, 1)
         wait_for(lambda: listener.states() == ["online", "stopped"])
         assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "the operator said so"
         publisher.publish_poses("front", b"too late")
@@ -155,7 +155,7 @@ def test_everything_is_said_again_after_a_broker_restart(broker):
         began = time.monotonic()
         with Listener(broker.port) as listener:  # persistence is off: nothing is left of before
             wait_for(lambda: len({message.topic for message in listener.messages}) == 4, within_s=5)
-            assert time.monotonic() - began < 5
+            assert in_time(time.monotonic() - began, 5)
             assert listener.states() == ["online"]
             assert [message.payload for message in listener.on("edgepose/drone/cameras/front/events")] == [b"fallen"]
         assert publisher.drops == {"no_connection": 1}
@@ -189,7 +189,7 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
             longest_s = max(longest_s, time.perf_counter() - began)
             count += 1
         assert resident_mb() - before_mb < 5
-        assert longest_s < 0.25
+        assert in_time(longest_s, 0.25)
         drops = publisher.drops
         assert set(drops) <= {"backlog", "superseded", "queue_full"}
         assert drops["queue_full"] >= count - 1000 - 16
@@ -263,7 +263,7 @@ def test_on_a_slow_network_poses_are_fresh(tmp_path, kilobits):
         subscriber.disconnect()
         subscriber.loop_stop()
     assert len(ages_s) > 8 * kilobits * 1000 / 8 / 1200 * 0.6  # most of what the network can carry
-    assert max(ages_s) < 2
+    assert in_time(max(ages_s), 2, at_most_s=6)  # of 8 s of poses, most of which the network cannot carry
 
 
 def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
@@ -275,7 +275,7 @@ def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
         publisher.publish("cameras/front/events", b"fallen", qos=1)
         began = time.monotonic()
         publisher.stop()
-        assert time.monotonic() - began < 3
+        assert in_time(time.monotonic() - began, 3)
         assert publisher.drops["stopped"] >= 1
 
 

@@ -9,7 +9,7 @@ from testing.onnx_files import write_edgepose
 from testing.servers.daemon import Daemon, Listener, configuration, running
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.rtsp import RtspServer
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 HANGING = ("-m", "testing.servers.hanging_engine")
 
@@ -158,7 +158,7 @@ def test_sigterm_is_quick_though_everything_around_is_frozen(tmp_path: Path, bro
             began_s = time.monotonic()
             daemon.process.send_signal(signal.SIGTERM)
             assert daemon.process.wait(20) == 0
-            assert time.monotonic() - began_s < 6  # three seconds of its own, on a machine that has others to serve
+            assert in_time(time.monotonic() - began_s, 6)  # three seconds of its own, on a machine that has others to serve
             broker.thaw()
 
 
