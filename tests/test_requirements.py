@@ -14,6 +14,8 @@ import pytest
 from testing import requirements
 from testing.requirements import REQUIREMENTS, MissingRequirementError, missing, require
 
+pytestmark = pytest.mark.xdist_group("requirements")  # one run without anything installed
+
 ROOT = Path(__file__).parents[1]
 
 STREAMS = "tests/integration/test_streams.py::test_a_stream_is_read_live_and_fresh_and_its_end_is_an_error"

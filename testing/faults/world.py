@@ -145,8 +145,8 @@ class World:
         } | self.settings
         if daemon:
             self.start_daemon()
-            self.wait(lambda: self.heard.said.poses, "poses", _START_S)
-            self.wait(lambda: self.heard.said.health, "a health message", _START_S)
+            self.wait(lambda: self.heard.said.poses, "poses", _START_S * self.leniency)
+            self.wait(lambda: self.heard.said.health, "a health message", _START_S * self.leniency)
             self.sleep(4)  # so that somebody has entered
 
     def start_daemon(self) -> None:
@@ -234,6 +234,7 @@ class World:
             since = [message for heard_s, message in list(self.heard.said.cameras) if heard_s >= self._began_s]
             return any(message.get("cause") in causes and (state is None or message["state"] == state) for message in since)
 
+        within_s *= self.leniency
         try:
             self.wait(found, "", within_s)
         except AssertionError:
@@ -280,16 +281,19 @@ class World:
         if self._concluded:
             return found
         self._concluded = True
-        self.wait(lambda: self.heard.said.health and self.heard.said.health[-1][0] > self.healed_s, "health message", 10)
+        self.wait(lambda: self.heard.said.health and self.heard.said.health[-1][0] > self.healed_s, "health message", 10 * self.leniency)
         self.sleep(1.5)  # what is on its way arrives, and the counters come to rest
         self.daemon.send_signal(signal.SIGTERM)
         began_s = time.monotonic()
         try:
-            code = self.daemon.wait(10)
+            code = self.daemon.wait(10 * self.leniency)
             self.check(code == 0, f"the daemon ended with code {code}, expected 0")
-            self.check(time.monotonic() - began_s < 4, f"the daemon took {time.monotonic() - began_s:.1f} s to end, expected 3 at most")
+            self.check(
+                time.monotonic() - began_s < 4 * self.leniency,
+                f"the daemon took {time.monotonic() - began_s:.1f} s to end, expected 3 at most",
+            )
         except subprocess.TimeoutExpired:
-            found.broken.append("the daemon did not end within 10 s of SIGTERM")
+            found.broken.append(f"the daemon did not end within {10 * self.leniency:g} s of SIGTERM")
         time.sleep(0.3)
         self.check(not self.logged("Traceback"), "there is a traceback in the log")
         self._count()

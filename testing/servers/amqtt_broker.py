@@ -11,6 +11,7 @@ from pathlib import Path
 
 from testing.requirements import require
 from testing.servers.mosquitto import free_port
+from testing.waiting import PATIENCE
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def amqtt_broker() -> Iterator[int]:
     command = [sys.executable, "-m", "testing.servers.amqtt_broker", str(port)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 20 * PATIENCE
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -1,4 +1,4 @@
-"""Both sides of a broker: a plain subscriber that keeps all it hears, and the publisher under test."""
+"""Both sides of a broker: a plain subscriber that keeps all messages, and the publisher under test."""
 
 import json
 import threading
@@ -14,6 +14,7 @@ from edgepose.config.schema import MqttConfig
 from edgepose.messages.structs import BackendMessage, InfoMessage, ModelMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.publisher import MqttPublisher
+from testing.waiting import PATIENCE
 
 STATUS = "edgepose/drone/status"
 INFO = InfoMessage(
@@ -27,7 +28,7 @@ INFO = InfoMessage(
 
 
 class Listener:
-    """A plain subscriber that keeps all it hears."""
+    """A plain subscriber that keeps all messages."""
 
     def __init__(self, port: int, topics: str = "#", *, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5):
         self.messages: list[MQTTMessage] = []
@@ -39,7 +40,7 @@ class Listener:
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(10 * PATIENCE)
 
     def __enter__(self) -> "Listener":
         return self

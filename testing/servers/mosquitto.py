@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testing.requirements import find_program, require
+from testing.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing.Self needs Python 3.11
@@ -73,7 +74,7 @@ class Mosquitto:
         with self.log.open("ab") as log:
             command = [find_program("mosquitto") or "mosquitto", "-c", str(self._configuration)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from testing.requirements import SYSTEM_PYTHON, require
 from testing.servers.mosquitto import free_port
+from testing.waiting import PATIENCE
 
 SCRIPT = Path(__file__).with_name("rtsp_server.py")
 
@@ -41,7 +42,7 @@ class RtspServer:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(20) or self._process.stdout.readline() != b"ready\n":
+            if not selector.select(20 * PATIENCE) or self._process.stdout.readline() != b"ready\n":
                 self.kill()
                 raise AssertionError(f"the RTSP server did not start: {self.log.read_text()}")
 

@@ -11,12 +11,12 @@ from testing.faults.world import film
 
 QUICK = [row for row in ROWS if row.quick]
 
-pytestmark = pytest.mark.needs("mosquitto", "rtsp-server", "ffmpeg")
+pytestmark = [pytest.mark.needs("mosquitto", "rtsp-server", "ffmpeg"), pytest.mark.xdist_group("faults")]
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
-    """All at once: they mostly wait. And leniently: others use the machine too."""
+    """Outcomes by title; all rows run at the same time, since they mostly wait, and leniently, since others use the machine too."""
     street = film(tmp_path_factory.mktemp("film"), minutes=3)
     with ThreadPoolExecutor(len(QUICK)) as pool:
         tried = pool.map(lambda row: attempt(row, street, patience=0.7, leniency=4), QUICK)

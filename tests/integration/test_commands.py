@@ -39,7 +39,7 @@ class Commander:
         self._client.on_connect = lambda client, *_: client.subscribe([(f"{BASE}/reply/#", 1), ("ground/#", 1)])
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(60)
 
     def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
         correlation = getattr(message.properties, "CorrelationData", None) if self._v5 else None

@@ -53,7 +53,7 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
         assert first.image.shape == (240, 320, 3)
         assert first.image.max() > 200  # the ball is white
         frames = [first]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while frames[-1].clock != "rtcp":
             assert time.monotonic() < deadline, f"no sender report; clocks were {[frame.clock for frame in frames]}"
             frames.append(source.read())
@@ -181,7 +181,7 @@ def test_a_camera_is_verified_against_its_authority(tmp_path: Path) -> None:
 def test_the_size_may_change(shared_server: RtspServer) -> None:
     with closing(open_source("front", camera(shared_server.url("/growing")))) as source:
         sizes = {source.read().image.shape}
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 120
         while len(sizes) < 2:
             assert time.monotonic() < deadline
             sizes.add(source.read().image.shape)

@@ -259,7 +259,7 @@ def test_on_a_slow_network_poses_are_fresh(tmp_path, kilobits):
         subscriber.loop_start()
         wait_for(subscriber.is_connected)
         slow.slow_out(kilobits)
-        subprocess.run([*slow.prefix, sys.executable, "-c", SENDER, network.HOST, str(broker.port), "8"], check=True, timeout=60)
+        subprocess.run([*slow.prefix, sys.executable, "-c", SENDER, network.HOST, str(broker.port), "8"], check=True, timeout=120)
         subscriber.disconnect()
         subscriber.loop_stop()
     assert len(ages_s) > 8 * kilobits * 1000 / 8 / 1200 * 0.6  # most of what the network can carry

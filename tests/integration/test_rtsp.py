@@ -35,7 +35,7 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
         assert first.image.max() > 200  # the ball is white
 
         frames = [first]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while frames[-1].clock != "rtcp" or frames[-2].clock != "rtcp":
             assert time.monotonic() < deadline, f"no sender report; clocks were {[frame.clock for frame in frames]}"
             frames.append(source.read())
@@ -143,7 +143,7 @@ def test_close_ends_a_read_in_another_thread(server: RtspServer) -> None:
     began = time.monotonic()
     source.close()
     source.close()
-    reader.join(2)
+    reader.join(60)
     assert not reader.is_alive()
     assert [error.cause for error in errors] == ["closed"]
     assert in_time(time.monotonic() - began, 1.5)  # two courtesy waits of 0.5 s for the hanging thread

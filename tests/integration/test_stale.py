@@ -75,8 +75,8 @@ def test_we_were_held_up(server: RtspServer, transport: str) -> None:
         wait_for(lambda: len(said) > before + 15)
     finally:
         process.kill()
-        process.wait(10)
-        reader.join(10)
+        process.wait(60)
+        reader.join(60)
         process.stdout.close()
     assert in_time(max(float(age) for age, *_ in said), STALE_S, at_most_s=HELD_UP_S)
     assert int(said[-1][2]) - int(said[before - 1][2]) > 10

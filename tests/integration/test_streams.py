@@ -27,7 +27,7 @@ def sending(name: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def opened(url: str) -> Source:

@@ -38,7 +38,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 @pytest.mark.needs("shellcheck")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_scripts_are_sound(script: Path) -> None:
-    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, timeout=120)
     assert done.stdout + done.stderr == ""
 
 
@@ -51,5 +51,5 @@ def test_drop_ins_are_sound(drop_in: Path, tmp_path: Path) -> None:
     )
     (tmp_path / "edgepose.service.d").mkdir()
     shutil.copy(drop_in, tmp_path / "edgepose.service.d")
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

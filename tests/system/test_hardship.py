@@ -10,7 +10,7 @@ from testing.servers.rtsp import RtspServer
 from testing.system.service import Service
 from testing.waiting import wait_for
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("hardship")]  # one booted systemd
 
 
 def cpu_s(service: Service) -> float:

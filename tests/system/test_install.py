@@ -17,7 +17,7 @@ SCRIPT = CHECKOUT / "deploy" / "install.sh"
 INSTALL = "/mnt/checkout/deploy/install.sh"
 CONFIG = "/etc/edgepose/config.yaml"
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("install")]  # one booted systemd
 
 
 def variant(folder: Path, version: str, start: str = "") -> Path:

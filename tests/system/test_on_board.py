@@ -10,7 +10,7 @@ from testing.system.brokers import SHIPPED, Person, make_certificates
 from testing.system.service import CHECKOUT, CLIP, UNIT
 from testing.waiting import wait_for
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("on_board")]  # one booted systemd
 
 
 class Port:

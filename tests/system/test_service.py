@@ -2,8 +2,12 @@
 
 import time
 
+import pytest
+
 from testing.system.service import CLIP, Service
 from testing.waiting import in_time, wait_for
+
+pytestmark = pytest.mark.xdist_group("service")  # one booted systemd
 
 
 def test_it_finds_people_and_may_do_nothing_else(service: Service) -> None:
