@@ -25,7 +25,7 @@ from testing.waiting import wait_for
 
 
 class Script:
-    """A source that gives frames of the sizes it is told, then raises what it is told."""
+    """A source that gives frames of these sizes, then raises this error."""
 
     url = "script"
     corrupt_frames = 0
@@ -55,7 +55,7 @@ class Script:
 
 
 class Backend:
-    """Sees the same six people in every picture, and fails when it is told."""
+    """A backend that finds the same six people in every frame, and fails as scripted."""
 
     name = device = precision = reason = "fake"
 
@@ -155,7 +155,7 @@ def frame(sequence: int) -> Frame:
 
 
 class RefinerBackend:
-    """Finds everybody at the left upper corner of the crop, and fails when it is told."""
+    """A refiner that puts all keypoints at the upper left corner of the crop, and fails as scripted."""
 
     name = device = precision = reason = "fake"
 

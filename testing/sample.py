@@ -1,4 +1,4 @@
-"""One frame with two people, from which the golden files are made."""
+"""A frame with two people, from which the golden files are made."""
 
 from dataclasses import replace
 from typing import Any

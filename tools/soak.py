@@ -19,7 +19,7 @@ import msgspec
 
 from testing.faults.camera_rows import flipped
 from testing.faults.presence import account, lines
-from testing.faults.world import CLOCKS_S, LATE_S, STALE_S, World, film
+from testing.faults.world import CLOCKS_S, LATE_S, STALE_S, World, street_video
 from tools.soak_report import Fault, Result, Sample, failures, write
 
 _EVERY_S = 30.0
@@ -31,9 +31,9 @@ _BACK_WITHIN_S = 20.0  # after which a fault counts as never mended
 class _Run:
     """The world, its clock and its samples."""
 
-    def __init__(self, world: World, other_film: Path) -> None:
+    def __init__(self, world: World, other_video: Path) -> None:
         self.world = world
-        self.films = [world.film, other_film]
+        self.videos = [world.video, other_video]
         self.generator = random.Random(12)
         self.samples: list[Sample] = []
         self.quiet: list[Sample] = []
@@ -69,8 +69,8 @@ def _camera_silent(run: _Run) -> None:
 
 
 def _camera_changed(run: _Run) -> None:
-    run.films.reverse()
-    run.world.camera.restart("--file", str(run.films[0]))
+    run.videos.reverse()
+    run.world.camera.restart("--file", str(run.videos[0]))
 
 
 def _camera_mute(run: _Run) -> None:
@@ -132,8 +132,8 @@ FAULTS: dict[str, Callable[[_Run], None]] = {
 def soak(minutes: float, scratch: Path, settings: dict[str, str]) -> Result:
     """Runs it all; AssertionError where a server does not start or the daemon ends."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    street = film(scratch, minutes=min(60, minutes + 5))
-    other = film(scratch, 384, 288, minutes=min(60, minutes + 5))
+    street = street_video(scratch, minutes=min(60, minutes + 5))
+    other = street_video(scratch, 384, 288, minutes=min(60, minutes + 5))
     with World(scratch, street) as world:
         world.camera_relayed = True
         world.settings |= {"health.interval_s": "5", **settings}

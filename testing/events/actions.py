@@ -12,16 +12,16 @@ PoseAt = Callable[[float], Pose]
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that somebody does.
+    """An action of one person.
 
     Attributes:
         name: of the action.
         lasts_s: how long.
         pose: of the figure at a time in seconds.
-        walks: body heights a second across the picture; 0 stays.
-        expected: events that must be said, with the time in seconds from which on they may be.
-        allowed: events that may be said.
-        headings: range of directions that the figure looks to, see `View`.
+        walks: body heights a second across the frame; 0 stays.
+        expected: events that must be published, with the earliest time in seconds.
+        allowed: events that may be published.
+        headings: range of directions that the figure faces, see `View`.
     """
 
     name: str
@@ -37,18 +37,18 @@ TOWARDS_CAMERA = (-60.0, 60.0)
 
 
 def ease(t: float, start: float, lasts: float) -> float:
-    """0 before, 1 after, smooth between."""
+    """Return 0 before, 1 after, and a smooth value between."""
     share = min(1.0, max(0.0, (t - start) / lasts))
     return share * share * (3 - 2 * share)
 
 
 def mix(a: float, b: float, share: float) -> float:
-    """A value between two."""
+    """Return a value between two."""
     return a + (b - a) * share
 
 
 def swaying(t: float, phase: float) -> Pose:
-    """Somebody who stands is never quite at rest."""
+    """Return the pose of a person who stands, and is never quite at rest."""
     sway = 2.0 * np.sin(1.3 * t + phase)
     arm = Arm(8 + sway, 10 + sway, 0, 15 + 2 * sway)
     return Pose(lean=sway, arms=(arm, replace(arm, upper=10 - sway)))
@@ -72,7 +72,7 @@ def walk(rng: np.random.Generator) -> Action:
             arms=(Arm(8, 8, -22 * step, -22 * step + 15), Arm(8, 8, 22 * step, 22 * step + 15)),
         )
 
-    # A heading of 90 looks to the right, which is where it goes.
+    # At a heading of 90 the figure faces right and walks there.
     expected = {"left": 1.0, "zone_left": 0.0}
     return Action("walking through", 0, pose, walks=rng.uniform(0.5, 1.0), expected=expected, headings=(70, 110))
 
@@ -102,7 +102,7 @@ def bend_down(rng: np.random.Generator) -> Action:
 
 
 def kneel(rng: np.random.Generator) -> Action:
-    """On one knee, to tie a shoe."""
+    """Kneel on one knee, to tie a shoe."""
     lasts = rng.uniform(0.7, 1.3)
 
     def pose(t: float) -> Pose:
@@ -245,7 +245,7 @@ def point(rng: np.random.Generator) -> Action:
 
 
 def telephone(rng: np.random.Generator) -> Action:
-    """A hand at the ear, with the small movements of somebody who talks."""
+    """Hold a hand at the ear, with the small movements of a person who talks."""
 
     def pose(t: float) -> Pose:
         up = ease(t, 1.5, 0.5)
@@ -277,7 +277,7 @@ def clap(rng: np.random.Generator) -> Action:
 
 
 def gesture(rng: np.random.Generator) -> Action:
-    """Hands that talk, below the shoulders."""
+    """Talk with the hands, below the shoulders."""
     hz = rng.uniform(0.5, 1.5)
 
     def pose(t: float) -> Pose:

@@ -1,6 +1,6 @@
 """A body of 17 joints in space, moved by angles and seen by a camera that may look down: the truth behind the sequences.
 
-Lengths are in body heights, angles in degrees. The body stands at the origin, z upwards, y to where it looks. Proportions after
+Lengths are in body heights, angles in degrees. The body stands at the origin, z upwards, y where it faces. Proportions after
 R. Contini, "Body Segment Parameters, Part II", Artificial Limbs 1972.
 """
 
@@ -51,7 +51,7 @@ class Pose:
 
 
 def joints(pose: Pose) -> NDArray[np.float64]:
-    """Joints (17, 3) in body heights, COCO order."""
+    """Return joints (17, 3) in body heights, COCO order."""
     place = np.zeros((17, 3))
     lean = np.radians(pose.lean)
     up = np.array((0.0, np.sin(lean), np.cos(lean)))
@@ -93,12 +93,12 @@ def joints(pose: Pose) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class View:
-    """How a camera sees a body.
+    """A view of a camera on a body.
 
     Attributes:
-        heading: of the body: 0 looks at the camera, 90 to the picture's right.
-        pitch: how far the camera looks down: 0 level, 90 from above.
-        height_px: of a standing body seen from level.
+        heading: of the body: 0 faces the camera, 90 the right of the frame.
+        pitch: downward angle of the camera: 0 level, 90 from above.
+        height_px: of a standing body at level view.
     """
 
     heading: float = 0.0
@@ -107,8 +107,8 @@ class View:
 
 
 def seen(place: NDArray[np.float64], view: View, feet_px: tuple[float, float]) -> NDArray[np.float64]:
-    """Pixels (17, 2) of joints (17, 3) of a body whose origin stands at `feet_px`."""
-    # A body that looks at the camera has its left at the picture's right: y of the body becomes towards the camera.
+    """Return pixels (17, 2) of joints (17, 3) of a body whose origin stands at `feet_px`."""
+    # A body that faces the camera has its left at the right of the frame: y of the body points at the camera.
     turn, pitch = np.radians(view.heading), np.radians(view.pitch)
     x, y, z = place.T
     across = -x * np.cos(turn) + y * np.sin(turn)

@@ -1,4 +1,4 @@
-"""How often what is said is true, and how often what is true is said."""
+"""Precision and recall of events."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Share of what was said that is true; 1 where nothing was said."""
+        """Share of published events that are true; 1 where none was published."""
         return self.right / (self.right + self.wrong) if self.right + self.wrong else 1.0
 
     @property
     def recall(self) -> float:
-        """Share of what is true that was said; 1 where nothing was."""
+        """Share of true events that were published; 1 where there was none."""
         return self.right / (self.right + self.missed) if self.right + self.missed else 1.0
 
 
 def score(sequences: Iterable[Sequence]) -> dict[str, Score]:
-    """Counts by kind. Each is expected once at most a sequence: the first that is not too early is right, all others are wrong."""
+    """Return counts by kind: of each sequence the first event that is not too early is right, all others are wrong."""
     scores = {kind: Score() for kind in get_args(EventKind)}
     for sequence in sequences:
         for kind, counts in scores.items():
@@ -45,5 +45,5 @@ def score(sequences: Iterable[Sequence]) -> dict[str, Score]:
 
 
 def lying_was_seen(sequence: Sequence) -> bool:
-    """Whether the network saw the figure lie for long enough, or it never lay."""
+    """Return whether the network saw the figure lie for long enough, or it never lay."""
     return "fallen" not in sequence.expected or sequence.lying_seen_s >= LYING_SEEN_S

@@ -1,4 +1,4 @@
-"""Sequences with known truth, through the daemon's own stages: a figure acts, the model's measured noise is added, and events come out."""
+"""Sequences with known truth through the daemon's own stages: a figure acts, the measured noise of the model is added, events come out."""
 
 import json
 from collections.abc import Iterator
@@ -49,15 +49,16 @@ class NoiseBank:
             one["boxes"], one["scores"], one["jitter"] = (np.array(one[name]) for name in ("boxes", "scores", "jitter"))
 
     def of(self, posture: str, size_px: float) -> dict[str, Any] | None:
-        """The class of a body size in input pixels; None where the model finds nobody like that."""
+        """Return the class of a body size in input pixels; None where the model finds nobody of that size."""
         return next((c for c in self.classes if c["posture"] == posture and c["from_px"] <= size_px < c["to_px"]), None)
 
 
 class Noise:
-    """The network between the truth and what it says, for one person.
+    """The errors of the network on one person.
 
     Args:
-        blind: whether people are missed as often as measured; otherwise only flicker loses them, where the model finds their like at all.
+        blind: whether people are missed as often as measured; otherwise only flicker loses them,
+            where the model finds people of that size at all.
     """
 
     def __init__(self, bank: NoiseBank, rng: np.random.Generator, *, blind: bool) -> None:
@@ -70,7 +71,7 @@ class Noise:
         self._lost_until_s = 0.0
 
     def __call__(self, truth: NDArray[np.float64], box: NDArray[np.float64], lies: bool, t: float, dt: float) -> Detection | None:
-        """Keypoints (17, 3), box and score as the network would say them, or None where it sees nobody."""
+        """Return keypoints (17, 3), box and score as the network would give them, or None where it finds nobody."""
         size = float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 1))))
         one = self._bank.of("lying" if lies else "upright", size * SCALE)
         if one is None or self._luck > one["found"]:
@@ -112,14 +113,14 @@ class Noise:
 
 @dataclass(frozen=True)
 class Sequence:
-    """How an action was seen.
+    """The events of one action.
 
     Attributes:
-        action: what was done.
+        action: of the figure.
         view: of the camera.
         fps: frames a second.
         said: events, with seconds from the beginning.
-        lying_seen_s: how long the network saw the figure lie.
+        lying_seen_s: seconds that the network saw the figure lie.
     """
 
     action: Action
@@ -130,7 +131,7 @@ class Sequence:
 
     @property
     def expected(self) -> dict[str, float]:
-        """What must be said, with the time from which on it may be: figures appear in the zone, but for those who walk in."""
+        """Events that must be published, with the earliest time: figures appear inside of the zone, except those that walk in."""
         return {"entered": 0.0, "zone_entered": 0.0} | self.action.expected
 
 
@@ -143,7 +144,7 @@ def play(
     settings: EventsConfig | None = None,
     **fixed: float,
 ) -> Sequence:
-    """Lets a figure act before a camera and collects what is said; `bank` None is a network that makes no errors."""
+    """Let a figure act before a camera and collect the events; `bank` None is a network without errors."""
     fps = fixed.get("fps", rng.choice([5, 8, 10, 15, 25, 30]))
     view = View(
         fixed.get("heading", rng.uniform(*action.headings)),
@@ -165,7 +166,7 @@ def play(
 
 
 def _truth(action: Action, view: View, fps: float, rng: np.random.Generator) -> Iterator[tuple[float, NDArray[np.float64] | None, bool]]:
-    """Time, joints in pixels (None: nobody) and whether the body lies, frame by frame; the camera drifts a little."""
+    """Yield time, joints in pixels (None: nobody) and whether the body lies, frame by frame; the camera drifts a little."""
     drift, phase = rng.uniform(0, 0.03) * view.height_px, rng.uniform(0, 6)
     readiness = view.height_px * np.cos(np.radians(view.pitch))
     feet_y = HEIGHT / 2 + readiness / 2 + rng.uniform(-20, 20)

@@ -1,4 +1,4 @@
-"""Small COCO folders made for tests: pictures in which every keypoint is a dot."""
+"""Small COCO folders for tests, with pictures in which every keypoint is a dot."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def color_of(keypoint: int) -> tuple[int, int, int]:
 
 
 def dotted(width: int, height: int, scale: float = 1.0, sigma: float = 1.6) -> NDArray[np.uint8]:
-    """Black, with a bell of its keypoint's colour at each place; RGB."""
+    """Return a black picture with a Gaussian dot of the keypoint's color at each place; RGB."""
     image = np.zeros((height, width, 3))
     y, x = np.mgrid[0:height, 0:width] + 0.5
     for keypoint, place in enumerate(PLACES * scale):

@@ -1,4 +1,4 @@
-"""What happens to brokers."""
+"""Faults of the broker."""
 
 import subprocess
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def _killed(world: World) -> None:
 
 def _silent(world: World) -> None:
     world.gated = False
-    world.late_allowed = 4  # what the broker had been given when it froze, it gives when it thaws
+    world.late_allowed = 4  # the broker delivers after the thaw what it held when it froze
     world.start()
     world.fault()
     for seconds in (6, 20):
@@ -120,14 +120,14 @@ def _full_store(world: World) -> None:
 
 
 def _stop(world: World) -> None:
-    """The broker goes, and with it all that it knew."""
+    """End the broker with all that it has in memory."""
     world.relay.shut()
     world.broker.kill()
     world.heard.deaf()
 
 
 def _start(world: World) -> None:
-    """It is back, with nothing in its memory; the subscriber hears it before the daemon does, or it would miss what is said first."""
+    """Start the broker, empty; the subscriber connects before the daemon, or it would miss the first messages."""
     world.broker.start()
     world.heard.ready()
     world.relay.open()
@@ -135,38 +135,38 @@ def _start(world: World) -> None:
 
 
 def _states_are_there(world: World) -> None:
-    """Whoever comes now finds status, info and the camera's status."""
+    """Check that a new subscriber gets status, info and the status of the camera."""
     for what, kept in (("status", world.heard.said.device), ("info", world.heard.said.info), ("camera", world.heard.said.cameras)):
         world.wait(lambda kept=kept: kept[-1][0] > world.healed_s, f"retained {what} at the new broker", 5)  # type: ignore[misc]
 
 
 ROWS: Sequence[Row] = (
-    Row("broker", "down at start", "not there for the first 12 s", _BACK + "events from before come", _down_at_start),
+    Row("broker", "down at start", "down for the first 12 s", _BACK + "events of that time arrive", _down_at_start),
     Row(
         "broker",
         "killed",
-        "SIGKILL, started again after 10 s, its memory lost",
-        _BACK + "retained states are there again",
+        "SIGKILL; started again after 10 s with an empty memory",
+        _BACK + "retained states are published again",
         _killed,
         quick=True,
     ),
-    Row("broker", "silent", "SIGSTOP for 6 s, and for 20 s", _BACK + "at most the 4 poses that it held come late", _silent),
+    Row("broker", "silent", "SIGSTOP for 6 s, and for 20 s", _BACK + "at most the 4 poses that it held arrive late", _silent),
     Row("broker", "refuses", "password changed for 10 s", _BACK + "the log says `refused`, without the password", _refuses),
     Row(
         "broker",
         "slow",
-        "64 kbit/s (tbf) for 30 s; poses would take more",
+        "64 kbit/s (tbf) for 30 s, less than the poses need",
         "newest poses win, none is late; poses within 5 s of full speed",
         _slow,
         needs=(network_needed,),
     ),
-    Row("broker", "restarted without persistence", "three times, at once", _BACK + "retained states are there again", _forgetful),
-    Row("broker", "partition", "packets vanish for 60 s", _BACK + "events from meanwhile come", _partition, needs=(network_needed,)),
+    Row("broker", "restarted without persistence", "three times, immediately", _BACK + "retained states are published again", _forgetful),
+    Row("broker", "partition", "packets are dropped for 60 s", _BACK + "events of that time arrive", _partition, needs=(network_needed,)),
     Row(
         "broker",
         "store on a full disk",
-        "broker gone for 30 s, no room for its events",
-        _BACK + "the log says so; events are kept in memory and come",
+        "broker down for 30 s, no room for its events",
+        _BACK + "the log says so; events are kept in memory and arrive",
         _full_store,
         needs=(mount_needed,),
     ),

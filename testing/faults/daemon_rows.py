@@ -1,4 +1,4 @@
-"""What happens to the daemon itself."""
+"""Faults of the daemon itself."""
 
 import os
 import shutil
@@ -88,9 +88,9 @@ def _full_disk(world: World) -> None:
         world.healed()
         world.back()
         try:
-            world.wait(lambda: (disk / "people.csv").stat().st_size > size, "", 65)  # it looks once a minute at the latest
+            world.wait(lambda: (disk / "people.csv").stat().st_size > size, "", 65)  # the daemon tries once a minute at the latest
         except AssertionError:
-            world.found.broken.append("nothing more is written to the file when there is room again")
+            world.found.broken.append("nothing is written to the file after there is room again")
         world.conclude()
 
 
@@ -101,7 +101,7 @@ def _model_replaced(world: World) -> None:
     world.start()
     world.fault()
     first = world.heard.said.info[-1][1]["model"]["sha256"]
-    model.write_bytes(os.urandom(model.stat().st_size))  # in place: whoever maps the file sees it
+    model.write_bytes(os.urandom(model.stat().st_size))  # in place: a process that maps the file sees it
     world.hold(5)
     before = len(world.heard.said.poses)
     world.wait(lambda: len(world.heard.said.poses) > before + 10, "poses on the old model", 10)
@@ -125,7 +125,7 @@ ROWS: Sequence[Row] = (
     Row(
         "daemon",
         "SIGKILL",
-        "50 times at random moments, half of them on its way up",
+        "50 times at random moments, half of them during its start",
         "it starts again and publishes; the event store is whole each time",
         lambda world: _sigkill(50, 8.0, world),
     ),
@@ -141,7 +141,7 @@ ROWS: Sequence[Row] = (
     Row(
         "daemon",
         "no file descriptors",
-        "no new ones for 13 s, camera and broker restarted meanwhile",
+        "no new ones for 13 s, with camera and broker restarted in that time",
         "no crash; poses within 5 s of new ones",
         _no_descriptors,
     ),
@@ -149,7 +149,7 @@ ROWS: Sequence[Row] = (
         "daemon",
         "outputs on a full disk",
         "no room for its files for 15 s",
-        "poses go on; lost writes are counted and said; writing goes on when there is room",
+        "poses continue; lost writes are counted and logged; writing continues when there is room",
         _full_disk,
         needs=(mount_needed,),
     ),
@@ -157,7 +157,7 @@ ROWS: Sequence[Row] = (
         "daemon",
         "model replaced",
         "its file overwritten in place with noise, then by another model",
-        "poses go on; a start with noise is refused with exit code 78; with the other model it runs and says so",
+        "poses continue; a start with noise is refused with exit code 78; with the other model it runs and names it",
         _model_replaced,
     ),
 )

@@ -1,4 +1,4 @@
-"""One row of the fault matrix: what is done, what must hold, and how it is tried."""
+"""One row of the fault matrix: the fault, its expected result, and its execution."""
 
 import os
 import tempfile
@@ -14,22 +14,22 @@ from testing.requirements import missing
 
 
 def servers_needed() -> str | None:
-    """Return what no fault can be tried without and is not installed, or None."""
+    """Return which requirement of all rows is not installed, or None."""
     return missing("mosquitto", "rtsp-server", "ffmpeg")
 
 
 def network_needed() -> str | None:
-    """Why no network of the daemon's own can be had here, or None."""
+    """Return why the daemon cannot have a network of its own here, or None."""
     return network.why_not()
 
 
 def faketime_needed() -> str | None:
-    """Why the daemon's clock cannot be turned here, or None."""
+    """Return why the daemon's clock cannot be changed here, or None."""
     return missing("faketime")
 
 
 def mount_needed() -> str | None:
-    """Why no small disk can be made here, or None."""
+    """Return why no small disk can be mounted here, or None."""
     return None if os.geteuid() == 0 else "a disk of its own needs root"
 
 
@@ -40,12 +40,12 @@ class Row:
     Attributes:
         part: `camera`, `broker` or `daemon`.
         name: a few words.
-        did: what was done, for the table.
-        must: what must hold beyond the bars that hold for all, for the table.
-        run: does it to a world that was not started.
+        did: the fault, for the table.
+        must: what must hold besides the criteria of all rows, for the table.
+        run: causes the fault in a world that was not started.
         quick: whether it is short enough for every run of the tests.
-        spare: whether it is the short form of another row, of no use beside it.
-        needs: each says why the row cannot be tried here, or None.
+        spare: whether it is the short form of another row, and superfluous beside it.
+        needs: functions that return why the row cannot run here, or None.
     """
 
     part: str
@@ -63,13 +63,13 @@ class Row:
         return f"{self.part}: {self.name}"
 
     def skipped(self) -> str | None:
-        """Why it cannot be tried here, or None."""
+        """Return why the row cannot run here, or None."""
         return next((reason for need in (servers_needed, *self.needs) if (reason := need()) is not None), None)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a row that was tried, or why it was not."""
+    """The result of a row, or why it was skipped."""
 
     row: Row
     findings: Findings
@@ -78,23 +78,23 @@ class Outcome:
 
     @property
     def held(self) -> bool:
-        """Whether all held."""
+        """Whether all criteria held."""
         return self.skipped is None and not self.findings.broken
 
 
-def attempt(row: Row, film: Path, *, patience: float = 1.0, leniency: float = 1.0) -> Outcome:
-    """Tries a row; whatever goes wrong in it is a finding.
+def attempt(row: Row, video: Path, *, patience: float = 1.0, leniency: float = 1.0) -> Outcome:
+    """Run a row; every failure in it is a finding.
 
     Args:
-        patience: holds the fault so many times as long.
-        leniency: allows so many times as long to come back.
+        patience: factor on the duration of the fault.
+        leniency: factor on the time to recover.
     """
     began_s = time.monotonic()
     if (reason := row.skipped()) is not None:
         return Outcome(row, Findings(), 0.0, reason)
     with (
         tempfile.TemporaryDirectory(prefix="edgepose-fault-") as folder,
-        World(Path(folder), film, patience=patience, leniency=leniency) as world,
+        World(Path(folder), video, patience=patience, leniency=leniency) as world,
     ):
         try:
             row.run(world)

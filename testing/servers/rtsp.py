@@ -1,4 +1,4 @@
-"""The RTSP server of `rtsp_server.py` on a free port, that can be frozen, killed and started again."""
+"""The RTSP server of `rtsp_server.py` on a free port, which can be frozen, killed and started again."""
 
 import os
 import selectors
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("rtsp_server.py")
 
 
 class RtspServer:
-    """Context manager; `options` go to the program; `address` is where it listens."""
+    """A server process; a context manager. `options` go to the program; `address` is where it listens."""
 
     def __init__(self, folder: Path, *options: str, address: str = "127.0.0.1") -> None:
         require("rtsp-server")
@@ -55,7 +55,7 @@ class RtspServer:
             self._process = None
 
     def restart(self, *options: str) -> None:
-        """Starts it again, with other options where some are given."""
+        """Start it again, with other options where some are given."""
         self.kill()
         self._options = options or self._options
         self.start()

@@ -15,7 +15,7 @@ from edgepose.errors import ConfigError
 from edgepose.person import Person
 from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.evaluation.coco import Evaluation, evaluate, evaluate_callable, evaluate_predictions
-from testing.bodies import readiness
+from testing.bodies import standing
 from testing.onnx_files import answers, write_edgepose, write_refiner
 from testing.shared import SHARED
 
@@ -49,7 +49,7 @@ def shifted(person: Person, x: float, count: int = 17) -> Person:
     return replace(person, keypoints=keypoints)
 
 
-NEAR, FAR = readiness(20, 50, 200, score=0.9), readiness(250, 60, 80, score=0.4)
+NEAR, FAR = standing(20, 50, 200, score=0.9), standing(250, 60, 80, score=0.4)
 
 
 def test_perfect_finds_are_worth_one():
@@ -72,7 +72,7 @@ def test_sizes_that_are_not_there_have_no_figure():
 
 
 def test_a_stranger_costs_precision_unless_in_an_ignore_region():
-    stranger = readiness(250, 60, 80, score=0.95)
+    stranger = standing(250, 60, 80, score=0.95)
     box = stranger.box.tolist()
     punished = evaluate_predictions([[stranger, NEAR]], [picture([NEAR])])
     assert punished.ap == pytest.approx(0.5)
@@ -89,7 +89,7 @@ def test_a_stranger_costs_precision_unless_in_an_ignore_region():
 
 
 def test_a_crowd_takes_any_number_of_finds_and_a_bystander_one():
-    twins = [readiness(250, 60, 80, score=0.95), readiness(255, 60, 80, score=0.94)]
+    twins = [standing(250, 60, 80, score=0.95), standing(255, 60, 80, score=0.94)]
     region = [240, 50, 300, 150]
     assert evaluate_predictions([[*twins, NEAR]], [picture([NEAR], [region], crowds=[True])]).ap == pytest.approx(1)
     assert evaluate_predictions([[*twins, NEAR]], [picture([NEAR], [region])]).ap == pytest.approx(0.5)
@@ -208,7 +208,7 @@ def test_figures_are_those_of_pycocotools_on_the_file():
             found = found + rng.normal(0, rng.uniform(0, 0.15), (17, 2)) * size
             people.append(Person(box, float(rng.random()), np.concatenate((found, np.ones((17, 1))), 1).astype(np.float32)))
         people += [
-            readiness(rng.uniform(0, 300), rng.uniform(0, 300), height=rng.uniform(30, 150), score=float(rng.random()))
+            standing(rng.uniform(0, 300), rng.uniform(0, 300), height=rng.uniform(30, 150), score=float(rng.random()))
             for _ in range(rng.integers(3))
         ]
         predictions.append(people)
