@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import edgepose  # noqa: F401 (switches the telemetry of ONNX Runtime off, which some tests import before anything of ours)
 from testing.requirements import MissingRequirementError, missing, require
+
+# Nothing depends on the speed of the machine: no example has a deadline.
+settings.register_profile("edgepose", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgepose")
 
 NEEDS_TORCH = (Path(__file__).parent / "export", Path(__file__).parent / "test_cards.py")
 

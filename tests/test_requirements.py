@@ -26,6 +26,7 @@ WITHOUT = {
     "amqtt": ("tests/integration/test_mqtt.py::test_falls_back_to_3_1_1", r"amqtt .*pip install 'edgepose\[demo\]'"),
     "faults": ("tests/faults/test_rows.py::test_what_must_hold_holds", "Debian package mosquitto"),
     "ffmpeg": (f"{STREAMS}[rtmp-flv-{{address}}/live/cam-{{address}}/live/cam]", "Debian package ffmpeg"),
+    "fuzz": ("tests/fuzz/test_fuzz.py::test_nothing_ends_hangs_or_speaks_in_tracebacks[messages]", "Debian package ffmpeg"),
     "gstreamer": ("tests/capture/gstreamer/test_source.py", "packages gstreamer1.0-plugins-bad, .*-base, .*-good"),
     "mosquitto": ("tests/integration/test_mqtt.py::test_msgpack", "mosquitto .*Debian package mosquitto"),
     "mosquitto with users": ("tests/integration/test_mqtt.py::test_right_password_gets_in", "Debian package mosquitto"),

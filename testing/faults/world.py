@@ -20,7 +20,7 @@ from testing.faults.network import Network
 from testing.faults.presence import account
 from testing.faults.recorder import Recorder
 from testing.faults.relay import Relay
-from testing.requirements import FAKETIME
+from testing.requirements import FAKETIME, require
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.rtsp import RtspServer
 
@@ -40,6 +40,7 @@ _START_S = 60.0  # generous, since others use the machine too
 
 def street_video(folder: Path, width: int = 320, height: int = 240, minutes: float = 10) -> Path:
     """Write a video at ten frames a second as H.264 with a key frame a second: people in a street, or those of the packaged clip."""
+    require("ffmpeg")
     source = _VIDEO if _VIDEO.is_file() and _VIDEO.stat().st_size else Path(edgepose.__file__).parent / "assets" / "demo.mp4"
     once, whole = folder / f"once-{height}.mp4", folder / f"street-{height}.mp4"
     ffmpeg = ["ffmpeg", "-v", "error", "-y"]

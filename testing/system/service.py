@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from testing.requirements import MissingRequirementError
 from testing.servers.systemd import Systemd
 from testing.waiting import wait_for
 
@@ -52,7 +52,7 @@ class Service:
         """Install the unit, and a program that borrows this interpreter's packages: this takes a second, and install.sh many."""
         version = subprocess.run([_PYTHON, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True).stdout.split()
         if version != [str(part) for part in sys.version_info[:2]]:
-            pytest.skip(
+            raise MissingRequirementError(
                 f"{_PYTHON} is Python {'.'.join(version) or 'missing'}, and cannot use packages of {sysconfig.get_python_version()}"
             )
         machine.run(_PYTHON, "-m", "venv", "--without-pip", _RELEASE)

@@ -180,7 +180,7 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
         publisher.publish_poses("front", payload)
         wait_for(lambda: publisher.sent >= 3)
         broker.freeze()
-        before_mb, longest_s, count, deadline = resident_mb(), 0.0, 0, time.monotonic() + 20
+        before_mb, longest_s, count, deadline = resident_mb(), 0.0, 0, time.monotonic() + 120
         while publisher.drops.get("backlog", 0) < 10_000:  # 600 MB
             assert time.monotonic() < deadline
             began = time.perf_counter()
