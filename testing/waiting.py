@@ -15,18 +15,22 @@ _SLOWEST = 8.0
 _PROBE_S = 0.02
 
 
-def wait_for(probe: Callable[[], T], *, within_s: float = 10.0, every_s: float = 0.01) -> T:
+def wait_for(probe: Callable[[], T], *, within_s: float = 10.0, every_s: float = 0.01, promised_s: float | None = None) -> T:
     """Return the first true value of `probe`; fail with its last value when there is none in time.
 
     Args:
         probe: is called again and again.
         within_s: seconds that an idle machine needs at most; the test gives up after `PATIENCE` times that.
         every_s: seconds between calls.
+        promised_s: where the product promises the condition by then, the seconds that `in_time` holds the wait to.
     """
-    deadline_s = time.monotonic() + within_s * PATIENCE
+    began_s = time.monotonic()
+    patience_s = PATIENCE * (within_s if promised_s is None else promised_s)
     while not (value := probe()):
-        assert time.monotonic() < deadline_s, f"still {value!r} after {within_s * PATIENCE:g} s"
+        assert time.monotonic() - began_s < patience_s, f"still {value!r} after {patience_s:g} s"
         time.sleep(every_s)
+    took_s = time.monotonic() - began_s
+    assert promised_s is None or in_time(took_s, promised_s), f"{value!r} only after {took_s:.1f} s, expected {promised_s:g} at most"
     return value
 
 

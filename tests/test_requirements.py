@@ -54,7 +54,7 @@ def skipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "testing.nothing_installed", "-p", "no:cacheprovider", "-p", "no:xdist"]
     command += [f"--junitxml={report}", f"--basetemp={folder / 'temporary'}"]
-    done = subprocess.run([*command, *nodes], capture_output=True, text=True, timeout=250, cwd=ROOT, env=dict(os.environ) | empty)
+    done = subprocess.run([*command, *nodes], capture_output=True, text=True, timeout=500, cwd=ROOT, env=dict(os.environ) | empty)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {}
     for case in ElementTree.parse(report).iter("testcase"):

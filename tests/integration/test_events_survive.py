@@ -94,7 +94,7 @@ def test_two_hundred_queued_events_outlive_the_broker(broker, store):
         broker.restart()  # without persistence: it knows of nothing
         with Listener(broker.port) as listener:
             way.open()  # not before: what nobody has subscribed to is nobody's
-            wait_for(lambda: publisher.events_waiting == 0, within_s=8)
+            wait_for(lambda: publisher.events_waiting == 0, promised_s=8)
             wait_for(lambda: len(set(numbers(listener))) == 200)
             assert once_each(numbers(listener)) == list(range(200))
             assert listener.states()[-1] == "online"

@@ -73,7 +73,7 @@ def test_will_says_offline_after_sigkill(broker):
             session = child.stdout.readline().decode().strip()
             wait_for(lambda: listener.states() == ["online"])
             child.send_signal(signal.SIGKILL)
-        wait_for(lambda: listener.states() == ["online", "offline"], within_s=5)
+        wait_for(lambda: listener.states() == ["online", "offline"], promised_s=5)
         assert json.loads(listener.on(STATUS)[-1].payload)["session"] == session
         with Listener(broker.port, STATUS) as late:
             wait_for(lambda: late.states() == ["offline"])
@@ -154,7 +154,7 @@ def test_everything_is_said_again_after_a_broker_restart(broker):
         broker.start()
         began = time.monotonic()
         with Listener(broker.port) as listener:  # persistence is off: nothing is left of before
-            wait_for(lambda: len({message.topic for message in listener.messages}) == 4, within_s=5)
+            wait_for(lambda: len({message.topic for message in listener.messages}) == 4, promised_s=5)
             assert in_time(time.monotonic() - began, 5)
             assert listener.states() == ["online"]
             assert [message.payload for message in listener.on("edgepose/drone/cameras/front/events")] == [b"fallen"]
@@ -166,7 +166,7 @@ def test_starting_without_a_broker_costs_nothing_and_succeeds_later(tmp_path):
     with publishing(broker.port) as publisher:
         wait_for(lambda: publisher.state == "unreachable: connection refused")
         with broker:
-            wait_for(lambda: publisher.connected, within_s=5)
+            wait_for(lambda: publisher.connected, promised_s=5)
 
 
 def resident_mb() -> float:
@@ -193,9 +193,9 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
         drops = publisher.drops
         assert set(drops) <= {"backlog", "superseded", "queue_full"}
         assert drops["queue_full"] >= count - 1000 - 16
-        wait_for(lambda: not publisher.connected, within_s=8)  # twice the keep-alive, and then some
+        wait_for(lambda: not publisher.connected, promised_s=8)  # twice the keep-alive, and then some
         broker.thaw()
-        wait_for(lambda: publisher.connected, within_s=8)
+        wait_for(lambda: publisher.connected, promised_s=8)
 
 
 def test_a_frozen_broker_is_given_hardly_any_poses_that_it_would_send_late(broker):
@@ -290,7 +290,7 @@ def test_unacknowledged_messages_arrive_after_the_connection_was_lost(broker):
         broker.start()
         topic = "edgepose/drone/cameras/front/events"
         with Listener(broker.port, topic) as listener:
-            wait_for(lambda: len(listener.messages) >= 50, within_s=8)
+            wait_for(lambda: len(listener.messages) >= 50, promised_s=8)
             assert [int(message.payload) for message in listener.messages] == list(range(50))
         assert publisher.drops == {}
 
@@ -404,7 +404,7 @@ def refusing_version_5():
 
 def test_a_refused_version_is_followed_by_the_other_at_once_and_without_alarm(caplog):
     with refusing_version_5() as port, publishing(port, keepalive_s=60) as publisher:
-        wait_for(lambda: publisher.connected, within_s=1)
+        wait_for(lambda: publisher.connected, promised_s=1)
         assert publisher.protocol == "3.1.1"
         assert not caplog.records
 
