@@ -23,7 +23,7 @@ demo: ## people in a real video become skeletons on an MQTT topic (SOURCE=rtsp:/
 	@$(BIN)/edgepose demo $(ARGS) $(if $(SOURCE),"$(SOURCE)",$$(test -s build/vtest.avi && echo build/vtest.avi))
 
 test: $(VENV)/.dev ## all tests, two at a time (ARGS="tests/pose -k track")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.dev docs-site ## ruff, strict mypy, the import rule, the site
 	$(BIN)/ruff check .
@@ -66,7 +66,7 @@ soak: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; 
 	$(BIN)/python -m tools.soak $(ARGS)
 
 system: $(VENV)/.dev ## the service and install.sh under a real systemd, at length (needs root)
-	$(BIN)/python -m pytest -rs tests/system tests/deploy/test_systemd_unit.py -m 'system or not system' $(ARGS)
+	$(BIN)/python -m pytest tests/system tests/deploy/test_systemd_unit.py -m 'system or not system' $(ARGS)
 
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)

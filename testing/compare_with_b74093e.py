@@ -159,7 +159,7 @@ def _daemon(version: Version, video: Path, refined: int, frames: int, folder: Pa
 
     def take(client: Client, _: object, message: MQTTMessage) -> None:
         with lock:
-            events.append(message.payload)
+            events.append(bytes(message.payload))
 
     with Mosquitto(folder) as broker:
         client = Client(CallbackAPIVersion.VERSION2)
@@ -193,8 +193,8 @@ def _daemon(version: Version, video: Path, refined: int, frames: int, folder: Pa
     (recording,) = box.glob("*Z-signal")
     outputs = folder / "replayed.jsonl", folder / "replayed-events.jsonl"
     version.run("replay", recording, "--output", outputs[0], "--events", outputs[1])
-    replayed = [path.read_bytes().splitlines() if path.exists() else [] for path in outputs]
-    return DaemonRun(poses.read_bytes().splitlines(), events, *replayed, _recorded_frames(recording))
+    replayed, replayed_events = (path.read_bytes().splitlines() if path.exists() else [] for path in outputs)
+    return DaemonRun(poses.read_bytes().splitlines(), events, replayed, replayed_events, _recorded_frames(recording))
 
 
 def _recorded_frames(recording: Path) -> list[Message]:

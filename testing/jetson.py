@@ -1,9 +1,9 @@
 """Stand-ins for NVIDIA's GStreamer elements, so that a Jetson's pipelines run unchanged where there is none.
 
-`nvarguscamerasrc` and `nvv4l2decoder` give pictures marked as lying in NVIDIA's memory (`memory:NVMM`); only `nvvidconv` takes
-these and brings them out. With caps that are missing or wrong a pipeline does not link, as on the real thing.
+`nvarguscamerasrc` and `nvv4l2decoder` give frames marked as in NVIDIA's memory (`memory:NVMM`); only `nvvidconv` takes
+them and converts them. A pipeline with missing or wrong caps does not link, as on a Jetson.
 
-As a program it is `edgepose` on a machine with these elements: `python -m testing.jetson run …`. What happens to the camera is
+As a program it is `edgepose` on a machine with these elements: `python -m testing.jetson run …`. Events of the camera are
 appended to the file that the environment variable ARGUS_LOG names: `opening`, `opened` and `closed`. ARGUS_OPEN_S and ARGUS_CLOSE_S
 say how many seconds opening and closing take.
 """
@@ -43,8 +43,8 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
             direction = gst.PadDirection.SINK if pad == "sink" else gst.PadDirection.SRC
             kind.add_pad_template(gst.PadTemplate.new(pad, direction, gst.PadPresence.ALWAYS, gst.Caps.from_string(caps)))
 
-    class Relabel(GstBase.BaseTransform):  # type: ignore[misc, name-defined]
-        """Passes pictures on as they are, and says that they lie in another kind of memory."""
+    class Relabel(GstBase.BaseTransform):  # type: ignore[misc]
+        """An element that passes frames on unchanged, with the caps of another kind of memory."""
 
         into_nvmm = GObject.Property(type=bool, default=True)
 
@@ -54,6 +54,7 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
 
         def do_transform_caps(self, direction: Any, caps: Any, wanted: Any) -> Any:
             from_sink = direction == gst.PadDirection.SINK
+            memories: tuple[str, ...]
             if self.into_nvmm:
                 memories = ("memory:NVMM",) if from_sink else ("memory:SystemMemory",)
             else:  # takes both kinds
@@ -68,7 +69,7 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
     gst.Element.register(None, "standinrelabel", gst.Rank.NONE, Relabel)
 
     def build(chain: Any, text: str) -> list[Any]:
-        """Put elements in a row into a bin, so that they look like one."""
+        """Put elements in a row into a bin, so that they act as one."""
         elements: list[Any] = []
         for description in text.split(" ! "):
             name, *settings = description.split(" ")
@@ -87,7 +88,7 @@ def _classes() -> tuple[Library, dict[str, type[Any]]]:
         return elements
 
     class Camera(gst.Bin):  # type: ignore[misc, name-defined]
-        """Sensor 0 is there, any other is not."""
+        """The camera; only sensor 0 exists."""
 
         sensor_id = GObject.Property(type=int, default=0)
 
@@ -144,7 +145,7 @@ def _note(what: str) -> None:
 
 @contextmanager
 def elements(*names: str) -> Iterator[Library]:
-    """This process has these elements, for a while."""
+    """Register these elements in this process, for a while."""
     library, classes = _classes()
     gst = library.gst
     for name in names:

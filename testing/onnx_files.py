@@ -1,4 +1,4 @@
-"""Tiny ONNX files whose answers are known, for the tests of model files and engines."""
+"""Tiny ONNX files with known outputs, for tests of model files and engines."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ ULTRALYTICS_METADATA = {
 
 
 def answers(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (K, 4), falling scores (K,), keypoints (K, 17, 3) that the edgepose file gives for a white picture."""
+    """Return boxes (K, 4), falling scores (K,), keypoints (K, 17, 3) that the edgepose file gives for a white image."""
     generator = np.random.default_rng(seed)
     corner = generator.uniform(0, 150, (CANDIDATES, 2))
     boxes = np.concatenate((corner, corner + generator.uniform(30, 90, (CANDIDATES, 2))), axis=1)
@@ -65,12 +65,12 @@ def answers(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32], ND
 
 
 def anchors(seed: int = 0) -> NDArray[np.float32]:
-    """What the Ultralytics file gives for a pure red picture, (56, anchors)."""
+    """Return the output of the Ultralytics file for a pure red image, (56, anchors)."""
     return np.random.default_rng(seed).uniform(0, 1, (56, ANCHORS)).astype(np.float32)
 
 
 def refined(seed: int = 0) -> NDArray[np.float32]:
-    """Keypoints (17, 3) in crop pixels that the refiner file gives for a white crop."""
+    """Return keypoints (17, 3) in crop pixels that the refiner file gives for a white crop."""
     generator = np.random.default_rng(seed)
     return np.concatenate((generator.uniform(0, 64, (17, 2)), generator.uniform(0.5, 1, (17, 1))), axis=1).astype(np.float32)
 
@@ -85,7 +85,7 @@ def write_edgepose(
     keypoints: int = 17,
     scores: NDArray[np.float32] | None = None,
 ) -> Path:
-    """A file of our own layout; scores are those of `answers` times the mean brightness (0 to 1). None removes a metadata key."""
+    """Write a file of our own layout; scores are those of `answers` times the mean brightness (0 to 1). None removes a metadata key."""
     boxes_value, scores_value, keypoints_value = answers()
     constants = [
         numpy_helper.from_array(boxes_value[None], "boxes_constant"),
@@ -121,7 +121,7 @@ def write_edgepose(
 def write_ultralytics(
     path: Path, *, metadata: Mapping[str, str | None] = {}, input_shape: Sequence[int | str] = (1, 3, 64, 96), channels: int = 56
 ) -> Path:
-    """A file in Ultralytics' layout; its output is `anchors` times the mean of the red plane (0 to 1)."""
+    """Write a file in Ultralytics' layout; its output is `anchors` times the mean of the red plane (0 to 1)."""
     constants = [
         numpy_helper.from_array(anchors()[None, :channels], "constant"),
         numpy_helper.from_array(np.array(0, np.int64), "red_index"),
@@ -147,7 +147,7 @@ def write_refiner(
     output_name: str = "keypoints",
     keypoints: NDArray[np.float32] | None = None,
 ) -> Path:
-    """A refiner; its confidences are those of `refined`, or of `keypoints`, times the mean brightness of a crop (0 to 1)."""
+    """Write a refiner; its confidences are those of `refined`, or of `keypoints`, times the mean brightness of a crop (0 to 1)."""
     answer = refined() if keypoints is None else keypoints
     constants = [
         numpy_helper.from_array(answer[None], "constant"),

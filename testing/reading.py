@@ -1,19 +1,20 @@
-"""Reading a source to its end, whichever that is."""
+"""Reading of a source to its end."""
 
 import time
 
 from edgepose.capture.source import Source
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
+from testing.waiting import PATIENCE
 
 
 def read_until_error(source: Source, *, within_s: float = 20.0) -> tuple[list[Frame], SourceError]:
-    """All the pictures up to the error that ends them, and that error; fails when they go on for longer."""
+    """Return all frames up to the error that ends them, and that error; fail where frames go on for longer."""
     frames: list[Frame] = []
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + within_s * PATIENCE
     while time.monotonic() < deadline:
         try:
             frames.append(source.read())
         except SourceError as error:
             return frames, error
-    raise AssertionError(f"still reading after {within_s} s and {len(frames)} pictures")
+    raise AssertionError(f"still reading after {within_s * PATIENCE:g} s and {len(frames)} frames")

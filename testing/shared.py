@@ -1,4 +1,4 @@
-"""Where the data that is not part of the project lies, when it is there."""
+"""The folder of data that is not part of the project, or None where it is missing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tiny videos made on the spot: every picture has a grey of its own, so that a test sees which one it got."""
+"""Tiny videos in which every frame has a gray of its own, so that a test knows which one it got."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def grey(index: int) -> int:
-    """Grey of a picture by its number."""
+    """Return the gray of a frame by its number."""
     return 20 + 10 * (index % 20)
 
 
 def write_video(
     path: Path, pictures: int = 12, *, rate: int = 10, size: tuple[int, int] = (96, 64), codec: str = "mpeg4", index: int = 0
 ) -> Path:
-    """Write a video of `pictures` plain pictures; size is width and height."""
+    """Write a video of `pictures` plain frames; size is width and height."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
@@ -29,5 +29,5 @@ def write_video(
 
 
 def numbers(greys: Sequence[float]) -> list[int]:
-    """Which pictures these greys belong to (modulo 20)."""
+    """Return the numbers of the frames with these grays (modulo 20)."""
     return [round((value - 20) / 10) for value in greys]

@@ -1,3 +1,76 @@
-"""Before all tests."""
+"""What holds for all tests: a test that needs a missing program or library is skipped, with the package that brings it."""
+
+import re
+from collections.abc import Generator
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import HealthCheck, settings
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 import edgepose  # noqa: F401 (switches the telemetry of ONNX Runtime off, which some tests import before anything of ours)
+from testing.requirements import MissingRequirementError, missing, require
+
+# Nothing depends on the speed of the machine: no example has a deadline.
+settings.register_profile("edgepose", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgepose")
+
+NEEDS_TORCH = (Path(__file__).parent / "export", Path(__file__).parent / "test_cards.py")
+
+
+class _SkippedModule(pytest.Module):
+    """A module that cannot even be imported here."""
+
+    reason = ""
+
+    def collect(self) -> NoReturn:
+        pytest.skip(self.reason, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    if any(module_path.is_relative_to(place) for place in NEEDS_TORCH) and (reason := missing("torch")):
+        module: _SkippedModule = _SkippedModule.from_parent(parent, path=module_path)
+        module.reason = reason
+        return module
+    return None
+
+
+class _Groups(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of a module with `xdist_group` run on one worker, all others wherever there is one free.
+
+    That is what `--dist loadgroup` does, but pytest-xdist 3.8 writes the group into an attribute that pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.partition("::")[0]) or nodeid
+
+
+@cache
+def _group(module: str) -> str | None:
+    found = re.search(r'xdist_group\("(\w+)"\)', (Path(__file__).parents[1] / module).read_text())
+    return found[1] if found else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups | None:
+    return _Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        for mark in item.iter_markers("needs"):
+            require(*mark.args)
+        return (yield)
+    except MissingRequirementError as error:
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    try:
+        return (yield)
+    except MissingRequirementError as error:
+        pytest.skip(str(error))

@@ -16,8 +16,8 @@ def test_the_docstring_draws_every_error_below_its_base_with_its_exit_code() -> 
         depth = len(line["indent"]) // 4
         drawn[line["name"]] = (path[depth - 1] if depth else None, int(line["code"]))
         path[depth:] = [line["name"]]
-    classes = [error for _, error in inspect.getmembers(edgepose.errors, inspect.isclass)]
-    bases = {error.__name__: error.__base__.__name__ if error is not EdgeposeError else None for error in classes}
+    classes = [error for _, error in inspect.getmembers(edgepose.errors, inspect.isclass) if issubclass(error, EdgeposeError)]
+    bases = {error.__name__: error.__mro__[1].__name__ if error is not EdgeposeError else None for error in classes}
     assert drawn == {error.__name__: (bases[error.__name__], error.exit_code) for error in classes}
 
 

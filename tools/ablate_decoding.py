@@ -52,10 +52,11 @@ class Variant:
 def variants(original: GhostPose) -> list[Variant]:
     """Return the unchanged network, then all variants."""
 
-    def changed(steps: int = 2, radius: int = 3, candidates: int = original.decode.candidates) -> GhostPose:
+    def changed(steps: int = 2, radius: int = 3, candidates: int | None = None) -> GhostPose:
         network = copy.deepcopy(original)
         decoder = network.decode
-        decoder.candidates = candidates
+        if candidates is not None:
+            decoder.candidates = candidates
         refinement = decoder.refinement
         assert isinstance(refinement, Refinement)
         refinement.steps = nn.ModuleList(list(refinement.steps)[:steps])

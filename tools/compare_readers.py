@@ -54,7 +54,8 @@ def decoder() -> str:
     """The software decoder that GStreamer takes here."""
     library = load()
     found = [library.gst.ElementFactory.find(name) for name in ("avdec_h264", "openh264dec")]
-    return max((factory for factory in found if factory is not None), key=lambda factory: factory.get_rank()).get_name()
+    best = max((factory for factory in found if factory is not None), key=lambda factory: factory.get_rank())
+    return str(best.get_name())
 
 
 def main() -> None:

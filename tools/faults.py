@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edgepose import __version__
 from testing.faults.matrix import ROWS
 from testing.faults.row import Outcome, attempt
-from testing.faults.world import film
+from testing.faults.world import street_video
 from tools.machine import machine
 from tools.write_reference import DOCS, with_table
 
@@ -54,8 +54,8 @@ def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, rep
     outcomes: list[Outcome] = []
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with tempfile.TemporaryDirectory(prefix="edgepose-film-") as folder, Progress(*columns, console=console) as progress:
-        street = film(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="edgepose-video-") as folder, Progress(*columns, console=console) as progress:
+        street = street_video(Path(folder))
         task = progress.add_task("", total=len(rows))
         for row in rows:
             progress.update(task, description=row.title)

@@ -10,11 +10,11 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 mkdir -p lists/partial archives/partial
-private="-o Dir::State::lists=$scratch/lists -o Dir::Cache=$scratch -o APT::Sandbox::User= -o Debug::NoLocking=1"
+set -- -o "Dir::State::lists=$scratch/lists" -o "Dir::Cache=$scratch" -o APT::Sandbox::User= -o Debug::NoLocking=1
 echo "fetching the demo video (Debian package opencv-doc, 96 MB)" >&2
 timeout 90 apt-get download -q opencv-doc >/dev/null 2>&1 ||
     # No package lists, as in a fresh container: lists of our own.
-    { timeout 40 apt-get $private -q update && timeout 90 apt-get $private -q download opencv-doc; } >/dev/null 2>&1 ||
+    { timeout 40 apt-get "$@" -q update && timeout 90 apt-get "$@" -q download opencv-doc; } >/dev/null 2>&1 ||
     { echo "the demo video could not be fetched" >&2; exit 1; }
 dpkg-deb --fsys-tarfile opencv-doc_*.deb | tar -xO ./usr/share/doc/opencv-doc/examples/data/vtest.avi >"$target.part"
 mv "$target.part" "$target"

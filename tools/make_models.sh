@@ -13,7 +13,7 @@ for name in "${@:-ghost-n}"; do
         *) size=${SIZE:-320} ;;
     esac
     case $name in refine-*) teacher="MoveNet SinglePose" ;; *) teacher="MoveNet MultiPose Lightning" ;; esac
-    $tool onnx "$name" --size $size --name "$name" --output "$output/$name.onnx" \
+    $tool onnx "$name" --size "$size" --name "$name" --output "$output/$name.onnx" \
         --trained-on "COCO pictures with labeled people; teacher $teacher"
     # Few channels at high resolution: what INT8 costs most and gains least (docs/models.md).
     islands="--float backbone.stem --float backbone.blocks.0 --float neck.smooth4"

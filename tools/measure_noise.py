@@ -12,6 +12,7 @@ import math
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def main() -> None:
     config = Config(model=ModelConfig(path="default"))
     model = named_model("default", "pose")
     backend = open_backend(model, config.model)
-    classes: dict[tuple[str, int], dict[str, list]] = {}
+    classes: dict[tuple[str, int], dict[str, list[Any]]] = {}
     for index, picture in enumerate(data):
         upright = data.image(index)
         for posture in ("upright", "lying"):

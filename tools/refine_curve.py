@@ -169,7 +169,8 @@ def main() -> None:
     peer_seconds = measure(TwoStages(model, refiners, options.size), ways, data, peers)
     unit = next(iter(peer_seconds.values())) if peer_seconds else float(np.mean(ways[0].seconds))
     size = options.size or model.info.input_size
-    rows, points = [], {}
+    rows: list[str] = []
+    points: dict[str, list[tuple[float, float, str]]] = {}
     for way in ways:
         found: Evaluation = evaluate_predictions(way.predictions, data)
         relative = float(np.mean(way.seconds)) / unit

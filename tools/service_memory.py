@@ -74,10 +74,10 @@ def main(video: Path, document: Path, seconds: float) -> None:
     ]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clip = folder / "clip.mp4"  # the server does not transcode
+        video_file = folder / "video.mp4"  # the server does not transcode
         convert = ["ffmpeg", "-v", "error", "-stream_loop", "2", "-i", str(video), "-c:v", "libx264", "-preset", "veryfast", "-g", "20"]
-        subprocess.run([*convert, "-pix_fmt", "yuv420p", str(clip)], check=True)
-        camera = stack.enter_context(RtspServer(folder, "--file", str(clip)))
+        subprocess.run([*convert, "-pix_fmt", "yuv420p", str(video_file)], check=True)
+        camera = stack.enter_context(RtspServer(folder, "--file", str(video_file)))
         system = stack.enter_context(Systemd(folder / "systemd", Service.shared()))
         Service.install(system)
         for number, (name, cameras, more) in enumerate(_CASES):

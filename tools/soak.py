@@ -20,7 +20,7 @@ import msgspec
 
 from testing.faults.camera_rows import flipped
 from testing.faults.presence import account, lines
-from testing.faults.world import CLOCKS_S, LATE_S, STALE_S, World, film
+from testing.faults.world import CLOCKS_S, LATE_S, STALE_S, World, street_video
 from tools.soak_report import Fault, Result, Sample, failures, write
 
 _EVERY_S = 30.0
@@ -34,7 +34,7 @@ class _Run:
 
     def __init__(self, world: World, other_video: Path) -> None:
         self.world = world
-        self.videos = [world.film, other_video]
+        self.videos = [world.video, other_video]
         self.generator = random.Random(12)
         self.samples: list[Sample] = []
         self.quiet: list[Sample] = []
@@ -141,8 +141,8 @@ def soak(minutes: float, scratch: Path, settings: dict[str, str]) -> Result:
         AssertionError: a server does not start, or the daemon ends.
     """
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    street = film(scratch, minutes=min(60, minutes + 5))
-    other = film(scratch, 384, 288, minutes=min(60, minutes + 5))
+    street = street_video(scratch, minutes=min(60, minutes + 5))
+    other = street_video(scratch, 384, 288, minutes=min(60, minutes + 5))
     with World(scratch, street) as world:
         world.camera_relayed = True
         world.settings |= {"health.interval_s": "5", **settings}

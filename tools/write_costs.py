@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edgepose.config.schema import Config, RefineConfig
-from edgepose.diagnostics.bench import Result, bench
+from edgepose.diagnostics.bench import BenchResult, bench
 from edgepose.model.file import ModelFile, named_model
 from tools.machine import machine
 
@@ -44,7 +44,7 @@ def main() -> None:
         "" if refining.refine is None else f"{refining.refine.people_per_frame:.1f} people per frame, {refining.refine.cost_ms:.1f} ms each"
     )
 
-    def daemon(result: Result) -> str:
+    def daemon(result: BenchResult) -> str:
         return f"{result.daemon_fps:.0f} frames/s, {result.ratio:.2f} of the engine alone"
 
     rows = [

@@ -15,7 +15,8 @@ _CENTER, _SIDES, _SCORE, _KEYPOINTS = slice(0, 2), slice(2, 4), 4, slice(5, None
 def to_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Convert images uint8 (N, H, W, 3) to the network's input float32 (N, 3, H, W)."""
     planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return np.multiply(planes, np.float32(1 / 255), dtype=np.float32)
+    scaled: NDArray[np.float32] = np.multiply(planes, np.float32(1 / 255), dtype=np.float32)
+    return scaled
 
 
 def to_candidates(output: NDArray[np.float32], count: int) -> Candidates:

@@ -31,7 +31,7 @@ def draw(
         keypoint_threshold: confidence below which a keypoint and its bones are not drawn.
         caption: ASCII text for the top-left corner, such as camera, frames per second and time.
     """
-    canvas = image.copy()
+    canvas: NDArray[np.uint8] = image.copy()
     # A 640 x 480 image gets lines of two pixels.
     unit = max(1.0, float(np.sqrt(image.shape[0] * image.shape[1])) / 277)
     by_rising_score = sorted(enumerate(people), key=lambda pair: pair[1].score)

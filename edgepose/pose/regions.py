@@ -121,7 +121,7 @@ def refined_keypoints(
     crops = np.empty((len(regions), crop_side, crop_side, 3), np.uint8)
     for region, crop in zip(regions, crops, strict=True):
         region.cut(image, crop)
-    keypoints = run(crops).copy()
+    keypoints: NDArray[np.float32] = run(crops).copy()
     for region, found in zip(regions, keypoints, strict=True):
         found[:, :2] = region.to_source(found[:, :2])
     return keypoints

@@ -129,7 +129,8 @@ class Smoother:
 
 
 def _points(data: bytes) -> NDArray[np.float32]:
-    return np.frombuffer(data, np.float32).reshape(-1, 2).copy()
+    points: NDArray[np.float32] = np.frombuffer(data, np.float32).reshape(-1, 2).copy()
+    return points
 
 
 def _gain(cutoff_hz: NDArray[np.float32] | np.float32, elapsed_s: NDArray[np.float32]) -> NDArray[np.float32]:

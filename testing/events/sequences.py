@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,10 @@ _IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 _LETTERBOX = Letterbox.fit(HEIGHT, WIDTH, 256, INPUT)
 
 
+Detection = tuple[NDArray[np.float64], NDArray[np.float64], float]
+"""Keypoints (17, 3), box (4) and score."""
+
+
 class NoiseBank:
     """Errors of the shipped model on labeled people by posture and size (`noise.json`, written by `tools/measure_noise.py`)."""
 
@@ -43,7 +48,7 @@ class NoiseBank:
             one["errors"] = np.array([[[np.nan if v is None else v for v in k] for k in e] for e in one["errors"]])  # (people, 17, 3)
             one["boxes"], one["scores"], one["jitter"] = (np.array(one[name]) for name in ("boxes", "scores", "jitter"))
 
-    def of(self, posture: str, size_px: float) -> dict | None:
+    def of(self, posture: str, size_px: float) -> dict[str, Any] | None:
         """Return the class of a body size in input pixels, None if the model detects no such people."""
         return next((c for c in self.classes if c["posture"] == posture and c["from_px"] <= size_px < c["to_px"]), None)
 
@@ -58,13 +63,13 @@ class Noise:
     def __init__(self, bank: NoiseBank, rng: np.random.Generator, *, blind: bool) -> None:
         self._bank, self._rng = bank, rng
         self._luck = 0.0 if not blind else rng.uniform()  # constant: a person who is hard to detect stays so
-        self._class: dict | None = None
+        self._class: dict[str, Any] | None = None
         self._now = self._next = (np.zeros((17, 3)), np.zeros(4), 0.0)
         self._share = 0.0  # of the way from one error to the next
         self._before: NDArray[np.float64] | None = None
         self._lost_until_s = 0.0
 
-    def __call__(self, truth: NDArray[np.float64], box: NDArray[np.float64], lies: bool, t: float, dt: float) -> tuple | None:
+    def __call__(self, truth: NDArray[np.float64], box: NDArray[np.float64], lies: bool, t: float, dt: float) -> Detection | None:
         """Return keypoints (17, 3), box and score as the network would, or None if it does not detect the person."""
         size = float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 1))))
         one = self._bank.of("lying" if lies else "upright", size * SCALE)
@@ -84,14 +89,17 @@ class Noise:
         if self._rng.uniform() < one["lost"] * dt / max(dt, LOST_S):
             self._lost_until_s = t + self._rng.exponential(LOST_S)
             return None
-        errors, sides, score = ((1 - self._share) * a + self._share * b for a, b in zip(self._now, self._next, strict=True))
+        share = self._share
+        errors = (1 - share) * self._now[0] + share * self._next[0]
+        sides = (1 - share) * self._now[1] + share * self._next[1]
+        score = (1 - share) * self._now[2] + share * self._next[2]
         keypoints = np.empty((17, 3))
         flicker = self._rng.normal(size=(17, 2)) * one["jitter"][:, None]
         keypoints[:, :2] = truth + (errors[:, :2] + flicker) * size
         keypoints[:, 2] = np.clip(errors[:, 2], 0, 1)
         return keypoints, box + sides * size, float(np.clip(score, 0.0, 1.0))
 
-    def _draw(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    def _draw(self) -> Detection:
         assert self._class is not None
         who = self._rng.integers(len(self._class["scores"]))
         errors = self._class["errors"][who].copy()
@@ -127,7 +135,13 @@ class Sequence:
 
 
 def play(
-    action: Action, rng: np.random.Generator, bank: NoiseBank | None, *, blind: bool = False, settings: EventsConfig | None = None, **fixed
+    action: Action,
+    rng: np.random.Generator,
+    bank: NoiseBank | None,
+    *,
+    blind: bool = False,
+    settings: EventsConfig | None = None,
+    **fixed: float,
 ) -> Sequence:
     """Let a figure act in front of a camera and return the reported events. Without a `bank`, the network makes no errors."""
     fps = fixed.get("fps", rng.choice([5, 8, 10, 15, 25, 30]))
@@ -139,7 +153,8 @@ def play(
     config = Config(cameras={"figure": CameraConfig(source="x", zones={"middle": ZONE})}, events=settings or EventsConfig())
     stage = Postprocessor("figure", config, Metrics())
     noise = Noise(bank, rng, blind=blind) if bank is not None else None
-    reported, lying_detected_s = [], 0.0
+    reported: list[tuple[float, Event]] = []
+    lying_detected_s = 0.0
     for number, (t, truth, lies) in enumerate(_truth(action, view, fps, rng)):
         found = _found(truth, lies, t, 1 / fps, noise)
         lying_detected_s += lies * (found is not None) / fps
@@ -169,7 +184,7 @@ def _truth(action: Action, view: View, fps: float, rng: np.random.Generator) -> 
         yield t, project(joints(pose), view, (x, y)), pose.tip > 45
 
 
-def _found(truth, lies, t, dt, noise):
+def _found(truth: NDArray[np.float64] | None, lies: bool, t: float, dt: float, noise: Noise | None) -> Detection | None:
     if truth is None:
         return None
     height = np.ptp(truth[[0, 15, 16], 1])
@@ -183,7 +198,7 @@ def _found(truth, lies, t, dt, noise):
     return noise(truth, inside, lies, t, dt)
 
 
-def _candidates(found) -> Candidates:
+def _candidates(found: Detection | None) -> Candidates:
     boxes, scores, keypoints = (np.zeros(shape, np.float32) for shape in ((1, _CANDIDATES, 4), (1, _CANDIDATES), (1, _CANDIDATES, 17, 3)))
     if found is not None:
         points, box, score = found

@@ -28,7 +28,7 @@ TINY_REFINER = msgspec.structs.replace(TINY, task="refine", crop_margin=1.25)
 
 
 def lively(seed: int = 0, spec: NetworkSpec = TINY) -> GhostPose:
-    """A tiny network with weights in which the signal does not die out, so that its maps have peaks."""
+    """Return a tiny network whose weights keep the signal up, so that its maps have peaks."""
     torch.manual_seed(seed)
     network = GhostPose(spec).eval()
     for name, parameter in network.named_parameters():

@@ -1,4 +1,4 @@
-"""What happens to brokers."""
+"""Faults of the broker."""
 
 import subprocess
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def _killed(world: World) -> None:
 
 def _silent(world: World) -> None:
     world.gated = False
-    world.late_allowed = 4  # what the broker had been given when it froze, it gives when it thaws
+    world.late_allowed = 4  # the broker delivers after the thaw what it held when it froze
     world.start()
     world.fault()
     for seconds in (6, 20):
@@ -120,14 +120,14 @@ def _full_store(world: World) -> None:
 
 
 def _stop(world: World) -> None:
-    """The broker goes, and with it all that it knew."""
+    """End the broker with all that it has in memory."""
     world.relay.shut()
     world.broker.kill()
     world.heard.deaf()
 
 
 def _start(world: World) -> None:
-    """It is back, with nothing in its memory; the subscriber hears it before the daemon does, or it would miss what is said first."""
+    """Start the broker, empty; the subscriber connects before the daemon, or it would miss the first messages."""
     world.broker.start()
     world.heard.ready()
     world.relay.open()
@@ -135,7 +135,7 @@ def _start(world: World) -> None:
 
 
 def _states_are_there(world: World) -> None:
-    """Whoever comes now finds status, info and the camera's status."""
+    """Check that a new subscriber gets status, info and the status of the camera."""
     for what, kept in (("status", world.heard.said.device), ("info", world.heard.said.info), ("camera", world.heard.said.cameras)):
         world.wait(lambda kept=kept: kept[-1][0] > world.healed_s, f"retained {what} at the new broker", 5)  # type: ignore[misc]
 

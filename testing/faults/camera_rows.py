@@ -1,4 +1,4 @@
-"""What happens to cameras."""
+"""Faults of the camera."""
 
 import random
 import socket
@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from testing.faults.row import Row, faketime_needed, network_needed
-from testing.faults.world import World, film
+from testing.faults.world import World, street_video
 
 _BACK = "poses within 5 s of its return; "
 
@@ -58,8 +58,8 @@ def _slow(world: World) -> None:
 
 
 def _half_of_the_stream(world: World) -> int:
-    """Kilobits a second."""
-    return max(16, round(world.film.stat().st_size * 8 / 600 / 1000 / 2))
+    """Return half of the bit rate, kbit/s."""
+    return max(16, round(world.video.stat().st_size * 8 / 600 / 1000 / 2))
 
 
 def _lossy(world: World) -> None:
@@ -73,7 +73,7 @@ def _lossy(world: World) -> None:
     world.hold(30)
     during = len(world.heard.said.poses) - before
     world.found.notes.append(f"{during} poses during {30 * world.patience:g} s of loss")
-    world.check(during > 0, "there was not one pose during the loss")
+    world.check(during > 0, "there was no pose during the loss")
     world.network.mend()
     world.healed()
     world.back()
@@ -102,20 +102,20 @@ def _unplugged(world: World) -> None:
     world.network.plug()
     world.healed()
     world.back()
-    # The cable was the broker's too: if the camera is back before the broker, the newest state is all that anybody hears.
+    # The cable was the broker's too: if the camera returns before the broker, only the newest state is published.
     world.wait(lambda: world.heard.said.cameras[-1][1]["epoch"] > 0, "status with a new epoch", 1)
     world.check(world.logged("(stalled)") or world.logged("(timeout)"), "the log does not say why there was no video")
 
 
 def _another_resolution(world: World) -> None:
-    other = film(world.folder, 480, 360, minutes=3)
+    other = street_video(world.folder, 480, 360, minutes=3)
     world.start()
     world.fault()
     world.camera.restart("--file", str(other))
     world.healed()
     world.back()
     sizes = {(pose.width, pose.height) for pose in world.heard.said.poses}
-    world.check(sizes == {(320, 240), (480, 360)}, f"poses were of pictures of {sorted(sizes)}, expected both sizes")
+    world.check(sizes == {(320, 240), (480, 360)}, f"poses were of frames of {sorted(sizes)}, expected both sizes")
     world.wait(lambda: world.heard.said.cameras[-1][1].get("width") == 480, "status with the new size", 5)
 
 
@@ -132,7 +132,7 @@ def _corrupt(world: World) -> None:
 
 
 def flipped(data: bytes, generator: random.Random, share: float = 0.5) -> bytes:
-    """The same bytes, in that share of the cases with one to eight bits flipped."""
+    """Return the same bytes, in that share of the cases with one to eight bits flipped."""
     if generator.random() > share:
         return data
     damaged = bytearray(data)
@@ -147,7 +147,7 @@ def _clock_jumps(world: World) -> None:
     for seconds in (3600.0, -3600.0, 0.0):
         world.fault()
         put(seconds)
-        world.sleep(1.5)  # libfaketime looks once a second
+        world.sleep(1.5)  # libfaketime reads it once a second
         world.healed()
         world.back()
         world.sleep(5)
@@ -161,7 +161,7 @@ def _clock_jumps(world: World) -> None:
 
 
 ROWS: Sequence[Row] = (
-    Row("camera", "killed", "SIGKILL, started again after 8 s", _BACK + "`ended`, then `refused` on its status", _killed, quick=True),
+    Row("camera", "killed", "SIGKILL; started again after 8 s", _BACK + "`ended`, then `refused` on its status", _killed, quick=True),
     Row("camera", "silent", "SIGSTOP for 10 s and more", _BACK + "`stalled` on its status", _silent, quick=True),
     Row("camera", "never answers", "a program listens on its port and sends nothing", _BACK + "`timeout` on its status", _never_answers),
     Row("camera", "slow", "half of the stream's bit rate (tbf) for 30 s", "poses within 5 s of full speed", _slow, needs=(network_needed,)),
@@ -176,7 +176,7 @@ ROWS: Sequence[Row] = (
     Row(
         "camera",
         "partition",
-        "packets vanish for 20 s",
+        "packets are dropped for 20 s",
         _BACK + "`stalled` or `timeout` on its status",
         _partition,
         needs=(network_needed,),

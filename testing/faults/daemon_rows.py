@@ -1,4 +1,4 @@
-"""What happens to the daemon itself."""
+"""Faults of the daemon itself."""
 
 import os
 import shutil
@@ -88,9 +88,9 @@ def _full_disk(world: World) -> None:
         world.healed()
         world.back()
         try:
-            world.wait(lambda: (disk / "people.csv").stat().st_size > size, "", 65)  # it looks once a minute at the latest
+            world.wait(lambda: (disk / "people.csv").stat().st_size > size, "", 65)  # the daemon tries once a minute at the latest
         except AssertionError:
-            world.found.broken.append("nothing more is written to the file when there is room again")
+            world.found.broken.append("nothing is written to the file after there is room again")
         world.conclude()
 
 
@@ -101,7 +101,7 @@ def _model_replaced(world: World) -> None:
     world.start()
     world.fault()
     first = world.heard.said.info[-1][1]["model"]["sha256"]
-    model.write_bytes(os.urandom(model.stat().st_size))  # in place: whoever maps the file sees it
+    model.write_bytes(os.urandom(model.stat().st_size))  # in place: a process that maps the file sees it
     world.hold(5)
     before = len(world.heard.said.poses)
     world.wait(lambda: len(world.heard.said.poses) > before + 10, "poses on the old model", 10)

@@ -1,8 +1,10 @@
-"""A network of its own for the daemon: a namespace on the far side of a cable that can be slow, lossy or cut. Needs root."""
+"""A network namespace for the daemon, behind a virtual cable that can be slow, lossy or cut. Needs root."""
 
 import os
 import subprocess
 from functools import cache
+
+from testing.requirements import missing
 
 # Names and addresses of this process, since another may try faults at the same time.
 _NUMBER = os.getpid() % 60_000
@@ -16,9 +18,11 @@ HOST = f"{_SUBNET}.1"
 
 @cache
 def why_not() -> str | None:
-    """Why there cannot be such a network here, or None."""
+    """Return why there cannot be such a network here, or None."""
     if os.geteuid():
         return "a network namespace needs root"
+    if (reason := missing("ip", "tc", "iptables")) is not None:
+        return reason
     try:
         with Network():
             pass
@@ -28,7 +32,7 @@ def why_not() -> str | None:
 
 
 class Network:
-    """Context manager: the namespace, the cable into it, and what is wrong with them."""
+    """A namespace and the cable into it, with their faults; a context manager."""
 
     prefix = ("ip", "netns", "exec", _NAME)
     """Put before a command, runs it inside."""
@@ -42,7 +46,7 @@ class Network:
             self._inside("ip", "addr", "add", f"{_SUBNET}.2/30", "dev", _INSIDE)
             self._inside("ip", "link", "set", _INSIDE, "up")
             self._inside("ip", "link", "set", "lo", "up")
-            self._inside("iptables", "-L", "-n")  # whether it is there at all
+            self._inside("iptables", "-L", "-n")  # fails where iptables is missing
         except BaseException:
             self.__exit__()
             raise
@@ -53,39 +57,39 @@ class Network:
         subprocess.run(["ip", "link", "del", _OUTSIDE], capture_output=True)
 
     def lose(self, share: float) -> None:
-        """Loses that share of the UDP packets that come in."""
+        """Lose that share of the UDP packets that come in."""
         self._inside(
             "iptables", "-A", "INPUT", "-p", "udp", "-m", "statistic", "--mode", "random", "--probability", f"{share}", "-j", "DROP"
         )
 
     def cut(self, port: int) -> None:
-        """Drops, without a word, all that is said to and by a TCP port of the host; connections only find out in time."""
+        """Drop all packets to and from a TCP port of the host silently; connections notice by their time-outs."""
         self._inside("iptables", "-A", "OUTPUT", "-p", "tcp", "--dport", f"{port}", "-j", "DROP")
         self._inside("iptables", "-A", "INPUT", "-p", "tcp", "--sport", f"{port}", "-j", "DROP")
 
     def mend(self) -> None:
-        """No loss and no cut any more."""
+        """End loss and cut."""
         self._inside("iptables", "-F")
 
     def slow_in(self, kilobits: int) -> None:
-        """What comes in is as slow as that."""
+        """Limit incoming traffic to that rate."""
         _run("tc", "qdisc", "replace", "dev", _OUTSIDE, "root", *_tbf(kilobits))
 
     def slow_out(self, kilobits: int) -> None:
-        """What goes out is as slow as that."""
+        """Limit outgoing traffic to that rate."""
         self._inside("tc", "qdisc", "replace", "dev", _INSIDE, "root", *_tbf(kilobits))
 
     def fast(self) -> None:
-        """As fast as it can."""
+        """End all limits."""
         subprocess.run(["tc", "qdisc", "del", "dev", _OUTSIDE, "root"], capture_output=True)
         subprocess.run([*self.prefix, "tc", "qdisc", "del", "dev", _INSIDE, "root"], capture_output=True)
 
     def unplug(self) -> None:
-        """Pulls the cable: addresses on the far side cannot be reached."""
+        """Pull the cable: no address on the far side can be reached."""
         _run("ip", "link", "set", _OUTSIDE, "down")
 
     def plug(self) -> None:
-        """Puts the cable in again."""
+        """Plug the cable in again."""
         _run("ip", "link", "set", _OUTSIDE, "up")
 
     def _inside(self, *command: str) -> None:

@@ -1,4 +1,4 @@
-"""Which events there must be, by the daemon's own file of poses: the truth that what a subscriber heard is held against."""
+"""The events that must have been published, by the daemon's own file of poses, compared with those that a subscriber received."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _NEAR_NS = 500_000_000  # an event may be a frame earlier or later than in the f
 
 @dataclass(frozen=True)
 class Account:
-    """Events that must have come, and those of them that did not; how often one came more than once."""
+    """Counts of events that must arrive, those that did not, and repetitions."""
 
     awaited: int
     missing: Sequence[str]
@@ -34,7 +34,7 @@ class Account:
 
 
 def account(files: Sequence[Path], heard: Sequence[dict[str, Any]]) -> Account:
-    """Holds what was heard against the files of one run after the other."""
+    """Compare received events with the files of all runs, in order."""
     spoken: dict[tuple[str, int, int], list[int]] = {}
     for message in heard:
         spoken.setdefault((message["kind"], message["epoch"], message["track"]), []).append(nanoseconds(message["at"]))
@@ -55,7 +55,7 @@ def _near(event: Event, spoken: dict[tuple[str, int, int], list[int]]) -> list[i
 
 
 def _certain(path: Path) -> list[Event]:
-    """Events that do not hang on what the file has rounded: they are there too where time and boxes are a little larger, or smaller."""
+    """Return events that do not depend on the rounding of the file: they also occur with slightly larger and smaller times and boxes."""
     events = list(_events(path, 0))
     for size in (-1, 1):
         found: dict[tuple[str, int, int], list[int]] = {}
@@ -66,7 +66,7 @@ def _certain(path: Path) -> list[Event]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, PosesMessage]]:
-    """Epoch and message of each line of one run's file; a line that a kill cut short is passed over."""
+    """Yield epoch and message of each line of one run's file; skip a line that a kill cut short."""
     if not path.exists():
         return
     epoch, sequence = 0, -1
@@ -80,7 +80,7 @@ def lines(path: Path) -> Iterator[tuple[int, PosesMessage]]:
 
 
 def _events(path: Path, size: int) -> Iterator[Event]:
-    """What the poses of a file say again; not of its last frame, after which the daemon may have been killed.
+    """Yield the events of the poses of a file, except those of its last frame, after which the daemon may have been killed.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""Keeps all that a device says, and when it was heard."""
+"""A subscriber that keeps all messages of a device, with their times of arrival."""
 
 import contextlib
 import threading
@@ -32,10 +32,10 @@ class Pose:
 
     Attributes:
         heard_s: monotonic time of its arrival.
-        captured_ns: when the picture was taken, ns since the epoch, as the message says.
-        written_s: age of the picture when the message was written, seconds, as the message says.
-        age_s: age of the picture when the message arrived.
-        people: how many.
+        captured_ns: when the frame was captured, ns since the epoch, as the message says.
+        written_s: age of the frame when the message was written, seconds, as the message says.
+        age_s: age of the frame when the message arrived.
+        people: their number.
     """
 
     heard_s: float
@@ -50,7 +50,7 @@ class Pose:
 
 @dataclass
 class Said:
-    """What was heard so far; each entry with the monotonic time of its arrival."""
+    """Messages so far; each with the monotonic time of its arrival."""
 
     poses: list[Pose] = field(default_factory=list)
     cameras: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Said:
 
 
 class Recorder:
-    """A subscriber to everything of one device; comes back within some hundredths of a second, a context manager.
+    """A subscriber to all topics of one device, which reconnects within some hundredths of a second; a context manager.
 
     Args:
         base: first parts of the device's topics.
@@ -92,11 +92,11 @@ class Recorder:
         self._thread.join(5)
 
     def ready(self, within_s: float = 10.0) -> None:
-        """Waits until it hears everything (again)."""
+        """Wait until it is subscribed (again)."""
         wait_for(self._connected.is_set, within_s=within_s)
 
     def deaf(self) -> None:
-        """Is to be called where the broker was ended: `ready` then waits for the next connection."""
+        """Note that the broker was ended, so that `ready` waits for the next connection."""
         wait_for(lambda: not self._connected.is_set(), within_s=10)
 
     def _run(self) -> None:
@@ -133,6 +133,6 @@ class Recorder:
 
 
 def nanoseconds(rfc3339: str) -> int:
-    """Nanoseconds since the epoch of a time in a message."""
+    """Return a time of a message as nanoseconds since the epoch."""
     moment = datetime.fromisoformat(rfc3339.replace("Z", "+00:00"))
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000

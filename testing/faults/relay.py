@@ -1,4 +1,4 @@
-"""A TCP relay that a fault can be put into: shut, mute, slow, or one that damages what passes."""
+"""A TCP relay with faults: shut, mute, slow, or damaging what passes."""
 
 import contextlib
 import selectors
@@ -17,15 +17,15 @@ _TURN_S = 0.05
 
 
 class Relay:
-    """Listens on a port of its own and passes everything on to another; a context manager.
+    """A relay from a port of its own to another port; a context manager.
 
-    A shut relay refuses connections and has none. A mute one accepts them and passes nothing, either way.
+    A shut relay refuses connections and has none. A mute one accepts them and passes nothing in either direction.
 
     Attributes:
-        port: where it listens; the same for as long as it lives.
-        mangle: None, or what is done to bytes from server to client.
-        bytes_per_s: None, or how many go through in each direction.
-        mute: whether nothing is passed.
+        port: its own, the same as long as it lives.
+        mangle: None, or the function that changes bytes from server to client.
+        bytes_per_s: None, or the limit in each direction.
+        mute: whether it passes nothing.
     """
 
     def __init__(self, target: int, address: str = "127.0.0.1") -> None:
@@ -47,13 +47,13 @@ class Relay:
         self.shut()
 
     def open(self) -> None:
-        """Takes connections."""
+        """Accept connections."""
         listener = socket.create_server((self._address, self.port), backlog=16)
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), name="relay", daemon=True).start()
 
     def shut(self) -> None:
-        """Takes no more connections, and ends those there are."""
+        """Refuse new connections and end the present ones."""
         listener, self._listener = self._listener, None
         if listener is not None:
             with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ class Relay:
         self.cut()
 
     def cut(self) -> None:
-        """Ends the connections there are."""
+        """End the present connections."""
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:

@@ -1,7 +1,6 @@
-"""One row of the fault matrix: what is done, what must hold, and how it is tried."""
+"""One row of the fault matrix: the fault, its expected result, and its execution."""
 
 import os
-import shutil
 import tempfile
 import time
 import traceback
@@ -10,32 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testing.faults import network
-from testing.faults.world import FAKETIME, Findings, World
-from testing.servers import mosquitto
-from tests.integration.conftest import rtsp_server_is_there
+from testing.faults.world import Findings, World
+from testing.requirements import missing
 
 
 def servers_needed() -> str | None:
-    """Which of the servers is not installed, or None."""
-    if not Path(mosquitto.EXECUTABLE).exists():
-        return f"{mosquitto.EXECUTABLE} is not installed (Debian package mosquitto)"
-    if not rtsp_server_is_there():
-        return "GStreamer's RTSP server is not installed (Debian package gir1.2-gst-rtsp-server-1.0)"
-    return None if shutil.which("ffmpeg") else "ffmpeg is not installed (Debian package ffmpeg)"
+    """Return which requirement of all rows is not installed, or None."""
+    return missing("mosquitto", "rtsp-server", "ffmpeg")
 
 
 def network_needed() -> str | None:
-    """Why no network of the daemon's own can be had here, or None."""
+    """Return why the daemon cannot have a network of its own here, or None."""
     return network.why_not()
 
 
 def faketime_needed() -> str | None:
-    """Why the daemon's clock cannot be turned here, or None."""
-    return None if FAKETIME.exists() else f"{FAKETIME} is not there (Debian package faketime)"
+    """Return why the daemon's clock cannot be changed here, or None."""
+    return missing("faketime")
 
 
 def mount_needed() -> str | None:
-    """Why no small disk can be made here, or None."""
+    """Return why no small disk can be mounted here, or None."""
     return None if os.geteuid() == 0 else "a disk of its own needs root"
 
 
@@ -46,12 +40,12 @@ class Row:
     Attributes:
         part: `camera`, `broker` or `daemon`.
         name: a few words.
-        did: what was done, for the table.
-        must: what must hold beyond the bars that hold for all, for the table.
-        run: does it to a world that was not started.
+        did: the fault, for the table.
+        must: what must hold besides the criteria of all rows, for the table.
+        run: causes the fault in a world that was not started.
         quick: whether it is short enough for every run of the tests.
-        spare: whether it is the short form of another row, of no use beside it.
-        needs: each says why the row cannot be tried here, or None.
+        spare: whether it is the short form of another row, and superfluous beside it.
+        needs: functions that return why the row cannot run here, or None.
     """
 
     part: str
@@ -69,13 +63,13 @@ class Row:
         return f"{self.part}: {self.name}"
 
     def skipped(self) -> str | None:
-        """Why it cannot be tried here, or None."""
+        """Return why the row cannot run here, or None."""
         return next((reason for need in (servers_needed, *self.needs) if (reason := need()) is not None), None)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a row that was tried, or why it was not."""
+    """The result of a row, or why it was skipped."""
 
     row: Row
     findings: Findings
@@ -84,23 +78,23 @@ class Outcome:
 
     @property
     def held(self) -> bool:
-        """Whether all held."""
+        """Whether all criteria held."""
         return self.skipped is None and not self.findings.broken
 
 
-def attempt(row: Row, film: Path, *, patience: float = 1.0, leniency: float = 1.0) -> Outcome:
-    """Tries a row; whatever goes wrong in it is a finding.
+def attempt(row: Row, video: Path, *, patience: float = 1.0, leniency: float = 1.0) -> Outcome:
+    """Run a row; every failure in it is a finding.
 
     Args:
-        patience: holds the fault so many times as long.
-        leniency: allows so many times as long to come back.
+        patience: factor on the duration of the fault.
+        leniency: factor on the time to recover.
     """
     began_s = time.monotonic()
     if (reason := row.skipped()) is not None:
         return Outcome(row, Findings(), 0.0, reason)
     with (
         tempfile.TemporaryDirectory(prefix="edgepose-fault-") as folder,
-        World(Path(folder), film, patience=patience, leniency=leniency) as world,
+        World(Path(folder), video, patience=patience, leniency=leniency) as world,
     ):
         try:
             row.run(world)

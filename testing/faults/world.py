@@ -1,4 +1,4 @@
-"""What a fault is put into: a camera, a broker, a subscriber and `edgepose run` between them, each a process of its own."""
+"""The surroundings of a fault: a camera, a broker, a subscriber and `edgepose run` between them, each a process of its own."""
 
 import contextlib
 import os
@@ -20,28 +20,29 @@ from testing.faults.network import Network
 from testing.faults.presence import account
 from testing.faults.recorder import Recorder
 from testing.faults.relay import Relay
+from testing.requirements import FAKETIME, require
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.rtsp import RtspServer
 
 STALE_S = 2.5
-"""Poses of pictures older than this when they are written are stale: `mqtt.pose_expiry_s`, and what it takes to look at them."""
+"""Age of a frame from which its poses are stale when they are written: `mqtt.pose_expiry_s`, and the time of inference."""
 
 LATE_S = 3.0
-"""Poses of pictures older than this when they are heard are late, if not stale: something on the way has held them up."""
+"""Age of a frame from which its poses are late when they arrive, if not stale: something on the way has delayed them."""
 
 CLOCKS_S = 0.05
-"""What the clocks of sender, daemon and subscriber may differ by, all on one machine."""
+"""Largest difference of the clocks of sender, daemon and subscriber, all on one machine."""
 
 DEVICE = "faults"
 _VIDEO = Path(__file__).parents[2] / "build" / "vtest.avi"
-_START_S = 60.0  # generous: others use the machine too
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+_START_S = 60.0  # generous, since others use the machine too
 
 
-def film(folder: Path, width: int = 320, height: int = 240, minutes: float = 10) -> Path:
-    """People in the street at ten pictures a second as H.264 with a key frame a second; without the street, people on a lawn."""
+def street_video(folder: Path, width: int = 320, height: int = 240, minutes: float = 10) -> Path:
+    """Write a video at ten frames a second as H.264 with a key frame a second: people in a street, or those of the packaged clip."""
+    require("ffmpeg")
     source = _VIDEO if _VIDEO.is_file() and _VIDEO.stat().st_size else Path(edgepose.__file__).parent / "assets" / "demo.mp4"
-    once, whole = folder / f"once-{height}.mp4", folder / f"film-{height}.mp4"
+    once, whole = folder / f"once-{height}.mp4", folder / f"street-{height}.mp4"
     ffmpeg = ["ffmpeg", "-v", "error", "-y"]
     encode = ["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "10", "-pix_fmt", "yuv420p", "-threads", "1"]
     subprocess.run([*ffmpeg, "-i", str(source), "-an", "-r", "10", "-vf", f"scale={width}:{height}", *encode, str(once)], check=True)
@@ -52,14 +53,14 @@ def film(folder: Path, width: int = 320, height: int = 240, minutes: float = 10)
 
 @dataclass
 class Findings:
-    """What came of one fault.
+    """The findings of one fault.
 
     Attributes:
-        recovery_s: seconds from the return of what was away to the first fresh pose; one for each time.
+        recovery_s: seconds from the return of the failed part to the first fresh pose, one each time.
         told: causes that the camera's status named.
         lost: frames and messages by cause, as the daemon counts them, stale frames and events as a subscriber sees them.
-        broken: what should have held and did not, one sentence each.
-        notes: what else is worth knowing.
+        broken: criteria that did not hold, one sentence each.
+        notes: other facts.
     """
 
     recovery_s: list[float] = field(default_factory=list)
@@ -74,21 +75,21 @@ class World:
 
     Attributes:
         settings: of the daemon, by the names of `--set`.
-        environment: of the daemon, on top of nothing.
-        users: None, or names and passwords that the broker knows.
-        gated: whether the daemon's way to the broker leads over `relay`, which is shut while the broker is away, so that the
+        environment: of the daemon, besides PATH.
+        users: None, or passwords by name that the broker accepts.
+        gated: whether the daemon connects to the broker through `relay`, which is shut while the broker is away, so that the
             subscriber is there before the daemon when the broker returns.
-        camera_relayed: whether the way to the camera leads over `camera_relay`.
+        camera_relayed: whether the daemon connects to the camera through `camera_relay`.
         events_known: whether the daemon's file of poses is whole, so that it says which events there must be.
-        late_allowed: how many poses may come late, since what stands still or is slow holds them up outside of the daemon.
-        late_s: from which age on they are late.
-        patience: 1, or less to hold faults for shorter.
-        leniency: 1, or more to allow so many times as long for coming back.
+        late_allowed: number of poses that may be late, since something outside of the daemon delays them.
+        late_s: age from which they are late.
+        patience: factor on the duration of faults.
+        leniency: factor on all time limits.
     """
 
-    def __init__(self, folder: Path, film: Path, *, patience: float = 1.0, leniency: float = 1.0) -> None:
+    def __init__(self, folder: Path, video: Path, *, patience: float = 1.0, leniency: float = 1.0) -> None:
         self.folder = folder
-        self.film = film
+        self.video = video
         self.patience = patience
         self.leniency = leniency
         self.settings: dict[str, str] = {}
@@ -119,14 +120,14 @@ class World:
     # -- before the fault
 
     def separate(self) -> None:
-        """Puts the daemon into a network of its own."""
+        """Put the daemon into a network of its own."""
         self.network = self._stack.enter_context(Network())
         self.gated = False
 
     def start(self, *, daemon: bool = True) -> None:
-        """Starts camera, broker, subscriber and daemon, and waits for people."""
+        """Start camera, broker, subscriber and daemon, and wait for people."""
         listen, address = ("127.0.0.1", "127.0.0.1") if self.network is None else ("0.0.0.0", network.HOST)
-        self.camera = self._stack.enter_context(RtspServer(self.folder, "--file", str(self.film), address=listen))
+        self.camera = self._stack.enter_context(RtspServer(self.folder, "--file", str(self.video), address=listen))
         self.broker = self._stack.enter_context(Mosquitto(self.folder, users=self.users, address=listen))
         self.relay = self._stack.enter_context(Relay(self.broker.port, listen))
         self.camera_relay = self._stack.enter_context(Relay(self.camera.port, listen))
@@ -145,12 +146,12 @@ class World:
         } | self.settings
         if daemon:
             self.start_daemon()
-            self.wait(lambda: self.heard.said.poses, "poses", _START_S)
-            self.wait(lambda: self.heard.said.health, "a health message", _START_S)
-            self.sleep(4)  # so that somebody has entered
+            self.wait(lambda: self.heard.said.poses, "poses", _START_S * self.leniency)
+            self.wait(lambda: self.heard.said.health, "a health message", _START_S * self.leniency)
+            self.sleep(4)  # so that `entered` has been published
 
     def start_daemon(self) -> None:
-        """Starts the daemon, again too; each run writes the people it sees to a file of its own."""
+        """Start the daemon, or start it again; each run writes its poses to a file of its own."""
         self.sessions += 1
         settings = {"files.jsonl": str(self.folder / f"people-{self.sessions}.jsonl")} | self.settings
         command = [*(self.network.prefix if self.network else ()), sys.executable, "-m", "edgepose", "run"]
@@ -165,13 +166,13 @@ class World:
         return self._process
 
     def kill_daemon(self) -> None:
-        """SIGKILL."""
+        """Kill the daemon with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
 
     def fake_clock(self) -> Callable[[float], None]:
-        """Gives the daemon a wall clock that can be put forward and back; returns what does it, in seconds."""
+        """Give the daemon a wall clock that can be changed; return the function that sets its offset in seconds."""
         clock = self.folder / "clock"
         clock.write_text("+0\n")
         self.environment |= {
@@ -192,11 +193,11 @@ class World:
     # -- during the fault
 
     def hold(self, seconds: float) -> None:
-        """Lets the fault last, and sees that the daemon lives through it."""
+        """Wait while the fault lasts, and check that the daemon lives."""
         self.sleep(seconds * self.patience)
 
     def sleep(self, seconds: float) -> None:
-        """Waits, and sees that the daemon lives."""
+        """Wait, and check that the daemon lives."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.daemon.poll() is not None:
@@ -204,7 +205,7 @@ class World:
             time.sleep(0.05)
 
     def wait(self, probe: Callable[[], Any], what: str, within_s: float) -> float:
-        """Waits until something is so and returns how long it took; it is broken when that is not within the time."""
+        """Wait for a condition and return how long it took; fail where it does not come true in time."""
         began_s = time.monotonic()
         while not probe():
             if time.monotonic() - began_s > within_s:
@@ -215,25 +216,26 @@ class World:
         return time.monotonic() - began_s
 
     def check(self, holds: bool, sentence: str) -> None:
-        """Notes what does not hold."""
+        """Note a criterion that does not hold."""
         if not holds:
             self.found.broken.append(sentence)
 
     def last_words(self) -> str:
-        """The end of the daemon's log."""
+        """Return the end of the daemon's log."""
         return self.log.read_text(errors="replace")[-1500:] if self.log.exists() else ""
 
     def logged(self, words: str) -> bool:
-        """Whether the daemon's log says so."""
+        """Return whether the daemon's log contains these words."""
         return words in self.log.read_text(errors="replace")
 
     def told(self, *causes: str, within_s: float = 10.0, state: str | None = None) -> None:
-        """Sees that the camera's status says why there are no poses."""
+        """Check that the camera's status names the cause."""
 
         def found() -> bool:
             since = [message for heard_s, message in list(self.heard.said.cameras) if heard_s >= self._began_s]
             return any(message.get("cause") in causes and (state is None or message["state"] == state) for message in since)
 
+        within_s *= self.leniency
         try:
             self.wait(found, "", within_s)
         except AssertionError:
@@ -241,17 +243,17 @@ class World:
             self.found.broken.append(f"the camera's status did not say {' or '.join(causes)} within {within_s:g} s; it said {said[-5:]}")
 
     def fault(self) -> None:
-        """Marks the moment that something goes wrong."""
+        """Mark the time of the fault."""
         self._began_s = time.monotonic()
 
     # -- after the fault
 
     def healed(self) -> None:
-        """Marks the moment that what was away is back."""
+        """Mark the time at which the failed part is back."""
         self.healed_s = time.monotonic()
 
     def back(self, within_s: float = 5.0) -> None:
-        """Waits for a pose taken since then, and sees that it comes in time."""
+        """Wait for a pose captured since then, and check that it arrives in time."""
         healed_s = self.healed_s
         within_s *= self.leniency
 
@@ -275,21 +277,24 @@ class World:
         self.check(took_s <= within_s, f"poses were back after {took_s:.1f} s, expected {within_s:g} at most")
 
     def conclude(self) -> Findings:
-        """Ends the daemon in order, and sees what was lost; once, however often it is called."""
+        """Stop the daemon and count losses; later calls do nothing."""
         found = self.found
         if self._concluded:
             return found
         self._concluded = True
-        self.wait(lambda: self.heard.said.health and self.heard.said.health[-1][0] > self.healed_s, "health message", 10)
-        self.sleep(1.5)  # what is on its way arrives, and the counters come to rest
+        self.wait(lambda: self.heard.said.health and self.heard.said.health[-1][0] > self.healed_s, "health message", 10 * self.leniency)
+        self.sleep(1.5)  # messages on their way arrive, and the counters settle
         self.daemon.send_signal(signal.SIGTERM)
         began_s = time.monotonic()
         try:
-            code = self.daemon.wait(10)
+            code = self.daemon.wait(10 * self.leniency)
             self.check(code == 0, f"the daemon ended with code {code}, expected 0")
-            self.check(time.monotonic() - began_s < 4, f"the daemon took {time.monotonic() - began_s:.1f} s to end, expected 3 at most")
+            self.check(
+                time.monotonic() - began_s < 4 * self.leniency,
+                f"the daemon took {time.monotonic() - began_s:.1f} s to end, expected 3 at most",
+            )
         except subprocess.TimeoutExpired:
-            found.broken.append("the daemon did not end within 10 s of SIGTERM")
+            found.broken.append(f"the daemon did not end within {10 * self.leniency:g} s of SIGTERM")
         time.sleep(0.3)
         self.check(not self.logged("Traceback"), "there is a traceback in the log")
         self._count()
@@ -302,13 +307,13 @@ class World:
         for camera in health["cameras"].values():
             lost.update({f"frames {cause}": count for cause, count in camera["drops"].items() if count})
         lost.update({f"messages {cause}": count for cause, count in health["message_drops"].items() if count})
-        # While the wall clock is put, a picture's age may be counted by both; only who heard it in time knows that it was not stale.
+        # While the wall clock changes, a frame's age may count by both clocks; only the subscriber knows that it was not stale.
         stale = [pose.written_s for pose in said.poses if min(pose.written_s, pose.age_s) > STALE_S]
         wrong = [pose.written_s for pose in said.poses if pose.written_s > STALE_S >= pose.age_s]
         late = [pose.age_s for pose in said.poses if pose.age_s > self.late_s and pose.written_s <= STALE_S]
         lost["stale"], lost["late"], lost["poses with a wrong age"] = len(stale), len(late), len(wrong)
         self.check(len(wrong) <= 6, f"{len(wrong)} poses had a wrong age, expected 6 at most")
-        self.check(not stale, f"{len(stale)} stale poses were published, of pictures up to {max(stale, default=0):.1f} s old")
+        self.check(not stale, f"{len(stale)} stale poses were published, of frames up to {max(stale, default=0):.1f} s old")
         allowed = self.late_allowed
         self.check(len(late) <= allowed, f"{len(late)} poses came late, by up to {max(late, default=0):.1f} s, expected {allowed} at most")
         told = [message.get("cause") for _, message in said.cameras]
@@ -324,7 +329,7 @@ class World:
 
 
 def fill(disk: Path) -> Path:
-    """Leaves no byte of a disk free; returns the file that takes the room."""
+    """Fill a disk completely; return the file that takes the space."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(512)):
@@ -333,13 +338,13 @@ def fill(disk: Path) -> Path:
 
 
 def random_moments(count: int, least_s: float, most_s: float, seed: int = 12) -> list[float]:
-    """Waits of random length, the same each time."""
+    """Return random waits, the same each time."""
     generator = random.Random(seed)
     return [generator.uniform(least_s, most_s) for _ in range(count)]
 
 
 def mounted(stack: ExitStack, folder: Path, kilobytes: int) -> None:
-    """Makes a folder a disk of so many kilobytes."""
+    """Mount a disk of so many kilobytes on a folder."""
     folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
     stack.callback(subprocess.run, ["umount", "-l", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""Configurations that nobody would write: loaded, or refused in sentences, and nothing else."""
+"""Fuzzing of configurations: each is loaded or refused in sentences."""
 
 import tempfile
 import time
@@ -45,7 +45,7 @@ _values = st.recursive(
 
 @st.composite
 def _trees(draw: st.DrawFn) -> bytes:
-    """Known keys with any values, and sometimes unknown ones, as YAML."""
+    """Draw known keys with any values, and sometimes unknown keys, as YAML."""
     tree: dict[object, object] = {}
     for path in draw(st.lists(st.sampled_from(_PATHS), max_size=6)):
         parts = path.split(".")
@@ -71,7 +71,7 @@ _GOOD = (
 
 @st.composite
 def _damaged(draw: st.DrawFn) -> bytes:
-    """A good file with pieces cut out, doubled, and put in."""
+    """Draw a good file with pieces removed, doubled and inserted."""
     text = bytearray(_GOOD)
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(text)))
@@ -126,7 +126,7 @@ def _seldom(strategy: st.SearchStrategy[T], else_: T) -> st.SearchStrategy[T]:
 
 
 def fuzz(count: int, told: Callable[[], None] = lambda: None) -> Tally:
-    """Loads that many configurations."""
+    """Load that many configurations."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="edgepose-fuzz-") as folder:
         path = Path(folder) / "config.yaml"

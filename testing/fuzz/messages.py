@@ -1,4 +1,4 @@
-"""Messages that nobody should send: commands and states of another kind, to a real daemon over a real broker."""
+"""Fuzzing of MQTT messages: malformed commands and states to a real daemon over a real broker."""
 
 import json
 import queue
@@ -16,7 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edgepose.messages.command_requests import REQUESTS
-from testing.faults.world import DEVICE, World, film
+from testing.faults.world import DEVICE, World, street_video
 from testing.fuzz.tally import Tally
 from testing.waiting import wait_for
 
@@ -35,13 +35,13 @@ _GOOD: dict[str, list[dict[str, Any]]] = {
 
 
 class Messages:
-    """Draws messages: topic, payload, what goes with it."""
+    """A generator of messages."""
 
     def __init__(self, seed: int) -> None:
         self._draw = random.Random(seed)
 
     def __call__(self) -> tuple[str, bytes, int, bool, Properties | None]:
-        """Topic, payload, QoS, whether it is retained, and properties."""
+        """Return topic, payload, QoS, whether it is retained, and properties."""
         draw = self._draw
         name = draw.choice([*REQUESTS, *REQUESTS, *REQUESTS, self._word(), "x" * 300, "..", "%s", "é"]) or "x"
         topic = f"{_BASE}/status" if draw.random() < 0.1 else f"{_BASE}/command/{name}"
@@ -76,7 +76,7 @@ class Messages:
         draw = self._draw
         if draw.random() < 0.4:
             return None
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if draw.random() < 0.7:
             # A wish to be answered on the device's own topics must not be granted.
             properties.ResponseTopic = draw.choice((*_ANSWERED, f"{_BASE}/command/pause", f"{_BASE}/status", f"{_BASE}/reply/x"))
@@ -102,14 +102,17 @@ class Messages:
         return "".join(self._draw.choice(letters) for _ in range(self._draw.randrange(12)))
 
     def _word(self) -> str:
-        """Text that a broker passes on in a topic or a property: mosquitto hangs up on control characters."""
+        """Return text that a broker accepts in a topic or a property: mosquitto disconnects on control characters."""
         return self._text("ab._- \"'\\{}[]%$é☃𝄞\u202e\ufeff")
 
 
 def fuzz(count: int, told: Callable[[], None] = lambda: None, seed: int = 12) -> Tally:
-    """Sends that many messages; what is neither obeyed nor refused in a reply (states, old orders, what is too long) is passed over."""
+    """Send that many messages; those that get no reply (states, expired commands, oversized ones) count as passed over."""
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="edgepose-fuzz-") as folder, World(Path(folder), film(Path(folder), minutes=60)) as world:
+    with (
+        tempfile.TemporaryDirectory(prefix="edgepose-fuzz-") as folder,
+        World(Path(folder), street_video(Path(folder), minutes=60)) as world,
+    ):
         world.settings |= {"commands.enabled": "true", "commands.snapshot": "true", "commands.audit": str(Path(folder) / "audit.jsonl")}
         world.start()
         replies: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -156,7 +159,7 @@ def _client(world: World, replies: "queue.SimpleQueue[str]", fences: "queue.Simp
 
     def take(_: Client, __: object, message: MQTTMessage) -> None:
         if message.topic == _FENCE:
-            fences.put(message.payload)
+            fences.put(bytes(message.payload))
             return
         try:
             status = json.loads(message.payload).get("status")
@@ -167,8 +170,12 @@ def _client(world: World, replies: "queue.SimpleQueue[str]", fences: "queue.Simp
 
     subscribed = threading.Event()
     client.on_message = take
-    # Not what we say ourselves: paho hangs up on some of it.
-    client.on_connect = lambda *_: client.subscribe([(topic, 1) for topic in (*_ANSWERED, _FENCE, f"{_BASE}/reply/#")])
+
+    def subscribe(*_: object) -> None:
+        # Not to what this test itself publishes: paho hangs up on some of it.
+        client.subscribe([(topic, 1) for topic in (*_ANSWERED, _FENCE, f"{_BASE}/reply/#")])
+
+    client.on_connect = subscribe
     client.on_subscribe = lambda *_: subscribed.set()
     client.reconnect_delay_set(1, 1)
     client.connect("127.0.0.1", world.broker.port)
@@ -178,10 +185,10 @@ def _client(world: World, replies: "queue.SimpleQueue[str]", fences: "queue.Simp
 
 
 def _fence(world: World, client: Client, fences: "queue.SimpleQueue[bytes]", correlation: bytes) -> str | None:
-    """Waits until a good command after the others is answered; `crash` or `hang` where it is not."""
+    """Wait for the reply to a good command after the others; return `crash` or `hang` where there is none."""
     deadline_s = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline_s:
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ResponseTopic, properties.CorrelationData = _FENCE, correlation
         client.publish(f"{_BASE}/command/resume", b"{}", 1, properties=properties)
         try:

@@ -1,6 +1,6 @@
-"""Model files that were damaged: refused in a sentence, or run.
+"""Fuzzing of model files: each damaged file is refused in a sentence, or runs.
 
-As a program: `python -m testing.fuzz.models`, asked by `testing.fuzz.pool`.
+`python -m testing.fuzz.models` is the worker of `testing.fuzz.pool`.
 """
 
 import random
@@ -27,12 +27,12 @@ _ASSETS = Path(edgepose.__file__).parent / "assets"
 
 
 def fuzz(count: int, workers: int, told: Callable[[], None] = lambda: None) -> Tally:
-    """Loads that many files and runs those that load once."""
+    """Load that many files, and run once each that loads."""
     return hammer("testing.fuzz.models", [], count, workers=workers, patience_s=_PATIENCE_S, told=told)
 
 
 class _Original:
-    """A good file, and where in it the structure is: all but the weights."""
+    """A good file and its structure, which is all except the weights."""
 
     def __init__(self, path: Path) -> None:
         self.data = path.read_bytes()
@@ -50,7 +50,7 @@ class _Original:
         self.structure.append((end, len(self.data)))
 
     def damaged(self, draw: random.Random) -> bytes:
-        """The same with some of it changed, in nine of ten cases outside of the weights."""
+        """Return a changed copy; nine of ten changes are outside of the weights."""
         data = bytearray(self.data)
         for _ in range(draw.choice((1, 1, 1, 2, 5, 30))):
             if draw.random() < 0.9:
@@ -78,7 +78,7 @@ class _Original:
 
 
 def main() -> None:
-    """Answers numbers with what became of the file that they damage."""
+    """Answer each number with the outcome of the file that it damages."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(prefix="edgepose-fuzz-", dir="/dev/shm") as folder:

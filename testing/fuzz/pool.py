@@ -1,4 +1,4 @@
-"""Tries inputs in processes of their own, so that one that crashes or hangs a native library is a finding and not the end."""
+"""A pool of worker processes for fuzzing, so that a crash or hang of a native library is a finding and does not end the run."""
 
 import contextlib
 import json
@@ -18,14 +18,14 @@ _ROOT = Path(__file__).parents[2]
 def hammer(
     module: str, arguments: Sequence[str], count: int, *, workers: int, patience_s: float, told: Callable[[], None] = lambda: None
 ) -> Tally:
-    """Gives the numbers from 0 to workers that make an input of each.
+    """Give the numbers from 0 to workers, each of which makes an input of its number.
 
     Args:
         module: run as a program with `arguments`; reads a number a line and answers each with a line of JSON, outcome and detail
             (see `answer`); its first line says that it is ready.
-        workers: how many at once.
-        patience_s: after which an input counts as a hang, and its worker is ended.
-        told: called after each.
+        workers: processes at the same time.
+        patience_s: seconds after which an input counts as a hang, and its worker is ended.
+        told: called after each input.
     """
     tally = Tally()
     numbers = iter(range(count))
@@ -60,7 +60,7 @@ def hammer(
 
 
 class _Worker:
-    """One process."""
+    """One worker process."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         command = [sys.executable, "-m", module, *arguments]
@@ -69,7 +69,7 @@ class _Worker:
         assert ready is not None, f"{module} did not start within {_START_S:g} s, its exit code is {self._process.poll()}"
 
     def ask(self, number: int, patience_s: float) -> tuple[str, str]:
-        """Outcome and detail of one input."""
+        """Return outcome and detail of one input."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(b"%d\n" % number)
@@ -85,7 +85,7 @@ class _Worker:
         return str(answer[0]), str(answer[1])
 
     def end(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.kill()
         self._process.wait(10)
         for pipe in (self._process.stdin, self._process.stdout):
@@ -94,7 +94,7 @@ class _Worker:
                 pipe.close()
 
     def _line(self, patience_s: float) -> bytes | None:
-        """The next line; None where there is none in time or the process ended."""
+        """Return the next line; None where there is none in time or the process ended."""
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -108,7 +108,7 @@ class _Worker:
 
 
 def answer(one: Callable[[int], tuple[str, str]]) -> None:
-    """The other end: answers numbers until there are no more."""
+    """Answer numbers until there are no more; the worker's side."""
     import os
 
     answers = os.fdopen(os.dup(1), "w")  # libraries may write to standard output themselves

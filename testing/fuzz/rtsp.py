@@ -1,6 +1,6 @@
-"""RTSP as no server speaks it: what a real one says, damaged on its way, a connection at a time.
+"""Fuzzing of RTSP: the bytes of a real server, damaged on their way, one connection at a time.
 
-As a program: `python -m testing.fuzz.rtsp PORT`, asked by `testing.fuzz.pool`.
+`python -m testing.fuzz.rtsp PORT` is the worker of `testing.fuzz.pool`.
 """
 
 import random
@@ -20,20 +20,20 @@ from testing.servers.rtsp import RtspServer
 
 _PATIENCE_S = 30.0
 _FRAMES = 3
-_HEAD_BYTES = 1500  # what is said before the first picture
+_HEAD_BYTES = 1500  # the dialog before the first frame
 
 
 def fuzz(count: int, workers: int, told: Callable[[], None] = lambda: None) -> Tally:
-    """Opens that many connections."""
+    """Open that many connections."""
     size = ("--width", "64", "--height", "48", "--rate", "30")
     with tempfile.TemporaryDirectory(prefix="edgepose-fuzz-") as folder, RtspServer(Path(folder), *size) as server:
         return hammer("testing.fuzz.rtsp", [str(server.port)], count, workers=workers, patience_s=_PATIENCE_S, told=told)
 
 
 class Damage:
-    """What is done to one connection; begins somewhere in it, and goes on for some bytes.
+    """The damage to one connection, which begins at some byte and covers some packets.
 
-    Half of the connections are damaged in what is said in words, before the first picture.
+    Half of the connections are damaged in the RTSP dialog, before the first frame.
     """
 
     _WORDS = (
@@ -50,7 +50,7 @@ class Damage:
         self._lock = threading.Lock()
 
     def __call__(self, data: bytes) -> bytes:
-        """The bytes as they are passed on."""
+        """Return the bytes to pass on."""
         with self._lock:
             self._passed += len(data)
             if self._passed < self._skip or not self._left:
@@ -66,15 +66,15 @@ class Damage:
         if kind == 0:  # bits
             for _ in range(draw.choice((1, 3, 10, 100))):
                 text[draw.randrange(len(text))] ^= 1 << draw.randrange(8)
-        elif kind == 1:  # bytes put in
+        elif kind == 1:  # bytes inserted
             text[at:at] = draw.choice(self._NASTY) or draw.randbytes(draw.randrange(1, 200))
-        elif kind == 2:  # bytes left out
+        elif kind == 2:  # bytes removed
             del text[at : at + draw.choice((1, 2, 4, 50, 1000))]
-        elif kind == 3:  # said twice
+        elif kind == 3:  # repeated
             text[at:at] = text[at : at + draw.choice((1, 4, 100, 4000))]
         elif kind == 4:  # cut short
             del text[at:]
-        elif kind == 5:  # a word that means something changed
+        elif kind == 5:  # a keyword changed
             word = draw.choice(self._WORDS)
             where = text.find(word)
             if where >= 0:
@@ -88,7 +88,7 @@ class Damage:
 
 
 def main() -> None:
-    """Answers numbers with what became of the connection that they damage."""
+    """Answer each number with the outcome of the connection that it damages."""
     with Relay(int(sys.argv[1])) as relay:
 
         def one(number: int) -> tuple[str, str]:

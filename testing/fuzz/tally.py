@@ -1,4 +1,4 @@
-"""What became of many inputs."""
+"""Outcomes of many inputs."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,22 +9,22 @@ _KEPT = 30
 
 @dataclass
 class Tally:
-    """Inputs by outcome, and the first of the bad ones.
+    """Inputs by outcome, with the first bad ones.
 
-    Outcomes are `accepted`, `refused` (in a sentence), `passed over` (nothing that is answered), `wrong` (anything else was raised or
-    said), `crash` and `hang`.
+    Outcomes are `accepted`, `refused` (in a sentence), `passed over` (gets no reply), `wrong` (any other exception or
+    text), `crash` and `hang`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
 
     def add(self, outcome: str, detail: str = "") -> None:
-        """Takes in one."""
+        """Count one input."""
         self.counts[outcome] += 1
         if outcome not in GOOD and len(self.bad) < _KEPT:
             self.bad.append(f"{outcome}: {detail}")
 
     @property
     def total(self) -> int:
-        """How many there were."""
+        """Number of inputs."""
         return sum(self.counts.values())

@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from amqtt.broker import Broker
-
+from testing.requirements import require
 from testing.servers.mosquitto import free_port
+from testing.waiting import PATIENCE
 
 
 @contextmanager
 def amqtt_broker() -> Iterator[int]:
+    require("amqtt")
     port = free_port()
     command = [sys.executable, "-m", "testing.servers.amqtt_broker", str(port)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 20 * PATIENCE
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -35,6 +36,8 @@ def amqtt_broker() -> Iterator[int]:
 
 
 async def _serve(port: int) -> None:
+    from amqtt.broker import Broker
+
     settings = {
         "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
         "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},

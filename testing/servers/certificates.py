@@ -1,22 +1,25 @@
-"""Certificates by openssl, for servers and clients of tests."""
+"""Certificates made by openssl, for servers and clients of tests."""
 
 import subprocess
 from pathlib import Path
+
+from testing.requirements import require
 
 EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 
 class Authority:
-    """A certificate authority of its own in a folder; `certificate` is whom to trust."""
+    """A certificate authority in a folder; `certificate` is the file to trust."""
 
     def __init__(self, folder: Path, name: str = "authority"):
+        require("openssl")
         self._folder = folder
         self.certificate = folder / f"{name}.pem"
         self._key = folder / f"{name}.key"
         self._openssl("req", "-x509", *EC, "-days", "2", "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.certificate)
 
     def issue(self, name: str, *, host: str | None = None, days: int = 2) -> tuple[Path, Path]:
-        """Certificate and key; of a server where there is a host, else of a client. With negative days it has expired."""
+        """Return certificate and key, of a server where a host is given, else of a client; negative days give an expired one."""
         certificate, key, request, extensions = (self._folder / f"{name}.{kind}" for kind in ("pem", "key", "csr", "ext"))
         extensions.write_text("extendedKeyUsage=clientAuth" if host is None else f"subjectAltName=DNS:{host}")
         self._openssl("req", *EC, "-subj", f"/CN={name}", "-keyout", key, "-out", request)

@@ -1,4 +1,4 @@
-"""The daemon as a process of its own, and somebody who hears all that it says."""
+"""The daemon as a process of its own, and a subscriber that keeps all that it publishes."""
 
 import json
 import signal
@@ -15,12 +15,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from testing.onnx_files import write_edgepose
 from testing.servers.mosquitto import Mosquitto
+from testing.waiting import PATIENCE
 
 BASE = "edgepose/drone"
 
 
 class Listener:
-    """Keeps all that is said below a topic."""
+    """A subscriber that keeps all messages below a topic."""
 
     def __init__(self, port: int, base: str = BASE) -> None:
         self._lock = threading.Lock()
@@ -49,7 +50,7 @@ class Listener:
 
 
 class Daemon:
-    """`edgepose run` with a configuration file; `program` stands in for `-m edgepose`."""
+    """`edgepose run` with a configuration file; `program` replaces `-m edgepose`."""
 
     def __init__(self, folder: Path, config: str, environment: dict[str, str], program: tuple[str, ...] = ("-m", "edgepose")) -> None:
         self.config = folder / "config.yaml"
@@ -60,18 +61,18 @@ class Daemon:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=Path(__file__).parents[2])
 
     def reload(self, config: str) -> None:
-        """Writes another configuration and says so."""
+        """Write another configuration and send SIGHUP."""
         self.config.write_text(config)
         self.process.send_signal(signal.SIGHUP)
 
     def terminate(self, within_s: float) -> int:
-        """Sends SIGTERM and returns the exit code."""
+        """Send SIGTERM and return the exit code; give up after `PATIENCE` times the seconds."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(within_s)
+        return self.process.wait(within_s * PATIENCE)
 
 
 def configuration(folder: Path, broker: Mosquitto, cameras: dict[str, str], lines: str = "", mqtt: str = "") -> str:
-    """A configuration file: cameras by name and source, and more lines below the rest."""
+    """Return a configuration: cameras by name and source, then more lines."""
     model = folder / "tiny.onnx"
     if not model.exists():
         write_edgepose(model)
@@ -90,6 +91,7 @@ def configuration(folder: Path, broker: Mosquitto, cameras: dict[str, str], line
 def running(
     folder: Path, broker: Mosquitto, config: str, program: tuple[str, ...] = ("-m", "edgepose"), **environment: str
 ) -> Iterator[tuple[Daemon, Listener]]:
+    """Run a daemon and a subscriber; print the log of the daemon where the test fails."""
     listener = Listener(broker.port)
     daemon = Daemon(folder, config, environment, program)
     try:

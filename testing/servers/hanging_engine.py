@@ -1,30 +1,33 @@
-"""`edgepose` with an engine that hangs for ever as soon as the file `$HANG` is there; all else is the real thing."""
+"""`edgepose` with an engine that hangs for ever as soon as the file `$HANG` exists; all else is the real program."""
 
 import os
-import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import edgepose.daemon.daemon
 from edgepose.__main__ import main
-
-open_backend = edgepose.daemon.daemon.open_backend
+from edgepose.engine.backend import Backend, open_backend
+from edgepose.person import Candidates
 
 
 class Hanging:
-    """A real backend, until told otherwise."""
+    """A real backend, until the file exists."""
 
-    def __init__(self, backend):
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def run(self, images):
+    def run(self, images: NDArray[np.uint8]) -> Candidates:
         while Path(os.environ["HANG"]).exists():
             time.sleep(0.05)
         return self._backend.run(images)
 
 
-edgepose.daemon.daemon.open_backend = lambda *arguments: Hanging(open_backend(*arguments))
-sys.exit(main())
+vars(edgepose.daemon.daemon)["open_backend"] = lambda *arguments: Hanging(open_backend(*arguments))
+main()

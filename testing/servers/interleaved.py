@@ -1,4 +1,4 @@
-"""Damage for RTSP over TCP: what a relay does to the RTP packets, leaving the frame around them whole."""
+"""Damage for RTSP over TCP: a change of RTP packets that leaves their interleaved framing whole."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ RTP_HEADER = 12
 
 
 class Interleaved:
-    """Passes a server's bytes on and changes the RTP packets among them (RFC 2326, 10.12); one for each connection.
+    """A filter of a server's bytes that changes the RTP packets among them (RFC 2326, 10.12); one for each connection.
 
     Args:
         change: takes a packet and returns one of the same length.
@@ -18,7 +18,7 @@ class Interleaved:
         self._rest = b""
 
     def __call__(self, data: bytes) -> bytes:
-        """The bytes to pass on in place of those that came; an incomplete packet waits for its rest."""
+        """Return the bytes to pass on; an incomplete packet waits for its rest."""
         self._rest += data
         passed = b""
         while (length := self._complete()) is not None:
@@ -28,7 +28,7 @@ class Interleaved:
         return passed
 
     def _complete(self) -> int | None:
-        """Length of the first packet or answer that is there as a whole."""
+        """Return the length of the first packet or reply that is complete, or None."""
         if self._rest[:1] == b"$":
             length = 4 + int.from_bytes(self._rest[2:4], "big")
             return length if len(self._rest) >= max(4, length) else None

@@ -1,4 +1,4 @@
-"""A real mosquitto on a free port with a scratch configuration, that can be frozen, killed and started again."""
+"""A real mosquitto on a free port, which can be frozen, killed and started again."""
 
 import contextlib
 import os
@@ -8,22 +8,47 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-EXECUTABLE = "/usr/sbin/mosquitto"
+from testing.requirements import find_program, require
+from testing.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing.Self needs Python 3.11
+
+
+_FIRST_PORT, _LAST_PORT, _SHARES = 15000, 32000, 8
+_draw = random.SystemRandom()  # Hypothesis seeds the module's own generator
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to clients: whoever knocks again and again at a server that is
-    away would one day be given that very port, connect to itself, and keep the server from coming back."""
+    """Return a free port that this function has not returned before.
+
+    It is below the ports that the system gives to clients: a client that tries again and again to reach a stopped server could be given
+    that very port, connect to itself, and keep the server from starting. Processes of one test run draw from ranges of their own.
+    """
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
+    width = (_LAST_PORT - _FIRST_PORT) // _SHARES
     while True:
-        port = random.randrange(15000, 32000)
+        port = _FIRST_PORT + share * width + _draw.randrange(width)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class Mosquitto:
-    """Context manager; `users` maps names to passwords and locks everybody else out, `tls` is (ca, certificate, key)."""
+    """A broker process; a context manager.
+
+    Args:
+        folder: of its files.
+        users: passwords by name; nobody else may connect.
+        tls: paths of CA, certificate and key.
+        lines: more lines of its configuration.
+        address: where it listens.
+    """
 
     def __init__(
         self,
@@ -34,6 +59,7 @@ class Mosquitto:
         lines: str = "",
         address: str = "127.0.0.1",
     ):
+        require("mosquitto")
         self.port = free_port()
         self.log = folder / "mosquitto.log"
         self._folder = folder
@@ -52,7 +78,7 @@ class Mosquitto:
         self._configuration = folder / "mosquitto.conf"
         self._configuration.write_text(configuration)
 
-    def __enter__(self) -> "Mosquitto":
+    def __enter__(self) -> "Self":
         self.start()
         return self
 
@@ -66,8 +92,9 @@ class Mosquitto:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([EXECUTABLE, "-c", str(self._configuration)], stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+            command = [find_program("mosquitto") or "mosquitto", "-c", str(self._configuration)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 10 * PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

@@ -1,4 +1,4 @@
-"""The RTSP server of `rtsp_server.py` on a free port, that can be frozen, killed and started again."""
+"""The RTSP server of `rtsp_server.py` on a free port, which can be frozen, killed and started again."""
 
 import os
 import selectors
@@ -6,16 +6,18 @@ import signal
 import subprocess
 from pathlib import Path
 
+from testing.requirements import SYSTEM_PYTHON, require
 from testing.servers.mosquitto import free_port
+from testing.waiting import PATIENCE
 
-PYTHON = "/usr/bin/python3"
 SCRIPT = Path(__file__).with_name("rtsp_server.py")
 
 
 class RtspServer:
-    """Context manager; `options` go to the program; `address` is where it listens."""
+    """A server process; a context manager. `options` go to the program; `address` is where it listens."""
 
     def __init__(self, folder: Path, *options: str, address: str = "127.0.0.1") -> None:
+        require("rtsp-server")
         self.port = free_port()
         self.address = address
         self.log = folder / "rtsp.log"
@@ -35,12 +37,12 @@ class RtspServer:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            command = [PYTHON, str(SCRIPT), str(self.port), "--address", self.address, *self._options]
+            command = [SYSTEM_PYTHON, str(SCRIPT), str(self.port), "--address", self.address, *self._options]
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(20) or self._process.stdout.readline() != b"ready\n":
+            if not selector.select(20 * PATIENCE) or self._process.stdout.readline() != b"ready\n":
                 self.kill()
                 raise AssertionError(f"the RTSP server did not start: {self.log.read_text()}")
 
@@ -53,7 +55,7 @@ class RtspServer:
             self._process = None
 
     def restart(self, *options: str) -> None:
-        """Starts it again, with other options where some are given."""
+        """Start it again, with other options where some are given."""
         self.kill()
         self._options = options or self._options
         self.start()

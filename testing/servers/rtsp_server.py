@@ -1,7 +1,7 @@
-"""An RTSP server on GStreamer, a program of its own: run with the system's Python, whose `gi` no wheel has.
+"""An RTSP server on GStreamer, a program that runs with the system's Python, since no wheel has `gi`.
 
 Prints `ready` when it listens. `/cam` is a moving ball, `/guarded` wants user `pilot`, password `s3cret`, `/sound` has no video,
-`/future` is encoded in a way that nobody knows yet, `/still` never changes, `/growing` doubles its size every two seconds, and back.
+`/future` has an unknown encoding, `/still` never changes, `/growing` doubles and halves its size every two seconds.
 """
 
 import argparse
@@ -88,7 +88,7 @@ for path, launch, roles in (
         factory.connect("media-configure", grow)
     permissions = GstRtspServer.RTSPPermissions()
     for role in ("pilot", "anyone"):
-        # Who may not even see it is answered 404; who may see but not use it, 401.
+        # Without access the answer is 404; with access but without construct, 401.
         permissions.add_permission_for_role(role, "media.factory.access", True)
         permissions.add_permission_for_role(role, "media.factory.construct", role in roles)
     factory.set_permissions(permissions)

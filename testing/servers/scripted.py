@@ -1,4 +1,4 @@
-"""A server that says to each client what a test wants said: `with scripted_server(talk) as port`."""
+"""A TCP server whose replies a test scripts: `with scripted_server(talk) as port`."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def scripted_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Calls `talk` with one client after the other, and hangs up when it returns."""
+    """Call `talk` with one client after the other, and disconnect the client when it returns."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

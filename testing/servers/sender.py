@@ -1,4 +1,4 @@
-"""Somebody who sends a moving picture, 320x240 at 15 pictures a second, as MPEG-TS: run as a program.
+"""A program that sends a moving test video as MPEG-TS, 320x240 at 15 frames a second.
 
 python -m testing.servers.sender mpegts|rtp_mpegts URL
 """

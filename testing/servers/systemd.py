@@ -1,34 +1,35 @@
-"""A real systemd as first process of namespaces of its own, on an overlay of this machine, with the network of this machine.
+"""A real systemd as first process of its own namespaces, on an overlay of this machine, with the network of this machine.
 
-What is written inside goes to memory and is gone afterwards, as are its processes, mounts and cgroups, even when the test run is killed.
+All that is written inside goes to memory and is gone afterwards, with its processes, mounts and cgroups, even when the test run is killed.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
+from testing.requirements import MissingRequirementError, find_program, missing
 from testing.waiting import wait_for
 
-EXECUTABLE = Path("/lib/systemd/systemd")
 CGROUPS = Path("/sys/fs/cgroup")
 _BOOT = Path(__file__).with_name("systemd_boot.sh")
 _PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIX = "edgepose-test-"
 
 
+@cache
 def why_not() -> str | None:
-    """The reason why there can be no systemd here, or None where there can."""
+    """Return why there can be no systemd here, or None."""
     if os.geteuid() != 0:
         return "booting a systemd needs root"
-    if not EXECUTABLE.exists():
-        return f"{EXECUTABLE} is not installed (Debian package systemd)"
-    missing = [tool for tool in ("unshare", "nsenter", "setpriv", "pivot_root") if shutil.which(tool) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed (Debian package util-linux)"
+    if (reason := missing("systemd")) is not None:
+        return reason
+    tools = [tool for tool in ("unshare", "nsenter", "setpriv", "pivot_root") if find_program(tool) is None]
+    if tools:
+        return f"{', '.join(tools)} is not installed (Debian package util-linux)"
     layers = "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work"
     script = f"mount -t tmpfs tmpfs /mnt && mkdir /mnt/upper /mnt/work /mnt/root && mount -t overlay overlay -o {layers} /mnt/root"
     flags = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
@@ -39,11 +40,11 @@ def why_not() -> str | None:
 
 
 class Systemd:
-    """Context manager.
+    """A booted systemd; a context manager.
 
     Args:
-        folder: for the console and for what is needed to boot.
-        shared: folders of this machine by the place where they are seen inside, writable.
+        folder: of the console and the files to boot with.
+        shared: folders of this machine by their paths inside, writable.
     """
 
     def __init__(self, folder: Path, shared: Mapping[str, Path]) -> None:
@@ -53,6 +54,8 @@ class Systemd:
         self._shared = shared
         self._cgroups: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
+        if (reason := why_not()) is not None:
+            raise MissingRequirementError(reason)
         self._first = 0  # its first process, as this machine numbers it
 
     def __enter__(self) -> "Systemd":
@@ -67,7 +70,7 @@ class Systemd:
         self.stop()
 
     def run(self, *command: str, within_s: float = 60.0, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command inside, as root; fails with what it said where its exit code is not 0."""
+        """Run a command inside, as root; fail with its output where its exit code is not 0."""
         namespaces = ["nsenter", f"--target={self._first}", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--root", "--wd"]
         environment = [f"{name}={value}" for name, value in {"PATH": _PATH, "SYSTEMD_PAGER": "", "HOME": "/root", **variables}.items()]
         whole = [*namespaces, "--", "env", "-i", *environment, *command]
@@ -76,31 +79,31 @@ class Systemd:
         return done
 
     def shell(self, script: str, within_s: float = 60.0) -> str:
-        """Standard output of a shell script that must succeed."""
+        """Return the standard output of a shell script that must succeed."""
         return self.run("sh", "-euc", script, within_s=within_s).stdout
 
     def show(self, unit: str, name: str) -> str:
-        """One property of a unit, such as `NRestarts`."""
+        """Return a property of a unit, such as `NRestarts`."""
         return self.run("systemctl", "show", unit, "--property", name, "--value").stdout.strip()
 
     def journal(self, unit: str) -> str:
-        """All that a unit, and systemd about it, has written."""
+        """Return the journal of a unit, with systemd's lines about it."""
         return self.run("journalctl", "--no-pager", "-o", "short-monotonic", "-u", unit).stdout
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Writes a file inside, with the folders above it."""
+        """Write a file inside, with the folders above it."""
         inside = ["nsenter", f"--target={self._first}", "--mount", "--root", "--wd", "--"]
         script = f'mkdir -p "$(dirname "$1")"; umask 077; cat > "$1"; chmod {mode:o} "$1"'
         subprocess.run([*inside, "sh", "-euc", script, "sh", path], input=text, text=True, check=True, timeout=30)
 
     def kill(self, unit: str, name: str) -> int:
-        """Sends a signal to the main process of a unit; returns the number that it has inside."""
+        """Send a signal to the main process of a unit; return its process number inside."""
         number = int(self.show(unit, "MainPID"))
         self.run("kill", f"-{name}", str(number))
         return number
 
     def cgroup(self, unit: str, controller: str) -> Path:
-        """Folder of a unit's cgroup as this machine sees it."""
+        """Return the folder of a unit's cgroup on this machine."""
         inside = self.show(unit, "ControlGroup").lstrip("/")
         return next((group / inside for group in self._cgroups if group.is_relative_to(CGROUPS / controller)), self._cgroups[0] / inside)
 
@@ -116,7 +119,7 @@ class Systemd:
             if name == "cpuset":
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     (group / file).write_text((ours / file).read_text())
-        # The shell enters the cgroups before the namespaces are made, so that these begin there. Nobody survives this process.
+        # The shell enters the cgroups before the namespaces are made, so that these begin there. No process survives this one.
         enter = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
         namespaces = ["unshare", "--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--kill-child"]
         shared = [word for inside, outside in self._shared.items() for word in (str(outside), inside)]
@@ -154,7 +157,7 @@ class Systemd:
                     self._process.wait(20)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 pass
-            self._process.kill()  # with it all that is inside
+            self._process.kill()  # ends all processes inside
             self._process.wait(10)
             self._process = None
         for group in self._cgroups:
@@ -163,7 +166,7 @@ class Systemd:
 
 
 def sweep() -> None:
-    """Removes cgroups of test runs that were killed."""
+    """Remove cgroups of test runs that were killed."""
     for ours in _hierarchies().values():
         for group in ours.glob(f"{_PREFIX}*"):
             if not Path(f"/proc/{group.name.removeprefix(_PREFIX).split('-')[0]}").exists():
@@ -171,7 +174,7 @@ def sweep() -> None:
 
 
 def _hierarchies() -> dict[str, Path]:
-    """Folder of this process in each hierarchy that is mounted: one `unified` with cgroup v2, and those of v1 by controller."""
+    """Return the folder of this process in each mounted hierarchy: `unified` of cgroup v2, and those of v1 by controller."""
     found: dict[str, Path] = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
@@ -185,7 +188,7 @@ def _hierarchies() -> dict[str, Path]:
 
 
 def _remove(group: Path) -> bool:
-    """Removes a cgroup with those below; whether it is gone, which takes as long as its last process."""
+    """Remove a cgroup with those below; return whether it is gone, which takes as long as its last process."""
     for below in sorted(group.rglob("*"), reverse=True):
         if below.is_dir():
             try:

@@ -1,4 +1,4 @@
-"""The mosquittos of deploy/mosquitto, as shipped but for places, ports and the longest wait, with certificates of its own script."""
+"""The brokers of deploy/mosquitto, as shipped except for paths, ports and the longest wait, with certificates of its own script."""
 
 import ssl
 import subprocess
@@ -10,6 +10,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from testing.requirements import require
 from testing.servers.mosquitto import Mosquitto, free_port
 from testing.waiting import wait_for
 
@@ -17,7 +18,8 @@ SHIPPED = Path(__file__).parents[2] / "deploy" / "mosquitto"
 
 
 def make_certificates(folder: Path, *clients: str) -> Path:
-    """An authority, a broker at this machine, and clients."""
+    """Make certificates of an authority, a broker on this machine, and clients."""
+    require("openssl")
     for words in (["ca"], ["broker", "localhost", "127.0.0.1"], *(["client", name] for name in clients)):
         subprocess.run([SHIPPED / "make-certificates.sh", folder, *words], check=True, capture_output=True, text=True)
     return folder
@@ -51,7 +53,7 @@ class ShippedBroker(Mosquitto):
         )
 
     def terminate(self) -> None:
-        """As `systemctl stop` does: there is time to write what waits."""
+        """End the broker as `systemctl stop` does, with time to write what waits."""
         assert self._process is not None
         self._process.terminate()
         self._process.wait(10)
@@ -59,7 +61,7 @@ class ShippedBroker(Mosquitto):
 
 
 class Person:
-    """A client with a certificate: what it may do, and what it hears. Its session outlives an outage."""
+    """A client with a certificate that keeps what it receives; its session outlives an outage."""
 
     def __init__(self, broker: Mosquitto, certificates: Path, name: str, topics: str = "") -> None:
         self._lock = threading.Lock()
@@ -74,7 +76,7 @@ class Person:
         self.client.on_message = self._take
         self.client.on_publish = lambda _client, _data, number, reason, _properties: self._answered.update({number: reason.value})
         self.client.on_subscribe = lambda _client, _data, _number, reasons, _properties: self._granted.extend(r.value for r in reasons)
-        expiry = Properties(PacketTypes.CONNECT)
+        expiry = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         expiry.SessionExpiryInterval = 3600
         self.client.connect("127.0.0.1", broker.port, keepalive=5, clean_start=False, properties=expiry)
         self.client.loop_start()
@@ -84,7 +86,7 @@ class Person:
             wait_for(lambda: self._granted)
 
     def publish(self, topic: str, payload: bytes = b"{}") -> int:
-        """Publishes with QoS 1; returns the reason code of the broker's answer: 0 accepted, 16 accepted but nobody listens, 135 denied."""
+        """Publish with QoS 1; return the reason code of the broker: 0 accepted, 16 accepted without subscribers, 135 denied."""
         number = self.client.publish(topic, payload, 1).mid
         wait_for(lambda: number in self._answered)
         return self._answered[number]
@@ -105,4 +107,4 @@ class Person:
 
     def _take(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         with self._lock:
-            self._heard.append((message.topic, message.payload))
+            self._heard.append((message.topic, bytes(message.payload)))

@@ -1,4 +1,4 @@
-"""The shipped unit in a booted systemd, with a broker and somebody who listens outside."""
+"""The shipped unit in a booted systemd, with a broker and a subscriber outside."""
 
 import json
 import subprocess
@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from testing.requirements import MissingRequirementError
 from testing.servers.systemd import Systemd
 from testing.waiting import wait_for
 
@@ -23,7 +23,7 @@ _RELEASE = "/opt/edgepose/releases/checkout"
 
 
 class Service:
-    """edgepose.service, stopped, with a configuration of one camera that plays the packaged clip over and over."""
+    """edgepose.service, stopped, with a configuration of one camera that plays the packaged clip in a loop."""
 
     PASSWORD = "correct-horse"
 
@@ -49,10 +49,10 @@ class Service:
 
     @staticmethod
     def install(machine: Systemd) -> None:
-        """Puts the unit in place, and a program that borrows this interpreter's packages: takes a second where install.sh takes many."""
+        """Install the unit, and a program that borrows this interpreter's packages: this takes a second, and install.sh many."""
         version = subprocess.run([_PYTHON, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True).stdout.split()
         if version != [str(part) for part in sys.version_info[:2]]:
-            pytest.skip(
+            raise MissingRequirementError(
                 f"{_PYTHON} is Python {'.'.join(version) or 'missing'}, and cannot use packages of {sysconfig.get_python_version()}"
             )
         machine.run(_PYTHON, "-m", "venv", "--without-pip", _RELEASE)
@@ -68,7 +68,7 @@ class Service:
         machine.run("systemctl", "daemon-reload")
 
     def configure(self, cameras: str | None = None, more: str = "") -> None:
-        """Writes the configuration; `cameras` and `more` are YAML."""
+        """Write the configuration; `cameras` and `more` are YAML."""
         cameras = cameras or f"{{front: {{source: {CLIP}, loop: true, realtime: true}}}}"
         self.machine.write("/etc/edgepose/mqtt-password", self.PASSWORD + "\n", 0o600)
         self.machine.write(
@@ -79,7 +79,7 @@ class Service:
         )
 
     def drop_in(self, lines: str = "") -> None:
-        """Settings of the unit for this test, beside the password's drop-in as it is shipped."""
+        """Write settings of the unit for this test, besides the shipped drop-in for the password."""
         folder = f"/etc/systemd/system/{UNIT}.d"
         self.machine.write(f"{folder}/mqtt-password.conf", (CHECKOUT / "deploy/drop-ins/mqtt-password.conf").read_text())
         self.machine.write(f"{folder}/test.conf", f"[Service]\n{lines}\n")
@@ -87,41 +87,48 @@ class Service:
         self.machine.run("systemctl", "reset-failed", UNIT, check=False)
 
     def start(self) -> None:
-        """Returns when the service has said that it is ready."""
+        """Start the service; return when it has notified that it is ready."""
         self.machine.run("systemctl", "start", UNIT)
+
+    def started(self) -> str:
+        """Start the service, wait for poses, and return its session."""
+        self.start()
+        wait_for(lambda: self.on("cameras/front/poses"), within_s=60)
+        online = wait_for(lambda: [message for message in self.on("status") if message["state"] == "online"], within_s=30)
+        return str(online[-1]["session"])
 
     def show(self, name: str) -> str:
         return self.machine.show(UNIT, name)
 
     def status_of_process(self) -> dict[str, str]:
-        """/proc/PID/status of the main process."""
+        """Return /proc/PID/status of the main process."""
         lines = self.machine.shell(f"cat /proc/{self.show('MainPID')}/status").splitlines()
         return {name: value.strip() for name, value in (line.split(":", 1) for line in lines)}
 
     def as_the_service(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command as the service's user, where and how the service sees the files."""
+        """Run a command as the service's user, with the service's view of the files."""
         user = self.status_of_process()["Uid"].split()[0]
         place = ["nsenter", f"--target={self.show('MainPID')}", "--mount", "--root", "--"]
         return self.machine.run(*place, "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command, check=False)
 
     def journal(self) -> str:
-        """What was written since this test began."""
+        """Return the journal since this test began."""
         command = ["journalctl", "--no-pager", "-o", "cat", "--since", f"@{self._marker}", "-u", UNIT]
         return self.machine.run(*command).stdout
 
     def on(self, topic: str) -> list[dict[str, Any]]:
-        """All messages on a topic below the device's, the newest last."""
+        """Return all messages on a topic below the device's, the newest last."""
         with self._lock:
             return [message for heard, message in self._heard if heard == topic]
 
     def states(self) -> list[str]:
-        """What `status` has said, one after another."""
+        """Return all states of `status`, in order."""
         return [message["state"] for message in self.on("status")]
 
     def online_as_new_session(self, than: str, within_s: float = 30.0) -> str:
-        """Waits for another run of the daemon to be online; returns its session."""
+        """Wait for another run of the daemon to be online; return its session."""
         told = wait_for(lambda: [s for s in self.on("status") if s["state"] == "online" and s["session"] != than], within_s=within_s)
-        return told[-1]["session"]
+        return str(told[-1]["session"])
 
     def close(self) -> None:
         self._client.disconnect()

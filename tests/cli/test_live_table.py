@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,11 +24,11 @@ def poses(sequence: int, people: int) -> bytes:
 AT = "2026-11-22T10:00:00.000000Z"
 
 
-def status(state: str, reason: str) -> bytes:
+def status(state: Any, reason: str) -> bytes:
     return encode(StatusMessage(state=state, reason=reason, session="1", at=AT))
 
 
-def camera_status(state: str, cause: str | UnsetType = UNSET) -> bytes:
+def camera_status(state: Any, cause: str | UnsetType = UNSET) -> bytes:
     return encode(CameraStatusMessage(camera="front", state=state, cause=cause, epoch=0, at=AT))
 
 

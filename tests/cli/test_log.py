@@ -43,7 +43,7 @@ def running(folder: Path, *settings: str, journal: bool = False) -> Iterator[Pat
         yield log
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_the_journal_gets_priorities_and_no_times(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_an_error_that_ends_the_program_is_an_error_in_the_journal(tmp_path: Pat
         status = os.fstat(stream.fileno())
         command = [sys.executable, "-m", "edgepose", "run", "--config", str(tmp_path / "config.yaml")]
         environment = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-        assert subprocess.run(command, stderr=stream, env=environment, timeout=60, check=False).returncode == 78
+        assert subprocess.run(command, stderr=stream, env=environment, timeout=120, check=False).returncode == 78
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) == 2
     assert all(line.startswith("<3>") for line in lines)

@@ -19,5 +19,5 @@ class Interrupted(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Interrupted())
 runpy.run_module("{module}", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (130, "")

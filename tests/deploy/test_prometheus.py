@@ -3,7 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
-from shutil import which
+from typing import Any
 
 import pytest
 import yaml
@@ -13,8 +13,6 @@ PROMETHEUS = HERE.parents[1] / "deploy" / "prometheus"
 RULES = PROMETHEUS / "edgepose.rules.yml"
 TESTS = sorted(HERE.glob("*alerts.test.yml"))
 
-needs_promtool = pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
-
 
 def promtool(*arguments: str) -> str:
     done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
@@ -22,16 +20,16 @@ def promtool(*arguments: str) -> str:
     return done.stdout
 
 
-def rules() -> list[dict]:
+def rules() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 def test_the_scrape_configuration_and_the_rules_are_valid() -> None:
     assert "1 rule files found" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 def test_every_alert_fires_when_it_shall_and_only_then() -> None:
     assert "SUCCESS" in promtool("test", "rules", *map(str, TESTS))
 
@@ -42,7 +40,7 @@ def test_every_alert_has_a_test_in_which_it_fires() -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict) -> None:
+def test_an_alert_says_how_urgent_where_and_what_to_do(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert "{{ $labels.device }}" in rule["annotations"]["summary"]
     assert re.search(r"[.`]$", rule["annotations"]["description"])

@@ -1,7 +1,6 @@
 """The unit, checked by systemd's own tools."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,12 +9,8 @@ import pytest
 UNIT = Path(__file__).parents[2] / "systemd" / "edgepose.service"
 LOOSEST_EXPOSURE = 2.0
 
-needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed (Debian package systemd)"
-)
 
-
-@needs_systemd
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_finds_nothing_to_complain_of(tmp_path: Path) -> None:
     installed = tmp_path / "edgepose.service"  # systemd checks the program, which is not installed here
     installed.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
@@ -24,7 +19,7 @@ def test_systemd_finds_nothing_to_complain_of(tmp_path: Path) -> None:
     assert done.stdout + done.stderr == ""
 
 
-@needs_systemd
+@pytest.mark.needs("systemd-analyze")
 def test_the_service_is_hardly_exposed() -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

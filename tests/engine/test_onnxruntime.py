@@ -66,7 +66,7 @@ def test_views_that_are_not_contiguous_are_accepted(backend: Backend) -> None:
         (np.zeros((0, 64, 96, 3), np.uint8), r"uint8 \(0, 64, 96, 3\)"),
     ],
 )
-def test_wrong_images_are_refused(backend: Backend, images: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
+def test_wrong_images_are_refused(backend: Backend, images: np.ndarray, found: str) -> None:
     with pytest.raises(EngineError, match=f"the images are {found}; expected uint8 .*multiples of 32"):
         backend.run(images)
 
@@ -244,7 +244,7 @@ def test_crops_are_independent_for_every_batch_size(tmp_path: Path, batch: int |
         (np.zeros((0, 64, 64, 3), np.uint8), r"uint8 \(0, 64, 64, 3\)"),
     ],
 )
-def test_wrong_crops_are_refused(refiner: RefinerBackend, crops: np.ndarray, found: str) -> None:  # type: ignore[type-arg]
+def test_wrong_crops_are_refused(refiner: RefinerBackend, crops: np.ndarray, found: str) -> None:
     with pytest.raises(EngineError, match=f"the crops are {found}; expected uint8 .M, 64, 64, 3."):
         refiner.run(crops)
 

@@ -6,18 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from testing.faults.matrix import ROWS
-from testing.faults.row import Outcome, Row, attempt, servers_needed
-from testing.faults.world import film
+from testing.faults.row import Outcome, Row, attempt
+from testing.faults.world import street_video
 
 QUICK = [row for row in ROWS if row.quick]
 
-pytestmark = pytest.mark.skipif(servers_needed() is not None, reason=servers_needed() or "")
+pytestmark = [pytest.mark.needs("mosquitto", "rtsp-server", "ffmpeg"), pytest.mark.xdist_group("faults")]
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
-    """All at once: they mostly wait. And leniently: others use the machine too."""
-    street = film(tmp_path_factory.mktemp("film"), minutes=3)
+    """Outcomes by title; all rows run at the same time, since they mostly wait, and leniently, since others use the machine too."""
+    street = street_video(tmp_path_factory.mktemp("video"), minutes=3)
     with ThreadPoolExecutor(len(QUICK)) as pool:
         tried = pool.map(lambda row: attempt(row, street, patience=0.7, leniency=4), QUICK)
         return {outcome.row.title: outcome for outcome in tried}

@@ -4,19 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
-from testing.faults.row import servers_needed
 from testing.fuzz import configuration, messages, models, rtsp
 from testing.fuzz.tally import Tally
-
-SERVERS = pytest.mark.skipif(servers_needed() is not None, reason=servers_needed() or "")
 
 
 @pytest.mark.parametrize(
     ("fuzz", "least"),
     [
         pytest.param(lambda: configuration.fuzz(100), {"accepted": 1, "refused": 30}, id="configuration"),
-        pytest.param(lambda: messages.fuzz(50), {"refused": 5}, id="messages", marks=SERVERS),
-        pytest.param(lambda: rtsp.fuzz(40, workers=6), {"accepted": 1, "refused": 1}, id="rtsp", marks=SERVERS),
+        pytest.param(lambda: messages.fuzz(50), {"refused": 5}, id="messages"),
+        pytest.param(lambda: rtsp.fuzz(40, workers=6), {"accepted": 1, "refused": 1}, id="rtsp"),
         pytest.param(lambda: models.fuzz(100, workers=2), {"accepted": 1, "refused": 20}, id="models"),
     ],
 )

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import random
-import shutil
 import ssl
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from testing.servers.certificates import Authority
 from testing.servers.interleaved import RTP_HEADER, Interleaved
 from testing.servers.rtsp import RtspServer
 from testing.videos import write_video
+from testing.waiting import in_time
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_nothing_that_can_be_shown(server: RtspServer, path: str, cause: str, sa
     assert str(error) == f"camera front: {server.url(path)} {said}"
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed (Debian package util-linux)")
+@pytest.mark.needs("unshare")
 def test_no_route() -> None:
     program = (
         "from edgepose.capture.source import open_source; from edgepose.config.schema import CameraConfig\n"
@@ -79,13 +79,13 @@ def test_no_route() -> None:
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("this system allows no network namespaces")
     began = time.monotonic()
-    run = subprocess.run([*alone, sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([*alone, sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert run.stdout.splitlines() == [
         "no_route",
         "camera front: rtsp://***@192.0.2.1/cam cannot be reached (network is unreachable); check the address, the cable or radio"
         " link, and the routes",
     ], run.stderr
-    assert time.monotonic() - began < 20
+    assert in_time(time.monotonic() - began, 20)
 
 
 def test_the_certificate_of_a_camera_is_verified(secure_server: RtspServer, authority: Authority) -> None:
@@ -152,7 +152,7 @@ def test_a_web_server_is_verified_too(authority: Authority, tmp_path: Path) -> N
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -168,7 +168,7 @@ def test_a_ca_file_that_is_none_is_named(server: RtspServer, tmp_path: Path, con
 def test_the_size_may_change_in_mid_stream(server: RtspServer) -> None:
     with closing(open_source("front", CameraConfig(source=server.url("/growing"), read_timeout_s=3))) as source:
         sizes = [(320, 240)]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while len(sizes) < 3 and time.monotonic() < deadline:
             frame = source.read()
             if (frame.width, frame.height) != sizes[-1]:
@@ -219,7 +219,7 @@ def test_headers_of_packets_may_be_damaged_too(server: RtspServer) -> None:
         with closing(open_source("front", CameraConfig(source=f"rtsp://127.0.0.1:{relay.port}/cam", read_timeout_s=3))) as source:
             for _ in range(30):
                 frame = source.read()
-                assert abs(time.time_ns() - frame.captured_at) / 1e9 < 2
+                assert in_time(abs(time.time_ns() - frame.captured_at) / 1e9, 2)
 
 
 def test_time_stamps_that_stand_still_are_frozen(server: RtspServer) -> None:
@@ -230,4 +230,4 @@ def test_time_stamps_that_stand_still_are_frozen(server: RtspServer) -> None:
             _, error = read_until_error(source)
     assert error.cause == "frozen"
     assert "timestamps have stood still" in str(error)
-    assert time.monotonic() - began < 5
+    assert in_time(time.monotonic() - began, 5)

@@ -18,13 +18,13 @@ from testing.servers.daemon import Daemon, Listener, configuration
 from testing.servers.daemon import running as daemon_running
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.rtsp import RtspServer
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 
 @contextmanager
 def running(folder: Path, broker: Mosquitto, source: str, **environment: str) -> Iterator[tuple[Daemon, Listener]]:
     """A daemon with one camera, `front`."""
-    with daemon_running(folder, broker, configuration(folder, broker, {"front": source}), **environment) as both:
+    with daemon_running(folder, broker, configuration(folder, broker, {"front": source}), ("-m", "edgepose"), **environment) as both:
         yield both
 
 
@@ -51,7 +51,7 @@ def test_poses_return_in_a_new_epoch_after_the_camera_was_away(tmp_path: Path, b
         camera.start()
         began_s = time.monotonic()
         returned = wait_for(lambda: [message for message in heard.on(status) if message["state"] == "streaming"][1:], within_s=10)[0]
-        assert time.monotonic() - began_s < 5
+        assert in_time(time.monotonic() - began_s, 5)
         assert returned["epoch"] == 1
         assert "cause" not in returned
         later = wait_for(lambda: heard.on("cameras/front/poses")[seen + 5 :], within_s=10)[-1]
@@ -90,7 +90,7 @@ def test_sigterm_says_stopped_within_three_seconds(tmp_path: Path, broker: Mosqu
         session = heard.on("status")[-1]["session"]
         began_s = time.monotonic()
         assert daemon.terminate(within_s=5) == 0
-        assert time.monotonic() - began_s < 3
+        assert in_time(time.monotonic() - began_s, 3)
         last = wait_for(lambda: [message for message in heard.on("status") if message["state"] != "online"])[-1]
         assert (last["state"], last["session"]) == ("stopped", session)
         assert "SIGTERM" in last["reason"]
@@ -103,14 +103,14 @@ def test_sigterm_ends_it_even_with_a_frozen_broker_and_camera(tmp_path: Path, br
         broker.freeze()
         began_s = time.monotonic()
         daemon.terminate(within_s=10)
-        assert time.monotonic() - began_s < 4  # three, and Python's own end on a busy machine
+        assert in_time(time.monotonic() - began_s, 4)  # three, and Python's own end on a busy machine
         broker.thaw()
 
 
 def test_the_service_manager_hears_ready_watchdog_status_and_stopping(tmp_path: Path, broker: Mosquitto) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(120)
         variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
         with running(tmp_path, broker, "rtsp://127.0.0.1:1/cam", **variables) as (daemon, _):
             assert manager.recv(1000) == b"READY=1"
@@ -119,7 +119,7 @@ def test_the_service_manager_hears_ready_watchdog_status_and_stopping(tmp_path: 
             assert any(state.startswith(b"STATUS=0 of 1 cameras streaming") for state in heard)
             daemon.process.send_signal(signal.SIGTERM)
             wait_for(lambda: manager.recv(1000) == b"STOPPING=1")
-            assert daemon.process.wait(5) == 0
+            assert daemon.process.wait(60) == 0
 
 
 def test_watch_shows_what_the_daemon_publishes(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
@@ -137,15 +137,15 @@ def test_watch_shows_what_the_daemon_publishes(tmp_path: Path, broker: Mosquitto
             "--seconds",
             "2.5",
         ]
-        lines = subprocess.run([*watch, "--json"], capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+        lines = subprocess.run([*watch, "--json"], capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
         assert len(lines) > 5
         assert {json.loads(line)["camera"] for line in lines} == {"front"}
         pipe = f"{shlex.join([*watch, '--json'])} | head -n 1"
-        piped = subprocess.run(pipe, shell=True, capture_output=True, text=True, timeout=30, check=True)
+        piped = subprocess.run(pipe, shell=True, capture_output=True, text=True, timeout=120, check=True)
         assert piped.stdout.count("\n") == 1
         assert piped.stderr == ""  # a reader that has had enough is no error
-        table = subprocess.run([*watch, "--device", "drone"], capture_output=True, text=True, timeout=30, check=True).stdout
+        table = subprocess.run([*watch, "--device", "drone"], capture_output=True, text=True, timeout=120, check=True).stdout
         assert "drone/front: streaming, 0 people" in table
-        other = subprocess.run([*watch, "--device", "other"], capture_output=True, text=True, timeout=30, check=False)
+        other = subprocess.run([*watch, "--device", "other", "--seconds", "1"], capture_output=True, text=True, timeout=120, check=False)
         assert (other.returncode, other.stdout) == (69, "")
         assert "heard nothing under" in other.stderr

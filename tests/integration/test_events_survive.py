@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -56,13 +57,19 @@ def killed_with(port, store, first, count):
     """A daemon that has events and no broker, and dies by SIGKILL."""
     command = [sys.executable, "-c", CHILD, str(port), str(store), str(first), str(count)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
         assert child.stdout.readline() == b"kept\n"
         child.kill()
 
 
 def test_events_of_two_killed_daemons_arrive_by_the_third(tmp_path, store, monkeypatch):
     take_over = EventStore._take_over
-    monkeypatch.setattr(EventStore, "_take_over", lambda *arguments: time.sleep(0.3) or take_over(*arguments))  # a slow card
+
+    def take_over_slowly(store: EventStore, rows: list[Any]) -> None:
+        time.sleep(0.3)  # a slow card
+        take_over(store, rows)
+
+    monkeypatch.setattr(EventStore, "_take_over", take_over_slowly)
     broker = Mosquitto(tmp_path)
     killed_with(broker.port, store, 0, 200)
     killed_with(broker.port, store, 200, 100)
@@ -88,7 +95,7 @@ def test_two_hundred_queued_events_outlive_the_broker(broker, store):
         broker.restart()  # without persistence: it knows of nothing
         with Listener(broker.port) as listener:
             way.open()  # not before: what nobody has subscribed to is nobody's
-            wait_for(lambda: publisher.stats().events_waiting == 0, within_s=8)
+            wait_for(lambda: publisher.stats().events_waiting == 0, promised_s=8)
             wait_for(lambda: len(set(numbers(listener))) == 200)
             assert once_each(numbers(listener)) == list(range(200))
             assert listener.states()[-1] == "online"
@@ -139,7 +146,7 @@ def test_what_the_broker_will_not_have_is_not_tried_for_ever(tmp_path, store):
         for _ in range(2):
             with publishing(broker.port, store=store) as publisher:
                 publish(publisher, range(3))
-                wait_for(lambda publisher=publisher: publisher.stats().events_waiting == 0)
+                wait_for(lambda publisher=publisher: publisher.stats().events_waiting == 0)  # type: ignore[misc]
                 assert publisher.stats().drops["refused_by_broker"] == 3
 
 

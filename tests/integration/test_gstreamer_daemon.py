@@ -14,7 +14,7 @@ import pytest
 
 from testing.gstreamer import needs_gstreamer
 from testing.onnx_files import write_edgepose
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 pytestmark = needs_gstreamer
 
@@ -51,7 +51,7 @@ class Daemon:
     def ends(self) -> tuple[int, float]:
         """Its exit code, and how long that took."""
         began = time.monotonic()
-        return self.process.wait(20), time.monotonic() - began
+        return self.process.wait(60), time.monotonic() - began
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def daemon(folder: Path, **settings: str) -> Iterator[Daemon]:
         yield running
     finally:
         running.process.kill()
-        running.process.wait(10)
+        running.process.wait(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -72,12 +72,14 @@ def test_a_signal_gives_the_camera_back(tmp_path: Path, number: signal.Signals) 
         running.process.send_signal(number)
         code, took_s = running.ends()
         assert code == 0, running.log.read_text()
-        assert took_s < 3.5
+        assert in_time(took_s, 3.5)
         assert running.happened() == ["opening", "opened", "closed"]
     messages = [json.loads(line) for line in running.poses.read_text().splitlines()]
     assert {message["clock"] for message in messages} == {"stream"}
     assert {(message["width"], message["height"]) for message in messages} == {(320, 240)}
-    assert all(0 <= message["age_ms"] < 1000 for message in messages)
+    ages_ms = [message["age_ms"] for message in messages]
+    assert min(ages_ms) >= 0
+    assert in_time(max(ages_ms) / 1000, 1)
 
 
 def test_a_signal_while_the_camera_is_being_opened_gives_it_back(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_signal_while_the_camera_is_being_opened_gives_it_back(tmp_path: Path)
         running.process.send_signal(signal.SIGTERM)
         code, took_s = running.ends()
         assert code == 0, running.log.read_text()
-        assert took_s < 6
+        assert in_time(took_s, 6)
         assert running.happened() == ["opening", "opened", "closed"]
 
 
@@ -96,7 +98,7 @@ def test_a_camera_that_does_not_let_go_holds_nobody_up(tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGTERM)
         code, took_s = running.ends()
         assert code == 0, running.log.read_text()
-        assert took_s < 8
+        assert in_time(took_s, 8)
         assert "does not stop within 1 s" in running.log.read_text()
 
 
@@ -110,7 +112,7 @@ def test_an_error_of_the_program_gives_the_camera_back_too(tmp_path: Path) -> No
     )
     argus = tmp_path / "argus"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | {"ARGUS_LOG": str(argus)}, timeout=60, cwd=Path(__file__).parents[2], check=False
+        [sys.executable, "-c", program], env=os.environ | {"ARGUS_LOG": str(argus)}, timeout=120, cwd=Path(__file__).parents[2], check=False
     )
     assert done.returncode == 3
     assert argus.read_text().split() == ["opening", "opened", "closed"]

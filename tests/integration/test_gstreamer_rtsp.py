@@ -20,7 +20,7 @@ from testing.reading import read_until_error
 from testing.servers.certificates import Authority
 from testing.servers.mosquitto import free_port
 from testing.servers.rtsp import RtspServer
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 pytestmark = needs_gstreamer
 
@@ -53,14 +53,16 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
         assert first.image.shape == (240, 320, 3)
         assert first.image.max() > 200  # the ball is white
         frames = [first]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while frames[-1].clock != "rtcp":
             assert time.monotonic() < deadline, f"no sender report; clocks were {[frame.clock for frame in frames]}"
             frames.append(source.read())
         reported = []
         for _ in range(10):
             reported.append(source.read())
-            assert -0.05 < (time.time_ns() - reported[-1].captured_at) / 1e9 < 0.5  # server and client share one clock
+            age_s = (time.time_ns() - reported[-1].captured_at) / 1e9  # server and client share one clock
+            assert age_s > -0.05
+            assert in_time(age_s, 0.5)
     assert {frame.clock for frame in frames[:-1]} <= {"stream"}
     assert {frame.clock for frame in reported} == {"rtcp"}
     steps_ms = [
@@ -79,7 +81,9 @@ def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport
         frozen_at = time.monotonic()
         _, error = read_until_error(source)
         assert error.cause == "stalled"
-        assert 0.9 < time.monotonic() - frozen_at < 2.5
+        took_s = time.monotonic() - frozen_at
+        assert took_s > 0.9
+        assert in_time(took_s, 2.5)
         assert str(error).startswith(f"camera front: {server.url()} delivered no frame for 1 s")
     # A frozen server does not answer the goodbye either.
     assert wait_for(lambda: ended("capture-front"))
@@ -94,7 +98,7 @@ def test_a_killed_server_is_noticed_and_found_again(server: RtspServer, transpor
         killed_at = time.monotonic()
         _, error = read_until_error(source)
         assert error.cause in (("ended", "stalled", "failed") if transport == "udp" else ("ended",))
-        assert time.monotonic() - killed_at < 4
+        assert in_time(time.monotonic() - killed_at, 4)
     with pytest.raises(SourceError) as refused:
         open_source("front", settings)
     assert refused.value.cause == "refused"
@@ -109,7 +113,7 @@ def test_a_server_frozen_before_opening_is_a_timeout(server: RtspServer) -> None
     with pytest.raises(SourceError, match=r"did not open within 0\.7 s") as caught:
         open_source("front", camera(server.url(), open_timeout_s=0.7))
     assert caught.value.cause == "timeout"
-    assert time.monotonic() - began < 2
+    assert in_time(time.monotonic() - began, 2)
     assert wait_for(lambda: ended("capture-front"))
 
 
@@ -177,7 +181,7 @@ def test_a_camera_is_verified_against_its_authority(tmp_path: Path) -> None:
 def test_the_size_may_change(shared_server: RtspServer) -> None:
     with closing(open_source("front", camera(shared_server.url("/growing")))) as source:
         sizes = {source.read().image.shape}
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 120
         while len(sizes) < 2:
             assert time.monotonic() < deadline
             sizes.add(source.read().image.shape)

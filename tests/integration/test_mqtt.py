@@ -21,11 +21,12 @@ from edgepose.mqtt.connection import Connection
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
 from testing.faults import network
+from testing.requirements import require
 from testing.servers.amqtt_broker import amqtt_broker
 from testing.servers.both_sides import STATUS, Listener, publishing
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.scripted import scripted_server
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 
 def test_retained_status_and_info_reach_a_late_subscriber(broker):
@@ -48,7 +49,7 @@ def test_stop_says_stopped_and_no_will_follows(broker):
         publisher.publish("cameras/front/events", b"last words", qos=1)
         began = time.monotonic()
         publisher.stop("the operator said so")
-        assert time.monotonic() - began < 1
+        assert in_time(time.monotonic() - began, 1)
         wait_for(lambda: listener.states() == ["online", "stopped"])
         assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "the operator said so"
         publisher.publish_poses("front", b"too late")
@@ -72,10 +73,11 @@ sys.stdin.read()
 def test_will_says_offline_after_sigkill(broker):
     with Listener(broker.port, STATUS) as listener:
         with subprocess.Popen([sys.executable, "-c", CHILD, str(broker.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
             session = child.stdout.readline().decode().strip()
             wait_for(lambda: listener.states() == ["online"])
             child.send_signal(signal.SIGKILL)
-        wait_for(lambda: listener.states() == ["online", "offline"], within_s=5)
+        wait_for(lambda: listener.states() == ["online", "offline"], promised_s=5)
         assert json.loads(listener.on(STATUS)[-1].payload)["session"] == session
         with Listener(broker.port, STATUS) as late:
             wait_for(lambda: late.states() == ["offline"])
@@ -139,8 +141,10 @@ def test_poses_expire_on_the_broker_and_are_not_retained(broker):
         publisher.publish_poses("front", b"{}")
         message = wait_for(lambda: listener.messages)[0]
         assert (message.topic, message.qos, message.retain) == ("edgepose/drone/cameras/front/poses", 0, False)
-        assert message.properties.MessageExpiryInterval in (1, 2)  # the broker subtracts what has passed
-        assert message.properties.ContentType == "application/json"
+        assert message.properties is not None
+        properties = vars(message.properties)
+        assert properties["MessageExpiryInterval"] in (1, 2)  # the broker subtracts what has passed
+        assert properties["ContentType"] == "application/json"
 
 
 def test_everything_is_said_again_after_a_broker_restart(broker):
@@ -154,8 +158,8 @@ def test_everything_is_said_again_after_a_broker_restart(broker):
         broker.start()
         began = time.monotonic()
         with Listener(broker.port) as listener:  # persistence is off: nothing is left of before
-            wait_for(lambda: len({message.topic for message in listener.messages}) == 4, within_s=5)
-            assert time.monotonic() - began < 5
+            wait_for(lambda: len({message.topic for message in listener.messages}) == 4, promised_s=5)
+            assert in_time(time.monotonic() - began, 5)
             assert listener.states() == ["online"]
             assert [message.payload for message in listener.on("edgepose/drone/cameras/front/events")] == [b"fallen"]
         assert publisher.stats().drops == {"no_connection": 1}
@@ -166,7 +170,7 @@ def test_starting_without_a_broker_costs_nothing_and_succeeds_later(tmp_path):
     with publishing(broker.port) as publisher:
         wait_for(lambda: publisher.stats().state == "unreachable: connection refused")
         with broker:
-            wait_for(lambda: publisher.stats().connected, within_s=5)
+            wait_for(lambda: publisher.stats().connected, promised_s=5)
 
 
 def resident_mb() -> float:
@@ -180,7 +184,7 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
         publisher.publish_poses("front", payload)
         wait_for(lambda: publisher.stats().sent >= 3)
         broker.freeze()
-        before_mb, longest_s, count, deadline = resident_mb(), 0.0, 0, time.monotonic() + 20
+        before_mb, longest_s, count, deadline = resident_mb(), 0.0, 0, time.monotonic() + 120
         while publisher.stats().drops.get("backlog", 0) < 10_000:  # 600 MB
             assert time.monotonic() < deadline
             began = time.perf_counter()
@@ -189,13 +193,13 @@ def test_flood_towards_a_frozen_broker_stays_bounded(broker):
             longest_s = max(longest_s, time.perf_counter() - began)
             count += 1
         assert resident_mb() - before_mb < 5
-        assert longest_s < 0.25
+        assert in_time(longest_s, 0.25)
         drops = publisher.stats().drops
         assert set(drops) <= {"backlog", "superseded", "queue_full"}
         assert drops["queue_full"] >= count - 1000 - 16
-        wait_for(lambda: not publisher.stats().connected, within_s=8)  # twice the keep-alive, and then some
+        wait_for(lambda: not publisher.stats().connected, promised_s=8)  # twice the keep-alive, and then some
         broker.thaw()
-        wait_for(lambda: publisher.stats().connected, within_s=8)
+        wait_for(lambda: publisher.stats().connected, promised_s=8)
 
 
 def test_a_frozen_broker_is_given_hardly_any_poses_that_it_would_send_late(broker):
@@ -260,11 +264,11 @@ def test_on_a_slow_network_poses_are_fresh(tmp_path, kilobits):
         subscriber.loop_start()
         wait_for(subscriber.is_connected)
         slow.slow_out(kilobits)
-        subprocess.run([*slow.prefix, sys.executable, "-c", SENDER, network.HOST, str(broker.port), "8"], check=True, timeout=60)
+        subprocess.run([*slow.prefix, sys.executable, "-c", SENDER, network.HOST, str(broker.port), "8"], check=True, timeout=120)
         subscriber.disconnect()
         subscriber.loop_stop()
     assert len(ages_s) > 8 * kilobits * 1000 / 8 / 1200 * 0.6  # most of what the network can carry
-    assert max(ages_s) < 2
+    assert in_time(max(ages_s), 2, at_most_s=6)  # of 8 s of poses, most of which the network cannot carry
 
 
 def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
@@ -276,7 +280,7 @@ def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
         publisher.publish("cameras/front/events", b"fallen", qos=1)
         began = time.monotonic()
         publisher.stop()
-        assert time.monotonic() - began < 3
+        assert in_time(time.monotonic() - began, 3)
         assert publisher.stats().drops["stopped"] >= 1
 
 
@@ -291,7 +295,7 @@ def test_unacknowledged_messages_arrive_after_the_connection_was_lost(broker):
         broker.start()
         topic = "edgepose/drone/cameras/front/events"
         with Listener(broker.port, topic) as listener:
-            wait_for(lambda: len(listener.messages) >= 50, within_s=8)
+            wait_for(lambda: len(listener.messages) >= 50, promised_s=8)
             assert [int(message.payload) for message in listener.messages] == list(range(50))
         assert publisher.stats().drops == {}
 
@@ -334,6 +338,7 @@ def test_messages_that_the_broker_refuses_are_counted(tmp_path, caplog):
 def certificates(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
+    require("openssl")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
@@ -404,7 +409,7 @@ def refusing_version_5():
 
 def test_a_refused_version_is_followed_by_the_other_at_once_and_without_alarm(caplog):
     with refusing_version_5() as port, publishing(port, keepalive_s=60) as publisher:
-        wait_for(lambda: publisher.stats().connected, within_s=1)
+        wait_for(lambda: publisher.stats().connected, promised_s=1)
         assert publisher.stats().protocol == "3.1.1"
         assert not caplog.records
 
@@ -418,7 +423,8 @@ def test_msgpack(broker):
     with publishing(broker.port, encoding="msgpack"), Listener(broker.port, STATUS) as listener:
         message = wait_for(lambda: listener.messages)[0]
         assert msgspec.msgpack.decode(message.payload)["state"] == "online"
-        assert message.properties.ContentType == "application/msgpack"
+        assert message.properties is not None
+        assert vars(message.properties)["ContentType"] == "application/msgpack"
 
 
 def test_a_session_that_hangs_is_replaced_and_cannot_touch_the_outbox_when_it_wakes(broker, monkeypatch):
@@ -434,7 +440,10 @@ def test_a_session_that_hangs_is_replaced_and_cannot_touch_the_outbox_when_it_wa
     monkeypatch.setattr(Connection, "step", hanging_step)
     topic = "edgepose/drone/cameras/front/events"
     with publishing(broker.port, keepalive_s=60) as publisher, Listener(broker.port) as listener:
-        first = publisher._session._thread
+        session = publisher._session
+        assert session is not None
+        first = session._thread
+        assert first is not None
         wait_for(lambda: publisher.stats().sent >= 2)
         publisher.publish_retained("cameras/front/status", b"streaming")
         wait_for(lambda: listener.on("edgepose/drone/cameras/front/status"))

@@ -5,6 +5,7 @@ import logging
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_two_factors_certificate_and_password(tmp_path, authority, server, clien
     secret.write_text("right\n")
     wrong = tmp_path / "wrong"
     wrong.write_text("wrong\n")
-    both = {"host": "localhost", "username": "drone"}
+    both: dict[str, Any] = {"host": "localhost", "username": "drone"}
     with Mosquitto(tmp_path, tls=server, users={"drone": "right"}, lines="require_certificate true") as broker:
         with publishing(broker.port, **both, password_file=str(secret), tls=tls(authority, client)) as publisher:
             wait_for(lambda: publisher.stats().connected)
@@ -210,7 +211,7 @@ def test_somebody_else_on_that_port_is_no_broker(caplog):
     assert 1 <= len(lines) <= 2
 
 
-@pytest.mark.skipif(DYNAMIC_SECURITY is None, reason="mosquitto's dynamic security plugin is not installed")
+@pytest.mark.needs("mosquitto", "mosquitto-dynamic-security")
 def test_a_refused_subscription_is_said(tmp_path, caplog):
     settings = tmp_path / "security.json"
     access = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
@@ -221,14 +222,14 @@ def test_a_refused_subscription_is_said(tmp_path, caplog):
         wait_for(lambda: publisher.stats().connected)
         for topic in ("edgepose/drone/status", "edgepose/drone/command/+"):
             sentence = f"refuses our subscription to {topic}: not authorized; expected the right to read it"
-            wait_for(lambda sentence=sentence: sentence in caplog.text)
+            wait_for(lambda sentence=sentence: sentence in caplog.text)  # type: ignore[misc]
         assert publisher.stats().connected
 
 
 def test_a_new_password_gets_in_without_a_restart_and_a_bad_file_changes_nothing(tmp_path, caplog):
     secret = tmp_path / "secret"
     secret.write_text("wrong\n")
-    settings = {"username": "drone", "password_file": str(secret), "reconnect_maximum_s": 0.1}
+    settings: dict[str, Any] = {"username": "drone", "password_file": str(secret), "reconnect_maximum_s": 0.1}
     with Mosquitto(tmp_path, users={"drone": "right"}) as broker, publishing(broker.port, **settings) as publisher:
         wait_for(lambda: publisher.stats().state == "refused: not authorized")
         secret.write_text("right\n")

@@ -9,7 +9,7 @@ from testing.onnx_files import write_edgepose
 from testing.servers.daemon import Daemon, Listener, configuration, running
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.rtsp import RtspServer
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 HANGING = ("-m", "testing.servers.hanging_engine")
 
@@ -18,7 +18,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, broker: Mosquitto, camera:
     first = configuration(tmp_path, broker, {"front": camera.url(), "rear": "rtsp://127.0.0.1:1/cam"})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(120)
         with running(tmp_path, broker, first, NOTIFY_SOCKET=str(tmp_path / "notify")) as (daemon, heard):
             wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
             wait_for(lambda: manager.recv(1000) == b"READY=1")
@@ -111,7 +111,7 @@ def test_an_engine_that_hangs_is_told_and_ends_the_daemon(tmp_path: Path, broker
                     manager.recv(1000)
                 except BlockingIOError:
                     break
-            assert daemon.process.wait(20) == 70
+            assert daemon.process.wait(60) == 70
             said = []
             while True:
                 try:
@@ -142,7 +142,7 @@ def test_a_second_daemon_of_one_name_is_refused(tmp_path: Path, broker: Mosquitt
             wait_for(lambda: heard.on("status")[-1]["state"] == "online", within_s=20)
         finally:
             third.process.kill()
-            third.process.wait(10)
+            third.process.wait(60)
 
 
 def test_sigterm_is_quick_though_everything_around_is_frozen(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
@@ -157,8 +157,8 @@ def test_sigterm_is_quick_though_everything_around_is_frozen(tmp_path: Path, bro
             broker.freeze()
             began_s = time.monotonic()
             daemon.process.send_signal(signal.SIGTERM)
-            assert daemon.process.wait(20) == 0
-            assert time.monotonic() - began_s < 6  # three seconds of its own, on a machine that has others to serve
+            assert daemon.process.wait(60) == 0
+            assert in_time(time.monotonic() - began_s, 6)  # three seconds of its own, on a machine that has others to serve
             broker.thaw()
 
 
@@ -176,4 +176,4 @@ def test_a_second_daemon_elsewhere_is_noticed_through_the_broker(tmp_path: Path,
             assert "another daemon publishes under edgepose/drone as well" in first.log.read_text()
         finally:
             second.process.kill()
-            second.process.wait(10)
+            second.process.wait(60)

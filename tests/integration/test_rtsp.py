@@ -14,7 +14,7 @@ from edgepose.errors import SourceError
 from testing.reading import read_until_error
 from testing.servers.mosquitto import free_port
 from testing.servers.rtsp import RtspServer
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 
 def ended(name: str) -> bool:
@@ -27,7 +27,7 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
     camera = CameraConfig(source=shared_server.url(), rtsp_transport=transport)  # type: ignore[arg-type]
     with closing(open_source("front", camera, epoch=3)) as source:
         first = source.read()
-        assert time.monotonic() - began < 2.5  # FFmpeg's own probing alone takes 1 to 3 s
+        assert in_time(time.monotonic() - began, 2.5)  # FFmpeg's own probing alone takes 1 to 3 s
         assert source.live
         assert (first.camera, first.epoch, first.sequence) == ("front", 3, 0)
         assert first.image.shape == (240, 320, 3)
@@ -35,13 +35,15 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
         assert first.image.max() > 200  # the ball is white
 
         frames = [first]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while frames[-1].clock != "rtcp" or frames[-2].clock != "rtcp":
             assert time.monotonic() < deadline, f"no sender report; clocks were {[frame.clock for frame in frames]}"
             frames.append(source.read())
         for _ in range(10):
             frames.append(source.read())
-            assert -0.05 < (time.time_ns() - frames[-1].captured_at) / 1e9 < 0.5  # server and client share one clock
+            age_s = (time.time_ns() - frames[-1].captured_at) / 1e9  # server and client share one clock
+            assert age_s > -0.05
+            assert in_time(age_s, 0.5)
     numbers = [frame.sequence for frame in frames]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] + 1 == len(frames) + source.stale_frames  # the first few, which came at no pace yet
@@ -62,7 +64,9 @@ def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport
         frozen_at = time.monotonic()
         _, error = read_until_error(source)
         assert error.cause == "stalled"
-        assert 0.9 < time.monotonic() - frozen_at < 2
+        took_s = time.monotonic() - frozen_at
+        assert took_s > 0.9
+        assert in_time(took_s, 2)
         assert str(error).startswith(f"camera front: {server.url()} delivered no frame for 1 s")
         with pytest.raises(SourceError) as closed:
             source.read()
@@ -80,7 +84,7 @@ def test_a_killed_server_is_noticed_at_once_and_found_again(server: RtspServer, 
         killed_at = time.monotonic()
         _, error = read_until_error(source)
         assert error.cause in ("ended", "stalled") if transport == "udp" else error.cause == "ended"
-        assert time.monotonic() - killed_at < (3 if transport == "udp" else 1)
+        assert in_time(time.monotonic() - killed_at, 3 if transport == "udp" else 1)
     with pytest.raises(SourceError) as refused:
         open_source("front", camera)
     assert refused.value.cause == "refused"
@@ -96,7 +100,7 @@ def test_a_server_frozen_before_opening_is_a_timeout(server: RtspServer) -> None
     with pytest.raises(SourceError, match=r"did not open within 0\.7 s") as caught:
         open_source("front", CameraConfig(source=server.url(), open_timeout_s=0.7))
     assert caught.value.cause == "timeout"
-    assert time.monotonic() - began < 1.2
+    assert in_time(time.monotonic() - began, 1.2)
     assert wait_for(lambda: ended("capture-front"), within_s=10)
 
 
@@ -139,7 +143,7 @@ def test_close_ends_a_read_in_another_thread(server: RtspServer) -> None:
     began = time.monotonic()
     source.close()
     source.close()
-    reader.join(2)
+    reader.join(60)
     assert not reader.is_alive()
     assert [error.cause for error in errors] == ["closed"]
-    assert time.monotonic() - began < 1.5  # two courtesy waits of 0.5 s for the hanging thread
+    assert in_time(time.monotonic() - began, 1.5)  # two courtesy waits of 0.5 s for the hanging thread

@@ -16,10 +16,11 @@ from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing.faults.relay import Relay
 from testing.servers.rtsp import RtspServer
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 STALL_S = 3.0
 STALE_S = 1.5  # `stale_after_s`, and half a second for a machine that is busy
+HELD_UP_S = 2.5  # frames that were held up, and given all the same, would be nearly STALL_S old
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_a_camera_that_was_held_up(server: RtspServer) -> None:
         while time.monotonic() < frozen_at + STALL_S + 1:
             frame = source.read()
             ages_s.append((time.time_ns() - frame.captured_at) / 1e9)
-        assert max(ages_s) < STALE_S
+        assert in_time(max(ages_s), STALE_S, at_most_s=HELD_UP_S)
         assert 10 < source.stale_frames - settled < 45  # two of three seconds at 15 frames a second
         assert frame.sequence > 60  # the same connection: nothing was opened again
 
@@ -74,10 +75,10 @@ def test_we_were_held_up(server: RtspServer, transport: str) -> None:
         wait_for(lambda: len(said) > before + 15)
     finally:
         process.kill()
-        process.wait(10)
-        reader.join(10)
+        process.wait(60)
+        reader.join(60)
         process.stdout.close()
-    assert max(float(age) for age, *_ in said) < STALE_S
+    assert in_time(max(float(age) for age, *_ in said), STALE_S, at_most_s=HELD_UP_S)
     assert int(said[-1][2]) - int(said[before - 1][2]) > 10
 
 
@@ -97,7 +98,7 @@ def test_a_network_slower_than_its_stream_is_given_up_and_found_again(server: Rt
                 except SourceError as lost:
                     error = lost
                 else:
-                    assert (time.time_ns() - frame.captured_at) / 1e9 < STALE_S
+                    assert in_time((time.time_ns() - frame.captured_at) / 1e9, STALE_S, at_most_s=HELD_UP_S)
             assert error is not None
             assert error.cause == "stalled"
             assert "late and does not catch up: the network is slower than the stream" in str(error)
@@ -106,4 +107,4 @@ def test_a_network_slower_than_its_stream_is_given_up_and_found_again(server: Rt
         began = time.monotonic()
         with closing(open_source("front", camera, epoch=1)) as source:
             source.read()
-            assert time.monotonic() - began < 5
+            assert in_time(time.monotonic() - began, 5)

@@ -1,6 +1,5 @@
 """Streams that are no RTSP, from a sender that is a program of its own."""
 
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from testing.reading import read_until_error
 from testing.servers.mosquitto import free_port
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 
 @contextmanager
@@ -28,7 +27,7 @@ def sending(name: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def opened(url: str) -> Source:
@@ -53,7 +52,7 @@ def opened(url: str) -> Source:
         ("tcp", "mpegts", "{address}", "{address}?listen=1"),
         pytest.param(
             *("rtmp", "flv", "{address}/live/cam", "{address}/live/cam"),
-            marks=pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed"),
+            marks=pytest.mark.needs("ffmpeg"),
         ),
     ],
 )
@@ -74,13 +73,14 @@ def test_a_stream_is_read_live_and_fresh_and_its_end_is_an_error(scheme: str, na
         # What came while FFmpeg probed is old and was dropped: from the first picture on they come as they are taken.
         taken_s = (frames[-1].captured_at - frames[0].captured_at) / 1e9
         assert taken_s == pytest.approx(14 / 15, abs=0.3)
-        assert sum(waits_s[1:]) == pytest.approx(14 / 15, abs=0.6)
-        assert abs(time.time_ns() - frames[-1].captured_at) / 1e9 < 0.5
+        assert sum(waits_s[1:]) > 14 / 15 - 0.6
+        assert in_time(sum(waits_s[1:]), 14 / 15 + 0.6)
+        assert in_time(abs(time.time_ns() - frames[-1].captured_at) / 1e9, 0.5)
         sender.kill()
         killed_at = time.monotonic()
         _, error = read_until_error(source)
         assert error.cause in ("stalled", "ended", "failed")
-        assert time.monotonic() - killed_at < 4
+        assert in_time(time.monotonic() - killed_at, 4)
 
 
 def test_nobody_sends() -> None:
@@ -88,4 +88,4 @@ def test_nobody_sends() -> None:
     with pytest.raises(SourceError) as caught:
         open_source("front", CameraConfig(source=f"udp://127.0.0.1:{free_port()}", open_timeout_s=0.5))
     assert caught.value.cause == "timeout"
-    assert time.monotonic() - began < 3
+    assert in_time(time.monotonic() - began, 3)

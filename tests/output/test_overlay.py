@@ -77,6 +77,7 @@ def test_any_size_and_people_far_outside(shape):
 
 @pytest.mark.skipif(SHARED is None, reason="the photographs are not part of the project")
 def test_a_photograph_does_not_change_away_from_people():
+    assert SHARED is not None
     path = sorted((SHARED / "data" / "coco-dev" / "images").iterdir())[0]
     photograph = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     drawn = draw(photograph, [sample_person(track=1, x=50, y=80)])

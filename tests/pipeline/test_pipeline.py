@@ -2,159 +2,29 @@
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import edgepose.pipeline.camera_thread
-from edgepose.config.schema import CameraConfig, Config, MqttConfig, RefineConfig, TrackConfig
-from edgepose.errors import EndOfStream, EngineError, OutputError, SourceError
+from edgepose.config.schema import Config
+from edgepose.errors import EngineError, OutputError, SourceError
 from edgepose.frame import Frame
-from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import EventMessage
 from edgepose.model.file import read_model
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.offline import people_in
-from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
-from testing.onnx_files import answers, write_edgepose, write_refiner
+from testing.onnx_files import write_edgepose, write_refiner
+from testing.pipeline import Backend, RefinerBackend, Run, Script, file, frame, opening
 from testing.sample import sample_event
 from testing.waiting import wait_for
-from tests.pipeline.test_refiner import RefinerBackend, opening
-
-
-class Script:
-    """A source that gives frames of given sizes, then raises a given error."""
-
-    url = "script"
-    corrupt_frames = 0
-    stale_frames = 0
-    superseded_frames = 0
-
-    def __init__(self, camera: str, epoch: int, sizes: list[tuple[int, int]], end: SourceError, *, live: bool = False) -> None:
-        self.camera = camera
-        self.live = live
-        self.width = self.height = 0
-        self._frames = [
-            Frame(np.full((height, width, 3), 255, np.uint8), number * 40_000_000, "stream", number, camera, epoch)
-            for number, (width, height) in enumerate(sizes)
-        ]
-        self._end = end
-        self._closed = threading.Event()
-
-    def read(self) -> Frame:
-        if self._frames:
-            return self._frames.pop(0)
-        if self._end.cause == "never":
-            self._closed.wait(30)
-        raise self._end
-
-    def close(self) -> None:
-        self._closed.set()
-
-
-class Backend:
-    """Finds the same six people in every frame, and fails on request."""
-
-    name = device = precision = reason = "fake"
-
-    def __init__(self, failures: list[Exception | None]) -> None:
-        self._failures = failures
-        self.shapes: list[tuple[int, ...]] = []
-        self.closed = False
-
-    def run(self, images: np.ndarray) -> Candidates:
-        self.shapes.append(images.shape)
-        failure = self._failures.pop(0) if self._failures else None
-        if failure is not None:
-            raise failure
-        boxes, scores, keypoints = answers()
-        return Candidates(boxes[None], scores[None], keypoints[None])
-
-    def close(self) -> None:
-        self.closed = True
-
-
-OVER = EndOfStream("over")
-
-
-class Run:
-    """One pipeline over scripted openings of one camera."""
-
-    def __init__(
-        self,
-        folder: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        openings: list[Callable[[int], Script] | SourceError],
-        *,
-        backends: list[Backend | EngineError] | None = None,
-        forever: bool = True,
-        refiner: Refiner | None = None,
-        fault: Exception | None = None,
-        pose_expiry_s: float = 60,
-        **camera: Any,
-    ) -> None:
-        self.delivered: list[tuple[Frame, list[Person]]] = []
-        self.finished_at: list[int] = []
-        self.stale: list[bool] = []
-        self.states: list[CameraState] = []
-        self.fault = fault
-        self.metrics = Metrics()
-        self.backends = [Backend([])] if backends is None else backends
-        opened = iter(self.backends)
-
-        def open_source(name: str, camera: CameraConfig, *, epoch: int = 0) -> Script:
-            if not openings:
-                raise SourceError("gone", "refused")
-            opening = openings.pop(0)
-            if isinstance(opening, SourceError):
-                raise opening
-            return opening(epoch)
-
-        def open_engine() -> Backend:
-            backend = next(opened)
-            if isinstance(backend, EngineError):
-                raise backend
-            return backend
-
-        monkeypatch.setattr(edgepose.pipeline.camera_thread, "open_source", open_source)
-        fast = {"reconnect_initial_s": 0.001, "reconnect_maximum_s": 0.001, **camera}
-        config = Config(
-            cameras={"a": CameraConfig(source="x", **fast)},
-            track=TrackConfig(min_hits=1),
-            refine=RefineConfig(people=2),
-            mqtt=MqttConfig(pose_expiry_s=pose_expiry_s),
-        )
-        info = read_model(write_edgepose(folder / "tiny.onnx")).info
-        self.pipeline = Pipeline(
-            config, info, open_engine, self.metrics, self.deliver, self.states.append, refiner=refiner, forever=forever
-        )
-        self.pipeline.open()
-        self.pipeline.start()
-
-    def deliver(self, result: FrameResult) -> None:
-        if self.fault is not None:
-            raise self.fault
-        self.delivered.append((result.frame, result.people))
-        self.finished_at.append(result.at_ns)
-        self.stale.append(result.stale)
-
-    def wait(self) -> "Run":
-        wait_for(self.pipeline.finished)
-        assert self.pipeline.stop(2)
-        return self
-
-
-def file(sizes: list[tuple[int, int]], end: SourceError = OVER, *, live: bool = False) -> Callable[[int], Script]:
-    return lambda epoch: Script("a", epoch, sizes, end, live=live)
 
 
 def test_every_frame_of_a_file_goes_through_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,10 +283,6 @@ class Sink:
 
     def close(self) -> None:
         self.closed = True
-
-
-def frame(sequence: int) -> Frame:
-    return Frame(np.zeros((4, 4, 3), np.uint8), 0, "host", sequence, "a")
 
 
 def test_a_slow_disk_loses_live_frames_to_files_only_and_counts_them() -> None:

@@ -1,7 +1,6 @@
 """The refiner in use, with a backend that fails on request."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,48 +20,15 @@ from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
 from testing.bodies import standing_person
 from testing.onnx_files import answers, write_edgepose, write_refiner
+from testing.pipeline import RefinerBackend, opening
 
 FRAME = Frame(np.full((480, 640, 3), 255, np.uint8), 0, "stream", 0, "a")
 PEOPLE = [standing_person(100 * number, 50, score=0.6, track=number + 1) for number in range(3)]
 
 
-class RefinerBackend:
-    """Finds everybody in the upper left corner of the crop, and fails on request."""
-
-    name = device = precision = reason = "fake"
-
-    def __init__(self, failures: list[Exception | None] | None = None) -> None:
-        self._failures = failures or []
-        self.crops: list[int] = []
-        self.closed = False
-
-    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if crops.any():  # not the black ones of warming up
-            self.crops.append(len(crops))
-            failure = self._failures.pop(0) if self._failures else None
-            if failure is not None:
-                raise failure
-        return np.ones((len(crops), 17, 3), np.float32)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> ModelFile:
     return read_model(write_refiner(tmp_path / "refiner.onnx"))
-
-
-def opening(*refiners: RefinerBackend | EngineError) -> Callable[[], RefinerBackend]:
-    left = iter(refiners)
-
-    def open_network() -> RefinerBackend:
-        refiner = next(left)
-        if isinstance(refiner, EngineError):
-            raise refiner
-        return refiner
-
-    return open_network
 
 
 class Run:

@@ -13,8 +13,8 @@ from edgepose.supervision.hang_detector import HangDetector
 from edgepose.supervision.heartbeat import Heartbeat, all_progressed
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+from testing.pipeline import Backend, Run, Script, file, frame
 from testing.waiting import wait_for
-from tests.pipeline.test_pipeline import Backend, Run, Script, file, frame
 
 
 class Clock:
@@ -171,9 +171,7 @@ def test_an_engine_that_hangs_is_seen_and_the_others_are_not_blamed(tmp_path: Pa
             released.wait(60)
             return super().run(images)
 
-    monkeypatch.setattr(
-        "tests.pipeline.test_pipeline.Config", lambda **sections: Config(**sections, health=HealthConfig(stuck_after_s=0.6))
-    )
+    monkeypatch.setattr("testing.pipeline.Config", lambda **sections: Config(**sections, health=HealthConfig(stuck_after_s=0.6)))
     run = Run(tmp_path, monkeypatch, [file([(64, 64)], SourceError("", "never"))], backends=[Stuck([])])
     stuck = wait_for(lambda: [name for name, heartbeat in run.pipeline.heartbeats().items() if heartbeat.stuck(time.monotonic())])
     assert stuck == ["inference"]

@@ -1,26 +1,12 @@
-"""Tests inside a real systemd are skipped, with the reason, where there can be none."""
+"""A booted systemd with the shipped unit, and a broker outside of it."""
 
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-from testing.servers import systemd
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.systemd import Systemd
 from testing.system.service import Service
-from tests.integration.conftest import pytest_collection_modifyitems as skip_without_servers
-
-reason_against = cache(systemd.why_not)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-    skip_without_servers(ours)
-    for item in ours:
-        if getattr(item, "module", None) and vars(item.module).get("Systemd") is Systemd and (reason := reason_against()):
-            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="module")

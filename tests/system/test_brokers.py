@@ -12,7 +12,7 @@ from testing.servers.mosquitto import Mosquitto
 from testing.system.brokers import Person, ShippedBroker, make_certificates
 from testing.waiting import wait_for
 
-__all__ = ["Mosquitto"]  # conftest.py looks whether it is there
+pytestmark = pytest.mark.xdist_group("brokers")  # one broker on the ground
 
 ACCEPTED, NOBODY_LISTENS, DENIED = 0, 16, 135
 EVENTS = "edgepose/drone-7/cameras/front/events"

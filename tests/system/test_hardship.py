@@ -7,14 +7,10 @@ import pytest
 
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.rtsp import RtspServer
-from testing.servers.systemd import Systemd
 from testing.system.service import Service
 from testing.waiting import wait_for
-from tests.system.test_service import started
 
-__all__ = ["Mosquitto", "RtspServer", "Systemd"]  # conftest.py looks whether these are there
-
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("hardship")]  # one booted systemd
 
 
 def cpu_s(service: Service) -> float:
@@ -25,7 +21,7 @@ def cpu_s(service: Service) -> float:
 
 def test_the_watchdog_ends_a_daemon_that_hangs(service: Service) -> None:
     service.drop_in("WatchdogSec=3")
-    session = started(service)
+    session = service.started()
     before = service.show("MainPID")
     service.machine.kill("edgepose", "STOP")
     service.online_as_new_session(session, within_s=40)
@@ -35,7 +31,7 @@ def test_the_watchdog_ends_a_daemon_that_hangs(service: Service) -> None:
 
 def test_a_busy_daemon_feeds_the_watchdog(service: Service) -> None:
     service.drop_in("WatchdogSec=3")
-    started(service)
+    service.started()
     time.sleep(10)
     assert (service.show("ActiveState"), service.show("NRestarts")) == ("active", "0")
 
@@ -53,7 +49,7 @@ def test_too_little_memory_ends_it_and_more_brings_it_back(service: Service) -> 
 
 def test_a_quarter_of_a_processor_drops_frames_and_nothing_else(service: Service) -> None:
     service.drop_in("CPUQuota=25%")
-    started(service)
+    service.started()
     began_s, began_cpu_s = time.monotonic(), cpu_s(service)
     seen = len(service.on("cameras/front/poses"))
     time.sleep(8)
@@ -74,7 +70,7 @@ def test_every_other_failure_is_tried_again(service: Service) -> None:
 def test_a_camera_on_the_network(service: Service, tmp_path, broker: Mosquitto) -> None:
     with RtspServer(tmp_path) as camera:
         service.configure(cameras=f"{{front: {{source: '{camera.url(credentials='pilot:s3cret@')}'}}}}")
-        started(service)
+        service.started()
         camera.freeze()
         wait_for(lambda: [m for m in service.on("cameras/front/status") if m["state"] == "stalled"], within_s=20)
         camera.thaw()

@@ -12,14 +12,12 @@ from testing.servers.mosquitto import Mosquitto
 from testing.servers.systemd import Systemd
 from testing.waiting import wait_for
 
-__all__ = ["Mosquitto", "Systemd"]  # conftest.py looks whether these are there
-
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "deploy" / "install.sh"
 INSTALL = "/mnt/checkout/deploy/install.sh"
 CONFIG = "/etc/edgepose/config.yaml"
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("install")]  # one booted systemd
 
 
 def variant(folder: Path, version: str, start: str = "") -> Path:
@@ -48,7 +46,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if version == "0.4.0":  # knows a key less, as if it had been renamed
             known = source / "edgepose" / "config" / "schema.py"
             known.write_text(known.read_text().replace("    device: Annotated", "    device_label: Annotated"))
-        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source]
+        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
         subprocess.run(build, check=True, capture_output=True, timeout=300)
     return folder
 

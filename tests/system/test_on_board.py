@@ -4,15 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from testing.servers.mosquitto import Mosquitto, free_port
+from testing.servers.mosquitto import free_port
 from testing.servers.systemd import Systemd
 from testing.system.brokers import SHIPPED, Person, make_certificates
 from testing.system.service import CHECKOUT, CLIP, UNIT
 from testing.waiting import wait_for
 
-__all__ = ["Mosquitto"]  # conftest.py looks whether these are there
-
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("on_board")]  # one booted systemd
 
 
 class Port:

@@ -155,7 +155,7 @@ def test_a_caller_who_drips_is_cut_off_at_the_deadline(server: LocalHttpServer, 
             except OSError:
                 return True
 
-        wait_for(cut_off, within_s=8, every_s=0.05)
+        wait_for(cut_off, promised_s=8, every_s=0.05)
         assert time.monotonic() - began_s >= 0.5
     wait_for(lambda: threads() == 0)
 

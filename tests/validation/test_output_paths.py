@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -103,7 +104,7 @@ def test_the_video_of_each_camera_counts() -> None:
         ),
     ],
 )
-def test_everything_that_is_read_or_written_counts(changed: dict, found: dict[str, str]) -> None:
+def test_everything_that_is_read_or_written_counts(changed: dict[str, Any], found: dict[str, str]) -> None:
     for name in ("secret", "ca.crt", "front.crt", "net.onnx"):
         Path(name).write_text(name)
     mqtt = MqttConfig(username="me", password_file="secret", tls=TlsConfig(enabled=True, ca_file="ca.crt"))

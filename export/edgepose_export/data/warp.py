@@ -69,7 +69,7 @@ def tilted(pitch_degrees: float, yaw_degrees: float, distance: float) -> Matrix:
 
 def project(matrix: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Map points (..., 2)."""
-    mapped = points @ matrix[:2, :2].T + matrix[:2, 2]
+    mapped: NDArray[np.float64] = points @ matrix[:2, :2].T + matrix[:2, 2]
     if matrix[2, 0] or matrix[2, 1]:
         mapped /= (points @ matrix[2, :2] + matrix[2, 2])[..., None]
     return mapped

@@ -22,7 +22,7 @@ from edgepose.errors import EndOfStream, SourceError, UnavailableError
 from testing import jetson
 from testing.gstreamer import needs_gstreamer
 from testing.reading import read_until_error
-from testing.waiting import wait_for
+from testing.waiting import in_time, wait_for
 
 pytestmark = needs_gstreamer
 
@@ -109,7 +109,9 @@ def test_silence_is_a_stall_in_time() -> None:
         _, error = read_until_error(source)
         assert error.cause == "stalled"
         assert "delivered no frame for 0.4 s: no data arrived" in str(error)
-        assert 0.3 < time.monotonic() - start_s < 2
+        took_s = time.monotonic() - start_s
+        assert took_s > 0.3
+        assert in_time(took_s, 2)
     assert wait_for(lambda: ended("capture-front"))
 
 
@@ -118,7 +120,7 @@ def test_no_data_at_all_is_a_timeout() -> None:
     with pytest.raises(SourceError, match=r"did not open within 0\.4 s") as caught:
         open_source("front", CameraConfig(source="gst:videotestsrc is-live=true ! valve drop=true", open_timeout_s=0.4))
     assert caught.value.cause == "timeout"
-    assert time.monotonic() - start_s < 2
+    assert in_time(time.monotonic() - start_s, 2)
     assert wait_for(lambda: ended("capture-front"))
 
 
@@ -217,12 +219,12 @@ def test_a_hanging_pipeline_is_awaited_at_the_end(argus: Path, monkeypatch: pyte
         start_s = time.monotonic()
         with caplog.at_level(logging.WARNING):
             source.close()
-        assert time.monotonic() - start_s < 1.6
+        assert in_time(time.monotonic() - start_s, 1.6)
         assert "does not stop within 1 s" in caplog.text
         assert "closed" not in argus.read_text()
         stop_all(within_s=10)
         assert argus.read_text().endswith("closed\n")
-        assert time.monotonic() - start_s < 5
+        assert in_time(time.monotonic() - start_s, 5)
 
 
 # Choice of the reader.

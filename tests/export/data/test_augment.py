@@ -11,22 +11,8 @@ from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, sample
 from edgepose_export.data.coco import CocoPose
 from testing.export.folders import LEFT, RIGHT, color_of, write_dotted
+from testing.export.warps import EVERYTHING, NONE, WARPS, peak
 
-NONE = Augmentation.none()
-EVERYTHING = Augmentation(
-    scale=(0.6, 1.4), zoom_out=0, rotate=0.5, turn=0.2, tilt=0.3, overhead=0.3, mosaic=0.3, smallest_person_px=0, least_visible=0
-).without_color()
-WARPS = {
-    "none": NONE,
-    "flip": replace(NONE, flip=1),
-    "scale": replace(NONE, scale=(0.5, 1.5), top_left=0, outside=0.3),
-    "rotate": replace(NONE, rotate=1, top_left=0),
-    "turn": replace(NONE, turn=1, top_left=0),
-    "tilt": replace(NONE, tilt=1, tilt_degrees=40, top_left=0),
-    "overhead": replace(NONE, overhead=1, top_left=0),
-    "mosaic": replace(NONE, mosaic=1, mosaic_scale=(1, 2), flip=0.5, top_left=0, outside=0.3),
-    "everything": EVERYTHING,
-}
 SIZE = 400  # dots stay apart in the tiles of a mosaic, and are not so magnified that their peak is flat
 
 
@@ -34,15 +20,6 @@ SIZE = 400  # dots stay apart in the tiles of a mosaic, and are not so magnified
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dots")
     return CocoPose([write_dotted(folder / "png"), write_dotted(folder / "jpeg", suffix=".jpg", sizes=[(601, 441), (640, 480)])])
-
-
-def peak(image, point, reach=3):
-    """Place and color of the brightest pixel near a point."""
-    x, y = (int(value) for value in point)
-    left, top = max(x - reach, 0), max(y - reach, 0)
-    window = image[top : y + reach + 1, left : x + reach + 1]
-    row, column = np.unravel_index(window.max(2).argmax(), window.shape[:2])
-    return np.array((left + column + 0.5, top + row + 0.5)), window[row, column]
 
 
 @pytest.mark.parametrize("name", WARPS)
@@ -56,7 +33,7 @@ def test_a_dot_lies_where_the_warped_label_says(data, name, seed, index):
             found, color = peak(made.image, keypoints[number, :2])
             assert color.max() > 10, f"no dot at keypoint {number}"
             assert np.abs(found - keypoints[number, :2]).max() <= 1
-            kept.append(color.argmax() == np.argmax(color_of(number)))
+            kept.append(color.argmax() == np.argmax(color_of(int(number))))
             swapped.append(color.argmax() == np.argmax(color_of(warp.MIRROR_ORDER[number])))
         assert all(kept) or all(swapped)  # left and right change places together or not at all
 

@@ -1,4 +1,5 @@
 import threading
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from edgepose_export.data.batches import Batches, Position
 from edgepose_export.data.coco import CocoPose
 from testing.export.folders import write_dotted
 
-SETTINGS = {"batch_size": 2, "sizes": (64, 96), "seed": 3}
+SETTINGS: dict[str, Any] = {"batch_size": 2, "sizes": (64, 96), "seed": 3}
 
 
 @pytest.fixture(scope="module")

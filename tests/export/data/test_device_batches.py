@@ -1,6 +1,7 @@
 """The painter for GPUs, proven on the CPU: the same labels as OpenCV's stream, the same pixels within a few gray levels."""
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,11 +15,11 @@ from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.device_batches import DevicePictures
 from testing.export.folders import write_dotted
+from testing.export.warps import WARPS, peak
 from testing.shared import SHARED
-from tests.export.data.test_augment import WARPS, peak
 
 CPU = torch.device("cpu")
-SETTINGS = {"batch_size": 3, "sizes": (224, 256), "seed": 4}
+SETTINGS: dict[str, Any] = {"batch_size": 3, "sizes": (224, 256), "seed": 4}
 LABELS = ("boxes", "keypoints", "areas", "people", "ignored", "regions")
 
 
@@ -26,7 +27,8 @@ def smooth(width: int, height: int) -> np.ndarray:
     """Waves of different length in each color, without an edge: any picture of it tells where it was taken."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / 13 + y / 29), np.sin(x / 31 - y / 17), np.sin((x + y) / 23)]
-    return (128 + 100 * np.stack(waves, 2)).round().astype(np.uint8)
+    image: np.ndarray = (128 + 100 * np.stack(waves, 2)).round().astype(np.uint8)
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def interior(made: PicturePlan, data: CocoPose, size: int, margin: float) -> np.
     shown = np.zeros((size, size), bool)
     for part in made.parts:
         picture = data[part.index]
-        source = warp.project(np.linalg.inv(part.matrix), places)
+        source = warp.project(np.linalg.inv(part.matrix).astype(np.float64), places)
         x1, y1, x2, y2 = part.rectangle
         within = ((source > margin) & (source < np.array((picture.width, picture.height)) - margin)).all(2)
         within &= (places[..., 0] > x1) & (places[..., 0] < x2) & (places[..., 1] > y1) & (places[..., 1] < y2)
@@ -152,6 +154,8 @@ def test_resumed_stream_is_the_stream_itself(dots, workers):
     with Batches(dots, augmentation, **settings, start=whole[1].following, workers=workers) as batches:
         rest = [next(batches) for _ in range(3)]
     for first, second in zip(whole[2:], rest, strict=True):
+        assert isinstance(first.images, torch.Tensor)
+        assert isinstance(second.images, torch.Tensor)
         assert torch.equal(first.images, second.images)
         np.testing.assert_array_equal(first.keypoints, second.keypoints)
         assert first.following == second.following

@@ -1,6 +1,7 @@
 """Labels that a network adds: to whom, how sure, and how training takes them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from edgepose.errors import ConfigError
 from edgepose.person import Person
 from edgepose_export.data.coco import CocoPose, sample_labels
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
-from tests.export.data.test_coco import CROWD, person, write
+from testing.export.annotations import CROWD, person, write
 
 SIZE = {"width": 640, "height": 480}
 
@@ -26,18 +27,18 @@ def detection(left: float, top: float, height: float, score: float = 0.8) -> Per
     return Person(box, score, pose(left, top, height))
 
 
-def labeled(left: float, top: float, height: float, keypoints: int) -> dict:
+def labeled(left: float, top: float, height: float, keypoints: int) -> dict[str, Any]:
     points = pose(left, top, height)
     points[:, 2] = 2
     points[keypoints:] = 0
     return person(bbox=[left, top, height / 2, height], area=height**2 / 4, keypoints=points.reshape(-1).tolist(), num_keypoints=keypoints)
 
 
-def boxed(left: float, top: float, height: float) -> dict:
+def boxed(left: float, top: float, height: float) -> dict[str, Any]:
     return person(bbox=[left, top, height / 2, height], area=height**2 / 4, keypoints=[0] * 51, num_keypoints=0)
 
 
-def folder(tmp_path: Path, annotations: list[dict], *, complete: bool = True) -> Path:
+def folder(tmp_path: Path, annotations: list[dict[str, Any]], *, complete: bool = True) -> Path:
     images = [{"id": 7, "file_name": "a.png", **SIZE, "all_people_labelled": complete}]
     return write(tmp_path / "before", annotations, images=images, **SIZE)
 
@@ -109,6 +110,6 @@ def test_pictures_without_pseudo_labels_use_no_chance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"), [({"keypoint_scores": [1.0]}, "has 1 keypoint scores; expected 17"), ({"score": 1.5}, "not a COCO annotations")]
 )
-def test_scores_that_make_no_sense_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+def test_scores_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CocoPose([folder(tmp_path, [labeled(300, 50, 200, 17) | changes])])

@@ -208,13 +208,17 @@ def test_figures_are_those_of_pycocotools_on_the_file():
             found = found + rng.normal(0, rng.uniform(0, 0.15), (17, 2)) * size
             people.append(Person(box, float(rng.random()), np.concatenate((found, np.ones((17, 1))), 1).astype(np.float32)))
         people += [
-            standing_person(*rng.uniform(0, 300, 2), height=rng.uniform(30, 150), score=float(rng.random())) for _ in range(rng.integers(3))
+            standing_person(rng.uniform(0, 300), rng.uniform(0, 300), height=rng.uniform(30, 150), score=float(rng.random()))
+            for _ in range(rng.integers(3))
         ]
         predictions.append(people)
     result = evaluate_predictions(predictions, data)
     ours = [result.ap, result.ap50, result.ap75, result.ap_medium, result.ap_large, result.ar]
     assert 0.1 < result.ap < 0.9
-    np.testing.assert_allclose(ours, reference(SHARED / "data" / "coco-dev" / "annotations.json", predictions, data), atol=1e-6)
+    assert SHARED is not None
+    np.testing.assert_allclose(
+        np.array(ours, float), reference(SHARED / "data" / "coco-dev" / "annotations.json", predictions, data), atol=1e-6
+    )
 
 
 def test_a_callable_sees_every_picture_once(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -141,7 +142,8 @@ def test_ghostify_keeps_a_network_that_has_nothing_to_lose() -> None:
     """A teacher whose ghosts can be exact: one residual block with a zero projection and as many hidden units as fit."""
     torch.manual_seed(1)
     teacher = GhostPose(PLAIN).eval().requires_grad_(False)
-    torch.nn.init.zeros_(teacher.backbone.blocks[3].project.conv.weight)
+    block: Any = teacher.backbone.blocks[3]
+    torch.nn.init.zeros_(block.project.conv.weight)
     blocks = [BlockSpec("ghost" if index == 3 else "plain", b.hidden, b.out, b.stride) for index, b in enumerate(PLAIN.expanded())]
     spec = NetworkSpec(
         blocks=blocks, stem=8, taps=(0, 1, 3), context_kind="plain", context=32, neck_kind="ghost", neck=(32, 8, 8, 8), head=16,
@@ -170,7 +172,8 @@ def test_a_wider_end_changes_nothing_at_first_and_can_learn() -> None:
     for mine, theirs in zip(wider(images), student(images), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-4)
     wider(images).heat.sum().backward()
-    added = wider.neck.lateral32.primary.conv.weight.grad
+    lateral: Any = wider.neck.lateral32
+    added = lateral.primary.conv.weight.grad
     assert added is not None
     assert added[:, 8:16].abs().sum() > 0
 
@@ -179,7 +182,8 @@ def test_narrower_ghosts_lose_little_where_half_of_what_is_hidden_is_idle() -> N
     teacher = lively(2, PLAIN).requires_grad_(False)
     images = torch.rand(24, 3, 64, 64) * 2 - 1
     student, rotated = ghostify(teacher, _ghostly(16, 32), images)
-    idle = student.backbone.blocks[3].project.primary.conv.weight
+    block: Any = student.backbone.blocks[3]
+    idle = block.project.primary.conv.weight
     with torch.no_grad():
         for first in (0, 16):  # intrinsic maps and their ghosts
             idle[:, first : first + 16 : 2] = 0

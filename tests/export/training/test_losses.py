@@ -156,6 +156,7 @@ def test_where_the_teacher_is_doubted_it_teaches_nothing() -> None:
     early, tapped = network.backbone.early(torch.randn(1, 3, SIZE, SIZE), 0)
     ours, theirs = forward_from(network, early, tapped, 0), forward_from(teacher, early, tapped, 0)
     weights = DistillationWeights(0, 0, 1)
+    assert theirs.maps is not None
     everywhere = torch.ones_like(theirs.maps.center, dtype=torch.bool)
     assert distill(ours, theirs, weights)["distill_maps"] > 1e-3
     # What is left are the offsets of keypoints, which count where the teacher's heat is, and that is doubted as well.
