@@ -1,7 +1,7 @@
 """A pipeline whose sources, engine and refiner are scripted, so that each failure comes when a test wants it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class Backend:
 
 
 OVER = EndOfStream("over")
+Opening = Callable[[int], Script] | SourceError
 
 
 class Run:
@@ -86,9 +87,9 @@ class Run:
         self,
         folder: Path,
         monkeypatch: pytest.MonkeyPatch,
-        openings: list[Callable[[int], Script] | SourceError],
+        openings: Sequence[Opening],
         *,
-        backends: list[Backend | EngineError] | None = None,
+        backends: Sequence[Backend | EngineError] | None = None,
         forever: bool = True,
         refiner: Refiner | None = None,
         fault: Exception | None = None,
@@ -101,13 +102,13 @@ class Run:
         self.states: list[CameraState] = []
         self.fault = fault
         self.metrics = Metrics()
-        self.backends = [Backend([])] if backends is None else backends
-        opened = iter(self.backends)
+        opened = iter([Backend([])] if backends is None else backends)
+        left = list(openings)
 
         def open_source(name: str, camera: CameraConfig, *, epoch: int = 0) -> Script:
-            if not openings:
+            if not left:
                 raise SourceError("gone", "refused")
-            opening = openings.pop(0)
+            opening = left.pop(0)
             if isinstance(opening, SourceError):
                 raise opening
             return opening(epoch)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from edgepose.config.schema import EventsConfig
+from edgepose.event import Event
+from edgepose.events.body import Point
 from edgepose.events.detector import EventDetector
 from edgepose.events.zones import depth_px
 from edgepose.frame import Frame
@@ -26,11 +28,11 @@ def person(track: int | None = 1, x: float = 200.0, pose: Pose = STANDING, *, co
 class Scene:
     """A detector that receives people at ten frames per second."""
 
-    def __init__(self, zones: dict | None = None, **settings: object) -> None:
-        self.detector = EventDetector(EventsConfig(**settings), zones or {}, "front", 0.2)
+    def __init__(self, zones: dict[str, list[Point]] | None = None, settings: EventsConfig | None = None) -> None:
+        self.detector = EventDetector(settings or EventsConfig(), zones or {}, "front", 0.2)
         self.now_ns = 1_800_000_000_000_000_000
         self.number = 0
-        self.events = []
+        self.events: list[Event] = []
 
     def show(self, *people: Person, for_s: float = 0.1, step_s: float = 0.1) -> list[str]:
         """Show people for some time and return the kinds of the events reported meanwhile."""
@@ -175,7 +177,7 @@ def wave(scene: Scene, hz: float, for_s: float, *, swing: float = 40.0, arms: in
 @pytest.mark.parametrize("arms", [1, 2])
 @pytest.mark.parametrize("hz", [0.6, 1.0, 2.0])
 def test_waving_is_reported_with_its_frequency(hz: float, arms: int) -> None:
-    scene = Scene(disabled=["arms_up"])
+    scene = Scene(settings=EventsConfig(disabled=["arms_up"]))
     scene.show(person(), for_s=2)
     assert wave(scene, hz, 9, arms=arms) == ["waving"]
     evidence = scene.events[-1].evidence
@@ -184,15 +186,15 @@ def test_waving_is_reported_with_its_frequency(hz: float, arms: int) -> None:
 
 
 def test_movement_without_a_rhythm_is_not_waving() -> None:
-    scene = Scene(disabled=["arms_up", "entered"])
+    scene = Scene(settings=EventsConfig(disabled=["arms_up", "entered"]))
     assert wave(scene, 0.2, 12) == []  # too slow
-    assert wave(Scene(disabled=["arms_up", "entered"]), 4.0, 8, step_s=0.04) == []  # too fast: a tremor
-    assert wave(Scene(disabled=["arms_up", "entered"]), 1.0, 8, swing=2.0) == []  # too small
-    assert wave(Scene(disabled=["arms_up", "entered"]), 1.0, 1.4) == []  # too short
+    assert wave(Scene(settings=EventsConfig(disabled=["arms_up", "entered"])), 4.0, 8, step_s=0.04) == []  # too fast: a tremor
+    assert wave(Scene(settings=EventsConfig(disabled=["arms_up", "entered"])), 1.0, 8, swing=2.0) == []  # too small
+    assert wave(Scene(settings=EventsConfig(disabled=["arms_up", "entered"])), 1.0, 1.4) == []  # too short
 
 
 def test_a_continuing_event_is_reported_again_only_after_a_pause() -> None:
-    scene = Scene(disabled=["arms_up", "entered"])
+    scene = Scene(settings=EventsConfig(disabled=["arms_up", "entered"]))
     assert wave(scene, 1.0, 40) == ["waving"]
     scene.show(person(), for_s=5)
     assert wave(scene, 1.0, 5) == []
@@ -207,9 +209,9 @@ def test_arms_up() -> None:
     assert scene.show(person(pose=up), for_s=0.9) == []
     assert scene.show(person(pose=up), for_s=5) == ["arms_up"]
     assert scene.events[-1].evidence["above_head_bodies"] > 0
-    one = Scene(disabled=["entered"])
+    one = Scene(settings=EventsConfig(disabled=["entered"]))
     assert one.show(person(pose=replace(up, arms=(up.arms[0], Arm()))), for_s=5) == []
-    unseen = Scene(disabled=["entered"])
+    unseen = Scene(settings=EventsConfig(disabled=["entered"]))
     assert unseen.show(person(pose=up, confidence=0.1), for_s=5) == []
 
 
@@ -263,12 +265,12 @@ def test_new_zones_apply_from_the_next_frame() -> None:
 
 
 def test_disabled_kinds_are_not_reported() -> None:
-    scene = Scene(disabled=["entered", "left", "fallen"])
+    scene = Scene(settings=EventsConfig(disabled=["entered", "left", "fallen"]))
     assert fall(scene, 0.7, lies_s=15) == ["still"]
 
 
 def test_memory_is_bounded() -> None:
-    scene = Scene(leave_after_s=1000.0)
+    scene = Scene(settings=EventsConfig(leave_after_s=1000.0))
     for track in range(1000):
         scene.show(person(track=track, x=20 + 600 * (track % 2)))
     assert len(scene.detector._people) <= 256

@@ -34,12 +34,12 @@ def bank() -> NoiseBank:
     return NoiseBank()
 
 
-def some(names: tuple[str, ...], each: int, bank: NoiseBank | None, **fixed: object) -> list[Sequence]:
+def some(names: tuple[str, ...], each: int, bank: NoiseBank | None, **fixed: float) -> list[Sequence]:
     played = []
     for name, seed in product(names, range(each)):
-        make: Callable = getattr(actions, name)
+        make: Callable[[np.random.Generator], actions.Action] = getattr(actions, name)
         rng = np.random.default_rng([seed, len(name), 7])
-        played.append(play(make(rng), rng, bank, fps=float(rng.choice([5, 8, 12])), **fixed))
+        played.append(play(make(rng), rng, bank, blind=False, settings=None, fps=float(rng.choice([5, 8, 12])), **fixed))
     return played
 
 

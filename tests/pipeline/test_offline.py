@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def config(tmp_path: Path) -> Config:
     return offline_config(Config(), source, FilesConfig(jsonl=str(tmp_path / "poses.jsonl")), model=model)
 
 
-def lines(config: Config) -> list[dict[str, object]]:
+def lines(config: Config) -> list[dict[str, Any]]:
     assert config.files.jsonl is not None
     return [json.loads(line) for line in Path(config.files.jsonl).read_text().splitlines()]
 
@@ -27,7 +28,7 @@ def test_every_frame_is_written_and_summed_up(config: Config) -> None:
     advanced = []
     summary = run(config, advance=lambda: advanced.append(1))
     written = lines(config)
-    people = sum(len(line["people"]) for line in written)  # type: ignore[arg-type]
+    people = sum(len(line["people"]) for line in written)
     expected = Summary(8, 0, people, None, summary.frames_per_second, "tiny.onnx", None, summary.backend, interrupted=False)
     assert summary == expected
     assert summary.backend.startswith("onnxruntime")

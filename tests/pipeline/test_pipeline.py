@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from edgepose.config.schema import Config
 from edgepose.errors import EngineError, OutputError, SourceError
 from edgepose.frame import Frame
-from edgepose.messages.structs import EventMessage
+from edgepose.messages.structs import EventMessage, PosesMessage
 from edgepose.model.file import read_model
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.delivery import Delivery
@@ -22,24 +23,26 @@ from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import write_edgepose, write_refiner
-from testing.pipeline import Backend, RefinerBackend, Run, Script, file, frame, opening
+from testing.pipeline import Backend, Opening, RefinerBackend, Run, Script, file, frame, opening
 from testing.sample import sample_event
 from testing.waiting import wait_for
 
 
 def test_every_frame_of_a_file_goes_through_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(tmp_path, monkeypatch, [file([(640, 480)] * 40)]).wait()
+    backend = Backend([])
+    run = Run(tmp_path, monkeypatch, [file([(640, 480)] * 40)], backends=[backend]).wait()
     assert [frame.sequence for frame, _ in run.delivered] == list(range(40))
     assert all(len(people) >= 5 and people[0].track is not None for _, people in run.delivered)
     assert run.metrics.camera("a").dropped == {}
     assert [state.state for state in run.states] == ["connecting", "streaming", "paused"]
     assert run.states[-1].cause == "end_of_stream"
-    assert run.backends[0].closed
+    assert backend.closed
 
 
 def test_the_letterbox_follows_the_size_of_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(tmp_path, monkeypatch, [file([(640, 480), (480, 640), (480, 640)])]).wait()
-    assert run.backends[0].shapes == [(1, 192, 256, 3), (1, 256, 192, 3), (1, 256, 192, 3)]
+    backend = Backend([])
+    run = Run(tmp_path, monkeypatch, [file([(640, 480), (480, 640), (480, 640)])], backends=[backend]).wait()
+    assert backend.shapes == [(1, 192, 256, 3), (1, 256, 192, 3), (1, 256, 192, 3)]
     assert [(state.width, state.height) for state in run.states if state.state == "streaming"] == [(640, 480), (480, 640)]
 
 
@@ -109,7 +112,7 @@ def test_of_a_stale_frame_only_events_are_published() -> None:
 
 
 def test_a_new_epoch_starts_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openings = [file([(640, 480)] * 3, SourceError("cut", "ended")), SourceError("no", "refused"), file([(640, 480)] * 3)]
+    openings: list[Opening] = [file([(640, 480)] * 3, SourceError("cut", "ended")), SourceError("no", "refused"), file([(640, 480)] * 3)]
     run = Run(tmp_path, monkeypatch, openings).wait()
     assert [frame.epoch for frame, _ in run.delivered] == [0, 0, 0, 1, 1, 1]
     tracks = [{person.track for person in people} for _, people in run.delivered]
@@ -261,7 +264,7 @@ def test_all_threads_progress_without_frames(tmp_path: Path, monkeypatch: pytest
 def test_offline_gives_every_frame_and_the_sources_error(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "tiny.onnx")).info
     source = Script("a", 0, [(64, 64)] * 10, SourceError("cut", "ended"))
-    inferred = []
+    inferred: list[int] = []
     with pytest.raises(SourceError, match="cut"):
         inferred.extend(frame.sequence for frame, _ in people_in(source, Backend([]), info, Config(), Metrics(), None))
     assert inferred == list(range(10))
@@ -275,7 +278,7 @@ class Sink:
         self.free = threading.Event()
         self._error = error
 
-    def write(self, frame: Frame, people: list[Person], message: object) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
         assert self.free.wait(10)
         if self._error is not None:
             raise self._error
@@ -314,8 +317,10 @@ def test_a_full_disk_ends_the_files_and_nothing_else(caplog: pytest.LogCaptureFi
     sink.free.set()
     delivery = Delivery(None, [sink], metrics)
     delivery.deliver(FrameResult(frame(0), [], [], 0, False))
+    writer = delivery.writer
+    assert writer is not None
     wait_for(lambda: delivery.failure)
-    wait_for(lambda: not delivery.writer.is_alive())
+    wait_for(lambda: not writer.is_alive())
     delivery.deliver(FrameResult(frame(1), [], [], 0, True))
     assert metrics.camera("a").dropped == {"writer_failed": 1}
     assert "disk full" in caplog.text

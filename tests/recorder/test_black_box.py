@@ -4,10 +4,12 @@ import errno
 import os
 import pickle
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edgepose.config.schema import BlackBoxConfig as Settings
 from edgepose.config.schema import CameraConfig, Config, TrackConfig
@@ -43,11 +45,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
     return read_model(write_edgepose(tmp_path_factory.mktemp("model") / "tiny.onnx"))
 
 
-def config(folder: Path, **settings: float) -> Config:
+def config(folder: Path, settings: Settings | None = None) -> Config:
     zones = {"all": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]}
     return Config(
         cameras={"a": CameraConfig(source="x", zones=zones)},
-        black_box=Settings(path=str(folder), **settings),
+        black_box=replace(settings or Settings(), path=str(folder)),
         track=TrackConfig(min_hits=1),
     )
 
@@ -55,8 +57,8 @@ def config(folder: Path, **settings: float) -> Config:
 class Daemon:
     """A postprocess thread without a thread: wandering candidates, a real postprocessor and a real black box."""
 
-    def __init__(self, folder: Path, model: ModelFile, **settings: float) -> None:
-        self.config = config(folder, **settings)
+    def __init__(self, folder: Path, model: ModelFile, settings: Settings | None = None) -> None:
+        self.config = config(folder, settings)
         self.box = BlackBox(self.config, model)
         self.box.start()
         self.stage = Postprocessor("a", self.config, Metrics())
@@ -139,7 +141,7 @@ def test_all_segments_of_a_recording_are_for_reading_only(tmp_path: Path, model:
 
 def test_the_ring_holds_the_last_minutes_and_no_more(tmp_path: Path, model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(black_box, "SEGMENT_S", 0.02)
-    daemon = Daemon(tmp_path, model, minutes=0.005)  # 0.3 s
+    daemon = Daemon(tmp_path, model, Settings(minutes=0.005))  # 0.3 s
     inferred: set[str] = set()
 
     def turned() -> bool:
@@ -157,7 +159,7 @@ def test_the_oldest_recordings_make_place_for_new_ones(tmp_path: Path, model: Mo
     mine = tmp_path / "photos"
     mine.mkdir()
     os.utime(mine, (0, 0))
-    daemon = Daemon(tmp_path, model, limit_mb=1)
+    daemon = Daemon(tmp_path, model, Settings(limit_mb=1))
     for number in range(8):
         daemon.run(150)
         assert daemon.box.persist(f"fault{number}", wait_s=10)
@@ -236,7 +238,7 @@ def test_states_and_losses_are_kept(tmp_path: Path, model: ModelFile, monkeypatc
     wait_for(daemon.box._queue.empty)
     put, full = daemon.box._put, [True, True]
 
-    def busy(item: object) -> bool:
+    def busy(item: tuple[SegmentHeader | None, Record]) -> bool:
         if full:
             full.pop()
             daemon.box._lose("busy")
@@ -265,12 +267,16 @@ def test_a_full_disk_loses_records_and_says_when_it_is_over(
     def full(ring: SegmentRing, header: SegmentHeader) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def works_again() -> bool:
+        daemon.run(1)
+        return "the black box can be written again" in caplog.text
+
     monkeypatch.setattr(SegmentRing, "begin", full)
     daemon.run(5)
     wait_for(lambda: daemon.box.drops["failed"])
     monkeypatch.setattr(SegmentRing, "begin", begin)
     with caplog.at_level("INFO", "edgepose"):
-        wait_for(lambda: daemon.run(1) or "the black box can be written again" in caplog.text)
+        wait_for(works_again)
     assert daemon.box.persist("asked", wait_s=10)
     assert len(again(*recordings(tmp_path, "asked"))) >= 1
     daemon.box.close()
@@ -357,7 +363,7 @@ def test_a_recording_of_format_1_is_refused_in_one_sentence(tmp_path: Path) -> N
 
 
 class _Evil:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return (print, ("built",))
 
 

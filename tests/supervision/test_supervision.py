@@ -2,13 +2,17 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from edgepose.config.schema import Config, HealthConfig
 from edgepose.errors import EngineError, OutputError, SourceError
-from edgepose.pipeline.file_writer import FileWriter
+from edgepose.frame import Frame
+from edgepose.messages.structs import PosesMessage
+from edgepose.person import Person
+from edgepose.pipeline.file_writer import FileWriter, Sink
 from edgepose.supervision.hang_detector import HangDetector
 from edgepose.supervision.heartbeat import Heartbeat, all_progressed
 from edgepose.supervision.supervised_thread import SupervisedThread
@@ -188,13 +192,13 @@ class Disk:
         self.written: list[int] = []
         self.opened = 0
 
-    def open(self) -> list["Disk"]:
+    def open(self) -> list[Sink]:
         if self.full:
             raise OutputError("disk full")
         self.opened += 1
         return [self]
 
-    def write(self, frame, people, message) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
         if self.full:
             raise OutputError("disk full")
         self.written.append(frame.sequence)
