@@ -64,9 +64,13 @@ def test_close_wakes_a_waiting_caller(worker: Worker) -> None:
     release, started = threading.Event(), threading.Event()
     results: list[str] = []
 
+    def hang() -> None:
+        started.set()
+        release.wait(20)
+
     def wait() -> None:
         try:
-            worker.call(lambda: (started.set(), release.wait(20)), 20)
+            worker.call(hang, 20)
         except WorkerClosedError:
             results.append("closed")
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ OLD = Config(device="drone", cameras={"a": CAMERA, "b": CAMERA})
         ),
     ],
 )
-def test_only_differences_count(changed: dict, words: list[str], publisher: bool, files: bool) -> None:
+def test_only_differences_count(changed: dict[str, Any], words: list[str], publisher: bool, files: bool) -> None:
     changes = Changes.between(OLD, replace(OLD, **changed))
     assert (changes.words(), changes.publisher, changes.files) == (words, publisher, files)
 

@@ -16,7 +16,7 @@ from edgepose.person import KEYPOINT_NAMES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text()
 SECTIONS = {match[1]: match[2] for match in re.finditer(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)}
-TABLES = {
+TABLES: dict[str, list[type[msgspec.Struct]]] = {
     "poses": [messages.PosesMessage, messages.PersonMessage],
     "events": [messages.EventMessage],
     "status": [messages.StatusMessage],
@@ -63,7 +63,8 @@ def test_exactly_the_fields_are_documented_with_their_types(section):
 
 
 def test_every_command_is_documented_with_its_fields():
-    documented, name = {}, ""
+    documented: dict[str, list[str]] = {}
+    name = ""
     for row in tables("Commands")[0]:
         name = row[0].strip("`") or name  # only the first row of a command names it
         documented.setdefault(name, []).extend([row[1].strip("`")] if row[1] else [])
@@ -92,8 +93,9 @@ def test_every_enum_value_is_documented():
 
 
 def test_every_keypoint_is_documented_in_order():
-    listed = re.search(r"COCO order: (.*?)\.", SECTIONS["poses"], re.DOTALL)[1].replace("\n", " ")
-    assert listed == ", ".join(f"{index} {name.replace('_', ' ')}" for index, name in enumerate(KEYPOINT_NAMES))
+    listed = re.search(r"COCO order: (.*?)\.", SECTIONS["poses"], re.DOTALL)
+    assert listed is not None
+    assert listed[1].replace("\n", " ") == ", ".join(f"{index} {name.replace('_', ' ')}" for index, name in enumerate(KEYPOINT_NAMES))
 
 
 def test_every_cause_of_loss_is_documented():
@@ -101,7 +103,8 @@ def test_every_cause_of_loss_is_documented():
 
 
 def test_the_example_is_the_beginning_of_the_golden_message():
-    example = re.search(r"poses (\{.*),…\]\}\]\}$", TEXT, re.MULTILINE)[1]
+    example = re.search(r"poses (\{.*),…\]\}\]\}$", TEXT, re.MULTILINE)
+    assert example is not None
     golden = (Path(__file__).parent / "golden" / "poses.jsonl").read_text()
-    assert golden.startswith(example)
+    assert golden.startswith(example[1])
     assert json.loads(golden)

@@ -5,7 +5,7 @@ import pytest
 from edgepose.mqtt.outbox import Outbox, Outgoing, RetainedState
 
 
-def message(topic, payload=b"", *, expires_at_s=None, qos=0, retained=False):
+def message(topic: str, payload: bytes = b"", *, expires_at_s: float | None = None, qos: int = 0, retained: bool = False) -> Outgoing:
     return Outgoing(topic, payload, qos=qos, retained=retained, expires_at_s=expires_at_s)
 
 
@@ -105,7 +105,7 @@ def test_queued_messages_can_become_old_too(outbox):
 
 
 def test_a_message_waits_until_it_is_settled_and_then_is_forgotten():
-    forgotten = []
+    forgotten: list[Outgoing] = []
     outbox = Outbox(queue_limit=3, forget=forgotten.append)
     left, new, refused, surplus = (message("events", payload) for payload in (b"left", b"new", b"refused", b"surplus"))
     outbox.put_queued(new)

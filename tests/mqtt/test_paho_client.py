@@ -1,8 +1,9 @@
 """What paho-mqtt makes of text in properties, once our client is there."""
 
 import pytest
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import MalformedPacket, Properties
+from paho.mqtt.properties import Properties
 
 import edgepose.mqtt.paho_client  # noqa: F401
 
@@ -15,7 +16,7 @@ def unpacked(text: bytes) -> Properties:
 
 
 def test_a_byte_order_mark_ends_no_connection() -> None:
-    assert unpacked("a\ufeffb".encode()).ResponseTopic == "a\ufffdb"
+    assert getattr(unpacked("a\ufeffb".encode()), "ResponseTopic", None) == "a\ufffdb"
 
 
 @pytest.mark.parametrize("text", [b"a\0", b"\xef\xbb\xbf\0"])

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from edgepose.config.schema import PoseConfig
 from edgepose.person import Candidates, Person
@@ -30,7 +31,9 @@ def candidates_of(people: list[Person], letterbox: Letterbox) -> Candidates:
     arrays(np.float32, (1, 5, 17, 3), elements=COORDINATES, fill=st.floats(0, 300, width=32)),
     st.integers(1, 4),
 )
-def test_any_candidates_become_people_inside_the_frame(boxes, scores, keypoints, maximum) -> None:  # type: ignore[no-untyped-def]
+def test_any_candidates_become_people_inside_the_frame(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], keypoints: NDArray[np.float32], maximum: int
+) -> None:
     config = PoseConfig(score_threshold=0.2, maximum_people=maximum)
     people = decode(Candidates(boxes, scores, keypoints), 0, LETTERBOX, config)
     assert len(people) <= maximum

@@ -17,7 +17,8 @@ def checked(person: Person) -> list[float]:
     """Return the factors on the confidences in a single frame."""
     result = Plausibility(PlausibilityConfig()).update([person], 0)[0]
     np.testing.assert_array_equal(result.keypoints[:, :2], person.keypoints[:, :2])
-    return (result.keypoints[:, 2] / person.keypoints[:, 2]).tolist()
+    factors: list[float] = (result.keypoints[:, 2] / person.keypoints[:, 2]).tolist()
+    return factors
 
 
 def only(**factors: float) -> list[float]:

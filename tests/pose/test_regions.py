@@ -109,7 +109,7 @@ PERSON = standing_person(score=0.5)
 
 def refined(person: Person, confidence: float = 0.9, off: float = 0.0) -> NDArray[np.float32]:
     """Return refined keypoints with a horizontal error in pixels."""
-    keypoints = moved(person, np.array((off, 0.0))).keypoints.copy()
+    keypoints: NDArray[np.float32] = moved(person, np.array((off, 0.0))).keypoints.copy()
     keypoints[:, 2] = confidence
     return keypoints
 
@@ -208,5 +208,6 @@ def test_crops_come_from_the_full_resolution_frame(info: ModelInfo) -> None:
 
 
 def test_a_pose_network_is_not_a_refiner(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "pose.onnx")).info
     with pytest.raises(ValueError, match="tiny is not a refiner"):
-        refine_people(np.zeros((9, 9, 3), np.uint8), [PERSON], read_model(write_edgepose(tmp_path / "pose.onnx")).info, lambda crops: crops)
+        refine_people(np.zeros((9, 9, 3), np.uint8), [PERSON], info, perfect_refiner([PERSON], info))

@@ -10,7 +10,8 @@ from testing.bodies import moved, standing_person
 def kept(people: list[Person], oks_threshold: float = 0.7, iou_threshold: float = 0.85) -> list[int]:
     boxes, keypoints = np.stack([p.box for p in people]), np.stack([p.keypoints for p in people])
     scores = np.array([p.score for p in people], np.float32)
-    return pose_nms(boxes, keypoints, scores, oks_threshold, iou_threshold).tolist()
+    indices: list[int] = pose_nms(boxes, keypoints, scores, oks_threshold, iou_threshold).tolist()
+    return indices
 
 
 def test_oks_is_that_of_coco() -> None:

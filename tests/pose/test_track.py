@@ -121,7 +121,7 @@ def test_crossing_walkers_keep_their_numbers(frames_per_s: int, seed: int) -> No
     for index in range(4 * frames_per_s):
         time_s = index / frames_per_s
         people = walkers(time_s, rng)
-        rng.shuffle(people)  # type: ignore[arg-type]
+        rng.shuffle(people)
         published = tracker.update(people, int(time_s * 1e9))
         hidden_frames += len(people) == 1
         by_height = sorted(published, key=lambda person: -(person.box[3] - person.box[1]))
@@ -150,7 +150,7 @@ def test_a_dozen_people_in_motion() -> None:
     places = np.stack((np.arange(12) % 6 * 150.0, np.arange(12) // 6 * 260.0), axis=1)
     speeds = rng.uniform(-25, 25, (12, 2))
     for index in range(45):
-        people = [standing_person(*(place + speed * index / 15), height=150) for place, speed in zip(places, speeds, strict=True)]
+        people = [standing_person(left, top, height=150) for left, top in places + speeds * index / 15]
         order = rng.permutation(12)
         published = tracker.update([people[which] for which in order], int(index / 15 * 1e9))
         if index:
@@ -189,7 +189,7 @@ def test_the_filter_predicts_a_walker_at_any_distance(size: float) -> None:
     box_filter = BoxFilter(corner)
     for index in range(1, 16):
         box_filter.predict(1 / 15)
-        box_filter.correct(corner + step * index)
+        box_filter.correct((corner + step * index).astype(np.float32))
     box_filter.predict(3 / 15)
     np.testing.assert_allclose(box_filter.box / size, (corner + step * 18) / size, atol=0.02)
     np.testing.assert_allclose(box_filter.displacement / size, (0.12, 0), atol=0.02)

@@ -5,7 +5,8 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -176,9 +177,9 @@ def test_a_caller_who_does_not_read_is_cut_off_too(monkeypatch: pytest.MonkeyPat
 def test_without_descriptors_it_waits_instead_of_spinning(server: LocalHttpServer) -> None:
     """In the loop of serving a connection that cannot be accepted stays ready: tried again at once it would take a whole core."""
     tries: list[float] = []
-    real: Callable[[], object] = server.get_request
+    real = server.get_request
 
-    def counted() -> object:
+    def counted() -> tuple[socket.socket, Any]:
         tries.append(time.monotonic())
         return real()
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.structs import encode
+from edgepose.messages.structs import QuantilesMessage, encode
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.telemetry.metrics import Metrics
@@ -41,6 +41,7 @@ def test_health_counts_since_the_start_and_rates_since_the_last_report() -> None
     first = health_message(start, None)
     camera = first.cameras["front"]
     assert (first.uptime_s, camera.frames, camera.frames_per_second, camera.drops) == (5.0, 10, 2.0, {"superseded": 3})
+    assert isinstance(camera.age_ms, QuantilesMessage)
     assert camera.age_ms.p50 == 40
     assert (first.messages, first.message_drops) == (7, {"no_connection": 1})
     second = health_message(replace(start, now_s=110.0, metrics=metrics.stats(drain=True)), start)
