@@ -122,3 +122,10 @@ def test_the_glossary_is_in_order() -> None:
     terms = findall(r"^\| ([^|`-][^|]*) \| ", section("glossary.md", "Terms"), MULTILINE)[1:]
     assert len(terms) > 50
     assert terms == sorted(terms, key=str.lower)
+
+
+def test_the_readme_names_every_package_that_ci_installs() -> None:
+    (wanted,) = findall(r'^wanted="([^"]+)"', (DOCS.parent / ".ci" / "run").read_text(), MULTILINE)
+    packages = set(wanted.replace("\\\n", " ").split())
+    command = (DOCS.parent / "README.md").read_text().partition("sudo apt-get install --no-install-recommends ")[2].partition("```")[0]
+    assert packages == set(command.replace("\\\n", " ").split())
