@@ -99,8 +99,8 @@ def write_edgepose(
     ]
     nodes = [
         helper.make_node("Cast", [input_name], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float"], ["grey"], axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Div", ["grey", "white"], ["brightness"]),  # (N,)
+        helper.make_node("ReduceMean", ["float"], ["gray"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Div", ["gray", "white"], ["brightness"]),  # (N,)
         helper.make_node("Unsqueeze", ["brightness", "axis_1"], ["column"]),  # (N, 1)
         helper.make_node("Mul", ["scores_constant", "column"], ["scores"]),
         helper.make_node("Mul", ["brightness", "zero"], ["nothing"]),
@@ -157,8 +157,8 @@ def write_refiner(
     ]
     nodes = [
         helper.make_node("Cast", [input_name], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float"], ["grey"], axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Unsqueeze", ["grey", "axes_12"], ["level"]),  # (M, 1, 1)
+        helper.make_node("ReduceMean", ["float"], ["gray"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["gray", "axes_12"], ["level"]),  # (M, 1, 1)
         helper.make_node("Mul", ["level", "confidences"], ["seen"]),
         helper.make_node("Add", ["seen", "places"], ["factors"]),  # (M, 1, 3)
         helper.make_node("Mul", ["constant", "factors"], [output_name]),

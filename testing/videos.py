@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 
-def grey(index: int) -> int:
+def gray_level(index: int) -> int:
     """Return the gray of a frame by its number."""
     return 20 + 10 * (index % 20)
 
@@ -22,12 +22,12 @@ def write_video(
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.options = {"g": "5", "qscale": "2"}
         for number in range(index, index + pictures):
-            image = np.full((size[1], size[0], 3), grey(number), np.uint8)
+            image = np.full((size[1], size[0], 3), gray_level(number), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path
 
 
-def numbers(greys: Sequence[float]) -> list[int]:
+def numbers(grays: Sequence[float]) -> list[int]:
     """Return the numbers of the frames with these grays (modulo 20)."""
-    return [round((value - 20) / 10) for value in greys]
+    return [round((value - 20) / 10) for value in grays]

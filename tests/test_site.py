@@ -117,7 +117,8 @@ def test_diagrams_are_up_to_date(name: str) -> None:
 
 
 def test_the_diagram_of_packages_is_the_import_rule() -> None:
-    contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8").rpartition("\nlayers = [\n")[2].partition("\n]")[0]
+    contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition('\ncontainers = ["edgepose"]\n')[2]
+    contract = contract.partition("\nlayers = [\n")[2].partition("\n]")[0]
     rule = [re.findall(r"\w+", line) for line in contract.splitlines()]
     assert [[name for name, _ in names] for names, _ in LAYERS] == rule
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgepose import __version__
 from testing.faults.matrix import ROWS
-from testing.faults.row import Outcome, attempt
+from testing.faults.row import RowResult, attempt
 from testing.faults.world import street_video
 from tools.machine import machine
 from tools.write_reference import DOCS, with_table
@@ -51,7 +51,7 @@ def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, rep
         for row in rows:
             click.echo(f"{row.title:<40} {row.did}")
         return
-    outcomes: list[Outcome] = []
+    outcomes: list[RowResult] = []
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with tempfile.TemporaryDirectory(prefix="edgepose-video-") as folder, Progress(*columns, console=console) as progress:
@@ -69,7 +69,7 @@ def main(names: tuple[str, ...], quick: bool, listed: bool, patience: float, rep
     sys.exit(0 if all(outcome.held or outcome.skipped for outcome in outcomes) else 1)
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: RowResult) -> str:
     found = outcome.findings
     if outcome.skipped:
         return f"skipped  {outcome.row.title}: {outcome.skipped}"
@@ -79,14 +79,14 @@ def _line(outcome: Outcome) -> str:
     return "; ".join(parts) + "".join(f"\n         {sentence}" for sentence in found.broken)
 
 
-def _recovery(outcome: Outcome) -> str:
+def _recovery(outcome: RowResult) -> str:
     times = outcome.findings.recovery_s
     if not times:
         return ""
     return f"{times[0]:.1f} s" if len(times) == 1 else f"{min(times):.1f} to {max(times):.1f} s ({len(times)} times)"
 
 
-def _lost(outcome: Outcome) -> str:
+def _lost(outcome: RowResult) -> str:
     lost = outcome.findings.lost
     rest = [f"{count} {cause}" for cause, count in sorted(lost.items()) if cause not in ("stale", "late", "events") and count]
     rest = [f"{lost['late']} poses late", *rest] if lost.get("late") else rest
@@ -98,7 +98,7 @@ def _kept() -> dict[str, _Result]:
     return msgspec.json.decode(_KEPT.read_bytes(), type=dict[str, _Result]) if _KEPT.exists() else {}
 
 
-def _keep(outcome: Outcome) -> None:
+def _keep(outcome: RowResult) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     result = f"skipped: {outcome.skipped}" if outcome.skipped else "held" if outcome.held else f"**missed**: {_short(outcome)}"
     lost = "" if outcome.skipped else _lost(outcome)
@@ -123,7 +123,7 @@ def _section(results: dict[str, _Result]) -> str:
     return "\n".join(lines)
 
 
-def _short(outcome: Outcome) -> str:
+def _short(outcome: RowResult) -> str:
     """Return the broken requirements in one cell: no line breaks, no vertical bars, no paths of the run."""
     return "; ".join(sentence.splitlines()[0].split("; ")[0].replace("|", "/")[:160] for sentence in outcome.findings.broken)
 

@@ -67,7 +67,7 @@ def main(video: Path, document: Path, seconds: float) -> None:
     if reason is not None:
         raise click.ClickException(reason)
     lines = [
-        f"{machine()}, {video.name}, one engine thread, {seconds:g} s each; the highest value of each.",
+        f"{machine()}, {video.name}, one thread for the network, {seconds:g} s each; the highest value of each.",
         "",
         "| configuration | anonymous memory | counted against `MemoryMax` | frames/s |",
         "|---|---|---|---|",

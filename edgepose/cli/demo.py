@@ -44,8 +44,8 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
     from edgepose.daemon.daemon import Daemon, supervise
     from edgepose.errors import OutputError, UsageError
+    from edgepose.messages.live_table import LiveTable
     from edgepose.mqtt.embedded_broker import EmbeddedBroker
-    from edgepose.mqtt.live_table import LiveTable
     from edgepose.mqtt.subscriber import Subscriber
     from edgepose.supervision.signals import signals
     from edgepose.supervision.systemd import Notifier

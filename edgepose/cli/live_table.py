@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from edgepose.messages.live_table import CameraRow, DeviceRow, EventRow, LiveTable
 from edgepose.messages.structs import EventMessage
-from edgepose.mqtt.live_table import CameraRow, DeviceRow, EventRow, LiveTable
 
 _PEOPLE_LIMIT = 12  # people shown for each camera
 _PLAIN_S = 1.0  # seconds between two lines where standard output is no terminal

@@ -180,7 +180,7 @@ class Daemon:
             machine=MachineStats.read(),
             restarts={**pipeline.restarts, **{name: count for name, count in restarts.items() if count}},
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
-            reload_refused=self._reloads.refusal,
+            reload_refused=self._reloads.failure,
             health=self._health,
         )
 

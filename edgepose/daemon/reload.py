@@ -15,7 +15,7 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.model.file import ModelFile, named_model
-from edgepose.mqtt.credentials import ReloadingSettings
+from edgepose.mqtt.settings import ReloadingSettings
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.file_writer import Sink
 from edgepose.pipeline.refiner import Refiner
@@ -106,7 +106,7 @@ class Reloads:
     """The reloads, executed one after the other, step by step in the main thread's `turn`.
 
     Attributes:
-        refusal: why the newest configuration is not in use, one sentence; None where it is.
+        failure: why the newest configuration is not in use, one sentence; None where it is.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Reloads:
         self._requested: list[Done] = []
         self._answering: list[Done] = []
         self._reading: _Reading | None = None
-        self.refusal: str | None = None
+        self.failure: str | None = None
 
     def request(self, done: Done) -> None:
         """Begin a reload at the next turn, or after the one that runs; `done` receives the outcome."""
@@ -145,25 +145,25 @@ class Reloads:
             self._reading.start()
         elif self._reading is not None and not self._reading.is_alive():
             reading, self._reading = self._reading, None
-            self._end(reading.prepared, reading.refusal)
+            self._end(reading.prepared, reading.failure)
 
     def _read(self) -> PreparedReload:
         if self._load is None:
             raise ConfigError("this daemon was started without a configuration that could be read again; expected `edgepose run`")
         return self._prepare(self._load())
 
-    def _end(self, prepared: PreparedReload | None, refusal: str | None) -> None:
+    def _end(self, prepared: PreparedReload | None, failure: str | None) -> None:
         changes: list[str] | None = None
         if prepared is not None:
             self._apply(prepared)
             changes = prepared.changes.words()
             _log.info("the configuration was read anew: %s", ", ".join(changes) or "nothing has changed")
         else:
-            _log.error("the new configuration is refused, and the old one stays: %s", refusal)
-        self.refusal = refusal
+            _log.error("the new configuration is refused, and the old one stays: %s", failure)
+        self.failure = failure
         self._notifier.ready()
         for done in self._answering:
-            done(CommandResult(reason=refusal, changes=changes))
+            done(CommandResult(reason=failure, changes=changes))
 
 
 class _Reading(threading.Thread):
@@ -173,15 +173,15 @@ class _Reading(threading.Thread):
         super().__init__(name="reload", daemon=True)
         self._read = read
         self.prepared: PreparedReload | None = None
-        self.refusal: str | None = None
+        self.failure: str | None = None
 
     def run(self) -> None:
         try:
             self.prepared = self._read()
         except EdgeposeError as error:
-            self.refusal = "; ".join(str(error).splitlines())
+            self.failure = "; ".join(str(error).splitlines())
         except Exception as error:  # a fault of ours must not end what runs
-            self.refusal = f"unexpected {type(error).__name__}: {error}"
+            self.failure = f"unexpected {type(error).__name__}: {error}"
 
 
 def _refiner_differs(old: Config, new: Config, refiner: Refiner | None) -> bool:

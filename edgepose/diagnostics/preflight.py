@@ -9,7 +9,7 @@ from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttC
 from edgepose.daemon.monitoring import check_library
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
 from edgepose.model.file import named_model
-from edgepose.mqtt.credentials import BrokerSettings
+from edgepose.mqtt.settings import BrokerSettings
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
 

@@ -59,11 +59,11 @@ class FrameIntake:
         Raises:
             SourceError: the image has stood still for so long that the source must be opened again.
         """
-        verdict = self._frozen.update(frame.image, now_s)
-        if verdict == "moving":
+        motion = self._frozen.update(frame.image, now_s)
+        if motion == "moving":
             return True
         self._metrics.dropped(self._name, "frozen")
-        if verdict == "frozen":
+        if motion == "frozen":
             raise SourceError(
                 f"camera {self._name}: {redact(self._camera.source)} has sent the same image for {self._camera.frozen_after_s:g} s",
                 "frozen",

@@ -198,7 +198,7 @@ def _records_of(segment: Path) -> Iterator[Record]:
         if line != _FIRST_LINE:
             if _FIRST_LINE.startswith(line):
                 return  # the power was cut before anything was written
-            raise _refusal(segment, line)
+            raise _format_error(segment, line)
         first = True
         while True:
             offset = file.tell()
@@ -221,7 +221,7 @@ def _records_of(segment: Path) -> Iterator[Record]:
             yield record
 
 
-def _refusal(segment: Path, line: bytes) -> RecordingError:
+def _format_error(segment: Path, line: bytes) -> RecordingError:
     other = _FIRST_LINE_OF_ANY.fullmatch(line)
     if other is None:
         return RecordingError(f"{segment} is no recording of the black box; expected a file that it wrote")

@@ -68,7 +68,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RowResult:
     """The result of a row, or why it was skipped."""
 
     row: Row
@@ -82,7 +82,7 @@ class Outcome:
         return self.skipped is None and not self.findings.broken
 
 
-def attempt(row: Row, video: Path, *, patience: float = 1.0, leniency: float = 1.0) -> Outcome:
+def attempt(row: Row, video: Path, *, patience: float = 1.0, leniency: float = 1.0) -> RowResult:
     """Run a row; every failure in it is a finding.
 
     Args:
@@ -91,7 +91,7 @@ def attempt(row: Row, video: Path, *, patience: float = 1.0, leniency: float = 1
     """
     began_s = time.monotonic()
     if (reason := row.skipped()) is not None:
-        return Outcome(row, Findings(), 0.0, reason)
+        return RowResult(row, Findings(), 0.0, reason)
     with (
         tempfile.TemporaryDirectory(prefix="edgepose-fault-") as folder,
         World(Path(folder), video, patience=patience, leniency=leniency) as world,
@@ -103,4 +103,4 @@ def attempt(row: Row, video: Path, *, patience: float = 1.0, leniency: float = 1
             world.found.broken.append(str(error))
         except Exception:
             world.found.broken.append(traceback.format_exc())
-        return Outcome(row, world.found, time.monotonic() - began_s)
+        return RowResult(row, world.found, time.monotonic() - began_s)

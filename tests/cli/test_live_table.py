@@ -9,8 +9,8 @@ from rich.console import Console
 from edgepose.cli.live_table import camera_line, device_line, event_row_line, rendered
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
+from edgepose.messages.live_table import LiveTable
 from edgepose.messages.structs import BackendMessage, CameraMessage, CameraStatusMessage, InfoMessage, ModelMessage, StatusMessage, encode
-from edgepose.mqtt.live_table import LiveTable
 from edgepose.person import Person
 from testing.sample import sample_event, sample_event_message
 

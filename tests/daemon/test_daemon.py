@@ -149,7 +149,7 @@ def test_a_part_of_a_turn_that_fails_ends_nothing_and_is_told_once(
                 fed, until_s = 0, time.monotonic() + 0.5
                 while time.monotonic() < until_s:
                     fed += turn()
-                assert fed == 0  # whoever cannot see the work must not say that it is well
+                assert fed == 0  # without heartbeats the daemon must not report to systemd that it works
             wait_for(lambda: turn() > 0)
             wait_for(lambda: turn() >= 0 and Publisher.health.restarts == {"main": 2})
         finally:

@@ -48,8 +48,8 @@ def picture(darken: float = 1.0, blur: float = 0.0) -> tuple[np.ndarray, Letterb
     """Boxes of all sizes on a ground of noise, laid into an input with padding below."""
     random = np.random.default_rng(0)
     image = random.integers(90, 110, (240, 320, 3), np.uint8)
-    for left, top, side, grey in random.integers(0, 200, (40, 4)):
-        cv2.rectangle(image, (int(left), int(top)), (int(left + side // 3), int(top + side // 2)), (int(grey),) * 3, -1)
+    for left, top, side, gray in random.integers(0, 200, (40, 4)):
+        cv2.rectangle(image, (int(left), int(top)), (int(left + side // 3), int(top + side // 2)), (int(gray),) * 3, -1)
     if blur:
         image = cv2.GaussianBlur(image, (0, 0), blur)
     image = np.clip(image * darken, 0, 255).astype(np.uint8)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from testing.faults.matrix import ROWS
-from testing.faults.row import Outcome, Row, attempt
+from testing.faults.row import Row, RowResult, attempt
 from testing.faults.world import street_video
 
 QUICK = [row for row in ROWS if row.quick]
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.needs("mosquitto", "rtsp-server", "ffmpeg"), pytest.ma
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, RowResult]:
     """Outcomes by title; all rows run at the same time, since they mostly wait, and leniently, since others use the machine too."""
     street = street_video(tmp_path_factory.mktemp("video"), minutes=3)
     with ThreadPoolExecutor(len(QUICK)) as pool:
@@ -24,7 +24,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
 
 
 @pytest.mark.parametrize("row", QUICK, ids=lambda row: row.title)
-def test_what_must_hold_holds(outcomes: Mapping[str, Outcome], row: Row) -> None:
+def test_what_must_hold_holds(outcomes: Mapping[str, RowResult], row: Row) -> None:
     outcome = outcomes[row.title]
     if outcome.skipped:
         pytest.skip(outcome.skipped)

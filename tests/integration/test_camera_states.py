@@ -49,7 +49,7 @@ def by_name(server: RtspServer) -> str:
     return server.url().replace("127.0.0.1", "localhost")
 
 
-def refusal(camera: CameraConfig) -> SourceError:
+def source_error(camera: CameraConfig) -> SourceError:
     with pytest.raises(SourceError) as caught:
         open_source("front", camera)
     return caught.value
@@ -63,7 +63,7 @@ def refusal(camera: CameraConfig) -> SourceError:
     ],
 )
 def test_nothing_that_can_be_shown(server: RtspServer, path: str, cause: str, said: str) -> None:
-    error = refusal(CameraConfig(source=server.url(path)))
+    error = source_error(CameraConfig(source=server.url(path)))
     assert error.cause == cause
     assert str(error) == f"camera front: {server.url(path)} {said}"
 
@@ -97,7 +97,7 @@ def test_the_certificate_of_a_camera_is_verified(secure_server: RtspServer, auth
 def test_the_systems_authorities_are_asked_where_none_is_named(
     secure_server: RtspServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = refusal(CameraConfig(source=by_name(secure_server)))
+    error = source_error(CameraConfig(source=by_name(secure_server)))
     assert error.cause == "tls"
     assert "has a certificate that is refused (unable to get local issuer certificate); expected one that names this host" in str(error)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
@@ -106,13 +106,13 @@ def test_the_systems_authorities_are_asked_where_none_is_named(
 
 
 def test_another_authority_does_not_do(secure_server: RtspServer, tmp_path: Path) -> None:
-    error = refusal(CameraConfig(source=by_name(secure_server), ca_file=str(Authority(tmp_path, "other").certificate)))
+    error = source_error(CameraConfig(source=by_name(secure_server), ca_file=str(Authority(tmp_path, "other").certificate)))
     assert error.cause == "tls"
     assert "certificate that is refused" in str(error)
 
 
 def test_a_certificate_of_another_host_does_not_do(secure_server: RtspServer, authority: Authority) -> None:
-    error = refusal(CameraConfig(source=secure_server.url(), ca_file=str(authority.certificate)))
+    error = source_error(CameraConfig(source=secure_server.url(), ca_file=str(authority.certificate)))
     assert error.cause == "tls"
     assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in str(error)
 
@@ -120,13 +120,13 @@ def test_a_certificate_of_another_host_does_not_do(secure_server: RtspServer, au
 def test_a_certificate_that_has_expired_does_not_do(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.issue("old", host="localhost", days=-1)
     with RtspServer(tmp_path, "--certificate", str(certificate), "--key", str(key)) as server:
-        error = refusal(CameraConfig(source=by_name(server), ca_file=str(authority.certificate)))
+        error = source_error(CameraConfig(source=by_name(server), ca_file=str(authority.certificate)))
     assert error.cause == "tls"
     assert "certificate has expired" in str(error)
 
 
 def test_a_camera_that_speaks_no_tls_is_named(server: RtspServer, authority: Authority) -> None:
-    error = refusal(CameraConfig(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(authority.certificate)))
+    error = source_error(CameraConfig(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(authority.certificate)))
     assert error.cause == "tls"
     assert "failed the TLS handshake" in str(error)
 
@@ -146,9 +146,9 @@ def test_a_web_server_is_verified_too(authority: Authority, tmp_path: Path) -> N
         with closing(open_source("front", CameraConfig(source=url, ca_file=str(authority.certificate)))) as source:
             assert not source.live
             assert source.read().image.shape == (64, 96, 3)
-        assert refusal(CameraConfig(source=url)).cause == "tls"
+        assert source_error(CameraConfig(source=url)).cause == "tls"
         elsewhere = CameraConfig(source=url.replace("localhost", "127.0.0.1"), ca_file=str(authority.certificate))
-        assert refusal(elsewhere).cause == "tls"
+        assert source_error(elsewhere).cause == "tls"
     finally:
         server.shutdown()
         server.server_close()
@@ -160,7 +160,7 @@ def test_a_ca_file_that_is_none_is_named(server: RtspServer, tmp_path: Path, con
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
-    error = refusal(CameraConfig(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(path)))
+    error = source_error(CameraConfig(source=server.url().replace("rtsp://", "rtsps://"), ca_file=str(path)))
     assert error.cause == "tls"
     assert f"{path} cannot be used as ca_file" in str(error)
 

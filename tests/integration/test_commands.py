@@ -174,7 +174,7 @@ def test_no_picture_leaves_the_device_unless_the_operator_says_so(tmp_path: Path
         assert "snapshot" not in reply
 
 
-def test_orders_that_are_not_even_looked_at_are_counted_in_health(tmp_path: Path) -> None:
+def test_ignored_commands_are_counted_in_health(tmp_path: Path) -> None:
     with commanded(tmp_path, "commands: {enabled: true}\n", v5=True) as (_, heard, commander):
         commander._client.publish(f"{BASE}/command/pause", "{}", 1, retain=True)
         wait_for(lambda: heard.on("health")[-1]["commands_ignored"] == {"retained": 1}, within_s=15)

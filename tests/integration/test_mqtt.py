@@ -109,7 +109,7 @@ def test_two_daemons_of_one_name_are_told_and_do_not_fight(broker, caplog):
         wait_for(lambda: listener.states()[-1] == "online")
 
 
-def test_what_a_dead_daemon_left_behind_is_no_rival(broker, caplog):
+def test_retained_messages_of_a_dead_daemon_are_no_duplicate_session(broker, caplog):
     left = b'{"schema":1,"state":"online","reason":"","session":"dead","at":"2026-11-22T10:00:00.000000Z"}'
     single(STATUS, left, qos=1, retain=True, port=broker.port)
     with publishing(broker.port) as publisher, Listener(broker.port, STATUS) as listener:
@@ -414,7 +414,7 @@ def test_a_refused_version_is_followed_by_the_other_at_once_and_without_alarm(ca
         assert not caplog.records
 
 
-def test_version_5_only_names_the_refusal():
+def test_a_broker_that_accepts_version_5_only_is_named_in_the_state():
     with refusing_version_5() as port, publishing(port, protocol="5") as publisher:
         wait_for(lambda: publisher.stats().state == "refused: unsupported protocol version")
 

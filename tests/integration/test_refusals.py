@@ -106,7 +106,7 @@ def test_tls_where_there_is_none_and_none_where_there_is(tmp_path, authority, se
     ]
 
 
-def test_a_client_certificate_is_asked_for_and_looked_at(tmp_path, authority, stranger, server, client, caplog):
+def test_a_client_certificate_is_required_and_checked(tmp_path, authority, stranger, server, client, caplog):
     with Mosquitto(tmp_path, tls=server, lines="require_certificate true") as broker:
         state, lines = refused(caplog, broker.port, host="localhost", tls=tls(authority))
         assert state.startswith("refused: client certificate required")  # mosquitto's alert may be overtaken by the end: ", it seems"

@@ -169,7 +169,7 @@ def test_a_damaged_file_is_set_aside_and_a_fresh_one_begun(path, damage, caplog)
         keep(store, messages(3))
         wait_for(lambda: store.failure is None)
     assert path.with_name("events.db.damaged").read_bytes() == damage
-    assert caplog.text.count("set aside as events.db.damaged, a fresh one is begun") == 1
+    assert caplog.text.count("set aside as events.db.damaged, and a new one was created") == 1
     with opened(path) as store:
         wait_for(lambda: len(store.found) == 3)
 

@@ -21,7 +21,7 @@ def test_what_is_no_word_of_a_living_daemon_is_spoken_over(payload: bytes) -> No
     assert presence.duplicate_session is None
 
 
-def test_a_rival_is_told_once_and_only_while_it_lives() -> None:
+def test_a_duplicate_session_is_reported_once_and_only_while_it_lives() -> None:
     presence = Presence("edgepose/drone/status", "json")
     assert not presence.hear(status("online", presence.session), live=True)
     assert not presence.hear(status("online", "before"), live=False)

@@ -168,7 +168,7 @@ def test_people_are_published_by_their_new_scores(tmp_path: Path, tracked: bool)
     assert {"decode", "refine", "track"} <= set(stage.metrics.latencies())
 
 
-def test_people_who_are_known_stay_down_to_the_weak_score(tmp_path: Path) -> None:
+def test_tracked_people_stay_down_to_the_low_score_threshold(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "[-1.2, 0, 0, 0]", tracked=True)  # everybody gets 0.23
     assert stage.people() == []  # nobody has a number yet
     assert len(stage.people()) > 0
