@@ -20,10 +20,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edgepose.mqtt.credentials import BrokerSettings
 from edgepose.mqtt.flow_control import PingProbe, SocketTraffic
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.paho_client import RECEIVE_LIMIT_BYTES, GuardedClient
+from edgepose.mqtt.settings import BrokerSettings
 
 _log = logging.getLogger(__name__)
 

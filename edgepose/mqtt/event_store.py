@@ -214,15 +214,15 @@ class EventStore:
         with self._changed:
             self._changed.wait_for(lambda: self._closing, RETRY_S)
 
-    def _set_aside(self, error: Exception) -> Exception:
+    def _set_aside(self, damage: Exception) -> Exception:
         aside = self._path.with_name(self._path.name + ".damaged")
         try:
             self._path.replace(aside)  # only one is kept: there may be many, and the disk is small
             for suffix in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        except OSError as failure:
-            return failure
-        return OSError(f"{error}; set aside as {aside.name}, a fresh one is begun")
+        except OSError as error:
+            return error
+        return OSError(f"{damage}; set aside as {aside.name}, and a new one was created")
 
     def _disconnect(self) -> None:
         if self._database is not None:

@@ -12,11 +12,11 @@ from edgepose.config import schema
 from edgepose.mqtt.command_inbox import CommandInbox
 from edgepose.mqtt.connect_errors import ConnectFailure, from_alert, from_error, from_hang_up, from_reason
 from edgepose.mqtt.connection import Connection, Protocol
-from edgepose.mqtt.credentials import ReloadingSettings
 from edgepose.mqtt.flow_control import POLL_S
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.presence import Presence
+from edgepose.mqtt.settings import ReloadingSettings
 
 _log = logging.getLogger(__name__)
 

@@ -1,5 +1,7 @@
-"""The settings of the publisher: what of a configuration decides about publishing."""
+"""Settings of the MQTT side: the broker's address and credentials, and how messages are published."""
 
+import logging
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,74 @@ from edgepose.config import schema
 from edgepose.config.load import device_name
 from edgepose.errors import ConfigError
 from edgepose.messages.structs import InfoMessage, Message, encode
+from edgepose.mqtt.connect_errors import HandshakeError, describe
 from edgepose.mqtt.outbox import Outgoing, RetainedState
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Address and credentials of the broker; read before anything runs, so that an unreadable file is found then."""
+
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+    tls: ssl.SSLContext | None
+    has_certificate: bool
+    ca_file: str | None
+    keepalive_s: int
+    connect_timeout_s: float
+    content_type: str
+
+    @staticmethod
+    def read(mqtt: schema.MqttConfig) -> "BrokerSettings":
+        """Read password and certificates; ConfigError names the file that cannot be used."""
+        return BrokerSettings(
+            host=mqtt.host,
+            port=mqtt.port or (8883 if mqtt.tls.enabled else 1883),
+            username=mqtt.username,
+            password=_read_password(mqtt.password_file) if mqtt.password_file else None,
+            tls=_tls_context(mqtt.tls) if mqtt.tls.enabled else None,
+            has_certificate=mqtt.tls.certificate_file is not None,
+            ca_file=mqtt.tls.ca_file,
+            keepalive_s=mqtt.keepalive_s,
+            connect_timeout_s=mqtt.connect_timeout_s,
+            content_type="application/json" if mqtt.encoding == "json" else "application/msgpack",
+        )
+
+
+class ReloadingSettings:
+    """Broker settings that follow their files: a password or a certificate may be replaced while the daemon runs.
+
+    Args:
+        mqtt: the configuration's section; ConfigError names the file that cannot be used.
+
+    Attributes:
+        current: as read last.
+    """
+
+    def __init__(self, mqtt: schema.MqttConfig) -> None:
+        self._mqtt = mqtt
+        self._stamps = self._read_stamps()
+        self.current = BrokerSettings.read(mqtt)
+
+    def refresh(self) -> BrokerSettings:
+        """Return the settings, read again where the files have changed; an unusable file is logged once, and changes nothing."""
+        stamps = self._read_stamps()
+        if stamps != self._stamps:
+            self._stamps = stamps
+            try:
+                self.current = BrokerSettings.read(self._mqtt)
+                _log.info("password and certificates for the MQTT broker have changed and were read again")
+            except ConfigError as error:
+                _log.warning("%s What was read before stays in use.", error)
+        return self.current
+
+    def _read_stamps(self) -> list[tuple[int, int, int] | None]:
+        tls = self._mqtt.tls
+        return [_stamp(path) for path in (self._mqtt.password_file, tls.ca_file, tls.certificate_file, tls.key_file) if path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +131,72 @@ class PublisherSettings:
     def encode(self, payload: Message | bytes) -> bytes:
         """Return a message as it is sent to the broker."""
         return payload if isinstance(payload, bytes) else encode(payload, self.mqtt.encoding)
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """A socket that closes itself when the handshake fails, which paho leaves to the garbage collector, and keeps the last alert."""
+
+    fault: ssl.SSLError | None = None
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLCertVerificationError:
+            self.close()
+            raise
+        except OSError as error:
+            self.close()
+            raise HandshakeError(error) from error
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self.fault = error
+            raise
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _read_password(path: str) -> str:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(
+            f"mqtt.password_file: {path} cannot be read: {reason}; expected a readable file with the password in its first line"
+        ) from error
+    if not lines or not lines[0]:
+        raise ConfigError(f"mqtt.password_file: the first line of {path} is empty; expected the password there")
+    return lines[0]
+
+
+def _tls_context(tls: schema.TlsConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except OSError as error:
+        raise ConfigError(
+            f"mqtt.tls.ca_file: {tls.ca_file} cannot be used: {describe(error)}; expected a file of PEM certificates"
+        ) from error
+    context.sslsocket_class = _TlsSocket
+    if tls.certificate_file is not None:
+        try:
+            context.load_cert_chain(tls.certificate_file, tls.key_file, password=_no_password)
+        except OSError as error:
+            raise ConfigError(
+                f"mqtt.tls.certificate_file: {tls.certificate_file} with its key in {tls.key_file or 'the same file'} cannot be used: "
+                f"{describe(error)}; expected a PEM certificate and its unencrypted key"
+            ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise OSError("the key is encrypted")  # otherwise OpenSSL asks at the terminal, and waits

@@ -14,7 +14,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edgepose.config.schema import MqttConfig
 from edgepose.errors import OutputError
 from edgepose.mqtt.connect_errors import ConnectFailure, from_error, from_hang_up, from_reason
-from edgepose.mqtt.credentials import BrokerSettings
+from edgepose.mqtt.settings import BrokerSettings
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from types import TracebackType
 import msgspec
 
 from edgepose.config.schema import MqttConfig
-from edgepose.mqtt.live_table import LiveTable
+from edgepose.messages.live_table import LiveTable
 from edgepose.mqtt.subscriber import Subscriber, Take
 
 _TURN_S = 0.1
