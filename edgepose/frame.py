@@ -23,7 +23,7 @@ class Frame:
             anchored to the host's clock) or `host` (the host's clock on arrival).
         sequence: number of this frame within its epoch, from 0; every decoded frame counts, so a gap means dropped frames.
         camera: name of the camera in the configuration.
-        epoch: number of times the source was opened before, from 0; trackers start anew when it changes.
+        epoch: number of times the source was opened before, from 0; trackers restart when it changes.
     """
 
     image: NDArray[np.uint8]

@@ -53,7 +53,7 @@ class LiveClock:
         maximum_age_ns: the sender's clock is ignored (it is not set) where frames are older than this by it.
         maximum_ahead_ns: the sender's clock is ignored where frames are further in the future than this by it, which is more than two
             synchronized clocks differ.
-        maximum_back_ns: the anchor is set anew where presentation times go back by more than this, since they have restarted.
+        maximum_back_ns: the anchor is set again where presentation times go back by more than this, since they have restarted.
         drift: how much slower than the host's clock, as a fraction, the sender's clock may run before its anchor lags behind.
     """
 

@@ -1,4 +1,4 @@
-"""`edgepose demo`: everything from a video to a topic, on this machine alone."""
+"""Command `edgepose demo`: everything from a video to a topic, on this machine alone."""
 
 from importlib import resources
 from pathlib import Path
@@ -27,7 +27,7 @@ _BROKER_S = 5.0
     metavar="DIR",
     help="Folder for the annotated video.",
 )
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time, for streams that never end.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time, in seconds, for streams that never end.")
 def command(source: str | None, model: str | None, output: Path, seconds: float | None) -> None:
     """Turn the people of a real video into skeletons on an MQTT topic, and show them in a live table.
 
@@ -57,9 +57,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"folder {output} cannot be made: {error.strerror}; expected a place that can be written (--output DIR)"
-        ) from error
+        raise OutputError(f"folder {output} cannot be created: {error.strerror}; expected a writable folder (--output DIR)") from error
     video, poses = output / "annotated.mp4", output / "poses.jsonl"
     with EmbeddedBroker() as broker, signals() as (stop, reason):
         mqtt = MqttConfig(host="127.0.0.1", port=broker.port)

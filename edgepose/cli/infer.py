@@ -1,4 +1,4 @@
-"""`edgepose infer`: the poses of a video or of pictures, in files."""
+"""Command `edgepose infer`: the poses of a video or of pictures, in files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +22,11 @@ _file = click.Path(path_type=Path)
 @model_option
 @refiner_option
 @refine_people_option
-@click.option("--output", "-o", type=_file, metavar="FILE", help="Write one pose message a line (JSON lines); - is standard output.")
-@click.option("--csv", type=_file, metavar="FILE", help="Write one row a person; - is standard output.")
+@click.option("--output", "-o", type=_file, metavar="FILE", help="Write one pose message per line (JSON lines); - is standard output.")
+@click.option("--csv", type=_file, metavar="FILE", help="Write one row per person; - is standard output.")
 @click.option("--video", type=_file, metavar="FILE", help="Write an annotated MP4.")
 @click.option("--images", type=_file, metavar="DIR", help="Write annotated pictures into a folder.")
-@click.option(
-    "--track/--no-track", default=None, help="Give people numbers that stay with them; on by default for videos, off for pictures."
-)
+@click.option("--track/--no-track", default=None, help="Assign track numbers to people; on by default for videos, off for pictures.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @configuration_options
@@ -49,7 +47,7 @@ def command(
 ) -> None:
     """Find the people in every frame of SOURCE and write them to files.
 
-    SOURCE is a video file, an image, a folder of images, or a stream, which is followed until ctrl-c.
+    SOURCE is a video file, an image, a folder of images, or a stream, which is followed until Ctrl-C.
     """
     import msgspec
 

@@ -22,7 +22,7 @@ _AT_THE_EDGE = 0.5  # `edge_bodies` below which a person who is no longer seen h
 def event_line(event: EventMessage, when: str | None = None) -> str:
     """Return an event in one line: time, person, kind and evidence.
 
-    A person who vanishes far from the edge of the frame is called lost: most of them are hidden, or overlooked by the network.
+    A person who vanishes far from the edge of the frame is called lost: most of them are occluded, or missed by the network.
 
     Args:
         when: in place of the time of day.
@@ -64,11 +64,11 @@ def rendered(live_table: LiveTable, *, video_time: bool = False) -> Group:
     events = [event_row_line(row, video_time=video_time) for row in live_table.events()]
     if events:
         parts.append(Text("\n".join(("events:", *events))))
-    return Group(*parts) if parts else Group(Text("nothing heard yet"))
+    return Group(*parts) if parts else Group(Text("nothing received yet"))
 
 
 class Screen:
-    """Shows a live table on a terminal; without one, writes a line a second for each camera, and each event and state."""
+    """A view of a live table on a terminal; without one, a line per second for each camera, and each event and state."""
 
     def __init__(self, live_table: LiveTable, live: Live | None, *, video_time: bool) -> None:
         self._live_table = live_table

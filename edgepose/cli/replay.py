@@ -1,4 +1,4 @@
-"""`edgepose replay`: the messages of a black-box recording again."""
+"""Command `edgepose replay`: the messages of a black-box recording, computed again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`edgepose run`: the daemon."""
+"""Command `edgepose run`: the daemon."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from edgepose.cli.options import configuration_options
 def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """Watch the configured cameras and publish poses until told to stop.
 
-    Where all cameras are files (without `loop`), it ends by itself when they are over, with exit code 0.
+    Where all cameras are files (without `loop`), it ends with exit code 0 when they have ended.
 
     SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration again: changes are applied, everything else
     continues, and an invalid configuration is refused as a whole. SIGUSR1 makes a recording of the black box, at most once a minute. Under

@@ -1,4 +1,4 @@
-"""`edgepose watch`: what daemons publish, live."""
+"""Command `edgepose watch`: what daemons publish, live."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from edgepose.cli.options import configuration_options
 @click.option("--json", "as_json", is_flag=True, help="Write each pose message as one JSON line instead of a table.")
 @click.option("--events", "only_events", is_flag=True, help="Write each event as one line, and nothing else; with --json as JSON.")
 @click.option("--topics", is_flag=True, help="With --json, begin each line with the topic, which names the device, and a space.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; ctrl-c ends it at any time.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time, in seconds; Ctrl-C ends it at any time.")
 @configuration_options
 def command(
     device: str | None,
@@ -27,9 +27,9 @@ def command(
 ) -> None:
     """Subscribe to the broker and show the people of each camera in a live table, with the last events.
 
-    Retained messages of cameras whose device is not online, or does not have them any more, are not shown.
+    Retained messages of cameras whose device is not online, or no longer has them, are not shown.
 
-    Standard error says when the connection to the broker is lost and when it is back. Exit code 69 where nothing was heard in `--seconds`.
+    Standard error reports when the connection to the broker is lost and restored. The exit code is 69 if nothing arrives in `--seconds`.
     """
     import os
     import sys
@@ -53,7 +53,7 @@ def command(
         except msgspec.ValidationError as error:
             raise UsageError(f"--device is {device!r}; expected {accepted(Name)}") from error
     if topics and not as_json:
-        raise UsageError("--topics says of which device a message is; expected --json with it, since other lines name the device")
+        raise UsageError("--topics names the device of each message; expected --json with it, since other lines name the device already")
     log_to_stderr("warning" if as_json or not sys.stdout.isatty() else "error")  # a line would tear the table
     written = "/events" if only_events else "/poses"
     reader_gone = threading.Event()

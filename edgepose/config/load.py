@@ -85,7 +85,7 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
 
 
 def _warn_of_misspelling(variable: str) -> None:
-    """Log a warning for a variable that looks like ours but is not read, so that a missing underscore does not go unnoticed."""
+    """Log a warning for a variable that looks like one of edgepose but is not read, so that a missing underscore does not go unnoticed."""
     prefix = ENVIRONMENT_PREFIX.removesuffix("_")
     if not variable.startswith(prefix):
         return

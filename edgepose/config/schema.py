@@ -140,7 +140,7 @@ class TrackConfig(_Section, frozen=True):
 
 
 class RefineConfig(_Section, frozen=True):
-    """The second stage: a refiner that computes keypoints anew in crops of the full-resolution frame."""
+    """The second stage: a refiner that computes keypoints again in crops of the full-resolution frame."""
 
     path: Annotated[
         str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file", extra=_file("model", "the refiner"))

@@ -69,7 +69,7 @@ class CommandTarget(Protocol):
         ...
 
     def reload(self, done: Done) -> None:
-        """Begin to read the configuration again; `done` receives the outcome."""
+        """Start a reload of the configuration; `done` receives the outcome."""
         ...
 
     def configure(self, config: Config) -> None:
@@ -85,7 +85,7 @@ class CommandTarget(Protocol):
         ...
 
     def record(self, reason: str) -> Recording:
-        """Begin a recording of the black box; EdgeposeError where none can be made now."""
+        """Start a recording of the black box; EdgeposeError where none can be made now."""
         ...
 
     def snapshot(self) -> DaemonSnapshot:
@@ -99,10 +99,10 @@ class CommandTarget(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Awaited:
-    """A command that is answered when a frame or a recording is there.
+    """A command that is answered when a frame or a recording is available.
 
     Attributes:
-        result: returns None while it is not.
+        result: returns None while it is not available.
         too_late: why the command is refused after `until_s`.
     """
 
@@ -168,11 +168,11 @@ class CommandHandler:
             self._answer(command, CommandResult("; ".join(str(error).splitlines())))
         except Exception as error:  # no message may end the daemon
             _log.error("command %.64r: unexpected %s: %s", command.name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
-            self._answer(command, CommandResult(f"unexpected {type(error).__name__}: a fault of edgepose; its log says more"))
+            self._answer(command, CommandResult(f"unexpected {type(error).__name__}: an internal fault; the log has the details"))
 
     def _snapshot(self, command: Command, request: SnapshotCommand, now_s: float) -> None:
         if not self._target.config.commands.snapshot:
-            raise ConfigError("pictures do not leave this device; expected commands.snapshot to be true in its configuration")
+            raise ConfigError("snapshots are off on this device; expected commands.snapshot to be true in its configuration")
         if len(self._awaited) >= WAITING_LIMIT:
             raise ConfigError(f"{WAITING_LIMIT} snapshots wait already; expected fewer at a time")
         (camera,) = self._cameras(request.camera)
@@ -185,10 +185,10 @@ class CommandHandler:
             if frames.empty():
                 return None
             message = snapshot_message(frames.get(), request.width)
-            too_large = f"the picture takes more than {JPEG_LIMIT_BYTES} bytes; expected a smaller `width`"
+            too_large = f"the image takes more than {JPEG_LIMIT_BYTES} bytes; expected a smaller `width`"
             return CommandResult(too_large) if message is None else CommandResult(snapshot=message)
 
-        too_late = f"camera {camera} gave no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
+        too_late = f"camera {camera} delivered no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
         self._awaited.append(_Awaited(command, jpeg, now_s + SNAPSHOT_WITHIN_S, too_late))
         self._target.tap(camera, frames.put)
 
@@ -198,10 +198,10 @@ class CommandHandler:
         def place() -> CommandResult | None:
             if not recording.done.is_set():
                 return None
-            nothing = "there is nothing to keep yet, or it cannot be written; the log says which"
+            nothing = "nothing is recorded yet, or the recording cannot be written; the log has the reason"
             return CommandResult(nothing) if recording.place is None else CommandResult(recording=str(recording.place))
 
-        too_late = f"the recording took more than {RECORDING_WITHIN_S:g} s; the log says what becomes of it"
+        too_late = f"the recording took more than {RECORDING_WITHIN_S:g} s; the log reports whether it succeeds"
         self._awaited.append(_Awaited(command, place, now_s + RECORDING_WITHIN_S, too_late))
 
     def _cameras(self, name: str | UnsetType) -> list[str]:

@@ -1,4 +1,4 @@
-"""The daemon: puts all parts together, supervises them, changes them while they run, and ends them in order."""
+"""The daemon: assembles all parts, supervises them, changes them while they run, and stops them in order."""
 
 import logging
 import threading
@@ -40,7 +40,7 @@ from edgepose.validation.sources import refuse_impossible
 _log = logging.getLogger(__name__)
 
 _TURN_S = 0.1  # how soon the main thread notices that it must stop
-_STOP_S = 2.6  # of three seconds; the rest is for Python's own end
+_STOP_S = 2.6  # of three seconds; the rest is for the interpreter's shutdown
 _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
 _LEAST_S = 0.3
@@ -50,7 +50,7 @@ _FILES_AT_THE_END_S = 60.0  # when nobody waits for the end
 
 
 class Daemon:
-    """All parts of one configuration, put together."""
+    """All parts of one configuration, assembled."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Daemon:
         """Open the engine and the cameras, and announce that the daemon runs.
 
         Args:
-            broker_within_s: how long the cameras may wait for the broker, so that a short file is not over before it is there.
+            broker_within_s: how long the cameras may wait for the broker, so that a short file does not end before the connection is open.
 
         Raises:
             EngineError: no backend could be opened.
@@ -144,14 +144,14 @@ class Daemon:
             self._monitoring_server = MonitoringServer.of(monitoring, self.snapshot)
             self._monitoring_server.start()
             _log.info("serving /metrics and /healthz on %s port %d", monitoring.host, self._monitoring_server.port)
-        if self._box is not None:  # last of what can be refused: a run that never began leaves nothing behind
+        if self._box is not None:  # last of what can be refused: a run that never started leaves nothing behind
             self._box.start()
         self._publisher.start(self._info(), broker_within_s)
         self._pipeline.start()
         self._notifier.ready()
 
     def finished(self) -> bool:
-        """Return whether there is nothing left to do: all files are processed, or the work has failed, or hangs beyond hope."""
+        """Return whether there is nothing left to do: all files are processed, or the work has failed, or hangs permanently."""
         return self._watchdog.hopeless is not None or self._pipeline.finished()
 
     def snapshot(self, now_s: float | None = None, *, drain: bool = False) -> DaemonSnapshot:
@@ -211,7 +211,7 @@ class Daemon:
         return self._config
 
     def reload(self, done: Done = lambda _: None) -> None:
-        """Begin to read the configuration again; it is applied in a later `tick`, or refused as a whole.
+        """Start a reload of the configuration; it is applied in a later `tick`, or refused as a whole.
 
         Args:
             done: receives the outcome.
@@ -224,11 +224,11 @@ class Daemon:
         self._pipeline.change(config, self._model.info, None, self._refiner)
 
     def record(self, reason: str) -> Recording:
-        """Begin a recording of the black box.
+        """Start a recording of the black box.
 
         Raises:
             ConfigError: there is none.
-            UnavailableError: the same reason has made one in the last minute, or the disk cannot keep up.
+            UnavailableError: a recording for the same reason was made in the last minute, or the disk cannot keep up.
         """
         if self._box is None:
             raise ConfigError("there is no black box; expected black_box.path to be set at the start")
@@ -247,14 +247,14 @@ class Daemon:
         self._pipeline.tap(camera, take)
 
     def stop(self, reason: str, *, patient: bool) -> None:
-        """Process the frames on their way, say goodbye with the reason, and complete the files.
+        """Process the frames in flight, publish `stopped` with the reason, and complete the files.
 
         Args:
             reason: goes into the status message.
             patient: whether the files get all the time they need; otherwise all is over within three seconds.
 
         Raises:
-            EdgeposeError: what had ended the work before.
+            EdgeposeError: the failure that had ended the work before.
         """
         ends_s = time.monotonic() + _STOP_S
         self._notifier.stopping()
@@ -310,7 +310,7 @@ class Daemon:
         return prepare(self._config, config, self._model, self._refiner, self._instance_lock, self._metrics)
 
     def _apply(self, new: PreparedReload) -> None:
-        """Put to use what is prepared: nothing here can be refused any more."""
+        """Apply a prepared reload: nothing here can be refused any more."""
         changes = new.changes
         if self._box is not None and new.model is not self._model:
             self._box.exchange(new.model)
@@ -323,7 +323,7 @@ class Daemon:
         if "commands" in changes.sections:
             self._command_handler = self._command_handler_of(new.audit)
         self._watchdog.configure(new.config.health.stuck_after_s)
-        if new.sinks is not None:  # before the cameras: a video is one a camera
+        if new.sinks is not None:  # before the cameras: there is one video per camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
         for camera in changes.removed:
@@ -354,5 +354,5 @@ def supervise(daemon: Daemon, stop: threading.Event, reason: Callable[[], str], 
         _log.info("stopping: %s", reason())
         daemon.stop(reason(), patient=False)
     else:
-        daemon.stop("all sources are over", patient=True)
-        _log.info("ended: all sources are over")  # otherwise the failure was raised
+        daemon.stop("all sources have ended", patient=True)
+        _log.info("ended: all sources have ended")  # otherwise the failure was raised

@@ -57,7 +57,7 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
 
     Args:
         snapshot: with drained latency samples (`Metrics.stats`).
-        previous: of the message before, since which rates and changes are counted; None since the start.
+        previous: that of the previous message, from which rates and changes are counted; None counts them from the start.
     """
     interval_s = max(1e-3, snapshot.now_s - (snapshot.started_s if previous is None else previous.now_s))
     publisher, metrics, machine = snapshot.publisher, snapshot.metrics, snapshot.machine

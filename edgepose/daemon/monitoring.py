@@ -1,7 +1,7 @@
 """The local port for monitoring: Prometheus' `/metrics`, and whether the daemon is live and ready.
 
 `/healthz/live` (`/livez`): the work loops turn. `/healthz/ready` (`/readyz`): poses can be published, that is, a camera streams and the
-broker accepts us. `/healthz` asks for both. Each answers 200 or 503 and names in JSON what is missing.
+broker has accepted the connection. `/healthz` asks for both. Each answers 200 or 503 and names in JSON what is missing.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
     Attributes:
         live: all work loops turn.
-        ready: live, a camera streams, and the broker, where one is configured, accepts us.
+        ready: live, a camera streams, and the broker, where one is configured, has accepted the connection.
         missing: one sentence for each thing that is missing.
     """
 
@@ -31,12 +31,12 @@ class Readiness(msgspec.Struct, frozen=True):
 
 def readiness(snapshot: DaemonSnapshot) -> Readiness:
     """Return whether the daemon of a snapshot is live and ready; a writer of files that hangs does not count."""
-    missing = [f"the {loop} loop has got stuck" for loop in snapshot.stuck if loop != "writer"]
+    missing = [f"the {loop} loop is stuck" for loop in snapshot.stuck if loop != "writer"]
     live = not missing
     states = [camera.state for camera in snapshot.pipeline.cameras.values()]
     if not any(state.state == "streaming" for state in states):
         known = ", ".join(f"{state.camera} is {state.state}" + (f" ({state.cause})" if state.cause else "") for state in states)
-        missing.append(f"no camera streams: {known or 'none is there'}")
+        missing.append(f"no camera is streaming: {known or 'none is configured'}")
     if snapshot.publisher.enabled and not snapshot.publisher.connected:
         missing.append(f"the broker is not connected: {snapshot.publisher.state}")
     return Readiness(live, not missing, missing)
@@ -46,7 +46,7 @@ def check_library() -> None:
     """Raise UnavailableError where the library that writes Prometheus' format is not installed: it is loaded only where it is used."""
     if importlib.util.find_spec("prometheus_client") is None:
         raise UnavailableError(
-            "monitoring.enabled needs the library prometheus-client, which is not installed here; expected it installed:"
+            "monitoring.enabled needs the library prometheus-client, which is not installed here; expected it to be installed:"
             " pip install prometheus-client, or for a service deploy/install.sh --upgrade --extras cpu,metrics"
         )
 
@@ -63,7 +63,7 @@ class MonitoringServer:
             readiness_now: called at each request for health.
 
         Raises:
-            UnavailableError: the port is in use, or the address is not ours.
+            UnavailableError: the port is in use, or the address does not belong to this machine.
         """
         pages: dict[str, Page] = {"/metrics": metrics}
         for paths, good in ((("/healthz/live", "/livez"), _live), (("/healthz/ready", "/readyz", "/healthz"), _ready)):
@@ -74,7 +74,7 @@ class MonitoringServer:
             reason = getattr(error, "strerror", None) or str(error)
             raise UnavailableError(
                 f"cannot listen on {settings.host} port {settings.port}: {reason[:1].lower() + reason[1:]}; expected an address of this "
-                "machine in monitoring.host and a free port in monitoring.port (0 takes any)"
+                "machine in monitoring.host and a free port in monitoring.port (0 uses any free one)"
             ) from error
 
     @property
@@ -99,7 +99,7 @@ class MonitoringServer:
         return cls(settings, lambda accept: metrics_page(snapshot(), accept), lambda: readiness(snapshot()))
 
     def start(self) -> None:
-        """Begin to answer requests."""
+        """Start answering requests."""
         self._server.start()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The status of the daemon in Prometheus' format, computed when it is asked for: nothing is stored twice and nothing runs in between.
+"""The status of the daemon in Prometheus' format, computed at each request: nothing is stored twice and nothing runs between requests.
 
 Label values are names from the configuration, fixed names of this program, or the kernel's names of sensors. Track numbers are not among
 them: each would be a series that never ends.
@@ -44,7 +44,7 @@ def metrics_page(snapshot: DaemonSnapshot, accept: str) -> Answer:
 
 def prometheus(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     """Return all metric families of a snapshot."""
-    yield InfoMetricFamily("edgepose_build", "What runs here.", value=dict(snapshot.build))
+    yield InfoMetricFamily("edgepose_build", "Versions, model and backend of this device.", value=dict(snapshot.build))
     yield _gauge("process_threads", "Threads of this process.", {(): snapshot.machine.threads})
     yield from _of_cameras(snapshot)
     yield _histogram("edgepose_stage_duration_seconds", "Time a frame spends in a stage.", "stage", snapshot.metrics.stages)
@@ -119,7 +119,7 @@ def _of_cameras(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     yield _gauge("edgepose_people", "People in the last pose message.", {(name,): count.people for name, count in counts.items()}, "camera")
     yield _counter(
         "edgepose_events",
-        "What people did.",
+        "Events, by kind.",
         {(name, kind): count.events.get(kind, 0) for name, count in counts.items() for kind in KINDS},
         "camera",
         "kind",
@@ -149,22 +149,24 @@ def _of_refinement(counts: RefineCounts) -> Iterator[Metric]:
         "result",
     )
     yield _counter("edgepose_refine_skipped_people", "People whom the budget left out.", {(): counts.skipped})
-    yield _counter("edgepose_refine_dismissed_people", "People not published since refinement found nobody.", {(): counts.dismissed})
+    yield _counter(
+        "edgepose_refine_dismissed_people", "People not published: their score after refinement is too low.", {(): counts.dismissed}
+    )
     yield _counter(
         "edgepose_refine_failed_people",
         "People whose refinement failed.",
         {(cause,): value for cause, value in _by_cause(REFINE_FAILURES, counts.failed)},
         "cause",
     )
-    yield _gauge("edgepose_refine_cost_seconds", "What refining one person takes now.", {(): counts.cost_ms / 1e3})
+    yield _gauge("edgepose_refine_cost_seconds", "Current time to refine one person.", {(): counts.cost_ms / 1e3})
 
 
 def _of_broker(publisher: PublisherStats) -> Iterator[Metric]:
-    yield _gauge("edgepose_mqtt_connected", "Whether the broker accepts us.", {(): float(publisher.connected)})
-    yield _counter("edgepose_mqtt_reconnects", "Times that the broker came back.", {(): publisher.reconnects})
+    yield _gauge("edgepose_mqtt_connected", "Whether the broker has accepted the connection.", {(): float(publisher.connected)})
+    yield _counter("edgepose_mqtt_reconnects", "Times that the connection to the broker was restored.", {(): publisher.reconnects})
     yield _gauge(
         "edgepose_mqtt_duplicate_session",
-        "Whether another daemon publishes under our name.",
+        "Whether another daemon publishes under the same device name.",
         {(): float(publisher.duplicate_session is not None)},
     )
     yield _gauge("edgepose_events_waiting", "Events that the broker does not have yet.", {(): publisher.events_waiting})
@@ -196,7 +198,7 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     cameras = {} if health is None else health.cameras
     yield _gauge(
         "edgepose_camera_diagnosis",
-        "1 for what explains that there are poses or none, 0 for the others.",
+        "1 for the camera's diagnosis, 0 for the others.",
         {(name, diagnosis): float(diagnosis == camera.diagnosis) for name, camera in cameras.items() for diagnosis in DIAGNOSES},
         "camera",
         "diagnosis",
@@ -204,7 +206,7 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     degraded = [] if health is None else health.degraded
     yield _gauge(
         "edgepose_degraded",
-        "1 for what works less well than it should.",
+        "1 for each current degradation.",
         {(name,): float(name in degraded) for name in DEGRADATIONS},
         "degradation",
     )

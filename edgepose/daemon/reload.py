@@ -55,7 +55,7 @@ class PreparedReload:
 def prepare(
     old: Config, new: Config, model: ModelFile, refiner: Refiner | None, instance_lock: InstanceLock, metrics: Metrics
 ) -> PreparedReload:
-    """Open what a new configuration needs, beside what runs; where one part cannot be opened, none stays open.
+    """Open what a new configuration needs, while the old one runs; where one part cannot be opened, none stays open.
 
     Args:
         old: the configuration in use.
@@ -119,8 +119,8 @@ class Reloads:
         """
         Args:
             load: reads the configuration; None where it cannot be read again.
-            prepare: opens what it needs, beside the work; EdgeposeError where it is refused.
-            apply: puts it to use, in the main thread.
+            prepare: opens what it needs, in another thread; EdgeposeError where it is refused.
+            apply: applies it, in the main thread.
             notifier: the service manager.
         """
         self._load = load
@@ -133,11 +133,11 @@ class Reloads:
         self.failure: str | None = None
 
     def request(self, done: Done) -> None:
-        """Begin a reload at the next turn, or after the one that runs; `done` receives the outcome."""
+        """Start a reload at the next turn, or after the one that runs; `done` receives the outcome."""
         self._requested.append(done)
 
     def turn(self) -> None:
-        """Begin what was requested, and apply what is prepared."""
+        """Start what was requested, and apply what is prepared."""
         if self._reading is None and self._requested:
             self._notifier.reloading(time.monotonic_ns())
             self._answering, self._requested = self._requested, []
@@ -149,7 +149,7 @@ class Reloads:
 
     def _read(self) -> PreparedReload:
         if self._load is None:
-            raise ConfigError("this daemon was started without a configuration that could be read again; expected `edgepose run`")
+            raise ConfigError("this daemon was started without a configuration that can be reloaded; expected `edgepose run`")
         return self._prepare(self._load())
 
     def _end(self, prepared: PreparedReload | None, failure: str | None) -> None:
@@ -157,7 +157,7 @@ class Reloads:
         if prepared is not None:
             self._apply(prepared)
             changes = prepared.changes.words()
-            _log.info("the configuration was read anew: %s", ", ".join(changes) or "nothing has changed")
+            _log.info("the configuration was reloaded: %s", ", ".join(changes) or "nothing has changed")
         else:
             _log.error("the new configuration is refused, and the old one stays: %s", failure)
         self.failure = failure
@@ -167,7 +167,7 @@ class Reloads:
 
 
 class _Reading(threading.Thread):
-    """A thread that reads and prepares beside the work, since opening a network takes long."""
+    """A thread that reads and prepares in the background, since opening a network takes long."""
 
     def __init__(self, read: Callable[[], PreparedReload]) -> None:
         super().__init__(name="reload", daemon=True)
@@ -180,7 +180,7 @@ class _Reading(threading.Thread):
             self.prepared = self._read()
         except EdgeposeError as error:
             self.failure = "; ".join(str(error).splitlines())
-        except Exception as error:  # a fault of ours must not end what runs
+        except Exception as error:  # an internal fault must not end the daemon
             self.failure = f"unexpected {type(error).__name__}: {error}"
 
 

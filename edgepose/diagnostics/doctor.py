@@ -74,7 +74,7 @@ def _library(library: _Library) -> CheckResult:
         importlib.import_module(library.module)
     except ImportError as error:
         return CheckResult(
-            library.distribution, False, f"cannot be loaded ({error}); expected it installed: pip install {library.distribution}", 69
+            library.distribution, False, f"cannot be loaded ({error}); expected it to be installed: pip install {library.distribution}", 69
         )
     try:
         return CheckResult(library.distribution, True, metadata.version(library.distribution))
@@ -91,7 +91,7 @@ def _backends() -> CheckResult:
     try:
         import onnxruntime
     except ImportError:
-        return CheckResult("devices", False, "unknown without onnxruntime; expected it installed: pip install onnxruntime", 69)
+        return CheckResult("devices", False, "unknown without onnxruntime; expected it to be installed: pip install onnxruntime", 69)
     providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     return CheckResult("devices", True, f"onnxruntime was built for {', '.join(providers)}; the line `engine` shows which one works")
 

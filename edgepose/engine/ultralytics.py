@@ -1,4 +1,4 @@
-"""Adapter for pose networks exported by Ultralytics: converts between their tensors and ours.
+"""Adapter for pose networks exported by Ultralytics: converts between their tensors and those of edgepose.
 
 Input float32 (N, 3, H, W), RGB 0 to 1. Output (N, 56, anchors): box center x, center y, width, height, person score, then
 17 x (x, y, confidence), all in input pixels (https://docs.ultralytics.com/tasks/pose, format of exported models).

@@ -16,7 +16,7 @@ _MAXIMUM_SHOWN = 64  # characters of a value in an error
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base of all commands. The payload is a JSON object, `{}` at least."""
+    """The base of all commands. The payload is a JSON object, such as `{}`."""
 
 
 class ReloadCommand(_Request, frozen=True):
@@ -77,7 +77,7 @@ def parse_request(name: str, payload: bytes) -> Request:
     if kind is None:
         raise ConfigError(f"there is no command {name[:64]!r}; expected one of {', '.join(REQUESTS)}")
     if not payload:  # with MQTT 3.1.1, clearing a retained command sends an empty payload, which must not carry it out
-        raise ConfigError(f"the payload of {name} is empty; expected a JSON object, {{}} at least")
+        raise ConfigError(f"the payload of {name} is empty; expected a JSON object, such as {{}}")
     fields = ", ".join(kind.__struct_fields__)
     expected = f"a JSON object of {fields}" if fields else "{}"
     try:

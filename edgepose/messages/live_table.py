@@ -12,12 +12,12 @@ from edgepose.messages.structs import CameraStatusMessage, EventMessage, InfoMes
 
 _RATE_WINDOW = 50  # messages over which the rate is measured
 _EVENT_LIMIT = 8  # events that are shown
-_NEWS_LIMIT = 1000  # events and states that nobody has taken yet
+_NEWS_LIMIT = 1000  # events and states that no caller has taken yet
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """The state of a device, as its status message says."""
+    """The state of a device, from its status message."""
 
     name: str
     state: str
@@ -30,10 +30,10 @@ class CameraRow:
 
     Attributes:
         device, name: of the camera.
-        state: as its status message says; `unknown` before the first.
-        cause: why, empty where there is no reason.
-        poses: the last pose message; None where there is none, or where it says nothing about now.
-        rate_hz: pose messages a second over the last ones.
+        state: from its status message; `unknown` before the first.
+        cause: reason of the state, empty where there is none.
+        poses: the last pose message; None where there is none, or where it is out of date.
+        rate_hz: pose messages per second, measured over the last ones.
     """
 
     device: str
@@ -66,12 +66,12 @@ class EventRow:
 
 @dataclass(slots=True)
 class _Device:
-    state: str = ""  # empty before its first status message: a device that sends poses is taken to be online
+    state: str = ""  # empty before its first status message: a device that sends poses counts as online
     reason: str = ""
     cameras: set[str] | None = None  # those of its configuration, None before its first info message
 
     def has(self, camera: str) -> bool:
-        """Return whether a camera is present now; what the broker retains of others is history."""
+        """Return whether a camera is present now; retained messages of other cameras are out of date."""
         return self.state in ("", "online") and (self.cameras is None or camera in self.cameras)
 
 
@@ -84,26 +84,26 @@ class _Camera:
     arrivals_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_WINDOW))
 
     def enter(self, status: CameraStatusMessage) -> None:
-        """Take another state; the last poses hold only while the camera streams, and at the end of a video."""
+        """Set another state; the last poses stay only while the camera streams, and at the end of a video."""
         self.state, self.cause = status.state, status.cause or ""
         if status.state != "streaming" and status.cause != "end_of_stream":
             self.poses = None
             self.arrivals_s.clear()
 
     def rate_hz(self) -> float:
-        """Return the recent pose messages a second."""
+        """Return the recent pose messages per second."""
         if len(self.arrivals_s) < 2:
             return 0.0
         return (len(self.arrivals_s) - 1) / max(1e-6, self.arrivals_s[-1] - self.arrivals_s[0])
 
 
 class LiveTable:
-    """The latest of each device and camera; messages may come from another thread.
+    """The latest state of each device and camera; messages may come from another thread.
 
     Attributes:
         messages: number of pose messages.
         tracks: device, camera and number of all tracks.
-        most_people: most people in one frame.
+        most_people: largest number of people in one frame.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -145,7 +145,7 @@ class LiveTable:
                         self._take_poses(device, name, decode(payload, type=PosesMessage), now_s)
                     case ["cameras", name, "events"]:
                         self._take_event(device, name, decode(payload, type=EventMessage))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # not a message of ours
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # not a message of edgepose
             return
 
     def devices(self) -> list[DeviceRow]:

@@ -1,4 +1,4 @@
-"""Commands as they arrive over MQTT, before their content is judged: which are handed on, and where a reply may go."""
+"""Commands as they arrive over MQTT: which are passed on, and where a reply may go. Their content is checked elsewhere."""
 
 import logging
 from collections import Counter
@@ -33,12 +33,12 @@ class Command:
 
 
 class CommandInbox:
-    """A filter between messages on `<base>/command/<name>` and the commands that are handed on.
+    """A filter between messages on `<base>/command/<name>` and the commands that are passed on.
 
     Args:
         base: `<prefix>/<device>`.
         receive: called with each command, in the session's thread; must return immediately.
-        ignored: counts commands that were not handed on, by cause (`IGNORED_CAUSES`); it outlives the session.
+        ignored: counts commands that were not passed on, by cause (`IGNORED_CAUSES`); it outlives the session.
     """
 
     def __init__(self, base: str, receive: Callable[[Command], None], ignored: Counter[str]) -> None:
@@ -52,7 +52,7 @@ class CommandInbox:
         return f"{self._base}/command/+"
 
     def take(self, topic: str, payload: bytes, retained: bool, response_topic: str | None, correlation: bytes | None) -> bool:
-        """Hand a message on if it is an acceptable command; return whether it is a command at all."""
+        """Pass a message on if it is an acceptable command; return whether it is a command at all."""
         name = topic.removeprefix(f"{self._base}/command/")
         if name == topic:
             return False
@@ -79,7 +79,7 @@ class CommandInbox:
         )
 
     def _may_answer(self, topic: str) -> bool:
-        """Return whether a reply may go to a topic: it must be outside of `<prefix>/`, or under our own `reply`.
+        """Return whether a reply may go to a topic: it must be outside of `<prefix>/`, or under this device's `reply`.
 
         Otherwise a sender could make this device publish where devices take commands or report states.
         """

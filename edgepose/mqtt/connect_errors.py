@@ -31,11 +31,11 @@ class BrokerAddress(Protocol):
 
     @property
     def has_certificate(self) -> bool:
-        """Whether we present a client certificate."""
+        """Whether the daemon presents a client certificate."""
 
     @property
     def ca_file(self) -> str | None:
-        """File of the authorities that we trust; None trusts those of the system."""
+        """File of the trusted authorities; None trusts those of the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def from_reason(reason: str, settings: BrokerAddress) -> ConnectFailure:
         if settings.username is None:
             expected = "expected a user name and password (keys mqtt.username, mqtt.password_file)"
         else:
-            expected = f"expected the password of user {settings.username} (key mqtt.password_file), or the broker to let that user in"
+            expected = f"expected the password of user {settings.username} (key mqtt.password_file), or a broker that accepts that user"
     return ConnectFailure(f"refused: {reason}", expected)
 
 
@@ -159,14 +159,16 @@ def from_hang_up(settings: BrokerAddress, before: str = "") -> ConnectFailure:
     if settings.tls is not None:
         if before.startswith("refused: client certificate"):
             return ConnectFailure(before)  # an alert does not always arrive before the connection ends
-        # Mosquitto sends no alert; with TLS 1.3 the handshake is complete on our side when it checks the certificate.
+        # Mosquitto sends no alert; with TLS 1.3 the handshake is complete on the client's side when it checks the certificate.
         words = "client certificate not accepted" if settings.has_certificate else "client certificate required"
         return ConnectFailure(f"refused: {words}, it seems", _CLIENT_CERTIFICATE)
     if _speaks_tls(settings.host, settings.port):
         return ConnectFailure(
             "refused: that port is for TLS", "expected mqtt.tls.enabled to be true, or a port without TLS (key mqtt.port)"
         )
-    return ConnectFailure("unreachable: hung up without an answer", "expected an MQTT broker that has room (keys mqtt.host, mqtt.port)")
+    return ConnectFailure(
+        "unreachable: hung up without an answer", "expected an MQTT broker with room for clients (keys mqtt.host, mqtt.port)"
+    )
 
 
 def describe(error: OSError | UnicodeError) -> str:

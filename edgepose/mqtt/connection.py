@@ -62,8 +62,8 @@ class Connection:
     """One connection; not thread-safe, and unusable once `ended` is set.
 
     Attributes:
-        accepted: None until the broker has answered, then whether it accepted us.
-        ended: why the connection has ended, in a few words, or None while it is open.
+        accepted: None until the broker has answered, then whether it accepted the connection.
+        ended: why the connection has ended, in a few words; None while it is open.
         unsupported: whether the broker refused this version of MQTT.
         hung_up: whether the broker closed the connection before it had answered.
         alert: last alert of the broker's TLS, or None.
@@ -110,12 +110,12 @@ class Connection:
 
     @property
     def backlog(self) -> bool:
-        """Whether the last message has not wholly gone into the socket."""
+        """Whether the last message is not completely written to the socket."""
         return self._client.want_write()
 
     @property
     def unwritten(self) -> int:
-        """Messages with QoS 0 that did not wholly go into the socket."""
+        """Messages with QoS 0 that were not completely written to the socket."""
         return self._handed_over - self._written
 
     def room(self) -> bool:
@@ -190,7 +190,7 @@ class Connection:
             self._ping_probe.asked(now_s)
 
     def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> None:
-        """Subscribe to topics with QoS 1; with MQTT 5 without our own messages.
+        """Subscribe to topics with QoS 1; with MQTT 5, the broker does not return this client's own messages.
 
         Args:
             topics: to subscribe to.
@@ -205,7 +205,7 @@ class Connection:
                 self._subscribing[mid] = topic
 
     def close(self, *, goodbye: bool, reason: str = "closed") -> None:
-        """Close immediately; with a goodbye that reaches it, the broker drops the will."""
+        """Close immediately; the broker drops the will if it receives a DISCONNECT (`goodbye`)."""
         self._end(reason)
         if goodbye:
             self._client.disconnect()
@@ -271,7 +271,7 @@ class Connection:
                 self.accepted = False
                 self._end("unsupported protocol version")
             elif self._client.overlong:
-                self._end(f"a message of more than {RECEIVE_LIMIT_BYTES // 1024} KiB was sent to us")
+                self._end(f"a message of more than {RECEIVE_LIMIT_BYTES // 1024} KiB arrived")
             self._hang_up()
 
     def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties) -> None:
@@ -304,4 +304,4 @@ class Connection:
         topic = self._subscribing.pop(mid, "")
         for reason in reasons:
             if reason.is_failure:
-                _log.warning("MQTT broker refuses our subscription to %s: %s; expected the right to read it", topic, str(reason).lower())
+                _log.warning("MQTT broker refuses the subscription to %s: %s; expected the right to read it", topic, str(reason).lower())

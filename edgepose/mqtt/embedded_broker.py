@@ -1,4 +1,4 @@
-"""A small MQTT broker inside the process, for `edgepose demo`: on the loopback interface only, gone with the process.
+"""A small MQTT broker inside the process, for `edgepose demo`: on the loopback interface only, and it ends with the process.
 
 It speaks MQTT 3.1.1 only, so the demo also shows that the publisher falls back.
 """
@@ -35,8 +35,8 @@ class EmbeddedBroker:
         try:
             import amqtt.broker  # noqa: F401
         except ImportError as error:
-            raise OutputError("the embedded broker needs amqtt; expected it installed: pip install amqtt") from error
-        logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it logs our fallback from version 5 as an error
+            raise OutputError("the embedded broker needs amqtt; expected it to be installed: pip install amqtt") from error
+        logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it logs the fallback from version 5 as an error
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
         self.port = _free_port()
         self._thread.start()

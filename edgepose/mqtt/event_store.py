@@ -22,7 +22,7 @@ RETRY_S = 3.0
 LINGER_S = 1.0
 """How long deletions may wait for others: a lost deletion only causes a duplicate, which the `id` of the event reveals."""
 
-APPLICATION_ID = 0x65647073  # "edps", so that the database of another program is not mistaken for ours
+APPLICATION_ID = 0x65647073  # "edps", so that the database of another program is recognized
 VERSION = 1
 
 
@@ -35,7 +35,7 @@ class EventStore:
         found: receives the messages of earlier runs, oldest first, and how many were dropped, in the store's thread.
 
     Attributes:
-        loaded: set once what an earlier run left has been found, or the file could not be read.
+        loaded: set once the messages of earlier runs are restored, or the file could not be read.
     """
 
     def __init__(self, path: Path, limit: int, found: Callable[[list[Outgoing], int], None]) -> None:
@@ -86,7 +86,7 @@ class EventStore:
             return message in self._rows
 
     def close(self, within_s: float) -> None:
-        """Write what is left and release the file; a slower disk is not waited for."""
+        """Write what is left and release the file; do not wait for a slow disk."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -184,7 +184,7 @@ class EventStore:
     def _transact(self, batch: list[Outgoing], gone: list[int]) -> list[int]:
         assert self._database is not None
         if not self._path.exists():
-            raise FileNotFoundError("the file was taken away")
+            raise FileNotFoundError("the file was removed")
         self._database.execute("BEGIN IMMEDIATE")
         try:
             self._database.executemany("DELETE FROM message WHERE number = ?", ((number,) for number in gone))

@@ -3,7 +3,7 @@
 A socket accepts whatever fits into its buffer, and on a slow path the buffer holds seconds of data: a message that was the newest when the
 socket accepted it is outdated when it arrives. Therefore a message that is useful only while it is new is held back until little data is
 ahead of it. The kernel reports how much data is on its way (`SocketTraffic`). It does not report whether the broker reads it: the kernel
-of a frozen broker accepts data until its own buffer is full. Therefore the broker is pinged again and again (`PingProbe`).
+of a frozen broker accepts data until its own buffer is full. Therefore the broker is pinged repeatedly (`PingProbe`).
 """
 
 import fcntl

@@ -86,7 +86,7 @@ class OutboxLease:
         """Note that the connection is gone; messages that were taken out and never acknowledged go back into the queue.
 
         Args:
-            unwritten: messages with QoS 0 that were taken out and did not wholly go into the socket.
+            unwritten: messages with QoS 0 that were taken out and not completely written to the socket.
         """
         with self._lock:
             if not self._revoked:

@@ -1,4 +1,4 @@
-"""The status of the device: birth, will and goodbye of one session, and other daemons that are online under the same name."""
+"""The status of the device: birth, will and last message of one session, and other daemons that are online under the same name."""
 
 import logging
 import time
@@ -35,7 +35,7 @@ class Presence:
 
     @property
     def duplicate_session(self) -> str | None:
-        """The session of another daemon that is known to be online under our name, or None."""
+        """The session of another daemon that is known to be online under the same device name, or None."""
         return next(reversed(self._duplicate_sessions), None)
 
     def say(self, state: Literal["online", "stopped", "offline"], reason: str) -> Outgoing:
@@ -44,10 +44,10 @@ class Presence:
         return Outgoing(self.topic, encode(message, self._encoding), qos=1, retained=True)
 
     def hear(self, payload: bytes, *, live: bool) -> bool:
-        """Process a message of another session on our topic; return whether `online` must be published again.
+        """Process a message of another session on the status topic; return whether `online` must be published again.
 
         The late will of an earlier connection would otherwise leave a retained `offline` behind. A duplicate that is online is answered
-        once, so that it learns of us; a message that it published before we came does not prove that it is still online.
+        once, so that it detects this session; a message from before this session does not prove that it is still online.
 
         Args:
             payload: of the message.

@@ -1,7 +1,7 @@
 """The publisher of the daemon, which works with an MQTT broker that may be absent, slow, frozen or refusing.
 
 Nothing here blocks a caller, and nothing grows: messages wait in an `Outbox`, and the session hands one to the network only when the one
-before it has gone into the socket. What must arrive is also on disk until the broker has it.
+before it is written to the socket. What must arrive is also on disk until the broker has it.
 """
 
 import logging
@@ -33,7 +33,7 @@ STOP_S = 2.5
 STORE_STOP_S = 0.3
 
 STORE_LOAD_S = 1.0
-"""How long a new session waits for what an earlier run left, so that it is sent first; a slower disk delays nothing."""
+"""How long a new session waits for the messages of earlier runs, so that they are sent first; a slower disk delays nothing."""
 
 ABANDONED_LIMIT = 4
 """Most threads that hang and were replaced."""
@@ -43,7 +43,7 @@ _JOIN_S = 0.2
 
 
 class MqttPublisher:
-    """A publisher under `<prefix>/<device>/` that says `online`, `stopped` or, through the broker, `offline` on `status`.
+    """A publisher under `<prefix>/<device>/` that publishes `online`, `stopped` or, through the broker, `offline` on `status`.
 
     It lives as long as the daemon, and owns the outbox, the counters, the event store and the retained states. A reload or a hang
     replaces only its `MqttSession`. Where no broker is configured there is no session: states are kept, the rest is discarded.
@@ -99,7 +99,7 @@ class MqttPublisher:
             )
 
     def start(self, info: InfoMessage | None = None, within_s: float = 0.0) -> None:
-        """Begin to connect, and keep trying.
+        """Start connecting, and retry until it succeeds.
 
         Args:
             info: what runs on the device.
@@ -174,14 +174,14 @@ class MqttPublisher:
         self._abandoned = [abandoned for abandoned in self._abandoned if abandoned.alive()]
         alive = session.alive()
         if (self.heartbeat.stuck(now_s) or not alive) and len(self._abandoned) < ABANDONED_LIMIT:
-            _log.error("the publisher %s; another takes its place", "hangs" if alive else "has died")
+            _log.error("the publisher %s and is replaced", "hangs" if alive else "has died")
             self._end_session(session, "the publisher is replaced", wait=False)
             with self._lock:
                 self._replaced += 1
             self._open_session()
 
     def change(self, settings: PublisherSettings, info: InfoMessage | None, reason: str) -> None:
-        """Say goodbye to the broker and continue with another session, or none.
+        """End the session with `stopped` and continue with another session, or none.
 
         Args:
             settings: from now on.
@@ -203,7 +203,7 @@ class MqttPublisher:
         self._open_session()
 
     def stop(self, reason: str = "stopped on request", within_s: float = STOP_S) -> None:
-        """Send what is queued, say `stopped`, and disconnect; a frozen broker takes at most half a second more than `within_s`."""
+        """Send what is queued, publish `stopped`, and disconnect; a frozen broker takes at most half a second more than `within_s`."""
         if self._stopped:
             return
         self._outbox.close()
@@ -269,7 +269,7 @@ class MqttPublisher:
                 self._store.start()
 
     def _exchange_store(self) -> None:
-        """Move what waits into another store; without a broker it stays in the former one, and returns with it."""
+        """Move what waits into another store; without a broker it stays in the former one, and is taken up again with it."""
         with self._lock:
             before, self._store = self._store, None
             if self._settings.mqtt.enabled:

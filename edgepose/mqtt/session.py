@@ -21,7 +21,7 @@ from edgepose.mqtt.settings import ReloadingSettings
 _log = logging.getLogger(__name__)
 
 IN_FLIGHT_LIMIT = 16
-"""Most messages with QoS 1 that wait for the broker's answer: below the receive maximum of every broker that we know."""
+"""Most messages with QoS 1 that wait for the broker's answer: below the receive maximum of every known broker."""
 
 PROBE_S = 1.5
 """How long a broker may take to answer MQTT 5 before 3.1.1 is tried: some old ones (amqtt) fail on CONNECT and never answer."""
@@ -45,7 +45,7 @@ class MqttSession:
     Attributes:
         presence: as above.
         lease: as above.
-        state: `connected`, or in a few words why not, such as `refused: not authorized` or `unreachable: connection refused`.
+        state: `connected`, or the reason in a few words, such as `refused: not authorized` or `unreachable: connection refused`.
         protocol: MQTT version of the connection, or None without one.
         turns: turns of the loop so far; the number stands still only while a name is resolved or a connection opened.
     """
@@ -62,7 +62,7 @@ class MqttSession:
         self._client_id = f"{client_id}-{presence.session[:8]}"
         self._command_inbox = inbox
         self._birth: Outgoing | None = None
-        self._speaks_v5 = False  # whether this broker has spoken version 5
+        self._speaks_v5 = False  # whether this broker has used version 5
         self._silences = 0
         self._logged: set[str] = set()
         self._refused_topics: set[str] = set()
@@ -104,7 +104,7 @@ class MqttSession:
                 self._wake_writer.send(b"\0")
 
     def end(self, reason: str, at_s: float) -> None:
-        """Make the thread send what waits, say `stopped` and end, at the latest at `at_s` of the monotonic clock."""
+        """Make the thread send what waits, publish `stopped` and end, at the latest at `at_s` of the monotonic clock."""
         self._stop_reason, self._stop_at_s = reason, at_s
         self._stopping.set()
         self.wake()
@@ -137,7 +137,7 @@ class MqttSession:
             self.turns += 1
             began_s = time.monotonic()
             preferred: Protocol = "3.1.1" if self._mqtt.protocol == "3.1.1" else "5"
-            # A broker that has spoken version 5 and is silent is frozen, not old; after ten silences it may be another broker, though.
+            # A broker that has used version 5 before and does not answer is frozen, not old; after ten attempts it may be another broker.
             doubtful = not self._speaks_v5 or self._silences % 10 == 9
             if self._try(preferred, wake, doubtful=doubtful and self._mqtt.protocol == "auto"):
                 self._try("3.1.1", wake, doubtful=False)
@@ -148,12 +148,12 @@ class MqttSession:
     def _try(self, protocol: Protocol, wake: socket.socket, *, doubtful: bool) -> bool:
         """Run one connection from beginning to end; return whether an older version of MQTT may work instead.
 
-        A broker that does not know version 5 refuses it, closes the connection, or says nothing.
+        A broker that does not know version 5 refuses it, closes the connection, or does not answer.
 
         Args:
             protocol: version to speak.
             wake: as in `_run`.
-            doubtful: whether the broker may not know this version, so that silence means that.
+            doubtful: whether a missing answer may mean that the broker does not know this version.
         """
         try:
             connection = self._connect(protocol, wake, PROBE_S if doubtful else math.inf)
@@ -174,7 +174,7 @@ class MqttSession:
             failure = from_error(error, self._settings.current)
             self.enter(failure.state, failure)
         except Exception:
-            # A fault of ours or of paho's must neither end publishing for good nor go unnoticed.
+            # An internal fault, or one of paho's, must neither end publishing permanently nor go unnoticed.
             _log.exception("%s: internal fault", self._where)
             self.enter("internal fault")
         return False
@@ -183,7 +183,7 @@ class MqttSession:
         """Return a connection on which the broker has answered, or has not within its time; OSError where nothing listens."""
         if self.state == "not started":
             self.enter("connecting")
-        will = self.presence.say("offline", "the device vanished without a word")
+        will = self.presence.say("offline", "the connection was lost")
         connection = Connection(self._settings.refresh(), protocol, self._client_id, will)
         connection.open(wake)
         deadline_s = time.monotonic() + min(patience_s, self._mqtt.connect_timeout_s)

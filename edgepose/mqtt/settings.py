@@ -74,7 +74,7 @@ class ReloadingSettings:
                 self.current = BrokerSettings.read(self._mqtt)
                 _log.info("password and certificates for the MQTT broker have changed and were read again")
             except ConfigError as error:
-                _log.warning("%s What was read before stays in use.", error)
+                _log.warning("%s The previous credentials stay in use.", error)
         return self.current
 
     def _read_stamps(self) -> list[tuple[int, int, int] | None]:

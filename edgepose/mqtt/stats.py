@@ -12,13 +12,13 @@ class PublisherStats:
 
     Attributes:
         enabled: whether a broker is configured.
-        state: `connected`, or in a few words why not, such as `refused: not authorized` or `unreachable: connection refused`.
+        state: `connected`, or the reason in a few words, such as `refused: not authorized` or `unreachable: connection refused`.
         protocol: MQTT version of the connection, or None without one.
         session: identifier of the session in status messages; empty where there is none.
-        duplicate_session: session of another daemon that is online under our name, or None.
+        duplicate_session: session of another daemon that is online under the same device name, or None.
         turns: turns of the session's thread so far; a number that stands still for a minute is a thread that hangs.
         sent: messages handed to the network.
-        reconnects: times that the broker came back.
+        reconnects: times that the connection to the broker was restored.
         drops: messages lost, by cause (`edgepose.mqtt.outbox.Cause`).
         events_waiting: messages with QoS 1, states aside, that the broker does not have yet.
         events_limit: most of them that wait.

@@ -27,7 +27,7 @@ Take = Callable[[str, bytes], None]
 class Subscriber:
     """A connection that subscribes to topics and reconnects when it is lost; a context manager.
 
-    The log records when the connection is lost and when it is back. It speaks MQTT 3.1.1, which every broker does, unless the
+    The log records when the connection is lost and restored. It uses MQTT 3.1.1, which every broker supports, unless the
     configuration says 5: for a subscriber they are the same.
     """
 
@@ -61,7 +61,7 @@ class Subscriber:
         self._client.on_message = self._on_message
 
     def __enter__(self) -> "Subscriber":
-        """Connect; OutputError where the broker does not accept us within the connect timeout."""
+        """Connect; OutputError where the broker does not accept the connection within the connect timeout."""
         where = self._where
         deadline = time.monotonic() + self._settings.connect_timeout_s
         try:

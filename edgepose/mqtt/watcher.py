@@ -17,10 +17,10 @@ _TURN_S = 0.1
 class Watcher:
     """A subscription to one device or all, with a live table of them; a context manager.
 
-    What the broker retains of cameras whose device is not online, or does not have them any more, is not in the table.
+    What the broker retains of cameras whose device is not online, or no longer has them, is not in the table.
 
     Attributes:
-        table: latest state of all that was heard.
+        table: latest state from all received messages.
     """
 
     def __init__(self, mqtt: MqttConfig, device: str | None = None, *, poses: bool = True, take: Take | None = None) -> None:
@@ -64,10 +64,10 @@ class Watcher:
             pass
 
     def silence(self) -> str | None:
-        """Return a sentence where nothing at all was heard so far, None otherwise."""
+        """Return a sentence where no message has arrived so far, None otherwise."""
         if self._heard.is_set():
             return None
-        return f"heard nothing under {self._base} in {time.monotonic() - self._start_s:.0f} s"
+        return f"received nothing under {self._base} in {time.monotonic() - self._start_s:.0f} s"
 
     def _take(self, topic: str, payload: bytes) -> None:
         self._heard.set()
@@ -77,7 +77,7 @@ class Watcher:
 
 
 def as_json(payload: bytes) -> bytes | None:
-    """Return a payload, JSON or MessagePack, as JSON; None where it is in no encoding of ours."""
+    """Return a payload, JSON or MessagePack, as JSON; None where it is in neither."""
     if payload[:1] == b"{":
         return payload
     try:

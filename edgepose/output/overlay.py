@@ -121,6 +121,9 @@ def _disc(canvas: NDArray[np.uint8], x: float, y: float, radius: float, paint: C
 
 
 def _fixed(x: float, y: float) -> tuple[int, int]:
-    """Return fixed-point OpenCV coordinates, which are relative to the center of the first pixel, ours to its corner; limited to int16."""
+    """Return fixed-point OpenCV coordinates, limited to int16.
+
+    OpenCV measures from the center of the first pixel, edgepose from its corner.
+    """
     limit = 2**15 - 1
     return round(min(max(x - 0.5, -limit), limit) * 2**_SHIFT), round(min(max(y - 0.5, -limit), limit) * 2**_SHIFT)

@@ -41,16 +41,16 @@ Action = Open | Wait | Pause
 
 
 class CameraConnection:
-    """Decides what happens with one camera's source: when it is opened, what its loss means, and what state is published.
+    """The state machine of one camera's source: when it is opened, what its loss means, and what state is published.
 
-    A lost source is opened again without end, after waits that grow with full jitter. Each opening that gave frames makes an
-    epoch. A source for one run only (`retry=False`) fails for good instead, and the end of a file ends the connection unless it loops.
+    A lost source is reopened without end, after waits that grow with full jitter. Each opening that gave frames makes an
+    epoch. A source for one run only (`retry=False`) fails permanently instead, and the end of a file ends the connection unless it loops.
 
     Attributes:
-        state: as published last.
+        state: the last published one.
         epoch: of the next frames.
-        reconnects: number of times that frames came again after a loss.
-        failure: error that ended the connection for good, None otherwise.
+        reconnects: number of times that frames arrived again after a loss.
+        failure: error that ended the connection permanently, None otherwise.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class CameraConnection:
         Args:
             camera: its name.
             backoff: gives the waits between attempts.
-            changed: takes the state before and the new one at each change.
-            settled_after_s: age of a stream at which the back-off begins anew.
-            loop: whether a file begins again at its end.
-            retry: whether a lost source is opened again.
+            changed: receives the old and the new state at each change.
+            settled_after_s: age of a stream at which the backoff restarts.
+            loop: whether a file restarts at its end.
+            retry: whether a lost source is reopened.
             epoch, reconnects: to continue from.
         """
         self.state = CameraState(camera, "connecting", None, None, epoch)
@@ -86,11 +86,11 @@ class CameraConnection:
         self._loop = loop
         self._retry = retry
         self._ended = False
-        self._announce = False  # whether the next attempt is announced as `connecting` although no pause was
+        self._announce = False  # whether the next attempt is published as `connecting` although there was no pause
         self._lost_before = False
         self._attempted_s = -math.inf
         self._retry_at_s = -math.inf
-        self._first_frame_s: float | None = None  # of the present opening
+        self._first_frame_s: float | None = None  # of the current stream
 
     def next(self, now_s: float, *, paused: bool) -> Action | None:
         """Return what to do now, None where there is nothing more to do.
@@ -114,7 +114,7 @@ class CameraConnection:
         return Open(self.epoch)
 
     def received(self, width: int, height: int, now_s: float) -> None:
-        """Take note of a frame of the open source and its size in pixels."""
+        """Note a frame of the open source and its size in pixels."""
         if self._first_frame_s is None:
             self._first_frame_s = now_s
             self.reconnects += self._lost_before
@@ -123,15 +123,15 @@ class CameraConnection:
         elif (width, height) != (self.state.width, self.state.height):
             self._become("streaming", None, None, self.epoch, (width, height))
         if now_s - self._first_frame_s > self._settled_after_s:
-            self._backoff.reset()  # not at the first frame: a stream that breaks off soon would be opened without waits
+            self._backoff.reset()  # not at the first frame: a stream that ends soon would be reopened without waits
 
     def interrupted(self) -> None:
-        """Take note that the source was closed for a pause: the next opening is a new epoch."""
+        """Note that the source was closed for a pause: the next stream is a new epoch."""
         self.epoch += 1
         self._announce = True  # a pause may be over before it was published
 
     def lost(self, error: SourceError, now_s: float, *, paused: bool) -> None:
-        """Take note that the source could not be opened, or ended, or broke off.
+        """Note that the source could not be opened, or ended, or was interrupted.
 
         Args:
             error: the reason.
@@ -147,7 +147,7 @@ class CameraConnection:
             self._ended = True
             self._become("paused", error.cause, str(error), epoch)
         elif over and delivered:
-            pass  # the file begins again; a file without frames would do so in a busy loop
+            pass  # the file restarts; a file without frames would do so in a busy loop
         elif not self._retry:
             self._ended, self.failure = True, error
             self._become("failed", error.cause, str(error), epoch)

@@ -25,11 +25,11 @@ _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2  # longest wait between two checks whether the thread must end or pause
 _GRACE_S = 10.0  # beyond a source's own deadlines, for a busy machine; after that the thread counts as stuck
-_FILE_PATIENCE_S = 600.0  # a video that is paced by its time-stamps may have long gaps
+_FILE_PATIENCE_S = 600.0  # a video that is paced by its timestamps may have long gaps
 
 
 class CameraThread(SupervisedThread):
-    """Reads one source for as long as the daemon runs."""
+    """The thread that reads one source for as long as the daemon runs."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class CameraThread(SupervisedThread):
         Args:
             name: of the camera.
             inputs: prepares its frames.
-            slots: take them.
-            changed: takes each change of state, in this thread.
-            forever: whether a lost source is opened again, and the work begins again after it died.
-            after: the thread that this one replaces; its epochs and counts go on.
-            paused: whether the camera begins with a pause, until `resume`.
+            slots: receive them.
+            changed: receives each change of state, in this thread.
+            forever: whether a lost source is reopened, and the work restarts after an unexpected error.
+            after: the thread that this one replaces; its epochs and counts continue.
+            paused: whether the camera starts paused, until `resume`.
         """
         super().__init__(f"camera-{name}", _TURN_S + _GRACE_S, restart=forever)
         self._camera_name = name
@@ -112,7 +112,7 @@ class CameraThread(SupervisedThread):
         self._intake.preprocessor = inputs
 
     def tap(self, take: Callable[[Frame], None]) -> None:
-        """Give the next frame also to `take`, in this thread."""
+        """Pass the next frame to `take` too, in this thread."""
         self._intake.tap = take
 
     def pause(self) -> None:
@@ -180,7 +180,7 @@ class CameraThread(SupervisedThread):
                 source.close()
         except SourceError as error:
             return None if self._was_closed_from_outside(source) else error
-        except Exception as error:  # a fault of ours or of a library must not end the camera silently
+        except Exception as error:  # an internal fault, or one of a library, must not end the camera silently
             if self._was_closed_from_outside(source):
                 return None
             _log.error("camera %s: unexpected %s: %s", self._camera_name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))

@@ -1,4 +1,4 @@
-"""The camera threads, one a camera: replaced when they hang, or when their configuration changes."""
+"""The camera threads, one per camera: replaced when they hang, or when their configuration changes."""
 
 import logging
 import threading
@@ -53,7 +53,7 @@ class Cameras:
         """
         Args:
             preprocessor: makes the preprocessor of one camera, for the network in use.
-            slots: where the frames are put.
+            slots: receive the frames.
             changed: called with each change of a camera's state, from that camera's thread.
             forever: whether a source that cannot be opened is tried again.
         """
@@ -84,7 +84,7 @@ class Cameras:
             return cameras, self._past_restarts + Counter({thread.name: thread.restarts for thread in threads})
 
     def done(self) -> bool:
-        """Return whether no frame will come any more."""
+        """Return whether no further frame can arrive."""
         return not self._changing.is_set() and not any(thread.is_alive() for thread in self.threads())
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class Cameras:
             thread.exchange_preprocessor(self._preprocessor())
 
     def replace_stuck(self, now_s: float) -> list[str]:
-        """Abandon threads that hang and start others in their place, as long as there are not too many.
+        """Abandon threads that hang and start replacements, as long as there are not too many.
 
         Returns:
             Names of the threads that were replaced.
@@ -113,7 +113,7 @@ class Cameras:
         for name, thread in list(self._threads.items()):
             if not thread.heartbeat.stuck(now_s) or len(self._abandoned) >= _ABANDONED_LIMIT:
                 continue
-            _log.error("%s hangs at %s; it is left alone and another takes its place", thread.name, thread.where())
+            _log.error("%s hangs at %s; it is abandoned and replaced", thread.name, thread.where())
             self._abandoned.append(thread)
             self._exchange(name, thread.camera)
             with self._lock:
@@ -151,7 +151,7 @@ class Cameras:
         )
 
     def _exchange(self, name: str, camera: CameraConfig) -> None:
-        """Replace a camera's thread by a new one."""
+        """Replace the thread of a camera."""
         before = self._threads[name]
         paused = before.paused
         before.abandon()

@@ -1,4 +1,4 @@
-"""The configured files, each as a sink that takes one frame after the other."""
+"""The configured files, each as a sink of frames."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The thread that writes files; a disk that is full, slow or gone costs frames in files, and nothing else."""
+"""The thread that writes files; a full, slow or missing disk costs frames in files, and nothing else."""
 
 import logging
 import queue
@@ -18,17 +18,17 @@ from edgepose.telemetry.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2
-_WAITING_LIMIT = 4  # records that wait for the disk; they hold images, so this is memory
+_WAITING_LIMIT = 4  # records that wait for the disk; they hold images, so the limit bounds memory
 _STUCK_AFTER_S = 30.0
 _CLOSING_S = 120.0  # the index of a long video
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 60.0
 
 
 class Sink(Protocol):
-    """Something that takes one frame after the other: a file, a video, a folder."""
+    """A receiver of frames: a file, a video, a folder."""
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
-        """Add one frame; OutputError where that fails."""
+        """Write one frame; OutputError where that fails."""
         ...
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class FileWriter(SupervisedThread):
         except OutputError as error:
             self._fail(error)
         except BrokenPipeError:
-            self._fail(OutputError("a pipe cannot be written: its reader has gone; expected it to stay"))
+            self._fail(OutputError("a pipe cannot be written: its reader has closed it; expected the reader to keep it open"))
         except Exception as error:
             self._fail(OutputError(f"files: unexpected {type(error).__name__}: {error}"))
         self.heartbeat.beat(_CLOSING_S)
@@ -137,7 +137,7 @@ class FileWriter(SupervisedThread):
         try:
             self._sinks = reopen()
         except EdgeposeError as error:
-            _log.debug("files cannot be opened again: %s", error)
+            _log.debug("files cannot be reopened: %s", error)
             return False
         _log.warning("files are written again")
         self.restarts += 1
@@ -146,5 +146,5 @@ class FileWriter(SupervisedThread):
 
     def _fail(self, error: OutputError) -> None:
         if self.error is None:
-            _log.error("%s; nothing more is written to files%s", error, "" if self._reopen is None else " until they can be opened again")
+            _log.error("%s; nothing more is written to files%s", error, "" if self._reopen is None else " until they can be reopened")
             self.error = error

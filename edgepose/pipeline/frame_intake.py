@@ -22,11 +22,11 @@ _SLOT_WAIT_S = 0.2
 
 
 class FrameIntake:
-    """Takes the frames of one camera; the camera's thread uses it.
+    """The receiver of the frames of one camera, used by the camera's thread.
 
     Attributes:
         preprocessor: prepares the frames; replaced when another network is used.
-        tap: takes the next frame, once; None where nobody asks for one.
+        tap: receives the next frame, once; None where no frame is requested.
         image_quality: of a frame of the last second, None before the first.
     """
 
@@ -36,8 +36,8 @@ class FrameIntake:
         """
         Args:
             name: of the camera.
-            slots: take the frames.
-            local: whether the source is a file, which may stand still for as long as it likes.
+            slots: receive the frames.
+            local: whether the source is a file, whose image may stay the same for any time.
         """
         self.preprocessor = preprocessor
         self.tap: Callable[[Frame], None] | None = None
@@ -50,14 +50,14 @@ class FrameIntake:
         self._measured_s = -math.inf
 
     def opened(self, now_s: float) -> None:
-        """Take note that the source was opened, at a monotonic time in seconds."""
+        """Note that the source was opened, at a monotonic time in seconds."""
         self._frozen.opened(now_s)
 
     def moves(self, frame: Frame, now_s: float) -> bool:
-        """Return whether a frame is wanted; False, and counted, where the source still shows the image that it froze on.
+        """Return whether a frame is wanted; False, and counted, where the source still sends the image that it froze on.
 
         Raises:
-            SourceError: the image has stood still for so long that the source must be opened again.
+            SourceError: the image has not changed for so long that the source must be reopened.
         """
         motion = self._frozen.update(frame.image, now_s)
         if motion == "moving":
@@ -75,7 +75,7 @@ class FrameIntake:
 
         Args:
             live: whether it replaces a frame that was not taken yet; a frame of a file waits instead.
-            waiting: called now and then while the frame waits; returns whether to go on.
+            waiting: called repeatedly while the frame waits; returns whether to continue.
         """
         tap, self.tap = self.tap, None
         if tap is not None:
@@ -85,7 +85,7 @@ class FrameIntake:
             prepared = self.preprocessor.prepare(frame)
         except ValueError as error:
             self._metrics.dropped(self._name, "corrupt")
-            _log.debug("camera %s: frame %d cannot be laid out: %s", self._name, frame.sequence, error)
+            _log.debug("camera %s: frame %d cannot be letterboxed: %s", self._name, frame.sequence, error)
             return
         now_s = time.monotonic()
         if now_s - self._measured_s > _QUALITY_EVERY_S:

@@ -1,4 +1,4 @@
-"""The slots between cameras and network: one frame a camera, the newest wins, every loss is counted."""
+"""The slots between cameras and network: one frame per camera, the newest wins, every loss is counted."""
 
 import threading
 import time
@@ -23,18 +23,18 @@ class QueuedFrame:
     since_ns: int
 
     def stale(self, after_s: float) -> bool:
-        """Return whether a live frame is older than `after_s`: it waited, the network was slow, or the whole process stood still."""
+        """Return whether a live frame is older than `after_s`: it waited, the network was slow, or the process was suspended."""
         return self.live and time.monotonic_ns() - self.since_ns > int(after_s * 1e9)
 
 
 class LatestFrameSlots:
-    """Holds at most one frame of each camera; cameras take turns."""
+    """The frames that wait for the network: at most one of each camera; cameras take turns."""
 
     def __init__(self, stale_after_s: float, dropped: Callable[[str, str], None]) -> None:
         """
         Args:
             stale_after_s: a live frame that waited longer is dropped.
-            dropped: takes camera and cause (`superseded`, `stale`) of each frame that is lost.
+            dropped: receives camera and cause (`superseded`, `stale`) of each frame that is lost.
         """
         self.stale_after(stale_after_s)
         self._dropped = dropped
@@ -56,7 +56,7 @@ class LatestFrameSlots:
             self._dropped(camera, "superseded")
 
     def put_when_free(self, prepared: PreparedFrame, timeout_s: float) -> bool:
-        """Queue a frame of a file once the one before was taken; return False where the time ran out first."""
+        """Queue a frame of a file once the one before was taken; return False if the time runs out first."""
         camera = prepared.frame.camera
         with self._changed:
             if not self._changed.wait_for(lambda: camera not in self._queued, timeout_s):

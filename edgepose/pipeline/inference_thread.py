@@ -18,7 +18,7 @@ from edgepose.telemetry.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 TURN_S = 0.2
-"""Longest wait of a thread between two checks whether it must end, seconds."""
+"""Longest wait of a thread, in seconds, between two checks for its end."""
 
 _FAILURES_BEFORE_REOPENING = 3
 _OPENING_S = 300.0  # opening a network may compile it
@@ -38,7 +38,7 @@ class Engine:
 
     Attributes:
         backend: open.
-        open: opens the backend again after it has failed several times in a row.
+        open: reopens the backend after it has failed several times in a row.
         inputs: prepares frames again that were prepared for another network.
     """
 
@@ -48,12 +48,12 @@ class Engine:
 
 
 class InferenceThread(SupervisedThread):
-    """Takes frames from the slots until all cameras have ended, and passes results on, at most one ahead of postprocessing.
+    """The thread that takes frames from the slots until all cameras have ended, and passes results on, at most one ahead of postprocessing.
 
     Attributes:
         engine: in use.
         inferred: the results; None at the end.
-        failure: also set where the engine cannot be opened again.
+        failure: also set where the engine cannot be reopened.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class InferenceThread(SupervisedThread):
         Args:
             slots: queued frames.
             cameras_done: returns whether no camera will queue another frame.
-            failed: takes the error where the engine cannot be opened again.
+            failed: receives the error where the engine cannot be reopened.
             stuck_after_s: longest time that the engine may take for one frame, seconds.
-            forever: whether the work begins again after it died.
+            forever: whether the work restarts after an unexpected error.
         """
         super().__init__("inference", stuck_after_s, restart=forever)
         self.engine = engine
@@ -103,7 +103,7 @@ class InferenceThread(SupervisedThread):
         while not self.ending.is_set():
             self.heartbeat.beat()
             self._adopt_next()
-            done = self._cameras_done()  # asked before the slots, or a last frame may be missed
+            done = self._cameras_done()  # checked before the slots, or a last frame may be missed
             queued = self._slots.take(TURN_S)
             if queued is None:
                 if done:
@@ -126,7 +126,7 @@ class InferenceThread(SupervisedThread):
             self._hand_over(inferred)
 
     def finish(self) -> None:
-        """Tell the postprocess thread that no result follows."""
+        """Signal the postprocess thread that no result follows."""
         self._hand_over(None)
 
     def _adopt_next(self) -> None:

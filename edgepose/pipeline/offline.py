@@ -31,7 +31,7 @@ _TURN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did.
+    """The summary of a run.
 
     Attributes:
         frames: frames written.
@@ -41,7 +41,7 @@ class Summary:
         frames_per_second: over the whole run, opening not included.
         model, refiner: file names; `refiner` is None where nobody is refined.
         backend: name of the engine's backend.
-        interrupted: whether the run was stopped before the end of a file; a stream has no other end.
+        interrupted: whether the run was stopped before the end of a file; a stream ends in no other way.
     """
 
     frames: int
@@ -60,7 +60,7 @@ def run(config: Config, *, advance: Callable[[], None] = lambda: None, stop: Cal
 
     Args:
         advance: called after each frame.
-        stop: asked after each frame, so that all files end with the same one; True ends the run.
+        stop: called after each frame, so that all files end with the same frame; True ends the run.
 
     Raises:
         ConfigError, ModelError, SourceError, EngineError, OutputError: something cannot be opened, or fails.
@@ -70,7 +70,7 @@ def run(config: Config, *, advance: Callable[[], None] = lambda: None, stop: Cal
 
 
 class OfflineRun:
-    """A run with everything open; a context manager, for callers that act between opening and running."""
+    """A run with everything open; a context manager, for callers that do something between opening and running."""
 
     def __init__(self, config: Config) -> None:
         """Open source, network, refiner and files; files keep their earlier contents until the first frame.
@@ -111,7 +111,7 @@ class OfflineRun:
         frames = people = 0
         stopped = False
         start_s = time.monotonic()
-        with self._opened, suppress(BrokenPipeError):  # a pipe's reader that has gone ends the run in order
+        with self._opened, suppress(BrokenPipeError):  # a pipe whose reader has closed it ends the run in order
             for frame, found in people_in(self._source, self._backend, self._model.info, self._config, self._metrics, self._refiner):
                 message = poses_message(frame, found, time.time_ns())
                 for sink in self._sinks:
@@ -155,12 +155,12 @@ def offline_config(
     """Return a configuration for a run over one source.
 
     Args:
-        config: for all that is not given here.
-        source: video file, image, folder of images or stream; the camera is called after its file.
+        config: for everything that is not given here.
+        source: video file, image, folder of images or stream; the camera is named after its file.
         files: to write.
         model: name or file of the pose network; None for the configured one.
         refiner: name or file of the refiner, which refines everybody unless fewer are configured; None for the configured one.
-        refine_people: most people refined in a frame; None for the configured number.
+        refine_people: maximum number of people refined in a frame; None for the configured number.
         track: whether people get track numbers; None for the configured choice on videos, and False on still images.
     """
     camera = "stream" if path_of(source) is None else Path(source).stem or "source"
@@ -179,19 +179,19 @@ def offline_config(
 def people_in(
     source: Source, backend: Backend, info: ModelInfo, config: Config, metrics: Metrics, refiner: Refiner | None
 ) -> Iterator[tuple[Frame, list[Person]]]:
-    """Yield each frame of a source with its people, in order; the next frames are decoded meanwhile.
+    """Yield each frame of a source with its people, in order; meanwhile the next frames are decoded.
 
-    A source without an end is followed until the caller stops. The source is closed in the end.
+    A source without an end is followed until the caller stops. The source is closed at the end.
 
     Args:
         refiner: opened; None where nobody is refined.
 
     Raises:
-        SourceError: the source broke off before its end.
+        SourceError: the source failed before its end.
         EngineError: the engine failed.
     """
     preprocessor = Preprocessor(info, config.model.input_size, metrics.took)
-    # Events are not asked for here, so they are switched off.
+    # The callers do not need events, so they are off.
     config = replace(config, events=replace(config.events, enabled=False))
     postprocessor = Postprocessor(next(iter(config.cameras), "source"), config, metrics, refiner)
     for prepared in _read_ahead(source, preprocessor):

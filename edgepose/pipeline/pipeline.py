@@ -4,10 +4,10 @@
 
     camera thread ──▶ slot ──▶ inference thread ──▶ postprocess thread ──▶ deliver
     read, letterbox            run                   decode, track, refine, smooth, check
-    (one a camera)
+    (one per camera)
 
 The engine computes without Python's lock, so one frame is postprocessed while the engine runs the next. Frames only move forward; between
-two threads there is room for one, and every wait has a deadline. A thread that dies is restarted, and a camera's thread that hangs is
+two threads there is room for one frame, and every wait has a deadline. A thread that dies is restarted, and a camera's thread that hangs is
 abandoned and replaced.
 """
 
@@ -78,7 +78,7 @@ class Pipeline:
         """
         Args:
             info: the metadata of the model.
-            open_engine: opens the backend; called by `open`, and again after the backend has failed several times in a row.
+            open_engine: opens the backend; called by `open`, and again after several failures in a row.
             deliver: receives the result of each frame.
             camera_changed: called with each change of a camera's state, from that camera's thread.
             refiner: opened by `open` and used by the postprocess thread; None where nobody is refined.
@@ -147,7 +147,7 @@ class Pipeline:
         """Start the work, with the engine open."""
         assert self._inference_thread is not None
         assert self._postprocess_thread is not None
-        self._cameras.start()  # first: the engine's work is over when no camera is alive
+        self._cameras.start()  # first: the inference thread ends when no camera thread is alive
         self._postprocess_thread.start()
         self._inference_thread.start()
 
@@ -175,7 +175,7 @@ class Pipeline:
         return self._postprocess_thread is not None and not self._postprocess_thread.is_alive()
 
     def replace_stuck(self, now_s: float) -> list[str]:
-        """Abandon camera threads that hang and start others in their place, as long as there are not too many.
+        """Abandon camera threads that hang and start replacements, as long as there are not too many.
 
         Returns:
             Names of the stages that were replaced.
@@ -218,7 +218,7 @@ class Pipeline:
         self._cameras[camera].tap(take)
 
     def stop(self, timeout_s: float) -> bool:
-        """Stop the cameras and process the frames on their way; return False where that took too long and was abandoned."""
+        """Stop the cameras and process the frames in flight; return False where that took too long and was abandoned."""
         deadline = time.monotonic() + timeout_s
         self._cameras.stop()
         threads = list(self._stages())

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _LOWEST_SCORE = 0.05  # of candidates that the black box keeps, so that a replay can try lower thresholds
 
 Deliver = Callable[[FrameResult], None]
-"""Takes the result of a frame; it must not block for live frames."""
+"""A receiver of the result of a frame; it must not block for live frames."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class _Settings:
 
 
 class PostprocessThread(SupervisedThread):
-    """Works through inference results in order, with one `Postprocessor` for each camera."""
+    """The thread that processes inference results in order, with one `Postprocessor` per camera."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class PostprocessThread(SupervisedThread):
         """
         Args:
             inferred: results of the inference thread; None ends the work.
-            deliver: takes the result of each frame.
+            deliver: receives the result of each frame.
             refiner: opened; closed by this thread when another one replaces it, and by `close`.
-            stuck_after_s: longest turn before the thread counts as stuck, seconds.
-            forever: whether the work begins again after it died.
+            stuck_after_s: longest turn, in seconds, before the thread counts as stuck.
+            forever: whether the work restarts after an unexpected error.
             box: records each frame.
         """
         super().__init__("postprocess", stuck_after_s, restart=forever)
@@ -104,7 +104,7 @@ class PostprocessThread(SupervisedThread):
             self._turn(inferred)
 
     def _turn(self, inferred: InferenceResult) -> FrameResult | None:
-        """Postprocess, deliver and record one frame, and count what became of it; None where it is stale or fails."""
+        """Postprocess, deliver and record one frame, and count the outcome; None where it is stale or fails."""
         frame = inferred.queued.prepared.frame
         if self._is_stale(inferred):
             self._metrics.dropped(frame.camera, "stale")
@@ -154,7 +154,7 @@ class PostprocessThread(SupervisedThread):
         return self._cameras[camera]
 
     def _wanted_snapshot(self, camera: str, postprocessor: Postprocessor) -> bytes | None:
-        """Return the state before a frame where the black box needs it to begin a segment."""
+        """Return the state before a frame where the black box needs it to start a segment."""
         if self._box is None or not self._box.wants_snapshot(camera):
             return None
         return postprocessor.snapshot()

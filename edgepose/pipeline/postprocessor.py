@@ -24,10 +24,10 @@ from edgepose.telemetry.metrics import Metrics
 
 
 class PersonRefiner(Protocol):
-    """Something that refines people: `edgepose.pipeline.refiner.Refiner`, or its results in a recording."""
+    """A refiner of people: `edgepose.pipeline.refiner.Refiner`, or its results in a recording."""
 
     def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
-        """Return the people of a frame in the same order, those refined whose turn it is."""
+        """Return the people of a frame in the same order, with those refined whose turn it is."""
         ...
 
 
@@ -55,7 +55,7 @@ class Postprocessor:
     """The steps of one camera: decode, track, refine, smooth, check for plausibility, detect events. Steps that are off are absent.
 
     Attributes:
-        events: what the last frame completed.
+        events: those that the last frame completed.
         refined: people of the last frame as the refiner returned them, None without a refiner.
     """
 
@@ -80,7 +80,7 @@ class Postprocessor:
     def configure(self, config: Config, refiner: PersonRefiner | None) -> None:
         """Apply other settings from the next frame on; people stay known and keep their numbers."""
         self._pose = config.pose
-        # The tracker follows known people below the threshold for new ones, so it must get the weak candidates too.
+        # The tracker follows known people below the threshold for new ones, so it must get candidates with low scores too.
         self._threshold = config.track.low_score_threshold if config.track.enabled else config.pose.score_threshold
         self._schedule.configure(config.refine)
         self._tracker = self._configured_tracker(config)
@@ -92,7 +92,7 @@ class Postprocessor:
     def people(self, prepared: PreparedFrame, candidates: Candidates) -> list[Person]:
         """Return the people of a frame.
 
-        The first frame of an epoch or of another size starts without memory: nobody is where they were before.
+        The first frame of an epoch or of another size starts without history: people are not where they were before.
         """
         self.events, self.refined = [], None
         frame = prepared.frame

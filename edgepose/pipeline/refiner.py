@@ -1,4 +1,4 @@
-"""The refiner in use: whose turn it is, what a person costs, and what happens when it fails.
+"""The refiner in use: whom it refines, what a person costs, and what happens when it fails.
 
 A refiner that fails loses no frame: the poses of the pose network are published, the failure is counted, and the refiner is opened
 again after several failures in a row, then less and less often.
@@ -34,7 +34,7 @@ class Refiner:
     Attributes:
         model: the refiner's file.
         cost_ms: time that one person takes, a running mean; measured by `open`.
-        network: the open backend; None before `open`, and while it cannot be opened again.
+        network: the open backend; None before `open`, and while it cannot be reopened.
     """
 
     def __init__(self, model: ModelFile, open_network: Callable[[], RefinerBackend], metrics: Metrics) -> None:
@@ -91,7 +91,7 @@ class Refiner:
             self.network = None
 
     def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
-        """Return the people of a frame in the same order, those refined whose turn it is."""
+        """Return the people of a frame in the same order, with those refined whose turn it is."""
         chosen = schedule.choose(people, self.cost_ms)
         self._metrics.refine_skipped(len(people) - len(chosen))
         result = list(people)
@@ -135,4 +135,4 @@ class Refiner:
             self.open()
         except EdgeposeError as error:
             if was_open:
-                _log.error("the refiner cannot be opened again: %s; trying from time to time", error)
+                _log.error("the refiner cannot be reopened: %s; trying from time to time", error)

@@ -1,4 +1,4 @@
-"""The values on a frame's way, and the preprocessor, which lays frames out as input of the pose network."""
+"""The values that a frame passes through, and the preprocessor, which turns frames into input of the pose network."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from edgepose.person import Person
 from edgepose.pose.letterbox import Letterbox
 
 Timer = Callable[[str, float], None]
-"""Takes the name of a stage and its duration in seconds."""
+"""A receiver of the name of a stage and its duration in seconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class PreparedFrame:
     """A frame with the network's input made from it.
 
     Attributes:
-        frame: as the camera gave it.
+        frame: as the source delivered it.
         letterbox: mapping between the frame and the input.
         images: uint8 (1, H, W, 3), the input.
         made_for: model and long side for which the input was made.
@@ -47,11 +47,11 @@ class FrameResult:
     """The people and events of a frame.
 
     Attributes:
-        frame: as the camera gave it.
+        frame: as the source delivered it.
         people: those in it.
         events: those that it completed.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch (UTC); the age of poses is counted up to here.
-        live: whether the frame came from a live source, for which nothing may wait.
+        live: whether the frame came from a live source, which must not be delayed.
         stale: whether the frame is too old for its poses to be published; its events still are.
     """
 
@@ -64,14 +64,14 @@ class FrameResult:
 
 
 class Preprocessor:
-    """Lays the frames of one camera out as input of the pose network."""
+    """The preprocessor of one camera: turns its frames into input of the pose network."""
 
     def __init__(self, info: ModelInfo, input_size: int, took: Timer) -> None:
         """
         Args:
             info: of the network.
             input_size: long side of the input in pixels; 0 for the model's own.
-            took: takes the duration of each call, under the name `letterbox`.
+            took: receives the duration of each call, under the name `letterbox`.
         """
         self._info = info
         self._input_size = input_size
@@ -79,10 +79,10 @@ class Preprocessor:
         self._letterbox: Letterbox | None = None
 
     def prepare(self, frame: Frame) -> PreparedFrame:
-        """Return a frame with its input; the mapping is computed anew when the size of the frames changes.
+        """Return a frame with its input; the mapping is computed again when the size of the frames changes.
 
         Raises:
-            ValueError: the frame's image cannot be laid out.
+            ValueError: the frame's image cannot be letterboxed.
         """
         begun, start = Instant.now(), perf_counter()
         letterbox = self._letterbox

@@ -1,4 +1,4 @@
-"""The black box: the last minutes of inference results on disk, without pixels, kept for good when something goes wrong.
+"""The black box: the last minutes of inference results on disk, without pixels, saved when something goes wrong.
 
 The postprocess thread adds records and never waits. A thread of the black box writes them into segments of some seconds and removes the
 oldest. A fault, a signal or a command makes a recording: hard links to the segments in a folder of its own, complete or absent.
@@ -25,23 +25,23 @@ from edgepose.recorder.segments import FLUSH_S, SegmentRing
 _log = logging.getLogger(__name__)
 
 SEGMENT_S = 10.0
-"""Length of a segment, seconds: a recording may be longer than configured by as much."""
+"""Length of a segment, seconds: a recording may be this much longer than configured."""
 
 QUEUE_LIMIT = 256
 """Most records that wait for the disk."""
 
 SAME_REASON_S = 60.0
-"""Seconds within which the same reason makes no other recording."""
+"""Time, in seconds, in which the same reason makes no other recording."""
 
 _SEGMENT_LIMIT_BYTES = 8_000_000  # or an eighth of what the folder may hold
-_RETRY_S = 1.0  # between two attempts to use a disk that has failed
+_RETRY_S = 1.0  # between two attempts to use a failed disk
 
 
 class _End:
     """The end of the queue."""
 
 
-_Item = tuple[SegmentHeader | None, Record]  # with a header, the record begins a segment
+_Item = tuple[SegmentHeader | None, Record]  # with a header, the record starts a segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class RecorderStats:
 
 
 class BlackBox:
-    """Keeps the records of one daemon.
+    """The recorder of one daemon.
 
     Attributes:
         drops: records that were not kept, by cause: `busy` (the disk could not keep up) or `failed` (it could not be written).
@@ -77,10 +77,10 @@ class BlackBox:
         self.drops: Counter[str] = Counter()
         self._lock = threading.Lock()  # guards the six below: postprocess thread, camera threads and main thread
         self._generation = 1
-        self._segment_due = False  # another segment is to begin with the next frame: only the postprocess thread can give its snapshot
+        self._segment_due = False  # the next frame must start another segment: only the postprocess thread can take its snapshot
         self._began_s = 0.0
-        self._informed: dict[str, int] = {}  # generation in which each camera's snapshot was given
-        self._headed = 0  # generation whose header was given
+        self._informed: dict[str, int] = {}  # generation in which each camera's snapshot was taken
+        self._headed = 0  # generation whose header was queued
         self._lost = 0  # records since the last LossRecord
         self._queue: queue.Queue[_Item | Recording | _End] = queue.Queue(QUEUE_LIMIT)
         self._persisted_s: dict[str, float] = {}  # by reason: monotonic time of its last recording
@@ -94,7 +94,7 @@ class BlackBox:
         return cls(config, model) if config.black_box.path is not None else None
 
     def start(self) -> None:
-        """Begin to write; the ring of a previous run that was cut off becomes a recording.
+        """Start writing; the ring of a previous run that was cut off becomes a recording.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -121,12 +121,12 @@ class BlackBox:
             self._segment_due = True
 
     def begin(self) -> None:
-        """Note that the postprocess thread begins, or begins again: its state is gone."""
+        """Note that the postprocess thread starts or restarts: its state is gone."""
         with self._lock:
             self._generation += 1
 
     def wants_snapshot(self, camera: str) -> bool:
-        """Return whether the camera's next frame must bring a snapshot; called by the postprocess thread before the frame and `add`."""
+        """Return whether the camera's next frame must come with a snapshot; called by the postprocess thread before the frame and `add`."""
         now_s = time.monotonic()
         with self._lock:
             if self._segment_due or now_s - self._began_s >= SEGMENT_S:
@@ -135,7 +135,7 @@ class BlackBox:
             return self._informed.get(camera) != self._generation
 
     def add(self, frame: FrameRecord) -> None:
-        """Keep a frame; never waits."""
+        """Record a frame; never waits."""
         with self._lock:
             if self._put((self._header(frame.at_ns), frame)):
                 self._informed[frame.camera] = self._generation
@@ -143,7 +143,7 @@ class BlackBox:
                 self._generation += 1  # without this frame, later ones can only be replayed from another snapshot
 
     def state(self, state: CameraState) -> None:
-        """Keep a change of a camera's state; never waits."""
+        """Record a change of a camera's state; never waits."""
         at_ns = time.time_ns()
         record = StateRecord(camera=state.camera, state=state.state, cause=state.cause, detail=state.detail, epoch=state.epoch, at_ns=at_ns)
         with self._lock:
@@ -154,10 +154,10 @@ class BlackBox:
 
         Args:
             reason: one word, part of the folder's name.
-            wait_s: longest wait for the recording; 0 to only begin it.
+            wait_s: longest wait for the recording; 0 only starts it.
 
         Returns:
-            Whether the recording exists, or has begun where `wait_s` is 0.
+            Whether the recording exists, or has started where `wait_s` is 0.
         """
         try:
             recording = self.record(reason, within_s=wait_s or 0.5)
@@ -166,14 +166,14 @@ class BlackBox:
         return recording.done.wait(wait_s) and recording.place is not None if wait_s else True
 
     def record(self, reason: str, *, within_s: float = 0.5) -> Recording:
-        """Begin to make a recording and return it.
+        """Start a recording and return it.
 
         Args:
             reason: one word, part of the folder's name.
             within_s: longest wait for a disk that cannot keep up.
 
         Raises:
-            UnavailableError: the same reason has made one in the last minute, or the disk cannot keep up.
+            UnavailableError: a recording for the same reason was made in the last minute, or the disk cannot keep up.
         """
         now_s = time.monotonic()
         since_s = now_s - self._persisted_s.get(reason, -SAME_REASON_S)
@@ -211,7 +211,7 @@ class BlackBox:
         self._thread.join(timeout_s)
 
     def _header(self, at_ns: int) -> SegmentHeader | None:
-        """Return the header of the segment that the next record begins, None where it continues one."""
+        """Return the header of the segment that the next record starts, None where it continues one."""
         if self._headed == self._generation:
             return None
         return SegmentHeader(

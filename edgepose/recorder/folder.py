@@ -1,4 +1,4 @@
-"""The folder of the black box: the ring of the present run, and recordings, each of them complete or absent."""
+"""The folder of the black box: the ring of the current run, and recordings, each complete or absent."""
 
 import fcntl
 import logging
@@ -29,7 +29,7 @@ class Recording:
     Attributes:
         reason: part of its folder's name.
         done: set when the recording exists or has failed.
-        place: its folder, None where it has failed or is not done.
+        place: its folder, None where it has failed or is not complete.
     """
 
     reason: str
@@ -43,7 +43,7 @@ class RecorderFolder:
     Attributes:
         path: the folder.
         ring: folder of this run's segments, inside of `path`.
-        limit_bytes: most that all of it may hold.
+        limit_bytes: maximum size of the folder.
     """
 
     def __init__(self, path: Path, limit_bytes: float) -> None:
@@ -53,7 +53,7 @@ class RecorderFolder:
         self._lock: int | None = None
 
     def take_over(self) -> None:
-        """Lock the folder, keep the ring of a run that was cut off as a recording, and begin a new ring.
+        """Lock the folder, keep the ring of a run that was cut off as a recording, and start a new ring.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -85,15 +85,15 @@ class RecorderFolder:
             name = _name(left[-1].stat().st_mtime, "unexpected-exit")
             os.replace(self.ring, _free(self.path / name))
             _log.warning("the previous run was cut off; its last records are in %s", self.path / name)
-        for ours in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # other files in there are not ours
-            ours.unlink(missing_ok=True)
+        for path in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # other files belong to other programs
+            path.unlink(missing_ok=True)
         for unfinished in self.path.glob(".*-unfinished"):
             shutil.rmtree(unfinished, ignore_errors=True)
         self.ring.mkdir(exist_ok=True)
         self.make_room()
 
     def end(self) -> None:
-        """Note that the run ended in order, and unlock the folder."""
+        """Mark that the run ended in order, and unlock the folder."""
         (self.ring / _ENDED).touch()
         self.release()
 
@@ -128,7 +128,7 @@ class RecorderFolder:
         while len(segments) > 1 and sum(sizes) > self.limit_bytes / 2:
             segments.pop(0).unlink()
             sizes.pop(0)
-        # Other folders in there are not ours.
+        # Other folders belong to other programs.
         recordings = [place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()]
         oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
         while oldest and self._size() > self.limit_bytes:

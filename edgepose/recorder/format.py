@@ -1,4 +1,4 @@
-"""The file format of black-box recordings: segments of checksummed records, each of which begins with all that a replay needs.
+"""The file format of black-box recordings: segments of checksummed records, each of which starts with everything that a replay needs.
 
 A recording is a folder of segment files, in the order of their names. A segment is one line that names format and version, then records:
 length and CRC-32 (little-endian, 4 bytes each) and MessagePack. The end of a segment may be missing, after a power cut.
@@ -76,7 +76,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
         scores: float32 (K,) of the candidates that may be people, the same K of `boxes` (K, 4) and `keypoints` (K, 17, 3).
         refined: everybody after refinement, None without a refiner.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
-        failed: whether postprocessing or delivery failed, after which everybody was forgotten.
+        failed: whether postprocessing or delivery failed, after which all people were forgotten.
         snapshot: state of the camera's postprocessing before this frame, in its first record of a segment.
     """
 
@@ -224,7 +224,7 @@ def _records_of(segment: Path) -> Iterator[Record]:
 def _format_error(segment: Path, line: bytes) -> RecordingError:
     other = _FIRST_LINE_OF_ANY.fullmatch(line)
     if other is None:
-        return RecordingError(f"{segment} is no recording of the black box; expected a file that it wrote")
+        return RecordingError(f"{segment} is not a recording of the black box; expected a file that the black box wrote")
     return RecordingError(
         f"{segment} is a recording of black box format {int(other[1])}; expected format {_VERSION},"
         " or a replay with the version of edgepose that recorded it"

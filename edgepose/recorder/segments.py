@@ -36,14 +36,14 @@ class SegmentRing:
         self.size_bytes = 0
 
     def begin(self, header: SegmentHeader) -> None:
-        """Begin another segment, and remove those that are too old."""
+        """Start another segment, and remove those that are too old."""
         self.end()
         now_s = time.monotonic()
         while self._ended and self._ended[0][2] < now_s - self._kept_s:
             self._ended.popleft()[0].unlink(missing_ok=True)
         self._number += 1
         path = self._folder / f"{self._number:08d}{SUFFIX}"
-        # Read-only for everybody else: a segment may be part of several recordings.
+        # Read-only for other programs: a segment may be part of several recordings.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o440)
         self._current, self.size_bytes = (path, now_s), 0
         self._buffer = bytearray(first_line() + packed(header))
@@ -74,7 +74,7 @@ class SegmentRing:
         return True
 
     def abandon(self) -> None:
-        """Give up the open segment as it is, after a failure to write it."""
+        """Abandon the open segment as it is, after a failure to write it."""
         self._buffer.clear()
         with suppress(OSError):
             self.end()

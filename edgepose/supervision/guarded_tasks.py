@@ -7,7 +7,7 @@ _log = logging.getLogger(__name__)
 
 
 class GuardedTasks:
-    """A runner of the tasks of one turn. What a task raises is a fault of ours: it ends that task, not the daemon.
+    """A runner of the tasks of one turn. An error in a task is an internal fault: it ends that task, not the daemon.
 
     Attributes:
         failures: times that a task began to fail, or failed in another way.

@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 class StuckError(EdgeposeError):
-    """A work loop hangs for good: only a new process can help."""
+    """A work loop hangs permanently: only a new process can help."""
 
 
 class HangDetector:
@@ -52,5 +52,5 @@ class HangDetector:
         """Return the error that ends the daemon where a work loop has hung for too long, else None."""
         for name, since_s in self._since_s.items():
             if name in working and now_s - since_s > self.give_up_after_s:
-                return StuckError(f"{name} hangs at {self._where(name)} and does not come back; the daemon ends, to be started anew")
+                return StuckError(f"{name} hangs at {self._where(name)} and does not recover; the daemon exits to be restarted")
         return None

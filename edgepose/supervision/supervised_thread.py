@@ -14,14 +14,14 @@ _log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
-_SETTLED_S = 30.0  # work that lasted so long has recovered: the next death is news again
+_SETTLED_S = 30.0  # work that lasted this long has recovered: the next failure is logged again
 
 
 class SupervisedThread(threading.Thread):
-    """A thread that runs `work` until it returns, and restarts it where it raises.
+    """A thread that runs `work` until it returns, and restarts it if it raises.
 
-    What `work` raises is a fault of ours or of a library, since expected failures are handled inside. It must leave nothing behind that
-    would make the next start fail.
+    An error that `work` raises is an internal fault, or one of a library, since expected failures are handled inside. `work` must
+    leave nothing behind that would make the next start fail.
 
     Args:
         name: of the stage, in logs and health messages.
@@ -31,7 +31,7 @@ class SupervisedThread(threading.Thread):
     Attributes:
         heartbeat: beaten by `work`.
         restarts: deaths so far.
-        failure: what ended the work for good, None otherwise.
+        failure: the error that ended the work permanently, None otherwise.
         ending: set when the work must end soon.
     """
 
@@ -92,7 +92,7 @@ class SupervisedThread(threading.Thread):
             self.failure = EdgeposeError(what)
             return False
         self.restarts += 1
-        if what != self._logged or debugging:  # once a fault, not once a death
+        if what != self._logged or debugging:  # once for each fault, not once for each failure
             self._logged = what
-            _log.error("%s; it is begun again", what, exc_info=debugging)
+            _log.error("%s; it is restarted", what, exc_info=debugging)
         return True

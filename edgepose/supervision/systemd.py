@@ -18,7 +18,7 @@ class Notifier:
         """
         Args:
             environment: variables; `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are used.
-            pid: identifier of this process; the watchdog of another one is not fed.
+            pid: identifier of this process; the watchdog of another process is not fed.
         """
         self._address = environment.get("NOTIFY_SOCKET", "")
         for_us = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
@@ -50,7 +50,7 @@ class Notifier:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.setblocking(False)  # a manager that does not read must not stop the daemon
+            sender.setblocking(False)  # a service manager that does not read must not stop the daemon
             try:
                 sender.sendto(state.encode(), address)
             except OSError as error:

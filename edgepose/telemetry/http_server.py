@@ -68,7 +68,7 @@ class LocalHttpServer(ThreadingHTTPServer):
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": _TURN_S}, name="monitoring", daemon=True)
 
     def server_bind(self) -> None:
-        """Bind without resolving our own name, which `HTTPServer` does and which may take minutes."""
+        """Bind without resolving the host's own name, which `HTTPServer` does and which may take minutes."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
@@ -78,7 +78,7 @@ class LocalHttpServer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def start(self) -> None:
-        """Begin to answer requests."""
+        """Start answering requests."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -142,7 +142,7 @@ class LocalHttpServer(ThreadingHTTPServer):
 
 
 def _cut_off(connection: socket.socket) -> None:
-    with suppress(OSError):  # it is closed already
+    with suppress(OSError):  # it is already closed
         connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads or writes it
 
 
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = page(self.headers.get("Accept", ""))
         except Exception as error:
             _log.error("%s cannot be written: %s: %s", self.path[:100], type(error).__name__, error, exc_info=_log.isEnabledFor(10))
-            self._answer_text(HTTPStatus.INTERNAL_SERVER_ERROR, "this page cannot be written; the log says why")
+            self._answer_text(HTTPStatus.INTERNAL_SERVER_ERROR, "this page cannot be written; the log has the reason")
             return
         self._send(answer)
 

@@ -15,10 +15,10 @@ STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "events", 
 """Stages that are timed: waiting in the slot, the stages of the work loops, publishing; `refine` only where people are refined."""
 
 DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
-"""Why a frame became no pose message, or (the last two) reached no file."""
+"""Reasons why a frame became no pose message, or (the last two) reached no file."""
 
 REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")
-"""Why a person was not refined although the schedule chose them."""
+"""Reasons why a person was not refined although the schedule chose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class RefineCounts:
     """Counts of refined people since the start.
 
     Attributes:
-        accepted: people whose refined keypoints agreed with the pose network's, and were taken.
-        disagreed: people whose refined keypoints did not; the pose network's stayed.
+        accepted: people whose refined keypoints agreed with the pose network's, and replaced them.
+        disagreed: people whose refined keypoints did not agree; the pose network's stayed.
         failed: people whose refinement failed, by cause (`REFINE_FAILURES`).
         skipped: people whom the budget left out.
-        dismissed: people who were not published, since after refinement they are probably nobody.
-        cost_ms: what refining one person takes now, milliseconds.
+        dismissed: people who were not published, since after refinement their score is too low.
+        cost_ms: current time to refine one person, in milliseconds.
     """
 
     accepted: int
@@ -182,7 +182,7 @@ class Metrics:
         self.took(stage, perf_counter() - start)
 
     def refine_cost(self, person_ms: float) -> None:
-        """Record what refining one person takes, milliseconds."""
+        """Record the time that refining one person takes, in milliseconds."""
         with self._lock:
             self._refine_cost_ms = person_ms
 
@@ -203,7 +203,7 @@ class Metrics:
             self._refine_failed[cause] += people
 
     def dismissed(self, people: int) -> None:
-        """Count people who were not published, since refinement found nobody there."""
+        """Count people who were not published, since their score after refinement is too low."""
         with self._lock:
             self._refined["dismissed"] += people
 

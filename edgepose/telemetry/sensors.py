@@ -1,4 +1,4 @@
-"""What the kernel reports about this machine: memory, temperature, and whether it slows the processors down."""
+"""The kernel's reports about this machine: memory, temperature, and throttling of the processors."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SYSTEM = Path("/sys")
-"""Where the kernel shows its sensors."""
+"""Folder in which the kernel shows its sensors."""
 
 _COOLED = re.compile(r"(thermal-)?(cpu|dev)freq")  # cooled by slowing it down, not by a fan
 

@@ -23,7 +23,7 @@ def video_paths(config: Config) -> dict[str, Path]:
 
 
 def clashes(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield each key whose file or folder would overwrite something, with a sentence that says what and where.
+    """Yield each key whose file or folder would overwrite something, with a sentence that describes it.
 
     The path of the configuration file is not known here: `edgepose.config.cross_checks` protects it.
     """

@@ -139,7 +139,7 @@ def test_run_ends_by_itself_with_its_files(model: Path, video: Path, tmp_path: P
     (tmp_path / "config.yaml").write_text(cameras + rest)
     done = edgepose("run", "--config", "config.yaml", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "ended: all sources are over" in done.stderr
+    assert "ended: all sources have ended" in done.stderr
     messages = [json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines()]
     for camera in ("a", "b"):
         assert [message["sequence"] for message in messages if message["camera"] == camera] == list(range(12))

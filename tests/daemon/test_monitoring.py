@@ -37,10 +37,10 @@ def pipeline(*states: CameraState) -> PipelineStats:
     [
         ([], [STREAMING], "connected", True, []),
         ([], [STREAMING, AWAY], None, True, []),
-        ([], [AWAY], "connected", True, ["no camera streams: rear is failed (refused)"]),
-        ([], [], "connected", True, ["no camera streams: none is there"]),
+        ([], [AWAY], "connected", True, ["no camera is streaming: rear is failed (refused)"]),
+        ([], [], "connected", True, ["no camera is streaming: none is configured"]),
         ([], [STREAMING], "unreachable: timed out", True, ["the broker is not connected: unreachable: timed out"]),
-        (["inference"], [STREAMING], "connected", False, ["the inference loop has got stuck"]),
+        (["inference"], [STREAMING], "connected", False, ["the inference loop is stuck"]),
     ],
     ids=["all is well", "one camera is enough", "no video", "no camera", "no broker", "a loop hangs"],
 )

@@ -123,7 +123,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
 
         for name, payload, why in (
             ("explode", "", "there is no command 'explode'; expected one of reload, set-threshold, pause, resume, snapshot, record"),
-            ("pause", "", "the payload of pause is empty; expected a JSON object, {} at least"),
+            ("pause", "", "the payload of pause is empty; expected a JSON object, such as {}"),
             ("pause", '{"camera": "none"}', "there is no camera none; expected one of front, rear"),
             ("pause", '{"camera": "front", "force": true}', "pause has no field 'force'; expected one of camera"),
             ("pause", '{"camera": "../../etc"}', "camera is '../../etc'; expected a name of up to 64 letters"),

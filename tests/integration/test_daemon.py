@@ -148,4 +148,4 @@ def test_watch_shows_what_the_daemon_publishes(tmp_path: Path, broker: Mosquitto
         assert "drone/front: streaming, 0 people" in table
         other = subprocess.run([*watch, "--device", "other", "--seconds", "1"], capture_output=True, text=True, timeout=120, check=False)
         assert (other.returncode, other.stdout) == (69, "")
-        assert "heard nothing under" in other.stderr
+        assert "received nothing under" in other.stderr

@@ -260,7 +260,7 @@ def test_ready_says_what_is_missing_and_the_port_outlives_all_that_changes(tmp_p
     with observed(tmp_path) as (daemon, camera, broker):
         assert daemon.ask("/healthz")[0] == daemon.ask("/livez")[0] == 200
         camera.kill()
-        assert re.match(r"no camera streams: front is (failed|stalled) \(\w+\)", wait_for(daemon.missing, within_s=15)[0])
+        assert re.match(r"no camera is streaming: front is (failed|stalled) \(\w+\)", wait_for(daemon.missing, within_s=15)[0])
         assert daemon.value("edgepose_camera_state", camera="front", state="streaming") == 0
         broker.kill()
         wait_for(lambda: any(sentence.startswith("the broker is not connected: ") for sentence in daemon.missing()), within_s=15)
@@ -324,5 +324,5 @@ def test_without_the_library_one_sentence_says_what_to_install(tmp_path: Path) -
         done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
         assert done.returncode == 69, done.stdout + done.stderr
         said = " ".join((done.stdout + done.stderr).split())
-        assert "prometheus-client, which is not installed here; expected it installed: pip install prometheus-client, or" in said
+        assert "prometheus-client, which is not installed here; expected it to be installed: pip install prometheus-client, or" in said
         assert "Traceback" not in done.stderr

@@ -221,7 +221,7 @@ def test_a_refused_subscription_is_said(tmp_path, caplog):
     with Mosquitto(tmp_path, lines=lines) as broker, publishing(broker.port, commands=lambda _: None) as publisher:
         wait_for(lambda: publisher.stats().connected)
         for topic in ("edgepose/drone/status", "edgepose/drone/command/+"):
-            sentence = f"refuses our subscription to {topic}: not authorized; expected the right to read it"
+            sentence = f"refuses the subscription to {topic}: not authorized; expected the right to read it"
             wait_for(lambda sentence=sentence: sentence in caplog.text)  # type: ignore[misc]
         assert publisher.stats().connected
 
@@ -238,7 +238,7 @@ def test_a_new_password_gets_in_without_a_restart_and_a_bad_file_changes_nothing
         broker.restart()
         wait_for(lambda: publisher.stats().reconnects == 1)
         wait_for(lambda: f"the first line of {secret} is empty" in caplog.text)
-        assert caplog.text.count("What was read before stays in use") == 1
+        assert caplog.text.count("The previous credentials stay in use") == 1
         assert publisher.stats().connected
 
 

@@ -20,7 +20,7 @@ def test_hearing_nothing_is_no_success(options: list[str], tmp_path: Path) -> No
     assert done.returncode == 69
     assert done.stdout == ""
     assert done.stderr == (
-        "edgepose: heard nothing under edgepose/+ in 1 s; expected a daemon that publishes there (keys mqtt.prefix and device)\n"
+        "edgepose: received nothing under edgepose/+ in 1 s; expected a daemon that publishes there (keys mqtt.prefix and device)\n"
     )
 
 

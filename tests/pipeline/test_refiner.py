@@ -104,7 +104,7 @@ def test_a_refiner_that_cannot_be_opened_again_is_tried_less_and_less_often(mode
     assert fresh.crops == [3]
     assert [record.message.split(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [
         "refinement fails, unrefined poses are published",
-        "the refiner cannot be opened again",
+        "the refiner cannot be reopened",
     ]
 
 

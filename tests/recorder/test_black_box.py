@@ -333,7 +333,7 @@ def test_any_damage_is_one_sentence(segment: Path) -> None:
     ("content", "said"),
     [
         (b"", "holds no records"),
-        (b"something else\n", "is no recording"),
+        (b"something else\n", "is not a recording"),
         (first_line() + packed(LossRecord(records=1)), "expected one header"),
         (first_line() + (3).to_bytes(4, "little") + zlib.crc32(b"\x00\x01\x02").to_bytes(4, "little") + b"\x00\x01\x02", "another version"),
     ],
