@@ -12,6 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNTIME, EXPORT = ROOT / "edgepose", ROOT / "export" / "edgepose_export"
 MODULES_LIMIT = 16
 LINES_LIMIT = 500
+NO_IMPERATIVES = {
+    *("a", "all", "an", "any", "both", "each", "either", "every", "how", "if", "it", "its", "neither", "no", "nothing", "one", "some"),
+    *("that", "the", "their", "these", "they", "this", "those", "what", "when", "where", "whether", "which", "who", "why"),
+}
+"""First words of docstrings that name a thing or begin a clause, where a function's docstring begins with what it does."""
 
 
 def modules(package: Path) -> list[Path]:
@@ -63,6 +68,40 @@ def test_errors_are_caught_under_one_name() -> None:
         if isinstance(node, ast.ExceptHandler) and node.name not in (None, "error")
     ]
     assert found == []
+
+
+def is_imperative(first_line: str) -> bool:
+    """Return whether the first word may be an imperative: neither a determiner, pronoun or conjunction, nor a form such as "Returns"."""
+    word = first_line.split()[0].lower().strip(".,:;")
+    return word not in NO_IMPERATIVES and (not word.endswith("s") or word.endswith(("ss", "focus")))
+
+
+@pytest.mark.parametrize("package", [RUNTIME, EXPORT, ROOT / "testing", ROOT / "tools"], ids=lambda path: path.name)
+def test_docstrings_of_functions_begin_with_an_imperative(package: Path) -> None:
+    other = []
+    for path in modules(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            docstring = ast.get_docstring(node)
+            is_property = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+            if docstring and not is_property and not docstring.startswith("Args:") and not is_imperative(docstring):
+                other.append(f"{path.relative_to(ROOT)}:{node.lineno} {docstring.splitlines()[0]}")
+    assert other == []
+
+
+@pytest.mark.parametrize(
+    ("first_line", "good"),
+    [
+        ("Return the box.", True),
+        ("Process, then count, all frames.", True),
+        ("The box of a person.", False),
+        ("Returns the box.", False),
+        ("Whether it runs.", False),
+    ],
+)
+def test_an_imperative_is_told_from_a_noun_phrase(first_line: str, good: bool) -> None:
+    assert is_imperative(first_line) == good
 
 
 def test_the_device_side_loads_neither_torch_nor_the_export_pipeline() -> None:

@@ -102,7 +102,7 @@ VARIANTS = [
 
 
 def shortened(recipe: Recipe, pictures: int) -> Recipe:
-    """The recipe with so many pictures in all its phases together."""
+    """Return the recipe with so many pictures in all its phases together."""
     total = sum(phase.pictures for phase in recipe.phases)
     phases = [replace(phase, pictures=max(phase.batch, round(pictures * phase.pictures / total))) for phase in recipe.phases]
     return replace(recipe, phases=phases)
@@ -127,7 +127,7 @@ def _cells_per_person(count: int) -> Iterator[None]:
 def measure(
     variant: Variant, recipe: Recipe, teacher: GhostPose, images: Tensor, data: list[Path], evaluate: CocoPose, folder: Path, threads: int
 ) -> Measured:
-    """Trains one variant and measures it."""
+    """Train one variant and measure it."""
     folder.mkdir(parents=True, exist_ok=True)
     student, rotated = ghostify(teacher, recipe.network, images)
     start = folder / "start.pt"
@@ -146,7 +146,7 @@ def measure(
 
 
 def table(results: dict[str, Measured], pictures: int, evaluate: Path) -> str:
-    """The table for the document."""
+    """Return the table for the document."""
     rows = [
         f"| {name} | {found.ap:.3f} | {found.parameters / 1e6:.2f} M | {found.multiply_adds / 1e6:.0f} M |"
         for name, found in results.items()

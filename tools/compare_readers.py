@@ -51,7 +51,7 @@ def read(url: str, reader: str, seconds: float) -> dict[str, float]:
 
 
 def decoder() -> str:
-    """The software decoder that GStreamer takes here."""
+    """Return the software decoder that GStreamer takes here."""
     library = load()
     found = [library.gst.ElementFactory.find(name) for name in ("avdec_h264", "openh264dec")]
     best = max((factory for factory in found if factory is not None), key=lambda factory: factory.get_rank())

@@ -20,7 +20,7 @@ WIDTH, HEIGHT, FRAMES_PER_S, SECONDS = 640, 480, 15, 12
 
 
 def frame(photograph: np.ndarray, time_s: float) -> np.ndarray:
-    """The picture at `time_s`: the photograph and, smaller, its mirror image, moving apart and together. uint8 (H, W, 3) RGB."""
+    """Draw the frame at `time_s`: the photograph and, smaller, its mirror image, moving apart and together. uint8 (H, W, 3) RGB."""
     canvas = np.full((HEIGHT, WIDTH, 3), (70, 78, 88), np.uint8)
     phase = 2 * math.pi * time_s / SECONDS
     for image, side, middle_x, middle_y in (

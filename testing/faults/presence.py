@@ -50,7 +50,7 @@ def account(files: Sequence[Path], heard: Sequence[dict[str, Any]]) -> Account:
 
 
 def _near(event: Event, spoken: dict[tuple[str, int, int], list[int]]) -> list[int]:
-    """Times of the same event."""
+    """Return the reported times of the same event."""
     return [at_ns for at_ns in spoken.get((event.kind, event.epoch, event.track), ()) if abs(at_ns - event.at_ns) < _NEAR_NS]
 
 

@@ -14,7 +14,7 @@ from edgepose_export.network.model import DeployedPose, GhostPose
 
 
 class NetworkPredictor:
-    """Runs a `GhostPose` in float32 through the runtime's letterbox, decoder and suppression.
+    """A `GhostPose` in float32, run through the runtime's letterbox, decoder and suppression.
 
     Args:
         network: in evaluation mode.

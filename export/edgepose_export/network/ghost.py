@@ -154,7 +154,7 @@ def ghost_speed_up(channels_in: int, ratio: int, kernel: int, cheap_kernel: int)
 
 
 def count_multiply_adds(module: nn.Module, x: Tensor) -> int:
-    """Multiply-adds of all convolutions of `module` for the input `x`, counted while it runs."""
+    """Count the multiply-adds of all convolutions of `module` for the input `x`, while it runs."""
     total = 0
 
     def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:

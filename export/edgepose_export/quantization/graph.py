@@ -72,7 +72,7 @@ def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
 
 
 def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> QuantizationPlan:
-    """QuantizationPlan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`."""
+    """Plan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`."""
     graph = Graph(model)
     convolutions = [node for node in graph.convolutions() if not lies_in(node, float_places)]
     names = {node.name for node in convolutions}

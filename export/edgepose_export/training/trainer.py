@@ -70,7 +70,7 @@ class TrainingState:
 
 
 class Trainer:
-    """Trains one network by a recipe.
+    """The training of one network by a recipe.
 
     Args:
         recipe: the network and its phases.
