@@ -482,7 +482,7 @@ def test_another_prefix_says_stopped_under_the_old_one_and_all_states_under_the_
         wait_for(lambda: publisher.stats().sent >= 3)
         settings = PublisherSettings(MqttConfig(host="127.0.0.1", port=broker.port, prefix="fleet"), "other")
         publisher.change(settings, None, "another configuration")
-        wait_for(lambda: listener.states()[-1] == "stopped")
+        wait_for(lambda: listener.states()[-1:] == ["stopped"])
         assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "another configuration"
         status = json.loads(wait_for(lambda: listener.on("fleet/other/status"))[-1].payload)
         wait_for(lambda: listener.on("fleet/other/cameras/front/status"))
