@@ -31,14 +31,14 @@ check: $(VENV)/.dev docs-site ## ruff, strict mypy, the import rule, the site
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.dev ## write the generated tables of docs/ anew
+docs: $(VENV)/.dev ## regenerate the tables of docs/
 	$(BIN)/python tools/write_reference.py
 	$(BIN)/python -m tools.draw_diagrams
 
 docs-site: $(VENV)/.dev ## build the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
-requirements: $(VENV)/.dev ## pin all dependencies anew, with hashes (ARGS=--upgrade takes newer versions)
+requirements: $(VENV)/.dev ## pin all dependencies again, with hashes (ARGS=--upgrade takes newer versions)
 	tools/pin-requirements.sh $(ARGS)
 
 sbom: $(VENV)/.dev ## bills of materials (CycloneDX) of what an installation takes, in dist/

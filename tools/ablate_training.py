@@ -1,4 +1,4 @@
-"""What choices in the network and in its training are worth: the recipe of ghost-n, shortened, with one thing changed at a time.
+"""Measurement of choices in the network and in its training: the recipe of ghost-n, shortened, with one thing changed at a time.
 
 python -m tools.ablate_training RECIPE DOCUMENT --teacher ONNX --data FOLDER --evaluate FOLDER --output FOLDER
 
@@ -37,7 +37,7 @@ SIZE = 320
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What came of one variant."""
+    """The result of one variant."""
 
     ap: float
     parameters: int

@@ -1,4 +1,4 @@
-"""What a picture of a network camera costs with each reader: FFmpeg and GStreamer by turns, on one RTSP stream.
+"""Cost of a frame of a network camera with each reader: FFmpeg and GStreamer in turns, on one RTSP stream.
 
 python -m tools.compare_readers docs/performance.md
 """
@@ -61,7 +61,7 @@ def decoder() -> str:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("document", nargs="?", type=Path, help="Markdown file whose table is written anew")
+    parser.add_argument("document", nargs="?", type=Path, help="Markdown file whose table is rewritten")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each reader")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a turn")
     parser.add_argument("--size", default="1280x720")

@@ -1,4 +1,4 @@
-"""Makes the clip that `edgepose demo` falls back to: a camera glides over a photograph that is in the public domain.
+"""Generator of the clip that `edgepose demo` falls back to: a camera glides over a photograph that is in the public domain.
 
     pip install scikit-image && python tools/make_demo_clip.py clip.mp4
     ffmpeg -i clip.mp4 -c:v libx264 -crf 30 -preset slow -pix_fmt yuv420p -movflags +faststart edgepose/assets/demo.mp4

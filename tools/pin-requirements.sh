@@ -1,5 +1,5 @@
 #!/bin/sh
-# pin-requirements.sh [UV ARGUMENT...]: write requirements/*.txt anew: every package with its version and hashes, for all platforms and
+# pin-requirements.sh [UV ARGUMENT...]: regenerate requirements/*.txt: every package with its version and hashes, for all platforms and
 # Pythons that we support. `--upgrade` takes newer versions; without it, versions stay where the inputs allow them.
 # torch is not among them: its CPU build has an index of its own, and the Makefile pins it in one line.
 set -eu

@@ -16,7 +16,7 @@ from edgepose.config import schema
 from edgepose.errors import SourceError
 
 _CLOSE_TIMEOUT_S = 0.5
-"""How long `close` waits for the thread to end its session: cameras keep a session that is not ended."""
+"""Longest wait of `close` for the thread to end its session: cameras keep a session that is not ended."""
 
 
 @cache

@@ -95,7 +95,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     )
     for cause, frames in counts.dropped.items():
         click.echo(f"dropped: {frames} ({cause})")
-    click.echo(f"annotated video: {video}\nposes, one message a line: {poses}")
+    click.echo(f"annotated video: {video}\nposes, one message per line: {poses}")
 
 
 def video_at_hand() -> str | None:

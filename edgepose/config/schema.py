@@ -110,7 +110,7 @@ class ModelConfig(_Section, frozen=True):
 
 
 class PoseConfig(_Section, frozen=True):
-    """How candidates become people."""
+    """Selection of people among the candidates."""
 
     score_threshold: Annotated[
         Fraction, Meta(description="people below this score are dropped, unless they continue a track (`track.low_score_threshold`)")

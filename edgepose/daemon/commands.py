@@ -33,16 +33,16 @@ from edgepose.recorder.folder import Recording
 _log = logging.getLogger(__name__)
 
 WAITING_LIMIT = 32
-"""Most commands that wait to be executed."""
+"""Maximum number of commands that wait to be executed."""
 
 SNAPSHOT_WITHIN_S = 5.0
-"""How long a snapshot waits for the next frame."""
+"""Longest wait of a snapshot for the next frame."""
 
 RECORDING_WITHIN_S = 30.0
-"""How long a recording may take: it is synced to the disk, and cards are slow."""
+"""Longest time to make a recording: it is synced to the disk, and cards are slow."""
 
 JPEG_LIMIT_BYTES = 256 * 1024
-"""Most that the JPEG of a snapshot may take: brokers and radio links have limits of their own."""
+"""Largest JPEG of a snapshot: brokers and radio links have limits of their own."""
 
 _JPEG_QUALITIES = (85, 60, 35)
 

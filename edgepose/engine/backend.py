@@ -38,7 +38,7 @@ class Network(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why this backend was chosen."""
+        """The reason why this backend was chosen."""
         ...
 
     def close(self) -> None:

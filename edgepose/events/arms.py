@@ -13,7 +13,7 @@ _CERTAIN_FACTOR = 3.0  # multiple of `arms_up_after_s` from which the score is 1
 
 @dataclass(slots=True)
 class ArmsHistory:
-    """What the analyzer knows of one person, in observed time.
+    """The analyzer's history of one person, in observed time.
 
     Attributes:
         since_ns: when the arms were raised, None while they are down.

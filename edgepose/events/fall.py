@@ -32,7 +32,7 @@ _CERTAIN_S = 0.4  # a fall of at most this duration has the score 1
 
 @dataclass(slots=True)
 class FallHistory:
-    """What the analyzer knows of one person; times are observed time, lengths are in pixels.
+    """The analyzer's history of one person; times are observed time, lengths are in pixels.
 
     Attributes:
         standing_s: net time of standing: seconds of standing less seconds of not standing.

@@ -1,4 +1,4 @@
-"""What is known of one person across all analyzers, and its handover when a track breaks off and another begins in the same place."""
+"""The history of one person across all analyzers, and its handover when a track ends and another begins in the same place."""
 
 import math
 from collections.abc import Mapping, Set
@@ -38,7 +38,7 @@ class PersonState(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class PersonHistory:
-    """What is known of one person, in observed time.
+    """The history of one person, in observed time.
 
     Attributes:
         body: in the last frame with the person.
@@ -46,7 +46,7 @@ class PersonHistory:
         entered: whether `entered` was reported.
         sightings: number of frames with the person.
         last_evidence_ns: by kind, when evidence for a repeatable event was last complete, whether or not it was reported.
-        fall, stillness, waving, arms, zones: what the analyzers know.
+        fall, stillness, waving, arms, zones: the analyzers' histories.
     """
 
     body: Body

@@ -22,7 +22,7 @@ _Positions = dict[int, Point]  # by keypoint, in body sizes from the middle of t
 
 @dataclass(slots=True)
 class StillnessHistory:
-    """What the analyzer knows of one person who has fallen, in observed time.
+    """The analyzer's history of one person who has fallen, in observed time.
 
     Attributes:
         since_ns: last movement, None before the fall.

@@ -160,7 +160,7 @@ class Wrist:
 
 @dataclass(slots=True)
 class WavingHistory:
-    """What the analyzer knows of one person: the left and the right wrist."""
+    """The analyzer's history of one person: the left and the right wrist."""
 
     wrists: tuple[Wrist, Wrist] = field(default_factory=lambda: (Wrist(), Wrist()))
 

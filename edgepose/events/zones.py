@@ -32,7 +32,7 @@ class ZoneSide:
 
 @dataclass(slots=True)
 class ZoneHistory:
-    """What the analyzer knows of one person: the sides by name of the zone."""
+    """The analyzer's history of one person: the sides by name of the zone."""
 
     sides: dict[str, ZoneSide] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 PAYLOAD_LIMIT_BYTES = 64 * 1024
 IGNORED_CAUSES = ("retained", "too_long", "failed")
 REPLY_EXPIRY_S = 60
-"""How long a reply may wait; after that it is of no use."""
+"""Longest wait of a reply; after that it is of no use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ _REASONS: Mapping[str, str] = {
     "qos not supported": "expected a broker with QoS 1",
     "topic name invalid": "expected an mqtt.prefix that the broker allows",
 }
-"""What would be accepted, by the reason in the broker's CONNACK; the other reasons (busy, unavailable, quota) concern only the broker."""
+"""The accepted value, by the reason in the broker's CONNACK; the other reasons (busy, unavailable, quota) concern only the broker."""
 
 _CERTIFICATES: Mapping[int, str] = {
     9: "is not yet valid",

@@ -30,13 +30,13 @@ _log = logging.getLogger(__name__)
 Protocol = Literal["5", "3.1.1"]
 
 SEND_BUFFER_BYTES = 128 * 1024
-"""Most that the kernel buffers for one broker; `room` lets poses fill far less of it."""
+"""Maximum amount that the kernel buffers for one broker; `room` lets poses fill far less of it."""
 
 UNSENT_BYTES = 16 * 1024
 """The socket counts as writable only below this amount of unsent data, where the system supports that."""
 
 ACKNOWLEDGE_S = 30.0
-"""How long a broker may acknowledge nothing, although it is alive; after that the connection is closed."""
+"""Longest time without an acknowledgment from a broker that is alive; after that the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from edgepose.mqtt.outbox import Outgoing
 _log = logging.getLogger(__name__)
 
 RETRY_S = 3.0
-"""How often a file that cannot be written is tried again."""
+"""Time between two attempts to use a file that cannot be written."""
 
 LINGER_S = 1.0
-"""How long deletions may wait for others: a lost deletion only causes a duplicate, which the `id` of the event reveals."""
+"""Longest wait of deletions for others: a lost deletion only causes a duplicate, which the `id` of the event reveals."""
 
 APPLICATION_ID = 0x65647073  # "edps", so that the database of another program is recognized
 VERSION = 1
@@ -55,7 +55,7 @@ class EventStore:
 
     @property
     def failure(self) -> str | None:
-        """Why messages are in memory only, in a few words, or None."""
+        """The reason why messages are in memory only, in a few words, or None."""
         return self._failure
 
     def start(self) -> None:

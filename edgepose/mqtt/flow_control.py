@@ -1,4 +1,4 @@
-"""Flow control: how much data is on its way to the broker, and whether another message would only wait behind it.
+"""Flow control: a bound on the data on its way to the broker, so that no message waits behind others.
 
 A socket accepts whatever fits into its buffer, and on a slow path the buffer holds seconds of data: a message that was the newest when the
 socket accepted it is outdated when it arrives. Therefore a message that is useful only while it is new is held back until little data is
@@ -16,16 +16,16 @@ import time
 from collections import deque
 
 QUEUE_S = 0.25
-"""How long the data on its way may take beyond the round trip of the path."""
+"""Longest time that the data on its way may take beyond the round trip of the path."""
 
 PING_INTERVAL_S = 0.1
-"""How long the answer to a ping is valid while there is something to send."""
+"""Validity of the answer to a ping while there is something to send."""
 
 LEAST_BYTES = 1024
-"""This much may always be on its way: an idle path has not shown its speed yet."""
+"""Amount that may always be on its way: an idle path has not shown its speed yet."""
 
 POLL_S = 0.005
-"""How often to poll while a message is held back: the kernel signals no event when the far side acknowledges."""
+"""Polling interval while a message is held back: the kernel signals no event when the far side acknowledges."""
 
 _SAMPLE_S = 0.01
 _LONGEST_TRIP_S = 1.0  # more than the round trip over a geostationary satellite; a longer one was measured behind a queue

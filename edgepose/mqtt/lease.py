@@ -29,7 +29,7 @@ class OutboxLease:
         self._own: dict[str, Outgoing] = {}  # by topic
         self._taken: dict[Outgoing, None] = {}  # queued messages that are not settled, oldest first
 
-    def say(self, message: Outgoing) -> None:
+    def send_first(self, message: Outgoing) -> None:
         """Send a state of the session itself before all else; a newer one of the same topic replaces it."""
         with self._lock:
             if not self._revoked:

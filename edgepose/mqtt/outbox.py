@@ -67,8 +67,8 @@ class OutboxStats:
 class Outbox:
     """Three kinds of messages, each with its own bound; safe for any number of threads.
 
-    - *latest* (QoS 0): one slot a topic; a newer message replaces an unsent one. Dropped while there is no connection.
-    - *retained* (QoS 1): one slot an address; a state is never lost and is sent again after each connection.
+    - *latest* (QoS 0): one slot per topic; a newer message replaces an unsent one. Dropped while there is no connection.
+    - *retained* (QoS 1): one slot per address; a state is never lost and is sent again after each connection.
     - *queued* (QoS 1): a first-in first-out queue that survives the loss of a connection; when it is full, the oldest message is dropped.
 
     Sessions take messages out through an `OutboxLease`.

@@ -38,12 +38,12 @@ class Presence:
         """The session of another daemon that is known to be online under the same device name, or None."""
         return next(reversed(self._duplicate_sessions), None)
 
-    def say(self, state: Literal["online", "stopped", "offline"], reason: str) -> Outgoing:
+    def status_message(self, state: Literal["online", "stopped", "offline"], reason: str) -> Outgoing:
         """Return the message of a state; `offline` is the will."""
         message = StatusMessage(state=state, reason=reason, session=self.session, at=timestamp(time.time_ns()))
         return Outgoing(self.topic, encode(message, self._encoding), qos=1, retained=True)
 
-    def hear(self, payload: bytes, *, live: bool) -> bool:
+    def receive(self, payload: bytes, *, live: bool) -> bool:
         """Process a message of another session on the status topic; return whether `online` must be published again.
 
         The late will of an earlier connection would otherwise leave a retained `offline` behind. A duplicate that is online is answered

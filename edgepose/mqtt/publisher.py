@@ -33,10 +33,10 @@ STOP_S = 2.5
 STORE_STOP_S = 0.3
 
 STORE_LOAD_S = 1.0
-"""How long a new session waits for the messages of earlier runs, so that they are sent first; a slower disk delays nothing."""
+"""Longest wait of a new session for the messages of earlier runs, so that they are sent first; a slower disk delays nothing."""
 
 ABANDONED_LIMIT = 4
-"""Most threads that hang and were replaced."""
+"""Maximum number of threads that hang and were replaced."""
 
 _HANG_S = 60.0  # beyond the session's own timeouts: a name server that is away blocks its caller for half a minute
 _JOIN_S = 0.2

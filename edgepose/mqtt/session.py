@@ -21,10 +21,10 @@ from edgepose.mqtt.settings import ReloadingSettings
 _log = logging.getLogger(__name__)
 
 IN_FLIGHT_LIMIT = 16
-"""Most messages with QoS 1 that wait for the broker's answer: below the receive maximum of every known broker."""
+"""Maximum number of messages with QoS 1 that wait for the broker's answer: below the receive maximum of every known broker."""
 
 PROBE_S = 1.5
-"""How long a broker may take to answer MQTT 5 before 3.1.1 is tried: some old ones (amqtt) fail on CONNECT and never answer."""
+"""Longest wait for an answer to MQTT 5 before 3.1.1 is tried: some old ones (amqtt) fail on CONNECT and never answer."""
 
 RECONNECT_INITIAL_S = 0.25
 GOODBYE_S = 1.0
@@ -183,7 +183,7 @@ class MqttSession:
         """Return a connection on which the broker has answered, or has not within its time; OSError where nothing listens."""
         if self.state == "not started":
             self.enter("connecting")
-        will = self.presence.say("offline", "the connection was lost")
+        will = self.presence.status_message("offline", "the connection was lost")
         connection = Connection(self._settings.refresh(), protocol, self._client_id, will)
         connection.open(wake)
         deadline_s = time.monotonic() + min(patience_s, self._mqtt.connect_timeout_s)
@@ -198,23 +198,23 @@ class MqttSession:
     def _serve(self, connection: Connection, protocol: Protocol) -> None:
         """Publish until the connection or this session ends."""
         self.protocol = protocol
-        self._birth = self.presence.say("online", "connected")
-        self.lease.say(self._birth)
+        self._birth = self.presence.status_message("online", "connected")
+        self.lease.send_first(self._birth)
         self.lease.connected()
         connection.subscribe([self.presence.topic])
         if self._command_inbox is not None:
             connection.subscribe([self._command_inbox.topics], as_published=True)
         self.enter("connected")
-        said_stopped = False
+        stopped_sent = False
         while connection.ended is None:
             self.turns += 1
             now_s = time.monotonic()
             stopping = self._stopping.is_set()
             if stopping:
                 idle = not (self.lease.pending(latest=False) or connection.in_flight)
-                if not said_stopped and (idle or now_s > self._stop_at_s - GOODBYE_S):
-                    self.lease.say(self.presence.say("stopped", self._stop_reason))
-                    said_stopped = True
+                if not stopped_sent and (idle or now_s > self._stop_at_s - GOODBYE_S):
+                    self.lease.send_first(self.presence.status_message("stopped", self._stop_reason))
+                    stopped_sent = True
                 elif idle or now_s > self._stop_at_s:
                     connection.close(goodbye=not connection.backlog)
                     break
@@ -268,9 +268,9 @@ class MqttSession:
         for incoming in connection.received:
             if incoming.topic == self.presence.topic:
                 own = self._birth is not None and incoming.payload == self._birth.payload
-                if not (self._stopping.is_set() or own) and self.presence.hear(incoming.payload, live=not incoming.stored):
+                if not (self._stopping.is_set() or own) and self.presence.receive(incoming.payload, live=not incoming.stored):
                     assert self._birth is not None
-                    self.lease.say(self._birth)
+                    self.lease.send_first(self._birth)
             elif self._command_inbox is not None and not self._stopping.is_set():
                 self._command_inbox.take(incoming.topic, incoming.payload, incoming.stored, incoming.response_topic, incoming.correlation)
         connection.received.clear()

@@ -141,7 +141,7 @@ class InferenceThread(SupervisedThread):
         self._metrics.took("slot", (time.monotonic_ns() - queued.since_ns) / 1e9)
         if not self.engine.inputs.suits(queued.prepared):  # prepared for the network that was in use before
             prepared = self.engine.inputs.prepare(queued.prepared.frame)
-            queued = replace(queued, prepared=replace(prepared, begun=queued.prepared.begun))
+            queued = replace(queued, prepared=replace(prepared, started=queued.prepared.started))
         with self._metrics.timed("engine"):
             return InferenceResult(queued, self.engine.backend.run(queued.prepared.images))
 

@@ -28,18 +28,18 @@ class PreparedFrame:
         letterbox: mapping between the frame and the input.
         images: uint8 (1, H, W, 3), the input.
         made_for: model and long side for which the input was made.
-        begun: start of the preparation, on both clocks.
+        started: start of the preparation, on both clocks.
     """
 
     frame: Frame
     letterbox: Letterbox
     images: NDArray[np.uint8]
     made_for: tuple[ModelInfo, int] | None = None
-    begun: Instant = field(default_factory=Instant.now)
+    started: Instant = field(default_factory=Instant.now)
 
     def now_ns(self) -> int:
         """Return nanoseconds since the Unix epoch (UTC) on the clock that stamped the frame: a later step of the clock does not count."""
-        return self.begun.wall_ns + time.monotonic_ns() - self.begun.monotonic_ns
+        return self.started.wall_ns + time.monotonic_ns() - self.started.monotonic_ns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,7 @@ class Preprocessor:
         Raises:
             ValueError: the frame's image cannot be letterboxed.
         """
-        begun, start = Instant.now(), perf_counter()
+        started, start = Instant.now(), perf_counter()
         letterbox = self._letterbox
         if letterbox is None or (letterbox.source_height, letterbox.source_width) != (frame.height, frame.width):
             letterbox = self._letterbox = Letterbox.for_model(self._info, frame.height, frame.width, self._input_size)
@@ -93,7 +93,7 @@ class Preprocessor:
         images = np.empty((1, letterbox.height, letterbox.width, 3), np.uint8)
         letterbox.apply(frame.image, images[0])
         self._took("letterbox", perf_counter() - start)
-        return PreparedFrame(frame, letterbox, images, (self._info, self._input_size), begun)
+        return PreparedFrame(frame, letterbox, images, (self._info, self._input_size), started)
 
     def suits(self, prepared: PreparedFrame) -> bool:
         """Return whether an input was made for this network and size."""

@@ -28,7 +28,7 @@ SEGMENT_S = 10.0
 """Length of a segment, seconds: a recording may be this much longer than configured."""
 
 QUEUE_LIMIT = 256
-"""Most records that wait for the disk."""
+"""Maximum number of records that wait for the disk."""
 
 SAME_REASON_S = 60.0
 """Time, in seconds, in which the same reason makes no other recording."""
@@ -273,7 +273,7 @@ class BlackBox:
             if header is not None:
                 ring.begin(header)
                 self._folder.make_room()
-            if not ring.begun:
+            if not ring.is_open:
                 self._lose("failed")
                 return
             with self._lock:

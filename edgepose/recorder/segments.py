@@ -49,7 +49,7 @@ class SegmentRing:
         self._buffer = bytearray(first_line() + packed(header))
 
     @property
-    def begun(self) -> bool:
+    def is_open(self) -> bool:
         """Whether a segment is open."""
         return self._descriptor is not None
 
@@ -67,7 +67,7 @@ class SegmentRing:
     def flush(self, *, now: bool = False) -> bool:
         """Write the added records where `FLUSH_S` have passed, or `now`; return whether it did."""
         now_s = time.monotonic()
-        if not self.begun or not self._buffer or not (now or now_s - self._flushed_s >= FLUSH_S):
+        if not self.is_open or not self._buffer or not (now or now_s - self._flushed_s >= FLUSH_S):
             return False
         self._flush_now()
         self._flushed_s = now_s

@@ -19,10 +19,10 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 CONNECTIONS_LIMIT = 8
-"""Most connections, and threads, at the same time."""
+"""Maximum number of connections, and threads, at the same time."""
 
 DEADLINE_S = 5.0
-"""How long a connection may take from its first byte to the last of the answer."""
+"""Longest duration of a connection, from its first byte to the last of the answer."""
 
 _TURN_S = 0.25
 _GIVE_WAY_S = 0.25  # how long a connection that was cut off may take to release its slot

@@ -25,7 +25,7 @@ SCALE = INPUT / WIDTH
 ZONE = [(0.35, 0.0), (0.65, 0.0), (0.65, 1.0), (0.35, 1.0)]
 ERROR_DURATION_S, ERROR_DISTANCE_BODIES = 4.0, 0.3
 """Time, or mean movement of the joints, in which one error of the network changes into another, whichever is reached first. The same frame
-always has the same error, and a frame shifted by some pixels nearly the same (`jitter` in `noise.json` is added anew in every frame)."""
+always has the same error, and a frame shifted by some pixels nearly the same (`jitter` in `noise.json` is drawn again in every frame)."""
 
 LOST_S = 0.15
 """Mean duration of a lost detection."""

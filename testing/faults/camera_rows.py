@@ -157,7 +157,7 @@ def _clock_jumps(world: World) -> None:
         world.check(bool(behind), "there were no poses in the last 2 s")
         world.check(all(-1 < age_s < 3 for age_s in behind), f"poses are {max(behind, default=0):.1f} s old by the daemon's new clock")
     epochs = {message["epoch"] for _, message in world.heard.said.cameras}
-    world.check(epochs == {0}, f"the stream was opened anew: epochs {sorted(epochs)}")
+    world.check(epochs == {0}, f"the stream was reopened: epochs {sorted(epochs)}")
 
 
 ROWS: Sequence[Row] = (

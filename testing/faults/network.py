@@ -13,7 +13,7 @@ _NAME = f"edgepose-{_NUMBER}"
 _OUTSIDE, _INSIDE = f"epout{_NUMBER}", f"epin{_NUMBER}"
 
 HOST = f"{_SUBNET}.1"
-"""Where the daemon finds the servers, which stay outside."""
+"""Address at which the daemon finds the servers, which stay outside."""
 
 
 @cache

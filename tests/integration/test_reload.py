@@ -1,4 +1,4 @@
-"""A daemon that is told to read its configuration anew, that hangs, and that is not alone."""
+"""A daemon that is told to read its configuration again, that hangs, and that is not alone."""
 
 import signal
 import socket

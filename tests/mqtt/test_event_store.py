@@ -196,7 +196,7 @@ def test_a_database_of_somebody_else_is_not_touched(path):
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_taken_away_is_written_anew(path):
+def test_a_file_that_is_taken_away_is_written_again(path):
     kept = messages(4)
     with opened(path) as store:
         keep(store, kept[:2])

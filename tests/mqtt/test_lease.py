@@ -29,7 +29,7 @@ def outbox() -> Outbox:
 def test_a_session_says_its_own_state_first_and_encodes_the_others_its_own_way(outbox: Outbox) -> None:
     outbox.put_retained("info", b"info")
     lease = OutboxLease(outbox, encoded("a"))
-    lease.say(Outgoing("a/status", b"online", qos=1, retained=True))
+    lease.send_first(Outgoing("a/status", b"online", qos=1, retained=True))
     lease.connected()
     outbox.put_queued(event(b"1"))
     assert lease.pending()
@@ -68,7 +68,7 @@ def test_a_hung_session_that_wakes_finds_its_lease_revoked(outbox: Outbox) -> No
     second.connected()
     outbox.put_latest(Outgoing("poses", b"2"))
     before = outbox.stats()
-    lease.say(Outgoing("a/status", b"stopped", qos=1, retained=True))
+    lease.send_first(Outgoing("a/status", b"stopped", qos=1, retained=True))
     assert drained(lease) == []
     assert not lease.pending()
     lease.settle(first)

@@ -164,7 +164,7 @@ def test_a_change_that_cannot_be_opened_is_opened_at_a_later_turn(made: list[Ses
     assert set(made[1].sent()) == {"edgepose/drone/info"}
 
 
-def test_another_prefix_and_encoding_encode_the_states_anew(made: list[Session]) -> None:
+def test_another_prefix_and_encoding_encode_the_states_again(made: list[Session]) -> None:
     publisher = MqttPublisher(SETTINGS)
     publisher.start(INFO)
     publisher.publish_retained("cameras/a/status", STREAMING)

@@ -100,7 +100,7 @@ def test_a_loss_begins_an_epoch_and_the_return_counts_as_a_reconnect() -> None:
 
 
 @pytest.mark.parametrize(("streamed_s", "wait_s"), [(7.9, 4.0), (8.1, 1.0)])
-def test_only_a_stream_that_lasts_lets_the_waits_begin_anew(streamed_s: float, wait_s: float) -> None:
+def test_only_a_stream_that_lasts_lets_the_waits_begin_again(streamed_s: float, wait_s: float) -> None:
     camera = Camera()
     camera.open(0.0)
     camera.fail(0.0)

@@ -111,7 +111,7 @@ def is_written(broker: ShippedBroker) -> bool:
 
 
 def test_no_event_is_lost_while_the_ground_is_away(tmp_path: Path, certificates: Path) -> None:
-    """The ground broker is killed; the one on board is started anew and killed meanwhile, and publishing goes on."""
+    """The ground broker is killed; the one on board is started again and killed meanwhile, and publishing goes on."""
     events = [f"event {number}".encode() for number in range(200)]
     with (
         ShippedBroker(tmp_path / "ground", certificates) as ground,

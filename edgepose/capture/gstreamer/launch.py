@@ -24,7 +24,7 @@ _RGB = "videoconvert ! video/x-raw,format=RGB ! appsink"
 _OUT_OF_NVMM = f"nvvidconv ! video/x-raw,format=BGRx ! {_RGB}"
 
 _UDP_REORDER_MS = 100
-"""How long to wait for a UDP packet that arrives out of order; TCP keeps the order. GStreamer's default of 2 s suits viewers only."""
+"""Longest wait for a UDP packet that arrives out of order; TCP keeps the order. GStreamer's default of 2 s suits viewers only."""
 
 _RANGES = {"width": (16, 16384), "height": (16, 16384), "rate": (1, 1000), "flip": (0, 7)}
 _CSI_PARAMETERS = ("width", "height", "rate", "flip")

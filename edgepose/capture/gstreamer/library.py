@@ -27,7 +27,7 @@ _SYSTEM_PACKAGES = (
 )
 
 _DECODER_PLUGINS = tuple(f"{folder}/gstreamer-1.0/libgstnvvideo4linux2.so" for folder in ("lib/*", "lib", "lib64", "local/lib/*"))
-"""Where the plugin with NVIDIA's decoder may be, below /usr; JetPack installs it in the first."""
+"""Possible paths of the plugin with NVIDIA's decoder, below /usr; JetPack installs it at the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from edgepose.errors import SourceError
 _log = logging.getLogger(__name__)
 
 _POLL_NS = NS_PER_S // 20
-"""How long one wait for a frame takes; errors on the bus and `abandon` are noticed after it."""
+"""Length of one wait for a frame; errors on the bus and `abandon` are noticed after it."""
 
 _MAXIMUM_AGE_NS = 5 * NS_PER_S
 """A frame that is older than this when it leaves the pipeline has a timestamp with another meaning."""

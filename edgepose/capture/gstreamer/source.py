@@ -22,7 +22,7 @@ from edgepose.errors import EdgeposeError, SourceError, UnavailableError
 _log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 1.0
-"""How long `close` waits for a pipeline to stop; usually that takes milliseconds, with a frozen RTSP server 0.1 s."""
+"""Longest wait of `close` for a pipeline to stop; usually that takes milliseconds, with a frozen RTSP server 0.1 s."""
 
 _ARGUS_HINT = "the journal of nvargus-daemon may have details, and restarting that service frees a camera that a program left open"
 

@@ -13,7 +13,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How much pictures change; each value has its reason beside it. Probabilities are 0 to 1, intervals lowest and highest."""
+    """Amounts by which pictures change; each value has its reason beside it. Probabilities are 0 to 1, intervals lowest and highest."""
 
     flip: float = 0.5  # the world has no handedness; left and right keypoints swap
     scale: Interval = (0.75, 1.7)  # of the fitted picture: people appear at all distances

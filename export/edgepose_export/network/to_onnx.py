@@ -31,7 +31,7 @@ LICENSE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Card:
-    """What a model file states about itself beyond its structure.
+    """The description in a model file beyond its structure.
 
     Attributes:
         name: such as `ghost-n-320`.

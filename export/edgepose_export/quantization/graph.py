@@ -13,7 +13,7 @@ _FLOAT_PART = "decode"
 
 @dataclass(frozen=True)
 class QuantizationPlan:
-    """What a quantized model computes in INT8.
+    """The parts of a quantized model that run in INT8.
 
     Attributes:
         convolutions: names of convolutions.

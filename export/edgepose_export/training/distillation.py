@@ -1,4 +1,4 @@
-"""What the student learns from the teacher: features after the frozen blocks, and the maps of the head."""
+"""Distillation from the teacher to the student: features after the frozen blocks, and the maps of the head."""
 
 from dataclasses import dataclass
 from pathlib import Path

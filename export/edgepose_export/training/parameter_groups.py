@@ -1,4 +1,4 @@
-"""Which parameters a phase trains, and at which share of its learning rate."""
+"""The parameters that a phase trains, and their shares of its learning rate."""
 
 import math
 from collections.abc import Sequence

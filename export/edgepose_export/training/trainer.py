@@ -39,7 +39,7 @@ _MAXIMUM_GRADIENT_NORM = 10.0
 
 @dataclass
 class TrainingProgress:
-    """What a progress bar shows; `losses` are moving averages by name."""
+    """The values on a progress bar; `losses` are moving averages by name."""
 
     phase: str
     pictures: int
@@ -50,7 +50,7 @@ class TrainingProgress:
 
 @dataclass
 class TrainingState:
-    """How far training has come; a checkpoint holds all of it.
+    """The progress of training; a checkpoint holds all of it.
 
     Attributes:
         phase: index of the current phase.

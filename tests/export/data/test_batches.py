@@ -47,7 +47,7 @@ def test_shapes_and_padding(data):
             assert not batch.keypoints[i, count:].any()
 
 
-def test_sizes_vary_and_epochs_shuffle_anew(data):
+def test_sizes_vary_and_epochs_shuffle_again(data):
     plain = {"sizes": (32, 64, 96)}
     assert {batch.images.shape[1] for batch in take(20, data, **plain)} == {32, 64, 96}
     with Batches(data, Augmentation.none(), batch_size=7, sizes=(32,), seed=1) as batches:
