@@ -88,6 +88,9 @@ ablations: $(VENV)/.dev ## what choices in network and training are worth; write
 	--teacher $(or $(SHARED),../shared)/models/movenet-multipose-heads.onnx --evaluate $(or $(SHARED),../shared)/data/coco-dev \
 	$(addprefix --data ,$(wildcard $(addprefix $(or $(SHARED),../shared)/data/,coco-train coco-more-*))) $(ARGS)
 
+compare: $(VENV)/.dev build/vtest.avi ## infer, a recording and its replay against version b74093e (OLD=a checkout of it with its .venv)
+	$(BIN)/python -m testing.compare_with_b74093e $(OLD) $(ARGS)
+
 clean: ## remove all that was built
 	rm -rf $(VENV) build dist demo-output *.egg-info export/*.egg-info export/build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
