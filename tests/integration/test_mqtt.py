@@ -21,6 +21,7 @@ from edgepose.mqtt.connection import Connection
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
 from testing.faults import network
+from testing.faults.relay import Relay
 from testing.requirements import require
 from testing.servers.amqtt_broker import amqtt_broker
 from testing.servers.both_sides import STATUS, Listener, publishing
@@ -285,16 +286,18 @@ def test_stop_is_quick_even_when_the_broker_is_frozen(broker):
 
 
 def test_unacknowledged_messages_arrive_after_the_connection_was_lost(broker):
-    with publishing(broker.port, keepalive_s=2) as publisher:
+    with Relay(broker.port) as way, publishing(way.port, keepalive_s=2) as publisher:
         wait_for(lambda: publisher.stats().sent >= 2)
         broker.freeze()
         for number in range(50):
             publisher.publish("cameras/front/events", str(number).encode(), qos=1)
         wait_for(lambda: publisher.stats().sent >= 16)
+        way.shut()  # until the listener has subscribed: the broker keeps nothing for those who come later
         broker.kill()
         broker.start()
         topic = "edgepose/drone/cameras/front/events"
         with Listener(broker.port, topic) as listener:
+            way.open()
             wait_for(lambda: len(listener.messages) >= 50, promised_s=8)
             assert [int(message.payload) for message in listener.messages] == list(range(50))
         assert publisher.stats().drops == {}
