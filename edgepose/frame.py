@@ -18,7 +18,7 @@ class Frame:
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
-        captured_at: capture time in nanoseconds since the Unix epoch (UTC), as accurate as `clock` is.
+        captured_at_ns: capture time in nanoseconds since the Unix epoch (UTC), as accurate as `clock` is.
         clock: where that time comes from: `rtcp` (the camera's own clock, through RTCP sender reports), `stream` (presentation times
             anchored to the host's clock) or `host` (the host's clock on arrival).
         sequence: number of this frame within its epoch, from 0; every decoded frame counts, so a gap means dropped frames.
@@ -27,7 +27,7 @@ class Frame:
     """
 
     image: NDArray[np.uint8]
-    captured_at: int
+    captured_at_ns: int
     clock: Clock
     sequence: int
     camera: str

@@ -16,7 +16,7 @@ CAPTURED_AT = 1_795_341_600_123_456_789
 
 def sample_frame(height: int = 720, width: int = 1280) -> Frame:
     image = np.zeros((height, width, 3), np.uint8)
-    return Frame(image=image, captured_at=CAPTURED_AT, clock="rtcp", sequence=812, camera="front")
+    return Frame(image=image, captured_at_ns=CAPTURED_AT, clock="rtcp", sequence=812, camera="front")
 
 
 def sample_person(*, track: int | None = None, x: float = 100.0, y: float = 50.0, score: float = 0.83249) -> Person:

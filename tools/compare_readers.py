@@ -40,7 +40,7 @@ def read(url: str, reader: str, seconds: float) -> dict[str, float]:
         began_s, cpu_s = time.monotonic(), time.process_time()
         while time.monotonic() - began_s < seconds:
             frame = source.read()
-            ages_ms.append((time.time_ns() - frame.captured_at) / 1e6)
+            ages_ms.append((time.time_ns() - frame.captured_at_ns) / 1e6)
         elapsed_s, used_s = time.monotonic() - began_s, time.process_time() - cpu_s
     return {
         "frames_per_second": len(ages_ms) / elapsed_s,

@@ -70,7 +70,7 @@ def _people(rng: np.random.Generator) -> list[Person]:
 
 def _messages() -> list[PosesMessage]:
     rng = np.random.default_rng(0)
-    frame = Frame(image=np.zeros((720, 1280, 3), np.uint8), captured_at=0, clock="rtcp", sequence=0, camera="front")
+    frame = Frame(image=np.zeros((720, 1280, 3), np.uint8), captured_at_ns=0, clock="rtcp", sequence=0, camera="front")
     return [poses_message(frame, _people(rng), 0) for _ in range(100)]
 
 

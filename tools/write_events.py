@@ -60,7 +60,7 @@ def on_video(path: str) -> tuple[Counter[str], float, float]:
             prepared = inputs.prepare(source.read())
             people += len(stage.people(prepared, backend.run(prepared.images)))
             counts.update(event.kind for event in stage.events)
-            first, last, frames = first or prepared.frame.captured_at, prepared.frame.captured_at, frames + 1
+            first, last, frames = first or prepared.frame.captured_at_ns, prepared.frame.captured_at_ns, frames + 1
     except EndOfStream:
         return counts, (last - first) / 60e9, people / frames
 

@@ -29,12 +29,12 @@ class Stamp(NamedTuple):
     """The capture time of a frame.
 
     Attributes:
-        captured_at: nanoseconds since the Unix epoch (UTC).
+        captured_at_ns: nanoseconds since the Unix epoch (UTC).
         clock: the clock that the time comes from.
         late_ns: how much later the frame arrived than the fastest frame of its stream; 0 where unknown.
     """
 
-    captured_at: int
+    captured_at_ns: int
     clock: Clock
     late_ns: int
 

@@ -132,11 +132,11 @@ class ImageSource:
     def _load(self, path: Path) -> Frame | None:
         try:
             encoded = np.frombuffer(path.read_bytes(), np.uint8)
-            captured_at = path.stat().st_mtime_ns
+            captured_at_ns = path.stat().st_mtime_ns
         except OSError:
             return None
         # OpenCV applies the EXIF orientation.
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
         if image is None:
             return None
-        return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), captured_at, "host", self._sequence, self.camera, self._epoch)
+        return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), captured_at_ns, "host", self._sequence, self.camera, self._epoch)

@@ -158,7 +158,7 @@ class VideoSource:
             sequence, self._sequence = self._sequence + self._video.superseded_frames, self._sequence + 1
             if state == "fresh":
                 image = self._video.image(decoded)
-                return Frame(image, stamp.captured_at, stamp.clock, sequence, self.camera, self._epoch), now_ns
+                return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch), now_ns
             self._stale_frames += 1
             first_late_ns = first_late_ns or now_ns
             if state == "standing":
@@ -179,10 +179,10 @@ class VideoSource:
         if image_and_pts is None:
             image_and_pts = self._after_the_end()
         image, pts_ns = image_and_pts
-        captured_at, clock = self._file_clock.stamp(pts_ns)
+        captured_at_ns, clock = self._file_clock.stamp(pts_ns)
         if self._settings.realtime:
             self._wait_until_due()
-        frame = Frame(image, captured_at, clock, self._sequence, self.camera, self._epoch)
+        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch)
         self._sequence += 1
         return frame
 

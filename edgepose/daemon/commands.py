@@ -247,6 +247,6 @@ def snapshot_message(frame: Frame, width: int) -> SnapshotMessage | None:
         if encoded and len(jpeg) <= JPEG_LIMIT_BYTES:
             height, actual_width = image.shape[:2]
             return SnapshotMessage(
-                camera=frame.camera, captured_at=timestamp(frame.captured_at), width=actual_width, height=height, jpeg=jpeg.tobytes()
+                camera=frame.camera, captured_at=timestamp(frame.captured_at_ns), width=actual_width, height=height, jpeg=jpeg.tobytes()
             )
     return None

@@ -109,8 +109,8 @@ class EventDetector:
 
     def _advance(self, frame: Frame) -> None:
         """Advance the observed time to a frame."""
-        elapsed_ns = 0 if self._captured_at_ns is None else max(0, frame.captured_at - self._captured_at_ns)
-        self._captured_at_ns = frame.captured_at
+        elapsed_ns = 0 if self._captured_at_ns is None else max(0, frame.captured_at_ns - self._captured_at_ns)
+        self._captured_at_ns = frame.captured_at_ns
         self._observed_ns += min(elapsed_ns, int(_MAXIMUM_GAP_S * NS_PER_S))
         if elapsed_ns > _MAXIMUM_GAP_S * NS_PER_S:
             for history in self._people.values():
@@ -177,8 +177,8 @@ class EventDetector:
             camera=self.camera,
             epoch=frame.epoch,
             sequence=frame.sequence,
-            at_ns=frame.captured_at,
-            since_ns=frame.captured_at - (self._observed_ns - evidence.since_ns),
+            at_ns=frame.captured_at_ns,
+            since_ns=frame.captured_at_ns - (self._observed_ns - evidence.since_ns),
             clock=frame.clock,
             track=track,
             score=evidence.score,

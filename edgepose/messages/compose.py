@@ -25,9 +25,9 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
     return PosesMessage(
         camera=frame.camera,
         sequence=frame.sequence,
-        captured_at=timestamp(frame.captured_at),
+        captured_at=timestamp(frame.captured_at_ns),
         clock=frame.clock,
-        age_ms=round((now_ns - frame.captured_at) / 1e6, 1),
+        age_ms=round((now_ns - frame.captured_at_ns) / 1e6, 1),
         width=frame.width,
         height=frame.height,
         people=_people(people),

@@ -69,7 +69,7 @@ class _Annotated:
         caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"
         image = draw(frame.image, people, keypoint_threshold=self._threshold, caption=caption)
         if self._videos:
-            self._videos[frame.camera].write(image, frame.captured_at)
+            self._videos[frame.camera].write(image, frame.captured_at_ns)
         if self._images is not None:
             self._images.write(image, f"{frame.camera}-{frame.epoch}-{frame.sequence:06d}")
 

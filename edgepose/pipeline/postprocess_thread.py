@@ -142,7 +142,7 @@ class PostprocessThread(SupervisedThread):
         if result.stale:
             self._metrics.dropped(frame.camera, "stale")
             return
-        age_s = (inferred.queued.prepared.now_ns() - frame.captured_at) / 1e9 if result.live else None
+        age_s = (inferred.queued.prepared.now_ns() - frame.captured_at_ns) / 1e9 if result.live else None
         self._metrics.published(frame.camera, len(result.people), age_s)
 
     def _is_stale(self, inferred: InferenceResult) -> bool:
@@ -198,7 +198,7 @@ def frame_record(
         camera=frame.camera,
         epoch=frame.epoch,
         sequence=frame.sequence,
-        captured_at_ns=frame.captured_at,
+        captured_at_ns=frame.captured_at_ns,
         clock=frame.clock,
         width=frame.width,
         height=frame.height,

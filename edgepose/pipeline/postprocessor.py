@@ -227,7 +227,7 @@ class _Updating(Protocol):
 
 
 def _updating(stage: _Updating) -> _Step:
-    return lambda prepared, _, people: stage.update(people, prepared.frame.captured_at)
+    return lambda prepared, _, people: stage.update(people, prepared.frame.captured_at_ns)
 
 
 def _running(stage: _Stage | None, section: str) -> _Stage:

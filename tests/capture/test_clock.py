@@ -29,9 +29,9 @@ def test_presentation_times_remove_the_jitter_of_arrivals() -> None:
 
 def test_a_faster_frame_moves_the_anchor_for_later_frames() -> None:
     clock = LiveClock(drift=0)
-    assert clock.stamp(0, None, at(40)).captured_at == NOON + 40 * MS
-    assert clock.stamp(100 * MS, None, at(110)).captured_at == NOON + 110 * MS
-    assert clock.stamp(200 * MS, None, at(240)).captured_at == NOON + 210 * MS
+    assert clock.stamp(0, None, at(40)).captured_at_ns == NOON + 40 * MS
+    assert clock.stamp(100 * MS, None, at(110)).captured_at_ns == NOON + 110 * MS
+    assert clock.stamp(200 * MS, None, at(240)).captured_at_ns == NOON + 210 * MS
 
 
 @pytest.mark.parametrize("parts_per_million", [-100, 100])
@@ -65,7 +65,7 @@ def test_a_backlog_is_late_for_any_duration() -> None:
     clock.stamp(0, None, at(20))
     # Three seconds of silence, then what was buffered meanwhile, ten times as fast as it was filmed.
     backlog = [clock.stamp(pts * MS, None, at(3020 + pts / 10)) for pts in range(100, 3400, 100)]
-    assert [stamp.captured_at for stamp in backlog] == [NOON + (pts + 20) * MS for pts in range(100, 3400, 100)]
+    assert [stamp.captured_at_ns for stamp in backlog] == [NOON + (pts + 20) * MS for pts in range(100, 3400, 100)]
     assert backlog[0].late_ns == 2910 * MS
     assert backlog[-1].late_ns == 30 * MS
 
@@ -80,7 +80,7 @@ def test_a_step_of_the_hosts_wall_clock_makes_no_frame_old_or_from_the_future(st
         arrival = at(number * 33 + number * 7 % 10, stepped_ms=stepped_ms)
         sender_ns = NOON + (number * 33 - 40) * MS if reports else None
         stamp = clock.stamp(number * 33 * MS, sender_ns, arrival)
-        ages_ms.append((arrival.wall_ns - stamp.captured_at) / MS)
+        ages_ms.append((arrival.wall_ns - stamp.captured_at_ns) / MS)
         clocks.append(stamp.clock)
         assert stamp.late_ns < 11 * MS
     assert clocks[:100] == clocks[300:] == ["rtcp" if reports else "stream"] * 100

@@ -51,7 +51,7 @@ def test_a_folder_delivers_every_image_in_natural_order_with_its_modification_ti
     frames, corrupt = read_all(str(tmp_path))
     assert [frame.image[0, 0].tolist() for frame in frames] == [[1, 0, 200], [9, 0, 200], [10, 0, 200]]  # RGB
     assert [frame.width for frame in frames] == [5, 13, 14]
-    assert [frame.captured_at for frame in frames] == [1_700_000_000_000_000_000 + number for number in (1, 9, 10)]
+    assert [frame.captured_at_ns for frame in frames] == [1_700_000_000_000_000_000 + number for number in (1, 9, 10)]
     assert [(frame.clock, frame.sequence, frame.camera, frame.epoch) for frame in frames] == [("host", i, "front", 2) for i in range(3)]
     assert corrupt == 0
 

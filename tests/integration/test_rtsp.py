@@ -41,14 +41,14 @@ def test_frames_come_with_the_cameras_clock(shared_server: RtspServer, transport
             frames.append(source.read())
         for _ in range(10):
             frames.append(source.read())
-            age_s = (time.time_ns() - frames[-1].captured_at) / 1e9  # server and client share one clock
+            age_s = (time.time_ns() - frames[-1].captured_at_ns) / 1e9  # server and client share one clock
             assert age_s > -0.05
             assert in_time(age_s, 0.5)
     numbers = [frame.sequence for frame in frames]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] + 1 == len(frames) + source.stale_frames  # the first few, which came at no pace yet
     assert source.stale_frames < 5
-    reported = [frame.captured_at for frame in frames if frame.clock == "rtcp"]
+    reported = [frame.captured_at_ns for frame in frames if frame.clock == "rtcp"]
     steps_ms = [(after - before) / 1e6 for before, after in itertools.pairwise(reported)]
     assert steps_ms == pytest.approx([1000 / 15] * len(steps_ms), abs=2)
     assert source.corrupt_frames == 0

@@ -41,7 +41,7 @@ def test_a_camera_that_was_held_up(server: RtspServer) -> None:
         ages_s = []
         while time.monotonic() < frozen_at + STALL_S + 1:
             frame = source.read()
-            ages_s.append((time.time_ns() - frame.captured_at) / 1e9)
+            ages_s.append((time.time_ns() - frame.captured_at_ns) / 1e9)
         assert in_time(max(ages_s), STALE_S, at_most_s=HELD_UP_S)
         assert 10 < source.stale_frames - settled < 45  # two of three seconds at 15 frames a second
         assert frame.sequence > 60  # the same connection: nothing was opened again
@@ -55,7 +55,7 @@ from edgepose.config.schema import CameraConfig
 source = open_source("front", CameraConfig(source=sys.argv[1], rtsp_transport=sys.argv[2], read_timeout_s=10))
 while True:
     frame = source.read()
-    print((time.time_ns() - frame.captured_at) / 1e9, frame.clock, source.stale_frames, flush=True)
+    print((time.time_ns() - frame.captured_at_ns) / 1e9, frame.clock, source.stale_frames, flush=True)
 """
 
 
@@ -98,7 +98,7 @@ def test_a_network_slower_than_its_stream_is_given_up_and_found_again(server: Rt
                 except SourceError as lost:
                     error = lost
                 else:
-                    assert in_time((time.time_ns() - frame.captured_at) / 1e9, STALE_S, at_most_s=HELD_UP_S)
+                    assert in_time((time.time_ns() - frame.captured_at_ns) / 1e9, STALE_S, at_most_s=HELD_UP_S)
             assert error is not None
             assert error.cause == "stalled"
             assert "late and does not catch up: the network is slower than the stream" in str(error)

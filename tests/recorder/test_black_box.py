@@ -73,7 +73,7 @@ class Daemon:
             inferred = InferenceResult(QueuedFrame(PreparedFrame(frame, LETTERBOX, IMAGE), True, 0), self._candidates())
             snapshot = self.stage.snapshot() if self.box.wants_snapshot(camera) else None
             people = self.stage.people(inferred.queued.prepared, inferred.candidates)
-            at_ns = frame.captured_at + 5_000_000
+            at_ns = frame.captured_at_ns + 5_000_000
             if failed:
                 self.stage.reset()
             else:
