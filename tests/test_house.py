@@ -1,6 +1,7 @@
 """The house's own rules that no linter knows: sizes of folders and modules, one class for one name, what each distribution holds."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -113,3 +114,16 @@ def test_the_device_side_loads_neither_torch_nor_the_export_pipeline() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_readings_of_a_clock_name_their_unit() -> None:
+    reading = re.compile(r"(?<!, )\b(\w+) = (?:time\.)?(monotonic|perf_counter|time|monotonic_ns|perf_counter_ns|time_ns)\(\)(?! *\*)")
+    found = [
+        f"{path.relative_to(ROOT)}:{number} {name}"
+        for package in (RUNTIME, EXPORT, ROOT / "testing", ROOT / "tools")
+        for path in modules(package)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for name, clock in reading.findall(line)
+        if not name.endswith("_ns" if clock.endswith("_ns") else "_s")
+    ]
+    assert found == []

@@ -112,9 +112,9 @@ def seconds(runners: list[VariantRunner], pictures: list[NDArray[np.uint8]]) -> 
     for _ in track(range(ROUNDS), "measuring time"):
         for picture in range(len(pictures)):
             for number, runner in enumerate(runners):
-                start = time.perf_counter()
+                start_s = time.perf_counter()
                 runner.backend.run(inputs[number][picture])
-                least[number, picture] = min(least[number, picture], time.perf_counter() - start)
+                least[number, picture] = min(least[number, picture], time.perf_counter() - start_s)
     return np.asarray(least.sum(1))
 
 

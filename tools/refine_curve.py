@@ -100,9 +100,9 @@ def movenet(path: Path, size: int) -> Callable[[NDArray[np.uint8]], object]:
 
 def timed(function: Callable[..., object], *arguments: object) -> float:
     """Return the duration of a call in seconds."""
-    start = time.perf_counter()
+    start_s = time.perf_counter()
     function(*arguments)
-    return time.perf_counter() - start
+    return time.perf_counter() - start_s
 
 
 def measure(

@@ -78,9 +78,9 @@ def cost_us(people: int = 5, frames: int = 3000) -> float:
             keypoints[9:11, 1] = 90 + 20 * np.sin(number)
             crowd.append(Person(np.array((100 * track, 80, 100 * track + 60, 260), np.float32), 0.9, keypoints, track))
         frame = Frame(image, number * 40_000_000, "host", number, "a")
-        start = time.perf_counter()
+        start_s = time.perf_counter()
         detector.update(crowd, frame)
-        durations_s.append(time.perf_counter() - start)
+        durations_s.append(time.perf_counter() - start_s)
     return float(np.median(durations_s)) * 1e6
 
 
@@ -135,8 +135,8 @@ def report(each: int, video: str) -> str:
         f"| action | {' | '.join(f'`{k}`' for k in ALARMS)} |",
     ]
     lines.append("|---|" + "---|" * len(ALARMS))
-    for number, start in enumerate(range(0, len(detected), each)):
-        some = [s for s in detected[start : start + each] if lying_was_detected(s)]
+    for number, start_s in enumerate(range(0, len(detected), each)):
+        some = [s for s in detected[start_s : start_s + each] if lying_was_detected(s)]
         cells = []
         for kind in ALARMS:
             count = sum(any(event.kind == kind for _, event in s.reported) for s in some)

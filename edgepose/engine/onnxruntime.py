@@ -221,10 +221,10 @@ def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: Mod
     """Return milliseconds per image for a square input; EngineError where the network loads but does not run."""
     image = np.full((1, model.info.input_height or side_px, model.info.input_width or side_px, 3), 114, np.uint8)
     network.run(image)  # allocation and kernel selection must not count
-    started = time.perf_counter()
+    started_s = time.perf_counter()
     for _ in range(_TIMED_RUNS):
         network.run(image)
-    return (time.perf_counter() - started) / _TIMED_RUNS * 1e3
+    return (time.perf_counter() - started_s) / _TIMED_RUNS * 1e3
 
 
 def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> tuple[Any, str]:

@@ -63,13 +63,13 @@ class Subscriber:
     def __enter__(self) -> "Subscriber":
         """Connect; OutputError where the broker does not accept the connection within the connect timeout."""
         where = self._where
-        deadline = time.monotonic() + self._settings.connect_timeout_s
+        deadline_s = time.monotonic() + self._settings.connect_timeout_s
         try:
             self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is not valid
             raise OutputError(f"{where}: {from_error(error, self._settings)}") from error
         self._client.loop_start()
-        answered = self._answered.wait(max(0.1, deadline - time.monotonic()))
+        answered = self._answered.wait(max(0.1, deadline_s - time.monotonic()))
         if not answered or self._failure is not None:
             self._client.loop_stop()
             raise OutputError(f"{where}: {self._failure or 'unreachable: no answer'}")

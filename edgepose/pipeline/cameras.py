@@ -165,11 +165,11 @@ class Cameras:
 
     def _end(self, names: list[str]) -> None:
         """End threads, and wait a little: some devices can be opened only once."""
-        deadline = time.monotonic() + _LEAVING_S
+        deadline_s = time.monotonic() + _LEAVING_S
         for name in names:
             self._threads[name].stop()
         for name in names:
-            self._threads[name].join(max(0.0, deadline - time.monotonic()))
+            self._threads[name].join(max(0.0, deadline_s - time.monotonic()))
             if self._threads[name].is_alive():
                 self._abandoned.append(self._threads[name])
                 self._threads[name].abandon()

@@ -79,12 +79,12 @@ class FileWriter(SupervisedThread):
         """Complete the files; the log counts frames that could not be written in time."""
         if not self.is_alive():
             return
-        deadline = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + timeout_s
         with suppress(queue.Full):  # logged below
             self._waiting.put(None, timeout=timeout_s)
         if self.error is not None:
             self.ending.set()
-        self.join(max(0.0, deadline - time.monotonic()))
+        self.join(max(0.0, deadline_s - time.monotonic()))
         if self.is_alive():
             self.ending.set()
             _log.error(

@@ -219,12 +219,12 @@ class Pipeline:
 
     def stop(self, timeout_s: float) -> bool:
         """Stop the cameras and process the frames in flight; return False where that took too long and was abandoned."""
-        deadline = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + timeout_s
         self._cameras.stop()
         threads = list(self._stages())
         for thread in threads:
             if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+                thread.join(max(0.0, deadline_s - time.monotonic()))
         clean = not any(thread.is_alive() for thread in threads)
         for loop in (self._inference_thread, self._postprocess_thread):
             if loop is not None:

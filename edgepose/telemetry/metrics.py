@@ -177,9 +177,9 @@ class Metrics:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Record how long the block takes."""
-        start = perf_counter()
+        started_s = perf_counter()
         yield
-        self.took(stage, perf_counter() - start)
+        self.took(stage, perf_counter() - started_s)
 
     def refine_cost(self, person_ms: float) -> None:
         """Record the time that refining one person takes, in milliseconds."""

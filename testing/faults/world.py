@@ -198,8 +198,8 @@ class World:
 
     def sleep(self, seconds: float) -> None:
         """Wait, and check that the daemon lives."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s:
             if self.daemon.poll() is not None:
                 raise AssertionError(f"the daemon ended by itself with code {self.daemon.returncode}: {self.last_words()}")
             time.sleep(0.05)

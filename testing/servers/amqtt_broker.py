@@ -21,14 +21,14 @@ def amqtt_broker() -> Iterator[int]:
     command = [sys.executable, "-m", "testing.servers.amqtt_broker", str(port)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 20 * PATIENCE
+            deadline_s = time.monotonic() + 20 * PATIENCE
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
                     break
                 except OSError:
                     assert process.poll() is None, "amqtt did not start"
-                    assert time.monotonic() < deadline, "amqtt does not listen"
+                    assert time.monotonic() < deadline_s, "amqtt does not listen"
                     time.sleep(0.05)
             yield port
         finally:

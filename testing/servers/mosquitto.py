@@ -94,13 +94,13 @@ class Mosquitto:
         with self.log.open("ab") as log:
             command = [find_program("mosquitto") or "mosquitto", "-c", str(self._configuration)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10 * PATIENCE
+        deadline_s = time.monotonic() + 10 * PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
             except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
+                if self._process.poll() is not None or time.monotonic() > deadline_s:
                     raise AssertionError(f"mosquitto did not start: {self.log.read_text()}") from None
                 time.sleep(0.02)
 

@@ -17,14 +17,14 @@ def send(name: str, url: str) -> None:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         stream.options = {"tune": "zerolatency", "preset": "ultrafast", "g": str(RATE)}
-        began = time.monotonic()
+        began_s = time.monotonic()
         for number in range(60 * RATE):
             image = np.full((240, 320, 3), 30, np.uint8)
             left = number * 4 % 280
             image[100:140, left : left + 40] = 255
             for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
-            time.sleep(max(0.0, began + (number + 1) / RATE - time.monotonic()))
+            time.sleep(max(0.0, began_s + (number + 1) / RATE - time.monotonic()))
 
 
 if __name__ == "__main__":

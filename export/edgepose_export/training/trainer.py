@@ -112,7 +112,7 @@ class Trainer:
         self.plans = plans_for(recipe.network, self.data)
         self.workers = workers
         self.measure = measure
-        self._measured_at = time.monotonic()
+        self._measured_s = time.monotonic()
         torch.manual_seed(recipe.seed)
         self.teacher = load_teacher(start, recipe, self.device)
         last = output / "last.pt"
@@ -137,9 +137,9 @@ class Trainer:
 
     def run(self, minutes: float, report: Callable[[TrainingProgress], None]) -> bool:
         """Train until the recipe is complete or the time is over, and write a checkpoint; return whether the recipe is complete."""
-        deadline = time.monotonic() + minutes * 60 if minutes else float("inf")
+        deadline_s = time.monotonic() + minutes * 60 if minutes else float("inf")
         while self.state.phase < len(self.recipe.phases):
-            finished = self._run_phase(self.recipe.phases[self.state.phase], deadline, report)
+            finished = self._run_phase(self.recipe.phases[self.state.phase], deadline_s, report)
             if finished:
                 state = self.state
                 self.state = TrainingState(state.phase + 1, steps=state.steps, position=state.position, seconds=state.seconds)
@@ -149,7 +149,7 @@ class Trainer:
                 return False
         return True
 
-    def _run_phase(self, phase: Phase, deadline: float, report: Callable[[TrainingProgress], None]) -> bool:
+    def _run_phase(self, phase: Phase, deadline_s: float, report: Callable[[TrainingProgress], None]) -> bool:
         """Train one phase; return whether it is complete."""
         groups = parameter_groups(self.network, phase, self.state.sizes)
         optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.995))
@@ -160,7 +160,7 @@ class Trainer:
         if not (state.pictures or self.rank):
             sheet = self.output / f"pictures-{phase.name}.png"
             contact_sheet(self.data, self.plans, sheet, _augmentation(phase), size=phase.sizes[0], seed=self.recipe.seed)
-        saved_at = time.monotonic()
+        saved_s = time.monotonic()
         smooth: dict[str, float] = {}
         pictures_per_s = 0.0
         with Batches(
@@ -177,7 +177,7 @@ class Trainer:
             painter=None if self.pictures is None else self.pictures.paint,
         ) as batches:
             while state.pictures < phase.pictures:
-                began = time.monotonic()
+                began_s = time.monotonic()
                 batch = next(batches)
                 factor = self._factor(phase)
                 for group in optimizer.param_groups:
@@ -187,19 +187,19 @@ class Trainer:
                 state.pictures += len(batch.images) * processes.size
                 state.steps += 1
                 state.position = batch.following
-                elapsed_s = time.monotonic() - began
+                elapsed_s = time.monotonic() - began_s
                 state.seconds += elapsed_s
                 rate = len(batch.images) * processes.size / elapsed_s
                 pictures_per_s = rate if not pictures_per_s else 0.95 * pictures_per_s + 0.05 * rate
                 for name, value in losses.items():
                     smooth[name] = value if name not in smooth else 0.98 * smooth[name] + 0.02 * value
                 report(TrainingProgress(phase.name, state.pictures, phase.pictures, pictures_per_s, smooth))
-                over = processes.agree(time.monotonic() > deadline)
-                if over or processes.agree(time.monotonic() - saved_at > _CHECKPOINT_EVERY_S):
+                over = processes.agree(time.monotonic() > deadline_s)
+                if over or processes.agree(time.monotonic() - saved_s > _CHECKPOINT_EVERY_S):
                     self._optimizer_state = optimizer.state_dict()
                     self.log(phase, pictures_per_s, smooth)
                     self.save()
-                    saved_at = time.monotonic()
+                    saved_s = time.monotonic()
                 if over:
                     return False
         self.log(phase, pictures_per_s, smooth)
@@ -282,9 +282,9 @@ class Trainer:
         return learning_rate_factor(self.state.pictures / phase.pictures, phase.warm_up, phase.floor)
 
     def _measure_due(self) -> bool:
-        if time.monotonic() - self._measured_at < _MEASURE_EVERY_S:
+        if time.monotonic() - self._measured_s < _MEASURE_EVERY_S:
             return False
-        self._measured_at = time.monotonic()
+        self._measured_s = time.monotonic()
         return True
 
 
