@@ -32,6 +32,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import hang_ups, recordings_asked, signals
     from edgepose.supervision.systemd import Notifier
+    from edgepose.supervision.uncaught import log_uncaught
 
     config = load(config_file, settings)
     log_to_stderr(config.log.level, config.log.format)
@@ -39,6 +40,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
         raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
     _log = logging.getLogger("edgepose.run")
     tune()
+    log_uncaught()
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
         daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
 

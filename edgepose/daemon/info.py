@@ -71,7 +71,8 @@ def camera_message(state: CameraState, now_ns: int) -> CameraStatusMessage:
         camera=state.camera,
         state=state.state,
         cause=state.cause if state.cause is not None else UNSET,
-        detail=state.detail if state.detail is not None else UNSET,
+        # A file name may hold bytes that are not UTF-8, which Python keeps as lone surrogates and no encoder takes.
+        detail=state.detail.encode("utf-8", "backslashreplace").decode() if state.detail is not None else UNSET,
         epoch=state.epoch,
         width=state.width if state.width is not None else UNSET,
         height=state.height if state.height is not None else UNSET,

@@ -123,6 +123,7 @@ class MqttPublisher:
 
     def publish_retained(self, address: str, payload: Message | bytes) -> None:
         """Set the state of a topic, with QoS 1; it is kept and sent again after each connection."""
+        self._settings.encode(payload)  # an error belongs to the caller: in the session's thread it would end every connection
         self._outbox.put_retained(address, payload)
         self._wake()
 
@@ -206,9 +207,9 @@ class MqttPublisher:
         """Send what is queued, publish `stopped`, and disconnect; a frozen broker takes at most half a second more than `within_s`."""
         if self._stopped:
             return
-        self._outbox.close()
         with self._lock:
-            self._stopped = True
+            self._stopped = True  # before the outbox closes: from here on, the store keeps events for the next run
+        self._outbox.close()
         session = self._session
         if session is not None:
             session.end(reason, time.monotonic() + within_s)
@@ -270,9 +271,12 @@ class MqttPublisher:
 
     def _exchange_store(self) -> None:
         """Move what waits into another store; without a broker it stays in the former one, and is taken up again with it."""
+        if self._settings.mqtt.enabled and self._settings.store is not None:
+            import edgepose.mqtt.event_store  # noqa: F401 - before the lock is held: loading SQLite from a slow disk takes its time
         with self._lock:
             before, self._store = self._store, None
             if self._settings.mqtt.enabled:
+                self._outbox.restore([])  # what a former store keeps no longer waits; its own loading counts it again
                 waiting = [message for message in self._outbox.queued() if message.expires_at_s is None]  # replies are never stored
                 self._open_store()
                 for message in waiting:

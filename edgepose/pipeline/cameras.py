@@ -158,10 +158,10 @@ class Cameras:
         self._begin(name, self._thread(name, camera, before, paused=paused), before.restarts)
 
     def _begin(self, name: str, thread: CameraThread, past_restarts: int = 0) -> None:
+        thread.start()  # first: a registered thread that is not alive looks like the end of all cameras
         with self._lock:
             self._threads[name] = thread
             self._past_restarts[thread.name] += past_restarts
-        thread.start()
 
     def _end(self, names: list[str]) -> None:
         """End threads, and wait a little: some devices can be opened only once."""

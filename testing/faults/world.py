@@ -298,6 +298,7 @@ class World:
         time.sleep(0.3)
         _, found_one, rest = self.log.read_text(errors="replace").partition("Traceback")
         self.check(not found_one, f"there is a traceback in the log: {rest[-2000:]}")
+        self.check(not self.logged("ended with an unexpected"), "a thread that nobody supervises ended with an exception")
         self._count()
         return found
 

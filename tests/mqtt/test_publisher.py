@@ -236,6 +236,47 @@ def test_events_move_to_another_store_and_stay_in_theirs_without_a_broker(made: 
     assert publisher.stats().drops == {}
 
 
+def test_a_state_that_cannot_be_encoded_is_the_callers_error_and_reaches_no_session(made: list[Session]) -> None:
+    publisher = MqttPublisher(SETTINGS)
+    publisher.start()
+    with pytest.raises(UnicodeEncodeError):
+        publisher.publish_retained("cameras/a/status", replaced_struct(STREAMING, detail="\udcff.jpg"))
+    publisher.publish_retained("cameras/a/status", STREAMING)
+    message = made[0].lease.pop(0, acknowledged=True, latest=True)
+    assert message is not None
+    assert b"streaming" in message.payload
+
+
+def test_an_event_during_the_stop_is_left_to_the_store(made: list[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = MqttPublisher(stored(tmp_path / "events.db"))
+    publisher.start()
+    close = publisher._outbox.close
+
+    def close_and_publish() -> None:
+        close()
+        publisher.publish("cameras/a/events", b"late", qos=1)
+
+    monkeypatch.setattr(publisher._outbox, "close", close_and_publish)
+    publisher.stop()
+    assert publisher.stats().drops == {}
+    again = MqttPublisher(stored(tmp_path / "events.db"))
+    again.start()
+    wait_for(lambda: again.stats().events_waiting == 1)
+    again.stop()
+
+
+def test_what_a_former_store_keeps_does_not_wait_any_more(made: list[Session], tmp_path: Path) -> None:
+    publisher = MqttPublisher(stored(tmp_path / "events.db"))
+    publisher.start()
+    publisher.publish("cameras/a/events", b"1", qos=1)
+    wait_for(lambda: held(publisher, publisher._outbox.queued))
+    publisher.change(PublisherSettings(MqttConfig(enabled=False), "drone", store=tmp_path / "events.db"), None, "off")
+    assert publisher.stats().events_waiting == 1
+    publisher.change(SETTINGS, None, "on, without a store")
+    assert publisher.stats().events_waiting == 0
+    publisher.stop()
+
+
 def test_a_smaller_queue_loses_its_oldest(made: list[Session]) -> None:
     publisher = MqttPublisher(SETTINGS)
     publisher.start()
