@@ -1,9 +1,11 @@
 """What holds for all tests: a test that needs a missing program or library is skipped, with the package that brings it."""
 
+import os
 import re
 from collections.abc import Generator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -56,6 +58,14 @@ def _group(module: str) -> str | None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups | None:
     return _Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+@pytest.fixture(autouse=True)
+def _a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons inside tests that run side by side are on hosts of other names: one device name belongs to one daemon a machine."""
+    monkeypatch.setattr(
+        "edgepose.config.load.socket", SimpleNamespace(gethostname=lambda: f"host-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+    )
 
 
 @pytest.hookimpl(wrapper=True)
