@@ -81,7 +81,7 @@ class SupervisedThread(threading.Thread):
         if frame is None:
             return "nowhere"
         innermost = traceback.extract_stack(frame)[-1]
-        return f"{innermost.filename.rpartition('/')[2]}:{innermost.lineno} in {innermost.name}"
+        return describe_place(innermost)
 
     def _died(self, error: Exception) -> bool:
         """Record a death; return whether the work restarts."""
@@ -96,3 +96,8 @@ class SupervisedThread(threading.Thread):
             self._logged = what
             _log.error("%s; it is restarted", what, exc_info=debugging)
         return True
+
+
+def describe_place(frame: traceback.FrameSummary) -> str:
+    """Return file, line and function of a stack frame, for the log."""
+    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno} in {frame.name}"

@@ -4,6 +4,8 @@ import logging
 import threading
 import traceback
 
+from edgepose.supervision.supervised_thread import describe_place
+
 _log = logging.getLogger(__name__)
 
 
@@ -17,7 +19,7 @@ def log_uncaught() -> None:
         if arguments.exc_type is SystemExit:
             return
         frames = traceback.extract_tb(arguments.exc_traceback)
-        place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno} in {frames[-1].name}" if frames else "an unknown place"
+        place = describe_place(frames[-1]) if frames else "an unknown place"
         name = arguments.thread.name if arguments.thread is not None else "a thread"
         _log.error("%s ended with an unexpected %s at %s: %s", name, arguments.exc_type.__name__, place, arguments.exc_value)
         if arguments.exc_value is not None:
