@@ -1,92 +1,58 @@
-"""The decoder inside the graph: raw maps -> the K best candidates of a picture (peaks of the center map, boxes, keypoints)."""
+"""The best candidates of a picture, chosen inside the graph: the highest scores of all cells, without repeated finds of one person."""
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from edgepose_export.network.head import KEYPOINTS, PoseMaps
-from edgepose_export.network.refinement import Refinement
+from edgepose_export.network.head import PoseMaps
 
-STRIDE = 4
-_LEAST_CONFIDENCE = 0.127
-"""Keypoints below this confidence do not count in a person's score (the teacher's value)."""
+_ROUNDS = 3
+"""Rounds of suppression: a find that is itself suppressed suppresses nobody. Three rounds change no figure against many."""
 
 
-class CandidateDecoder(nn.Module):
-    """Decoder of a pose network: peaks of the center map -> `candidates` people with refined keypoints, in input pixels."""
+def best_candidates(maps: PoseMaps, considered: int, kept: int, iou: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose the best candidates of each picture.
 
-    def __init__(self, candidates: int, refinement: Refinement) -> None:
-        super().__init__()
-        self.candidates = candidates
-        self.refinement = refinement
-        # The raw score (root of the center score x mean keypoint confidence) ranks well but is no probability; slope and bias map it
-        # to one (`edgepose_export.evaluation.score`). Monotonic, so AP does not change; the identity until then.
-        self.score_slope: Tensor
-        self.score_bias: Tensor
-        self.register_buffer("score_slope", torch.tensor(1.0))
-        self.register_buffer("score_bias", torch.tensor(0.0))
+    A person is found by several cells. Suppression in the form of matrices has no loop over finds (Z. Zheng et al., "Enhancing
+    Geometric Factors in Model Learning and Inference for Object Detection and Instance Segmentation", 2020: Cluster-NMS), so that
+    every backend can run it, and the refinement then works on people, not on repeated finds.
 
-    def forward(self, maps: PoseMaps) -> tuple[Tensor, Tensor, Tensor]:
-        """Map raw maps to boxes (B, K, 4) x1 y1 x2 y2, scores (B, K) and keypoints (B, K, 17, 3) x y confidence, in input pixels."""
-        center = torch.sigmoid(maps.center)  # (B, 1, H, W)
-        peak = F.max_pool2d(center, 3, 1, 1)
-        center = torch.where(peak == center, center, torch.zeros_like(center)).flatten(1)  # (B, H W)
-        value, cell = torch.topk(center, self.candidates, dim=1)  # (B, K)
-        height, width = maps.heat.shape[2], maps.heat.shape[3]
-        row = torch.div(cell, width, rounding_mode="trunc")  # cells are >= 0; "floor" would export five operations
-        place = torch.stack([row, cell - row * width], -1).to(value.dtype)  # (B, K, 2) y, x
+    Args:
+        maps: raw outputs.
+        considered: number of cells with the highest scores that take part.
+        kept: K, number of candidates that remain.
+        iou: of two boxes that overlap more than this, the one with the lower score is suppressed.
 
-        size = _at(maps.box_size, cell).clamp_min(0)  # (B, K, 2)
-        middle = place + _at(maps.box_offset, cell)  # (B, K, 2) y, x
-        coarse = _at(maps.coarse, cell).unflatten(2, (KEYPOINTS, 2)) + place[:, :, None]  # (B, K, 17, 2)
-        found, confidence = self.refinement(torch.sigmoid(maps.heat), maps.offset, coarse)  # (B, K, 17, 2), (B, K, 17)
-
-        corners = torch.stack([middle - size / 2, middle + size / 2], 2)  # (B, K, 2, 2) low and high, y and x
-        # Each side is clamped separately: a tensor of both limits would freeze the picture's size when the graph is traced.
-        clamped = torch.stack([corners[..., 1].clamp(0, width), corners[..., 0].clamp(0, height)], -1)  # x, y
-        boxes = (clamped * STRIDE).flatten(2)  # (B, K, 4)
-        keypoints = torch.cat([found[..., 1:] * STRIDE, found[..., :1] * STRIDE, confidence[..., None]], -1)
-        return boxes, self.score(value, confidence), keypoints
-
-    def score(self, center: Tensor, confidence: Tensor) -> Tensor:
-        """Return the scores of people (B, K) from those of their centers (B, K) and of their keypoints (B, K, 17)."""
-        counted = (confidence > _LEAST_CONFIDENCE).to(confidence.dtype)
-        mean = (confidence * counted).sum(-1) / counted.sum(-1).clamp_min(1)
-        # The root of the center score, since keypoints say more about a pose (AP + 0.004 over the plain product, in and out of training).
-        raw = (center.sqrt() * mean).clamp(1e-6, 1 - 1e-6)
-        return torch.sigmoid(self.score_slope * torch.log(raw / (1 - raw)) + self.score_bias)
+    Returns:
+        Logits (B, K), cells (B, K) and boxes (B, K, 4) x1 y1 x2 y2 in input pixels; a suppressed find has a logit of about -100.
+    """
+    logit, cell = torch.topk(maps.score, min(considered, maps.score.shape[1]), dim=1)  # (B, M), falling
+    boxes = boxes_of(maps, cell)  # (B, M, 4)
+    # overlaps[m, n]: the find m has a higher score than n, and their boxes overlap too much.
+    overlaps = torch.triu((_pairwise_iou(boxes) > iou).to(logit.dtype), 1)  # (B, M, M)
+    stays = torch.ones_like(logit)
+    for _ in range(_ROUNDS):
+        stays = 1 - (overlaps * stays[:, :, None]).amax(1)  # (B, M)
+    logit, order = torch.topk(logit - 100 * (1 - stays), min(kept, logit.shape[1]), dim=1)
+    return logit, torch.gather(cell, 1, order), torch.gather(boxes, 1, order[..., None].expand(-1, -1, 4))
 
 
-class PersonDecoder(nn.Module):
-    """Decoder of a refiner: the refined keypoints of the person in the middle of a crop, in crop pixels."""
-
-    _NEARNESS_CELLS = 1.8
-    """Distance added in the weight 1 / (distance to the crop's middle + this) of a center (the teacher's value)."""
-
-    def __init__(self, refinement: Refinement) -> None:
-        super().__init__()
-        self.refinement = refinement
-        # The runtime computes a refined person's score from these (`edgepose.pose.regions.refined_score`): the bias, and the weights
-        # of the first score's logit, the agreement and the confidence. Until `calibrate-score`, the first score stays as it is.
-        self.score_weights: Tensor
-        self.register_buffer("score_weights", torch.tensor([0.0, 1.0, 0.0, 0.0]))
-
-    def forward(self, maps: PoseMaps) -> Tensor:
-        """Map raw maps to keypoints (B, 17, 3) x y confidence of the person whose center is both likely and near the middle."""
-        height, width = maps.heat.shape[2], maps.heat.shape[3]
-        y = torch.arange(height, device=maps.heat.device, dtype=torch.float32)[:, None] - height // 2
-        x = torch.arange(width, device=maps.heat.device, dtype=torch.float32)[None] - width // 2
-        near = 1 / ((y.square() + x.square()).sqrt() + self._NEARNESS_CELLS)  # (H, W)
-        _, cell = torch.topk((torch.sigmoid(maps.center) * near).flatten(1), 1, dim=1)  # (B, 1)
-        row = torch.div(cell, width, rounding_mode="trunc")
-        place = torch.stack([row, cell - row * width], -1).to(maps.coarse.dtype)  # (B, 1, 2) y, x
-        coarse = _at(maps.coarse, cell).unflatten(2, (KEYPOINTS, 2)) + place[:, :, None]  # (B, 1, 17, 2)
-        found, confidence = self.refinement(torch.sigmoid(maps.heat), maps.offset, coarse)
-        return torch.cat([found[..., 1:] * STRIDE, found[..., :1] * STRIDE, confidence[..., None]], -1)[:, 0]
+def boxes_of(maps: PoseMaps, cell: Tensor) -> Tensor:
+    """Return the boxes (B, K, 4) x1 y1 x2 y2 of cells (B, K), in input pixels."""
+    corner = maps.corner.t()[cell]  # (B, K, 2)
+    distance = take(maps.box, cell)  # (B, K, 4)
+    return torch.cat([corner - distance[..., :2], corner + distance[..., 2:]], -1)
 
 
-def _at(maps: Tensor, cell: Tensor) -> Tensor:
-    """Return the values of (B, C, H, W) at flat cells (B, K): (B, K, C)."""
-    flat = maps.flatten(2)
-    index = cell[:, None].expand(-1, maps.shape[1], -1)
-    return torch.gather(flat, 2, index).transpose(1, 2)
+def take(maps: Tensor, cell: Tensor) -> Tensor:
+    """Return the values of (B, C, N) at cells (B, K): (B, K, C)."""
+    return torch.gather(maps, 2, cell[:, None].expand(-1, maps.shape[1], -1)).transpose(1, 2)
+
+
+def _pairwise_iou(boxes: Tensor) -> Tensor:
+    """Return the IoU of every two boxes of a picture: (B, M, 4) -> (B, M, M)."""
+    x1, y1, x2, y2 = boxes.unbind(-1)  # (B, M) each
+    width = torch.minimum(x2[:, :, None], x2[:, None]) - torch.maximum(x1[:, :, None], x1[:, None])
+    height = torch.minimum(y2[:, :, None], y2[:, None]) - torch.maximum(y1[:, :, None], y1[:, None])
+    common = width.clamp_min(0) * height.clamp_min(0)  # (B, M, M)
+    area = (x2 - x1) * (y2 - y1)
+    return common / (area[:, :, None] + area[:, None] - common).clamp_min(1e-6)

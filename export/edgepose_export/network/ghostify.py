@@ -1,293 +1,216 @@
-"""Converts a plain network into a ghost network in closed form, without training.
+"""Makes 1x1 layers of a plain pose network Ghost modules in closed form.
 
-A plain block (1x1 expand, depthwise, 1x1 project) becomes a ghost bottleneck: the first module keeps the expand filters
-of the most important hidden units as intrinsic maps, and the teacher's depthwise kernels on them as ghosts; the second
-module is fitted by least squares. Before that, each residual stream, which is linear, is rotated so that its first half
-holds most of what the blocks add to it, in the metric of the stream's readers.
+Of the maps that a layer makes, half stay as they are (the intrinsic ones); each other one becomes the ghost of the intrinsic map that
+explains it best: a 3x3 depthwise convolution fitted by least squares to its values before the activation. The order of the maps
+changes, so the layers that read them follow.
 """
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from edgepose_export.network.ghost import ConvNorm, GhostBottleneck, GhostModule, InvertedResidual
-from edgepose_export.network.model import GhostPose
-from edgepose_export.network.spec import NetworkSpec
-from edgepose_export.network.streams import RIDGE, bias, columns, flat, intrinsic, patches, plain_blocks, rotate, streams
+from edgepose_export.network.cspnext import CspLayer
+from edgepose_export.network.ghost import GhostModule
+from edgepose_export.network.layers import ConvNorm
+from edgepose_export.network.pose_network import PoseNetwork
+
+_SAMPLES = 20000
+"""Places at which maps are compared; nine numbers are fitted for each pair."""
 
 
 @dataclass(frozen=True)
 class GhostifyStep:
-    """One fitted part; `error` is the unexplained share of its channel-centered variance, 0 to 1."""
+    """One layer that became a Ghost module; `error` is the mean unexplained variance of its ghost maps before the activation."""
 
     name: str
     error: float
 
 
 def ghostify(
-    teacher: GhostPose, spec: NetworkSpec, images: Tensor, on_step: Callable[[GhostifyStep], None] = lambda _: None
-) -> tuple[GhostPose, GhostPose]:
-    """Make a student of `spec` that imitates `teacher` in the least-squares sense.
+    plain: PoseNetwork, names: tuple[str, ...], batches: Callable[[], Iterator[Tensor]], report: Callable[[GhostifyStep], None]
+) -> PoseNetwork:
+    """Return a network in which the named 1x1 layers are Ghost modules, each fitted on the outputs of the ones before it.
 
     Args:
-        teacher: plain network whose blocks correspond one to one to those of `spec`, without batch-norms.
-        spec: the student; blocks may be ghost, the context layer and the neck too. Ghost laterals need twice the
-            teacher's width, so that they start as the teacher's.
-        images: float (B, 3, H, W) in -1..1, a few hundred calibration pictures.
-        on_step: called with each step's name and error.
+        plain: a network with folded batch-norms.
+        names: of the layers, in the order in which they run.
+        batches: yields normalized pictures (B, 3, H, W); called for each layer.
+        report: called after each layer.
+    """
+    made = PoseNetwork(plain.spec)
+    made.load_state_dict(plain.state_dict())
+    made.eval()
+    for name in names:
+        unit = made.get_submodule(name)
+        assert isinstance(unit, ConvNorm)
+        before, after = _maps(made, unit, batches())
+        order, kernels, biases, error = _fit(before, after)
+        half = len(order) // 2
+        ghost = GhostModule(unit.conv.in_channels, unit.conv.out_channels, activation=unit.activation)
+        assert unit.conv.bias is not None and ghost.primary.conv.bias is not None and ghost.cheap.conv.bias is not None
+        with torch.no_grad():
+            ghost.primary.conv.weight.copy_(unit.conv.weight[order[:half]])
+            ghost.primary.conv.bias.copy_(unit.conv.bias[order[:half]])
+            ghost.cheap.conv.weight.copy_(kernels[:, None])
+            ghost.cheap.conv.bias.copy_(biases)
+        _Reordered.follow(made, name, order)
+        made.set_submodule(name, ghost)
+        report(GhostifyStep(name, error))
+    result = PoseNetwork(msgspec.structs.replace(plain.spec, ghost=names))
+    result.load_state_dict(made.state_dict())
+    return result.eval()
+
+
+@torch.no_grad()
+def _maps(network: PoseNetwork, unit: ConvNorm, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return samples of a layer's maps before the activation (C, S), and of the 3x3 neighborhoods after it (C, 9, S)."""
+    kept: list[Tensor] = []
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        kept.append(output.detach())
+
+    handle = unit.conv.register_forward_hook(keep)
+    try:
+        for x in batches:
+            network(x)
+    finally:
+        handle.remove()
+    linear = torch.cat(kept)  # (B, C, h, w)
+    active = F.silu(linear) if unit.activation == "silu" else F.relu(linear)
+    places = torch.randperm(linear.shape[0] * linear.shape[2] * linear.shape[3], generator=torch.Generator().manual_seed(0))[:_SAMPLES]
+    before = linear.transpose(0, 1).flatten(1)[:, places]
+    channels = linear.shape[1]
+    patches = F.unfold(active, 3, padding=1).unflatten(1, (channels, 9))  # (B, C, 9, h w)
+    after = patches.permute(1, 2, 0, 3).flatten(2)[:, :, places]
+    return before, after
+
+
+def _fit(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Choose intrinsic maps and their ghosts.
 
     Returns:
-        The student, and the teacher with rotated residual streams (the same function), whose features the student's are
-        compared with.
+        Order of the maps (C,), intrinsic ones first; kernels (C / 2, 3, 3) and biases (C / 2,) of the ghosts; the mean unexplained
+        variance of the ghosts.
     """
-    teacher = copy.deepcopy(teacher).eval()
-    student = GhostPose(spec).eval()
-    ghost = [block.kind == "ghost" for block in spec.expanded()]
-    if len(ghost) != len(teacher.backbone.blocks):
-        raise ValueError(f"the student has {len(ghost)} blocks, the teacher {len(teacher.backbone.blocks)}: they must correspond")
-    with torch.no_grad():
-        for stream in streams(teacher):
-            if any(ghost[index] for index in stream.producers):
-                rotate(teacher, stream, [index for index in stream.producers if ghost[index]], images)
-        student.backbone.stem.load_state_dict(teacher.backbone.stem.state_dict())
-        ours = _batched(student.backbone.stem, images)
-        theirs = ours
-        for index, (block, original) in enumerate(zip(student.backbone.blocks, plain_blocks(teacher), strict=True)):
-            if isinstance(block, GhostBottleneck):
-                target = _batched(original, theirs)
-                _fit_bottleneck(block, original, ours, target)
-            else:
-                block.load_state_dict(original.state_dict())
-                target = _batched(original, theirs)
-            ours, theirs = _batched(block, ours), target
-            if isinstance(block, GhostBottleneck):
-                on_step(GhostifyStep(f"block {index}", _error(ours, theirs)))
-        _fit_context(student, teacher, ours, theirs)
-        on_step(GhostifyStep("context", _error(_batched(_context_of(student), ours), _batched(_context_of(teacher), theirs))))
-        _fit_neck(student, teacher)
-        student.head.load_state_dict(teacher.head.state_dict())
-    return student, teacher
+    channels, samples = before.shape
+    mean = before.mean(1)
+    centered = (before - mean[:, None]).double()
+    patch_mean = after.mean(2)
+    patches = (after - patch_mean[:, :, None]).double()  # (C, 9, S)
+    gram = patches @ patches.transpose(1, 2) / samples  # (C, 9, 9)
+    gram += torch.eye(9, dtype=gram.dtype) * (1e-4 * gram.diagonal(dim1=1, dim2=2).mean(1) + 1e-9)[:, None, None]
+    cross = patches @ centered.t() / samples  # (C intrinsic, 9, C ghost)
+    weights = torch.linalg.solve(gram, cross)  # (C, 9, C)
+    variance = centered.square().mean(1)  # (C,)
+    explained = (weights * cross).sum(1) / variance.clamp_min(1e-9)  # (C intrinsic, C ghost)
+    # Pairs in the order of what they lose: the loss of a ghost weighs by its variance after the activation.
+    importance = patches[:, 4].square().mean(1)
+    loss = (1 - explained) * importance[None]
+    loss.fill_diagonal_(float("inf"))
+    free = torch.ones(channels, dtype=torch.bool)
+    intrinsic: list[int] = []
+    ghosts: list[int] = []
+    for pair in loss.flatten().argsort().tolist():
+        first, second = divmod(pair, channels)
+        if free[first] and free[second]:
+            free[[first, second]] = False
+            intrinsic.append(first)
+            ghosts.append(second)
+            if len(intrinsic) == channels // 2:
+                break
+    kernels = weights[intrinsic, :, ghosts].float()  # (C / 2, 9)
+    biases = mean[ghosts] - (kernels * patch_mean[intrinsic]).sum(1)
+    error = float((1 - explained[intrinsic, ghosts]).mean())
+    return torch.tensor(intrinsic + ghosts), kernels.unflatten(1, (3, 3)), biases, error
 
 
-def resize(trained: GhostPose, teacher: GhostPose, spec: NetworkSpec, images: Tensor) -> GhostPose:
-    """Widen the widest layer of a trained network and narrow its ghost blocks, with nearly the same function.
+class _Reordered:
+    """The layers that read a layer's maps, and how they follow a new order of these."""
 
-    Added filters of the widest layer are the teacher's next most important ones after those that the closed form chose; their
-    readers start at zero. Ghost blocks keep the hidden maps that contribute most, and their readers are fitted again.
+    @classmethod
+    def follow(cls, network: PoseNetwork, name: str, order: Tensor) -> None:
+        """Reorder the inputs of every layer that reads the maps of layer `name`."""
+        for reader, offset in cls._readers(network, name):
+            cls._reorder(network, reader, offset, order)
 
-    Args:
-        trained: network with a ghost layer at stride 32.
-        teacher: plain network whose streams are aligned with those of `trained`.
-        spec: that of `trained`, except for a larger `context` or smaller `hidden` widths of ghost blocks.
-        images: float (B, 3, H, W) in -1..1, a few hundred calibration pictures.
+    @classmethod
+    def _readers(cls, network: PoseNetwork, name: str) -> list[tuple[str, int]]:
+        """Return the layers that read a layer's maps, and the position of these among their inputs."""
+        parent, _, last = name.rpartition(".")
+        spec = network.spec
+        middle, coarse = spec.widths[3], spec.widths[4]
+        if name in _JUNCTIONS:
+            readers: list[tuple[str, int]] = []
+            for reader, share in _JUNCTIONS[name]:
+                readers.append((reader, {"": 0, "middle": middle, "coarse": coarse}[share]))
+            return readers
+        if last == "short":  # beside the main path in the join
+            half = network.get_submodule(parent + ".main")
+            assert isinstance(half, ConvNorm | GhostModule)
+            width = half.conv.out_channels if isinstance(half, ConvNorm) else 2 * half.primary.conv.out_channels
+            return cls._joined(network, parent, width)
+        if last == "main":
+            return [(f"{parent}.blocks.0.first.depthwise", 0)]
+        if name.endswith(".first.pointwise"):
+            return [(parent.removesuffix(".first") + ".second.depthwise", 0)]
+        if name.endswith(".second.pointwise"):
+            return cls._joined(network, parent.rsplit(".blocks", 1)[0], 0)
+        raise ValueError(f"{name} cannot become a Ghost module: its readers are not known")
 
-    Raises:
-        ValueError: the specs differ in anything else.
-    """
-    blocks = [
-        msgspec.structs.replace(new, hidden=old.hidden) if new.kind == "ghost" and new.hidden < old.hidden else new
-        for old, new in zip(trained.spec.expanded(), spec.expanded(), strict=False)
-    ]
-    alike = msgspec.structs.replace(spec, context=trained.spec.context, blocks=blocks)
-    if msgspec.structs.replace(trained.spec, blocks=trained.spec.expanded()) != alike or spec.context < trained.spec.context:
-        raise ValueError("expected the network of the checkpoint with a larger context, or smaller hidden widths in ghost blocks")
-    resized = GhostPose(spec).eval()
-    with torch.no_grad():
-        ours = trained.state_dict()
-        for name, value in resized.state_dict().items():
-            if value.shape == ours[name].shape:
-                value.copy_(ours[name])
-        x = _batched(trained.backbone.stem, images)
-        for new, old in zip(resized.backbone.blocks, trained.backbone.blocks, strict=True):
-            if isinstance(new, GhostBottleneck) and isinstance(old, GhostBottleneck):
-                _narrow(new, old, x)
-            x = _batched(old, x)
-        _widen_context(resized, trained, teacher, images)
-    return resized
+    @staticmethod
+    def _joined(network: PoseNetwork, layer: str, offset: int) -> list[tuple[str, int]]:
+        csp = network.get_submodule(layer)
+        assert isinstance(csp, CspLayer)
+        if csp.attention is not None:
+            return [(f"{layer}.attention.weigh", offset), (f"{layer}.join", offset)]
+        return [(f"{layer}.join", offset)]
 
-
-def _narrow(block: GhostBottleneck, original: GhostBottleneck, x: Tensor) -> None:
-    """Keep the most important hidden maps, each with its ghost, and fit their reader."""
-    keep, count = block.expand.primary.conv.out_channels, original.expand.primary.conv.out_channels
-    if keep == count:
-        return
-    if original.down is not None:
-        raise ValueError("the hidden maps of a ghost block with a stride cannot be reduced; expected the width of the checkpoint")
-    importance = _batched(original.expand, x).std((0, 2, 3)) * flat(original.project.primary.conv.weight).norm(dim=0)
-    best = (importance[:count] + importance[count:]).topk(keep).indices.sort().values
-    _copy_rows(block.expand.primary, original.expand.primary, best)
-    _copy_rows(block.expand.cheap, original.expand.cheap, best)
-    goal = _batched(nn.Sequential(original.expand, original.project.primary), x)
-    _least_squares(block.project.primary, _batched(block.expand, x), goal)
-
-
-def _widen_context(resized: GhostPose, trained: GhostPose, teacher: GhostPose, images: Tensor) -> None:
-    context, lateral, old = resized.backbone.context, intrinsic(resized.neck.lateral32), trained.backbone.context
-    assert isinstance(context, GhostModule)
-    assert isinstance(old, GhostModule)
-    before, after = old.primary.conv.out_channels, context.primary.conv.out_channels
-    if before == after:
-        return
-    theirs = torch.cat([teacher.backbone.early(part, len(teacher.backbone.blocks))[0] for part in images.split(16)])
-    original = intrinsic(teacher.backbone.context)
-    added = _context_importance(teacher, theirs).topk(after).indices[before:].sort().values
-    _copy_rows(context.primary, original, torch.cat([added[:1].expand(before), added]))
-    context.cheap.conv.weight.fill_(1 / 9)
-    bias(context.cheap).zero_()
-    for new, known in ((context.primary, old.primary), (context.cheap, old.cheap)):
-        new.conv.weight[:before] = known.conv.weight
-        bias(new)[:before] = bias(known)
-    reader = intrinsic(trained.neck.lateral32).conv.weight
-    lateral.conv.weight.zero_()  # intrinsic maps first, then their ghosts
-    lateral.conv.weight[:, :before], lateral.conv.weight[:, after : after + before] = reader[:, :before], reader[:, before:]
+    @classmethod
+    def _reorder(cls, network: PoseNetwork, reader: str, offset: int, order: Tensor) -> None:
+        unit = network.get_submodule(reader)
+        if isinstance(unit, GhostModule):
+            unit = unit.primary
+        assert isinstance(unit, ConvNorm)
+        conv = unit.conv
+        with torch.no_grad():
+            if conv.groups > 1:  # depthwise: its own maps change their order, and those who read them follow
+                assert conv.bias is not None
+                conv.weight.copy_(conv.weight[order])
+                conv.bias.copy_(conv.bias[order])
+                cls._reorder(network, reader.removesuffix("depthwise") + "pointwise", 0, order)
+                return
+            places = torch.arange(conv.in_channels)
+            places[offset : offset + len(order)] = offset + order
+            conv.weight.copy_(conv.weight[:, places])
+            if reader.endswith("attention.weigh"):  # its outputs weigh the same maps
+                assert conv.bias is not None
+                conv.weight.copy_(conv.weight[places])
+                conv.bias.copy_(conv.bias[places])
 
 
-def add_norms(network: GhostPose, images: Tensor, parts: Callable[[str], bool]) -> None:
-    """Add batch-norms, calibrated on `images`, to the `ConvNorm`s whose names `parts` accepts; the function does not change."""
-    statistics: dict[str, tuple[Tensor, Tensor]] = {}
-    handles = []
-    units = {
-        name: module for name, module in network.named_modules() if isinstance(module, ConvNorm) and module.norm is None and parts(name)
-    }
-
-    def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_: nn.Module, __: tuple[Tensor, ...], y: Tensor) -> None:
-            sums = (y.mean((0, 2, 3)), y.square().mean((0, 2, 3)))
-            old = statistics.get(name)
-            statistics[name] = sums if old is None else (old[0] + sums[0], old[1] + sums[1])
-
-        return hook
-
-    for name, unit in units.items():
-        handles.append(unit.conv.register_forward_hook(record(name)))
-    batches = images.split(16)
-    with torch.no_grad():
-        for batch in batches:
-            network(batch)
-    for handle in handles:
-        handle.remove()
-    for name, unit in units.items():
-        mean, square = (value / len(batches) for value in statistics[name])
-        unit.add_norm(mean, square - mean.square())
-
-
-def _fit_bottleneck(block: GhostBottleneck, original: InvertedResidual, ours: Tensor, target: Tensor) -> None:
-    """Fit one ghost bottleneck so that it maps the student's input to the teacher's output."""
-    keep = block.expand.primary.conv.out_channels
-    units = original.depthwise.conv.out_channels
-    if original.expand is None or keep > units:
-        raise ValueError(
-            f"a ghost bottleneck of {2 * keep} hidden maps cannot be cut from a block of {units}; expected at most {2 * units}"
-        )
-    hidden = _batched(nn.Sequential(original.expand, original.depthwise), ours)
-    importance = hidden.std((0, 2, 3)) * flat(original.project.conv.weight).norm(dim=0)
-    best = importance.topk(keep).indices.sort().values
-    _copy_rows(block.expand.primary, original.expand, best)
-    _copy_rows(block.expand.cheap, original.depthwise, best)
-    if block.down is not None:  # the strided depthwise takes the teacher's kernels; the ghosts before it are copies
-        _identity(block.expand.cheap)
-        _copy_rows(block.down, original.depthwise, torch.cat([best, best]))
-    features = _batched(block.expand if block.down is None else nn.Sequential(block.expand, block.down), ours)
-    _fit_ghost(block.project, features, target - ours if block.shortcut else target)
-
-
-def _fit_ghost(module: GhostModule, features: Tensor, target: Tensor) -> None:
-    """Fit a linear ghost module: intrinsic maps by least squares, ghosts by 3x3 least squares on the intrinsic maps."""
-    half = module.primary.conv.out_channels
-    _least_squares(module.primary, features, target[:, :half])
-    intrinsic = _batched(module.primary, features)
-    rest = target[:, half:]
-    _fit_depthwise(module.cheap, intrinsic, rest)
-
-
-def _fit_depthwise(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
-    """Fit a depthwise 3x3 convolution with bias by least squares, channel by channel."""
-    around = patches(x).double()  # (C, N, 9)
-    around = torch.cat([around, torch.ones_like(around[..., :1])], -1)
-    goal = columns(target).T.double()[..., None]  # (C, N, 1)
-    gram = around.transpose(1, 2) @ around
-    ridge = gram.diagonal(dim1=1, dim2=2)[:, :9].mean(1) * RIDGE + 1e-9
-    gram[:, :9, :9] += torch.eye(9) * ridge[:, None, None]
-    weights = torch.linalg.solve(gram, around.transpose(1, 2) @ goal)[..., 0].float()  # (C, 10)
-    unit.conv.weight.copy_(weights[:, :9].reshape(-1, 1, 3, 3))
-    bias(unit).copy_(weights[:, 9])
-
-
-def _fit_context(student: GhostPose, teacher: GhostPose, ours: Tensor, theirs: Tensor) -> None:
-    """Fit the wide layer at stride 32 and the lateral convolution after it to the teacher's lateral output."""
-    goal = _batched(_context_of(teacher), theirs)
-    wide, original = student.backbone.context, intrinsic(teacher.backbone.context)
-    primary = intrinsic(wide)
-    best = _context_importance(teacher, ours).topk(primary.conv.out_channels).indices.sort().values
-    _copy_rows(primary, original, best)
-    if isinstance(wide, GhostModule):
-        # Ghosts average the neighborhood: the mean around a kept filter's map recovers part of what the removed filters detected.
-        wide.cheap.conv.weight.fill_(1 / 9)
-        bias(wide.cheap).zero_()
-    _least_squares(intrinsic(student.neck.lateral32), _batched(wide, ours), goal)
-
-
-def _context_importance(teacher: GhostPose, x: Tensor) -> Tensor:
-    """Return the contribution of each of the teacher's filters at stride 32 to the lateral map, given the last block's output: (maps,)."""
-    reading: Tensor = flat(intrinsic(teacher.neck.lateral32).conv.weight).norm(dim=0)
-    return _batched(intrinsic(teacher.backbone.context), x).std((0, 2, 3)) * reading
-
-
-def _context_of(network: GhostPose) -> nn.Module:
-    return nn.Sequential(network.backbone.context, intrinsic(network.neck.lateral32))
-
-
-def _fit_neck(student: GhostPose, teacher: GhostPose) -> None:
-    """Copy the plain parts; put the teacher's maps into the intrinsic half of ghost laterals, and start the ghosts' readers at zero."""
-    ours, theirs = student.neck, teacher.neck
-    for name in ("lateral8", "lateral4", "smooth8", "smooth4"):
-        getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
-    intrinsic(ours.lateral16).load_state_dict(theirs.lateral16.state_dict())
-    for lateral in (ours.lateral32, ours.lateral16):
-        if isinstance(lateral, GhostModule):
-            lateral.cheap.conv.weight.fill_(1 / 9)
-            bias(lateral.cheap).zero_()
-    width = theirs.smooth16.depthwise.conv.out_channels
-    channels = torch.arange(ours.smooth16.depthwise.conv.out_channels)
-    _copy_rows(ours.smooth16.depthwise, theirs.smooth16.depthwise, channels % width)
-    bias(ours.smooth16.pointwise).copy_(bias(theirs.smooth16.pointwise))
-    ours.smooth16.pointwise.conv.weight.zero_()
-    ours.smooth16.pointwise.conv.weight[:, :width].copy_(theirs.smooth16.pointwise.conv.weight)
-
-
-def _least_squares(unit: ConvNorm, x: Tensor, target: Tensor) -> None:
-    """Fit a 1x1 convolution with bias by ridge least squares: `unit(x)` close to `target`."""
-    features = columns(x).double()
-    goal = columns(target).double()
-    mean, center = features.mean(0), goal.mean(0)
-    features = features - mean
-    gram = features.T @ features
-    gram += torch.eye(len(gram), dtype=gram.dtype) * (gram.diagonal().mean() * RIDGE)
-    weights = torch.linalg.solve(gram, features.T @ (goal - center)).T
-    unit.conv.weight.copy_(weights[..., None, None].float())
-    bias(unit).copy_((center - weights @ mean).float())
-
-
-def _copy_rows(unit: ConvNorm, original: ConvNorm, rows: Tensor) -> None:
-    unit.conv.weight.copy_(original.conv.weight[rows])
-    bias(unit).copy_(bias(original)[rows])
-
-
-def _identity(unit: ConvNorm) -> None:
-    unit.conv.weight.zero_()
-    unit.conv.weight[:, :, 1, 1] = 1.0
-    bias(unit).zero_()
-
-
-def _error(ours: Tensor, theirs: Tensor) -> float:
-    """Return the unexplained share of the channel-centered variance, over all channels."""
-    variance = (theirs - theirs.mean((0, 2, 3), keepdim=True)).square().mean()
-    return float((ours - theirs).square().mean() / variance)
-
-
-def _batched(module: nn.Module, x: Tensor) -> Tensor:
-    return torch.cat([module(part) for part in x.split(16)])
+_JUNCTIONS: dict[str, list[tuple[str, str]]] = {
+    "trunk.stages.2.down.pointwise": [("trunk.stages.2.csp.short", ""), ("trunk.stages.2.csp.main", "")],
+    "trunk.stages.2.csp.join": [
+        ("trunk.stages.3.down.depthwise", ""),
+        ("neck.down_path16.short", "middle"),
+        ("neck.down_path16.main", "middle"),
+    ],
+    "trunk.stages.3.down.pointwise": [("trunk.stages.3.pooling.narrow", "")],
+    "trunk.stages.3.pooling.join": [("trunk.stages.3.csp.short", ""), ("trunk.stages.3.csp.main", "")],
+    "trunk.stages.3.csp.join": [("neck.reduce32", "")],
+    "neck.down_path16.join": [("neck.reduce16", "")],
+    "neck.up_path16.join": [("neck.to32.depthwise", ""), ("neck.outputs.1.depthwise", "")],
+    "neck.to32.pointwise": [("neck.up_path32.short", ""), ("neck.up_path32.main", "")],
+    "neck.reduce32": [
+        ("neck.down_path16.short", ""),
+        ("neck.down_path16.main", ""),
+        ("neck.up_path32.short", "middle"),
+        ("neck.up_path32.main", "middle"),
+    ],
+    "neck.up_path32.join": [("neck.outputs.2.depthwise", "")],
+}
+"""Readers of the layers that several others read, and where these maps begin among the reader's inputs."""

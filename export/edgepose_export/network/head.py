@@ -1,75 +1,102 @@
-"""Anchor-free YOLO-pose head on a grid of stride 4.
+"""Anchor-free YOLO-pose head: a person score, a box and 17 coarse keypoints for each cell of three grids.
 
-Each cell predicts a person score, a box and 17 coarse keypoints relative to the cell. A heat map and an offset map per keypoint
-give the refinement its candidate regions. Every number is a plain linear output in cells, neither in pixels nor an integral over
-a distribution: values stay within some tens, so one INT8 scale per map suffices and no softmax tail has to be quantized.
+Score and box follow RTMDet (see `cspnext`): towers of separable convolutions for each level, distances from the cell's corner. The
+keypoints are one more tower, whose weights all levels share. It predicts them relative to the box, in units of the box's sides, so
+that one scale fits people of all sizes and all levels; it starts at the mean pose of a person in their box.
 """
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from edgepose_export.network.ghost import ConvNorm
+from edgepose_export.network.layers import Activation, ConvNorm, SeparableConv
 
 KEYPOINTS = 17
+STRIDES = (8, 16, 32)
+
+MEAN_POSE = (
+    (0.0, -0.333), (0.023, -0.361), (-0.023, -0.361), (0.063, -0.357), (-0.063, -0.357), (0.124, -0.224), (-0.124, -0.224),
+    (0.179, -0.045), (-0.179, -0.045), (0.114, -0.006), (-0.114, -0.006), (0.079, 0.114), (-0.079, 0.114), (0.071, 0.226),
+    (-0.071, 0.226), (0.064, 0.407), (-0.064, 0.407),
+)  # fmt: skip
+"""(17, 2): x, y of a keypoint from the middle of its person's box, in the box's sides: means of 25,378 people of COCO, made symmetric."""
 
 
 class PoseMaps(NamedTuple):
-    """Raw maps at stride 4; lengths in cells, pairs in the order (y, x), as in the teacher.
+    """Raw outputs of all cells, level by level and row by row: N = H W / 64 + H W / 256 + H W / 1024.
 
-    `center` (B, 1, H, W) logits; `box_size` (B, 2, H, W) height, width; `box_offset` (B, 2, H, W) of the box center from
-    the cell's upper left corner; `heat` (B, 17, H, W) logits; `coarse` (B, 34, H, W) keypoints from the cell's upper left
-    corner; `offset` (B, 34, H, W) of the keypoint from the upper left corner of a cell near it. A refiner's boxes have no
-    channels.
+    `score` (B, N) logits; `box` (B, 4, N) distances left, top, right, bottom of the cell's corner from the box's sides, in input
+    pixels; `keypoints` (B, 51, N): 17 x, then 17 y from the middle of the box in the box's sides, then 17 logits of confidence;
+    `corner` (2, N) x, y of the cell's upper left corner in input pixels; `fine` (B, C, H/8, W/8) features for the refinement.
     """
 
-    center: Tensor
-    box_size: Tensor
-    box_offset: Tensor
-    heat: Tensor
-    coarse: Tensor
-    offset: Tensor
+    score: Tensor
+    box: Tensor
+    keypoints: Tensor
+    corner: Tensor
+    fine: Tensor
 
 
-class Branch(nn.Module):
-    """One output of the head: depthwise 3x3, 1x1 with ReLU, linear 1x1."""
+class LevelHead(nn.Module):
+    """Score and box of one level."""
 
-    def __init__(self, channels_in: int, width: int, channels_out: int) -> None:
+    def __init__(self, width: int, stride: int, *, activation: Activation) -> None:
         super().__init__()
-        self.depthwise = ConvNorm(channels_in, channels_in, 3, groups=channels_in, activation="none")
-        self.pointwise = ConvNorm(channels_in, width, activation="relu")
-        self.out = ConvNorm(width, channels_out, activation="none")
+        self.stride = stride
+        self.score_tower = nn.Sequential(*(SeparableConv(width, width, activation=activation) for _ in range(2)))
+        self.box_tower = nn.Sequential(*(SeparableConv(width, width, activation=activation) for _ in range(2)))
+        self.score = ConvNorm(width, 1, activation="none")
+        self.box = ConvNorm(width, 4, activation="none")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, C, h, w) to logits (B, 1, h, w) and distances in input pixels (B, 4, h, w)."""
+        return self.score(self.score_tower(x)), self.box(self.box_tower(x)) * self.stride
+
+
+class KeypointTower(nn.Module):
+    """17 coarse keypoints of each cell, with the same weights on all levels."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(SeparableConv(width, hidden, 5, activation="relu"), SeparableConv(hidden, hidden, 5, activation="relu"))
+        self.out = ConvNorm(hidden, 3 * KEYPOINTS, activation="none")
+        pose = torch.tensor(MEAN_POSE)
+        assert self.out.conv.bias is not None
+        with torch.no_grad():
+            self.out.conv.weight.mul_(0.1)
+            self.out.conv.bias.copy_(torch.cat([pose[:, 0], pose[:, 1], torch.full((KEYPOINTS,), -2.0)]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, channels_out, H, W)."""
-        y: Tensor = self.out(self.pointwise(self.depthwise(x)))
+        """Map (B, C, h, w) to (B, 51, h, w), see `PoseMaps`."""
+        y: Tensor = self.out(self.tower(x))
         return y
 
 
 class PoseHead(nn.Module):
-    """Six branches over one map, or four without `boxes`: the crop of a refiner is the box."""
+    """The heads of all levels."""
 
-    def __init__(self, channels_in: int, width: int, *, boxes: bool = True) -> None:
+    def __init__(self, width: int, hidden: int, *, activation: Activation) -> None:
         super().__init__()
-        self.center = Branch(channels_in, width, 1)
-        self.box_size = Branch(channels_in, width, 2) if boxes else None
-        self.box_offset = Branch(channels_in, width, 2) if boxes else None
-        self.heat = Branch(channels_in, width, KEYPOINTS)
-        self.coarse = Branch(channels_in, width, 2 * KEYPOINTS)
-        self.offset = Branch(channels_in, width, 2 * KEYPOINTS)
-        # Initial values: nearly every cell is empty, and a box has a size (below 0 it would get no gradient).
-        for branch, value in ((self.center, -4.0), (self.heat, -4.0), (self.box_size, 8.0)):
-            if branch is not None:
-                nn.init.constant_(_bias(branch), value)
+        self.levels = nn.ModuleList(LevelHead(width, stride, activation=activation) for stride in STRIDES)
+        self.keypoints = KeypointTower(width, hidden)
 
-    def forward(self, x: Tensor) -> PoseMaps:
-        """Map (B, C, H, W) to raw maps."""
-        none = x[:, :0]
-        box_size = none if self.box_size is None else self.box_size(x)
-        box_offset = none if self.box_offset is None else self.box_offset(x)
-        return PoseMaps(self.center(x), box_size, box_offset, self.heat(x), self.coarse(x), self.offset(x))
+    def forward(self, features: list[Tensor]) -> PoseMaps:
+        """Map three maps (B, C, h, w) at strides 8, 16 and 32 to raw outputs."""
+        scores, boxes, corners = [], [], []
+        for level, x in zip(self.levels, features, strict=True):
+            score, box = level(x)
+            scores.append(score.flatten(1))
+            boxes.append(box.flatten(2))
+            corners.append(_corners(x, int(level.stride)))
+        keypoints = torch.cat([self.keypoints(x).flatten(2) for x in features], 2)
+        return PoseMaps(torch.cat(scores, 1), torch.cat(boxes, 2), keypoints, torch.cat(corners, 1), features[0])
 
 
-def _bias(branch: Branch) -> Tensor:
-    assert branch.out.conv.bias is not None
-    return branch.out.conv.bias
+def _corners(x: Tensor, stride: int) -> Tensor:
+    """Return x and y of the upper left corner of each cell of a map, in input pixels: (2, h w)."""
+    height, width = x.shape[2], x.shape[3]
+    columns = torch.arange(width, device=x.device, dtype=torch.float32) * stride
+    rows = torch.arange(height, device=x.device, dtype=torch.float32) * stride
+    grid = torch.stack([columns[None].expand(height, width), rows[:, None].expand(height, width)])  # (2, h, w)
+    return grid.flatten(1)

@@ -17,8 +17,12 @@ from torch import nn
 from edgepose.errors import ConfigError
 from edgepose.model.file import FORMAT_VERSION, METADATA_PREFIX, STRIDE_PX
 from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
-from edgepose_export.network.candidates import CandidateDecoder, PersonDecoder
-from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose
+from edgepose_export.network.checkpoint import Network
+from edgepose_export.network.layers import fuse
+from edgepose_export.network.pose_network import PoseGraph, PoseNetwork
+#REFINER from edgepose_export.network.refiner import RefinerGraph, RefinerNetwork
+class RefinerNetwork: ...
+class RefinerGraph: ...
 from edgepose_export.onnx_file import set_metadata, simplify
 
 OPSET = 17
@@ -47,11 +51,11 @@ class Card:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     license: str = LICENSE
 
-    def metadata(self, network: GhostPose) -> dict[str, str]:
+    def metadata(self, network: Network) -> dict[str, str]:
         """Return all `metadata_props` of a float file of `network`."""
         values = {
             "format_version": FORMAT_VERSION,
-            "task": network.spec.task,
+            "task": "pose" if isinstance(network, PoseNetwork) else "refine",
             "name": self.name,
             "keypoint_names": json.dumps(KEYPOINT_NAMES),
             "skeleton": json.dumps(SKELETON),
@@ -65,15 +69,15 @@ class Card:
             "accuracy": json.dumps(dict(self.accuracy)),
             "license": self.license,
         }
-        if isinstance(network.decode, CandidateDecoder):
+        if isinstance(network, PoseNetwork):
             values["candidates"] = str(network.spec.candidates)
         else:
             values["crop_margin"] = json.dumps(network.spec.crop_margin)
-            values["score_weights"] = json.dumps([round(float(value), 4) for value in network.decode.score_weights])
+            values["score_weights"] = json.dumps([round(float(value), 4) for value in network.score_weights])
         return {METADATA_PREFIX + key: value for key, value in values.items()}
 
 
-def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) -> onnx.ModelProto:
+def to_onnx(network: Network, card: Card, *, height: int = 0, width: int = 0) -> onnx.ModelProto:
     """Trace a network into an ONNX model with folded batch-norms; the network itself does not change.
 
     Args:
@@ -87,18 +91,17 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
     """
     _check_sides(card.input_size, height, width)
     fused = copy.deepcopy(network).cpu().eval()
-    fused.fuse()
+    fuse(fused)
     fixed = height > 0
-    side = card.input_size
-    if network.spec.task == "refine":
+    if isinstance(fused, RefinerNetwork):
         # A crop has one size; the number of crops is open.
-        deployed: nn.Module = DeployedRefiner(fused)
+        deployed: nn.Module = RefinerGraph(fused)
         inputs = REFINER_INPUT
         outputs: tuple[str, ...] = REFINER_OUTPUTS
-        example = torch.zeros((1 if fixed else 2, side, side, 3), dtype=torch.uint8)
+        example = torch.zeros((1 if fixed else 2, fused.spec.crop_height, fused.spec.crop_width, 3), dtype=torch.uint8)
         axes = None if fixed else {name: {0: "M"} for name in (inputs, *outputs)}
     else:
-        deployed = DeployedPose(fused)
+        deployed = PoseGraph(fused)
         inputs, outputs = POSE_INPUT, POSE_OUTPUTS
         # A traced size must not occur in the graph. An unusual one, neither square nor the card's, shows a frozen size in the tests.
         example = torch.zeros((1, height, width, 3) if fixed else (2, 3 * STRIDE_PX, 5 * STRIDE_PX, 3), dtype=torch.uint8)
@@ -120,7 +123,7 @@ def to_onnx(network: GhostPose, card: Card, *, height: int = 0, width: int = 0) 
             dynamic_axes=axes,
         )
         model = simplify(onnx.load(str(path)))
-    _name_outputs(model, network.decode, fixed)
+    _name_outputs(model, fused, fixed)
     model.graph.name = card.name
     model.producer_name = "edgepose-export"
     model.producer_version = ""
@@ -137,15 +140,15 @@ def _check_sides(input_size: int, height: int, width: int) -> None:
             raise ConfigError(f"an input side is {side} pixels; expected a multiple of {STRIDE_PX}")
 
 
-def _name_outputs(model: onnx.ModelProto, decoder: CandidateDecoder | PersonDecoder, fixed: bool) -> None:
+def _name_outputs(model: onnx.ModelProto, network: Network, fixed: bool) -> None:
     """Replace the exporter's names of output sizes by those of the model file contract."""
     keypoints = [len(KEYPOINT_NAMES), 3]
     shapes: dict[str, list[int | str]]
-    if isinstance(decoder, PersonDecoder):
-        shapes = {"keypoints": [1 if fixed else "M", *keypoints]}
-    else:
-        number, candidates = 1 if fixed else "N", decoder.candidates
+    if isinstance(network, PoseNetwork):
+        number, candidates = 1 if fixed else "N", network.spec.candidates
         shapes = {"boxes": [number, candidates, 4], "scores": [number, candidates], "keypoints": [number, candidates, *keypoints]}
+    else:
+        shapes = {"keypoints": [1 if fixed else "M", *keypoints]}
     outputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     del model.graph.output[:]
     model.graph.output.extend(outputs)
