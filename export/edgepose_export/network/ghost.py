@@ -3,9 +3,14 @@
 Source: the paper's equations 1 to 3 (after Han et al., "GhostNet: More Features from Cheap Operations", CVPR 2020).
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Padding = Literal["same", "symmetric"]
+"""Where stride 2 pads: `same` at the right and bottom only (TensorFlow), `symmetric` on all sides (PyTorch, Paddle)."""
 
 Activation = str
 """`relu6`, `relu` or `none`: activations that fold into an INT8 convolution (SiLU does not)."""
@@ -14,25 +19,34 @@ Activation = str
 class ConvNorm(nn.Module):
     """Convolution, optional batch-norm, optional activation: the unit that exports to one INT8 kernel.
 
-    Padding makes the output as large as the input divided by the stride. With stride 2 the extra row and column lie at the
-    right and bottom: this is TensorFlow's SAME, which the teacher's weights expect.
+    Padding makes the output as large as the input divided by the stride. `padding` says where stride 2 pads, which must be as the
+    weights of a warm start expect.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, activation: Activation = "relu6"
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Activation = "relu6",
+        padding: Padding = "same",
     ) -> None:
         super().__init__()
         if activation not in ("relu6", "relu", "none"):
             raise ValueError(f"activation {activation!r} is unknown; accepted: relu6, relu, none")
         self.stride = stride
         self.kernel = kernel
-        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, 0 if stride == 2 else kernel // 2, groups=groups)
+        self.pads_itself = stride == 2 and kernel > 1 and padding == "same"
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, 0 if self.pads_itself else kernel // 2, groups=groups)
         self.norm: nn.BatchNorm2d | None = None
         self.activation = activation
 
     def linear(self, x: Tensor) -> Tensor:
         """Return the convolution with batch-norm, before the activation."""
-        if self.stride == 2 and self.kernel > 1:
+        if self.pads_itself:
             x = F.pad(x, (0, self.kernel - 2, 0, self.kernel - 2))
         y: Tensor = self.conv(x)
         return y if self.norm is None else self.norm(y)
