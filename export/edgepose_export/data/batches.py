@@ -15,7 +15,7 @@ from torch import Tensor
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose_export.data.augment import Augmentation, PicturePlan, PicturePlans, paint
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.warp import Canvas, canvas_sides
+from edgepose_export.data.warp import Canvas, canvas_sides, turn_deg
 
 SIZE_STEP_PX = 32
 """Sides of the network's input are multiples of this."""
@@ -64,6 +64,7 @@ class Batch:
         ignored: float32 (B, I, 4), ignore regions, in which a detection is neither right nor wrong. They can cover people.
         regions: int64 (B,), number of real entries among I.
         following: position of the stream after this batch.
+        turns_deg: float32 (B,), how far each picture is turned, to either side; of a mosaic the most turned part.
     """
 
     images: Images
@@ -74,6 +75,7 @@ class Batch:
     ignored: NDArray[np.float32]
     regions: NDArray[np.int64]
     following: Position
+    turns_deg: NDArray[np.float32]
 
 
 class Batches(Iterator[Batch]):
@@ -211,4 +213,5 @@ def collate(plans: Sequence[PicturePlan], images: Images, following: Position) -
         keypoints[i, : people[i]] = made.labels.keypoints
         areas[i, : people[i]] = made.labels.areas
         ignored[i, : regions[i]] = made.labels.ignored
-    return Batch(images, boxes, keypoints, areas, people, ignored, regions, following)
+    turns_deg = np.array([max(turn_deg(part.matrix) for part in made.parts) for made in plans], np.float32)
+    return Batch(images, boxes, keypoints, areas, people, ignored, regions, following, turns_deg)

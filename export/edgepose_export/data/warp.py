@@ -5,7 +5,7 @@ everywhere in edgepose. OpenCV counts from the middle of that pixel; only `paint
 """
 
 from dataclasses import dataclass, replace
-from math import ceil, cos, radians, sin
+from math import atan2, ceil, cos, degrees, radians, sin
 
 import cv2
 import numpy as np
@@ -56,10 +56,15 @@ def scaled(x: float, y: float) -> Matrix:
     return np.array(((x, 0.0, 0.0), (0.0, y, 0.0), (0.0, 0.0, 1.0)))
 
 
-def turned(degrees: float) -> Matrix:
+def turned(angle_deg: float) -> Matrix:
     """Return the matrix of a rotation about the origin, clockwise in the picture."""
-    c, s = cos(radians(degrees)), sin(radians(degrees))
+    c, s = cos(radians(angle_deg)), sin(radians(angle_deg))
     return np.array(((c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)))
+
+
+def turn_deg(matrix: Matrix) -> float:
+    """Return how far a matrix turns a picture, to either side: 0 to 180 degrees. Mirroring and scaling do not count."""
+    return abs(degrees(atan2(-matrix[0, 1], matrix[1, 1])))
 
 
 def tilted(pitch_degrees: float, yaw_degrees: float, distance: float) -> Matrix:

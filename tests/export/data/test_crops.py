@@ -10,6 +10,7 @@ import pytest
 from edgepose.pose.regions import Region
 from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, paint
+from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans, Jitter
 from testing.export.folders import PLACES, write_dotted
@@ -69,6 +70,18 @@ def test_a_turned_person_stays_inside_and_fills_the_crop(data: CocoPose) -> None
         assert max((x2 - x1) / 96, (y2 - y1) / 128) == pytest.approx(1 / 1.1, abs=0.01)
         upside_down += bool(plan.labels.keypoints[0, 0, 1] > plan.labels.keypoints[0, 16, 1])
     assert 12 < upside_down < 28  # the first dot is above the last one in the picture
+
+
+@pytest.mark.parametrize("angle_deg", [-170.0, -90.0, 0.0, 25.0, 100.0])
+def test_a_batch_knows_how_far_its_crops_are_turned(data: CocoPose, angle_deg: float) -> None:
+    for mirror in (-1, 1):
+        matrix = warp.moved(3, 4) @ warp.scaled(0.3, 0.3) @ warp.turned(angle_deg) @ warp.scaled(mirror, 1)
+        assert warp.turn_deg(matrix) == pytest.approx(abs(angle_deg), abs=1e-9)
+    augmentation = replace(PLAIN, flip=0.5, rotate=1.0, rotate_degrees=25.0)
+    with Batches(data, augmentation, batch_size=3, sizes=((128, 96),), plans=CropPlans(data, 1.1)) as batches:
+        turns_deg = next(batches).turns_deg
+    assert turns_deg.shape == (3,)
+    assert ((turns_deg > 0) & (turns_deg <= 25)).all()
 
 
 def test_a_cover_hides_a_part_of_the_person(data: CocoPose) -> None:
