@@ -43,6 +43,11 @@ class Augmentation:
     motion_blur_px: Interval = (2.0, 7.0)  # length of the smear
     noise: float = 0.1  # probability of a noisy sensor
     noise_levels: Interval = (3.0, 18.0)  # standard deviation in gray levels of 255
+    dark: float = 0.0  # probability of hardly any light: night
+    dark_light: Interval = (0.15, 0.5)  # share of the light that remains
+    dark_noise_levels: Interval = (2.0, 12.0)  # a sensor at high gain
+    cover: float = 0.0  # probability that something hides a part of the person in a crop: furniture, a wall, another person
+    cover_share: Interval = (0.25, 0.6)  # of the width and of the height of the person's box
     jpeg: float = 0.1  # probability of strong compression: video streams
     jpeg_quality: Interval = (20, 70)
     smallest_person_px: float = 8.0  # a person whose long side falls below this is an ignore region
@@ -53,12 +58,12 @@ class Augmentation:
         """Return plain letterboxing, as in flight: fitted, at the top left, black padding at the right and bottom."""
         return Augmentation(
             flip=0, scale=(1, 1), zoom_out=0, rotate=0, turn=0, tilt=0, overhead=0, outside=0, top_left=1, mosaic=0,
-            light=0, gray=0, blur=0, motion_blur=0, noise=0, jpeg=0, smallest_person_px=0, least_visible=0,
+            light=0, gray=0, blur=0, motion_blur=0, noise=0, dark=0, cover=0, jpeg=0, smallest_person_px=0, least_visible=0,
         )  # fmt: skip
 
     def without_color(self) -> "Augmentation":
         """Return the same geometry with unchanged pixels."""
-        return replace(self, light=0, gray=0, blur=0, motion_blur=0, noise=0, jpeg=0)
+        return replace(self, light=0, gray=0, blur=0, motion_blur=0, noise=0, dark=0, jpeg=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +71,7 @@ class Sample:
     """One picture to train on.
 
     Attributes:
-        image: uint8 (S, S, 3), RGB.
+        image: uint8 (H, W, 3), RGB.
         labels: in pixels of `image`.
     """
 
@@ -92,19 +97,36 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Cover:
+    """A rectangle that hides what lies below it.
+
+    Attributes:
+        rectangle: part of the canvas.
+        color: RGB.
+        part: a picture drawn into the rectangle, over the color; None leaves the color.
+    """
+
+    rectangle: warp.Rectangle
+    color: tuple[int, int, int]
+    part: Part | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PicturePlan:
     """All random choices for one training picture, made before any pixel is computed.
 
     Attributes:
         parts: one picture, or the four of a mosaic.
         labels: in pixels of the canvas.
+        covers: painted last.
     """
 
     parts: tuple[Part, ...]
     labels: warp.Labels
+    covers: tuple[Cover, ...] = ()
 
 
-def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+def sample(data: CocoPose, index: int, size: warp.Canvas, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
     """Make one training picture: plan it, then paint it.
 
     Raises:
@@ -114,23 +136,25 @@ def sample(data: CocoPose, index: int, size: int, augmentation: Augmentation, rn
     return Sample(paint(data, made, size), made.labels)
 
 
-def plan(data: CocoPose, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
+def plan(data: CocoPose, index: int, size: warp.Canvas, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
     """Choose how to make one training picture; a mosaic takes three more random pictures of `data`.
 
     Args:
         data: labeled pictures.
         index: index of the picture.
-        size: S, side of the square canvas in pixels.
+        size: of the canvas.
         augmentation: how much pictures change.
         rng: the only source of randomness: the same state gives the same plan.
     """
+    height, width = warp.canvas_sides(size)
     if rng.random() >= augmentation.mosaic:
         scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
-        part, labels = _place(data, index, (0, 0, size, size), augmentation, scale, rng)
+        part, labels = _place(data, index, (0, 0, width, height), augmentation, scale, rng)
         return PicturePlan((part,), labels)
-    x, y = (int(size * share) for share in rng.uniform(0.3, 0.7, 2))
+    share_x, share_y = rng.uniform(0.3, 0.7, 2)
+    x, y = int(width * share_x), int(height * share_y)
     indices = [index, *rng.integers(len(data), size=3).tolist()]
-    rectangles = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
+    rectangles = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
     placed = [
         _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, rng)
         for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
@@ -155,24 +179,34 @@ class PicturePlans:
     def __len__(self) -> int:
         return len(self._data)
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
+    def plan(self, index: int, size: warp.Canvas, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
         """Plan one picture; see the function `plan`."""
         return plan(self._data, index, size, augmentation, rng)
 
 
-def paint(data: CocoPose, made: PicturePlan, size: int) -> NDArray[np.uint8]:
-    """Paint a plan for pictures of `size` pixels: uint8 (S, S, 3), RGB.
+def paint(data: CocoPose, made: PicturePlan, size: warp.Canvas) -> NDArray[np.uint8]:
+    """Paint a plan for pictures of `size`: uint8 (H, W, 3), RGB.
 
     Raises:
         ConfigError: a picture cannot be read.
     """
-    canvas = np.zeros((size, size, 3), np.uint8)
+    canvas = np.zeros((*warp.canvas_sides(size), 3), np.uint8)
     for part in made.parts:
-        picture = data[part.index]
-        shrink = warp.coarsest_shrink(warp.magnification(part.matrix, picture.width, picture.height))
-        image = color.change(data.image(part.index, shrink), part.appearance)
-        warp.paint(image, picture.width, picture.height, shrink, part.matrix, canvas, part.rectangle)
+        _paint_part(data, part, canvas)
+    for cover in made.covers:
+        x1, y1, x2, y2 = cover.rectangle
+        canvas[y1:y2, x1:x2] = cover.color
+        if cover.part is not None:
+            _paint_part(data, cover.part, canvas)
     return canvas
+
+
+def _paint_part(data: CocoPose, part: Part, canvas: NDArray[np.uint8]) -> None:
+    """Paint one picture into its rectangle of the canvas."""
+    picture = data[part.index]
+    shrink = warp.coarsest_shrink(warp.magnification(part.matrix, picture.width, picture.height))
+    image = color.change(data.image(part.index, shrink), part.appearance)
+    warp.paint(image, picture.width, picture.height, shrink, part.matrix, canvas, part.rectangle)
 
 
 def _place(
@@ -255,6 +289,9 @@ def choose_appearance(a: Augmentation, rng: np.random.Generator) -> color.Appear
             gamma = _logarithmic(a.gamma, rng)
     # A seed of its own: the number of noise values must not change the later random choices.
     noise = (rng.uniform(*a.noise_levels), int(rng.integers(2**63))) if grain < a.noise else None
+    if a.dark and rng.random() < a.dark:
+        matrix = rng.uniform(*a.dark_light) * (np.eye(3, 4) if matrix is None else matrix)
+        noise = rng.uniform(*a.dark_noise_levels), int(rng.integers(2**63))
     jpeg_quality = round(rng.uniform(*a.jpeg_quality)) if compressed < a.jpeg else None
     return color.Appearance(blur, motion_blur, matrix, gamma, noise, jpeg_quality)
 

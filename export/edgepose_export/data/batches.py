@@ -15,13 +15,14 @@ from torch import Tensor
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose_export.data.augment import Augmentation, PicturePlan, PicturePlans, paint
 from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.warp import Canvas, canvas_sides, turn_deg
 
 SIZE_STEP_PX = 32
 """Sides of the network's input are multiples of this."""
 
 Images = NDArray[np.uint8] | Tensor
-Painter = Callable[[Sequence[PicturePlan], int], Images]
-"""Paints plans for pictures of S x S pixels: uint8 (B, S, S, 3), RGB. Several workers call it concurrently."""
+Painter = Callable[[Sequence[PicturePlan], Canvas], Images]
+"""Paints plans for pictures of one size: uint8 (B, H, W, 3), RGB. Several workers call it concurrently."""
 
 
 class Plans(Protocol):
@@ -31,8 +32,8 @@ class Plans(Protocol):
         """Return the number of plans in an epoch."""
         ...
 
-    def plan(self, index: int, size: int, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
-        """Make plan `index` for S = `size` pixels."""
+    def plan(self, index: int, size: Canvas, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
+        """Make plan `index` for a canvas of `size`."""
         ...
 
 
@@ -52,10 +53,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """B pictures of S x S pixels with padded labels, in pixels of the pictures.
+    """B pictures of one size with padded labels, in pixels of the pictures.
 
     Attributes:
-        images: uint8 (B, S, S, 3), RGB; a tensor where a device made them.
+        images: uint8 (B, H, W, 3), RGB; a tensor where a device made them.
         boxes: float32 (B, P, 4), x1 y1 x2 y2; P is the most people in any picture of the batch.
         keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labeled: x and y are 0), 1 (hidden) or 2 (visible).
         areas: float32 (B, P), px², the scale of OKS.
@@ -63,6 +64,7 @@ class Batch:
         ignored: float32 (B, I, 4), ignore regions, in which a detection is neither right nor wrong. They can cover people.
         regions: int64 (B,), number of real entries among I.
         following: position of the stream after this batch.
+        turns_deg: float32 (B,), how far each picture is turned, to either side; of a mosaic the most turned part.
     """
 
     images: Images
@@ -73,6 +75,7 @@ class Batch:
     ignored: NDArray[np.float32]
     regions: NDArray[np.int64]
     following: Position
+    turns_deg: NDArray[np.float32]
 
 
 class Batches(Iterator[Batch]):
@@ -86,7 +89,7 @@ class Batches(Iterator[Batch]):
         data: labeled pictures.
         augmentation: how much pictures change.
         batch_size: B, of this rank.
-        sizes: each batch has a random one of these as S; multiples of 32 px.
+        sizes: each batch has a random one of these; sides are multiples of 32 px.
         seed: the same seed gives the same stream.
         start: position to continue at.
         rank: index of this process among `world_size`.
@@ -106,7 +109,7 @@ class Batches(Iterator[Batch]):
         augmentation: Augmentation,
         *,
         batch_size: int,
-        sizes: Sequence[int] = (256,),
+        sizes: Sequence[Canvas] = (256,),
         seed: int = 0,
         start: Position | None = None,
         rank: int = 0,
@@ -116,7 +119,7 @@ class Batches(Iterator[Batch]):
         plans: Plans | None = None,
         painter: Painter | None = None,
     ) -> None:
-        if not sizes or any(size <= 0 or size % SIZE_STEP_PX for size in sizes):
+        if not sizes or any(side <= 0 or side % SIZE_STEP_PX for size in sizes for side in canvas_sides(size)):
             raise ConfigError(f"input sizes are {list(sizes)}; expected one or more multiples of {SIZE_STEP_PX} pixels")
         if min(batch_size, workers, prefetch, world_size) < 1 or not 0 <= rank < world_size:
             raise ConfigError(
@@ -192,7 +195,7 @@ class Batches(Iterator[Batch]):
         following = Position(epoch, done) if batch + 1 < self.batches_per_epoch else Position(epoch + 1, 0)
         return collate(plans, self._paint(plans, size), following)
 
-    def _paint_with_opencv(self, plans: Sequence[PicturePlan], size: int) -> NDArray[np.uint8]:
+    def _paint_with_opencv(self, plans: Sequence[PicturePlan], size: Canvas) -> NDArray[np.uint8]:
         return np.stack([paint(self._data, made, size) for made in plans])
 
 
@@ -210,4 +213,5 @@ def collate(plans: Sequence[PicturePlan], images: Images, following: Position) -
         keypoints[i, : people[i]] = made.labels.keypoints
         areas[i, : people[i]] = made.labels.areas
         ignored[i, : regions[i]] = made.labels.ignored
-    return Batch(images, boxes, keypoints, areas, people, ignored, regions, following)
+    turns_deg = np.array([max(turn_deg(part.matrix) for part in made.parts) for made in plans], np.float32)
+    return Batch(images, boxes, keypoints, areas, people, ignored, regions, following, turns_deg)

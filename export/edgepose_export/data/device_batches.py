@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from edgepose.errors import ConfigError
 from edgepose_export.data import warp
-from edgepose_export.data.augment import Part, PicturePlan
+from edgepose_export.data.augment import Cover, Part, PicturePlan
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.color import Appearance
 
@@ -70,30 +70,45 @@ class DevicePictures:
                 squares = np.stack(list(pool.map(self._square, indices)))
                 self._pixels[first : indices.stop] = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2)
 
-    def paint(self, plans: Sequence[PicturePlan], size: int) -> Tensor:
-        """Paint a batch: uint8 (B, S, S, 3), RGB, on the device.
+    def paint(self, plans: Sequence[PicturePlan], size: warp.Canvas) -> Tensor:
+        """Paint a batch: uint8 (B, H, W, 3), RGB, on the device.
 
         Args:
             plans: of the pictures.
-            size: S, pixels.
+            size: of the pictures.
         """
         groups: dict[int, list[tuple[int, Part, warp.Matrix]]] = {}
         for canvas, plan in enumerate(plans):
             for part in plan.parts:
-                picture, width, height = self._data[part.index], self._widths[part.index], self._heights[part.index]
-                matrix = part.matrix @ warp.scaled(picture.width / width, picture.height / height)
-                shrink = warp.coarsest_shrink(warp.magnification(matrix, width, height))
+                matrix, shrink = self._matrix_and_shrink(part)
                 groups.setdefault(shrink, []).append((canvas, part, matrix))
-        canvases = torch.zeros((len(plans), 3, size, size), device=self.device)
+        canvases = torch.zeros((len(plans), 3, *warp.canvas_sides(size)), device=self.device)
         for shrink, group in groups.items():
             for first in range(0, len(group), _PAINT_BATCH):
                 numbers, parts, matrices = zip(*group[first : first + _PAINT_BATCH], strict=True)
                 # Rectangles of one canvas do not overlap, so adding is painting.
                 canvases.index_add_(0, self._tensor(numbers, torch.int64), self._paint_parts(parts, matrices, shrink, size))
+        for canvas, plan in enumerate(plans):
+            for cover in plan.covers:
+                self._cover(canvases[canvas], cover, size)
         return canvases.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
-    def _paint_parts(self, parts: Sequence[Part], matrices: Sequence[warp.Matrix], shrink: int, size: int) -> Tensor:
-        """Paint each part on its own canvas: float (N, 3, S, S)."""
+    def _matrix_and_shrink(self, part: Part) -> tuple[warp.Matrix, int]:
+        """Return the matrix of a part from the kept picture, and the shrink at which it is drawn."""
+        picture, width, height = self._data[part.index], self._widths[part.index], self._heights[part.index]
+        matrix = part.matrix @ warp.scaled(picture.width / width, picture.height / height)
+        return matrix, warp.coarsest_shrink(warp.magnification(matrix, width, height))
+
+    def _cover(self, canvas: Tensor, cover: Cover, size: warp.Canvas) -> None:
+        """Paint a cover on a canvas, float (3, H, W)."""
+        x1, y1, x2, y2 = cover.rectangle
+        canvas[:, y1:y2, x1:x2] = self._tensor(cover.color, torch.float32)[:, None, None]
+        if cover.part is not None:
+            matrix, shrink = self._matrix_and_shrink(cover.part)
+            canvas[:, y1:y2, x1:x2] = self._paint_parts([cover.part], [matrix], shrink, size)[0, :, y1:y2, x1:x2]
+
+    def _paint_parts(self, parts: Sequence[Part], matrices: Sequence[warp.Matrix], shrink: int, size: warp.Canvas) -> Tensor:
+        """Paint each part on its own canvas: float (N, 3, H, W)."""
         indices = [part.index for part in parts]
         images = self._pixels.index_select(0, self._tensor(indices, torch.int64)).float()
         if shrink > 1:
@@ -108,14 +123,14 @@ class DevicePictures:
         # From canvas back to picture, in grid_sample's units: -1 and 1 are the outer edges of the square, at any shrink.
         unit = warp.moved(-1, -1) @ warp.scaled(2 / self.side, 2 / self.side)
         back = self._tensor(np.stack([unit @ np.linalg.inv(matrix) for matrix in matrices]), torch.float32)[..., None, None]
-        middles = torch.arange(size, device=self.device) + 0.5
-        places = back[:, :, 0] * middles + back[:, :, 1] * middles[:, None] + back[:, :, 2]  # (N, 3, S, S)
+        y, x = (torch.arange(side, device=self.device) + 0.5 for side in warp.canvas_sides(size))
+        places = back[:, :, 0] * x + back[:, :, 1] * y[:, None] + back[:, :, 2]  # (N, 3, H, W)
         depth = torch.where(places[:, 2:].abs() < 1e-6, 1e-6, places[:, 2:])  # avoids the horizon of a tilted plane
         grid = (places[:, :2] / depth).clamp(-9, 9).permute(0, 2, 3, 1)
         drawn: Tensor = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         x1, y1, x2, y2 = self._tensor([part.rectangle for part in parts], torch.float32).T[..., None]
-        rows = (middles > y1) & (middles < y2)
-        columns = (middles > x1) & (middles < x2)
+        rows = (y > y1) & (y < y2)
+        columns = (x > x1) & (x < x2)
         drawn *= rows[:, None, :, None] & columns[:, None, None, :]
         return drawn
 

@@ -11,6 +11,7 @@ from edgepose.person import SKELETON
 from edgepose_export.data.augment import Augmentation, PicturePlans, Sample, paint
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans
+from edgepose_export.data.warp import Canvas, canvas_sides
 
 # RGB. Left and right have different colors, so that a wrong flip is visible.
 _BOX, _IGNORED, _LEFT, _RIGHT, _MIDDLE, _BONE = (255, 220, 0), (150, 150, 150), (0, 220, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)
@@ -24,7 +25,7 @@ def contact_sheet(
     path: Path,
     augmentation: Augmentation,
     *,
-    size: int = 256,
+    size: Canvas = 256,
     columns: int = 6,
     rows: int = 4,
     seed: int = 0,
@@ -36,7 +37,7 @@ def contact_sheet(
         plans: plans of whole pictures, or of a refiner's crops.
         path: PNG file to write.
         augmentation: how much pictures change.
-        size: side of each picture in pixels.
+        size: of each picture.
         columns: number of columns.
         rows: number of rows.
         seed: of all random choices.
@@ -46,13 +47,14 @@ def contact_sheet(
         OutputError: the PNG cannot be written.
     """
     rng = np.random.default_rng(seed)
-    pitch = size * _ENLARGED + _GAP_PX
-    sheet = np.full((rows * pitch + _GAP_PX, columns * pitch + _GAP_PX, 3), 40, np.uint8)
+    height, width = (side * _ENLARGED for side in canvas_sides(size))
+    down, right = height + _GAP_PX, width + _GAP_PX
+    sheet = np.full((rows * down + _GAP_PX, columns * right + _GAP_PX, 3), 40, np.uint8)
     for cell in range(rows * columns):
         plan = plans.plan(int(rng.integers(len(plans))), size, augmentation, rng)
         made = Sample(paint(data, plan, size), plan.labels)
-        top, left = _GAP_PX + cell // columns * pitch, _GAP_PX + cell % columns * pitch
-        sheet[top : top + size * _ENLARGED, left : left + size * _ENLARGED] = draw(made)
+        top, left = _GAP_PX + cell // columns * down, _GAP_PX + cell % columns * right
+        sheet[top : top + height, left : left + width] = draw(made)
     encoded, data_bytes = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert encoded, "PNG takes every uint8 picture"
     try:
@@ -63,7 +65,7 @@ def contact_sheet(
 
 
 def draw(made: Sample) -> NDArray[np.uint8]:
-    """Draw labels on a sample: uint8 (2 S, 2 S, 3), RGB."""
+    """Draw labels on a sample: uint8 (2 H, 2 W, 3), RGB."""
     image = cv2.resize(made.image, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_LINEAR)
     labels = made.labels
     for region in np.round(labels.ignored * _ENLARGED).astype(int):

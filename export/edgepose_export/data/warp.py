@@ -5,7 +5,7 @@ everywhere in edgepose. OpenCV counts from the middle of that pixel; only `paint
 """
 
 from dataclasses import dataclass, replace
-from math import ceil, cos, radians, sin
+from math import atan2, ceil, cos, degrees, radians, sin
 
 import cv2
 import numpy as np
@@ -17,6 +17,14 @@ from edgepose_export.data.coco import Picture
 Matrix = NDArray[np.float64]
 Rectangle = tuple[int, int, int, int]
 """x1 y1 x2 y2, whole pixels of the target."""
+
+Canvas = int | tuple[int, int]
+"""Size of a training picture in pixels: the side of a square, or height and width."""
+
+
+def canvas_sides(size: Canvas) -> tuple[int, int]:
+    """Return height and width of a canvas in pixels."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def _mirror_order() -> NDArray[np.intp]:
@@ -48,10 +56,15 @@ def scaled(x: float, y: float) -> Matrix:
     return np.array(((x, 0.0, 0.0), (0.0, y, 0.0), (0.0, 0.0, 1.0)))
 
 
-def turned(degrees: float) -> Matrix:
+def turned(angle_deg: float) -> Matrix:
     """Return the matrix of a rotation about the origin, clockwise in the picture."""
-    c, s = cos(radians(degrees)), sin(radians(degrees))
+    c, s = cos(radians(angle_deg)), sin(radians(angle_deg))
     return np.array(((c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)))
+
+
+def turn_deg(matrix: Matrix) -> float:
+    """Return how far a matrix turns a picture, to either side: 0 to 180 degrees. Mirroring and scaling do not count."""
+    return abs(degrees(atan2(-matrix[0, 1], matrix[1, 1])))
 
 
 def tilted(pitch_degrees: float, yaw_degrees: float, distance: float) -> Matrix:
@@ -111,7 +124,7 @@ def paint(
         picture_height: of the whole picture, in pixels.
         shrink: see `CocoPose.image`.
         matrix: maps the whole picture to the canvas.
-        canvas: uint8 (S, S, 3); written.
+        canvas: uint8 (H, W, 3); written.
         rectangle: part of the canvas.
     """
     height, width = image.shape[:2]
@@ -171,14 +184,9 @@ def follow(
         empty = np.zeros((0, 4), np.float32)
         return Labels(empty, np.zeros((0, 17, 3), np.float32), np.zeros(0, np.float32), np.concatenate(ignored))
 
+    points, whole = _people(picture, matrix)  # (P, 33, 2), (P, 4)
+    visible, outline = picture.keypoints[..., 2], points[:, 17:]
     sizes = (picture.boxes[:, 2:] - picture.boxes[:, :2]).astype(np.float64)
-    ellipses = picture.boxes[:, None, :2] + _ELLIPSE * sizes[:, None]  # (P, 16, 2)
-    points = project(matrix, np.concatenate((picture.keypoints[..., :2].astype(np.float64), ellipses), 1))  # (P, 33, 2)
-    visible = picture.keypoints[..., 2]
-    outline = points[:, 17:]
-    known = np.where(visible[..., None] > 0, points[:, :17], outline[:, :1])
-    around = np.concatenate((known, outline), 1)
-    whole = np.concatenate((around.min(1), around.max(1)), 1)  # (P, 4)
     cut = np.concatenate((np.clip(whole[:, :2], frame[:2], frame[2:]), np.clip(whole[:, 2:], frame[:2], frame[2:])), 1)
 
     inside = ((points[:, :17] >= frame[:2]) & (points[:, :17] < frame[2:])).all(2) & (visible > 0)
@@ -199,6 +207,21 @@ def follow(
     rest = boxes[~people]
     ignored.append(rest[_has_extent(rest)])
     return Labels(boxes[people], keypoints[people], areas[people].astype(np.float32), np.concatenate(ignored))
+
+
+def person_boxes(picture: Picture, matrix: Matrix) -> NDArray[np.float64]:
+    """Return the boxes of the people in a warped picture, not clipped: (P, 4); see `follow` for the rule."""
+    return _people(picture, matrix)[1]
+
+
+def _people(picture: Picture, matrix: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the warped keypoints and ellipses of people (P, 17 + 16, 2) and the bounds of both (P, 4)."""
+    sizes = (picture.boxes[:, 2:] - picture.boxes[:, :2]).astype(np.float64)
+    ellipses = picture.boxes[:, None, :2] + _ELLIPSE * sizes[:, None]  # (P, 16, 2)
+    points = project(matrix, np.concatenate((picture.keypoints[..., :2].astype(np.float64), ellipses), 1))
+    known = np.where(picture.keypoints[..., 2:] > 0, points[:, :17], points[:, 17:18])
+    around = np.concatenate((known, points[:, 17:]), 1)
+    return points, np.concatenate((around.min(1), around.max(1)), 1)
 
 
 def carry(picture: Picture, matrix: Matrix, width: int, height: int) -> Picture:

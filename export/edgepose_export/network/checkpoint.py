@@ -10,14 +10,20 @@ from torch import Tensor
 from edgepose.errors import ConfigError
 from edgepose_export.network.layers import ConvNorm, fuse
 from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
+from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 
-Network = PoseNetwork
-NetworkSpec = PoseSpec
+Network = PoseNetwork | RefinerNetwork
+NetworkSpec = PoseSpec | RefinerSpec
 
 
 def build(spec: NetworkSpec) -> Network:
     """Return the network that a spec describes, with fresh weights."""
-    return PoseNetwork(spec)
+    return PoseNetwork(spec) if isinstance(spec, PoseSpec) else RefinerNetwork(spec)
+
+
+def parameters_count(network: Network) -> int:
+    """Return the number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def save_network(path: Path, network: Network, *, half: bool = False, **extra: Any) -> None:

@@ -17,7 +17,7 @@ from edgepose_export.network.region_refinement import RegionRefinement
 
 Width = Annotated[int, Meta(ge=1, le=4096)]
 
-MEAN = (123.675, 116.28, 103.53)
+_MEAN = (123.675, 116.28, 103.53)
 """Mean of red, green and blue, 0 to 255."""
 
 DEVIATION = 58.0
@@ -72,6 +72,8 @@ class PoseNetwork(nn.Module):
     def __init__(self, spec: PoseSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.mean: Tensor
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.trunk = CspNext(spec.widths, spec.blocks, activation=spec.activation, early_activation=spec.early_activation)
         self.neck = PathAggregation(spec.widths[2:], spec.neck, activation=spec.activation)
         self.head = PoseHead(spec.neck, spec.keypoint_width, activation=spec.activation)
@@ -88,9 +90,15 @@ class PoseNetwork(nn.Module):
         self.register_buffer("score_bias", torch.tensor(0.0))
 
     def forward(self, x: Tensor) -> PoseMaps:
-        """Map (B, 3, H, W) as `normalize` gives it, H and W multiples of 32, to raw outputs."""
+        """Map (B, 3, H, W) RGB by `normalize`, H and W multiples of 32, to raw outputs."""
         maps: PoseMaps = self.head(self.levels(self.trunk.early(x)))
         return maps
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Convert uint8 (B, H, W, 3) RGB to float (B, 3, H, W) of mean 0 and deviation 1, as the model file's graph does."""
+        # Cast before the transpose: TensorRT refuses to transpose uint8. The mean is not folded into the first convolution, because
+        # that pads with zeros, which are the mean here and would be black then.
+        return (images.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / DEVIATION
 
     def levels(self, stride4: Tensor) -> list[Tensor]:
         """Map features at stride 4 to the neck's maps at strides 8, 16 and 32."""
@@ -113,13 +121,6 @@ def keypoints_of(boxes: Tensor, pose: Tensor) -> Tensor:
     return torch.stack([x, y, torch.sigmoid(pose[..., 2 * KEYPOINTS :])], -1)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Convert uint8 (B, H, W, 3) RGB to float (B, 3, H, W) RGB of mean 0 and deviation 1, as the model file's graph does."""
-    # Cast before the transpose: TensorRT refuses to transpose uint8.
-    rgb = images.to(torch.float32).permute(0, 3, 1, 2)
-    return (rgb - torch.tensor(MEAN, device=images.device)[:, None, None]) / DEVIATION
-
-
 class PoseGraph(nn.Module):
     """The whole graph of a model file: uint8 NHWC picture -> boxes, scores, keypoints."""
 
@@ -129,4 +130,4 @@ class PoseGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map uint8 (N, H, W, 3) to boxes (N, K, 4), scores (N, K) and keypoints (N, K, 17, 3), in input pixels."""
-        return self.network.decode(self.network(normalize(images)))
+        return self.network.decode(self.network(self.network.normalize(images)))

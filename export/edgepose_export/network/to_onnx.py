@@ -20,9 +20,7 @@ from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
 from edgepose_export.network.checkpoint import Network
 from edgepose_export.network.layers import fuse
 from edgepose_export.network.pose_network import PoseGraph, PoseNetwork
-#REFINER from edgepose_export.network.refiner import RefinerGraph, RefinerNetwork
-class RefinerNetwork: ...
-class RefinerGraph: ...
+from edgepose_export.network.refiner import RefinerGraph, RefinerNetwork
 from edgepose_export.onnx_file import set_metadata, simplify
 
 OPSET = 17

@@ -144,7 +144,7 @@ def test_same_seed_same_sample(data):
 
 @pytest.mark.parametrize(
     "change",
-    [{"light": 1}, {"gray": 1}, {"blur": 1}, {"motion_blur": 1}, {"noise": 1}, {"jpeg": 1, "jpeg_quality": (20, 30)}],
+    [{"light": 1}, {"gray": 1}, {"blur": 1}, {"motion_blur": 1}, {"noise": 1}, {"dark": 1}, {"jpeg": 1, "jpeg_quality": (20, 30)}],
     ids=lambda change: next(iter(change)),
 )
 def test_color_changes_pixels_and_not_labels(data, change):

@@ -47,6 +47,13 @@ def test_shapes_and_padding(data):
             assert not batch.keypoints[i, count:].any()
 
 
+def test_pictures_need_not_be_square(data):
+    for batch in take(4, data, sizes=((64, 96),)):
+        assert batch.images.shape == (2, 64, 96, 3)
+        assert batch.boxes[..., 2].max() <= 96
+        assert batch.boxes[..., 3].max() <= 64
+
+
 def test_sizes_vary_and_epochs_shuffle_again(data):
     plain = {"sizes": (32, 64, 96)}
     assert {batch.images.shape[1] for batch in take(20, data, **plain)} == {32, 64, 96}
@@ -113,7 +120,9 @@ def test_unreadable_picture_reaches_the_caller(tmp_path):
         next(batches)
 
 
-@pytest.mark.parametrize("change", [{"sizes": (100,)}, {"sizes": ()}, {"batch_size": 0}, {"rank": 1}, {"prefetch": 0}])
+@pytest.mark.parametrize(
+    "change", [{"sizes": (100,)}, {"sizes": ((64, 100),)}, {"sizes": ()}, {"batch_size": 0}, {"rank": 1}, {"prefetch": 0}]
+)
 def test_settings_that_make_no_sense_are_refused(data, change):
     with pytest.raises(ConfigError):
         Batches(data, Augmentation(), **(SETTINGS | change))

@@ -13,6 +13,7 @@ from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, PicturePlan, paint, plan
 from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import CropPlans
 from edgepose_export.data.device_batches import DevicePictures
 from testing.export.folders import write_dotted
 from testing.export.warps import WARPS, peak
@@ -196,3 +197,14 @@ def test_unreadable_picture_is_named(tmp_path):
     data[1].path.write_bytes(b"gone")
     with pytest.raises(ConfigError, match=r"2\.png cannot be decoded"):
         DevicePictures(data, CPU)
+
+
+def test_covers_and_other_aspects_are_those_of_opencv(dots):
+    plans = CropPlans(dots, 1.2)
+    augmentation = replace(Augmentation.none(), cover=1.0)
+    made = [plans.plan(0, (128, 96), augmentation, np.random.default_rng(seed)) for seed in range(12)]
+    painted = DevicePictures(dots, CPU).paint(made, (128, 96)).numpy()
+    assert painted.shape == (12, 128, 96, 3)
+    assert {cover.part is None for each in made for cover in each.covers} == {True, False}
+    for each, found in zip(made, painted, strict=True):
+        assert np.abs(found.astype(int) - paint(dots, each, (128, 96))).mean() < 1

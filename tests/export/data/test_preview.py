@@ -31,9 +31,9 @@ def test_unwritable_sheet_is_one_sentence(tmp_path):
 def test_a_refiner_s_sheet_has_a_person_a_crop(tmp_path):
     data = CocoPose([write_dotted(tmp_path / "a")])
     path = tmp_path / "sheet.png"
-    contact_sheet(data, CropPlans(data, 1.05), path, Augmentation.none(), size=96, columns=2, rows=1)
+    contact_sheet(data, CropPlans(data, 1.05), path, Augmentation.none(), size=(96, 64), columns=2, rows=1)
     written = cv2.imread(str(path))
     assert written is not None
     sheet = written[..., ::-1]
-    assert sheet.shape == (2 * 96 + 12, 2 * (2 * 96 + 6) + 6, 3)
+    assert sheet.shape == (2 * 96 + 12, 2 * (2 * 64 + 6) + 6, 3)
     assert (sheet == (255, 220, 0)).all(2).sum() > 100

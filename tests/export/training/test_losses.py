@@ -27,7 +27,7 @@ def batch_of(people: int = 1, ignored: list[list[float]] | None = None) -> Batch
     regions = np.array([ignored or []], np.float32).reshape(1, -1, 4)
     return Batch(
         np.zeros((1, SIZE, SIZE, 3), np.uint8), boxes, keypoints, np.full((1, people), 900, np.float32),
-        np.array([people]), regions, np.array([regions.shape[1]]), Position(),
+        np.array([people]), regions, np.array([regions.shape[1]]), Position(), np.zeros(1, np.float32),
     )  # fmt: skip
 
 
