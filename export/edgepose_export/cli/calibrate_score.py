@@ -11,7 +11,7 @@ from edgepose_export.cli.progress import progress_bar
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.score import calibrate_refiner
 from edgepose_export.evaluation.score import calibrate_score as fit_score
-from edgepose_export.network.model import load_deployed, save_network
+from edgepose_export.network.checkpoint import load_deployed, save_network
 from edgepose_export.shipped import find_checkpoint
 
 

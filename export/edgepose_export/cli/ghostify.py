@@ -1,6 +1,6 @@
 """`edgepose-export ghostify`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -9,89 +9,88 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from edgepose.errors import ConfigError
+from edgepose_export.cli.progress import progress_bar
 from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import plans_for
-from edgepose_export.network.ghostify import GhostifyStep, add_norms, resize
+from edgepose_export.network.checkpoint import Network, NetworkSpec, build, parameters_count, save_network
+from edgepose_export.network.ghostify import GhostifyStep
 from edgepose_export.network.ghostify import ghostify as make_ghost
-from edgepose_export.network.model import GhostPose, load_network, normalize, save_network
-from edgepose_export.network.movenet import load_movenet
-from edgepose_export.network.spec import NetworkSpec
-from edgepose_export.network.streams import align
-from edgepose_export.shipped import find_checkpoint, find_recipe
-from edgepose_export.training.recipe import Recipe, load_recipe
+from edgepose_export.network.layers import add_norms
+from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
+from edgepose_export.network.rtmdet import load_rtmdet
+from edgepose_export.network.tinypose import load_tinypose
+from edgepose_export.shipped import find_recipe
+from edgepose_export.training.recipe import load_recipe
+
+_BATCH = 16
 
 
 @click.command(
-    epilog="Examples: edgepose-export ghostify ghost-n --teacher movenet-multipose-heads.onnx --data coco-train "
-    "--output runs/ghost-n/start.pt; with --student ghost-n, training continues from the shipped weights."
+    epilog="Example: edgepose-export ghostify ghost-n --teacher rtmdet-nano-person.onnx --data coco-train --output runs/ghost-n/start.pt"
 )
 @click.argument("recipe")
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="MoveNet MultiPose as ONNX, heads included.")
+@click.option(
+    "--teacher", type=click.Path(path_type=Path), required=True, help="RTMDet-nano, or for a refiner PP-TinyPose of its size, as ONNX."
+)
 @click.option(
     "--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder of calibration pictures; repeatable."
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint to write: student and teacher.")
-@click.option("--pictures", default=256, show_default=True, help="Calibration pictures.")
-@click.option("--batch-norm", is_flag=True, help="Add calibrated batch-norms after the trained convolutions (for large batches).")
-@click.option(
-    "--student",
-    metavar="NAME|FILE",
-    help="Trained checkpoint whose weights to take instead of fitting, such as the shipped ghost-n, to train it further. "
-    "The recipe may have a larger context, and smaller hidden widths in ghost blocks.",
-)
-@click.option("--size", default=256, show_default=True, help="Side of the calibration pictures in pixels.")
-def ghostify(
-    recipe: str, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, batch_norm: bool, student: str | None, size: int
-) -> None:
-    """Make the network of RECIPE (a shipped name, such as ghost-n, or a YAML file) from a plain teacher in closed form."""
+@click.option("--pictures", default=64, show_default=True, help="Calibration pictures.")
+@click.option("--size", default=320, show_default=True, help="Side of the calibration pictures in pixels; a refiner has its own.")
+@click.option("--weights", type=click.Path(path_type=Path), help="ONNX file of the teacher's structure whose weights to start from instead.")
+def ghostify(recipe: str, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, size: int, weights: Path | None) -> None:
+    """Make the network of RECIPE (a shipped name, such as ghost-n, or a YAML file) from a teacher, without training.
+
+    The layers that the recipe names become Ghost modules in closed form; everything else keeps the teacher's weights.
+    """
     plan = load_recipe(find_recipe(recipe))
     spec = plan.network
-    original = load_movenet(teacher)
-    images = calibration_pictures(plan, CocoPose(data), pictures, size)
-    if student is not None:
-        trained = load_network(find_checkpoint(student))
-        with torch.no_grad():
-            align(original, trained, images)
-        if trained.spec != spec:
-            try:
-                trained = resize(trained, original, spec, images)
-            except ValueError as error:
-                raise ConfigError(f"{student} does not fit recipe {recipe}: {error}") from error
-        _write(output, trained, original)
-        return
-    table = Table("step", "unexplained variance", title=f"{plan.name}: closed-form ghosts")
+    original, start = (_load(path, spec) for path in (teacher, weights or teacher))
+    batches = _batches(original, CocoPose(data), pictures, size)
+    table = Table("layer", "unexplained variance", title=f"{plan.name}: Ghost modules in closed form")
+    with progress_bar() as report:
+        made: Network = start
+        if isinstance(start, PoseNetwork) and isinstance(spec, PoseSpec):
 
-    def row(step: GhostifyStep) -> None:
-        table.add_row(step.name, f"{step.error:.3f}")
-        console.print(f"{step.name}: {step.error:.3f}")
+            def row(step: GhostifyStep) -> None:
+                table.add_row(step.name, f"{step.error:.3f}")
+                report("layers", table.row_count, len(spec.ghost))
 
+            made = make_ghost(start, spec.ghost, batches, row)
+        student = build(spec)
+        student.load_state_dict(made.state_dict())
+        student.eval()
+
+    def run() -> None:
+        for x in batches():
+            student(x)
+
+    add_norms(student, run)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_network(output, student, teacher={"spec": msgspec.to_builtins(original.spec), "state": original.state_dict()})
     console = Console(stderr=True)
-    made, rotated = make_ghost(original, spec, images, row)
-    if batch_norm:
-        add_norms(made, images, _after_first_ghost(spec))
-    _write(output, made, rotated)
-    console.print(table)
-    console.print(f"{made.parameters_count():,} parameters (teacher {original.parameters_count():,}) -> {output}")
+    if table.row_count:
+        console.print(table)
+    console.print(f"{parameters_count(student):,} parameters (teacher {parameters_count(original):,}) -> {output}")
 
 
-def _write(path: Path, student: GhostPose, teacher: GhostPose) -> None:
-    save_network(path, student, teacher={"spec": msgspec.to_builtins(teacher.spec), "state": teacher.state_dict()})
+def _load(path: Path, spec: NetworkSpec) -> Network:
+    """Load a teacher for a spec: its own structure, with the spec's parts that it lacks."""
+    if isinstance(spec, PoseSpec):
+        return load_rtmdet(path, msgspec.structs.replace(spec, ghost=(), early_activation="silu", activation="silu"))
+    return load_tinypose(path)
 
 
-def calibration_pictures(recipe: Recipe, data: CocoPose, count: int, size: int) -> torch.Tensor:
-    """Return evenly chosen letterboxed pictures, or a refiner's crops: float (count, 3, size, size) in -1..1."""
+def _batches(network: Network, data: CocoPose, count: int, size: int) -> Callable[[], Iterator[Tensor]]:
+    """Return batches of evenly chosen letterboxed pictures, or of a refiner's crops."""
     rng = np.random.default_rng(0)
-    plans = plans_for(recipe.network, data)
+    plans = plans_for(network.spec, data)
+    canvas = size if isinstance(network.spec, PoseSpec) else (network.spec.crop_height, network.spec.crop_width)
     chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
-    pictures = [paint(data, plans.plan(int(index), size, Augmentation.none(), rng), size) for index in chosen]
-    return normalize(torch.from_numpy(np.stack(pictures)))
-
-
-def _after_first_ghost(spec: NetworkSpec) -> Callable[[str], bool]:
-    """Return a test for the trained layers: the block before the first ghost block and everything after it."""
-    first = next((index for index, block in enumerate(spec.expanded()) if block.kind == "ghost"), len(spec.expanded()))
-    still = ("backbone.stem", *(f"backbone.blocks.{index}." for index in range(first - 1)))
-    return lambda name: not name.startswith(still)
+    pictures = [paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas) for index in chosen]
+    normalized = network.normalize(torch.from_numpy(np.stack(pictures)))
+    return lambda: iter(normalized.split(_BATCH))

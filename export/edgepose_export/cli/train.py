@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -10,7 +11,9 @@ from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import evaluate_callable
 from edgepose_export.evaluation.crops import network_crop_accuracy
 from edgepose_export.evaluation.network import NetworkPredictor
-from edgepose_export.network.model import GhostPose
+from edgepose_export.data.mix import DataSource
+from edgepose_export.network.checkpoint import Network
+from edgepose_export.network.refiner import RefinerNetwork
 from edgepose_export.shipped import find_checkpoint, find_recipe
 from edgepose_export.training.recipe import load_recipe
 from edgepose_export.training.trainer import Trainer, TrainingProgress
@@ -21,7 +24,13 @@ from edgepose_export.training.trainer import Trainer, TrainingProgress
     "--minutes 60 --resume"
 )
 @click.argument("recipe")
-@click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="COCO-format folder; repeatable.")
+@click.option(
+    "--data",
+    metavar="FOLDER[@SHARE]",
+    multiple=True,
+    required=True,
+    help="COCO-format folder, with its share of the training pictures, such as synthetic@0.3; repeatable.",
+)
 @click.option(
     "--warm-start",
     metavar="NAME|FILE",
@@ -42,7 +51,7 @@ from edgepose_export.training.trainer import Trainer, TrainingProgress
 @click.option("--threads", default=0, help="Threads of the network on a CPU; 0 is one per core.")
 def train(
     recipe: str,
-    data: tuple[Path, ...],
+    data: tuple[str, ...],
     warm_start: str,
     output: Path,
     minutes: float,
@@ -53,18 +62,19 @@ def train(
     threads: int,
 ) -> None:
     """Train the network of RECIPE (a shipped name, such as ghost-n, or a YAML file), phase by phase."""
+    torch.set_flush_denormal(True)  # before any thread starts: it slows a run tenfold once weights become tiny
     plan = load_recipe(find_recipe(recipe))
     start = find_checkpoint(warm_start)
     measure = None
     if evaluate is not None:
         pictures = CocoPose([evaluate])
 
-        def measure(network: GhostPose) -> float:
-            if network.spec.task == "refine":
-                return network_crop_accuracy(network, pictures, plan.phases[-1].sizes[0])
+        def measure(network: Network) -> float:
+            if isinstance(network, RefinerNetwork):
+                return network_crop_accuracy(network, pictures)
             return evaluate_callable(NetworkPredictor(network, size), pictures).ap
 
-    trainer = Trainer(plan, data, start, output, resume=resume, workers=workers, threads=threads, measure=measure)
+    trainer = Trainer(plan, [DataSource.parse(text) for text in data], start, output, resume=resume, workers=workers, threads=threads, measure=measure)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -179,6 +179,10 @@ class PicturePlans:
     def __len__(self) -> int:
         return len(self._data)
 
+    def picture(self, index: int) -> int:
+        """Return the picture of a plan."""
+        return index
+
     def plan(self, index: int, size: warp.Canvas, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
         """Plan one picture; see the function `plan`."""
         return plan(self._data, index, size, augmentation, rng)

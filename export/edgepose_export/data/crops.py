@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from edgepose_export.data import color, warp
 from edgepose_export.data.augment import Augmentation, Cover, Part, PicturePlan, PicturePlans, choose_appearance
 from edgepose_export.data.coco import CocoPose, sample_labels
+from edgepose_export.network.checkpoint import NetworkSpec
 from edgepose_export.network.refiner import RefinerSpec
-from edgepose_export.network.spec import NetworkSpec
 
 _GRAY = 127
 _PLAIN_COVERS = 0.5  # share of covers of one color; the others show a piece of another picture
@@ -41,11 +41,9 @@ class Jitter:
         return np.concatenate((middle - half, middle + half))
 
 
-def plans_for(spec: NetworkSpec | RefinerSpec, data: CocoPose) -> "PicturePlans | CropPlans":
+def plans_for(spec: NetworkSpec, data: CocoPose) -> "PicturePlans | CropPlans":
     """Return the plans that a network trains on: whole pictures, or a refiner's crops."""
-    if isinstance(spec, NetworkSpec) and spec.task == "pose":
-        return PicturePlans(data)
-    return CropPlans(data, spec.crop_margin)
+    return CropPlans(data, spec.crop_margin) if isinstance(spec, RefinerSpec) else PicturePlans(data)
 
 
 class CropPlans:
@@ -75,6 +73,10 @@ class CropPlans:
 
     def __len__(self) -> int:
         return len(self._people)
+
+    def picture(self, index: int) -> int:
+        """Return the picture of a crop."""
+        return self._people[index][0]
 
     def plan(self, index: int, size: warp.Canvas, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
         """Plan one crop of `size`."""

@@ -8,37 +8,38 @@ import torch
 from numpy.typing import NDArray
 
 from edgepose.pose.suppress import BODY_SHARE_OF_BOX, oks
+from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans, Jitter
-from edgepose_export.network.model import DeployedRefiner, GhostPose
+from edgepose_export.network.refiner import RefinerGraph, RefinerNetwork
 
 _THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 _BATCH = 16
 
 
-def network_crop_accuracy(network: GhostPose, data: CocoPose, size: int) -> float:
+def network_crop_accuracy(network: RefinerNetwork, data: CocoPose) -> float:
     """Return the `crop_accuracy` of a refiner in evaluation mode."""
-    deployed = DeployedRefiner(network.eval())
+    deployed = RefinerGraph(network.eval())
 
     def refine(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             found: NDArray[np.float32] = deployed(torch.from_numpy(crops)).numpy()
         return found
 
-    return crop_accuracy(refine, network.spec.crop_margin, data, size)
+    return crop_accuracy(refine, network.spec.crop_margin, data, (network.spec.crop_height, network.spec.crop_width))
 
 
-def crop_accuracy(refine: Callable[[NDArray[np.uint8]], NDArray[np.float32]], margin: float, data: CocoPose, size: int) -> float:
+def crop_accuracy(refine: Callable[[NDArray[np.uint8]], NDArray[np.float32]], margin: float, data: CocoPose, size: warp.Canvas) -> float:
     """Return the share of people whose pose is right, 0 to 1: the mean over OKS thresholds 0.50, 0.55 … 0.95.
 
     This is COCO's average precision with given boxes and no other people, so only the refiner changes it.
 
     Args:
-        refine: maps crops, uint8 (B, S, S, 3) RGB, to keypoints (B, 17, 3) in crop pixels.
+        refine: maps crops, uint8 (B, H, W, 3) RGB, to keypoints (B, 17, 3) in crop pixels.
         margin: ratio of the crop's side to the longer side of the box.
         data: labeled pictures.
-        size: S, side of the crop in pixels.
+        size: of the crop, height and width in pixels.
     """
     plans = CropPlans(data, margin, Jitter(0, 0), fewest_keypoints=1)
     plain = replace(Augmentation.none(), top_left=0)

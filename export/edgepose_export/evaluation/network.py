@@ -10,19 +10,19 @@ from edgepose.person import Candidates, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
 from edgepose_export.evaluation.predictor import SCORE_THRESHOLD
-from edgepose_export.network.model import DeployedPose, GhostPose
+from edgepose_export.network.pose_network import PoseGraph, PoseNetwork
 
 
 class NetworkPredictor:
-    """A `GhostPose` in float32, run through the runtime's letterbox, decoder and suppression.
+    """A `PoseNetwork` in float32, run through the runtime's letterbox, decoder and suppression.
 
     Args:
         network: in evaluation mode.
         input_size: long side of the input in pixels; the short side is rounded up to a multiple of 32.
     """
 
-    def __init__(self, network: GhostPose, input_size: int) -> None:
-        self._network = DeployedPose(network.eval())
+    def __init__(self, network: PoseNetwork, input_size: int) -> None:
+        self._network = PoseGraph(network.eval())
         self._input_size = input_size
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Person]:

@@ -19,8 +19,8 @@ from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import MatchedDetections, match_detections
 from edgepose_export.evaluation.network import NetworkPredictor
 from edgepose_export.evaluation.predictor import ModelPredictor
-from edgepose_export.network.candidates import CandidateDecoder, PersonDecoder
-from edgepose_export.network.model import DeployedRefiner, GhostPose
+from edgepose_export.network.pose_network import PoseNetwork
+from edgepose_export.network.refiner import RefinerGraph, RefinerNetwork
 
 _FEWEST_DETECTIONS = 100
 
@@ -50,17 +50,15 @@ def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def calibrate_score(
-    network: GhostPose, data: CocoPose, input_size: int, *, limit: int = 0, progress: Progress | None = None
+    network: PoseNetwork, data: CocoPose, input_size: int, *, limit: int = 0, progress: Progress | None = None
 ) -> tuple[float, float]:
     """Fit the network's score on labeled training pictures, store slope and bias in the network, and return them.
 
     Raises:
         ConfigError: there are too few detections to fit, or a higher score is less likely to be right.
     """
-    decoder = network.decode
-    assert isinstance(decoder, CandidateDecoder)
-    decoder.score_slope = torch.tensor(1.0)
-    decoder.score_bias = torch.tensor(0.0)
+    network.score_slope = torch.tensor(1.0)
+    network.score_bias = torch.tensor(0.0)
     predict = NetworkPredictor(network, input_size)
     count = min(limit, len(data)) if limit else len(data)
     chosen = np.linspace(0, len(data) - 1, count).astype(int)
@@ -73,13 +71,13 @@ def calibrate_score(
     bias, slope = (float(value) for value in fit_logistic(logit(matched.score)[:, None], matched.right))
     if slope <= 0:
         raise ConfigError(f"the score of this network does not rank its detections (fitted slope {slope:.2f}); expected a trained network")
-    decoder.score_slope = torch.tensor(slope)
-    decoder.score_bias = torch.tensor(bias)
+    network.score_slope = torch.tensor(slope)
+    network.score_bias = torch.tensor(bias)
     return slope, bias
 
 
 def calibrate_refiner(
-    network: GhostPose,
+    network: RefinerNetwork,
     first: Path,
     data: CocoPose,
     crop_side: int,
@@ -104,9 +102,7 @@ def calibrate_refiner(
         ConfigError: there are too few detections to fit.
         ModelError: `first` is not a pose network.
     """
-    decoder = network.decode
-    assert isinstance(decoder, PersonDecoder)
-    deployed = DeployedRefiner(network.eval())
+    deployed = RefinerGraph(network.eval())
 
     def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -130,7 +126,7 @@ def calibrate_refiner(
                 progress(done, count)
     matched = _enough(match_detections(predictions, [data[index] for index in chosen]), count)
     weights = fit_logistic(np.concatenate(features)[matched.index], matched.right)
-    decoder.score_weights = torch.from_numpy(weights).float()
+    network.score_weights = torch.from_numpy(weights).float()
     return tuple(float(value) for value in weights)
 
 

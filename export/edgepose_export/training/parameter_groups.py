@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from edgepose.errors import ConfigError
-from edgepose_export.network.model import GhostPose
 from edgepose_export.training.recipe import Phase
 
 _GENTLE_SHARE = 0.25
@@ -17,7 +16,7 @@ _SMALLEST_RMS = 2.0**-7
 """Tensors with a smaller root mean square move as if it were this large, because some begin at zero."""
 
 
-def parameter_groups(network: GhostPose, phase: Phase, rms: dict[str, float]) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, phase: Phase, rms: dict[str, float]) -> list[dict[str, Any]]:
     """Group the trained parameters by the magnitude of their values, for AdamW.
 
     Adam moves every value by about the learning rate, whatever its magnitude. Weights of a warm start span three orders of
@@ -54,7 +53,7 @@ def parameter_groups(network: GhostPose, phase: Phase, rms: dict[str, float]) ->
     ]
 
 
-def set_modes(network: GhostPose, phase: Phase) -> None:
+def set_modes(network: nn.Module, phase: Phase) -> None:
     """Keep batch-norms at their calibrated statistics, unless the phase lets the trained ones follow the batches."""
     network.eval()
     if phase.batch_statistics:

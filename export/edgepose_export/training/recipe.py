@@ -8,45 +8,34 @@ import yaml
 from msgspec import Meta
 
 from edgepose.errors import ConfigError
-from edgepose_export.network.spec import NetworkSpec
+from edgepose_export.network.checkpoint import NetworkSpec
+from edgepose_export.training.refiner_losses import RefinerWeights
 
 Weight = Annotated[float, Meta(ge=0)]
 
 
-class DistillationWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights of the losses that compare the student with the teacher."""
+class PoseWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="pose"):
+    """Weights of a pose network's losses; `edgepose_export.training.pose_losses` defines each. 0 leaves a loss out."""
 
-    blocks: Weight = 0.0
-    """Outputs of the blocks after the frozen ones, each by its own variance."""
-    neck: Weight = 0.0
-    """Fused maps of the pyramid, each by its own variance."""
-    maps: Weight = 0.0
-    """Head outputs: cross-entropy of the center and heat maps, L1 of the rest weighted by the teacher's probability of a person."""
-    largest_px: Weight = 0.0
-    """Where labels teach too: the teacher's maps do not count for people whose box is longer than this in the input, because
-    it misses them; 0 counts all. MoveNet MultiPose misses people longer than about 300 px."""
-    steepest_deg: Weight = 0.0
-    """The same for people whose trunk leans from upright by more than this, because the teacher misses most who lie; 0 counts
-    all."""
+    score: Weight = 1.0
+    box: Weight = 2.0
+    keypoints: Weight = 1.0
+    refined: Weight = 1.0
+    hold_early: Weight = 0.0
+    """Features of the first stage, against the teacher's. Where no other loss has a weight, nothing else runs, which is fast."""
+    hold_features: Weight = 0.0
+    """The neck's maps, against the teacher's."""
+    hold_score: Weight = 1.0
+    hold_box: Weight = 1.0
 
-    def any(self) -> bool:
-        """Return whether the teacher is used at all."""
-        return any((self.blocks, self.neck, self.maps))
+    def held(self) -> bool:
+        """Return whether a teacher is used."""
+        return any((self.hold_early, self.hold_features, self.hold_score, self.hold_box))
 
-
-class LabelWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights of the losses that compare the student with labels; `edgepose_export.training.labels` defines each."""
-
-    center: Weight = 0.0
-    box: Weight = 0.0
-    coarse: Weight = 0.0
-    heat: Weight = 0.0
-    offset: Weight = 0.0
-    refined: Weight = 0.0
-
-    def any(self) -> bool:
-        """Return whether labels are used at all."""
-        return any(msgspec.structs.astuple(self))
+    def only_early(self) -> bool:
+        """Return whether only the first stage learns."""
+        others = (self.score, self.box, self.keypoints, self.refined, self.hold_features, self.hold_score, self.hold_box)
+        return bool(self.hold_early) and not any(others)
 
 
 class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,18 +48,18 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Prefixes of the trained parameters; all others are frozen."""
     gentle: list[str] = []
     """Prefixes of parameters trained at a quarter of the learning rate, because they are nearly right."""
-    frozen_blocks: Annotated[int, Meta(ge=0)] = 0
-    """The stem and this many blocks run without gradients, once for student and teacher together."""
+    frozen_early: bool = False
+    """Run a pose network's stem and first stage, where most of the time goes, without gradients."""
     batch_statistics: bool = False
     """Let batch-norms follow the batches. A warm start keeps its calibrated statistics instead: with 16 pictures a batch
     the noise alone doubles the features' error (measured: unexplained variance 0.24 -> 0.47)."""
-    distillation: DistillationWeights = DistillationWeights()
-    labels: LabelWeights = LabelWeights()
-    augmentation: Literal["none", "light", "full"] = "light"
+    losses: PoseWeights | RefinerWeights = PoseWeights()
+    augmentation: Literal["none", "light", "full", "crops"] = "light"
     turn: Annotated[float, Meta(ge=0, le=1)] | None = None
     """Probability of turning a picture by any angle; None is the augmentation's own. People seen from above, or lying, point in
     any direction."""
-    sizes: tuple[Annotated[int, Meta(ge=64, multiple_of=32)], ...] = (256,)
+    sizes: tuple[Annotated[int, Meta(ge=64, multiple_of=32)], ...] = (320,)
+    """Sides of the square pictures in pixels; a refiner's crops have the size in its structure."""
     batch: Annotated[int, Meta(ge=1)] = 16
     warm_up: Annotated[float, Meta(ge=0, le=1)] = 0.02
     """Share of the phase in which the learning rate rises."""

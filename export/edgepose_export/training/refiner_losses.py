@@ -11,7 +11,7 @@ from edgepose_export.data.batches import Batch
 from edgepose_export.network.lite_hrnet import STRIDE
 
 
-class RefinerWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RefinerWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="refine"):
     """Weights of a refiner's losses. A loss of 1 is that of empty maps."""
 
     labels: Annotated[float, Meta(ge=0)] = 1.0
@@ -22,6 +22,10 @@ class RefinerWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Standard deviation of the Gaussians. The nearest to TinyPose's own maps are 1.25 at 128x96 and 2 at 256x192 (200 people)."""
     steepest_deg: Annotated[float, Meta(ge=0, le=180)] = 30.0
     """The teacher does not count in crops that are turned further than this: it knows upright people only."""
+
+    def held(self) -> bool:
+        """Return whether a teacher is used."""
+        return bool(self.teacher)
 
 
 def refiner_losses(heat: Tensor, teacher_heat: Tensor | None, batch: Batch, weights: RefinerWeights) -> dict[str, Tensor]:

@@ -16,25 +16,34 @@ from edgepose_export.data.batches import Batch, Batches, Position
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import plans_for
 from edgepose_export.data.device_batches import DevicePictures
+from edgepose_export.data.mix import DataSource, MixedPlans
 from edgepose_export.data.preview import contact_sheet
-from edgepose_export.network.model import GhostPose, load_network, load_weights, normalize, read_checkpoint, save_network
+from edgepose_export.data.warp import Canvas
+from edgepose_export.network.checkpoint import Network, build, load_network, load_weights, read_checkpoint, save_network
+from edgepose_export.network.head import PoseMaps
+from edgepose_export.network.pose_network import PoseNetwork
+from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 from edgepose_export.training import curve
-from edgepose_export.training.distillation import distill, distrusted_cells, forward_from, load_teacher
-from edgepose_export.training.labels import label_losses
+from edgepose_export.training.pose_losses import pose_losses, unexplained
 from edgepose_export.training.parameter_groups import parameter_groups, set_modes
 from edgepose_export.training.processes import ProcessGroup
-from edgepose_export.training.recipe import Phase, Recipe
+from edgepose_export.training.recipe import Phase, PoseWeights, Recipe
+from edgepose_export.training.refiner_losses import RefinerWeights, refiner_losses
 from edgepose_export.training.schedule import MovingAverage, learning_rate_factor
+from edgepose_export.training.teacher import load_teacher
 
 _AUGMENTATIONS = {
     "none": Augmentation.none(),
-    # For distillation: the teacher gives targets for every picture, so variety of light matters less than speed.
-    "light": Augmentation(tilt=0.05, overhead=0.03, mosaic=0.15, noise=0.03, jpeg=0.03, motion_blur=0.02, blur=0.03),
+    # Pictures of 320 to 400 px: people of all sizes, in mosaics too, never enlarged far.
+    "light": Augmentation(scale=(0.6, 1.25), zoom_out=0.15, tilt=0.05, overhead=0.03, mosaic=0.3, mosaic_scale=(0.8, 1.6),
+                          noise=0.05, jpeg=0.05, motion_blur=0.03, blur=0.05),
     "full": Augmentation(),
-}
+    # A refiner's crops: any angle, and what drones' cameras and other things do to a person.
+    "crops": Augmentation(rotate=0.4, rotate_degrees=30.0, turn=0.3, noise=0.15, dark=0.1, cover=0.2, jpeg=0.1),
+}  # fmt: skip
 _CHECKPOINT_EVERY_S = 120.0
 _MEASURE_EVERY_S = 900.0
-_MAXIMUM_GRADIENT_NORM = 10.0
+_MAXIMUM_GRADIENT_NORM = 5.0
 
 
 @dataclass
@@ -74,8 +83,8 @@ class Trainer:
 
     Args:
         recipe: the network and its phases.
-        folders: COCO-format data.
-        start: checkpoint with the student and, where a phase distills, the teacher, as `edgepose-export ghostify` writes it.
+        sources: labeled data folders and their shares.
+        start: checkpoint to start from, as `edgepose-export ghostify` writes it (student and teacher) or as it ships (its own teacher).
         output: folder for `last.pt` (everything needed to continue), `log.csv`, `curve.png`, and for each phase
             `pictures-<phase>.png`: some of the pictures and labels as the network sees them.
         resume: continue from `output/last.pt` where it exists.
@@ -90,31 +99,35 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        folders: Sequence[Path],
+        sources: Sequence[DataSource],
         start: Path,
         output: Path,
         *,
         resume: bool,
         workers: int = 1,
         threads: int = 0,
-        measure: Callable[[GhostPose], float] | None = None,
+        measure: Callable[[Network], float] | None = None,
     ) -> None:
         if not recipe.phases:
             raise ConfigError(f"recipe {recipe.name} has no phases: nothing to train")
+        # Without this, a run slows down tenfold once weights and moments become tiny.
+        torch.set_flush_denormal(True)
         if threads:
             torch.set_num_threads(threads)
         self.recipe, self.output = recipe, output
         self.processes = ProcessGroup()
         self.device, self.rank = self.processes.device, self.processes.rank
         # A GPU keeps the decoded pictures in its memory and reads each file once, so the files need not be cached.
-        self.data = CocoPose(folders, cache=self.device.type == "cpu")
+        boxes = not isinstance(recipe.network, RefinerSpec)
+        self.data = CocoPose([source.folder for source in sources], cache=self.device.type == "cpu", box_people=boxes)
         self.pictures = None if self.device.type == "cpu" else DevicePictures(self.data, self.device, workers=workers)
-        self.plans = plans_for(recipe.network, self.data)
+        self.plans = MixedPlans(plans_for(recipe.network, self.data), self.data, sources)
         self.workers = workers
         self.measure = measure
         self._measured_s = time.monotonic()
         torch.manual_seed(recipe.seed)
-        self.teacher = load_teacher(start, recipe, self.device)
+        held = any(phase.losses.held() for phase in recipe.phases)
+        self.teacher = load_teacher(start, self.device) if held else None
         last = output / "last.pt"
         self.state = TrainingState()
         self._optimizer_state: dict[str, Any] | None = None
@@ -159,7 +172,7 @@ class Trainer:
         state, processes = self.state, self.processes
         if not (state.pictures or self.rank):
             sheet = self.output / f"pictures-{phase.name}.png"
-            contact_sheet(self.data, self.plans, sheet, _augmentation(phase), size=phase.sizes[0], seed=self.recipe.seed)
+            contact_sheet(self.data, self.plans, sheet, _augmentation(phase), size=self._sizes(phase)[0], seed=self.recipe.seed)
         saved_s = time.monotonic()
         smooth: dict[str, float] = {}
         pictures_per_s = 0.0
@@ -167,7 +180,7 @@ class Trainer:
             self.data,
             _augmentation(phase),
             batch_size=phase.batch,
-            sizes=phase.sizes,
+            sizes=self._sizes(phase),
             seed=self.recipe.seed,
             start=state.position,
             rank=self.rank,
@@ -207,28 +220,9 @@ class Trainer:
 
     def _step(self, phase: Phase, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """Train on one batch; return the weighted losses by name, and `skipped`: 1 where the gradients were not finite."""
-        images = torch.as_tensor(batch.images, device=self.device)  # uint8 (B, S, S, 3)
-        x = normalize(images).contiguous(memory_format=torch.channels_last)  # (B, 3, S, S)
-        count = phase.frozen_blocks
-        maps = bool(phase.distillation.maps) or phase.labels.any()
-        theirs = None
-        with self._autocast():
-            with torch.no_grad():
-                early, tapped = self.network.backbone.early(x, count)
-                if self.teacher is not None and phase.distillation.any():
-                    # Frozen blocks are the teacher's own: their output serves both. Without any, the teacher runs from the start.
-                    teacher_early = (early, tapped) if count else self.teacher.backbone.early(x, 0)
-                    theirs = forward_from(self.teacher, *teacher_early, count, maps)
-            ours = forward_from(self.network, early, tapped, count, maps)
-        losses: dict[str, Tensor] = {}
-        if theirs is not None:
-            # Where labels teach too, they teach alone about the people whom the teacher misses.
-            distrusted = None
-            if ours.maps is not None and phase.labels.any():
-                distrusted = distrusted_cells(batch, phase.distillation, ours.maps.center)
-            losses |= distill(ours, theirs, phase.distillation, distrusted)
-        if ours.maps is not None and phase.labels.any():
-            losses |= label_losses(self.network.decode.refinement, ours.maps, batch, phase.labels)
+        images = torch.as_tensor(batch.images, device=self.device)  # uint8 (B, H, W, 3)
+        x = self.network.normalize(images).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
+        losses = self._losses(phase, x, batch)
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -240,6 +234,38 @@ class Trainer:
             return {"skipped": 1.0}
         optimizer.step()
         return {name: float(value.detach()) for name, value in losses.items()} | {"skipped": 0.0}
+
+    def _losses(self, phase: Phase, x: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted losses of one batch by name."""
+        network, teacher, weights = self.network, self.teacher, phase.losses
+        if isinstance(network, RefinerNetwork):
+            assert isinstance(weights, RefinerWeights) and (teacher is None or isinstance(teacher, RefinerNetwork))
+            theirs = None
+            if teacher is not None and weights.held():
+                with torch.no_grad(), self._autocast():
+                    theirs = teacher(x).float()
+            return refiner_losses(network(x), theirs, batch, weights)
+        assert isinstance(weights, PoseWeights) and (teacher is None or isinstance(teacher, PoseNetwork))
+        with torch.set_grad_enabled(not phase.frozen_early):
+            early = network.trunk.early(x)
+        losses: dict[str, Tensor] = {}
+        held = None
+        if teacher is not None and weights.held():
+            with torch.no_grad(), self._autocast():
+                held = teacher.trunk.early(x)
+        if held is not None and weights.hold_early:
+            losses["hold_early"] = weights.hold_early * unexplained([early], [held])
+            if weights.only_early():
+                return losses
+        levels = network.levels(early)
+        theirs_maps = None
+        if held is not None and teacher is not None:
+            with torch.no_grad(), self._autocast():
+                held_levels = teacher.levels(held)
+                theirs_maps = PoseMaps(*(value.float() for value in teacher.head(held_levels)))
+            if weights.hold_features:
+                losses["hold_features"] = weights.hold_features * unexplained(levels, held_levels)
+        return losses | pose_losses(network, network.head(levels), theirs_maps, batch, weights)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return a context that computes in bfloat16 where the processor multiplies it natively."""
@@ -253,9 +279,9 @@ class Trainer:
         training = {**self.state.__dict__, "position": {"epoch": self.state.position.epoch, "pictures": self.state.position.pictures}}
         save_network(self.output / "last.pt", self.network, training=training, optimizer=self._optimizer_state, average=self.average.state)
 
-    def averaged(self) -> GhostPose:
+    def averaged(self) -> Network:
         """Return the network with the averaged weights, for evaluation and export."""
-        network = GhostPose(self.network.spec)
+        network = build(self.network.spec)
         load_weights(network, self.average.state, "the running average")
         return network.eval()
 
@@ -277,6 +303,10 @@ class Trainer:
             row["AP"] = round(self.measure(self.averaged()), 4)
         curve.append(self.output / "log.csv", row)
         curve.plot(self.output / "log.csv", self.output / "curve.png")
+
+    def _sizes(self, phase: Phase) -> tuple[Canvas, ...]:
+        spec = self.recipe.network
+        return ((spec.crop_height, spec.crop_width),) if isinstance(spec, RefinerSpec) else phase.sizes
 
     def _factor(self, phase: Phase) -> float:
         return learning_rate_factor(self.state.pictures / phase.pictures, phase.warm_up, phase.floor)
