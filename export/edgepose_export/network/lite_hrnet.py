@@ -92,19 +92,6 @@ class Down(nn.Sequential):
         )
 
 
-class Up(nn.Module):
-    """A 1x1 convolution from branch `source`, then repetition of pixels to the size of the finer branch `target`."""
-
-    def __init__(self, widths: Sequence[int], source: int, target: int) -> None:
-        super().__init__()
-        self.conv = ConvNorm(widths[source], widths[target], activation="none")
-        self.factor = 2 ** (source - target)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C', factor h, factor w)."""
-        return F.interpolate(self.conv(x), scale_factor=self.factor, mode="nearest")
-
-
 class Fusion(nn.Module):
     """Every branch becomes the sum of all branches, resampled to its size.
 
@@ -115,24 +102,35 @@ class Fusion(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         count = len(widths)
-        self.ups = nn.ModuleDict({f"{i}_{j}": Up(widths, j, i) for i in range(count) for j in range(i + 1, count)})
+        self.ups = nn.ModuleDict(
+            {f"{i}_{j}": ConvNorm(widths[j], widths[i], activation="none") for i in range(count) for j in range(i + 1, count)}
+        )
         self.downs = nn.ModuleDict({f"{i}_{j}": Down(widths, j, i) for i in range(count) for j in range(i)})
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         """Map branches (B, C_i, h / 2^i, w / 2^i) to the same shapes."""
         count = len(branches)
-        finest = 2 * branches[0]
-        for j in range(1, count):
-            finest = finest + self.ups[f"0_{j}"](branches[j])
+        finest = branches[0] + branches[0] + self._from_coarser(0, branches)  # a product with 2 would leave the fast layout of the CPU
         sources = [finest, *branches[1:]]
         fused = [F.relu(finest)]
         for i in range(1, count):
             total = branches[i]
-            for j in range(count):
-                if j != i:
-                    total = total + (self.downs if j < i else self.ups)[f"{i}_{j}"](sources[j])
-            fused.append(F.relu(total))
+            for j in range(i):
+                total = total + self.downs[f"{i}_{j}"](sources[j])
+            fused.append(F.relu(total + self._from_coarser(i, branches) if i + 1 < count else total))
         return fused
+
+    def _from_coarser(self, target: int, branches: list[Tensor]) -> Tensor:
+        """Return the sum of the branches coarser than `target`: 1x1 convolutions, then repetition of pixels.
+
+        The sum is taken at each resolution before the next enlargement, which is the same and cheaper.
+        """
+        total: Tensor | None = None
+        for j in reversed(range(target + 1, len(branches))):
+            y = self.ups[f"{target}_{j}"](branches[j])
+            total = F.interpolate(y if total is None else total + y, scale_factor=2, mode="nearest")
+        assert total is not None, "the coarsest branch has nothing coarser"
+        return total
 
 
 class ResolutionModule(nn.Module):

@@ -37,17 +37,24 @@ def test_a_fusion_equals_the_original_which_adds_in_place() -> None:
     widths = (8, 16, 24)
     fusion = Fusion(widths)
     branches = [torch.randn(2, width, 16 >> number, 8 >> number) for number, width in enumerate(widths)]
+
+    def path(target: int, source: int, x: Tensor) -> Tensor:
+        if source < target:
+            down: Tensor = fusion.downs[f"{target}_{source}"](x)
+            return down
+        return F.interpolate(fusion.ups[f"{target}_{source}"](x), scale_factor=2 ** (source - target), mode="nearest")
+
     # `LiteHRModule.forward` of PaddleDetection and MMPose, with its additions in place.
     out, expected = [x.clone() for x in branches], []
     for i in range(3):
-        y = out[0] if i == 0 else fusion.downs[f"{i}_0"](out[0])
+        y = out[0] if i == 0 else path(i, 0, out[0])
         for j in range(3):
             if j == 0:
                 y += y
             elif i == j:
                 y += out[j]
             else:
-                y += (fusion.downs if j < i else fusion.ups)[f"{i}_{j}"](out[j])
+                y += path(i, j, out[j])
         expected.append(F.relu(y))
     for i in (1, 2):  # our paths down from the finest branch hold the factor of 2
         last = [unit for unit in fusion.downs[f"{i}_0"].modules() if isinstance(unit, ConvNorm)][-1]
