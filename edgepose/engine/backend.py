@@ -58,7 +58,7 @@ class RefinerBackend(Network, Protocol):
     """A refiner, which computes the keypoints of one person per crop."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return keypoints float32 (M, 17, 3), x y in crop pixels and confidence, for crops uint8 (M, S, S, 3) RGB.
+        """Return keypoints float32 (M, 17, 3), x y in crop pixels and confidence, for crops uint8 (M, H, W, 3) RGB.
 
         Raises:
             EngineError: inference fails.

@@ -16,11 +16,12 @@ from edgepose.errors import ModelError
 from edgepose.model.onnx_header import OnnxHeader, TensorHeader, read_header
 from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 METADATA_PREFIX = "edgepose."
 STRIDE_PX = 32
 """The sides of the network input are multiples of this."""
 
+_READABLE = ("1", "2")
 _ASSETS = Path(__file__).parents[1] / "assets"
 _MAXIMUM_BYTES = 2**31  # protobuf's own limit for one message
 _LARGEST_MARGIN = 4  # a larger crop shows mostly background
@@ -54,11 +55,11 @@ class ModelInfo:
         layout: `edgepose` (input uint8 NHWC, output best candidates or keypoints) or `ultralytics` (input float NCHW, output one row per
             anchor).
         format_version: version of the metadata format.
-        task: `pose` (detects people in an image) or `refine` (computes more accurate keypoints of the person in a square crop).
+        task: `pose` (detects people in an image) or `refine` (computes more accurate keypoints of the person in a crop).
         name: name of the network.
         keypoint_names, skeleton, flip_pairs, oks_sigmas: as in `edgepose.person`.
-        input_size: long side in pixels of the input that the network was trained for; of a refiner, the side of its crops.
-        input_height, input_width: sides that the file fixes, None where it accepts any multiple of 32.
+        input_size: long side in pixels of the input that the network was trained for; of a refiner, of its crops.
+        input_height, input_width: sides that the file fixes, None where it accepts any multiple of 32; a refiner always fixes them.
         batch: images per call that the file fixes, None where it accepts any number.
         candidates: maximum number of candidates per image; 0 for a refiner.
         precision: `float32` or `int8`.
@@ -67,7 +68,7 @@ class ModelInfo:
         trained_on: training data in words.
         accuracy: figures by name, as measured when the file was made.
         license: license of the weights.
-        crop_margin: of a refiner, side of the square crop relative to the longer side of the person's box, at least 1; otherwise None.
+        crop_margin: of a refiner, size of the crop relative to the person's box grown to the crop's aspect, at least 1; otherwise None.
         score_weights: of a refiner, how both poses make a probability (`edgepose.pose.regions`); otherwise None.
     """
 
@@ -92,6 +93,13 @@ class ModelInfo:
     license: str
     crop_margin: float | None = None
     score_weights: ScoreWeights | None = None
+
+    @property
+    def crop_shape(self) -> tuple[int, int]:
+        """Height and width in pixels of a refiner's crops; ValueError for another network."""
+        if self.task != "refine" or self.input_height is None or self.input_width is None:
+            raise ValueError(f"{self.name} is not a refiner; expected a model with crops of a fixed size")
+        return self.input_height, self.input_width
 
     def long_side(self, requested: int = 0) -> int:
         """Return the long side of the input in pixels for a requested one (0: the model's own); ModelError where it is invalid."""
@@ -181,8 +189,11 @@ def _describe(header: OnnxHeader) -> ModelInfo:
 
 def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
     metadata = {key.removeprefix(METADATA_PREFIX): value for key, value in header.metadata.items() if key.startswith(METADATA_PREFIX)}
-    if metadata["format_version"] != FORMAT_VERSION:
-        raise ModelError(f"the file's format version is '{metadata['format_version']}'; expected '{FORMAT_VERSION}'")
+    if metadata["format_version"] not in _READABLE:
+        raise ModelError(
+            f"the file's format version is '{metadata['format_version']}'; expected '{FORMAT_VERSION}':"
+            " write the file anew with edgepose-export onnx"
+        )
     task: Task = "refine" if metadata.get("task") == "refine" else "pose"
     if metadata.get("task") != task:
         raise ModelError(f"the file's task is '{metadata.get('task', '')}'; expected 'pose' or 'refine'")
@@ -226,15 +237,20 @@ def _crop_margin(metadata: Mapping[str, str]) -> float:
     return margin
 
 
-def _refine_shapes(header: OnnxHeader, side: int) -> tuple[int | None, int, int]:
+def _refine_shapes(header: OnnxHeader, input_size: int) -> tuple[int | None, int, int]:
     crops = _only_input(header)
-    if crops.name != "crops" or crops.element != "uint8" or crops.shape[1:] != (side, side, 3) or len(crops.shape) != 4:
-        raise ModelError(f"the input is {_show(crops)}; expected of a refiner crops uint8 (M, {side}, {side}, 3)")
+    if crops.name != "crops" or crops.element != "uint8" or len(crops.shape) != 4 or crops.shape[3] != 3:
+        raise ModelError(f"the input is {_show(crops)}; expected of a refiner crops uint8 (M, H, W, 3)")
+    batch, height, width = _input_sides(*crops.shape[:3])
+    if height is None or width is None or max(height, width) != input_size:
+        raise ModelError(
+            f"the input is {_show(crops)}; expected of a refiner fixed sides, the longer one {input_size} (edgepose.input_size)"
+        )
     output = header.outputs[0] if len(header.outputs) == 1 else None
     if output is None or output.name != "keypoints" or output.element != "float32" or not _ends_in(output, (len(KEYPOINT_NAMES), 3), 1):
         shown = ", ".join(map(_show, header.outputs))
         raise ModelError(f"the outputs are {shown}; expected of a refiner one keypoints float32 (M, 17, 3)")
-    return _input_sides(crops.shape[0], side, side)[0], side, side
+    return batch, height, width
 
 
 def _pose_shapes(header: OnnxHeader) -> tuple[int | None, int | None, int | None]:

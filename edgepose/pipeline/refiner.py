@@ -70,8 +70,7 @@ class Refiner:
             EngineError: it could not be opened, or does not run.
         """
         network = self._open_network()
-        side = self.model.info.input_size
-        crop = np.zeros((1, side, side, 3), np.uint8)
+        crop = np.zeros((1, *self.model.info.crop_shape, 3), np.uint8)
         try:
             for _ in range(_WARM_UP_RUNS):  # the first one allocates memory, the last one is measured
                 start_s = time.perf_counter()

@@ -21,7 +21,7 @@ def test_our_file_is_fully_described(tmp_path: Path) -> None:
     assert model.path == path
     assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     info = model.info
-    assert (info.layout, info.task, info.name, info.format_version, info.precision) == ("edgepose", "pose", "tiny", "1", "int8")
+    assert (info.layout, info.task, info.name, info.format_version, info.precision) == ("edgepose", "pose", "tiny", "2", "int8")
     assert (info.keypoint_names, info.skeleton, info.oks_sigmas) == (KEYPOINT_NAMES, SKELETON, OKS_SIGMAS)
     assert (info.input_size, info.input_height, info.input_width, info.batch) == (256, None, None, None)
     assert info.candidates == CANDIDATES
@@ -37,6 +37,25 @@ def test_a_refiner_file_is_fully_described(tmp_path: Path) -> None:
     assert read_model(write_refiner(tmp_path / "one.onnx", input_shape=(1, 64, 64, 3))).info.batch == 1
     pose = read_model(write_edgepose(tmp_path / "pose.onnx")).info
     assert (pose.crop_margin, pose.score_weights) == (None, None)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 96), (96, 128), (256, 192)])
+def test_the_crops_of_a_refiner_have_the_size_of_its_input(tmp_path: Path, height: int, width: int) -> None:
+    long = {"edgepose.input_size": str(max(height, width))}
+    info = read_model(write_refiner(tmp_path / "refiner.onnx", metadata=long, input_shape=("M", height, width, 3))).info
+    assert (info.input_height, info.input_width) == info.crop_shape == (height, width)
+    assert info.input_size == info.long_side() == max(height, width)
+
+
+def test_a_pose_network_has_no_crops(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "tiny.onnx", input_shape=(1, 160, 256, 3))).info
+    with pytest.raises(ValueError, match="tiny is not a refiner"):
+        _ = info.crop_shape
+
+
+@pytest.mark.parametrize("version", edgepose.model.file._READABLE)
+def test_readable_format_versions(tmp_path: Path, version: str) -> None:
+    assert read_model(write_refiner(tmp_path / "m.onnx", metadata={"edgepose.format_version": version})).info.format_version == version
 
 
 def test_fixed_input_and_empty_optional_metadata(tmp_path: Path) -> None:
@@ -66,12 +85,16 @@ def test_ultralytics_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metadata": {"edgepose.format_version": "2"}}, "format version is '2'; expected '1'"),
+        (
+            {"metadata": {"edgepose.format_version": "0"}},
+            "format version is '0'; expected '2': write the file anew with edgepose-export onnx$",
+        ),
+        ({"metadata": {"edgepose.format_version": "3"}}, "format version is '3'; expected '2'"),
         ({"metadata": {"edgepose.format_version": None}}, "no metadata describes the network"),
         ({"metadata": {"edgepose.task": "detect"}}, "task is 'detect'; expected 'pose' or 'refine'"),
         (
             {"metadata": {"edgepose.task": "refine"}},
-            r"input is images uint8 \(\?, \?, \?, 3\); expected of a refiner crops uint8 \(M, 256",
+            r"input is images uint8 \(\?, \?, \?, 3\); expected of a refiner crops uint8 \(M, H, W, 3\)",
         ),
         ({"metadata": {"edgepose.keypoint_names": '["nose", "tail"]'}}, r"2 keypoints \(nose, tail\)"),
         ({"metadata": {"edgepose.keypoint_names": "{nose"}}, "edgepose.keypoint_names is '{nose'"),
@@ -108,8 +131,11 @@ def test_wrong_files_of_ours_are_refused(tmp_path: Path, changes: dict[str, obje
         ({"metadata": {"edgepose.crop_margin": '"wide"'}}, "crop_margin is '\"wide\"'"),
         ({"metadata": {"edgepose.score_weights": None}}, "metadata edgepose.score_weights is missing"),
         ({"metadata": {"edgepose.score_weights": "[1, 2, 3]"}}, r"score_weights is '\[1, 2, 3\]'.* length 4"),
-        ({"metadata": {"edgepose.input_size": "96"}}, r"expected of a refiner crops uint8 \(M, 96, 96, 3\)"),
-        ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\)"),
+        ({"metadata": {"edgepose.input_size": "96"}}, r"\(\?, 64, 64, 3\); expected of a refiner fixed sides, the longer one 96"),
+        ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\); expected .* the longer one 64"),
+        ({"input_shape": ("M", "H", "W", 3)}, r"input is crops uint8 \(\?, \?, \?, 3\); expected of a refiner fixed sides"),
+        ({"input_shape": ("M", 64, 48, 3)}, "input is 48x64; expected multiples of 32"),
+        ({"input_shape": ("M", 64, 64, 1)}, r"expected of a refiner crops uint8 \(M, H, W, 3\)"),
         ({"input_shape": (4, 64, 64, 3)}, "takes 4 images per call; expected 1"),
         ({"input_name": "images"}, "input is images uint8"),
         ({"output_name": "points"}, r"outputs are points float32 \(\?, 17, 3\); expected of a refiner one keypoints"),

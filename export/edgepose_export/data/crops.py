@@ -30,8 +30,8 @@ def plans_for(spec: NetworkSpec, data: CocoPose) -> "PicturePlans | CropPlans":
 class CropPlans:
     """Plans of crops, one per person, for `edgepose_export.data.batches.Batches`.
 
-    The crop is the square that the runtime would cut (`edgepose/pose/regions.py`): around the middle of the box, with the longer
-    side times `margin`. Only that person is labeled; everything else is an ignore region.
+    The crop is what the runtime would cut for a square crop (`edgepose/pose/regions.py`): around the middle of the box, with the
+    longer side times `margin`. Only that person is labeled; everything else is an ignore region.
 
     Args:
         data: labeled pictures.
