@@ -149,6 +149,15 @@ class RefineConfig(_Section, frozen=True):
     budget_ms: Annotated[
         float, Meta(ge=0, le=10000, description="average time that refinement may take per frame, in milliseconds; 0 means no limit")
     ] = 0.0
+    min_height_px: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10000,
+            description="people whose box has a longer side (people lie, too) below this, in pixels of the frame, are not refined:"
+            " they keep the first score, and their keypoints have confidence 0",
+        ),
+    ] = 24
 
 
 class SmoothConfig(_Section, frozen=True):

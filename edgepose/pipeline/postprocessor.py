@@ -16,7 +16,7 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.decode import decode
 from edgepose.pose.plausibility import Plausibility, PlausibilityState
-from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState
+from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState, without_small_poses
 from edgepose.pose.smooth import Smoother, SmootherState
 from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
@@ -79,7 +79,7 @@ class Postprocessor:
 
     def configure(self, config: Config, refiner: PersonRefiner | None) -> None:
         """Apply other settings from the next frame on; people stay known and keep their numbers."""
-        self._pose = config.pose
+        self._pose, self._refine = config.pose, config.refine
         # The tracker follows known people below the threshold for new ones, so it must get candidates with low scores too.
         self._threshold = config.track.low_score_threshold if config.track.enabled else config.pose.score_threshold
         self._schedule.configure(config.refine)
@@ -153,6 +153,8 @@ class Postprocessor:
     def _build_steps(self, refiner: PersonRefiner | None) -> list[tuple[str, _Step]]:
         """Return the steps that are on, in their order, each with the name under which it is timed."""
         steps: list[tuple[str, _Step]] = [("decode", self._decode)]
+        if refiner is not None:
+            steps.append(("refine", self._hide_small_poses))
         if self._tracker is not None:
             steps.append(("track", _updating(self._tracker)))
         if refiner is not None:
@@ -167,6 +169,10 @@ class Postprocessor:
 
     def _decode(self, prepared: PreparedFrame, candidates: Candidates, _: list[Person]) -> list[Person]:
         return decode(candidates, 0, prepared.letterbox, self._pose, score_threshold=self._threshold)
+
+    def _hide_small_poses(self, _: PreparedFrame, __: Candidates, people: list[Person]) -> list[Person]:
+        """Return people whose keypoints have no confidence where nobody will refine them; before tracking, which then uses the box."""
+        return without_small_poses(people, self._refine)
 
     def _refining(self, refiner: PersonRefiner) -> _Step:
         def refine(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
