@@ -101,6 +101,13 @@ class ModelConfig(_Section, frozen=True):
         Literal["auto", "cpu", "cuda", "tensorrt"],
         Meta(description="inference backend; auto uses the faster of cuda and cpu, measured at the start"),
     ] = "auto"
+    precision: Annotated[
+        Literal["auto", "float32", "int8"],
+        Meta(
+            description="precision of a shipped model, and of a shipped refiner; auto uses the file made for TensorRT on tensorrt, float32"
+            " on cuda, and otherwise the one that was measured to be better on CPUs; a path is used as it is"
+        ),
+    ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, le=256, description="threads of the CPU backend; 0 uses one thread per physical core, at most four")
     ] = 0

@@ -201,6 +201,8 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     restarts: Annotated[
         dict[str, int], Meta(description="number of times that a stage crashed or hung and was restarted, by name of the stage")
     ]
+    model: Annotated[str, Meta(description="file name of the pose network in use")] = ""
+    refiner: Annotated[str, Meta(description="file name of the refiner in use; absent when refinement is off")] | UnsetType = UNSET
     refine: Annotated[RefineHealthMessage, Meta(description="refinement; absent when it is off")] | UnsetType = UNSET
     messages: Annotated[_Count, Meta(description="messages delivered to the broker since the daemon started")]
     message_drops: Annotated[dict[str, int], Meta(description="messages not delivered to the broker since the daemon started, by cause")]

@@ -1,4 +1,4 @@
-"""Model files: their description in the metadata, and where to find them.
+"""Model files and their description in the metadata; `edgepose.model.shipped` finds them by name.
 
 Nothing here loads a network: the header of the ONNX file is read directly (`edgepose.model.onnx_header`), so that every backend,
 `edgepose check` and the configuration use one description, whichever inference library is installed.
@@ -22,7 +22,6 @@ STRIDE_PX = 32
 """The sides of the network input are multiples of this."""
 
 _READABLE = ("1", "2")
-_ASSETS = Path(__file__).parents[1] / "assets"
 _MAXIMUM_BYTES = 2**31  # protobuf's own limit for one message
 _LARGEST_MARGIN = 4  # a larger crop shows mostly background
 _ULTRALYTICS_CANDIDATES = 300  # anchors kept before NMS: several dozen respond to each person
@@ -70,6 +69,7 @@ class ModelInfo:
         license: license of the weights.
         crop_margin: of a refiner, size of the crop relative to the person's box grown to the crop's aspect, at least 1; otherwise None.
         score_weights: of a refiner, how both poses make a probability (`edgepose.pose.regions`); otherwise None.
+        cpu_precision: precision of the model that is better on CPUs (`edgepose.model.shipped`), measured when the files were made.
     """
 
     layout: Literal["edgepose", "ultralytics"]
@@ -93,6 +93,7 @@ class ModelInfo:
     license: str
     crop_margin: float | None = None
     score_weights: ScoreWeights | None = None
+    cpu_precision: Literal["float32", "int8"] = "float32"
 
     @property
     def crop_shape(self) -> tuple[int, int]:
@@ -126,29 +127,8 @@ class ModelFile:
         """Return this file if its network is for `task`; otherwise ModelError says which task it is for."""
         if self.info.task != task:
             found, expected = (f"{_KINDS[kind]} (task '{kind}')" for kind in (self.info.task, task))
-            raise ModelError(f"{self.path} is {found}; expected {expected}; {_shipped()}")
+            raise ModelError(f"{self.path} is {found}; expected {expected}")
         return self
-
-
-def shipped_models() -> dict[str, Task]:
-    """Return the task of each model that is part of the package, by name."""
-    return {path.stem: read_model(path).info.task for path in sorted(_ASSETS.glob("*.onnx"))}
-
-
-def named_model(name_or_path: str, task: Task) -> ModelFile:
-    """Find, read and check the model for a task, by the name of a shipped model or by path; ModelError says what is wrong."""
-    return read_model(find_model(name_or_path)).expect(task)
-
-
-def find_model(name_or_path: str) -> Path:
-    """Return the path of a shipped model (`default`) or of a file; ModelError lists the shipped models where neither exists."""
-    for path in _ASSETS.glob("*.onnx"):
-        if path.stem == name_or_path:
-            return path
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
-    raise ModelError(f"no model '{name_or_path}': there is no such file, and {_shipped()}")
 
 
 def read_model(path: str | Path) -> ModelFile:
@@ -169,12 +149,6 @@ def read_model(path: str | Path) -> ModelFile:
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error.__cause__
     return ModelFile(path, hashlib.sha256(data).hexdigest(), info)
-
-
-def _shipped() -> str:
-    kinds = shipped_models()
-    listed = ", ".join(f"{name} ({kinds[name]})" for name in sorted(kinds, key=lambda name: (kinds[name], name)))
-    return f"the shipped models are {listed or 'none (this package has no assets)'}"
 
 
 def _describe(header: OnnxHeader) -> ModelInfo:
@@ -219,7 +193,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         input_width=width,
         batch=batch,
         candidates=_positive(metadata, "candidates") if task == "pose" else 0,
-        precision="int8" if _one_of(metadata, "precision", ("float32", "int8")) == "int8" else "float32",
+        precision=_precision(metadata, "precision"),
         calibration=_value(metadata, "calibration", Calibration) if metadata.get("calibration") else None,
         parent=metadata.get("parent") or None,
         trained_on=metadata.get("trained_on", ""),
@@ -227,6 +201,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         license=metadata.get("license", ""),
         crop_margin=_crop_margin(metadata) if task == "refine" else None,
         score_weights=_value(metadata, "score_weights", tuple[float, float, float, float]) if task == "refine" else None,
+        cpu_precision=_precision(metadata, "cpu_precision") if "cpu_precision" in metadata else "float32",
     )
 
 
@@ -359,11 +334,13 @@ def _positive(metadata: Mapping[str, str], key: str, multiple_of: int = 1) -> in
     return value
 
 
-def _one_of(metadata: Mapping[str, str], key: str, accepted: tuple[str, ...]) -> str:
+def _precision(metadata: Mapping[str, str], key: str) -> Literal["float32", "int8"]:
     value = metadata.get(key, "")
-    if value not in accepted:
-        raise ModelError(f"metadata edgepose.{key} is '{value}'; expected one of {', '.join(accepted)}")
-    return value
+    if value == "int8":
+        return "int8"
+    if value == "float32":
+        return "float32"
+    raise ModelError(f"metadata edgepose.{key} is '{value}'; expected one of float32, int8")
 
 
 def _show(tensor: TensorHeader) -> str:

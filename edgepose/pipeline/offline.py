@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from edgepose.capture.images import IMAGE_SUFFIXES
 from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import CameraConfig, Config, FilesConfig
-from edgepose.engine.backend import Backend, open_backend
+from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.errors import EndOfStream
 from edgepose.frame import Frame
 from edgepose.messages.compose import poses_message
-from edgepose.model.file import ModelInfo, named_model
+from edgepose.model.file import ModelInfo
 from edgepose.person import Person
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.postprocessor import Postprocessor
@@ -84,7 +84,7 @@ class OfflineRun:
         ((name, camera),) = config.cameras.items()
         self._config = config
         self._metrics = Metrics()
-        self._model = named_model(config.model.path, "pose")
+        self._model = pose_model(config.model)
         self._refiner = Refiner.configured(config, self._metrics)
         with ExitStack() as opened:  # where one thing cannot be opened, those before it are closed again
             self._source = open_source(name, camera)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgepose.config.schema import Config
-from edgepose.engine.backend import RefinerBackend, open_refiner_backend
+from edgepose.engine.backend import RefinerBackend, open_refiner_backend, refiner_model
 from edgepose.errors import EdgeposeError, EngineError
 from edgepose.frame import Frame
-from edgepose.model.file import ModelFile, named_model
+from edgepose.model.file import ModelFile
 from edgepose.person import Person
 from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.pose.regions import refine_people
@@ -60,7 +60,7 @@ class Refiner:
         """
         if not config.refine.people:
             return None
-        model = named_model(config.refine.path, "refine")
+        model = refiner_model(config.refine.path, config.model)
         return cls(model, lambda: open_refiner_backend(model, config.model), metrics)
 
     def open(self) -> RefinerBackend:

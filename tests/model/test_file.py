@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 import edgepose.model.file
 from edgepose.errors import ModelError
-from edgepose.model.file import Calibration, find_model, named_model, read_model, shipped_models
+from edgepose.model.file import Calibration, read_model
 from edgepose.model.onnx_header import read_header
 from edgepose.person import KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
 from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner, write_ultralytics
@@ -26,6 +26,7 @@ def test_our_file_is_fully_described(tmp_path: Path) -> None:
     assert (info.input_size, info.input_height, info.input_width, info.batch) == (256, None, None, None)
     assert info.candidates == CANDIDATES
     assert info.calibration == Calibration(hash="ab12", method="minmax", images=100)
+    assert info.cpu_precision == "float32"
     assert (info.parent, info.trained_on, info.accuracy, info.license) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
 
 
@@ -104,6 +105,7 @@ def test_ultralytics_file(tmp_path: Path) -> None:
         ({"metadata": {"edgepose.input_size": "250"}}, "input_size is 250; expected a positive multiple of 32"),
         ({"metadata": {"edgepose.input_size": "wide"}}, "input_size is 'wide'"),
         ({"metadata": {"edgepose.candidates": "0"}}, "candidates is 0"),
+        ({"metadata": {"edgepose.cpu_precision": "fast"}}, "cpu_precision is 'fast'; expected one of float32, int8"),
         ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4'; expected one of float32, int8"),
         ({"metadata": {"edgepose.calibration": "[]"}}, "calibration is"),
         ({"input_type": TensorProto.FLOAT}, r"input is images float32 \(\?, \?, \?, 3\)"),
@@ -187,31 +189,6 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read_model(tmp_path / "missing.onnx")
     with pytest.raises(ModelError, match="Is a directory"):
         read_model(tmp_path)
-
-
-def test_names_and_paths(tmp_path: Path) -> None:
-    path = write_edgepose(tmp_path / "mine.onnx")
-    assert find_model(str(path)) == path
-    with pytest.raises(ModelError, match=r"no model 'other'.*the shipped models are"):
-        find_model("other")
-    for name, task in shipped_models().items():
-        assert named_model(name, task).info.task == task
-    assert shipped_models()["default"] == "pose"
-
-
-def test_a_network_of_the_other_kind_is_refused_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_edgepose(tmp_path / "first.onnx")
-    write_refiner(tmp_path / "again.onnx")
-    monkeypatch.setattr(edgepose.model.file, "_ASSETS", tmp_path)
-    shipped = r"the shipped models are first \(pose\), again \(refine\)"
-    for name in ("again", str(tmp_path / "again.onnx")):
-        with pytest.raises(ModelError, match=rf"again.onnx is a refiner \(task 'refine'\); expected a pose network .*; {shipped}"):
-            named_model(name, "pose")
-    with pytest.raises(ModelError, match=rf"first.onnx is a pose network \(task 'pose'\); expected a refiner .*; {shipped}"):
-        named_model("first", "refine")
-    with pytest.raises(ModelError, match=rf"no model 'other': there is no such file, and {shipped}"):
-        named_model("other", "refine")
-    assert named_model("again", "refine").path == tmp_path / "again.onnx"
 
 
 @pytest.mark.skipif(SHARED is None, reason="needs the networks beside the repository")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from edgepose.config.schema import Config, FilesConfig
 from edgepose.pipeline.offline import Summary, offline_config, run
@@ -45,6 +46,7 @@ def test_a_run_stops_between_two_frames(config: Config) -> None:
 
 def test_a_refiner_is_named_and_its_people_are_counted(config: Config, tmp_path: Path) -> None:
     refiner = str(write_refiner(tmp_path / "again.onnx"))
+    config = replace(config, refine=replace(config.refine, min_height_px=0))
     config = offline_config(config, config.cameras["v"].source, config.files, refiner=refiner)
     assert config.refine.people == config.pose.maximum_people
     summary = run(config)
