@@ -152,9 +152,15 @@ class RefineConfig(_Section, frozen=True):
     path: Annotated[
         str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file", extra=_file("model", "the refiner"))
     ] = "refine-n"
-    people: Annotated[int, Meta(ge=0, le=1000, description="maximum number of people refined per frame; 0 disables refinement")] = 0
+    people: Annotated[int, Meta(ge=0, le=1000, description="maximum number of people refined per frame; 0 disables refinement")] = 8
     budget_ms: Annotated[
-        float, Meta(ge=0, le=10000, description="average time that refinement may take per frame, in milliseconds; 0 means no limit")
+        float,
+        Meta(
+            ge=0,
+            le=10000,
+            description="average time that refinement may take per frame, in milliseconds; 0 adapts it: people are refined while no live"
+            " frame waits, and each track in at least every tenth frame",
+        ),
     ] = 0.0
     min_height_px: Annotated[
         int,

@@ -44,7 +44,7 @@ class RefineBenchResult(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         refiner: file name.
         people: maximum number of people refined per frame, as configured.
-        budget_ms: time limit per frame in milliseconds, as configured; 0 means no limit.
+        budget_ms: time limit per frame in milliseconds, as configured; 0 is adaptive, which is no limit for the frames of a file.
         people_per_frame: mean number of people refined per frame.
         cost_ms: milliseconds per person.
     """

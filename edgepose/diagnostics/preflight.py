@@ -71,7 +71,7 @@ def _refiner(config: Config) -> CheckResult:
         model = refiner_model(config.refine.path, config.model)
     except EdgeposeError as error:
         return CheckResult("refiner", False, str(error), error.exit_code)
-    budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ""
+    budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ", while no live frame waits"
     height, width = model.info.crop_shape
     properties = f"{model.info.precision}, {width}x{height} px, sha256 {model.sha256[:12]}"
     return CheckResult("refiner", True, f"{model.path} ({properties}), up to {config.refine.people} people per frame{budget}")

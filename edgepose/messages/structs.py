@@ -129,7 +129,9 @@ class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
     license: Annotated[str, Meta(description="license of the weights")]
     backend: Annotated[BackendMessage, Meta(description="inference backend")]
     people: Annotated[_Count, Meta(description="maximum number of people refined in a frame")]
-    budget_ms: Annotated[float, Meta(description="milliseconds that refinement may take on average in a frame; 0 means no limit")]
+    budget_ms: Annotated[
+        float, Meta(description="milliseconds that refinement may take on average in a frame; 0 means as long as no live frame waits")
+    ]
 
 
 class CameraMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +188,7 @@ class RefineHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Annotated[_Count, Meta(description="refined people whose refined pose agreed with that of the pose network and replaced it")]
     disagreed: Annotated[_Count, Meta(description="refined people who kept the pose of the pose network")]
     dismissed: Annotated[_Count, Meta(description="people not published because their score after refinement is too low")]
-    skipped: Annotated[_Count, Meta(description="people not refined because the budget was used up")]
+    skipped: Annotated[_Count, Meta(description="people not refined because the budget was used up or a frame waited")]
     failed: Annotated[dict[str, int], Meta(description="people whose refinement failed, by cause")]
     cost_ms: Annotated[float, Meta(description="current cost of refining one person in milliseconds")]
 

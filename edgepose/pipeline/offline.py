@@ -159,7 +159,7 @@ def offline_config(
         source: video file, image, folder of images or stream; the camera is named after its file.
         files: to write.
         model: name or file of the pose network; None for the configured one.
-        refiner: name or file of the refiner, which refines everybody unless fewer are configured; None for the configured one.
+        refiner: name or file of the refiner, for as many people as configured, or everybody where none are; None for the configured one.
         refine_people: maximum number of people refined in a frame; None for the configured number.
         track: whether people get track numbers; None for the configured choice on videos, and False on still images.
     """

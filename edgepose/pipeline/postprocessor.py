@@ -26,7 +26,9 @@ from edgepose.telemetry.metrics import Metrics
 class PersonRefiner(Protocol):
     """A refiner of people: `edgepose.pipeline.refiner.Refiner`, or its results in a recording."""
 
-    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+    def people(
+        self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule, frame_waits: Callable[[], bool] | None
+    ) -> list[Person]:
         """Return the people of a frame in the same order, with those refined whose turn it is."""
         ...
 
@@ -59,16 +61,25 @@ class Postprocessor:
         refined: people of the last frame as the refiner returned them, None without a refiner.
     """
 
-    def __init__(self, camera: str, config: Config, metrics: Metrics, refiner: PersonRefiner | None = None) -> None:
+    def __init__(
+        self,
+        camera: str,
+        config: Config,
+        metrics: Metrics,
+        refiner: PersonRefiner | None = None,
+        frame_waits: Callable[[], bool] | None = None,
+    ) -> None:
         """
         Args:
             camera: its name.
             refiner: shared by all cameras; None where nobody is refined.
+            frame_waits: as in `edgepose.pipeline.refiner.Refiner.people`.
         """
         self.events: list[Event] = []
         self.refined: list[Person] | None = None
         self._camera = camera
         self._metrics = metrics
+        self._frame_waits = frame_waits
         self._scene: tuple[int, int, int] | None = None
         self._schedule = RefineSchedule(config.refine)
         self._tracker: Tracker | None = None
@@ -177,7 +188,7 @@ class Postprocessor:
     def _refining(self, refiner: PersonRefiner) -> _Step:
         def refine(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
             """Return the refined people by falling score; the new scores must pass the thresholds that the first ones passed."""
-            refined = self.refined = refiner.people(prepared.frame, people, self._schedule)
+            refined = self.refined = refiner.people(prepared.frame, people, self._schedule, self._frame_waits)
             believed = [
                 person for person in refined if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)
             ]

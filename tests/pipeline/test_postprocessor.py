@@ -1,6 +1,6 @@
 """The steps of one camera: which of them run, and that a snapshot holds all of their state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -32,7 +32,9 @@ CONFIG = Config(
 class Halving:
     """A refiner that chooses by the schedule and halves the score of those it refines."""
 
-    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+    def people(
+        self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule, frame_waits: Callable[[], bool] | None
+    ) -> list[Person]:
         chosen = set(schedule.choose(people, 1.0))
         return [replace_score(person, person.score / 2) if index in chosen else person for index, person in enumerate(people)]
 

@@ -152,3 +152,53 @@ def test_people_who_are_too_small_take_no_budget_from_others() -> None:
     refined = [index for _ in range(6) for index in schedule.choose(people, 5.0)]
     assert len(refined) == 12
     assert set(refined) == {1, 2, 3}
+
+
+def busy_gaps(people: list[Person], budget: int, frames: int) -> dict[int, int]:
+    """Return the longest time in frames between two refinements of each track where only the binding ones take place."""
+    schedule = RefineSchedule(RefineConfig(people=budget))
+    last = {person.track: 0 for person in people if person.track is not None}
+    longest = dict.fromkeys(last, 0)
+    for frame in range(1, frames):
+        turn = schedule.turn(people, 5.0)
+        schedule.refined([people[index] for index in turn.due], 5.0)
+        assert len(turn.due) <= budget
+        for index in turn.due:
+            track = people[index].track
+            assert track is not None
+            longest[track], last[track] = max(longest[track], frame - last[track]), frame
+    return {track: max(longest[track], frames - last[track]) for track in last}
+
+
+@pytest.mark.parametrize(("count", "budget", "within"), [(1, 8, 10), (8, 8, 10), (25, 8, 10), (80, 8, 10), (200, 8, 25), (7, 1, 10)])
+def test_an_adaptive_budget_refines_each_track_in_every_tenth_frame_if_a_frame_always_waits(count: int, budget: int, within: int) -> None:
+    assert max(busy_gaps(crowd(count), budget, 100).values()) <= within
+
+
+def test_due_people_are_spread_over_the_frames() -> None:
+    schedule, people = RefineSchedule(RefineConfig(people=8)), crowd(10)
+    refined = []
+    for _ in range(40):
+        turn = schedule.turn(people, 5.0)
+        schedule.refined([people[index] for index in turn.due], 5.0)
+        refined.append(len(turn.due))
+    assert max(refined) == 1
+    assert sum(refined[10:]) == 30
+
+
+@given(st.integers(0, 12), st.integers(0, 4), st.integers(1, 6), st.integers(0, 20))
+def test_an_adaptive_turn_holds_what_a_frame_without_haste_refines(tracked: int, untracked: int, budget: int, frames: int) -> None:
+    adaptive, unhurried = (RefineSchedule(RefineConfig(people=budget)) for _ in range(2))
+    people = crowd(tracked) + crowd(untracked, 1, tracked=False)
+    for _ in range(frames + 1):
+        turn = adaptive.turn(people, 5.0)
+        assert not set(turn.due) & set(turn.others)
+        assert turn.available == len(people)
+        adaptive.refined([people[index] for index in turn.due + turn.others], 5.0)
+        assert set(turn.due + turn.others) == set(unhurried.choose(people, 5.0))
+        assert len(turn.due + turn.others) == min(budget, len(people))
+
+
+def test_a_fixed_budget_is_binding() -> None:
+    turn = RefineSchedule(RefineConfig(people=8, budget_ms=20)).turn(crowd(6), 5.0)
+    assert (len(turn.due), turn.others, turn.available) == (4, [], 6)
