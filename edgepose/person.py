@@ -86,3 +86,8 @@ class Person:
     score: float
     keypoints: NDArray[np.float32]
     track: int | None = None
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether any keypoint has a confidence above 0; otherwise only the box is known."""
+        return bool(self.keypoints[:, 2].any())

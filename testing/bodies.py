@@ -25,6 +25,11 @@ def standing_person(
     return Person(box, score, keypoints, track)
 
 
+def without_pose(person: Person) -> Person:
+    """Return the person with all confidences at 0, as somebody who is too small to be refined."""
+    return Person(person.box, person.score, person.keypoints * np.array((1, 1, 0), np.float32), person.track)
+
+
 def moved(person: Person, offset: NDArray[np.floating], keypoint: int | None = None) -> Person:
     """Return the person with all keypoints, or one of them, moved by `offset`, (2,) or (17, 2) in pixels. The box stays."""
     keypoints = person.keypoints.copy()

@@ -15,7 +15,7 @@ CANDIDATES = 6
 ANCHORS = 40
 
 EDGEPOSE_METADATA = {
-    "edgepose.format_version": "1",
+    "edgepose.format_version": "2",
     "edgepose.task": "pose",
     "edgepose.name": "tiny",
     "edgepose.keypoint_names": json.dumps(KEYPOINT_NAMES),

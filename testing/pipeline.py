@@ -124,7 +124,7 @@ class Run:
         config = Config(
             cameras={"a": CameraConfig(source="x", **fast)},
             track=TrackConfig(min_hits=1),
-            refine=RefineConfig(people=2),
+            refine=RefineConfig(people=2, min_height_px=0),
             mqtt=MqttConfig(pose_expiry_s=pose_expiry_s),
         )
         info = read_model(write_edgepose(folder / "tiny.onnx")).info

@@ -14,7 +14,7 @@ import yaml
 from edgepose.capture.source import open_source
 from edgepose.config.schema import CameraConfig, Config, ModelConfig
 from edgepose.engine.backend import open_backend
-from edgepose.model.file import named_model
+from edgepose.model.shipped import named_model
 from edgepose.person import Person
 from edgepose.pipeline.offline import people_in
 from edgepose.pipeline.refiner import Refiner

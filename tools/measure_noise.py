@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import Config, ModelConfig
 from edgepose.engine.backend import Backend, open_backend
-from edgepose.model.file import ModelInfo, named_model
+from edgepose.model.file import ModelInfo
+from edgepose.model.shipped import named_model
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox

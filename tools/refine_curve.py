@@ -21,7 +21,8 @@ from rich.progress import track
 
 from edgepose.config import schema
 from edgepose.engine.backend import open_backend, open_refiner_backend
-from edgepose.model.file import ModelFile, named_model
+from edgepose.model.file import ModelFile
+from edgepose.model.shipped import named_model
 from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox

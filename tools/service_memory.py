@@ -21,8 +21,8 @@ from tools.machine import machine
 from tools.write_reference import with_table
 
 _CASES = (
-    ("one camera", 1, ""),
-    ("two cameras", 2, ""),
+    ("one camera", 1, "refine: {people: 0}"),
+    ("two cameras", 2, "refine: {people: 0}"),
     ("two cameras, refining 2 people", 2, "refine: {people: 2}"),
 )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edgepose.config.schema import Config, RefineConfig
 from edgepose.diagnostics.bench import BenchResult, bench
-from edgepose.model.file import ModelFile, named_model
+from edgepose.model.file import ModelFile
+from edgepose.model.shipped import named_model
 from tools.machine import machine
 
 BEGIN, END = "<!-- begin costs -->", "<!-- end costs -->"

@@ -17,11 +17,10 @@ import numpy as np
 
 from edgepose.capture.source import open_source
 from edgepose.config.schema import CameraConfig, Config, EventsConfig
-from edgepose.engine.backend import open_backend
+from edgepose.engine.backend import open_backend, pose_model
 from edgepose.errors import EndOfStream
 from edgepose.events.detector import EventDetector
 from edgepose.frame import Frame
-from edgepose.model.file import named_model
 from edgepose.person import Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import Preprocessor
@@ -50,7 +49,7 @@ def play_one(numbers: tuple[int, int, bool]) -> Sequence:
 def on_video(path: str) -> tuple[Counter[str], float, float]:
     """Return the events by kind on a real video, its length in minutes, and the people per frame."""
     config = Config(cameras={"video": CameraConfig(source=path)})
-    model = named_model(config.model.path, "pose")
+    model = pose_model(config.model)
     backend, source = open_backend(model, config.model), open_source("video", config.cameras["video"])
     inputs, stage = Preprocessor(model.info, 0, lambda *_: None), Postprocessor("video", config, Metrics())
     counts: Counter[str] = Counter()

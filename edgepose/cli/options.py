@@ -29,7 +29,7 @@ model_option = click.option(
 refiner_option = click.option(
     "--refiner",
     metavar="NAME|FILE",
-    help="Refine people with this refiner, all of them by default; the default is the configured refiner.",
+    help="Refine people with this refiner, up to refine.people of a frame; the default is the configured refiner.",
 )
 refine_people_option = click.option(
     "--refine-people",

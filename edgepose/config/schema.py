@@ -101,6 +101,13 @@ class ModelConfig(_Section, frozen=True):
         Literal["auto", "cpu", "cuda", "tensorrt"],
         Meta(description="inference backend; auto uses the faster of cuda and cpu, measured at the start"),
     ] = "auto"
+    precision: Annotated[
+        Literal["auto", "float32", "int8"],
+        Meta(
+            description="precision of a shipped model, and of a shipped refiner; auto uses the file made for TensorRT on tensorrt, float32"
+            " on cuda, and otherwise the one that was measured to be better on CPUs; a path is used as it is"
+        ),
+    ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, le=256, description="threads of the CPU backend; 0 uses one thread per physical core, at most four")
     ] = 0
@@ -145,10 +152,25 @@ class RefineConfig(_Section, frozen=True):
     path: Annotated[
         str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file", extra=_file("model", "the refiner"))
     ] = "refine-n"
-    people: Annotated[int, Meta(ge=0, le=1000, description="maximum number of people refined per frame; 0 disables refinement")] = 0
+    people: Annotated[int, Meta(ge=0, le=1000, description="maximum number of people refined per frame; 0 disables refinement")] = 8
     budget_ms: Annotated[
-        float, Meta(ge=0, le=10000, description="average time that refinement may take per frame, in milliseconds; 0 means no limit")
+        float,
+        Meta(
+            ge=0,
+            le=10000,
+            description="average time that refinement may take per frame, in milliseconds; 0 adapts it: people are refined while no live"
+            " frame waits, and each track in at least every tenth frame",
+        ),
     ] = 0.0
+    min_height_px: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10000,
+            description="people whose box has a longer side (people lie, too) below this, in pixels of the frame, are not refined:"
+            " they keep the first score, and their keypoints have confidence 0",
+        ),
+    ] = 24
 
 
 class SmoothConfig(_Section, frozen=True):

@@ -14,12 +14,11 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
 from edgepose.daemon.reload import PreparedReload, Reloads, prepare
 from edgepose.daemon.watchdog import Watchdog
-from edgepose.engine.backend import Backend, open_backend
+from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import HealthMessage, InfoMessage
-from edgepose.model.file import named_model
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
@@ -86,7 +85,7 @@ class Daemon:
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self._metrics = Metrics()
-        self._model = named_model(config.model.path, "pose")
+        self._model = pose_model(config.model)
         self._refiner = Refiner.configured(config, self._metrics)
         self._box = BlackBox.configured(config, self._model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
@@ -172,7 +171,7 @@ class Daemon:
             time_ns=time.time_ns(),
             now_s=now_s,
             started_s=self._started_s,
-            build=build_labels(self._model, self._pipeline.backend),
+            build=build_labels(self._model, self._pipeline.backend, self._refiner),
             pipeline=pipeline,
             publisher=publisher,
             recorder=self._box.stats() if self._box is not None else None,

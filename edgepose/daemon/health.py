@@ -72,6 +72,8 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         },
         stages_ms={stage: _quantiles(latency) for stage, latency in metrics.stage_latencies.items()},
         restarts=dict(snapshot.restarts),
+        model=snapshot.build.get("model", ""),
+        refiner=snapshot.build.get("refiner") or UNSET,
         refine=UNSET if metrics.refine is None else _refine(metrics.refine),
         messages=publisher.sent,
         message_drops=dict(publisher.drops),

@@ -80,13 +80,14 @@ def camera_message(state: CameraState, now_ns: int) -> CameraStatusMessage:
     )
 
 
-def build_labels(model: ModelFile, backend: Backend) -> dict[str, str]:
-    """Return what runs, as labels of a metric."""
+def build_labels(model: ModelFile, backend: Backend, refiner: Refiner | None) -> dict[str, str]:
+    """Return what runs, as labels of a metric; `refiner` is empty where nobody is refined."""
     return {
         "version": __version__,
         "python": platform.python_version(),
         "model": model.path.name,
         "model_sha256": model.sha256[:12],
+        "refiner": refiner.model.path.name if refiner is not None else "",
         "backend": backend.name,
         "hardware": backend.device,
         "precision": backend.precision,

@@ -12,9 +12,9 @@ from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandResult, Done
 from edgepose.daemon.instance import InstanceLock
-from edgepose.engine.backend import Backend, open_backend
+from edgepose.engine.backend import Backend, open_backend, pose_model, refiner_model
 from edgepose.errors import ConfigError, EdgeposeError
-from edgepose.model.file import ModelFile, named_model
+from edgepose.model.file import ModelFile
 from edgepose.mqtt.settings import ReloadingSettings
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.file_writer import Sink
@@ -83,7 +83,7 @@ def prepare(
             new_lock.take()
             undo.callback(new_lock.release)
         backend: Backend | None = None
-        found = named_model(new.model.path, "pose")
+        found = pose_model(new.model)
         if found.sha256 != model.sha256 or old.model != new.model:
             model, backend = found, open_backend(found, new.model)
             undo.callback(backend.close)
@@ -188,5 +188,5 @@ def _refiner_differs(old: Config, new: Config, refiner: Refiner | None) -> bool:
     if refiner is None or not new.refine.people:
         return (refiner is not None) != bool(new.refine.people)
     return (old.model.backend, old.model.threads) != (new.model.backend, new.model.threads) or (
-        named_model(new.refine.path, "refine").sha256 != refiner.model.sha256
+        refiner_model(new.refine.path, new.model).sha256 != refiner.model.sha256
     )

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from edgepose.capture.redact import redact
 from edgepose.capture.source import open_source, path_of
 from edgepose.config.schema import CameraConfig, Config
-from edgepose.engine.backend import open_backend
+from edgepose.engine.backend import open_backend, pose_model, refiner_model
 from edgepose.errors import EdgeposeError, EndOfStream
 from edgepose.messages.structs import EventMessage, PosesMessage, encode
-from edgepose.model.file import ModelFile, find_model, named_model
+from edgepose.model.file import ModelFile
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.refiner import Refiner
@@ -44,7 +44,7 @@ class RefineBenchResult(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         refiner: file name.
         people: maximum number of people refined per frame, as configured.
-        budget_ms: time limit per frame in milliseconds, as configured; 0 means no limit.
+        budget_ms: time limit per frame in milliseconds, as configured; 0 is adaptive, which is no limit for the frames of a file.
         people_per_frame: mean number of people refined per frame.
         cost_ms: milliseconds per person.
     """
@@ -109,7 +109,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
     """
     camera = CameraConfig(source=source, loop=True)
     config = replace(config, cameras={"bench": camera})
-    model = named_model(config.model.path, "pose")
+    model = pose_model(config.model)
     inputs = _inputs(config, camera, model)
     metrics = Metrics(samples=4096)
     engine_fps: list[float] = []
@@ -178,7 +178,7 @@ def _refined(config: Config, metrics: Metrics) -> RefineBenchResult | None:
     if looks is None:
         return None
     return RefineBenchResult(
-        refiner=find_model(config.refine.path).name,
+        refiner=refiner_model(config.refine.path, config.model).path.name,
         people=config.refine.people,
         budget_ms=config.refine.budget_ms,
         people_per_frame=round((looks.accepted + looks.disagreed) / max(1, metrics.camera("bench").published), 2),
@@ -242,15 +242,16 @@ def _fresh_process(config: Config, source: str) -> tuple[float, float]:
             "cameras.bench.loop": "true",
             "mqtt.enabled": "false",
             "files.jsonl": str(poses),
-            "model.path": str(find_model(config.model.path).absolute()),
+            "model.path": str(pose_model(config.model).path.absolute()),
             "model.backend": config.model.backend,
             "model.threads": str(config.model.threads),
             "model.input_size": str(config.model.input_size),
             "refine.people": str(config.refine.people),
             "refine.budget_ms": str(config.refine.budget_ms),
+            "refine.min_height_px": str(config.refine.min_height_px),
         }
         if config.refine.people:
-            settings["refine.path"] = str(find_model(config.refine.path).absolute())
+            settings["refine.path"] = str(refiner_model(config.refine.path, config.model).path.absolute())
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         start_s = time.perf_counter()

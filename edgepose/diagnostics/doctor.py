@@ -18,10 +18,9 @@ from edgepose.capture.readers import choose_reader
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MqttConfig
 from edgepose.diagnostics.preflight import CheckResult, describe_broker, preflight_checks
-from edgepose.engine.backend import open_backend
+from edgepose.engine.backend import open_backend, pose_model
 from edgepose.errors import EdgeposeError, UnavailableError
 from edgepose.frame import Frame
-from edgepose.model.file import named_model
 from edgepose.mqtt.subscriber import Subscriber
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
@@ -98,7 +97,7 @@ def _backends() -> CheckResult:
 
 def _engine(config: Config) -> CheckResult:
     try:
-        model = named_model(config.model.path, "pose")
+        model = pose_model(config.model)
         backend = open_backend(model, config.model)
         try:
             frame = Frame(np.zeros((480, 640, 3), np.uint8), 0, "host", 0, "doctor")

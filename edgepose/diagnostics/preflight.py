@@ -7,8 +7,8 @@ from edgepose.capture.redact import redact
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttConfig
 from edgepose.daemon.monitoring import check_library
+from edgepose.engine.backend import pose_model, refiner_model
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
-from edgepose.model.file import named_model
 from edgepose.mqtt.settings import BrokerSettings
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
@@ -59,7 +59,7 @@ def describe_broker(mqtt: MqttConfig) -> str:
 
 def _model(config: Config) -> CheckResult:
     try:
-        model = named_model(config.model.path, "pose")
+        model = pose_model(config.model)
         long_side_px = model.info.long_side(config.model.input_size)
     except EdgeposeError as error:
         return CheckResult("model", False, str(error), error.exit_code)
@@ -68,11 +68,12 @@ def _model(config: Config) -> CheckResult:
 
 def _refiner(config: Config) -> CheckResult:
     try:
-        model = named_model(config.refine.path, "refine")
+        model = refiner_model(config.refine.path, config.model)
     except EdgeposeError as error:
         return CheckResult("refiner", False, str(error), error.exit_code)
-    budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ""
-    properties = f"{model.info.precision}, {model.info.input_size} px, sha256 {model.sha256[:12]}"
+    budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ", while no live frame waits"
+    height, width = model.info.crop_shape
+    properties = f"{model.info.precision}, {width}x{height} px, sha256 {model.sha256[:12]}"
     return CheckResult("refiner", True, f"{model.path} ({properties}), up to {config.refine.people} people per frame{budget}")
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from edgepose.config import schema
 from edgepose.errors import EngineError
 from edgepose.model.file import ModelFile
+from edgepose.model.shipped import named_model
 from edgepose.person import Candidates
 
 
@@ -58,12 +59,22 @@ class RefinerBackend(Network, Protocol):
     """A refiner, which computes the keypoints of one person per crop."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return keypoints float32 (M, 17, 3), x y in crop pixels and confidence, for crops uint8 (M, S, S, 3) RGB.
+        """Return keypoints float32 (M, 17, 3), x y in crop pixels and confidence, for crops uint8 (M, H, W, 3) RGB.
 
         Raises:
             EngineError: inference fails.
         """
         ...
+
+
+def pose_model(settings: schema.ModelConfig) -> ModelFile:
+    """Return the file of the configured pose network, of the precision for its backend; ModelError says what is wrong."""
+    return named_model(settings.path, "pose", backend=settings.backend, precision=settings.precision)
+
+
+def refiner_model(path: str, settings: schema.ModelConfig) -> ModelFile:
+    """Return the file of a refiner, a name or a path, of the precision for its backend; ModelError says what is wrong."""
+    return named_model(path, "refine", backend=settings.backend, precision=settings.precision)
 
 
 def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:

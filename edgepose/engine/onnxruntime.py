@@ -145,7 +145,7 @@ class OnnxRuntimeRefinerBackend(_OnnxRuntimeNetwork):
         """Return the keypoints of one person per crop.
 
         Args:
-            crops: uint8 (M, S, S, 3) RGB.
+            crops: uint8 (M, H, W, 3) RGB, of the size that the file fixes.
 
         Returns:
             float32 (M, 17, 3), x y in crop pixels and confidence.
@@ -153,9 +153,9 @@ class OnnxRuntimeRefinerBackend(_OnnxRuntimeNetwork):
         Raises:
             EngineError: the shape or type is wrong, the library fails, or the keypoints are not finite.
         """
-        side = self._info.input_size
-        if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (side, side, 3):
-            raise EngineError(f"the crops are {crops.dtype} {crops.shape}; expected uint8 (M, {side}, {side}, 3)")
+        height, width = self._info.crop_shape
+        if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (height, width, 3):
+            raise EngineError(f"the crops are {crops.dtype} {crops.shape}; expected uint8 (M, {height}, {width}, 3)")
         parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._batches(crops)]
         keypoints = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if keypoints.shape != (len(crops), len(KEYPOINT_NAMES), 3):

@@ -22,7 +22,8 @@ class Body:
         size: square root of the area of the box, the unit of lengths and speeds of a body.
         head_top: y of the highest keypoint of the head, None if none is visible.
         shoulders, hips: midpoint of the visible keypoints of the pair, or None.
-        feet: midpoint of the visible ankles; without ankles, the midpoint of the lower edge of the box, or None if the frame cuts it off.
+        feet: midpoint of the visible ankles; without ankles, the midpoint of the lower edge of the box. Where the frame cuts that off,
+            None, or the center of the box of a person without a pose, who is small.
         wrists: left and right, None if not visible.
         points: all visible keypoints by index.
     """
@@ -51,6 +52,8 @@ class Body:
         feet = _midpoint(points, _ANKLES)
         if feet is None and bottom < frame_height * (1 - _EDGE_MARGIN):
             feet = ((left + right) / 2, bottom)
+        elif feet is None and not person.has_pose:
+            feet = ((left + right) / 2, (top + bottom) / 2)
         return cls(
             box=(left, top, right, bottom),
             size=math.sqrt(max(1.0, (right - left) * (bottom - top))),

@@ -129,7 +129,9 @@ class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
     license: Annotated[str, Meta(description="license of the weights")]
     backend: Annotated[BackendMessage, Meta(description="inference backend")]
     people: Annotated[_Count, Meta(description="maximum number of people refined in a frame")]
-    budget_ms: Annotated[float, Meta(description="milliseconds that refinement may take on average in a frame; 0 means no limit")]
+    budget_ms: Annotated[
+        float, Meta(description="milliseconds that refinement may take on average in a frame; 0 means as long as no live frame waits")
+    ]
 
 
 class CameraMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +188,7 @@ class RefineHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Annotated[_Count, Meta(description="refined people whose refined pose agreed with that of the pose network and replaced it")]
     disagreed: Annotated[_Count, Meta(description="refined people who kept the pose of the pose network")]
     dismissed: Annotated[_Count, Meta(description="people not published because their score after refinement is too low")]
-    skipped: Annotated[_Count, Meta(description="people not refined because the budget was used up")]
+    skipped: Annotated[_Count, Meta(description="people not refined because the budget was used up or a frame waited")]
     failed: Annotated[dict[str, int], Meta(description="people whose refinement failed, by cause")]
     cost_ms: Annotated[float, Meta(description="current cost of refining one person in milliseconds")]
 
@@ -201,6 +203,8 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     restarts: Annotated[
         dict[str, int], Meta(description="number of times that a stage crashed or hung and was restarted, by name of the stage")
     ]
+    model: Annotated[str, Meta(description="file name of the pose network in use")] = ""
+    refiner: Annotated[str, Meta(description="file name of the refiner in use; absent when refinement is off")] | UnsetType = UNSET
     refine: Annotated[RefineHealthMessage, Meta(description="refinement; absent when it is off")] | UnsetType = UNSET
     messages: Annotated[_Count, Meta(description="messages delivered to the broker since the daemon started")]
     message_drops: Annotated[dict[str, int], Meta(description="messages not delivered to the broker since the daemon started, by cause")]

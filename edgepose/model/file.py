@@ -1,4 +1,4 @@
-"""Model files: their description in the metadata, and where to find them.
+"""Model files and their description in the metadata; `edgepose.model.shipped` finds them by name.
 
 Nothing here loads a network: the header of the ONNX file is read directly (`edgepose.model.onnx_header`), so that every backend,
 `edgepose check` and the configuration use one description, whichever inference library is installed.
@@ -16,12 +16,12 @@ from edgepose.errors import ModelError
 from edgepose.model.onnx_header import OnnxHeader, TensorHeader, read_header
 from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 METADATA_PREFIX = "edgepose."
 STRIDE_PX = 32
 """The sides of the network input are multiples of this."""
 
-_ASSETS = Path(__file__).parents[1] / "assets"
+_READABLE = ("1", "2")
 _MAXIMUM_BYTES = 2**31  # protobuf's own limit for one message
 _LARGEST_MARGIN = 4  # a larger crop shows mostly background
 _ULTRALYTICS_CANDIDATES = 300  # anchors kept before NMS: several dozen respond to each person
@@ -54,11 +54,11 @@ class ModelInfo:
         layout: `edgepose` (input uint8 NHWC, output best candidates or keypoints) or `ultralytics` (input float NCHW, output one row per
             anchor).
         format_version: version of the metadata format.
-        task: `pose` (detects people in an image) or `refine` (computes more accurate keypoints of the person in a square crop).
+        task: `pose` (detects people in an image) or `refine` (computes more accurate keypoints of the person in a crop).
         name: name of the network.
         keypoint_names, skeleton, flip_pairs, oks_sigmas: as in `edgepose.person`.
-        input_size: long side in pixels of the input that the network was trained for; of a refiner, the side of its crops.
-        input_height, input_width: sides that the file fixes, None where it accepts any multiple of 32.
+        input_size: long side in pixels of the input that the network was trained for; of a refiner, of its crops.
+        input_height, input_width: sides that the file fixes, None where it accepts any multiple of 32; a refiner always fixes them.
         batch: images per call that the file fixes, None where it accepts any number.
         candidates: maximum number of candidates per image; 0 for a refiner.
         precision: `float32` or `int8`.
@@ -67,8 +67,9 @@ class ModelInfo:
         trained_on: training data in words.
         accuracy: figures by name, as measured when the file was made.
         license: license of the weights.
-        crop_margin: of a refiner, side of the square crop relative to the longer side of the person's box, at least 1; otherwise None.
+        crop_margin: of a refiner, size of the crop relative to the person's box grown to the crop's aspect, at least 1; otherwise None.
         score_weights: of a refiner, how both poses make a probability (`edgepose.pose.regions`); otherwise None.
+        cpu_precision: precision of the model that is better on CPUs (`edgepose.model.shipped`), measured when the files were made.
     """
 
     layout: Literal["edgepose", "ultralytics"]
@@ -92,6 +93,14 @@ class ModelInfo:
     license: str
     crop_margin: float | None = None
     score_weights: ScoreWeights | None = None
+    cpu_precision: Literal["float32", "int8"] = "float32"
+
+    @property
+    def crop_shape(self) -> tuple[int, int]:
+        """Height and width in pixels of a refiner's crops; ValueError for another network."""
+        if self.task != "refine" or self.input_height is None or self.input_width is None:
+            raise ValueError(f"{self.name} is not a refiner; expected a model with crops of a fixed size")
+        return self.input_height, self.input_width
 
     def long_side(self, requested: int = 0) -> int:
         """Return the long side of the input in pixels for a requested one (0: the model's own); ModelError where it is invalid."""
@@ -118,29 +127,8 @@ class ModelFile:
         """Return this file if its network is for `task`; otherwise ModelError says which task it is for."""
         if self.info.task != task:
             found, expected = (f"{_KINDS[kind]} (task '{kind}')" for kind in (self.info.task, task))
-            raise ModelError(f"{self.path} is {found}; expected {expected}; {_shipped()}")
+            raise ModelError(f"{self.path} is {found}; expected {expected}")
         return self
-
-
-def shipped_models() -> dict[str, Task]:
-    """Return the task of each model that is part of the package, by name."""
-    return {path.stem: read_model(path).info.task for path in sorted(_ASSETS.glob("*.onnx"))}
-
-
-def named_model(name_or_path: str, task: Task) -> ModelFile:
-    """Find, read and check the model for a task, by the name of a shipped model or by path; ModelError says what is wrong."""
-    return read_model(find_model(name_or_path)).expect(task)
-
-
-def find_model(name_or_path: str) -> Path:
-    """Return the path of a shipped model (`default`) or of a file; ModelError lists the shipped models where neither exists."""
-    for path in _ASSETS.glob("*.onnx"):
-        if path.stem == name_or_path:
-            return path
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
-    raise ModelError(f"no model '{name_or_path}': there is no such file, and {_shipped()}")
 
 
 def read_model(path: str | Path) -> ModelFile:
@@ -163,12 +151,6 @@ def read_model(path: str | Path) -> ModelFile:
     return ModelFile(path, hashlib.sha256(data).hexdigest(), info)
 
 
-def _shipped() -> str:
-    kinds = shipped_models()
-    listed = ", ".join(f"{name} ({kinds[name]})" for name in sorted(kinds, key=lambda name: (kinds[name], name)))
-    return f"the shipped models are {listed or 'none (this package has no assets)'}"
-
-
 def _describe(header: OnnxHeader) -> ModelInfo:
     if METADATA_PREFIX + "format_version" in header.metadata:
         return _describe_edgepose(header)
@@ -181,8 +163,11 @@ def _describe(header: OnnxHeader) -> ModelInfo:
 
 def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
     metadata = {key.removeprefix(METADATA_PREFIX): value for key, value in header.metadata.items() if key.startswith(METADATA_PREFIX)}
-    if metadata["format_version"] != FORMAT_VERSION:
-        raise ModelError(f"the file's format version is '{metadata['format_version']}'; expected '{FORMAT_VERSION}'")
+    if metadata["format_version"] not in _READABLE:
+        raise ModelError(
+            f"the file's format version is '{metadata['format_version']}'; expected '{FORMAT_VERSION}':"
+            " write the file anew with edgepose-export onnx"
+        )
     task: Task = "refine" if metadata.get("task") == "refine" else "pose"
     if metadata.get("task") != task:
         raise ModelError(f"the file's task is '{metadata.get('task', '')}'; expected 'pose' or 'refine'")
@@ -208,7 +193,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         input_width=width,
         batch=batch,
         candidates=_positive(metadata, "candidates") if task == "pose" else 0,
-        precision="int8" if _one_of(metadata, "precision", ("float32", "int8")) == "int8" else "float32",
+        precision=_precision(metadata, "precision"),
         calibration=_value(metadata, "calibration", Calibration) if metadata.get("calibration") else None,
         parent=metadata.get("parent") or None,
         trained_on=metadata.get("trained_on", ""),
@@ -216,6 +201,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         license=metadata.get("license", ""),
         crop_margin=_crop_margin(metadata) if task == "refine" else None,
         score_weights=_value(metadata, "score_weights", tuple[float, float, float, float]) if task == "refine" else None,
+        cpu_precision=_precision(metadata, "cpu_precision") if "cpu_precision" in metadata else "float32",
     )
 
 
@@ -226,15 +212,20 @@ def _crop_margin(metadata: Mapping[str, str]) -> float:
     return margin
 
 
-def _refine_shapes(header: OnnxHeader, side: int) -> tuple[int | None, int, int]:
+def _refine_shapes(header: OnnxHeader, input_size: int) -> tuple[int | None, int, int]:
     crops = _only_input(header)
-    if crops.name != "crops" or crops.element != "uint8" or crops.shape[1:] != (side, side, 3) or len(crops.shape) != 4:
-        raise ModelError(f"the input is {_show(crops)}; expected of a refiner crops uint8 (M, {side}, {side}, 3)")
+    if crops.name != "crops" or crops.element != "uint8" or len(crops.shape) != 4 or crops.shape[3] != 3:
+        raise ModelError(f"the input is {_show(crops)}; expected of a refiner crops uint8 (M, H, W, 3)")
+    batch, height, width = _input_sides(*crops.shape[:3])
+    if height is None or width is None or max(height, width) != input_size:
+        raise ModelError(
+            f"the input is {_show(crops)}; expected of a refiner fixed sides, the longer one {input_size} (edgepose.input_size)"
+        )
     output = header.outputs[0] if len(header.outputs) == 1 else None
     if output is None or output.name != "keypoints" or output.element != "float32" or not _ends_in(output, (len(KEYPOINT_NAMES), 3), 1):
         shown = ", ".join(map(_show, header.outputs))
         raise ModelError(f"the outputs are {shown}; expected of a refiner one keypoints float32 (M, 17, 3)")
-    return _input_sides(crops.shape[0], side, side)[0], side, side
+    return batch, height, width
 
 
 def _pose_shapes(header: OnnxHeader) -> tuple[int | None, int | None, int | None]:
@@ -343,11 +334,13 @@ def _positive(metadata: Mapping[str, str], key: str, multiple_of: int = 1) -> in
     return value
 
 
-def _one_of(metadata: Mapping[str, str], key: str, accepted: tuple[str, ...]) -> str:
+def _precision(metadata: Mapping[str, str], key: str) -> Literal["float32", "int8"]:
     value = metadata.get(key, "")
-    if value not in accepted:
-        raise ModelError(f"metadata edgepose.{key} is '{value}'; expected one of {', '.join(accepted)}")
-    return value
+    if value == "int8":
+        return "int8"
+    if value == "float32":
+        return "float32"
+    raise ModelError(f"metadata edgepose.{key} is '{value}'; expected one of float32, int8")
 
 
 def _show(tensor: TensorHeader) -> str:

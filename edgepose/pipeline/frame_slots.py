@@ -65,6 +65,11 @@ class LatestFrameSlots:
             self._changed.notify_all()
         return True
 
+    def live_frame_waits(self) -> bool:
+        """Return whether a frame waits that is lost if it waits too long."""
+        with self._changed:
+            return any(queued.live for queued in self._queued.values())
+
     def take(self, timeout_s: float) -> QueuedFrame | None:
         """Return the frame of the camera whose turn it is, None where no camera queued one in time."""
         deadline_s = time.monotonic() + timeout_s

@@ -92,6 +92,12 @@ class InferenceThread(SupervisedThread):
         if unused is not None:
             unused.backend.close()
 
+    def live_frame_waits(self) -> bool:
+        """Return whether a live frame waits, for the network or for postprocessing; called by the postprocess thread."""
+        with self.inferred.mutex:
+            results = list(self.inferred.queue)
+        return any(result is not None and result.queued.live for result in results) or self._slots.live_frame_waits()
+
     def close(self) -> None:
         """Free the engine, once the thread has ended."""
         self._adopt_next()

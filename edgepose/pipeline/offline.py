@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from edgepose.capture.images import IMAGE_SUFFIXES
 from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import CameraConfig, Config, FilesConfig
-from edgepose.engine.backend import Backend, open_backend
+from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.errors import EndOfStream
 from edgepose.frame import Frame
 from edgepose.messages.compose import poses_message
-from edgepose.model.file import ModelInfo, named_model
+from edgepose.model.file import ModelInfo
 from edgepose.person import Person
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.postprocessor import Postprocessor
@@ -84,7 +84,7 @@ class OfflineRun:
         ((name, camera),) = config.cameras.items()
         self._config = config
         self._metrics = Metrics()
-        self._model = named_model(config.model.path, "pose")
+        self._model = pose_model(config.model)
         self._refiner = Refiner.configured(config, self._metrics)
         with ExitStack() as opened:  # where one thing cannot be opened, those before it are closed again
             self._source = open_source(name, camera)
@@ -159,7 +159,7 @@ def offline_config(
         source: video file, image, folder of images or stream; the camera is named after its file.
         files: to write.
         model: name or file of the pose network; None for the configured one.
-        refiner: name or file of the refiner, which refines everybody unless fewer are configured; None for the configured one.
+        refiner: name or file of the refiner, for as many people as configured, or everybody where none are; None for the configured one.
         refine_people: maximum number of people refined in a frame; None for the configured number.
         track: whether people get track numbers; None for the configured choice on videos, and False on still images.
     """

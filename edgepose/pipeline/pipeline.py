@@ -140,6 +140,7 @@ class Pipeline:
             stuck_after_s=stuck_after_s,
             forever=self._forever,
             box=self._box,
+            frame_waits=self._inference_thread.live_frame_waits,
         )
         return backend
 

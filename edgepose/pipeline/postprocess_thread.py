@@ -46,6 +46,7 @@ class PostprocessThread(SupervisedThread):
         stuck_after_s: float,
         forever: bool,
         box: BlackBox | None = None,
+        frame_waits: Callable[[], bool] | None = None,
     ) -> None:
         """
         Args:
@@ -55,6 +56,7 @@ class PostprocessThread(SupervisedThread):
             stuck_after_s: longest turn, in seconds, before the thread counts as stuck.
             forever: whether the work restarts after an unexpected error.
             box: records each frame.
+            frame_waits: returns whether a live frame waits, for which an adaptive refinement ends; None where none is lost by waiting.
         """
         super().__init__("postprocess", stuck_after_s, restart=forever)
         self._inferred = inferred
@@ -64,6 +66,7 @@ class PostprocessThread(SupervisedThread):
         self._used = self._wanted
         self._retired: deque[Refiner] = deque()
         self._box = box
+        self._frame_waits = frame_waits
         self._cameras: dict[str, Postprocessor] = {}
         self._failing = False  # since the last frame: a failure is logged once until a frame works again
 
@@ -150,7 +153,7 @@ class PostprocessThread(SupervisedThread):
 
     def _postprocessor(self, camera: str) -> Postprocessor:
         if camera not in self._cameras:
-            self._cameras[camera] = Postprocessor(camera, self._used.config, self._metrics, self._used.refiner)
+            self._cameras[camera] = Postprocessor(camera, self._used.config, self._metrics, self._used.refiner, self._frame_waits)
         return self._cameras[camera]
 
     def _wanted_snapshot(self, camera: str, postprocessor: Postprocessor) -> bytes | None:

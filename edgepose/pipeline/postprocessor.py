@@ -16,7 +16,7 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.decode import decode
 from edgepose.pose.plausibility import Plausibility, PlausibilityState
-from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState
+from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState, without_small_poses
 from edgepose.pose.smooth import Smoother, SmootherState
 from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
@@ -26,7 +26,9 @@ from edgepose.telemetry.metrics import Metrics
 class PersonRefiner(Protocol):
     """A refiner of people: `edgepose.pipeline.refiner.Refiner`, or its results in a recording."""
 
-    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+    def people(
+        self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule, frame_waits: Callable[[], bool] | None
+    ) -> list[Person]:
         """Return the people of a frame in the same order, with those refined whose turn it is."""
         ...
 
@@ -59,16 +61,25 @@ class Postprocessor:
         refined: people of the last frame as the refiner returned them, None without a refiner.
     """
 
-    def __init__(self, camera: str, config: Config, metrics: Metrics, refiner: PersonRefiner | None = None) -> None:
+    def __init__(
+        self,
+        camera: str,
+        config: Config,
+        metrics: Metrics,
+        refiner: PersonRefiner | None = None,
+        frame_waits: Callable[[], bool] | None = None,
+    ) -> None:
         """
         Args:
             camera: its name.
             refiner: shared by all cameras; None where nobody is refined.
+            frame_waits: as in `edgepose.pipeline.refiner.Refiner.people`.
         """
         self.events: list[Event] = []
         self.refined: list[Person] | None = None
         self._camera = camera
         self._metrics = metrics
+        self._frame_waits = frame_waits
         self._scene: tuple[int, int, int] | None = None
         self._schedule = RefineSchedule(config.refine)
         self._tracker: Tracker | None = None
@@ -79,7 +90,7 @@ class Postprocessor:
 
     def configure(self, config: Config, refiner: PersonRefiner | None) -> None:
         """Apply other settings from the next frame on; people stay known and keep their numbers."""
-        self._pose = config.pose
+        self._pose, self._refine = config.pose, config.refine
         # The tracker follows known people below the threshold for new ones, so it must get candidates with low scores too.
         self._threshold = config.track.low_score_threshold if config.track.enabled else config.pose.score_threshold
         self._schedule.configure(config.refine)
@@ -153,6 +164,8 @@ class Postprocessor:
     def _build_steps(self, refiner: PersonRefiner | None) -> list[tuple[str, _Step]]:
         """Return the steps that are on, in their order, each with the name under which it is timed."""
         steps: list[tuple[str, _Step]] = [("decode", self._decode)]
+        if refiner is not None:
+            steps.append(("refine", self._hide_small_poses))
         if self._tracker is not None:
             steps.append(("track", _updating(self._tracker)))
         if refiner is not None:
@@ -168,10 +181,14 @@ class Postprocessor:
     def _decode(self, prepared: PreparedFrame, candidates: Candidates, _: list[Person]) -> list[Person]:
         return decode(candidates, 0, prepared.letterbox, self._pose, score_threshold=self._threshold)
 
+    def _hide_small_poses(self, _: PreparedFrame, __: Candidates, people: list[Person]) -> list[Person]:
+        """Return people whose keypoints have no confidence where nobody will refine them; before tracking, which then uses the box."""
+        return without_small_poses(people, self._refine)
+
     def _refining(self, refiner: PersonRefiner) -> _Step:
         def refine(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
             """Return the refined people by falling score; the new scores must pass the thresholds that the first ones passed."""
-            refined = self.refined = refiner.people(prepared.frame, people, self._schedule)
+            refined = self.refined = refiner.people(prepared.frame, people, self._schedule, self._frame_waits)
             believed = [
                 person for person in refined if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)
             ]

@@ -2,22 +2,25 @@
 
 A refiner that fails loses no frame: the poses of the pose network are published, the failure is counted, and the refiner is opened
 again after several failures in a row, then less and less often.
+
+With an adaptive budget (`refine.budget_ms` 0) people are refined a few at a time, until a frame waits: a live frame that waits too long is
+lost, and poses of every frame are worth more than better ones of some.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from edgepose.config.schema import Config
-from edgepose.engine.backend import RefinerBackend, open_refiner_backend
+from edgepose.engine.backend import RefinerBackend, open_refiner_backend, refiner_model
 from edgepose.errors import EdgeposeError, EngineError
 from edgepose.frame import Frame
-from edgepose.model.file import ModelFile, named_model
+from edgepose.model.file import ModelFile
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import RefineSchedule
-from edgepose.pose.regions import refine_people
+from edgepose.pose.refine_schedule import RefineSchedule, RefineTurn
+from edgepose.pose.regions import RefineResult, refine_people
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -26,6 +29,7 @@ _FAILURES_BEFORE_REOPENING = 3
 _REOPENING_LIMIT = 300  # opening a network takes as long as many frames
 _COST_SHARE = 0.1  # of the newest measurement in the running mean, which thus covers about ten frames
 _WARM_UP_RUNS = 2
+_STEP_MS = 10.0  # of refinement between two checks whether a frame waits: a third of the time between two frames at 30 per second
 
 
 class Refiner:
@@ -60,7 +64,7 @@ class Refiner:
         """
         if not config.refine.people:
             return None
-        model = named_model(config.refine.path, "refine")
+        model = refiner_model(config.refine.path, config.model)
         return cls(model, lambda: open_refiner_backend(model, config.model), metrics)
 
     def open(self) -> RefinerBackend:
@@ -70,8 +74,7 @@ class Refiner:
             EngineError: it could not be opened, or does not run.
         """
         network = self._open_network()
-        side = self.model.info.input_size
-        crop = np.zeros((1, side, side, 3), np.uint8)
+        crop = np.zeros((1, *self.model.info.crop_shape, 3), np.uint8)
         try:
             for _ in range(_WARM_UP_RUNS):  # the first one allocates memory, the last one is measured
                 start_s = time.perf_counter()
@@ -90,30 +93,63 @@ class Refiner:
             self.network.close()
             self.network = None
 
-    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
-        """Return the people of a frame in the same order, with those refined whose turn it is."""
-        chosen = schedule.choose(people, self.cost_ms)
-        self._metrics.refine_skipped(len(people) - len(chosen))
+    def people(
+        self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule, frame_waits: Callable[[], bool] | None = None
+    ) -> list[Person]:
+        """Return the people of a frame in the same order, with those refined whose turn it is.
+
+        Args:
+            frame_waits: returns whether another frame waits, which ends the refinement of people who are not due; None where none is
+                lost by waiting.
+        """
+        turn = schedule.turn(people, self.cost_ms)
         result = list(people)
-        if not chosen:
-            return result
+        tried = agreed = refined = 0
+        for chosen in self._steps(turn, frame_waits):
+            tried += len(chosen)
+            schedule.refined([people[index] for index in chosen], self.cost_ms)
+            results = self._refine(frame, [people[index] for index in chosen])
+            if results is None:
+                break
+            for index, better in zip(chosen, results, strict=True):
+                result[index] = better.person
+            refined += len(results)
+            agreed += sum(better.agrees for better in results)
+        self._metrics.refine_skipped(turn.available - tried)
+        self._metrics.refined(agreed, refined - agreed)
+        return result
+
+    def _steps(self, turn: RefineTurn, frame_waits: Callable[[], bool] | None) -> Iterator[list[int]]:
+        """Yield the people to refine in one call each: those who are due with the first, then others until a frame waits."""
+        step, others = list(turn.due), list(turn.others)
+        while True:
+            if frame_waits is None:
+                room = len(others)
+            elif frame_waits():
+                room = 0
+            else:
+                room = max(0, max(1, int(_STEP_MS / max(self.cost_ms, 1e-3))) - len(step))
+            step, others = step + others[:room], others[room:]
+            if not step:
+                return
+            yield step
+            step = []
+
+    def _refine(self, frame: Frame, people: Sequence[Person]) -> list[RefineResult] | None:
+        """Return refined people; None, and counted, where that fails."""
         if self.network is None:
-            self._failed("unavailable", len(chosen))
-            return result
+            self._failed("unavailable", len(people))
+            return None
         start_s = time.perf_counter()
         try:
-            results = refine_people(frame.image, [people[index] for index in chosen], self.model.info, self.network.run)
+            results = refine_people(frame.image, people, self.model.info, self.network.run)
         except Exception as error:
             if not self._failures:
                 _log.error("refinement fails, unrefined poses are published: %s: %s", type(error).__name__, error)
-            self._failed("refiner_failed" if isinstance(error, EngineError) else "internal", len(chosen))
-            return result
-        self._succeeded((time.perf_counter() - start_s) * 1e3 / len(chosen))
-        for index, refined in zip(chosen, results, strict=True):
-            result[index] = refined.person
-        agreed = sum(refined.agrees for refined in results)
-        self._metrics.refined(agreed, len(results) - agreed)
-        return result
+            self._failed("refiner_failed" if isinstance(error, EngineError) else "internal", len(people))
+            return None
+        self._succeeded((time.perf_counter() - start_s) * 1e3 / len(people))
+        return results
 
     def _succeeded(self, person_ms: float) -> None:
         self.cost_ms += _COST_SHARE * (person_ms - self.cost_ms)

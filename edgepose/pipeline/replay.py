@@ -1,7 +1,7 @@
 """The replay of a black-box recording: decoding, tracking, smoothing, checks and events through the daemon's own postprocessor."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,7 +75,9 @@ class _RecordedRefiner:
     def __init__(self, refined: Sequence[Person]) -> None:
         self._refined = refined
 
-    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+    def people(
+        self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule, frame_waits: Callable[[], bool] | None
+    ) -> list[Person]:
         return [replace(refined, track=person.track) for refined, person in zip(self._refined, people, strict=True)]
 
 

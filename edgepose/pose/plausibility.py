@@ -151,7 +151,7 @@ class Plausibility:
         known: list[int] = []
         previous: list[_Accepted] = []
         for index, person in enumerate(people):
-            if person.track is None:
+            if person.track is None or not person.has_pose:
                 continue
             before = self._accepted.get(person.track)
             if before is None or not 0 <= time_ns - before.last_seen_ns <= _RESET_AFTER_S * NS_PER_S:

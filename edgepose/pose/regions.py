@@ -25,53 +25,69 @@ AGREEMENT_OKS = 0.2
 _MINIMUM_SCORE = 1e-6  # keeps the logit finite
 
 RunCrops = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Runs the refiner on crops, uint8 (M, S, S, 3) RGB, and returns keypoints, float32 (M, 17, 3), x y in crop pixels and confidence."""
+"""Runs the refiner on crops, uint8 (M, H, W, 3) RGB, and returns keypoints, float32 (M, 17, 3), x y in crop pixels and confidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A square region of the frame and the crop that it is resized to.
+    """A rectangle of the frame and the crop that it is resized to.
+
+    Both have the same aspect, except for the rounding of the rectangle to whole pixels: its width is at most half a pixel off.
 
     Attributes:
         left, top: top-left corner in whole source pixels; it may lie outside the frame.
-        side: side of the region in whole source pixels.
-        crop_side: side of the crop in pixels.
+        width, height: sides of the rectangle in whole source pixels.
+        crop_width, crop_height: sides of the crop in pixels.
     """
 
     left: int
     top: int
-    side: int
-    crop_side: int
+    width: int
+    height: int
+    crop_width: int
+    crop_height: int
 
     @classmethod
-    def around(cls, box: NDArray[np.float32], margin: float, crop_side: int) -> "Region":
-        """Return the region around the center of a box (4,), x1 y1 x2 y2, whose side is `margin` times the longer side of the box."""
+    def around(cls, box: NDArray[np.float32], margin: float, crop_shape: tuple[int, int]) -> "Region":
+        """Return the region around the center of a box.
+
+        Args:
+            box: (4,), x1 y1 x2 y2.
+            margin: factor of the sides of the box, after the shorter one was grown to the aspect of the crop.
+            crop_shape: height and width of the crop in pixels.
+        """
+        crop_height, crop_width = crop_shape
         x1, y1, x2, y2 = (float(value) for value in box)
-        side = max(1, round(max(x2 - x1, y2 - y1) * margin))
-        return cls(round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side, crop_side)
+        height = max(1, round(max(y2 - y1, (x2 - x1) * crop_height / crop_width) * margin))
+        width = max(1, round(height * crop_width / crop_height))
+        return cls(round((x1 + x2 - width) / 2), round((y1 + y2 - height) / 2), width, height, crop_width, crop_height)
 
     def cut(self, image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-        """Resize the region of a frame, uint8 (H, W, 3), into `out`, uint8 (S, S, 3); black outside the frame."""
-        height, width = image.shape[:2]
-        left, right = (min(max(edge, 0), width) for edge in (self.left, self.left + self.side))
-        top, bottom = (min(max(edge, 0), height) for edge in (self.top, self.top + self.side))
+        """Resize the region of a frame, uint8 (H, W, 3), into `out`, uint8 (crop_height, crop_width, 3); black outside the frame."""
+        frame_height, frame_width = image.shape[:2]
+        left, right = (min(max(edge, 0), frame_width) for edge in (self.left, self.left + self.width))
+        top, bottom = (min(max(edge, 0), frame_height) for edge in (self.top, self.top + self.height))
         part = image[top:bottom, left:right]
         if not part.size:
             out[:] = 0
             return
-        if part.shape[:2] != (self.side, self.side):
-            square = np.zeros((self.side, self.side, 3), np.uint8)
-            square[top - self.top : bottom - self.top, left - self.left : right - self.left] = part
-            part = square
+        if part.shape[:2] != (self.height, self.width):
+            whole = np.zeros((self.height, self.width, 3), np.uint8)
+            whole[top - self.top : bottom - self.top, left - self.left : right - self.left] = part
+            part = whole
         resize(part, out)
 
     def to_crop(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from source pixels to crop pixels."""
-        return ((np.asarray(xy, np.float64) - (self.left, self.top)) * (self.crop_side / self.side)).astype(np.float32)
+        return ((np.asarray(xy, np.float64) - (self.left, self.top)) * self._scales()).astype(np.float32)
 
     def to_source(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from crop pixels to source pixels."""
-        return (np.asarray(xy, np.float64) * (self.side / self.crop_side) + (self.left, self.top)).astype(np.float32)
+        return (np.asarray(xy, np.float64) / self._scales() + (self.left, self.top)).astype(np.float32)
+
+    def _scales(self) -> tuple[float, float]:
+        """Return crop pixels per source pixel in x and in y."""
+        return self.crop_width / self.width, self.crop_height / self.height
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,22 +119,21 @@ def refine_people(image: NDArray[np.uint8], people: Sequence[Person], info: Mode
         raise ValueError(f"{info.name} is not a refiner; expected a model with crop margin and score weights")
     if not people:
         return []
-    keypoints = refined_keypoints(image, people, info.crop_margin, info.input_size, run)
+    keypoints = refined_keypoints(image, people, info.crop_margin, info.crop_shape, run)
     return merge_refined(people, keypoints, info.score_weights, image.shape[1], image.shape[0])
 
 
 def refined_keypoints(
-    image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_side: int, run: RunCrops
+    image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_shape: tuple[int, int], run: RunCrops
 ) -> NDArray[np.float32]:
     """Return the keypoints that the refiner finds: (M, 17, 3), x y in source pixels and confidence.
 
     Args:
         image, people, run: as in `refine_people`.
-        margin: side of a region over the longer side of the box.
-        crop_side: side of the refiner's crops in pixels.
+        margin, crop_shape: as in `Region.around`.
     """
-    regions = [Region.around(person.box, margin, crop_side) for person in people]
-    crops = np.empty((len(regions), crop_side, crop_side, 3), np.uint8)
+    regions = [Region.around(person.box, margin, crop_shape) for person in people]
+    crops = np.empty((len(regions), *crop_shape, 3), np.uint8)
     for region, crop in zip(regions, crops, strict=True):
         region.cut(image, crop)
     keypoints: NDArray[np.float32] = run(crops).copy()

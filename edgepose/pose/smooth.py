@@ -82,7 +82,7 @@ class Smoother:
         Boxes, scores and confidences do not change.
 
         Args:
-            people: those without a track number do not change.
+            people: those without a track number or without a pose do not change.
             time_ns: capture time of the frame. The filters of a person reset if it goes back or jumps by more than half a second.
         """
         if not self._config.enabled:
@@ -90,7 +90,7 @@ class Smoother:
         result = list(people)
         known: list[tuple[int, Person, _Filtered]] = []  # index in the result, detection, filters
         for index, person in enumerate(people):
-            if person.track is None:
+            if person.track is None or not person.has_pose:
                 continue
             before = self._filtered.get(person.track)
             if before is None or not 0 <= time_ns - before.time_ns <= _RESET_AFTER_NS:

@@ -65,7 +65,7 @@ class RefineCounts:
         accepted: people whose refined keypoints agreed with the pose network's, and replaced them.
         disagreed: people whose refined keypoints did not agree; the pose network's stayed.
         failed: people whose refinement failed, by cause (`REFINE_FAILURES`).
-        skipped: people whom the budget left out.
+        skipped: people whom the budget left out, or for whom a waiting frame left no time.
         dismissed: people who were not published, since after refinement their score is too low.
         cost_ms: current time to refine one person, in milliseconds.
     """

@@ -9,7 +9,7 @@ from edgepose.capture.source import path_of
 from edgepose.config.reference import NamedFile, named_files
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError, ModelError, OutputError
-from edgepose.model.file import find_model
+from edgepose.model.shipped import find_model
 from edgepose.output.files import STANDARD_OUTPUT, CsvWriter
 
 
@@ -117,7 +117,7 @@ def _read_paths(config: Config) -> Iterator[tuple[str, Path]]:
                 yield named.mark.content, Path(named.value)
             case "model":
                 try:
-                    yield named.mark.content, find_model(named.value)
+                    yield named.mark.content, find_model(named.value, backend=config.model.backend, precision=config.model.precision)
                 except ModelError:  # reported where the model is opened
                     continue
 

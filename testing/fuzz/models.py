@@ -97,8 +97,7 @@ def main() -> None:
                     picture = np.full((1, model.info.input_height or side, model.info.input_width or side, 3), 114, np.uint8)
                     open_backend(model, settings).run(picture)
                 else:
-                    side = model.info.input_size
-                    open_refiner_backend(model, settings).run(np.full((1, side, side, 3), 114, np.uint8))
+                    open_refiner_backend(model, settings).run(np.full((1, *model.info.crop_shape, 3), 114, np.uint8))
             except EdgeposeError as error:
                 good = bool(str(error).strip()) and "\n" not in str(error) and "Traceback" not in str(error)
                 return ("refused", type(error).__name__) if good else ("wrong", f"not a sentence: {str(error)[:300]!r}")

@@ -183,7 +183,7 @@ def test_check_looks_at_all_that_is_named(model: Path, video: Path, tmp_path: Pa
     done = edgepose("check", *good, *bad, "--json", folder=tmp_path)
     assert done.returncode == 66
     found = {each["what"]: each["good"] for each in json.loads(done.stdout)["findings"]}
-    assert found == {"model": True, "camera a": True, "camera b": False, "mqtt": False, "files.csv": False}
+    assert found == {"model": True, "refiner": True, "camera a": True, "camera b": False, "mqtt": False, "files.csv": False}
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_check_and_doctor_look_at_the_refiner_where_there_is_one(model: Path, re
     done = edgepose("check", *good, *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"^ok +refiner .*again.onnx \(int8, 64 px, sha256 \w{12}\), up to 4 people per frame, within 20 ms$", done.stdout, re.M
+        r"^ok +refiner .*again.onnx \(int8, 64x64 px, sha256 \w{12}\), up to 4 people per frame, within 20 ms$", done.stdout, re.M
     )
     done = edgepose("doctor", *good, *on, folder=tmp_path)
     assert re.search(r"^ok +refine +onnxruntime-cpu on cpu, .*, int8, \d+\.\d ms per person: ", done.stdout, re.M)
@@ -287,7 +287,8 @@ def test_infer_that_is_interrupted_says_what_the_files_hold(model: Path, tmp_pat
 
 
 def test_bench_measures(model: Path, video: Path, tmp_path: Path) -> None:
-    done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", folder=tmp_path)
+    off = ["--set", "refine.people=0"]
+    done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", *off, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert set(result) >= {"engine_fps", "daemon_fps", "ratio", "first_pose_s", "peak_rss_mb", "stages"}

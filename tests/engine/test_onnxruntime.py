@@ -235,6 +235,14 @@ def test_crops_are_independent_for_every_batch_size(tmp_path: Path, batch: int |
     np.testing.assert_allclose(keypoints[..., 2], refined()[:, 2] * np.array([[1.0], [127 / 255], [0.0]]), rtol=1e-5)
 
 
+def test_crops_need_not_be_square(tmp_path: Path) -> None:
+    model = read_model(write_refiner(tmp_path / "refiner.onnx", input_shape=("M", 64, 32, 3)))
+    refiner = open_refiner_backend(model, schema.ModelConfig(threads=1))
+    assert refiner.run(np.zeros((2, 64, 32, 3), np.uint8)).shape == (2, 17, 3)
+    with pytest.raises(EngineError, match=r"expected uint8 \(M, 64, 32, 3\)"):
+        refiner.run(np.zeros((2, 32, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize(
     ("crops", "found"),
     [

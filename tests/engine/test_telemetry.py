@@ -11,7 +11,7 @@ RUN = """
 import numpy as np
 from edgepose.config.schema import ModelConfig
 from edgepose.engine.backend import open_backend
-from edgepose.model.file import named_model
+from edgepose.model.shipped import named_model
 
 backend = open_backend(named_model("default", "pose"), ModelConfig(backend="cpu"))
 backend.run(np.zeros((1, 192, 256, 3), np.uint8))

@@ -255,6 +255,33 @@ def test_invisible_feet_are_in_no_zone() -> None:
     assert Scene(RIGHT_HALF).show(Person(box, 0.9, keypoints, 1), for_s=3) == ["entered"]
 
 
+def small(x: float, y: float = 200.0) -> Person:
+    """A person of 20 pixels of whom only the box is known; the feet are at (x, y + 10)."""
+    keypoints = np.concatenate((np.random.default_rng(0).uniform(0, 400, (17, 2)), np.zeros((17, 1))), 1).astype(np.float32)
+    return Person(np.array((x - 4, y - 10, x + 4, y + 10), np.float32), 0.9, keypoints, 1)
+
+
+def test_presence_and_zones_of_a_person_without_a_pose_follow_the_box() -> None:
+    scene = Scene(RIGHT_HALF)
+    assert scene.show(small(200), for_s=2) == ["entered"]
+    assert scene.show(small(400), for_s=2) == ["zone_entered"]
+    assert scene.show(small(200), for_s=2) == ["zone_left"]
+    assert scene.show(for_s=4) == ["left"]
+
+
+def test_the_lower_edge_of_the_frame_hides_no_person_without_a_pose_from_a_zone() -> None:
+    scene = Scene(RIGHT_HALF)
+    assert scene.show(small(400, 470), for_s=2) == ["zone_entered", "entered"]
+
+
+def test_without_a_pose_nobody_falls_waves_or_is_still() -> None:
+    scene = Scene()
+    scene.show(person(), for_s=2)
+    for _ in range(20):
+        lying = replace(small(200, 395), box=np.array((190, 392, 212, 400), np.float32))
+        assert scene.show(lying, for_s=1) == []
+
+
 def test_new_zones_apply_from_the_next_frame() -> None:
     scene = Scene(RIGHT_HALF)
     scene.show(person(x=500), for_s=2)

@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 import edgepose.model.file
 from edgepose.errors import ModelError
-from edgepose.model.file import Calibration, find_model, named_model, read_model, shipped_models
+from edgepose.model.file import Calibration, read_model
 from edgepose.model.onnx_header import read_header
 from edgepose.person import KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
 from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner, write_ultralytics
@@ -21,11 +21,12 @@ def test_our_file_is_fully_described(tmp_path: Path) -> None:
     assert model.path == path
     assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     info = model.info
-    assert (info.layout, info.task, info.name, info.format_version, info.precision) == ("edgepose", "pose", "tiny", "1", "int8")
+    assert (info.layout, info.task, info.name, info.format_version, info.precision) == ("edgepose", "pose", "tiny", "2", "int8")
     assert (info.keypoint_names, info.skeleton, info.oks_sigmas) == (KEYPOINT_NAMES, SKELETON, OKS_SIGMAS)
     assert (info.input_size, info.input_height, info.input_width, info.batch) == (256, None, None, None)
     assert info.candidates == CANDIDATES
     assert info.calibration == Calibration(hash="ab12", method="minmax", images=100)
+    assert info.cpu_precision == "float32"
     assert (info.parent, info.trained_on, info.accuracy, info.license) == ("cd34", "nothing", {"AP": 0.25}, "Apache-2.0")
 
 
@@ -37,6 +38,25 @@ def test_a_refiner_file_is_fully_described(tmp_path: Path) -> None:
     assert read_model(write_refiner(tmp_path / "one.onnx", input_shape=(1, 64, 64, 3))).info.batch == 1
     pose = read_model(write_edgepose(tmp_path / "pose.onnx")).info
     assert (pose.crop_margin, pose.score_weights) == (None, None)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 96), (96, 128), (256, 192)])
+def test_the_crops_of_a_refiner_have_the_size_of_its_input(tmp_path: Path, height: int, width: int) -> None:
+    long = {"edgepose.input_size": str(max(height, width))}
+    info = read_model(write_refiner(tmp_path / "refiner.onnx", metadata=long, input_shape=("M", height, width, 3))).info
+    assert (info.input_height, info.input_width) == info.crop_shape == (height, width)
+    assert info.input_size == info.long_side() == max(height, width)
+
+
+def test_a_pose_network_has_no_crops(tmp_path: Path) -> None:
+    info = read_model(write_edgepose(tmp_path / "tiny.onnx", input_shape=(1, 160, 256, 3))).info
+    with pytest.raises(ValueError, match="tiny is not a refiner"):
+        _ = info.crop_shape
+
+
+@pytest.mark.parametrize("version", edgepose.model.file._READABLE)
+def test_readable_format_versions(tmp_path: Path, version: str) -> None:
+    assert read_model(write_refiner(tmp_path / "m.onnx", metadata={"edgepose.format_version": version})).info.format_version == version
 
 
 def test_fixed_input_and_empty_optional_metadata(tmp_path: Path) -> None:
@@ -66,12 +86,16 @@ def test_ultralytics_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metadata": {"edgepose.format_version": "2"}}, "format version is '2'; expected '1'"),
+        (
+            {"metadata": {"edgepose.format_version": "0"}},
+            "format version is '0'; expected '2': write the file anew with edgepose-export onnx$",
+        ),
+        ({"metadata": {"edgepose.format_version": "3"}}, "format version is '3'; expected '2'"),
         ({"metadata": {"edgepose.format_version": None}}, "no metadata describes the network"),
         ({"metadata": {"edgepose.task": "detect"}}, "task is 'detect'; expected 'pose' or 'refine'"),
         (
             {"metadata": {"edgepose.task": "refine"}},
-            r"input is images uint8 \(\?, \?, \?, 3\); expected of a refiner crops uint8 \(M, 256",
+            r"input is images uint8 \(\?, \?, \?, 3\); expected of a refiner crops uint8 \(M, H, W, 3\)",
         ),
         ({"metadata": {"edgepose.keypoint_names": '["nose", "tail"]'}}, r"2 keypoints \(nose, tail\)"),
         ({"metadata": {"edgepose.keypoint_names": "{nose"}}, "edgepose.keypoint_names is '{nose'"),
@@ -81,6 +105,7 @@ def test_ultralytics_file(tmp_path: Path) -> None:
         ({"metadata": {"edgepose.input_size": "250"}}, "input_size is 250; expected a positive multiple of 32"),
         ({"metadata": {"edgepose.input_size": "wide"}}, "input_size is 'wide'"),
         ({"metadata": {"edgepose.candidates": "0"}}, "candidates is 0"),
+        ({"metadata": {"edgepose.cpu_precision": "fast"}}, "cpu_precision is 'fast'; expected one of float32, int8"),
         ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4'; expected one of float32, int8"),
         ({"metadata": {"edgepose.calibration": "[]"}}, "calibration is"),
         ({"input_type": TensorProto.FLOAT}, r"input is images float32 \(\?, \?, \?, 3\)"),
@@ -108,8 +133,11 @@ def test_wrong_files_of_ours_are_refused(tmp_path: Path, changes: dict[str, obje
         ({"metadata": {"edgepose.crop_margin": '"wide"'}}, "crop_margin is '\"wide\"'"),
         ({"metadata": {"edgepose.score_weights": None}}, "metadata edgepose.score_weights is missing"),
         ({"metadata": {"edgepose.score_weights": "[1, 2, 3]"}}, r"score_weights is '\[1, 2, 3\]'.* length 4"),
-        ({"metadata": {"edgepose.input_size": "96"}}, r"expected of a refiner crops uint8 \(M, 96, 96, 3\)"),
-        ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\)"),
+        ({"metadata": {"edgepose.input_size": "96"}}, r"\(\?, 64, 64, 3\); expected of a refiner fixed sides, the longer one 96"),
+        ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\); expected .* the longer one 64"),
+        ({"input_shape": ("M", "H", "W", 3)}, r"input is crops uint8 \(\?, \?, \?, 3\); expected of a refiner fixed sides"),
+        ({"input_shape": ("M", 64, 48, 3)}, "input is 48x64; expected multiples of 32"),
+        ({"input_shape": ("M", 64, 64, 1)}, r"expected of a refiner crops uint8 \(M, H, W, 3\)"),
         ({"input_shape": (4, 64, 64, 3)}, "takes 4 images per call; expected 1"),
         ({"input_name": "images"}, "input is images uint8"),
         ({"output_name": "points"}, r"outputs are points float32 \(\?, 17, 3\); expected of a refiner one keypoints"),
@@ -161,31 +189,6 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read_model(tmp_path / "missing.onnx")
     with pytest.raises(ModelError, match="Is a directory"):
         read_model(tmp_path)
-
-
-def test_names_and_paths(tmp_path: Path) -> None:
-    path = write_edgepose(tmp_path / "mine.onnx")
-    assert find_model(str(path)) == path
-    with pytest.raises(ModelError, match=r"no model 'other'.*the shipped models are"):
-        find_model("other")
-    for name, task in shipped_models().items():
-        assert named_model(name, task).info.task == task
-    assert shipped_models()["default"] == "pose"
-
-
-def test_a_network_of_the_other_kind_is_refused_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_edgepose(tmp_path / "first.onnx")
-    write_refiner(tmp_path / "again.onnx")
-    monkeypatch.setattr(edgepose.model.file, "_ASSETS", tmp_path)
-    shipped = r"the shipped models are first \(pose\), again \(refine\)"
-    for name in ("again", str(tmp_path / "again.onnx")):
-        with pytest.raises(ModelError, match=rf"again.onnx is a refiner \(task 'refine'\); expected a pose network .*; {shipped}"):
-            named_model(name, "pose")
-    with pytest.raises(ModelError, match=rf"first.onnx is a pose network \(task 'pose'\); expected a refiner .*; {shipped}"):
-        named_model("first", "refine")
-    with pytest.raises(ModelError, match=rf"no model 'other': there is no such file, and {shipped}"):
-        named_model("other", "refine")
-    assert named_model("again", "refine").path == tmp_path / "again.onnx"
 
 
 @pytest.mark.skipif(SHARED is None, reason="needs the networks beside the repository")

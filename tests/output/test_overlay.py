@@ -4,6 +4,7 @@ import pytest
 
 from edgepose.output.overlay import color, draw
 from edgepose.person import Person
+from testing.bodies import standing_person, without_pose
 from testing.sample import sample_person
 from testing.shared import SHARED
 
@@ -86,3 +87,11 @@ def test_a_photograph_does_not_change_away_from_people():
     assert rows.min() >= 80 - 20
     assert columns.min() >= 50 - 6
     assert 0.001 < changed.mean() < 0.2
+
+
+def test_of_a_person_without_a_pose_only_the_box_and_the_label_are_drawn():
+    black = np.zeros((300, 300, 3), np.uint8)
+    touched = lit(draw(black, [without_pose(standing_person(100, 100, 150, track=1))], keypoint_threshold=0.0001))
+    assert touched[175, 100]
+    assert touched[175, 160]
+    assert not touched[105:245, 105:155].any()

@@ -41,6 +41,17 @@ def test_cameras_take_turns_however_fast_they_are() -> None:
     assert [taken(many), taken(many), taken(many)] == [("fast", 2), ("slow", 0), None]
 
 
+def test_only_live_frames_wait_for_their_loss() -> None:
+    many, _ = slots()
+    assert not many.live_frame_waits()
+    assert many.put_when_free(frame("file", 0), 0)
+    assert not many.live_frame_waits()
+    many.put(frame("a", 0))
+    assert many.live_frame_waits()
+    assert [taken(many), taken(many)] == [("file", 0), ("a", 0)]
+    assert not many.live_frame_waits()
+
+
 def test_a_live_frame_that_waited_too_long_is_dropped() -> None:
     many, drops = slots(stale_after_s=-1.0)  # everything has waited too long
     many.put(frame("a", 0))

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from edgepose.config.schema import Config, FilesConfig
+from edgepose.config.schema import Config, FilesConfig, RefineConfig
 from edgepose.pipeline.offline import Summary, offline_config, run
 from testing.onnx_files import write_edgepose, write_refiner
 from testing.videos import write_video
@@ -16,7 +17,7 @@ from testing.videos import write_video
 def config(tmp_path: Path) -> Config:
     model = str(write_edgepose(tmp_path / "tiny.onnx"))
     source = str(write_video(tmp_path / "v.mp4", pictures=8, index=12))
-    return offline_config(Config(), source, FilesConfig(jsonl=str(tmp_path / "poses.jsonl")), model=model)
+    return offline_config(Config(refine=RefineConfig(people=0)), source, FilesConfig(jsonl=str(tmp_path / "poses.jsonl")), model=model)
 
 
 def lines(config: Config) -> list[dict[str, Any]]:
@@ -45,6 +46,7 @@ def test_a_run_stops_between_two_frames(config: Config) -> None:
 
 def test_a_refiner_is_named_and_its_people_are_counted(config: Config, tmp_path: Path) -> None:
     refiner = str(write_refiner(tmp_path / "again.onnx"))
+    config = replace(config, refine=replace(config.refine, min_height_px=0))
     config = offline_config(config, config.cameras["v"].source, config.files, refiner=refiner)
     assert config.refine.people == config.pose.maximum_people
     summary = run(config)

@@ -16,10 +16,12 @@ from edgepose.messages.structs import EventMessage, PosesMessage
 from edgepose.model.file import read_model
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.delivery import Delivery
+from edgepose.pipeline.frame_slots import LatestFrameSlots
+from edgepose.pipeline.inference_thread import Engine, InferenceThread
 from edgepose.pipeline.offline import people_in
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
-from edgepose.pipeline.stages import FrameResult, PreparedFrame
+from edgepose.pipeline.stages import FrameResult, PreparedFrame, Preprocessor
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import write_edgepose, write_refiner
@@ -326,3 +328,37 @@ def test_a_full_disk_ends_the_files_and_nothing_else(caplog: pytest.LogCaptureFi
     assert "disk full" in caplog.text
     delivery.close(1)
     assert sink.closed
+
+
+def test_a_live_frame_waits_in_the_slot_or_before_postprocessing(tmp_path: Path) -> None:
+    slots = LatestFrameSlots(60, lambda camera, cause: None)
+    info, metrics = read_model(write_edgepose(tmp_path / "tiny.onnx")).info, Metrics()
+    preprocessor = Preprocessor(info, 0, metrics.took)
+    engine = Engine(Backend([]), lambda: Backend([]), preprocessor)
+    thread = InferenceThread(engine, slots, metrics, lambda: True, lambda error: None, stuck_after_s=10, forever=False)
+    for live in (True, False):
+        assert not thread.live_frame_waits()
+        prepared = preprocessor.prepare(frame(0))
+        if live:
+            slots.put(prepared)
+        else:
+            assert slots.put_when_free(prepared, 1)
+        assert thread.live_frame_waits() == live
+        thread.work()  # ends as there is no further frame, with the result handed over
+        assert thread.live_frame_waits() == live
+        assert thread.inferred.get_nowait() is not None
+    thread.finish()
+    assert not thread.live_frame_waits()  # the end is no frame
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_only_live_frames_end_a_refinement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool) -> None:
+    wrapped = Refiner(read_model(write_refiner(tmp_path / "refiner.onnx")), opening(RefinerBackend()), metrics := Metrics())
+    monkeypatch.setattr(InferenceThread, "live_frame_waits", lambda thread: live)
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 12)], refiner=wrapped).wait()
+    assert len(run.delivered) == 12
+    counts = metrics.refinement()
+    assert counts is not None
+    refined = counts.accepted + counts.disagreed
+    assert refined + counts.skipped == 12 * 6
+    assert (0 < refined <= 12) if live else (refined == 24)

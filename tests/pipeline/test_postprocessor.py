@@ -1,6 +1,6 @@
 """The steps of one camera: which of them run, and that a snapshot holds all of their state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -32,7 +32,9 @@ CONFIG = Config(
 class Halving:
     """A refiner that chooses by the schedule and halves the score of those it refines."""
 
-    def people(self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule) -> list[Person]:
+    def people(
+        self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule, frame_waits: Callable[[], bool] | None
+    ) -> list[Person]:
         chosen = set(schedule.choose(people, 1.0))
         return [replace_score(person, person.score / 2) if index in chosen else person for index, person in enumerate(people)]
 
@@ -102,6 +104,27 @@ def test_only_steps_that_are_on_run(config: Config, refiner: Halving | None, tim
     postprocessor.people(prepared(0), candidates(np.random.default_rng(0)))
     assert set(metrics.latencies()) == timed
     assert (postprocessor.refined is not None) == (refiner is not None)
+
+
+def small_candidates(height_px: float, x: float) -> Candidates:
+    """One person whose keypoints are scattered."""
+    places = np.random.default_rng(int(x)).uniform(0, 200, (1, 1, 17, 2))
+    boxes = np.array([[[x, 50, x + 8, 50 + height_px / 2]]])  # the input is half as large as the frame
+    keypoints = np.concatenate((places, np.full((1, 1, 17, 1), 0.9)), 3)
+    return Candidates(*(array.astype(np.float32) for array in (boxes, np.array([[0.9]]), keypoints)))
+
+
+@pytest.mark.parametrize(("height_px", "refiner", "known"), [(20, Halving(), False), (40, Halving(), True), (20, None, True)])
+def test_of_people_who_are_too_small_only_the_box_is_used(height_px: int, refiner: Halving | None, known: bool) -> None:
+    postprocessor = Postprocessor("a", CONFIG, Metrics(), refiner)
+    events = []
+    for number in range(12):
+        (person,) = postprocessor.people(prepared(number), small_candidates(height_px, 50 + number))
+        events += [event.kind for event in postprocessor.events]
+        assert person.track == 1
+        assert person.has_pose == known
+        assert person.score == pytest.approx(0.45 if known and refiner is not None else 0.9)
+    assert {"entered", "zone_entered"} <= set(events)
 
 
 def test_a_step_can_be_switched_on_and_off_while_people_keep_their_numbers() -> None:

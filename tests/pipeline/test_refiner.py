@@ -57,6 +57,76 @@ def test_all_refined_people_are_counted(model: ModelFile) -> None:
     assert counts.cost_ms > 0
 
 
+class Clock:
+    """A clock that a refiner's work moves on, and a stream whose frames come at a fixed interval."""
+
+    def __init__(self, interval_s: float, crop_s: float) -> None:
+        self.now_s = 0.0
+        self._interval_s, self._crop_s = interval_s, crop_s
+        self._frame = 0
+
+    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.now_s += self._crop_s * len(crops)
+        return np.ones((len(crops), 17, 3), np.float32)
+
+    def next_frame(self) -> float:
+        """Wait for the next frame and return its delay in seconds."""
+        self._frame += 1
+        due_s = self._frame * self._interval_s
+        self.now_s = max(self.now_s, due_s)
+        return self.now_s - due_s
+
+    def frame_waits(self) -> bool:
+        return self.now_s >= (self._frame + 1) * self._interval_s
+
+
+@pytest.mark.parametrize(
+    ("crop_ms", "count", "per_frame"),
+    [
+        (1, 6, 6),  # there is time for everybody
+        (5, 6, 6),
+        (15, 6, 2.5),  # for some: what is idle is used
+        (30, 6, 1.2),
+        (30, 3, 1.2),
+        (100, 2, 0.2),  # one costs three frames, but each has a right to every tenth
+    ],
+)
+def test_refinement_takes_the_time_until_the_next_frame_and_no_more(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, crop_ms: float, count: int, per_frame: float
+) -> None:
+    clock, metrics = Clock(0.04, crop_ms / 1e3), Metrics()
+    monkeypatch.setattr("edgepose.pipeline.refiner.time.perf_counter", lambda: clock.now_s)
+    network = RefinerBackend()
+    monkeypatch.setattr(network, "run", clock.run)
+    refiner = Refiner(model, opening(network), metrics)
+    refiner.open()
+    clock.now_s = 0.0
+    people = [standing_person(100 * number, 50, score=0.6, track=number + 1) for number in range(count)]
+    schedule = RefineSchedule(RefineConfig())
+    last, gaps, delays = dict.fromkeys(range(count), 0), [], []
+    for frame in range(1, 301):
+        delays.append(clock.next_frame())
+        for index, person in enumerate(refiner.people(FRAME, people, schedule, clock.frame_waits)):
+            if person.score != 0.6:
+                gaps.append(frame - last[index])
+                last[index] = frame
+    assert max(gaps) <= 10
+    # A call that has begun is finished, so a frame waits for one person or for 10 ms, or for those who are due.
+    assert max(delays) <= max(crop_ms, 10) / 1e3 + 1e-9
+    counts = metrics.refinement()
+    assert counts is not None
+    refined = counts.accepted + counts.disagreed
+    assert refined / 300 >= per_frame
+    assert refined + counts.skipped == 300 * count
+
+
+def test_nobody_waits_for_a_frame_of_a_file_or_in_one_call_too_many(model: ModelFile) -> None:
+    run = Run(model, network := RefinerBackend())
+    run.refiner.cost_ms = 1000.0
+    run.frames()
+    assert network.crops == [3]  # without anything that waits, all people are refined in one call
+
+
 def test_the_cost_follows_what_is_measured(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(model, RefinerBackend())
     times_s = iter([0.0, 0.03, 1.0, 1.03])  # 10 ms a person

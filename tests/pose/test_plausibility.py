@@ -7,7 +7,7 @@ from edgepose.config.schema import PlausibilityConfig
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 from edgepose.pose.plausibility import IMPOSSIBLE_FACTOR, UNEVEN_FACTOR, Plausibility
-from testing.bodies import moved, standing_person
+from testing.bodies import moved, standing_person, without_pose
 
 MS = 1_000_000
 LEFT_ELBOW, LEFT_WRIST, LEFT_KNEE, LEFT_ANKLE = 7, 9, 13, 15
@@ -128,3 +128,11 @@ def test_confidence_never_rises_and_nothing_moves(frames: list[tuple[int, int, i
             assert (after.keypoints[:, 2] <= before.keypoints[:, 2]).all()
             assert (after.keypoints[:, 2] >= before.keypoints[:, 2] * np.float32(IMPOSSIBLE_FACTOR**2)).all()
             assert (after.box is before.box, after.score, after.track) == (True, before.score, before.track)
+
+
+def test_the_places_of_a_person_without_a_pose_are_not_held_against_the_first_pose() -> None:
+    plausibility, person = Plausibility(PlausibilityConfig()), standing_person(height=22, track=1)
+    scattered = without_pose(moved(person, np.random.default_rng(0).normal(0, 30, (17, 2))))
+    for frame in range(3):
+        np.testing.assert_array_equal(plausibility.update([scattered], 10 * frame * MS)[0].keypoints, scattered.keypoints)
+    np.testing.assert_array_equal(plausibility.update([person], 30 * MS)[0].keypoints, person.keypoints)

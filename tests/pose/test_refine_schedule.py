@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.refine_schedule import RefineSchedule, is_too_small, without_small_poses
 from testing.bodies import standing_person
 
 
@@ -15,7 +15,7 @@ def crowd(count: int, seed: int = 0, *, tracked: bool = True) -> list[Person]:
     generator = np.random.default_rng(seed)
     return [
         standing_person(
-            10 * number, 10, float(generator.uniform(10, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None
+            10 * number, 10, float(generator.uniform(25, 400)), float(generator.uniform(0, 1)), track=number + 1 if tracked else None
         )
         for number in range(count)
     ]
@@ -126,3 +126,79 @@ def test_memory_is_bounded_and_cleared_by_a_reset() -> None:
     assert len(schedule._last_refined) == len(schedule._last_seen) <= 301
     schedule.reset()
     assert not schedule._last_refined
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "minimum_px", "small"),
+    [(10, 23.9, 24, True), (10, 24, 24, False), (24, 8, 24, False), (23, 8, 24, True), (3, 5, 0, False), (100, 199, 200, True)],
+    ids=str,
+)
+def test_the_longer_side_of_the_box_decides_who_is_too_small(width: float, height: float, minimum_px: int, small: bool) -> None:
+    box = np.array((50, 60, 50 + width, 60 + height), np.float32)
+    person = Person(box, 0.5, standing_person().keypoints, 7)
+    config = RefineConfig(people=5, min_height_px=minimum_px)
+    assert is_too_small(person, config) == small
+    assert RefineSchedule(config).choose([person], 5.0) == ([] if small else [0])
+    (shown,) = without_small_poses([person], config)
+    assert shown.has_pose != small
+    assert (shown.score, shown.track, shown.box.tolist()) == (0.5, 7, box.tolist())
+    np.testing.assert_array_equal(shown.keypoints[:, :2], person.keypoints[:, :2])
+    assert person.has_pose  # the one from the pose network does not change
+
+
+def test_people_who_are_too_small_take_no_budget_from_others() -> None:
+    schedule = RefineSchedule(RefineConfig(people=2))
+    people = [standing_person(height=10, score=0.5, track=1), *crowd(4)[1:], standing_person(height=12, score=0.5)]
+    refined = [index for _ in range(6) for index in schedule.choose(people, 5.0)]
+    assert len(refined) == 12
+    assert set(refined) == {1, 2, 3}
+
+
+def busy_gaps(people: list[Person], budget: int, frames: int) -> dict[int, int]:
+    """Return the longest time in frames between two refinements of each track where only the binding ones take place."""
+    schedule = RefineSchedule(RefineConfig(people=budget))
+    last = {person.track: 0 for person in people if person.track is not None}
+    longest = dict.fromkeys(last, 0)
+    for frame in range(1, frames):
+        turn = schedule.turn(people, 5.0)
+        schedule.refined([people[index] for index in turn.due], 5.0)
+        assert len(turn.due) <= budget
+        for index in turn.due:
+            track = people[index].track
+            assert track is not None
+            longest[track], last[track] = max(longest[track], frame - last[track]), frame
+    return {track: max(longest[track], frames - last[track]) for track in last}
+
+
+@pytest.mark.parametrize(("count", "budget", "within"), [(1, 8, 10), (8, 8, 10), (25, 8, 10), (80, 8, 10), (200, 8, 25), (7, 1, 10)])
+def test_an_adaptive_budget_refines_each_track_in_every_tenth_frame_if_a_frame_always_waits(count: int, budget: int, within: int) -> None:
+    assert max(busy_gaps(crowd(count), budget, 100).values()) <= within
+
+
+def test_due_people_are_spread_over_the_frames() -> None:
+    schedule, people = RefineSchedule(RefineConfig(people=8)), crowd(10)
+    refined = []
+    for _ in range(40):
+        turn = schedule.turn(people, 5.0)
+        schedule.refined([people[index] for index in turn.due], 5.0)
+        refined.append(len(turn.due))
+    assert max(refined) == 1
+    assert sum(refined[10:]) == 30
+
+
+@given(st.integers(0, 12), st.integers(0, 4), st.integers(1, 6), st.integers(0, 20))
+def test_an_adaptive_turn_holds_what_a_frame_without_haste_refines(tracked: int, untracked: int, budget: int, frames: int) -> None:
+    adaptive, unhurried = (RefineSchedule(RefineConfig(people=budget)) for _ in range(2))
+    people = crowd(tracked) + crowd(untracked, 1, tracked=False)
+    for _ in range(frames + 1):
+        turn = adaptive.turn(people, 5.0)
+        assert not set(turn.due) & set(turn.others)
+        assert turn.available == len(people)
+        adaptive.refined([people[index] for index in turn.due + turn.others], 5.0)
+        assert set(turn.due + turn.others) == set(unhurried.choose(people, 5.0))
+        assert len(turn.due + turn.others) == min(budget, len(people))
+
+
+def test_a_fixed_budget_is_binding() -> None:
+    turn = RefineSchedule(RefineConfig(people=8, budget_ms=20)).turn(crowd(6), 5.0)
+    assert (len(turn.due), turn.others, turn.available) == (4, [], 6)

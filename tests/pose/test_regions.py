@@ -26,73 +26,97 @@ def box(left: float, top: float, width: float, height: float) -> NDArray[np.floa
 
 
 def cut(region: Region, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    crop = np.full((region.crop_side, region.crop_side, 3), 99, np.uint8)
+    crop = np.full((region.crop_height, region.crop_width, 3), 99, np.uint8)
     region.cut(image, crop)
     return crop
 
 
+SHAPES = st.sampled_from([(32, 32), (256, 256), (128, 96), (96, 128), (256, 192), (32, 160), (160, 32)])
+"""Height and width of crops."""
+
+
 @pytest.mark.parametrize(
-    ("found", "margin", "expected"),
+    ("found", "margin", "shape", "expected"),
     [
-        (box(100, 50, 40, 100), 1.1, (65, 45, 110)),  # around the center (120, 100)
-        (box(100, 50, 100, 40), 1.1, (95, 15, 110)),
-        (box(0, 0, 10, 10), 1.0, (0, 0, 10)),
-        (box(0, 0, 10, 10), 2.0, (-5, -5, 20)),
-        (box(0.4, 0.4, 10.4, 10.4), 1.0, (1, 1, 10)),  # rounded to whole pixels
-        (box(7, 9, 1, 1), 1.25, (7, 9, 1)),
-        (box(7, 9, 0, 0), 1.25, (6, 8, 1)),  # at least one pixel
+        (box(100, 50, 40, 100), 1.1, (64, 64), (65, 45, 110, 110)),  # around the center (120, 100)
+        (box(100, 50, 100, 40), 1.1, (64, 64), (95, 15, 110, 110)),
+        (box(100, 50, 40, 100), 1.1, (128, 96), (79, 45, 82, 110)),  # the width grows: 82.5 rounds to 82
+        (box(100, 50, 90, 100), 1.0, (128, 96), (100, 40, 90, 120)),  # the height grows
+        (box(100, 50, 40, 100), 1.0, (96, 128), (54, 50, 133, 100)),
+        (box(0, 0, 10, 10), 1.0, (64, 64), (0, 0, 10, 10)),
+        (box(0, 0, 10, 10), 2.0, (64, 64), (-5, -5, 20, 20)),
+        (box(0.4, 0.4, 10.4, 10.4), 1.0, (64, 64), (1, 1, 10, 10)),  # rounded to whole pixels
+        (box(7, 9, 1, 1), 1.25, (64, 64), (7, 9, 1, 1)),
+        (box(7, 9, 0, 0), 1.25, (160, 32), (6, 8, 1, 1)),  # at least one pixel
     ],
 )
-def test_the_region_is_centered_on_the_box(found: NDArray[np.float32], margin: float, expected: tuple[int, int, int]) -> None:
-    region = Region.around(found, margin, 64)
-    assert (region.left, region.top, region.side) == expected
-
-
-@given(POSITIONS, POSITIONS, SIDES, SIDES, st.floats(1, 4), st.sampled_from([32, 192, 256]), st.integers(0, 2**32 - 1))
-def test_points_map_to_the_crop_and_back(
-    left: float, top: float, width: float, height: float, margin: float, crop_side: int, seed: int
+def test_the_region_is_centered_on_the_box(
+    found: NDArray[np.float32], margin: float, shape: tuple[int, int], expected: tuple[int, int, int, int]
 ) -> None:
-    region = Region.around(box(left, top, width, height), margin, crop_side)
-    corner = np.array((region.left, region.top))
-    points = np.random.default_rng(seed).uniform(corner, corner + region.side, (20, 2)).astype(np.float32)
+    region = Region.around(found, margin, shape)
+    assert (region.left, region.top, region.width, region.height) == expected
+    assert (region.crop_height, region.crop_width) == shape
+
+
+@given(SIDES, SIDES, st.floats(1, 4), SHAPES)
+def test_a_region_has_the_aspect_of_its_crop_and_the_size_of_the_box(
+    width: float, height: float, margin: float, shape: tuple[int, int]
+) -> None:
+    region = Region.around(box(0, 0, width, height), margin, shape)
+    aspect = shape[1] / shape[0]
+    assert region.width == 1 or abs(region.width - region.height * aspect) <= 0.5  # not distorted by more than the rounding
+    assert region.width >= width * margin - 0.5 - aspect
+    assert region.height >= height * margin - 0.5
+    grown = max(height, width / aspect) * margin  # and no larger than the margin asks for
+    assert region.height <= max(1, grown + 0.5)
+
+
+@given(POSITIONS, POSITIONS, SIDES, SIDES, st.floats(1, 4), SHAPES, st.integers(0, 2**32 - 1))
+def test_points_map_to_the_crop_and_back(
+    left: float, top: float, width: float, height: float, margin: float, shape: tuple[int, int], seed: int
+) -> None:
+    region = Region.around(box(left, top, width, height), margin, shape)
+    corner, size, crop = np.array((region.left, region.top)), np.array((region.width, region.height)), np.array(shape[::-1])
+    points = np.random.default_rng(seed).uniform(corner, corner + size, (20, 2)).astype(np.float32)
     there = region.to_crop(points)
     assert there.dtype == np.float32
     assert (there >= -1e-2).all()
-    assert (there <= crop_side + 1e-2).all()
+    assert (there <= crop + 1e-2).all()
     np.testing.assert_allclose(region.to_source(there), points, atol=5e-3)
-    # The crop contains the whole box, except for the rounding of its corner and side.
-    corners = region.to_crop(box(left, top, width, height).reshape(2, 2)) * (region.side / crop_side)
-    assert (corners >= -2).all()
-    assert (corners <= region.side + 2).all()
+    # The crop contains the whole box, except for the rounding of its corner and sides.
+    corners = region.to_crop(box(left, top, width, height).reshape(2, 2)) * (size / crop)
+    assert (corners >= -2 - shape[1] / shape[0] / 2).all()
+    assert (corners <= size + 2 + shape[1] / shape[0] / 2).all()
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(-300, 300), st.integers(-300, 300), st.integers(1, 250), st.integers(1, 60), st.integers(1, 60))
-def test_regions_are_black_outside_the_frame(left: int, top: int, side: int, height: int, width: int) -> None:
-    crop = cut(Region(left, top, side, 64), np.full((height, width, 3), 200, np.uint8))
+@given(st.integers(-300, 300), st.integers(-300, 300), st.integers(1, 250), st.integers(1, 250), st.integers(1, 60), st.integers(1, 60))
+def test_regions_are_black_outside_the_frame(left: int, top: int, across: int, down: int, height: int, width: int) -> None:
+    crop = cut(Region(left, top, across, down, 48, 64), np.full((height, width, 3), 200, np.uint8))
     # By area: resizing may blend the frame with the black beside it, but keeps the mean brightness.
-    overlap = max(0, min(left + side, width) - max(left, 0)) * max(0, min(top + side, height) - max(top, 0))
-    assert crop.mean() / 200 == pytest.approx(overlap / side**2, abs=0.05)
+    overlap = max(0, min(left + across, width) - max(left, 0)) * max(0, min(top + down, height) - max(top, 0))
+    assert crop.mean() / 200 == pytest.approx(overlap / (across * down), abs=0.05)
     if not overlap:
         assert (crop == 0).all()
-    if overlap == side**2:
+    if overlap == across * down:
         assert (crop == 200).all()
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (128, 96), (64, 96)], ids=str)
 @pytest.mark.parametrize(
-    ("corner", "side"),
+    ("corner", "height"),
     [((390, 55), 24), ((380, 40), 48), ((375, 35), 64), ((370, 30), 100), ((350, 20), 128), ((300, -20), 301), ((-20, -30), 60)],
     ids=str,
 )
-def test_pixels_and_points_map_to_the_same_position(corner: tuple[int, int], side: int) -> None:
+def test_pixels_and_points_map_to_the_same_position(corner: tuple[int, int], height: int, shape: tuple[int, int]) -> None:
     image = np.zeros((480, 640, 3), np.uint8)
     image[60:70, 400:408] = 255  # its center is (404, 65)
     image[0:10, 0:8] = 255  # and (4, 5)
-    region = Region(*corner, side, 64)
+    region = Region(*corner, round(height * shape[1] / shape[0]), height, shape[1], shape[0])
     middle = np.array((404, 65) if corner[0] > 0 else (4, 5), np.float32)
     there = region.to_crop(middle)
     weight = cut(region, image)[..., 0].astype(np.float64)
-    rows, columns = np.mgrid[:64, :64] + 0.5
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
     found = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
     np.testing.assert_allclose(found, there, atol=0.2)  # a wrong convention would shift by half a pixel of the crop
 
@@ -100,8 +124,17 @@ def test_pixels_and_points_map_to_the_same_position(corner: tuple[int, int], sid
 def test_a_strong_reduction_does_not_alias() -> None:
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::2] = 255
-    crop = cut(Region(0, 0, 510, 64), stripes)
+    crop = cut(Region(0, 0, 510, 510, 64, 64), stripes)
     assert 100 < crop.min() <= crop.max() < 155
+
+
+def test_a_circle_stays_a_circle() -> None:
+    rows, columns = np.mgrid[:480, :640] + 0.5
+    disc = ((rows - 200) ** 2 + (columns - 300) ** 2 < 40**2).astype(np.uint8) * 255
+    image = np.repeat(disc[..., None], 3, axis=2)
+    crop = cut(Region.around(box(250, 100, 100, 200), 1.2, (128, 96)), image)[..., 0] > 127
+    height, width = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
+    assert abs(len(height) - len(width)) <= 1
 
 
 PERSON = standing_person(score=0.5)
@@ -159,20 +192,21 @@ def test_refined_keypoints_outside_the_frame_have_no_confidence() -> None:
     assert (keypoints[1:, 2] == second[1:, 2]).all()
 
 
-@pytest.fixture(scope="module")
-def info(tmp_path_factory: pytest.TempPathFactory) -> ModelInfo:
-    return read_model(write_refiner(tmp_path_factory.mktemp("refiner") / "refiner.onnx")).info
+@pytest.fixture(scope="module", params=[(64, 64), (64, 32), (32, 64)], ids=str)
+def info(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelInfo:
+    path = tmp_path_factory.mktemp("refiner") / "refiner.onnx"
+    return read_model(write_refiner(path, input_shape=("M", *request.param, 3))).info
 
 
 def perfect_refiner(people: list[Person], info: ModelInfo) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """Return a refiner that finds exactly the given poses."""
 
     def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        assert (crops.shape, crops.dtype) == ((len(people), 64, 64, 3), np.uint8)
+        assert (crops.shape, crops.dtype) == ((len(people), *info.crop_shape, 3), np.uint8)
         assert info.crop_margin is not None
         answers = np.stack([person.keypoints for person in people])
         for person, keypoints in zip(people, answers, strict=True):
-            keypoints[:, :2] = Region.around(person.box, info.crop_margin, 64).to_crop(keypoints[:, :2])
+            keypoints[:, :2] = Region.around(person.box, info.crop_margin, info.crop_shape).to_crop(keypoints[:, :2])
         return answers
 
     return run
@@ -196,15 +230,17 @@ def test_people_anywhere_are_refined(info: ModelInfo, people_at: list[tuple[int,
 def test_crops_come_from_the_full_resolution_frame(info: ModelInfo) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
     received = []
-    person = standing_person(1000, 500, 51.2)  # a region of 64 px: the crop is not resized
+    height, width = info.crop_shape
+    # A region as large as the crop, which thus is not resized.
+    person = replace(PERSON, box=box(1000, 500, width / 1.25, height / 1.25))
 
     def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         received.append(crops)
         return np.zeros((len(crops), 17, 3), np.float32)
 
     refine_people(image, [person], info, run)
-    region = Region.around(person.box, 1.25, 64)
-    np.testing.assert_array_equal(received[0][0], image[region.top : region.top + 64, region.left : region.left + 64])
+    region = Region.around(person.box, 1.25, info.crop_shape)
+    np.testing.assert_array_equal(received[0][0], image[region.top : region.top + height, region.left : region.left + width])
 
 
 def test_a_pose_network_is_not_a_refiner(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from edgepose.config.schema import SmoothConfig
 from edgepose.pose.boxes import body_size
 from edgepose.pose.smooth import Smoother
-from testing.bodies import moved, standing_person
+from testing.bodies import moved, standing_person, without_pose
 
 MS = 1_000_000
 WRIST = 9
@@ -70,7 +70,7 @@ def test_lag_of_a_moving_wrist(frames_per_s: int, bodies_per_s: float, most_ms: 
 
 def test_keypoints_of_low_confidence_move_less() -> None:
     offsets = []
-    for confidence in (0.9, 0.25, 0.0):
+    for confidence in (0.9, 0.25, 0.01):
         smoother, person = Smoother(SmoothConfig()), standing_person(confidence=confidence, track=1)
         smoother.update([person], 0)
         smooth = smoother.update([moved(person, np.array((10, 0)), WRIST)], 33 * MS)[0]
@@ -118,3 +118,11 @@ def test_disabled_nothing_changes() -> None:
     smoother.update([person], 0)
     far = moved(person, np.array((50, 20)))
     assert smoother.update([far], 33 * MS) == [far]
+
+
+def test_a_person_without_a_pose_neither_changes_nor_delays_the_first_pose() -> None:
+    smoother, person = Smoother(SmoothConfig()), standing_person(height=22, track=1)
+    for frame in range(5):
+        small = without_pose(moved(person, np.array((3.0 * frame, 0))))
+        assert smoother.update([small], 40 * frame * MS) == [small]
+    np.testing.assert_array_equal(smoother.update([person], 200 * MS)[0].keypoints, person.keypoints)

@@ -10,7 +10,7 @@ from edgepose.person import Person
 from edgepose.pose.boxes import iou
 from edgepose.pose.kalman import BoxFilter
 from edgepose.pose.track import Tracker
-from testing.bodies import moved, standing_person
+from testing.bodies import moved, standing_person, without_pose
 
 MS = 1_000_000
 
@@ -202,3 +202,13 @@ def test_the_filter_survives_no_time_and_very_long_times() -> None:
         assert np.isfinite(box_filter.box).all()
         box_filter.correct(np.array((5, 0, 45, 100), np.float32))
     np.testing.assert_allclose(box_filter.box, (5, 0, 45, 100), atol=3)
+
+
+def test_people_without_poses_are_tracked_by_their_boxes() -> None:
+    tracker = new_tracker(min_hits=1)
+    random = np.random.default_rng(0)
+    for frame in range(20):
+        # Keypoints anywhere, without confidence; in the middle the person is close enough for a pose.
+        small = without_pose(moved(standing_person(100 + frame, height=20), random.normal(0, 50, (17, 2))))
+        other = standing_person(300 - frame, height=20) if 5 < frame < 10 else without_pose(standing_person(300 - frame, height=20))
+        assert numbers(tracker.update([small, other], 40 * frame * MS)) == [1, 2]

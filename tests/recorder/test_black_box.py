@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgepose.config.schema import BlackBoxConfig as Settings
-from edgepose.config.schema import CameraConfig, Config, TrackConfig
+from edgepose.config.schema import CameraConfig, Config, RefineConfig, TrackConfig
 from edgepose.errors import ConfigError, OutputError, RecordingError, UnavailableError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
@@ -24,6 +24,7 @@ from edgepose.pipeline.frame_slots import QueuedFrame
 from edgepose.pipeline.inference_thread import InferenceResult
 from edgepose.pipeline.postprocess_thread import frame_record
 from edgepose.pipeline.postprocessor import Postprocessor, PostprocessorState
+from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.replay import FailedFrame, refuse_overwriting, replay
 from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
@@ -33,7 +34,8 @@ from edgepose.recorder.format import SUFFIX, FrameRecord, LossRecord, Record, Se
 from edgepose.recorder.segments import SegmentRing
 from edgepose.recorder.state_snapshot import decode_state
 from edgepose.telemetry.metrics import Metrics
-from testing.onnx_files import write_edgepose
+from testing.onnx_files import write_edgepose, write_refiner
+from testing.pipeline import RefinerBackend, opening
 from testing.waiting import wait_for
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
@@ -57,11 +59,20 @@ def config(folder: Path, settings: Settings | None = None) -> Config:
 class Daemon:
     """A postprocess thread without a thread: wandering candidates, a real postprocessor and a real black box."""
 
-    def __init__(self, folder: Path, model: ModelFile, settings: Settings | None = None) -> None:
-        self.config = config(folder, settings)
+    def __init__(
+        self,
+        folder: Path,
+        model: ModelFile,
+        settings: Settings | None = None,
+        *,
+        refine: RefineConfig | None = None,
+        refiner: Refiner | None = None,
+    ) -> None:
+        self.config = replace(config(folder, settings), refine=refine or RefineConfig())
         self.box = BlackBox(self.config, model)
         self.box.start()
-        self.stage = Postprocessor("a", self.config, Metrics())
+        self.stage = Postprocessor("a", self.config, Metrics(), refiner, lambda: bool(self._random.integers(2)))
+        self.image = IMAGE
         self.said: list[bytes] = []
         self._number = 0
         self._random = np.random.default_rng(0)
@@ -69,7 +80,7 @@ class Daemon:
     def run(self, frames: int, *, failed: bool = False, camera: str = "a", epoch: int = 0) -> None:
         for _ in range(frames):
             self._number += 1
-            frame = Frame(IMAGE, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
+            frame = Frame(self.image, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
             inferred = InferenceResult(QueuedFrame(PreparedFrame(frame, LETTERBOX, IMAGE), True, 0), self._candidates())
             snapshot = self.stage.snapshot() if self.box.wants_snapshot(camera) else None
             people = self.stage.people(inferred.queued.prepared, inferred.candidates)
@@ -78,7 +89,7 @@ class Daemon:
                 self.stage.reset()
             else:
                 self.said += lines(FrameResult(frame, people, self.stage.events, at_ns, True))
-            self.box.add(frame_record(inferred, None, self.config, at_ns, failed=failed, snapshot=snapshot))
+            self.box.add(frame_record(inferred, self.stage.refined, self.config, at_ns, failed=failed, snapshot=snapshot))
 
     def _candidates(self) -> Candidates:
         places = (
@@ -125,6 +136,29 @@ def test_a_recording_gives_the_same_messages_from_any_segment_on(tmp_path: Path,
         tail = again(segments[first])
         assert len(tail) >= 20
         assert daemon.said[-len(tail) :] == tail if first == 2 else tail[0] in daemon.said
+    daemon.box.close()
+
+
+def test_a_recording_with_people_refined_in_turns_or_too_small_gives_the_same_messages(tmp_path: Path, model: ModelFile) -> None:
+    network = RefinerBackend()
+    refiner = Refiner(read_model(write_refiner(tmp_path / "again.onnx")), opening(network), Metrics())
+    refiner.open()
+    posed: list[bool] = []
+    refine = RefineConfig(people=2, min_height_px=182)  # the figures are about as tall
+    daemon = Daemon(tmp_path / "box", model, refine=refine, refiner=refiner)
+    daemon.image = np.full((480, 640, 3), 200, np.uint8)
+    for _ in range(30):
+        refiner.cost_ms = 100.0  # one person between two frames
+        daemon.run(1)
+        assert daemon.stage.refined is not None
+        posed += [person.has_pose for person in daemon.stage.refined]
+    assert 0 < sum(posed) < len(posed)
+    assert 0 < sum(network.crops) < sum(posed)
+    daemon.box.begin()
+    daemon.run(20)
+    assert daemon.box.persist("asked", wait_s=10)
+    (recording,) = recordings(tmp_path / "box", "asked")
+    assert again(recording) == daemon.said
     daemon.box.close()
 
 

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from edgepose.errors import ConfigError
-from edgepose.model.file import find_model
+from edgepose.model.shipped import find_model
 from edgepose_export.cli.progress import progress_bar
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.score import calibrate_refiner

@@ -8,7 +8,8 @@ import click
 import onnx
 from rich.console import Console
 
-from edgepose.model.file import METADATA_PREFIX, find_model
+from edgepose.model.file import METADATA_PREFIX
+from edgepose.model.shipped import find_model
 from edgepose_export.cli.progress import progress_bar
 from edgepose_export.evaluation.boxes import evaluate_boxes
 from edgepose_export.evaluation.coco import Evaluation

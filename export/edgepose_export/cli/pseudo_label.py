@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from edgepose.config import schema
-from edgepose.model.file import find_model
+from edgepose.model.shipped import find_model
 from edgepose_export.cli.progress import progress_bar
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
 from edgepose_export.evaluation.predictor import ModelPredictor

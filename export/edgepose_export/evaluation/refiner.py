@@ -9,7 +9,7 @@ from edgepose.config import schema
 from edgepose.engine.backend import open_refiner_backend
 from edgepose.model.file import read_model
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.refine_schedule import RefineSchedule, without_small_poses
 from edgepose.pose.regions import refine_people
 
 
@@ -41,8 +41,9 @@ class PictureRefiner:
     def __call__(self, image: NDArray[np.uint8], people: list[Person]) -> list[Person]:
         """Return the people of a picture, uint8 (H, W, 3) RGB, refined and in the same order; EngineError where the network fails."""
         # A new schedule for each picture: no person waits for refinement since the previous one.
-        schedule = RefineSchedule(schema.RefineConfig(people=self._people or len(people)))
-        chosen = schedule.choose(people, cost_ms=0.0)
+        config = schema.RefineConfig(people=self._people or len(people))
+        people = without_small_poses(people, config)
+        chosen = RefineSchedule(config).choose(people, cost_ms=0.0)
         results = refine_people(image, [people[index] for index in chosen], self._info, self._network.run)
         self.refined += len(chosen)
         result = list(people)

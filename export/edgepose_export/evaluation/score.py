@@ -117,7 +117,7 @@ def calibrate_refiner(
             image = data.image(index)
             people = predict(image)
             if people:
-                keypoints = refined_keypoints(image, people, network.spec.crop_margin, crop_side, run)
+                keypoints = refined_keypoints(image, people, network.spec.crop_margin, (crop_side, crop_side), run)
                 _, similar, confidences = compare_poses(people, keypoints, image.shape[1], image.shape[0])
                 features.append(np.stack([logit(np.array([person.score for person in people])), similar, confidences], 1))
                 people = [result.person for result in merge_refined(people, keypoints, unchanged, image.shape[1], image.shape[0])]

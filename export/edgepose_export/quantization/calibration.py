@@ -72,8 +72,8 @@ class CalibrationSet:
             height, width = image.shape[:2]
             middle = np.array([width, height, 3 * width, 3 * height], np.float32) / np.float32(4)
             box = boxes[box_area(boxes).argmax()] if len(boxes) else middle
-            crop = np.empty((1, info.input_size, info.input_size, 3), np.uint8)
-            Region.around(box, info.crop_margin, info.input_size).cut(image, crop[0])
+            crop = np.empty((1, *info.crop_shape, 3), np.uint8)
+            Region.around(box, info.crop_margin, info.crop_shape).cut(image, crop[0])
             yield crop
 
     def hash(self) -> str:

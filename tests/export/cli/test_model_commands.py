@@ -177,7 +177,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(folder: Path, arguments: list
 
 @pytest.mark.skipif(SHARED is None, reason="the pictures of ../shared/data are not here")
 def test_the_shipped_model_finds_people_in_photographs() -> None:
-    from edgepose.model.file import shipped_models
+    from edgepose.model.shipped import shipped_models
 
     if "default" not in shipped_models():
         pytest.skip("no model is shipped yet")

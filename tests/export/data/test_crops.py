@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> CocoPose:
 
 def test_a_crop_is_the_square_that_the_runtime_cuts(data: CocoPose) -> None:
     plan = CropPlans(data, 1.1, Jitter(0, 0)).plan(0, SIZE, PLAIN, np.random.default_rng(0))
-    region = Region.around(data[0].boxes[0], 1.1, SIZE)
+    region = Region.around(data[0].boxes[0], 1.1, (SIZE, SIZE))
     expected = region.to_crop(PLACES.astype(np.float32))
     np.testing.assert_allclose(plan.labels.keypoints[0, :, :2], expected, atol=0.6)  # the runtime rounds to whole pixels
     crop = np.empty((SIZE, SIZE, 3), np.uint8)
