@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from edgepose_export.network.model import load_deployed
 
 from edgepose.errors import ConfigError
-from edgepose_export.network.model import load_deployed
 from edgepose_export.shipped import find_checkpoint, find_recipe
 from edgepose_export.training.recipe import load_recipe
 

@@ -9,11 +9,11 @@ import click
 import numpy as np
 import pytest
 import torch
+from edgepose_export.network.model import GhostPose, save_network
 
 import edgepose
 from edgepose.model.file import read_model
 from edgepose_export.cli.main import COMMANDS, NEEDS_TORCH, cli
-from edgepose_export.network.model import GhostPose, save_network
 from testing.export.folders import write_dotted
 from testing.export.tiny import TINY
 from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner
