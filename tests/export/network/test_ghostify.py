@@ -42,7 +42,7 @@ def conv_of(network: PoseNetwork, name: str) -> torch.nn.Conv2d:
 
 @torch.no_grad()
 def make_explainable(network: PoseNetwork, name: str, pictures: Tensor, seed: int = 0) -> None:
-    """Make half of a layer's maps, at random places, copies of the others, scaled and moved; all so far above 0 that SiLU is the identity."""
+    """Make half of the maps, at random places, copies of the others, scaled and moved, so far above 0 that SiLU is the identity."""
     conv = conv_of(network, name)
     assert conv.bias is not None
     kept: list[Tensor] = []
