@@ -5,7 +5,9 @@ three kinds of label:
 
 - *people*: boxes with keypoints, to learn from;
 - *ignore regions*: boxes of people without keypoints (too small, a crowd, from a detector): neither background nor positive,
-  so neither a detection nor a miss there counts;
+  so neither a detection nor a miss there counts. With `box_people`, a box that a human drew around one person is a person
+  without keypoints instead; crowds (`iscrowd`), possible crowds (`maybe_crowd`) and finds of a detector (`detector`) stay
+  ignore regions;
 - the flag of an image `all_people_labelled` (the spelling of the files): where it is false, the area outside of all
   boxes is not background either.
 """
@@ -46,8 +48,9 @@ class Picture:
         identity: `id` of the picture in its annotations file.
         width: in pixels.
         height: in pixels.
-        boxes: float32 (P, 4), x1 y1 x2 y2 of the people with keypoints.
-        keypoints: float32 (P, 17, 3), x y v; v is 0 (not labeled), 1 (hidden) or 2 (visible).
+        boxes: float32 (P, 4), x1 y1 x2 y2 of the people.
+        keypoints: float32 (P, 17, 3), x y v; v is 0 (not labeled), 1 (hidden) or 2 (visible); all 0 for a person who has
+            only a box (see `CocoPose`).
         areas: float32 (P,), px², of the person's outline where known: the scale of OKS.
         ignored: float32 (I, 4), x1 y1 x2 y2 of ignore regions.
         ignored_areas: float32 (I,), px².
@@ -55,6 +58,8 @@ class Picture:
         all_people_labeled: whether everybody has a box; if false, nothing outside of the boxes is background.
         certainty: float32 (P,), probability that the person is real; below 1 for pseudo-labels (`edgepose_export.data.pseudo_labels`).
         keypoint_certainty: float32 (P, 17), probability that a keypoint is correct.
+        group: part of a data set that the picture belongs to (field `set` of the image); empty where the file names none.
+        elevation_deg: how far down the camera looks, 0 (level) to 90 (straight down); None where the file does not say.
         exif_orientation: whether labels are for the picture turned by its EXIF orientation; if false, for the stored pixels.
     """
 
@@ -71,19 +76,23 @@ class Picture:
     all_people_labeled: bool
     certainty: NDArray[np.float32]
     keypoint_certainty: NDArray[np.float32]
+    group: str = ""
+    elevation_deg: float | None = None
     exif_orientation: bool = False
 
 
 def sample_labels(picture: Picture, rng: np.random.Generator) -> Picture:
     """Keep each pseudo-label of a picture with its probability of being right; a person who is not kept becomes an ignore region.
 
-    Over many draws, the mean loss is the loss weighted by the probabilities. Without pseudo-labels `rng` is not used.
+    So does a person whose labeled keypoints are all dropped; a person who has only a box is kept with `certainty` alone. Over many
+    draws, the mean loss is the loss weighted by the probabilities. Without pseudo-labels `rng` is not used.
     """
     if picture.keypoint_certainty.min(initial=1.0) >= 1 and picture.certainty.min(initial=1.0) >= 1:
         return picture
     kept = rng.random(picture.keypoint_certainty.shape) < picture.keypoint_certainty
     keypoints = np.where(kept[..., None], picture.keypoints, 0)
-    stays = (rng.random(len(picture.certainty)) < picture.certainty) & keypoints[..., 2].any(1)
+    complete = keypoints[..., 2].any(1) | ~picture.keypoints[..., 2].any(1)
+    stays = (rng.random(len(picture.certainty)) < picture.certainty) & complete
     return replace(
         picture,
         boxes=picture.boxes[stays],
@@ -106,17 +115,18 @@ class CocoPose:
     Args:
         folders: data sets, each in one of the forms of `edgepose_export.data.formats`.
         cache: keep image files in memory, up to 4 GB.
+        box_people: whether a person whose box a human drew, but who has no keypoints, is a person instead of an ignore region.
         progress: called after each picture of a set whose picture files are read at once (YOLO-pose).
 
     Raises:
         ConfigError: a folder, a file or a label is refused.
     """
 
-    def __init__(self, folders: Sequence[Path], *, cache: bool = True, progress: Progress | None = None) -> None:
+    def __init__(self, folders: Sequence[Path], *, cache: bool = True, box_people: bool = False, progress: Progress | None = None) -> None:
         if not folders:
             raise ConfigError("no data folder is named; expected at least one folder with annotations.json and images/")
         self.folders = tuple(Path(folder) for folder in folders)
-        self._pictures = [picture for folder in self.folders for picture in read_pictures(folder, progress)]
+        self._pictures = [picture for folder in self.folders for picture in read_pictures(folder, box_people=box_people, progress=progress)]
         self._bytes: list[NDArray[np.uint8] | None] = [None] * len(self._pictures)
         self._cache_left = _CACHE_BYTES if cache else 0
 
@@ -164,7 +174,7 @@ class CocoPose:
 
     @property
     def people(self) -> int:
-        """The number of people with keypoints in all pictures."""
+        """The number of people in all pictures, those without keypoints included."""
         return sum(len(picture.boxes) for picture in self._pictures)
 
 
@@ -187,6 +197,9 @@ class _Image(msgspec.Struct):
     width: int
     height: int
     all_people_labeled: bool = msgspec.field(default=True, name="all_people_labelled")
+    group: str = msgspec.field(default="", name="set")
+    elevation: float | None = None
+    group_elevation: float | None = None
     exif_orientation: bool = False
 
 
@@ -201,6 +214,18 @@ class _Annotation(msgspec.Struct):
     id: int | str | None = None
     score: Annotated[float, Meta(ge=0, le=1)] = 1.0
     keypoint_scores: list[Annotated[float, Meta(ge=0, le=1)]] = []
+    maybe_crowd: bool | int = False
+    detector: bool | int = False
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether this is one person with at least one labeled keypoint."""
+        return not self.iscrowd and any(self.keypoints[2::3]) and self.num_keypoints != 0
+
+    @property
+    def is_box_of_person(self) -> bool:
+        """Whether this is a box that a human drew around one person, without keypoints."""
+        return not (self.has_pose or self.iscrowd or self.maybe_crowd or self.detector)
 
 
 class _Category(msgspec.Struct):
@@ -219,11 +244,12 @@ class _File(msgspec.Struct):
 _AREA_OF_BOX = 0.521
 
 
-def read_pictures(source: Path, progress: Progress | None = None) -> list[Picture]:
+def read_pictures(source: Path, *, box_people: bool = False, progress: Progress | None = None) -> list[Picture]:
     """Read the labels of a data set and check them against its image files.
 
     Args:
         source: see `edgepose_export.data.formats`.
+        box_people: see `CocoPose`.
         progress: called after each picture of a YOLO-pose set.
 
     Raises:
@@ -232,7 +258,7 @@ def read_pictures(source: Path, progress: Progress | None = None) -> list[Pictur
     place = find_source(source)
     path = place.labels
     if place.images is None:
-        return _pictures(msgspec.convert(read_yolo_pose(path, place.split, progress), _File), path, Path())
+        return _pictures(msgspec.convert(read_yolo_pose(path, place.split, progress), _File), path, Path(), box_people)
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
         files = {entry.name for entry in place.images.iterdir()}
@@ -247,10 +273,10 @@ def read_pictures(source: Path, progress: Progress | None = None) -> list[Pictur
     for image in file.images:
         if image.file_name not in files and not (place.images / image.file_name).is_file():
             raise ConfigError(f"{path}: image {image.id} names the file {image.file_name!r}, which is not in {place.images}")
-    return _pictures(file, path, place.images)
+    return _pictures(file, path, place.images, box_people)
 
 
-def _pictures(file: _File, path: Path, folder: Path) -> list[Picture]:
+def _pictures(file: _File, path: Path, folder: Path, box_people: bool) -> list[Picture]:
     """Convert a file's labels; `folder` is what the names of pictures are relative to."""
     people_of: dict[int, list[_Annotation]] = {}
     for image in file.images:
@@ -270,7 +296,7 @@ def _pictures(file: _File, path: Path, folder: Path) -> list[Picture]:
             continue  # COCO has a few empty boxes
         _check(annotation, number, path)
         people_of[annotation.image_id].append(annotation)
-    return [_picture(folder / image.file_name, image, people_of[image.id]) for image in file.images]
+    return [_picture(folder / image.file_name, image, people_of[image.id], box_people) for image in file.images]
 
 
 def _person_categories(categories: list[_Category], path: Path) -> set[int]:
@@ -304,11 +330,15 @@ def _check(annotation: _Annotation, number: int, path: Path) -> None:
         raise ConfigError(f"{where} claims {annotation.num_keypoints} keypoints and has none")
 
 
-def _picture(path: Path, image: _Image, annotations: list[_Annotation]) -> Picture:
+def _picture(path: Path, image: _Image, annotations: list[_Annotation], box_people: bool) -> Picture:
     """Convert the annotations of one image to arrays."""
-    people = [a for a in annotations if not a.iscrowd and any(a.keypoints[2::3]) and a.num_keypoints != 0]
-    ignored = [a for a in annotations if a.iscrowd or not any(a.keypoints[2::3]) or a.num_keypoints == 0]
-    keypoints = np.array([a.keypoints for a in people], np.float32).reshape(-1, KEYPOINTS, 3)
+    people: list[_Annotation] = []
+    ignored: list[_Annotation] = []
+    for annotation in annotations:
+        is_person = annotation.has_pose or (box_people and annotation.is_box_of_person)
+        (people if is_person else ignored).append(annotation)
+    nothing = [0.0] * (3 * KEYPOINTS)
+    keypoints = np.array([a.keypoints if a.has_pose else nothing for a in people], np.float32).reshape(-1, KEYPOINTS, 3)
     keypoints[keypoints[..., 2] == 0] = 0
     return Picture(
         path=path,
@@ -324,6 +354,8 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation]) -> Pictu
         all_people_labeled=image.all_people_labeled,
         certainty=np.array([a.score for a in people], np.float32),
         keypoint_certainty=np.array([a.keypoint_scores or [1.0] * KEYPOINTS for a in people], np.float32).reshape(-1, KEYPOINTS),
+        group=image.group,
+        elevation_deg=image.elevation if image.group_elevation is None else image.group_elevation,
         exif_orientation=image.exif_orientation,
     )
 

@@ -36,7 +36,7 @@ class LabelStatistics:
         empty: pictures without any box.
         incomplete: pictures in which people may be without a box (`all_people_labelled: false`).
         people: P.
-        boxes_only: people without labeled keypoints: ignore regions.
+        boxes_only: people without labeled keypoints.
         crowds: regions that hold any number of people.
         labeled: (17,), share of the people of whom each keypoint is labeled.
         visible: (17,), share of the people of whom each keypoint is labeled visible.
@@ -66,21 +66,27 @@ class LabelStatistics:
 
 def label_statistics(pictures: Sequence[Picture]) -> LabelStatistics:
     """Count the labels of a data set; no picture file is read."""
-    people = np.array([len(picture.boxes) for picture in pictures], np.int64)
-    boxes = np.concatenate([np.zeros((0, 4)), *(picture.boxes for picture in pictures)])
+    posed = [picture.keypoints[..., 2].any(1) for picture in pictures]  # a person may have only a box
+    people = np.array([chosen.sum() for chosen in posed], np.int64)
+    boxes = np.concatenate([np.zeros((0, 4)), *(picture.boxes[chosen] for picture, chosen in zip(pictures, posed, strict=True))])
     sizes = np.repeat(np.array([(p.width, p.height) for p in pictures], float).reshape(-1, 2), people, axis=0)
-    visibility = np.concatenate([np.zeros((0, 17)), *(picture.keypoints[..., 2] for picture in pictures)])
-    others = np.concatenate([np.zeros((0, 4)), *(picture.ignored[~picture.ignored_crowds] for picture in pictures)])
+    visibility = np.concatenate([np.zeros((0, 17)), *(p.keypoints[chosen, :, 2] for p, chosen in zip(pictures, posed, strict=True))])
+    others = np.concatenate(
+        [
+            np.zeros((0, 4)),
+            *(picture.boxes[~chosen] for picture, chosen in zip(pictures, posed, strict=True)),
+            *(picture.ignored[~picture.ignored_crowds] for picture in pictures),
+        ]
+    )
     total = max(len(boxes), 1)
-    crowds = sum(int(picture.ignored_crowds.sum()) for picture in pictures)
     heights = (boxes[:, 2:] - boxes[:, :2]).max(1)
     return LabelStatistics(
         pictures=len(pictures),
         empty=sum(not len(picture.boxes) and not len(picture.ignored) for picture in pictures),
         incomplete=sum(not picture.all_people_labeled for picture in pictures),
         people=len(boxes),
-        boxes_only=sum(len(picture.ignored) for picture in pictures) - crowds,
-        crowds=crowds,
+        boxes_only=len(others),
+        crowds=sum(int(picture.ignored_crowds.sum()) for picture in pictures),
         labeled=(visibility > 0).sum(0) / total,
         visible=(visibility == 2).sum(0) / total,
         heights_px=heights,
@@ -112,7 +118,7 @@ def statistics_table(statistics: LabelStatistics, title: str = "labels") -> Tabl
     if statistics.incomplete:
         table.add_row("incomplete pictures", f"{statistics.incomplete}: nothing outside of their boxes is background")
     table.add_row("people with keypoints", str(statistics.people))
-    table.add_row("people with a box only", f"{statistics.boxes_only}, crowds {statistics.crowds}: ignore regions")
+    table.add_row("people with a box only", f"{statistics.boxes_only}, and {statistics.crowds} crowds")
     if statistics.people:
         most = int(statistics.people_per_picture.max())
         table.add_row("people a picture", f"mean {statistics.people / statistics.pictures:.1f}, most {most}")

@@ -150,8 +150,9 @@ def follow(
     """Map the labels of a picture as its pixels are mapped.
 
     A person's box becomes the bounds of the warped ellipse inside it and of the warped keypoints, clipped by the rectangle.
-    People who become too small, lie mostly outside or keep no keypoint become ignore regions. A picture in which not all people
-    are labeled is one large ignore region (labeled people inside it still count).
+    People who become too small, lie mostly outside or lose all their labeled keypoints become ignore regions; a person who has
+    only a box stays a person. A picture in which not all people are labeled is one large ignore region (labeled people inside it
+    still count).
 
     Args:
         picture: labels in source pixels.
@@ -194,7 +195,8 @@ def follow(
     growth = outline_area / (sizes.prod(1) * _ELLIPSE_AREA)
     areas = picture.areas * growth * shown
 
-    people = inside.any(1) & (shown >= least_visible) & ((cut[:, 2:] - cut[:, :2]).max(1) >= smallest_person_px)
+    complete = inside.any(1) | ~(visible > 0).any(1)
+    people = complete & (shown >= least_visible) & ((cut[:, 2:] - cut[:, :2]).max(1) >= smallest_person_px)
     boxes = cut.astype(np.float32)
     rest = boxes[~people]
     ignored.append(rest[_has_extent(rest)])

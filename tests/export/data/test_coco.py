@@ -1,9 +1,16 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from edgepose.errors import ConfigError
-from edgepose_export.data.coco import CocoPose
+from edgepose_export.data import warp
+from edgepose_export.data.coco import CocoPose, sample_labels
 from testing.export.annotations import BYSTANDER, CROWD, person, write
+from testing.shared import SHARED
+
+IMAGE: dict[str, Any] = {"id": 7, "file_name": "a.png", "width": 64, "height": 48}
+BOX_ONLY: dict[str, Any] = {"image_id": 7, "bbox": [40, 10, 10, 20]}  # neither keypoints nor area
 
 
 def test_people_and_ignore_regions_are_kept_apart(tmp_path):
@@ -26,6 +33,60 @@ def test_folders_are_joined_and_the_flag_is_kept(tmp_path):
     assert [picture.all_people_labeled for picture in data] == [True, False]
     assert data[1].keypoints.shape == (0, 17, 3)
     assert data[1].path == tmp_path / "b" / "images" / "a.png"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "is_person"),
+    [
+        (BYSTANDER, True),
+        (BOX_ONLY, True),
+        (person(num_keypoints=0), True),
+        (CROWD, False),
+        (BOX_ONLY | {"iscrowd": 1}, False),
+        (BYSTANDER | {"maybe_crowd": True}, False),
+        (BYSTANDER | {"detector": True}, False),
+        (BYSTANDER | {"detector": False, "maybe_crowd": 0}, True),
+    ],
+)
+def test_a_box_of_one_person_is_a_person_only_by_choice(tmp_path, annotation, is_person):
+    folder = write(tmp_path / "a", [annotation, person()])
+    plain, picture = CocoPose([folder])[0], CocoPose([folder], box_people=True)[0]
+    assert (len(plain.boxes), len(plain.ignored)) == (1, 1)
+    assert (len(picture.boxes), len(picture.ignored)) == ((2, 0) if is_person else (1, 1))
+    assert picture.keypoints[-1, 3].tolist() == [13, 8, 2]  # who has keypoints keeps them
+    if is_person:
+        np.testing.assert_array_equal(picture.boxes[0], plain.ignored[0])
+        assert picture.areas[0] == plain.ignored_areas[0]
+        assert not picture.keypoints[0].any()
+        assert (picture.certainty.shape, picture.keypoint_certainty.shape) == ((2,), (2, 17))
+
+
+def test_a_person_who_has_only_a_box_stays_a_person(tmp_path):
+    """A person whose labeled keypoints all leave the picture does not."""
+    data = CocoPose([write(tmp_path / "a", [BOX_ONLY, person(keypoints=[60, 40, 2] + [0] * 48, num_keypoints=1)])], box_people=True)
+    everything = warp.follow(data[0], np.eye(3), False, (0, 0, 64, 48), 1, 0)
+    assert (len(everything.boxes), len(everything.ignored)) == (2, 0)
+    # Half of the box-only person is left of x = 45, the keypoint (60, 40) is not.
+    left = warp.follow(data[0], np.eye(3), False, (0, 0, 45, 48), 1, 0.3)
+    np.testing.assert_array_equal(left.boxes, [[40, 10, 45, 30]])
+    assert not left.keypoints.any()
+    assert len(left.ignored) == 1
+    hardly = warp.follow(data[0], np.eye(3), False, (0, 0, 42, 48), 1, 0.3)
+    assert (len(hardly.boxes), len(hardly.ignored)) == (0, 2)
+
+
+def test_a_draw_of_pseudo_labels_keeps_a_person_who_has_only_a_box(tmp_path):
+    guess = person(score=0.5, keypoint_scores=[0.5] * 17)
+    picture = CocoPose([write(tmp_path / "a", [BOX_ONLY, guess])], box_people=True)[0]
+    drawn = [sample_labels(picture, np.random.default_rng(seed)) for seed in range(40)]
+    assert {len(one.boxes) for one in drawn} == {1, 2}
+    assert all((one.boxes[0] == [40, 10, 50, 30]).all() for one in drawn)
+
+
+def test_the_set_and_the_elevation_of_a_picture_are_read(tmp_path):
+    names: list[dict[str, Any]] = [{}, {"set": "steep", "elevation": 41.5}, {"elevation": 41.5, "group_elevation": 30}]
+    data = CocoPose([write(tmp_path / "a", images=[IMAGE | {"id": number} | fields for number, fields in enumerate(names)])])
+    assert [(picture.group, picture.elevation_deg) for picture in data] == [("", None), ("steep", 41.5), ("", 30)]
 
 
 def test_image_is_rgb_and_stays_readable_from_memory(tmp_path):
@@ -95,3 +156,19 @@ def test_picture_that_cannot_be_decoded_or_has_another_size_is_refused(tmp_path)
     gone[0].path.unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
         gone.image(0)
+
+
+@pytest.mark.skipif(SHARED is None, reason="the pictures of ../shared/data are not here")
+@pytest.mark.parametrize(
+    ("name", "people", "ignored", "groups"),
+    [
+        ("drone-dev", 2659, 426, {"rehoth", "semantic-drone", "uav123"}),  # 201 boxes of a detector, 225 crowds
+        ("drone-thermal-dev", 859, 9, {""}),
+        ("coco-dev", 797 + 102, 274 + 7, {""}),
+    ],
+)
+def test_sets_with_boxes_only_are_read(name, people, ignored, groups):
+    assert SHARED is not None
+    data = CocoPose([SHARED / "data" / name], box_people=True)
+    assert (data.people, sum(len(picture.ignored) for picture in data)) == (people, ignored)
+    assert {picture.group for picture in data} == groups
