@@ -12,6 +12,7 @@ keypoint, with its visibility where `kpt_shape` is [17, 3]. Coordinates are shar
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,20 +130,25 @@ def _pictures(description: Path, values: Mapping[str, Any], split: str) -> Itera
         if place is None:
             raise ConfigError(f"{description}: {split} names {entry}, which is not in {root}; expected a folder of pictures or a .txt file")
         if place.is_dir():
-            yield from sorted(path.resolve() for path in place.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+            yield from sorted(_absolute(path) for path in place.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         else:
             yield from _listed(place, root)
 
 
 def _root(description: Path, values: Mapping[str, Any]) -> Path:
     """Return the root of the set: `path` from the folder of the description or the one above, or else that folder itself."""
-    folder = description.resolve().parent
+    folder = _absolute(description).parent
     path = values.get("path")
     if path:
         for candidate in (folder / str(path), folder.parent / str(path), Path(str(path))):
             if candidate.is_dir():
-                return candidate.resolve()
+                return _absolute(candidate)
     return folder
+
+
+def _absolute(path: Path) -> Path:
+    """Return the absolute path; links stay, because labels lie beside the link to a picture."""
+    return Path(os.path.abspath(path))
 
 
 def _resolve(root: Path, entry: str) -> Path | None:
@@ -159,7 +165,7 @@ def _listed(file: Path, root: Path) -> Iterator[Path]:
         path = next((place for place in (file.parent / name, root / name) if place.is_file()), None)
         if path is None:
             raise ConfigError(f"{file}, line {number}: picture {name} does not exist in {file.parent} or {root}")
-        yield path.resolve()
+        yield _absolute(path)
 
 
 def _label_file(picture: Path) -> Path:
@@ -194,8 +200,8 @@ def _people(labels: Path, dimensions: int, person: int, width: int, height: int)
         x, y, w, h = values[1:_BOX_VALUES]
         if w <= 0 or h <= 0:
             raise ConfigError(f"{where} has a box of {w:g} x {h:g}; expected a width and a height above 0")
-        for value in (x - w / 2, y - h / 2, x + w / 2, y + h / 2):
-            _check_inside(value, where, "a box edge")
+        for value, name in ((x, "center x"), (y, "center y"), (w, "width"), (h, "height")):
+            _check_inside(value, where, f"the box's {name}")
         box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
         yield {"id": number, "bbox": box, "keypoints": _keypoints(values[_BOX_VALUES:], dimensions, where, width, height)}
 

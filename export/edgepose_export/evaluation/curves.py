@@ -15,6 +15,7 @@ from rich.table import Table
 from edgepose.config import schema
 from edgepose.errors import ConfigError, OutputError
 from edgepose.person import KEYPOINT_NAMES, OKS_SIGMAS, Person
+from edgepose_export.callbacks import Predict
 from edgepose_export.data.coco import Picture
 from edgepose_export.evaluation.annotations import PERSON, detections_as_coco, labels_as_coco
 
@@ -92,6 +93,27 @@ class KeypointErrors:
     overall: NDArray[np.float64]
     sure: NDArray[np.int64]
     sure_right: NDArray[np.float64]
+
+
+class Recorder:
+    """A function from picture to people that keeps what it finds, for curves of the same pass that measures AP.
+
+    Args:
+        predict: finds people in uint8 (H, W, 3) RGB.
+
+    Attributes:
+        predictions: people of each picture so far, in order.
+    """
+
+    def __init__(self, predict: Predict) -> None:
+        self._predict = predict
+        self.predictions: list[list[Person]] = []
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Person]:
+        """Find the people in a picture."""
+        people = self._predict(image)
+        self.predictions.append(people)
+        return people
 
 
 _LARGEST_ERROR = 5.0
@@ -198,6 +220,24 @@ def keypoint_table(errors: KeypointErrors) -> Table:
         f"{(errors.sure_right * errors.sure).sum() / sure:.2f}",
     )  # fmt: skip
     return table
+
+
+def write_curves(folder: Path, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> KeypointErrors:
+    """Write `precision-recall.png` and `keypoints.png`, and return the errors of keypoints.
+
+    Args:
+        folder: where the plots go.
+        predictions: people of each picture, in source pixels, with low scores too; see `Recorder`.
+        pictures: their labels, in the same order.
+
+    Raises:
+        ConfigError: nobody is labeled.
+        OutputError: a plot cannot be written.
+    """
+    errors = keypoint_errors(predictions, pictures)
+    plot_precision_recall(folder / "precision-recall.png", precision_recall(predictions, pictures))
+    plot_keypoint_errors(folder / "keypoints.png", errors)
+    return errors
 
 
 def plot_precision_recall(path: Path, curve: PrecisionRecall, title: str = "") -> None:

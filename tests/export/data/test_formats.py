@@ -112,6 +112,13 @@ def test_ways_to_describe_the_same_set(tmp_path: Path, changes: dict[str, Any]) 
         assert [picture.path.name for picture in read_pictures(Path(f"{folder}:val"))] == ["c.png"]
 
 
+def test_pictures_may_be_links(tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path / "mine")
+    (folder / "images").rename(tmp_path / "elsewhere")
+    (folder / "images").symlink_to(tmp_path / "elsewhere")
+    assert CocoPose([folder]).people == 1
+
+
 def test_a_set_may_say_that_people_are_missing(tmp_path: Path) -> None:
     assert not CocoPose([write_yolo(tmp_path / "mine", all_people_labelled=False)])[0].all_people_labeled
 
@@ -131,8 +138,8 @@ SHORT = " ".join(yolo_line().split()[:-1])
         (SHORT, "line 2 has 55 values; expected 56"),
         (yolo_line(dimensions=2), "line 2 has 39 values; expected 56"),
         (yolo_line((0.5, 0.5, 0, 0.5)), "box of 0 x 0.5; expected a width and a height above 0"),
-        (yolo_line((0.5, 0.5, 1.5, 0.5)), "a box edge is -0.25; expected a share"),
-        (yolo_line((320, 240, 20, 20)), "a box edge is 310; expected a share"),
+        (yolo_line((0.5, 0.5, 1.5, 0.5)), "the box's width is 1.5; expected a share"),
+        (yolo_line((320, 240, 20, 20)), "the box's center x is 320; expected a share"),
         (yolo_line().replace("0.3 0.3", "1.3 0.3", 1), "nose x is 1.3; expected a share"),
         (yolo_line(visible=0.87), "nose has the visibility 0.87; expected 0"),
         (yolo_line().replace("0.3 0.3", "nan 0.3", 1), "NaN"),

@@ -12,11 +12,12 @@ from edgepose.person import OKS_SIGMAS, Person
 from edgepose_export.data.coco import Picture
 from edgepose_export.evaluation.coco import evaluate_predictions
 from edgepose_export.evaluation.curves import (
+    Recorder,
     keypoint_errors,
     keypoint_table,
     plot_keypoint_errors,
-    plot_precision_recall,
     precision_recall,
+    write_curves,
 )
 from testing.bodies import standing_person
 
@@ -95,8 +96,10 @@ def test_nobody_labeled_is_refused() -> None:
 @pytest.mark.parametrize("found", [[[]], [[NEAR, STRANGER]]], ids=["nothing", "people"])
 def test_plots_are_drawn(found: list[list[Person]], tmp_path: Path) -> None:
     pictures = [labeled(NEAR, FAR)]
-    plot_precision_recall(tmp_path / "plots" / "precision-recall.png", precision_recall(found, pictures))
-    plot_keypoint_errors(tmp_path / "plots" / "keypoints.png", keypoint_errors(found, pictures))
+    recorder = Recorder(lambda image: found[0])
+    recorder(np.zeros((4, 4, 3), np.uint8))
+    assert recorder.predictions == found
+    write_curves(tmp_path / "plots", recorder.predictions, pictures)
     for name in ("precision-recall", "keypoints"):
         image = cv2.imread(str(tmp_path / "plots" / f"{name}.png"))
         assert image is not None
