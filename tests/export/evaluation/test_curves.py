@@ -11,14 +11,8 @@ from edgepose.errors import ConfigError, OutputError
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose_export.data.coco import Picture
 from edgepose_export.evaluation.coco import evaluate_predictions
-from edgepose_export.evaluation.curves import (
-    Recorder,
-    keypoint_errors,
-    keypoint_table,
-    plot_keypoint_errors,
-    precision_recall,
-    write_curves,
-)
+from edgepose_export.evaluation.curves import Recorder, keypoint_errors, precision_recall
+from edgepose_export.evaluation.plots import keypoint_table, plot_keypoint_errors, write_curves
 from testing.bodies import standing_person
 
 NEAR, FAR = standing_person(20, 50, 200, score=0.9), standing_person(250, 60, 80, score=0.4)
