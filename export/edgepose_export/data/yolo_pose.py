@@ -203,7 +203,8 @@ def _people(labels: Path, dimensions: int, person: int, width: int, height: int)
         for value, name in ((x, "center x"), (y, "center y"), (w, "width"), (h, "height")):
             _check_inside(value, where, f"the box's {name}")
         box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-        yield {"id": number, "bbox": box, "keypoints": _keypoints(values[_BOX_VALUES:], dimensions, where, width, height)}
+        keypoints = _keypoints(values[_BOX_VALUES:], dimensions, where, width, height)
+        yield {"id": number, "bbox": box, "keypoints": keypoints, "num_keypoints": sum(visible > 0 for visible in keypoints[2::3])}
 
 
 def _keypoints(values: list[float], dimensions: int, where: str, width: int, height: int) -> list[float]:
