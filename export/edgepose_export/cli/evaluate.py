@@ -1,8 +1,8 @@
 """`edgepose-export evaluate`."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import onnx
@@ -10,10 +10,19 @@ from rich.console import Console
 
 from edgepose.model.file import METADATA_PREFIX, find_model
 from edgepose_export.cli.progress import progress_bar
+from edgepose_export.evaluation.boxes import evaluate_boxes
 from edgepose_export.evaluation.coco import Evaluation
 from edgepose_export.evaluation.coco import evaluate as evaluate_model
-from edgepose_export.evaluation.report import evaluation_table, robustness_json, robustness_table, to_json
-from edgepose_export.evaluation.robustness import Robustness, evaluate_robustness
+from edgepose_export.evaluation.report import (
+    box_table,
+    evaluation_table,
+    robustness_json,
+    robustness_table,
+    to_json,
+    true_box_table,
+)
+from edgepose_export.evaluation.robustness import evaluate_robustness
+from edgepose_export.evaluation.true_boxes import evaluate_true_boxes
 from edgepose_export.onnx_file import set_metadata, write_model
 
 
@@ -21,53 +30,71 @@ from edgepose_export.onnx_file import set_metadata, write_model
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--boxes", is_flag=True, help="Measure the boxes of people, with or without labeled keypoints, instead of poses.")
+@click.option("--true-boxes", is_flag=True, help="MODEL is a refiner: measure it by itself, on the labeled boxes.")
+@click.option("--robustness", is_flag=True, help="Measure on corrupted pictures too: noise, occlusion, low light, blur, …")
+@click.option("--set", "groups", multiple=True, metavar="NAME", help="Use only the pictures of this set (field `set`); repeatable.")
 @click.option("--limit", default=0, help="Use only the first pictures; 0 uses all.")
 @click.option("--size", default=0, help="Long side of the network's input in pixels; 0 is the model's own.")
+@click.option("--score", type=click.FloatRange(0, 1), help="Lowest score of a find.  [default: 0.02; with --refiner 0.05]")
+@click.option("--people", type=click.IntRange(min=1), help="Most finds of a picture.  [default: 50; with --refiner 30; with --boxes 100]")
 @click.option("--refiner", metavar="NAME|FILE", help="Refine the people found with this refiner.")
 @click.option("--refine-people", type=click.IntRange(min=0), default=0, help="Most people to refine in a picture; 0 refines everybody.")
-@click.option("--robustness", is_flag=True, help="Measure on corrupted pictures too: noise, occlusion, low light, blur, …")
 @click.option("--record", is_flag=True, help="Write the figures into the model file, or with --refiner into the refiner's file.")
 def evaluate(
     model: str,
     data: Path,
     as_json: bool,
+    boxes: bool,
+    true_boxes: bool,
+    robustness: bool,
+    groups: tuple[str, ...],
     limit: int,
     size: int,
+    score: float | None,
+    people: int | None,
     refiner: str | None,
     refine_people: int,
-    robustness: bool,
     record: bool,
 ) -> None:
     """Measure the accuracy of MODEL (a name or an ONNX file) on DATA (a COCO-format folder), through the runtime's own stages."""
+    if boxes + true_boxes + robustness > 1:
+        raise click.UsageError("--boxes, --true-boxes and --robustness are different measurements; expected one of them")
     if refine_people and refiner is None:
         raise click.UsageError("--refine-people limits the people that a refiner refines; expected --refiner too")
-    if robustness and record:
-        raise click.UsageError("--record writes the figures of unchanged pictures; expected it without --robustness")
+    if record and (boxes or true_boxes or robustness):
+        raise click.UsageError("--record writes the figures of poses; expected it without --boxes, --true-boxes and --robustness")
+    if true_boxes and (size or score is not None or people or refiner is not None):
+        raise click.UsageError("--true-boxes runs no pose network; expected it without --size, --score, --people and --refiner")
     path = find_model(model)
-    refiner_path = find_model(refiner) if refiner is not None else None
-    with progress_bar() as progress:
-        measure: Callable[..., Evaluation | Robustness] = evaluate_robustness if robustness else evaluate_model
-        result = measure(
-            path,
-            data,
-            input_size=size,
-            limit=limit,
-            refiner=refiner_path,
-            refine_people=refine_people,
-            progress=lambda done, total: progress("pictures", done, total),
-        )
-    if isinstance(result, Robustness):
-        if as_json:
-            click.echo(robustness_json(result))
+    chosen: dict[str, Any] = {"groups": groups, "limit": limit}
+    finds: dict[str, Any] = {
+        "input_size": size,
+        "score": score,
+        "people": people,
+        "refiner": find_model(refiner) if refiner is not None else None,
+        "refine_people": refine_people,
+    }
+    with progress_bar() as bar:
+        chosen["progress"] = lambda done, total: bar("pictures", done, total)
+        if true_boxes:
+            alone = evaluate_true_boxes(path, data, **chosen)
+            text, table = to_json(alone), true_box_table(path.stem, alone)
+        elif boxes:
+            found = evaluate_boxes(path, data, **chosen, **finds)
+            text, table = to_json(found), box_table(path.stem, found)
+        elif robustness:
+            corrupted = evaluate_robustness(path, data, **chosen, **finds)
+            text, table = robustness_json(corrupted), robustness_table(path.stem, corrupted)
         else:
-            Console().print(robustness_table(path.stem, result))
-        return
-    if record:
-        _record(path, refiner_path, data, result)
+            result = evaluate_model(path, data, **chosen, **finds)
+            text, table = to_json(result), evaluation_table(path.stem, result)
+            if record:
+                _record(path, finds["refiner"], data, result)
     if as_json:
-        click.echo(to_json(result))
+        click.echo(text)
     else:
-        Console().print(evaluation_table(path.stem, result))
+        Console().print(table)
 
 
 def _record(path: Path, refiner: Path | None, data: Path, result: Evaluation) -> None:

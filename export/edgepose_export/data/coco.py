@@ -12,7 +12,7 @@ three kinds of label:
   boxes is not background either.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -116,19 +116,40 @@ class CocoPose:
         folders: data sets, each in one of the forms of `edgepose_export.data.formats`.
         cache: keep image files in memory, up to 4 GB.
         box_people: whether a person whose box a human drew, but who has no keypoints, is a person instead of an ignore region.
+        groups: keep only the pictures of these groups (`Picture.group`); empty keeps all.
         progress: called after each picture of a set whose picture files are read at once (YOLO-pose).
 
     Raises:
         ConfigError: a folder, a file or a label is refused.
     """
 
-    def __init__(self, folders: Sequence[Path], *, cache: bool = True, box_people: bool = False, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        cache: bool = True,
+        box_people: bool = False,
+        groups: Collection[str] = (),
+        progress: Progress | None = None,
+    ) -> None:
         if not folders:
             raise ConfigError("no data folder is named; expected at least one folder with annotations.json and images/")
         self.folders = tuple(Path(folder) for folder in folders)
         self._pictures = [picture for folder in self.folders for picture in read_pictures(folder, box_people=box_people, progress=progress)]
+        if groups:
+            self._pictures = self._of_groups(groups)
         self._bytes: list[NDArray[np.uint8] | None] = [None] * len(self._pictures)
         self._cache_left = _CACHE_BYTES if cache else 0
+
+    def _of_groups(self, groups: Collection[str]) -> list[Picture]:
+        """Return the pictures of groups, in their order."""
+        existing = {picture.group for picture in self._pictures}
+        for group in groups:
+            if group not in existing:
+                named = ", ".join(sorted(existing - {""}))
+                where = ", ".join(str(folder) for folder in self.folders)
+                raise ConfigError(f"{where} has no picture of the set {group!r}; expected {named or 'no set: its images name none'}")
+        return [picture for picture in self._pictures if picture.group in groups]
 
     def __len__(self) -> int:
         return len(self._pictures)

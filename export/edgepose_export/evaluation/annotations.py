@@ -1,6 +1,6 @@
 """Labels and detections in the form that pycocotools takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,11 +46,24 @@ def labels_as_coco(pictures: Sequence[Picture]) -> COCO:
 
 
 def detections_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
-    """Return detections in pycocotools' form; as in its `loadRes`, the area is that of the keypoints' bounds."""
+    """Return detections in pycocotools' form; as in its `loadRes`, box and area are those of the keypoints' bounds."""
+
+    def bounds(person: Person) -> NDArray[np.float32]:
+        return np.concatenate((person.keypoints[:, :2].min(0), person.keypoints[:, :2].max(0)))
+
+    return _detections(predictions, bounds)
+
+
+def boxes_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
+    """Return detections in pycocotools' form, with their own boxes."""
+    return _detections(predictions, lambda person: person.box)
+
+
+def _detections(predictions: Sequence[Sequence[Person]], box: Callable[[Person], NDArray[np.float32]]) -> COCO:
     annotations: list[dict[str, Any]] = []
     for number, people in enumerate(predictions, 1):
         for person in people:
-            low, high = person.keypoints[:, :2].min(0).astype(float), person.keypoints[:, :2].max(0).astype(float)
+            x1, y1, x2, y2 = box(person).astype(float).tolist()
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -58,8 +71,8 @@ def detections_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
                     "category_id": PERSON,
                     "score": float(person.score),
                     "keypoints": person.keypoints.astype(float).ravel().tolist(),
-                    "bbox": [*low.tolist(), *(high - low).tolist()],
-                    "area": float((high - low).prod()),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
                 }
             )
     return _indexed(len(predictions), annotations)

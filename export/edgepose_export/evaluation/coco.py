@@ -20,15 +20,12 @@ from edgepose.errors import ConfigError
 from edgepose.person import Person
 from edgepose_export.callbacks import Predict, Progress
 from edgepose_export.data.coco import CocoPose, Picture
-from edgepose_export.evaluation.annotations import PERSON, detections_as_coco, labels_as_coco
-from edgepose_export.evaluation.predictor import ModelPredictor
-from edgepose_export.evaluation.refiner import PictureRefiner
+from edgepose_export.evaluation.annotations import detections_as_coco, labels_as_coco
+from edgepose_export.evaluation.keypoints import confident_right, matched_people, share_in_place
+from edgepose_export.evaluation.predictor import open_predictor
 
 WORKING_SCORE = schema.PoseConfig().score_threshold
 """Lowest score that the daemon reports by default."""
-
-_PCK_SHARE = 0.2
-"""Largest distance of a correct keypoint, as a share of the longer side of the person's box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +40,11 @@ class Evaluation:
         pck: share of labeled keypoints that lie within 0.2 x the longer side of the person's box of their place; all
             keypoints of a person who was not found are wrong (PCK of Y. Yang, D. Ramanan, "Articulated Human Detection
             with Flexible Mixtures of Parts", TPAMI 2013, there with given boxes). Detections take the most similar
-            person who is still free, in the order of their scores.
+            person who is still free, in the order of their scores (`edgepose_export.evaluation.keypoints.matched_people`).
         right: share of the detections with score >= 0.3 that match a person (OKS >= 0.5): precision.
         found: share of the people whom a detection with score >= 0.3 matches (OKS >= 0.5): recall.
+        confident_right: share of the keypoints with confidence > 0.5 that are right: their own similarity to the label (one term of
+            OKS) is above 0.5. Only labeled keypoints of people who were found count, matched as for `pck`.
         images: number of pictures.
         people: number of people with keypoints.
         precision: number format of the model: `float32` or `int8`; empty where it is not a model file.
@@ -62,6 +61,7 @@ class Evaluation:
     pck: float
     right: float
     found: float
+    confident_right: float | None
     images: int
     people: int
     precision: str = ""
@@ -81,6 +81,9 @@ class Evaluation:
             "images": self.images,
             "people": self.people,
             "precision": self.precision,
+            "right": self.right,
+            "found": self.found,
+            "confident_right": self.confident_right,
         }
         return figures | {"refiner": self.refiner, "refined": self.refined} if self.refiner else figures
 
@@ -89,12 +92,15 @@ def evaluate(
     model: Path,
     data: Path,
     *,
+    groups: Sequence[str] = (),
     input_size: int = 0,
     limit: int = 0,
     settings: schema.ModelConfig | None = None,
     pose: schema.PoseConfig | None = None,
     refiner: Path | None = None,
     refine_people: int = 0,
+    score: float | None = None,
+    people: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model file as the daemon would run it.
@@ -102,25 +108,35 @@ def evaluate(
     Args:
         model: ONNX file.
         data: folder in COCO format, see `edgepose_export.data.coco`.
+        groups: sets of the pictures to use (`Picture.group`); empty is all.
         input_size: long side of the network's input, px; 0 is the one in `settings`, or else the model's own.
         limit: number of pictures, from the first; 0 is all.
         settings: where to run; its `path` is ignored.
-        pose: suppression; its score threshold is replaced by 0.02.
+        pose: suppression; its score threshold and number of people are replaced.
         refiner: ONNX file of a refiner for the people found.
         refine_people: most people to refine in a picture; 0 refines everybody.
+        score: lowest score of a find; None is 0.02, or 0.05 with a refiner.
+        people: most finds of a picture; None is 50, or 30 with a refiner.
         progress: called after each picture.
 
     Raises:
         ConfigError: the data or the model file is refused.
         EngineError: the backend is unavailable.
     """
-    pictures = CocoPose([data], cache=False)
-    opened = None if refiner is None else PictureRefiner(refiner, refine_people, settings)
-    with ModelPredictor(model, input_size=input_size, settings=settings, pose=pose, refiner=opened) as predictor:
+    pictures = CocoPose([data], cache=False, groups=groups)
+    with open_predictor(
+        model,
+        input_size=input_size,
+        settings=settings,
+        pose=pose,
+        refiner=refiner,
+        refine_people=refine_people,
+        score=score,
+        people=people,
+    ) as predictor:
         result = evaluate_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
-    if opened is None:
-        return result
-    return replace(result, refiner=opened.name, refined=opened.refined / result.images)
+    refined = predictor.refiner
+    return result if refined is None else replace(result, refiner=refined.name, refined=refined.refined / result.images)
 
 
 def evaluate_callable(
@@ -135,13 +151,19 @@ def evaluate_callable(
         progress: called after each picture.
         precision: number format, for the report.
     """
+    predictions = predictions_of(predict, data, limit, progress)
+    return evaluate_predictions(predictions, islice(data, len(predictions)), precision=precision)
+
+
+def predictions_of(predict: Predict, data: CocoPose, limit: int, progress: Progress | None) -> list[list[Person]]:
+    """Return the people found in each picture; arguments as of `evaluate_callable`."""
     count = min(limit, len(data)) if limit else len(data)
     predictions = []
     for index in range(count):
         predictions.append(predict(data.image(index)))
         if progress is not None:
             progress(index + 1, count)
-    return evaluate_predictions(predictions, islice(data, count), precision=precision)
+    return predictions
 
 
 def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iterable[Picture], *, precision: str = "") -> Evaluation:
@@ -158,12 +180,13 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
     labeled = list(pictures)
     if len(predictions) != len(labeled):
         raise ValueError(f"{len(predictions)} predictions for {len(labeled)} pictures")
-    people = sum(len(picture.boxes) for picture in labeled)
+    people = sum(int(picture.keypoints[..., 2].any(1).sum()) for picture in labeled)
     if not people:
         raise ConfigError(f"none of the {len(labeled)} pictures has people with keypoints: there is nothing to measure against")
     evaluator = _evaluated(predictions, labeled)
     ap, ap50, ap75, ap_medium, ap_large, ar = (float(value) for value in evaluator.stats[:6])
     right, found = _working_point(evaluator, people)
+    matched = list(matched_people(evaluator, predictions, labeled))
     return Evaluation(
         ap=ap,
         ap50=ap50,
@@ -171,9 +194,10 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
         ap_medium=None if ap_medium < 0 else ap_medium,
         ap_large=None if ap_large < 0 else ap_large,
         ar=ar,
-        pck=_pck(evaluator, predictions, labeled),
+        pck=share_in_place(matched, sum(int((picture.keypoints[..., 2] > 0).sum()) for picture in labeled)),
         right=right,
         found=found,
+        confident_right=confident_right(matched),
         images=len(labeled),
         people=people,
         precision=precision,
@@ -227,26 +251,3 @@ def _matched(evaluator: COCOeval) -> MatchedDetections:
         scores.append(np.array(match["dtScores"], np.float64)[counted])
         matched.append((match["dtMatches"][0] > 0)[counted])
     return MatchedDetections(np.concatenate(index), np.concatenate(scores), np.concatenate(matched))
-
-
-def _pck(evaluator: COCOeval, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> float:
-    """Return the share of keypoints in place; see `Evaluation.pck`."""
-    correct = labeled = 0
-    for number, (people, picture) in enumerate(zip(predictions, pictures, strict=True), 1):
-        labeled += int((picture.keypoints[..., 2] > 0).sum())
-        similarity = np.array(evaluator.ious[number, PERSON])  # (detections by falling score, labels with people first)
-        if not similarity.size or not len(picture.boxes):
-            continue
-        similarity = similarity[:, : len(picture.boxes)]
-        by_score = np.argsort([-person.score for person in people], kind="mergesort")[: len(similarity)]
-        free = np.ones(len(picture.boxes), bool)
-        for row, which in enumerate(by_score):
-            person = int(np.where(free, similarity[row], -1).argmax())
-            if not free[person] or similarity[row, person] <= 0:
-                continue
-            free[person] = False
-            visible = picture.keypoints[person, :, 2] > 0
-            off = np.linalg.norm(people[which].keypoints[:, :2] - picture.keypoints[person, :, :2], axis=1)
-            size = (picture.boxes[person, 2:] - picture.boxes[person, :2]).max()
-            correct += int((visible & (off <= _PCK_SHARE * size)).sum())
-    return correct / labeled

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +17,24 @@ from edgepose_export.evaluation.refiner import PictureRefiner
 SCORE_THRESHOLD = 0.02
 """Lowest score that is evaluated: average precision needs the weak detections too."""
 
+EVERYBODY_SCORE, EVERYBODY_PEOPLE = 0.05, 30
+"""Lowest score and most people of a picture where everybody is refined: weaker finds cost time and bring almost nothing."""
+
 
 class ModelPredictor:
     """A model file as a function from picture to people: a context manager, which closes `refiner` too.
 
+    Args:
+        model: ONNX file.
+        input_size: long side of the network's input, px; 0 is the one in `settings`, or else the model's own.
+        settings: where to run; its `path` is ignored.
+        pose: suppression and most people of a picture; its score threshold is replaced.
+        refiner: refines the people found.
+        score: lowest score of a find.
+
     Attributes:
         precision: number format of the network.
+        refiner: as given.
 
     Raises:
         ModelError: the file is no pose network, or does not take `input_size`.
@@ -36,26 +49,51 @@ class ModelPredictor:
         settings: schema.ModelConfig | None = None,
         pose: schema.PoseConfig | None = None,
         refiner: PictureRefiner | None = None,
+        score: float = SCORE_THRESHOLD,
     ) -> None:
         chosen = settings or schema.ModelConfig()
         self._file = read_model(model)
         self._input_size = input_size or chosen.input_size
         self._pose = pose or schema.PoseConfig()
-        self._refiner = refiner
+        self._score = score
+        self.refiner = refiner
         self._backend = open_backend(self._file, chosen)
         self.precision: str = self._file.info.precision
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Person]:
-        """Find the people in a picture, uint8 (H, W, 3) RGB, down to a score of 0.02."""
+        """Find the people in a picture, uint8 (H, W, 3) RGB."""
         letterbox = Letterbox.for_model(self._file.info, image.shape[0], image.shape[1], self._input_size)
         candidates = self._backend.run(letterbox.apply(image)[None])
-        people = decode(candidates, 0, letterbox, self._pose, score_threshold=SCORE_THRESHOLD)
-        return people if self._refiner is None else self._refiner(image, people)
+        people = decode(candidates, 0, letterbox, self._pose, score_threshold=self._score)
+        return people if self.refiner is None else self.refiner(image, people)
 
     def __enter__(self) -> "ModelPredictor":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._backend.close()
-        if self._refiner is not None:
-            self._refiner.close()
+        if self.refiner is not None:
+            self.refiner.close()
+
+
+def open_predictor(
+    model: Path,
+    *,
+    input_size: int = 0,
+    settings: schema.ModelConfig | None = None,
+    pose: schema.PoseConfig | None = None,
+    refiner: Path | None = None,
+    refine_people: int = 0,
+    score: float | None = None,
+    people: int | None = None,
+) -> ModelPredictor:
+    """Open a model file and perhaps a refiner; arguments and errors as of `edgepose_export.evaluation.coco.evaluate`."""
+    opened = None if refiner is None else PictureRefiner(refiner, refine_people, settings)
+    limits = pose or schema.PoseConfig()
+    if people is None and opened is not None:
+        people = EVERYBODY_PEOPLE
+    if people is not None:
+        limits = msgspec.structs.replace(limits, maximum_people=people)
+    if score is None:
+        score = SCORE_THRESHOLD if opened is None else EVERYBODY_SCORE
+    return ModelPredictor(model, input_size=input_size, settings=settings, pose=limits, refiner=opened, score=score)

@@ -1,11 +1,16 @@
 """Evaluations as tables for people and as JSON for programs."""
 
 import json
+from collections.abc import Mapping
 
 from rich.table import Table
 
+from edgepose_export.evaluation.boxes import BoxEvaluation
 from edgepose_export.evaluation.coco import Evaluation
 from edgepose_export.evaluation.robustness import Robustness
+from edgepose_export.evaluation.true_boxes import RefinerEvaluation
+
+AnyEvaluation = Evaluation | BoxEvaluation | RefinerEvaluation
 
 _MEANINGS = {
     "AP": "average precision, mean of OKS 0.50 to 0.95",
@@ -17,38 +22,86 @@ _MEANINGS = {
     "PCK": "of the keypoints, within 0.2 of the longer side",
 }
 _COLUMNS = tuple(_MEANINGS)
+_WORKING_POINT = {
+    "right": "of the finds at score 0.3 that match a person",
+    "found": "of the people whom a find at score 0.3 matches",
+    "confident_right": "of the keypoints of confidence > 0.5",
+}
+_BOX_MEANINGS = {
+    "box_AP": "average precision, mean of IoU 0.50 to 0.95",
+    "box_AP50": "at IoU 0.50",
+    "recall_lt24": "found at score 0.3 and IoU 0.4, below 24 px high",
+    "recall_24_48": "from 24 to 48 px",
+    "recall_gt48": "above 48 px",
+    "false_per_image": "false finds a picture at score 0.3",
+}
+_TRUE_BOX_MEANINGS = {
+    "OKS": "mean of the people, in their labeled boxes",
+    "AP": "right poses, mean of OKS 0.50 to 0.95",
+    "PCK": _MEANINGS["PCK"],
+    "confident_right": _WORKING_POINT["confident_right"],
+}
 
 
-def to_json(evaluation: Evaluation) -> str:
+def to_json(evaluation: AnyEvaluation) -> str:
     """Return one JSON object on one line, with the fixed keys of `edgepose-export evaluate --json`."""
     return json.dumps(_rounded(evaluation))
 
 
 def robustness_json(robustness: Robustness) -> str:
-    """Return one JSON object on one line: `clean` and each corruption, with the keys of `to_json`."""
-    return json.dumps({name: _rounded(result) for name, result in {"clean": robustness.clean, **robustness.corrupted}.items()})
+    """Return one JSON object on one line: `clean` and each corruption, with the keys of `to_json`.
+
+    A corruption has one more key, `AP_of_clean`: its AP as a share of the clean AP, null where that is 0.
+    """
+    values = {"clean": _rounded(robustness.clean)}
+    for name, result in robustness.corrupted.items():
+        share = robustness.relative(name)
+        values[name] = _rounded(result) | {"AP_of_clean": None if share is None else round(share, 5)}
+    return json.dumps(values)
 
 
-def _rounded(evaluation: Evaluation) -> dict[str, float | int | str | None]:
+def _rounded(evaluation: AnyEvaluation) -> dict[str, float | int | str | None]:
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in evaluation.to_json().items()}
 
 
 def evaluation_table(name: str, evaluation: Evaluation) -> Table:
     """Return a table with one row per figure, which fits a narrow terminal."""
+    table = _table(name, evaluation, _MEANINGS | _WORKING_POINT)
+    table.add_row("images", str(evaluation.images), "")
+    table.add_row("people", str(evaluation.people), "with keypoints")
+    if evaluation.refiner:
+        table.add_row("refined", f"{evaluation.refined:.2f}", f"people a picture, by {evaluation.refiner}")
+    return table
+
+
+def box_table(name: str, evaluation: BoxEvaluation) -> Table:
+    """Return a table of the figures of boxes."""
+    table = _table(name, evaluation, _BOX_MEANINGS)
+    table.add_row("images", str(evaluation.images), "")
+    table.add_row("boxes", str(evaluation.boxes), "that are not crowds")
+    return table
+
+
+def true_box_table(name: str, evaluation: RefinerEvaluation) -> Table:
+    """Return a table of the figures of a refiner by itself."""
+    rows = dict(_TRUE_BOX_MEANINGS)
+    rows |= {f"OKS_{group}": f"seen from about {group} degrees above the horizon" for group in evaluation.oks_by_elevation}
+    table = _table(name, evaluation, rows)
+    table.add_row("images", str(evaluation.images), "")
+    table.add_row("people", str(evaluation.people), "with keypoints")
+    return table
+
+
+def _table(name: str, evaluation: AnyEvaluation, rows: Mapping[str, str]) -> Table:
+    """Return a table with one row per key in `rows`, whose values are explanations."""
     table = Table(title=f"{name} ({evaluation.precision})" if evaluation.precision else name, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     values = evaluation.to_json()
-    for column in _COLUMNS:
-        table.add_row(column, _share(values[column]), _MEANINGS[column])
-    table.add_row("right", _share(evaluation.right), "of the detections at score 0.3 that match a person")
-    table.add_row("found", _share(evaluation.found), "of the people whom a detection at score 0.3 matches")
+    for key, meaning in rows.items():
+        table.add_row(key.replace("_", " "), _share(values[key]), meaning)
     table.add_section()
-    table.add_row("images", str(evaluation.images), "")
-    table.add_row("people", str(evaluation.people), "with keypoints")
-    if evaluation.refiner:
-        table.add_row("refined", f"{evaluation.refined:.2f}", f"people a picture, by {evaluation.refiner}")
     return table
 
 

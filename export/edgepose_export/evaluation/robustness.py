@@ -1,6 +1,6 @@
 """The accuracy that a network loses on corrupted pictures: noise, occlusion and light (the paper's section X), and more."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.data.color import Image
 from edgepose_export.data.warp import Matrix, bounds, carry, moved, paint, scaled, turned
 from edgepose_export.evaluation.coco import Evaluation, evaluate_predictions
-from edgepose_export.evaluation.predictor import ModelPredictor
-from edgepose_export.evaluation.refiner import PictureRefiner
+from edgepose_export.evaluation.predictor import open_predictor
 
 Corrupted = tuple[Image, Picture]
 Corruption = Callable[[Image, Picture, np.random.Generator], Corrupted]
@@ -115,16 +114,20 @@ def evaluate_robustness(
     model: Path,
     data: Path,
     *,
+    groups: Sequence[str] = (),
     input_size: int = 0,
     limit: int = 0,
     refiner: Path | None = None,
     refine_people: int = 0,
+    score: float | None = None,
+    people: int | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
     """Evaluate a model file as the daemon would run it, on clean and corrupted pictures; arguments and errors as of `evaluate`."""
-    pictures = CocoPose([data], cache=False)
-    opened = None if refiner is None else PictureRefiner(refiner, refine_people)
-    with ModelPredictor(model, input_size=input_size, refiner=opened) as predictor:
+    pictures = CocoPose([data], cache=False, groups=groups)
+    with open_predictor(
+        model, input_size=input_size, refiner=refiner, refine_people=refine_people, score=score, people=people
+    ) as predictor:
         return under_corruption(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
 
 

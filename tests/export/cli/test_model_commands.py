@@ -71,16 +71,27 @@ def test_without_torch_it_says_what_to_install(name: str) -> None:
 def test_what_runs_model_files_needs_no_torch(folder: Path) -> None:
     assert edgepose_export("onnx", folder / "last.pt", "--output", folder / "float.onnx", "--size", 96).returncode == 0
     arguments = ("--data", folder / "data", "--pictures", 32)
+    refiner = write_refiner(folder / "alone.onnx")
+    printed = []
     for command in (
         ("quantize", folder / "float.onnx", *arguments, "--output", folder / "small.onnx"),
         ("sensitivity", folder / "float.onnx", *arguments),
         ("evaluate", folder / "small.onnx", folder / "data", "--json", "--limit", 2),
+        ("evaluate", folder / "small.onnx", folder / "data", "--boxes", "--json", "--limit", 2),
+        ("evaluate", refiner, folder / "data", "--true-boxes", "--json", "--limit", 2),
+        ("evaluate", folder / "small.onnx", folder / "data", "--robustness", "--json", "--limit", 2),
         ("pseudo-label", folder / "data", "--model", folder / "small.onnx", "--size", 96, "--output", folder / "labeled"),
     ):
         done = without_torch(*command)
         assert done.returncode == 0, done.stderr
         if command[0] == "evaluate":
-            assert json.loads(done.stdout)["images"] == 2
+            printed.append(json.loads(done.stdout))
+    poses, boxes, alone, robustness = printed
+    assert poses["images"] == boxes["images"] == alone["images"] == 2
+    keys = {"box_AP", "box_AP50", "recall_lt24", "recall_24_48", "recall_gt48", "false_per_image"}
+    assert boxes.keys() == keys | {"images", "boxes", "precision"}
+    assert alone.keys() == {"OKS", "AP", "PCK", "confident_right", "images", "people", "precision"}
+    assert robustness["turned by a quarter"].keys() == {*poses, "AP_of_clean"}
     assert read_model(folder / "small.onnx").info.precision == "int8"
     assert (folder / "labeled" / "annotations.json").exists()
 
@@ -101,7 +112,9 @@ def test_from_a_checkpoint_to_figures_of_an_int8_file(folder: Path) -> None:
     measured = edgepose_export("evaluate", folder / "int8.onnx", folder / "data", "--json", "--limit", 4, "--record")
     assert measured.returncode == 0, measured.stderr
     figures = json.loads(measured.stdout)
-    assert set(figures) == {"AP", "AP50", "AP75", "APm", "APl", "AR", "PCK", "images", "people", "precision"}
+    assert set(figures) == {
+        "AP", "AP50", "AP75", "APm", "APl", "AR", "PCK", "images", "people", "precision", "right", "found", "confident_right",
+    }  # fmt: skip
     assert (figures["images"], figures["people"], figures["precision"]) == (4, 4, "int8")
     assert read_model(folder / "int8.onnx").info.accuracy == {"data": "data", **figures}
 
@@ -110,7 +123,7 @@ def test_figures_of_a_pair_are_written_into_the_refiner(folder: Path) -> None:
     first = write_edgepose(folder / "first.onnx", scores=np.full(CANDIDATES, 20, np.float32))  # dots on black are dark
     refiner = write_refiner(folder / "again.onnx")
     before = first.read_bytes()
-    arguments = ("--refiner", refiner, "--refine-people", 3, "--json", "--limit", 4, "--record")
+    arguments = ("--refiner", refiner, "--refine-people", 3, "--score", 0.02, "--json", "--limit", 4, "--record")
     measured = edgepose_export("evaluate", first, folder / "data", *arguments)
     assert measured.returncode == 0, measured.stderr
     figures = json.loads(measured.stdout)
@@ -146,6 +159,11 @@ def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> N
         (["evaluate", "nowhere.onnx", "data"], 78, "no model 'nowhere.onnx'"),
         (["evaluate", "default", "data", "--refiner", "default"], 78, "expected a refiner (task 'refine')"),
         (["evaluate", "default", "data", "--refine-people", "3"], 64, "expected --refiner too"),
+        (["evaluate", "default", "data", "--boxes", "--true-boxes"], 64, "expected one of them"),
+        (["evaluate", "default", "data", "--boxes", "--record"], 64, "expected it without --boxes"),
+        (["evaluate", "refine-n", "data", "--true-boxes", "--size", "320"], 64, "expected it without --size"),
+        (["evaluate", "default", "data", "--true-boxes"], 78, "expected a refiner (task 'refine')"),
+        (["evaluate", "default", "data", "--boxes", "--set", "night"], 78, "no picture of the set 'night'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(folder: Path, arguments: list[str], status: int, message: str) -> None:

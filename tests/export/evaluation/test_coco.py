@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from edgepose.config import schema
 from edgepose.errors import ConfigError
-from edgepose.person import Person
+from edgepose.person import OKS_SIGMAS, Person
 from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.evaluation.coco import Evaluation, evaluate, evaluate_callable, evaluate_predictions
 from testing.bodies import standing_person
@@ -118,6 +118,48 @@ def test_pck_gives_each_person_one_find_the_strongest_first():
     assert (first_wrong.pck, first_right.pck) == (pytest.approx(9 / 17), 1)
 
 
+def away(person: Person, similarity: float, area: float) -> Person:
+    """Move every keypoint so far that its similarity to where it was is this."""
+    keypoints = person.keypoints.copy()
+    keypoints[:, 0] += np.sqrt(-2 * np.log(similarity) * area) * 2 * np.array(OKS_SIGMAS)
+    return replace(person, keypoints=keypoints)
+
+
+@pytest.mark.parametrize(("similarity", "share"), [(0.999, 1), (0.51, 1), (0.49, 0), (0.1, 0)])
+def test_a_confident_keypoint_is_right_by_its_own_similarity(similarity, share):
+    labels = picture([NEAR, FAR])
+    found = [away(NEAR, similarity, labels.areas[0]), away(FAR, similarity, labels.areas[1])]
+    assert evaluate_predictions([found], [labels]).confident_right == share
+
+
+def test_only_confident_keypoints_that_are_labeled_are_judged():
+    labels = picture([NEAR])
+    wrong = away(NEAR, 0.1, labels.areas[0]).keypoints
+    mixed = NEAR.keypoints.copy()
+    mixed[:4] = wrong[:4]
+    mixed[:, 2] = [0.6, 0.6, 0.5, 0.5, *[0.9] * 10, 0.1, 0.1, 0.1]
+    # Confident: 0 and 1, which are wrong, and 4 to 13, which are right. 0 is not labeled in the second picture.
+    assert evaluate_predictions([[replace(NEAR, keypoints=mixed)]], [labels]).confident_right == pytest.approx(10 / 12)
+    labels.keypoints[0, 0] = 0
+    assert evaluate_predictions([[replace(NEAR, keypoints=mixed)]], [labels]).confident_right == pytest.approx(10 / 11)
+    mixed[:, 2] = 0.5
+    assert evaluate_predictions([[replace(NEAR, keypoints=mixed)]], [labels]).confident_right is None
+
+
+def test_a_second_find_of_a_person_is_not_judged():
+    labels = picture([NEAR])
+    double = replace(away(NEAR, 0.1, labels.areas[0]), score=0.5)
+    assert evaluate_predictions([[NEAR, double]], [labels]).confident_right == 1
+    assert evaluate_predictions([[double]], [labels]).confident_right == 0
+
+
+def test_people_with_only_a_box_are_ignored_as_ignore_regions_are():
+    labels = picture([NEAR, FAR])
+    labels.keypoints[1] = 0
+    result = evaluate_predictions([[NEAR, FAR]], [labels])
+    assert (result.ap, result.people, result.pck, result.right, result.found) == (pytest.approx(1), 1, 1, 1, 1)
+
+
 def test_sets_without_people_and_lists_of_other_length_are_refused():
     with pytest.raises(ConfigError, match="nothing to measure"):
         evaluate_predictions([[]], [picture()])
@@ -155,9 +197,33 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
     assert result.pck == 1
     assert (result.images, result.people, result.precision) == (3, 18, "int8")
     assert done == [(1, 3), (2, 3), (3, 3)]
-    assert list(result.to_json()) == ["AP", "AP50", "AP75", "APm", "APl", "AR", "PCK", "images", "people", "precision"]
+    assert list(result.to_json()) == [
+        "AP", "AP50", "AP75", "APm", "APl", "AR", "PCK", "images", "people", "precision", "right", "found", "confident_right",
+    ]  # fmt: skip
     assert evaluate(model, data, settings=settings, limit=2).images == 2
     assert evaluate(model, data, settings=settings, input_size=128).ap < 0.5  # the answers are those for 256 px
+
+
+@pytest.mark.parametrize(
+    ("limits", "refined"),
+    [({}, 4), ({"score": 0.02}, 6), ({"score": 0.1}, 2), ({"score": 0, "people": 5}, 5), ({"refine_people": 3}, 3)],
+    ids=["from 0.05", "all six", "from 0.1", "five at most", "three refined"],
+)
+def test_everybody_is_who_scores_enough(tmp_path, limits, refined):
+    """The pictures are white, with a black margin at the bottom: scores are 0.89 of those in the file."""
+    data = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400)
+    scores = np.array([0.9, 0.5, 0.07, 0.06, 0.04, 0.03], np.float32)
+    model = write_edgepose(tmp_path / "tiny.onnx", scores=scores)
+    refiner = write_refiner(tmp_path / "again.onnx")
+    pose = schema.PoseConfig(nms_oks=1, nms_iou=1)
+    settings = schema.ModelConfig(backend="cpu", threads=1)
+    assert evaluate(model, data, settings=settings, pose=pose, refiner=refiner, **limits).refined == refined
+
+
+def test_a_set_that_does_not_exist_is_refused(tmp_path):
+    data, model = write_answers(tmp_path / "a", 0.5, 0.5, 512, 400), write_edgepose(tmp_path / "tiny.onnx")
+    with pytest.raises(ConfigError, match="no picture of the set 'night'; expected no set: its images name none"):
+        evaluate(model, data, groups=("night",))
 
 
 @pytest.mark.parametrize(("refine_people", "refined"), [(0, 6), (2, 2), (50, 6)], ids=["everybody", "two", "more than there are"])

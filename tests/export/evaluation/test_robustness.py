@@ -13,7 +13,7 @@ from edgepose_export.evaluation.report import evaluation_table, robustness_json,
 from edgepose_export.evaluation.robustness import CORRUPTIONS, Robustness, under_corruption
 from testing.export.folders import write_dotted
 
-EVALUATION = Evaluation(0.312345678, 0.5, 0.3, 0.2, None, 0.4, 0.6, 0.7, 0.5, 300, 797, "int8")
+EVALUATION = Evaluation(0.312345678, 0.5, 0.3, 0.2, None, 0.4, 0.6, 0.7, 0.5, 0.9, 300, 797, "int8")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def text_of(table, width=160):
 
 def test_tables_show_the_figures():
     shown = text_of(evaluation_table("ghost-n", EVALUATION))
-    for word in ("ghost-n (int8)", "0.312", "AP50", "PCK", "0.700", "300", "797"):
+    for word in ("ghost-n (int8)", "0.312", "AP50", "PCK", "0.700", "confident right", "0.900", "300", "797"):
         assert word in shown
     assert "refined" not in shown
     worse = replace(EVALUATION, ap=0.2)
@@ -110,6 +110,10 @@ def test_tables_show_the_figures():
 def test_json_has_every_kind():
     values = json.loads(robustness_json(Robustness(EVALUATION, {"noise": replace(EVALUATION, ap=0.2)})))
     assert (list(values), values["noise"]["AP"]) == (["clean", "noise"], 0.2)
+    assert values["noise"]["AP_of_clean"] == 0.64032  # 0.2 of 0.312345678
+    assert "AP_of_clean" not in values["clean"]
+    nothing = json.loads(robustness_json(Robustness(replace(EVALUATION, ap=0.0), {"noise": EVALUATION})))
+    assert nothing["noise"]["AP_of_clean"] is None
 
 
 def test_nothing_is_cut_off_in_a_terminal_of_80_columns():
@@ -132,5 +136,5 @@ def test_json_has_the_fixed_keys():
     values = json.loads(to_json(EVALUATION))
     assert values == {
         "AP": 0.31235, "AP50": 0.5, "AP75": 0.3, "APm": 0.2, "APl": None, "AR": 0.4, "PCK": 0.6, "images": 300, "people": 797,
-        "precision": "int8",
+        "precision": "int8", "right": 0.7, "found": 0.5, "confident_right": 0.9,
     }  # fmt: skip
