@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
 from edgepose.errors import ConfigError
-from edgepose.person import OKS_SIGMAS, Person
-from edgepose_export.callbacks import Predict
+from edgepose.person import Person
 from edgepose_export.data.coco import Picture
-from edgepose_export.evaluation.annotations import PERSON, detections_as_coco, labels_as_coco
+from edgepose_export.evaluation.annotations import detections_as_coco, labels_as_coco
+from edgepose_export.evaluation.keypoints import CONFIDENT, matched_people
 
 RIGHT_SIMILARITY = 0.5
 """Lowest OKS of a single keypoint that is right: an error of at most 1.18 of its normal errors."""
@@ -21,10 +21,7 @@ RIGHT_SIMILARITY = 0.5
 LARGEST_RIGHT_ERROR = float(np.sqrt(-2 * np.log(RIGHT_SIMILARITY)))
 """Largest error of a keypoint that is right, in the units of `KeypointErrors`."""
 
-SURE_CONFIDENCE = 0.5
-"""Confidence above which a keypoint is taken for certain."""
-
-_MATCHED_OKS = 0.1  # below it, a detection is of somebody else
+_FOUND_OKS = 0.1  # below it, a detection is of somebody else
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +63,7 @@ class KeypointErrors:
     """Errors of the 17 keypoints of the people found.
 
     An error is a distance divided by 2 sigma sqrt(area): by what people's own labels of that keypoint differ, at the person's size.
-    1 is OKS 0.61. A person is found by the most similar detection that is still free, from OKS 0.1 on, in the order of scores.
+    1 is OKS 0.61. Detections and people are matched as for PCK; a person whose detection has an OKS below 0.1 is not found.
 
     Attributes:
         labeled: int (17,), labels of each keypoint.
@@ -87,27 +84,6 @@ class KeypointErrors:
     overall: NDArray[np.float64]
     sure: NDArray[np.int64]
     sure_right: NDArray[np.float64]
-
-
-class Recorder:
-    """A function from picture to people that keeps what it finds, for curves of the same pass that measures AP.
-
-    Args:
-        predict: finds people in uint8 (H, W, 3) RGB.
-
-    Attributes:
-        predictions: people of each picture so far, in order.
-    """
-
-    def __init__(self, predict: Predict) -> None:
-        self._predict = predict
-        self.predictions: list[list[Person]] = []
-
-    def __call__(self, image: NDArray[np.uint8]) -> list[Person]:
-        """Find the people in a picture."""
-        people = self._predict(image)
-        self.predictions.append(people)
-        return people
 
 
 _LARGEST_ERROR = 5.0
@@ -151,47 +127,24 @@ def keypoint_errors(predictions: Sequence[Sequence[Person]], pictures: Sequence[
     Raises:
         ConfigError: nobody is labeled.
     """
-    evaluator = _evaluated(predictions, pictures)
-    labeled = np.zeros(17, np.int64)
-    errors, known, sure = [np.zeros((0, 17))], [np.zeros((0, 17), bool)], [np.zeros((0, 17), bool)]
-    for number, (people, picture) in enumerate(zip(predictions, pictures, strict=True), 1):
-        labeled += (picture.keypoints[..., 2] > 0).sum(0)
-        similarity = np.array(evaluator.ious[number, PERSON])  # (detections by falling score, labels with people first)
-        for which, person in _pairs(similarity, people, np.asarray(picture.keypoints[..., 2].any(1))):
-            keypoints = people[which].keypoints
-            off = np.linalg.norm(keypoints[:, :2] - picture.keypoints[person, :, :2], axis=1)
-            errors.append((off / (2 * np.array(OKS_SIGMAS) * np.sqrt(max(float(picture.areas[person]), 1e-6))))[None])
-            known.append((picture.keypoints[person, :, 2] > 0)[None])
-            sure.append((keypoints[:, 2] > SURE_CONFIDENCE)[None])
-    error, is_known, is_sure = np.concatenate(errors), np.concatenate(known), np.concatenate(sure)
-    is_right = is_known & (error < LARGEST_RIGHT_ERROR)
+    matched = [person for person in matched_people(_evaluated(predictions, pictures), predictions, pictures) if person.oks >= _FOUND_OKS]
+    similarity = np.array([person.similarities for person in matched]).reshape(-1, 17)
+    is_known = np.array([person.labeled for person in matched], bool).reshape(-1, 17)
+    is_sure = np.array([person.found[:, 2] > CONFIDENT for person in matched], bool).reshape(-1, 17)
+    labeled = sum(((picture.keypoints[..., 2] > 0).sum(0) for picture in pictures), np.zeros(17, np.int64))
+    error = np.sqrt(-2 * np.log(np.maximum(similarity, np.exp(-0.5 * _LARGEST_ERROR**2))))
+    is_right = is_known & (similarity > RIGHT_SIMILARITY)
     found, certain = is_known.sum(0), (is_known & is_sure).sum(0)
     return KeypointErrors(
         labeled=labeled,
         found=found,
-        mean=np.where(is_known, np.minimum(error, _LARGEST_ERROR), 0).sum(0) / np.maximum(found, 1),
+        mean=np.where(is_known, error, 0).sum(0) / np.maximum(found, 1),
         median=np.array([np.median(error[is_known[:, k], k]) if found[k] else np.nan for k in range(17)]),
         right=is_right.sum(0) / np.maximum(found, 1),
         overall=is_right.sum(0) / np.maximum(labeled, 1),
         sure=certain,
         sure_right=(is_right & is_sure).sum(0) / np.maximum(certain, 1),
     )
-
-
-def _pairs(similarity: NDArray[np.float64], people: Sequence[Person], labeled: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return pairs of detection and person; each person with a labeled keypoint at most once."""
-    if not similarity.size or not labeled.any():
-        return []
-    similarity = similarity[:, : len(labeled)]
-    by_score = np.argsort([-person.score for person in people], kind="mergesort")[: len(similarity)]
-    free = labeled.copy()
-    pairs = []
-    for row, which in enumerate(by_score.tolist()):
-        person = int(np.where(free, similarity[row], -1).argmax())
-        if free[person] and similarity[row, person] >= _MATCHED_OKS:
-            free[person] = False
-            pairs.append((which, person))
-    return pairs
 
 
 def _evaluated(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> COCOeval:

@@ -15,12 +15,12 @@ from edgepose.person import KEYPOINT_NAMES, Person
 from edgepose_export.data.coco import Picture
 from edgepose_export.evaluation.curves import (
     LARGEST_RIGHT_ERROR,
-    SURE_CONFIDENCE,
     KeypointErrors,
     PrecisionRecall,
     keypoint_errors,
     precision_recall,
 )
+from edgepose_export.evaluation.keypoints import CONFIDENT
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -33,7 +33,7 @@ def keypoint_table(errors: KeypointErrors) -> Table:
     """Return the errors as a table for people."""
     table = Table(title="keypoints of the people found; right: OKS of the keypoint > 0.5")
     table.add_column("keypoint")
-    for name in ("labeled", "found", "mean error", "median", "right", "right of all", f"right where confidence > {SURE_CONFIDENCE}"):
+    for name in ("labeled", "found", "mean error", "median", "right", "right of all", f"right where confidence > {CONFIDENT}"):
         table.add_column(name, justify="right")
     for k, name in enumerate(KEYPOINT_NAMES):
         table.add_row(
@@ -55,7 +55,7 @@ def write_curves(folder: Path, predictions: Sequence[Sequence[Person]], pictures
 
     Args:
         folder: where the plots go.
-        predictions: people of each picture, in source pixels, with low scores too; see `Recorder`.
+        predictions: people of each picture, in source pixels, with low scores too; see `edgepose_export.evaluation.coco.predictions_of`.
         pictures: their labels, in the same order.
 
     Raises:
@@ -115,7 +115,7 @@ def plot_keypoint_errors(path: Path, errors: KeypointErrors, title: str = "") ->
     for offset, values, name in (
         (-0.27, errors.overall, "of all labels"),
         (0.0, errors.right, "of people found"),
-        (0.27, errors.sure_right, f"of these, confidence > {SURE_CONFIDENCE}"),
+        (0.27, errors.sure_right, f"of these, confidence > {CONFIDENT}"),
     ):
         right.barh(rows + offset, values, height=0.27, label=name)
     right.set(xlabel="share right (OKS of the keypoint > 0.5)", xlim=(0, 1))

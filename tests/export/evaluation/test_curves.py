@@ -11,7 +11,7 @@ from edgepose.errors import ConfigError, OutputError
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose_export.data.coco import Picture
 from edgepose_export.evaluation.coco import evaluate_predictions
-from edgepose_export.evaluation.curves import Recorder, keypoint_errors, precision_recall
+from edgepose_export.evaluation.curves import keypoint_errors, precision_recall
 from edgepose_export.evaluation.plots import keypoint_table, plot_keypoint_errors, write_curves
 from testing.bodies import standing_person
 
@@ -65,8 +65,8 @@ def test_errors_are_in_normal_errors_of_each_keypoint() -> None:
     errors = keypoint_errors([[moved(NEAR, wrist, right)], [moved(NEAR, wrist, wrong, confidence=0.2)], []], pictures)
     assert errors.labeled.tolist() == [3] * 17
     assert errors.found.tolist() == [2] * 17
-    assert errors.mean[wrist] == pytest.approx(1.25, rel=1e-4)
-    assert errors.median[wrist] == pytest.approx(1.25, rel=1e-4)
+    assert errors.mean[wrist] == pytest.approx(1.25, rel=1e-3)
+    assert errors.median[wrist] == pytest.approx(1.25, rel=1e-3)
     assert (errors.right[wrist], errors.sure[wrist], errors.sure_right[wrist]) == (0.5, 1, 1.0)
     assert errors.overall[wrist] == pytest.approx(1 / 3)
     assert (errors.mean[knee], errors.right[knee], errors.overall[knee]) == (0, 1, pytest.approx(2 / 3))
@@ -90,10 +90,7 @@ def test_nobody_labeled_is_refused() -> None:
 @pytest.mark.parametrize("found", [[[]], [[NEAR, STRANGER]]], ids=["nothing", "people"])
 def test_plots_are_drawn(found: list[list[Person]], tmp_path: Path) -> None:
     pictures = [labeled(NEAR, FAR)]
-    recorder = Recorder(lambda image: found[0])
-    recorder(np.zeros((4, 4, 3), np.uint8))
-    assert recorder.predictions == found
-    write_curves(tmp_path / "plots", recorder.predictions, pictures)
+    write_curves(tmp_path / "plots", found, pictures)
     for name in ("precision-recall", "keypoints"):
         image = cv2.imread(str(tmp_path / "plots" / f"{name}.png"))
         assert image is not None
