@@ -12,6 +12,7 @@ from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.score import calibrate_refiner
 from edgepose_export.evaluation.score import calibrate_score as fit_score
 from edgepose_export.network.checkpoint import load_deployed, save_network
+from edgepose_export.network.refiner import RefinerNetwork
 from edgepose_export.shipped import find_checkpoint
 
 
@@ -29,8 +30,8 @@ def calibrate_score(checkpoint: str, data: tuple[Path, ...], output: Path, size:
     """Make the score of CHECKPOINT (a shipped name or a file) a probability, and write the network to export."""
     path = find_checkpoint(checkpoint)
     network = load_deployed(path)
-    if (network.spec.task == "refine") != (first is not None):
-        raise ConfigError(f"{path} is a {network.spec.task} network; --first is required for refiners and accepted for nothing else")
+    if isinstance(network, RefinerNetwork) != (first is not None):
+        raise ConfigError(f"{path} is a {'refiner' if first is None else 'pose network'}; --first is required for refiners and accepted for nothing else")
     with progress_bar() as report:
 
         def progress(done: int, total: int) -> None:

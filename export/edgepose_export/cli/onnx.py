@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from edgepose_export.network.checkpoint import load_deployed, load_network, parameters_count
+from edgepose_export.network.refiner import RefinerNetwork
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import file_hash, write_model
 from edgepose_export.shipped import find_checkpoint
@@ -34,6 +35,6 @@ def onnx(checkpoint: str, output: Path, size: int, height: int, width: int, aver
     network = load_deployed(path) if average else load_network(path)
     card = Card(name or output.stem, max(height, width) or size, trained_on)
     write_model(to_onnx(network, card, height=height, width=width), output)
-    crops = network.spec.task == "refine"
+    crops = isinstance(network, RefinerNetwork)
     sides = f"{width}x{height}" if height else f"{size}x{size}" if crops else f"any multiple of 32, made for {size}"
     click.echo(f"{output}: {parameters_count(network):,} parameters, input {sides} px, sha256 {file_hash(output)}", err=True)

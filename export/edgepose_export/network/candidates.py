@@ -25,7 +25,7 @@ def best_candidates(maps: PoseMaps, considered: int, kept: int, iou: float) -> t
     Returns:
         Logits (B, K), cells (B, K) and boxes (B, K, 4) x1 y1 x2 y2 in input pixels; a suppressed find has a logit of about -100.
     """
-    logit, cell = torch.topk(maps.score, min(considered, maps.score.shape[1]), dim=1)  # (B, M), falling
+    logit, cell = torch.topk(maps.score, considered, dim=1)  # (B, M), falling
     boxes = boxes_of(maps, cell)  # (B, M, 4)
     # overlaps[m, n]: the find m has a higher score than n, and their boxes overlap too much.
     overlaps = torch.triu((_pairwise_iou(boxes) > iou).to(logit.dtype), 1)  # (B, M, M)
