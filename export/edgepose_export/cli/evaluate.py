@@ -41,6 +41,9 @@ from edgepose_export.onnx_file import set_metadata, write_model
 @click.option("--people", type=click.IntRange(min=1), help="Most finds of a picture.  [default: 50; with --refiner 30; with --boxes 100]")
 @click.option("--refiner", metavar="NAME|FILE", help="Refine the people found with this refiner.")
 @click.option("--refine-people", type=click.IntRange(min=0), default=0, help="Most people to refine in a picture; 0 refines everybody.")
+@click.option(
+    "--plots", type=click.Path(path_type=Path), metavar="DIR", help="Write precision-recall.png and keypoints.png into this folder."
+)
 @click.option("--record", is_flag=True, help="Write the figures into the model file, or with --refiner into the refiner's file.")
 def evaluate(
     model: str,
@@ -56,6 +59,7 @@ def evaluate(
     people: int | None,
     refiner: str | None,
     refine_people: int,
+    plots: Path | None,
     record: bool,
 ) -> None:
     """Measure the accuracy of MODEL (a name or an ONNX file) on DATA (a COCO-format folder), through the runtime's own stages."""
@@ -63,6 +67,8 @@ def evaluate(
         raise click.UsageError("--boxes, --true-boxes and --robustness are different measurements; expected one of them")
     if refine_people and refiner is None:
         raise click.UsageError("--refine-people limits the people that a refiner refines; expected --refiner too")
+    if plots is not None and (boxes or true_boxes or robustness):
+        raise click.UsageError("--plots draws the figures of poses; expected it without --boxes, --true-boxes and --robustness")
     if record and (boxes or true_boxes or robustness):
         raise click.UsageError("--record writes the figures of poses; expected it without --boxes, --true-boxes and --robustness")
     if true_boxes and (size or score is not None or people or refiner is not None):
@@ -88,7 +94,7 @@ def evaluate(
             corrupted = evaluate_robustness(path, data, **chosen, **finds)
             text, table = robustness_json(corrupted), robustness_table(path.stem, corrupted)
         else:
-            result = evaluate_model(path, data, **chosen, **finds)
+            result = evaluate_model(path, data, **chosen, **finds, plots=plots)
             text, table = to_json(result), evaluation_table(path.stem, result)
             if record:
                 _record(path, finds["refiner"], data, result)

@@ -29,7 +29,12 @@ from edgepose_export.quantization.sensitivity import measure
 @click.option(
     "--method", type=click.Choice(METHODS), default=DEFAULT_METHOD, show_default=True, help="How to choose the ranges of activations."
 )
-@click.option("--pictures", default=200, show_default=True, help="Calibration pictures, evenly chosen; at least 32.")
+@click.option(
+    "--pictures",
+    default=200,
+    show_default=True,
+    help="Calibration pictures, evenly chosen; at least 32. Smaller sets give several views of each picture.",
+)
 @click.option("--target", type=click.Choice(TARGETS), default=get_args(Target)[0], show_default=True, help="Backend that runs the file.")
 @click.option("--float", "float_places", multiple=True, help="Part to keep in float, such as backbone.stem or head.*.out; repeatable.")
 def quantize(
@@ -37,6 +42,7 @@ def quantize(
 ) -> None:
     """Quantize the float file MODEL (as `edgepose-export onnx` writes it) to INT8, calibrated on pictures."""
     chosen = CalibrationSet(data, pictures)
+    _warn(chosen)
     with progress_bar() as progress:
         result = quantize_model(model, chosen, method=method, target=target, float_places=float_places, progress=progress)
     write_model(result, output)
@@ -56,6 +62,7 @@ def quantize(
 def sensitivity(model: Path, data: tuple[Path, ...], method: Method, pictures: int, target: Target) -> None:
     """Measure the precision that each part of the float file MODEL loses when it alone is INT8, the most sensitive first."""
     chosen = CalibrationSet(data, pictures)
+    _warn(chosen)
     info = read_model(model).info
     others = list(CalibrationSet(data, 32, offset=0.5).images(info))
     symmetric = target == "tensorrt"
@@ -69,3 +76,8 @@ def sensitivity(model: Path, data: tuple[Path, ...], method: Method, pictures: i
     for entry in found:
         table.add_row(entry.place, f"{entry.error:.5f}")
     Console().print(table)
+
+
+def _warn(pictures: CalibrationSet) -> None:
+    if pictures.warning:
+        click.echo(f"warning: {pictures.warning}", err=True)

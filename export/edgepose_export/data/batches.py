@@ -126,7 +126,9 @@ class Batches(Iterator[Batch]):
                 f"batch_size {batch_size}, workers {workers}, prefetch {prefetch} and world_size {world_size} must be at least 1, "
                 f"and rank {rank} from 0 to world_size - 1"
             )
-        self._plans: Plans = plans or PicturePlans(data)
+        self._plans: Plans = PicturePlans(data) if plans is None else plans
+        if not len(self._plans):
+            raise ConfigError("the data has nothing to train on; expected pictures, and for a refiner people with labeled keypoints")
         self.batches_per_epoch = max(1, len(self._plans) // (batch_size * world_size))
         self.position = start or Position()
         self._data, self._augmentation = data, augmentation

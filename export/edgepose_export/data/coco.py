@@ -1,6 +1,7 @@
-"""Labeled pictures in COCO format, from any number of folders.
+"""Labeled pictures of people, from any number of data sets.
 
-A folder holds `annotations.json` and `images/`. It gives three kinds of label:
+A data set is a folder with `annotations.json` and `images/`, or has one of the other forms of `edgepose_export.data.formats`. It gives
+three kinds of label:
 
 - *people*: boxes with keypoints, to learn from;
 - *ignore regions*: boxes of people without keypoints (too small, a crowd, from a detector): neither background nor positive,
@@ -24,12 +25,18 @@ from numpy.typing import NDArray
 
 from edgepose.errors import ConfigError
 from edgepose.person import KEYPOINT_NAMES
+from edgepose_export.callbacks import Progress
+from edgepose_export.data.formats import find_source
+from edgepose_export.data.yolo_pose import read_yolo_pose
 
 KEYPOINTS = len(KEYPOINT_NAMES)
 
 # A JPEG decodes to a fraction of its size in a fraction of the time, because the inverse transform uses fewer coefficients. It is
 # then low-pass filtered too, which a later bilinear warp needs.
 _READ_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+_CACHE_BYTES = 4 << 30  # the pictures of COCO are 19 GB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +60,7 @@ class Picture:
         keypoint_certainty: float32 (P, 17), probability that a keypoint is correct.
         group: part of a data set that the picture belongs to (field `set` of the image); empty where the file names none.
         elevation_deg: how far down the camera looks, 0 (level) to 90 (straight down); None where the file does not say.
+        exif_orientation: whether labels are for the picture turned by its EXIF orientation; if false, for the stored pixels.
     """
 
     path: Path
@@ -70,6 +78,7 @@ class Picture:
     keypoint_certainty: NDArray[np.float32]
     group: str = ""
     elevation_deg: float | None = None
+    exif_orientation: bool = False
 
 
 def sample_labels(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -98,30 +107,39 @@ def sample_labels(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 class CocoPose:
-    """The labeled pictures of COCO-format folders, in the order of folders and files.
+    """The labeled pictures of data sets, in the order of sets and files.
 
     Image files stay in memory as they are on disk (compressed) after the first read, so that an epoch does not wait for the disk;
     decoding a JPEG of 320 px takes about a millisecond. Threads may read concurrently.
 
     Args:
-        folders: each holds `annotations.json` and `images/`.
-        cache: keep image files in memory.
+        folders: data sets, each in one of the forms of `edgepose_export.data.formats`.
+        cache: keep image files in memory, up to 4 GB.
         box_people: whether a person whose box a human drew, but who has no keypoints, is a person instead of an ignore region.
         groups: keep only the pictures of these groups (`Picture.group`); empty keeps all.
+        progress: called after each picture of a set whose picture files are read at once (YOLO-pose).
 
     Raises:
         ConfigError: a folder, a file or a label is refused.
     """
 
-    def __init__(self, folders: Sequence[Path], *, cache: bool = True, box_people: bool = False, groups: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        cache: bool = True,
+        box_people: bool = False,
+        groups: Collection[str] = (),
+        progress: Progress | None = None,
+    ) -> None:
         if not folders:
             raise ConfigError("no data folder is named; expected at least one folder with annotations.json and images/")
         self.folders = tuple(Path(folder) for folder in folders)
-        self._pictures = [picture for folder in self.folders for picture in _read_folder(folder, box_people)]
+        self._pictures = [picture for folder in self.folders for picture in read_pictures(folder, box_people=box_people, progress=progress)]
         if groups:
             self._pictures = self._of_groups(groups)
         self._bytes: list[NDArray[np.uint8] | None] = [None] * len(self._pictures)
-        self._cache = cache
+        self._cache_left = _CACHE_BYTES if cache else 0
 
     def _of_groups(self, groups: Collection[str]) -> list[Picture]:
         """Return the pictures of groups, in their order."""
@@ -159,14 +177,17 @@ class CocoPose:
                 data = np.fromfile(picture.path, np.uint8)
             except OSError as error:
                 raise ConfigError(f"picture {picture.path} cannot be read: {error.strerror or error}") from error
-            if self._cache:
+            if data.size <= self._cache_left:
+                self._cache_left -= data.size
                 self._bytes[index] = data
-        # Labels are in stored pixels: EXIF must not rotate the picture.
-        decoded = cv2.imdecode(data, _READ_FLAGS[shrink] | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+        decoded = _decode(data, shrink, picture.exif_orientation)
+        if decoded is not None and not _fits(decoded, shrink, picture):
+            turned = _decode(data, shrink, True)  # some programs label the picture as it is shown, and do not say so
+            decoded = turned if turned is not None and _fits(turned, shrink, picture) else decoded
         if decoded is None:
             raise ConfigError(f"picture {picture.path} cannot be decoded; expected a JPEG or PNG file")
-        height, width = decoded.shape[:2]
-        if abs(height * shrink - picture.height) >= shrink or abs(width * shrink - picture.width) >= shrink:
+        if not _fits(decoded, shrink, picture):
+            height, width = decoded.shape[:2]
             found = f"about {width * shrink}x{height * shrink}" if shrink > 1 else f"{width}x{height}"
             raise ConfigError(f"picture {picture.path} is {found} pixels, but its annotations say {picture.width}x{picture.height}")
         image: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
@@ -178,6 +199,19 @@ class CocoPose:
         return sum(len(picture.boxes) for picture in self._pictures)
 
 
+def _decode(data: NDArray[np.uint8], shrink: int, turn: bool) -> NDArray[np.uint8] | None:
+    """Decode a picture to BGR, as it is stored or turned by its EXIF orientation."""
+    flags = _READ_FLAGS[shrink] | (0 if turn else cv2.IMREAD_IGNORE_ORIENTATION)
+    decoded: NDArray[np.uint8] | None = cv2.imdecode(data, flags) if data.size else None
+    return decoded
+
+
+def _fits(image: NDArray[np.uint8], shrink: int, picture: Picture) -> bool:
+    """Return whether a decoded picture has the size that its labels say."""
+    height, width = image.shape[:2]
+    return bool(abs(height * shrink - picture.height) < shrink) and bool(abs(width * shrink - picture.width) < shrink)
+
+
 class _Image(msgspec.Struct):
     id: int
     file_name: str
@@ -187,6 +221,7 @@ class _Image(msgspec.Struct):
     group: str = msgspec.field(default="", name="set")
     elevation: float | None = None
     group_elevation: float | None = None
+    exif_orientation: bool = False
 
 
 class _Annotation(msgspec.Struct):
@@ -197,6 +232,7 @@ class _Annotation(msgspec.Struct):
     area: float | None = None
     iscrowd: int = 0
     category_id: int | None = None
+    id: int | str | None = None
     score: Annotated[float, Meta(ge=0, le=1)] = 1.0
     keypoint_scores: list[Annotated[float, Meta(ge=0, le=1)]] = []
     maybe_crowd: bool | int = False
@@ -216,6 +252,7 @@ class _Annotation(msgspec.Struct):
 class _Category(msgspec.Struct):
     id: int
     name: str
+    keypoints: list[str] = []
 
 
 class _File(msgspec.Struct):
@@ -228,45 +265,80 @@ class _File(msgspec.Struct):
 _AREA_OF_BOX = 0.521
 
 
-def _read_folder(folder: Path, box_people: bool) -> list[Picture]:
-    """Read the annotations of a folder and check them against its image files."""
-    path = folder / "annotations.json"
+def read_pictures(source: Path, *, box_people: bool = False, progress: Progress | None = None) -> list[Picture]:
+    """Read the labels of a data set and check them against its image files.
+
+    Args:
+        source: see `edgepose_export.data.formats`.
+        box_people: see `CocoPose`.
+        progress: called after each picture of a YOLO-pose set.
+
+    Raises:
+        ConfigError: a file or a label is refused.
+    """
+    place = find_source(source)
+    path = place.labels
+    if place.images is None:
+        return _pictures(msgspec.convert(read_yolo_pose(path, place.split, progress), _File), path, Path(), box_people)
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
-        files = {entry.name for entry in (folder / "images").iterdir()}
+        files = {entry.name for entry in place.images.iterdir()}
     except OSError as error:
         raise ConfigError(
-            f"data folder {folder} cannot be read: {error.strerror}: {error.filename}; expected annotations.json and images/"
+            f"data folder {source} cannot be read: {error.strerror}: {error.filename}; expected annotations.json and images/"
         ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a COCO annotations file: {error}") from error
-
     if not file.images:
         raise ConfigError(f"{path} lists no images; expected at least one")
+    for image in file.images:
+        if image.file_name not in files and not (place.images / image.file_name).is_file():
+            raise ConfigError(f"{path}: image {image.id} names the file {image.file_name!r}, which is not in {place.images}")
+    return _pictures(file, path, place.images, box_people)
+
+
+def _pictures(file: _File, path: Path, folder: Path, box_people: bool) -> list[Picture]:
+    """Convert a file's labels; `folder` is what the names of pictures are relative to."""
     people_of: dict[int, list[_Annotation]] = {}
     for image in file.images:
         if image.id in people_of:
             raise ConfigError(f"{path}: two images have the number {image.id}; expected each once")
-        if image.file_name not in files:
-            raise ConfigError(f"{path}: image {image.id} names the file {image.file_name!r}, which is not in {folder / 'images'}")
         if image.width <= 0 or image.height <= 0:
             raise ConfigError(f"{path}: image {image.id} is {image.width}x{image.height} pixels; expected at least 1x1")
         people_of[image.id] = []
 
-    persons = {category.id for category in file.categories if category.name == "person"}
+    persons = _person_categories(file.categories, path)
     for number, annotation in enumerate(file.annotations):
         if persons and annotation.category_id not in persons:
             continue
         if annotation.image_id not in people_of:
             raise ConfigError(f"{path}: annotation {number} belongs to image {annotation.image_id}, which is not in the file")
+        if not any(annotation.keypoints) and min(annotation.bbox[2:]) == 0:
+            continue  # COCO has a few empty boxes
         _check(annotation, number, path)
         people_of[annotation.image_id].append(annotation)
-    return [_picture(folder / "images" / image.file_name, image, people_of[image.id], box_people) for image in file.images]
+    return [_picture(folder / image.file_name, image, people_of[image.id], box_people) for image in file.images]
+
+
+def _person_categories(categories: list[_Category], path: Path) -> set[int]:
+    """Return the categories of people: those named person, or the only one; refuse keypoints in another order than COCO's."""
+    people = [category for category in categories if category.name.lower() == "person"] or categories
+    if len(people) > 1 and people is categories:
+        listed = ", ".join(category.name for category in categories)
+        raise ConfigError(f"{path} has the categories {listed}; expected one category, or one of the name person")
+    for category in people:
+        names = [name.lower().replace(" ", "_").replace("-", "_") for name in category.keypoints]
+        if names and names != list(KEYPOINT_NAMES):
+            raise ConfigError(
+                f"{path}: category {category.name} has {len(names)} keypoints ({', '.join(names)}); "
+                f"expected the 17 COCO keypoints: {', '.join(KEYPOINT_NAMES)}"
+            )
+    return {category.id for category in people}
 
 
 def _check(annotation: _Annotation, number: int, path: Path) -> None:
     """Refuse an annotation that is useless for training and measurement."""
-    where = f"{path}: annotation {number}"
+    where = f"{path}: annotation {number}" + ("" if annotation.id is None else f" (id {annotation.id})")
     if annotation.bbox[2] <= 0 or annotation.bbox[3] <= 0:
         raise ConfigError(f"{where} has the box {list(annotation.bbox)}; expected [x, y, width, height] with width and height above 0")
     if annotation.keypoints and len(annotation.keypoints) != 3 * KEYPOINTS:
@@ -305,6 +377,7 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation], box_peop
         keypoint_certainty=np.array([a.keypoint_scores or [1.0] * KEYPOINTS for a in people], np.float32).reshape(-1, KEYPOINTS),
         group=image.group,
         elevation_deg=image.elevation if image.group_elevation is None else image.group_elevation,
+        exif_orientation=image.exif_orientation,
     )
 
 

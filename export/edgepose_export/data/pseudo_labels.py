@@ -21,6 +21,8 @@ from edgepose.person import Person
 from edgepose.pose.suppress import oks
 from edgepose_export.callbacks import Predict, Progress
 from edgepose_export.data.coco import CocoPose, Picture
+from edgepose_export.data.formats import find_source
+from edgepose_export.data.yolo_pose import read_yolo_pose
 
 LEAST_SCORE = 0.3
 """Lowest score of a detection that becomes a label: below it, more than two in three are wrong or half right."""
@@ -39,7 +41,7 @@ def write_pseudo_labels(folder: Path, output: Path, predict: Predict, progress: 
     """Write a copy of `folder` with the labels that `predict` adds; its pictures are linked, not copied.
 
     Args:
-        folder: COCO format, see `edgepose_export.data.coco`.
+        folder: data set, see `edgepose_export.data.formats`.
         output: folder to write, which must not exist.
         predict: finds the people in a picture, uint8 (H, W, 3) RGB, with scores and confidences that are probabilities.
         progress: called after each picture.
@@ -53,7 +55,9 @@ def write_pseudo_labels(folder: Path, output: Path, predict: Predict, progress: 
     pictures = CocoPose([folder], cache=False)
     if output.exists():
         raise ConfigError(f"{output} exists; expected a new folder for the pseudo-labels")
-    document = json.loads((folder / "annotations.json").read_bytes())
+    source = find_source(folder)
+    is_yolo = source.images is None  # its file names are absolute
+    document = read_yolo_pose(source.labels, source.split) if is_yolo else json.loads(source.labels.read_bytes())
     of_picture: dict[int, list[dict[str, Any]]] = {picture.identity: [] for picture in pictures}
     for annotation in document["annotations"]:
         of_picture.get(annotation["image_id"], []).append(annotation)
@@ -66,7 +70,10 @@ def write_pseudo_labels(folder: Path, output: Path, predict: Predict, progress: 
     for number, annotation in enumerate(document["annotations"], 1):
         annotation["id"] = number
     output.mkdir(parents=True)
-    os.symlink((folder / "images").resolve(), output / "images", target_is_directory=True)
+    if source.images is None:
+        (output / "images").mkdir()
+    else:
+        os.symlink(source.images.resolve(), output / "images", target_is_directory=True)
     (output / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
     return dict(added)
 

@@ -22,6 +22,7 @@ from edgepose_export.callbacks import Predict, Progress
 from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.evaluation.annotations import detections_as_coco, labels_as_coco
 from edgepose_export.evaluation.keypoints import confident_right, matched_people, share_in_place
+from edgepose_export.evaluation.plots import write_curves
 from edgepose_export.evaluation.predictor import open_predictor
 
 WORKING_SCORE = schema.PoseConfig().score_threshold
@@ -101,6 +102,7 @@ def evaluate(
     refine_people: int = 0,
     score: float | None = None,
     people: int | None = None,
+    plots: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model file as the daemon would run it.
@@ -117,6 +119,7 @@ def evaluate(
         refine_people: most people to refine in a picture; 0 refines everybody.
         score: lowest score of a find; None is 0.02, or 0.05 with a refiner.
         people: most finds of a picture; None is 50, or 30 with a refiner.
+        plots: folder for `precision-recall.png` and `keypoints.png`; None draws nothing.
         progress: called after each picture.
 
     Raises:
@@ -134,7 +137,11 @@ def evaluate(
         score=score,
         people=people,
     ) as predictor:
-        result = evaluate_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
+        predictions = predictions_of(predictor, pictures, limit, progress)
+    labels = list(islice(pictures, len(predictions)))
+    result = evaluate_predictions(predictions, labels, precision=predictor.precision)
+    if plots is not None:
+        write_curves(plots, predictions, labels)
     refined = predictor.refiner
     return result if refined is None else replace(result, refiner=refined.name, refined=refined.refined / result.images)
 

@@ -23,6 +23,9 @@ from edgepose_export.quantization.ranges import BINS, TensorStatistics, moving_a
 FEWEST_PICTURES = 32
 """Fewer pictures do not show the ranges of activations: a model calibrated on eight pictures works on those eight."""
 
+_SMALLEST_CUT = 0.6
+"""Smallest side of a cut view, as a share of the picture's side."""
+
 CalibrationImages = Callable[[], Iterator[NDArray[np.uint8]]]
 """Starts the calibration pictures from the first; each is uint8 (1, H, W, 3)."""
 
@@ -30,28 +33,69 @@ _MOST_VALUES = 1 << 16
 """Values of a tensor and picture that enter its histogram, evenly picked."""
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A way to show a picture: as it is, mirrored, or a part of it.
+
+    Attributes:
+        mirrored: whether left and right are exchanged.
+        cut: left, top, right and bottom of the part, as shares of the picture's sides.
+    """
+
+    mirrored: bool = False
+    cut: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+    def show(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return the view of a picture, uint8 (H, W, 3), and the boxes (P, 4) in it; boxes that are mostly cut off are left out."""
+        if self == View():
+            return image, boxes
+        height, width = image.shape[:2]
+        x1, y1, x2, y2 = (round(share * side) for share, side in zip(self.cut, (width, height, width, height), strict=True))
+        part = image[y1:y2, x1:x2]
+        origin, size = np.array([x1, y1, x1, y1], np.float32), np.array([x2 - x1, y2 - y1] * 2, np.float32)
+        inside = np.clip(boxes - origin, 0, size).astype(np.float32)
+        inside = inside[box_area(inside) > 0.5 * box_area(boxes)]
+        if self.mirrored:
+            part = part[:, ::-1]
+            inside[:, [0, 2]] = size[0] - inside[:, [2, 0]]
+        return np.ascontiguousarray(part), inside
+
+
 class CalibrationSet:
-    """Pictures, evenly chosen from COCO-format folders, in the form in which the runtime gives them to the network.
+    """Pictures, evenly chosen from data sets, in the form in which the runtime gives them to the network.
+
+    Fewer than 32 pictures are shown in several views each: mirrored, and parts of them. That is enough to try, not to ship; `warning`
+    says so.
 
     Args:
-        folders: each holds `annotations.json` and `images/`.
+        folders: data sets, see `edgepose_export.data.formats`.
         count: number of pictures.
-        offset: shifts the choice by a share of its step, so that two sets of the same folders share no picture.
+        offset: shifts the choice by a share of its step, so that two sets of the same folders share no picture, or no view of one.
+
+    Attributes:
+        warning: one sentence where the data has fewer than 32 pictures, else empty.
 
     Raises:
-        ConfigError: no folder is named, there are fewer than 32 pictures, or a file is refused.
+        ConfigError: no folder is named, fewer than 32 pictures are requested, or a file is refused.
     """
 
     def __init__(self, folders: Sequence[Path], count: int, *, offset: float = 0.0) -> None:
         if not folders:
             raise ConfigError("calibration needs pictures; expected at least one folder with annotations.json and images/ in --data")
         self.data = CocoPose(folders)
+        if count < FEWEST_PICTURES:
+            raise ConfigError(f"{count} pictures are requested; calibration needs at least {FEWEST_PICTURES}")
         available = min(count, len(self.data))
-        if available < FEWEST_PICTURES:
-            found = f"the data has {len(self.data)} pictures" if len(self.data) < FEWEST_PICTURES else f"{count} pictures are requested"
-            raise ConfigError(f"{found}; calibration needs at least {FEWEST_PICTURES}")
         step = len(self.data) / available
         self.indices = [int((index + offset) * step) for index in range(available)]
+        self.views = [View()] * available
+        self.warning = ""
+        if available < FEWEST_PICTURES:
+            self.indices, self.views = _views(len(self.data), offset)
+            self.warning = (
+                f"the data has {len(self.data)} pictures, so mirrored and cut views of them make up {FEWEST_PICTURES}: "
+                f"enough to try, but ranges from {FEWEST_PICTURES} or more different pictures are better"
+            )
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,13 +106,12 @@ class CalibrationSet:
         A refiner gets the largest person of each picture. Where nobody is labeled, it gets the middle of the picture, because
         the first stage has false detections too.
         """
-        for index in self.indices:
-            image = self.data.image(index)
+        for index, view in zip(self.indices, self.views, strict=True):
+            image, boxes = view.show(self.data.image(index), self.data[index].boxes)
             if info.task == "pose":
                 yield Letterbox.for_model(info, image.shape[0], image.shape[1]).apply(image)[None]
                 continue
             assert info.crop_margin is not None
-            boxes = self.data[index].boxes
             height, width = image.shape[:2]
             middle = np.array([width, height, 3 * width, 3 * height], np.float32) / np.float32(4)
             box = boxes[box_area(boxes).argmax()] if len(boxes) else middle
@@ -77,11 +120,31 @@ class CalibrationSet:
             yield crop
 
     def hash(self) -> str:
-        """Return the SHA-256 (hex) of the pictures' bytes, in order."""
+        """Return the SHA-256 (hex) of the pictures' bytes and of views that are not the whole picture, in order."""
         digest = hashlib.sha256()
-        for index in self.indices:
+        for index, view in zip(self.indices, self.views, strict=True):
             digest.update(hashlib.sha256(self.data[index].path.read_bytes()).digest())
+            if view != View():
+                digest.update(repr(view).encode())
         return digest.hexdigest()
+
+
+def _views(pictures: int, offset: float) -> tuple[list[int], list[View]]:
+    """Return 32 pairs of picture and view: each picture as it is and mirrored, then parts of it; with an offset parts alone."""
+    whole = [] if offset else [View(), View(mirrored=True)]
+    rng = np.random.default_rng(int(1000 * offset))
+    indices, views = [], []
+    for number in range(FEWEST_PICTURES):
+        turn = number // pictures
+        if turn < len(whole):
+            view = whole[turn]
+        else:
+            sides = rng.uniform(_SMALLEST_CUT, 0.95, 2)
+            left, top = rng.uniform(0, 1 - sides).tolist()
+            view = View(bool(number % 2), (left, top, left + float(sides[0]), top + float(sides[1])))
+        indices.append(number % pictures)
+        views.append(view)
+    return indices, views
 
 
 @dataclass

@@ -35,14 +35,17 @@ def parameter_groups(network: nn.Module, phase: Phase, rms: dict[str, float]) ->
     Raises:
         ConfigError: no parameter has one of the prefixes.
     """
-    for prefix in (*phase.train, *phase.gentle):
+    for prefix in (*phase.train, *phase.gentle, *phase.fresh):
         if not any(_matches(name, [prefix]) for name, _ in network.named_parameters()):
             raise ConfigError(f"phase {phase.name} trains {prefix!r}, but no parameter of the network begins so")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         share = _GENTLE_SHARE if _matches(name, phase.gentle) else 1.0 if _matches(name, phase.train) else 0.0
         parameter.requires_grad_(share > 0)
-        if share:
+        if _matches(name, phase.fresh):
+            parameter.requires_grad_(True)
+            groups.setdefault((phase.fresh_learning_rate / phase.learning_rate, parameter.ndim > 1), []).append(parameter)
+        elif share:
             if name not in rms:
                 rms[name] = float(parameter.detach().square().mean().sqrt())
             magnitude = min(max(rms[name], _SMALLEST_RMS), 1.0)
@@ -58,7 +61,7 @@ def set_modes(network: nn.Module, phase: Phase) -> None:
     network.eval()
     if phase.batch_statistics:
         for name, module in network.named_modules():
-            if isinstance(module, nn.BatchNorm2d) and _matches(name, [*phase.train, *phase.gentle]):
+            if isinstance(module, nn.BatchNorm2d) and _matches(name, [*phase.train, *phase.gentle, *phase.fresh]):
                 module.train()
 
 

@@ -48,6 +48,9 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Prefixes of the trained parameters; all others are frozen."""
     gentle: list[str] = []
     """Prefixes of parameters trained at a quarter of the learning rate, because they are nearly right."""
+    fresh: list[str] = []
+    """Prefixes of parameters that begin at random: they train at `fresh_learning_rate`, which is not relative to their size."""
+    fresh_learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
     frozen_early: bool = False
     """Run a pose network's stem and first stage, where most of the time goes, without gradients."""
     batch_statistics: bool = False

@@ -9,6 +9,8 @@ from edgepose.errors import ConfigError
 from edgepose_export.data.augment import Augmentation
 from edgepose_export.data.batches import Batches, Position
 from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import CropPlans
+from testing.export.annotations import write
 from testing.export.folders import write_dotted
 
 SETTINGS: dict[str, Any] = {"batch_size": 2, "sizes": (64, 96), "seed": 3}
@@ -97,6 +99,17 @@ def test_ranks_share_the_pictures(data):
 def test_fewer_pictures_than_a_batch(data):
     (batch,) = take(1, data, batch_size=16)
     assert len(batch.images) == 16
+
+
+def test_one_picture_is_enough_and_nobody_to_refine_is_refused(tmp_path):
+    one = CocoPose([write_dotted(tmp_path / "one", sizes=[(300, 220)])])
+    for plans in (None, CropPlans(one, 1.25)):
+        (batch,) = take(1, one, batch_size=16, plans=plans)
+        assert len(batch.images) == 16
+    nobody = CocoPose([write(tmp_path / "nobody")])
+    assert take(1, nobody)[0].people.tolist() == [0, 0]  # pictures without people teach too
+    with pytest.raises(ConfigError, match="for a refiner people with labeled keypoints"):
+        Batches(nobody, Augmentation(), plans=CropPlans(nobody, 1.25), **SETTINGS)
 
 
 def test_close_leaves_no_thread_and_ends_the_stream(data):

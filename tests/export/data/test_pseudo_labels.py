@@ -11,6 +11,7 @@ from edgepose.person import Person
 from edgepose_export.data.coco import CocoPose, sample_labels
 from edgepose_export.data.pseudo_labels import write_pseudo_labels
 from testing.export.annotations import CROWD, person, write
+from testing.export.yolo_folders import write_coco, write_yolo, yolo_line
 
 SIZE = {"width": 640, "height": 480}
 
@@ -78,6 +79,20 @@ def test_new_people_only_where_not_all_are_labeled(tmp_path: Path, complete: boo
     added = write_pseudo_labels(before, tmp_path / "after", lambda image: found)
     assert added.get("new people", 0) == (0 if complete else 1)
     assert len(CocoPose([tmp_path / "after"])[0].boxes) == (1 if complete else 2)
+
+
+def test_other_forms_of_data_become_ours(tmp_path: Path) -> None:
+    line = " ".join(["0 0.2 0.5 0.2 0.5", *["0"] * 51])  # a person without a labeled keypoint
+    found = detection(6.4, 12, 24)
+    sources = [
+        write_yolo(tmp_path / "yolo", [yolo_line((0.7, 0.5, 0.3, 0.6)), line]),
+        write_coco(tmp_path / "coco", [boxed(6.4, 12, 24) | {"category_id": 1}]),
+    ]
+    for number, source in enumerate(sources):
+        assert write_pseudo_labels(source, tmp_path / f"after-{number}", lambda image: [found]) == {"boxed people": 1}
+        data = CocoPose([tmp_path / f"after-{number}"])
+        np.testing.assert_allclose(data[0].keypoints[-1, :, :2], found.keypoints[:, :2], atol=0.01)
+        assert data.image(0).shape == (48, 64, 3)
 
 
 def test_an_existing_folder_is_not_written_over(tmp_path: Path) -> None:

@@ -200,7 +200,8 @@ def test_a_model_file_is_evaluated_through_letterbox_engine_and_decoder(tmp_path
     assert list(result.to_json()) == [
         "AP", "AP50", "AP75", "APm", "APl", "AR", "PCK", "images", "people", "precision", "right", "found", "confident_right",
     ]  # fmt: skip
-    assert evaluate(model, data, settings=settings, limit=2).images == 2
+    assert evaluate(model, data, settings=settings, limit=2, plots=tmp_path / "plots").images == 2
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["keypoints.png", "precision-recall.png"]
     assert evaluate(model, data, settings=settings, input_size=128).ap < 0.5  # the answers are those for 256 px
 
 

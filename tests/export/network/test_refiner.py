@@ -42,9 +42,14 @@ def test_normalized_crops_have_the_mean_and_deviation_of_imagenet() -> None:
     assert network.normalize(crops[:, :1, :1] + 58).flatten().tolist() == pytest.approx([58 / 58.395, 58 / 57.12, 58 / 57.375], abs=0.01)
 
 
-def test_onnx_runtime_finds_the_same_keypoints_for_any_number_of_crops(tmp_path: Path) -> None:
-    graph, path = RefinerGraph(lively_refiner()).eval(), tmp_path / "refiner.onnx"
-    names = {"crops": {0: "M"}, "keypoints": {0: "M"}}
+@pytest.fixture(scope="module")
+def graph() -> RefinerGraph:
+    return RefinerGraph(lively_refiner()).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(graph: RefinerGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("refiner") / "refiner.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # as in `edgepose_export.network.to_onnx`
         torch.onnx.export(
@@ -55,16 +60,33 @@ def test_onnx_runtime_finds_the_same_keypoints_for_any_number_of_crops(tmp_path:
             opset_version=17,
             input_names=["crops"],
             output_names=["keypoints"],
-            dynamic_axes=names,
+            dynamic_axes={"crops": {0: "M"}, "keypoints": {0: "M"}},
         )
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for count in (1, 2, 5):
-        crops = np.random.default_rng(count).integers(0, 256, (count, 96, 64, 3), np.uint8)
-        (found,) = session.run(None, {"crops": crops})
-        with torch.inference_mode():
-            expected = graph(torch.from_numpy(crops)).numpy()
-        np.testing.assert_allclose(found[..., :2], expected[..., :2], atol=0.1)
-        np.testing.assert_allclose(found[..., 2], expected[..., 2], atol=1e-4)
+    return path
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_onnx_runtime_finds_the_same_keypoints_for_any_number_of_crops(graph: RefinerGraph, exported: Path, count: int) -> None:
+    session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    crops = np.random.default_rng(count).integers(0, 256, (count, 96, 64, 3), np.uint8)
+    (found,) = session.run(None, {"crops": crops})
+    with torch.inference_mode():
+        expected = graph(torch.from_numpy(crops)).numpy()
+    np.testing.assert_allclose(found[..., :2], expected[..., :2], atol=0.1)
+    np.testing.assert_allclose(found[..., 2], expected[..., 2], atol=1e-4)
+
+
+def test_tensorrt_builds_it_for_any_number_of_crops(exported: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="the wheel tensorrt-rtx is not installed")
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    assert parser.parse(exported.read_bytes()), [str(parser.get_error(index)) for index in range(parser.num_errors)]
+    profile = builder.create_optimization_profile()
+    profile.set_shape("crops", *((count, 96, 64, 3) for count in (1, 2, 8)))
+    config = builder.create_builder_config()
+    config.add_optimization_profile(profile)
+    assert builder.build_serialized_network(network, config) is not None
 
 
 def test_fusing_norms_keeps_the_heat_maps() -> None:
