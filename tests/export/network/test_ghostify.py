@@ -68,7 +68,7 @@ def assert_equal_maps(made: PoseNetwork, plain: PoseNetwork, pictures: Tensor, t
 @pytest.mark.parametrize("activation", ["silu", "relu"])
 def test_a_layer_whose_ghosts_explain_everything_changes_nothing(name: str, activation: str, pictures: Tensor) -> None:
     """This holds only if every layer that reads the maps follows their new order."""
-    plain = lively(1, replace(PLAIN, activation=activation))  # type: ignore[arg-type]
+    plain = lively(1, replace(PLAIN, activation=activation))
     make_explainable(plain, name, pictures)
     steps: list[GhostifyStep] = []
     made = ghostify(plain, (name,), lambda: iter(pictures.split(5)), steps.append)

@@ -1,7 +1,5 @@
 """The losses of a pose network: what they reward, and what they leave alone."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -39,10 +37,6 @@ def gradients(network: PoseNetwork, maps: PoseMaps, theirs: PoseMaps | None, bat
     return {
         name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in maps._asdict().items() if name != "corner"
     }
-
-
-def arrays_of(batch: Batch) -> dict[str, np.ndarray]:
-    return {name: np.asarray(getattr(batch, name)) for name in ("images", "boxes", "keypoints", "areas", "ignored")}
 
 
 def test_perfect_maps_cost_nearly_nothing(network: PoseNetwork) -> None:
@@ -162,8 +156,12 @@ def test_a_picture_without_people_teaches_emptiness(network: PoseNetwork) -> Non
 
 def test_a_batch_with_and_without_people_is_the_sum_of_its_pictures(network: PoseNetwork) -> None:
     one = batch_of([PERSON], ignored=[[80, 20, 120, 60]])
-    labels = {name: np.concatenate([np.zeros_like(value), value]) for name, value in arrays_of(one).items()}
-    batch = replace(one, **labels, people=np.array([0, 1]), regions=np.array([0, 1]), turns_deg=np.zeros(2, np.float32))
+    images, boxes, keypoints, areas, ignored = (
+        np.concatenate([np.zeros_like(value), value])
+        for value in (np.asarray(one.images), one.boxes, one.keypoints, one.areas, one.ignored)
+    )
+    counts = np.array([0, 1])
+    batch = Batch(images, boxes, keypoints, areas, counts, ignored, counts, one.following, np.zeros(2, np.float32))
     single = maps_of(one, [CELL], sure=2.0)
     maps = PoseMaps(*(value if name == "corner" else value.repeat(2, *(1,) * (value.ndim - 1)) for name, value in single._asdict().items()))
     both = pose_losses(network, maps, maps, batch, ALL)
