@@ -36,7 +36,7 @@ from edgepose_export.quantization.sensitivity import measure
     help="Calibration pictures, evenly chosen; at least 32. Smaller sets give several views of each picture.",
 )
 @click.option("--target", type=click.Choice(TARGETS), default=get_args(Target)[0], show_default=True, help="Backend that runs the file.")
-@click.option("--float", "float_places", multiple=True, help="Part to keep in float, such as backbone.stem or head.*.out; repeatable.")
+@click.option("--float", "float_places", multiple=True, help="Part to keep in float, such as trunk.stem or head.*.box; repeatable.")
 def quantize(
     model: Path, data: tuple[Path, ...], output: Path, method: Method, pictures: int, target: Target, float_places: tuple[str, ...]
 ) -> None:

@@ -96,7 +96,7 @@ class PoseNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> PoseMaps:
         """Map (B, 3, H, W) RGB by `normalize`, H and W multiples of 32, to raw outputs."""
-        maps: PoseMaps = self.head(self.levels(self.trunk.early(x)))
+        maps: PoseMaps = self.head(self.neck(self.trunk(x)))  # called as modules, so that a graph's nodes have their names
         return maps
 
     def normalize(self, images: Tensor) -> Tensor:

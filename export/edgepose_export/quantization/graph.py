@@ -1,5 +1,7 @@
 """The plan of INT8 in a graph: which operations compute in integers, and which tensors are quantized for them."""
 
+import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -7,8 +9,8 @@ import onnx
 
 ACTIVATIONS = ("Relu", "Clip")
 _JOINS = ("Add", "Concat")
-_FLOAT_PART = "decode"
-"""Part of the network that stays float (peaks, top-k, gathering and the refinement): one percent of the time."""
+_FLOAT_PARTS = {"decode", "refinement"}
+"""Parts of a network that stay float (top-k, gathering, refinement; a refiner's decoder): one percent of the time."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,22 @@ class Graph:
         return [
             node
             for node in self.nodes
-            if node.op_type == "Conv" and node.input[1] in self.constants and _FLOAT_PART not in place(node).split(".")
+            if node.op_type == "Conv" and node.input[1] in self.constants and _FLOAT_PARTS.isdisjoint(place(node).split("."))
         ]
 
 
 def place(node: onnx.NodeProto) -> str:
-    """Return the module that a node belongs to, as PyTorch names modules: `backbone.blocks.7.expand.primary`."""
-    parts = [part for part in node.name.split("/") if part]
-    return ".".join(parts[1:-1] if parts[:1] == ["network"] else parts[:-1])
+    """Return the module that a node belongs to, as PyTorch names modules: `trunk.stages.3.csp.join.primary`."""
+    parts = [part for part in node.name.split("/") if part][:-1]
+    if parts[:1] == ["network"]:
+        del parts[0]
+    # The exporter writes `stem/stem.0` for an entry of a sequence, and `conv_2` for the third use of a layer.
+    kept = [part for part, following in itertools.zip_longest(parts, parts[1:], fillvalue="") if not following.startswith(f"{part}.")]
+    return re.sub(r"\bconv_\d+$", "conv", ".".join(kept))
 
 
 def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
-    """Return whether a node lies in one of the modules (`backbone.blocks.7`, `head.heat.out`); `*` stands for one part of a name."""
+    """Return whether a node lies in one of the modules (`trunk.stages.3`, `head.levels.0.score`); `*` stands for one part of a name."""
     parts = place(node).split(".")
     for wanted in places:
         pattern = wanted.split(".")

@@ -42,7 +42,7 @@ def quantize(
         method: how to choose the ranges of activations.
         target: `cpu` makes uint8 activations with zero points, which are fast on x86 and ARM; `tensorrt` makes int8 ones with
             zero point 0, the only ones that TensorRT accepts.
-        float_places: modules that stay float, such as `backbone.stem` or `head.*.out`.
+        float_places: modules that stay float, such as `trunk.stem` or `head.levels.*.score`.
         progress: called after each picture of each task.
 
     Raises:

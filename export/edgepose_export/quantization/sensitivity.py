@@ -12,13 +12,15 @@ from edgepose_export.quantization.calibration import CalibrationImages, open_ses
 from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
 from edgepose_export.quantization.qdq import Range, insert
 
+_LAST = ("head.levels.*.score", "head.levels.*.box", "head.keypoints.out", "heat")
+
 
 @dataclass(frozen=True)
 class Sensitivity:
     """The precision that one part loses.
 
     Attributes:
-        place: name of the part, such as `backbone.blocks.7`.
+        place: name of the part, such as `trunk.stages.3`.
         error: mean over the raw maps of (variance of the error / variance of the map): 0 is exact, 1 is noise.
     """
 
@@ -27,18 +29,18 @@ class Sensitivity:
 
 
 def parts(model: onnx.ModelProto) -> list[str]:
-    """Return the parts of a network to measure one by one: stem, blocks, laterals, convolutions of the head."""
+    """Return the parts of a network to measure one by one: stem, stages, layers of the neck, towers of the head."""
     found: dict[str, None] = {}
     for node in Graph(model).convolutions():
-        names = place(node).split(".")
-        depth = 3 if names[0] == "head" or names[1] == "blocks" else 2
+        names = place(node).split(".")[:-1]
+        depth = {"stages": 3, "levels": 4}.get(names[1] if len(names) > 1 else "", 2)
         found[".".join(names[:depth])] = None
     return list(found)
 
 
 def map_tensors(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the raw maps: outputs of the last convolution of each head branch."""
-    return [node.output[0] for node in Graph(model).convolutions() if lies_in(node, ["head.*.out"])]
+    """Return the names of the raw maps: a pose network's scores, boxes and coarse keypoints, or a refiner's heat maps."""
+    return [node.output[0] for node in Graph(model).convolutions() if lies_in(node, _LAST)]
 
 
 def measure(
