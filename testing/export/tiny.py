@@ -1,39 +1,54 @@
-"""A Ghost-YOLO-pose network small enough for tests that train and export it in seconds."""
+"""Networks small enough for tests that train and export them in seconds: a pose network and a refiner."""
 
-import msgspec
+from typing import overload
+
 import torch
 
-from edgepose_export.network.model import GhostPose
-from edgepose_export.network.spec import BlockSpec, NetworkSpec, RefinementSpec
+from edgepose_export.network.checkpoint import Network, build
+from edgepose_export.network.head import LevelHead
+from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
+from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 
-TINY = NetworkSpec(
-    stem=8,
-    blocks=[
-        BlockSpec("plain", 16, 8, 2),
-        BlockSpec("plain", 16, 12, 2),
-        BlockSpec("ghost", 32, 16, 2),
-        BlockSpec("ghost", 32, 16),
-        BlockSpec("ghost", 48, 24, 2),
-        BlockSpec("ghost", 48, 24),
-    ],
-    taps=(0, 1, 3),
-    context=32,
-    neck=(16, 8, 8, 8),
-    head=16,
+TINY = PoseSpec(
+    widths=(8, 8, 16, 16, 32),
+    blocks=(1, 1, 1, 1),
+    neck=16,
+    keypoint_width=16,
+    early_activation="relu",
+    ghost=("trunk.stages.3.csp.join",),
     candidates=12,
-    refinement=RefinementSpec(2, 2),
+    refinement_width=4,
+    refinement_hidden=8,
 )
 
-TINY_REFINER = msgspec.structs.replace(TINY, task="refine", crop_margin=1.25)
+TINY_REFINER = RefinerSpec(
+    crop_height=64, crop_width=32, crop_margin=1.25, stem=8, widths=(8, 16, 24, 32), modules=(1, 1, 1), units=1, ghost=(3,)
+)
 
 
-def lively(seed: int = 0, spec: NetworkSpec = TINY) -> GhostPose:
-    """Return a tiny network whose weights keep the signal up, so that its maps have peaks."""
+@overload
+def lively(seed: int = 0) -> PoseNetwork: ...
+@overload
+def lively(seed: int, spec: PoseSpec) -> PoseNetwork: ...
+@overload
+def lively(seed: int, spec: RefinerSpec) -> RefinerNetwork: ...
+def lively(seed: int = 0, spec: PoseSpec | RefinerSpec = TINY) -> Network:
+    """Return a tiny network whose weights keep the signal up, so that its maps have peaks and its boxes have sides."""
     torch.manual_seed(seed)
-    network = GhostPose(spec).eval()
+    network = build(spec).eval()
     for name, parameter in network.named_parameters():
         if name.endswith("conv.weight"):
             torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
-            if ".out." in name:
-                parameter.data *= 0.1  # scores that do not all saturate at 1
+    with torch.no_grad():
+        if isinstance(network, RefinerNetwork):
+            network.heat.conv.weight.mul_(1e-3)
+            return network
+        for level in network.head.levels:
+            assert isinstance(level, LevelHead) and level.box.conv.bias is not None
+            level.box.conv.weight.mul_(0.1)
+            level.box.conv.bias.fill_(1.5)  # sides of about three cells
+        network.head.keypoints.out.conv.weight.mul_(0.1)
+        for name, parameter in network.refinement.named_parameters():
+            if name.endswith("second"):
+                parameter.normal_(0, 0.02)
     return network

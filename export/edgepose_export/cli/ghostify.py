@@ -41,7 +41,9 @@ _BATCH = 16
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Checkpoint to write: student and teacher.")
 @click.option("--pictures", default=64, show_default=True, help="Calibration pictures.")
 @click.option("--size", default=320, show_default=True, help="Side of the calibration pictures in pixels; a refiner has its own.")
-@click.option("--weights", type=click.Path(path_type=Path), help="ONNX file of the teacher's structure whose weights to start from instead.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="ONNX file of the teacher's structure whose weights to start from instead."
+)
 def ghostify(recipe: str, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, size: int, weights: Path | None) -> None:
     """Make the network of RECIPE (a shipped name, such as ghost-n, or a YAML file) from a teacher, without training.
 

@@ -14,7 +14,9 @@ from edgepose_export.shipped import find_checkpoint
 @click.command(epilog="Example: edgepose-export onnx ghost-n --output ghost-n-320.onnx --size 320")
 @click.argument("checkpoint")
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
-@click.option("--size", default=320, show_default=True, help="Long side in pixels of the input that the network is made for.")
+@click.option(
+    "--size", default=320, show_default=True, help="Long side in pixels of the input that the network is made for; a refiner has its own."
+)
 @click.option(
     "--height",
     default=0,
@@ -35,6 +37,7 @@ def onnx(checkpoint: str, output: Path, size: int, height: int, width: int, aver
     network = load_deployed(path) if average else load_network(path)
     card = Card(name or output.stem, max(height, width) or size, trained_on)
     write_model(to_onnx(network, card, height=height, width=width), output)
-    crops = isinstance(network, RefinerNetwork)
-    sides = f"{width}x{height}" if height else f"{size}x{size}" if crops else f"any multiple of 32, made for {size}"
+    sides = f"{width}x{height}" if height else f"any multiple of 32, made for {size}"
+    if isinstance(network, RefinerNetwork):
+        sides = f"{network.spec.crop_width}x{network.spec.crop_height}"
     click.echo(f"{output}: {parameters_count(network):,} parameters, input {sides} px, sha256 {file_hash(output)}", err=True)

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.mix import DataSource
 from edgepose_export.evaluation.coco import evaluate_callable
 from edgepose_export.evaluation.crops import network_crop_accuracy
 from edgepose_export.evaluation.network import NetworkPredictor
-from edgepose_export.data.mix import DataSource
 from edgepose_export.network.checkpoint import Network
 from edgepose_export.network.refiner import RefinerNetwork
 from edgepose_export.shipped import find_checkpoint, find_recipe
@@ -74,7 +74,9 @@ def train(
                 return network_crop_accuracy(network, pictures)
             return evaluate_callable(NetworkPredictor(network, size), pictures).ap
 
-    trainer = Trainer(plan, [DataSource.parse(text) for text in data], start, output, resume=resume, workers=workers, threads=threads, measure=measure)
+    trainer = Trainer(
+        plan, [DataSource.parse(text) for text in data], start, output, resume=resume, workers=workers, threads=threads, measure=measure
+    )
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -13,6 +13,9 @@ from edgepose_export.data.augment import Augmentation, PicturePlan, PicturePlans
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans
 
+_ROUNDING = 1e-6
+"""Of sums of shares, such as 0.6 + 0.3 + 0.1."""
+
 
 @dataclass(frozen=True)
 class DataSource:
@@ -57,18 +60,22 @@ class MixedPlans:
         folder_of = np.array([data.folders.index(data[plans.picture(index)].path.parents[1]) for index in range(len(plans))])
         self._groups: list[NDArray[np.intp]] = [np.flatnonzero(folder_of == number) for number in range(len(sources))]
         taken = sum(source.share or 0.0 for source in sources)
-        if taken > 1 or (taken < 1 and all(source.share for source in sources)):
+        open_share = max(1 - taken, 0.0)
+        closed = all(source.share is not None for source in sources)
+        if taken > 1 + _ROUNDING or (closed and open_share > _ROUNDING):
             raise ConfigError(f"the shares of the data folders add up to {taken:g}; expected 1, or less with a folder without a share")
         rest = sum(len(group) for group, source in zip(self._groups, sources, strict=True) if source.share is None)
-        self._shares = np.array(
+        for source, group in zip(sources, self._groups, strict=True):
+            needed = source.share if source.share is not None else open_share > _ROUNDING and not rest
+            if needed and not len(group):
+                raise ConfigError(f"data folder {source.folder} has nothing that this network can train on")
+        shares = np.array(
             [
-                (1 - taken) * len(group) / max(rest, 1) if source.share is None else source.share
+                open_share * len(group) / max(rest, 1) if source.share is None else source.share
                 for group, source in zip(self._groups, sources, strict=True)
             ]
         )
-        for source, group, share in zip(sources, self._groups, self._shares, strict=True):
-            if share and not len(group):
-                raise ConfigError(f"data folder {source.folder} has nothing that this network can train on")
+        self._shares = shares / shares.sum()
 
     def __len__(self) -> int:
         return len(self._plans)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from edgepose.errors import OutputError
 from edgepose.person import SKELETON
-from edgepose_export.data.augment import Augmentation, PicturePlans, Sample, paint
+from edgepose_export.data.augment import Augmentation, Sample, paint
+from edgepose_export.data.batches import Plans
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.crops import CropPlans
 from edgepose_export.data.warp import Canvas, canvas_sides
 
 # RGB. Left and right have different colors, so that a wrong flip is visible.
@@ -21,7 +21,7 @@ _GAP_PX = 6
 
 def contact_sheet(
     data: CocoPose,
-    plans: PicturePlans | CropPlans,
+    plans: Plans,
     path: Path,
     augmentation: Augmentation,
     *,

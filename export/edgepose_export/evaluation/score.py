@@ -80,7 +80,6 @@ def calibrate_refiner(
     network: RefinerNetwork,
     first: Path,
     data: CocoPose,
-    crop_side: int,
     *,
     limit: int = 0,
     progress: Progress | None = None,
@@ -91,7 +90,6 @@ def calibrate_refiner(
         network: the refiner.
         first: ONNX file of the pose network whose people it refines.
         data: labeled training pictures.
-        crop_side: side of a crop in px.
         limit: number of pictures, evenly chosen; 0 is all.
         progress: called after each picture.
 
@@ -108,6 +106,7 @@ def calibrate_refiner(
         with torch.inference_mode():
             return np.asarray(deployed(torch.from_numpy(crops)).numpy(), np.float32)
 
+    crop = (network.spec.crop_height, network.spec.crop_width)
     unchanged = (0.0, 1.0, 0.0, 0.0)
     count = min(limit, len(data)) if limit else len(data)
     chosen = [int(index) for index in np.linspace(0, len(data) - 1, count)]
@@ -117,7 +116,7 @@ def calibrate_refiner(
             image = data.image(index)
             people = predict(image)
             if people:
-                keypoints = refined_keypoints(image, people, network.spec.crop_margin, (crop_side, crop_side), run)
+                keypoints = refined_keypoints(image, people, network.spec.crop_margin, crop, run)
                 _, similar, confidences = compare_poses(people, keypoints, image.shape[1], image.shape[0])
                 features.append(np.stack([logit(np.array([person.score for person in people])), similar, confidences], 1))
                 people = [result.person for result in merge_refined(people, keypoints, unchanged, image.shape[1], image.shape[0])]

@@ -8,6 +8,9 @@ from edgepose_export.network.head import PoseMaps
 _ROUNDS = 3
 """Rounds of suppression: a find that is itself suppressed suppresses nobody. Three rounds change no figure against many."""
 
+_NOBODY = -100.0
+"""Logit of what is no candidate."""
+
 
 def best_candidates(maps: PoseMaps, considered: int, kept: int, iou: float) -> tuple[Tensor, Tensor, Tensor]:
     """Choose the best candidates of each picture.
@@ -18,21 +21,25 @@ def best_candidates(maps: PoseMaps, considered: int, kept: int, iou: float) -> t
 
     Args:
         maps: raw outputs.
-        considered: number of cells with the highest scores that take part.
+        considered: M, number of cells with the highest scores that take part, at least `kept`.
         kept: K, number of candidates that remain.
         iou: of two boxes that overlap more than this, the one with the lower score is suppressed.
 
     Returns:
-        Logits (B, K), cells (B, K) and boxes (B, K, 4) x1 y1 x2 y2 in input pixels; a suppressed find has a logit of about -100.
+        Logits (B, K), cells (B, K) and boxes (B, K, 4) x1 y1 x2 y2 in input pixels; a suppressed find has a logit of about -100,
+        and so has one that fills up a picture of fewer than M cells.
     """
-    logit, cell = torch.topk(maps.score, considered, dim=1)  # (B, M), falling
+    # A small picture has fewer cells than M. A smaller M for these would be frozen when the graph is traced.
+    missing = torch.full_like(maps.score[:, :1], _NOBODY).expand(-1, considered)
+    logit, cell = torch.topk(torch.cat([maps.score, missing], 1), considered, dim=1)  # (B, M), falling
+    cell = torch.where(logit > _NOBODY, cell, 0)
     boxes = boxes_of(maps, cell)  # (B, M, 4)
     # overlaps[m, n]: the find m has a higher score than n, and their boxes overlap too much.
     overlaps = torch.triu((_pairwise_iou(boxes) > iou).to(logit.dtype), 1)  # (B, M, M)
     stays = torch.ones_like(logit)
     for _ in range(_ROUNDS):
         stays = 1 - (overlaps * stays[:, :, None]).amax(1)  # (B, M)
-    logit, order = torch.topk(logit - 100 * (1 - stays), min(kept, logit.shape[1]), dim=1)
+    logit, order = torch.topk(logit + _NOBODY * (1 - stays), kept, dim=1)
     return logit, torch.gather(cell, 1, order), torch.gather(boxes, 1, order[..., None].expand(-1, -1, 4))
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgepose_export.network.cspnext import CspLayer
+from edgepose.errors import ConfigError
+from edgepose_export.network.cspnext import CspLayer, CspNextBlock
 from edgepose_export.network.ghost import GhostModule
 from edgepose_export.network.layers import ConvNorm
 from edgepose_export.network.pose_network import PoseNetwork
@@ -40,11 +41,15 @@ def ghostify(
         names: of the layers, in the order in which they run.
         batches: yields normalized pictures (B, 3, H, W); called for each layer.
         report: called after each layer.
+
+    Raises:
+        ConfigError: a layer is not a 1x1 layer whose readers are known.
     """
     made = PoseNetwork(plain.spec)
     made.load_state_dict(plain.state_dict())
     made.eval()
     for name in names:
+        readers = _Reordered.readers(made, name)
         unit = made.get_submodule(name)
         assert isinstance(unit, ConvNorm)
         before, after = _maps(made, unit, batches())
@@ -57,7 +62,7 @@ def ghostify(
             ghost.primary.conv.bias.copy_(unit.conv.bias[order[:half]])
             ghost.cheap.conv.weight.copy_(kernels[:, None])
             ghost.cheap.conv.bias.copy_(biases)
-        _Reordered.follow(made, name, order)
+        _Reordered.follow(made, readers, order)
         made.set_submodule(name, ghost)
         report(GhostifyStep(name, error))
     result = PoseNetwork(msgspec.structs.replace(plain.spec, ghost=names))
@@ -132,34 +137,38 @@ class _Reordered:
     """The layers that read a layer's maps, and how they follow a new order of these."""
 
     @classmethod
-    def follow(cls, network: PoseNetwork, name: str, order: Tensor) -> None:
-        """Reorder the inputs of every layer that reads the maps of layer `name`."""
-        for reader, offset in cls._readers(network, name):
+    def follow(cls, network: PoseNetwork, readers: list[tuple[str, int]], order: Tensor) -> None:
+        """Reorder the inputs of the layers that read a layer's maps."""
+        for reader, offset in readers:
             cls._reorder(network, reader, offset, order)
 
     @classmethod
-    def _readers(cls, network: PoseNetwork, name: str) -> list[tuple[str, int]]:
+    def readers(cls, network: PoseNetwork, name: str) -> list[tuple[str, int]]:
         """Return the layers that read a layer's maps, and the position of these among their inputs."""
         parent, _, last = name.rpartition(".")
-        spec = network.spec
-        middle, coarse = spec.widths[3], spec.widths[4]
-        if name in _JUNCTIONS:
-            readers: list[tuple[str, int]] = []
-            for reader, share in _JUNCTIONS[name]:
-                readers.append((reader, {"": 0, "middle": middle, "coarse": coarse}[share]))
-            return readers
-        if last == "short":  # beside the main path in the join
-            half = network.get_submodule(parent + ".main")
-            assert isinstance(half, ConvNorm | GhostModule)
-            width = half.conv.out_channels if isinstance(half, ConvNorm) else 2 * half.primary.conv.out_channels
-            return cls._joined(network, parent, width)
-        if last == "main":
-            return [(f"{parent}.blocks.0.first.depthwise", 0)]
-        if name.endswith(".first.pointwise"):
-            return [(parent.removesuffix(".first") + ".second.depthwise", 0)]
-        if name.endswith(".second.pointwise"):
-            return cls._joined(network, parent.rsplit(".blocks", 1)[0], 0)
-        raise ValueError(f"{name} cannot become a Ghost module: its readers are not known")
+        layers = dict(network.named_modules())
+        if isinstance(layers.get(name), ConvNorm):
+            if name in _JUNCTIONS:
+                middle = network.spec.widths[3]
+                return [(reader, middle if second else 0) for reader, second in _JUNCTIONS[name]]
+            csp = layers[parent.partition(".blocks")[0]]
+            if isinstance(csp, CspLayer):
+                # A shortcut adds the maps of `main` to those of the blocks, so neither can change its order alone.
+                apart = len(csp.blocks) == 1 and not any(block.shortcut for block in csp.blocks if isinstance(block, CspNextBlock))
+                if last == "short":  # beside the main path in the join
+                    half = csp.main
+                    assert isinstance(half, ConvNorm | GhostModule)
+                    width = half.conv.out_channels if isinstance(half, ConvNorm) else 2 * half.primary.conv.out_channels
+                    return cls._joined(network, parent, width)
+                if last == "main" and apart:
+                    return [(f"{parent}.blocks.0.first.depthwise", 0)]
+                if name.endswith(".first.pointwise"):
+                    return [(parent.removesuffix(".first") + ".second.depthwise", 0)]
+                if name.endswith(".second.pointwise") and apart:
+                    return cls._joined(network, parent.partition(".blocks")[0], 0)
+        raise ConfigError(
+            f"{name!r} cannot become a Ghost module; expected a 1x1 layer whose readers are known (edgepose_export.network.ghostify)"
+        )
 
     @staticmethod
     def _joined(network: PoseNetwork, layer: str, offset: int) -> list[tuple[str, int]]:
@@ -192,25 +201,25 @@ class _Reordered:
                 conv.bias.copy_(conv.bias[places])
 
 
-_JUNCTIONS: dict[str, list[tuple[str, str]]] = {
-    "trunk.stages.2.down.pointwise": [("trunk.stages.2.csp.short", ""), ("trunk.stages.2.csp.main", "")],
+_JUNCTIONS: dict[str, list[tuple[str, bool]]] = {
+    "trunk.stages.2.down.pointwise": [("trunk.stages.2.csp.short", False), ("trunk.stages.2.csp.main", False)],
     "trunk.stages.2.csp.join": [
-        ("trunk.stages.3.down.depthwise", ""),
-        ("neck.down_path16.short", "middle"),
-        ("neck.down_path16.main", "middle"),
+        ("trunk.stages.3.down.depthwise", False),
+        ("neck.down_path16.short", True),
+        ("neck.down_path16.main", True),
     ],
-    "trunk.stages.3.down.pointwise": [("trunk.stages.3.pooling.narrow", "")],
-    "trunk.stages.3.pooling.join": [("trunk.stages.3.csp.short", ""), ("trunk.stages.3.csp.main", "")],
-    "trunk.stages.3.csp.join": [("neck.reduce32", "")],
-    "neck.down_path16.join": [("neck.reduce16", "")],
-    "neck.up_path16.join": [("neck.to32.depthwise", ""), ("neck.outputs.1.depthwise", "")],
-    "neck.to32.pointwise": [("neck.up_path32.short", ""), ("neck.up_path32.main", "")],
+    "trunk.stages.3.down.pointwise": [("trunk.stages.3.pooling.narrow", False)],
+    "trunk.stages.3.pooling.join": [("trunk.stages.3.csp.short", False), ("trunk.stages.3.csp.main", False)],
+    "trunk.stages.3.csp.join": [("neck.reduce32", False)],
+    "neck.down_path16.join": [("neck.reduce16", False)],
+    "neck.up_path16.join": [("neck.to32.depthwise", False), ("neck.outputs.1.depthwise", False)],
+    "neck.to32.pointwise": [("neck.up_path32.short", False), ("neck.up_path32.main", False)],
     "neck.reduce32": [
-        ("neck.down_path16.short", ""),
-        ("neck.down_path16.main", ""),
-        ("neck.up_path32.short", "middle"),
-        ("neck.up_path32.main", "middle"),
+        ("neck.down_path16.short", False),
+        ("neck.down_path16.main", False),
+        ("neck.up_path32.short", True),
+        ("neck.up_path32.main", True),
     ],
-    "neck.up_path32.join": [("neck.outputs.2.depthwise", "")],
+    "neck.up_path32.join": [("neck.outputs.2.depthwise", False)],
 }
-"""Readers of the layers that several others read, and where these maps begin among the reader's inputs."""
+"""Readers of the layers outside of `CspLayer`s, and whether their maps come second among the reader's inputs, after those of stride 16."""

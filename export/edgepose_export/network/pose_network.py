@@ -7,6 +7,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
+from edgepose.errors import ConfigError
 from edgepose_export.network.candidates import best_candidates, take
 from edgepose_export.network.cspnext import CspNext
 from edgepose_export.network.ghost import GhostModule
@@ -67,6 +68,9 @@ class PoseNetwork(nn.Module):
     """The network that a `PoseSpec` describes.
 
     `forward` maps a picture to raw outputs, `decode` maps these to candidates. `PoseGraph` joins both after the model file's uint8 input.
+
+    Raises:
+        ConfigError: a name in `spec.ghost` is not that of a 1x1 layer.
     """
 
     def __init__(self, spec: PoseSpec) -> None:
@@ -79,8 +83,11 @@ class PoseNetwork(nn.Module):
         self.head = PoseHead(spec.neck, spec.keypoint_width, activation=spec.activation)
         self.refinement = RegionRefinement(spec.neck, spec.refinement_width, spec.refinement_hidden, spec.refinements)
         for name in spec.ghost:
-            plain = self.get_submodule(name)
-            assert isinstance(plain, ConvNorm), f"{name} is no 1x1 layer"
+            plain = dict(self.named_modules()).get(name)
+            if not isinstance(plain, ConvNorm) or plain.conv.kernel_size != (1, 1) or plain.conv.out_channels % 2:
+                raise ConfigError(
+                    f"{name!r} cannot be a Ghost module; expected a 1x1 layer of the pose network with an even number of maps"
+                )
             ghost = GhostModule(plain.conv.in_channels, plain.conv.out_channels, activation=plain.activation)
             self.set_submodule(name, ghost)
         # The raw score ranks well but is no probability; slope and bias map its logit to one (`edgepose_export.evaluation.score`).
@@ -107,7 +114,7 @@ class PoseNetwork(nn.Module):
 
     def decode(self, maps: PoseMaps) -> tuple[Tensor, Tensor, Tensor]:
         """Map raw outputs to boxes (B, K, 4) x1 y1 x2 y2, scores (B, K) and keypoints (B, K, 17, 3), in input pixels."""
-        logit, cell, boxes = best_candidates(maps, _CONSIDERED, self.spec.candidates, _NMS_IOU)
+        logit, cell, boxes = best_candidates(maps, max(_CONSIDERED, self.spec.candidates), self.spec.candidates, _NMS_IOU)
         pose = self.refinement(maps.fine, boxes, take(maps.keypoints, cell))[-1]
         scores = torch.sigmoid(self.score_slope * logit + self.score_bias)
         return boxes, scores, keypoints_of(boxes, pose)

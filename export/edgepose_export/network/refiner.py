@@ -7,8 +7,8 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from edgepose_export.network.layers import ConvNorm
 from edgepose_export.network.heatmap import KEYPOINTS, HeatMapDecoder
+from edgepose_export.network.layers import ConvNorm
 from edgepose_export.network.lite_hrnet import STRIDE, LiteHRNet
 
 Side = Annotated[int, Meta(ge=32, multiple_of=32)]

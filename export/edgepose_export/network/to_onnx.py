@@ -37,7 +37,7 @@ class Card:
 
     Attributes:
         name: such as `ghost-n-320`.
-        input_size: long side of the input in pixels that the network is made for; for a refiner, the side of its crop.
+        input_size: long side of the input in pixels that the network is made for; a refiner's crop has its own.
         trained_on: data sets and teacher, in words.
         accuracy: figures by name, as measured.
         license: SPDX identifier of the weights' license.
@@ -59,7 +59,7 @@ class Card:
             "skeleton": json.dumps(SKELETON),
             "flip_pairs": json.dumps(FLIP_PAIRS),
             "oks_sigmas": json.dumps(OKS_SIGMAS),
-            "input_size": str(self.input_size),
+            "input_size": str(self.input_size if isinstance(network, PoseNetwork) else max(_crop_sides(network))),
             "precision": "float32",
             "calibration": "",
             "parent": "",
@@ -81,13 +81,13 @@ def to_onnx(network: Network, card: Card, *, height: int = 0, width: int = 0) ->
     Args:
         network: in any mode.
         card: what the file states about itself.
-        height, width: fixed sides of the input in pixels, with a batch of one picture; both 0 leaves batch and sides open. The
-            side of a refiner's crop is always the card's `input_size`.
+        height, width: fixed sides of the input in pixels, with a batch of one picture; both 0 leaves batch and sides open. A
+            refiner's crop has the sides of its spec in any case.
 
     Raises:
-        ConfigError: a side is not a multiple of 32, or only one side is fixed.
+        ConfigError: a side is not a multiple of 32, only one side is fixed, or a refiner's crop has other sides.
     """
-    _check_sides(card.input_size, height, width)
+    _check_sides(network, card.input_size, height, width)
     fused = copy.deepcopy(network).cpu().eval()
     fuse(fused)
     fixed = height > 0
@@ -96,7 +96,7 @@ def to_onnx(network: Network, card: Card, *, height: int = 0, width: int = 0) ->
         deployed: nn.Module = RefinerGraph(fused)
         inputs = REFINER_INPUT
         outputs: tuple[str, ...] = REFINER_OUTPUTS
-        example = torch.zeros((1 if fixed else 2, fused.spec.crop_height, fused.spec.crop_width, 3), dtype=torch.uint8)
+        example = torch.zeros((1 if fixed else 2, *_crop_sides(fused), 3), dtype=torch.uint8)
         axes = None if fixed else {name: {0: "M"} for name in (inputs, *outputs)}
     else:
         deployed = PoseGraph(fused)
@@ -130,12 +130,19 @@ def to_onnx(network: Network, card: Card, *, height: int = 0, width: int = 0) ->
     return model
 
 
-def _check_sides(input_size: int, height: int, width: int) -> None:
+def _crop_sides(network: RefinerNetwork) -> tuple[int, int]:
+    return network.spec.crop_height, network.spec.crop_width
+
+
+def _check_sides(network: Network, input_size: int, height: int, width: int) -> None:
     if (height > 0) != (width > 0):
         raise ConfigError(f"the input would be fixed at {width or '?'}x{height or '?'} pixels; expected both sides, or none for any size")
     for side in (input_size, height, width):
         if side < 0 or side % STRIDE_PX:
             raise ConfigError(f"an input side is {side} pixels; expected a multiple of {STRIDE_PX}")
+    if isinstance(network, RefinerNetwork) and height and (height, width) != _crop_sides(network):
+        own = "x".join(str(side) for side in reversed(_crop_sides(network)))
+        raise ConfigError(f"the crop would be fixed at {width}x{height} pixels; expected the refiner's own {own}")
 
 
 def _name_outputs(model: onnx.ModelProto, network: Network, fixed: bool) -> None:

@@ -29,9 +29,7 @@ _UNLABELED_SHARE = 0.2
 """Weight of an unlabeled keypoint in the loss of the confidence; most of these are hidden or outside, some were only not labeled."""
 
 
-def pose_losses(
-    network: PoseNetwork, ours: PoseMaps, theirs: PoseMaps | None, batch: Batch, weights: PoseWeights
-) -> dict[str, Tensor]:
+def pose_losses(network: PoseNetwork, ours: PoseMaps, theirs: PoseMaps | None, batch: Batch, weights: PoseWeights) -> dict[str, Tensor]:
     """Return the weighted losses by name; all are means over people, so that crowded pictures do not dominate.
 
     Args:

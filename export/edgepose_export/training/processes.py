@@ -44,16 +44,18 @@ class ProcessGroup:
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average the gradients over all processes, in place."""
+        """Average the gradients over all processes, in place.
+
+        All processes send the same tensors, so a missing gradient counts as 0: a batch without people gives the refinement none.
+        """
         if self.size == 1:
             return
-        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
         dist.all_reduce(flat)
         flat /= self.size
         offset = 0
         for p in parameters:
-            assert p.grad is not None
-            p.grad.copy_(flat[offset : offset + p.numel()].view_as(p))
+            p.grad = flat[offset : offset + p.numel()].view_as(p).clone()
             offset += p.numel()
 
     def agree(self, answer: bool) -> bool:

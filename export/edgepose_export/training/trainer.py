@@ -24,8 +24,8 @@ from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 from edgepose_export.training import curve
-from edgepose_export.training.pose_losses import pose_losses, unexplained
 from edgepose_export.training.parameter_groups import parameter_groups, set_modes
+from edgepose_export.training.pose_losses import pose_losses, unexplained
 from edgepose_export.training.processes import ProcessGroup
 from edgepose_export.training.recipe import Phase, PoseWeights, Recipe
 from edgepose_export.training.refiner_losses import RefinerWeights, refiner_losses
@@ -110,6 +110,13 @@ class Trainer:
     ) -> None:
         if not recipe.phases:
             raise ConfigError(f"recipe {recipe.name} has no phases: nothing to train")
+        refines = isinstance(recipe.network, RefinerSpec)
+        for phase in recipe.phases:
+            if isinstance(phase.losses, RefinerWeights) != refines:
+                task = "refine" if refines else "pose"
+                raise ConfigError(
+                    f"phase {phase.name} of recipe {recipe.name} has losses for another task; expected `losses: {{task: {task}, …}}`"
+                )
         # Without this, a run slows down tenfold once weights and moments become tiny.
         torch.set_flush_denormal(True)
         if threads:
@@ -118,8 +125,7 @@ class Trainer:
         self.processes = ProcessGroup()
         self.device, self.rank = self.processes.device, self.processes.rank
         # A GPU keeps the decoded pictures in its memory and reads each file once, so the files need not be cached.
-        boxes = not isinstance(recipe.network, RefinerSpec)
-        self.data = CocoPose([source.folder for source in sources], cache=self.device.type == "cpu", box_people=boxes)
+        self.data = CocoPose([source.folder for source in sources], cache=self.device.type == "cpu", box_people=not refines)
         self.pictures = None if self.device.type == "cpu" else DevicePictures(self.data, self.device, workers=workers)
         self.plans = MixedPlans(plans_for(recipe.network, self.data), self.data, sources)
         self.workers = workers
@@ -223,10 +229,10 @@ class Trainer:
         images = torch.as_tensor(batch.images, device=self.device)  # uint8 (B, H, W, 3)
         x = self.network.normalize(images).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
         losses = self._losses(phase, x, batch)
-        total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if losses:  # none where a phase learns from people alone and the batch has none
+            torch.stack(list(losses.values())).sum().backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.processes.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, _MAXIMUM_GRADIENT_NORM)
         if not torch.isfinite(norm):  # one broken batch must not end a run of hours; the log shows the share of skipped steps

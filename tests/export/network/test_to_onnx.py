@@ -12,37 +12,37 @@ from edgepose.config.schema import ModelConfig
 from edgepose.engine.backend import open_refiner_backend
 from edgepose.errors import ConfigError, OutputError
 from edgepose.model.file import read_model
-from edgepose_export.network.candidates import PersonDecoder
-from edgepose_export.network.ghost import ConvNorm
-from edgepose_export.network.model import DeployedPose, DeployedRefiner, GhostPose
+from edgepose_export.network.layers import ConvNorm
+from edgepose_export.network.pose_network import PoseGraph, PoseNetwork
+from edgepose_export.network.refiner import RefinerGraph
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import write_model
 from testing.export.tiny import TINY_REFINER, lively
 
 
 @pytest.fixture(scope="module")
-def network() -> GhostPose:
+def network() -> PoseNetwork:
     made = lively(3)
-    unit = made.get_submodule("backbone.blocks.2.expand.primary")
+    unit = made.get_submodule("trunk.stages.3.csp.join.primary")
     assert isinstance(unit, ConvNorm)
     unit.add_norm(torch.randn(16), torch.rand(16) + 0.5)
     return made.eval()
 
 
 @pytest.fixture(scope="module")
-def model(network: GhostPose) -> onnx.ModelProto:
+def model(network: PoseNetwork) -> onnx.ModelProto:
     return to_onnx(network, Card("tiny", 128, "nothing", {"AP": 0.0}))
 
 
-@pytest.mark.parametrize("shape", [(1, 128, 96, 3), (2, 64, 160, 3), (3, 96, 96, 3), (1, 96, 160, 3)])
+@pytest.mark.parametrize("shape", [(1, 128, 96, 3), (3, 64, 160, 3), (3, 96, 96, 3), (1, 96, 160, 3), (1, 32, 32, 3)])
 def test_the_file_equals_the_network_at_sizes_that_were_not_traced(
-    network: GhostPose, model: onnx.ModelProto, shape: tuple[int, ...]
+    network: PoseNetwork, model: onnx.ModelProto, shape: tuple[int, ...]
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(["boxes", "scores", "keypoints"], {"images": images})
     with torch.no_grad():
-        expected = [value.numpy() for value in DeployedPose(network)(torch.from_numpy(images))]
+        expected = [value.numpy() for value in PoseGraph(network)(torch.from_numpy(images))]
     tolerance_px = 1e-4 * max(shape[1:3])
     np.testing.assert_allclose(found[0], expected[0], atol=tolerance_px, rtol=0)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-4, rtol=0)
@@ -68,7 +68,7 @@ def test_padding_and_batch_norm_leave_no_node_behind(model: onnx.ModelProto) -> 
     assert {tensor.name for tensor in model.graph.initializer} <= used
 
 
-def test_a_fixed_file_takes_one_size(network: GhostPose, tmp_path: Path) -> None:
+def test_a_fixed_file_takes_one_size(network: PoseNetwork, tmp_path: Path) -> None:
     path = tmp_path / "fixed.onnx"
     write_model(to_onnx(network, Card("tiny", 96), height=64, width=96), path)
     info = read_model(path).info
@@ -78,7 +78,7 @@ def test_a_fixed_file_takes_one_size(network: GhostPose, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("size", "height", "width", "message"), [(100, 0, 0, "multiple of 32"), (96, 64, 0, "both sides"), (96, 60, 96, "60 pixels")]
 )
-def test_sides_that_cannot_be_are_refused(network: GhostPose, size: int, height: int, width: int, message: str) -> None:
+def test_sides_that_cannot_be_are_refused(network: PoseNetwork, size: int, height: int, width: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         to_onnx(network, Card("tiny", size), height=height, width=width)
 
@@ -89,18 +89,28 @@ def test_a_place_that_cannot_be_written_is_named(model: onnx.ModelProto, tmp_pat
         write_model(model, tmp_path / "file" / "tiny.onnx")
 
 
-@pytest.mark.parametrize("crops", [1, 3])
+@pytest.mark.parametrize("crops", [1, 2, 5])
 def test_a_refiner_file_equals_its_network_and_says_what_it_is(crops: int, tmp_path: Path) -> None:
     network = lively(5, TINY_REFINER)
-    assert isinstance(network.decode, PersonDecoder)
-    network.decode.score_weights = torch.tensor([-1.0, 0.5, 2.0, 3.0])
+    network.score_weights = torch.tensor([-1.0, 0.5, 2.0, 3.0])
     path = tmp_path / "refine.onnx"
-    write_model(to_onnx(network, Card("tiny-refine", 64)), path)
+    write_model(to_onnx(network, Card("tiny-refine", 320)), path)
     info = read_model(path).info
     assert (info.task, info.input_size, info.crop_margin, info.score_weights) == ("refine", 64, 1.25, (-1.0, 0.5, 2.0, 3.0))
-    images = np.random.default_rng(0).integers(0, 256, (crops, 64, 64, 3), np.uint8)
+    assert (info.batch, info.input_height, info.input_width) == (None, 64, 32)
+    images = np.random.default_rng(0).integers(0, 256, (crops, 64, 32, 3), np.uint8)
     refiner = open_refiner_backend(read_model(path), ModelConfig(backend="cpu", threads=1))
     with torch.no_grad():
-        expected = DeployedRefiner(network)(torch.from_numpy(images)).numpy()
+        expected = RefinerGraph(network)(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(refiner.run(images), expected, atol=64e-4, rtol=0)
     refiner.close()
+
+
+def test_a_refiner_file_of_one_crop_has_the_sides_of_its_network(tmp_path: Path) -> None:
+    network = lively(5, TINY_REFINER)
+    path = tmp_path / "one.onnx"
+    write_model(to_onnx(network, Card("one", 64), height=64, width=32), path)
+    info = read_model(path).info
+    assert (info.batch, info.input_height, info.input_width) == (1, 64, 32)
+    with pytest.raises(ConfigError, match="fixed at 64x64 pixels; expected the refiner's own 32x64"):
+        to_onnx(network, Card("one", 64), height=64, width=64)
