@@ -9,7 +9,7 @@ from edgepose_export.cli.progress import progress_bar
 from edgepose_export.synth.bodies import cache_exists
 from edgepose_export.synth.dataset import labels_hash, write_dataset
 from edgepose_export.synth.pictures import Plan
-from edgepose_export.synth.seeds import SPLITS, Split
+from edgepose_export.synth.views import SPLITS, Split
 
 
 @click.command(epilog="Example: edgepose-export synth --count 1000 --seed 1 --backgrounds photos --output runs/synthetic")

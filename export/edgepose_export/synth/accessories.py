@@ -7,6 +7,7 @@ import numpy as np
 from edgepose_export.synth.bodies import Body
 from edgepose_export.synth.clothing import cloth_color, head_frame, torso_frame
 from edgepose_export.synth.meshes import Mesh, box, ellipsoid, lathe, tube
+from edgepose_export.synth.things import draw_bicycle, draw_scooter
 
 _LEFT_WRIST, _RIGHT_WRIST = 9, 10
 
@@ -53,6 +54,8 @@ def draw_held(rng: np.random.Generator, body: Body) -> list[Mesh]:
     kind, points = body.pose.kind, body.keypoints.astype(np.float64)
     if kind == "sit_chair":
         held += _seat(rng, body)
+    if kind in ("bicycle", "scooter"):
+        held.append(_vehicle(rng, body))
     if kind == "carry":
         middle = points[[_LEFT_WRIST, _RIGHT_WRIST]].mean(0)
         held.append(box(middle + np.array((0, -0.12, 0.02)), rng.uniform((0.2, 0.15, 0.1), (0.5, 0.35, 0.35)), cloth_color(rng)))
@@ -71,6 +74,15 @@ def draw_held(rng: np.random.Generator, body: Body) -> list[Mesh]:
             wrist = points[_RIGHT_WRIST]
             held.append(tube([wrist[0], wrist[1], 0.02], wrist + np.array((0, -0.1, rng.uniform(0.1, 0.9))), 0.015, cloth_color(rng)))
     return held
+
+
+def _vehicle(rng: np.random.Generator, body: Body) -> Mesh:
+    """Return the bicycle or scooter below a rider, heading as the rider does."""
+    hips, ankles = body.keypoints[11:13].mean(0), body.keypoints[15:17].mean(0)
+    if body.pose.kind == "scooter":
+        return draw_scooter(rng).moved((ankles[0], ankles[1] - 0.05, 0), -np.pi / 2)
+    scale = max(0.5, (float(hips[2]) - 0.08) / 0.9)
+    return draw_bicycle(rng).moved((hips[0], hips[1] - 0.22 * scale, 0), -np.pi / 2, scale)
 
 
 def _umbrella(rng: np.random.Generator, wrist: Sequence[float], height: float) -> list[Mesh]:

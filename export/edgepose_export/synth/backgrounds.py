@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgepose.errors import ConfigError
 from edgepose_export.synth.camera import Camera
-from edgepose_export.synth.seeds import Split
+from edgepose_export.synth.views import Split
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _EVAL_SHARE = 5  # every fifth photograph, by the hash of its name, is kept for the eval split

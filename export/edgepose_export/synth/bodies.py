@@ -90,9 +90,6 @@ def _import_anny() -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import warp
-
-            warp.config.quiet = True  # it would print a banner, and a line for each kernel
             import anny
     except ModuleNotFoundError as error:
         raise UnavailableError(
@@ -115,7 +112,7 @@ class BodyModel:
         self._torch = torch
         torch.set_num_threads(1)
         with contextlib.redirect_stdout(io.StringIO()), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-            self._model = anny.Anny().eval()
+            self._model = anny.Anny(skinning_method="lbs").eval()  # PyTorch alone; the other methods compile kernels at run time
             regressor = anny.KeypointsRegressor.coco(self._model, list(KEYPOINT_NAMES))
         self._regression = regressor.regression_weights.numpy()  # (17, V)
         self._bones = {name: index for index, name in enumerate(self._model.bone_labels)}

@@ -110,11 +110,12 @@ def dress(rng: np.random.Generator, body: Body) -> list[Mesh]:
         offset[vest] += 0.012
     if not swimmer and rng.random() < 0.93:
         shoes = (part == bodies.FOOT) | ((part == bodies.LOWER_LEG) & (along > rng.uniform(0.9, 1.0)))
-        colors[shoes], offset[shoes] = cloth_color(rng), 0.008
+        plain = np.full(3, rng.choice([rng.uniform(0.03, 0.2), rng.uniform(0.7, 0.95)]))
+        colors[shoes], offset[shoes] = plain if rng.random() < 0.6 else cloth_color(rng), 0.008
     if rng.random() < 0.05:  # gloves
         colors[part == bodies.HAND] = cloth_color(rng)
 
-    if not swimmer and rng.random() < 0.16 and body.pose.kind not in ("crouch", "fallen", "kneel"):
+    if not swimmer and rng.random() < 0.16 and body.pose.kind not in ("crouch", "fallen", "kneel", "bicycle"):
         coat = rng.random() < 0.4
         extra.append(_skirt(rng, body, top if coat else cloth_color(rng), rng.uniform(0.3, 0.95)))
     hair = _HAIR[rng.integers(len(_HAIR))] * rng.uniform(0.7, 1.3)
@@ -178,7 +179,7 @@ def _skirt(rng: np.random.Generator, body: Body, color: NDArray[np.float64], len
         width = float(np.linalg.norm(across))
         across = across / width if width > 0.02 else torso.axes[0]
         ahead = np.cross(down, across)
-        spread = (0.11 + flare * step) * torso.size
+        spread = (0.13 + flare * step) * torso.size
         centers.append((left + right) / 2)
         sideways.append(across * (width / 2 + spread))
         forward.append(ahead * (spread + 0.03) * np.sign(ahead @ torso.axes[1] + 1e-6))

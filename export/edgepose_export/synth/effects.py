@@ -13,7 +13,7 @@ def put_shadows(image: Image, coverage: Image, strength: float, blur_px: float, 
     return image * (1 - soft[..., None] * strength * np.array([1, 1, 1 - tint], np.float32))
 
 
-def draw_effects(rng: np.random.Generator, image: Image, distance: Image, *, thermal: bool) -> NDArray[np.uint8]:
+def draw_effects(rng: np.random.Generator, image: Image, distance: Image, *, thermal: bool, mild: bool = False) -> NDArray[np.uint8]:
     """Draw weather, light, blur and noise for a picture: uint8 (S, S, 3), RGB.
 
     Args:
@@ -21,30 +21,32 @@ def draw_effects(rng: np.random.Generator, image: Image, distance: Image, *, the
         image: float32 (S, S, 3), RGB, 0 to 1.
         distance: float32 (S, S), meters to what is seen, infinite in the sky.
         thermal: whether the picture is a thermal one, with its own noise and no weather.
+        mild: half as often, so that what is measured is above all the seeing of people.
     """
+    often = 0.5 if mild else 1.0
     scale = image.shape[0] / 640
     if thermal:
         image = _thermal(rng, image)
     else:
-        weather = rng.random()
+        weather = rng.random() / often
         if weather < 0.08:
             image = _fog(rng, image, distance)
         elif weather < 0.14:
             image = _rain(rng, image)
-        if rng.random() < 0.08:
+        if rng.random() < 0.08 * often:
             image = _night(rng, image)
-    if rng.random() < 0.45:
+    if rng.random() < 0.45 * often:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3) * scale)
-    if rng.random() < 0.12:
+    if rng.random() < 0.12 * often:
         image = _motion(rng, image, scale)
-    if rng.random() < 0.15:  # small picture, enlarged by somebody
+    if rng.random() < 0.15 * often:  # small picture, enlarged by somebody
         small = cv2.resize(image, None, fx=(share := rng.uniform(0.4, 0.8)), fy=share, interpolation=cv2.INTER_AREA)
         image = cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.15:
         blurred = cv2.GaussianBlur(image, (0, 0), 1.0)
         image = image + (image - blurred) * rng.uniform(0.3, 1.2)  # sharpened by the camera
     image = (image - 0.5) * rng.uniform(0.75, 1.15) + 0.5 + rng.normal(0, 0.03)
-    image = image + _noise(rng, image, abs(rng.normal(0, 0.02)))
+    image = image + _noise(rng, image, abs(rng.normal(0, 0.02 * often)))
     return np.asarray(np.clip(image * 255 + 0.5, 0, 255), np.uint8)
 
 

@@ -15,9 +15,9 @@ from edgepose_export.synth.bodies import BodyModel
 from edgepose_export.synth.camera import Camera
 from edgepose_export.synth.labels import label_people
 from edgepose_export.synth.renderer import Renderer
-from edgepose_export.synth.scene import draw_scene, scene_triangles, shadow_strength, shadow_triangles
-from edgepose_export.synth.seeds import Split, picture_rng
-from edgepose_export.synth.views import draw_view
+from edgepose_export.synth.scene import draw_scene
+from edgepose_export.synth.shading import scene_triangles, shadow_strength, shadow_triangles
+from edgepose_export.synth.views import SPLITS, Split, draw_view
 
 _STEEP = 50  # degrees; from here on a photograph of the ground may be turned by quarters
 
@@ -79,21 +79,25 @@ class PictureMaker:
         if scene.thermal:
             ground = effects.cool_ground(rng, ground)
         else:
-            per_m = view.person_px
-            blur = rng.uniform(0.0, 0.006) * per_m if light.hard else rng.uniform(0.03, 0.08) * per_m
+            blur = view.person_px * (rng.uniform(0.0, 0.006) if light.hard else rng.uniform(0.03, 0.08))
             strength = shadow_strength(light) * (0.25 if scene.water else rng.uniform(0.8, 1.0))
             cover = self._renderer.coverage(shadow_triangles(scene))
             ground = effects.put_shadows(ground, cover, strength, blur, rng.uniform(0, 0.15))
-        rendering = self._renderer.render(scene_triangles(scene, rng, ground.mean((0, 1))))
+        rendering = self._renderer.render(scene_triangles(scene, rng, self._renderer, ground.mean((0, 1))))
         level = 1.0 if scene.thermal else float(np.clip(ground.mean() / 0.4, 0.7, 1.25) * rng.uniform(0.9, 1.2))
         mixed = ground * (1 - rendering.color[..., 3:]) + rendering.color[..., :3] * np.float32(level)
         distance = np.where(rendering.depth > 0, rendering.depth, _ground_distance(camera)).astype(np.float32)
-        pixels = effects.draw_effects(rng, mixed.astype(np.float32), distance, thermal=scene.thermal)
+        pixels = effects.draw_effects(rng, mixed.astype(np.float32), distance, thermal=scene.thermal, mild=plan.split == "eval")
         quality = int(rng.integers(45, 96)) if rng.random() < 0.7 else 95
         image: dict[str, Any] = {"elevation": round(view.elevation, 1)}
         if view.set_name:
             image["set"] = view.set_name
         return LabeledPicture(_jpeg(pixels, quality), image, label_people(scene, rendering))
+
+
+def picture_rng(seed: int, split: Split, index: int) -> np.random.Generator:
+    """Return the random numbers of one picture, whatever was made before; those of the two splits never coincide."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), index])))
 
 
 def _ground_distance(camera: Camera) -> NDArray[np.float32]:

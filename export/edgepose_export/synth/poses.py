@@ -29,6 +29,8 @@ ON_LAND = {
     "bend": 0.03,
     "carry": 0.05,
     "phone": 0.04,
+    "bicycle": 0.03,
+    "scooter": 0.02,
 }
 IN_WATER = {"swim": 0.6, "float": 0.2, "wade": 0.2}
 
@@ -43,7 +45,7 @@ class Pose:
         kind: the activity.
         bones: rotation matrix (3, 3) of each bone by its name, without those at rest.
         tilt: rotation of the whole body, as for people who lie.
-        depth: how far the body is below the ground, in meters (in water).
+        depth: how far the body is below the ground, in meters (in water); negative for a body above it (on a vehicle).
     """
 
     kind: str
@@ -264,6 +266,26 @@ def _phone(pose: Pose, rng: np.random.Generator) -> None:
         pose.turn("head", (X, 0.3))
 
 
+def _bicycle(pose: Pose, rng: np.random.Generator) -> None:
+    phase = rng.uniform(0, 2 * np.pi)
+    for side, outward in SIDES:
+        turn = outward * np.cos(phase)  # 1: this pedal is up
+        pose.leg(side, 0.95 + 0.35 * turn, 0.0, 0.05, 1.0 + 0.5 * turn)
+        pose.arm(side, rng.uniform(0.85, 1.0), 1.45, rng.uniform(0.1, 0.5))
+    for bone in ("spine04", "spine02"):
+        pose.turn(bone, (X, rng.uniform(0.15, 0.3)))
+    pose.turn("head", (X, -0.3))
+    pose.depth = -0.13
+
+
+def _scooter(pose: Pose, rng: np.random.Generator) -> None:
+    for side, _ in SIDES:
+        pose.arm(side, rng.uniform(0.5, 0.7), 1.5, rng.uniform(0.4, 0.9))
+    pose.leg("L", 0.25, -0.1, 0.0, 0.25)
+    pose.leg("R", -0.1, -0.1, 0.0, 0.15)
+    pose.depth = -0.12
+
+
 def _swim(pose: Pose, rng: np.random.Generator) -> None:
     for side, _ in SIDES:
         pose.arm(side, rng.uniform(0.3, 3.0), rng.uniform(-0.2, 0.9), abs(rng.normal(0.1, 0.5)))
@@ -302,6 +324,8 @@ _ACTIVITIES = {
     "bend": _bend,
     "carry": _carry,
     "phone": _phone,
+    "bicycle": _bicycle,
+    "scooter": _scooter,
     "swim": _swim,
     "float": _float,
     "wade": _wade,

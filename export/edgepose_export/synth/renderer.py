@@ -65,6 +65,9 @@ class Rendering:
 class Renderer:
     """An OpenGL context with the targets for square pictures of one size.
 
+    Args:
+        size: side of the pictures in pixels.
+
     Raises:
         UnavailableError: `moderngl` is not installed, or EGL cannot open a device.
     """
@@ -82,7 +85,7 @@ class Renderer:
                 f"EGL cannot open a device for rendering ({error}); expected the packages libegl1 and libgl1-mesa-dri or a GPU's driver"
             ) from error
         context, shape = self._context, (size, size)
-        self._size = size
+        self.size = size
         self._color = context.program(_VERTEX, _COLOR)
         self._owner = context.program(_VERTEX, _OWNER)
         self._silhouettes = context.program(_VERTEX, _SILHOUETTES)
@@ -100,24 +103,31 @@ class Renderer:
     def render(self, triangles: Triangles) -> Rendering:
         """Render the triangles of a scene."""
         color = self._covered(triangles)
-        self._draw(self._sharp, self._owner, triangles, depth=True)
-        pair = np.frombuffer(self._sharp.read(components=2, dtype="f4"), np.float32).reshape(self._size, self._size, 2)
+        pair = self._nearest(triangles)
         self._draw(self._masks, self._silhouettes, triangles, depth=False)
         masks = [
-            np.frombuffer(self._masks.read(components=4, attachment=index), np.uint8).reshape(self._size, self._size, 4)
-            for index in range(3)
+            np.frombuffer(self._masks.read(components=4, attachment=index), np.uint8).reshape(self.size, self.size, 4) for index in range(3)
         ]
         silhouettes = np.moveaxis(np.concatenate(masks, 2), 2, 0) > 0
         return Rendering(np.asarray(color / np.float32(255), np.float32), pair[..., 0].astype(np.uint8), pair[..., 1], silhouettes)
+
+    def depth(self, triangles: Triangles) -> NDArray[np.float32]:
+        """Render the distance (S, S) of the nearest surface along the view direction in meters; 0 where there is none."""
+        return self._nearest(triangles)[..., 1]
 
     def coverage(self, triangles: Triangles) -> NDArray[np.float32]:
         """Render which share of each pixel the triangles cover: float32 (S, S), 0 to 1."""
         return np.asarray(self._covered(triangles)[..., 3] / np.float32(255), np.float32)
 
+    def _nearest(self, triangles: Triangles) -> NDArray[np.float32]:
+        """Render owner and depth of the nearest surface (S, S, 2)."""
+        self._draw(self._sharp, self._owner, triangles, depth=True)
+        return np.frombuffer(self._sharp.read(components=2, dtype="f4"), np.float32).reshape(self.size, self.size, 2)
+
     def _covered(self, triangles: Triangles) -> NDArray[np.uint8]:
         self._draw(self._smooth, self._color, triangles, depth=True)
         self._context.copy_framebuffer(self._resolved, self._smooth)
-        return np.frombuffer(self._resolved.read(components=4), np.uint8).reshape(self._size, self._size, 4)
+        return np.frombuffer(self._resolved.read(components=4), np.uint8).reshape(self.size, self.size, 4)
 
     def _draw(self, target: Any, program: Any, triangles: Triangles, *, depth: bool) -> None:
         target.use()

@@ -1,4 +1,4 @@
-"""A scene: people and things on flat ground, a camera and light; and its triangles as the camera sees them."""
+"""A scene: people and things on flat ground, a camera and light."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,10 @@ from edgepose_export.synth.accessories import draw_held, draw_worn
 from edgepose_export.synth.bodies import Body, BodyModel
 from edgepose_export.synth.camera import Camera, look_at
 from edgepose_export.synth.clothing import dress
-from edgepose_export.synth.meshes import Floats, Mesh, merge, turn_z
-from edgepose_export.synth.renderer import MAX_PEOPLE, Triangles
+from edgepose_export.synth.meshes import Mesh, merge, turn_z
 from edgepose_export.synth.views import View, draw_camera, seen_length
 
 _COUNTS = {0: 0.06, 1: 0.2, 2: 0.19, 3: 0.15, 4: 0.12, 5: 0.08, 6: 0.06, 8: 0.06, 10: 0.04, 12: 0.04}
-_THING = 13.0  # owner of all that is not a person
 _COARSE_BELOW_PX = 130  # people smaller than this show no difference
 
 
@@ -145,56 +143,3 @@ def _place(rng: np.random.Generator, body: Body, turn: float, spot: NDArray[np.f
     held = merge(draw_held(rng, body)).moved(at, turn)
     keypoints = body.keypoints.astype(np.float64) @ turn_z(turn).astype(np.float64).T + at
     return Placed(body, surface, held, keypoints)
-
-
-def scene_triangles(scene: Scene, rng: np.random.Generator, water_color: NDArray[np.float32]) -> Triangles:
-    """Return all triangles as the camera sees them, lit."""
-    parts: list[tuple[Mesh, float, bool]] = [(scene.things, _THING, False)]
-    for number, person in enumerate(scene.people[:MAX_PEOPLE]):
-        parts += [(person.surface, number + 1.0, True), (person.held, _THING, False)]
-    whole = merge([mesh for mesh, _, _ in parts])
-    owners = np.concatenate([np.full(len(mesh.vertices), owner, np.float32) for mesh, owner, _ in parts])
-    if scene.thermal:
-        warm = np.concatenate([_temperature(rng, mesh, warm=warm) for mesh, _, warm in parts])
-        colors = np.repeat(warm[:, None], 3, 1)
-    else:
-        colors = _lit(whole, scene.light)
-    if scene.water:
-        below = np.clip(-whole.vertices[:, 2:] / 0.15, 0, 1) * 0.85
-        colors = colors * (1 - below) + water_color * below
-    pixels, depth = scene.camera.pixels(whole.vertices.astype(np.float64))
-    return Triangles(scene.camera.clip(pixels, depth), np.clip(colors, 0, 1).astype(np.float32), owners, whole.faces)
-
-
-def shadow_triangles(scene: Scene) -> Triangles:
-    """Return the triangles of all shadows on the ground."""
-    meshes = [scene.things, *(mesh for person in scene.people for mesh in (person.surface, person.held))]
-    whole = merge(meshes)
-    vertices = whole.vertices.astype(np.float64)
-    height = np.maximum(vertices[:, 2:], 0)
-    flat = vertices - height * (scene.light.direction / scene.light.direction[2])
-    flat[:, 2] = 0.002
-    pixels, depth = scene.camera.pixels(flat)
-    ones = np.ones((len(flat), 3), np.float32)
-    return Triangles(scene.camera.clip(pixels, depth), ones, ones[:, 0], whole.faces)
-
-
-def shadow_strength(light: Light) -> float:
-    """Return how much darker the ground is in the shadow, 0 to 1."""
-    sun = (1 - light.ambient) * 1.4 * float(light.direction[2])
-    return sun / (sun + light.ambient) if light.hard else 0.4
-
-
-def _lit(mesh: Mesh, light: Light) -> Floats:
-    sun = np.maximum(mesh.normals @ light.direction.astype(np.float32), 0)
-    sky = 0.8 + 0.3 * mesh.normals[:, 2]
-    return np.asarray(mesh.colors * (light.ambient * sky + (1 - light.ambient) * 1.4 * sun)[:, None], np.float32)
-
-
-def _temperature(rng: np.random.Generator, mesh: Mesh, *, warm: bool) -> Floats:
-    """Return the brightness (V,) in a thermal picture: people are warm, their clothes a little less, things are like the ground."""
-    tone = mesh.colors.mean(1) if len(mesh.colors) else np.zeros(0, np.float32)
-    facing = 0.9 + 0.1 * mesh.normals[:, 2] if len(mesh.normals) else tone
-    if warm:
-        return np.asarray((rng.uniform(0.6, 0.9) + 0.25 * (tone - 0.4)) * facing, np.float32)
-    return np.asarray((rng.uniform(0.15, 0.5) + 0.2 * (tone - 0.4)) * facing, np.float32)

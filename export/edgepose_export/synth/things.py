@@ -15,7 +15,8 @@ _FUR = ((0.25, 0.15, 0.08), (0.6, 0.45, 0.25), (0.08, 0.07, 0.07), (0.85, 0.82, 
 _LEAVES = ((0.12, 0.25, 0.08), (0.2, 0.33, 0.1), (0.3, 0.36, 0.12), (0.1, 0.18, 0.08))
 
 
-def _bicycle(rng: np.random.Generator) -> Mesh:
+def draw_bicycle(rng: np.random.Generator) -> Mesh:
+    """Draw a bicycle that stands along x, its saddle about 0.9 m high and 0.2 m behind the middle."""
     color, r = cloth_color(rng), rng.uniform(0.26, 0.35)
     back, front, crank, saddle, bar = (-0.52, 0, r), (0.52, 0, r), (-0.08, 0, r - 0.05), (-0.2, 0, 0.85), (0.4, 0, 0.92)
     parts = [wheel(back, r, 0.05, _BLACK), wheel(front, r, 0.05, _BLACK)]
@@ -23,15 +24,24 @@ def _bicycle(rng: np.random.Generator) -> Mesh:
         tube(a, b, 0.02, color) for a, b in ((back, crank), (crank, saddle), (crank, bar), (saddle, bar), (back, saddle), (front, bar))
     ]
     parts += [tube((0.42, -0.3, 0.98), (0.42, 0.3, 0.98), 0.015, _BLACK), ellipsoid((-0.22, 0, 0.9), (0.14, 0.07, 0.04), _BLACK)]
-    return _maybe_fallen(rng, merge(parts))
+    return merge(parts)
 
 
-def _kick_scooter(rng: np.random.Generator) -> Mesh:
+def draw_scooter(rng: np.random.Generator) -> Mesh:
+    """Draw a kick scooter that stands along x."""
     color, high = cloth_color(rng), rng.uniform(0.7, 1.1)
     parts = [box((0, 0, 0.1), (0.7, 0.13, 0.04), color), tube((0.38, 0, 0.1), (0.33, 0, high), 0.022, _GRAY)]
     parts += [tube((0.33, -0.22, high), (0.33, 0.22, high), 0.018, _BLACK)]
     parts += [wheel((x, 0, 0.09), 0.08, 0.04, _BLACK) for x in (-0.4, 0.42)]
-    return _maybe_fallen(rng, merge(parts))
+    return merge(parts)
+
+
+def _bicycle(rng: np.random.Generator) -> Mesh:
+    return _maybe_fallen(rng, draw_bicycle(rng))
+
+
+def _kick_scooter(rng: np.random.Generator) -> Mesh:
+    return _maybe_fallen(rng, draw_scooter(rng))
 
 
 def _motor_scooter(rng: np.random.Generator) -> Mesh:

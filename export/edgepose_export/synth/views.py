@@ -1,13 +1,15 @@
 """From where a picture is taken: how steeply, how far, how large people appear, with which lens."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepose_export.synth.camera import Camera, look_at
-from edgepose_export.synth.seeds import Split, log_uniform
 
+Split = Literal["train", "eval"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 EVAL_ELEVATIONS = (0, 30, 60, 90)
 EVAL_HEIGHTS_PX = ((24, 48), (48, 96), (96, 200))
 _REFERENCE = 640  # sizes of people are those in a picture of this side, in pixels
@@ -35,7 +37,7 @@ def draw_view(rng: np.random.Generator, split: Split, index: int, size: int) -> 
     if split == "eval":
         step = EVAL_ELEVATIONS[index % 4]
         low, high = EVAL_HEIGHTS_PX[index // 4 % 3]
-        return View(float(step), log_uniform(rng, low * 1.12, high / 1.12) * size / _REFERENCE, True, str(step))
+        return View(float(step), _log_uniform(rng, low * 1.12, high / 1.12) * size / _REFERENCE, True, str(step))
     chance = rng.random()
     if chance < 0.15:
         elevation = rng.uniform(85, 90)
@@ -61,7 +63,7 @@ def draw_camera(rng: np.random.Generator, view: View, person_m: float, size: int
     pixels_per_m = view.person_px / person_m
     nearest = (1.3 if view.narrow else 0.5) * size / pixels_per_m  # a wider lens would turn people into stripes
     farthest = 8 * size / pixels_per_m
-    distance = log_uniform(rng, min(max(nearest, 2.0), 60.0), max(min(farthest, 60.0), min(max(nearest, 2.0), 60.0)))
+    distance = _log_uniform(rng, min(max(nearest, 2.0), 60.0), max(min(farthest, 60.0), min(max(nearest, 2.0), 60.0)))
     elevation = np.radians(view.elevation)
     free = rng.random() < (0.5 if view.elevation > 60 else 0.12)
     roll = rng.uniform(-np.pi, np.pi) if free else rng.normal(0, np.radians(7))
@@ -77,3 +79,8 @@ def seen_length(camera_axes: NDArray[np.float64], vertices: NDArray[np.float32])
     """Return the longer side of the box of a body as a distant camera sees it, in meters."""
     flat = vertices @ camera_axes[:2].T
     return float((flat.max(0) - flat.min(0)).max())
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of `low` and `high`."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
