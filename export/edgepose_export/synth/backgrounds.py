@@ -138,7 +138,7 @@ def _ground(rng: np.random.Generator, place: Sequence[NDArray[np.float32]], pixe
     value = np.ones_like(place[0])
     for scale, share in ((max(0.02, 1.5 * pixel_m), 0.5), (max(0.1, 5 * pixel_m), 0.4), (max(0.6, 20 * pixel_m), 0.4), (8.0, 0.5)):
         value += rough * share * rng.uniform(0.3, 1.2) * _noise(rng, place, scale)
-    image = value[..., None] * (np.array(tone) * rng.uniform(0.8, 1.2, 3)).astype(np.float32)
+    image = value[..., None] * (np.array(tone) * rng.uniform(0.75, 1.15) * rng.uniform(0.93, 1.07, 3)).astype(np.float32)
     if kind == "tiles" or rng.random() < 0.2:
         side = rng.uniform(0.2, 1.2)
         for axis in place:

@@ -103,11 +103,14 @@ def lathe(profile: Sequence[tuple[float, float]], color: ArrayLike, sides: int =
 
 
 def rings(centers: ArrayLike, first_axes: ArrayLike, second_axes: ArrayLike, color: ArrayLike, sides: int = 12) -> Mesh:
-    """Return the surface through ellipses: their centers (R, 3) and half axes (R, 3) each."""
+    """Return the surface through ellipses, facing outward: their centers (R, 3) and half axes (R, 3) each."""
     angle = np.arange(sides) * (2 * np.pi / sides)
     middle, first, second = (np.asarray(value, np.float64)[:, None] for value in (centers, first_axes, second_axes))
     points = middle + first * np.cos(angle)[:, None] + second * np.sin(angle)[:, None]
-    return _painted(points.reshape(-1, 3), _strips(len(points), sides), color)
+    vertices, faces = points.reshape(-1, 3), _strips(len(points), sides)
+    corners = (vertices - vertices.mean(0))[faces]
+    volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+    return _painted(vertices, faces if volume > 0 else faces[:, ::-1], color)
 
 
 def _strips(count: int, sides: int) -> NDArray[np.int64]:

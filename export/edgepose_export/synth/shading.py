@@ -65,7 +65,7 @@ def _sunlit(mesh: Mesh, light: Light, renderer: Renderer) -> Floats:
     nearest = renderer.depth(Triangles(sun.clip(pixels, depth), blank, blank[:, 0], mesh.faces))
     column, row = np.clip(pixels, 0, renderer.size - 1).astype(int).T
     bias = _SUN_BIAS_M + 2 * reach / renderer.size
-    return (depth < nearest[row, column] + bias).astype(np.float32)
+    return np.asarray(depth < nearest[row, column] + bias, np.float32)
 
 
 def _lit(mesh: Mesh, light: Light, sunlit: Floats) -> Floats:
