@@ -5,12 +5,16 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from edgepose.errors import ConfigError, OutputError
+from edgepose.errors import ConfigError, OutputError, UnavailableError
 from edgepose.person import KEYPOINT_NAMES, SKELETON
+from edgepose_export.synth.backgrounds import Photographs
 from edgepose_export.synth.pictures import LabeledPicture, PictureMaker, Plan
+from edgepose_export.synth.renderer import Renderer
 
 _SAVE_EVERY = 200  # pictures between two saves of the labels
 _FORMAT = 1  # rises with every change that gives other pictures for the same seed
@@ -56,9 +60,16 @@ def _make(plan: Plan, indices: Sequence[int], jobs: int) -> Iterator[tuple[int, 
             assert maker is not None
             yield index, maker.make(index)
         return
+    with Renderer(plan.size):  # what is missing is said here, once
+        Photographs(plan.backgrounds, plan.split)
     context = multiprocessing.get_context("spawn")  # neither torch nor OpenGL survives a fork
-    with context.Pool(min(jobs, len(indices)), _start_worker, (plan,)) as pool:
-        yield from pool.imap(_make_one, indices, chunksize=4)
+    pool = ProcessPoolExecutor(min(jobs, len(indices)), context, _start_worker, (plan,))
+    try:
+        yield from zip(indices, pool.map(_make_one, indices, chunksize=4), strict=True)
+    except BrokenProcessPool as error:
+        raise UnavailableError(f"a process that renders ended ({error}); expected about 1 GB of free memory for each job") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker(plan: Plan) -> None:
@@ -66,9 +77,9 @@ def _start_worker(plan: Plan) -> None:
     _maker = PictureMaker(plan)
 
 
-def _make_one(index: int) -> tuple[int, LabeledPicture]:
+def _make_one(index: int) -> LabeledPicture:
     assert _maker is not None
-    return index, _maker.make(index)
+    return _maker.make(index)
 
 
 def _file_name(index: int) -> str:
@@ -117,8 +128,8 @@ def _read_done(plan: Plan, output: Path) -> dict[int, tuple[dict[str, Any], list
     """Return what an interrupted run has left, by the number of the picture."""
     path = output / "annotations.json"
     if not path.exists():
-        if output.is_dir() and any((output / "images").glob("*.jpg")) and not path.exists():
-            return {}
+        if output.is_dir() and any((output / "images").glob("*.jpg")):
+            return {}  # interrupted before the first save
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ConfigError(f"{output} is neither empty nor a folder of synthetic pictures; expected a new folder")
         return {}

@@ -169,7 +169,9 @@ def test_a_folder_is_coco_and_continues_where_it_was_interrupted(tmp_path: Path)
     assert len(pictures) == 6
     assert pictures.people == sum(not person["iscrowd"] for person in whole["annotations"])
     for image in whole["images"]:
-        assert cv2.imread(str(tmp_path / "whole" / "images" / image["file_name"])).shape == (SIZE, SIZE, 3)
+        picture = cv2.imread(str(tmp_path / "whole" / "images" / image["file_name"]))
+        assert picture is not None
+        assert picture.shape == (SIZE, SIZE, 3)
     for person in whole["annotations"]:
         x, y, wide, high = person["bbox"]
         assert 0 <= x < x + wide <= SIZE
@@ -185,6 +187,11 @@ def test_another_plan_does_not_mix_into_a_folder(tmp_path: Path) -> None:
     (tmp_path / "other" / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match=r"other is neither empty nor a folder of synthetic pictures; expected a new folder"):
         write_dataset(PLAN, 1, tmp_path / "other", 1, lambda done, total: None)
+
+
+def test_a_refused_background_ends_two_jobs_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"photos is not a folder; expected a folder of pictures without people"):
+        write_dataset(Plan(1, "train", SIZE, (tmp_path / "photos",)), 4, tmp_path / "new", 2, lambda done, total: None)
 
 
 def test_the_command_says_what_it_made(tmp_path: Path) -> None:
