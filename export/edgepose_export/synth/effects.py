@@ -21,9 +21,9 @@ def draw_effects(rng: np.random.Generator, image: Image, distance: Image, *, the
         image: float32 (S, S, 3), RGB, 0 to 1.
         distance: float32 (S, S), meters to what is seen, infinite in the sky.
         thermal: whether the picture is a thermal one, with its own noise and no weather.
-        mild: half as often, so that what is measured is above all the seeing of people.
+        mild: a quarter as often, so that what is measured is above all the seeing of people.
     """
-    often = 0.5 if mild else 1.0
+    often = 0.25 if mild else 1.0
     scale = image.shape[0] / 640
     if thermal:
         image = _thermal(rng, image)

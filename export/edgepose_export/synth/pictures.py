@@ -88,7 +88,7 @@ class PictureMaker:
         mixed = ground * (1 - rendering.color[..., 3:]) + rendering.color[..., :3] * np.float32(level)
         distance = np.where(rendering.depth > 0, rendering.depth, _ground_distance(camera)).astype(np.float32)
         pixels = effects.draw_effects(rng, mixed.astype(np.float32), distance, thermal=scene.thermal, mild=plan.split == "eval")
-        quality = int(rng.integers(45, 96)) if rng.random() < 0.7 else 95
+        quality = int(rng.integers(80 if plan.split == "eval" else 45, 96)) if rng.random() < 0.7 else 95
         image: dict[str, Any] = {"elevation": round(view.elevation, 1)}
         if view.set_name:
             image["set"] = view.set_name

@@ -22,7 +22,7 @@ class View:
     Attributes:
         elevation: degrees down; 90 is straight down.
         person_px: the longer side of the middle person's box, in pixels.
-        narrow: the lens sees little of the ground, so that all people are seen from nearly the same elevation.
+        narrow: the lens sees little of the ground, so that all people are seen from nearly the same elevation; the horizon is level.
         set_name: the part of the eval split, empty in training.
     """
 
@@ -65,7 +65,8 @@ def draw_camera(rng: np.random.Generator, view: View, person_m: float, size: int
     farthest = 8 * size / pixels_per_m
     distance = _log_uniform(rng, min(max(nearest, 2.0), 60.0), max(min(farthest, 60.0), min(max(nearest, 2.0), 60.0)))
     elevation = np.radians(view.elevation)
-    free = rng.random() < (0.5 if view.elevation > 60 else 0.12)
+    level = 0.0 if view.narrow else 0.12  # share of cameras that hang anyhow; others hold the horizon
+    free = rng.random() < (0.5 if view.elevation > 60 else level)
     roll = rng.uniform(-np.pi, np.pi) if free else rng.normal(0, np.radians(7))
     height = rng.uniform(0.7, 1.1)
     eye, axes = look_at(np.array([0, 0, height]), distance, float(elevation), rng.uniform(0, 2 * np.pi), float(roll))

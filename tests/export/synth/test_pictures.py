@@ -202,3 +202,12 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     assert [image["set"] for image in written["images"]] == ["0", "30", "60", "90"]
     assert "".join(done.output.split()).endswith(labels_hash(written))
     assert written["info"]["split"] == "eval"
+
+
+def test_photographs_change_no_label(tmp_path: Path) -> None:
+    for number in range(10):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((SIZE, SIZE, 3), 20 * number, np.uint8))
+    plain, photographed = (PictureMaker(Plan(7, "train", SIZE, folders)) for folders in ((), (tmp_path,)))
+    pairs = [(plain.make(index), photographed.make(index)) for index in range(5)]
+    assert [first.people for first, _ in pairs] == [second.people for _, second in pairs]
+    assert any(first.jpeg != second.jpeg for first, second in pairs)
