@@ -154,6 +154,21 @@ def _root() -> str | None:
     return None if os.geteuid() == 0 else "this test needs root"
 
 
+def _synth() -> str | None:
+    if lacking := [name for name in ("torch", "anny", "moderngl") if importlib.util.find_spec(name) is None]:
+        return f"{lacking[0]} is not installed (pip install 'edgepose-export[synth]')"
+    from edgepose_export.synth.bodies import cache_exists
+    from edgepose_export.synth.renderer import Renderer
+
+    if not cache_exists():
+        return "the body model has no cache yet (`edgepose-export synth --count 1 --seed 0 --output NEW` makes it: 90 s, 0.8 GB)"
+    try:
+        with Renderer(16):
+            return None
+    except UnavailableError as error:
+        return str(error)
+
+
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "amqtt": _module("amqtt", "'edgepose[demo]'"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
@@ -171,6 +186,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "rtsp-server": _rtsp_server,
     "shellcheck": _program("shellcheck", "shellcheck"),
+    "synth": _synth,
     "systemd": _file(str(_SYSTEMD), lambda: exists(_SYSTEMD), "systemd"),
     "systemd-analyze": _program("systemd-analyze", "systemd"),
     "tc": _program("tc", "iproute2"),

@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": ("edgepose_export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
     "onnx": ("edgepose_export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),
     "quantize": ("edgepose_export.cli.quantize:quantize", "Quantize a model to INT8."),
+    "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
     "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
 }
 """Module and purpose of each command. `ghostify`, `train`, `calibrate-score` and `onnx` run the network in PyTorch (extra `train`);
