@@ -98,7 +98,7 @@ class PoseNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> PoseMaps:
         """Map (B, 3, H, W) RGB by `normalize`, H and W multiples of 32, to raw outputs."""
-        maps: PoseMaps = self.head(self.levels(self.trunk.early(x)))
+        maps: PoseMaps = self.head(self.neck(self.trunk(x)))
         return maps
 
     def normalize(self, images: Tensor) -> Tensor:
