@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.mix import DataSource
+from edgepose_export.data.mix import MixedFolder
 from edgepose_export.evaluation.coco import evaluate_callable
 from edgepose_export.evaluation.crops import network_crop_accuracy
 from edgepose_export.evaluation.network import NetworkPredictor
@@ -75,7 +75,7 @@ def train(
             return evaluate_callable(NetworkPredictor(network, size), pictures).ap
 
     trainer = Trainer(
-        plan, [DataSource.parse(text) for text in data], start, output, resume=resume, workers=workers, threads=threads, measure=measure
+        plan, [MixedFolder.parse(text) for text in data], start, output, resume=resume, workers=workers, threads=threads, measure=measure
     )
     console = Console(stderr=True)
     columns = (

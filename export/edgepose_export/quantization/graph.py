@@ -1,5 +1,7 @@
 """The plan of INT8 in a graph: which operations compute in integers, and which tensors are quantized for them."""
 
+import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -74,8 +76,9 @@ def place(node: onnx.NodeProto) -> str:
     parts = _path(node)[:-1]
     if parts[:1] == [_NETWORK]:
         del parts[0]
-    # The tracer writes an entry of a list as blocks/blocks.0.
-    return ".".join(part for part, following in zip(parts, [*parts[1:], ""], strict=False) if not following.startswith(f"{part}."))
+    # The tracer writes `stem/stem.0` for an entry of a list, and `conv_2` for the third use of a layer.
+    kept = [part for part, following in itertools.zip_longest(parts, parts[1:], fillvalue="") if not following.startswith(f"{part}.")]
+    return re.sub(r"\bconv_\d+$", "conv", ".".join(kept))
 
 
 def _path(node: onnx.NodeProto) -> list[str]:

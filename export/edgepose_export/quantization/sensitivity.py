@@ -39,8 +39,7 @@ def parts(model: onnx.ModelProto) -> list[str]:
 
 
 def _part(node: onnx.NodeProto) -> str:
-    *names, last = place(node).split(".")
-    return ".".join((names if last.startswith("conv") and names else [*names, last])[:_DEPTH])
+    return ".".join(place(node).removesuffix(".conv").split(".")[:_DEPTH])
 
 
 def map_tensors(model: onnx.ModelProto) -> list[str]:
