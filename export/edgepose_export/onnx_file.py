@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
@@ -30,9 +31,12 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fold_padding(graph: onnx.GraphProto) -> None:
-    """Fold each `Pad` node into the convolutions that read it: as a node it would cost a copy of the map."""
+    """Fold each `Pad` node into the convolutions that read it: as a node it would cost a copy of the map.
+
+    Convolutions pad with zeros, so a `Pad` of another value or mode (`reflect`, `edge`) stays.
+    """
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for pad in [node for node in graph.node if node.op_type == "Pad" and node.input[1] in values]:
+    for pad in [node for node in graph.node if node.op_type == "Pad" and node.input[1] in values and _pads_with_zeros(node, values)]:
         amounts = values[pad.input[1]]  # (2 x rank,): begins, then ends
         readers = [node for node in graph.node if pad.output[0] in node.input]
         if any(node.op_type != "Conv" for node in readers) or len(amounts) != 8 or amounts[[0, 1, 4, 5]].any():
@@ -43,6 +47,12 @@ def _fold_padding(graph: onnx.GraphProto) -> None:
             conv.input[0] = pad.input[0]
         graph.node.remove(pad)
     drop_unused_constants(graph)
+
+
+def _pads_with_zeros(pad: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> bool:
+    mode = next((entry.s for entry in pad.attribute if entry.name == "mode"), b"constant")
+    filling = pad.input[2] if len(pad.input) > 2 else ""
+    return mode == b"constant" and (not filling or (filling in values and not values[filling].any()))
 
 
 def drop_unused_constants(graph: onnx.GraphProto) -> None:
