@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz events refine decoding \
-ablations system service-memory fleet compare clean
+system service-memory fleet compare clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -82,11 +82,6 @@ refine: $(VENV)/.dev ## what looking again is worth against what it costs; write
 
 decoding: $(VENV)/.dev ## what each part of the decoder is worth; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.ablate_decoding export/edgepose_export/checkpoints/ghost-n.pt $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
-
-ablations: $(VENV)/.dev ## what choices in network and training are worth; writes docs/models.md (an hour; SHARED=where the data and the teacher lie)
-	$(BIN)/python -m tools.ablate_training export/edgepose_export/recipes/ghost-n.yaml docs/models.md --output runs/ablations \
-	--teacher $(or $(SHARED),../shared)/models/movenet-multipose-heads.onnx --evaluate $(or $(SHARED),../shared)/data/coco-dev \
-	$(addprefix --data ,$(wildcard $(addprefix $(or $(SHARED),../shared)/data/,coco-train coco-more-*))) $(ARGS)
 
 compare: $(VENV)/.dev build/vtest.avi ## infer, a recording and its replay against version b74093e (OLD=a checkout of it with its .venv)
 	$(BIN)/python -m testing.compare_with_b74093e $(OLD) $(ARGS)

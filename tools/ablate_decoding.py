@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
@@ -27,8 +27,8 @@ from edgepose.pose.letterbox import Letterbox
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import evaluate_predictions
 from edgepose_export.evaluation.predictor import SCORE_THRESHOLD
-from edgepose_export.network.model import GhostPose, load_deployed
-from edgepose_export.network.refinement import Refinement, RegionRefinement
+from edgepose_export.network.checkpoint import load_deployed
+from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import write_model
 from tools.write_reference import with_table
@@ -44,37 +44,27 @@ class Variant:
     """One change: the network, and the processing of its input and output."""
 
     name: str
-    network: GhostPose
+    network: PoseNetwork
     pose: schema.PoseConfig = field(default_factory=schema.PoseConfig)
     square: bool = False
 
 
-def variants(original: GhostPose) -> list[Variant]:
+def variants(original: PoseNetwork) -> list[Variant]:
     """Return the unchanged network, then all variants."""
+    steps, candidates = original.spec.refinements, original.spec.candidates
 
-    def changed(steps: int = 2, radius: int = 3, candidates: int | None = None) -> GhostPose:
+    def changed(kept: int, most: int = candidates) -> PoseNetwork:
         network = copy.deepcopy(original)
-        decoder = network.decode
-        if candidates is not None:
-            decoder.candidates = candidates
-        refinement = decoder.refinement
-        assert isinstance(refinement, Refinement)
-        refinement.steps = nn.ModuleList(list(refinement.steps)[:steps])
-        for step in refinement.steps:
-            assert isinstance(step, RegionRefinement)
-            step.radius = radius
-            step.register_buffer("reach", torch.arange(-radius, radius + 1, dtype=torch.float32), persistent=False)
+        network.spec = replace(network.spec, candidates=most)
+        network.refinement.steps = nn.ModuleList(list(network.refinement.steps)[:kept])
         return network
 
+    fewer = [Variant(f"{kept} refinement steps" if kept else "no refinement: the coarse keypoints", changed(kept)) for kept in range(steps)]
     return [
-        Variant("unchanged: two refinement steps in 7 x 7 cells, 32 candidates", original),
-        Variant("no refinement step: the coarse keypoints", changed(steps=0)),
-        Variant("one refinement step", changed(steps=1)),
-        Variant("windows of 5 x 5 cells", changed(radius=2)),
-        Variant("windows of 9 x 9 cells", changed(radius=4)),
-        Variant("20 candidates", changed(candidates=20)),
-        Variant("12 candidates", changed(candidates=12)),
-        Variant("no suppression by the host (peaks of 3 x 3 cells alone)", original, NO_SUPPRESSION),
+        Variant(f"unchanged: refinement steps {steps}, candidates {candidates}", original),
+        *fewer,
+        *(Variant(f"{most} candidates", changed(steps, most)) for most in (100, 24, 12)),
+        Variant("no suppression by the host, only that inside the graph", original, NO_SUPPRESSION),
         Variant("a square input instead of the picture's shape", original, square=True),
     ]
 
@@ -129,6 +119,8 @@ def main() -> None:
     data = CocoPose([options.data])
     with tempfile.TemporaryDirectory() as folder:
         network = load_deployed(options.checkpoint)
+        if not isinstance(network, PoseNetwork):
+            parser.error(f"{options.checkpoint} is a refiner; expected a pose network")
         runners = [VariantRunner(variant, options.size, Path(folder), number) for number, variant in enumerate(variants(network))]
         results = []
         for runner in track(runners, "finding people"):

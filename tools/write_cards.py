@@ -1,23 +1,23 @@
-"""Generator of the model cards: one card beside each shipped model, from the metadata of the file.
+"""Generator of the model cards: one card for each shipped model, from the metadata of its files.
 
 python -m tools.write_cards
 """
 
 from pathlib import Path
 
-from edgepose.model.file import ModelFile, read_model
-from edgepose_export.network.model import load_network
+from edgepose.model.file import ModelFile, ModelInfo, read_model
+from edgepose_export.network.checkpoint import Network, load_deployed, parameters_count
+from edgepose_export.network.ghost import GhostModule
+from edgepose_export.network.pose_network import PoseNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "edgepose" / "assets"
 CHECKPOINTS = ROOT / "export" / "edgepose_export" / "checkpoints"
 
-DESCENT = {
-    "ghost-n": "MoveNet MultiPose Lightning",
-    "ghost-s": "MoveNet MultiPose Lightning",
-    "refine-n": "MoveNet SinglePose Lightning",
-    "refine-s": "MoveNet SinglePose Thunder",
-}
+VARIANTS = {"": "float, weights in half precision", "-int8": "INT8 for CPUs", "-tensorrt": "INT8 for TensorRT"}
+"""What the end of a file's name says about it."""
+
+DESCENT = {"pose": "RTMDet-nano by OpenMMLab", "refine": "PP-TinyPose by PaddlePaddle"}
 FIGURES = {
     "AP": "OKS AP, mean over OKS 0.50 to 0.95",
     "AP50": "OKS AP at 0.50",
@@ -32,41 +32,52 @@ for all people in it, at most {candidates}."""
 REFINER_USE = """Refining the poses of people that the pose network has found, in one crop of the full-resolution frame per person
 (`refine.people`). It does not find people by itself."""
 LIMITS = """- Not for identifying people, and not for decisions about people without human review.
-- Trained and measured on photographs that were mostly taken from the ground. Views from above were simulated by warping; no set of
-  labeled drone photographs was available. [performance.md](../../docs/performance.md) counts people in a real video from above.
-- The network finds few people who lie down, and few when the camera is rolled by 90 degrees. Noise, low light and compression cost a third
-  to a half of the AP, twice the distance nearly as much; figures in [models.md](../../docs/models.md#robustness).
-- Never measured: by age, build, clothing or skin; night; fog; infrared."""
+- People who lie, who are seen from above or by a rolled camera, noise, low light, compression and distance cost accuracy: figures in
+  [models.md](../../docs/models.md#robustness).
+- Never measured: by age, build, clothing or skin; fog."""
 
 
-def card(file: ModelFile) -> str:
-    """Return the card of a model file in Markdown."""
-    info = file.info
-    network = load_network(CHECKPOINTS / f"{info.name}.pt")
-    calibration = info.calibration
-    calibrated = (
-        "" if calibration is None else f"{calibration.images} pictures of `coco-train`, {calibration.method} (set {calibration.hash[:12]}…)"
-    )
+def files_by_model(folder: Path) -> dict[str, list[ModelFile]]:
+    """Return the files of each model in a folder by the model's name, the float file first."""
+    stems = {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+    variants = tuple(ending for ending in VARIANTS if ending)
+    names = [stem for stem in stems if not stem.endswith(variants)]
+    return {name: [read_model(stems[name + ending]) for ending in VARIANTS if name + ending in stems] for name in names}
+
+
+def card(name: str, files: list[ModelFile], network: Network) -> str:
+    """Return the card of a model in Markdown.
+
+    Args:
+        name: of the model, such as `ghost-n`.
+        files: its files, the float one first.
+        network: of its checkpoint.
+    """
+    info = files[0].info
+    ghosts = sum(isinstance(module, GhostModule) for module in network.modules())
+    rows = [
+        ("Task", "all people in an image" if info.task == "pose" else "keypoints of one person per crop"),
+        ("Parameters", f"{parameters_count(network):,}"),
+        ("Structure", f"{_structure(network)}; {ghosts or 'no'} Ghost modules"),
+        ("Input", _input(info)),
+        ("Trained on", info.trained_on),
+        ("License", f"{info.license}; descends from {DESCENT[info.task]} (Apache-2.0), see [NOTICE](../../NOTICE)"),
+        ("Data", "COCO pictures (under their own licenses, not part of this project), COCO annotations (CC BY 4.0)"),
+    ]
     use = REFINER_USE if info.task == "refine" else POSE_USE.format(candidates=info.candidates)
-    measured = info.accuracy
-    pair = f", after `{measured['model']}`, with all people refined" if "model" in measured else ""
-    rows = [f"| {name} | {measured[name]:.3f} | {what} |" for name, what in FIGURES.items() if measured.get(name) is not None]
     return "\n".join(
         [
-            f"# {info.name}",
+            f"# {name}",
             "",
-            f"`{file.path.name}`: written by `python -m tools.write_cards` from the metadata of the file.",
+            "Written by `python -m tools.write_cards` from the metadata of the files.",
             "",
             "| | |",
             "|---|---|",
-            f"| Task | {'all people in an image' if info.task == 'pose' else 'keypoints of one person per crop'} |",
-            f"| File | {file.path.stat().st_size / 1e6:.1f} MB, {info.precision}, SHA-256 `{file.sha256}` |",
-            f"| Parameters | {network.parameters_count():,} |",
-            f"| Input | {info.input_size} pixels, {'long side' if info.task == 'pose' else f'crop of {info.crop_margin:g} x the box'} |",
-            f"| Trained on | {info.trained_on} |",
-            f"| Calibrated on | {calibrated} |",
-            f"| License | {info.license}; descends from {DESCENT[info.name]} by Google (Apache-2.0), see [NOTICE](../../NOTICE) |",
-            "| Data | COCO pictures (under their own licenses, not part of this project), COCO annotations (CC BY 4.0) |",
+            *(f"| {key} | {value} |" for key, value in rows),
+            "",
+            "| file | contents | size | SHA-256 |",
+            "|---|---|---|---|",
+            *(_file_row(name, file) for file in files),
             "",
             "## Intended use",
             "",
@@ -74,12 +85,7 @@ def card(file: ModelFile) -> str:
             "",
             "## Accuracy",
             "",
-            f"On `{measured.get('data', '')}`, {measured.get('images', 0)} pictures with {measured.get('people', 0)} people "
-            f"that were not used in training{pair}:",
-            "",
-            "| figure | value | description |",
-            "|---|---|---|",
-            *rows,
+            *_accuracy(files),
             "",
             "Speed, compared with others: [models.md](../../docs/models.md).",
             "",
@@ -91,11 +97,58 @@ def card(file: ModelFile) -> str:
     )
 
 
+def _structure(network: Network) -> str:
+    if isinstance(network, PoseNetwork):
+        steps = network.spec.refinements
+        return f"CSPNeXt, path aggregation, a head for box, score and 17 keypoints, {steps or 'no'} steps of refinement inside the graph"
+    return f"Lite-HRNet with branches of {', '.join(map(str, network.spec.widths))} maps, heat maps decoded inside the graph"
+
+
+def _input(info: ModelInfo) -> str:
+    if info.task == "pose":
+        return f"{info.input_size} pixels, long side"
+    return f"{info.input_width}x{info.input_height} pixels, crop of {info.crop_margin:g} x the box grown to the crop's aspect"
+
+
+def _file_row(name: str, file: ModelFile) -> str:
+    kind = VARIANTS[file.path.stem.removeprefix(name)]
+    calibration = file.info.calibration
+    if calibration is not None:
+        kind += f"; calibrated on {calibration.images} pictures, {calibration.method} (set {calibration.hash[:12]}…)"
+    return f"| `{file.path.name}` | {kind} | {file.path.stat().st_size / 1e6:.1f} MB | `{file.sha256}` |"
+
+
+def _accuracy(files: list[ModelFile]) -> list[str]:
+    """Return the figures of all files, a column each."""
+    measured = [file.info.accuracy for file in files]
+    known = next((figures for figures in measured if figures), None)
+    if known is None:
+        return ["Not measured."]
+    pair = f", after `{known['model']}`, with all people refined" if "model" in known else ""
+    return [
+        f"On `{known.get('data', '')}`, {known.get('images', 0)} pictures with {known.get('people', 0)} people "
+        f"that were not used in training{pair}:",
+        "",
+        f"| figure | {' | '.join(f'`{file.path.name}`' for file in files)} | description |",
+        f"|---|{'---|' * len(files)}---|",
+        *(
+            f"| {figure} | {' | '.join(_number(figures.get(figure)) for figures in measured)} | {text} |"
+            for figure, text in FIGURES.items()
+            if any(figures.get(figure) is not None for figures in measured)
+        ),
+    ]
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float | int) else ""
+
+
 def main() -> None:
     """Write all cards."""
-    for path in sorted(ASSETS.glob("*.onnx")):
-        path.with_suffix(".md").write_text(card(read_model(path)))
-        print(path.with_suffix(".md").relative_to(ROOT))
+    for name, files in files_by_model(ASSETS).items():
+        path = ASSETS / f"{name}.md"
+        path.write_text(card(name, files, load_deployed(CHECKPOINTS / f"{name}.pt")), encoding="utf-8")
+        print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def lively(seed: int = 0, spec: PoseSpec | RefinerSpec = TINY) -> Network:
             network.heat.conv.weight.mul_(1e-3)
             return network
         for level in network.head.levels:
-            assert isinstance(level, LevelHead) and level.box.conv.bias is not None
+            assert isinstance(level, LevelHead)
+            assert level.box.conv.bias is not None
             level.box.conv.weight.mul_(0.1)
             level.box.conv.bias.fill_(1.5)  # sides of about three cells
         network.head.keypoints.out.conv.weight.mul_(0.1)

@@ -5,21 +5,28 @@ from pathlib import Path
 import pytest
 
 from edgepose.errors import ConfigError
-from edgepose_export.network.model import load_deployed
+from edgepose_export.network.checkpoint import build, load_deployed
 from edgepose_export.shipped import find_checkpoint, find_recipe
+from edgepose_export.training.parameter_groups import parameter_groups
 from edgepose_export.training.recipe import load_recipe
 
-NAMES = ("ghost-n", "ghost-s", "refine-n", "refine-s")
+FOLDER = find_recipe("ghost-n").parents[1]
+RECIPES = sorted(path.stem for path in (FOLDER / "recipes").glob("*.yaml"))
+CHECKPOINTS = sorted(path.stem for path in (FOLDER / "checkpoints").glob("*.pt"))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_has_the_name_of_its_file(name: str) -> None:
-    assert load_recipe(find_recipe(name)).name == name
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_the_name_of_its_file_and_a_network_that_can_be_built(name: str) -> None:
+    recipe = load_recipe(find_recipe(name))
+    assert recipe.name == name
+    network = build(recipe.network)
+    for phase in recipe.phases:
+        assert parameter_groups(network, phase, {})  # refuses prefixes that no parameter has
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_checkpoint_holds_a_network_for_the_task_of_its_recipe(name: str) -> None:
-    assert load_deployed(find_checkpoint(name)).spec.task == load_recipe(find_recipe(name)).network.task
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_checkpoint_holds_the_network_of_its_recipe(name: str) -> None:
+    assert load_deployed(find_checkpoint(name)).spec == load_recipe(find_recipe(name)).network
 
 
 def test_a_file_is_found_by_its_path(tmp_path: Path) -> None:
@@ -29,5 +36,5 @@ def test_a_file_is_found_by_its_path(tmp_path: Path) -> None:
 
 
 def test_what_does_not_exist_is_refused_with_the_shipped_names() -> None:
-    with pytest.raises(ConfigError, match="recipe nowhere does not exist; expected a file, or a shipped recipe: ghost-n, ghost-s"):
+    with pytest.raises(ConfigError, match=f"recipe nowhere does not exist; expected a file, or a shipped recipe: {', '.join(RECIPES)}"):
         find_recipe("nowhere")

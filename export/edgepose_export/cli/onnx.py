@@ -14,9 +14,7 @@ from edgepose_export.shipped import find_checkpoint
 @click.command(epilog="Example: edgepose-export onnx ghost-n --output ghost-n-320.onnx --size 320")
 @click.argument("checkpoint")
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
-@click.option(
-    "--size", default=320, show_default=True, help="Long side in pixels of the input that the network is made for; a refiner has its own."
-)
+@click.option("--size", default=320, show_default=True, help="Long side in pixels of the input that a pose network is made for.")
 @click.option(
     "--height",
     default=0,

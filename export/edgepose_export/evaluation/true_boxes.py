@@ -116,7 +116,7 @@ def refine_true_boxes(
         posed = np.flatnonzero(picture.keypoints[..., 2].any(1))
         if len(posed):
             people = [Person(picture.boxes[person], 1.0, np.zeros((17, 3), np.float32)) for person in posed]
-            refined = refined_keypoints(data.image(index), people, info.crop_margin, info.input_size, run)
+            refined = refined_keypoints(data.image(index), people, info.crop_margin, info.crop_shape, run)
             sides = (picture.boxes[posed, 2:] - picture.boxes[posed, :2]).max(1)
             found = [
                 MatchedPerson(keypoints, picture.keypoints[person], float(picture.areas[person]), float(side))

@@ -56,7 +56,9 @@ def ghostify(
         order, kernels, biases, error = _fit(before, after)
         half = len(order) // 2
         ghost = GhostModule(unit.conv.in_channels, unit.conv.out_channels, activation=unit.activation)
-        assert unit.conv.bias is not None and ghost.primary.conv.bias is not None and ghost.cheap.conv.bias is not None
+        assert unit.conv.bias is not None
+        assert ghost.primary.conv.bias is not None
+        assert ghost.cheap.conv.bias is not None
         with torch.no_grad():
             ghost.primary.conv.weight.copy_(unit.conv.weight[order[:half]])
             ghost.primary.conv.bias.copy_(unit.conv.bias[order[:half]])
@@ -166,9 +168,7 @@ class _Reordered:
                     return [(parent.removesuffix(".first") + ".second.depthwise", 0)]
                 if name.endswith(".second.pointwise") and apart:
                     return cls._joined(network, parent.partition(".blocks")[0], 0)
-        raise ConfigError(
-            f"{name!r} cannot become a Ghost module; expected a 1x1 layer whose readers are known (edgepose_export.network.ghostify)"
-        )
+        raise ConfigError(f"{name!r} cannot become a Ghost module; expected a 1x1 layer whose readers are known")
 
     @staticmethod
     def _joined(network: PoseNetwork, layer: str, offset: int) -> list[tuple[str, int]]:

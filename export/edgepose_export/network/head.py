@@ -85,10 +85,11 @@ class PoseHead(nn.Module):
         """Map three maps (B, C, h, w) at strides 8, 16 and 32 to raw outputs."""
         scores, boxes, corners = [], [], []
         for level, x in zip(self.levels, features, strict=True):
+            assert isinstance(level, LevelHead)
             score, box = level(x)
             scores.append(score.flatten(1))
             boxes.append(box.flatten(2))
-            corners.append(_corners(x, int(level.stride)))
+            corners.append(_corners(x, level.stride))
         keypoints = torch.cat([self.keypoints(x).flatten(2) for x in features], 2)
         return PoseMaps(torch.cat(scores, 1), torch.cat(boxes, 2), keypoints, torch.cat(corners, 1), features[0])
 

@@ -85,9 +85,7 @@ class PoseNetwork(nn.Module):
         for name in spec.ghost:
             plain = dict(self.named_modules()).get(name)
             if not isinstance(plain, ConvNorm) or plain.conv.kernel_size != (1, 1) or plain.conv.out_channels % 2:
-                raise ConfigError(
-                    f"{name!r} cannot be a Ghost module; expected a 1x1 layer of the pose network with an even number of maps"
-                )
+                raise ConfigError(f"{name!r} cannot be a Ghost module; expected a 1x1 layer with an even number of maps")
             ghost = GhostModule(plain.conv.in_channels, plain.conv.out_channels, activation=plain.activation)
             self.set_submodule(name, ghost)
         # The raw score ranks well but is no probability; slope and bias map its logit to one (`edgepose_export.evaluation.score`).

@@ -115,7 +115,7 @@ class Trainer:
             if isinstance(phase.losses, RefinerWeights) != refines:
                 task = "refine" if refines else "pose"
                 raise ConfigError(
-                    f"phase {phase.name} of recipe {recipe.name} has losses for another task; expected `losses: {{task: {task}, …}}`"
+                    f"phase {phase.name} of recipe {recipe.name} has losses for another task; expected `task: {task}` in them"
                 )
         # Without this, a run slows down tenfold once weights and moments become tiny.
         torch.set_flush_denormal(True)
@@ -245,13 +245,15 @@ class Trainer:
         """Return the weighted losses of one batch by name."""
         network, teacher, weights = self.network, self.teacher, phase.losses
         if isinstance(network, RefinerNetwork):
-            assert isinstance(weights, RefinerWeights) and (teacher is None or isinstance(teacher, RefinerNetwork))
+            assert isinstance(weights, RefinerWeights)
+            assert teacher is None or isinstance(teacher, RefinerNetwork)
             theirs = None
             if teacher is not None and weights.held():
                 with torch.no_grad(), self._autocast():
                     theirs = teacher(x).float()
             return refiner_losses(network(x), theirs, batch, weights)
-        assert isinstance(weights, PoseWeights) and (teacher is None or isinstance(teacher, PoseNetwork))
+        assert isinstance(weights, PoseWeights)
+        assert teacher is None or isinstance(teacher, PoseNetwork)
         with torch.set_grad_enabled(not phase.frozen_early):
             early = network.trunk.early(x)
         losses: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""`onnx`, `quantize`, `sensitivity` and `evaluate` as a user meets them."""
+"""The commands as a user meets them."""
 
 import json
 import subprocess
@@ -6,16 +6,25 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 import numpy as np
 import pytest
 import torch
+import yaml
+from msgspec.structs import replace
 
 import edgepose
 from edgepose.model.file import read_model
 from edgepose_export.cli.main import COMMANDS, NEEDS_TORCH, cli
-from edgepose_export.network.model import GhostPose, save_network
+from edgepose_export.network.checkpoint import load_deployed, load_network, read_checkpoint, save_network
+from edgepose_export.network.ghost import GhostModule
+from edgepose_export.network.layers import ConvNorm
+from edgepose_export.network.pose_network import RTMDET_NANO, PoseNetwork, PoseSpec
+from edgepose_export.network.refiner import RefinerNetwork
+from edgepose_export.training.recipe import Phase, Recipe
+from edgepose_export.training.refiner_losses import RefinerWeights
 from testing.export.folders import write_dotted
-from testing.export.tiny import TINY
+from testing.export.tiny import TINY, TINY_REFINER, lively
 from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner
 from testing.shared import SHARED
 
@@ -28,10 +37,10 @@ def edgepose_export(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
-    torch.manual_seed(0)
-    network = GhostPose(TINY).eval()
+    network = lively()
     average = {name: value * 0.9 if value.is_floating_point() else value for name, value in network.state_dict().items()}
     save_network(folder / "last.pt", network, average=average)
+    save_network(folder / "refiner.pt", lively(0, TINY_REFINER))
     write_dotted(folder / "data", sizes=((300, 220), (300, 420)) * 17)
     return folder
 
@@ -141,17 +150,118 @@ def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> N
     assert read_model(folder / "--average.onnx").sha256 != read_model(folder / "--weights.onnx").sha256
 
 
+def test_a_refiner_file_has_the_sides_of_its_crop(folder: Path) -> None:
+    made = edgepose_export("onnx", folder / "refiner.pt", "--output", folder / "refiner.onnx")
+    assert made.returncode == 0, made.stderr
+    assert "input 32x64 px" in made.stderr
+    info = read_model(folder / "refiner.onnx").info
+    assert (info.task, info.input_size, info.input_height, info.input_width, info.crop_margin) == ("refine", 64, 64, 32, 1.25)
+
+
+@pytest.mark.parametrize(
+    ("start", "recipe"),
+    [
+        ("last.pt", Recipe("tiny", TINY, [Phase("pose", 8, 0.01, ["neck", "head", "refinement"], sizes=(64,), batch=4)])),
+        (
+            "refiner.pt",
+            Recipe(
+                "tiny", TINY_REFINER, [Phase("crops", 8, 0.01, ["trunk"], losses=RefinerWeights(teacher=1), augmentation="crops", batch=4)]
+            ),
+        ),
+    ],
+    ids=["pose", "refiner"],
+)
+def test_training_writes_a_checkpoint_that_can_be_exported(folder: Path, tmp_path: Path, start: str, recipe: Recipe) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(recipe)))
+    run, data = tmp_path / "run", folder / "data"
+    arguments = ("--data", data, "--warm-start", folder / start, "--output", run, "--evaluate", data, "--size", 64, "--threads", 1)
+    done = edgepose_export("train", tmp_path / "tiny.yaml", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "The recipe is complete." in done.stderr
+    assert {path.suffix for path in run.iterdir()} == {".pt", ".csv", ".png"}
+    header, row = (run / "log.csv").read_text().splitlines()
+    assert row.split(",")[header.split(",").index("AP")] != ""
+    made = edgepose_export("onnx", run / "last.pt", "--output", tmp_path / "trained.onnx", "--size", 64)
+    assert made.returncode == 0, made.stderr
+    assert read_model(tmp_path / "trained.onnx").info.name == "trained"
+
+
+def test_a_calibrated_pose_network_has_another_score_alone(folder: Path, tmp_path: Path) -> None:
+    done = edgepose_export(
+        "calibrate-score", folder / "last.pt", "--data", folder / "data", "--size", 96, "--output", tmp_path / "final.pt"
+    )
+    if "does not rank" in done.stderr:  # a network that knows nothing may rank its finds either way
+        assert done.returncode == 78
+        return
+    assert done.returncode == 0, done.stderr
+    before, after = load_deployed(folder / "last.pt"), load_network(tmp_path / "final.pt")
+    assert isinstance(before, PoseNetwork)
+    assert isinstance(after, PoseNetwork)
+    assert float(after.score_slope) > 0
+    assert float(after.score_bias) != 0
+    others = {name: value for name, value in before.state_dict().items() if not name.startswith("score_")}
+    assert all(torch.allclose(after.state_dict()[name], value, rtol=1e-3, atol=1e-3) for name, value in others.items())
+
+
+def test_a_calibrated_refiner_weighs_both_poses(folder: Path, tmp_path: Path) -> None:
+    first = write_edgepose(tmp_path / "first.onnx", scores=np.linspace(0.1, 0.9, CANDIDATES).astype(np.float32))
+    arguments = ("--data", folder / "data", "--first", first, "--output", tmp_path / "final.pt")
+    done = edgepose_export("calibrate-score", folder / "refiner.pt", *arguments)
+    if "expected at least 100 to calibrate" in done.stderr:
+        pytest.fail(done.stderr)
+    assert done.returncode == 0, done.stderr
+    network = load_network(tmp_path / "final.pt")
+    assert isinstance(network, RefinerNetwork)
+    assert network.score_weights.tolist() != [0, 1, 0, 0]
+
+
+@pytest.mark.skipif(SHARED is None, reason="the teachers' files are not part of the project")
+def test_ghostify_makes_a_student_with_norms_and_keeps_the_teacher(folder: Path, tmp_path: Path) -> None:
+    assert SHARED is not None
+    spec = replace(RTMDET_NANO, ghost=("trunk.stages.3.csp.join", "neck.reduce32"), early_activation="relu", refinements=1)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(Recipe("tiny", spec))))
+    arguments = ("--data", folder / "data", "--pictures", 4, "--size", 96, "--output", tmp_path / "start.pt")
+    done = edgepose_export("ghostify", tmp_path / "tiny.yaml", "--teacher", SHARED / "models" / "rtmdet-nano-person.onnx", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "neck.reduce32" in done.stderr
+    network = load_network(tmp_path / "start.pt")
+    assert network.spec == spec
+    assert {name for name, module in network.named_modules() if isinstance(module, GhostModule)} == set(spec.ghost)
+    plain = {name for name, module in network.named_modules() if isinstance(module, ConvNorm) and module.norm is None}
+    assert plain == {"refinement.narrow"}  # which no teacher has
+    teacher = msgspec.convert(read_checkpoint(tmp_path / "start.pt")["teacher"]["spec"], PoseSpec)
+    assert (teacher.ghost, teacher.early_activation) == ((), "silu")
+
+
+@pytest.mark.skipif(SHARED is None, reason="the teachers' files are not part of the project")
+def test_ghostify_starts_a_refiner_from_its_teacher(folder: Path, tmp_path: Path) -> None:
+    assert SHARED is not None
+    arguments = ("--data", folder / "data", "--pictures", 4, "--output", tmp_path / "start.pt")
+    done = edgepose_export("ghostify", "refine-n", "--teacher", SHARED / "models" / "tinypose-128x96.onnx", *arguments)
+    assert done.returncode == 0, done.stderr
+    network, checkpoint = load_network(tmp_path / "start.pt"), read_checkpoint(tmp_path / "start.pt")
+    assert isinstance(network, RefinerNetwork)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in checkpoint["teacher"]["state"].items())
+    assert all(module.norm is not None for module in network.modules() if isinstance(module, ConvNorm))
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         (["onnx", "nowhere.pt", "--output", "x.onnx"], 78, "checkpoint nowhere.pt does not exist"),
-        (["onnx", "ghost-x", "--output", "x.onnx"], 78, "a shipped checkpoint: ghost-n, ghost-s, refine-n, refine-s"),
-        (["train", "ghost-x", "--data", "data", "--warm-start", "ghost-n", "--output", "run"], 78, "a shipped recipe: ghost-n, ghost-s"),
+        (["onnx", "ghost-x", "--output", "x.onnx"], 78, "a shipped checkpoint: ghost-n, "),
+        (["train", "ghost-x", "--data", "data", "--warm-start", "ghost-n", "--output", "run"], 78, "a shipped recipe: ghost-n, refine-n"),
         (
-            ["train", "ghost-n", "--data", "data", "--warm-start", "ghost-n", "--output", "run"],
+            ["train", "ghost-n", "--data", "data", "--warm-start", "last.pt", "--output", "run"],
             78,
-            "ghost-n.pt holds no teacher",
+            "for another network than recipe ghost-n",
         ),
+        (["train", "ghost-n", "--data", "data@2", "--warm-start", "last.pt", "--output", "run"], 78, "a number between 0 and 1"),
+        (["ghostify", "ghost-n", "--teacher", "nowhere.onnx", "--data", "data", "--output", "x.onnx"], 78, "expected RTMDet-nano as ONNX"),
+        (["ghostify", "refine-n", "--teacher", "nowhere.onnx", "--data", "data", "--output", "x.onnx"], 78, "nowhere.onnx does not exist"),
+        (["calibrate-score", "refiner.pt", "--data", "data", "--output", "x.onnx"], 78, "is a refiner; --first is required for refiners"),
+        (["calibrate-score", "last.pt", "--first", "ghost-n", "--data", "data", "--output", "x.onnx"], 78, "is a pose network; --first"),
+        (["onnx", "refiner.pt", "--output", "x.onnx", "--height", "96", "--width", "96"], 78, "expected the refiner's own 32x64"),
         (["onnx", "last.pt", "--output", "x.onnx", "--size", "100"], 78, "multiple of 32"),
         (["quantize", "tiny.onnx", "--output", "x.onnx"], 78, "--data"),
         (["quantize", "tiny.onnx", "--output", "x.onnx", "--data", "data", "--pictures", "8"], 78, "at least 32"),
@@ -167,7 +277,10 @@ def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> N
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(folder: Path, arguments: list[str], status: int, message: str) -> None:
-    named = [str(folder / part) if part in ("last.pt", "data", "tiny.onnx", "x.onnx") else part for part in arguments]
+    named = [
+        str(folder / part) if part.partition("@")[0] in ("last.pt", "refiner.pt", "data", "tiny.onnx", "x.onnx", "run") else part
+        for part in arguments
+    ]
     result = edgepose_export(*named)
     assert result.returncode == status
     assert message in result.stderr

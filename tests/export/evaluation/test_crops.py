@@ -52,4 +52,4 @@ def test_the_share_of_thresholds_that_are_passed(data: CocoPose, similarity: flo
 
 
 def test_a_network_that_knows_nothing_is_hardly_ever_right(data: CocoPose) -> None:
-    assert 0 <= network_crop_accuracy(lively(spec=TINY_REFINER), data, 64) < 0.2
+    assert 0 <= network_crop_accuracy(lively(0, TINY_REFINER), data) < 0.2

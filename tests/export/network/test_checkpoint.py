@@ -28,7 +28,8 @@ SPECS = pytest.mark.parametrize("spec", [TINY, TINY_REFINER], ids=["pose", "refi
 def output(network: Network) -> torch.Tensor:
     x = torch.randn((2, 3, 64, 32), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        return network(x).score if isinstance(network, PoseNetwork) else network(x)
+        result: torch.Tensor = network(x).score if isinstance(network, PoseNetwork) else network(x)
+    return result
 
 
 def norms(network: Network) -> int:
@@ -36,7 +37,7 @@ def norms(network: Network) -> int:
 
 
 def normed(spec: NetworkSpec) -> Network:
-    network = lively(0, spec)  # type: ignore[call-overload]
+    network = lively(0, spec)
     add_norms(network, lambda: network(torch.randn(4, 3, 64, 32)))
     made: Network = network.eval()
     return made
@@ -45,7 +46,7 @@ def normed(spec: NetworkSpec) -> Network:
 @SPECS
 @pytest.mark.parametrize("half", [False, True])
 def test_a_checkpoint_comes_back(tmp_path: Path, spec: NetworkSpec, half: bool) -> None:
-    network: Network = lively(3, spec)  # type: ignore[call-overload]
+    network: Network = lively(3, spec)
     save_network(tmp_path / "new" / "a.pt", network, half=half, note=7)
     again = load_network(tmp_path / "new" / "a.pt").eval()
     assert again.spec == spec
@@ -66,7 +67,7 @@ def test_norms_come_back_and_are_folded_for_export(tmp_path: Path, spec: Network
     assert norms(network) == sum(
         isinstance(module, ConvNorm) and not name.startswith("refinement") for name, module in network.named_modules()
     )
-    assert torch.allclose(output(lively(0, spec)), expected, atol=1e-3 * float(expected.std()))  # type: ignore[call-overload]
+    assert torch.allclose(output(lively(0, spec)), expected, atol=1e-3 * float(expected.std()))
     save_network(tmp_path / "a.pt", network)
     again, deployed = load_network(tmp_path / "a.pt").eval(), load_deployed(tmp_path / "a.pt")
     assert norms(again) == norms(network)
@@ -78,8 +79,8 @@ def test_norms_come_back_and_are_folded_for_export(tmp_path: Path, spec: Network
 
 @SPECS
 def test_the_average_is_what_is_deployed(tmp_path: Path, spec: NetworkSpec) -> None:
-    network: Network = lively(0, spec)  # type: ignore[call-overload]
-    other: Network = lively(1, spec)  # type: ignore[call-overload]
+    network: Network = lively(0, spec)
+    other: Network = lively(1, spec)
     save_network(tmp_path / "a.pt", network, average=other.state_dict())
     assert torch.equal(output(load_deployed(tmp_path / "a.pt")), output(other))
     assert torch.equal(output(load_network(tmp_path / "a.pt").eval()), output(network))

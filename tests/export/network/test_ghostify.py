@@ -42,7 +42,7 @@ def conv_of(network: PoseNetwork, name: str) -> torch.nn.Conv2d:
 
 @torch.no_grad()
 def make_explainable(network: PoseNetwork, name: str, pictures: Tensor, seed: int = 0) -> None:
-    """Make half of a layer's maps, at random places, copies of the others, scaled and moved; all are so far above 0 that SiLU is the identity."""
+    """Make half of the maps, at random places, copies of the others, scaled and moved, so far above 0 that SiLU is the identity."""
     conv = conv_of(network, name)
     assert conv.bias is not None
     kept: list[Tensor] = []
@@ -68,7 +68,7 @@ def assert_equal_maps(made: PoseNetwork, plain: PoseNetwork, pictures: Tensor, t
 @pytest.mark.parametrize("activation", ["silu", "relu"])
 def test_a_layer_whose_ghosts_explain_everything_changes_nothing(name: str, activation: str, pictures: Tensor) -> None:
     """This holds only if every layer that reads the maps follows their new order."""
-    plain = lively(1, replace(PLAIN, activation=activation))  # type: ignore[arg-type]
+    plain = lively(1, replace(PLAIN, activation=activation))
     make_explainable(plain, name, pictures)
     steps: list[GhostifyStep] = []
     made = ghostify(plain, (name,), lambda: iter(pictures.split(5)), steps.append)

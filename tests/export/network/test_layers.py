@@ -29,7 +29,12 @@ def test_added_norms_have_the_statistics_of_the_pictures() -> None:
     batches = torch.randn(3, 4, 3, 16, 16)
     with torch.no_grad():
         before = network(batches[0])
-    add_norms(network, lambda: [network(x) for x in batches])
+
+    def run() -> None:
+        for x in batches:
+            network(x)
+
+    add_norms(network, run)
     units = [module for module in network.modules() if isinstance(module, ConvNorm)]
     assert all(unit.norm is not None for unit in units)
     network.eval()

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgepose_export.network.ghost import ConvNorm, GhostModule
+from edgepose_export.network.ghost import GhostModule
+from edgepose_export.network.layers import ConvNorm
 from edgepose_export.network.lite_hrnet import Fusion, LiteHRNet, ShuffleUnit, shuffled
 
 
@@ -70,9 +71,3 @@ def test_heat_maps_lie_at_a_quarter_of_the_crop(ghost: tuple[int, ...]) -> None:
     trunk = LiteHRNet(8, (8, 16, 24, 32), (1, 2, 1), 2, ghost)
     assert trunk(torch.randn(2, 3, 64, 32)).shape == (2, 8, 16, 8)
     assert sum(isinstance(module, GhostModule) for module in trunk.modules()) == (0 if not ghost else 2 * 2 * (2 + 1 + 1))
-
-
-def test_symmetric_padding_is_that_of_the_convolution() -> None:
-    unit = ConvNorm(3, 4, 3, stride=2, activation="none", padding="symmetric")
-    x = torch.randn(1, 3, 8, 6)
-    assert torch.equal(unit(x), F.conv2d(x, unit.conv.weight, unit.conv.bias, 2, 1))

@@ -79,7 +79,7 @@ def test_gradients_reach_every_parameter() -> None:
     network = lively()
     maps = network(torch.randn(2, 3, 64, 64))
     boxes, scores, keypoints = network.decode(maps)
-    (sum(value.square().mean() for value in (*maps[:3], boxes, scores, keypoints))).backward()  # type: ignore[union-attr]
+    (sum(value.square().mean() for value in (*maps[:3], boxes, scores, keypoints))).backward()
     without = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]
     assert without == []
 

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
+from edgepose_export.network.layers import fuse
 from edgepose_export.network.refiner import RefinerGraph, RefinerNetwork, RefinerSpec
 
 TINY_SPEC = RefinerSpec(crop_height=96, crop_width=64, stem=8, widths=(8, 16, 24, 32), modules=(1, 1, 1), units=1, ghost=(3,))
@@ -98,6 +99,6 @@ def test_fusing_norms_keeps_the_heat_maps() -> None:
         raw = unit.linear(x)
         unit.add_norm(raw.mean((0, 2, 3)), raw.var((0, 2, 3)))
     network.eval()
-    network.fuse()
+    fuse(network)
     assert unit.norm is None
     assert torch.allclose(network(x), before, atol=1e-5)

@@ -57,7 +57,7 @@ def test_each_step_starts_at_the_positions_of_the_one_before() -> None:
     boxes, pose = candidates()
     with torch.no_grad():
         for step in refinement.steps:
-            step.second_bias[:, 0, 0] = 0.25  # type: ignore[operator, index]
+            step.second_bias[:, 0, 0] = 0.25  # type: ignore[operator]
         poses = refinement(torch.randn(1, 4, 8, 8), boxes, pose)
     x = [float(value[0, 0, 0]) for value in poses]
     assert x == [0.0, 0.25, 0.5]

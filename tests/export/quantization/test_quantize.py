@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from edgepose_export.network.spec import NetworkSpec
 from onnx import TensorProto, numpy_helper
 
 from edgepose.config.schema import ModelConfig
 from edgepose.engine.backend import open_backend, open_refiner_backend
 from edgepose.errors import ConfigError, ModelError
 from edgepose.model.file import read_model
-from edgepose_export.network.spec import NetworkSpec
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import file_hash, write_model
 from edgepose_export.quantization.calibration import CalibrationSet, View, open_session, with_outputs
