@@ -51,7 +51,9 @@ def ghostify(recipe: str, teacher: Path, data: tuple[Path, ...], output: Path, p
     """
     plan = load_recipe(find_recipe(recipe))
     spec = plan.network
-    original, start = (_load(path, spec) for path in (teacher, weights or teacher))
+    original, start = _load(teacher, spec), _load(teacher, spec)
+    if blend is not None:
+        _mix(start, _load(blend, spec), blend_share)
     batches = _batches(original, CocoPose(data), pictures, size)
     table = Table("layer", "unexplained variance", title=f"{plan.name}: Ghost modules in closed form")
     with progress_bar() as report:
@@ -85,6 +87,18 @@ def _load(path: Path, spec: NetworkSpec) -> Network:
     if isinstance(spec, PoseSpec):
         return load_rtmdet(path, msgspec.structs.replace(spec, ghost=(), early_activation="silu", activation="silu"))
     return load_tinypose(path)
+
+
+def _mix(network: Network, other: Network, share: float) -> None:
+    """Move the weights of a network towards those of another that was trained from it.
+
+    Between a network and its own fine-tuned self the weights keep most of what both know (M. Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022).
+    """
+    values = other.state_dict()
+    network.load_state_dict(
+        {name: torch.lerp(value, values[name], share) if value.is_floating_point() else value for name, value in network.state_dict().items()}
+    )
 
 
 def _batches(network: Network, data: CocoPose, count: int, size: int) -> Callable[[], Iterator[Tensor]]:
