@@ -42,9 +42,19 @@ _BATCH = 16
 @click.option("--pictures", default=64, show_default=True, help="Calibration pictures.")
 @click.option("--size", default=320, show_default=True, help="Side of the calibration pictures in pixels; a refiner has its own.")
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="ONNX file of the teacher's structure whose weights to start from instead."
+    "--blend", type=click.Path(path_type=Path), help="ONNX file of the teacher's structure, trained further, whose weights to blend in."
 )
-def ghostify(recipe: str, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, size: int, weights: Path | None) -> None:
+@click.option("--blend-share", default=0.4, show_default=True, help="Share of --blend in the weights, 0 to 1.")
+def ghostify(
+    recipe: str,
+    teacher: Path,
+    data: tuple[Path, ...],
+    output: Path,
+    pictures: int,
+    size: int,
+    blend: Path | None,
+    blend_share: float,
+) -> None:
     """Make the network of RECIPE (a shipped name, such as ghost-n, or a YAML file) from a teacher, without training.
 
     The layers that the recipe names become Ghost modules in closed form; everything else keeps the teacher's weights.
