@@ -6,6 +6,7 @@ scaled with it. What limbs did since then is unknown, so the confidences fall wi
 as soon as they are the more certain ones.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -122,31 +123,38 @@ class CarriedPoses:
             last = self._refined.get(person.track)
             if last is None:
                 continue
-            if not self._continues(last, person, width, height, time_ns):
+            step = BoxMove.between(last.last_box, person.box, width, height)
+            move = BoxMove.between(last.box, person.box, width, height)
+            if time_ns < last.time_ns or not self._continues(last, step, move):  # a clock that was set back gives no age
                 del self._refined[person.track]
                 continue
             last.last_box, last.last_frame = person.box, self._frame
-            carried = self._carried(last, person, width, height, time_ns)
+            carried = self._carried(last, person, move.apply(last.keypoints[:, :2]), width, height, time_ns)
             if carried is not None:
                 shown[index], from_refiner[index] = carried, True
         return shown, from_refiner
 
-    def _continues(self, last: _Refined, person: Person, width: int, height: int, time_ns: int) -> bool:
-        """Return whether a person may still have the pose of the last refinement."""
-        if time_ns < last.time_ns:  # the clock was set back: the age is unknown
-            return False
-        step = BoxMove.between(last.last_box, person.box, width, height)
-        farthest_px = _MAXIMUM_MOVE * float(body_size(last.last_box)) * (self._frame - last.last_frame)
-        if float(np.hypot(*step.shift)) > farthest_px:
-            return False
-        move = BoxMove.between(last.box, person.box, width, height)
-        return move.cut or 1 / _MAXIMUM_ASPECT_CHANGE <= float(move.scale[0] / move.scale[1]) <= _MAXIMUM_ASPECT_CHANGE
+    def _continues(self, last: _Refined, step: "BoxMove", move: "BoxMove") -> bool:
+        """Return whether a person may still have the pose of the last refinement.
 
-    def _carried(self, last: _Refined, person: Person, width: int, height: int, time_ns: int) -> Person | None:
-        """Return a person with the last refined pose; None where the person is too small, or the own pose is more certain."""
+        Args:
+            step: since the last frame with the track.
+            move: since the last refinement.
+        """
+        farthest_px = _MAXIMUM_MOVE * float(body_size(last.last_box)) * (self._frame - last.last_frame)
+        if math.hypot(*step.shift) > farthest_px:
+            return False
+        return move.cut or 1 / _MAXIMUM_ASPECT_CHANGE <= move.scale[0] / move.scale[1] <= _MAXIMUM_ASPECT_CHANGE
+
+    def _carried(self, last: _Refined, person: Person, points: NDArray[np.float32], width: int, height: int, time_ns: int) -> Person | None:
+        """Return a person with the last refined pose; None where the person is too small, or the own pose is more certain.
+
+        Args:
+            points: (17, 2), where the keypoints of the pose are now.
+        """
         if is_too_small(person, self._config):
             return None
-        points = BoxMove.between(last.box, person.box, width, height).apply(last.keypoints[:, :2])[None]
+        points = points[None]
         confidences = last.keypoints[None, :, 2] * np.float32(0.5 ** ((time_ns - last.time_ns) / NS_PER_S / _HALF_LIFE_S))
         clipped = clip_points(points, width, height)
         keypoints = clip_keypoints(points, clipped, confidences, body_size(person.box[None]))[0]
@@ -155,7 +163,7 @@ class CarriedPoses:
         return Person(person.box, person.score, keypoints, person.track)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class BoxMove:
     """The mapping by which one box of a person became another: scaling about a point, then a shift.
 
@@ -163,35 +171,40 @@ class BoxMove:
     the scale is 1, and the shift is that of the edge that is not cut, or that of the centers where both or none are.
 
     Attributes:
-        anchor: float32 (2,), the point in the first box, in pixels.
-        shift: float32 (2,), in pixels.
-        scale: float32 (2,), in x and in y.
+        anchor: x and y of the point in the first box, in pixels.
+        shift: in x and y, in pixels.
+        scale: in x and y.
         cut: whether the frame's edge cuts a box.
     """
 
-    anchor: NDArray[np.float32]
-    shift: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    anchor: tuple[float, float]
+    shift: tuple[float, float]
+    scale: tuple[float, float]
     cut: bool
 
     @classmethod
     def between(cls, before: NDArray[np.float32], after: NDArray[np.float32], width: int, height: int) -> "BoxMove":
         """Return the mapping from a box to a later one, both (4,), in a frame of that size in pixels."""
-        frame = np.array((width, height), np.float32)
-        margin = frame * np.float32(_EDGE_SHARE)
-        low_cut = np.minimum(before[:2], after[:2]) <= margin
-        high_cut = np.maximum(before[2:], after[2:]) >= frame - margin
-        sides = np.maximum(before[2:] - before[:2], np.float32(1)), np.maximum(after[2:] - after[:2], np.float32(1))
-        scale = np.where(low_cut | high_cut, np.float32(1), sides[1] / sides[0])
-        anchors = [
-            np.where(low_cut == high_cut, (box[:2] + box[2:]) / np.float32(2), np.where(low_cut, box[2:], box[:2]))
-            for box in (before, after)
-        ]
-        return cls(anchors[0], anchors[1] - anchors[0], scale, bool(low_cut.any() or high_cut.any()))
+        (left, top, right, bottom), (new_left, new_top, new_right, new_bottom) = before.tolist(), after.tolist()
+        x = _axis_move(left, right, new_left, new_right, width)
+        y = _axis_move(top, bottom, new_top, new_bottom, height)
+        return cls((x[0], y[0]), (x[1], y[1]), (x[2], y[2]), x[3] or y[3])
 
     def apply(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return points (..., 2) where they are in the later box."""
-        return np.asarray(self.anchor + self.shift + (points - self.anchor) * self.scale, np.float32)
+        anchor = np.array(self.anchor)
+        return np.asarray((points - anchor) * self.scale + (anchor + self.shift), np.float32)
+
+
+def _axis_move(low: float, high: float, new_low: float, new_high: float, side: int) -> tuple[float, float, float, bool]:
+    """Return anchor, shift, scale and cut of a `BoxMove` along one axis of the frame, whose length is `side` pixels."""
+    margin = _EDGE_SHARE * side
+    low_cut, high_cut = min(low, new_low) <= margin, max(high, new_high) >= side - margin
+    scale = 1.0 if low_cut or high_cut else max(new_high - new_low, 1.0) / max(high - low, 1.0)
+    if low_cut == high_cut:
+        center = (low + high) / 2
+        return center, (new_low + new_high) / 2 - center, scale, low_cut
+    return (high, new_high - high, scale, True) if low_cut else (low, new_low - low, scale, True)
 
 
 def refined_poses(before: Sequence[Person], after: Sequence[Person]) -> list[bool]:
