@@ -55,8 +55,8 @@ class PoseSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     early_activation: Activation = "silu"
     ghost: tuple[str, ...] = ()
     candidates: Annotated[int, Meta(ge=1, le=300)] = 48
-    refinement_width: Width = 8
-    refinement_hidden: Width = 32
+    refinement_width: Width = 24
+    refinement_hidden: Width = 128
     refinements: Annotated[int, Meta(ge=0, le=4)] = 1
 
 
