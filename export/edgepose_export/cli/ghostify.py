@@ -107,7 +107,10 @@ def _mix(network: Network, other: Network, share: float) -> None:
     """
     values = other.state_dict()
     network.load_state_dict(
-        {name: torch.lerp(value, values[name], share) if value.is_floating_point() else value for name, value in network.state_dict().items()}
+        {
+            name: torch.lerp(value, values[name], share) if value.is_floating_point() else value
+            for name, value in network.state_dict().items()
+        }
     )
 
 
