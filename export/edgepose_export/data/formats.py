@@ -28,7 +28,7 @@ _TRAINING = "train"
 
 
 @dataclass(frozen=True, slots=True)
-class DataSource:
+class DataFiles:
     """The files of a data set.
 
     Attributes:
@@ -42,7 +42,7 @@ class DataSource:
     split: str = ""
 
 
-def find_source(source: Path) -> DataSource:
+def find_source(source: Path) -> DataFiles:
     """Find the labels and pictures of a data set.
 
     Args:
@@ -61,18 +61,18 @@ def find_source(source: Path) -> DataSource:
     if source.is_dir():
         return _folder(source, split)
     if source.suffix in (".yaml", ".yml") and source.is_file():
-        return DataSource(source, None, split or _TRAINING)
+        return DataFiles(source, None, split or _TRAINING)
     if source.suffix == ".json" and source.is_file():
         return _coco_file(source, _picture_folder(source))
     raise ConfigError(f"data {source} cannot be read: no such folder, .json or .yaml file; {EXPECTED}")
 
 
-def _folder(folder: Path, split: str) -> DataSource:
+def _folder(folder: Path, split: str) -> DataFiles:
     ours = folder / "annotations.json"
     if ours.is_file():
         if split:
             raise ConfigError(f"data folder {folder} has one annotations.json and no split {split!r}; expected the folder's name alone")
-        return DataSource(ours, folder / "images")
+        return DataFiles(ours, folder / "images")
     shipped = sorted((folder / "annotations").glob("*keypoints*.json"))
     if shipped:
         path = _one_of(folder, shipped, split)
@@ -85,7 +85,7 @@ def _folder(folder: Path, split: str) -> DataSource:
         if len(described) > 1 and not named:
             names = ", ".join(path.name for path in described)
             raise ConfigError(f"data folder {folder} has several YOLO-pose files: {names}; expected the name of one of them")
-        return DataSource((named or described)[0], None, split or _TRAINING)
+        return DataFiles((named or described)[0], None, split or _TRAINING)
     found = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
     raise ConfigError(f"data folder {folder} has {f'only {shown}' if found else 'nothing in it'}; {EXPECTED}")
@@ -106,12 +106,12 @@ def _one_of(folder: Path, files: list[Path], split: str) -> Path:
     return chosen[0]
 
 
-def _coco_file(labels: Path, images: Path) -> DataSource:
+def _coco_file(labels: Path, images: Path) -> DataFiles:
     if not labels.is_file():
         raise ConfigError(f"annotations file {labels} does not exist; expected a COCO annotations file")
     if not images.is_dir():
         raise ConfigError(f"picture folder {images} of {labels} does not exist; expected {labels}:FOLDER with an existing folder")
-    return DataSource(labels, images)
+    return DataFiles(labels, images)
 
 
 def _picture_folder(labels: Path) -> Path:
