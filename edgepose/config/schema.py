@@ -171,6 +171,15 @@ class RefineConfig(_Section, frozen=True):
             " they keep the first score, and their keypoints have confidence 0",
         ),
     ] = 24
+    carry_frames: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="frames after a refinement in which a tracked person who is not refined keeps the refined pose, moved with the box;"
+            " 0 disables this",
+        ),
+    ] = 10
 
 
 class SmoothConfig(_Section, frozen=True):

@@ -175,6 +175,7 @@ def _refine(counts: RefineCounts) -> RefineHealthMessage:
         accepted=counts.accepted,
         disagreed=counts.disagreed,
         dismissed=counts.dismissed,
+        doubles=counts.doubles,
         skipped=counts.skipped,
         failed=counts.failed,
         cost_ms=round(counts.cost_ms, 2),

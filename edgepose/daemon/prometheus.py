@@ -153,6 +153,9 @@ def _of_refinement(counts: RefineCounts) -> Iterator[Metric]:
         "edgepose_refine_dismissed_people", "People not published: their score after refinement is too low.", {(): counts.dismissed}
     )
     yield _counter(
+        "edgepose_refine_double_people", "People not published: their refined pose is nearly that of another.", {(): counts.doubles}
+    )
+    yield _counter(
         "edgepose_refine_failed_people",
         "People whose refinement failed.",
         {(cause,): value for cause, value in _by_cause(REFINE_FAILURES, counts.failed)},

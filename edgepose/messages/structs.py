@@ -188,6 +188,7 @@ class RefineHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Annotated[_Count, Meta(description="refined people whose refined pose agreed with that of the pose network and replaced it")]
     disagreed: Annotated[_Count, Meta(description="refined people who kept the pose of the pose network")]
     dismissed: Annotated[_Count, Meta(description="people not published because their score after refinement is too low")]
+    doubles: Annotated[_Count, Meta(description="people not published because their refined pose is nearly that of another person")]
     skipped: Annotated[_Count, Meta(description="people not refined because the budget was used up or a frame waited")]
     failed: Annotated[dict[str, int], Meta(description="people whose refinement failed, by cause")]
     cost_ms: Annotated[float, Meta(description="current cost of refining one person in milliseconds")]

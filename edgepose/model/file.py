@@ -31,7 +31,7 @@ Task = Literal["pose", "refine"]
 """The task of a network: detect people in an image (`pose`), or compute the keypoints of one person in a crop (`refine`)."""
 
 ScoreWeights = tuple[float, float, float, float]
-"""Bias, and weights of the pose network's score (logit), of the similarity of both poses and of the refined pose's mean confidence."""
+"""Bias, and weights of the pose network's score (logit), of the agreement of box and refined pose, and of that pose's mean confidence."""
 
 _KINDS: Mapping[Task, str] = {"pose": "a pose network", "refine": "a refiner"}
 

@@ -14,10 +14,12 @@ from edgepose.events.detector import EventDetector, EventDetectorState
 from edgepose.frame import Frame
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
+from edgepose.pose.carried_pose import CarriedPoses, CarriedPosesState, refined_poses
 from edgepose.pose.decode import decode
 from edgepose.pose.plausibility import Plausibility, PlausibilityState
 from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState, without_small_poses
 from edgepose.pose.smooth import Smoother, SmootherState
+from edgepose.pose.suppress import without_doubles
 from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
 from edgepose.telemetry.metrics import Metrics
@@ -43,6 +45,7 @@ class PostprocessorState(msgspec.Struct, frozen=True, kw_only=True):
 
     scene: tuple[int, int, int] | None
     schedule: RefineScheduleState
+    carried: CarriedPosesState
     tracker: TrackerState | None
     smoother: SmootherState | None
     plausibility: PlausibilityState | None
@@ -54,7 +57,9 @@ _Stage = TypeVar("_Stage")
 
 
 class Postprocessor:
-    """The steps of one camera: decode, track, refine, smooth, check for plausibility, detect events. Steps that are off are absent.
+    """The steps of one camera: decode, track, refine, carry refined poses, smooth, check for plausibility, detect events.
+
+    Steps that are off are absent.
 
     Attributes:
         events: those that the last frame completed.
@@ -81,7 +86,9 @@ class Postprocessor:
         self._metrics = metrics
         self._frame_waits = frame_waits
         self._scene: tuple[int, int, int] | None = None
+        self._fresh: list[bool] = []  # whose pose is refined in this frame, for the step after refinement
         self._schedule = RefineSchedule(config.refine)
+        self._carried = CarriedPoses(config.refine)
         self._tracker: Tracker | None = None
         self._smoother: Smoother | None = None
         self._plausibility: Plausibility | None = None
@@ -94,6 +101,9 @@ class Postprocessor:
         # The tracker follows known people below the threshold for new ones, so it must get candidates with low scores too.
         self._threshold = config.track.low_score_threshold if config.track.enabled else config.pose.score_threshold
         self._schedule.configure(config.refine)
+        self._carried.configure(config.refine)
+        if refiner is None or not config.track.enabled:  # the frames until it is on again do not count, and numbers may start anew
+            self._carried.reset()
         self._tracker = self._configured_tracker(config)
         self._smoother = self._configured_smoother(config)
         self._plausibility = self._configured_plausibility(config)
@@ -126,6 +136,7 @@ class Postprocessor:
     def reset(self) -> None:
         """Forget everybody: at a new epoch or frame size, or after a failure that may have left the state half updated."""
         self._schedule.reset()
+        self._carried.reset()
         for stage in (self._tracker, self._smoother, self._plausibility, self._detector):
             if stage is not None:
                 stage.reset()
@@ -136,6 +147,7 @@ class Postprocessor:
             PostprocessorState(
                 scene=self._scene,
                 schedule=self._schedule.snapshot(),
+                carried=self._carried.snapshot(),
                 tracker=self._tracker.snapshot() if self._tracker is not None else None,
                 smoother=self._smoother.snapshot() if self._smoother is not None else None,
                 plausibility=self._plausibility.snapshot() if self._plausibility is not None else None,
@@ -152,6 +164,7 @@ class Postprocessor:
         state = decode_state(data, PostprocessorState)
         self._scene = state.scene
         self._schedule.restore(state.schedule)
+        self._carried.restore(state.carried)
         if state.tracker is not None:
             _running(self._tracker, "track").restore(state.tracker)
         if state.smoother is not None:
@@ -169,7 +182,7 @@ class Postprocessor:
         if self._tracker is not None:
             steps.append(("track", _updating(self._tracker)))
         if refiner is not None:
-            steps.append(("refine", self._refining(refiner)))
+            steps += [("refine", self._refining(refiner)), ("refine", self._carry)]
         if self._smoother is not None:
             steps.append(("track", _updating(self._smoother)))
         if self._plausibility is not None:
@@ -189,13 +202,27 @@ class Postprocessor:
         def refine(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
             """Return the refined people by falling score; the new scores must pass the thresholds that the first ones passed."""
             refined = self.refined = refiner.people(prepared.frame, people, self._schedule, self._frame_waits)
+            fresh = refined_poses(people, refined)
             believed = [
-                person for person in refined if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)
+                index
+                for index, person in enumerate(refined)
+                if person.score >= (self._pose.score_threshold if person.track is None else self._threshold)
             ]
             self._metrics.dismissed(len(refined) - len(believed))
-            return sorted(believed, key=lambda person: -person.score)
+            believed.sort(key=lambda index: -refined[index].score)
+            self._fresh = [fresh[index] for index in believed]
+            return [refined[index] for index in believed]
 
         return refine
+
+    def _carry(self, prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
+        """Return people with the poses of the refiner, new or carried, and without doubles."""
+        frame = prepared.frame
+        shown, from_refiner = self._carried.update(people, self._fresh, frame.width, frame.height, frame.captured_at_ns)
+        # After carrying: a double that is refined in turns must not come and go.
+        kept = without_doubles(shown, from_refiner, self._pose.nms_oks)
+        self._metrics.refine_doubles(len(shown) - len(kept))
+        return kept
 
     def _detecting(self, detector: EventDetector) -> _Step:
         def detect(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:

@@ -1,9 +1,9 @@
 """Refinement of people: crops from the full-resolution frame, and the combination of the first and the refined pose.
 
 The pose network processes the whole frame at a few hundred pixels. The refiner processes one person at the full size of
-its crop and returns more precise keypoints. If both poses agree, the refined pose replaces the first. If they do not, the
-refiner has most likely found another person in the same crop, and the first pose stays. In both cases the score becomes
-the probability, given both poses, that this is a person.
+its crop and returns more precise keypoints. If these fill the box, the refined pose replaces the first. If they do not, the
+refiner has most likely found another person in the same crop, and the first pose stays. The pose network's own keypoints have no
+say: they are coarse, while its boxes are good. In both cases the score becomes the probability that this is a person.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from edgepose.model.file import ModelInfo, ScoreWeights
 from edgepose.person import Person
-from edgepose.pose.boxes import body_size, box_area
+from edgepose.pose.boxes import body_size, iou
 from edgepose.pose.clip import clip_keypoints, clip_points
 from edgepose.pose.resize import resize
-from edgepose.pose.suppress import oks
 
-AGREEMENT_OKS = 0.2
-"""OKS above which the first and the refined pose belong to the same person."""
+_LEAST_AGREEMENT = 0.05
+"""Agreement of a box and a refined pose above which both belong to the same person. Higher values change no figure (docs/models.md)."""
+
+_CONFIDENT = 0.2
+"""Keypoints from this confidence on say where a person is."""
 
 _MINIMUM_SCORE = 1e-6  # keeps the logit finite
 
@@ -96,7 +98,7 @@ class RefineResult:
 
     Attributes:
         person: the person with the keypoints of the better pose and the new score; box and track do not change.
-        agrees: whether both poses agree, so that the keypoints are the refined ones.
+        agrees: whether the refined pose fills the box, so that the keypoints are the refined ones.
     """
 
     person: Person
@@ -153,21 +155,21 @@ def merge_refined(
         weights: see `refined_score`.
         width, height: size of the frame in pixels; keypoints outside are moved to its edge, as `decode` does.
     """
-    refined, similarities, confidences = compare_poses(people, keypoints, width, height)
-    scores = refined_score(np.array([person.score for person in people]), similarities, confidences, weights)
+    refined, agreements, confidences = compare_poses(people, keypoints, width, height)
+    scores = refined_score(np.array([person.score for person in people]), agreements, confidences, weights)
     return [
         RefineResult(Person(person.box, float(score), pose if agrees else person.keypoints, person.track), bool(agrees))
-        for person, pose, score, agrees in zip(people, refined, scores, similarities > AGREEMENT_OKS, strict=True)
+        for person, pose, score, agrees in zip(people, refined, scores, agreements > _LEAST_AGREEMENT, strict=True)
     ]
 
 
 def compare_poses(
     people: Sequence[Person], keypoints: NDArray[np.float32], width: int, height: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Compare the first poses of M people with refined keypoints (M, 17, 3).
+    """Compare M people with refined keypoints (M, 17, 3).
 
     Returns:
-        The refined keypoints clipped to the frame (M, 17, 3), their OKS with the first poses (M,), and their mean confidences (M,).
+        The refined keypoints clipped to the frame (M, 17, 3), their agreement with the boxes (M,), and their mean confidences (M,).
     """
     sizes = body_size(np.array([person.box for person in people]))
     points = clip_points(keypoints[..., :2], width, height)
@@ -176,29 +178,32 @@ def compare_poses(
 
 
 def agreement(people: Sequence[Person], keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the OKS (M,) of the poses of M people with refined keypoints (M, 17, 3) in the same pixels.
+    """Return the IoU (M,) of the boxes of M people with the bounds of refined keypoints (M, 17, 3) in the same pixels.
 
-    The weight of a keypoint is the lower of its two confidences: a guess of one network neither confirms nor contradicts the other.
+    Only confident keypoints count; with fewer than two of them the agreement is 0.
     """
-    area = box_area(np.array([person.box for person in people]))
-    first = np.array([person.keypoints for person in people])
-    return oks(first, keypoints, area, np.minimum(first[..., 2], keypoints[..., 2]))
+    confident = keypoints[..., 2:] >= _CONFIDENT  # (M, 17, 1)
+    low = np.where(confident, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(confident, keypoints[..., :2], -np.inf).max(axis=1)
+    enough = confident[..., 0].sum(axis=1) > 1
+    bounds = np.where(enough[:, None], np.concatenate((low, high), axis=1), 0).astype(np.float32)
+    return iou(np.array([person.box for person in people]), bounds)
 
 
 def refined_score(
-    scores: NDArray[np.floating], similarities: NDArray[np.floating], confidences: NDArray[np.floating], weights: ScoreWeights
+    scores: NDArray[np.floating], agreements: NDArray[np.floating], confidences: NDArray[np.floating], weights: ScoreWeights
 ) -> NDArray[np.float64]:
     """Return the probability (M,) that each detection is a person, after refinement.
 
-    Logistic regression on the logit of the first score, the similarity and the confidence.
+    Logistic regression on the logit of the first score, the agreement and the confidence.
 
     Args:
         scores: (M,), from the pose network, 0 to 1.
-        similarities: (M,), OKS of both poses.
+        agreements: (M,), see `agreement`.
         confidences: (M,), mean confidences of the refined keypoints.
-        weights: bias, and the weights of the logit, the similarity and the confidence.
+        weights: bias, and the weights of the logit, the agreement and the confidence.
     """
-    bias, logit_weight, similarity_weight, confidence_weight = weights
+    bias, logit_weight, agreement_weight, confidence_weight = weights
     clipped = np.clip(np.asarray(scores, np.float64), _MINIMUM_SCORE, 1 - _MINIMUM_SCORE)
-    logit = bias + logit_weight * np.log(clipped / (1 - clipped)) + similarity_weight * similarities + confidence_weight * confidences
+    logit = bias + logit_weight * np.log(clipped / (1 - clipped)) + agreement_weight * agreements + confidence_weight * confidences
     return np.asarray(1 / (1 + np.exp(-np.clip(logit, -50, 50))), np.float64)

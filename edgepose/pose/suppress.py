@@ -1,14 +1,17 @@
-"""Pose similarity (OKS) and non-maximum suppression (NMS) of people.
+"""Pose similarity (OKS), non-maximum suppression (NMS) of people, and doubles: people who have the same pose after refinement.
 
 OKS is COCO's object keypoint similarity (https://cocodataset.org/#keypoints-eval): the mean over keypoints of
 exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, where s^2 is the area of the person. Only boxes are known here. As in COCO's own
 evaluation of results, a person covers about 0.53 of the box.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.person import OKS_SIGMAS
+from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.boxes import box_area, iou
 
 BODY_SHARE_OF_BOX = 0.53
@@ -76,3 +79,26 @@ def pose_nms(
                 stays &= different[index]
         remaining = remaining[_BLOCK_SIZE:][stays[_BLOCK_SIZE:]]
     return np.array(kept, np.intp)
+
+
+def without_doubles(people: Sequence[Person], from_refiner: Sequence[bool], oks_threshold: float) -> list[Person]:
+    """Return people in the same order, and one person only of those whose refined poses are nearly equal.
+
+    Two candidates with different coarse poses may be one person, which only their refined poses show.
+
+    The person with the highest score stays. Among those with a track number, which stay rather than others, it is the oldest track: by
+    scores that are nearly equal, one person would alternate between two numbers.
+
+    Args:
+        people: of one frame.
+        from_refiner: whether the pose of each is from the refiner; the others are neither dropped nor compared.
+        oks_threshold: maximum OKS, with keypoints weighted by the confidences of the person who stays.
+    """
+    ranked = [index for index, refined in enumerate(from_refiner) if refined]
+    if len(ranked) < 2:
+        return list(people)
+    ranked.sort(key=lambda index: (people[index].track is None, people[index].track or 0, -people[index].score))
+    boxes, keypoints = (np.array([getattr(people[index], name) for index in ranked]) for name in ("box", "keypoints"))
+    kept = pose_nms(boxes, keypoints, -np.arange(len(ranked), dtype=np.float32), oks_threshold, math.inf)
+    dropped = set(ranked).difference(ranked[rank] for rank in kept)
+    return [person for index, person in enumerate(people) if index not in dropped]

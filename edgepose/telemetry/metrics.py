@@ -67,6 +67,7 @@ class RefineCounts:
         failed: people whose refinement failed, by cause (`REFINE_FAILURES`).
         skipped: people whom the budget left out, or for whom a waiting frame left no time.
         dismissed: people who were not published, since after refinement their score is too low.
+        doubles: people who were not published, since their refined pose is nearly that of another.
         cost_ms: current time to refine one person, in milliseconds.
     """
 
@@ -75,6 +76,7 @@ class RefineCounts:
     failed: dict[str, int]
     skipped: int
     dismissed: int
+    doubles: int
     cost_ms: float
 
 
@@ -207,6 +209,11 @@ class Metrics:
         with self._lock:
             self._refined["dismissed"] += people
 
+    def refine_doubles(self, people: int) -> None:
+        """Count people who were not published, since their refined pose is nearly that of another."""
+        with self._lock:
+            self._refined["doubles"] += people
+
     def refinement(self) -> RefineCounts | None:
         """Return the counts of refined people, None where nobody is refined."""
         with self._lock:
@@ -235,7 +242,15 @@ class Metrics:
         if self._refine_cost_ms is None:
             return None
         counts, failed = self._refined, dict(self._refine_failed)
-        return RefineCounts(counts["accepted"], counts["disagreed"], failed, counts["skipped"], counts["dismissed"], self._refine_cost_ms)
+        return RefineCounts(
+            accepted=counts["accepted"],
+            disagreed=counts["disagreed"],
+            failed=failed,
+            skipped=counts["skipped"],
+            dismissed=counts["dismissed"],
+            doubles=counts["doubles"],
+            cost_ms=self._refine_cost_ms,
+        )
 
 
 def _take(samples: dict[str, deque[float]]) -> dict[str, list[float]]:

@@ -5,11 +5,15 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
 from edgepose.errors import OutputError
+
+_SMALL = 64
+"""Smaller tensors stay in single precision: biases, factors and constants weigh nothing."""
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -30,9 +34,12 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fold_padding(graph: onnx.GraphProto) -> None:
-    """Fold each `Pad` node into the convolutions that read it: as a node it would cost a copy of the map."""
+    """Fold each `Pad` node into the convolutions that read it: as a node it would cost a copy of the map.
+
+    Convolutions pad with zeros, so a `Pad` of another value or mode (`reflect`, `edge`) stays.
+    """
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for pad in [node for node in graph.node if node.op_type == "Pad" and node.input[1] in values]:
+    for pad in [node for node in graph.node if node.op_type == "Pad" and node.input[1] in values and _pads_with_zeros(node, values)]:
         amounts = values[pad.input[1]]  # (2 x rank,): begins, then ends
         readers = [node for node in graph.node if pad.output[0] in node.input]
         if any(node.op_type != "Conv" for node in readers) or len(amounts) != 8 or amounts[[0, 1, 4, 5]].any():
@@ -45,11 +52,38 @@ def _fold_padding(graph: onnx.GraphProto) -> None:
     drop_unused_constants(graph)
 
 
+def _pads_with_zeros(pad: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> bool:
+    mode = next((entry.s for entry in pad.attribute if entry.name == "mode"), b"constant")
+    filling = pad.input[2] if len(pad.input) > 2 else ""
+    return mode == b"constant" and (not filling or (filling in values and not values[filling].any()))
+
+
 def drop_unused_constants(graph: onnx.GraphProto) -> None:
     """Remove initializers that no node reads."""
     read = {name for node in graph.node for name in node.input}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
         graph.initializer.remove(tensor)
+
+
+def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model whose large weights are stored in half precision behind casts; inference libraries undo this when they load it.
+
+    The results change by rounding of the weights only, and the file has about half the size.
+    """
+    smaller = onnx.ModelProto()
+    smaller.CopyFrom(model)
+    casts = []
+    for tensor in smaller.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or numpy_helper.to_array(tensor).size < _SMALL:
+            continue
+        name = tensor.name
+        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name + "_half")
+        tensor.CopyFrom(half)
+        casts.append(helper.make_node("Cast", [half.name], [name], name=name + "_cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *smaller.graph.node]
+    del smaller.graph.node[:]
+    smaller.graph.node.extend(nodes)
+    return smaller
 
 
 def write_model(model: onnx.ModelProto, path: Path) -> None:

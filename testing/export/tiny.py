@@ -3,9 +3,11 @@
 from typing import overload
 
 import torch
+from torch import Tensor
 
 from edgepose_export.network.checkpoint import Network, build
 from edgepose_export.network.head import LevelHead
+from edgepose_export.network.layers import ConvNorm
 from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 
@@ -43,12 +45,18 @@ def lively(seed: int = 0, spec: PoseSpec | RefinerSpec = TINY) -> Network:
         if isinstance(network, RefinerNetwork):
             network.heat.conv.weight.mul_(1e-3)
             return network
+        units = {network.head.keypoints.out: 0.3}
         for level in network.head.levels:
             assert isinstance(level, LevelHead)
             assert level.box.conv.bias is not None
-            level.box.conv.weight.mul_(0.1)
             level.box.conv.bias.fill_(1.5)  # sides of about three cells
-        network.head.keypoints.out.conv.weight.mul_(0.1)
+            units |= {level.score: 1.0, level.box: 0.5}
+        found: dict[ConvNorm, list[Tensor]] = {unit: [] for unit in units}
+        handles = [unit.conv.register_forward_hook(lambda _, __, output, unit=unit: found[unit].append(output)) for unit in units]
+        network((torch.rand(2, 3, 96, 96) < 0.02) * 3.0 - 2)  # dots on black
+        for unit, handle in zip(units, handles, strict=True):
+            handle.remove()
+            unit.conv.weight.mul_(units[unit] / torch.stack([output.std((0, 2, 3)).mean() for output in found[unit]]).mean())
         for name, parameter in network.refinement.named_parameters():
             if name.endswith("second"):
                 parameter.normal_(0, 0.02)

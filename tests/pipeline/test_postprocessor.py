@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from edgepose.config.schema import CameraConfig, Config, EventsConfig, PlausibilityConfig, RefineConfig, TrackConfig
+from edgepose.config.schema import CameraConfig, Config, EventsConfig, PlausibilityConfig, RefineConfig, SmoothConfig, TrackConfig
 from edgepose.errors import RecordingError
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
@@ -17,6 +17,7 @@ from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.refine_schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
+from testing.bodies import standing_person
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 LETTERBOX = Letterbox.fit(480, 640, 256, 320)
@@ -134,3 +135,86 @@ def test_a_step_can_be_switched_on_and_off_while_people_keep_their_numbers() -> 
     for number, (config, refiner) in enumerate(steps):
         postprocessor.configure(config, refiner)
         assert {1, 2} <= {person.track for person in postprocessor.people(prepared(number), candidates(random))}
+
+
+class InTurns:
+    """A refiner that moves the people of given indices to given places, in frames that the test chooses."""
+
+    def __init__(self) -> None:
+        self.places: dict[int, tuple[float, float]] = {}
+
+    def people(
+        self, frame: Frame, people: Sequence[Person], schedule: RefineSchedule, frame_waits: Callable[[], bool] | None
+    ) -> list[Person]:
+        return [replace_pose(person, self.places[index]) if index in self.places else person for index, person in enumerate(people)]
+
+
+def replace_pose(person: Person, place: tuple[float, float]) -> Person:
+    return Person(person.box, person.score, standing_person(*place, confidence=0.9).keypoints, person.track)
+
+
+def at_rest(count: int) -> Candidates:
+    """People who stand beside each other, with coarse poses in the left part of each box; the input is half as large as the frame."""
+    people = [standing_person(30 + 15 * index, 20, 100, score=0.9 - 0.1 * index, confidence=0.3) for index in range(count)]
+    boxes, scores, keypoints = zip(*((person.box, person.score, person.keypoints) for person in people), strict=True)
+    return Candidates(*(np.array(values, np.float32)[None] for values in (boxes, scores, keypoints)))
+
+
+STEADY = replace(CONFIG, smooth=SmoothConfig(enabled=False), plausibility=PlausibilityConfig(enabled=False))
+
+
+def test_a_person_keeps_the_refined_pose_between_two_refinements() -> None:
+    refiner = InTurns()
+    postprocessor = Postprocessor("a", STEADY, Metrics(), refiner)
+    shown = []
+    for number in range(15):
+        refiner.places = {0: (64.0, 44.0)} if number == 1 else {}
+        (person,) = postprocessor.people(prepared(number), at_rest(1))
+        shown.append(float(person.keypoints[0, 2]))
+    # Refined in frame 1, then carried for ten frames of 100 ms; a carried pose of 0.15 would be less certain than 0.3 times a half.
+    np.testing.assert_allclose(shown, [0.3, *(0.9 * 0.5 ** (np.arange(11) / 5)), 0.3, 0.3, 0.3], rtol=1e-5)
+
+
+def test_no_pose_is_carried_over_a_time_without_refiner_or_tracks() -> None:
+    for off in ((STEADY, None), (replace(STEADY, track=TrackConfig(enabled=False)), InTurns())):
+        refiner = InTurns()
+        refiner.places = {0: (64.0, 44.0)}
+        postprocessor = Postprocessor("a", STEADY, Metrics(), refiner)
+        postprocessor.people(prepared(0), at_rest(1))
+        refiner.places = {}
+        postprocessor.configure(*off)
+        postprocessor.configure(STEADY, refiner)
+        (person,) = postprocessor.people(prepared(1), at_rest(1))
+        assert person.keypoints[0, 2] == pytest.approx(0.3)
+
+
+def test_a_new_epoch_ends_all_carried_poses() -> None:
+    refiner = InTurns()
+    refiner.places = {0: (64.0, 44.0)}
+    postprocessor = Postprocessor("a", STEADY, Metrics(), refiner)
+    postprocessor.people(prepared(0), at_rest(1))
+    postprocessor.reset()
+    refiner.places = {}
+    (person,) = postprocessor.people(prepared(1), at_rest(1))
+    assert person.keypoints[0, 2] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_people_with_one_refined_pose_are_published_once(tracked: bool) -> None:
+    metrics, refiner = Metrics(), InTurns()
+    metrics.refine_cost(1.0)
+    config = STEADY if tracked else replace(STEADY, track=TrackConfig(enabled=False))
+    postprocessor = Postprocessor("a", config, metrics, refiner)
+    counts = []
+    for number in range(20):
+        # Both are one person, refined in every other frame, then two again.
+        refiner.places = {} if number in (0, 2, 4) else {0: (70.0, 44.0), 1: (70.0, 44.0) if number < 6 else (170.0, 44.0)}
+        people = postprocessor.people(prepared(number), at_rest(2))
+        counts.append(len(people))
+        if tracked:
+            assert [person.track for person in people] == [1, 2][: len(people)]
+    between = 1 if tracked else 2  # the pose of a track is carried
+    assert counts == [2, 1, between, 1, between, 1, *[2] * 14]
+    refinement = metrics.refinement()
+    assert refinement is not None
+    assert refinement.doubles == (5 if tracked else 3)

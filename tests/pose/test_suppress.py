@@ -3,7 +3,7 @@ import pytest
 
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose.pose.boxes import body_size, box_area, iou
-from edgepose.pose.suppress import oks, pose_nms
+from edgepose.pose.suppress import oks, pose_nms, without_doubles
 from testing.bodies import moved, standing_person
 
 
@@ -98,3 +98,39 @@ def test_hundreds_of_candidates_match_the_plain_algorithm() -> None:
             plain.append(index)
     assert kept(people) == plain
     assert len(plain) >= 12
+
+
+def double(person: Person, score: float, track: int | None = None) -> Person:
+    """Another find of a person, with a box of its own."""
+    return Person(person.box + np.array((-20, 0, 10, 30), np.float32), score, person.keypoints + np.float32(1), track)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "scores", "stays"),
+    [
+        ((None, None), (0.8, 0.7), 0),
+        ((None, None), (0.7, 0.8), 1),
+        ((2, 1), (0.8, 0.7), 1),  # the older track: scores alternate from frame to frame
+        ((None, 5), (0.8, 0.7), 1),
+    ],
+)
+def test_of_two_people_with_one_refined_pose_one_stays(tracks: tuple[int | None, ...], scores: tuple[float, ...], stays: int) -> None:
+    first, other = standing_person(score=scores[0], track=tracks[0]), standing_person(400, 50, score=0.1, track=9)
+    people = [first, other, double(first, scores[1], tracks[1])]
+    assert kept([people[0], people[2]], iou_threshold=1.0) == [int(np.argmax(scores))]
+    assert without_doubles(people, [True] * 3, 0.7) == [person for person in people if person is not people[2 - 2 * stays]]
+
+
+def test_only_refined_poses_make_a_double() -> None:
+    person = standing_person(score=0.8)
+    people = [person, double(person, 0.7)]
+    for refined in ([True, False], [False, True], [False, False]):
+        assert without_doubles(people, refined, 0.7) == people
+    assert without_doubles(people, [True, True], 1.0) == people
+    assert without_doubles([], [], 0.7) == []
+
+
+def test_two_people_in_one_box_are_no_doubles() -> None:
+    person = standing_person(score=0.8)
+    behind = moved(person, np.array((25, 0)))
+    assert without_doubles([person, behind], [True, True], 0.7) == [person, behind]

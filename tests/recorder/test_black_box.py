@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from edgepose.config.schema import BlackBoxConfig as Settings
 from edgepose.config.schema import CameraConfig, Config, RefineConfig, TrackConfig
@@ -18,7 +19,7 @@ from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import encode
-from edgepose.model.file import ModelFile, read_model
+from edgepose.model.file import ModelFile, ModelInfo, read_model
 from edgepose.person import Candidates
 from edgepose.pipeline.frame_slots import QueuedFrame
 from edgepose.pipeline.inference_thread import InferenceResult
@@ -139,9 +140,28 @@ def test_a_recording_gives_the_same_messages_from_any_segment_on(tmp_path: Path,
     daemon.box.close()
 
 
-def test_a_recording_with_people_refined_in_turns_or_too_small_gives_the_same_messages(tmp_path: Path, model: ModelFile) -> None:
-    network = RefinerBackend()
-    refiner = Refiner(read_model(write_refiner(tmp_path / "again.onnx")), opening(network), Metrics())
+class Agreeing(RefinerBackend):
+    """A refiner that finds the figures of `Daemon`: a line through the box."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        super().__init__()
+        assert info.crop_margin is not None
+        height, width = info.crop_shape
+        along = (np.arange(17) / 18 - 0.5)[:, None] * (0.2 * height, height) / info.crop_margin + (width / 2, height / 2)
+        self._found = np.concatenate((along, np.full((17, 1), 0.9)), 1).astype(np.float32)
+
+    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.broadcast_to(self._found, super().run(crops).shape)
+
+
+@pytest.mark.parametrize("agreeing", [False, True])
+def test_a_recording_with_people_refined_in_turns_or_too_small_gives_the_same_messages(
+    tmp_path: Path, model: ModelFile, agreeing: bool
+) -> None:
+    file = read_model(write_refiner(tmp_path / "again.onnx"))
+    network = Agreeing(file.info) if agreeing else RefinerBackend()
+    metrics = Metrics()
+    refiner = Refiner(file, opening(network), metrics)
     refiner.open()
     posed: list[bool] = []
     refine = RefineConfig(people=2, min_height_px=182)  # the figures are about as tall
@@ -154,11 +174,18 @@ def test_a_recording_with_people_refined_in_turns_or_too_small_gives_the_same_me
         posed += [person.has_pose for person in daemon.stage.refined]
     assert 0 < sum(posed) < len(posed)
     assert 0 < sum(network.crops) < sum(posed)
-    daemon.box.begin()
+    counts = metrics.refinement()
+    assert counts is not None
+    assert (counts.accepted > 0) == agreeing
+    daemon.box.begin()  # the second segment starts with poses that are carried
+    snapshot = decode_state(daemon.stage.snapshot(), PostprocessorState)
+    assert bool(snapshot.carried.refined) == agreeing
     daemon.run(20)
     assert daemon.box.persist("asked", wait_s=10)
     (recording,) = recordings(tmp_path / "box", "asked")
     assert again(recording) == daemon.said
+    tail = again(sorted(recording.glob(f"*{SUFFIX}"))[-1])
+    assert daemon.said[-len(tail) :] == tail
     daemon.box.close()
 
 

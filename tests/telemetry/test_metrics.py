@@ -57,12 +57,14 @@ def test_health_reports_refinement_where_there_is_any() -> None:
     metrics.refine_skipped(3)
     metrics.refine_failed("unavailable", 4)
     metrics.dismissed(1)
+    metrics.refine_doubles(6)
     said = json.loads(encode(health_message(DaemonSnapshot(now_s=2.0, metrics=metrics.stats(drain=True)), None)))["refine"]
     assert said == {
         "refined": 7,
         "accepted": 5,
         "disagreed": 2,
         "dismissed": 1,
+        "doubles": 6,
         "skipped": 3,
         "failed": {"unavailable": 4},
         "cost_ms": 7.12,

@@ -42,16 +42,28 @@ _BATCH = 16
 @click.option("--pictures", default=64, show_default=True, help="Calibration pictures.")
 @click.option("--size", default=320, show_default=True, help="Side of the calibration pictures in pixels; a refiner has its own.")
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="ONNX file of the teacher's structure whose weights to start from instead."
+    "--blend", type=click.Path(path_type=Path), help="ONNX file of the teacher's structure, trained further, whose weights to blend in."
 )
-def ghostify(recipe: str, teacher: Path, data: tuple[Path, ...], output: Path, pictures: int, size: int, weights: Path | None) -> None:
+@click.option("--blend-share", default=0.4, show_default=True, help="Share of --blend in the weights, 0 to 1.")
+def ghostify(
+    recipe: str,
+    teacher: Path,
+    data: tuple[Path, ...],
+    output: Path,
+    pictures: int,
+    size: int,
+    blend: Path | None,
+    blend_share: float,
+) -> None:
     """Make the network of RECIPE (a shipped name, such as ghost-n, or a YAML file) from a teacher, without training.
 
     The layers that the recipe names become Ghost modules in closed form; everything else keeps the teacher's weights.
     """
     plan = load_recipe(find_recipe(recipe))
     spec = plan.network
-    original, start = (_load(path, spec) for path in (teacher, weights or teacher))
+    original, start = _load(teacher, spec), _load(teacher, spec)
+    if blend is not None:
+        _mix(start, _load(blend, spec), blend_share)
     batches = _batches(original, CocoPose(data), pictures, size)
     table = Table("layer", "unexplained variance", title=f"{plan.name}: Ghost modules in closed form")
     with progress_bar() as report:
@@ -85,6 +97,21 @@ def _load(path: Path, spec: NetworkSpec) -> Network:
     if isinstance(spec, PoseSpec):
         return load_rtmdet(path, msgspec.structs.replace(spec, ghost=(), early_activation="silu", activation="silu"))
     return load_tinypose(path)
+
+
+def _mix(network: Network, other: Network, share: float) -> None:
+    """Move the weights of a network towards those of another that was trained from it.
+
+    Between a network and its own fine-tuned self the weights keep most of what both know (M. Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022).
+    """
+    values = other.state_dict()
+    network.load_state_dict(
+        {
+            name: torch.lerp(value, values[name], share) if value.is_floating_point() else value
+            for name, value in network.state_dict().items()
+        }
+    )
 
 
 def _batches(network: Network, data: CocoPose, count: int, size: int) -> Callable[[], Iterator[Tensor]]:

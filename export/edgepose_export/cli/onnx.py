@@ -7,7 +7,7 @@ import click
 from edgepose_export.network.checkpoint import load_deployed, load_network, parameters_count
 from edgepose_export.network.refiner import RefinerNetwork
 from edgepose_export.network.to_onnx import Card, to_onnx
-from edgepose_export.onnx_file import file_hash, write_model
+from edgepose_export.onnx_file import file_hash, store_half, write_model
 from edgepose_export.shipped import find_checkpoint
 
 
@@ -27,14 +27,16 @@ from edgepose_export.shipped import find_checkpoint
     show_default=True,
     help="Take the running average of the weights where the checkpoint has one, or the last weights.",
 )
+@click.option("--half", is_flag=True, help="Store the weights in half precision, as shipped files do; quantize the full file.")
 @click.option("--name", default="", help="Name of the model in the file; default: the output's name.")
 @click.option("--trained-on", default="", help="Data sets and teacher, in words, for the file's card.")
-def onnx(checkpoint: str, output: Path, size: int, height: int, width: int, average: bool, name: str, trained_on: str) -> None:
+def onnx(checkpoint: str, output: Path, size: int, height: int, width: int, average: bool, half: bool, name: str, trained_on: str) -> None:
     """Write the network of CHECKPOINT (a shipped name, such as ghost-n, or a file) as a self-describing ONNX file in float."""
     path = find_checkpoint(checkpoint)
     network = load_deployed(path) if average else load_network(path)
     card = Card(name or output.stem, max(height, width) or size, trained_on)
-    write_model(to_onnx(network, card, height=height, width=width), output)
+    model = to_onnx(network, card, height=height, width=width)
+    write_model(store_half(model) if half else model, output)
     sides = f"{width}x{height}" if height else f"any multiple of 32, made for {size}"
     if isinstance(network, RefinerNetwork):
         sides = f"{network.spec.crop_width}x{network.spec.crop_height}"

@@ -17,7 +17,7 @@ from edgepose_export.quantization.ranges import METHODS, Method
 from edgepose_export.quantization.sensitivity import measure
 
 
-@click.command(epilog="Example: edgepose-export quantize ghost-n-320.onnx --data coco-train --output ghost-n-320-int8.onnx")
+@click.command(epilog="Example: edgepose-export quantize ghost-n.onnx --data coco-train --output ghost-n-int8.onnx")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--data",
@@ -36,7 +36,12 @@ from edgepose_export.quantization.sensitivity import measure
     help="Calibration pictures, evenly chosen; at least 32. Smaller sets give several views of each picture.",
 )
 @click.option("--target", type=click.Choice(TARGETS), default=get_args(Target)[0], show_default=True, help="Backend that runs the file.")
-@click.option("--float", "float_places", multiple=True, help="Part to keep in float, such as backbone.stem or head.*.out; repeatable.")
+@click.option(
+    "--float",
+    "float_places",
+    multiple=True,
+    help="Part to keep in float, such as trunk.stem or head.levels.*.score, instead of the best choice for the network; repeatable.",
+)
 def quantize(
     model: Path, data: tuple[Path, ...], output: Path, method: Method, pictures: int, target: Target, float_places: tuple[str, ...]
 ) -> None:
@@ -44,12 +49,12 @@ def quantize(
     chosen = CalibrationSet(data, pictures)
     _warn(chosen)
     with progress_bar() as progress:
-        result = quantize_model(model, chosen, method=method, target=target, float_places=float_places, progress=progress)
+        result = quantize_model(model, chosen, method=method, target=target, float_places=float_places or None, progress=progress)
     write_model(result, output)
     click.echo(f"{output}: int8 for {target}, {output.stat().st_size / 1e6:.1f} MB, sha256 {file_hash(output)}", err=True)
 
 
-@click.command(epilog="Example: edgepose-export sensitivity ghost-n-320.onnx --data coco-train")
+@click.command(epilog="Example: edgepose-export sensitivity ghost-n.onnx --data coco-train")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--data", type=click.Path(path_type=Path), multiple=True, help="COCO-format folder of pictures; repeatable. Never the test set."

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from edgepose_export.cli.training_bar import TrainingBar
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.mix import DataSource
+from edgepose_export.data.mix import MixedFolder
 from edgepose_export.data.statistics import statistics_table, swapped_warning, write_label_statistics
 from edgepose_export.evaluation.in_training import TrainingMeasure
 from edgepose_export.network.checkpoint import NetworkSpec, network_spec
@@ -94,7 +94,7 @@ def train(
             measure = TrainingMeasure(kept_aside, size, bar.task)
         trainer = Trainer(
             plan,
-            [DataSource.parse(text) for text in data],
+            [MixedFolder.parse(text) for text in data],
             start,
             output,
             resume=resume,

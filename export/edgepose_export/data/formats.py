@@ -28,7 +28,7 @@ _TRAINING = "train"
 
 
 @dataclass(frozen=True, slots=True)
-class DataFiles:
+class DataSource:
     """The files of a data set.
 
     Attributes:
@@ -42,7 +42,7 @@ class DataFiles:
     split: str = ""
 
 
-def find_source(source: Path) -> DataFiles:
+def find_source(source: Path) -> DataSource:
     """Find the labels and pictures of a data set.
 
     Args:
@@ -61,18 +61,18 @@ def find_source(source: Path) -> DataFiles:
     if source.is_dir():
         return _folder(source, split)
     if source.suffix in (".yaml", ".yml") and source.is_file():
-        return DataFiles(source, None, split or _TRAINING)
+        return DataSource(source, None, split or _TRAINING)
     if source.suffix == ".json" and source.is_file():
         return _coco_file(source, _picture_folder(source))
     raise ConfigError(f"data {source} cannot be read: no such folder, .json or .yaml file; {EXPECTED}")
 
 
-def _folder(folder: Path, split: str) -> DataFiles:
+def _folder(folder: Path, split: str) -> DataSource:
     ours = folder / "annotations.json"
     if ours.is_file():
         if split:
             raise ConfigError(f"data folder {folder} has one annotations.json and no split {split!r}; expected the folder's name alone")
-        return DataFiles(ours, folder / "images")
+        return DataSource(ours, folder / "images")
     shipped = sorted((folder / "annotations").glob("*keypoints*.json"))
     if shipped:
         path = _one_of(folder, shipped, split)
@@ -85,7 +85,7 @@ def _folder(folder: Path, split: str) -> DataFiles:
         if len(described) > 1 and not named:
             names = ", ".join(path.name for path in described)
             raise ConfigError(f"data folder {folder} has several YOLO-pose files: {names}; expected the name of one of them")
-        return DataFiles((named or described)[0], None, split or _TRAINING)
+        return DataSource((named or described)[0], None, split or _TRAINING)
     found = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
     raise ConfigError(f"data folder {folder} has {f'only {shown}' if found else 'nothing in it'}; {EXPECTED}")
@@ -106,12 +106,12 @@ def _one_of(folder: Path, files: list[Path], split: str) -> Path:
     return chosen[0]
 
 
-def _coco_file(labels: Path, images: Path) -> DataFiles:
+def _coco_file(labels: Path, images: Path) -> DataSource:
     if not labels.is_file():
         raise ConfigError(f"annotations file {labels} does not exist; expected a COCO annotations file")
     if not images.is_dir():
         raise ConfigError(f"picture folder {images} of {labels} does not exist; expected {labels}:FOLDER with an existing folder")
-    return DataFiles(labels, images)
+    return DataSource(labels, images)
 
 
 def _picture_folder(labels: Path) -> Path:

@@ -18,14 +18,14 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class DataSource:
+class MixedFolder:
     """A data set and its share of the training pictures; None shares what the others leave, by the number of pictures."""
 
     folder: Path
     share: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "DataSource":
+    def parse(cls, text: str) -> "MixedFolder":
         """Parse `DATA` or `DATA@SHARE`, such as `synthetic@0.3` or `mine:val@0.5`; `edgepose_export.data.formats` says what DATA is.
 
         Raises:
@@ -55,7 +55,7 @@ class MixedPlans:
         ConfigError: the shares add up to more than 1, or a folder with a share has nothing to train on.
     """
 
-    def __init__(self, plans: PicturePlans | CropPlans, data: CocoPose, sources: Sequence[DataSource]) -> None:
+    def __init__(self, plans: PicturePlans | CropPlans, data: CocoPose, sources: Sequence[MixedFolder]) -> None:
         self._plans = plans
         folder_of = np.array([data.source(plans.picture(index)) for index in range(len(plans))])
         self._groups: list[NDArray[np.intp]] = [np.flatnonzero(folder_of == number) for number in range(len(sources))]

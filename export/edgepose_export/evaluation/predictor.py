@@ -88,8 +88,8 @@ def open_predictor(
     people: int | None = None,
 ) -> ModelPredictor:
     """Open a model file and perhaps a refiner; arguments and errors as of `edgepose_export.evaluation.coco.evaluate`."""
-    opened = None if refiner is None else PictureRefiner(refiner, refine_people, settings)
     limits = pose or schema.PoseConfig()
+    opened = None if refiner is None else PictureRefiner(refiner, refine_people, settings, limits.nms_oks)
     if people is None and opened is not None:
         people = EVERYBODY_PEOPLE
     if people is not None:

@@ -11,6 +11,7 @@ from edgepose.model.file import read_model
 from edgepose.person import Person
 from edgepose.pose.refine_schedule import RefineSchedule, without_small_poses
 from edgepose.pose.regions import refine_people
+from edgepose.pose.suppress import without_doubles
 
 
 class PictureRefiner:
@@ -20,6 +21,7 @@ class PictureRefiner:
         refiner: ONNX file.
         people: most people to refine in a picture; 0 refines everybody.
         settings: where to run.
+        nms_oks: of two people whose refined poses are more similar than this, one is dropped.
 
     Attributes:
         name: name of the file.
@@ -30,26 +32,33 @@ class PictureRefiner:
         EngineError: the backend is unavailable.
     """
 
-    def __init__(self, refiner: Path, people: int = 0, settings: schema.ModelConfig | None = None) -> None:
+    def __init__(
+        self, refiner: Path, people: int = 0, settings: schema.ModelConfig | None = None, nms_oks: float = schema.PoseConfig().nms_oks
+    ) -> None:
         file = read_model(refiner)
         self._network = open_refiner_backend(file, settings or schema.ModelConfig())
         self._info = file.info
         self._people = people
+        self._nms_oks = nms_oks
         self.name: str = refiner.name
         self.refined = 0
 
     def __call__(self, image: NDArray[np.uint8], people: list[Person]) -> list[Person]:
-        """Return the people of a picture, uint8 (H, W, 3) RGB, refined and in the same order; EngineError where the network fails."""
+        """Return the people of a picture, uint8 (H, W, 3) RGB, refined, in the same order and without doubles.
+
+        Raises:
+            EngineError: the network fails.
+        """
         # A new schedule for each picture: no person waits for refinement since the previous one.
         config = schema.RefineConfig(people=self._people or len(people))
         people = without_small_poses(people, config)
         chosen = RefineSchedule(config).choose(people, cost_ms=0.0)
         results = refine_people(image, [people[index] for index in chosen], self._info, self._network.run)
         self.refined += len(chosen)
-        result = list(people)
+        result, agrees = list(people), [False] * len(people)
         for index, refined in zip(chosen, results, strict=True):
-            result[index] = refined.person
-        return result
+            result[index], agrees[index] = refined.person, refined.agrees
+        return without_doubles(result, agrees, self._nms_oks)
 
     def close(self) -> None:
         """Free the inference backend."""

@@ -55,8 +55,8 @@ class PoseSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     early_activation: Activation = "silu"
     ghost: tuple[str, ...] = ()
     candidates: Annotated[int, Meta(ge=1, le=300)] = 48
-    refinement_width: Width = 8
-    refinement_hidden: Width = 32
+    refinement_width: Width = 24
+    refinement_hidden: Width = 128
     refinements: Annotated[int, Meta(ge=0, le=4)] = 1
 
 
@@ -96,7 +96,7 @@ class PoseNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> PoseMaps:
         """Map (B, 3, H, W) RGB by `normalize`, H and W multiples of 32, to raw outputs."""
-        maps: PoseMaps = self.head(self.levels(self.trunk.early(x)))
+        maps: PoseMaps = self.head(self.neck(self.trunk(x)))  # called as modules, so that a graph's nodes have their names
         return maps
 
     def normalize(self, images: Tensor) -> Tensor:

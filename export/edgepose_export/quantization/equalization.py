@@ -25,15 +25,16 @@ _CLIP = 6.0
 _CLIP_MARGIN = 1.25
 """Room that a channel keeps between its largest calibration value and its clip, because other pictures can exceed that value."""
 
-_SAME_CHANNELS = ("Relu", "Resize")
+_SAME_CHANNELS = ("Relu", "Resize", "MaxPool", "ReduceMean")
+_GATES = ("Sigmoid", "HardSigmoid")
 
 
 class ChannelGroups:
     """The channels of all tensors, in groups that must be scaled together.
 
-    Relu and bilinear doubling pass a positive factor through. An addition needs equal factors on both sides. A concatenation
-    appends channels. A clip at 6 allows a factor for channels that stay far below it. Any other reader (the decoder) fixes a
-    channel.
+    Relu, enlargements, maxima and means over windows, and the product with a gate pass a positive factor through. An addition needs
+    equal factors on both sides. A concatenation appends channels, a selection renumbers them. A clip at 6 allows a factor for channels
+    that stay far below it. Any other reader (a sigmoid, and so SiLU; the decoder) fixes a channel.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -58,6 +59,10 @@ class ChannelGroups:
                 for a, b in zip(first, second, strict=True):
                     self._parent[self.root(a)] = self.root(b)
                 self.of[node.output[0]] = first
+            elif node.op_type == "Gather" and node.input[0] in self.of and node.input[1] in self.weights and _axis(node) == 1:
+                self.of[node.output[0]] = self.of[node.input[0]][self.weights[node.input[1]]]
+            elif node.op_type == "Mul" and (gated := self._gated(node)) is not None:
+                self.of[node.output[0]] = self.of[gated]
             elif node.op_type == "Clip" and node.input[0] in self.of:
                 self.of[node.output[0]] = self.of[node.input[0]]
                 self._clipped.update(int(channel) for channel in self.of[node.input[0]])
@@ -86,6 +91,12 @@ class ChannelGroups:
     def clipped(self) -> set[int]:
         """Return the roots of the channels that a clip at 6 reads."""
         return {self.root(channel) for channel in self._clipped}
+
+    def _gated(self, node: onnx.NodeProto) -> str | None:
+        """Return the map in a product of a map and a gate between 0 and 1, as attention and SiLU have; None where it is another one."""
+        known = [name for name in node.input if name in self.of]
+        makers = [self.graph.producer.get(name) for name in node.input if name not in self.of]
+        return known[0] if len(known) == 1 and all(maker is not None and maker.op_type in _GATES for maker in makers) else None
 
     def _new(self, count: int) -> NDArray[np.int64]:
         first = len(self._parent)
@@ -122,6 +133,8 @@ def equalize(
         if any(channels.root(number) in free for number in numbers)
         and any(node.op_type not in ACTIVATIONS for node in channels.graph.readers[name])
     ]
+    if not tensors:
+        return result
     magnitudes = _magnitudes(model, tensors, images, lambda done: progress(done, total))
     peak: dict[int, float] = {}
     for name in tensors:
@@ -152,6 +165,10 @@ def equalize(
             factor[root] = _factor(peak[root] / reference[root], weighed.get(root))
     _scale(result, channels, factor)
     return result
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((int(entry.i) for entry in node.attribute if entry.name == "axis"), 0)
 
 
 def _factor(magnitude: float, weighed: float | None) -> float:

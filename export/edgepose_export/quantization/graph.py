@@ -1,5 +1,7 @@
 """The plan of INT8 in a graph: which operations compute in integers, and which tensors are quantized for them."""
 
+import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -7,8 +9,10 @@ import onnx
 
 ACTIVATIONS = ("Relu", "Clip")
 _JOINS = ("Add", "Concat")
-_FLOAT_PART = "decode"
-"""Part of the network that stays float (peaks, top-k, gathering and the refinement): one percent of the time."""
+_SELECTIONS = ("Gather", "MaxPool")
+_NETWORK = "network"
+"""Module whose convolutions may be quantized. What comes after it in the graph (candidates, suppression, the refinement of candidates,
+the decoding of heat maps) stays float: it computes positions, which need more than 256 steps, in a few percent of the time."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,17 @@ class QuantizationPlan:
 
     Attributes:
         convolutions: names of convolutions.
-        joins: names of additions and concatenations.
+        joins: names of additions, concatenations and selections.
         tensors: names of the tensors that are quantized, in the order of the graph.
+        tied: tensors that have the range of another one, because a selection of its values makes them.
+        before_silu: outputs of convolutions that a SiLU reads.
     """
 
     convolutions: frozenset[str]
     joins: frozenset[str]
     tensors: tuple[str, ...]
+    tied: dict[str, str]
+    before_silu: frozenset[str]
 
 
 class Graph:
@@ -39,36 +47,59 @@ class Graph:
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
 
     def result(self, node: onnx.NodeProto) -> str:
-        """Return the output of a node, or of the activation after a convolution where nothing else reads the convolution."""
+        """Return the output of a node, or of the activation after a convolution or an addition that nothing else reads."""
         output: str = node.output[0]
         readers = self.readers.get(output, [])
-        if node.op_type == "Conv" and len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
+        if node.op_type in ("Conv", "Add") and len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
             output = readers[0].output[0]
         return output
 
+    def silu(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """Return the product that ends a SiLU (x times its sigmoid) after a convolution; None where another operation reads it."""
+        readers = self.readers.get(node.output[0], [])
+        if sorted(reader.op_type for reader in readers) != ["Mul", "Sigmoid"]:
+            return None
+        sigmoid, product = sorted(readers, key=lambda reader: reader.op_type == "Mul")
+        return product if set(product.input) == {node.output[0], sigmoid.output[0]} else None
+
     def convolutions(self) -> list[onnx.NodeProto]:
-        """Return the convolutions with constant weights that may be quantized, in order."""
+        """Return the convolutions of the network with constant weights, in order: those that may be quantized."""
         return [
             node
             for node in self.nodes
-            if node.op_type == "Conv" and node.input[1] in self.constants and _FLOAT_PART not in place(node).split(".")
+            if node.op_type == "Conv" and node.input[1] in self.constants and _path(node)[:1] == [_NETWORK] and place(node)
         ]
 
 
 def place(node: onnx.NodeProto) -> str:
-    """Return the module that a node belongs to, as PyTorch names modules: `backbone.blocks.7.expand.primary`."""
-    parts = [part for part in node.name.split("/") if part]
-    return ".".join(parts[1:-1] if parts[:1] == ["network"] else parts[:-1])
+    """Return the module that a node belongs to, as PyTorch names modules: `trunk.stages.2.csp.blocks.0.first.depthwise.conv`."""
+    parts = _path(node)[:-1]
+    if parts[:1] == [_NETWORK]:
+        del parts[0]
+    # The tracer writes `stem/stem.0` for an entry of a list, and `conv_2` for the third use of a layer.
+    kept = [part for part, following in itertools.zip_longest(parts, parts[1:], fillvalue="") if not following.startswith(f"{part}.")]
+    return re.sub(r"\bconv_\d+$", "conv", ".".join(kept))
+
+
+def _path(node: onnx.NodeProto) -> list[str]:
+    return [part for part in node.name.split("/") if part]
 
 
 def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
-    """Return whether a node lies in one of the modules (`backbone.blocks.7`, `head.heat.out`); `*` stands for one part of a name."""
+    """Return whether a node lies in one of the modules, such as `trunk.stem`, `head.levels.*.score` or `**.depthwise`.
+
+    `*` stands for one part of a name, `**` for any number of parts.
+    """
     parts = place(node).split(".")
-    for wanted in places:
-        pattern = wanted.split(".")
-        if len(pattern) <= len(parts) and all(a in ("*", b) for a, b in zip(pattern, parts, strict=False)):
-            return True
-    return False
+    return any(_begins(parts, wanted.split(".")) for wanted in places)
+
+
+def _begins(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_begins(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and pattern[0] in ("*", parts[0]) and _begins(parts[1:], pattern[1:])
 
 
 def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> QuantizationPlan:
@@ -76,22 +107,29 @@ def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_jo
     graph = Graph(model)
     convolutions = [node for node in graph.convolutions() if not lies_in(node, float_places)]
     names = {node.name for node in convolutions}
+    before_silu = {node.output[0] for node in convolutions if graph.silu(node) is not None}
     made = {graph.result(node) for node in convolutions}
-    # A join computes in integers if INT8 operations make all of its inputs and read its output.
-    candidates = [node for node in graph.nodes if node.op_type in _JOINS and not lies_in(node, [*float_places, *float_joins])]
-    joins: set[str] = set()
     read = {node.input[0] for node in convolutions}
+    # A join computes in integers if INT8 operations make or read all of its inputs and an INT8 operation reads its output.
+    joins = {
+        node.name: node
+        for node in graph.nodes
+        if (node.op_type in _JOINS or (node.op_type in _SELECTIONS and _path(node)[:1] == [_NETWORK]))
+        and not lies_in(node, [*float_places, *float_joins])
+    }
     changed = True
     while changed:
-        changed = False
-        for node in candidates:
-            if node.name in joins or not all(name in made or name in read for name in node.input):
-                continue
-            readers = graph.readers.get(node.output[0], [])
-            if any(reader.name in names or reader.name in joins or reader in candidates for reader in readers):
-                joins.add(node.name)
-                made.add(node.output[0])
-                changed = True
-    wanted = read | made | {name for node in candidates if node.name in joins for name in node.input}
+        known = made | read | {graph.result(node) for node in joins.values()}
+        kept = {
+            name: node
+            for name, node in joins.items()
+            if all(source in known or source in graph.constants for source in node.input)
+            and any(reader.name in names or reader.name in joins for reader in graph.readers.get(graph.result(node), []))
+        }
+        changed = len(kept) < len(joins)
+        joins = kept
+    tied = {node.output[0]: node.input[0] for node in joins.values() if node.op_type in _SELECTIONS}
+    inputs = {name for node in joins.values() for name in node.input if name not in graph.constants}
+    wanted = read | made | inputs | {graph.result(node) for node in joins.values()}
     order = [output for node in graph.nodes for output in node.output if output in wanted]
-    return QuantizationPlan(frozenset(names), frozenset(joins), tuple(order))
+    return QuantizationPlan(frozenset(names), frozenset(joins), tuple(order), tied, frozenset(before_silu))

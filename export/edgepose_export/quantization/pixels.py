@@ -1,8 +1,8 @@
 """Makes the picture's own bytes the INT8 input of the first convolution.
 
-The network computes u / 127.5 - 1 from a byte u, which puts 0 halfway between two bytes: quantization would round every pixel by
-half a step. With (u - 127) / 127.5 each byte is one step, and the bias of the first convolution compensates for the difference.
-(Padding beyond the picture's right and lower border then means 1/255 more light.)
+The network computes (u - mean) / deviation from a byte u, with another mean for each color. With u - z for one byte z, each byte is one
+step of INT8 and needs no computation; the weights and the bias of the first convolution compensate for the difference. (Beyond the
+picture's border the convolution then sees z instead of the mean of each color.)
 """
 
 import numpy as np
@@ -13,34 +13,45 @@ from edgepose_export.onnx_file import drop_unused_constants
 from edgepose_export.quantization.graph import Graph
 from edgepose_export.quantization.qdq import Range
 
-ZERO_BYTE = 127
-"""The byte that means 0 after `center_on_a_byte`."""
 
-_HALF_RANGE = 127.5
-PIXEL_RANGE: Range = (-ZERO_BYTE / _HALF_RANGE, (255 - ZERO_BYTE) / _HALF_RANGE)
-"""Range of the shifted pixels: one uint8 step per byte; int8 with zero point 0 clips white by one step."""
+def center_on_a_byte(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str, Range]:
+    """Return a copy of a float model whose first convolution reads u - z, the name of that tensor and its range.
 
-
-def center_on_a_byte(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-    """Return a copy of a float model whose pixels are centered on byte 127, and the name of the tensor that holds them."""
+    Raises:
+        ValueError: the first convolution does not read pixels from which a mean is subtracted and which are then scaled.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = Graph(result)
     first = graph.convolutions()[0]
-    shift = graph.producer[first.input[0]]
-    if shift.op_type != "Sub" or shift.input[1] not in graph.constants or len(graph.readers[first.input[0]]) != 1:
-        raise ValueError(f"the first convolution reads {shift.op_type}; expected the subtraction that normalizes pixels")
-    moved = ZERO_BYTE / _HALF_RANGE - numpy_helper.to_array(graph.constants[shift.input[1]])
-    _replace(result, shift, 1, np.array(ZERO_BYTE / _HALF_RANGE, np.float32))
-    weight = numpy_helper.to_array(graph.constants[first.input[1]])
-    bias = numpy_helper.to_array(graph.constants[first.input[2]])
-    _replace(result, first, 2, (bias + moved * weight.sum((1, 2, 3))).astype(np.float32))
+    scale = graph.producer[first.input[0]]
+    shift = graph.producer.get(scale.input[0])
+    if (
+        scale.op_type not in ("Mul", "Div")
+        or shift is None
+        or shift.op_type != "Sub"
+        or not {scale.input[1], shift.input[1]} <= graph.constants.keys()
+        or any(len(graph.readers[node.output[0]]) != 1 for node in (scale, shift))
+    ):
+        raise ValueError(f"the first convolution reads {scale.op_type}; expected pixels that are normalized by Sub and Mul or Div")
+    mean, factor = (numpy_helper.to_array(graph.constants[node.input[1]]).astype(np.float64) for node in (shift, scale))
+    if scale.op_type == "Div":
+        factor = 1 / factor
+    weight = numpy_helper.to_array(graph.constants[first.input[1]]) * np.broadcast_to(factor.reshape(-1, 1, 1), (3, 1, 1))
+    zero = round(float(mean.mean()))
+    moved = (weight.sum((2, 3)) * (zero - np.broadcast_to(mean.ravel(), 3))).sum(1)
+    bias = numpy_helper.to_array(graph.constants[first.input[2]]) + moved
+    _replace(result, shift, 1, np.array(zero, np.float32))
+    _replace(result, first, 1, weight.astype(np.float32))
+    _replace(result, first, 2, bias.astype(np.float32))
+    first.input[0] = shift.output[0]
+    result.graph.node.remove(scale)
     drop_unused_constants(result.graph)
-    return result, first.input[0]
+    return result, shift.output[0], (-float(zero), 255.0 - zero)
 
 
 def read_bytes_directly(model: onnx.ModelProto, pixels: str) -> None:
-    """Feed the input's bytes to a uint8 model directly: normalizing and quantizing them would give the same bytes.
+    """Feed the input's bytes to a uint8 model directly: centering and quantizing them would give the same bytes.
 
     For ONNX Runtime only, because TensorRT cannot transpose uint8.
     """

@@ -19,7 +19,8 @@ def insert(model: onnx.ModelProto, plan: QuantizationPlan, ranges: Mapping[str, 
 
     Weights are int8, symmetric, with one scale per channel. Activations are int8 with zero point 0 if symmetric (TensorRT requires
     it), else uint8 with a zero point (fast on x86). Biases stay float: TensorRT refuses int32 ones, and ONNX Runtime converts them
-    itself. Nothing stands between a convolution and its activation.
+    itself. Nothing stands between a convolution and its ReLU. A SiLU computes in float: for TensorRT it belongs to the convolution's
+    kernel; ONNX Runtime has INT8 convolutions only where the output is INT8, so for CPUs the SiLU's input is quantized too.
 
     Args:
         model: float model.
@@ -35,7 +36,9 @@ def insert(model: onnx.ModelProto, plan: QuantizationPlan, ranges: Mapping[str, 
     nodes: list[onnx.NodeProto] = []
     weights: dict[str, onnx.NodeProto] = {}
     for name in plan.tensors:
-        scale, zero = scale_and_zero(*ranges[name], symmetric=symmetric)
+        if symmetric and name in plan.before_silu:
+            continue
+        scale, zero = scale_and_zero(*range_of(name, plan, ranges), symmetric=symmetric)
         zero_point = np.array(zero, np.int8 if symmetric else np.uint8)
         constants = _constants(result, name, np.array(scale, np.float32), zero_point)
         nodes.append(helper.make_node("QuantizeLinear", [name, *constants], [f"{name}_quantized"], f"{name}_QuantizeLinear"))
@@ -53,6 +56,13 @@ def insert(model: onnx.ModelProto, plan: QuantizationPlan, ranges: Mapping[str, 
     _place(result, [*nodes, *weights.values()])
     drop_unused_constants(result.graph)
     return result
+
+
+def range_of(name: str, plan: QuantizationPlan, ranges: Mapping[str, Range]) -> Range:
+    """Return a tensor's range. A selection has that of its input: then ONNX Runtime selects the integers themselves."""
+    while name in plan.tied:
+        name = plan.tied[name]
+    return ranges[name]
 
 
 def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -14,8 +14,9 @@ from edgepose_export.onnx_file import file_hash, set_metadata
 from edgepose_export.quantization.calibration import CalibrationSet, collect_statistics
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
-from edgepose_export.quantization.graph import Graph, make_plan
-from edgepose_export.quantization.pixels import PIXEL_RANGE, center_on_a_byte, read_bytes_directly
+from edgepose_export.quantization.graph import Graph, lies_in, make_plan
+from edgepose_export.quantization.islands import FLOAT_PLACES
+from edgepose_export.quantization.pixels import center_on_a_byte, read_bytes_directly
 from edgepose_export.quantization.qdq import Range, insert
 from edgepose_export.quantization.ranges import Method, choose_range
 
@@ -31,7 +32,7 @@ def quantize(
     *,
     method: Method = DEFAULT_METHOD,
     target: Target = "cpu",
-    float_places: Sequence[str] = (),
+    float_places: Sequence[str] | None = None,
     progress: TaskProgress = lambda task, done, total: None,
 ) -> onnx.ModelProto:
     """Quantize a float model file.
@@ -42,7 +43,8 @@ def quantize(
         method: how to choose the ranges of activations.
         target: `cpu` makes uint8 activations with zero points, which are fast on x86 and ARM; `tensorrt` makes int8 ones with
             zero point 0, the only ones that TensorRT accepts.
-        float_places: modules that stay float, such as `backbone.stem` or `head.*.out`.
+        float_places: modules that stay float, such as `trunk.stem` or `head.levels.*.score`; None is the best choice for the network's
+            task (`islands`).
         progress: called after each picture of each task.
 
     Raises:
@@ -50,14 +52,16 @@ def quantize(
         ConfigError: the pictures are refused.
     """
     symmetric = target == "tensorrt"
-    prepared, ranges = prepare(source, pictures, method=method, symmetric=symmetric, progress=progress)
+    if float_places is None:
+        float_places = FLOAT_PLACES[read_model(source).info.task]
+    prepared, ranges = prepare(source, pictures, method=method, symmetric=symmetric, float_places=float_places, progress=progress)
     plan = make_plan(prepared, float_places)
     if not plan.convolutions:
         raise ModelError(f"{source} has no convolution outside of {', '.join(float_places)}; expected at least one to quantize")
     result = insert(prepared, plan, ranges, symmetric=symmetric)
-    pixels = Graph(prepared).convolutions()[0].input[0]
-    if target == "cpu" and pixels in plan.tensors:
-        read_bytes_directly(result, pixels)
+    first = Graph(prepared).convolutions()[0]
+    if not symmetric and first.name in plan.convolutions:
+        read_bytes_directly(result, first.input[0])
     if symmetric and (objections := tensorrt_objections(result)):
         raise ModelError(f"TensorRT would refuse the quantized {source}: {objections[0]}")
     calibration = {"hash": pictures.hash(), "method": method, "images": len(pictures)}
@@ -68,7 +72,13 @@ def quantize(
 
 
 def prepare(
-    source: Path, pictures: CalibrationSet, *, method: Method, symmetric: bool, progress: TaskProgress = lambda task, done, total: None
+    source: Path,
+    pictures: CalibrationSet,
+    *,
+    method: Method,
+    symmetric: bool,
+    float_places: Sequence[str] = (),
+    progress: TaskProgress = lambda task, done, total: None,
 ) -> tuple[onnx.ModelProto, dict[str, Range]]:
     """Return the equalized float model and the range of each tensor that could be quantized; arguments and errors as of `quantize`."""
     info = read_model(source).info
@@ -83,9 +93,10 @@ def prepare(
 
     total = len(pictures)
     even = equalize(model, lambda: pictures.images(info), report("channels"), total)
-    centered, pixels = center_on_a_byte(even)
-    tensors = make_plan(centered).tensors
-    statistics = collect_statistics(centered, tensors, lambda: pictures.images(info), report("ranges"), total)
+    known: dict[str, Range] = {}
+    if not symmetric and not lies_in(Graph(even).convolutions()[0], float_places):
+        even, pixels, known[pixels] = center_on_a_byte(even)
+    tensors = make_plan(even, float_places).tensors
+    statistics = collect_statistics(even, tensors, lambda: pictures.images(info), report("ranges"), total)
     ranges = {name: choose_range(statistics[name], method, symmetric=symmetric) for name in tensors}
-    ranges[pixels] = PIXEL_RANGE
-    return centered, ranges
+    return even, ranges | known

@@ -18,7 +18,7 @@ class Sensitivity:
     """The precision that one part loses.
 
     Attributes:
-        place: name of the part, such as `backbone.blocks.7`.
+        place: name of the part, such as `trunk.stages.2.csp`.
         error: mean over the raw maps of (variance of the error / variance of the map): 0 is exact, 1 is noise.
     """
 
@@ -26,19 +26,25 @@ class Sensitivity:
     error: float
 
 
+RAW_MAPS = ("head.levels.*.score", "head.levels.*.box", "head.keypoints.out", "heat")
+"""Modules that make what the decoder reads."""
+
+_DEPTH = 4
+"""Parts of a module's name that name a part of the network."""
+
+
 def parts(model: onnx.ModelProto) -> list[str]:
-    """Return the parts of a network to measure one by one: stem, blocks, laterals, convolutions of the head."""
-    found: dict[str, None] = {}
-    for node in Graph(model).convolutions():
-        names = place(node).split(".")
-        depth = 3 if names[0] == "head" or names[1] == "blocks" else 2
-        found[".".join(names[:depth])] = None
-    return list(found)
+    """Return the parts of a network to measure one by one, such as `trunk.stages.2.csp` or `head.levels.0.score`."""
+    return list(dict.fromkeys(_part(node) for node in Graph(model).convolutions()))
+
+
+def _part(node: onnx.NodeProto) -> str:
+    return ".".join(place(node).removesuffix(".conv").split(".")[:_DEPTH])
 
 
 def map_tensors(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the raw maps: outputs of the last convolution of each head branch."""
-    return [node.output[0] for node in Graph(model).convolutions() if lies_in(node, ["head.*.out"])]
+    """Return the names of the raw maps: outputs of the network's last convolutions."""
+    return [node.output[0] for node in Graph(model).convolutions() if lies_in(node, RAW_MAPS)]
 
 
 def measure(

@@ -17,7 +17,7 @@ from edgepose_export.data.batches import Batch, Batches, Position
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import plans_for
 from edgepose_export.data.device_batches import DevicePictures
-from edgepose_export.data.mix import DataSource, MixedPlans
+from edgepose_export.data.mix import MixedFolder, MixedPlans
 from edgepose_export.data.preview import contact_sheet
 from edgepose_export.data.warp import Canvas
 from edgepose_export.network.checkpoint import (
@@ -108,7 +108,7 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        sources: Sequence[DataSource],
+        sources: Sequence[MixedFolder],
         start: Path,
         output: Path,
         *,

@@ -11,7 +11,7 @@ from edgepose_export.data.augment import Augmentation, PicturePlans
 from edgepose_export.data.batches import Batches
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans
-from edgepose_export.data.mix import DataSource, MixedPlans
+from edgepose_export.data.mix import MixedFolder, MixedPlans
 from testing.export.annotations import person, write
 from testing.export.folders import write_dotted
 from testing.export.yolo_folders import write_yolo
@@ -19,7 +19,7 @@ from testing.export.yolo_folders import write_yolo
 NONE = Augmentation.none()
 
 
-def mixed(sources: list[DataSource], *, crops: bool = False) -> tuple[CocoPose, MixedPlans]:
+def mixed(sources: list[MixedFolder], *, crops: bool = False) -> tuple[CocoPose, MixedPlans]:
     data = CocoPose([source.folder for source in sources])
     return data, MixedPlans(CropPlans(data, 1.1) if crops else PicturePlans(data), data, sources)
 
@@ -50,7 +50,7 @@ def shares_of(plans: MixedPlans, data: CocoPose, folders: list[Path], draws: int
 )
 @pytest.mark.parametrize("crops", [False, True])
 def test_folders_give_their_shares(folders: list[Path], asked: tuple[float | None, ...], expected: tuple[float, ...], crops: bool) -> None:
-    sources = [DataSource(folder, share) for folder, share in zip(folders, asked, strict=True)]
+    sources = [MixedFolder(folder, share) for folder, share in zip(folders, asked, strict=True)]
     data, plans = mixed(sources, crops=crops)
     assert len(plans) == 12
     assert shares_of(plans, data, folders) == pytest.approx(expected, abs=0.03)
@@ -58,7 +58,7 @@ def test_folders_give_their_shares(folders: list[Path], asked: tuple[float | Non
 
 def test_data_sets_of_every_form_are_mixed(folders: list[Path], tmp_path: Path) -> None:
     yolo = write_yolo(tmp_path / "yolo")
-    sources = [DataSource.parse(text) for text in (f"{yolo}:val@0.25", str(yolo), f"{folders[0]}@0.5")]
+    sources = [MixedFolder.parse(text) for text in (f"{yolo}:val@0.25", str(yolo), f"{folders[0]}@0.5")]
     data, plans = mixed(sources)
     rng = np.random.default_rng(0)
     drawn = Counter(data.source(plans.plan(number % len(plans), 32, NONE, rng).parts[0].index) for number in range(2000))
@@ -67,14 +67,14 @@ def test_data_sets_of_every_form_are_mixed(folders: list[Path], tmp_path: Path) 
 
 
 def test_every_picture_of_a_folder_is_drawn(folders: list[Path]) -> None:
-    data, plans = mixed([DataSource(folders[0], 0.9), DataSource(folders[1])])
+    data, plans = mixed([MixedFolder(folders[0], 0.9), MixedFolder(folders[1])])
     rng = np.random.default_rng(1)
     drawn = {plans.plan(index, 32, NONE, rng).parts[0].index for _ in range(60) for index in range(len(plans))}
     assert drawn == set(range(len(data)))
 
 
 def test_the_same_seed_gives_the_same_stream(folders: list[Path]) -> None:
-    data, plans = mixed([DataSource(folders[0], 0.4), DataSource(folders[1])])
+    data, plans = mixed([MixedFolder(folders[0], 0.4), MixedFolder(folders[1])])
 
     def stream(seed: int, **arguments: object) -> list[np.ndarray]:
         with Batches(data, Augmentation(), batch_size=2, sizes=(32,), seed=seed, plans=plans, **arguments) as batches:  # type: ignore[arg-type]
@@ -96,32 +96,32 @@ def test_the_same_seed_gives_the_same_stream(folders: list[Path]) -> None:
     ],
 )
 def test_a_source_is_a_folder_and_its_share(text: str, folder: str, share: float | None) -> None:
-    assert DataSource.parse(text) == DataSource(Path(folder), share)
+    assert MixedFolder.parse(text) == MixedFolder(Path(folder), share)
 
 
 def test_a_folder_whose_name_has_an_at_sign_is_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "shots@0.5"
     folder.mkdir()
-    assert DataSource.parse(str(folder)) == DataSource(folder)
+    assert MixedFolder.parse(str(folder)) == MixedFolder(folder)
 
 
 @pytest.mark.parametrize("text", ["a@", "a@half", "a@0", "a@1", "a@-0.2", "a@30", "a@nan"])
 def test_a_share_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"expected FOLDER@SHARE with a number between 0 and 1, or FOLDER"):
-        DataSource.parse(text)
+        MixedFolder.parse(text)
 
 
 @pytest.mark.parametrize("asked", [(0.5, 0.6, None), (0.5, 0.2, 0.2), (0.7, 0.7, 0.7)])
 def test_shares_that_do_not_add_up_are_refused(folders: list[Path], asked: tuple[float | None, ...]) -> None:
     with pytest.raises(ConfigError, match=r"add up to .*; expected 1, or less with a folder without a share"):
-        mixed([DataSource(folder, share) for folder, share in zip(folders, asked, strict=True)])
+        mixed([MixedFolder(folder, share) for folder, share in zip(folders, asked, strict=True)])
 
 
 def test_a_folder_without_anything_to_train_on_is_refused(folders: list[Path], tmp_path: Path) -> None:
     """A refiner needs people with keypoints."""
     empty = write(tmp_path / "boxes", [person(keypoints=[0] * 51, num_keypoints=0)])
-    for sources in ([DataSource(folders[0]), DataSource(empty, 0.3)], [DataSource(folders[0], 0.7), DataSource(empty)]):
+    for sources in ([MixedFolder(folders[0]), MixedFolder(empty, 0.3)], [MixedFolder(folders[0], 0.7), MixedFolder(empty)]):
         with pytest.raises(ConfigError, match=r"boxes has nothing that this network can train on"):
             mixed(sources, crops=True)
-    data, plans = mixed([DataSource(folders[0]), DataSource(empty)], crops=True)  # no share was asked for
+    data, plans = mixed([MixedFolder(folders[0]), MixedFolder(empty)], crops=True)  # no share was asked for
     assert shares_of(plans, data, [folders[0], empty], 50) == [1, 0]

@@ -6,13 +6,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgepose_export.network.spec import NetworkSpec
 from onnx import TensorProto, numpy_helper
 
 from edgepose.config.schema import ModelConfig
 from edgepose.engine.backend import open_backend, open_refiner_backend
 from edgepose.errors import ConfigError, ModelError
 from edgepose.model.file import read_model
+from edgepose_export.network.checkpoint import NetworkSpec
+from edgepose_export.network.refiner import RefinerSpec
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import file_hash, write_model
 from edgepose_export.quantization.calibration import CalibrationSet, View, open_session, with_outputs
@@ -75,9 +76,9 @@ def test_every_convolution_runs_in_integers_on_the_cpu(cpu_file: onnx.ModelProto
     onnxruntime.InferenceSession(cpu_file.SerializeToString(), options, providers=["CPUExecutionProvider"])
     fused = onnx.load(str(tmp_path / "fused.onnx"))
     kinds = [node.op_type for node in fused.graph.node]
-    assert kinds.count("QLinearConv") == sum(node.op_type == "Conv" and "decode" not in node.name for node in cpu_file.graph.node)
-    assert "Clip" not in [node.op_type for node in fused.graph.node if "backbone" in node.name]
-    assert not any(node.op_type in ("Sub", "Div") and node.name in ("/Sub", "/Div") for node in fused.graph.node)
+    assert kinds.count("QLinearConv") == sum(node.op_type == "Conv" and "refinement" not in node.name for node in cpu_file.graph.node)
+    assert "Relu" not in [node.op_type for node in fused.graph.node if "stem" in node.name]
+    assert not any(node.name.startswith("pixels_") and node.op_type in ("Sub", "Div") for node in fused.graph.node)
 
 
 def test_weights_are_int8_a_scale_a_channel_and_the_decoder_is_float(cpu_file: onnx.ModelProto) -> None:
@@ -86,7 +87,7 @@ def test_weights_are_int8_a_scale_a_channel_and_the_decoder_is_float(cpu_file: o
         if node.op_type != "Conv":
             continue
         dequantize = graph.producer.get(node.input[1])
-        if "decode" in node.name:
+        if "refinement" in node.name:
             assert dequantize is None
             continue
         assert dequantize is not None
@@ -117,8 +118,8 @@ def test_equalizing_helps_a_stream_with_one_loud_channel(source: Path, pictures:
     model = onnx.load(str(source))
     graph = Graph(model)
     # Make one channel of a linear tensor 30 times louder where it is made, quieter where it is read: the same function.
-    maker = next(node for node in graph.convolutions() if place(node) == "head.heat.depthwise.conv")
-    reader = next(node for node in graph.convolutions() if place(node) == "head.heat.pointwise.conv")
+    maker = next(node for node in graph.convolutions() if place(node) == "trunk.stem.1.conv")
+    reader = next(node for node in graph.convolutions() if place(node) == "trunk.stem.2.conv")
     for name, index in ((maker.input[1], (3,)), (maker.input[2], (3,)), (reader.input[1], (slice(None), 3))):
         tensor = graph.constants[name]
         values = numpy_helper.to_array(tensor).copy()
@@ -126,7 +127,7 @@ def test_equalizing_helps_a_stream_with_one_loud_channel(source: Path, pictures:
         tensor.CopyFrom(numpy_helper.from_array(values, name))
     images = list(pictures.images(read_model(source).info))
     even = equalize(model, lambda: iter(images))
-    name = maker.output[0]
+    name = graph.result(maker)
 
     def evenness(of: onnx.ModelProto) -> float:
         (values,) = open_session(with_outputs(of, [name])).run([name], {"images": images[0]})
@@ -137,15 +138,16 @@ def test_equalizing_helps_a_stream_with_one_loud_channel(source: Path, pictures:
 
 
 def test_parts_left_in_float_are_left(source: Path, pictures: CalibrationSet) -> None:
-    result = quantize(source, pictures, float_places=["backbone.stem", "head.*.out"])
+    result = quantize(source, pictures, float_places=["trunk.stem", "head.levels.*.score", "head.keypoints.out"])
     graph = Graph(result)
     floats = {place(node) for node in graph.convolutions()}
     assert floats == {
-        "backbone.stem.conv",
-        *(f"head.{name}.out.conv" for name in ("center", "box_size", "box_offset", "heat", "coarse", "offset")),
+        *(f"trunk.stem.{number}.conv" for number in range(3)),
+        *(f"head.levels.{number}.score.conv" for number in range(3)),
+        "head.keypoints.out.conv",
     }
-    with pytest.raises(ModelError, match=r"has no convolution outside of backbone, neck, head"):
-        quantize(source, pictures, float_places=["backbone", "neck", "head"])
+    with pytest.raises(ModelError, match=r"has no convolution outside of trunk, neck, head"):
+        quantize(source, pictures, float_places=["trunk", "neck", "head"])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -208,22 +210,22 @@ def test_sensitivity_names_every_part_and_puts_the_worst_first(source: Path, pic
     model, ranges = prepare(source, pictures, method="minmax", symmetric=False)
     images = list(pictures.images(read_model(source).info))[:2]
     # A range that is far too narrow makes one part bad.
-    bad = next(node for node in Graph(model).convolutions() if place(node) == "backbone.blocks.3.project.primary.conv")
+    bad = next(node for node in Graph(model).convolutions() if place(node) == "trunk.stages.1.csp.join.conv")
     ranges[bad.output[0]] = (-1e-3, 1e-3)
     found = measure(model, ranges, lambda: iter(images), symmetric=False)
     assert {entry.place for entry in found} == set(parts(model))
-    assert found[0].place == "backbone.blocks.3"
+    assert found[0].place == "trunk.stages.1"
     assert found[0].error > 3 * found[1].error
     assert sorted((entry.error for entry in found), reverse=True) == [entry.error for entry in found]
 
 
 @pytest.mark.parametrize(
     ("places", "lies"),
-    [(["backbone.stem"], True), (["backbone"], True), (["*.stem"], True), (["backbone.stems"], False), (["neck", "head.*.out"], False)],
+    [(["trunk.stem"], True), (["trunk"], True), (["*.stem"], True), (["trunk.stems"], False), (["neck", "head.*.out"], False)],
 )
 def test_places_are_matched_part_by_part(source: Path, places: list[str], lies: bool) -> None:
     stem = Graph(onnx.load(str(source))).convolutions()[0]
-    assert place(stem) == "backbone.stem.conv"
+    assert place(stem) == "trunk.stem.0.conv"
     assert lies_in(stem, places) is lies
 
 
@@ -245,7 +247,7 @@ def test_a_refiner_is_quantized_on_crops(pictures: CalibrationSet, tmp_path: Pat
     source, int8 = tmp_path / "refine.onnx", tmp_path / "int8.onnx"
     write_model(to_onnx(lively(3, TINY_REFINER), Card("tiny-refine", 64)), source)
     crops = list(pictures.images(read_model(source).info))
-    assert {crop.shape for crop in crops} == {(1, 64, 64, 3)}
+    assert {crop.shape for crop in crops} == {(1, 64, 32, 3)}
     write_model(quantize(source, pictures), int8)
     info = read_model(int8).info
     assert (info.task, info.precision, info.score_weights) == ("refine", "int8", read_model(source).info.score_weights)
@@ -258,7 +260,8 @@ def test_a_refiner_is_quantized_on_crops(pictures: CalibrationSet, tmp_path: Pat
 def test_tensorrt_parses_and_builds_the_file(spec: NetworkSpec, pictures: CalibrationSet, tmp_path: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="the wheel tensorrt-rtx is not installed")
     source = tmp_path / "fixed.onnx"
-    write_model(to_onnx(lively(0, spec), Card("tiny", 128), height=96, width=128), source)
+    height, width = (spec.crop_height, spec.crop_width) if isinstance(spec, RefinerSpec) else (96, 128)
+    write_model(to_onnx(lively(0, spec), Card("tiny", 128), height=height, width=width), source)
     model = quantize(source, pictures, target="tensorrt")
     messages: list[str] = []
 
