@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
 from edgepose.errors import OutputError
-
 
 _SMALL = 64
 """Smaller tensors stay in single precision: biases, factors and constants weigh nothing."""

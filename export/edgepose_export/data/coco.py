@@ -117,7 +117,7 @@ class CocoPose:
         cache: keep image files in memory, up to 4 GB.
         box_people: whether a person whose box a human drew, but who has no keypoints, is a person instead of an ignore region.
         groups: keep only the pictures of these groups (`Picture.group`); empty keeps all.
-        progress: called after each picture of a set whose picture files are read at once (YOLO-pose).
+        progress: called after each picture whose labels are read.
 
     Raises:
         ConfigError: a folder, a file or a label is refused.
@@ -135,21 +135,27 @@ class CocoPose:
         if not folders:
             raise ConfigError("no data folder is named; expected at least one folder with annotations.json and images/")
         self.folders = tuple(Path(folder) for folder in folders)
-        self._pictures = [picture for folder in self.folders for picture in read_pictures(folder, box_people=box_people, progress=progress)]
+        read = [
+            (number, picture)
+            for number, folder in enumerate(self.folders)
+            for picture in read_pictures(folder, box_people=box_people, progress=progress)
+        ]
+        self._numbers, self._pictures = [number for number, _ in read], [picture for _, picture in read]
         if groups:
-            self._pictures = self._of_groups(groups)
+            self._keep(groups)
         self._bytes: list[NDArray[np.uint8] | None] = [None] * len(self._pictures)
         self._cache_left = _CACHE_BYTES if cache else 0
 
-    def _of_groups(self, groups: Collection[str]) -> list[Picture]:
-        """Return the pictures of groups, in their order."""
+    def _keep(self, groups: Collection[str]) -> None:
+        """Keep the pictures of groups alone, in their order."""
         existing = {picture.group for picture in self._pictures}
         for group in groups:
             if group not in existing:
                 named = ", ".join(sorted(existing - {""}))
                 where = ", ".join(str(folder) for folder in self.folders)
                 raise ConfigError(f"{where} has no picture of the set {group!r}; expected {named or 'no set: its images name none'}")
-        return [picture for picture in self._pictures if picture.group in groups]
+        kept = [index for index, picture in enumerate(self._pictures) if picture.group in groups]
+        self._numbers, self._pictures = [self._numbers[index] for index in kept], [self._pictures[index] for index in kept]
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -159,6 +165,10 @@ class CocoPose:
 
     def __iter__(self) -> Iterator[Picture]:
         return iter(self._pictures)
+
+    def source(self, index: int) -> int:
+        """Return which of the folders a picture comes from."""
+        return self._numbers[index]
 
     def image(self, index: int, shrink: int = 1) -> NDArray[np.uint8]:
         """Decode one picture: uint8 (height, width, 3), RGB.
@@ -271,7 +281,7 @@ def read_pictures(source: Path, *, box_people: bool = False, progress: Progress 
     Args:
         source: see `edgepose_export.data.formats`.
         box_people: see `CocoPose`.
-        progress: called after each picture of a YOLO-pose set.
+        progress: called after each picture whose labels are read.
 
     Raises:
         ConfigError: a file or a label is refused.
@@ -294,10 +304,10 @@ def read_pictures(source: Path, *, box_people: bool = False, progress: Progress 
     for image in file.images:
         if image.file_name not in files and not (place.images / image.file_name).is_file():
             raise ConfigError(f"{path}: image {image.id} names the file {image.file_name!r}, which is not in {place.images}")
-    return _pictures(file, path, place.images, box_people)
+    return _pictures(file, path, place.images, box_people, progress)
 
 
-def _pictures(file: _File, path: Path, folder: Path, box_people: bool) -> list[Picture]:
+def _pictures(file: _File, path: Path, folder: Path, box_people: bool, progress: Progress | None = None) -> list[Picture]:
     """Convert a file's labels; `folder` is what the names of pictures are relative to."""
     people_of: dict[int, list[_Annotation]] = {}
     for image in file.images:
@@ -317,7 +327,12 @@ def _pictures(file: _File, path: Path, folder: Path, box_people: bool) -> list[P
             continue  # COCO has a few empty boxes
         _check(annotation, number, path)
         people_of[annotation.image_id].append(annotation)
-    return [_picture(folder / image.file_name, image, people_of[image.id], box_people) for image in file.images]
+    pictures = []
+    for image in file.images:
+        pictures.append(_picture(folder / image.file_name, image, people_of[image.id], box_people))
+        if progress is not None:
+            progress(len(pictures), len(file.images))
+    return pictures
 
 
 def _person_categories(categories: list[_Category], path: Path) -> set[int]:

@@ -19,20 +19,20 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class MixedFolder:
-    """A data folder and its share of the training pictures; None shares what the others leave, by the number of pictures."""
+    """A data set and its share of the training pictures; None shares what the others leave, by the number of pictures."""
 
     folder: Path
     share: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "MixedFolder":
-        """Parse `FOLDER` or `FOLDER@SHARE`, such as `synthetic@0.3`.
+        """Parse `DATA` or `DATA@SHARE`, such as `synthetic@0.3` or `mine:val@0.5`; `edgepose_export.data.formats` says what DATA is.
 
         Raises:
             ConfigError: the share is no number between 0 and 1.
         """
         folder, separator, share = text.rpartition("@")
-        if not separator or Path(text).exists():
+        if not separator or ":" in share or Path(text).exists():  # `a@b:val` is a split of the set a@b
             return cls(Path(text))
         try:
             value = float(share)
@@ -57,7 +57,7 @@ class MixedPlans:
 
     def __init__(self, plans: PicturePlans | CropPlans, data: CocoPose, sources: Sequence[MixedFolder]) -> None:
         self._plans = plans
-        folder_of = np.array([data.folders.index(data[plans.picture(index)].path.parents[1]) for index in range(len(plans))])
+        folder_of = np.array([data.source(plans.picture(index)) for index in range(len(plans))])
         self._groups: list[NDArray[np.intp]] = [np.flatnonzero(folder_of == number) for number in range(len(sources))]
         taken = sum(source.share or 0.0 for source in sources)
         open_share = max(1 - taken, 0.0)

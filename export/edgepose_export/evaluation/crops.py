@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgepose.errors import ConfigError
 from edgepose.pose.suppress import BODY_SHARE_OF_BOX, oks
+from edgepose_export.callbacks import Progress
 from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
@@ -18,7 +20,7 @@ _THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 _BATCH = 16
 
 
-def network_crop_accuracy(network: RefinerNetwork, data: CocoPose) -> float:
+def network_crop_accuracy(network: RefinerNetwork, data: CocoPose, progress: Progress | None = None) -> float:
     """Return the `crop_accuracy` of a refiner in evaluation mode."""
     deployed = RefinerGraph(network.eval())
 
@@ -27,10 +29,16 @@ def network_crop_accuracy(network: RefinerNetwork, data: CocoPose) -> float:
             found: NDArray[np.float32] = deployed(torch.from_numpy(crops)).numpy()
         return found
 
-    return crop_accuracy(refine, network.spec.crop_margin, data, (network.spec.crop_height, network.spec.crop_width))
+    return crop_accuracy(refine, network.spec.crop_margin, data, (network.spec.crop_height, network.spec.crop_width), progress)
 
 
-def crop_accuracy(refine: Callable[[NDArray[np.uint8]], NDArray[np.float32]], margin: float, data: CocoPose, size: warp.Canvas) -> float:
+def crop_accuracy(
+    refine: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    margin: float,
+    data: CocoPose,
+    size: warp.Canvas,
+    progress: Progress | None = None,
+) -> float:
     """Return the share of people whose pose is right, 0 to 1: the mean over OKS thresholds 0.50, 0.55 … 0.95.
 
     This is COCO's average precision with given boxes and no other people, so only the refiner changes it.
@@ -40,8 +48,14 @@ def crop_accuracy(refine: Callable[[NDArray[np.uint8]], NDArray[np.float32]], ma
         margin: ratio of the crop's side to the longer side of the box.
         data: labeled pictures.
         size: of the crop, height and width in pixels.
+        progress: called with the number of people done and the total.
+
+    Raises:
+        ConfigError: nobody is labeled, so there is nothing to measure.
     """
     plans = CropPlans(data, margin, Jitter(0, 0), fewest_keypoints=1)
+    if not len(plans):
+        raise ConfigError(f"none of the {len(data)} pictures has people with keypoints: there is nothing to measure against")
     plain = replace(Augmentation.none(), top_left=0)
     rng = np.random.default_rng(0)  # plans require one; here it decides nothing
     right = 0.0
@@ -56,4 +70,6 @@ def crop_accuracy(refine: Callable[[NDArray[np.uint8]], NDArray[np.float32]], ma
                     keypoints, label, area / BODY_SHARE_OF_BOX, np.asarray(label[:, 2] > 0, np.float32)
                 )  # `oks` takes the area of a box
                 right += float((similar >= _THRESHOLDS).mean())
+        if progress is not None:
+            progress(first + len(made), len(plans))
     return right / len(plans)

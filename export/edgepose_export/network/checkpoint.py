@@ -54,6 +54,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def network_spec(path: Path) -> NetworkSpec:
+    """Return the structure of the network of a checkpoint; ConfigError as of `load_network`."""
+    return _spec_of(read_checkpoint(path), path)
+
+
 def load_network(path: Path) -> Network:
     """Load the network of a checkpoint, with batch-norms where the weights have them.
 
@@ -66,8 +71,8 @@ def load_network(path: Path) -> Network:
     return network
 
 
-def load_deployed(path: Path) -> Network:
-    """Load the network of a checkpoint for export: averaged weights where the run kept them, batch-norms folded.
+def load_averaged(path: Path) -> Network:
+    """Load the network of a checkpoint with averaged weights where the run kept them, and with batch-norms where the weights have them.
 
     Raises:
         ConfigError: see `load_network`.
@@ -75,6 +80,16 @@ def load_deployed(path: Path) -> Network:
     checkpoint = read_checkpoint(path)
     network = _network_of(checkpoint, path)
     load_weights(network, checkpoint.get("average", checkpoint["state"]), str(path))
+    return network
+
+
+def load_deployed(path: Path) -> Network:
+    """Load the network of a checkpoint for export: averaged weights where the run kept them, batch-norms folded.
+
+    Raises:
+        ConfigError: see `load_network`.
+    """
+    network = load_averaged(path)
     fuse(network)
     return network.eval()
 
@@ -96,7 +111,11 @@ def load_weights(network: Network, state: dict[str, Tensor], origin: str) -> Non
 
 
 def _network_of(checkpoint: dict[str, Any], path: Path) -> Network:
+    return build(_spec_of(checkpoint, path))
+
+
+def _spec_of(checkpoint: dict[str, Any], path: Path) -> NetworkSpec:
     try:
-        return build(msgspec.convert(checkpoint["spec"], NetworkSpec))
+        return msgspec.convert(checkpoint["spec"], NetworkSpec)  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise ConfigError(f"checkpoint {path} describes a network that this version does not know: {error}") from error

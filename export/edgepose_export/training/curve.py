@@ -53,6 +53,27 @@ def read(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def keep_until(path: Path, steps: int) -> None:
+    """Drop the rows after `steps`, and torn ones, of the CSV at `path`; a run that was killed repeats their steps. A missing file stays so.
+
+    Raises:
+        ConfigError: the file is not such a log.
+        OutputError: the file cannot be written.
+    """
+    if not path.exists():
+        return
+    kept = [row for row in read(path) if int(row["steps"]) <= steps]
+    temporary = path.with_suffix(".part")
+    try:
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"log {path} cannot be written: {error.strerror or error}") from error
+
+
 def plot(path: Path, image: Path) -> None:
     """Plot the CSV at `path` over minutes of training into a PNG: AP, losses, learning rate, speed; do nothing if the CSV is empty.
 

@@ -62,6 +62,12 @@ class ProcessGroup:
         """Return the answer of the first process in every process, so that none waits for one that has stopped."""
         if self.size == 1:
             return answer
-        decision = torch.tensor([float(answer)], device=self.device)
-        dist.broadcast(decision, 0)
-        return bool(decision.item())
+        return bool(self.shared(float(answer)))
+
+    def shared(self, value: float) -> float:
+        """Return the value of the first process in every process."""
+        if self.size == 1:
+            return value
+        sent = torch.tensor([value], dtype=torch.float32, device=self.device)
+        dist.broadcast(sent, 0)
+        return float(sent.item())

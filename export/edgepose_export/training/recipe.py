@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import yaml
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from edgepose.errors import ConfigError
 from edgepose_export.network.checkpoint import NetworkSpec
@@ -80,14 +80,49 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
 
 
-def load_recipe(path: Path) -> Recipe:
+def with_length(recipe: Recipe, pictures: int) -> Recipe:
+    """Return a recipe whose phases have `pictures` together, in their own proportion; each has at least one batch."""
+    total = sum(phase.pictures for phase in recipe.phases)
+    phases = [structs.replace(phase, pictures=max(phase.batch, round(pictures * phase.pictures / total))) for phase in recipe.phases]
+    return structs.replace(recipe, phases=phases)
+
+
+def without_teacher(recipe: Recipe) -> Recipe:
+    """Return a recipe whose phases learn from labels alone.
+
+    Raises:
+        ConfigError: a phase learns from its teacher alone.
+    """
+    phases = []
+    for phase in recipe.phases:
+        losses: PoseWeights | RefinerWeights
+        if isinstance(phase.losses, RefinerWeights):
+            losses = structs.replace(phase.losses, teacher=0.0)
+            left = losses.labels
+        else:
+            losses = structs.replace(phase.losses, hold_early=0.0, hold_features=0.0, hold_score=0.0, hold_box=0.0)
+            left = losses.score + losses.box + losses.keypoints + losses.refined
+        if not left:
+            raise ConfigError(f"phase {phase.name} of recipe {recipe.name} learns from its teacher alone; expected a weight of labels")
+        phases.append(structs.replace(phase, losses=losses))
+    return structs.replace(recipe, phases=phases)
+
+
+def load_recipe(path: Path, network: NetworkSpec | None = None) -> Recipe:
     """Read a recipe.
+
+    Args:
+        path: YAML file.
+        network: what a recipe without a network trains, such as that of the warm start.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or holds a value that is not accepted.
     """
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text()), Recipe)
+        values = yaml.safe_load(path.read_text())
+        if network is not None and isinstance(values, dict) and "network" not in values:
+            values["network"] = msgspec.to_builtins(network)
+        return msgspec.convert(values, Recipe)
     except FileNotFoundError as error:
         raise ConfigError(f"recipe {path} does not exist") from error
     except (yaml.YAMLError, msgspec.ValidationError) as error:

@@ -1,5 +1,6 @@
 """The losses of a refiner: heat maps against labels, and against the unchanged teacher."""
 
+import math
 from typing import Annotated
 
 import msgspec
@@ -18,8 +19,9 @@ class RefinerWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     """Squared error against Gaussians at labeled keypoints."""
     teacher: Annotated[float, Meta(ge=0)] = 0.0
     """Squared error against the teacher's maps, of keypoints without label too."""
-    sigma_cells: Annotated[float, Meta(gt=0)] = 1.25
-    """Standard deviation of the Gaussians. The nearest to TinyPose's own maps are 1.25 at 128x96 and 2 at 256x192 (200 people)."""
+    sigma_cells: Annotated[float, Meta(gt=0)] | None = None
+    """Standard deviation of the Gaussians. The nearest to TinyPose's own maps are 1.25 at 128x96 and 2 at 256x192 (200 people); None
+    takes what lies on the line through both in logarithms, by the height of the maps."""
     steepest_deg: Annotated[float, Meta(ge=0, le=180)] = 30.0
     """The teacher does not count in crops that are turned further than this: it knows upright people only."""
 
@@ -41,10 +43,11 @@ def refiner_losses(heat: Tensor, teacher_heat: Tensor | None, batch: Batch, weig
         batch: crops with one person each; a crop without anybody counts for the teacher alone.
         weights: of the losses; 0 leaves a loss out.
     """
-    energy = torch.pi * weights.sigma_cells**2  # sum of the squares of a whole Gaussian
+    sigma = weights.sigma_cells or sigma_for(heat.shape[2])
+    energy = torch.pi * sigma**2  # sum of the squares of a whole Gaussian
     losses: dict[str, Tensor] = {}
     if weights.labels:
-        target, labeled = heat_targets(heat, batch, weights.sigma_cells)
+        target, labeled = heat_targets(heat, batch, sigma)
         error = (heat - target).square().sum((2, 3))  # (B, 17)
         losses["labels"] = weights.labels * (error * labeled).sum() / (energy * labeled.sum().clamp_min(1))
     if weights.teacher and teacher_heat is not None:
@@ -52,6 +55,11 @@ def refiner_losses(heat: Tensor, teacher_heat: Tensor | None, batch: Batch, weig
         error = (heat - teacher_heat).square().sum((2, 3))
         losses["teacher"] = weights.teacher * (error * trusted).sum() / (energy * heat.shape[1] * trusted.sum().clamp_min(1))
     return losses
+
+
+def sigma_for(height: int) -> float:
+    """Return the standard deviation in cells of the Gaussians in maps of `height` cells."""
+    return float(1.25 * (height / 32) ** math.log2(2 / 1.25))
 
 
 def heat_targets(heat: Tensor, batch: Batch, sigma_cells: float) -> tuple[Tensor, Tensor]:

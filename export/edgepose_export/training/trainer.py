@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepose.errors import ConfigError
+from edgepose_export.callbacks import Progress
 from edgepose_export.data.augment import Augmentation
 from edgepose_export.data.batches import Batch, Batches, Position
 from edgepose_export.data.coco import CocoPose
@@ -19,16 +20,25 @@ from edgepose_export.data.device_batches import DevicePictures
 from edgepose_export.data.mix import MixedFolder, MixedPlans
 from edgepose_export.data.preview import contact_sheet
 from edgepose_export.data.warp import Canvas
-from edgepose_export.network.checkpoint import Network, build, load_network, load_weights, read_checkpoint, save_network
+from edgepose_export.network.checkpoint import (
+    Network,
+    build,
+    load_averaged,
+    load_network,
+    load_weights,
+    read_checkpoint,
+    save_network,
+)
 from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
-from edgepose_export.training import curve
+from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
 from edgepose_export.training.parameter_groups import parameter_groups, set_modes
 from edgepose_export.training.pose_losses import pose_losses, unexplained
 from edgepose_export.training.processes import ProcessGroup
 from edgepose_export.training.recipe import Phase, PoseWeights, Recipe
 from edgepose_export.training.refiner_losses import RefinerWeights, refiner_losses
+from edgepose_export.training.run_log import RunLog
 from edgepose_export.training.schedule import MovingAverage, learning_rate_factor
 from edgepose_export.training.teacher import load_teacher
 
@@ -42,19 +52,11 @@ _AUGMENTATIONS = {
     "crops": Augmentation(rotate=0.4, rotate_degrees=30.0, turn=0.3, noise=0.15, dark=0.1, cover=0.2, jpeg=0.1),
 }  # fmt: skip
 _CHECKPOINT_EVERY_S = 120.0
-_MEASURE_EVERY_S = 900.0
+_MEASURE_EVERY_S = 230.0  # at every second checkpoint
+_MOST_MEASURING = 0.1
+"""Share of the time that measurements between checkpoints may take."""
+
 _MAXIMUM_GRADIENT_NORM = 5.0
-
-
-@dataclass
-class TrainingProgress:
-    """The values on a progress bar; `losses` are moving averages by name."""
-
-    phase: str
-    pictures: int
-    total: int
-    pictures_per_s: float
-    losses: dict[str, float]
 
 
 @dataclass
@@ -66,7 +68,8 @@ class TrainingState:
         pictures: trained on in this phase.
         steps: of all phases.
         position: in the stream of batches.
-        seconds: of training, over all phases.
+        seconds: of training, over all phases; measurements are not counted.
+        phase_seconds: of training in this phase.
         sizes: root mean square of each trained tensor at the beginning of the phase, which learning rates are relative to.
     """
 
@@ -75,6 +78,7 @@ class TrainingState:
     steps: int = 0
     position: Position = field(default_factory=Position)
     seconds: float = 0.0
+    phase_seconds: float = 0.0
     sizes: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,14 +87,19 @@ class Trainer:
 
     Args:
         recipe: the network and its phases.
-        sources: labeled data folders and their shares.
+        sources: labeled data sets and their shares.
         start: checkpoint to start from, as `edgepose-export ghostify` writes it (student and teacher) or as it ships (its own teacher).
-        output: folder for `last.pt` (everything needed to continue), `log.csv`, `curve.png`, and for each phase
-            `pictures-<phase>.png`: some of the pictures and labels as the network sees them.
+        output: folder for `last.pt` (everything needed to continue), `best.pt` (the averaged weights with the best measurement),
+            `log.csv`, `curve.png`, and for each phase `pictures-<phase>.png`: some of the pictures and labels as the network sees them.
         resume: continue from `output/last.pt` where it exists.
+        length_minutes: of the whole training, measurements aside. The phases share it by their numbers of pictures, and each learning
+            rate ends where its phase does. 0 takes the pictures themselves.
         workers: threads that make batches.
         threads: threads of the network on a CPU; 0 leaves torch's choice.
-        measure: returns the AP of a network; called at the end of each phase and every 15 minutes.
+        measure: returns the AP of a network; called before training, every few minutes, at every stop and at the end of each phase.
+        callbacks: what to call while the run goes on.
+        tensorboard: write event files too.
+        progress: called after each picture whose labels are read.
 
     Raises:
         ConfigError: data, start or checkpoint do not fit the recipe.
@@ -104,9 +113,13 @@ class Trainer:
         output: Path,
         *,
         resume: bool,
+        length_minutes: float = 0.0,
         workers: int = 1,
         threads: int = 0,
         measure: Callable[[Network], float] | None = None,
+        callbacks: Sequence[TrainingCallbacks] = (),
+        tensorboard: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         if not recipe.phases:
             raise ConfigError(f"recipe {recipe.name} has no phases: nothing to train")
@@ -125,27 +138,35 @@ class Trainer:
         self.processes = ProcessGroup()
         self.device, self.rank = self.processes.device, self.processes.rank
         # A GPU keeps the decoded pictures in its memory and reads each file once, so the files need not be cached.
-        self.data = CocoPose([source.folder for source in sources], cache=self.device.type == "cpu", box_people=not refines)
+        folders = [source.folder for source in sources]
+        self.data = CocoPose(folders, cache=self.device.type == "cpu", box_people=not refines, progress=progress)
         self.pictures = None if self.device.type == "cpu" else DevicePictures(self.data, self.device, workers=workers)
         self.plans = MixedPlans(plans_for(recipe.network, self.data), self.data, sources)
         self.workers = workers
-        self.measure = measure
-        self._measured_s = time.monotonic()
+        self.measure, self.callbacks = measure, callbacks if not self.rank else ()
+        self._length_s = 60 * length_minutes
+        self._measured_s, self._measuring_s = time.monotonic(), 0.0
         torch.manual_seed(recipe.seed)
         held = any(phase.losses.held() for phase in recipe.phases)
         self.teacher = load_teacher(start, self.device) if held else None
         last = output / "last.pt"
+        self.best = output / "best.pt"
         self.state = TrainingState()
         self._optimizer_state: dict[str, Any] | None = None
         average: dict[str, Tensor] | None = None
+        self._best_ap = -1.0
         if resume and last.exists():
             saved = read_checkpoint(last)
             self.network = load_network(last)
             self.state = TrainingState(**{**saved["training"], "position": Position(**saved["training"]["position"])})
             self._optimizer_state, average = saved["optimizer"], saved["average"]
+            if self.best.exists():
+                self._best_ap = float(read_checkpoint(self.best)["AP"])
         else:
-            self.network = load_network(start)
-            (output / "log.csv").unlink(missing_ok=True)
+            self.network = load_averaged(start)
+            if not self.rank:
+                self.best.unlink(missing_ok=True)
+        self.run_log = None if self.rank else RunLog(output, self.state.steps, tensorboard=tensorboard)
         if self.network.spec != recipe.network:
             raise ConfigError(f"{last if resume and last.exists() else start} was made for another network than recipe {recipe.name} names")
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -154,21 +175,33 @@ class Trainer:
             self.average.state = {name: value.to(self.device) for name, value in average.items()}
             self.average.steps = self.state.steps
 
-    def run(self, minutes: float, report: Callable[[TrainingProgress], None]) -> bool:
-        """Train until the recipe is complete or the time is over, and write a checkpoint; return whether the recipe is complete."""
+    def run(self, minutes: float = 0.0) -> bool:
+        """Train until the recipe is complete, or for `minutes`, and write a checkpoint; return whether the recipe is complete."""
         deadline_s = time.monotonic() + minutes * 60 if minutes else float("inf")
-        while self.state.phase < len(self.recipe.phases):
-            finished = self._run_phase(self.recipe.phases[self.state.phase], deadline_s, report)
+        phases = self.recipe.phases
+        if self.state.phase < len(phases):
+            first = phases[self.state.phase]
+            for callback in self.callbacks:
+                callback.on_start(self._progress(first))
+            if not self.state.steps:
+                self._log(self._progress(first), measure=True)
+        while self.state.phase < len(phases):
+            finished = self._run_phase(phases[self.state.phase], deadline_s)
             if finished:
                 state = self.state
                 self.state = TrainingState(state.phase + 1, steps=state.steps, position=state.position, seconds=state.seconds)
                 self._optimizer_state = None
             self.save()
             if not finished:
-                return False
-        return True
+                break
+        complete = self.state.phase >= len(phases)
+        if self.run_log is not None:
+            self.run_log.close()
+        for callback in self.callbacks:
+            callback.on_end(complete)
+        return complete
 
-    def _run_phase(self, phase: Phase, deadline_s: float, report: Callable[[TrainingProgress], None]) -> bool:
+    def _run_phase(self, phase: Phase, deadline_s: float) -> bool:
         """Train one phase; return whether it is complete."""
         groups = parameter_groups(self.network, phase, self.state.sizes)
         optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.995))
@@ -195,10 +228,11 @@ class Trainer:
             plans=self.plans,
             painter=None if self.pictures is None else self.pictures.paint,
         ) as batches:
-            while state.pictures < phase.pictures:
+            done = self._done(phase)
+            while done < 1:
                 began_s = time.monotonic()
                 batch = next(batches)
-                factor = self._factor(phase)
+                factor = learning_rate_factor(done, phase.warm_up, phase.floor)
                 for group in optimizer.param_groups:
                     group["lr"] = phase.learning_rate * group["share"] * factor
                 losses = self._step(phase, batch, optimizer)
@@ -208,20 +242,28 @@ class Trainer:
                 state.position = batch.following
                 elapsed_s = time.monotonic() - began_s
                 state.seconds += elapsed_s
+                state.phase_seconds += elapsed_s
                 rate = len(batch.images) * processes.size / elapsed_s
                 pictures_per_s = rate if not pictures_per_s else 0.95 * pictures_per_s + 0.05 * rate
                 for name, value in losses.items():
                     smooth[name] = value if name not in smooth else 0.98 * smooth[name] + 0.02 * value
-                report(TrainingProgress(phase.name, state.pictures, phase.pictures, pictures_per_s, smooth))
+                done = self._done(phase)
+                progress = self._progress(phase, pictures_per_s, smooth)
+                for callback in self.callbacks:
+                    callback.on_step(progress)
+                if done >= 1:
+                    self._log(progress, measure=True)
+                    for callback in self.callbacks:
+                        callback.on_phase_end(progress)
+                    break
                 over = processes.agree(time.monotonic() > deadline_s)
                 if over or processes.agree(time.monotonic() - saved_s > _CHECKPOINT_EVERY_S):
                     self._optimizer_state = optimizer.state_dict()
-                    self.log(phase, pictures_per_s, smooth)
+                    self._log(progress, measure=over or self._measure_due())
                     self.save()
                     saved_s = time.monotonic()
                 if over:
                     return False
-        self.log(phase, pictures_per_s, smooth)
         return True
 
     def _step(self, phase: Phase, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -293,37 +335,52 @@ class Trainer:
         load_weights(network, self.average.state, "the running average")
         return network.eval()
 
-    def log(self, phase: Phase, pictures_per_s: float, losses: dict[str, float]) -> None:
-        """Append a line to `log.csv`, with the AP where a measurement is due, and redraw `curve.png`."""
-        if self.rank:
+    def _log(self, progress: TrainingProgress, *, measure: bool) -> None:
+        """Append a line to the log, with the AP of the averaged weights if `measure`; keep them where it is the best one."""
+        if self.run_log is None:
             return
-        row: dict[str, object] = {
-            "phase": phase.name,
-            "pictures": self.state.pictures,
-            "steps": self.state.steps,
-            "minutes": round(self.state.seconds / 60, 2),
-            "pictures_per_s": round(pictures_per_s, 1),
-            "learning_rate": f"{phase.learning_rate * self._factor(phase):.3g}",
-            "losses": {name: value for name, value in losses.items() if name != "skipped"},
-            "skipped": round(losses.get("skipped", 0.0), 4),
-        }
-        if self.measure is not None and (self.state.pictures >= phase.pictures or self._measure_due()):
-            row["AP"] = round(self.measure(self.averaged()), 4)
-        curve.append(self.output / "log.csv", row)
-        curve.plot(self.output / "log.csv", self.output / "curve.png")
+        ap = None
+        if measure and self.measure is not None:
+            began_s = time.monotonic()
+            network = self.averaged()
+            ap = self.measure(network)
+            best = ap > self._best_ap
+            if best:
+                self._best_ap = ap
+                save_network(self.best, network, AP=ap)
+            self._measured_s = time.monotonic()
+            self._measuring_s = self._measured_s - began_s
+            for callback in self.callbacks:
+                callback.on_measure(progress, ap, best)
+        self.run_log.append(progress, ap)
+
+    def _progress(self, phase: Phase, pictures_per_s: float = 0.0, losses: dict[str, float] | None = None) -> TrainingProgress:
+        state = self.state
+        done = min(self._share(phase), 1.0)
+        total = phase.pictures if not self._length_s else round(state.pictures / done) if done else 0
+        rate = phase.learning_rate * learning_rate_factor(done, phase.warm_up, phase.floor)
+        return TrainingProgress(
+            phase.name, done, state.pictures, total, state.steps, state.seconds / 60, pictures_per_s, rate, dict(losses or {})
+        )
 
     def _sizes(self, phase: Phase) -> tuple[Canvas, ...]:
         spec = self.recipe.network
         return ((spec.crop_height, spec.crop_width),) if isinstance(spec, RefinerSpec) else phase.sizes
 
-    def _factor(self, phase: Phase) -> float:
-        return learning_rate_factor(self.state.pictures / phase.pictures, phase.warm_up, phase.floor)
+    def _share(self, phase: Phase) -> float:
+        """Return the share of a phase that is done: of its pictures, or of its part of the length in minutes."""
+        if not self._length_s:
+            return self.state.pictures / phase.pictures
+        part = phase.pictures / sum(other.pictures for other in self.recipe.phases)
+        return self.state.phase_seconds / (self._length_s * part)
+
+    def _done(self, phase: Phase) -> float:
+        """Return the share of a phase that is done, the same in all processes."""
+        return self.processes.shared(self._share(phase)) if self._length_s else self._share(phase)
 
     def _measure_due(self) -> bool:
-        if time.monotonic() - self._measured_s < _MEASURE_EVERY_S:
-            return False
-        self._measured_s = time.monotonic()
-        return True
+        waited_s = time.monotonic() - self._measured_s
+        return waited_s > max(_MEASURE_EVERY_S, self._measuring_s / _MOST_MEASURING)
 
 
 def _augmentation(phase: Phase) -> Augmentation:

@@ -14,6 +14,7 @@ from edgepose_export.data.crops import CropPlans
 from edgepose_export.data.mix import MixedFolder, MixedPlans
 from testing.export.annotations import person, write
 from testing.export.folders import write_dotted
+from testing.export.yolo_folders import write_yolo
 
 NONE = Augmentation.none()
 
@@ -55,6 +56,16 @@ def test_folders_give_their_shares(folders: list[Path], asked: tuple[float | Non
     assert shares_of(plans, data, folders) == pytest.approx(expected, abs=0.03)
 
 
+def test_data_sets_of_every_form_are_mixed(folders: list[Path], tmp_path: Path) -> None:
+    yolo = write_yolo(tmp_path / "yolo")
+    sources = [MixedFolder.parse(text) for text in (f"{yolo}:val@0.25", str(yolo), f"{folders[0]}@0.5")]
+    data, plans = mixed(sources)
+    rng = np.random.default_rng(0)
+    drawn = Counter(data.source(plans.plan(number % len(plans), 32, NONE, rng).parts[0].index) for number in range(2000))
+    assert [drawn[number] / 2000 for number in range(3)] == pytest.approx((0.25, 0.25, 0.5), abs=0.03)
+    assert {data[index].path.parent.name for index in range(len(data)) if data.source(index) == 0} == {"val"}
+
+
 def test_every_picture_of_a_folder_is_drawn(folders: list[Path]) -> None:
     data, plans = mixed([MixedFolder(folders[0], 0.9), MixedFolder(folders[1])])
     rng = np.random.default_rng(1)
@@ -76,7 +87,13 @@ def test_the_same_seed_gives_the_same_stream(folders: list[Path]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "folder", "share"),
-    [("coco", "coco", None), ("synthetic@0.3", "synthetic", 0.3), ("a@b@0.25", "a@b", 0.25)],
+    [
+        ("coco", "coco", None),
+        ("synthetic@0.3", "synthetic", 0.3),
+        ("a@b@0.25", "a@b", 0.25),
+        ("mine:val@0.5", "mine:val", 0.5),
+        ("a@b:val", "a@b:val", None),
+    ],
 )
 def test_a_source_is_a_folder_and_its_share(text: str, folder: str, share: float | None) -> None:
     assert MixedFolder.parse(text) == MixedFolder(Path(folder), share)

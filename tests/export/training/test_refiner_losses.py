@@ -6,7 +6,7 @@ import torch
 
 from edgepose_export.data.batches import Batch, Position
 from edgepose_export.network.heatmap import KEYPOINTS, HeatMapDecoder
-from edgepose_export.training.refiner_losses import RefinerWeights, heat_targets, refiner_losses
+from edgepose_export.training.refiner_losses import RefinerWeights, heat_targets, refiner_losses, sigma_for
 
 HEIGHT, WIDTH = 32, 24
 
@@ -43,7 +43,7 @@ def test_the_decoder_finds_the_labels_in_their_targets() -> None:
 
 def test_perfect_maps_cost_nothing_and_empty_ones_1() -> None:
     batch, weights = batch_of(people(2)), RefinerWeights(labels=1, teacher=1)
-    target, _ = heat_targets(torch.zeros(2, KEYPOINTS, HEIGHT, WIDTH), batch, weights.sigma_cells)
+    target, _ = heat_targets(torch.zeros(2, KEYPOINTS, HEIGHT, WIDTH), batch, sigma_for(HEIGHT))
     assert all(loss == 0 for loss in refiner_losses(target, target, batch, weights).values())
     empty = refiner_losses(torch.zeros_like(target), target, batch, weights)
     assert [float(loss) for loss in empty.values()] == pytest.approx([1, 1], abs=0.02)
@@ -93,3 +93,7 @@ def test_a_batch_without_anybody_has_finite_losses() -> None:
         torch.rand(2, KEYPOINTS, HEIGHT, WIDTH), torch.rand(2, KEYPOINTS, HEIGHT, WIDTH), nobody, RefinerWeights(teacher=1)
     )
     assert [float(loss) for loss in losses.values()] == [0, 0]
+
+
+def test_the_gaussians_of_tinypose_are_the_default() -> None:
+    assert [sigma_for(rows) for rows in (32, 64)] == pytest.approx([1.25, 2.0])

@@ -19,12 +19,13 @@ from edgepose_export.data.mix import MixedFolder
 from edgepose_export.network.checkpoint import load_network, read_checkpoint, save_network
 from edgepose_export.network.layers import add_norms
 from edgepose_export.network.pose_network import PoseNetwork
+from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
 from edgepose_export.training.pose_losses import unexplained
 from edgepose_export.training.processes import choose_device
 from edgepose_export.training.recipe import Phase, PoseWeights, Recipe, load_recipe
 from edgepose_export.training.refiner_losses import RefinerWeights
 from edgepose_export.training.schedule import learning_rate_factor
-from edgepose_export.training.trainer import Trainer, TrainingProgress
+from edgepose_export.training.trainer import Trainer
 from testing.export.annotations import write
 from testing.export.folders import write_dotted
 from testing.export.tiny import TINY, TINY_REFINER, lively
@@ -95,19 +96,28 @@ def strangeness(trainer: Trainer) -> float:
     return float(unexplained([trainer.network.trunk.early(x)], [trainer.teacher.trunk.early(x)]))
 
 
-def silent(progress: TrainingProgress) -> None:
-    """Report nothing."""
+class Recorder(TrainingCallbacks):
+    """Keeps the losses of every step."""
+
+    def __init__(self) -> None:
+        self.losses: list[dict[str, float]] = []
+
+    def on_step(self, progress: TrainingProgress) -> None:
+        self.losses.append(progress.losses)
 
 
 def test_a_student_comes_nearer_to_its_teacher(sources: list[MixedFolder], start: Path, tmp_path: Path) -> None:
     trainer = Trainer(recipe(160), sources, start, tmp_path / "run", resume=False, measure=lambda network: 0.125)
     before = strangeness(trainer)
-    assert trainer.run(0, silent)
+    assert trainer.run()
     assert strangeness(trainer) < 0.7 * before
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["phase"] for row in rows] == ["early", "pose"]
-    assert rows[-1]["AP"] == "0.125"
+    assert [(row["phase"], row["steps"], row["AP"]) for row in rows] == [
+        ("early", "0", "0.125"),  # before training
+        ("early", "40", "0.125"),
+        ("pose", "42", "0.125"),
+    ]
     names = {pair.split("=")[0] for pair in rows[-1]["losses"].split()}
     assert names == {"score", "box", "keypoints", "refined", "hold_features", "hold_score", "hold_box"}
     assert {row["skipped"] for row in rows} == {"0.0"}
@@ -119,18 +129,20 @@ def test_a_student_comes_nearer_to_its_teacher(sources: list[MixedFolder], start
 
 def test_labels_and_a_teacher_improve_every_loss(sources: list[MixedFolder], start: Path, tmp_path: Path) -> None:
     phase = Phase("pose", 240, 0.01, [*EARLY, *LATE, "head", "refinement"], augmentation="none", sizes=(96,), batch=3, turn=0.0)
-    losses: list[dict[str, float]] = []
-    trainer = Trainer(replace(recipe(), phases=[phase]), sources, start, tmp_path / "run", resume=False)
-    trainer.run(0, lambda progress: losses.append(dict(progress.losses)))
-    first, last = losses[0], losses[-1]
+    recorder = Recorder()
+    Trainer(replace(recipe(), phases=[phase]), sources, start, tmp_path / "run", resume=False, callbacks=[recorder]).run()
+    first, last = recorder.losses[0], recorder.losses[-1]
     assert set(first) == {"score", "box", "keypoints", "refined", "hold_score", "hold_box", "skipped"}
     assert sum(last.values()) < 0.8 * sum(first.values())
 
 
 def test_a_refiner_learns_from_labels_and_its_teacher(sources: list[MixedFolder], refiner_start: Path, tmp_path: Path) -> None:
-    losses: list[dict[str, float]] = []
-    trainer = Trainer(refiner_recipe(), sources, refiner_start, tmp_path / "run", resume=False, measure=lambda network: 0.5)
-    assert trainer.run(0, lambda progress: losses.append(dict(progress.losses)))
+    recorder = Recorder()
+    trainer = Trainer(
+        refiner_recipe(), sources, refiner_start, tmp_path / "run", resume=False, measure=lambda network: 0.5, callbacks=[recorder]
+    )
+    assert trainer.run()
+    losses = recorder.losses
     assert set(losses[0]) == {"labels", "teacher", "skipped"}
     assert losses[-1]["labels"] + losses[-1]["teacher"] < 0.8 * (losses[0]["labels"] + losses[0]["teacher"])
     assert trainer.averaged().spec == TINY_REFINER
@@ -144,7 +156,7 @@ def test_pictures_painted_on_the_device_teach_as_well(sources: list[MixedFolder]
     trainer = Trainer(recipe(160), sources, start, tmp_path / "run", resume=False)
     trainer.pictures = DevicePictures(trainer.data, trainer.device)
     before = strangeness(trainer)
-    assert trainer.run(0, silent)
+    assert trainer.run()
     assert strangeness(trainer) < 0.7 * before
 
 
@@ -156,7 +168,7 @@ def test_norms_keep_their_statistics_unless_the_phase_lets_them_follow(sources: 
         phase = replace(recipe().phases[1], batch_statistics=follow)
         trainer = Trainer(replace(recipe(), phases=[phase]), sources, tmp_path / "normed.pt", tmp_path / str(follow), resume=False)
         before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-        trainer.run(0, silent)
+        trainer.run()
         after = trainer.network.state_dict()
         moved = {name for name, value in before.items() if name.endswith("running_mean") and not torch.equal(value, after[name])}
         assert bool(moved) == follow
@@ -166,7 +178,8 @@ def test_norms_keep_their_statistics_unless_the_phase_lets_them_follow(sources: 
 def test_a_batch_with_broken_gradients_is_skipped(
     sources: list[MixedFolder], start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(recipe(8), sources, start, tmp_path / "run", resume=False)
+    recorder = Recorder()
+    trainer = Trainer(recipe(8), sources, start, tmp_path / "run", resume=False, callbacks=[recorder])
     normalize, calls = trainer.network.normalize, []
 
     def broken(images: torch.Tensor) -> torch.Tensor:
@@ -174,11 +187,10 @@ def test_a_batch_with_broken_gradients_is_skipped(
         return normalize(images) * (float("nan") if len(calls) == 1 else 1.0)
 
     monkeypatch.setattr(trainer.network, "normalize", broken)
-    shares: list[float] = []
-    trainer.run(0, lambda progress: shares.append(progress.losses["skipped"]))
+    trainer.run()
     assert len(calls) == 4
-    assert shares[0] == 1
-    assert shares[1] < 1
+    assert recorder.losses[0]["skipped"] == 1
+    assert recorder.losses[1]["skipped"] < 1
     assert all(torch.isfinite(value).all() for value in trainer.network.state_dict().values())
 
 
@@ -193,7 +205,7 @@ def test_what_stands_still_does_not_move(sources: list[MixedFolder], start: Path
     phase = replace(recipe().phases[1], train=["trunk.stages.3", "refinement"], gentle=["neck"])
     trainer = Trainer(replace(recipe(), phases=[phase]), sources, start, tmp_path / "run", resume=False)
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    trainer.run(0, silent)
+    trainer.run()
     after = trainer.network.state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert all(name.startswith(("trunk.stages.3.", "refinement.", "neck.")) for name in moved)
@@ -207,14 +219,14 @@ def test_a_run_in_two_parts_is_the_run_in_one(
         torch.set_num_threads(1)
         if parts:
             first = Trainer(recipe(), sources, start, tmp_path / name, resume=True)
-            assert not first.run(1e-9, silent)  # time is over after one step
+            assert not first.run(1e-9)  # time is over after one step
             assert first.state.pictures == 4
             # Learning rates stay relative to the phase's first weights, even where a tensor has grown meanwhile.
             saved = read_checkpoint(tmp_path / name / "last.pt")["training"]["sizes"]
             assert saved == pytest.approx(first.state.sizes)
             assert set(saved) > {"trunk.stages.0.csp.join.conv.weight"}
         last = Trainer(recipe(), sources, start, tmp_path / name, resume=True)
-        assert last.run(0, silent)
+        assert last.run()
         state: dict[str, torch.Tensor] = read_checkpoint(tmp_path / name / "last.pt")["state"]
         return state
 
@@ -228,7 +240,7 @@ def test_labels_alone_need_no_teacher(sources: list[MixedFolder], start: Path, t
     alone = replace(recipe(), phases=[replace(recipe().phases[1], losses=PoseWeights(hold_score=0, hold_box=0))])
     trainer = Trainer(alone, sources, tmp_path / "trained.pt", tmp_path / "run", resume=False)
     assert trainer.teacher is None
-    assert trainer.run(0, silent)
+    assert trainer.run()
 
 
 def test_a_start_without_a_teacher_is_its_own(sources: list[MixedFolder], start: Path, tmp_path: Path) -> None:
@@ -244,7 +256,7 @@ def test_a_phase_without_people_in_a_batch_goes_on(start: Path, tmp_path: Path) 
     sources = [MixedFolder(write(tmp_path / "nobody"), 0.7), MixedFolder(write_dotted(tmp_path / "data"))]
     losses = PoseWeights(score=0, hold_score=0, hold_box=0)
     alone = replace(recipe(), phases=[replace(recipe().phases[1], losses=losses, batch=1)])
-    assert Trainer(alone, sources, start, tmp_path / "run", resume=False).run(0, silent)
+    assert Trainer(alone, sources, start, tmp_path / "run", resume=False).run()
 
 
 def test_two_processes_share_a_run(data: Path, start: Path, tmp_path: Path) -> None:
@@ -280,7 +292,7 @@ def test_what_does_not_fit_is_refused(
     sources: list[MixedFolder], start: Path, tmp_path: Path, change: Callable[[Recipe], Recipe], complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        Trainer(change(recipe()), sources, start, tmp_path / "run", resume=False).run(0, silent)
+        Trainer(change(recipe()), sources, start, tmp_path / "run", resume=False).run()
 
 
 @pytest.mark.parametrize("text", ["name: [", "name: a\nnetwork: {task: pose, stem: 8}", "name: a"])
