@@ -200,7 +200,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         accuracy=_value(metadata, "accuracy", dict[str, Any]) if metadata.get("accuracy") else {},
         license=metadata.get("license", ""),
         crop_margin=_crop_margin(metadata) if task == "refine" else None,
-        score_weights=_value(metadata, "score_weights", ScoreWeights) if task == "refine" else None,
+        score_weights=_value(metadata, "score_weights", tuple[float, float, float]) if task == "refine" else None,
         cpu_precision=_precision(metadata, "cpu_precision") if "cpu_precision" in metadata else "float32",
     )
 
