@@ -15,12 +15,8 @@ for name in "${@:-ghost-n}"; do
     case $name in refine-*) teacher="MoveNet SinglePose" ;; *) teacher="MoveNet MultiPose Lightning" ;; esac
     $tool onnx "$name" --size "$size" --name "$name" --output "$output/$name.onnx" \
         --trained-on "COCO pictures with labeled people; teacher $teacher"
-    # Few channels at high resolution: what INT8 costs most and gains least (docs/models.md).
-    islands="--float backbone.stem --float backbone.blocks.0 --float neck.smooth4"
-    # shellcheck disable=SC2086
-    $tool quantize "$output/$name.onnx" --data "$train" --output "$output/$name-int8.onnx" $islands
-    # shellcheck disable=SC2086
-    $tool quantize "$output/$name.onnx" --data "$train" --output "$output/$name-tensorrt.onnx" --target tensorrt $islands
+    $tool quantize "$output/$name.onnx" --data "$train" --output "$output/$name-int8.onnx"
+    $tool quantize "$output/$name.onnx" --data "$train" --output "$output/$name-tensorrt.onnx" --target tensorrt
     for kind in "" -int8 -tensorrt; do
         case $name in
             refine-*) $tool evaluate "$output/ghost-n-int8.onnx" "$dev" --refiner "$output/$name$kind.onnx" --record ;;
