@@ -16,7 +16,7 @@ from edgepose_export.network.checkpoint import NetworkSpec
 from edgepose_export.network.refiner import RefinerSpec
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import file_hash, write_model
-from edgepose_export.quantization.calibration import CalibrationSet, View, open_session, with_outputs
+from edgepose_export.quantization.calibration import CalibrationSet, PictureView, open_session, with_outputs
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
 from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
@@ -185,20 +185,20 @@ def test_fewer_pictures_than_needed_are_shown_in_several_views(data: Path, sourc
     assert len(few) == len(images) == 32
     assert len({image.tobytes() for image in images}) == 32  # all different
     assert set(few.indices) == {0, 1, 2}
-    assert few.views[:4] == [View(), View(), View(), View(mirrored=True)]
+    assert few.views[:4] == [PictureView(), PictureView(), PictureView(), PictureView(mirrored=True)]
     assert few.warning.startswith("the data has 3 pictures")
     again = CalibrationSet([tmp_path / "few"], 200)
     others = CalibrationSet([tmp_path / "few"], 32, offset=0.5)
     assert (again.hash(), again.views) == (few.hash(), few.views)
     assert not set(zip(few.indices, few.views, strict=True)) & set(zip(others.indices, others.views, strict=True))
     assert CalibrationSet([data], 32).warning == ""
-    assert set(CalibrationSet([data], 32).views) == {View()}
+    assert set(CalibrationSet([data], 32).views) == {PictureView()}
 
 
 def test_a_view_shows_a_picture_with_its_boxes() -> None:
     image = np.arange(10 * 20 * 3, dtype=np.uint8).reshape(10, 20, 3)
     boxes = np.array([[6, 2, 10, 6], [0, 0, 6, 10]], np.float32)
-    part, inside = View(True, (0.25, 0.0, 1.0, 0.8)).show(image, boxes)
+    part, inside = PictureView(True, (0.25, 0.0, 1.0, 0.8)).show(image, boxes)
     np.testing.assert_array_equal(part, image[:8, 5:][:, ::-1])
     np.testing.assert_array_equal(inside, [[10, 2, 14, 6]])  # the second one is mostly cut off
 
