@@ -34,7 +34,7 @@ _MOST_VALUES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PictureView:
     """A way to show a picture: as it is, mirrored, or a part of it.
 
     Attributes:
@@ -47,7 +47,7 @@ class View:
 
     def show(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return the view of a picture, uint8 (H, W, 3), and the boxes (P, 4) in it; boxes that are mostly cut off are left out."""
-        if self == View():
+        if self == PictureView():
             return image, boxes
         height, width = image.shape[:2]
         x1, y1, x2, y2 = (round(share * side) for share, side in zip(self.cut, (width, height, width, height), strict=True))
@@ -88,7 +88,7 @@ class CalibrationSet:
         available = min(count, len(self.data))
         step = len(self.data) / available
         self.indices = [int((index + offset) * step) for index in range(available)]
-        self.views = [View()] * available
+        self.views = [PictureView()] * available
         self.warning = ""
         if available < FEWEST_PICTURES:
             self.indices, self.views = _views(len(self.data), offset)
@@ -124,14 +124,14 @@ class CalibrationSet:
         digest = hashlib.sha256()
         for index, view in zip(self.indices, self.views, strict=True):
             digest.update(hashlib.sha256(self.data[index].path.read_bytes()).digest())
-            if view != View():
+            if view != PictureView():
                 digest.update(repr(view).encode())
         return digest.hexdigest()
 
 
-def _views(pictures: int, offset: float) -> tuple[list[int], list[View]]:
+def _views(pictures: int, offset: float) -> tuple[list[int], list[PictureView]]:
     """Return 32 pairs of picture and view: each picture as it is and mirrored, then parts of it; with an offset parts alone."""
-    whole = [] if offset else [View(), View(mirrored=True)]
+    whole = [] if offset else [PictureView(), PictureView(mirrored=True)]
     rng = np.random.default_rng(int(1000 * offset))
     indices, views = [], []
     for number in range(FEWEST_PICTURES):
@@ -141,7 +141,7 @@ def _views(pictures: int, offset: float) -> tuple[list[int], list[View]]:
         else:
             sides = rng.uniform(_SMALLEST_CUT, 0.95, 2)
             left, top = rng.uniform(0, 1 - sides).tolist()
-            view = View(bool(number % 2), (left, top, left + float(sides[0]), top + float(sides[1])))
+            view = PictureView(bool(number % 2), (left, top, left + float(sides[0]), top + float(sides[1])))
         indices.append(number % pictures)
         views.append(view)
     return indices, views

@@ -31,6 +31,7 @@ def tensorrt_objections(model: onnx.ModelProto) -> list[str]:
             readers = [
                 reader for output in node.output for dq in graph.readers.get(output, []) for reader in graph.readers.get(dq.output[0], [])
             ]
-            if len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
-                found.append(f"{node.name} stands between a convolution and its {readers[0].op_type}")
+            kinds = sorted(reader.op_type for reader in readers)
+            if kinds == ["Mul", "Sigmoid"] or (len(kinds) == 1 and kinds[0] in ACTIVATIONS):
+                found.append(f"{node.name} stands between a convolution and its {'SiLU' if len(kinds) == 2 else kinds[0]}")
     return found

@@ -56,8 +56,6 @@ def quantize(
         float_places = FLOAT_PLACES[read_model(source).info.task]
     prepared, ranges = prepare(source, pictures, method=method, symmetric=symmetric, float_places=float_places, progress=progress)
     plan = make_plan(prepared, float_places)
-    if not plan.convolutions:
-        raise ModelError(f"{source} has no convolution outside of {', '.join(float_places)}; expected at least one to quantize")
     result = insert(prepared, plan, ranges, symmetric=symmetric)
     first = Graph(prepared).convolutions()[0]
     if not symmetric and first.name in plan.convolutions:
@@ -85,8 +83,9 @@ def prepare(
     if info.layout != "edgepose" or info.precision != "float32":
         raise ModelError(f"{source} is {info.precision} of layout '{info.layout}'; expected a float32 file of `edgepose-export onnx`")
     model = onnx.load(str(source))
-    if not Graph(model).convolutions():
-        raise ModelError(f"{source} has no convolution with constant weights; expected at least one to quantize")
+    if not make_plan(model, float_places).convolutions:
+        where = f"outside of {', '.join(float_places)}" if float_places else "with constant weights"
+        raise ModelError(f"{source} has no convolution {where}; expected at least one to quantize")
 
     def report(task: str) -> Progress:
         return lambda done, total: progress(task, done, total)

@@ -16,10 +16,12 @@ from edgepose_export.network.checkpoint import NetworkSpec
 from edgepose_export.network.refiner import RefinerSpec
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import file_hash, write_model
-from edgepose_export.quantization.calibration import CalibrationSet, View, open_session, with_outputs
+from edgepose_export.quantization.calibration import CalibrationSet, PictureView, open_session, with_outputs
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
 from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
+from edgepose_export.quantization.islands import FLOAT_PLACES
+from edgepose_export.quantization.pixels import center_on_a_byte
 from edgepose_export.quantization.qdq import insert, quantize_weight
 from edgepose_export.quantization.quantize import Target, prepare, quantize
 from edgepose_export.quantization.ranges import METHODS
@@ -30,12 +32,12 @@ from testing.export.tiny import TINY, TINY_REFINER, lively
 
 @pytest.fixture(scope="module")
 def cpu_file(source: Path, pictures: CalibrationSet) -> onnx.ModelProto:
-    return quantize(source, pictures)
+    return quantize(source, pictures, float_places=())
 
 
 @pytest.fixture(scope="module")
 def tensorrt_file(source: Path, pictures: CalibrationSet) -> onnx.ModelProto:
-    return quantize(source, pictures, target="tensorrt")
+    return quantize(source, pictures, target="tensorrt", float_places=())
 
 
 def maps_of(model: onnx.ModelProto, source: Path, pictures: CalibrationSet) -> list[list[np.ndarray]]:
@@ -158,7 +160,9 @@ def test_all_methods_calibrate(method: str, source: Path, pictures: CalibrationS
 
 
 def test_the_same_pictures_give_the_same_file(source: Path, pictures: CalibrationSet, cpu_file: onnx.ModelProto) -> None:
-    assert quantize(source, pictures).SerializeToString(deterministic=True) == cpu_file.SerializeToString(deterministic=True)
+    assert quantize(source, pictures, float_places=()).SerializeToString(deterministic=True) == cpu_file.SerializeToString(
+        deterministic=True
+    )
 
 
 def test_an_int8_file_cannot_be_quantized_again(cpu_file: onnx.ModelProto, pictures: CalibrationSet, tmp_path: Path) -> None:
@@ -181,20 +185,20 @@ def test_fewer_pictures_than_needed_are_shown_in_several_views(data: Path, sourc
     assert len(few) == len(images) == 32
     assert len({image.tobytes() for image in images}) == 32  # all different
     assert set(few.indices) == {0, 1, 2}
-    assert few.views[:4] == [View(), View(), View(), View(mirrored=True)]
+    assert few.views[:4] == [PictureView(), PictureView(), PictureView(), PictureView(mirrored=True)]
     assert few.warning.startswith("the data has 3 pictures")
     again = CalibrationSet([tmp_path / "few"], 200)
     others = CalibrationSet([tmp_path / "few"], 32, offset=0.5)
     assert (again.hash(), again.views) == (few.hash(), few.views)
     assert not set(zip(few.indices, few.views, strict=True)) & set(zip(others.indices, others.views, strict=True))
     assert CalibrationSet([data], 32).warning == ""
-    assert set(CalibrationSet([data], 32).views) == {View()}
+    assert set(CalibrationSet([data], 32).views) == {PictureView()}
 
 
 def test_a_view_shows_a_picture_with_its_boxes() -> None:
     image = np.arange(10 * 20 * 3, dtype=np.uint8).reshape(10, 20, 3)
     boxes = np.array([[6, 2, 10, 6], [0, 0, 6, 10]], np.float32)
-    part, inside = View(True, (0.25, 0.0, 1.0, 0.8)).show(image, boxes)
+    part, inside = PictureView(True, (0.25, 0.0, 1.0, 0.8)).show(image, boxes)
     np.testing.assert_array_equal(part, image[:8, 5:][:, ::-1])
     np.testing.assert_array_equal(inside, [[10, 2, 14, 6]])  # the second one is mostly cut off
 
@@ -214,19 +218,97 @@ def test_sensitivity_names_every_part_and_puts_the_worst_first(source: Path, pic
     ranges[bad.output[0]] = (-1e-3, 1e-3)
     found = measure(model, ranges, lambda: iter(images), symmetric=False)
     assert {entry.place for entry in found} == set(parts(model))
-    assert found[0].place == "trunk.stages.1"
+    assert found[0].place == "trunk.stages.1.csp"
     assert found[0].error > 3 * found[1].error
     assert sorted((entry.error for entry in found), reverse=True) == [entry.error for entry in found]
 
 
 @pytest.mark.parametrize(
     ("places", "lies"),
-    [(["trunk.stem"], True), (["trunk"], True), (["*.stem"], True), (["trunk.stems"], False), (["neck", "head.*.out"], False)],
+    [
+        (["trunk.stem"], True),
+        (["trunk"], True),
+        (["*.stem"], True),
+        (["**.0"], True),
+        (["**.stem.*.conv"], True),
+        (["trunk.stems"], False),
+        (["*.0"], False),
+        (["**.depthwise"], False),
+        (["neck", "head.*.out"], False),
+    ],
 )
 def test_places_are_matched_part_by_part(source: Path, places: list[str], lies: bool) -> None:
     stem = Graph(onnx.load(str(source))).convolutions()[0]
     assert place(stem) == "trunk.stem.0.conv"
     assert lies_in(stem, places) is lies
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("spec", [TINY, TINY_REFINER], ids=["pose", "refine"])
+def test_without_a_choice_the_sensitive_parts_stay_float(
+    spec: NetworkSpec, target: Target, pictures: CalibrationSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "float.onnx"
+    write_model(to_onnx(lively(3, spec), Card("tiny", 128)), path)
+    result = quantize(path, pictures, target=target)
+    floats = {place(node) for node in Graph(result).convolutions()}
+    every = Graph(onnx.load(str(path))).convolutions()
+    wanted = FLOAT_PLACES[read_model(path).info.task]
+    assert floats == {place(node) for node in every if lies_in(node, wanted)}
+    assert 0 < len(floats) < len({place(node) for node in every})
+    for pattern in wanted:  # a name that nothing has is a mistake
+        assert any(lies_in(node, [pattern]) for node in every), pattern
+
+
+def test_a_silu_reads_integers_on_the_cpu_and_is_part_of_the_kernel_in_tensorrt(
+    cpu_file: onnx.ModelProto, tensorrt_file: onnx.ModelProto
+) -> None:
+    for model, expected in ((cpu_file, "DequantizeLinear"), (tensorrt_file, "Conv")):
+        graph = Graph(model)
+        makers = {graph.producer[node.input[0]].op_type for node in graph.nodes if node.op_type == "Sigmoid" and "/trunk/" in node.name}
+        assert makers == {expected}
+
+
+def test_a_shuffle_moves_integers(pictures: CalibrationSet, tmp_path: Path) -> None:
+    path = tmp_path / "refine.onnx"
+    write_model(to_onnx(lively(3, TINY_REFINER), Card("tiny", 64)), path)
+    graph = Graph(quantize(path, pictures, float_places=()))
+    # A shuffle after a fusion reads float.
+    shuffles = [
+        (graph.producer[node.input[0]], after)
+        for node in graph.nodes
+        if node.op_type == "Gather" and "/branches" in node.name
+        for after in graph.readers[node.output[0]]
+        if (graph.producer[node.input[0]].op_type, after.op_type) == ("DequantizeLinear", "QuantizeLinear")
+    ]
+    assert shuffles
+    for before, after in shuffles:
+        first, second = (numpy_helper.to_array(graph.constants[each.input[1]]) for each in (before, after))
+        assert first == second
+
+
+def test_equalizing_a_refiner_changes_nothing_in_float(pictures: CalibrationSet, tmp_path: Path) -> None:
+    path = tmp_path / "refine.onnx"
+    write_model(to_onnx(lively(3, TINY_REFINER), Card("tiny", 64)), path)
+    model, images = onnx.load(str(path)), list(pictures.images(read_model(path).info))[:4]
+    even = equalize(model, lambda: iter(images))
+    constants = [{tensor.name: numpy_helper.to_array(tensor) for tensor in each.graph.initializer} for each in (model, even)]
+    changed = {place(node) for node in Graph(model).convolutions() if (constants[0][node.input[1]] != constants[1][node.input[1]]).any()}
+    assert any("branches" in name for name in changed)
+    assert any("fusion" in name for name in changed)
+    assert map_error(maps_of(model, path, pictures), maps_of(even, path, pictures)) < 1e-8
+
+
+def test_centering_pixels_on_a_byte_changes_only_the_border(source: Path) -> None:
+    model = onnx.load(str(source))
+    centered, pixels, (low, high) = center_on_a_byte(model)
+    assert high - low == 255
+    first = Graph(model).convolutions()[0].output[0]
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    (values,) = open_session(with_outputs(centered, [pixels])).run([pixels], {"images": image})
+    np.testing.assert_array_equal(values[0], image[0].transpose(2, 0, 1) + low)
+    before, after = (open_session(with_outputs(each, [first])).run([first], {"images": image})[0] for each in (model, centered))
+    np.testing.assert_allclose(before[..., 1:-1, 1:-1], after[..., 1:-1, 1:-1], atol=1e-3)
 
 
 def test_the_tensorrt_file_raises_no_objection_and_the_cpu_file_does(cpu_file: onnx.ModelProto, tensorrt_file: onnx.ModelProto) -> None:
