@@ -51,7 +51,8 @@ def test_a_refiner_is_named_and_its_people_are_counted(config: Config, tmp_path:
     assert config.refine.people == config.pose.maximum_people
     summary = run(config)
     assert summary.refiner == "again.onnx"
-    assert summary.refined is not None and 0 < summary.people <= summary.refined  # doubles are refined, then dropped
+    assert summary.refined is not None
+    assert 0 < summary.people <= summary.refined  # doubles are refined, then dropped
 
 
 def test_still_pictures_are_not_tracked_unless_asked(tmp_path: Path) -> None:
