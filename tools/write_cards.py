@@ -33,7 +33,8 @@ FIGURES = {
     "PCK": "keypoints within 0.2 of the box's longer side",
 }
 POSE_USE = """Finding people and their 17 COCO keypoints in the frames of a camera, on a small machine: one network call per frame
-for all people in it, at most {candidates}."""
+for all people in it, at most {candidates}. The boxes are good, the keypoints are rough: a refiner, which is on by default,
+computes them again."""
 REFINER_USE = """Refining the poses of people that the pose network has found, in one crop of the full-resolution frame per person
 (`refine.people`). It does not find people by itself."""
 LIMITS = """- Not for identifying people, and not for decisions about people without human review.
@@ -106,7 +107,7 @@ def card(name: str, files: list[ModelFile], network: Network) -> str:
 def _structure(network: Network) -> str:
     if isinstance(network, PoseNetwork):
         steps = network.spec.refinements
-        return f"CSPNeXt, path aggregation, a head for box, score and 17 keypoints, {steps or 'no'} steps of refinement inside the graph"
+        return f"CSPNeXt, path aggregation, a head for box, score and 17 keypoints, refinement inside the graph: {steps or 'none'}"
     return f"Lite-HRNet with branches of {', '.join(map(str, network.spec.widths))} maps, heat maps decoded inside the graph"
 
 

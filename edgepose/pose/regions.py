@@ -19,7 +19,7 @@ from edgepose.pose.clip import clip_keypoints, clip_points
 from edgepose.pose.resize import resize
 
 _LEAST_AGREEMENT = 0.05
-"""Agreement of a box and a refined pose above which both belong to the same person. Higher values change no figure (docs/models.md)."""
+"""Agreement of a box and a refined pose above which both belong to the same person; low, because confident keypoints may be few."""
 
 _CONFIDENT = 0.2
 """Keypoints from this confidence on say where a person is."""
