@@ -38,7 +38,7 @@ REFINER_METADATA: dict[str, str | None] = {
     "edgepose.input_size": "64",
     "edgepose.candidates": None,
     "edgepose.crop_margin": "1.25",
-    "edgepose.score_weights": "[-1, 0.5, 2.0, 3.0]",
+    "edgepose.score_weights": "[-1, 0.5, 2.0]",
 }
 ULTRALYTICS_METADATA = {
     "description": "Ultralytics YOLO11n-pose model trained on /some/coco-pose.yaml",

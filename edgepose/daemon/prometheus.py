@@ -144,7 +144,7 @@ def _of_stages(snapshot: DaemonSnapshot) -> Iterator[Metric]:
 def _of_refinement(counts: RefineCounts) -> Iterator[Metric]:
     yield _counter(
         "edgepose_refined_people",
-        "People refined, by whether the refined pose agreed with the first.",
+        "People refined, by whether the refined pose filled the box.",
         {("accepted",): counts.accepted, ("disagreed",): counts.disagreed},
         "result",
     )

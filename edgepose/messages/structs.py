@@ -185,7 +185,7 @@ class RefineHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The refinement of people. Counters start at 0 when the daemon starts."""
 
     refined: Annotated[_Count, Meta(description="people refined")]
-    accepted: Annotated[_Count, Meta(description="refined people whose refined pose agreed with that of the pose network and replaced it")]
+    accepted: Annotated[_Count, Meta(description="refined people whose refined pose filled the box and replaced that of the pose network")]
     disagreed: Annotated[_Count, Meta(description="refined people who kept the pose of the pose network")]
     dismissed: Annotated[_Count, Meta(description="people not published because their score after refinement is too low")]
     doubles: Annotated[_Count, Meta(description="people not published because their refined pose is nearly that of another person")]

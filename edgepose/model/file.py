@@ -21,7 +21,7 @@ METADATA_PREFIX = "edgepose."
 STRIDE_PX = 32
 """The sides of the network input are multiples of this."""
 
-_READABLE = ("1", "2")
+_READABLE = ("2",)
 _MAXIMUM_BYTES = 2**31  # protobuf's own limit for one message
 _LARGEST_MARGIN = 4  # a larger crop shows mostly background
 _ULTRALYTICS_CANDIDATES = 300  # anchors kept before NMS: several dozen respond to each person
@@ -30,8 +30,8 @@ _ULTRALYTICS_CHANNELS = 4 + 1 + 3 * len(KEYPOINT_NAMES)
 Task = Literal["pose", "refine"]
 """The task of a network: detect people in an image (`pose`), or compute the keypoints of one person in a crop (`refine`)."""
 
-ScoreWeights = tuple[float, float, float, float]
-"""Bias, and weights of the pose network's score (logit), of the agreement of box and refined pose, and of that pose's mean confidence."""
+ScoreWeights = tuple[float, float, float]
+"""Bias, and the weights of the logit of score times confidence and of the agreement (`edgepose.pose.regions.refined_score`)."""
 
 _KINDS: Mapping[Task, str] = {"pose": "a pose network", "refine": "a refiner"}
 
@@ -200,7 +200,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         accuracy=_value(metadata, "accuracy", dict[str, Any]) if metadata.get("accuracy") else {},
         license=metadata.get("license", ""),
         crop_margin=_crop_margin(metadata) if task == "refine" else None,
-        score_weights=_value(metadata, "score_weights", tuple[float, float, float, float]) if task == "refine" else None,
+        score_weights=_value(metadata, "score_weights", tuple[float, float, float]) if task == "refine" else None,
         cpu_precision=_precision(metadata, "cpu_precision") if "cpu_precision" in metadata else "float32",
     )
 

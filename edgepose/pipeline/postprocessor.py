@@ -220,7 +220,7 @@ class Postprocessor:
         frame = prepared.frame
         shown, from_refiner = self._carried.update(people, self._fresh, frame.width, frame.height, frame.captured_at_ns)
         # After carrying: a double that is refined in turns must not come and go.
-        kept = without_doubles(shown, from_refiner, self._pose.nms_oks)
+        kept = without_doubles(shown, from_refiner)
         self._metrics.refine_doubles(len(shown) - len(kept))
         return kept
 

@@ -62,8 +62,8 @@ class RefineCounts:
     """Counts of refined people since the start.
 
     Attributes:
-        accepted: people whose refined keypoints agreed with the pose network's, and replaced them.
-        disagreed: people whose refined keypoints did not agree; the pose network's stayed.
+        accepted: people whose refined keypoints filled the box, and replaced the pose network's.
+        disagreed: people whose refined keypoints did not fill the box; the pose network's stayed.
         failed: people whose refinement failed, by cause (`REFINE_FAILURES`).
         skipped: people whom the budget left out, or for whom a waiting frame left no time.
         dismissed: people who were not published, since after refinement their score is too low.

@@ -96,7 +96,7 @@ def _full_disk(world: World) -> None:
 
 def _model_replaced(world: World) -> None:
     model = world.folder / "model.onnx"
-    shutil.copy(_ASSETS / "default.onnx", model)
+    shutil.copy(_ASSETS / "ghost-n.onnx", model)
     world.settings["model.path"] = str(model)
     world.start()
     world.fault()
@@ -112,7 +112,7 @@ def _model_replaced(world: World) -> None:
     world.check(code == 78, f"started with a file that is no model it ended with code {code}, expected 78")
     words = world.last_words().strip().splitlines()[-1]
     world.check(str(model) in words, f"its last words do not name the model: {words}")
-    shutil.copy(_ASSETS / "ghost-s.onnx", world.folder / "next.onnx")
+    shutil.copy(_ASSETS / "ghost-n-int8.onnx", world.folder / "next.onnx")
     (world.folder / "next.onnx").replace(model)
     world.start_daemon()
     world.healed()

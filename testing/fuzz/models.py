@@ -84,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edgepose-fuzz-", dir="/dev/shm") as folder:
         path = Path(folder) / "model.onnx"
         originals = [_Original(write_edgepose(path)), _Original(write_refiner(path))]
-        originals += [_Original(_ASSETS / name) for name in ("default.onnx", "refine-n.onnx")]
+        originals += [_Original(_ASSETS / name) for name in ("ghost-n.onnx", "refine-n.onnx")]
 
         def one(number: int) -> tuple[str, str]:
             draw = random.Random(number)

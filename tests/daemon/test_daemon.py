@@ -102,7 +102,7 @@ def test_off_opens_one_network_only_and_says_nothing(tmp_path: Path, sessions: l
 
 
 def test_a_pose_network_is_refused_before_anything_is_opened(tmp_path: Path, sessions: list[str]) -> None:
-    with pytest.raises(ModelError, match=r"default.onnx is a pose network .*; expected a refiner"):
+    with pytest.raises(ModelError, match=r"ghost-n.onnx is a pose network .*; expected a refiner"):
         run(tmp_path, RefineConfig(path="default", people=1))
     assert sessions == []
 

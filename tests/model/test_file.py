@@ -34,7 +34,7 @@ def test_a_refiner_file_is_fully_described(tmp_path: Path) -> None:
     info = read_model(write_refiner(tmp_path / "refiner.onnx")).info
     assert (info.layout, info.task, info.candidates, info.batch) == ("edgepose", "refine", 0, None)
     assert (info.input_size, info.input_height, info.input_width) == (64, 64, 64)
-    assert (info.crop_margin, info.score_weights) == (1.25, (-1, 0.5, 2, 3))
+    assert (info.crop_margin, info.score_weights) == (1.25, (-1, 0.5, 2))
     assert read_model(write_refiner(tmp_path / "one.onnx", input_shape=(1, 64, 64, 3))).info.batch == 1
     pose = read_model(write_edgepose(tmp_path / "pose.onnx")).info
     assert (pose.crop_margin, pose.score_weights) == (None, None)
@@ -132,7 +132,7 @@ def test_wrong_files_of_ours_are_refused(tmp_path: Path, changes: dict[str, obje
         ({"metadata": {"edgepose.crop_margin": "0.9"}}, "crop_margin is 0.9; expected a number from 1 to 4"),
         ({"metadata": {"edgepose.crop_margin": '"wide"'}}, "crop_margin is '\"wide\"'"),
         ({"metadata": {"edgepose.score_weights": None}}, "metadata edgepose.score_weights is missing"),
-        ({"metadata": {"edgepose.score_weights": "[1, 2, 3]"}}, r"score_weights is '\[1, 2, 3\]'.* length 4"),
+        ({"metadata": {"edgepose.score_weights": "[1, 2]"}}, r"score_weights is '\[1, 2\]'.* length 3"),
         ({"metadata": {"edgepose.input_size": "96"}}, r"\(\?, 64, 64, 3\); expected of a refiner fixed sides, the longer one 96"),
         ({"input_shape": ("M", 64, 96, 3)}, r"input is crops uint8 \(\?, 64, 96, 3\); expected .* the longer one 64"),
         ({"input_shape": ("M", "H", "W", 3)}, r"input is crops uint8 \(\?, \?, \?, 3\); expected of a refiner fixed sides"),

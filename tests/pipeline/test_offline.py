@@ -50,7 +50,8 @@ def test_a_refiner_is_named_and_its_people_are_counted(config: Config, tmp_path:
     config = offline_config(config, config.cameras["v"].source, config.files, refiner=refiner)
     assert config.refine.people == config.pose.maximum_people
     summary = run(config)
-    assert (summary.refiner, summary.refined) == ("again.onnx", summary.people)
+    assert summary.refiner == "again.onnx"
+    assert summary.refined is not None and 0 < summary.people <= summary.refined  # doubles are refined, then dropped
 
 
 def test_still_pictures_are_not_tracked_unless_asked(tmp_path: Path) -> None:

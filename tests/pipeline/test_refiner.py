@@ -227,7 +227,7 @@ class Stage:
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_people_are_published_by_their_new_scores(tmp_path: Path, tracked: bool) -> None:
-    stage = Stage(tmp_path, "[0, -1, 0, 0]", tracked=tracked)  # reverses the order
+    stage = Stage(tmp_path, "[0, -1, 0]", tracked=tracked)  # reverses the order
     people = stage.people()
     scores = [person.score for person in people]
     assert scores == sorted(scores, reverse=True)
@@ -239,7 +239,7 @@ def test_people_are_published_by_their_new_scores(tmp_path: Path, tracked: bool)
 
 
 def test_tracked_people_stay_down_to_the_low_score_threshold(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "[-1.2, 0, 0, 0]", tracked=True)  # everybody gets 0.23
+    stage = Stage(tmp_path, "[-1.2, 0, 0]", tracked=True)  # everybody gets 0.23
     assert stage.people() == []  # nobody has a number yet
     assert len(stage.people()) > 0
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
-from edgepose.pose.regions import Region, agreement, merge_refined, refine_people, refined_score
+from edgepose.pose.regions import Region, agreement, confidence_of, merge_refined, refine_people, refined_score
 from testing.bodies import moved, standing_person
 from testing.onnx_files import write_edgepose, write_refiner
 
-WEIGHTS = (-1.0, 0.5, 2.0, 2.0)
+WEIGHTS = (1.0, 2.0, 2.0)
 POSITIONS = st.floats(-3000, 3000, width=32)
 SIDES = st.floats(0, 2000, width=32)
 
@@ -171,14 +171,21 @@ def test_a_refined_pose_that_disagrees_only_lowers_the_score() -> None:
     assert other.person.score < agreed.person.score
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.tuples(*[st.floats(-20, 20)] * 4))
-def test_the_score_is_a_probability(score: float, similar: float, confidence: float, weights: tuple[float, float, float, float]) -> None:
-    found = refined_score(np.array([score]), np.array([similar]), np.array([confidence]), weights)
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.tuples(*[st.floats(-20, 20)] * 3))
+def test_the_score_is_a_probability(score: float, agrees: float, confidence: float, weights: tuple[float, float, float]) -> None:
+    found = refined_score(np.array([score]), np.array([agrees]), np.array([confidence]), weights)
     assert 0 <= found[0] <= 1
-    clipped = min(max(score, 1e-6), 1 - 1e-6)
-    logit = weights[0] + weights[1] * np.log(clipped / (1 - clipped)) + weights[2] * similar + weights[3] * confidence
+    clipped = min(max(score * confidence, 1e-6), 1 - 1e-6)
+    logit = weights[0] + weights[1] * np.log(clipped / (1 - clipped)) + weights[2] * agrees
     if abs(logit) < 50:
         assert found[0] == pytest.approx(1 / (1 + np.exp(-logit)))
+
+
+def test_the_confidence_of_a_pose_is_that_of_its_confident_keypoints() -> None:
+    keypoints = np.zeros((2, 17, 3), np.float32)
+    keypoints[0, :4, 2] = (0.9, 0.7, 0.1, 0.0)
+    keypoints[1, :, 2] = 0.1
+    np.testing.assert_allclose(confidence_of(keypoints), (0.8, 0.1), atol=1e-6)
 
 
 def test_keypoints_of_low_confidence_do_not_count_in_the_agreement() -> None:

@@ -42,8 +42,8 @@ def calibrate_score(checkpoint: str, data: tuple[Path, ...], output: Path, size:
 
         if isinstance(network, RefinerNetwork) and first is not None:
             weights = calibrate_refiner(network, find_model(first), CocoPose(data), limit=pictures, progress=progress)
-            bias, score, agreement, confidence = weights
-            formula = f"{bias:+.3f} {score:+.3f} logit(first) {agreement:+.3f} agreement {confidence:+.3f} confidence"
+            bias, product, agreement = weights
+            formula = f"{bias:+.3f} {product:+.3f} logit(first score x confidence) {agreement:+.3f} agreement"
         else:
             assert isinstance(network, PoseNetwork)
             slope, bias = fit_score(network, CocoPose(data), size, limit=pictures, progress=progress)

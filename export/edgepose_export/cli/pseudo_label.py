@@ -15,10 +15,10 @@ from edgepose_export.evaluation.refiner import PictureRefiner
 
 @click.command(
     "pseudo-label",
-    epilog="Example: edgepose-export pseudo-label flights --model ghost-s --refiner refine-s --output runs/flights-labeled",
+    epilog="Example: edgepose-export pseudo-label flights --model ghost-n --refiner refine-s --output runs/flights-labeled",
 )
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--model", default="ghost-s", show_default=True, help="Name of a shipped model, or an ONNX file.")
+@click.option("--model", default="ghost-n", show_default=True, help="Name of a shipped model, or an ONNX file.")
 @click.option("--refiner", default="refine-s", show_default=True, help="Name of a shipped refiner, or an ONNX file.")
 @click.option("--size", default=0, help="Long side of the model's input in pixels; 0 is the model's own.")
 @click.option("--threads", default=0, help="Threads of the networks on a CPU; 0 is one per core.")

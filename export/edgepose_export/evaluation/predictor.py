@@ -89,7 +89,7 @@ def open_predictor(
 ) -> ModelPredictor:
     """Open a model file and perhaps a refiner; arguments and errors as of `edgepose_export.evaluation.coco.evaluate`."""
     limits = pose or schema.PoseConfig()
-    opened = None if refiner is None else PictureRefiner(refiner, refine_people, settings, limits.nms_oks)
+    opened = None if refiner is None else PictureRefiner(refiner, refine_people, settings)
     if people is None and opened is not None:
         people = EVERYBODY_PEOPLE
     if people is not None:

@@ -21,7 +21,6 @@ class PictureRefiner:
         refiner: ONNX file.
         people: most people to refine in a picture; 0 refines everybody.
         settings: where to run.
-        nms_oks: of two people whose refined poses are more similar than this, one is dropped.
 
     Attributes:
         name: name of the file.
@@ -32,14 +31,11 @@ class PictureRefiner:
         EngineError: the backend is unavailable.
     """
 
-    def __init__(
-        self, refiner: Path, people: int = 0, settings: schema.ModelConfig | None = None, nms_oks: float = schema.PoseConfig().nms_oks
-    ) -> None:
+    def __init__(self, refiner: Path, people: int = 0, settings: schema.ModelConfig | None = None) -> None:
         file = read_model(refiner)
         self._network = open_refiner_backend(file, settings or schema.ModelConfig())
         self._info = file.info
         self._people = people
-        self._nms_oks = nms_oks
         self.name: str = refiner.name
         self.refined = 0
 
@@ -58,7 +54,7 @@ class PictureRefiner:
         result, agrees = list(people), [False] * len(people)
         for index, refined in zip(chosen, results, strict=True):
             result[index], agrees[index] = refined.person, refined.agrees
-        return without_doubles(result, agrees, self._nms_oks)
+        return without_doubles(result, agrees)
 
     def close(self) -> None:
         """Free the inference backend."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from edgepose.errors import ConfigError
-from edgepose.pose.regions import compare_poses, merge_refined, refined_keypoints
+from edgepose.pose.regions import compare_poses, merge_refined, product_logit, refined_keypoints
 from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import MatchedDetections, match_detections
@@ -84,7 +84,7 @@ def calibrate_refiner(
     limit: int = 0,
     progress: Progress | None = None,
 ) -> tuple[float, ...]:
-    """Fit a refiner's score on the first stage's score, the agreement of both poses and the refiner's confidence, and store it.
+    """Fit a refiner's score on the product of the first score and its confidence, and on its agreement with the box; store it.
 
     Args:
         network: the refiner.
@@ -94,7 +94,7 @@ def calibrate_refiner(
         progress: called after each picture.
 
     Returns:
-        The bias, and the weights of the logit of the first score, of the agreement and of the confidence.
+        The bias, and the weights of the logit of score times confidence and of the agreement.
 
     Raises:
         ConfigError: there are too few detections to fit.
@@ -107,18 +107,19 @@ def calibrate_refiner(
             return np.asarray(deployed(torch.from_numpy(crops)).numpy(), np.float32)
 
     crop = (network.spec.crop_height, network.spec.crop_width)
-    unchanged = (0.0, 1.0, 0.0, 0.0)
+    unchanged = (0.0, 1.0, 0.0)
     count = min(limit, len(data)) if limit else len(data)
     chosen = [int(index) for index in np.linspace(0, len(data) - 1, count)]
-    predictions, features = [], [np.zeros((0, 3))]
+    predictions, features = [], [np.zeros((0, 2))]
     with ModelPredictor(first) as predict:
         for done, index in enumerate(chosen, 1):
             image = data.image(index)
             people = predict(image)
             if people:
                 keypoints = refined_keypoints(image, people, network.spec.crop_margin, crop, run)
-                _, similar, confidences = compare_poses(people, keypoints, image.shape[1], image.shape[0])
-                features.append(np.stack([logit(np.array([person.score for person in people])), similar, confidences], 1))
+                _, agreements, confidences = compare_poses(people, keypoints, image.shape[1], image.shape[0])
+                scores = np.array([person.score for person in people])
+                features.append(np.stack([product_logit(scores, confidences), agreements], 1))
                 people = [result.person for result in merge_refined(people, keypoints, unchanged, image.shape[1], image.shape[0])]
             predictions.append(people)
             if progress is not None:

@@ -11,6 +11,11 @@ VARIANTS = {"": "float, weights in half precision", "-int8": "INT8 for CPUs", "-
 """What the end of a file's name says about it."""
 
 DESCENT = {"pose": "RTMDet-nano by OpenMMLab", "refine": "PP-TinyPose by PaddlePaddle"}
+DATA = {
+    "pose": "COCO and Objects365 (by the authors of RTMDet-nano); COCO, synthetic people, thermal pictures of HIT-UAV (here)",
+    "refine": "COCO and AI Challenger (by the authors of PP-TinyPose); COCO (here)",
+}
+"""Data sets in the weights. None of their pictures is part of this project."""
 FIGURES = {
     "AP": "OKS AP, mean over OKS 0.50 to 0.95",
     "AP50": "OKS AP at 0.50",
@@ -25,9 +30,10 @@ for all people in it, at most {candidates}."""
 REFINER_USE = """Refining the poses of people that the pose network has found, in one crop of the full-resolution frame per person
 (`refine.people`). It does not find people by itself."""
 LIMITS = """- Not for identifying people, and not for decisions about people without human review.
-- People who lie, who are seen from above or by a rolled camera, noise, low light, compression and distance cost accuracy: figures in
-  [models.md](../../docs/models.md#robustness).
-- Never measured: by age, build, clothing or skin; fog."""
+- Distance, rolled cameras, people who lie, noise, low light, compression and occlusion cost accuracy:
+  [figures](../../docs/models.md#robustness). So do views from above: [figures](../../docs/models.md#from-above).
+- Keypoints of people seen from straight above are weak. They are measured on rendered people only; no photographs with such labels exist.
+- Never measured: by age, build, clothing or skin; fog; keypoints in thermal pictures."""
 
 
 def files_by_model(folder: Path) -> dict[str, list[ModelFile]]:
@@ -55,7 +61,7 @@ def card(name: str, files: list[ModelFile], network: Network) -> str:
         ("Input", _input(info)),
         ("Trained on", info.trained_on),
         ("License", f"{info.license}; descends from {DESCENT[info.task]} (Apache-2.0), see [NOTICE](../../NOTICE)"),
-        ("Data", "COCO pictures (under their own licenses, not part of this project), COCO annotations (CC BY 4.0)"),
+        ("Data", f"{DATA[info.task]}; terms in [NOTICE](../../NOTICE)"),
     ]
     use = REFINER_USE if info.task == "refine" else POSE_USE.format(candidates=info.candidates)
     return "\n".join(

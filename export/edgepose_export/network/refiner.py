@@ -51,8 +51,8 @@ class RefinerNetwork(nn.Module):
     `forward` maps a crop to heat maps, `decode` maps these to keypoints. `RefinerGraph` joins both after the model file's uint8 input.
 
     Attributes:
-        score_weights: (4,) of the runtime's `edgepose.pose.regions`: bias, and weights of the first score's logit, the agreement and
-            the confidence. Until `calibrate-score`, the first score stays as it is.
+        score_weights: (3,) of the runtime's `edgepose.pose.regions`: bias, and weights of the logit of score times confidence and of the
+            agreement. Until `calibrate-score`, the score is the product.
     """
 
     def __init__(self, spec: RefinerSpec) -> None:
@@ -66,7 +66,7 @@ class RefinerNetwork(nn.Module):
         self.heat = ConvNorm(spec.widths[0], KEYPOINTS, activation="none")
         self.decode = HeatMapDecoder(spec.crop_height // STRIDE, spec.crop_width // STRIDE)
         self.score_weights: Tensor
-        self.register_buffer("score_weights", torch.tensor([0.0, 1.0, 0.0, 0.0]))
+        self.register_buffer("score_weights", torch.tensor([0.0, 1.0, 0.0]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) RGB by `normalize` to heat maps (B, 17, H / 4, W / 4)."""

@@ -141,7 +141,7 @@ def test_figures_of_a_pair_are_written_into_the_refiner(folder: Path) -> None:
     assert first.read_bytes() == before
     info = read_model(refiner).info
     assert info.accuracy == {"data": "data", **figures, "model": "first.onnx"}
-    assert info.score_weights == (-1, 0.5, 2, 3)
+    assert info.score_weights == (-1, 0.5, 2)
 
 
 def test_averaged_weights_are_another_file_than_the_last_ones(folder: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_calibrated_refiner_weighs_both_poses(folder: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     network = load_network(tmp_path / "final.pt")
     assert isinstance(network, RefinerNetwork)
-    assert network.score_weights.tolist() != [0, 1, 0, 0]
+    assert network.score_weights.tolist() != [0, 1, 0]
 
 
 @pytest.mark.skipif(SHARED is None, reason="the teachers' files are not part of the project")
