@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz events refine decoding \
-system service-memory fleet compare clean
+system service-memory fleet compare model clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -82,6 +82,33 @@ refine: $(VENV)/.dev ## what looking again is worth against what it costs; write
 
 decoding: $(VENV)/.dev ## what each part of the decoder is worth; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.ablate_decoding export/edgepose_export/checkpoints/ghost-n.pt $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)
+
+# The shipped models, from their teachers: a step whose inputs have not changed is not run again, so that the command may be interrupted.
+SHARED ?= ../shared
+TEACHERS ?= $(SHARED)/models
+TRAIN_DATA ?= $(wildcard $(addprefix $(SHARED)/data/,coco-train coco-more-1 coco-more-2))
+EVALUATE ?= $(SHARED)/data/coco-dev
+WORK ?= build/models
+MODELS ?= ghost-n refine-n refine-s
+TEACHER_ghost-n ?= $(TEACHERS)/rtmdet-nano-person.onnx
+TEACHER_refine-n ?= $(TEACHERS)/tinypose-128x96.onnx
+TEACHER_refine-s ?= $(TEACHERS)/tinypose-256x192.onnx
+# The network that each works with; ghost-n is measured with the refiner that is there, if any.
+COMPANION_ghost-n ?= $(wildcard edgepose/assets/refine-n.onnx)
+COMPANION_refine-n ?= $(WORK)/ghost-n/assets/ghost-n.onnx
+COMPANION_refine-s ?= $(WORK)/ghost-n/assets/ghost-n.onnx
+
+model: $(VENV)/.dev ## make the shipped models (MODELS, SHARED or TEACHERS, TRAIN_DATA and EVALUATE, WORK; ARGS="--train-minutes 60")
+	@for name in $(MODELS); do $(MAKE) --no-print-directory model-$$name || exit; done
+
+model-%: $(VENV)/.dev
+	@missing=; for file in $(TEACHER_$*) $(EVALUATE); do test -e $$file || missing="$$missing $$file"; done; \
+	test -n "$(TRAIN_DATA)" || missing="$$missing TRAIN_DATA"; \
+	test -z "$$missing" || { echo "make model: $* needs$$missing; expected SHARED=FOLDER with models/ and data/, or TEACHER_$*=FILE," \
+	"TRAIN_DATA=FOLDERS and EVALUATE=FOLDER" >&2; exit 78; }
+	$(BIN)/edgepose-export make-model $* --teacher $(TEACHER_$*) $(addprefix --data ,$(TRAIN_DATA)) --evaluate $(EVALUATE) \
+	--work $(WORK)/$* --assets edgepose/assets --checkpoints export/edgepose_export/checkpoints \
+	$(addprefix --companion ,$(COMPANION_$*)) $(ARGS)
 
 compare: $(VENV)/.dev build/vtest.avi ## infer, a recording and its replay against version b74093e (OLD=a checkout of it with its .venv)
 	$(BIN)/python -m testing.compare_with_b74093e $(OLD) $(ARGS)

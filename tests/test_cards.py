@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from edgepose_export.make_model.card import card, files_by_model
 from edgepose_export.network.checkpoint import load_deployed
 from edgepose_export.network.to_onnx import Card, to_onnx
 from edgepose_export.onnx_file import write_model
 from testing.export.tiny import TINY, TINY_REFINER, lively
-from tools.write_cards import ASSETS, CHECKPOINTS, card, files_by_model
+from tools.write_cards import ASSETS, CHECKPOINTS
 
 MODELS = files_by_model(ASSETS)
 

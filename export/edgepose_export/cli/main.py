@@ -13,13 +13,15 @@ COMMANDS = {
     "evaluate": ("edgepose_export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
     "onnx": ("edgepose_export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),
     "quantize": ("edgepose_export.cli.quantize:quantize", "Quantize a model to INT8."),
+    "make-model": ("edgepose_export.cli.make_model:make_model", "Make the files of a model that ship, step by step."),
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
     "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
 }
-"""Module and purpose of each command. `ghostify`, `train`, `calibrate-score` and `onnx` run the network in PyTorch (extra `train`);
-the others run model files and need no PyTorch. Commands load lazily, because PyTorch takes seconds to load."""
+"""Module and purpose of each command. `ghostify`, `train`, `calibrate-score`, `onnx` and `make-model` run the
+network in PyTorch (extra `train`); the others run model files and need no PyTorch. Commands load lazily, because PyTorch takes seconds to
+load."""
 
-NEEDS_TORCH = ("ghostify", "train", "calibrate-score", "onnx")
+NEEDS_TORCH = ("ghostify", "train", "calibrate-score", "onnx", "make-model")
 """Commands that need the extra `train`."""
 
 _INSTALL = "in a checkout of edgepose, run `pip install './export[train]'` or `make setup`"

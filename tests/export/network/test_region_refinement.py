@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from edgepose_export.network.head import KEYPOINTS
-from edgepose_export.network.region_refinement import RegionRefinement
+from edgepose_export.network.region_refinement import RegionRefinement, RegionStep
 
 
 def candidates() -> tuple[Tensor, Tensor]:
@@ -30,44 +30,45 @@ def test_without_iterations_the_coarse_pose_is_the_result() -> None:
     assert list(refinement.parameters()) == []
 
 
-def test_a_window_lies_around_its_keypoint_and_grows_with_the_box() -> None:
-    """The only change of the features that matters is one below the window: gradients say where it lies."""
+def test_a_region_is_the_enlarged_box() -> None:
+    """Gradients of the features say where they are sampled."""
     torch.manual_seed(0)
     refinement = RegionRefinement(1, 1, 8, 1)
     for name, parameter in refinement.named_parameters():
         torch.nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 0.1)
 
-    def seen(box: list[float], x: float, y: float) -> Tensor:
+    def seen(box: list[float]) -> Tensor:
         fine = torch.ones(1, 1, 40, 40, requires_grad=True)
-        pose = torch.zeros(1, 1, 3 * KEYPOINTS)
-        pose[..., :KEYPOINTS], pose[..., KEYPOINTS : 2 * KEYPOINTS] = x, y
-        refinement(fine, torch.tensor([[box]]), pose)[-1].sum().backward()
+        refinement(fine, torch.tensor([[box]]), torch.zeros(1, 1, 3 * KEYPOINTS))[-1].sum().backward()
         assert fine.grad is not None
         return fine.grad[0, 0].nonzero()
 
-    small, large = seen([96.0, 96.0, 136.0, 136.0], 0.5, -0.5), seen([16.0, 16.0, 216.0, 216.0], 0.5, -0.5)
-    for cells, x, y in ((small, 136, 96), (large, 216, 16)):
-        middle = (cells.float().amin(0) + cells.float().amax(0)) / 2 * 8 + 4
-        assert (middle - torch.tensor([y, x])).abs().max() <= 4
-    assert (large.amax(0) - large.amin(0)).min() > (small.amax(0) - small.amin(0)).max()
+    for left, top, right, bottom in ((96.0, 96.0, 136.0, 136.0), (16.0, 80.0, 216.0, 216.0)):
+        cells = seen([left, top, right, bottom]).float() * 8 + 4  # y, x of their middles
+        middle = (cells.amin(0) + cells.amax(0)) / 2
+        assert (middle - torch.tensor([(top + bottom) / 2, (left + right) / 2])).abs().max() <= 6
+        extent = cells.amax(0) - cells.amin(0)
+        assert (extent - torch.tensor([bottom - top, right - left])).abs().max() <= 0.2 * (right - left) + 12
 
 
-def test_each_step_starts_at_the_positions_of_the_one_before() -> None:
+def test_each_step_adds_to_the_pose_of_the_one_before() -> None:
     refinement = RegionRefinement(4, 4, 8, 2)
     boxes, pose = candidates()
     with torch.no_grad():
         for step in refinement.steps:
-            step.second_bias[:, 0, 0] = 0.25  # type: ignore[operator]
+            assert isinstance(step, RegionStep)
+            step.second.bias[0] = 0.25
         poses = refinement(torch.randn(1, 4, 8, 8), boxes, pose)
-    x = [float(value[0, 0, 0]) for value in poses]
-    assert x == [0.0, 0.25, 0.5]
-    assert torch.equal(poses[-1][..., KEYPOINTS:], pose[..., KEYPOINTS:])
+    assert [float(value[0, 0, 0]) for value in poses] == [0.0, 0.25, 0.5]
+    assert torch.equal(poses[-1][..., 1:], pose[..., 1:])
 
 
-def test_a_keypoint_outside_of_the_picture_does_no_harm() -> None:
+def test_a_box_outside_of_the_picture_does_no_harm() -> None:
     torch.manual_seed(0)
     refinement = RegionRefinement(4, 4, 8, 1)
     boxes, pose = candidates()
-    torch.nn.init.normal_(refinement.steps[0].second)  # type: ignore[arg-type]
+    for step in refinement.steps:
+        assert isinstance(step, RegionStep)
+        torch.nn.init.normal_(step.second.weight)
     poses = refinement(torch.randn(1, 4, 8, 8), boxes * 100, pose - 3)
     assert torch.isfinite(poses[-1]).all()

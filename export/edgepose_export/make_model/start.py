@@ -1,0 +1,110 @@
+"""The first checkpoint of a network: its teacher's weights, with Ghost modules in closed form."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgepose_export.callbacks import TaskProgress
+from edgepose_export.data.augment import Augmentation, paint
+from edgepose_export.data.coco import CocoPose
+from edgepose_export.data.crops import plans_for
+from edgepose_export.network.checkpoint import Network, NetworkSpec, build, load_deployed, save_network
+from edgepose_export.network.ghostify import GhostifyStep
+from edgepose_export.network.ghostify import ghostify as make_ghost
+from edgepose_export.network.layers import add_norms
+from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
+from edgepose_export.network.rtmdet import load_rtmdet
+from edgepose_export.network.tinypose import load_tinypose
+
+_BATCH = 16
+
+
+def make_start(
+    spec: NetworkSpec,
+    teacher: Path,
+    data: Sequence[Path],
+    output: Path,
+    *,
+    pictures: int = 64,
+    size: int = 320,
+    blend: Path | None = None,
+    blend_share: float = 0.4,
+    progress: TaskProgress = lambda task, done, total: None,
+) -> list[GhostifyStep]:
+    """Write a checkpoint with a student and its teacher, and return the errors of the layers that became Ghost modules.
+
+    Args:
+        spec: the student.
+        teacher: ONNX file of RTMDet-nano or PP-TinyPose, or a checkpoint (`.pt`) of a plain network.
+        data: sets of calibration pictures.
+        output: checkpoint to write.
+        pictures: number of calibration pictures.
+        size: side of the calibration pictures in pixels; a refiner has its own.
+        blend: file of the teacher's structure, trained further, whose weights are blended in.
+        blend_share: share of `blend` in the weights, 0 to 1.
+        progress: called for each layer.
+
+    Raises:
+        ConfigError: a file or the data is refused.
+    """
+    original, start = _load(teacher, spec), _load(teacher, spec)
+    if blend is not None:
+        _mix(start, _load(blend, spec), blend_share)
+    batches = _batches(original, CocoPose(data), pictures, size)
+    steps: list[GhostifyStep] = []
+    made: Network = start
+    if isinstance(start, PoseNetwork) and isinstance(spec, PoseSpec):
+
+        def note(step: GhostifyStep) -> None:
+            steps.append(step)
+            progress("layers", len(steps), len(spec.ghost))
+
+        made = make_ghost(start, spec.ghost, lambda: iter(batches), note)
+    student = build(spec)
+    student.load_state_dict(made.state_dict())
+    student.eval()
+
+    def run() -> None:
+        for done, x in enumerate(batches, 1):
+            student(x)
+            progress("statistics of norms", done, len(batches))
+
+    add_norms(student, run)
+    save_network(output, student, teacher={"spec": msgspec.to_builtins(original.spec), "state": original.state_dict()})
+    return steps
+
+
+def _load(path: Path, spec: NetworkSpec) -> Network:
+    """Load a teacher for a spec: its own structure, with the spec's parts that it lacks."""
+    if path.suffix == ".pt":
+        return load_deployed(path)
+    if isinstance(spec, PoseSpec):
+        return load_rtmdet(path, msgspec.structs.replace(spec, ghost=(), early_activation="silu", activation="silu"))
+    return load_tinypose(path)
+
+
+def _mix(network: Network, other: Network, share: float) -> None:
+    """Move the weights of a network towards those of another that was trained from it.
+
+    Between a network and its own fine-tuned self the weights keep most of what both know (M. Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022).
+    """
+    values, own = other.state_dict(), network.state_dict()
+    network.load_state_dict(
+        {name: torch.lerp(value, values[name], share) if value.is_floating_point() else value for name, value in own.items()}
+    )
+
+
+def _batches(network: Network, data: CocoPose, count: int, size: int) -> list[Tensor]:
+    """Return batches of evenly chosen letterboxed pictures, or of a refiner's crops."""
+    rng = np.random.default_rng(0)
+    plans = plans_for(network.spec, data)
+    canvas = size if isinstance(network.spec, PoseSpec) else (network.spec.crop_height, network.spec.crop_width)
+    chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
+    pictures = [paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas) for index in chosen]
+    normalized = network.normalize(torch.from_numpy(np.stack(pictures)))
+    return list(normalized.split(_BATCH))
