@@ -48,6 +48,7 @@ def main() -> None:
     def daemon(result: BenchResult) -> str:
         return f"{result.daemon_fps:.0f} frames/s, {result.ratio:.2f} of the engine alone"
 
+    precision = {"float32": "float", "int8": "INT8"}[pose_model.info.precision]
     rows = [
         f"Measured by `make costs`, {datetime.now(timezone.utc):%Y-%m-%d}, on {machine()} ({alone.device}), "
         f"on `{Path(options.video).name}`.",
@@ -56,7 +57,7 @@ def main() -> None:
         "|---|---|---|",
         f"| Model files | {size(pose_model)} | and {size(refiner)} |",
         f"| Input, pixels | {pose_model.info.input_size}, long side | {refiner.info.input_size} per person |",
-        f"| Accuracy in INT8, COCO OKS AP on 300 pictures | {accuracy(pose_model)} | {accuracy(refiner)} with all people refined |",
+        f"| Accuracy in {precision}, COCO OKS AP on 300 pictures | {accuracy(pose_model)} | {accuracy(refiner)} with all people refined |",
         f"| Engine alone | {alone.engine_fps:.0f} frames/s | |",
         f"| Whole daemon, from file to encoded message | {daemon(alone)} | {daemon(refining)}; {people_a_frame} |",
         f"| Peak memory of the process | {alone.peak_rss_mb:.0f} MiB | {refining.peak_rss_mb:.0f} MiB |",

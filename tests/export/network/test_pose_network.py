@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from edgepose_export.network.checkpoint import parameters_count
 from edgepose_export.network.head import KEYPOINTS, MEAN_POSE
-from edgepose_export.network.region_refinement import RegionStep
 from edgepose_export.network.pose_network import RTMDET_NANO, PoseGraph, PoseNetwork, PoseSpec, keypoints_of
+from edgepose_export.network.region_refinement import RegionStep
 from edgepose_export.shipped import find_recipe
 from edgepose_export.training.recipe import load_recipe
 from testing.export.tiny import TINY, lively
