@@ -21,7 +21,6 @@ METADATA_PREFIX = "edgepose."
 STRIDE_PX = 32
 """The sides of the network input are multiples of this."""
 
-_READABLE = ("2",)
 _MAXIMUM_BYTES = 2**31  # protobuf's own limit for one message
 _LARGEST_MARGIN = 4  # a larger crop shows mostly background
 _ULTRALYTICS_CANDIDATES = 300  # anchors kept before NMS: several dozen respond to each person
@@ -163,7 +162,7 @@ def _describe(header: OnnxHeader) -> ModelInfo:
 
 def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
     metadata = {key.removeprefix(METADATA_PREFIX): value for key, value in header.metadata.items() if key.startswith(METADATA_PREFIX)}
-    if metadata["format_version"] not in _READABLE:
+    if metadata["format_version"] != FORMAT_VERSION:
         raise ModelError(
             f"the file's format version is '{metadata['format_version']}'; expected '{FORMAT_VERSION}':"
             " write the file anew with edgepose-export onnx"

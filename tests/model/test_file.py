@@ -54,7 +54,7 @@ def test_a_pose_network_has_no_crops(tmp_path: Path) -> None:
         _ = info.crop_shape
 
 
-@pytest.mark.parametrize("version", edgepose.model.file._READABLE)
+@pytest.mark.parametrize("version", [edgepose.model.file.FORMAT_VERSION])
 def test_readable_format_versions(tmp_path: Path, version: str) -> None:
     assert read_model(write_refiner(tmp_path / "m.onnx", metadata={"edgepose.format_version": version})).info.format_version == version
 

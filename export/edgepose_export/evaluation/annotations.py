@@ -1,11 +1,14 @@
 """Labels and detections in the form that pycocotools takes."""
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from edgepose.person import Person
 from edgepose_export.data.coco import Picture
@@ -57,6 +60,16 @@ def detections_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
 def boxes_as_coco(predictions: Sequence[Sequence[Person]]) -> COCO:
     """Return detections in pycocotools' form, with their own boxes."""
     return _detections(predictions, lambda person: person.box)
+
+
+def evaluated_keypoints(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> COCOeval:
+    """Return pycocotools' evaluator of keypoints after its evaluation, accumulation and summary."""
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluator = COCOeval(labels_as_coco(pictures), detections_as_coco(predictions), "keypoints")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
 
 
 def _detections(predictions: Sequence[Sequence[Person]], box: Callable[[Person], NDArray[np.float32]]) -> COCO:

@@ -4,9 +4,7 @@ Average precision is COCO's: https://cocodataset.org/#keypoints-eval, computed b
 (pycocotools). A detection in an ignore region (see `edgepose_export.data.coco`) counts neither for nor against.
 """
 
-import io
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +18,7 @@ from edgepose.errors import ConfigError
 from edgepose.person import Person
 from edgepose_export.callbacks import Predict, Progress
 from edgepose_export.data.coco import CocoPose, Picture
-from edgepose_export.evaluation.annotations import detections_as_coco, labels_as_coco
+from edgepose_export.evaluation.annotations import evaluated_keypoints
 from edgepose_export.evaluation.keypoints import confident_right, matched_people, share_in_place
 from edgepose_export.evaluation.plots import write_curves
 from edgepose_export.evaluation.predictor import open_predictor
@@ -190,7 +188,7 @@ def evaluate_predictions(predictions: Sequence[Sequence[Person]], pictures: Iter
     people = sum(int(picture.keypoints[..., 2].any(1).sum()) for picture in labeled)
     if not people:
         raise ConfigError(f"none of the {len(labeled)} pictures has people with keypoints: there is nothing to measure against")
-    evaluator = _evaluated(predictions, labeled)
+    evaluator = evaluated_keypoints(predictions, labeled)
     ap, ap50, ap75, ap_medium, ap_large, ar = (float(value) for value in evaluator.stats[:6])
     right, found = _working_point(evaluator, people)
     matched = list(matched_people(evaluator, predictions, labeled))
@@ -228,16 +226,7 @@ class MatchedDetections:
 
 def match_detections(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> MatchedDetections:
     """Return which detections match a person, by pycocotools' own matching."""
-    return _matched(_evaluated(predictions, pictures))
-
-
-def _evaluated(predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> COCOeval:
-    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = COCOeval(labels_as_coco(pictures), detections_as_coco(predictions), "keypoints")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return evaluator
+    return _matched(evaluated_keypoints(predictions, pictures))
 
 
 def _working_point(evaluator: COCOeval, people: int) -> tuple[float, float]:

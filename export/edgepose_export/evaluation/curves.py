@@ -1,8 +1,6 @@
 """Precision and recall at every score, and the error of each keypoint: what one figure of AP hides."""
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 from edgepose.errors import ConfigError
 from edgepose.person import Person
 from edgepose_export.data.coco import Picture
-from edgepose_export.evaluation.annotations import detections_as_coco, labels_as_coco
+from edgepose_export.evaluation.annotations import evaluated_keypoints
 from edgepose_export.evaluation.keypoints import CONFIDENT, matched_people
 
 RIGHT_SIMILARITY = 0.5
@@ -152,8 +150,4 @@ def _evaluated(predictions: Sequence[Sequence[Person]], pictures: Sequence[Pictu
         raise ValueError(f"{len(predictions)} predictions for {len(pictures)} pictures")
     if not any(len(picture.boxes) for picture in pictures):
         raise ConfigError(f"none of the {len(pictures)} pictures has people with keypoints: there is nothing to measure against")
-    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = COCOeval(labels_as_coco(pictures), detections_as_coco(predictions), "keypoints")
-        evaluator.evaluate()
-        evaluator.accumulate()
-    return evaluator
+    return evaluated_keypoints(predictions, pictures)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgepose_export.network.head import PoseMaps
+from edgepose_export.network.head import STRIDES, PoseMaps
 
 _SCORE_POWER, _OVERLAP_POWER = 0.5, 4.0
 _MOST_CELLS = 10
-_LEVEL_STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def assign_cells(maps: PoseMaps, people: LabeledPeople) -> PoseAssignment:
     inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)  # (P, N)
     # A person smaller than a cell may hold no cell's middle; the nearest cells of the finest level stand in.
     distance = ((x - (x1 + x2) / 2).square() + (y - (y1 + y2) / 2).square()).sqrt()
-    inside |= distance < 0.75 * _LEVEL_STRIDES[0]
+    inside |= distance < 0.75 * STRIDES[0]
     overlap = iou(boxes_at_cells(maps)[people.picture], people.boxes[:, None]) * inside  # (P, N)
     score = torch.sigmoid(maps.score)[people.picture]
     # Where no box overlaps yet, nearness decides.
@@ -77,13 +76,17 @@ def assign_cells(maps: PoseMaps, people: LabeledPeople) -> PoseAssignment:
     person = torch.arange(len(cell), device=cell.device)[:, None].expand_as(cell)[taken]
     cell, overlaps = cell[taken], overlaps[taken]
     # A cell keeps the person with the greatest overlap.
-    key = people.picture[person] * maps.score.shape[1] + cell
-    order = torch.argsort(overlaps, descending=True)
+    kept = best_of_each(people.picture[person] * maps.score.shape[1] + cell, overlaps)
+    return PoseAssignment(person[kept], cell[kept], overlaps[kept])
+
+
+def best_of_each(key: Tensor, value: Tensor) -> Tensor:
+    """Return the index of the greatest value (N,) of each different key (N,), by rising key."""
+    order = torch.argsort(value, descending=True)
     order = order[torch.argsort(key[order], stable=True)]
     first = torch.ones(len(order), dtype=torch.bool, device=key.device)
     first[1:] = key[order][1:] != key[order][:-1]
-    kept = order[first]
-    return PoseAssignment(person[kept], cell[kept], overlaps[kept])
+    return order[first]
 
 
 def boxes_at_cells(maps: PoseMaps) -> Tensor:
@@ -97,7 +100,7 @@ def cell_sizes(maps: PoseMaps) -> Tensor:
     """Return the side of each cell in input pixels: (N,). A level has a quarter of the cells of the one before."""
     cells = maps.score.shape[1]
     counts = [cells * 16 // 21, cells * 4 // 21, cells // 21]
-    return torch.cat([torch.full((count,), float(side)) for count, side in zip(counts, _LEVEL_STRIDES, strict=True)]).to(maps.score.device)
+    return torch.cat([torch.full((count,), float(side)) for count, side in zip(counts, STRIDES, strict=True)]).to(maps.score.device)
 
 
 def iou(first: Tensor, second: Tensor) -> Tensor:

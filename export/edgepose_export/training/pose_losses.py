@@ -12,6 +12,7 @@ from edgepose_export.network.pose_network import PoseNetwork, keypoints_of
 from edgepose_export.training.pose_assignment import (
     LabeledPeople,
     assign_cells,
+    best_of_each,
     boxes_at_cells,
     cell_sizes,
     generalized_iou,
@@ -111,11 +112,8 @@ def _keypoint_loss(boxes: Tensor, pose: Tensor, people: LabeledPeople, person: T
 
 def _refined(network: PoseNetwork, maps: PoseMaps, people: LabeledPeople, person: Tensor, cell: Tensor, overlap: Tensor) -> Tensor:
     """Return the loss after each refinement, for the best cell of each person."""
-    order = torch.argsort(overlap, descending=True)
-    order = order[torch.argsort(person[order], stable=True)]
-    first = torch.ones(len(order), dtype=torch.bool, device=person.device)
-    first[1:] = person[order][1:] != person[order][:-1]
-    person, cell = person[order[first]], cell[order[first]]
+    best = best_of_each(person, overlap)
+    person, cell = person[best], cell[best]
     picture = people.picture[person]  # rising
     # One row of candidates for each picture, padded with cell 0.
     counts = torch.bincount(picture, minlength=len(maps.score))
@@ -143,7 +141,8 @@ def _trusted(theirs: PoseMaps, people: LabeledPeople) -> Tensor:
     score = (torch.sigmoid(theirs.score)[people.picture] * (overlap > 0.5)).amax(1)  # (P,)
     missed = score < _SEEN
     inside = cells_in(theirs, people.boxes[:, None], missed[:, None])  # (P, N), each person as a picture of their own
-    trusted.view(-1)[(inside.nonzero()[:, 1] + people.picture[inside.nonzero()[:, 0]] * trusted.shape[1])] = False
+    missed_person, cell = inside.nonzero(as_tuple=True)
+    trusted[people.picture[missed_person], cell] = False
     return trusted
 
 
