@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from edgepose.errors import OutputError
 from edgepose.person import KEYPOINT_NAMES
 from edgepose_export.data.coco import Picture
+from edgepose_export.data.figures import save_figure
 from edgepose_export.data.suspicious import KINDS, SWAPPED, SuspiciousLabel, find_suspicious
 
 matplotlib.use("Agg")
@@ -162,13 +162,7 @@ def plot_label_statistics(path: Path, statistics: LabelStatistics) -> None:
     _plot_keypoints(axes[0, 1], statistics)
     _plot_centers(axes[1, 0], statistics)
     _plot_people(axes[1, 1], statistics)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=100)
-    except OSError as error:
-        raise OutputError(f"plot {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        pyplot.close(figure)
+    save_figure(figure, path)
 
 
 def _plot_heights(axis: Any, statistics: LabelStatistics) -> None:

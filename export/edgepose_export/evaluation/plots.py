@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,9 +9,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from edgepose.config import schema
-from edgepose.errors import OutputError
 from edgepose.person import KEYPOINT_NAMES, Person
 from edgepose_export.data.coco import Picture
+from edgepose_export.data.figures import save_figure
 from edgepose_export.evaluation.curves import (
     LARGEST_RIGHT_ERROR,
     KeypointErrors,
@@ -94,7 +93,7 @@ def plot_precision_recall(path: Path, curve: PrecisionRecall, title: str = "") -
     right.legend(fontsize="small")
     for axis in (left, right):
         axis.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_keypoint_errors(path: Path, errors: KeypointErrors, title: str = "") -> None:
@@ -122,17 +121,7 @@ def plot_keypoint_errors(path: Path, errors: KeypointErrors, title: str = "") ->
     for axis in (left, right):
         axis.grid(axis="x", alpha=0.3)
         axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=100)
-    except OSError as error:
-        raise OutputError(f"plot {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        pyplot.close(figure)
+    save_figure(figure, path)
 
 
 def _weighted(values: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
