@@ -1,5 +1,6 @@
 """Commands and replies over real brokers, in both versions of MQTT."""
 
+import json
 import threading
 import time
 
@@ -10,7 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from testing.servers.amqtt_broker import amqtt_broker
-from testing.servers.both_sides import Listener, publishing
+from testing.servers.both_sides import STATUS, Listener, publishing
 from testing.servers.mosquitto import Mosquitto
 from testing.waiting import wait_for
 
@@ -26,8 +27,10 @@ class Commander:
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=version)
         if user is not None:
             self._client.username_pw_set(*user)
-        self._client.on_message = lambda _client, _data, message: self.heard.append(message)
-        self._client.on_connect = lambda client, *_: client.subscribe([("ground/replies", 1), ("edgepose/drone/reply/+", 1)])
+        self._states: list[str] = []
+        self._client.on_message = self._take
+        topics = [(topic, 1) for topic in ("ground/replies", "edgepose/drone/reply/+", STATUS)]
+        self._client.on_connect = lambda client, *_: client.subscribe(topics)
         self._client.on_subscribe = lambda *_: self._there.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
@@ -39,6 +42,16 @@ class Commander:
     def __exit__(self, *_):
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _take(self, _client, _data, message):
+        if message.topic == STATUS:
+            self._states.append(json.loads(message.payload)["state"])
+        else:
+            self.heard.append(message)
+
+    def wait_for_device(self, connections=1):
+        """Wait until the device has said `online`, which it does after it has subscribed to its commands."""
+        wait_for(lambda: self._states.count("online") >= connections)
 
     def send(self, name, payload=b"{}", *, retain=False, response=None, correlation=None):
         properties = None
@@ -58,7 +71,7 @@ def obeyed():
 
 def test_a_command_and_its_reply(broker, obeyed):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("pause", b'{"camera":"front"}', response="ground/replies", correlation=b"\x00\xff42")
         command = wait_for(lambda: obeyed)[0]
         assert (command.name, command.payload) == ("pause", b'{"camera":"front"}')
@@ -73,7 +86,7 @@ def test_a_command_and_its_reply(broker, obeyed):
 @pytest.mark.parametrize("version", [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311])
 def test_without_a_wish_the_reply_is_on_the_devices_own_topic(broker, obeyed, version):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port, version=version) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("reload")
         command = wait_for(lambda: obeyed)[0]
         assert (command.response_topic, command.correlation) == (None, None)
@@ -110,7 +123,7 @@ def test_users_with_rights_are_heard_and_others_are_not(tmp_path, obeyed):
         Commander(broker.port, user=("reader", "reader")) as reader,
         Commander(broker.port, user=("commander", "commander")) as commander,
     ):
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         reader.send("pause")
         commander.send("resume", response="ground/replies")
         command = wait_for(lambda: obeyed)[0]
@@ -122,7 +135,7 @@ def test_users_with_rights_are_heard_and_others_are_not(tmp_path, obeyed):
 @pytest.mark.parametrize("topic", ["edgepose/drone/status", "edgepose/other/command/reload", "edgepose/drone/command/reload", "a/+/b", "#"])
 def test_nobody_makes_the_device_give_orders_or_tell_states(broker, obeyed, topic):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("reload", correlation=b"7", response=topic)
         if "+" in topic or "#" in topic:  # the broker disconnects a client that publishes to a wildcard
             return
@@ -143,7 +156,7 @@ def test_old_orders_are_not_obeyed_after_a_reconnect(broker, obeyed, caplog):
 
 def test_an_order_is_not_obeyed_while_it_becomes_a_retained_one_nor_when_that_is_cleared(broker, obeyed, caplog):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("resume")
         wait_for(lambda: [command.name for command in obeyed] == ["resume"])  # heard from here on
         commander.send("pause", retain=True)
@@ -168,7 +181,7 @@ def test_with_version_3_1_1_clearing_a_retained_order_is_an_empty_one(obeyed):
 
 def test_long_orders_are_refused_and_very_long_ones_do_not_reach_us(broker, obeyed):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("reload", bytes(200_000))  # longer than we told the broker that we take
         commander.send("reload", bytes(65_537))
         commander.send("reload", bytes(65_536))
@@ -180,11 +193,11 @@ def test_long_orders_are_refused_and_very_long_ones_do_not_reach_us(broker, obey
 
 def test_an_endless_order_does_not_fill_the_memory_of_an_old_protocol(broker, obeyed, caplog):
     with publishing(broker.port, commands=obeyed.append, protocol="3.1.1") as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("reload", bytes(50_000_000))
         wait_for(lambda: publisher.stats().reconnects == 1, within_s=20)
         assert "a message of more than 128 KiB arrived" in caplog.text
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device(2)
         commander.send("reload")
         wait_for(lambda: [command.name for command in obeyed] == ["reload"])
 
@@ -194,7 +207,7 @@ def test_whoever_obeys_and_fails_does_not_end_the_connection(broker, caplog):
         raise RuntimeError("no such luck")
 
     with publishing(broker.port, commands=fail) as publisher, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("reload")
         wait_for(lambda: publisher.stats().commands_ignored == {"failed": 1})
         assert publisher.stats().connected
@@ -214,7 +227,7 @@ def test_commands_are_heard_again_after_each_connection_and_not_at_all_where_nob
                 commander.send("reload")
                 time.sleep(0.05)
     with publishing(broker.port) as publisher, Listener(broker.port) as listener, Commander(broker.port) as commander:
-        wait_for(lambda: publisher.stats().connected)
+        commander.wait_for_device()
         commander.send("reload")
         wait_for(lambda: listener.on(f"{COMMAND}/reload"))
         assert publisher.stats().commands_ignored is None
