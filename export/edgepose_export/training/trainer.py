@@ -34,6 +34,7 @@ from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
 from edgepose_export.training.fake_quantization import quantize_in_training
+from edgepose_export.training.norms import calibrate_norms, has_norms, plain_batches
 from edgepose_export.training.parameter_groups import parameter_groups, set_modes
 from edgepose_export.training.pose_losses import pose_losses, unexplained
 from edgepose_export.training.processes import ProcessGroup
@@ -58,6 +59,7 @@ _MOST_MEASURING = 0.1
 """Share of the time that measurements between checkpoints may take."""
 
 _MAXIMUM_GRADIENT_NORM = 5.0
+_NORM_PICTURES = 64
 
 
 @dataclass
@@ -165,6 +167,8 @@ class Trainer:
                 self._best_ap = float(read_checkpoint(self.best)["AP"])
         else:
             self.network = load_averaged(start)
+            if not has_norms(self.network):  # a shipped network: its batch-norms are folded, and folded weights train badly
+                calibrate_norms(self.network, plain_batches(self.network, self.data, _NORM_PICTURES, recipe.phases[0].sizes[0]))
             if not self.rank:
                 self.best.unlink(missing_ok=True)
         self.run_log = None if self.rank else RunLog(output, self.state.steps, tensorboard=tensorboard)
