@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz events refine decoding \
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers events refine decoding \
 system service-memory fleet compare model clean
 
 help: ## this list
@@ -58,6 +58,9 @@ count: $(VENV)/.dev build/vtest.avi ## people found in a real video against peop
 
 faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writes docs/reliability.md (ARGS=killed for some; ARGS="--help")
 	$(BIN)/python -m tools.faults $(ARGS)
+
+strangers: $(VENV)/.dev ## what strangers' cameras, files, models and brokers do; writes docs/compatibility.md
+	$(BIN)/python -m tools.write_compatibility $(ARGS)
 
 fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and models; writes docs/reliability.md (ARGS="rtsp --count 500")
 	$(BIN)/python -m tools.fuzz $(ARGS)
