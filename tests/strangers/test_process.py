@@ -2,14 +2,21 @@
 
 import http.client
 import logging
+import os
+import signal
 import socket
 import ssl
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgepose.cli.log import JsonFormatter, TextFormatter
 from edgepose.config.load import load
 from edgepose.config.schema import MonitoringConfig
 from edgepose.daemon.health import DaemonSnapshot
@@ -17,8 +24,11 @@ from edgepose.daemon.monitoring import MonitoringServer, Readiness
 from edgepose.daemon.prometheus import metrics_page
 from edgepose.errors import ConfigError
 from edgepose.telemetry.http_server import HEAD_LIMIT_BYTES
+from edgepose.telemetry.line_writer import LINES_LIMIT, LineWriter
+from testing.onnx_files import write_edgepose
 from testing.servers.certificates import Authority
-from testing.waiting import wait_for
+from testing.servers.mosquitto import free_port
+from testing.waiting import in_time, wait_for
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -209,3 +219,201 @@ def test_a_certificate_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Pa
         settings = MonitoringConfig(port=0, certificate_file=str(tmp_path / "x.pem"), key_file=str(tmp_path / key))
         with pytest.raises(ConfigError, match=r"certificate_file .* cannot be used: .*; expected a certificate"), monitoring(settings):
             pass
+
+
+DIGITS = "9" * 5000
+MEGABYTE = 1024 * 1024
+HUGE = {  # configurations of strangers, and what the one sentence about them says
+    "5000 digits": (f"mqtt: {{port: {DIGITS}}}", r"config\.yaml:1: mqtt\.port is '9+… \(5002 characters\); expected a whole number"),
+    "5000 digits for seconds": (f"mqtt: {{pose_expiry_s: {DIGITS}}}", r"mqtt\.pose_expiry_s is"),
+    "hexadecimal": (f"mqtt: {{port: 0x{'f' * 5000}}}", r"mqtt\.port is"),
+    "sexagesimal": (f"mqtt: {{port: {'1:' + '59:' * 20_000 + '0'}}}", r"mqtt\.port is"),
+    "exponent": ("mqtt: {pose_expiry_s: 1e999999999}", r"mqtt\.pose_expiry_s is"),
+    "a date that is none": ("mqtt: {port: 2026-13-45}", r"mqtt\.port is '2026-13-45'"),
+    "an int that is none": ("mqtt: {port: !!int abc}", r"mqtt\.port is 'abc'"),
+    "digits in a corner": (
+        f"cameras: {{a: {{source: x.mp4, zones: {{z: [[0, {DIGITS}], [1, 0], [1, 1]]}}}}}}",
+        r"cameras\.a\.zones\.z is \[\[0, '9+…",
+    ),
+    "digits as a key": (f"mqtt: {{? {DIGITS} : 1}}", r"unknown key mqtt\.9+…; expected one of"),
+    "a list as a key": ("mqtt: {? [a, b] : 1}", r"a key in mqtt is a list or a section; expected a name"),
+    "nested": ("mqtt: " + "[" * 100_000, r"nested more than 24 levels deep"),
+    "nested blocks": ("".join(" " * depth + "a:\n" for depth in range(1000)), r"nested more than 24 levels deep"),
+    "aliases": (
+        "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40)),
+        "more than 20000 values",
+    ),
+    "50 MB of comments": ("# nothing\n" * (5 * MEGABYTE), r"is larger than 1024 KiB"),
+    "50 MB of keys": ("".join(f"k{n}: 1\n" for n in range(4 * MEGABYTE)), r"is larger than 1024 KiB"),
+    "many unknown keys": ("".join(f"key{n}: 1\n" for n in range(9000)), r"unknown key key0; .*\n(.*\n)*… and 8980 more$"),
+    "a line of a megabyte": ("device: " + "a" * (MEGABYTE - 20), r"device is 'a+… \(\d+ characters\); expected"),
+    "colons": ("mqtt: {port: 'rtsp://" + ":" * 500_000 + "'}", r"mqtt\.port is"),
+    "null characters": ("device: a\0b", r"not valid YAML"),
+    "not UTF-8": ("device: \udcff", r"it is not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), HUGE.values(), ids=HUGE)
+def test_a_configuration_of_any_content_is_refused_in_a_sentence_and_in_seconds(tmp_path: Path, text: str, sentence: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_bytes(text.encode("utf-8", "surrogateescape"))
+    began_s = time.process_time()
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        load(config, environment={})
+    assert time.process_time() - began_s < 10  # of the processor: a minute before
+    assert max(map(len, str(caught.value).splitlines())) < 2000
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (f"mqtt.port={DIGITS}", r"--set mqtt\.port: mqtt\.port is '9+…"),
+        ("events.disabled=" + "[" * 5000, r"events\.disabled is '\[+…"),
+        (f"events.disabled=[{DIGITS}]", r"events\.disabled is \['9+…"),
+        ("cameras.a.zones.z=[[0,0],[1,0],[1,1e400]]", r"cameras\.a\.zones\.z is"),
+    ],
+)
+def test_a_setting_of_any_content_is_refused_in_a_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load(settings=["cameras.a.source=x.mp4", setting], environment={})
+
+
+def test_the_program_ends_with_78(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"mqtt: {{port: {DIGITS}}}\n")
+    command = [sys.executable, "-m", "edgepose", "check", "--config", str(tmp_path / "config.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 78
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+CAMERA = "cameras: {front: {source: 'rtsp://127.0.0.1:1/cam', reconnect_maximum_s: 0.5}}\n"
+
+
+def write_configuration(folder: Path, lines: str = "") -> Path:
+    config = folder / "config.yaml"
+    config.write_text(f"{CAMERA}model: {{path: {write_edgepose(folder / 'tiny.onnx')}, threads: 1}}\nmqtt: {{enabled: false}}\n{lines}")
+    return config
+
+
+def started(config: Path, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "edgepose", "run", "--config", str(config)], **options)
+
+
+def catches(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Return whether a process handles a signal, as the kernel knows it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_at_any_moment_of_the_start_does_not_kill(tmp_path: Path, number: signal.Signals) -> None:
+    port = free_port()
+    config = write_configuration(tmp_path, f"monitoring: {{enabled: true, port: {port}}}\n")
+    with (tmp_path / "log").open("wb") as log, started(config, stderr=log) as process:
+        try:
+            wait_for(lambda: catches(process, number), within_s=30)
+
+            def answers() -> bool:
+                process.send_signal(number)  # again and again, until the daemon has started
+                with suppress(OSError):
+                    return send(port, b"GET /livez HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+                return False
+
+            wait_for(answers, within_s=60, every_s=0.02)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
+def test_sigterm_at_any_moment_of_the_start_ends_in_order(tmp_path: Path, delay_s: float) -> None:
+    with (tmp_path / "log").open("wb") as log, started(write_configuration(tmp_path), stderr=log) as process:
+        try:
+            wait_for(lambda: catches(process, signal.SIGTERM), within_s=30)
+            time.sleep(delay_s)  # the moment does not matter, whatever the machine's speed
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@contextmanager
+def unread_pipe() -> Iterator[tuple[int, int]]:
+    """A full pipe that nobody reads: what is written to it waits for ever."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_log_that_nobody_reads_delays_neither_answers_nor_the_end(tmp_path: Path, form: str) -> None:
+    port = free_port()
+    lines = f"monitoring: {{enabled: true, port: {port}}}\nlog: {{level: debug, format: {form}}}\n"
+    with unread_pipe() as (_, writing), started(write_configuration(tmp_path, lines), stderr=writing) as process:
+        try:
+
+            def answers() -> bool:
+                with suppress(OSError):
+                    return send(port, b"GET /livez HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+                return False
+
+            wait_for(answers, within_s=60)
+            for _ in range(200):  # each is a line
+                assert answers()
+            began_s = time.monotonic()
+            assert answers()
+            assert in_time(time.monotonic() - began_s, 1.0)
+            began_s = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+            assert in_time(time.monotonic() - began_s, 4.0, at_most_s=30)
+        finally:
+            process.kill()
+
+
+def test_an_error_at_the_end_does_not_wait_for_a_reader(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("nonsense: 1\n")
+    with unread_pipe() as (_, writing), started(tmp_path / "config.yaml", stderr=writing) as process:
+        assert process.wait(120) == 78
+
+
+def test_dropped_lines_are_counted_and_told_when_somebody_reads_again() -> None:
+    with unread_pipe() as (reading, writing), os.fdopen(os.dup(writing), "w") as stream:
+        writer = LineWriter(stream, lambda dropped: f"{dropped} were dropped")
+        for number in range(LINES_LIMIT + 500):
+            writer.write(f"line {number}")
+        assert writer.dropped == 500
+        assert not writer.flush(0.2)
+        read = b""
+
+        def drained() -> bool:
+            nonlocal read
+            read += os.read(reading, 65536)
+            return read.endswith(b"were dropped\n")
+
+        wait_for(drained)
+        lines = [f"line {number}" for number in range(LINES_LIMIT)]
+        assert read.lstrip(b"x").decode().splitlines() == [*lines, "500 were dropped"]
+
+
+@pytest.mark.parametrize(
+    "hostile", ["a\nERROR forged", "\x1b[2J\x1b[31m", "\x9b31m", "a\rb", "\u202egnp.exe", "a\u2028b", "\udcff", "x" * 100_000]
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_text_of_others_forges_no_line_of_the_log(hostile: str, form: str) -> None:
+    formatter = JsonFormatter() if form == "json" else TextFormatter("%(levelname)s %(message)s")
+    line = formatter.format(logging.makeLogRecord({"msg": "camera %s is gone", "args": (hostile,), "levelname": "INFO"}))
+    assert line.isprintable()
+    assert len(line) < 20_000
