@@ -18,11 +18,12 @@ import pytest
 
 from edgepose.cli.log import JsonFormatter, TextFormatter
 from edgepose.config.load import load
-from edgepose.config.schema import MonitoringConfig
+from edgepose.config.schema import Config, MonitoringConfig, MqttConfig
 from edgepose.daemon.health import DaemonSnapshot
+from edgepose.daemon.instance import InstanceLock, lock_key
 from edgepose.daemon.monitoring import MonitoringServer, Readiness
 from edgepose.daemon.prometheus import metrics_page
-from edgepose.errors import ConfigError
+from edgepose.errors import ConfigError, UnavailableError
 from edgepose.telemetry.http_server import HEAD_LIMIT_BYTES
 from edgepose.telemetry.line_writer import LINES_LIMIT, LineWriter
 from testing.onnx_files import write_edgepose
@@ -417,3 +418,89 @@ def test_text_of_others_forges_no_line_of_the_log(hostile: str, form: str) -> No
     line = formatter.format(logging.makeLogRecord({"msg": "camera %s is gone", "args": (hostile,), "levelname": "INFO"}))
     assert line.isprintable()
     assert len(line) < 20_000
+
+
+DEVICE = Config(device="drone", mqtt=MqttConfig(host="broker.example"))
+
+SQUAT = """
+import os, socket, sys, time
+os.setgroups([])
+os.setuid(int(sys.argv[1]))
+taken = socket.socket(socket.AF_UNIX)
+taken.bind(chr(0) + sys.argv[2])
+if sys.argv[3] == "listen":
+    taken.listen(1)
+print("holds", flush=True)
+time.sleep(3600)
+"""
+
+
+@contextmanager
+def squatter(user: int, suffix: str = "", listens: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """A process of another user that holds the name of a daemon."""
+    name = (lock_key(DEVICE) or "").removeprefix("\0") + suffix
+    command = [sys.executable, "-c", SQUAT, str(user), name, "listen" if listens else "bind"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holds\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(("user", "listens"), [(4321, True), (65534, True), (4321, False)])
+def test_another_user_who_holds_the_name_is_named_and_does_not_keep_a_daemon_from_starting(
+    user: int, listens: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = InstanceLock(DEVICE), InstanceLock(DEVICE)
+    with squatter(user, listens=listens) as process:
+        first.take()
+        try:
+            (line,) = [record.getMessage() for record in caplog.records]
+            assert line.startswith("another user")
+            if listens:
+                assert f"(process {process.pid} of user {'nobody' if user == 65534 else user})" in line
+            with pytest.raises(
+                UnavailableError, match=rf"another edgepose \(process {os.getpid()} of user root\) .* publishes edgepose/drone"
+            ):
+                second.take()
+        finally:
+            first.release()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("user", [0, 101, 61200])
+def test_a_service_that_holds_the_name_is_a_daemon(user: int) -> None:
+    with squatter(user) as process, pytest.raises(UnavailableError, match=rf"\(process {process.pid} of user .*another `device` name here"):
+        InstanceLock(DEVICE).take()
+
+
+INSTALL = Path(__file__).parents[2] / "deploy" / "install.sh"
+WITH_ITS_OWN_RUN = (
+    "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system /run/lock && chmod 1777 /run/lock && echo precious >/run/victim && "
+)
+
+
+@pytest.mark.needs("root", "unshare")
+@pytest.mark.parametrize(
+    ("before", "code", "said"),
+    [
+        (
+            "ln -s /run/victim /run/lock/edgepose-install.lock;"
+            " mkdir -m 700 /run/edgepose-install; exec 8>/run/edgepose-install/lock; flock 8",
+            75,
+            "another installation is running",
+        ),
+        ("ln -s /run/lock /run/edgepose-install", 73, "is not a folder that only root can enter"),
+        ("mkdir /run/edgepose-install; chmod 777 /run/edgepose-install", 73, "is not a folder that only root can enter"),
+        ("mkdir -m 700 /run/edgepose-install; chown 4321 /run/edgepose-install", 73, "is not a folder that only root can enter"),
+        ("ln -s /run/victim /run/edgepose-install", 73, "is not a folder that only root can enter"),
+    ],
+)
+def test_the_lock_of_an_installation_is_roots(before: str, code: int, said: str) -> None:
+    script = f"{WITH_ITS_OWN_RUN} {{ {before}; }} && {INSTALL} --uninstall; code=$?; cat /run/victim; exit $code"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (code, "precious\n")
+    assert said in done.stderr
