@@ -102,7 +102,39 @@ def test_the_broker_must_show_a_certificate_of_ours_too(ground: ShippedBroker, t
 
 def connections(ground: ShippedBroker) -> int:
     """How often the bridge has been let in."""
-    return ground.log.read_text().count("Sending CONNACK to drone-7-bridge")
+    return ground.log.read_text().count("New bridge connected")
+
+
+@pytest.mark.parametrize("client_id", ["drone-7-bridge", "drone-7", "bridge-to-ground"])
+def test_no_device_takes_over_the_session_of_another_ones_bridge(tmp_path: Path, certificates: Path, client_id: str) -> None:
+    with (
+        ShippedBroker(tmp_path / "ground", certificates) as ground,
+        Person(ground, certificates, "commander") as commander,
+        ShippedBroker(tmp_path / "board", certificates, ground) as on_board,
+        Person(on_board, certificates, "drone-7", "edgepose/drone-7/command/+") as drone,
+    ):
+        wait_for(lambda: connections(ground) == 1, within_s=20)
+        with Person(ground, certificates, "drone-8", "edgepose/drone-7/command/#", client_id) as thief:
+            assert commander.publish("edgepose/drone-7/command/reload", b"please") == ACCEPTED
+            wait_for(lambda: b"please" in drone.heard("/command/reload"))
+            assert thief.heard() == []
+        on_board.kill()
+        with Person(ground, certificates, "drone-8", "", client_id):  # while the bridge is away
+            commander.publish("edgepose/drone-7/command/reload", b"later")
+        on_board.start()
+        wait_for(lambda: b"later" in drone.heard("/command/reload"), within_s=30)
+        assert connections(ground) == 2  # the second after the restart on board
+
+
+def test_without_the_binding_a_device_throws_the_bridge_out(tmp_path: Path, certificates: Path) -> None:
+    """What the shipped line is good for: another mosquitto may not need it any more."""
+    with (
+        ShippedBroker(tmp_path / "ground", certificates, change=("\nuse_username_as_clientid true\n", "\n")) as ground,
+        ShippedBroker(tmp_path / "board", certificates, ground),
+    ):
+        wait_for(lambda: connections(ground) == 1, within_s=20)
+        with Person(ground, certificates, "drone-8", client_id="drone-7-bridge"):
+            wait_for(lambda: "Client drone-7-bridge already connected, closing old connection." in ground.log.read_text())
 
 
 def is_written(broker: ShippedBroker) -> bool:
@@ -170,7 +202,7 @@ def test_poses_are_never_stored_and_the_limit_is_kept(tmp_path: Path, certificat
                 drone.publish(EVENTS, f"{number:03}".encode())
         ground.start()
         wait_for(lambda: len(reader.heard("/events")) >= 50, within_s=60)
-        with Person(ground, certificates, "drone-7") as last:  # what comes after all that was kept, by the same way
+        with Person(on_board, certificates, "drone-7") as last:  # what comes after all that was kept, by the same way
             last.publish(EVENTS, b"999")
         wait_for(lambda: b"999" in reader.heard("/events"))
         kept = sorted({int(payload) for payload in reader.heard("/events")} - {999})
