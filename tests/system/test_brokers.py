@@ -194,6 +194,8 @@ def test_poses_are_never_stored_and_the_limit_is_kept(tmp_path: Path, certificat
         Person(ground, certificates, "reader", "edgepose/#") as reader,
     ):
         wait_for(lambda: connections(ground) == 1, within_s=20)
+        # Killed before it has written the reader's subscription, it would have forgotten it.
+        wait_for(lambda: "Saving in-memory database" in ground.log.read_text().rpartition("Sending SUBACK to reader")[2], within_s=20)
         ground.kill()
         wait_for(lambda: on_board.log.read_text().count("Connecting bridge (step 2)") >= 2, within_s=20)  # it has found out
         with Person(on_board, certificates, "drone-7") as drone:
