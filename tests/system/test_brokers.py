@@ -15,6 +15,7 @@ from testing.waiting import wait_for
 pytestmark = pytest.mark.xdist_group("brokers")  # one broker on the ground
 
 ACCEPTED, NOBODY_LISTENS, DENIED = 0, 16, 135
+UNBOUND = ("\nuse_username_as_clientid true\n", "\n")  # a ground broker that lets clients choose their ids
 EVENTS = "edgepose/drone-7/cameras/front/events"
 
 
@@ -129,7 +130,7 @@ def test_no_device_takes_over_the_session_of_another_ones_bridge(tmp_path: Path,
 def test_without_the_binding_a_device_throws_the_bridge_out(tmp_path: Path, certificates: Path) -> None:
     """What the shipped line is good for: another mosquitto may not need it any more."""
     with (
-        ShippedBroker(tmp_path / "ground", certificates, change=("\nuse_username_as_clientid true\n", "\n")) as ground,
+        ShippedBroker(tmp_path / "ground", certificates, change=UNBOUND) as ground,
         ShippedBroker(tmp_path / "board", certificates, ground),
     ):
         wait_for(lambda: connections(ground) == 1, within_s=20)
@@ -189,7 +190,7 @@ def test_commands_come_down_and_replies_go_up(tmp_path: Path, certificates: Path
 @pytest.mark.system
 def test_poses_are_never_stored_and_the_limit_is_kept(tmp_path: Path, certificates: Path) -> None:
     with (
-        ShippedBroker(tmp_path / "ground", certificates) as ground,
+        ShippedBroker(tmp_path / "ground", certificates, change=UNBOUND) as ground,
         ShippedBroker(tmp_path / "board", certificates, ground, ("max_queued_messages 20000", "max_queued_messages 50")) as on_board,
         Person(ground, certificates, "reader", "edgepose/#") as reader,
     ):
@@ -204,7 +205,7 @@ def test_poses_are_never_stored_and_the_limit_is_kept(tmp_path: Path, certificat
                 drone.publish(EVENTS, f"{number:03}".encode())
         ground.start()
         wait_for(lambda: len(reader.heard("/events")) >= 50, within_s=60)
-        with Person(on_board, certificates, "drone-7") as last:  # what comes after all that was kept, by the same way
+        with Person(ground, certificates, "drone-7") as last:  # what comes after all that was kept, by the same way
             last.publish(EVENTS, b"999")
         wait_for(lambda: b"999" in reader.heard("/events"))
         kept = sorted({int(payload) for payload in reader.heard("/events")} - {999})
