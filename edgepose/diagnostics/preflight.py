@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from edgepose.capture.redact import redact
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttConfig
-from edgepose.daemon.monitoring import check_library
+from edgepose.daemon.monitoring import check_library, read_tls, read_token
 from edgepose.engine.backend import pose_model, refiner_model
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
 from edgepose.mqtt.settings import BrokerSettings
@@ -108,9 +108,11 @@ def _mqtt(mqtt: MqttConfig) -> CheckResult:
 def _monitoring(settings: MonitoringConfig) -> CheckResult:
     try:
         check_library()
+        tls, token = read_tls(settings), read_token(settings)
     except EdgeposeError as error:
         return CheckResult("monitoring", False, str(error), error.exit_code)
-    return CheckResult("monitoring", True, f"/metrics and /healthz on {settings.host} port {settings.port} (not opened)")
+    security = "".join((", encrypted" if tls else "", ", with a token" if token else ""))
+    return CheckResult("monitoring", True, f"/metrics and /healthz on {settings.host} port {settings.port}{security} (not opened)")
 
 
 def _output_paths(config: Config) -> Iterator[CheckResult]:
