@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,6 +106,20 @@ def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> Refi
     except ImportError as error:
         raise _no_library(error) from error
     return open_onnxruntime_refiner_backend(model, settings)
+
+
+def refuse_broken(model: ModelFile, settings: schema.ModelConfig) -> None:
+    """Load a pose network or a refiner on the CPU and run it once, where an inference library is installed.
+
+    Raises:
+        ModelError: the file is at fault, whatever the device: a version that the library does not read, or broken outputs.
+    """
+    on_cpu = msgspec.structs.replace(settings, backend="cpu")
+    try:
+        network: Network = open_backend(model, on_cpu) if model.info.task == "pose" else open_refiner_backend(model, on_cpu)
+    except EngineError:
+        return  # the library or the memory, about which the file says nothing
+    network.close()
 
 
 def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
