@@ -30,9 +30,8 @@ NATIVE_ERRORS = (RuntimeError, ValueError, *(getattr(native, name) for name in E
 
 _LONGEST = 600
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
-_SOURCE_PLACE = re.compile(
-    r"(Load model from .{1,300}? failed: ?)?(Exception during initialization: )?/\S+\.(cc|h|cpp|hpp|cu):\d+ .{0,600}?\) (?=[A-Z])"
-)
+_LOADING = re.compile(r"Load model from .{1,300}? failed: ?|Exception during initialization: ")
+_SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|h|cpp|hpp|cu):\d+ [^()]{0,300}\((?:[^()]|\([^()]*\)){0,900}\)(?: const)? ?")
 _IR_VERSION = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
 _OPSET = re.compile(r"Opset (\d+) is under development.*support for domain (\S+) is till opset (\d+)")
 _MEMORY = re.compile(r"bad_alloc|bad allocation|[Ff]ailed to allocate|out of memory|[Cc]annot allocate")
@@ -62,5 +61,5 @@ def reason(error: Exception) -> str:
             f"it uses opset {version} of {domain}, and {library} supports up to {limit}; expected an export with opset={limit} or lower,"
             " or a newer onnxruntime"
         )
-    text = _SOURCE_PLACE.sub("", _CODE.sub("", text))
+    text = _SOURCE_PLACE.sub("", _LOADING.sub("", _CODE.sub("", text)))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

@@ -25,7 +25,6 @@ from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
 from edgepose.telemetry.metrics import Metrics
 
-
 _log = logging.getLogger(__name__)
 
 
