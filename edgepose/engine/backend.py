@@ -131,5 +131,6 @@ def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
 
 def _no_library(error: ImportError) -> EngineError:
     return EngineError(
-        f"no inference library can be loaded ({error}); expected edgepose[cpu], edgepose[gpu] or edgepose[tensorrt] to be installed"
+        f"no inference library can be loaded ({error}); expected one of the extras cpu, gpu and tensorrt: in a checkout of edgepose,"
+        " pip install '.[cpu]'"
     )

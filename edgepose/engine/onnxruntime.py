@@ -44,7 +44,7 @@ class _OnnxRuntimeNetwork:
         self._session: Any = session
         image = session.get_inputs()[0]
         self._input_name: str = image.name
-        self._input_type: type[np.floating] = np.float16 if image.type == "tensor(float16)" else np.float32
+        self._input_type: type[np.floating[Any]] = np.float16 if image.type == "tensor(float16)" else np.float32
 
     def close(self) -> None:
         """Free the session; idempotent."""
@@ -189,7 +189,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
                 opened("cpu", "a comparison").close()
             raise
     if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine, and no fault
-        _log.debug("this onnxruntime has no cuda; cuda needs edgepose[%s]", _extra("cuda"))
+        _log.debug("this onnxruntime has no cuda; cuda needs %s", _extra("cuda"))
         return opened("cpu", "this onnxruntime has no cuda")
     timed: list[tuple[float, _AnyNetwork]] = []
     refusals: list[str] = []
@@ -251,7 +251,7 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     compiled_in = onnxruntime.get_available_providers()
     if provider not in compiled_in:
         available = ", ".join(name for name, known in _PROVIDERS.items() if known in compiled_in)
-        raise EngineError(f"this onnxruntime has no {kind}, only {available}; expected edgepose[{_extra(kind)}] to be installed")
+        raise EngineError(f"this onnxruntime has no {kind}, only {available}; expected {_extra(kind)}")
     threads = settings.threads or default_threads()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -287,4 +287,6 @@ def default_threads() -> int:
 
 
 def _extra(kind: str) -> str:
-    return {"cpu": "cpu", "cuda": "gpu", "tensorrt": "tensorrt"}[kind]
+    """Return what to install for a kind of device, in words."""
+    extra = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "tensorrt"}[kind]
+    return f"the extra {extra} (in a checkout of edgepose, pip install '.[{extra}]') in place of the package onnxruntime"

@@ -6,6 +6,8 @@ the same transposed; or end to end (N, detections, 57) with x1, y1, x2, y2, scor
 (https://docs.ultralytics.com/tasks/pose, format of exported models).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,14 +31,16 @@ _SCORES, _CLASS, _KEYPOINT_VALUES = 4, 5, 3 * len(KEYPOINT_NAMES)
 _People = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
-def to_input(images: NDArray[np.uint8], kind: type[np.floating] = np.float32) -> NDArray[np.floating]:
+def to_input(images: NDArray[np.uint8], kind: type[np.floating[Any]] = np.float32) -> NDArray[np.floating[Any]]:
     """Convert images uint8 (N, H, W, 3) to the network's input (N, 3, H, W) of a type."""
     planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    scaled = np.multiply(planes, np.float32(1 / 255), dtype=np.float32)
+    scaled: NDArray[np.float32] = np.multiply(planes, np.float32(1 / 255), dtype=np.float32)
     return scaled.astype(kind, copy=False)
 
 
-def to_candidates(output: NDArray[np.floating], head: UltralyticsHead, name: str = "the network") -> Candidates:
+def to_candidates(
+    output: NDArray[np.floating[Any]], head: UltralyticsHead, name: str = "the network", *, iou: float = ANCHOR_IOU
+) -> Candidates:
     """Return the people of an output as candidates, by falling score; images with fewer are filled with score 0.
 
     All anchors count that may be people: the boxes are suppressed first and a limit, far above the number of people in a frame, comes last.
@@ -45,6 +49,7 @@ def to_candidates(output: NDArray[np.floating], head: UltralyticsHead, name: str
         output: as the network computed it.
         head: what the file says of it.
         name: of the backend, for errors.
+        iou: maximum IoU of two people in an output with one row per anchor.
 
     Raises:
         EngineError: the output has another shape, or is broken (`edgepose.engine.output_checks`).
@@ -59,7 +64,7 @@ def to_candidates(output: NDArray[np.floating], head: UltralyticsHead, name: str
     first = _SCORES + (head.classes if dense else 2)  # of the keypoints; a detection has its score and its class
     _check(name, planes, first, dense=dense)
     scores = planes[:, _SCORES + head.person] if dense else planes[:, _SCORES] * (planes[:, _CLASS] == head.person)
-    return _batched([_people(planes[index], scores[index], first, dense=dense) for index in range(len(planes))])
+    return _batched([_people(planes[index], scores[index], first, iou if dense else None) for index in range(len(planes))])
 
 
 def _expected(head: UltralyticsHead) -> str:
@@ -75,14 +80,14 @@ def _check(name: str, planes: NDArray[np.float32], first: int, *, dense: bool) -
     check_pixels(name, boxes[:, :2] if dense else boxes.transpose(0, 2, 1)[scores[:, 0] >= _TOLD_SCORE])
 
 
-def _people(planes: NDArray[np.float32], scores: NDArray[np.float32], first: int, *, dense: bool) -> _People:
-    """Return boxes, scores and keypoints of one image's people, by falling score."""
+def _people(planes: NDArray[np.float32], scores: NDArray[np.float32], first: int, iou: float | None) -> _People:
+    """Return boxes, scores and keypoints of one image's people, by falling score; `iou` is None where the graph has suppressed them."""
     chosen = np.flatnonzero(scores >= LEAST_SCORE)
     boxes, scores = planes[:_SCORES, chosen].T, scores[chosen]
-    if dense:
+    if iou is not None:
         center, half = boxes[:, :2], boxes[:, 2:] / 2
         boxes = np.concatenate((center - half, center + half), axis=1)
-        kept = box_nms(boxes, scores, ANCHOR_IOU, _MOST_PEOPLE)
+        kept = box_nms(boxes, scores, iou, _MOST_PEOPLE)
     else:
         kept = np.argsort(-scores, kind="stable")[:_MOST_PEOPLE]
     keypoints = planes[first:, chosen[kept]].T.reshape(-1, len(KEYPOINT_NAMES), 3)

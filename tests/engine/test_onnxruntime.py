@@ -112,7 +112,7 @@ def test_a_backend_describes_itself(model: ModelFile) -> None:
 def test_a_missing_device_is_an_error(model: ModelFile, kind: str, provider: str) -> None:
     if provider in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime was built with {kind}")
-    with pytest.raises(EngineError, match=f"has no {kind}, only cpu; expected edgepose.*to be installed"):
+    with pytest.raises(EngineError, match=f"has no {kind}, only cpu; expected the extra (gpu|tensorrt) .*pip install '"):
         open_backend(model, schema.ModelConfig(backend=kind))  # type: ignore[arg-type]
 
 

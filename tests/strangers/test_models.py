@@ -63,7 +63,7 @@ def assert_found(people: list[dict[str, Any]], boxes: NDArray[np.float32], toler
 
 
 def with_classes(classes: int, person: int) -> NDArray[np.float32]:
-    return anchors_of(PEOPLE, each=3, classes=classes, person=person).T
+    return np.ascontiguousarray(anchors_of(PEOPLE, each=3, classes=classes, person=person).T)
 
 
 def names(*classes: str) -> dict[str, str]:
@@ -127,14 +127,14 @@ def test_a_strange_network_finds_its_people(name: str, tmp_path: Path, picture: 
 
 def nan_in(values: NDArray[np.float32], first: int, last: int, value: float = np.nan) -> NDArray[np.float32]:
     """Return anchors (channels, anchors) with another value in some channels."""
-    broken = values.copy()
+    broken: NDArray[np.float32] = values.copy()
     broken[first:last] = value
     return broken
 
 
 def shares_of(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return anchors with positions from 0 to 1."""
-    shares = values.copy()
+    shares: NDArray[np.float32] = values.copy()
     for first in (0, 1, 2, 3, *(channel for channel in range(5, 56) if (channel - 5) % 3 < 2)):
         shares[first] /= SIDE
     return shares

@@ -46,7 +46,7 @@ def make_start(
         size: side of the calibration pictures in pixels; a refiner has its own.
         blend: file of the teacher's structure, trained further, whose weights are blended in.
         blend_share: share of `blend` in the weights, 0 to 1.
-        progress: called for each layer.
+        progress: called for each set of labels that is read, picture, and layer.
 
     Raises:
         ConfigError: a file or the data is refused.
@@ -54,7 +54,8 @@ def make_start(
     original, start = _load(teacher, spec), _load(teacher, spec)
     if blend is not None:
         _mix(start, _load(blend, spec), blend_share)
-    batches = _batches(original, CocoPose(data), pictures, size)
+    labeled = CocoPose(data, progress=lambda done, total: progress("labels", done, total))
+    batches = _batches(original, labeled, pictures, size, progress)
     steps: list[GhostifyStep] = []
     made: Network = start
     if isinstance(start, PoseNetwork) and isinstance(spec, PoseSpec):
@@ -63,12 +64,15 @@ def make_start(
             steps.append(step)
             progress("layers", len(steps), len(spec.ghost))
 
+        if spec.ghost:
+            progress("layers", 0, len(spec.ghost))
         made = make_ghost(start, spec.ghost, lambda: iter(batches), note)
     student = build(spec)
     student.load_state_dict(made.state_dict())
     student.eval()
 
     def run() -> None:
+        progress("statistics of norms", 0, len(batches))
         for done, x in enumerate(batches, 1):
             student(x)
             progress("statistics of norms", done, len(batches))
@@ -99,12 +103,15 @@ def _mix(network: Network, other: Network, share: float) -> None:
     )
 
 
-def _batches(network: Network, data: CocoPose, count: int, size: int) -> list[Tensor]:
+def _batches(network: Network, data: CocoPose, count: int, size: int, progress: TaskProgress) -> list[Tensor]:
     """Return batches of evenly chosen letterboxed pictures, or of a refiner's crops."""
     rng = np.random.default_rng(0)
     plans = plans_for(network.spec, data)
     canvas = size if isinstance(network.spec, PoseSpec) else (network.spec.crop_height, network.spec.crop_width)
     chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
-    pictures = [paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas) for index in chosen]
+    pictures = []
+    for done, index in enumerate(chosen, 1):
+        pictures.append(paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas))
+        progress("pictures", done, len(chosen))
     normalized = network.normalize(torch.from_numpy(np.stack(pictures)))
     return list(normalized.split(_BATCH))
