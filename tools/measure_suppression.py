@@ -27,7 +27,7 @@ from edgepose_export.network.checkpoint import load_deployed
 from edgepose_export.network.pose_network import PoseNetwork, keypoints_of
 from edgepose_export.shipped import find_checkpoint
 
-_THRESHOLDS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 1.0)
+_SETTINGS = ((0.5, 0.7), (0.6, 0.7), (0.7, 0.7), (0.8, 0.7), (0.85, 0.7), (1.0, 1.0))  # IoU of anchors, `pose.nms_oks`
 _MATCH_IOU = 0.5
 _STRIDE_PX = 32
 
@@ -71,7 +71,7 @@ def main() -> None:
     if not isinstance(network, PoseNetwork):
         parser.error(f"{options.checkpoint} is a refiner; expected a pose network")
     data, head = CocoPose([options.data]), UltralyticsHead("output0", 1, 0)
-    counts = {(threshold, oks): Counter[str]() for threshold in _THRESHOLDS for oks in (0.7, 1.0)}
+    counts = {setting: Counter[str]() for setting in _SETTINGS}
     for index in track(range(len(data) if not options.limit else min(options.limit, len(data))), "finding people"):
         image = data.image(index)
         height, width = image.shape[:2]
