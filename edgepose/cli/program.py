@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -89,21 +90,25 @@ def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> i
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
     except EdgeposeError as error:
-        if debug:
-            raise
+        _show_traceback(debug)
         _end_with(f"{name}: {error}")
         return error.exit_code
     except ModuleNotFoundError as error:
-        if debug:
-            raise
+        _show_traceback(debug)
         _end_with(f"{name} needs the library {error.name}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
-        if debug:
-            raise
-        _end_with(f"{name}: unexpected {type(error).__name__}: {error} (run `{name} --debug …` to see where)")
+        _show_traceback(debug)
+        where = "" if debug else f" (run `{name} --debug …` to see where)"
+        _end_with(f"{name}: unexpected {type(error).__name__}: {error}{where}")
         return EdgeposeError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _show_traceback(debug: bool) -> None:
+    """Write the traceback of the exception at hand to standard error; the exit code stays the same."""
+    if debug:
+        traceback.print_exc()
 
 
 def _end_with(text: str) -> None:

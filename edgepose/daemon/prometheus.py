@@ -144,6 +144,12 @@ def _of_cameras(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     )
     yield _gauge("edgepose_people", "People in the last pose message.", {(name,): count.people for name, count in counts.items()}, "camera")
     yield _counter(
+        "edgepose_people_over_limit",
+        "People who were left out since a frame had more than pose.maximum_people.",
+        {(name,): count.over_limit for name, count in counts.items()},
+        "camera",
+    )
+    yield _counter(
         "edgepose_events",
         "Events, by kind.",
         {(name, kind): count.events.get(kind, 0) for name, count in counts.items() for kind in KINDS},
