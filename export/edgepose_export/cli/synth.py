@@ -13,7 +13,7 @@ from edgepose_export.synth.clips.folder import write_clips
 from edgepose_export.synth.clips.maker import ClipPlan
 from edgepose_export.synth.clips.scripts import STORIES, Story
 from edgepose_export.synth.dataset import labels_hash, write_dataset
-from edgepose_export.synth.effects import LOOKS, Look
+from edgepose_export.synth.effects import LOOKS, Appearance
 from edgepose_export.synth.pictures import Plan
 from edgepose_export.synth.views import SPLITS, Split
 
@@ -62,7 +62,7 @@ def synth(
     output: Path,
     split: Split,
     backgrounds: tuple[Path, ...],
-    looks: tuple[Look, ...],
+    looks: tuple[Appearance, ...],
     size: int | None,
     jobs: int,
     clips: bool,

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
-Look = Literal["clear", "night", "fog", "rain", "thermal"]
-LOOKS: tuple[Look, ...] = get_args(Look)
+Appearance = Literal["clear", "night", "fog", "rain", "thermal"]
+LOOKS: tuple[Appearance, ...] = get_args(Appearance)
 
 
 def put_shadows(image: Image, coverage: Image, strength: float, blur_px: float, tint: float) -> Image:
@@ -18,7 +18,7 @@ def put_shadows(image: Image, coverage: Image, strength: float, blur_px: float, 
 
 
 def draw_effects(
-    rng: np.random.Generator, image: Image, distance: Image, *, thermal: bool, mild: bool = False, look: Look | None = None
+    rng: np.random.Generator, image: Image, distance: Image, *, thermal: bool, mild: bool = False, look: Appearance | None = None
 ) -> NDArray[np.uint8]:
     """Draw weather, light, blur and noise for a picture: uint8 (S, S, 3), RGB.
 
@@ -57,7 +57,7 @@ def draw_effects(
     return np.asarray(np.clip(image * 255 + 0.5, 0, 255), np.uint8)
 
 
-def show_look(look: Look, steady: np.random.Generator, moment: np.random.Generator, image: Image, distance: Image) -> Image:
+def show_look(look: Appearance, steady: np.random.Generator, moment: np.random.Generator, image: Image, distance: Image) -> Image:
     """Return a picture (H, W, 3) in a weather or light.
 
     Args:

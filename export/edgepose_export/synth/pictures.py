@@ -38,7 +38,7 @@ class Plan:
     split: Split
     size: int
     backgrounds: tuple[Path, ...] = ()
-    looks: tuple[effects.Look, ...] = ()
+    looks: tuple[effects.Appearance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -243,7 +244,7 @@ def test_a_video_with_the_boxes_of_one_person_gives_the_share_of_one_number(tmp_
     ],
     ids=["empty", "pictures", "no frames"],
 )
-def test_what_holds_no_clips_is_refused(tmp_path: Path, content: dict | None, words: str) -> None:
+def test_what_holds_no_clips_is_refused(tmp_path: Path, content: dict[str, Any] | None, words: str) -> None:
     if content is not None:
         (tmp_path / "annotations.json").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=rf"{words}.*; ?expected"):

@@ -13,7 +13,7 @@ from edgepose_export.synth.clips.flights import MOVEMENTS, Movement, draw_flight
 from edgepose_export.synth.clips.ground import ClipGround
 from edgepose_export.synth.clips.maker import ClipPlan, combination
 from edgepose_export.synth.clips.motion import Act, Actor, draw_act
-from edgepose_export.synth.clips.scripts import STORIES, Stage, draw_actors
+from edgepose_export.synth.clips.scripts import STORIES, StoryGround, draw_actors
 from edgepose_export.synth.clips.truth import crossing_events, mark_ground
 from edgepose_export.synth.poses import Pose
 
@@ -78,7 +78,7 @@ def test_a_size_that_no_video_has_is_refused(width: int, height: int) -> None:
 
 @pytest.mark.parametrize("story", STORIES)
 def test_everybody_moves_smoothly_and_only_by_rotations(story) -> None:
-    stage = Stage(0.3, 4.0, 2.0, 8.0)
+    stage = StoryGround(0.3, 4.0, 2.0, 8.0)
     for actor in draw_actors(np.random.default_rng(5), story, stage):
         postures = [actor.posture(time_s) for time_s in np.arange(0, 8, 0.1)]
         for before, after in pairwise(postures):

@@ -13,7 +13,7 @@ from edgepose_export.evaluation.tracks.clips import LabeledClip, read_clips
 from edgepose_export.evaluation.tracks.event_scores import EventCount, score_events, total_events
 from edgepose_export.evaluation.tracks.identities import Identities, count_identities, match_frames, total_identities
 from edgepose_export.evaluation.tracks.run import ClipRunner
-from edgepose_export.evaluation.tracks.steadiness import Delay, Jitter, measure_delay, measure_jitter, no_delay
+from edgepose_export.evaluation.tracks.steadiness import Delay, JitterSum, measure_delay, measure_jitter, no_delay
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +30,9 @@ class ClipScore:
 
     clip: LabeledClip
     identities: Identities
-    jitter: Jitter
+    jitter: JitterSum
     delay: Delay
-    rough_jitter: Jitter
+    rough_jitter: JitterSum
     rough_delay: Delay
     events: Mapping[str, EventCount]
 
@@ -68,9 +68,9 @@ class TrackEvaluation:
         """Return the movements of the cameras of the clips."""
         return sorted({score.clip.camera for score in self.scores if score.clip.camera})
 
-    def jitter(self, *, smoothed: bool = True) -> Jitter:
+    def jitter(self, *, smoothed: bool = True) -> JitterSum:
         """Return the jitter of all people at rest."""
-        return sum((score.jitter if smoothed else score.rough_jitter for score in self.scores), Jitter())
+        return sum((score.jitter if smoothed else score.rough_jitter for score in self.scores), JitterSum())
 
     def delay(self, *, smoothed: bool = True) -> Delay:
         """Return the delay of all waving wrists."""

@@ -18,7 +18,7 @@ _SETTLED_S = 0.8  # after the beginning of a wave: the arm has been raised
 
 
 @dataclass(frozen=True, slots=True)
-class Jitter:
+class JitterSum:
     """Deviations of keypoints of people at rest from their own mean error.
 
     Attributes:
@@ -30,8 +30,8 @@ class Jitter:
     squares_px: float = 0.0
     squares_bodies: float = 0.0
 
-    def __add__(self, other: "Jitter") -> "Jitter":
-        return Jitter(self.frames + other.frames, self.squares_px + other.squares_px, self.squares_bodies + other.squares_bodies)
+    def __add__(self, other: "JitterSum") -> "JitterSum":
+        return JitterSum(self.frames + other.frames, self.squares_px + other.squares_px, self.squares_bodies + other.squares_bodies)
 
     @property
     def px(self) -> float | None:
@@ -72,7 +72,7 @@ def no_delay() -> Delay:
 
 def measure_jitter(
     truth: Sequence[FrameTruth], people: Sequence[Sequence[Person]], matches: Sequence[FrameMatches], threshold: float
-) -> Jitter:
+) -> JitterSum:
     """Measure the standard deviation of the error (both axes together) of the keypoints of people at rest.
 
     Args:
@@ -81,7 +81,7 @@ def measure_jitter(
         matches: of both.
         threshold: lowest confidence of a keypoint that counts.
     """
-    total = Jitter()
+    total = JitterSum()
     resting = {int(track) for labels in truth for track in labels.tracks[labels.at_rest]}
     for track in sorted(resting):
         rows = [
@@ -97,7 +97,7 @@ def measure_jitter(
             chosen = known[:, keypoint]
             error = found[chosen, keypoint, :2] - labeled[chosen, keypoint, :2]
             squares = float(((error - error.mean(0)) ** 2).sum())
-            total += Jitter(int(chosen.sum()), squares, squares / size**2)
+            total += JitterSum(int(chosen.sum()), squares, squares / size**2)
     return total
 
 

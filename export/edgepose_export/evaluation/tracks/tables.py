@@ -33,8 +33,9 @@ def tracks_tables(name: str, evaluation: TrackEvaluation) -> Group:
     figures = evaluation.to_json()
     title = f"{name} ({evaluation.precision})" + (f" + {evaluation.refiner}" if evaluation.refiner else "")
     whole = Table(title=title, title_justify="left", show_header=False)
-    for justify in ("left", "right", "left"):
-        whole.add_column(justify=justify)  # type: ignore[arg-type]
+    whole.add_column()
+    whole.add_column(justify="right")
+    whole.add_column()
     for key, meaning in _MEANINGS.items():
         whole.add_row(key.replace("_", " "), _text(figures[key]), meaning)
     whole.add_row("frames", str(figures["frames"]), f"of {figures['clips']} clips")

@@ -38,7 +38,7 @@ class Flight:
     """The way of a camera.
 
     Attributes:
-        elevation, azimuth: of the first look, radians; `distance` to the middle of the scene, meters.
+        elevation, azimuth: of the first frame, radians; `distance` to the middle of the scene, meters.
         focal_px: focal length without zoom.
         size: width and height of the camera's picture, of which a clip shows the middle rows.
         velocity: float64 (2,), meters a second over the ground; the camera is above the middle of its way at `middle_s`.

@@ -17,7 +17,7 @@ from edgepose_export.synth.bodies import Body, BodyModel, Shapes, draw_shapes
 from edgepose_export.synth.clips.flights import MOVEMENTS, Flight, Movement, draw_flight, ground_motion, ground_to_image
 from edgepose_export.synth.clips.ground import ClipGround
 from edgepose_export.synth.clips.motion import Actor, Posture, anchored
-from edgepose_export.synth.clips.scripts import STORIES, Stage, Story, draw_actors
+from edgepose_export.synth.clips.scripts import STORIES, Story, StoryGround, draw_actors
 from edgepose_export.synth.clips.truth import Marks, act_events, crossing_events, mark_ground
 from edgepose_export.synth.clothing import dress
 from edgepose_export.synth.labels import label_person
@@ -58,7 +58,7 @@ class ClipPlan:
     stories: tuple[Story, ...] = STORIES
     elevations: tuple[int, ...] = EVAL_ELEVATIONS
     movements: tuple[Movement, ...] = MOVEMENTS
-    looks: tuple[effects.Look, ...] = ("clear",)
+    looks: tuple[effects.Appearance, ...] = ("clear",)
     backgrounds: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Combination:
     story: Story
     elevation: int
     movement: Movement
-    look: effects.Look
+    look: effects.Appearance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +120,7 @@ class Clip:
         self._flight: Flight = draw_flight(rng, what.movement, what.elevation, pixels_per_m, plan.width, duration_s)
         flat = max(float(np.sin(self._flight.elevation)), 0.3)
         deep = min(0.5 * plan.height / pixels_per_m / flat * 0.8, 2.6)
-        stage = Stage(self._flight.azimuth, 0.42 * plan.width / pixels_per_m, deep, duration_s)
+        stage = StoryGround(self._flight.azimuth, 0.42 * plan.width / pixels_per_m, deep, duration_s)
         self._actors: list[Actor] = draw_actors(rng, what.story, stage)
         self._shapes: Shapes = draw_shapes(self._rng(_BODIES), len(self._actors))
         self._coarse = pixels_per_m < _COARSE_BELOW

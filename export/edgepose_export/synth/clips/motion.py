@@ -28,7 +28,7 @@ class Act:
 
     Attributes:
         kind: `fall`, `wave`, `arms_up`, or an activity of `edgepose_export.synth.poses` into which the person goes and comes back.
-        start, end: seconds; a fall ends on the ground, and whoever has fallen stays there.
+        start, end: seconds; a fall ends on the ground, where the person stays.
         target: the pose in the middle of the act.
         change_s: duration of the way into that pose and out of it.
         side: the arm that waves, L or R.

@@ -21,7 +21,7 @@ ZONE_LEFT, ZONE_RIGHT, LINE_AT = 0.52, 0.96, 0.36
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StoryGround:
     """The ground that a camera sees at the middle of a clip, for people to be placed on.
 
     Attributes:
@@ -47,13 +47,13 @@ class Stage:
         return np.asarray(way / np.linalg.norm(way), np.float64)
 
 
-def draw_actors(rng: np.random.Generator, story: Story, stage: Stage) -> list[Actor]:
+def draw_actors(rng: np.random.Generator, story: Story, stage: StoryGround) -> list[Actor]:
     """Draw the people of a story."""
     return _STORIES[story](rng, stage)
 
 
-def _falls(rng: np.random.Generator, stage: Stage) -> list[Actor]:
-    """One falls while walking, one while standing; another crouches, and another walks on."""
+def _falls(rng: np.random.Generator, stage: StoryGround) -> list[Actor]:
+    """Draw one who falls while walking, one who falls while standing, one who crouches, and one who walks on."""
     end = stage.duration_s
     first, second = rng.uniform(0.28, 0.4) * end, rng.uniform(0.45, 0.6) * end
     walker = _walker(rng, stage, float(rng.choice([-1, 1])), 0.1, [draw_act(rng, "fall", first, end)], until=first - 0.2)
@@ -62,8 +62,8 @@ def _falls(rng: np.random.Generator, stage: Stage) -> list[Actor]:
     return [walker, stander, croucher, _walker(rng, stage, float(rng.choice([-1, 1])), 0.75)]
 
 
-def _waves(rng: np.random.Generator, stage: Stage) -> list[Actor]:
-    """Two wave, one telephones, and one walks by."""
+def _waves(rng: np.random.Generator, stage: StoryGround) -> list[Actor]:
+    """Draw two who wave, one who telephones, and one who walks by."""
     end = stage.duration_s
     actors = []
     for across, away in ((rng.uniform(-0.65, -0.3), -0.35), (rng.uniform(0.3, 0.65), 0.1)):
@@ -73,8 +73,8 @@ def _waves(rng: np.random.Generator, stage: Stage) -> list[Actor]:
     return [*actors, quiet, _walker(rng, stage, float(rng.choice([-1, 1])), 0.8)]
 
 
-def _arms_up(rng: np.random.Generator, stage: Stage) -> list[Actor]:
-    """Two raise both arms, one bends down, and one walks by."""
+def _arms_up(rng: np.random.Generator, stage: StoryGround) -> list[Actor]:
+    """Draw two who raise both arms, one who bends down, and one who walks by."""
     end = stage.duration_s
     actors = []
     for across, away in ((rng.uniform(-0.65, -0.3), 0.05), (rng.uniform(0.3, 0.65), -0.35)):
@@ -84,14 +84,14 @@ def _arms_up(rng: np.random.Generator, stage: Stage) -> list[Actor]:
     return [*actors, bent, _walker(rng, stage, float(rng.choice([-1, 1])), 0.8)]
 
 
-def _zones(rng: np.random.Generator, stage: Stage) -> list[Actor]:
-    """Three cross the line or the edge of the zone in both directions, and one stands beside them."""
+def _zones(rng: np.random.Generator, stage: StoryGround) -> list[Actor]:
+    """Draw three who cross the line and the edge of the zone in both directions, and one who stands beside them."""
     walkers = [_walker(rng, stage, way, away, speed=rng.uniform(0.85, 1.15)) for way, away in ((1, -0.45), (-1, 0.1), (1, 0.6))]
     return [*walkers, _stander(rng, stage, rng.uniform(-0.2, 0.0), 0.35, [])]
 
 
-def _crossings(rng: np.random.Generator, stage: Stage) -> list[Actor]:
-    """Six walk past one another, some so close that they hide one another, some on a diagonal."""
+def _crossings(rng: np.random.Generator, stage: StoryGround) -> list[Actor]:
+    """Draw six who walk past one another, some so close that they hide one another, some on a diagonal."""
     actors = []
     for number in range(6):
         way = 1.0 if number % 2 else -1.0
@@ -101,8 +101,8 @@ def _crossings(rng: np.random.Generator, stage: Stage) -> list[Actor]:
     return actors
 
 
-def _rest(rng: np.random.Generator, stage: Stage) -> list[Actor]:
-    """Four do not move at all: they stand, sit on the ground and crouch."""
+def _rest(rng: np.random.Generator, stage: StoryGround) -> list[Actor]:
+    """Draw four who do not move at all: they stand, sit on the ground and crouch."""
     places = ((-0.65, -0.2), (-0.2, 0.3), (0.25, -0.35), (0.68, 0.25))
     kinds = ("stand", "stand", "sit_ground", str(rng.choice(["stand", "crouch", "kneel"])))
     return [
@@ -126,14 +126,14 @@ def _idle(rng: np.random.Generator) -> Pose:
     return pose
 
 
-def _stander(rng: np.random.Generator, stage: Stage, across: float, away: float, acts: list[Act]) -> Actor:
+def _stander(rng: np.random.Generator, stage: StoryGround, across: float, away: float, acts: list[Act]) -> Actor:
     facing = stage.toward(rng.normal(0, 0.5), -1)
     return Actor(_idle(rng), stage.spot(across, away), facing=facing, acts=acts, phase=float(rng.random()))
 
 
 def _walker(
     rng: np.random.Generator,
-    stage: Stage,
+    stage: StoryGround,
     way: float,
     away: float,
     acts: list[Act] | None = None,
@@ -150,7 +150,7 @@ def _walker(
     return Actor(_idle(rng), start, velocity, walks_until=until, acts=acts or [], phase=float(rng.random()))
 
 
-_STORIES: dict[Story, Callable[[np.random.Generator, Stage], list[Actor]]] = {
+_STORIES: dict[Story, Callable[[np.random.Generator, StoryGround], list[Actor]]] = {
     "falls": _falls,
     "waves": _waves,
     "arms_up": _arms_up,

@@ -87,7 +87,7 @@ def crossing_events(
         times_s: float64 (T,), of the frames.
         duration_s: of the clip.
     """
-    events = []
+    events: list[dict[str, Any]] = []
     depth = np.array([_depth(point, marks.zone_m) for point in feet])
     side = np.array([_side(point, marks.line_m) for point in feet])
     frames = np.flatnonzero(seen)
