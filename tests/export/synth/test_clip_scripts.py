@@ -123,14 +123,14 @@ def test_events_of_the_zone_and_the_line_follow_from_the_feet() -> None:
     camera = from_above()
     marks = mark_ground(camera, TOP, 12.0)
     times_s = np.arange(0, 8, 0.1)
-    pixels = np.column_stack((np.linspace(0.1, 0.9, 80) * 320, np.full(80, TOP + 90.0)))  # from left to right through the picture
+    pixels = np.column_stack((np.linspace(0.1, 0.8, 80) * 320, np.full(80, TOP + 90.0)))  # from left to right through the picture
     feet, _ = camera.ground(pixels)
     seen = np.ones(80, bool)
     events = crossing_events(marks, feet, seen, times_s, 8.0)
     assert [event["kind"] for event in events] == ["line_crossed", "zone_entered"]
     assert events[0]["direction"] == "right"
-    assert events[0]["start"] == pytest.approx((0.36 - 0.1) / 0.8 * 7.9, abs=0.03)
-    assert events[1]["start"] == pytest.approx((0.52 - 0.1) / 0.8 * 7.9, abs=0.03)
+    assert events[0]["start"] == pytest.approx((0.36 - 0.1) / 0.7 * 7.9, abs=0.03)
+    assert events[1]["start"] == pytest.approx((0.52 - 0.1) / 0.7 * 7.9, abs=0.03)
     back = crossing_events(marks, feet[::-1], seen, times_s, 8.0)
     assert [(event["kind"], event.get("direction")) for event in back] == [
         ("zone_entered", None),
