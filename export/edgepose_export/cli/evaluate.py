@@ -79,7 +79,10 @@ def evaluate(
     plots: Path | None,
     record: bool,
 ) -> None:
-    """Measure the accuracy of MODEL (a name or an ONNX file) on DATA (a COCO-format folder), through the runtime's own stages."""
+    """Measure the accuracy of MODEL (a name or an ONNX file) on DATA, through the runtime's own stages.
+
+    DATA is a COCO-format folder; with --tracks a folder of labeled clips.
+    """
     if boxes + true_boxes + robustness + tracks > 1:
         raise click.UsageError("--boxes, --true-boxes, --robustness and --tracks are different measurements; expected one of them")
     settings = [text for text in groups if "=" in text]
