@@ -2,12 +2,14 @@
 
 import socket
 import ssl
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgepose.errors import SourceError
 
 _DEFAULT_PORTS = {"rtsps": 322, "https": 443}
+_NOT_YET_VALID = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 _TIMEOUT_S = 2.0  # for each of connection and handshake
 
 
@@ -50,6 +52,13 @@ def handshake_error(url: str, ca_file: str, where: str) -> SourceError | None:
         ):
             return None
     except ssl.SSLCertVerificationError as error:
+        if error.verify_code == _NOT_YET_VALID:
+            now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+            return SourceError(
+                f"{where} has a certificate that is not yet valid; expected this device's clock to be set, which shows {now},"
+                " or a certificate that is valid already",
+                "tls",
+            )
         return SourceError(
             f"{where} has a certificate that is refused ({error.verify_message.rstrip('.')}); expected one that names this host and"
             f" was signed by an authority in {ca_file}",

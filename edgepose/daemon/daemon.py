@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
@@ -33,6 +34,7 @@ from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
+from edgepose.telemetry.wall_clock import WallClock
 from edgepose.validation.output_paths import refuse_clashes
 from edgepose.validation.sources import refuse_impossible
 
@@ -82,6 +84,8 @@ class Daemon:
         self._forever = forever
         self._instance_lock = InstanceLock(config)
         self._notifier = notifier
+        self._clock = _wall_clock(config)
+        self._clock_unset = self._clock.unset()
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self._metrics = Metrics()
@@ -132,6 +136,8 @@ class Daemon:
             raise
 
     def _begin(self, broker_within_s: float) -> None:
+        if self._clock_unset is not None:
+            self._log_clock(self._clock_unset)
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
         refiner = refiner_message(self._config, self._refiner)
@@ -180,6 +186,7 @@ class Daemon:
             restarts={**pipeline.restarts, **{name: count for name, count in restarts.items() if count}},
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.failure,
+            clock_unset=self._clock_unset,
             health=self._health,
         )
 
@@ -202,6 +209,7 @@ class Daemon:
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
+            do("checking the clock", lambda: self._check_clock(now_s))
             do("reporting health", lambda: self._report(now_s))
 
     @property
@@ -275,6 +283,19 @@ class Daemon:
         if failure is not None:
             raise failure
 
+    def _check_clock(self, now_s: float) -> None:
+        unset = self._clock.unset()
+        if (unset is None) != (self._clock_unset is None):
+            self._log_clock(unset)
+        self._clock_unset = unset
+        self._clock.remember(now_s)
+
+    def _log_clock(self, unset: str | None) -> None:
+        if unset is None:
+            _log.info("the clock of this device is set")
+        else:
+            _log.warning("the clock of this device is not set: %s; times in messages are wrong until a time server is reached", unset)
+
     def _report(self, now_s: float) -> None:
         snapshot = self.snapshot(now_s, drain=True)
         health = health_message(snapshot, self._reported)
@@ -331,6 +352,14 @@ class Daemon:
             self._publisher.change(PublisherSettings.of(new.config), self._info(), "another configuration")
         else:
             self._publisher.publish_retained("info", self._info())
+
+
+def _wall_clock(config: Config) -> WallClock:
+    """Return the clock of a daemon: its last time is kept beside the event store, and no file that it wrote is newer than now."""
+    store = Path(config.events.store) if config.events.store is not None else None
+    written = (store, config.commands.audit, config.black_box.path)
+    witnesses = [Path(place) for place in written if place is not None]
+    return WallClock(store.with_name("clock") if store is not None else None, witnesses)
 
 
 def supervise(daemon: Daemon, stop: threading.Event, reason: Callable[[], str], each_turn: Callable[[], None] | None = None) -> None:

@@ -34,6 +34,7 @@ class DaemonSnapshot:
         restarts: times that a stage died or hung and was restarted, by name; those of the pipeline included.
         stuck: stages that hang now, `publisher`, `writer` and `main` included.
         reload_refused: why the newest configuration is not in use, one sentence; None where it is.
+        clock_unset: why the wall clock is not to be believed, in a few words; None where it may be right.
         health: the last health message, None before the first.
     """
 
@@ -49,6 +50,7 @@ class DaemonSnapshot:
     restarts: Mapping[str, int] = field(default_factory=dict)
     stuck: tuple[str, ...] = ()
     reload_refused: str | None = None
+    clock_unset: str | None = None
     health: HealthMessage | None = None
 
 
@@ -164,6 +166,7 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
             ("cpu_fallback", snapshot.pipeline.cpu_fallback),
             ("throttled", bool(throttled)),
             ("events_in_memory", snapshot.publisher.store_failure is not None),
+            ("clock_unset", snapshot.clock_unset is not None),
         )
         if applies
     ]

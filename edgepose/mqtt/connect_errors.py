@@ -80,8 +80,10 @@ _REASONS: Mapping[str, str] = {
 }
 """The accepted value, by the reason in the broker's CONNACK; the other reasons (busy, unavailable, quota) concern only the broker."""
 
+_NOT_YET_VALID = 9
+
 _CERTIFICATES: Mapping[int, str] = {
-    9: "is not yet valid",
+    _NOT_YET_VALID: "is not yet valid",
     10: "has expired",
     18: "is of an unknown authority",
     19: "is of an unknown authority",
@@ -182,7 +184,9 @@ def describe(error: OSError | UnicodeError) -> str:
 def _by_certificate(error: ssl.SSLCertVerificationError, settings: BrokerAddress) -> ConnectFailure:
     words = _CERTIFICATES.get(error.verify_code, f"is not accepted: {error.verify_message}")
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    if "valid" in words or "expired" in words:
+    if error.verify_code == _NOT_YET_VALID:
+        expected = f"expected this device's clock to be set, which shows {now}, or a certificate that is valid already"
+    elif "valid" in words or "expired" in words:
         expected = f"expected one that is valid now, and it is {now} by this device's clock"
     elif "host" in words:
         expected = f"expected mqtt.host ({settings.host}) to be a name in it"
