@@ -10,6 +10,7 @@ from typing import Any, Literal, TextIO
 import msgspec
 
 from edgepose.config.load import service_variables
+from edgepose.messages.text import printable
 
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 _TIME = "%H:%M:%S"
@@ -25,7 +26,7 @@ def log_to_stderr(level: str, form: Literal["text", "json"] = "text") -> None:
     handler = logging.StreamHandler(sys.stderr)
     to_journal = is_journal(sys.stderr, service_variables())
     formatter = (
-        JsonFormatter() if form == "json" else logging.Formatter(None if to_journal else _LINE, _TIME)
+        JsonFormatter() if form == "json" else LineFormatter(None if to_journal else _LINE, _TIME)
     )  # the journal adds the time itself
     handler.setFormatter(PriorityFormatter(formatter) if to_journal else formatter)
     root.addHandler(handler)
@@ -43,6 +44,19 @@ def is_journal(stream: TextIO, variables: Mapping[str, str]) -> bool:
     except (OSError, ValueError):
         return False
     return variables.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class LineFormatter(logging.Formatter):
+    """A formatter whose messages cannot forge a line or control a terminal, no matter who chose the names in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the base class
+        """Return the line of a record, control characters as escapes."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - of the base class
+        """Return a traceback, control characters other than line breaks as escapes."""
+        return printable(super().formatException(ei), keep="\n\t")
 
 
 class PriorityFormatter(logging.Formatter):
@@ -66,7 +80,7 @@ class JsonFormatter(logging.Formatter):
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": printable(record.getMessage()),
             "module": record.name,
             "thread": record.threadName,
             **{name: value for name, value in vars(record).items() if name not in _ORDINARY},

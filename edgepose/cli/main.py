@@ -5,7 +5,7 @@ import click
 from edgepose import __version__
 from edgepose.cli.program import LazyCommands, run_program
 
-COMMANDS = ("run", "demo", "infer", "watch", "replay", "check", "doctor", "bench", "schema")
+COMMANDS = ("run", "demo", "infer", "watch", "replay", "check", "doctor", "bench", "schema", "audit")
 
 
 @click.command(

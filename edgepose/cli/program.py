@@ -100,7 +100,8 @@ def _report_error(text: str) -> None:
     """Write why the program ends to standard error; to the journal with the priority of an error on each line."""
     from edgepose.cli.log import is_journal
     from edgepose.config.load import service_variables
+    from edgepose.messages.text import printable
 
     if is_journal(sys.stderr, service_variables()):
         text = "\n".join(f"<3>{line}" for line in text.splitlines())
-    click.echo(text, err=True)
+    click.echo(printable(text, keep="\n"), err=True)

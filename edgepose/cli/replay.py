@@ -34,6 +34,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     from edgepose.errors import UsageError
     from edgepose.messages.compose import event_message, poses_message
     from edgepose.messages.structs import timestamp
+    from edgepose.messages.text import printable
     from edgepose.output.files import STANDARD_OUTPUT, JsonLinesWriter
     from edgepose.pipeline.replay import FailedFrame, refuse_overwriting, replay
     from edgepose.recorder.format import LossRecord, SegmentHeader, StateRecord
@@ -61,7 +62,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
             elif isinstance(replayed, StateRecord):
                 counts["states"] += 1
                 if listing:
-                    cause = f" ({replayed.cause}: {replayed.detail})" if replayed.cause else ""
+                    cause = printable(f" ({replayed.cause}: {replayed.detail})") if replayed.cause else ""
                     click.echo(
                         f"{timestamp(replayed.at_ns)[11:19]} camera {replayed.camera}: {replayed.state}{cause}, epoch {replayed.epoch}"
                     )

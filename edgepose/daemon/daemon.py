@@ -270,6 +270,8 @@ class Daemon:
         closing.start()  # a slow disk and a frozen broker at the same time, not one after the other
         self._publisher.stop(reason if failure is None else str(failure), max(_LEAST_S, left_s - _GOODBYE_S))
         closing.join()
+        if self._command_handler is not None:
+            self._command_handler.close()
         self._instance_lock.release()
         failure = failure or self._delivery.failure
         if failure is not None:
@@ -320,6 +322,8 @@ class Daemon:
         if "log" in changes.sections:
             logging.getLogger("edgepose").setLevel(new.config.log.level.upper())
         if "commands" in changes.sections:
+            if self._command_handler is not None:
+                self._command_handler.close()
             self._command_handler = self._command_handler_of(new.audit)
         self._watchdog.configure(new.config.health.stuck_after_s)
         if new.sinks is not None:  # before the cameras: there is one video per camera

@@ -9,7 +9,7 @@ from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttC
 from edgepose.daemon.monitoring import check_library
 from edgepose.engine.backend import pose_model, refiner_model
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
-from edgepose.mqtt.settings import BrokerSettings
+from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
 
@@ -44,7 +44,7 @@ def preflight_checks(config: Config) -> Iterator[CheckResult]:
         yield _camera(name, camera)
     yield from _zones(config)
     if config.mqtt.enabled:
-        yield _mqtt(config.mqtt)
+        yield _mqtt(config)
     if config.monitoring.enabled:
         yield _monitoring(config.monitoring)
     yield from _output_paths(config)
@@ -54,7 +54,7 @@ def describe_broker(mqtt: MqttConfig) -> str:
     """Return the broker's address, login and encryption in words; ConfigError where the password or a certificate cannot be read."""
     settings = BrokerSettings.read(mqtt)
     login = "with a password" if settings.password is not None else "anonymous" if settings.username is None else "without a password"
-    return f"{settings.host}:{settings.port}, {login}, {'encrypted' if settings.tls else 'unencrypted'}"
+    return f"{', '.join(mqtt.hosts)}:{settings.port}, {login}, {'encrypted' if settings.tls else 'unencrypted'}"
 
 
 def _model(config: Config) -> CheckResult:
@@ -98,9 +98,10 @@ def _zones(config: Config) -> Iterator[CheckResult]:
         yield CheckResult("zones", True, f"the zones of {', '.join(with_zones)} have no effect while {is_off}", note=True)
 
 
-def _mqtt(mqtt: MqttConfig) -> CheckResult:
+def _mqtt(config: Config) -> CheckResult:
     try:
-        return CheckResult("mqtt", True, f"{describe_broker(mqtt)} (not contacted)")
+        PublisherSettings.of(config)
+        return CheckResult("mqtt", True, f"{describe_broker(config.mqtt)} (not contacted)")
     except EdgeposeError as error:
         return CheckResult("mqtt", False, str(error), error.exit_code)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgepose.mqtt.event_store import EventStore
+from edgepose.storage.event_store import EventStore
 from testing.faults.relay import Relay
 from testing.servers.both_sides import Listener, publishing
 from testing.servers.mosquitto import Mosquitto
