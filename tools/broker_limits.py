@@ -58,8 +58,8 @@ def run(limit: int, seconds: float) -> bool:
         good = stats.reconnects == 0 and dict(stats.drops) == ({"too_large": too_long} if too_long else {})
         heard = len(listener.messages)
     print(
-        f"max_packet_size {limit}: {turn} rounds in {seconds:g} s, {stats.reconnects} reconnects, {heard} messages heard, dropped {stats.drops}, "
-        f"{too_long} were too long: {'good' if good else 'NOT GOOD'}"
+        f"max_packet_size {limit}: {turn} rounds in {seconds:g} s, {stats.reconnects} reconnects, {heard} messages heard, "
+        f"dropped {stats.drops}, {too_long} were too long: {'good' if good else 'NOT GOOD'}"
     )
     return good
 

@@ -10,6 +10,7 @@ from edgepose.daemon.monitoring import check_library
 from edgepose.engine.backend import pose_model, refiner_model
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
 from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
+from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
 
@@ -45,6 +46,8 @@ def preflight_checks(config: Config) -> Iterator[CheckResult]:
     yield from _zones(config)
     if config.mqtt.enabled:
         yield _mqtt(config)
+    for key, sentence in exposed_credentials(config):
+        yield CheckResult(key, True, sentence, note=True)
     if config.monitoring.enabled:
         yield _monitoring(config.monitoring)
     yield from _output_paths(config)
