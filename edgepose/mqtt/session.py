@@ -34,6 +34,9 @@ GOODBYE_S = 1.0
 STEP_S = 1.0
 NAMED_TOPICS_LIMIT = 1000
 
+REPEAT_S = 1.0
+"""Shortest time between two repetitions of all states: a flood on the status topic must not become a flood of states."""
+
 _CAMERA_STATES = ("cameras/", "/status")
 
 
@@ -96,6 +99,8 @@ class MqttSession:
         self._logged: set[str] = set()
         self._named_topics: set[tuple[str, str]] = set()  # with the cause for which the log has named them
         self._told_limits: list[str] = []
+        self._is_repeat_due = False  # whether another session may have replaced retained states
+        self._next_repeat_s = -math.inf
         self._stopping = threading.Event()
         self._stop_reason = ""
         self._stop_at_s = math.inf
@@ -292,6 +297,10 @@ class MqttSession:
                     connection.publish(message, confirm=careful)
                     self.lease.count_sent()
             self._receive(connection)
+            if self._is_repeat_due and now_s >= self._next_repeat_s:
+                self._is_repeat_due, self._next_repeat_s = False, now_s + REPEAT_S
+                self.lease.repeat_states()
+                self._ask_for_states(connection)
 
     def _is_accepted(self, connection: Connection, message: Outgoing) -> bool:
         """Return whether the broker accepts a message; otherwise it is dropped and counted, and the log names its topic once."""
@@ -385,14 +394,14 @@ class MqttSession:
             if incoming.topic == self.presence.topic:
                 own = self._birth is not None and incoming.payload == self._birth.payload
                 if not (self._stopping.is_set() or own):
-                    self._hear_of_another(connection, incoming)
+                    self._hear_of_another(incoming)
             elif self._is_camera_state(incoming.topic):
                 self._clear_unknown(incoming)
             elif self._command_inbox is not None and not self._stopping.is_set():
                 self._command_inbox.take(incoming)
         connection.received.clear()
 
-    def _hear_of_another(self, connection: Connection, incoming: Incoming) -> None:
+    def _hear_of_another(self, incoming: Incoming) -> None:
         """Publish `online` again where a message of another session says otherwise, and all states where a session is gone.
 
         A session under this device's name replaces retained states and adds some of its own, and they stay when it leaves.
@@ -401,9 +410,7 @@ class MqttSession:
         if heard != "nothing":
             assert self._birth is not None
             self.lease.send_first(self._birth)
-        if heard == "gone" and not incoming.stored:
-            self.lease.repeat_states()
-            self._ask_for_states(connection)
+        self._is_repeat_due = self._is_repeat_due or (heard == "gone" and not incoming.stored)
 
     def _is_camera_state(self, topic: str) -> bool:
         before, after = _CAMERA_STATES

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Access = Literal["owner", "group", "everyone"]
+Readers = Literal["owner", "group", "everyone"]
 
-_MASKS: dict[Access, int] = {"owner": 0o077, "group": 0o027, "everyone": 0o022}
+_MASKS: dict[Readers, int] = {"owner": 0o077, "group": 0o027, "everyone": 0o022}
 
 
-def limit_access(access: Access) -> None:
+def limit_access(access: Readers) -> None:
     """Set who may read files that this process creates from now on: the one place that all of them go through, libraries included."""
     os.umask(_MASKS[access])
 

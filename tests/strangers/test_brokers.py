@@ -4,6 +4,7 @@ import json
 import struct
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgepose.frame import Frame
 from edgepose.messages.structs import CameraStatusMessage
 from edgepose.mqtt.command_inbox import Command, CommandInbox
 from edgepose.mqtt.protocol import filter_fault, matches, prefix_fault, topic_fault
+from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
 from edgepose.mqtt.subscriber import Subscriber
 from testing.servers.both_sides import STATUS, Listener, publishing
@@ -34,6 +36,14 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 POSES = "edgepose/drone/cameras/front/poses"
 EVENTS = "edgepose/drone/cameras/front/events"
+
+
+def dropped(publisher: MqttPublisher, count: int) -> None:
+    wait_for(lambda: publisher.stats().drops.get("too_large") == count)
+
+
+def heard(listener: Listener, topic: str, count: int) -> None:
+    wait_for(lambda: len(listener.on(topic)) == count)
 
 
 def camera(name: str) -> CameraStatusMessage:
@@ -54,14 +64,15 @@ def test_what_is_longer_than_the_broker_grants_is_dropped_and_counted_and_the_re
         wait_for(lambda: publisher.stats().packet_bytes == limit)
         for count in (1, 2, 3):
             publisher.publish_poses("front", too_long)
-            wait_for(lambda count=count: publisher.stats().drops.get("too_large") == 2 * count - 1)
+            dropped(publisher, 2 * count - 1)
             publisher.publish_poses("front", fits)
             for payload in (too_long, fits):
                 publisher.publish("cameras/front/events", payload, qos=1)
-            wait_for(lambda count=count: len(listener.on(EVENTS)) == len(listener.on(POSES)) == count)
-            wait_for(lambda count=count: publisher.stats().drops.get("too_large") == 2 * count)
+            heard(listener, EVENTS, count)
+            heard(listener, POSES, count)
+            dropped(publisher, 2 * count)
         publisher.publish_retained("cameras/front/status", too_long)
-        wait_for(lambda: publisher.stats().drops.get("too_large") == 7)
+        dropped(publisher, 7)
         stats = publisher.stats()
         assert (stats.state, stats.reconnects, stats.events_waiting, stats.drops) == ("connected", 0, 0, {"too_large": 7})
         assert {message.payload for message in listener.on(POSES)} == {fits}
@@ -264,7 +275,11 @@ def retained(port: int) -> dict[str, bytes]:
     with Listener(port, "edgepose/#") as late:
         wait_for(lambda: late.on(STATUS))
         time.sleep(0.1)
-        return {message.topic: message.payload for message in late.messages if message.payload}
+        return {message.topic: bytes(message.payload) for message in late.messages if message.payload}
+
+
+def holds(port: int, topic: str) -> bool:
+    return topic in retained(port)
 
 
 def test_after_a_duplicate_session_leaves_all_states_are_said_again_and_its_cameras_are_cleared(broker: Mosquitto) -> None:
@@ -287,7 +302,7 @@ def test_the_state_of_a_camera_that_was_renamed_is_cleared_at_the_next_start(bro
     for name in ("before", "after"):
         with publishing(broker.port, protocol=protocol) as publisher:
             publisher.publish_retained(f"cameras/{name}/status", camera(name))
-            wait_for(lambda name=name: f"edgepose/drone/cameras/{name}/status" in retained(broker.port))
+            wait_for(partial(holds, broker.port, f"edgepose/drone/cameras/{name}/status"))
     wait_for(lambda: "edgepose/drone/cameras/before/status" not in retained(broker.port))
     assert "edgepose/drone/cameras/after/status" in retained(broker.port)
 
@@ -310,10 +325,10 @@ def test_the_hosts_of_a_list_are_tried_in_turn(tmp_path: Path) -> None:
             wait_for(lambda: publisher.stats().connected)
             broker.restart()
             wait_for(lambda: publisher.stats().reconnects == 1 and publisher.stats().connected)
-        heard: list[str] = []
-        with Subscriber(MqttConfig(host=hosts[1:], port=broker.port), ["#"], lambda topic, _: heard.append(topic)):
+        topics: list[str] = []
+        with Subscriber(MqttConfig(host=hosts[1:], port=broker.port), ["#"], lambda topic, _: topics.append(topic)):
             single("x", b"", port=broker.port, hostname="127.0.0.1")
-            wait_for(lambda: "x" in heard)
+            wait_for(lambda: "x" in topics)
 
 
 def test_a_list_of_hosts_is_read_from_everywhere(tmp_path: Path) -> None:
