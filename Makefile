@@ -65,6 +65,12 @@ strangers: $(VENV)/.dev ## what strangers' cameras, files, models and brokers do
 fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and models; writes docs/reliability.md (ARGS="rtsp --count 500")
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
+bitflips: $(VENV)/.dev ## twenty thousand bit flips in the event store (ARGS="--count 500")
+	$(BIN)/python -m tools.bitflips $(ARGS)
+
+broker-limits: $(VENV)/.dev ## two minutes at mosquittos that accept 2000 bytes, 60,000 bytes and 1 MiB (ARGS="--seconds 10")
+	$(BIN)/python -m tools.broker_limits $(ARGS)
+
 soak: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
 	$(BIN)/python -m tools.soak $(ARGS)
 

@@ -59,12 +59,13 @@ def command(
     from edgepose.errors import UsageError
     from edgepose.output.files import STANDARD_OUTPUT
     from edgepose.pipeline.offline import OfflineRun, offline_config
+    from edgepose.storage.access import limit_access
     from edgepose.supervision.signals import signals
 
     if not source:
         raise UsageError("SOURCE is empty; expected a video file, an image, a folder of images or a stream")
     for key in (setting.partition("=")[0].strip() for setting in settings):
-        if key.partition(".")[0] in ("files", "cameras"):
+        if key.partition(".")[0] in ("files", "cameras") and key != "files.access":
             raise UsageError(f"--set {key} has no effect here; expected SOURCE, and --output, --csv, --video or --images")
     if video is not None and video.suffix.lower() != ".mp4":
         raise UsageError(f"--video is {video}; expected the name of a file that ends in .mp4")
@@ -75,9 +76,9 @@ def command(
         raise UsageError("--json and poses would both go to standard output; expected one of them there")
     log_to_stderr("warning")
     files = FilesConfig(jsonl=names[0], csv=names[1], video=names[2], images=names[3])
-    config = offline_config(
-        load(config_file, settings), source, files, model=model, refiner=refiner, refine_people=refine_people, track=track
-    )
+    loaded = load(config_file, settings)
+    limit_access(loaded.files.access)
+    config = offline_config(loaded, source, files, model=model, refiner=refiner, refine_people=refine_people, track=track)
     check_together(config, config_file or DEFAULT_PATH)
     with OfflineRun(config) as run, signals() as (stop, _), progress("frames", quiet=quiet or as_json) as advance:
         summary = run.run(advance, stop.is_set)

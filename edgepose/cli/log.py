@@ -14,8 +14,8 @@ from typing import Any, Literal, TextIO
 import msgspec
 
 from edgepose.config.load import service_variables
+from edgepose.printable import printable
 from edgepose.telemetry.line_writer import LineWriter
-from edgepose.telemetry.printable import printable
 
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 _TIME = "%H:%M:%S"

@@ -197,7 +197,7 @@ def _merge_text(keys: Keys, text: str, where: str, values: dict[str, Any], origi
                 )
             else:
                 origins[inner] = where
-                value = None if text == "null" and _accepts_null(child) else parse_value(text) if _is_list(child) else text
+                value = None if text == "null" and _accepts_null(child) else parse_value(text) if _is_list(child, text) else text
                 _store(value, child, keys, where, section, problems, strict=False)
             return
         section = section.setdefault(keys[depth], {})
@@ -267,8 +267,12 @@ def _accepts_null(kind: Any) -> bool:
     return type(None) in get_args(kind.__origin__ if get_origin(kind) is Annotated else kind)
 
 
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind.__origin__ if get_origin(kind) is Annotated else kind) is list
+def _is_list(kind: Any, text: str) -> bool:
+    """Return whether a text is a list: a key that accepts a single value too takes it as one only in brackets."""
+    bare = kind.__origin__ if get_origin(kind) is Annotated else kind
+    if get_origin(bare) is list:
+        return True
+    return text.lstrip().startswith("[") and any(_is_list(one, text) for one in get_args(bare))
 
 
 def device_name(config: Config) -> str:

@@ -35,6 +35,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # No scheme, path or port: the whole text would be resolved as a host name, forever. Two colons make an IPv6 address.
 Host = Annotated[str, Meta(pattern=r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$")]
+HostList = Annotated[list[Host], Meta(min_length=1, max_length=8)]
 Polygon = Annotated[
     list[tuple[Fraction, Fraction]],
     Meta(
@@ -229,8 +230,10 @@ class MqttConfig(_Section, frozen=True):
     """The MQTT broker."""
 
     enabled: Annotated[bool, Meta(description="publish to a broker")] = True
-    host: Annotated[Host, Meta(description="host of the broker")] = "localhost"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port of the broker; 0 uses 8883 with TLS and 1883 without")] = 0
+    host: Annotated[
+        Host | HostList, Meta(description="host of the broker, or a list of hosts that are tried in turn until one accepts the connection")
+    ] = "localhost"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port of the broker, on each host; 0 uses 8883 with TLS and 1883 without")] = 0
     protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version; auto tries 5 first and falls back to 3.1.1")] = (
         "auto"
     )
@@ -246,9 +249,19 @@ class MqttConfig(_Section, frozen=True):
     encoding: Annotated[Literal["json", "msgpack"], Meta(description="encoding of the messages")] = "json"
     tls: TlsConfig = TlsConfig()
 
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts in the order in which they are tried."""
+        return [self.host] if isinstance(self.host, str) else self.host
+
 
 class FilesConfig(_Section, frozen=True):
     """Output files."""
+
+    access: Annotated[
+        Literal["owner", "group", "everyone"],
+        Meta(description="who may read files that the daemon creates: owner (mode 0600), group (0640) or everyone (0644)"),
+    ] = "owner"
 
     jsonl: Annotated[
         str | None,
@@ -305,6 +318,13 @@ class CommandsConfig(_Section, frozen=True):
 
     enabled: Annotated[bool, Meta(description="execute commands")] = False
     snapshot: Annotated[bool, Meta(description="execute `snapshot` too, which sends an image off the device")] = False
+    response_topics: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=1024)]],
+        Meta(
+            max_length=32,
+            description="topic filters, such as clients/+/replies, of the places outside the device's own `reply/` where a reply may go",
+        ),
+    ] = []
     audit: Annotated[
         str | None,
         Meta(

@@ -29,12 +29,14 @@ from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.refiner import Refiner
 from edgepose.recorder.black_box import BlackBox
 from edgepose.recorder.folder import Recording
+from edgepose.storage.access import limit_access
 from edgepose.supervision.guarded_tasks import GuardedTasks
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
 from edgepose.telemetry.wall_clock import WallClock
+from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import refuse_clashes
 from edgepose.validation.sources import refuse_impossible
 
@@ -81,6 +83,8 @@ class Daemon:
         if forever:
             refuse_impossible(config.cameras)
         self._config = config
+        self._warned: set[tuple[str, str]] = set()
+        self._warn_of_exposed(config)
         self._forever = forever
         self._instance_lock = InstanceLock(config)
         self._notifier = notifier
@@ -278,6 +282,8 @@ class Daemon:
         closing.start()  # a slow disk and a frozen broker at the same time, not one after the other
         self._publisher.stop(reason if failure is None else str(failure), max(_LEAST_S, left_s - _GOODBYE_S))
         closing.join()
+        if self._command_handler is not None:
+            self._command_handler.close()
         self._instance_lock.release()
         failure = failure or self._delivery.failure
         if failure is not None:
@@ -302,6 +308,13 @@ class Daemon:
         self._reported, self._health = snapshot, health
         self._publisher.publish("health", health)
         self._notifier.status(status_line(health))
+
+    def _warn_of_exposed(self, config: Config) -> None:
+        """Log each credential that others can see, once."""
+        for exposed in exposed_credentials(config):
+            if exposed not in self._warned:
+                self._warned.add(exposed)
+                _log.warning("%s: %s", *exposed)
 
     def _info(self) -> InfoMessage:
         return info_message(self._config, self._model, self._pipeline.backend, self._refiner, self._started_ns)
@@ -338,9 +351,14 @@ class Daemon:
         if new.instance_lock is not None:
             self._instance_lock.release()
             self._instance_lock = new.instance_lock
+        self._warn_of_exposed(new.config)
+        if "files" in changes.sections:
+            limit_access(new.config.files.access)
         if "log" in changes.sections:
             logging.getLogger("edgepose").setLevel(new.config.log.level.upper())
         if "commands" in changes.sections:
+            if self._command_handler is not None:
+                self._command_handler.close()
             self._command_handler = self._command_handler_of(new.audit)
         self._watchdog.configure(new.config.health.stuck_after_s)
         if new.sinks is not None:  # before the cameras: there is one video per camera

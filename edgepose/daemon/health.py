@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import CameraHealthMessage, Diagnosis, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
@@ -83,6 +83,7 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         commands_ignored=UNSET if publisher.commands_ignored is None else dict(publisher.commands_ignored),
         broker_reconnects=publisher.reconnects,
         events_waiting=publisher.events_waiting,
+        events_lost=_lost(publisher.store_lost),
         duplicate_session=UNSET if publisher.duplicate_session is None else publisher.duplicate_session,
         reload_refused=UNSET if snapshot.reload_refused is None else snapshot.reload_refused,
         degraded=_degraded(snapshot, throttled),
@@ -159,6 +160,10 @@ def _camera(camera: CameraStats, counts: CameraCounts, before: CameraCounts, age
     )
 
 
+def _lost(count: int | None) -> str | UnsetType:
+    return "unknown" if count is None else str(count) if count else UNSET
+
+
 def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
     degraded = [
         name
@@ -167,6 +172,7 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
             ("throttled", bool(throttled)),
             ("events_in_memory", snapshot.publisher.store_failure is not None),
             ("clock_unset", snapshot.clock_unset is not None),
+            ("events_lost", snapshot.publisher.store_lost != 0),
         )
         if applies
     ]

@@ -29,7 +29,7 @@ CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
 DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
-DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "clock_unset")
+DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 _OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"
@@ -43,7 +43,7 @@ def metrics_page(snapshot: DaemonSnapshot, accept: str) -> Answer:
     registry.register(_Families(prometheus(snapshot)))
     ProcessCollector(registry=registry)
     if accepts_openmetrics(accept):
-        return Answer(200, openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(registry))
+        return Answer(200, openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(registry))  # type: ignore[no-untyped-call]
     return Answer(200, f"{_PLAIN}; version=0.0.4; charset=utf-8", generate_latest(registry))
 
 

@@ -228,6 +228,16 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         _Count, Meta(description="number of times that the connection to the broker was restored since the daemon started")
     ]
     events_waiting: Annotated[_Count, Meta(description="events not yet delivered to the broker")]
+    events_lost: (
+        Annotated[
+            str,
+            Meta(
+                description="number of events of earlier runs that a damaged event store no longer gives back, or `unknown`;"
+                " absent when none are lost"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under the same device name; absent when there is none")]
         | UnsetType

@@ -60,9 +60,7 @@ class RecorderFolder:
             UnavailableError: another daemon that still runs has locked the folder.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process
+            self._open()
             self._clear()
         except BlockingIOError as error:
             self.release()
@@ -93,6 +91,20 @@ class RecorderFolder:
             shutil.rmtree(unfinished, ignore_errors=True)
         self.ring.mkdir(exist_ok=True)
         self.make_room()
+
+    def restore(self) -> None:
+        """Create and lock the folder again where it was deleted."""
+        if self.ring.is_dir():
+            return
+        self.release()
+        self._open()
+        self.ring.mkdir(exist_ok=True)
+        _log.warning("the folder of the black box %s was deleted; it was created again", self.path)
+
+    def _open(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process
 
     def end(self) -> None:
         """Mark that the run ended in order, and unlock the folder."""
