@@ -48,7 +48,9 @@ def flush_log() -> None:
 def write_last_words(text: str) -> None:
     """Write why the program ends, after the log lines so far; to the journal with the priority of an error on each line."""
     priority = "<3>" if is_journal(sys.stderr, service_variables()) else ""
-    writer = next(iter(_writers()), None) or LineWriter(sys.stderr, lambda dropped: f"{dropped} lines were dropped")
+    writer = next((each for each in _writers() if each.stream is sys.stderr), None) or LineWriter(
+        sys.stderr, lambda dropped: f"{dropped} lines were dropped"
+    )
     for line in text.splitlines():
         writer.write(priority + printable(line))
     writer.flush(_FLUSH_S)

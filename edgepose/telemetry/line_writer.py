@@ -32,11 +32,12 @@ class LineWriter:
         told: turns the number of dropped lines into the line that reports it.
 
     Attributes:
+        stream: as above.
         dropped: lines that did not fit, since the start.
     """
 
     def __init__(self, stream: TextIO, told: Callable[[int], str]) -> None:
-        self._stream = stream
+        self.stream = stream
         self._told = told
         self._changed = threading.Condition()
         self._waiting: deque[bytes] = deque()
@@ -106,10 +107,10 @@ class LineWriter:
 
     def _write(self, data: bytes) -> None:
         try:
-            descriptor = self._stream.fileno()
+            descriptor = self.stream.fileno()
         except (OSError, ValueError, AttributeError):  # a stream in memory
-            self._stream.write(data.decode())
-            self._stream.flush()
+            self.stream.write(data.decode())
+            self.stream.flush()
             return
         while data:
             data = data[os.write(descriptor, data[:_ATOMIC_BYTES]) :]
