@@ -185,7 +185,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
         try:
             return opened(settings.backend, f"the configuration selects {settings.backend}")
         except EngineError:
-            if settings.backend == "cuda":  # if the file fails on the CPU too, it is at fault and not the device
+            if settings.backend != "cpu":  # if the file fails on the CPU too, it is at fault and not the device
                 opened("cpu", "a comparison").close()
             raise
     if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine, and no fault
@@ -266,7 +266,7 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     try:
         session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
     except NATIVE_ERRORS as error:
-        raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}") from error
+        raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}", cpu=kind == "cpu") from error
     if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start
         working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
         raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing); only {working} starts")
