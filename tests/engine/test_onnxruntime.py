@@ -150,7 +150,7 @@ def test_a_file_that_fails_on_every_device_is_refused_for_good(tmp_path: Path, m
     _FakeLibrary(works=True, monkeypatch=monkeypatch)
     for backend in ("cuda", "auto"):
         with pytest.raises(ModelError, match=r"broken.onnx does not work: onnxruntime-cpu returned scores that are not finite"):
-            open_backend(model, schema.ModelConfig(backend=backend))  # type: ignore[arg-type]
+            open_backend(model, schema.ModelConfig(backend=backend))
 
 
 def test_auto_without_a_driver_uses_the_cpu_and_says_why(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
