@@ -105,7 +105,7 @@ class ModelMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="file name")]
     sha256: Annotated[str, Meta(description="SHA-256 hash of the file, hexadecimal")]
-    precision: Annotated[str, Meta(description="numeric precision of the file: `int8` or `float32`")] = ""
+    precision: Annotated[str, Meta(description="numeric precision of the file: `int8`, `float16` or `float32`")] = ""
     input_size: Annotated[_Count, Meta(description="long side of the network's input in pixels")] = 0
     license: Annotated[str, Meta(description="license of the weights")] = ""
 
@@ -124,7 +124,7 @@ class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="file name")]
     sha256: Annotated[str, Meta(description="SHA-256 hash of the file, hexadecimal")]
-    precision: Annotated[str, Meta(description="numeric precision of the file: `int8` or `float32`")]
+    precision: Annotated[str, Meta(description="numeric precision of the file: `int8`, `float16` or `float32`")]
     input_size: Annotated[_Count, Meta(description="long side of a crop in pixels")]
     license: Annotated[str, Meta(description="license of the weights")]
     backend: Annotated[BackendMessage, Meta(description="inference backend")]
