@@ -4,7 +4,6 @@ import errno
 import socket
 from urllib.parse import urlsplit
 
-from edgepose.capture.redact import redact
 from edgepose.errors import SourceError
 
 CAUSES = (
@@ -110,8 +109,8 @@ def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
         cause = _CAUSE_BY_NUMBER.get(getattr(error, "errno", 0), CAUSE_BY_EXCEPTION.get(type(error).__name__, "failed"))
     if opening and cause == "stalled":
         cause = "timeout"
-    # Only the reason: the rest of FFmpeg's text repeats the URL with its password.
-    reason = redact(str(getattr(error, "strerror", None) or error or type(error).__name__))
+    # Only the text that belongs to the error's number: the rest of FFmpeg's, and any other library's, may repeat the URL.
+    reason = str(getattr(error, "strerror", None) or type(error).__name__)
     return SourceError(_SENTENCES[cause].format(where=where, reason=reason[:1].lower() + reason[1:]), cause)
 
 

@@ -9,7 +9,7 @@ import av
 
 from edgepose.capture import tls
 from edgepose.capture.failures import source_error, unknown_protocol, unresolved_host
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 from edgepose.capture.stream import Stream
 from edgepose.capture.video import VideoSource
 from edgepose.config import schema
@@ -48,7 +48,7 @@ class PyAvSource(VideoSource):
     """
 
     def __init__(self, camera: str, settings: schema.CameraConfig, target: str, *, network: bool, epoch: int = 0) -> None:
-        url = redact(target)
+        url = show(target) if network else target
         where = f"camera {camera}: {url}"
         stream = (_NetworkStream if network else Stream)(
             # The prefix keeps FFmpeg from taking a file name with a colon for a URL.

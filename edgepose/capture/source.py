@@ -10,7 +10,7 @@ from edgepose.capture.gstreamer import launch as pipelines
 from edgepose.capture.images import IMAGE_SUFFIXES, ImageSource
 from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.readers import choose_reader
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 from edgepose.capture.worker import WorkerTimeoutError, call_within
 from edgepose.config import schema
 from edgepose.errors import SourceError
@@ -27,7 +27,7 @@ class Source(Protocol):
 
     Attributes:
         camera: name in the configuration.
-        url: URL, pipeline or path, credentials redacted.
+        url: URL, pipeline or path, redacted.
         live: whether frames arrive at their own rate, so that a slow reader has to skip some; otherwise every frame is delivered.
         width, height: size of the last frame in pixels, 0 before the first; it may change from frame to frame.
         corrupt_frames: number of frames so far that could not be decoded completely.
@@ -101,28 +101,28 @@ def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> So
 
 
 def validation_error(source: str) -> str | None:
-    """Return why a URL or pipeline can never be opened, in one sentence with credentials redacted; None where it is valid."""
+    """Return why a URL or pipeline can never be opened, in one sentence with redacted; None where it is valid."""
     scheme = "gst" if pipelines.is_pipeline(source) else source.partition("://")[0].lower()
     if scheme in NETWORK_SCHEMES:
         return _url_error(source)
     if scheme == "gst" or scheme in pipelines.SCHEMES:
         return pipelines.validation_error(source)
     known = ", ".join(f"{known}://" for known in NETWORK_SCHEMES + pipelines.SCHEMES)
-    return f"{redact(source)} begins with {scheme}://; expected {known}, gst: and a pipeline, a video file, an image or a folder of images"
+    return f"{show(source)} begins with {scheme}://; expected {known}, gst: and a pipeline, a video file, an image or a folder of images"
 
 
 def _url_error(url: str) -> str | None:
-    """Return why a network URL can never be opened, in one sentence with credentials redacted; None where it is valid."""
+    """Return why a network URL can never be opened, in one sentence with redacted; None where it is valid."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:  # its text is not shown: where '/' in a password ends the address, the "port" is part of the password
         host, port = "", 0
     if host is None and (port is None or parts.scheme not in _LISTENING_SCHEMES):
-        return f"{redact(url)} names no host; expected a URL such as rtsp://camera.local/stream"
+        return f"{show(url)} names no host; expected a URL such as rtsp://camera.local/stream"
     if port == 0:
         return (
-            f"{redact(url)} has no valid address; expected a port from 1 to 65535, an IPv6 address in brackets, "
+            f"{show(url)} has no valid address; expected a port from 1 to 65535, an IPv6 address in brackets, "
             "and '/', '?' and '#' in a password written as %2F, %3F and %23"
         )
     return None

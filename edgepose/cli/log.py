@@ -9,6 +9,7 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
+from edgepose.capture.redact import scrub
 from edgepose.config.load import service_variables
 
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
@@ -25,7 +26,7 @@ def log_to_stderr(level: str, form: Literal["text", "json"] = "text") -> None:
     handler = logging.StreamHandler(sys.stderr)
     to_journal = is_journal(sys.stderr, service_variables())
     formatter = (
-        JsonFormatter() if form == "json" else logging.Formatter(None if to_journal else _LINE, _TIME)
+        JsonFormatter() if form == "json" else TextFormatter(None if to_journal else _LINE, _TIME)
     )  # the journal adds the time itself
     handler.setFormatter(PriorityFormatter(formatter) if to_journal else formatter)
     root.addHandler(handler)
@@ -43,6 +44,14 @@ def is_journal(stream: TextIO, variables: Mapping[str, str]) -> bool:
     except (OSError, ValueError):
         return False
     return variables.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class TextFormatter(logging.Formatter):
+    """A formatter that hides all of a source but scheme and host, also in tracebacks and in the texts of libraries."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record."""
+        return scrub(super().format(record))
 
 
 class PriorityFormatter(logging.Formatter):
@@ -66,11 +75,11 @@ class JsonFormatter(logging.Formatter):
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": scrub(record.getMessage()),
             "module": record.name,
             "thread": record.threadName,
             **{name: value for name, value in vars(record).items() if name not in _ORDINARY},
         }
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = scrub(self.formatException(record.exc_info))
         return msgspec.json.encode(fields, enc_hook=str).decode()

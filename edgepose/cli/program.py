@@ -98,9 +98,11 @@ def run_program(cli: click.Command, name: str, arguments: list[str], *, install:
 
 def _report_error(text: str) -> None:
     """Write why the program ends to standard error; to the journal with the priority of an error on each line."""
+    from edgepose.capture.redact import scrub
     from edgepose.cli.log import is_journal
     from edgepose.config.load import service_variables
 
+    text = scrub(text)
     if is_journal(sys.stderr, service_variables()):
         text = "\n".join(f"<3>{line}" for line in text.splitlines())
     click.echo(text, err=True)

@@ -208,7 +208,11 @@ def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any
             raise msgspec.ValidationError  # nothing that a key names can contain a null character
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
     except _REFUSED:
-        shown = "a URL with a password" if isinstance(value, str) and _URL_WITH_PASSWORD.match(value) else repr(value)
+        mark = file_mark(kind)
+        if mark is not None and mark.role == "source":
+            shown = f"of type {type(value).__name__}" if value else repr(value)
+        else:
+            shown = "a URL with a password" if isinstance(value, str) and _URL_WITH_PASSWORD.match(value) else repr(value)
         problems.append(f"{where}: {dotted(keys)} is {shown}; expected {accepted(kind)}")
 
 

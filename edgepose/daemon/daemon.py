@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
@@ -78,6 +79,7 @@ class Daemon:
         refuse_clashes(config)
         if forever:
             refuse_impossible(config.cameras)
+        conceal(camera.source for camera in config.cameras.values())
         self._config = config
         self._forever = forever
         self._instance_lock = InstanceLock(config)
@@ -311,6 +313,7 @@ class Daemon:
     def _apply(self, new: PreparedReload) -> None:
         """Apply a prepared reload: nothing here can be refused any more."""
         changes = new.changes
+        conceal(camera.source for config in (self._config, new.config) for camera in config.cameras.values())
         if self._box is not None and new.model is not self._model:
             self._box.exchange(new.model)
         self._config, self._model, self._refiner = new.config, new.model, new.refiner

@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgepose.capture.gstreamer.failures import bus_error
 from edgepose.capture.gstreamer.launch import Launch
 from edgepose.capture.gstreamer.library import HARDWARE_DECODER, Library, load
 from edgepose.capture.gstreamer.pipeline import GstPipeline
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 from edgepose.capture.video import VideoSource
 from edgepose.config import schema
 from edgepose.errors import EdgeposeError, SourceError, UnavailableError
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 1.0
 """Longest wait of `close` for a pipeline to stop; usually that takes milliseconds, with a frozen RTSP server 0.1 s."""
+
+_PROPERTY_VALUE = re.compile(r"=\s*(\"[^\"]{4,}\"|'[^']{4,}'|[^\s!\"',;]{4,})")
 
 _ARGUS_HINT = "the journal of nvargus-daemon may have details, and restarting that service frees a camera that a program left open"
 
@@ -43,7 +46,7 @@ class GStreamerSource(VideoSource):
     """
 
     def __init__(self, camera: str, settings: schema.CameraConfig, *, epoch: int = 0) -> None:
-        url = redact(settings.source)
+        url = show(settings.source)
         where = f"camera {camera}: {url}"
         self._address = settings.source if settings.source.lower().startswith("rtsp") else None
         pipeline = GstPipeline(self._launch, where, self._bus_failure)
@@ -67,7 +70,8 @@ class GStreamerSource(VideoSource):
         return _launch(self._settings, library, self._where)
 
     def _bus_failure(self, error: Any, debug: str | None) -> SourceError:
-        return bus_error(error, debug, self._where, self._address, self._settings.ca_file, opening=not self._sequence)
+        failure = bus_error(error, debug, self._where, self._address, self._settings.ca_file, opening=not self._sequence)
+        return _without_values(failure, self._settings.source)
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
         if isinstance(error, SourceError):
@@ -76,7 +80,7 @@ class GStreamerSource(VideoSource):
             return error
         if isinstance(error, UnavailableError):
             return SourceError(f"{self._where}: {error}", "unsupported")
-        return SourceError(f"{self._where}: unexpected {type(error).__name__}: {redact(str(error))}", "failed")
+        return SourceError(f"{self._where}: unexpected {type(error).__name__}", "failed")
 
 
 _started: WeakSet[GStreamerSource] = WeakSet()
@@ -93,17 +97,27 @@ def stop_all(within_s: float = 2.0) -> None:
 
 def opening_error(camera: str, settings: schema.CameraConfig) -> EdgeposeError | None:
     """Return why this machine cannot read a camera through GStreamer, None where nothing is known; starts nothing."""
-    where = f"camera {camera}: {redact(settings.source)}"
+    where = f"camera {camera}: {show(settings.source)}"
     try:
         library = load()
         launch = _launch(settings, library, where)
         try:
             library.gst.parse_launch_full(launch.text, None, library.gst.ParseFlags.FATAL_ERRORS)
         except library.glib.Error as error:
-            return bus_error(error, None, where)
+            return _without_values(bus_error(error, None, where), settings.source)
     except (SourceError, UnavailableError) as error:
         return error
     return None
+
+
+def _without_values(error: SourceError, source: str) -> SourceError:
+    """Return an error without the values of properties in the pipeline that the source may be: GStreamer quotes them anywhere."""
+    if not pipelines.is_pipeline(source):
+        return error
+    text = str(error)
+    for value in _PROPERTY_VALUE.findall(source):
+        text = text.replace(value.strip("\"'"), "***")
+    return SourceError(text, error.cause)
 
 
 def _launch(settings: schema.CameraConfig, library: Library, where: str) -> Launch:
