@@ -53,6 +53,10 @@ class Source(Protocol):
     def superseded_frames(self) -> int:
         """Number of frames so far that a newer one replaced before they were read."""
 
+    @property
+    def patience_s(self) -> float:
+        """How much longer than `read_timeout_s` a `read` may wait, seconds."""
+
     def read(self) -> Frame:
         """Return the next frame; waits at most `read_timeout_s`, and with `realtime` until the frame of a file is due.
 
@@ -75,17 +79,18 @@ def path_of(source: str) -> Path | None:
     return Path(unquote(urlsplit(source).path)) if scheme[1].lower() == "file" else None
 
 
-def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> Source:
+def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0, once: bool = False) -> Source:
     """Open what a camera's configuration names; waits at most `open_timeout_s`.
 
     Args:
         name: name of the camera.
         camera: configuration of the camera.
         epoch: number of times the camera was opened before.
+        once: whether the URL of a picture is a file with one frame, rather than a camera.
 
     Raises:
         SourceError: it cannot be opened; `cause` is one of `refused`, `not_found`, `unauthorized`, `timeout`, `no_route`, `tls`,
-            `no_video`, `unsupported` and `failed`.
+            `forbidden`, `too_large`, `no_video`, `unsupported` and `failed`.
     """
     path = path_of(camera.source)
     if path is not None:
@@ -97,7 +102,7 @@ def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> So
         from edgepose.capture.gstreamer.source import GStreamerSource  # loaded only where it is needed
 
         return GStreamerSource(name, camera, epoch=epoch)
-    return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
+    return PyAvSource(name, camera, camera.source, network=True, epoch=epoch, once=once)
 
 
 def validation_error(source: str) -> str | None:

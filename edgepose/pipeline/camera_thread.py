@@ -191,7 +191,7 @@ class CameraThread(SupervisedThread):
         return None
 
     def _read_frame(self, source: Source, losses: Counter[str]) -> None:
-        self.heartbeat.beat(self._read_within_s)
+        self.heartbeat.beat(self._read_within_s + source.patience_s)
         frame = source.read()
         now_s = time.monotonic()
         self._count_losses(source, losses)

@@ -37,6 +37,8 @@ class GstPipeline:
         failure: makes a `SourceError` from GLib.Error and the developer text that came with it.
     """
 
+    late_by_nature = False
+
     def __init__(self, launch: Callable[[Library], Launch], where: str, failure: Callable[[Any, str | None], SourceError]) -> None:
         self._launch = launch
         self._where = where
@@ -54,6 +56,10 @@ class GstPipeline:
         """Whether it delivers frames as fast as they are read: a file, not a camera."""
         self.interval_ns = NS_PER_S // 25
         """Nominal time between two frames."""
+        self.patience_s = 0.0
+        """How much longer than an ordinary stream it may wait for a frame."""
+        self.decoding = False
+        """Always False: elements decode in threads of their own."""
         self.live_clock = LiveClock()
         """Clock for the capture times of a live pipeline; a new one for each `open`."""
         self.corrupt_frames = 0
