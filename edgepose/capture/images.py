@@ -48,6 +48,7 @@ class ImageSource:
     """
 
     live = False
+    patience_s = 0.0
 
     def __init__(self, camera: str, settings: schema.CameraConfig, path: Path, *, epoch: int = 0) -> None:
         self.camera = camera

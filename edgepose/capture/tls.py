@@ -28,7 +28,19 @@ def options(ca_file: str | None, where: str) -> dict[str, str]:
     Raises:
         SourceError: the CA certificates are missing or cannot be read.
     """
+    authority = _authority(ca_file, where)
+    _context(authority, where)
     # Set even for the system's: the GnuTLS in PyAV's wheels searches for them where other distributions keep them.
+    return {"tls_verify": "1", "ca_file": authority}
+
+
+def context(ca_file: str | None, where: str) -> ssl.SSLContext:
+    """Return the context that verifies a server's certificate and the host name in it; parameters and errors as in `options`."""
+    return _context(_authority(ca_file, where), where)
+
+
+def _authority(ca_file: str | None, where: str) -> str:
+    """Return the file of the CA certificates."""
     authority = str(Path(ca_file).expanduser()) if ca_file else ssl.get_default_verify_paths().cafile
     if authority is None:
         raise SourceError(
@@ -36,8 +48,7 @@ def options(ca_file: str | None, where: str) -> dict[str, str]:
             " or name a file as ca_file",
             "tls",
         )
-    _context(authority, where)
-    return {"tls_verify": "1", "ca_file": authority}
+    return authority
 
 
 def handshake_error(url: str, ca_file: str, where: str) -> SourceError | None:
@@ -51,7 +62,15 @@ def handshake_error(url: str, ca_file: str, where: str) -> SourceError | None:
             context.wrap_socket(connection, server_hostname=host),
         ):
             return None
-    except ssl.SSLCertVerificationError as error:
+    except ssl.SSLError as error:
+        return handshake_failure(error, where, ca_file)
+    except (OSError, ValueError):
+        return None
+
+
+def handshake_failure(error: ssl.SSLError, where: str, ca_file: str | None) -> SourceError:
+    """Return the `SourceError` for a handshake that failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code == _NOT_YET_VALID:
             now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
             return SourceError(
@@ -61,13 +80,10 @@ def handshake_error(url: str, ca_file: str, where: str) -> SourceError | None:
             )
         return SourceError(
             f"{where} has a certificate that is refused ({error.verify_message.rstrip('.')}); expected one that names this host and"
-            f" was signed by an authority in {ca_file}",
+            f" was signed by an authority in {_authority(ca_file, where)}",
             "tls",
         )
-    except ssl.SSLError as error:
-        return SourceError(f"{where} failed the TLS handshake ({error.reason or error}); check the scheme and the port", "tls")
-    except (OSError, ValueError):
-        return None
+    return SourceError(f"{where} failed the TLS handshake ({error.reason or 'no reason given'}); check the scheme and the port", "tls")
 
 
 def _context(ca_file: str, where: str) -> ssl.SSLContext:

@@ -18,6 +18,9 @@ from edgepose.frame import Frame
 
 T = TypeVar("T")
 
+_DECODING_S = 8.0
+"""Longest time that decoding one frame may take beyond the wait for it."""
+
 
 class Video(Protocol):
     """A video read by some library, one blocking step at a time; one thread owns it, except for the counters and `abandon`.
@@ -28,6 +31,9 @@ class Video(Protocol):
         corrupt_frames: number of damaged frames.
         superseded_frames: number of frames that a newer one replaced before `next_frame` was called.
         packets_without_frame: number of packets since the last frame.
+        patience_s: how much longer than an ordinary stream it may wait for a frame; known once it is open.
+        decoding: whether a frame is being decoded, which is no wait.
+        late_by_nature: whether its frames may be late by any time; known once it is open.
     """
 
     finite: bool
@@ -35,6 +41,9 @@ class Video(Protocol):
     corrupt_frames: int
     superseded_frames: int
     packets_without_frame: int
+    patience_s: float
+    decoding: bool
+    late_by_nature: bool
 
     def open(self) -> None:
         """Open the video, or reopen it at its start."""
@@ -93,6 +102,7 @@ class VideoSource:
         self._close_timeout_s = close_timeout_s
         self._sequence = 0
         self._stale_frames = 0
+        self._image_s = 0.0  # that the last image took: work, which does not make it stale
         self._closed = threading.Event()
         self._where = f"camera {camera}: {url}"
         self._video = video
@@ -102,7 +112,7 @@ class VideoSource:
         self.live = not self._finite or settings.realtime
         self._opened_at_ns = time.monotonic_ns()
         self._live_clock = live_clock()
-        self._freshness = Freshness(settings.stale_after_s)
+        self._freshness = Freshness(0 if video.late_by_nature else settings.stale_after_s)
         self._file_clock = FileClock(time.time_ns(), video.interval_ns)
 
     @property
@@ -114,6 +124,11 @@ class VideoSource:
     def stale_frames(self) -> int:
         """Number of frames so far that arrived too late to be used."""
         return self._stale_frames
+
+    @property
+    def patience_s(self) -> float:
+        """How much longer than `read_timeout_s` a `read` may wait, seconds."""
+        return self._video.patience_s + _DECODING_S
 
     @property
     def superseded_frames(self) -> int:
@@ -138,13 +153,13 @@ class VideoSource:
 
     def _next_of_stream(self) -> Frame:
         while True:
-            fresh = self._call(self._fresh_frame, self._settings.read_timeout_s, opening=False)
+            fresh = self._call(self._fresh_frame, self._settings.read_timeout_s + self._video.patience_s, opening=False)
             if fresh is None:
                 self._release()
                 raise SourceError(f"{self._where} ended the stream", "ended")
             frame, checked_at_ns = fresh
             held_s = (time.monotonic_ns() - checked_at_ns) / NS_PER_S
-            if held_s <= (self._settings.stale_after_s or held_s):
+            if self._video.late_by_nature or held_s <= (self._settings.stale_after_s or held_s) + self._image_s:
                 return frame
             self._stale_frames += 1  # the process was suspended while it held this frame
 
@@ -157,7 +172,9 @@ class VideoSource:
             state = self._freshness.classify(decoded.pts_ns, stamp.late_ns, now_ns)
             sequence, self._sequence = self._sequence + self._video.superseded_frames, self._sequence + 1
             if state == "fresh":
+                began_s = time.monotonic()
                 image = self._video.image(decoded)
+                self._image_s = time.monotonic() - began_s
                 return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch), now_ns
             self._stale_frames += 1
             first_late_ns = first_late_ns or now_ns
@@ -215,7 +232,7 @@ class VideoSource:
 
     def _call(self, task: Callable[[], T], timeout_s: float, *, opening: bool) -> T:
         try:
-            return self._worker.call(task, timeout_s)
+            return self._worker.call(task, timeout_s, busy=lambda: self._video.decoding, busy_s=_DECODING_S)
         except WorkerClosedError:
             raise self._closed_error() from None
         except WorkerTimeoutError:
@@ -242,5 +259,5 @@ class VideoSource:
 
     def _release(self) -> None:
         self._closed.set()
+        self._worker.close()  # first: a waiting `read` learns that it was closed, not how the video ends
         self._video.abandon()
-        self._worker.close()

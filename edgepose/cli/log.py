@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
+from edgepose.capture.redact import scrub
 from edgepose.config.load import service_variables
 from edgepose.printable import printable
 from edgepose.telemetry.line_writer import LineWriter
@@ -81,7 +82,11 @@ class _QueuedHandler(logging.Handler):
 
 
 class TextFormatter(logging.Formatter):
-    """A formatter whose lines contain no control characters of a message; tracebacks keep their lines."""
+    """A formatter whose lines show of a source only scheme and host, and no control characters; tracebacks keep their lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record."""
+        return scrub(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (a name that logging calls)
         """Return the line of a record, without its traceback."""
@@ -126,15 +131,15 @@ class JsonFormatter(logging.Formatter):
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "message": printable(record.getMessage(), _MESSAGE_LIMIT),
+            "message": printable(scrub(record.getMessage()), _MESSAGE_LIMIT),
             "module": record.name,
             "thread": record.threadName,
             **{
-                name: printable(value, _MESSAGE_LIMIT) if isinstance(value, str) else value
+                name: printable(scrub(value), _MESSAGE_LIMIT) if isinstance(value, str) else value
                 for name, value in vars(record).items()
                 if name not in _ORDINARY
             },
         }
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = scrub(self.formatException(record.exc_info))
         return msgspec.json.encode(fields, enc_hook=str).decode()

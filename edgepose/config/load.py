@@ -211,7 +211,10 @@ def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any
             raise msgspec.ValidationError  # nothing that a key names can contain a null character
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
     except _REFUSED:
-        problems.append(f"{where}: {dotted(keys)} is {_shown(value)}; expected {accepted(kind)}")
+        mark = file_mark(kind)
+        is_source = mark is not None and mark.role == "source" and value
+        shown = f"of type {type(value).__name__}" if is_source else _shown(value)
+        problems.append(f"{where}: {dotted(keys)} is {shown}; expected {accepted(kind)}")
 
 
 def _shown(value: Any) -> str:

@@ -87,6 +87,24 @@ class CameraConfig(_Section, frozen=True):
     ] = 10.0
     reconnect_initial_s: Annotated[Seconds, Meta(description="upper bound of the first wait before reconnecting")] = 0.25
     reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound of all later waits, which grow exponentially")] = 4.0
+    frame_limit_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=16_384,
+            description="memory of one frame in MB, 3 bytes per pixel; a larger JPEG is read at a fraction of its size, other frames are"
+            " refused (`edgepose infer` uses 512)",
+        ),
+    ] = 64
+    rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="frames per second of the images in a folder, of a file without timestamps, and of a snapshot URL; 0 uses 25, or"
+            " what the file says, and 1 for a snapshot URL",
+        ),
+    ] = 0.0
     loop: Annotated[bool, Meta(description="restart a file at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
@@ -82,6 +83,7 @@ class Daemon:
         refuse_clashes(config)
         if forever:
             refuse_impossible(config.cameras)
+        conceal(camera.source for camera in config.cameras.values())
         self._config = config
         self._warned: set[tuple[str, str]] = set()
         self._warn_of_exposed(config)
@@ -345,6 +347,7 @@ class Daemon:
     def _apply(self, new: PreparedReload) -> None:
         """Apply a prepared reload: nothing here can be refused any more."""
         changes = new.changes
+        conceal(camera.source for config in (self._config, new.config) for camera in config.cameras.values())
         if self._box is not None and new.model is not self._model:
             self._box.exchange(new.model)
         self._config, self._model, self._refiner = new.config, new.model, new.refiner

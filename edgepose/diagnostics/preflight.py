@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import describe
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttConfig
 from edgepose.daemon.monitoring import check_library, read_tls, read_token
@@ -102,7 +102,7 @@ def _camera(name: str, camera: CameraConfig) -> CheckResult:
     if lacking is not None:
         return CheckResult(what, True, f"{lacking}; the daemon starts without it and tries again", note=True)
     path = path_of(camera.source)
-    return CheckResult(what, True, f"{redact(camera.source)} (not contacted)" if path is None else str(path))
+    return CheckResult(what, True, f"{describe(camera.source)} (not contacted)" if path is None else str(path))
 
 
 def _zones(config: Config) -> Iterator[CheckResult]:

@@ -27,6 +27,7 @@ from edgepose.pipeline.stages import PreparedFrame, Preprocessor
 from edgepose.telemetry.metrics import Metrics
 
 _TURN_S = 0.2
+_FRAME_LIMIT_MB = 512  # nothing runs beside it, and a photograph may be large
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class OfflineRun:
         self._model = pose_model(config.model)
         self._refiner = Refiner.configured(config, self._metrics)
         with ExitStack() as opened:  # where one thing cannot be opened, those before it are closed again
-            self._source = open_source(name, camera)
+            self._source = open_source(name, camera, once=True)
             opened.callback(self._source.close)
             self._backend = open_backend(self._model, config.model)
             opened.callback(self._backend.close)
@@ -167,7 +168,7 @@ def offline_config(
         track: whether people get track numbers; None for the configured choice on videos, and False on still images.
     """
     camera = "stream" if path_of(source) is None else Path(source).stem or "source"
-    config = replace(config, cameras={camera: CameraConfig(source=source)}, files=files)
+    config = replace(config, cameras={camera: CameraConfig(source=source, frame_limit_mb=_FRAME_LIMIT_MB)}, files=files)
     if model is not None:
         config = replace(config, model=replace(config.model, path=model))
     if refiner is not None:
