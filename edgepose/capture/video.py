@@ -1,5 +1,6 @@
 """The common part of all video sources: a worker thread, deadlines, clocks and freshness."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, FileClock, LiveClock
+from edgepose.capture.files.facts import SourceFacts
 from edgepose.capture.freshness import Freshness
 from edgepose.capture.stream import DecodedFrame
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
@@ -17,6 +19,8 @@ from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Video(Protocol):
@@ -28,6 +32,7 @@ class Video(Protocol):
         corrupt_frames: number of damaged frames.
         superseded_frames: number of frames that a newer one replaced before `next_frame` was called.
         packets_without_frame: number of packets since the last frame.
+        pixel_aspect: width of a stored pixel divided by its height; known once it is open.
     """
 
     finite: bool
@@ -36,6 +41,10 @@ class Video(Protocol):
     superseded_frames: int
     packets_without_frame: int
 
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a stored pixel divided by its height; images have square pixels."""
+
     def open(self) -> None:
         """Open the video, or reopen it at its start."""
 
@@ -43,7 +52,7 @@ class Video(Protocol):
         """Return the next frame, or None at the end."""
 
     def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
-        """Return the image of a frame as uint8 (H, W, 3), RGB, upright."""
+        """Return the image of a frame as uint8 (H, W, 3), RGB, upright, with square pixels."""
 
     def abandon(self) -> None:
         """Let a `next_frame` in progress end soon; callable from any thread."""
@@ -95,6 +104,9 @@ class VideoSource:
         self._stale_frames = 0
         self._closed = threading.Event()
         self._where = f"camera {camera}: {url}"
+        self.facts = SourceFacts()
+        """What is known of a file beyond its frames."""
+        self._file = ""
         self._video = video
         self._worker = Worker(f"capture-{camera}", video.close)
         self._call(video.open, settings.open_timeout_s, opening=True)
@@ -104,6 +116,10 @@ class VideoSource:
         self._live_clock = live_clock()
         self._freshness = Freshness(settings.stale_after_s)
         self._file_clock = FileClock(time.time_ns(), video.interval_ns)
+
+    def begin_at(self, start_ns: int) -> None:
+        """Set the capture time of the first frame of a file, ns since the Unix epoch; before the first `read`."""
+        self._file_clock = FileClock(start_ns, self._video.interval_ns)
 
     @property
     def corrupt_frames(self) -> int:
@@ -158,7 +174,8 @@ class VideoSource:
             sequence, self._sequence = self._sequence + self._video.superseded_frames, self._sequence + 1
             if state == "fresh":
                 image = self._video.image(decoded)
-                return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch), now_ns
+                aspect = self._video.pixel_aspect
+                return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch, pixel_aspect=aspect), now_ns
             self._stale_frames += 1
             first_late_ns = first_late_ns or now_ns
             if state == "standing":
@@ -180,11 +197,23 @@ class VideoSource:
             image_and_pts = self._after_the_end()
         image, pts_ns = image_and_pts
         captured_at_ns, clock = self._file_clock.stamp(pts_ns)
+        if self._file_clock.jumps > self.facts.time_jumps:
+            self._note_jump()
         if self._settings.realtime:
             self._wait_until_due()
-        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch)
+        aspect = self._video.pixel_aspect
+        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch, file=self._file, pixel_aspect=aspect)
         self._sequence += 1
         return frame
+
+    def _note_jump(self) -> None:
+        self.facts.time_jumps = self._file_clock.jumps
+        if self.facts.time_jumps == 1:  # once is enough to know
+            _log.warning(
+                "%s: timestamps jump at frame %d; the clock goes on by one frame, there and wherever it happens again",
+                self._where,
+                self._sequence,
+            )
 
     def _next_image(self) -> tuple[NDArray[np.uint8], int | None] | None:
         """Return, in the worker thread, the next image and its presentation time; None at the end."""
@@ -205,8 +234,12 @@ class VideoSource:
             image_and_pts = self._call(self._next_image, self._settings.read_timeout_s, opening=False)
             if image_and_pts is not None:
                 return image_and_pts
+        self._note_end()
         self._release()
         raise EndOfStream(f"{self._where} ended after {self._sequence} frames")
+
+    def _note_end(self) -> None:
+        """Note in `facts`, before the video is closed, what of a file is missing."""
 
     def _wait_until_due(self) -> None:
         wait_s = (self._opened_at_ns + self._file_clock.elapsed_ns - time.monotonic_ns()) / NS_PER_S

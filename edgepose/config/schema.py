@@ -87,6 +87,14 @@ class CameraConfig(_Section, frozen=True):
     reconnect_initial_s: Annotated[Seconds, Meta(description="upper bound of the first wait before reconnecting")] = 0.25
     reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound of all later waits, which grow exponentially")] = 4.0
     loop: Annotated[bool, Meta(description="restart a file at its end")] = False
+    rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="frames per second of the images in a folder, and of a file without timestamps; 0 uses 25, or what the file says",
+        ),
+    ] = 0.0
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
 

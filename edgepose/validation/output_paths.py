@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgepose.capture.images import find_images
+from edgepose.capture.files.listing import find_images, is_pattern, matching
 from edgepose.capture.source import path_of
 from edgepose.config.reference import NamedFile, named_files
 from edgepose.config.schema import Config
@@ -129,6 +129,8 @@ def _source_paths(source: str) -> Iterator[Path]:
     yield path
     if path.is_dir() and os.access(path, os.R_OK | os.X_OK):
         yield from find_images(path)
+    elif is_pattern(path):
+        yield from matching(path)
 
 
 def _is_same(one: Path, other: Path) -> bool:

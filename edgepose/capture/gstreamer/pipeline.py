@@ -53,6 +53,8 @@ class GstPipeline:
         """Whether it delivers frames as fast as they are read: a file, not a camera."""
         self.interval_ns = NS_PER_S // 25
         """Nominal time between two frames."""
+        self.pixel_aspect = 1.0
+        """Width of a stored pixel divided by its height; not known here."""
         self.live_clock = LiveClock()
         """Clock for the capture times of a live pipeline; a new one for each `open`."""
         self.corrupt_frames = 0
