@@ -95,7 +95,7 @@ class ImageSource:
         self.facts.expected_frames = len(self._paths)
         if len(self._paths) > 1 and not settings.rate:
             self.facts.notes.append(
-                f"{self._where}: the images follow at {DEFAULT_RATE:g} frames/s (`rate` changes this); the files' dates are not used"
+                f"{self._where}: the images follow at {DEFAULT_RATE:g} frames/s, whatever their files' dates (`rate` or --rate changes it)"
             )
 
     def begin_at(self, start_ns: int) -> None:

@@ -194,7 +194,7 @@ class Stream:
             said = stream.codec_context.framerate  # FFmpeg's demuxer claims 25 for all of them
             if not self._rate and not said:
                 self.notes.append(
-                    f"{self.where} has no timestamps and names no rate; its frames follow at 25 frames/s (`rate` changes this)"
+                    f"{self.where} has no timestamps and names no rate; its frames follow at 25 frames/s (`rate` or --rate changes this)"
                 )
             return int(NS_PER_S / (self._rate or said or 25))
         rate = stream.average_rate or stream.guessed_rate

@@ -1,7 +1,7 @@
 """Output paths: where a configuration writes, whether that is possible, and what it would overwrite."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgepose.capture.files.listing import find_images, is_pattern, matching
@@ -44,6 +44,19 @@ def refuse_clashes(config: Config) -> None:
     """Raise ConfigError where something would be overwritten."""
     for _, sentence in clashes(config):
         raise ConfigError(sentence)
+
+
+def refuse_overwriting(read: Iterable[Path], written: Iterable[Path]) -> None:
+    """Raise ConfigError where a file that is written is also read, or is written twice."""
+    sources = {os.path.realpath(path) for path in read}
+    taken: set[str] = set()
+    for path in written:
+        real = os.path.realpath(path)
+        if real in sources:
+            raise ConfigError(f"{path} is a source and would be overwritten; expected a different path for the result")
+        if real in taken and real != os.devnull:
+            raise ConfigError(f"{path} would hold two results; expected a different path for each")
+        taken.add(real)
 
 
 def written_paths(config: Config) -> Iterator[tuple[NamedFile, Path]]:
