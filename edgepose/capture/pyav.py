@@ -1,23 +1,31 @@
 """Source of video files and network streams through PyAV (FFmpeg)."""
 
 import errno
+import logging
+import stat
 import time
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import av
 
 from edgepose.capture import tls
+from edgepose.capture.clock import NS_PER_S
 from edgepose.capture.failures import source_error, unknown_protocol, unresolved_host
+from edgepose.capture.files.faults import cut_mp4, fault_of
 from edgepose.capture.limits import FORMATS, MB, maximum_pixels
 from edgepose.capture.network.http_video import HttpVideo
 from edgepose.capture.network.rtsp_relay import RtspRoute
+from edgepose.capture.presentation import matroska_duration_s
 from edgepose.capture.redact import show
 from edgepose.capture.stream import DecodedFrame, Stream
 from edgepose.capture.video import VideoSource
 from edgepose.config import schema
 from edgepose.errors import SourceError
+
+_log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 0.5
 """Longest wait of `close` for the thread to end its session: cameras keep a session that is not ended."""
@@ -66,6 +74,21 @@ class PyAvSource(VideoSource):
         # A server that plays a file over RTSP counts as a camera; a file on a web server counts as a file.
         endless = network and not over_http
         super().__init__(camera, url, settings, stream, epoch=epoch, endless=endless, close_timeout_s=_CLOSE_TIMEOUT_S)
+        self._stream = stream
+        self.facts.notes.extend(stream.notes)
+        for note in stream.notes:
+            _log.info("%s", note)
+        if isinstance(stream, _FileStream):
+            self._file = target
+            self.facts.expected_frames = stream.expected_frames
+
+    def _note_end(self) -> None:
+        stream = self._stream
+        if isinstance(stream, _FileStream) and self.facts.missing is None:
+            measure = partial(stream.missing, self._sequence, self._file_clock.elapsed_ns)
+            self.facts.missing = self._call(measure, self._settings.read_timeout_s, opening=False)
+            if self.facts.missing is not None:
+                _log.warning("%s was cut: %s", self._where, self.facts.missing)
 
     @staticmethod
     def _new_stream(settings: schema.CameraConfig, target: str, where: str, *, network: bool) -> Stream:
@@ -74,13 +97,13 @@ class PyAvSource(VideoSource):
             # PyAV's timeouts only end the thread; the caller's deadline must expire first, so these are longer.
             "open_timeout_s": settings.open_timeout_s + 1,
             "read_timeout_s": settings.read_timeout_s,
-            "is_file": not network and Path(target).is_file(),  # not a pipe
+            "is_file": not network and not _is_device(target),  # a pipe ends, too
             "low_delay": network,
             "limit_bytes": limit_bytes,
         }
         if not network:
             # The prefix keeps FFmpeg from taking a file name with a colon for a URL.
-            return Stream(f"file:{target}", {}, where, **common)
+            return _FileStream(f"file:{target}", {}, where, rate=settings.rate, **common)
         options = _options(settings, target, where)
         if not _is_rtsp(target):
             return _NetworkStream(target, options, where, **common)
@@ -89,6 +112,60 @@ class PyAvSource(VideoSource):
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
         return source_error(error, self._where, opening=opening)
+
+
+class _FileStream(Stream):
+    """A video file, which may be cut, without an index, or no video at all."""
+
+    expected_frames: int | None = None
+    """Number of frames that its index, or its duration, promises."""
+    _promised_packets = 0  # by the index of an MP4
+    _promised_ns = 0  # by the header of a Matroska file, for its video
+    _packets_read = 0
+
+    def open(self) -> None:
+        """Open the file; a failure says what is wrong with the file, where that can be found."""
+        path = Path(self.target.removeprefix("file:"))
+        try:
+            super().open()
+        except av.InvalidDataError as error:
+            fault = fault_of(path)
+            if fault is None:
+                raise
+            raise SourceError(f"{self.where} {fault}", "unsupported") from error
+        except SourceError as error:
+            fault = fault_of(path) if error.cause == "no_video" else None  # FFmpeg takes some texts for subtitles
+            if fault is None:
+                raise
+            raise SourceError(f"{self.where} {fault}", "unsupported") from error
+        stream = self._stream
+        self._promised_packets = stream.frames
+        self._promised_ns = round((matroska_duration_s(stream) or 0) * NS_PER_S)
+        self._packets_read = 0
+        duration_us = self._container.duration or 0
+        self.expected_frames = stream.frames or round(duration_us * 1000 / self.interval_ns) or None
+        self._packets = self._counted(self._packets)
+
+    def missing(self, frames: int, elapsed_ns: int) -> str | None:
+        """Return how much of the file is missing after its last frame, as a sentence without a subject; None where it is complete.
+
+        Args:
+            frames: frames delivered.
+            elapsed_ns: time from the first frame to the last.
+        """
+        if self._packets_read < self._promised_packets:
+            cut = cut_mp4(Path(self.target.removeprefix("file:")))
+            expected = f"{frames} of {self._promised_packets} frames could be read"
+            return f"{expected}; {cut}" if cut is not None else expected
+        behind_ns = self._promised_ns - elapsed_ns - self.interval_ns
+        if behind_ns > max(NS_PER_S // 2, 3 * self.interval_ns):
+            return f"its header promises {self._promised_ns / NS_PER_S:.1f} s, its video ends after {elapsed_ns / NS_PER_S:.1f} s"
+        return None
+
+    def _counted(self, packets: Iterator[Any]) -> Iterator[Any]:
+        for packet in packets:
+            self._packets_read += bool(packet.size)  # the last one is empty: it flushes the decoder
+            yield packet
 
 
 class _NetworkStream(Stream):
@@ -162,6 +239,14 @@ class _RtspStream(_NetworkStream):
             timeout=self._timeouts,
             metadata_errors="ignore",
         )
+
+
+def _is_device(target: str) -> bool:
+    try:
+        mode = Path(target).stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def _is_rtsp(target: str) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from edgepose.capture.files.listing import HEIC_SUFFIXES, IMAGE_SUFFIXES, is_pattern
 from edgepose.capture.gstreamer import launch as pipelines
-from edgepose.capture.images import IMAGE_SUFFIXES, ImageSource
+from edgepose.capture.images import ImageSource
 from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.readers import choose_reader
 from edgepose.capture.redact import show
@@ -19,6 +20,10 @@ from edgepose.frame import Frame
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "rtp", "tcp")
 _LISTENING_SCHEMES = ("udp", "rtp", "srt")
 
+STANDARD_INPUT = "-"
+"""The source that means standard input, a pipe."""
+
+_VIDEO_DEVICE = re.compile(r"/dev/video\d+")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -73,6 +78,8 @@ def path_of(source: str) -> Path | None:
     """Return the file or folder that a camera's source names, None where it is a pipeline or a URL other than file://."""
     if pipelines.is_pipeline(source):
         return None
+    if source == STANDARD_INPUT:
+        return Path("/dev/stdin")
     scheme = _SCHEME.match(source)
     if scheme is None:
         return Path(source).expanduser()
@@ -133,17 +140,31 @@ def _url_error(url: str) -> str | None:
     return None
 
 
+def missing_file(path: Path) -> str:
+    """Return that a file does not exist, in one sentence with what the user may have meant."""
+    if str(path).isdecimal():
+        return f"{path} does not exist; a camera with this number is v4l2:///dev/video{path}"
+    if _VIDEO_DEVICE.fullmatch(str(path)):
+        return f"{path} does not exist; expected a camera that is connected, as v4l2://{path}"
+    if is_pattern(path):
+        return f"{path} matches no file; expected a pattern such as 'frames/*.png' or frame_%04d.png"
+    return f"{path} does not exist; expected a video file, an image or a folder of images"
+
+
 def _open_path(name: str, camera: schema.CameraConfig, path: Path, epoch: int) -> Source:
     try:  # with a deadline: a network file system may never respond
-        path_is_folder = call_within(f"capture-{name}", lambda: stat.S_ISDIR(path.stat().st_mode), camera.open_timeout_s)
+        mode = call_within(f"capture-{name}", lambda: path.stat().st_mode, camera.open_timeout_s)
+        path_is_folder = stat.S_ISDIR(mode)
+        if _VIDEO_DEVICE.fullmatch(str(path)) and stat.S_ISCHR(mode):
+            raise SourceError(f"camera {name}: {path} is a device; expected it as v4l2://{path}", "unsupported")
     except WorkerTimeoutError as error:
         raise SourceError(f"camera {name}: {path} could not be checked within {camera.open_timeout_s:g} s", "timeout") from error
     except PermissionError as error:
         raise SourceError(f"camera {name}: {path} is not readable", "unauthorized") from error
     except OSError as error:
-        raise SourceError(
-            f"camera {name}: {path} does not exist; expected a video file, an image or a folder of images", "not_found"
-        ) from error
-    if path_is_folder or path.suffix.lower() in IMAGE_SUFFIXES:
+        if not is_pattern(path):
+            raise SourceError(f"camera {name}: {missing_file(path)}", "not_found") from error
+        path_is_folder = True  # as many images as it matches
+    if path_is_folder or path.suffix.lower() in (*IMAGE_SUFFIXES, *HEIC_SUFFIXES):
         return ImageSource(name, camera, path, epoch=epoch)
     return PyAvSource(name, camera, str(path), network=False, epoch=epoch)

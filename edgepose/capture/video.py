@@ -1,5 +1,6 @@
 """The common part of all video sources: a worker thread, deadlines, clocks and freshness."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, FileClock, LiveClock
+from edgepose.capture.files.facts import SourceFacts
 from edgepose.capture.freshness import Freshness
 from edgepose.capture.stream import DecodedFrame
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
@@ -20,6 +22,7 @@ T = TypeVar("T")
 
 _DECODING_S = 8.0
 """Longest time that decoding one frame may take beyond the wait for it."""
+_log = logging.getLogger(__name__)
 
 
 class Video(Protocol):
@@ -34,6 +37,7 @@ class Video(Protocol):
         patience_s: how much longer than an ordinary stream it may wait for a frame; known once it is open.
         decoding: whether a frame is being decoded, which is no wait.
         late_by_nature: whether its frames may be late by any time; known once it is open.
+        pixel_aspect: width of a stored pixel divided by its height; known once it is open.
     """
 
     finite: bool
@@ -45,6 +49,10 @@ class Video(Protocol):
     decoding: bool
     late_by_nature: bool
 
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a stored pixel divided by its height; images have square pixels."""
+
     def open(self) -> None:
         """Open the video, or reopen it at its start."""
 
@@ -52,7 +60,7 @@ class Video(Protocol):
         """Return the next frame, or None at the end."""
 
     def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
-        """Return the image of a frame as uint8 (H, W, 3), RGB, upright."""
+        """Return the image of a frame as uint8 (H, W, 3), RGB, upright, with square pixels."""
 
     def abandon(self) -> None:
         """Let a `next_frame` in progress end soon; callable from any thread."""
@@ -105,6 +113,9 @@ class VideoSource:
         self._image_s = 0.0  # that the last image took: work, which does not make it stale
         self._closed = threading.Event()
         self._where = f"camera {camera}: {url}"
+        self.facts = SourceFacts()
+        """What is known of a file beyond its frames."""
+        self._file = ""
         self._video = video
         self._worker = Worker(f"capture-{camera}", video.close)
         self._call(video.open, settings.open_timeout_s, opening=True)
@@ -114,6 +125,10 @@ class VideoSource:
         self._live_clock = live_clock()
         self._freshness = Freshness(0 if video.late_by_nature else settings.stale_after_s)
         self._file_clock = FileClock(time.time_ns(), video.interval_ns)
+
+    def begin_at(self, start_ns: int) -> None:
+        """Set the capture time of the first frame of a file, ns since the Unix epoch; before the first `read`."""
+        self._file_clock = FileClock(start_ns, self._video.interval_ns)
 
     @property
     def corrupt_frames(self) -> int:
@@ -175,7 +190,8 @@ class VideoSource:
                 began_s = time.monotonic()
                 image = self._video.image(decoded)
                 self._image_s = time.monotonic() - began_s
-                return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch), now_ns
+                aspect = self._video.pixel_aspect
+                return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch, pixel_aspect=aspect), now_ns
             self._stale_frames += 1
             first_late_ns = first_late_ns or now_ns
             if state == "standing":
@@ -197,11 +213,23 @@ class VideoSource:
             image_and_pts = self._after_the_end()
         image, pts_ns = image_and_pts
         captured_at_ns, clock = self._file_clock.stamp(pts_ns)
+        if self._file_clock.jumps > self.facts.time_jumps:
+            self._note_jump()
         if self._settings.realtime:
             self._wait_until_due()
-        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch)
+        aspect = self._video.pixel_aspect
+        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch, file=self._file, pixel_aspect=aspect)
         self._sequence += 1
         return frame
+
+    def _note_jump(self) -> None:
+        self.facts.time_jumps = self._file_clock.jumps
+        if self.facts.time_jumps == 1:  # once is enough to know
+            _log.warning(
+                "%s: timestamps jump at frame %d; the clock goes on by one frame, there and wherever it happens again",
+                self._where,
+                self._sequence,
+            )
 
     def _next_image(self) -> tuple[NDArray[np.uint8], int | None] | None:
         """Return, in the worker thread, the next image and its presentation time; None at the end."""
@@ -222,8 +250,12 @@ class VideoSource:
             image_and_pts = self._call(self._next_image, self._settings.read_timeout_s, opening=False)
             if image_and_pts is not None:
                 return image_and_pts
+        self._note_end()
         self._release()
         raise EndOfStream(f"{self._where} ended after {self._sequence} frames")
+
+    def _note_end(self) -> None:
+        """Note in `facts`, before the video is closed, what of a file is missing."""
 
     def _wait_until_due(self) -> None:
         wait_s = (self._opened_at_ns + self._file_clock.elapsed_ns - time.monotonic_ns()) / NS_PER_S

@@ -58,8 +58,19 @@ class PosesMessage(_Message, frozen=True, kw_only=True):
         Meta(description="source of `captured_at`: the camera's clock (`rtcp`), the stream's timestamps (`stream`) or arrival (`host`)"),
     ]
     age_ms: Annotated[float, Meta(description="milliseconds from capture until this message was written")]
-    width: Annotated[int, Meta(ge=1, description="width of the source frame in pixels")]
-    height: Annotated[int, Meta(ge=1, description="height of the source frame in pixels")]
+    width: Annotated[int, Meta(ge=1, description="width of the source frame in pixels, upright")]
+    height: Annotated[int, Meta(ge=1, description="height of the source frame in pixels, upright")]
+    pixel_aspect: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                description="width of a stored pixel divided by its height; absent where it is 1. Positions, `width` and `height` are in"
+                " square pixels, as players show the frame: divide x and `width` by this for stored pixels",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     people: Annotated[list[PersonMessage], Meta(description="people by falling score")]
 
 

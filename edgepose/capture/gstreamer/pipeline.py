@@ -60,6 +60,8 @@ class GstPipeline:
         """How much longer than an ordinary stream it may wait for a frame."""
         self.decoding = False
         """Always False: elements decode in threads of their own."""
+        self.pixel_aspect = 1.0
+        """Width of a stored pixel divided by its height; not known here."""
         self.live_clock = LiveClock()
         """Clock for the capture times of a live pipeline; a new one for each `open`."""
         self.corrupt_frames = 0
