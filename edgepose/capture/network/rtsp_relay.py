@@ -250,13 +250,25 @@ class RtspRelay:
                 self._replies = b""
             self._upstream.sendall(data)
         if self._upstream in ready:
-            data = self._upstream.recv(_CHUNK_BYTES)
-            if not data:
+            answer = self._receive()
+            if answer is None:
+                return True
+            if not answer:
                 return False
-            self.bytes_since_frame += len(data)
+            self.bytes_since_frame += len(answer)
             limits.refuse_large_part(self.bytes_since_frame, self._limit_bytes, self._where)
-            self._send(reader, data if self._plays else self._judged(data))
+            self._send(reader, answer if self._plays else self._judged(answer))
         return self.location is None
+
+    def _receive(self) -> bytes | None:
+        """Return what the camera has sent, None where that was only for TLS itself (a session ticket); nothing at the end."""
+        self._upstream.settimeout(0)
+        try:
+            return self._upstream.recv(_CHUNK_BYTES)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return None
+        finally:
+            self._upstream.settimeout(_SEND_S)
 
     def _send(self, reader: socket.socket, data: bytes) -> None:
         if data and not self._closing.is_set():
