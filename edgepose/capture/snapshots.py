@@ -64,6 +64,8 @@ class HttpPictures:
         """Always 0: every picture is delivered."""
         self.packets_without_frame = 0
         """Number of damaged pictures since the last good one."""
+        self.notes: list[str] = []
+        """Sentences about choices that were made when it was opened."""
 
     def open(self) -> None:
         """Wait for the first picture, and find out whether more follow.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -82,7 +83,7 @@ def test_mjpeg(name: str, content_type: str, body: object) -> None:
         assert camera.paths == ["/stream"]
 
 
-def one(visit: Visit, suffix: str = ".jpg", **headers: str) -> None:
+def one(visit: Visit, suffix: str = ".jpg", **headers: Any) -> None:
     number = len(visit.seen) - 1
     visit.send(body=gray_jpeg(LEVELS[number % len(LEVELS)], suffix=suffix), **headers)
 

@@ -121,16 +121,6 @@ class HttpVideo:
         return [] if self._inner is None else self._inner.notes
 
     @property
-    def pixel_aspect(self) -> float:
-        """Width of a stored pixel divided by its height; images have square pixels."""
-        return 1.0 if self._inner is None else self._inner.pixel_aspect
-
-    @property
-    def notes(self) -> list[str]:
-        """Sentences about choices that were made when it was opened."""
-        return [] if self._inner is None else self._inner.notes
-
-    @property
     def late_by_nature(self) -> bool:
         """Whether its frames may be late by any time."""
         return self._inner is not None and self._inner.late_by_nature

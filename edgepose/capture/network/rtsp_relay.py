@@ -231,10 +231,10 @@ class RtspRelay:
         except (OSError, ValueError):
             pass  # one side is gone: the other one learns it now
         finally:
-            for connection in (self._reader, self._upstream):
-                if connection is not None:
+            for open_one in (self._reader, self._upstream):
+                if open_one is not None:
                     with contextlib.suppress(OSError):
-                        connection.close()
+                        open_one.close()
 
     def _pass_on(self, reader: socket.socket) -> bool:
         """Pass on what has come from either side, and return whether to continue."""
