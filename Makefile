@@ -130,16 +130,15 @@ $(BIN)/python:
 
 # Dependencies are pinned with hashes; the project itself is installed without asking for any.
 $(VENV)/.demo: pyproject.toml requirements/demo.txt | $(BIN)/python
-	$(PIP) install -q --require-hashes -r requirements/demo.txt
-	$(PIP) install -q --no-deps -e .
+	@tools/show-progress.sh "installing the packages of the demo" $(PIP) install -q --require-hashes -r requirements/demo.txt
+	@tools/show-progress.sh "installing edgepose" $(PIP) install -q --no-deps -e .
 	@touch $@
 
 # A build of torch for CPUs only, wherever it can be had: the one on PyPI brings gigabytes of CUDA along.
 $(VENV)/.dev: pyproject.toml export/pyproject.toml requirements/dev.txt | $(BIN)/python
-	$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null \
-	|| $(PIP) install -q 'torch==$(TORCH)'
-	$(PIP) install -q --require-hashes -r requirements/dev.txt
-	$(PIP) install -q --no-deps -e . -e ./export
+	@tools/show-progress.sh "installing torch" sh -c "$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null || $(PIP) install -q 'torch==$(TORCH)'"
+	@tools/show-progress.sh "installing the packages of the tests" $(PIP) install -q --require-hashes -r requirements/dev.txt
+	@tools/show-progress.sh "installing edgepose" $(PIP) install -q --no-deps -e . -e ./export
 	@touch $@ $(VENV)/.demo
 
 # Never fails: the demo says what to do where there is no video.
