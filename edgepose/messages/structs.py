@@ -58,8 +58,19 @@ class PosesMessage(_Message, frozen=True, kw_only=True):
         Meta(description="source of `captured_at`: the camera's clock (`rtcp`), the stream's timestamps (`stream`) or arrival (`host`)"),
     ]
     age_ms: Annotated[float, Meta(description="milliseconds from capture until this message was written")]
-    width: Annotated[int, Meta(ge=1, description="width of the source frame in pixels")]
-    height: Annotated[int, Meta(ge=1, description="height of the source frame in pixels")]
+    width: Annotated[int, Meta(ge=1, description="width of the source frame in pixels, upright")]
+    height: Annotated[int, Meta(ge=1, description="height of the source frame in pixels, upright")]
+    pixel_aspect: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                description="width of a stored pixel divided by its height; absent where it is 1. Positions, `width` and `height` are in"
+                " square pixels, as players show the frame: divide x and `width` by this for stored pixels",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     people: Annotated[list[PersonMessage], Meta(description="people by falling score")]
 
 
@@ -228,6 +239,16 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         _Count, Meta(description="number of times that the connection to the broker was restored since the daemon started")
     ]
     events_waiting: Annotated[_Count, Meta(description="events not yet delivered to the broker")]
+    events_lost: (
+        Annotated[
+            str,
+            Meta(
+                description="number of events of earlier runs that a damaged event store no longer gives back, or `unknown`;"
+                " absent when none are lost"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under the same device name; absent when there is none")]
         | UnsetType

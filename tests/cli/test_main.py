@@ -51,8 +51,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "code", "sentence"),
     [
         (["nonsense"], 64, "No such command 'nonsense'"),
-        (["infer"], 64, "Missing argument 'SOURCE'"),
-        (["infer", "x.mp4"], 64, "nothing to write was named"),
+        (["infer"], 64, "Missing argument 'SOURCE...'"),
+        (["infer", "x.mp4"], 66, "x.mp4 does not exist"),
         (["infer", "x.mp4", "-o", "x.jsonl", "--model", "MODEL"], 66, "x.mp4 does not exist"),
         (["infer", "", "-o", "x.jsonl"], 64, "SOURCE is empty; expected a video file"),
         (["infer", "rtsp://", "-o", "x.jsonl", "--model", "MODEL"], 66, "rtsp:// names no host; expected a URL such as rtsp://"),

@@ -4,23 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import torch
-from torch import Tensor
 
 from edgepose_export.callbacks import TaskProgress
-from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.crops import plans_for
 from edgepose_export.network.checkpoint import Network, NetworkSpec, build, load_deployed, save_network
 from edgepose_export.network.ghostify import GhostifyStep
 from edgepose_export.network.ghostify import ghostify as make_ghost
-from edgepose_export.network.layers import add_norms
 from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
 from edgepose_export.network.rtmdet import load_rtmdet
 from edgepose_export.network.tinypose import load_tinypose
-
-_BATCH = 16
+from edgepose_export.training.norms import calibrate_norms, plain_batches
 
 
 def make_start(
@@ -55,7 +49,7 @@ def make_start(
     if blend is not None:
         _mix(start, _load(blend, spec), blend_share)
     labeled = CocoPose(data, progress=lambda done, total: progress("labels", done, total))
-    batches = _batches(original, labeled, pictures, size, progress)
+    batches = plain_batches(original, labeled, pictures, size, lambda done, total: progress("pictures", done, total))
     steps: list[GhostifyStep] = []
     made: Network = start
     if isinstance(start, PoseNetwork) and isinstance(spec, PoseSpec):
@@ -69,15 +63,7 @@ def make_start(
         made = make_ghost(start, spec.ghost, lambda: iter(batches), note)
     student = build(spec)
     student.load_state_dict(made.state_dict())
-    student.eval()
-
-    def run() -> None:
-        progress("statistics of norms", 0, len(batches))
-        for done, x in enumerate(batches, 1):
-            student(x)
-            progress("statistics of norms", done, len(batches))
-
-    add_norms(student, run)
+    calibrate_norms(student, batches, lambda done, total: progress("statistics of norms", done, total))
     save_network(output, student, teacher={"spec": msgspec.to_builtins(original.spec), "state": original.state_dict()})
     return steps
 
@@ -101,17 +87,3 @@ def _mix(network: Network, other: Network, share: float) -> None:
     network.load_state_dict(
         {name: torch.lerp(value, values[name], share) if value.is_floating_point() else value for name, value in own.items()}
     )
-
-
-def _batches(network: Network, data: CocoPose, count: int, size: int, progress: TaskProgress) -> list[Tensor]:
-    """Return batches of evenly chosen letterboxed pictures, or of a refiner's crops."""
-    rng = np.random.default_rng(0)
-    plans = plans_for(network.spec, data)
-    canvas = size if isinstance(network.spec, PoseSpec) else (network.spec.crop_height, network.spec.crop_width)
-    chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
-    pictures = []
-    for done, index in enumerate(chosen, 1):
-        pictures.append(paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas))
-        progress("pictures", done, len(chosen))
-    normalized = network.normalize(torch.from_numpy(np.stack(pictures)))
-    return list(normalized.split(_BATCH))
