@@ -259,7 +259,15 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
         ),
         "work",
     ),
-    ((("messages", "the wire contract"), ("telemetry", "metrics, sensors"), ("supervision", "threads, watchdog")), "camera"),
+    (
+        (
+            ("messages", "the wire contract"),
+            ("telemetry", "metrics, sensors"),
+            ("supervision", "threads, watchdog"),
+            ("storage", "records that verify"),
+        ),
+        "camera",
+    ),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
     ((("frame", ""), ("person", ""), ("event", ""), ("errors", "")), "store"),
 )
