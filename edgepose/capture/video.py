@@ -36,14 +36,37 @@ class Video(Protocol):
         late_by_nature: whether its frames may be late by any time; known once it is open.
     """
 
-    finite: bool
-    interval_ns: int
-    corrupt_frames: int
-    superseded_frames: int
-    packets_without_frame: int
-    patience_s: float
-    decoding: bool
-    late_by_nature: bool
+    @property
+    def finite(self) -> bool:
+        """Whether it is a file, and not a camera."""
+
+    @property
+    def interval_ns(self) -> int:
+        """Nominal time between two frames."""
+
+    @property
+    def corrupt_frames(self) -> int:
+        """Number of damaged frames."""
+
+    @property
+    def superseded_frames(self) -> int:
+        """Number of frames that a newer one replaced."""
+
+    @property
+    def packets_without_frame(self) -> int:
+        """Number of packets since the last frame."""
+
+    @property
+    def patience_s(self) -> float:
+        """How much longer than an ordinary stream it may wait for a frame."""
+
+    @property
+    def decoding(self) -> bool:
+        """Whether a frame is being decoded, which is no wait."""
+
+    @property
+    def late_by_nature(self) -> bool:
+        """Whether its frames may be late by any time."""
 
     def open(self) -> None:
         """Open the video, or reopen it at its start."""

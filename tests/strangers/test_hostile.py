@@ -148,6 +148,12 @@ def endless_continue(visit: Visit) -> None:
 
 
 MULTIPART = "multipart/x-mixed-replace"
+
+
+def no_http(visit: Visit) -> None:
+    visit.wfile.write(b"SSH-2.0-x\r\n")
+
+
 SENT: list[tuple[str, Answer, str, str]] = [
     ("two gigabytes", lambda v: v.send(body=endless(b"\0" * 65_536), content_type=MULTIPART), "too_large", "MB without a"),
     ("two claimed", lambda v: v.send(body=endless(b"\xff\xd8\xff\xe0"), content_type=MULTIPART), "unsupported", "holds no picture"),
@@ -158,7 +164,7 @@ SENT: list[tuple[str, Answer, str, str]] = [
     ("many headers", many_headers, "too_large", "more than 64 KiB of headers"),
     ("an endless header", endless_header, "unsupported", ""),
     ("endless continue", endless_continue, "timeout", ""),
-    ("no HTTP", lambda v: v.wfile.write(b"SSH-2.0-x\r\n") and None, "unsupported", "its answer is not HTTP"),
+    ("no HTTP", no_http, "unsupported", "its answer is not HTTP"),
     ("a playlist without end", lambda v: v.send(body=itertools.chain([b"#EXTM3U\n"], iter([b"#" * 65_536] * 99))), "too_large", ""),
 ]  # fmt: skip
 
@@ -206,7 +212,7 @@ def test_the_resolved_address_counts_not_the_name(monkeypatch: pytest.MonkeyPatc
         family, end = (socket.AF_INET6, (0, 0)) if ":" in address else (socket.AF_INET, ())
         return [(family, socket.SOCK_STREAM, 6, "", (address, port or 0, *end))]
 
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("edgepose.capture.network.addresses.socket.getaddrinfo", resolve)
     reach = Reach("camera", "here")
     for host in ("camera", "alias", "outside"):
         assert [str(endpoint.address[0]) for endpoint in reach.resolve(host, 80, f"http://{host}/")] == [known[host]]
