@@ -10,8 +10,8 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers events refine decoding \
-system service-memory fleet compare model clean
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
+system hostile service-memory fleet compare model clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -79,6 +79,9 @@ system: $(VENV)/.dev ## the service and install.sh under a real systemd, at leng
 
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)
+
+hostile: $(VENV)/.dev ## hostile cameras beside a good one for two minutes, under the shipped unit (needs root and a machine that is not busy)
+	HOSTILE_SECONDS=120 $(BIN)/python -m pytest tests/system/test_hostile_cameras.py -m system -s $(ARGS)
 
 service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd counts it; writes docs/operations.md (needs root)
 	$(BIN)/python -m tools.service_memory build/vtest.avi docs/operations.md $(ARGS)

@@ -557,7 +557,7 @@ def test_the_demos_lines_on_a_terminal_do_not_run_into_each_other(tmp_path: Path
     assert any(re.search(r"^(\x1b\[\?25h)?\d+ frames in ", line) for line in lines)
 
 
-SHOW_PROGRESS = Path(__file__).parents[2] / "tools" / "show-progress.sh"
+SHOW_PROGRESS = str(Path(__file__).parents[2] / "tools" / "show-progress.sh")
 
 
 def test_an_installation_shows_that_it_runs_and_passes_its_exit_code_on() -> None:
