@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz events refine decoding \
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers events refine decoding \
 system service-memory fleet compare model clean
 
 help: ## this list
@@ -59,8 +59,17 @@ count: $(VENV)/.dev build/vtest.avi ## people found in a real video against peop
 faults: $(VENV)/.dev build/vtest.avi ## the fault matrix on real processes; writes docs/reliability.md (ARGS=killed for some; ARGS="--help")
 	$(BIN)/python -m tools.faults $(ARGS)
 
+strangers: $(VENV)/.dev ## what strangers' cameras, files, models and brokers do; writes docs/compatibility.md
+	$(BIN)/python -m tools.write_compatibility $(ARGS)
+
 fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and models; writes docs/reliability.md (ARGS="rtsp --count 500")
 	$(BIN)/python -m tools.fuzz $(ARGS)
+
+bitflips: $(VENV)/.dev ## twenty thousand bit flips in the event store (ARGS="--count 500")
+	$(BIN)/python -m tools.bitflips $(ARGS)
+
+broker-limits: $(VENV)/.dev ## two minutes at mosquittos that accept 2000 bytes, 60,000 bytes and 1 MiB (ARGS="--seconds 10")
+	$(BIN)/python -m tools.broker_limits $(ARGS)
 
 soak: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
 	$(BIN)/python -m tools.soak $(ARGS)

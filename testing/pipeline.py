@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import edgepose.pipeline.camera_thread
 from edgepose.config.schema import CameraConfig, Config, MqttConfig, RefineConfig, TrackConfig
-from edgepose.errors import EndOfStream, EngineError, SourceError
+from edgepose.errors import EdgeposeError, EndOfStream, EngineError, SourceError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import read_model
@@ -31,6 +31,8 @@ class Script:
     corrupt_frames = 0
     stale_frames = 0
     superseded_frames = 0
+    patience_s = 0.0
+    patience_s = 0.0
 
     def __init__(self, camera: str, epoch: int, sizes: list[tuple[int, int]], end: SourceError, *, live: bool = False) -> None:
         self.camera = camera
@@ -89,7 +91,7 @@ class Run:
         monkeypatch: pytest.MonkeyPatch,
         openings: Sequence[Opening],
         *,
-        backends: Sequence[Backend | EngineError] | None = None,
+        backends: Sequence[Backend | EdgeposeError] | None = None,
         forever: bool = True,
         refiner: Refiner | None = None,
         fault: Exception | None = None,
@@ -115,7 +117,7 @@ class Run:
 
         def open_engine() -> Backend:
             backend = next(opened)
-            if isinstance(backend, EngineError):
+            if isinstance(backend, EdgeposeError):
                 raise backend
             return backend
 

@@ -1,5 +1,6 @@
 """What holds for all tests: a test that needs a missing program or library is skipped, with the package that brings it."""
 
+import logging
 import os
 import re
 from collections.abc import Generator
@@ -61,10 +62,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups | No
 
 
 @pytest.fixture(autouse=True)
+def _a_log_of_its_own() -> Generator[None, None, None]:
+    """Take back what a command that ran in this process changed in the log."""
+    log = logging.getLogger("edgepose")
+    before = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = before
+
+
+@pytest.fixture(autouse=True)
 def _a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Daemons inside tests that run side by side are on hosts of other names: one device name belongs to one daemon a machine."""
     monkeypatch.setattr(
-        "edgepose.config.load.socket", SimpleNamespace(gethostname=lambda: f"host-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+        "edgepose.config.load.socket",
+        SimpleNamespace(gethostname=lambda: f"host-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}"),
     )
 
 

@@ -47,6 +47,7 @@ class ImageSource:
     """
 
     live = False
+    patience_s = 0.0
 
     def __init__(
         self, camera: str, settings: schema.CameraConfig, path: Path, *, images: Sequence[Path] | None = None, epoch: int = 0

@@ -11,7 +11,7 @@ from edgepose.capture.gstreamer import launch as pipelines
 from edgepose.capture.images import ImageSource
 from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.readers import choose_reader
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 from edgepose.capture.worker import WorkerTimeoutError, call_within
 from edgepose.config import schema
 from edgepose.errors import SourceError
@@ -32,7 +32,7 @@ class Source(Protocol):
 
     Attributes:
         camera: name in the configuration.
-        url: URL, pipeline or path, credentials redacted.
+        url: URL, pipeline or path, redacted.
         live: whether frames arrive at their own rate, so that a slow reader has to skip some; otherwise every frame is delivered.
         width, height: size of the last frame in pixels, 0 before the first; it may change from frame to frame.
         corrupt_frames: number of frames so far that could not be decoded completely.
@@ -58,6 +58,10 @@ class Source(Protocol):
     def superseded_frames(self) -> int:
         """Number of frames so far that a newer one replaced before they were read."""
 
+    @property
+    def patience_s(self) -> float:
+        """How much longer than `read_timeout_s` a `read` may wait, seconds."""
+
     def read(self) -> Frame:
         """Return the next frame; waits at most `read_timeout_s`, and with `realtime` until the frame of a file is due.
 
@@ -82,17 +86,18 @@ def path_of(source: str) -> Path | None:
     return Path(unquote(urlsplit(source).path)) if scheme[1].lower() == "file" else None
 
 
-def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> Source:
+def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0, once: bool = False) -> Source:
     """Open what a camera's configuration names; waits at most `open_timeout_s`.
 
     Args:
         name: name of the camera.
         camera: configuration of the camera.
         epoch: number of times the camera was opened before.
+        once: whether the URL of a picture is a file with one frame, rather than a camera.
 
     Raises:
         SourceError: it cannot be opened; `cause` is one of `refused`, `not_found`, `unauthorized`, `timeout`, `no_route`, `tls`,
-            `no_video`, `unsupported` and `failed`.
+            `forbidden`, `too_large`, `no_video`, `unsupported` and `failed`.
     """
     path = path_of(camera.source)
     if path is not None:
@@ -104,32 +109,32 @@ def open_source(name: str, camera: schema.CameraConfig, *, epoch: int = 0) -> So
         from edgepose.capture.gstreamer.source import GStreamerSource  # loaded only where it is needed
 
         return GStreamerSource(name, camera, epoch=epoch)
-    return PyAvSource(name, camera, camera.source, network=True, epoch=epoch)
+    return PyAvSource(name, camera, camera.source, network=True, epoch=epoch, once=once)
 
 
 def validation_error(source: str) -> str | None:
-    """Return why a URL or pipeline can never be opened, in one sentence with credentials redacted; None where it is valid."""
+    """Return why a URL or pipeline can never be opened, in one sentence with redacted; None where it is valid."""
     scheme = "gst" if pipelines.is_pipeline(source) else source.partition("://")[0].lower()
     if scheme in NETWORK_SCHEMES:
         return _url_error(source)
     if scheme == "gst" or scheme in pipelines.SCHEMES:
         return pipelines.validation_error(source)
     known = ", ".join(f"{known}://" for known in NETWORK_SCHEMES + pipelines.SCHEMES)
-    return f"{redact(source)} begins with {scheme}://; expected {known}, gst: and a pipeline, a video file, an image or a folder of images"
+    return f"{show(source)} begins with {scheme}://; expected {known}, gst: and a pipeline, a video file, an image or a folder of images"
 
 
 def _url_error(url: str) -> str | None:
-    """Return why a network URL can never be opened, in one sentence with credentials redacted; None where it is valid."""
+    """Return why a network URL can never be opened, in one sentence with redacted; None where it is valid."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:  # its text is not shown: where '/' in a password ends the address, the "port" is part of the password
         host, port = "", 0
     if host is None and (port is None or parts.scheme not in _LISTENING_SCHEMES):
-        return f"{redact(url)} names no host; expected a URL such as rtsp://camera.local/stream"
+        return f"{show(url)} names no host; expected a URL such as rtsp://camera.local/stream"
     if port == 0:
         return (
-            f"{redact(url)} has no valid address; expected a port from 1 to 65535, an IPv6 address in brackets, "
+            f"{show(url)} has no valid address; expected a port from 1 to 65535, an IPv6 address in brackets, "
             "and '/', '?' and '#' in a password written as %2F, %3F and %23"
         )
     return None

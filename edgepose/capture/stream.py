@@ -14,6 +14,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, Instant
+from edgepose.capture.limits import maximum_pixels, read_header, refuse_large_video
 from edgepose.capture.presentation import Orientation, choose_track, display_width, usable_aspect
 from edgepose.errors import SourceError
 
@@ -23,6 +24,8 @@ _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h
 
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 """From version 17, PyAV converts formats in one thread per core for each stream by default: more work for the same frames."""
+
+_HEADER_BYTES = 65_536
 
 _ONE_THREAD_UP_TO_PX = 1280 * 720
 """Up to this size one thread decodes faster than any network runs; a second one costs 10 to 20 % more CPU for the same frames."""
@@ -56,8 +59,12 @@ class Stream:
         read_timeout_s: time after which PyAV gives up waiting for a packet; it takes up to twice as long.
         is_file: whether it is known to be a file, which ends.
         low_delay: decode for latency (slices in parallel) rather than for throughput (frames in parallel).
+        limit_bytes: most memory of one frame.
         rate: frames per second of a file without timestamps; 0 for what the stream says.
     """
+
+    late_by_nature = False
+    """Whether its frames may be late by any time, since they come in segments."""
 
     def __init__(
         self,
@@ -69,6 +76,7 @@ class Stream:
         read_timeout_s: float,
         is_file: bool,
         low_delay: bool,
+        limit_bytes: int,
         rate: float = 0.0,
     ) -> None:
         self.target = target
@@ -77,6 +85,7 @@ class Stream:
         self._timeouts = (open_timeout_s, read_timeout_s)
         self._is_file = is_file
         self._low_delay = low_delay
+        self.limit_bytes = limit_bytes
         self._rate = rate
         self._container: Any = None
         self._stream: Any = None
@@ -93,6 +102,10 @@ class Stream:
         """Whether it is a file, local or on a web server, and not a camera."""
         self.interval_ns = 0
         """Nominal time between two frames."""
+        self.patience_s = 0.0
+        """How much longer than an ordinary stream it may wait for a frame."""
+        self.decoding = False
+        """Whether a frame is being decoded, which is no wait."""
         self.corrupt_frames = 0
         """Number of damaged frames."""
         self.superseded_frames = 0
@@ -110,8 +123,7 @@ class Stream:
             av.FFmpegError: or any other exception of PyAV.
         """
         self.close()
-        # "ignore": names in the metadata of a camera need not be UTF-8.
-        container = av.open(self.target, options=dict(self.options), timeout=self._timeouts, metadata_errors="ignore")
+        container = self._open_container()
         self._container = container
         self.notes = []
         stream, choice = choose_track(container, self.where)
@@ -119,6 +131,9 @@ class Stream:
             self.notes.append(choice)
         if stream.codec_context is None:
             raise SourceError(f"{self.where} has video in a format that cannot be decoded; expected H.264, H.265 or MJPEG", "unsupported")
+        # The decoder refuses larger frames before it allocates them, also where they become larger later.
+        stream.codec_context.options = {"max_pixels": str(maximum_pixels(self.limit_bytes))}
+        refuse_large_video(stream.codec_context.width, stream.codec_context.height, self.limit_bytes, self.where)
         stream.thread_type = "SLICE" if self._low_delay else "AUTO"
         small = stream.codec_context.width * stream.codec_context.height <= _ONE_THREAD_UP_TO_PX
         stream.thread_count = 1 if small else 2  # the cores of a drone are needed for the network
@@ -147,11 +162,15 @@ class Stream:
                 return None
             self._arrival = Instant.now()
             self._note_sender_report(packet)
+            self.decoding = True
             try:
                 decoded = packet.decode()
             except (av.FFmpegError, ValueError):
+                self._refuse_large_picture(packet)
                 self.corrupt_frames += 1
                 decoded = []
+            finally:
+                self.decoding = False
             for frame in decoded:
                 # FFmpeg fills in missing parts from the previous frame: half a person of now, half one of then.
                 if frame.is_corrupt:
@@ -187,6 +206,18 @@ class Stream:
         container, self._container = self._container, None
         if container is not None:
             container.close()
+
+    def _refuse_large_picture(self, packet: Any) -> None:
+        """Raise `SourceError` where a picture could not be decoded since it is too large: its decoder says neither why nor how large."""
+        header = read_header(bytes(packet)[:_HEADER_BYTES]) if packet.size else None
+        if header is not None:
+            refuse_large_video(header.width, header.height, self.limit_bytes, self.where)
+
+    def _open_container(self) -> Any:
+        """Return the open container of PyAV."""
+        options = {"max_pixels": str(maximum_pixels(self.limit_bytes))} | self.options
+        # "ignore": names in the metadata of a camera need not be UTF-8.
+        return av.open(self.target, options=options, timeout=self._timeouts, metadata_errors="ignore")
 
     def _interval(self, stream: Any) -> int:
         """Return the nominal time between two frames, ns. Where the format has no timestamps, the stream itself may say it."""

@@ -20,6 +20,8 @@ from edgepose.frame import Frame
 
 T = TypeVar("T")
 
+_DECODING_S = 8.0
+"""Longest time that decoding one frame may take beyond the wait for it."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,14 +34,43 @@ class Video(Protocol):
         corrupt_frames: number of damaged frames.
         superseded_frames: number of frames that a newer one replaced before `next_frame` was called.
         packets_without_frame: number of packets since the last frame.
+        patience_s: how much longer than an ordinary stream it may wait for a frame; known once it is open.
+        decoding: whether a frame is being decoded, which is no wait.
+        late_by_nature: whether its frames may be late by any time; known once it is open.
         pixel_aspect: width of a stored pixel divided by its height; known once it is open.
     """
 
-    finite: bool
-    interval_ns: int
-    corrupt_frames: int
-    superseded_frames: int
-    packets_without_frame: int
+    @property
+    def finite(self) -> bool:
+        """Whether it is a file, and not a camera."""
+
+    @property
+    def interval_ns(self) -> int:
+        """Nominal time between two frames."""
+
+    @property
+    def corrupt_frames(self) -> int:
+        """Number of damaged frames."""
+
+    @property
+    def superseded_frames(self) -> int:
+        """Number of frames that a newer one replaced."""
+
+    @property
+    def packets_without_frame(self) -> int:
+        """Number of packets since the last frame."""
+
+    @property
+    def patience_s(self) -> float:
+        """How much longer than an ordinary stream it may wait for a frame."""
+
+    @property
+    def decoding(self) -> bool:
+        """Whether a frame is being decoded."""
+
+    @property
+    def late_by_nature(self) -> bool:
+        """Whether its frames may be late by any time."""
 
     @property
     def pixel_aspect(self) -> float:
@@ -102,6 +133,7 @@ class VideoSource:
         self._close_timeout_s = close_timeout_s
         self._sequence = 0
         self._stale_frames = 0
+        self._image_s = 0.0  # that the last image took: work, which does not make it stale
         self._closed = threading.Event()
         self._where = f"camera {camera}: {url}"
         self.facts = SourceFacts()
@@ -114,7 +146,7 @@ class VideoSource:
         self.live = not self._finite or settings.realtime
         self._opened_at_ns = time.monotonic_ns()
         self._live_clock = live_clock()
-        self._freshness = Freshness(settings.stale_after_s)
+        self._freshness = Freshness(0 if video.late_by_nature else settings.stale_after_s)
         self._file_clock = FileClock(time.time_ns(), video.interval_ns)
 
     def begin_at(self, start_ns: int) -> None:
@@ -130,6 +162,11 @@ class VideoSource:
     def stale_frames(self) -> int:
         """Number of frames so far that arrived too late to be used."""
         return self._stale_frames
+
+    @property
+    def patience_s(self) -> float:
+        """How much longer than `read_timeout_s` a `read` may wait, seconds."""
+        return self._video.patience_s + _DECODING_S
 
     @property
     def superseded_frames(self) -> int:
@@ -154,13 +191,13 @@ class VideoSource:
 
     def _next_of_stream(self) -> Frame:
         while True:
-            fresh = self._call(self._fresh_frame, self._settings.read_timeout_s, opening=False)
+            fresh = self._call(self._fresh_frame, self._settings.read_timeout_s + self._video.patience_s, opening=False)
             if fresh is None:
                 self._release()
                 raise SourceError(f"{self._where} ended the stream", "ended")
             frame, checked_at_ns = fresh
             held_s = (time.monotonic_ns() - checked_at_ns) / NS_PER_S
-            if held_s <= (self._settings.stale_after_s or held_s):
+            if self._video.late_by_nature or held_s <= (self._settings.stale_after_s or held_s) + self._image_s:
                 return frame
             self._stale_frames += 1  # the process was suspended while it held this frame
 
@@ -173,7 +210,9 @@ class VideoSource:
             state = self._freshness.classify(decoded.pts_ns, stamp.late_ns, now_ns)
             sequence, self._sequence = self._sequence + self._video.superseded_frames, self._sequence + 1
             if state == "fresh":
+                began_s = time.monotonic()
                 image = self._video.image(decoded)
+                self._image_s = time.monotonic() - began_s
                 aspect = self._video.pixel_aspect
                 return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch, pixel_aspect=aspect), now_ns
             self._stale_frames += 1
@@ -248,7 +287,7 @@ class VideoSource:
 
     def _call(self, task: Callable[[], T], timeout_s: float, *, opening: bool) -> T:
         try:
-            return self._worker.call(task, timeout_s)
+            return self._worker.call(task, timeout_s, busy=lambda: self._video.decoding, busy_s=_DECODING_S)
         except WorkerClosedError:
             raise self._closed_error() from None
         except WorkerTimeoutError:
@@ -275,5 +314,5 @@ class VideoSource:
 
     def _release(self) -> None:
         self._closed.set()
+        self._worker.close()  # first: a waiting `read` learns that it was closed, not how the video ends
         self._video.abandon()
-        self._worker.close()

@@ -37,7 +37,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import os
     import time
 
-    from edgepose.capture.redact import redact
+    from edgepose.capture.redact import describe
     from edgepose.capture.source import path_of
     from edgepose.cli.live_table import shown
     from edgepose.cli.log import log_to_stderr
@@ -76,7 +76,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             shown(live_table, video_time=path_of(video_file) is not None) as screen,
         ):
             daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, overwrite=True)
-            click.echo(f"watching {redact(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
+            click.echo(f"watching {describe(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
             daemon.start(broker_within_s=_BROKER_S)
             start_s = time.monotonic()
 

@@ -74,11 +74,12 @@ def command(
     from edgepose.errors import SourceError, UsageError
     from edgepose.output.files import STANDARD_OUTPUT
     from edgepose.pipeline.offline import OfflineRun, offline_config
+    from edgepose.storage.access import limit_access
     from edgepose.supervision.signals import signals
     from edgepose.validation.inputs import find_inputs
 
     for key in (setting.partition("=")[0].strip() for setting in settings):
-        if key.partition(".")[0] == "files" or (key.startswith("cameras.") and key.endswith(".source")):
+        if (key.partition(".")[0] == "files" and key != "files.access") or (key.startswith("cameras.") and key.endswith(".source")):
             raise UsageError(f"--set {key} has no effect here; expected SOURCE, and --output, --csv, --coco, --video or --images")
     if video is not None and video.suffix.lower() != ".mp4":
         raise UsageError(f"--video is {video}; expected the name of a file that ends in .mp4")
@@ -90,6 +91,7 @@ def command(
     found = find_inputs(sources)
     configured, lenders = _configuration(config_file, settings, found.inputs[0].source)
     files = FilesConfig(jsonl=names[0], csv=names[1], video=names[2], images=names[3])
+    limit_access(configured.files.access)
     config = offline_config(
         configured,
         found.inputs,
@@ -161,7 +163,8 @@ def _time_ns(text: str) -> int:
 def _sentence(summary: "Summary") -> str:
     refined = f", {summary.refined} refined" if summary.refined is not None else ""
     damaged = f", {summary.corrupt} could not be decoded" if summary.corrupt else ""
-    return f"{summary.frames} frames{damaged}, {summary.people} people{refined}, {summary.frames_per_second} frames/s"
+    over = f" ({summary.over_limit} more left out, pose.maximum_people)" if summary.over_limit else ""
+    return f"{summary.frames} frames{damaged}, {summary.people} people{over}{refined}, {summary.frames_per_second} frames/s"
 
 
 def _details(summary: "Summary", written: Sequence[str]) -> list[str]:
@@ -184,6 +187,7 @@ def _json(summary: "Summary", written: Sequence[str]) -> dict[str, Any]:
         "frames": summary.frames,
         "corrupt": summary.corrupt,
         "people": summary.people,
+        "people_over_limit": summary.over_limit,
         "frames_per_second": summary.frames_per_second,
         "model": summary.model,
         "backend": summary.backend,

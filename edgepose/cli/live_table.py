@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgepose.messages.live_table import CameraRow, DeviceRow, EventRow, LiveTable
 from edgepose.messages.structs import EventMessage
+from edgepose.printable import printable
 
 _PEOPLE_LIMIT = 12  # people shown for each camera
 _PLAIN_S = 1.0  # seconds between two lines where standard output is no terminal
@@ -31,7 +32,7 @@ def event_line(event: EventMessage, when: str | None = None) -> str:
     evidence = ", ".join(f"{name} {value:g}" for name, value in event.evidence.items())
     lost = event.kind == "left" and event.evidence.get("edge_bodies", 0.0) >= _AT_THE_EDGE
     what = f"lost from sight (left, {event.score:.2f}" if lost else f"{event.kind}{zone} ({event.score:.2f}"
-    return f"{when or event.at[11:19]} person {event.track} {what}: {evidence})"
+    return printable(f"{when or event.at[11:19]} person {event.track} {what}: {evidence})")
 
 
 def event_row_line(row: EventRow, *, video_time: bool = False) -> str:
@@ -41,17 +42,18 @@ def event_row_line(row: EventRow, *, video_time: bool = False) -> str:
         video_time: whether to give the seconds since the first frame: a video that is read fast has times that are still to come.
     """
     offset_s = row.offset_s() if video_time else None
-    return f"{row.device}/{row.camera}: {event_line(row.event, None if offset_s is None else f'at {offset_s:.1f} s:')}"
+    where = printable(f"{row.device}/{row.camera}")
+    return f"{where}: {event_line(row.event, None if offset_s is None else f'at {offset_s:.1f} s:')}"
 
 
 def device_line(device: DeviceRow) -> str:
     """Return the state of a device in one line."""
-    return f"{device.name}: {device.state}" + ("" if device.state == "online" else f" ({device.reason})")
+    return printable(f"{device.name}: {device.state}" + ("" if device.state == "online" else f" ({device.reason})"))
 
 
 def camera_line(camera: CameraRow) -> str:
     """Return the state of a camera in one line."""
-    state = f"{camera.device}/{camera.name}: {_state(camera)}"
+    state = printable(f"{camera.device}/{camera.name}: {_state(camera)}")
     if camera.poses is None:
         return state
     return f"{state}, {len(camera.poses.people)} people, {camera.rate_hz:.1f} frames/s, frame {camera.poses.sequence}"
@@ -110,7 +112,7 @@ def _state(camera: CameraRow) -> str:
 
 
 def _table(camera: CameraRow) -> Table:
-    table = Table(title=f"{camera.device}/{camera.name}: {_state(camera)}", title_justify="left", expand=False)
+    table = Table(title=Text(printable(f"{camera.device}/{camera.name}: {_state(camera)}")), title_justify="left", expand=False)
     for column in ("person", "score", "center", "height", "keypoints"):
         table.add_column(column, justify="right", min_width=9)
     poses = camera.poses

@@ -48,7 +48,7 @@ class Changes:
             publisher=stores[0] != stores[1]
             or "mqtt" in sections
             or device_name(old) != device_name(new)
-            or old.commands.enabled != new.commands.enabled,
+            or (old.commands.enabled, old.commands.response_topics) != (new.commands.enabled, new.commands.response_topics),
             files="files" in sections or redraw,
             later=tuple(name for name in _AT_NEXT_START if name in sections),
         )

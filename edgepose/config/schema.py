@@ -35,6 +35,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # No scheme, path or port: the whole text would be resolved as a host name, forever. Two colons make an IPv6 address.
 Host = Annotated[str, Meta(pattern=r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$")]
+HostList = Annotated[list[Host], Meta(min_length=1, max_length=8)]
 Polygon = Annotated[
     list[tuple[Fraction, Fraction]],
     Meta(
@@ -86,15 +87,25 @@ class CameraConfig(_Section, frozen=True):
     ] = 10.0
     reconnect_initial_s: Annotated[Seconds, Meta(description="upper bound of the first wait before reconnecting")] = 0.25
     reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound of all later waits, which grow exponentially")] = 4.0
-    loop: Annotated[bool, Meta(description="restart a file at its end")] = False
+    frame_limit_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=16_384,
+            description="memory of one frame in MB, 3 bytes per pixel; a larger JPEG is read at a fraction of its size, other frames are"
+            " refused (`edgepose infer` uses 512)",
+        ),
+    ] = 64
     rate: Annotated[
         float,
         Meta(
             ge=0,
             le=1000,
-            description="frames per second of the images in a folder, and of a file without timestamps; 0 uses 25, or what the file says",
+            description="frames per second of the images in a folder, of a file without timestamps, and of a snapshot URL; 0 uses 25, or"
+            " what the file says, and 1 for a snapshot URL",
         ),
     ] = 0.0
+    loop: Annotated[bool, Meta(description="restart a file at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
 
@@ -237,8 +248,10 @@ class MqttConfig(_Section, frozen=True):
     """The MQTT broker."""
 
     enabled: Annotated[bool, Meta(description="publish to a broker")] = True
-    host: Annotated[Host, Meta(description="host of the broker")] = "localhost"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port of the broker; 0 uses 8883 with TLS and 1883 without")] = 0
+    host: Annotated[
+        Host | HostList, Meta(description="host of the broker, or a list of hosts that are tried in turn until one accepts the connection")
+    ] = "localhost"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port of the broker, on each host; 0 uses 8883 with TLS and 1883 without")] = 0
     protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version; auto tries 5 first and falls back to 3.1.1")] = (
         "auto"
     )
@@ -254,9 +267,19 @@ class MqttConfig(_Section, frozen=True):
     encoding: Annotated[Literal["json", "msgpack"], Meta(description="encoding of the messages")] = "json"
     tls: TlsConfig = TlsConfig()
 
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts in the order in which they are tried."""
+        return [self.host] if isinstance(self.host, str) else self.host
+
 
 class FilesConfig(_Section, frozen=True):
     """Output files."""
+
+    access: Annotated[
+        Literal["owner", "group", "everyone"],
+        Meta(description="who may read files that the daemon creates: owner (mode 0600), group (0640) or everyone (0644)"),
+    ] = "owner"
 
     jsonl: Annotated[
         str | None,
@@ -313,6 +336,13 @@ class CommandsConfig(_Section, frozen=True):
 
     enabled: Annotated[bool, Meta(description="execute commands")] = False
     snapshot: Annotated[bool, Meta(description="execute `snapshot` too, which sends an image off the device")] = False
+    response_topics: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=1024)]],
+        Meta(
+            max_length=32,
+            description="topic filters, such as clients/+/replies, of the places outside the device's own `reply/` where a reply may go",
+        ),
+    ] = []
     audit: Annotated[
         str | None,
         Meta(
@@ -336,11 +366,32 @@ class BlackBoxConfig(_Section, frozen=True):
 
 
 class MonitoringConfig(_Section, frozen=True):
-    """A local HTTP port for Prometheus and health checks."""
+    """An HTTP port for Prometheus and health checks."""
 
     enabled: Annotated[bool, Meta(description="serve /metrics and /healthz")] = False
-    host: Annotated[Host, Meta(description="address to listen on")] = "127.0.0.1"
+    host: Annotated[
+        Host,
+        Meta(description="address to listen on; any but a loopback address needs `certificate_file`, `key_file` and `token_file`"),
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 uses any free port")] = 9464
+    certificate_file: Annotated[
+        str | None,
+        Meta(
+            description="certificate of the port (PEM), for https; without it, the port speaks http",
+            extra=_file("read", "the certificate of the monitoring port"),
+        ),
+    ] = None
+    key_file: Annotated[
+        str | None,
+        Meta(description="private key of that certificate (PEM)", extra=_file("read", "the private key of the monitoring port")),
+    ] = None
+    token_file: Annotated[
+        str | None,
+        Meta(
+            description="file whose first line is the token that callers must send (`Authorization: Bearer TOKEN`), 16 characters or more",
+            extra=_file("read", "the token of the monitoring port"),
+        ),
+    ] = None
 
 
 class HealthConfig(_Section, frozen=True):

@@ -116,7 +116,7 @@ class ModelMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="file name")]
     sha256: Annotated[str, Meta(description="SHA-256 hash of the file, hexadecimal")]
-    precision: Annotated[str, Meta(description="numeric precision of the file: `int8` or `float32`")] = ""
+    precision: Annotated[str, Meta(description="numeric precision of the file: `int8`, `float16` or `float32`")] = ""
     input_size: Annotated[_Count, Meta(description="long side of the network's input in pixels")] = 0
     license: Annotated[str, Meta(description="license of the weights")] = ""
 
@@ -135,7 +135,7 @@ class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="file name")]
     sha256: Annotated[str, Meta(description="SHA-256 hash of the file, hexadecimal")]
-    precision: Annotated[str, Meta(description="numeric precision of the file: `int8` or `float32`")]
+    precision: Annotated[str, Meta(description="numeric precision of the file: `int8`, `float16` or `float32`")]
     input_size: Annotated[_Count, Meta(description="long side of a crop in pixels")]
     license: Annotated[str, Meta(description="license of the weights")]
     backend: Annotated[BackendMessage, Meta(description="inference backend")]
@@ -187,6 +187,13 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     frames_per_second: Annotated[float, Meta(description="processed frames per second over the last health interval")]
     drops: Annotated[dict[str, int], Meta(description="frames not processed since the daemon started, by cause")]
     reconnects: Annotated[_Count, Meta(description="number of times that the stream was restored since the daemon started")]
+    people_over_limit: (
+        Annotated[
+            _Count,
+            Meta(description="people left out since the daemon started because a frame had more than the maximum; absent where none was"),
+        ]
+        | UnsetType
+    ) = UNSET
     age_ms: Annotated[QuantilesMessage, Meta(description="time from capture to message; absent when there were no frames")] | UnsetType = (
         UNSET
     )
@@ -232,6 +239,16 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         _Count, Meta(description="number of times that the connection to the broker was restored since the daemon started")
     ]
     events_waiting: Annotated[_Count, Meta(description="events not yet delivered to the broker")]
+    events_lost: (
+        Annotated[
+            str,
+            Meta(
+                description="number of events of earlier runs that a damaged event store no longer gives back, or `unknown`;"
+                " absent when none are lost"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under the same device name; absent when there is none")]
         | UnsetType

@@ -30,6 +30,7 @@ from edgepose.telemetry.metrics import Metrics
 from edgepose.validation.inputs import OfflineInput, find_inputs, is_image
 
 _TURN_S = 0.2
+_FRAME_LIMIT_MB = 512  # nothing runs beside it, and a photograph may be large
 
 _FILE_PATIENCE_S = 60.0
 """Time-outs of files and pipes at least: a slow disk, or a slow sender, must not end a run that nobody waits for."""
@@ -44,6 +45,7 @@ class Summary:
         corrupt: frames that could not be decoded.
         people: people in all frames.
         refined: people refined in all frames, None without a refiner.
+        over_limit: people who were left out since a frame had more than `pose.maximum_people`.
         frames_per_second: over the whole run, opening not included.
         model, refiner: file names; `refiner` is None where nobody is refined.
         backend: name of the engine's backend.
@@ -58,6 +60,7 @@ class Summary:
     corrupt: int
     people: int
     refined: int | None
+    over_limit: int
     frames_per_second: float
     model: str
     refiner: str | None
@@ -186,6 +189,7 @@ class OfflineRun:
             corrupt=self._corrupt,
             people=self._people,
             refined=self._refined(),
+            over_limit=sum(counts.over_limit for counts in self._metrics.stats().cameras.values()),
             frames_per_second=round(self._frames / elapsed_s, 1) if elapsed_s > 0 else 0.0,
             model=self._model.path.name,
             refiner=self._refiner.model.path.name if self._refiner is not None else None,
@@ -202,7 +206,7 @@ class OfflineRun:
         if one.images:
             source: Source = ImageSource(one.camera, camera, Path(one.source), images=one.images)
         else:
-            source = open_source(one.camera, camera)
+            source = open_source(one.camera, camera, once=True)
         if self._start_ns is not None:
             begin_at = getattr(source, "begin_at", None)
             if source.live or begin_at is None:
@@ -359,7 +363,11 @@ def _camera(config: Config, one: OfflineInput, named: Sequence[str]) -> CameraCo
         next((camera for camera in config.cameras.values() if _is_same_host(camera.source, one.source)), None),
     )  # fmt: skip
     source = str(one.images[0]) if one.images else one.source
-    camera = CameraConfig(source=source) if lender is None else replace(lender, source=source, loop=False, realtime=False, zones={})
+    camera = (
+        CameraConfig(source=source, frame_limit_mb=_FRAME_LIMIT_MB)
+        if lender is None
+        else replace(lender, source=source, loop=False, realtime=False, zones={})
+    )
     if path_of(source) is None or name in named:
         return camera
     patience = {key: max(getattr(camera, key), _FILE_PATIENCE_S) for key in ("open_timeout_s", "read_timeout_s")}

@@ -10,7 +10,7 @@ from edgepose.capture.files.listing import is_pattern, matching
 from edgepose.capture.gstreamer.source import opening_error
 from edgepose.capture.pyav import supports_scheme
 from edgepose.capture.readers import choose_reader
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 from edgepose.capture.source import missing_file, path_of, validation_error
 from edgepose.capture.worker import WorkerTimeoutError, call_within
 from edgepose.config.schema import CameraConfig
@@ -35,12 +35,12 @@ def check_source(name: str, camera: CameraConfig) -> str | None:
         raise ConfigError(invalid)
     if tls.is_secure(camera.source):
         try:
-            tls.options(camera.ca_file, redact(camera.source))
+            tls.options(camera.ca_file, show(camera.source))
         except SourceError as error:
             raise ConfigError(str(error)) from error
     if choose_reader(camera).name != "gstreamer":
         if not supports_scheme(camera.source.partition("://")[0].lower()):
-            raise unknown_protocol(camera.source, redact(camera.source))
+            raise unknown_protocol(camera.source, show(camera.source))
         return None
     unmet = opening_error(name, camera)
     if unmet is None:

@@ -231,5 +231,5 @@ def test_text_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
         load(path, ["device=\udcff"], {})
     assert str(caught.value).count("expected") == 6
     path.write_bytes(b'device: "\\0"\ncameras: {front: {source: "a\\0b"}}')
-    with pytest.raises(ConfigError, match=r"cameras\.front\.source is '.*a.x00b'; expected"):
+    with pytest.raises(ConfigError, match=r"cameras\.front\.source is of type str; expected"):
         load(path, [], {})

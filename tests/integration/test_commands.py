@@ -167,7 +167,7 @@ def test_the_black_box_records_on_command(tmp_path: Path) -> None:
 
 
 def test_no_picture_leaves_the_device_unless_the_operator_says_so(tmp_path: Path) -> None:
-    with commanded(tmp_path, "commands: {enabled: true}\n", v5=True) as (_, _, commander):
+    with commanded(tmp_path, "commands: {enabled: true, response_topics: [ground/answers]}\n", v5=True) as (_, _, commander):
         reply = commander.ask("snapshot", '{"camera": "front"}')
         assert reply["status"] == "refused"
         assert "expected commands.snapshot to be true" in reply["reason"]
@@ -175,6 +175,6 @@ def test_no_picture_leaves_the_device_unless_the_operator_says_so(tmp_path: Path
 
 
 def test_ignored_commands_are_counted_in_health(tmp_path: Path) -> None:
-    with commanded(tmp_path, "commands: {enabled: true}\n", v5=True) as (_, heard, commander):
+    with commanded(tmp_path, "commands: {enabled: true, response_topics: [ground/answers]}\n", v5=True) as (_, heard, commander):
         commander._client.publish(f"{BASE}/command/pause", "{}", 1, retain=True)
         wait_for(lambda: heard.on("health")[-1]["commands_ignored"] == {"retained": 1}, within_s=15)

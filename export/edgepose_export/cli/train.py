@@ -1,5 +1,6 @@
 """`edgepose-export train`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from edgepose_export.data.statistics import statistics_table, swapped_warning, w
 from edgepose_export.evaluation.in_training import TrainingMeasure
 from edgepose_export.network.checkpoint import NetworkSpec, network_spec
 from edgepose_export.network.refiner import RefinerSpec
+from edgepose_export.quantization.islands import FLOAT_PLACES, name_lies_in
 from edgepose_export.shipped import find_checkpoint, find_recipe
 from edgepose_export.training.recipe import Recipe, load_recipe, with_length, without_teacher
 from edgepose_export.training.trainer import Trainer
@@ -61,6 +63,11 @@ from edgepose_export.training.trainer import Trainer
 )
 @click.option("--size", default=320, show_default=True, help="Long side of the input in pixels for --evaluate.")
 @click.option("--threads", default=0, help="Threads of the network on a CPU; 0 is one per core.")
+@click.option(
+    "--qat",
+    is_flag=True,
+    help="Quantization-aware training: layers that `quantize` makes INT8 round as INT8 does; the float start is the teacher.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too (extra `tensorboard`).")
 def train(
     recipe: str | None,
@@ -75,6 +82,7 @@ def train(
     evaluate: Path | None,
     size: int,
     threads: int,
+    qat: bool,
     tensorboard: bool,
 ) -> None:
     """Train the network of RECIPE (a shipped name, such as ghost-n, or a YAML file), phase by phase.
@@ -104,6 +112,7 @@ def train(
             measure=measure,
             callbacks=[bar],
             tensorboard=tensorboard,
+            integer=_integer_layers(plan.network) if qat else None,
             progress=lambda done, total: bar.task("labels", done, total),
         )
         if not (trainer.rank or trainer.state.steps):
@@ -122,6 +131,12 @@ def train(
         console.print(f"The training is complete. {trainer.best} has the best AP, {output / 'last.pt'} the last one.")
     else:
         console.print(f"The training is complete: {output / 'last.pt'}")
+
+
+def _integer_layers(network: NetworkSpec) -> Callable[[str], bool]:
+    """Return a test for the names of the layers that `edgepose-export quantize` makes INT8."""
+    places = ("refinement", *FLOAT_PLACES["refine" if isinstance(network, RefinerSpec) else "pose"])
+    return lambda name: not name_lies_in(name, places)
 
 
 def _recipe(name: str | None, network: NetworkSpec, labels_only: bool, pictures: int | None) -> Recipe:

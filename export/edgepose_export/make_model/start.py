@@ -4,23 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import torch
-from torch import Tensor
 
 from edgepose_export.callbacks import TaskProgress
-from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.crops import plans_for
 from edgepose_export.network.checkpoint import Network, NetworkSpec, build, load_deployed, save_network
 from edgepose_export.network.ghostify import GhostifyStep
 from edgepose_export.network.ghostify import ghostify as make_ghost
-from edgepose_export.network.layers import add_norms
 from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
 from edgepose_export.network.rtmdet import load_rtmdet
 from edgepose_export.network.tinypose import load_tinypose
-
-_BATCH = 16
+from edgepose_export.training.norms import calibrate_norms, plain_batches
 
 
 def make_start(
@@ -46,7 +40,7 @@ def make_start(
         size: side of the calibration pictures in pixels; a refiner has its own.
         blend: file of the teacher's structure, trained further, whose weights are blended in.
         blend_share: share of `blend` in the weights, 0 to 1.
-        progress: called for each layer.
+        progress: called for each set of labels that is read, picture, and layer.
 
     Raises:
         ConfigError: a file or the data is refused.
@@ -54,7 +48,8 @@ def make_start(
     original, start = _load(teacher, spec), _load(teacher, spec)
     if blend is not None:
         _mix(start, _load(blend, spec), blend_share)
-    batches = _batches(original, CocoPose(data), pictures, size)
+    labeled = CocoPose(data, progress=lambda done, total: progress("labels", done, total))
+    batches = plain_batches(original, labeled, pictures, size, lambda done, total: progress("pictures", done, total))
     steps: list[GhostifyStep] = []
     made: Network = start
     if isinstance(start, PoseNetwork) and isinstance(spec, PoseSpec):
@@ -63,17 +58,12 @@ def make_start(
             steps.append(step)
             progress("layers", len(steps), len(spec.ghost))
 
+        if spec.ghost:
+            progress("layers", 0, len(spec.ghost))
         made = make_ghost(start, spec.ghost, lambda: iter(batches), note)
     student = build(spec)
     student.load_state_dict(made.state_dict())
-    student.eval()
-
-    def run() -> None:
-        for done, x in enumerate(batches, 1):
-            student(x)
-            progress("statistics of norms", done, len(batches))
-
-    add_norms(student, run)
+    calibrate_norms(student, batches, lambda done, total: progress("statistics of norms", done, total))
     save_network(output, student, teacher={"spec": msgspec.to_builtins(original.spec), "state": original.state_dict()})
     return steps
 
@@ -97,14 +87,3 @@ def _mix(network: Network, other: Network, share: float) -> None:
     network.load_state_dict(
         {name: torch.lerp(value, values[name], share) if value.is_floating_point() else value for name, value in own.items()}
     )
-
-
-def _batches(network: Network, data: CocoPose, count: int, size: int) -> list[Tensor]:
-    """Return batches of evenly chosen letterboxed pictures, or of a refiner's crops."""
-    rng = np.random.default_rng(0)
-    plans = plans_for(network.spec, data)
-    canvas = size if isinstance(network.spec, PoseSpec) else (network.spec.crop_height, network.spec.crop_width)
-    chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
-    pictures = [paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas) for index in chosen]
-    normalized = network.normalize(torch.from_numpy(np.stack(pictures)))
-    return list(normalized.split(_BATCH))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import onnx
 
+from edgepose_export.quantization.islands import name_lies_in
+
 ACTIVATIONS = ("Relu", "Clip")
 _JOINS = ("Add", "Concat")
 _SELECTIONS = ("Gather", "MaxPool")
@@ -86,20 +88,8 @@ def _path(node: onnx.NodeProto) -> list[str]:
 
 
 def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
-    """Return whether a node lies in one of the modules, such as `trunk.stem`, `head.levels.*.score` or `**.depthwise`.
-
-    `*` stands for one part of a name, `**` for any number of parts.
-    """
-    parts = place(node).split(".")
-    return any(_begins(parts, wanted.split(".")) for wanted in places)
-
-
-def _begins(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    if not pattern:
-        return True
-    if pattern[0] == "**":
-        return any(_begins(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
-    return bool(parts) and pattern[0] in ("*", parts[0]) and _begins(parts[1:], pattern[1:])
+    """Return whether a node lies in one of the modules, by `name_lies_in`."""
+    return name_lies_in(place(node), places)
 
 
 def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> QuantizationPlan:

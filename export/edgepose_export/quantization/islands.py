@@ -1,6 +1,6 @@
 """The parts of each network that stay float unless somebody chooses, by measurement (docs/models.md, "INT8")."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgepose.model.file import Task
 
@@ -24,3 +24,20 @@ FLOAT_PLACES: Mapping[Task, tuple[str, ...]] = {
         "heat",
     ),
 }
+
+
+def name_lies_in(name: str, places: Iterable[str]) -> bool:
+    """Return whether a module lies in one of `places`, such as `trunk.stem`, `head.levels.*.score` or `**.depthwise`.
+
+    `*` stands for one part of a name, `**` for any number of parts.
+    """
+    parts = name.split(".")
+    return any(_begins(parts, wanted.split(".")) for wanted in places)
+
+
+def _begins(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_begins(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and pattern[0] in ("*", parts[0]) and _begins(parts[1:], pattern[1:])

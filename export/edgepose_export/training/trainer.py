@@ -33,6 +33,8 @@ from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
+from edgepose_export.training.fake_quantization import quantize_in_training
+from edgepose_export.training.norms import calibrate_norms, has_norms, plain_batches
 from edgepose_export.training.parameter_groups import parameter_groups, set_modes
 from edgepose_export.training.pose_losses import pose_losses, unexplained
 from edgepose_export.training.processes import ProcessGroup
@@ -57,6 +59,7 @@ _MOST_MEASURING = 0.1
 """Share of the time that measurements between checkpoints may take."""
 
 _MAXIMUM_GRADIENT_NORM = 5.0
+_NORM_PICTURES = 64
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Trainer:
         measure: returns the AP of a network; called before training, every few minutes, at every stop and at the end of each phase.
         callbacks: what to call while the run goes on.
         tensorboard: write event files too.
+        integer: quantization-aware training of the layers for whose name it is true; None trains in float.
         progress: called after each picture whose labels are read.
 
     Raises:
@@ -119,6 +123,7 @@ class Trainer:
         measure: Callable[[Network], float] | None = None,
         callbacks: Sequence[TrainingCallbacks] = (),
         tensorboard: bool = False,
+        integer: Callable[[str], bool] | None = None,
         progress: Progress | None = None,
     ) -> None:
         if not recipe.phases:
@@ -162,11 +167,15 @@ class Trainer:
                 self._best_ap = float(read_checkpoint(self.best)["AP"])
         else:
             self.network = load_averaged(start)
+            if not has_norms(self.network):  # a shipped network: its batch-norms are folded, and folded weights train badly
+                calibrate_norms(self.network, plain_batches(self.network, self.data, _NORM_PICTURES, recipe.phases[0].sizes[0]))
             if not self.rank:
                 self.best.unlink(missing_ok=True)
         self.run_log = None if self.rank else RunLog(output, self.state.steps, tensorboard=tensorboard)
         if self.network.spec != recipe.network:
             raise ConfigError(f"{last if resume and last.exists() else start} was made for another network than recipe {recipe.name} names")
+        if integer is not None:
+            quantize_in_training(self.network, integer)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.network)
         if average is not None:

@@ -13,10 +13,13 @@ from msgspec.structs import replace
 from edgepose.errors import ConfigError
 from edgepose_export.data.mix import MixedFolder
 from edgepose_export.network.checkpoint import NetworkSpec, load_averaged, load_deployed, read_checkpoint, save_network
+from edgepose_export.network.pose_network import PoseSpec
 from edgepose_export.shipped import find_recipe
 from edgepose_export.training import curve, trainer
 from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
+from edgepose_export.training.norms import has_norms
 from edgepose_export.training.recipe import Phase, PoseWeights, Recipe, load_recipe, with_length, without_teacher
+from edgepose_export.training.refiner_losses import RefinerWeights
 from edgepose_export.training.trainer import Trainer
 from testing.export.folders import write_dotted
 from testing.export.tiny import TINY, TINY_REFINER, lively
@@ -186,7 +189,22 @@ def test_further_training_begins_with_averaged_weights(sources: list[MixedFolder
     assert begun.teacher is not None
     expected = load_averaged(tmp_path / "last.pt").state_dict()
     for state in (begun.network.state_dict(), begun.teacher.state_dict()):
-        assert all(torch.equal(value, expected[name]) for name, value in state.items())
+        assert all(torch.equal(state[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("spec", [TINY, TINY_REFINER], ids=["pose", "refiner"])
+def test_a_start_with_folded_norms_trains_with_norms_that_change_nothing(
+    spec: NetworkSpec, sources: list[MixedFolder], tmp_path: Path
+) -> None:
+    save_network(tmp_path / "start.pt", lively(0, spec))
+    losses = PoseWeights() if isinstance(spec, PoseSpec) else RefinerWeights()
+    train = ["neck"] if isinstance(spec, PoseSpec) else ["heat"]
+    phase = replace(PHASE, train=train, losses=losses)
+    begun = Trainer(Recipe("tiny", spec, [phase]), sources, tmp_path / "start.pt", tmp_path / "run", resume=False)
+    assert has_norms(begun.network)
+    assert not has_norms(lively(0, spec))
+    x = torch.rand(1, 3, 64, 32)
+    torch.testing.assert_close(begun.network.eval()(x), lively(0, spec)(x), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("spec", [TINY, replace(TINY, refinements=0), TINY_REFINER], ids=["pose", "without refinement", "refiner"])

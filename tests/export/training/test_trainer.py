@@ -248,7 +248,7 @@ def test_a_start_without_a_teacher_is_its_own(sources: list[MixedFolder], start:
     trainer = Trainer(recipe(), sources, tmp_path / "trained.pt", tmp_path / "run", resume=False)
     assert trainer.teacher is not None
     own, theirs = trainer.network.state_dict(), trainer.teacher.state_dict()
-    assert all(torch.equal(value, theirs[name]) for name, value in own.items())
+    assert all(torch.equal(own[name], value) for name, value in theirs.items())
     assert not any(parameter.requires_grad for parameter in trainer.teacher.parameters())
 
 
