@@ -92,9 +92,9 @@ def choose_track(container: Any, where: str) -> tuple[Any, str | None]:
     if not tracks:
         raise SourceError(f"{where} has no video stream; expected a source with video", "no_video")
     photograph = container.metadata.get("major_brand", "") in PHOTOGRAPH_BRANDS
-    if len(tracks) > 1 and (photograph or any(track.disposition & Disposition.dependent for track in tracks)):
+    if (photograph and len(tracks) > 1) or any(track.disposition & Disposition.dependent for track in tracks):
         raise SourceError(
-            f"{where} is a picture in {len(tracks)} parts (HEIC or AVIF), which cannot be put together here; expected it converted to JPEG",
+            f"{where} consists of {len(tracks)} tiles or pictures (HEIC or AVIF), which are not put together here; expected a JPEG",
             "unsupported",
         )
     videos = [track for track in tracks if not _is_cover(track)] if len(tracks) > 1 else tracks

@@ -153,10 +153,12 @@ class _FileStream(Stream):
             frames: frames delivered.
             elapsed_ns: time from the first frame to the last.
         """
+        cut = cut_mp4(Path(self.target.removeprefix("file:")))
         if self._packets_read < self._promised_packets:
-            cut = cut_mp4(Path(self.target.removeprefix("file:")))
             expected = f"{frames} of {self._promised_packets} frames could be read"
             return f"{expected}; {cut}" if cut is not None else expected
+        if cut is not None and not self._promised_packets:  # fragments: no index counts their frames
+            return f"{frames} frames could be read; its last fragment is cut, and how many follow is not known"
         behind_ns = self._promised_ns - elapsed_ns - self.interval_ns
         if behind_ns > max(NS_PER_S // 2, 3 * self.interval_ns):
             return f"its header promises {self._promised_ns / NS_PER_S:.1f} s, its video ends after {elapsed_ns / NS_PER_S:.1f} s"

@@ -134,7 +134,7 @@ def _open(path: Path) -> io.FileIO:
 class FilePosesMessage(PosesMessage, frozen=True, kw_only=True):
     """A pose message of a frame that comes from a file; only in files, never on MQTT."""
 
-    source: Annotated[str, Meta(description="path of the file, as it was named; of a stream only the address")]
+    source: Annotated[str, Meta(description="path of the file, as it was named; for a stream the name of the camera")]
 
 
 def of_file(message: PosesMessage, source: str) -> FilePosesMessage:

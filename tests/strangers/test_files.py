@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import FileClock
-from edgepose.capture.presentation import Orientation
+from edgepose.capture.presentation import Orientation, choose_track
 from edgepose.capture.source import open_source
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
@@ -136,6 +138,29 @@ def test_animations_and_pages_deliver_all_frames(tmp_path: Path, suffix: str) ->
     assert grays(frames) == [0, 1, 2, 3]
     assert [frame.sequence for frame in frames] == [0, 1, 2, 3]
     assert times_ms(frames) == [step * (40 if suffix == "tiff" else 200) for step in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("brand", "marks", "words"),
+    [
+        ("heic", [Disposition.dependent] * 6, "6 tiles or pictures"),
+        ("heic", [Disposition.dependent], "1 tiles or pictures"),
+        ("isom", [Disposition.dependent] * 2, "2 tiles or pictures"),
+        ("avif", [Disposition.default, 0], "2 tiles or pictures"),  # a thumbnail, or tiles of another writer
+        ("avif", [Disposition.default], None),
+        ("isom", [Disposition.default, 0], None),
+    ],
+)
+def test_one_tile_is_never_the_picture(brand: str, marks: list[Any], words: str | None) -> None:
+    context = SimpleNamespace(name="hevc", width=512, height=512)
+    tracks = [SimpleNamespace(disposition=Disposition(mark), codec_context=context, frames=1) for mark in marks]
+    container = SimpleNamespace(streams=SimpleNamespace(video=tracks), metadata={"major_brand": brand})
+    if words is None:
+        assert choose_track(container, "x")[0] is tracks[0]
+        return
+    with pytest.raises(SourceError, match=words) as caught:
+        choose_track(container, "x")
+    assert caught.value.cause == "unsupported"
 
 
 # Orientation and pixel shape
@@ -299,6 +324,22 @@ def test_a_cut_mp4_says_how_much_is_missing(tmp_path: Path) -> None:
     assert f"{len(frames)} of 30 frames could be read; the last {(len(whole) - len(whole) // 2) / 1e3:.0f} kB of" in facts.missing
     path.write_bytes(whole)
     assert read(path)[1].missing is None
+
+
+def test_a_cut_fragmented_mp4_says_how_much_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "frag_every_frame+empty_moov"}) as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(20):
+            image = np.random.default_rng(number).integers(0, 255, (64, 96, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"mdat") // 2])
+    frames, facts = read(path)
+    assert 3 <= len(frames) <= 14
+    assert f"{len(frames)} frames could be read; its last fragment is cut" in facts.missing
 
 
 def _no_index(video: Path) -> bytes:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgepose.messages.structs import PosesMessage
 from testing.onnx_files import write_edgepose
 from testing.requirements import require
 from testing.servers.mosquitto import free_port
@@ -81,6 +82,10 @@ def test_every_result_names_its_file(infer: Any, tmp_path: Path, sources: list[s
         rows = list(csv.DictReader(file))
     people = [(line["source"], line["sequence"]) for line in lines(tmp_path / "o.jsonl") for _ in line["people"]]
     assert [(row["source"], int(row["sequence"])) for row in rows] == people
+
+
+def test_messages_on_mqtt_name_no_file() -> None:
+    assert "source" not in PosesMessage.__struct_fields__
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ HEIC_FAULT = (
     "is a HEIC photograph, which is not read here; expected JPEG or PNG, such as `heif-convert photo.heic photo.jpg` makes"
     " (iPhone: Settings, Camera, Formats, Most Compatible)"
 )
-"""The rest of the sentence about a HEIC file. Decoders of its tiles come with libraries of another license or of 13 MB."""
+"""The rest of the sentence about a HEIC file. The libraries that put its tiles together weigh 25 MB (pi-heif with Pillow), or bring
+an encoder under the GPL (pillow-heif)."""
 
 
 def cut_mp4(path: Path) -> str | None:
