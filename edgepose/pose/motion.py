@@ -64,17 +64,17 @@ class Motion:
 
     def points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) of the frame before to this frame."""
-        return (xy.astype(np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(np.float32)
+        return np.asarray(xy.astype(np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2], np.float32)
 
     def box(self, box: NDArray[np.float32]) -> NDArray[np.float32]:
         """Move a box (4,) x1 y1 x2 y2 of the frame before: its center moves, its sides are scaled; it stays upright."""
         half = (box[2:] - box[:2]) * np.float32(self.scale / 2)
-        middle = self.points((box[:2] + box[2:]) / 2)
+        middle = self.points((box[:2] + box[2:]) * np.float32(0.5))
         return np.concatenate([middle - half, middle + half])
 
     def vectors(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn and scale vectors (..., 2), such as speeds."""
-        return (xy.astype(np.float64) @ self.matrix[:, :2].T).astype(np.float32)
+        return np.asarray(xy.astype(np.float64) @ self.matrix[:, :2].T, np.float32)
 
 
 _IDENTITY = np.eye(2, 3)
