@@ -378,8 +378,14 @@ fi
 [ "$(id -u)" = 0 ] || [ -n "$dry" ] || fail 77 "this needs root; try sudo, or --dry-run"
 [ -d /run/systemd/system ] || fail 69 "systemd does not run here; see docs/getting-started.md, 'Without systemd'"
 work=$(mktemp -d)
+# The lock is in a folder of root: in /run/lock, which everyone can write to, another user could hold it, or leave a symbolic link that the
+# redirection below would follow and truncate.
+lock_folder=/run/edgepose-install
 if [ -z "$dry" ]; then
-    exec 9>/run/lock/edgepose-install.lock
+    mkdir -m 0700 "$lock_folder" 2>/dev/null || true
+    [ "$(stat -c '%F %u %a' "$lock_folder")" = 'directory 0 700' ] || # of a symbolic link stat says so
+        fail 73 "$lock_folder is not a folder that only root can enter; remove it, then run this script again"
+    exec 9>"$lock_folder/lock"
     flock -n 9 || fail 75 "another installation is running"
 fi
 case $action in

@@ -1,6 +1,7 @@
 """Entry point of `python -m edgepose` and `edgepose`; it imports little, so that Ctrl-C is handled from the start."""
 
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -8,6 +9,8 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if next((each for each in sys.argv[1:] if not each.startswith("-")), "") == "run":
+        _keep_signals_from_killing()
     try:
         from edgepose.cli.main import run
 
@@ -25,6 +28,16 @@ def main() -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _keep_signals_from_killing() -> None:
+    """Survive what a service manager may send before the daemon listens: nothing is open yet.
+
+    SIGHUP and SIGUSR1 need no answer before the configuration is read; SIGTERM ends the program as it ends a running daemon, with 0.
+    """
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import edgepose.pipeline.camera_thread
 from edgepose.config.schema import CameraConfig, Config, MqttConfig, RefineConfig, TrackConfig
-from edgepose.errors import EndOfStream, EngineError, SourceError
+from edgepose.errors import EdgeposeError, EndOfStream, EngineError, SourceError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import read_model
@@ -89,7 +89,7 @@ class Run:
         monkeypatch: pytest.MonkeyPatch,
         openings: Sequence[Opening],
         *,
-        backends: Sequence[Backend | EngineError] | None = None,
+        backends: Sequence[Backend | EdgeposeError] | None = None,
         forever: bool = True,
         refiner: Refiner | None = None,
         fault: Exception | None = None,
@@ -115,7 +115,7 @@ class Run:
 
         def open_engine() -> Backend:
             backend = next(opened)
-            if isinstance(backend, EngineError):
+            if isinstance(backend, EdgeposeError):
                 raise backend
             return backend
 

@@ -11,7 +11,7 @@ Usage: make-certificates.sh FOLDER ca
 Creates NAME.crt and NAME.key in FOLDER. Existing files are never replaced: remove expired ones first.
   ca      the authority: ca.crt for everyone, ca.key stays secret
   broker  a broker; NAME and the further arguments are the host names and IP addresses that clients use
-  client  a device, with NAME as its name in topics, or a role of edgepose.acl: reader, commander
+  client  a device, with NAME as its name in topics, or a person in edgepose.acl: reader, commander
 Days of validity: $CA_DAYS (3650), $DAYS (825).
 END
 }

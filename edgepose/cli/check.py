@@ -15,6 +15,8 @@ from edgepose.cli.options import configuration_options, json_option
 def command(config_file: Path | None, settings: tuple[str, ...], as_json: bool) -> int:
     """Validate the configuration and everything that it names, without running or connecting.
 
+    A model that is not part of the package is loaded and tried on one gray image.
+
     The exit code is 0 if `edgepose run` would start, and otherwise that of the first fault. A line `note` is not a fault: the daemon
     waits for a device that is not connected yet, and zones without an effect do no harm.
     """

@@ -89,7 +89,9 @@ def command(
     elif not quiet:
         refined = f", {summary.refined} refined" if summary.refined is not None else ""
         damaged = f", {summary.corrupt} could not be decoded" if summary.corrupt else ""
-        click.echo(f"{summary.frames} frames{damaged}, {summary.people} people{refined}, {summary.frames_per_second} frames/s", err=True)
+        over = f" ({summary.over_limit} more left out, pose.maximum_people)" if summary.over_limit else ""
+        rate = f"{summary.frames_per_second} frames/s"
+        click.echo(f"{summary.frames} frames{damaged}, {summary.people} people{over}{refined}, {rate}", err=True)
 
 
 def _json(summary: "Summary") -> dict[str, int | float | str | None]:
@@ -98,6 +100,7 @@ def _json(summary: "Summary") -> dict[str, int | float | str | None]:
         "frames": summary.frames,
         "corrupt": summary.corrupt,
         "people": summary.people,
+        "people_over_limit": summary.over_limit,
         "frames_per_second": summary.frames_per_second,
         "model": summary.model,
         "backend": summary.backend,

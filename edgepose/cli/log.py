@@ -1,4 +1,8 @@
-"""Log lines on standard error: text for people, priorities for the journal, or JSON for a log collector."""
+"""Log lines on standard error: text for people, priorities for the journal, or JSON for a log collector.
+
+Text of others in a message (names, answers, paths) is shown with its control characters as escapes: it forges no line and steers no
+terminal.
+"""
 
 import logging
 import os
@@ -10,10 +14,14 @@ from typing import Any, Literal, TextIO
 import msgspec
 
 from edgepose.config.load import service_variables
+from edgepose.telemetry.line_writer import LineWriter
+from edgepose.telemetry.printable import printable
 
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 _TIME = "%H:%M:%S"
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_FLUSH_S = 1.0  # how long the end of the program waits for the last lines
+_MESSAGE_LIMIT = 8192  # characters
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -22,15 +30,65 @@ def log_to_stderr(level: str, form: Literal["text", "json"] = "text") -> None:
     root = logging.getLogger("edgepose")
     if root.handlers:  # --debug was handled first and shows more
         return
-    handler = logging.StreamHandler(sys.stderr)
     to_journal = is_journal(sys.stderr, service_variables())
     formatter = (
-        JsonFormatter() if form == "json" else logging.Formatter(None if to_journal else _LINE, _TIME)
+        JsonFormatter() if form == "json" else TextFormatter(None if to_journal else _LINE, _TIME)
     )  # the journal adds the time itself
-    handler.setFormatter(PriorityFormatter(formatter) if to_journal else formatter)
-    root.addHandler(handler)
+    root.addHandler(_QueuedHandler(sys.stderr, PriorityFormatter(formatter) if to_journal else formatter))
     root.setLevel(level.upper())
     root.propagate = False
+
+
+def flush_log() -> None:
+    """Wait a moment until the log lines so far are written; without effect where nobody reads them."""
+    for writer in _writers():
+        writer.flush(_FLUSH_S)
+
+
+def write_last_words(text: str) -> None:
+    """Write why the program ends, after the log lines so far; to the journal with the priority of an error on each line."""
+    priority = "<3>" if is_journal(sys.stderr, service_variables()) else ""
+    writer = next(iter(_writers()), None) or LineWriter(sys.stderr, lambda dropped: f"{dropped} lines were dropped")
+    for line in text.splitlines():
+        writer.write(priority + printable(line))
+    writer.flush(_FLUSH_S)
+
+
+def _writers() -> list[LineWriter]:
+    return [handler.writer for handler in logging.getLogger("edgepose").handlers if isinstance(handler, _QueuedHandler)]
+
+
+class _QueuedHandler(logging.Handler):
+    """A handler that formats records and hands them to a writer, so that no logging thread waits for a reader."""
+
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.writer = LineWriter(stream, self._told)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def _told(self, dropped: int) -> str:
+        sentence = f"{dropped} log lines were dropped: nobody read standard error in time"
+        fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": sentence}
+        return self.format(logging.makeLogRecord(fields))
+
+
+class TextFormatter(logging.Formatter):
+    """A formatter whose lines contain no control characters of a message; tracebacks keep their lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (a name that logging calls)
+        """Return the line of a record, without its traceback."""
+        record.message = printable(record.message, _MESSAGE_LIMIT)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the lines of a traceback."""
+        return "\n".join(printable(line, _MESSAGE_LIMIT) for line in super().formatException(ei).split("\n"))
 
 
 def is_journal(stream: TextIO, variables: Mapping[str, str]) -> bool:
@@ -66,10 +124,14 @@ class JsonFormatter(logging.Formatter):
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": printable(record.getMessage(), _MESSAGE_LIMIT),
             "module": record.name,
             "thread": record.threadName,
-            **{name: value for name, value in vars(record).items() if name not in _ORDINARY},
+            **{
+                name: printable(value, _MESSAGE_LIMIT) if isinstance(value, str) else value
+                for name, value in vars(record).items()
+                if name not in _ORDINARY
+            },
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)

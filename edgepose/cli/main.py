@@ -26,4 +26,4 @@ def cli(debug: bool) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code (see `edgepose.errors`)."""
-    return run_program(cli, "edgepose", arguments, install="install edgepose[cpu]")
+    return run_program(cli, "edgepose", arguments, install="in a checkout of edgepose, run `pip install '.[cpu]'`")

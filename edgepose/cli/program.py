@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -65,6 +66,16 @@ def run_program(cli: click.Command, name: str, arguments: list[str], *, install:
         arguments: the command line without the program.
         install: what to install where a library is missing, in words.
     """
+    try:
+        return _run(cli, name, arguments, install)
+    finally:
+        if "edgepose.cli.log" in sys.modules:  # otherwise nothing was logged
+            from edgepose.cli.log import flush_log
+
+            flush_log()
+
+
+def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> int:
     debug = "--debug" in arguments
     try:
         result = cli.main(args=arguments, prog_name=name, standalone_mode=False)
@@ -79,28 +90,28 @@ def run_program(cli: click.Command, name: str, arguments: list[str], *, install:
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
     except EdgeposeError as error:
-        if debug:
-            raise
-        _report_error(f"{name}: {error}")
+        _show_traceback(debug)
+        _end_with(f"{name}: {error}")
         return error.exit_code
     except ModuleNotFoundError as error:
-        if debug:
-            raise
-        _report_error(f"{name} needs the library {error.name}, which is not installed here: {install}")
+        _show_traceback(debug)
+        _end_with(f"{name} needs the library {error.name}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
-        if debug:
-            raise
-        _report_error(f"{name}: unexpected {type(error).__name__}: {error} (run `{name} --debug …` to see where)")
+        _show_traceback(debug)
+        where = "" if debug else f" (run `{name} --debug …` to see where)"
+        _end_with(f"{name}: unexpected {type(error).__name__}: {error}{where}")
         return EdgeposeError.exit_code
     return result if isinstance(result, int) else 0
 
 
-def _report_error(text: str) -> None:
-    """Write why the program ends to standard error; to the journal with the priority of an error on each line."""
-    from edgepose.cli.log import is_journal
-    from edgepose.config.load import service_variables
+def _show_traceback(debug: bool) -> None:
+    """Write the traceback of the exception at hand to standard error; the exit code stays the same."""
+    if debug:
+        traceback.print_exc()
 
-    if is_journal(sys.stderr, service_variables()):
-        text = "\n".join(f"<3>{line}" for line in text.splitlines())
-    click.echo(text, err=True)
+
+def _end_with(text: str) -> None:
+    from edgepose.cli.log import write_last_words
+
+    write_last_words(text)

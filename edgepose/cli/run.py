@@ -34,14 +34,15 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.supervision.systemd import Notifier
     from edgepose.supervision.uncaught import log_uncaught
 
-    config = load(config_file, settings)
-    log_to_stderr(config.log.level, config.log.format)
-    if not config.cameras:
-        raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
     _log = logging.getLogger("edgepose.run")
-    tune()
-    log_uncaught()
+    # The signals first: a change of the configuration that is signaled after it was read must not be lost.
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
+        config = load(config_file, settings)
+        log_to_stderr(config.log.level, config.log.format)
+        if not config.cameras:
+            raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
+        tune()
+        log_uncaught()
         daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
 
         def each_turn() -> None:
@@ -55,5 +56,8 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
                 except EdgeposeError as error:
                     _log.warning("no recording is made: %s", error)
 
+        if stop.is_set():
+            _log.info("stopping before the start: %s", reason())
+            return
         daemon.start()
         supervise(daemon, stop, reason, each_turn)

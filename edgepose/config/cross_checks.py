@@ -1,5 +1,6 @@
 """Checks across keys: values that are valid alone but not together, and zones that nobody can stand in."""
 
+import ipaddress
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -44,7 +45,8 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
         origins: where the value of each key comes from.
         file: the file that the configuration was read from.
     """
-    found = (*_number_problems(config), *_mqtt_problems(config), *_zone_problems(config), *_file_problems(config, file))
+    checks = (_number_problems, _mqtt_problems, _monitoring_problems, _zone_problems)
+    found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
 
 
@@ -76,6 +78,33 @@ def _mqtt_problems(config: Config) -> _Problems:
     if (mqtt.tls.certificate_file is None) != (mqtt.tls.key_file is None):
         key = "certificate_file" if mqtt.tls.key_file is None else "key_file"
         yield ("mqtt", "tls", key), "is set alone; expected certificate_file and key_file, or neither"
+
+
+def _monitoring_problems(config: Config) -> _Problems:
+    monitoring = config.monitoring
+    if (monitoring.certificate_file is None) != (monitoring.key_file is None):
+        key = "certificate_file" if monitoring.key_file is None else "key_file"
+        yield ("monitoring", key), "is set alone; expected certificate_file and key_file, or neither"
+    if monitoring.enabled and not is_loopback(monitoring.host):
+        lacking = [key for key in ("certificate_file", "key_file", "token_file") if getattr(monitoring, key) is None]
+        if lacking:
+            yield (
+                ("monitoring", "host"),
+                (
+                    f"is {monitoring.host}, which other machines can reach, without {' and '.join(f'monitoring.{key}' for key in lacking)};"
+                    " expected TLS and a token there, or 127.0.0.1"
+                ),
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach what listens on an address; every name but `localhost` counts as reachable."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def _zone_problems(config: Config) -> _Problems:

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -20,7 +21,7 @@ from edgepose.config.cross_checks import Keys, cross_check, dotted
 from edgepose.config.reference import accepted, file_mark
 from edgepose.config.reference import keys as all_keys
 from edgepose.config.schema import Config
-from edgepose.config.yaml_text import compose
+from edgepose.config.yaml_text import compose, parse_value, read_bounded, value_of
 from edgepose.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ _URL = re.compile(r"^([a-z][a-z0-9+.-]*://|gst:)", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(
     r"^([a-z][a-z0-9+.-]*://\S*:\S*@|gst:.*(://\S*:\S*@|(-pw|password|passphrase)\s*=))", re.IGNORECASE | re.DOTALL
 )
+
+_SHOWN = 200  # characters of a wrong value or key that a message shows
+_SEARCHED = 4096  # characters that are searched for a password: more than are shown, and few enough to be fast
+_PROBLEMS_SHOWN = 20
 
 _REFUSED = (msgspec.ValidationError, UnicodeEncodeError)  # UnicodeEncodeError: half a surrogate pair, or bytes that are not UTF-8
 
@@ -75,13 +80,18 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
                 f"{where}: cameras.{name} has no source; expected a URL, a pipeline, a video file, an image or a folder of images"
             )
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise _config_error(problems)
     _set_state_folder(environment.get("STATE_DIRECTORY", ""), values)
     config = msgspec.convert(values, Config)
     problems.extend(cross_check(config, origins, path))
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise _config_error(problems)
     return config
+
+
+def _config_error(problems: list[str]) -> ConfigError:
+    more = len(problems) - _PROBLEMS_SHOWN
+    return ConfigError("\n".join((*problems[:_PROBLEMS_SHOWN], *((f"… and {more} more",) if more > 0 else ()))))
 
 
 def _warn_of_misspelling(variable: str) -> None:
@@ -113,8 +123,7 @@ def _set_state_folder(folders: str, values: dict[str, Any]) -> None:
 
 def _merge_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
     try:
-        text = path.read_text(encoding="utf-8")
-        root = compose(text)
+        root = compose(read_bounded(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"configuration file {path} cannot be read: {reason}; expected a readable YAML file") from error
@@ -139,7 +148,11 @@ def _merge_node(
         return
     known: set[str] = set()
     for key_node, value_node in node.value:
-        key, line = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+        line = f"{path}:{key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            problems.append(f"{line}: a key in {dotted(keys)} is a list or a section; expected a name")
+            continue
+        key = key_node.value
         inner = (*keys, key)
         if key in known:
             problems.append(f"{line}: {dotted(inner)} is set twice; expected once")
@@ -152,21 +165,11 @@ def _merge_node(
         if _is_section(child):
             _merge_node(value_node, child, inner, path, values.setdefault(key, {}), origins, problems)
         else:
-            value = _scalar(value_node)
+            value = value_of(value_node)
             mark = file_mark(child)
             if isinstance(value, str) and mark is not None and not _URL.match(value):
                 value = _relative_to(path, value, is_model=mark.role == "model")
             _store(value, child, inner, line, values, problems, strict=True)
-
-
-def _scalar(node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_object(node, deep=True)
-    except yaml.YAMLError:
-        return node.value
-    finally:
-        loader.dispose()
 
 
 def _relative_to(path: Path, value: str, *, is_model: bool) -> str:
@@ -188,13 +191,13 @@ def _merge_text(keys: Keys, text: str, where: str, values: dict[str, Any], origi
         if not _is_section(child):
             if depth + 1 < len(keys):
                 problems.append(f"{where}: {dotted(inner)} is a value and has no keys; expected {accepted(child)}")
-            elif _URL_WITH_PASSWORD.match(text):
+            elif _has_password(text):
                 problems.append(
                     f"{where}: the value holds a password, which other users can read there; expected it in the configuration file"
                 )
             else:
                 origins[inner] = where
-                value = None if text == "null" and _accepts_null(child) else _list(text) if _is_list(child) else text
+                value = None if text == "null" and _accepts_null(child) else parse_value(text) if _is_list(child) else text
                 _store(value, child, keys, where, section, problems, strict=False)
             return
         section = section.setdefault(keys[depth], {})
@@ -208,8 +211,22 @@ def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any
             raise msgspec.ValidationError  # nothing that a key names can contain a null character
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
     except _REFUSED:
-        shown = "a URL with a password" if isinstance(value, str) and _URL_WITH_PASSWORD.match(value) else repr(value)
-        problems.append(f"{where}: {dotted(keys)} is {shown}; expected {accepted(kind)}")
+        problems.append(f"{where}: {dotted(keys)} is {_shown(value)}; expected {accepted(kind)}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value for an error message: short, and without its password."""
+    if isinstance(value, str) and _has_password(value):
+        return "a URL with a password"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        return f"a value of type {type(value).__name__} that is too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
+def _has_password(text: str) -> bool:
+    return _URL_WITH_PASSWORD.match(text[:_SEARCHED]) is not None
 
 
 def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
@@ -220,18 +237,25 @@ def _child(kind: Any, keys: Keys, where: str, problems: list[str]) -> Any:
         try:
             msgspec.convert(key, name_type)
         except _REFUSED:
-            problems.append(f"{where}: {key!r} cannot be a name in {dotted(keys[:-1])}; expected {accepted(name_type)}")
+            problems.append(f"{where}: {_shown(key)} cannot be a name in {dotted(keys[:-1])}; expected {accepted(name_type)}")
             return None
         return value_type
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     if key in hints:
         hint = hints[key]
         bare = hint.__origin__ if get_origin(hint) is Annotated else hint
         return bare if get_origin(bare) is dict else hint
-    close: list[str] = difflib.get_close_matches(key, hints, n=1)
+    comparable = len(key) <= _SHOWN and len(problems) < _PROBLEMS_SHOWN  # a comparison takes long, and only some problems are shown
+    close: list[str] = difflib.get_close_matches(key, hints, n=1) if comparable else []
     expected = f"did you mean {close[0]}?" if close else "expected one of " + ", ".join(hints)
-    problems.append(f"{where}: unknown key {dotted(keys)}; {expected}")
+    name = dotted(keys)
+    problems.append(f"{where}: unknown key {name if len(name) <= _SHOWN else name[:_SHOWN] + '…'}; {expected}")
     return None
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _is_section(kind: Any) -> bool:
@@ -245,13 +269,6 @@ def _accepts_null(kind: Any) -> bool:
 
 def _is_list(kind: Any) -> bool:
     return get_origin(kind.__origin__ if get_origin(kind) is Annotated else kind) is list
-
-
-def _list(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
 
 
 def device_name(config: Config) -> str:

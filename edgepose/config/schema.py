@@ -328,11 +328,32 @@ class BlackBoxConfig(_Section, frozen=True):
 
 
 class MonitoringConfig(_Section, frozen=True):
-    """A local HTTP port for Prometheus and health checks."""
+    """An HTTP port for Prometheus and health checks."""
 
     enabled: Annotated[bool, Meta(description="serve /metrics and /healthz")] = False
-    host: Annotated[Host, Meta(description="address to listen on")] = "127.0.0.1"
+    host: Annotated[
+        Host,
+        Meta(description="address to listen on; any but a loopback address needs `certificate_file`, `key_file` and `token_file`"),
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 uses any free port")] = 9464
+    certificate_file: Annotated[
+        str | None,
+        Meta(
+            description="certificate of the port (PEM), for https; without it, the port speaks http",
+            extra=_file("read", "the certificate of the monitoring port"),
+        ),
+    ] = None
+    key_file: Annotated[
+        str | None,
+        Meta(description="private key of that certificate (PEM)", extra=_file("read", "the private key of the monitoring port")),
+    ] = None
+    token_file: Annotated[
+        str | None,
+        Meta(
+            description="file whose first line is the token that callers must send (`Authorization: Bearer TOKEN`), 16 characters or more",
+            extra=_file("read", "the token of the monitoring port"),
+        ),
+    ] = None
 
 
 class HealthConfig(_Section, frozen=True):

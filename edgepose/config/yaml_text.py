@@ -1,15 +1,76 @@
 """Bounded reader of YAML text: without bounds, a file of a few lines can expand to more values than fit into memory.
 
 Aliases of aliases multiply, nesting can be as deep as the text is long, and an alias can lie inside its own anchor. The parser's
-events show all three before anything is built.
+events show all three before anything is built. The parser itself takes seconds for each megabyte, so the size is bounded first.
 """
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from edgepose.errors import ConfigError
+
 _MAXIMUM_DEPTH = 24  # the configuration's own sections and lists need 6
 _MAXIMUM_VALUES = 20_000  # polygons of 64 corners for hundreds of zones
+_LONGEST_NUMBER = 64  # characters; Python refuses to convert very long ones, and takes long for sexagesimal ones
+
+LIMIT_BYTES = 1024 * 1024
+"""Longest text that is parsed."""
+
+
+def read_bounded(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+        ConfigError: it is longer than `LIMIT_BYTES`; no more than that is read.
+    """
+    with path.open("rb") as file:
+        data = file.read(LIMIT_BYTES + 1)
+    if len(data) > LIMIT_BYTES:
+        raise ConfigError(f"configuration file {path} is larger than {LIMIT_BYTES // 1024} KiB; expected one of a few")
+    return data.decode()
+
+
+def value_of(node: yaml.Node) -> Any:
+    """Return what a node of the tree stands for; its text where that cannot be converted."""
+    loader = _Loader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    except yaml.YAMLError:
+        return node.value if isinstance(node, yaml.ScalarNode) else None
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader for which a number or date that cannot be converted is text, which no key for numbers accepts."""
+
+    def convert(self, node: yaml.ScalarNode) -> Any:
+        """Return the number or date of a node, or its text."""
+        if len(node.value) > _LONGEST_NUMBER:
+            return node.value
+        try:
+            return yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+        except (ValueError, OverflowError, AttributeError):  # such as the 45th of the 13th month, or `!!int abc`
+            return node.value
+
+
+for _tag in ("int", "float", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.convert)
+
+
+def parse_value(text: str) -> Any:
+    """Return what a short YAML text stands for; the text itself where it is not YAML or exceeds the bounds."""
+    if len(text) > LIMIT_BYTES:
+        return text
+    try:
+        root = compose(text)
+    except yaml.YAMLError:
+        return text
+    return None if root is None else value_of(root)
 
 
 def compose(text: str) -> yaml.Node | None:

@@ -119,7 +119,7 @@ class Daemon:
 
         Raises:
             EngineError: no backend could be opened.
-            UnavailableError: a daemon of the same name, or with the same black box, runs on this machine, or the local port for
+            UnavailableError: a daemon of the same name, or with the same black box, runs on this machine, or the port for
                 monitoring is not available.
         """
         self._instance_lock.take()

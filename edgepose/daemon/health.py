@@ -152,6 +152,7 @@ def _camera(camera: CameraStats, counts: CameraCounts, before: CameraCounts, age
         frames_per_second=round((counts.published - before.published) / interval_s, 2),
         drops=dict(counts.dropped),
         reconnects=camera.reconnects,
+        people_over_limit=counts.over_limit or UNSET,
         age_ms=UNSET if age is None else _quantiles(age),
     )
 

@@ -1,18 +1,26 @@
-"""The local port for monitoring: Prometheus' `/metrics`, and whether the daemon is live and ready.
+"""The port for monitoring: Prometheus' `/metrics`, and whether the daemon is live and ready.
+
+On the loopback address everyone on this machine may ask. On any other address the port speaks TLS and wants a token.
 
 `/healthz/live` (`/livez`): the work loops turn. `/healthz/ready` (`/readyz`): poses can be published, that is, a camera streams and the
 broker has accepted the connection. `/healthz` asks for both. Each answers 200 or 503 and names in JSON what is missing.
 """
 
 import importlib.util
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
+from edgepose.config.cross_checks import is_loopback
 from edgepose.config.schema import MonitoringConfig
 from edgepose.daemon.health import DaemonSnapshot
-from edgepose.errors import UnavailableError
+from edgepose.errors import ConfigError, UnavailableError
 from edgepose.telemetry.http_server import Answer, LocalHttpServer, Page
+
+_TOKEN_CHARACTERS = 16  # fewer can be guessed
+_TOKEN_LIMIT_BYTES = 4096
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -51,8 +59,46 @@ def check_library() -> None:
         )
 
 
+def read_tls(settings: MonitoringConfig) -> ssl.SSLContext | None:
+    """Return the TLS settings of the port, None for http; ConfigError where certificate or key cannot be used."""
+    if settings.certificate_file is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a callback OpenSSL would ask for the passphrase of an encrypted key on the terminal.
+        context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
+    except OSError as error:  # ssl.SSLError is one
+        reason = "they are not a certificate and its private key" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(
+            f"monitoring.certificate_file {settings.certificate_file} and monitoring.key_file {settings.key_file} cannot be used: {reason};"
+            " expected a certificate and its private key (PEM, without a passphrase)"
+        ) from error
+    return context
+
+
+def read_token(settings: MonitoringConfig) -> str | None:
+    """Return the token that callers must send, None where everyone is answered; ConfigError where it cannot be read or is short."""
+    if settings.token_file is None:
+        return None
+    where = f"monitoring.token_file {settings.token_file}"
+    try:
+        with Path(settings.token_file).open("rb") as file:
+            lines = file.read(_TOKEN_LIMIT_BYTES).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigError(f"{where} cannot be read: {reason}; expected a file whose first line is the token") from error
+    token = lines[0].strip() if lines else ""
+    if len(token) < _TOKEN_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"{where}: its first line is no token; expected {_TOKEN_CHARACTERS} or more visible ASCII characters without spaces,"
+            " such as those of `openssl rand -hex 32`"
+        )
+    return token
+
+
 class MonitoringServer:
-    """The server on the local port."""
+    """The server on the port for monitoring."""
 
     def __init__(self, settings: MonitoringConfig, metrics: Page, readiness_now: Callable[[], Readiness]) -> None:
         """Bind the port; requests are answered after `start`.
@@ -63,19 +109,27 @@ class MonitoringServer:
             readiness_now: called at each request for health.
 
         Raises:
+            ConfigError: certificate, key or token cannot be used, or others can reach the address and there is none of them.
             UnavailableError: the port is in use, or the address does not belong to this machine.
         """
+        tls, token = read_tls(settings), read_token(settings)
         pages: dict[str, Page] = {"/metrics": metrics}
         for paths, good in ((("/healthz/live", "/livez"), _live), (("/healthz/ready", "/readyz", "/healthz"), _ready)):
             pages.update({path: _health_page(readiness_now, good) for path in paths})
         try:
-            self._server = LocalHttpServer(settings.host, settings.port, pages)
+            self._server = LocalHttpServer(settings.host, settings.port, pages, tls=tls, token=token)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UnavailableError(
                 f"cannot listen on {settings.host} port {settings.port}: {reason[:1].lower() + reason[1:]}; expected an address of this "
                 "machine in monitoring.host and a free port in monitoring.port (0 uses any free one)"
             ) from error
+        if (tls is None or token is None) and not is_loopback(self._server.host):  # a name that leads elsewhere
+            self._server.stop()
+            raise ConfigError(
+                f"monitoring.host {settings.host} is {self._server.host} here, which other machines can reach;"
+                " expected monitoring.certificate_file, key_file and token_file, or 127.0.0.1"
+            )
 
     @property
     def port(self) -> int:

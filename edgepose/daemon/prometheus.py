@@ -7,9 +7,9 @@ them: each would be a series that never ends.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from edgepose.capture.failures import CAUSES
@@ -32,14 +32,40 @@ BLACK_BOX_DROPS = ("busy", "failed")
 DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
+_OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"
+_OPENMETRICS_VERSIONS = ("", "0.0.1", "1.0.0")  # those that the page is written in; "" is a caller without a preference
+_RANGES_LIMIT = 64  # media ranges that are read of an `Accept` header; Prometheus sends five
+
 
 def metrics_page(snapshot: DaemonSnapshot, accept: str) -> Answer:
     """Return the page `/metrics`: OpenMetrics where the caller accepts it, Prometheus' text format otherwise."""
     registry = CollectorRegistry()
     registry.register(_Families(prometheus(snapshot)))
     ProcessCollector(registry=registry)
-    encoder, content_type = choose_encoder(accept)
-    return Answer(200, content_type, encoder(registry))
+    if accepts_openmetrics(accept):
+        return Answer(200, openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(registry))
+    return Answer(200, f"{_PLAIN}; version=0.0.4; charset=utf-8", generate_latest(registry))
+
+
+def accepts_openmetrics(accept: str) -> bool:
+    """Return whether an `Accept` header (RFC 9110, section 12.5.1) prefers OpenMetrics 1.0.0 to plain text; no text is an error."""
+    best = {_OPENMETRICS: 0.0, _PLAIN: 0.0}
+    for media_range in accept.split(",", _RANGES_LIMIT)[:_RANGES_LIMIT]:
+        kind, *texts = (part.strip().lower() for part in media_range.split(";"))
+        parameters = {name.strip(): value.strip().strip('"') for name, _, value in (text.partition("=") for text in texts)}
+        if kind not in best or (kind == _OPENMETRICS and parameters.get("version", "") not in _OPENMETRICS_VERSIONS):
+            continue
+        best[kind] = max(best[kind], _weight(parameters.get("q", "1")))
+    return best[_OPENMETRICS] > 0 and best[_OPENMETRICS] >= best[_PLAIN]
+
+
+def _weight(text: str) -> float:
+    """Return a weight (`q`) of 0 to 1; 0, "not acceptable", where the text is none."""
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0
 
 
 def prometheus(snapshot: DaemonSnapshot) -> Iterator[Metric]:
@@ -117,6 +143,12 @@ def _of_cameras(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         "camera",
     )
     yield _gauge("edgepose_people", "People in the last pose message.", {(name,): count.people for name, count in counts.items()}, "camera")
+    yield _counter(
+        "edgepose_people_over_limit",
+        "People who were left out since a frame had more than pose.maximum_people.",
+        {(name,): count.over_limit for name, count in counts.items()},
+        "camera",
+    )
     yield _counter(
         "edgepose_events",
         "Events, by kind.",

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from edgepose.capture.redact import redact
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttConfig
-from edgepose.daemon.monitoring import check_library
-from edgepose.engine.backend import pose_model, refiner_model
+from edgepose.daemon.monitoring import check_library, read_tls, read_token
+from edgepose.engine.backend import pose_model, refiner_model, refuse_broken
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
+from edgepose.model.file import ModelFile
+from edgepose.model.shipped import is_shipped
 from edgepose.mqtt.settings import BrokerSettings
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
@@ -34,7 +36,10 @@ class CheckResult:
 
 
 def preflight_checks(config: Config) -> Iterator[CheckResult]:
-    """Check what a configuration names (model, cameras, credentials, output paths) without opening a connection."""
+    """Check what a configuration names (model, cameras, credentials, output paths) without opening a connection.
+
+    A model that is not part of the package runs once, on a gray image.
+    """
     yield _model(config)
     if config.refine.people:
         yield _refiner(config)
@@ -61,6 +66,7 @@ def _model(config: Config) -> CheckResult:
     try:
         model = pose_model(config.model)
         long_side_px = model.info.long_side(config.model.input_size)
+        _try_out(model, config)
     except EdgeposeError as error:
         return CheckResult("model", False, str(error), error.exit_code)
     return CheckResult("model", True, f"{model.path} ({model.info.precision}, {long_side_px} px, sha256 {model.sha256[:12]})")
@@ -69,12 +75,19 @@ def _model(config: Config) -> CheckResult:
 def _refiner(config: Config) -> CheckResult:
     try:
         model = refiner_model(config.refine.path, config.model)
+        _try_out(model, config)
     except EdgeposeError as error:
         return CheckResult("refiner", False, str(error), error.exit_code)
     budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ", while no live frame waits"
     height, width = model.info.crop_shape
     properties = f"{model.info.precision}, {width}x{height} px, sha256 {model.sha256[:12]}"
     return CheckResult("refiner", True, f"{model.path} ({properties}), up to {config.refine.people} people per frame{budget}")
+
+
+def _try_out(model: ModelFile, config: Config) -> None:
+    """Run somebody else's network once, since much of what can be wrong with it is not in its metadata."""
+    if not is_shipped(model.path):
+        refuse_broken(model, config.model)
 
 
 def _camera(name: str, camera: CameraConfig) -> CheckResult:
@@ -108,9 +121,11 @@ def _mqtt(mqtt: MqttConfig) -> CheckResult:
 def _monitoring(settings: MonitoringConfig) -> CheckResult:
     try:
         check_library()
+        tls, token = read_tls(settings), read_token(settings)
     except EdgeposeError as error:
         return CheckResult("monitoring", False, str(error), error.exit_code)
-    return CheckResult("monitoring", True, f"/metrics and /healthz on {settings.host} port {settings.port} (not opened)")
+    security = "".join((", encrypted" if tls else "", ", with a token" if token else ""))
+    return CheckResult("monitoring", True, f"/metrics and /healthz on {settings.host} port {settings.port}{security} (not opened)")
 
 
 def _output_paths(config: Config) -> Iterator[CheckResult]:

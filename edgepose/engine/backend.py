@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -107,6 +108,20 @@ def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> Refi
     return open_onnxruntime_refiner_backend(model, settings)
 
 
+def refuse_broken(model: ModelFile, settings: schema.ModelConfig) -> None:
+    """Load a pose network or a refiner on the CPU and run it once, where an inference library is installed.
+
+    Raises:
+        ModelError: the file is at fault, whatever the device: a version that the library does not read, or broken outputs.
+    """
+    on_cpu = msgspec.structs.replace(settings, backend="cpu")
+    try:
+        network: Network = open_backend(model, on_cpu) if model.info.task == "pose" else open_refiner_backend(model, on_cpu)
+    except EngineError:
+        return  # the library or the memory, about which the file says nothing
+    network.close()
+
+
 def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
     """Run gray images of a size in pixels, so that the first frame does not wait for lazy allocation."""
     image = np.full((1, height, width, 3), 114, np.uint8)
@@ -116,5 +131,6 @@ def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
 
 def _no_library(error: ImportError) -> EngineError:
     return EngineError(
-        f"no inference library can be loaded ({error}); expected edgepose[cpu], edgepose[gpu] or edgepose[tensorrt] to be installed"
+        f"no inference library can be loaded ({error}); expected one of the extras cpu, gpu and tensorrt: in a checkout of edgepose,"
+        " pip install '.[cpu]'"
     )

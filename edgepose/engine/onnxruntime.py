@@ -3,18 +3,20 @@
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgepose.config import schema
 from edgepose.engine import ultralytics
-from edgepose.errors import EdgeposeError, EngineError, ModelError
-from edgepose.model.file import STRIDE_PX, ModelFile
+from edgepose.engine.native_errors import NATIVE_ERRORS, error_when_loading, lacks_memory, reason
+from edgepose.engine.output_checks import check_finite, check_pixels, check_positions, check_shares
+from edgepose.errors import EngineError, ModelError
+from edgepose.model.file import ModelFile
 from edgepose.person import KEYPOINT_NAMES, Candidates
 
 _log = logging.getLogger(__name__)
@@ -22,29 +24,10 @@ _log = logging.getLogger(__name__)
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _OUTPUTS = ("boxes", "scores", "keypoints")
 _MAXIMUM_DEFAULT_THREADS = 4  # with more threads a network of this size waits more than it computes, and capture needs cores too
-_LOG_ERRORS_ONLY = 3
+_LOG_NOTHING = 4  # but fatal errors: every error of a session is an exception, whose text we report
+_TOLD_SCORE = 0.1  # candidates below may be padding, at any position
+_GRAY = 114
 _TIMED_RUNS = 3
-
-# The error for each exception class of ONNX Runtime while loading a file; while running, all mean EngineError.
-ERRORS_WHEN_LOADING: dict[str, type[EdgeposeError]] = {
-    "InvalidArgument": ModelError,
-    "InvalidGraph": ModelError,
-    "InvalidProtobuf": ModelError,
-    "ModelRequiresCompilation": ModelError,
-    "NoModel": ModelError,
-    "NoSuchFile": ModelError,
-    "NotImplemented": ModelError,  # an operation or type that no kernel of this device supports
-    "DeviceReset": EngineError,
-    "EngineError": EngineError,
-    "EPFail": EngineError,
-    "Fail": EngineError,
-    "ModelLoadCanceled": EngineError,
-    "ModelLoaded": EngineError,
-    "NotFound": EngineError,
-    "RuntimeException": EngineError,
-}
-# Older releases lack some of them; the Python layer itself raises RuntimeError and ValueError.
-_NATIVE_ERRORS = (RuntimeError, ValueError, *(getattr(native, name) for name in ERRORS_WHEN_LOADING if hasattr(native, name)))
 
 
 class _OnnxRuntimeNetwork:
@@ -59,7 +42,9 @@ class _OnnxRuntimeNetwork:
         """Whether it runs on the CPU because a faster device does not work."""
         self._info = model.info
         self._session: Any = session
-        self._input_name: str = session.get_inputs()[0].name
+        image = session.get_inputs()[0]
+        self._input_name: str = image.name
+        self._input_type: type[np.floating[Any]] = np.float16 if image.type == "tensor(float16)" else np.float32
 
     def close(self) -> None:
         """Free the session; idempotent."""
@@ -68,8 +53,8 @@ class _OnnxRuntimeNetwork:
     def _compute(self, outputs: list[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
         try:
             computed: list[NDArray[np.float32]] = self._session.run(outputs, {self._input_name: tensor})
-        except _NATIVE_ERRORS as error:
-            raise EngineError(f"{self.name} failed on images {tensor.shape}: {_one_line(error)}") from error
+        except NATIVE_ERRORS as error:
+            raise EngineError(f"{self.name} failed on images {tensor.shape}: {reason(error)}") from error
         return computed
 
     def _batches(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -86,43 +71,35 @@ class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
 
     def __init__(self, model: ModelFile, session: Any, *, name: str, device: str, reason: str) -> None:
         super().__init__(model, session, name=name, device=device, reason=reason)
-        self._output_names = list(_OUTPUTS) if model.info.layout == "edgepose" else [session.get_outputs()[0].name]
+        self._head = model.info.head
+        self._output_names = list(_OUTPUTS) if self._head is None else [self._head.output]
 
     def run(self, images: NDArray[np.uint8]) -> Candidates:
         """Return candidates for letterboxed images.
 
         Args:
-            images: uint8 (N, H, W, 3) RGB; H and W as fixed by the file, or multiples of 32.
+            images: uint8 (N, H, W, 3) RGB; H and W as fixed by the file, or multiples of its stride.
 
         Raises:
-            EngineError: the shape or type is wrong, the library fails, or the scores are not finite.
+            EngineError: the shape or type is wrong, the library fails, or an output is broken (`edgepose.engine.output_checks`).
         """
         self._check_images(images)
-        parts = [self._run(part) for part in self._batches(images)]
-        if len(parts) == 1:
-            return parts[0]
-        return Candidates(
-            np.concatenate([part.boxes for part in parts]),
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.keypoints for part in parts]),
-        )
-
-    def _run(self, images: NDArray[np.uint8]) -> Candidates:
-        ours = self._info.layout == "edgepose"
-        outputs = self._compute(self._output_names, np.ascontiguousarray(images) if ours else ultralytics.to_input(images))
-        candidates = Candidates(*outputs) if ours else ultralytics.to_candidates(outputs[0], self._info.candidates)
-        return self._checked(candidates, len(images))
+        if self._head is not None:
+            outputs = [self._compute(self._output_names, ultralytics.to_input(part, self._input_type))[0] for part in self._batches(images)]
+            return ultralytics.to_candidates(_joined(outputs), self._head, self.name)
+        computed = [self._compute(self._output_names, np.ascontiguousarray(part)) for part in self._batches(images)]
+        return self._checked(Candidates(*(_joined(parts) for parts in zip(*computed, strict=True))), len(images))
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
-        height, width = self._info.input_height, self._info.input_width
+        height, width, stride = self._info.input_height, self._info.input_width, self._info.stride
         shape = images.shape
         valid = images.dtype == np.uint8 and len(shape) == 4 and shape[0] > 0 and shape[3] == 3
         if valid and height is not None:
             valid = shape[1:3] == (height, width)
         elif valid:
-            valid = shape[1] > 0 and shape[2] > 0 and shape[1] % STRIDE_PX == 0 and shape[2] % STRIDE_PX == 0
+            valid = shape[1] > 0 and shape[2] > 0 and shape[1] % stride == 0 and shape[2] % stride == 0
         if not valid:
-            expected = f"(N, {height}, {width}, 3)" if height is not None else f"(N, H, W, 3) with H and W multiples of {STRIDE_PX}"
+            expected = f"(N, {height}, {width}, 3)" if height is not None else f"(N, H, W, 3) with H and W multiples of {stride}"
             raise EngineError(f"the images are {images.dtype} {shape}; expected uint8 {expected}")
 
     def _checked(self, candidates: Candidates, images: int) -> Candidates:
@@ -132,9 +109,11 @@ class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
             raise EngineError(
                 f"{self.name} returned boxes, scores and keypoints of shapes {found}; expected (N, K, 4), (N, K), (N, K, 17, 3)"
             )
-        # A broken network must not look like an image without people.
-        if not np.isfinite(candidates.scores).all():
-            raise EngineError(f"{self.name} returned scores that are not finite: the network or the device is broken")
+        boxes, scores, keypoints = candidates.boxes, candidates.scores, candidates.keypoints
+        check_finite(self.name, {"boxes": boxes, "scores": scores, "keypoints": keypoints})
+        check_shares(self.name, {"scores": scores, "confidences": keypoints[..., 2]})
+        check_positions(self.name, {"boxes": boxes, "keypoints": keypoints[..., :2]})
+        check_pixels(self.name, boxes[scores >= _TOLD_SCORE])
         return candidates
 
 
@@ -157,12 +136,22 @@ class OnnxRuntimeRefinerBackend(_OnnxRuntimeNetwork):
         if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (height, width, 3):
             raise EngineError(f"the crops are {crops.dtype} {crops.shape}; expected uint8 (M, {height}, {width}, 3)")
         parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._batches(crops)]
-        keypoints = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        keypoints = _joined(parts)
         if keypoints.shape != (len(crops), len(KEYPOINT_NAMES), 3):
             raise EngineError(f"{self.name} returned keypoints of shape {keypoints.shape} for {len(crops)} crops; expected (M, 17, 3)")
-        if not np.isfinite(keypoints).all():
-            raise EngineError(f"{self.name} returned keypoints that are not finite: the network or the device is broken")
+        check_finite(self.name, {"keypoints": keypoints})
+        check_shares(self.name, {"confidences": keypoints[..., 2]})
+        check_positions(self.name, {"keypoints": keypoints[..., :2]})
         return keypoints
+
+
+def _joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the outputs of several calls as one; EngineError where their shapes differ."""
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise EngineError(f"the network returned shapes {sorted({part.shape for part in parts})} for single images; expected equal ones")
+    return np.concatenate(parts)
 
 
 _AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefinerBackend)
@@ -187,12 +176,20 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
 
     def opened(kind: str, reason: str) -> _AnyNetwork:
         session, device = _open_session(model, settings, kind)
-        return kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
+        network = kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
+        if kind != "tensorrt":  # which compiles for each size of input, for minutes
+            _try_out(network, model, side_px)
+        return network
 
     if settings.backend != "auto":
-        return opened(settings.backend, f"the configuration selects {settings.backend}")
+        try:
+            return opened(settings.backend, f"the configuration selects {settings.backend}")
+        except EngineError:
+            if settings.backend == "cuda":  # if the file fails on the CPU too, it is at fault and not the device
+                opened("cpu", "a comparison").close()
+            raise
     if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine, and no fault
-        _log.debug("this onnxruntime has no cuda; cuda needs edgepose[%s]", _extra("cuda"))
+        _log.debug("this onnxruntime has no cuda; cuda needs %s", _extra("cuda"))
         return opened("cpu", "this onnxruntime has no cuda")
     timed: list[tuple[float, _AnyNetwork]] = []
     refusals: list[str] = []
@@ -217,9 +214,30 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
     return best
 
 
+def _try_out(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: ModelFile, side_px: int) -> None:
+    """Run one gray image, so that a file that cannot work is refused here and not at every frame.
+
+    Its short side is an odd multiple of the stride: a network of another stride than its file says does not take it.
+
+    Raises:
+        ModelError: the network does not run on the CPU, or returns broken outputs: that is a fault of the file.
+        EngineError: the same on a device, which may be at fault too, or memory is short.
+    """
+    stride = model.info.stride
+    short_px = max(1, (side_px * 9 // 16 // stride - 1) // 2 * 2 + 1) * stride
+    image = np.full((1, model.info.input_height or short_px, model.info.input_width or side_px, 3), _GRAY, np.uint8)
+    try:
+        network.run(image)
+    except EngineError as error:
+        network.close()
+        if not network.name.endswith("-cpu") or (error.__cause__ is not None and lacks_memory(error.__cause__)):
+            raise
+        raise ModelError(f"{model.path} does not work: {error}") from error
+
+
 def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: ModelFile, side_px: int) -> float:
     """Return milliseconds per image for a square input; EngineError where the network loads but does not run."""
-    image = np.full((1, model.info.input_height or side_px, model.info.input_width or side_px, 3), 114, np.uint8)
+    image = np.full((1, model.info.input_height or side_px, model.info.input_width or side_px, 3), _GRAY, np.uint8)
     network.run(image)  # allocation and kernel selection must not count
     started_s = time.perf_counter()
     for _ in range(_TIMED_RUNS):
@@ -233,12 +251,12 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     compiled_in = onnxruntime.get_available_providers()
     if provider not in compiled_in:
         available = ", ".join(name for name, known in _PROVIDERS.items() if known in compiled_in)
-        raise EngineError(f"this onnxruntime has no {kind}, only {available}; expected edgepose[{_extra(kind)}] to be installed")
+        raise EngineError(f"this onnxruntime has no {kind}, only {available}; expected {_extra(kind)}")
     threads = settings.threads or default_threads()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = _LOG_NOTHING
     # Threads that spin between frames use a third of a core at 10 frames per second and gain nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -246,10 +264,9 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     providers = [known for known in (provider, _PROVIDERS["cuda"], _PROVIDERS["cpu"]) if known in compiled_in]
     providers = [provider] if kind == "cpu" else list(dict.fromkeys(providers))
     try:
-        session = onnxruntime.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
-    except _NATIVE_ERRORS as error:
-        mapped = ERRORS_WHEN_LOADING.get(type(error).__name__, EngineError)
-        raise mapped(f"{model.path} cannot be loaded on {kind}: {_one_line(error)}") from error
+        session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
+    except NATIVE_ERRORS as error:
+        raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}") from error
     if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start
         working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
         raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing); only {working} starts")
@@ -270,8 +287,6 @@ def default_threads() -> int:
 
 
 def _extra(kind: str) -> str:
-    return {"cpu": "cpu", "cuda": "gpu", "tensorrt": "tensorrt"}[kind]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """Return what to install for a kind of device, in words."""
+    extra = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "tensorrt"}[kind]
+    return f"the extra {extra} (in a checkout of edgepose, pip install '.[{extra}]') in place of the package onnxruntime"

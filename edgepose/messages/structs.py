@@ -176,6 +176,13 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     frames_per_second: Annotated[float, Meta(description="processed frames per second over the last health interval")]
     drops: Annotated[dict[str, int], Meta(description="frames not processed since the daemon started, by cause")]
     reconnects: Annotated[_Count, Meta(description="number of times that the stream was restored since the daemon started")]
+    people_over_limit: (
+        Annotated[
+            _Count,
+            Meta(description="people left out since the daemon started because a frame had more than the maximum; absent where none was"),
+        ]
+        | UnsetType
+    ) = UNSET
     age_ms: Annotated[QuantilesMessage, Meta(description="time from capture to message; absent when there were no frames")] | UnsetType = (
         UNSET
     )

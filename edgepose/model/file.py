@@ -6,7 +6,7 @@ Nothing here loads a network: the header of the ONNX file is read directly (`edg
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,17 +14,17 @@ import msgspec
 
 from edgepose.errors import ModelError
 from edgepose.model.onnx_header import OnnxHeader, TensorHeader, read_header
+from edgepose.model.ultralytics_metadata import UltralyticsHead, read_head, read_sides, read_stride
 from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
 
 FORMAT_VERSION = "2"
 METADATA_PREFIX = "edgepose."
 STRIDE_PX = 32
-"""The sides of the network input are multiples of this."""
+"""The sides of a network's input are multiples of this, unless its file names another stride."""
 
 _MAXIMUM_BYTES = 2**31  # protobuf's own limit for one message
 _LARGEST_MARGIN = 4  # a larger crop shows mostly background
-_ULTRALYTICS_CANDIDATES = 300  # anchors kept before NMS: several dozen respond to each person
-_ULTRALYTICS_CHANNELS = 4 + 1 + 3 * len(KEYPOINT_NAMES)
+_LARGEST_STRIDE_PX = 1024
 
 Task = Literal["pose", "refine"]
 """The task of a network: detect people in an image (`pose`), or compute the keypoints of one person in a crop (`refine`)."""
@@ -50,17 +50,17 @@ class ModelInfo:
     """The description of a network.
 
     Attributes:
-        layout: `edgepose` (input uint8 NHWC, output best candidates or keypoints) or `ultralytics` (input float NCHW, output one row per
-            anchor).
+        layout: `edgepose` (input uint8 NHWC, output best candidates or keypoints) or `ultralytics` (input float NCHW, output as `head`
+            describes).
         format_version: version of the metadata format.
         task: `pose` (detects people in an image) or `refine` (computes more accurate keypoints of the person in a crop).
         name: name of the network.
         keypoint_names, skeleton, flip_pairs, oks_sigmas: as in `edgepose.person`.
         input_size: long side in pixels of the input that the network was trained for; of a refiner, of its crops.
-        input_height, input_width: sides that the file fixes, None where it accepts any multiple of 32; a refiner always fixes them.
+        input_height, input_width: sides that the file fixes, None where it accepts any multiple of `stride`; a refiner always fixes them.
         batch: images per call that the file fixes, None where it accepts any number.
-        candidates: maximum number of candidates per image; 0 for a refiner.
-        precision: `float32` or `int8`.
+        candidates: maximum number of candidates per image; 0 for a refiner, and where the file does not limit it.
+        precision: `float32`, `float16` or `int8`.
         calibration: calibration of an INT8 file, None where unknown.
         parent: SHA-256 of the file that this one was derived from, or None.
         trained_on: training data in words.
@@ -69,6 +69,8 @@ class ModelInfo:
         crop_margin: of a refiner, size of the crop relative to the person's box grown to the crop's aspect, at least 1; otherwise None.
         score_weights: of a refiner, how both poses make a probability (`edgepose.pose.regions`); otherwise None.
         cpu_precision: precision of the model that is better on CPUs (`edgepose.model.shipped`), measured when the files were made.
+        stride: the sides of the input are multiples of it, in pixels.
+        head: output of the layout `ultralytics`; None of others.
     """
 
     layout: Literal["edgepose", "ultralytics"]
@@ -84,7 +86,7 @@ class ModelInfo:
     input_width: int | None
     batch: int | None
     candidates: int
-    precision: Literal["float32", "int8"]
+    precision: Literal["float32", "float16", "int8"]
     calibration: Calibration | None
     parent: str | None
     trained_on: str
@@ -93,6 +95,8 @@ class ModelInfo:
     crop_margin: float | None = None
     score_weights: ScoreWeights | None = None
     cpu_precision: Literal["float32", "int8"] = "float32"
+    stride: int = STRIDE_PX
+    head: UltralyticsHead | None = None
 
     @property
     def crop_shape(self) -> tuple[int, int]:
@@ -109,18 +113,26 @@ class ModelInfo:
                 size = f"{self.input_width}x{self.input_height}"
                 raise ModelError(f"model.input_size is {requested}, but the model's input is fixed at {size}; expected 0 or {fixed}")
             return fixed
-        if requested % STRIDE_PX:
-            raise ModelError(f"model.input_size is {requested}; expected a multiple of {STRIDE_PX}")
+        if requested % self.stride:
+            raise ModelError(f"model.input_size is {requested}; expected a multiple of {self.stride}")
         return requested or self.input_size
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model file: path, SHA-256 of its bytes (hex) and description."""
+    """A model file, read once: what runs is what was hashed, even if the file is replaced meanwhile.
+
+    Attributes:
+        path: where it was read.
+        sha256: of its bytes, hex.
+        info: its description.
+        data: its bytes.
+    """
 
     path: Path
     sha256: str
     info: ModelInfo
+    data: bytes = field(repr=False, compare=False)
 
     def expect(self, task: Task) -> "ModelFile":
         """Return this file if its network is for `task`; otherwise ModelError says which task it is for."""
@@ -144,19 +156,25 @@ def read_model(path: str | Path) -> ModelFile:
     except ValueError as error:
         raise ModelError(f"{path} is not an ONNX file: {error}") from error
     try:
-        info = _describe(header)
+        info = _describe(header, path)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error.__cause__
-    return ModelFile(path, hashlib.sha256(data).hexdigest(), info)
+    return ModelFile(path, hashlib.sha256(data).hexdigest(), info, data)
 
 
-def _describe(header: OnnxHeader) -> ModelInfo:
+def _describe(header: OnnxHeader, path: Path) -> ModelInfo:
+    if header.external:
+        raise ModelError(
+            f"its weights are in another file ({', '.join(repr(name[:80]) for name in header.external[:3])}), which the model's"
+            f" SHA-256 does not cover; expected all in one file: onnx.save(onnx.load('{path.name}'), 'one-file.onnx')"
+        )
     if METADATA_PREFIX + "format_version" in header.metadata:
         return _describe_edgepose(header)
     if "kpt_shape" in header.metadata or "task" in header.metadata:
         return _describe_ultralytics(header)
     raise ModelError(
-        "no metadata describes the network; expected a file with 'edgepose.*' metadata, or a pose network exported by Ultralytics"
+        "no metadata describes the network; expected a file with 'edgepose.*' metadata, or a pose network exported by Ultralytics with its"
+        " metadata (task, kpt_shape, names, imgsz, stride), which simplifiers and quantizers may drop"
     )
 
 
@@ -176,8 +194,11 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
     sigmas = _value(metadata, "oks_sigmas", tuple[float, ...])
     if len(sigmas) != len(names) or min(sigmas) <= 0:
         raise ModelError(f"metadata edgepose.oks_sigmas has {len(sigmas)} numbers; expected {len(names)} above 0")
-    input_size = _positive(metadata, "input_size", multiple_of=STRIDE_PX)
-    batch, height, width = _pose_shapes(header) if task == "pose" else _refine_shapes(header, input_size)
+    stride = _positive(metadata, "stride") if "stride" in metadata else STRIDE_PX
+    if stride > _LARGEST_STRIDE_PX:
+        raise ModelError(f"metadata edgepose.stride is {stride}; expected at most {_LARGEST_STRIDE_PX}")
+    input_size = _positive(metadata, "input_size", multiple_of=stride)
+    batch, height, width = _pose_shapes(header, stride) if task == "pose" else _refine_shapes(header, input_size, stride)
     return ModelInfo(
         layout="edgepose",
         format_version=metadata["format_version"],
@@ -201,6 +222,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         crop_margin=_crop_margin(metadata) if task == "refine" else None,
         score_weights=_value(metadata, "score_weights", tuple[float, float, float]) if task == "refine" else None,
         cpu_precision=_precision(metadata, "cpu_precision") if "cpu_precision" in metadata else "float32",
+        stride=stride,
     )
 
 
@@ -211,36 +233,38 @@ def _crop_margin(metadata: Mapping[str, str]) -> float:
     return margin
 
 
-def _refine_shapes(header: OnnxHeader, input_size: int) -> tuple[int | None, int, int]:
+def _refine_shapes(header: OnnxHeader, input_size: int, stride: int) -> tuple[int | None, int, int]:
     crops = _only_input(header)
     if crops.name != "crops" or crops.element != "uint8" or len(crops.shape) != 4 or crops.shape[3] != 3:
-        raise ModelError(f"the input is {_show(crops)}; expected of a refiner crops uint8 (M, H, W, 3)")
-    batch, height, width = _input_sides(*crops.shape[:3])
+        raise ModelError(f"the input is {crops.text()}; expected of a refiner crops uint8 (M, H, W, 3)")
+    batch, height, width = _input_sides(*crops.shape[:3], stride=stride)
     if height is None or width is None or max(height, width) != input_size:
         raise ModelError(
-            f"the input is {_show(crops)}; expected of a refiner fixed sides, the longer one {input_size} (edgepose.input_size)"
+            f"the input is {crops.text()}; expected of a refiner fixed sides, the longer one {input_size} (edgepose.input_size)"
         )
     output = header.outputs[0] if len(header.outputs) == 1 else None
     if output is None or output.name != "keypoints" or output.element != "float32" or not _ends_in(output, (len(KEYPOINT_NAMES), 3), 1):
-        shown = ", ".join(map(_show, header.outputs))
+        shown = ", ".join(tensor.text() for tensor in header.outputs)
         raise ModelError(f"the outputs are {shown}; expected of a refiner one keypoints float32 (M, 17, 3)")
     return batch, height, width
 
 
-def _pose_shapes(header: OnnxHeader) -> tuple[int | None, int | None, int | None]:
+def _pose_shapes(header: OnnxHeader, stride: int) -> tuple[int | None, int | None, int | None]:
     image = _only_input(header)
     if image.name != "images" or image.element != "uint8" or len(image.shape) != 4 or image.shape[3] != 3:
-        raise ModelError(f"the input is {_show(image)}; expected images uint8 (N, H, W, 3)")
+        raise ModelError(f"the input is {image.text()}; expected images uint8 (N, H, W, 3)")
     keypoint_count = len(KEYPOINT_NAMES)
     outputs = {tensor.name: tensor for tensor in header.outputs}
     for name, tail in (("boxes", (4,)), ("scores", ()), ("keypoints", (keypoint_count, 3))):
         tensor = outputs.get(name)
         if tensor is None or tensor.element != "float32":
-            raise ModelError(f"the outputs are {', '.join(map(_show, header.outputs))}; expected boxes, scores and keypoints in float32")
+            raise ModelError(
+                f"the outputs are {', '.join(tensor.text() for tensor in header.outputs)}; expected boxes, scores and keypoints in float32"
+            )
         if not _ends_in(tensor, tail, 2):
-            raise ModelError(f"the output is {_show(tensor)}; expected {name} float32 (N, K{''.join(f', {size}' for size in tail)})")
+            raise ModelError(f"the output is {tensor.text()}; expected {name} float32 (N, K{''.join(f', {size}' for size in tail)})")
     batch, height, width, _ = image.shape
-    return _input_sides(batch, height, width)
+    return _input_sides(batch, height, width, stride=stride)
 
 
 def _ends_in(tensor: TensorHeader, tail: tuple[int, ...], start: int) -> bool:
@@ -251,24 +275,15 @@ def _ends_in(tensor: TensorHeader, tail: tuple[int, ...], start: int) -> bool:
 
 def _describe_ultralytics(header: OnnxHeader) -> ModelInfo:
     metadata = header.metadata
-    if metadata.get("task") != "pose":
-        raise ModelError(f"the file's task is '{metadata.get('task', '')}'; expected 'pose'")
-    keypoints = _value(metadata, "kpt_shape", tuple[int, ...], prefix="")
-    if keypoints != (len(KEYPOINT_NAMES), 3):
-        raise ModelError(f"metadata kpt_shape is {list(keypoints)}; expected [17, 3] (the COCO keypoints with confidences)")
-    sides = _value(metadata, "imgsz", tuple[int, ...], prefix="")
+    if metadata.get("task", "pose") != "pose":
+        raise ModelError(f"the file's task is {metadata['task'][:40]!r}; expected 'pose'")
     image = _only_input(header)
-    if image.element != "float32" or len(image.shape) != 4 or image.shape[1] != 3:
-        raise ModelError(f"the input is {_show(image)}; expected of an Ultralytics file float32 (N, 3, H, W)")
-    output = header.outputs[0] if len(header.outputs) == 1 else None
-    if output is None or output.element != "float32" or len(output.shape) != 3 or output.shape[1] not in (None, _ULTRALYTICS_CHANNELS):
-        shown = ", ".join(map(_show, header.outputs))
-        raise ModelError(
-            f"the outputs are {shown}; expected of an Ultralytics file one float32 (N, 56, anchors): export it without nms and end2end"
-        )
-    batch, height, width = _input_sides(image.shape[0], image.shape[2], image.shape[3])
-    if not sides or min(sides) <= 0 or max(sides) % STRIDE_PX:
-        raise ModelError(f"metadata imgsz is {list(sides)}; expected multiples of {STRIDE_PX}")
+    if image.element not in ("float32", "float16") or len(image.shape) != 4 or image.shape[1] not in (None, 3):
+        raise ModelError(f"the input is {image.text()}; expected of an Ultralytics file float32 (N, 3, H, W)")
+    head, sides, stride = read_head(metadata, header.outputs), read_sides(metadata), read_stride(metadata)
+    batch, height, width = _input_sides(image.shape[0], image.shape[2], image.shape[3], stride=stride)
+    if height is None and max(sides) % stride:
+        raise ModelError(f"metadata imgsz is {list(sides)}; expected multiples of the stride, {stride}")
     return ModelInfo(
         layout="ultralytics",
         format_version=metadata.get("version", ""),
@@ -282,13 +297,15 @@ def _describe_ultralytics(header: OnnxHeader) -> ModelInfo:
         input_height=height,
         input_width=width,
         batch=batch,
-        candidates=_ULTRALYTICS_CANDIDATES,
-        precision="float32",
+        candidates=0,
+        precision="int8" if header.quantized else "float16" if image.element == "float16" else "float32",
         calibration=None,
         parent=None,
         trained_on="",
         accuracy={},
         license=metadata.get("license", ""),
+        stride=stride,
+        head=head,
     )
 
 
@@ -298,23 +315,23 @@ def _only_input(header: OnnxHeader) -> TensorHeader:
     return header.inputs[0]
 
 
-def _input_sides(batch: int | None, height: int | None, width: int | None) -> tuple[int | None, int | None, int | None]:
+def _input_sides(batch: int | None, height: int | None, width: int | None, *, stride: int) -> tuple[int | None, int | None, int | None]:
     if (height is None) != (width is None):
         raise ModelError("the input fixes one side and leaves the other open; expected both fixed or both open")
-    if height is not None and width is not None and (height % STRIDE_PX or width % STRIDE_PX):
-        raise ModelError(f"the input is {width}x{height}; expected multiples of {STRIDE_PX}")
+    if height is not None and width is not None and (height % stride or width % stride):
+        raise ModelError(f"the input is {width}x{height}; expected multiples of {stride}")
     if batch not in (None, 1):
-        raise ModelError(f"the network takes {batch} images per call; expected 1 or any number")
+        raise ModelError(f"the network takes {batch} images per call; expected 1 or any number: export it with a batch of 1")
     return batch, height, width
 
 
-def _value(metadata: Mapping[str, str], key: str, kind: type[_T], prefix: str = METADATA_PREFIX) -> _T:
+def _value(metadata: Mapping[str, str], key: str, kind: type[_T]) -> _T:
     if key not in metadata:
-        raise ModelError(f"metadata {prefix}{key} is missing")
+        raise ModelError(f"metadata {METADATA_PREFIX}{key} is missing")
     try:
         return msgspec.json.decode(metadata[key], type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ModelError(f"metadata {prefix}{key} is '{metadata[key][:80]}': {error}") from error
+        raise ModelError(f"metadata {METADATA_PREFIX}{key} is '{metadata[key][:80]}': {error}") from error
 
 
 def _pairs(metadata: Mapping[str, str], key: str) -> tuple[tuple[int, int], ...]:
@@ -340,8 +357,3 @@ def _precision(metadata: Mapping[str, str], key: str) -> Literal["float32", "int
     if value == "float32":
         return "float32"
     raise ModelError(f"metadata edgepose.{key} is '{value}'; expected one of float32, int8")
-
-
-def _show(tensor: TensorHeader) -> str:
-    sizes = ", ".join("?" if size is None else str(size) for size in tensor.shape)
-    return f"{tensor.name} {tensor.element} ({sizes})"

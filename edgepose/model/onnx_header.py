@@ -1,21 +1,29 @@
 """The header of an ONNX file, read without loading the network and without an inference library.
 
 An ONNX file is one protobuf message. Names, shapes and metadata are a few of its fields, and the weights are skipped by their length,
-so that reading a file takes about a millisecond on a drone that has neither `onnx` nor `protobuf`.
+so that reading a file takes few milliseconds on a drone that has neither `onnx` nor `protobuf`.
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, wire format: https://protobuf.dev/programming-guides/encoding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-_MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_METADATA = 1, 7, 14
-_GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
-_TENSOR_NAME = 8
+_MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTION = 1, 7, 14, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
+_FUNCTION_NODE = 7
+_NODE_OPERATION, _NODE_ATTRIBUTE = 4, 5
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+_SPARSE_TENSORS = (1, 2)
+_TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR = 1, 2, 1
 _TENSOR_TYPE_ELEMENT, _TENSOR_TYPE_SHAPE, _SHAPE_DIMENSION, _DIMENSION_VALUE = 1, 2, 1, 1
+
+_EXTERNAL_WORD = b"location"  # the key of a tensor's external data
+_INTEGER_OPERATIONS = (b"QuantizeLinear", b"DequantizeLinear", b"DynamicQuantizeLinear", b"QLinear", b"ConvInteger", b"MatMulInteger")
+_INTEGER_WORDS = (b"antizeLinear", b"QLinear", b"ConvInteger", b"MatMulInteger")
 
 ELEMENT_NAMES = {
     1: "float32",
@@ -40,14 +48,29 @@ class TensorHeader:
     element: str
     shape: tuple[int | None, ...]
 
+    def text(self) -> str:
+        """Return name, type and shape for a sentence."""
+        sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
+        name = "".join(letter if letter.isprintable() else "?" for letter in self.name[:80])
+        return f"{name} {self.element} ({sizes})"
+
 
 @dataclass(frozen=True, slots=True)
 class OnnxHeader:
-    """The inputs, outputs and `metadata_props` of an ONNX file."""
+    """The header of an ONNX file.
+
+    Attributes:
+        inputs, outputs: of the graph.
+        metadata: `metadata_props`.
+        external: names of other files that hold tensors of this one (external data).
+        quantized: whether the graph computes in integers of 8 bits.
+    """
 
     inputs: tuple[TensorHeader, ...]
     outputs: tuple[TensorHeader, ...]
     metadata: dict[str, str]
+    external: tuple[str, ...] = ()
+    quantized: bool = False
 
 
 def read_header(data: bytes) -> OnnxHeader:
@@ -55,6 +78,7 @@ def read_header(data: bytes) -> OnnxHeader:
     graph: memoryview | None = None
     has_version = False
     metadata: dict[str, str] = {}
+    functions: list[memoryview] = []
     for field, value in _fields(memoryview(data)):
         if field == _MODEL_IR_VERSION and isinstance(value, int):
             has_version = True
@@ -63,6 +87,8 @@ def read_header(data: bytes) -> OnnxHeader:
         elif field == _MODEL_METADATA:
             entry = dict(_fields(_message(value)))
             metadata[_text(entry.get(_ENTRY_KEY, memoryview(b"")))] = _text(entry.get(_ENTRY_VALUE, memoryview(b"")))
+        elif field == _MODEL_FUNCTION:
+            functions.append(_message(value))
     if graph is None or not has_version:
         raise ValueError("it holds no ONNX graph")
     inputs: list[TensorHeader] = []
@@ -75,8 +101,54 @@ def read_header(data: bytes) -> OnnxHeader:
             outputs.append(_tensor(_message(value)))
         elif field == _GRAPH_INITIALIZER:
             initialized.update(_text(name) for number, name in _fields(_message(value)) if number == _TENSOR_NAME)
-    # Files of IR versions below 4 list the weights among the inputs.
-    return OnnxHeader(tuple(tensor for tensor in inputs if tensor.name not in initialized), tuple(outputs), metadata)
+    return OnnxHeader(
+        # Files of IR versions below 4 list the weights among the inputs.
+        inputs=tuple(tensor for tensor in inputs if tensor.name not in initialized),
+        outputs=tuple(outputs),
+        metadata=metadata,
+        # Both need the whole graph to be read, which a search for the words saves in almost all files.
+        external=_external_files(graph, functions) if _EXTERNAL_WORD in data else (),
+        quantized=any(word in data for word in _INTEGER_WORDS) and _computes_in_integers(graph, functions),
+    )
+
+
+def _external_files(graph: memoryview, functions: Sequence[memoryview]) -> tuple[str, ...]:
+    """Return the files of all tensors that are not in this one: weights, and constants in nodes of any depth."""
+    found: dict[str, None] = {}
+    graphs, nodes, tensors, sparse = [graph], [], [], []
+    for function in functions:
+        nodes += _messages(function, _FUNCTION_NODE)
+    while graphs or nodes:
+        while graphs:
+            part = graphs.pop()
+            nodes += _messages(part, _GRAPH_NODE)
+            tensors += _messages(part, _GRAPH_INITIALIZER)
+            sparse += _messages(part, _GRAPH_SPARSE)
+        while nodes:
+            for attribute in _messages(nodes.pop(), _NODE_ATTRIBUTE):
+                graphs += _messages(attribute, *_ATTRIBUTE_GRAPHS)
+                tensors += _messages(attribute, *_ATTRIBUTE_TENSORS)
+                sparse += _messages(attribute, *_ATTRIBUTE_SPARSE)
+    for pair in sparse:
+        tensors += _messages(pair, *_SPARSE_TENSORS)
+    for tensor in tensors:
+        for entry in _messages(tensor, _TENSOR_EXTERNAL):
+            fields = dict(_fields(entry))
+            if _text(fields.get(_ENTRY_KEY, memoryview(b""))) == "location":
+                found[_text(fields.get(_ENTRY_VALUE, memoryview(b"")))] = None
+    return tuple(found)
+
+
+def _computes_in_integers(graph: memoryview, functions: Sequence[memoryview]) -> bool:
+    nodes = _messages(graph, _GRAPH_NODE)
+    for function in functions:
+        nodes += _messages(function, _FUNCTION_NODE)
+    return any(bytes(operation).startswith(_INTEGER_OPERATIONS) for node in nodes for operation in _messages(node, _NODE_OPERATION))
+
+
+def _messages(message: memoryview, *numbers: int) -> list[memoryview]:
+    """Return the parts of a message with one of the field numbers."""
+    return [_message(value) for field, value in _fields(message) if field in numbers]
 
 
 def _tensor(value_info: memoryview) -> TensorHeader:

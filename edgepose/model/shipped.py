@@ -20,6 +20,11 @@ _ALIASES = {"default": "ghost-n"}
 _INT8, _TENSORRT = "-int8", "-tensorrt"
 
 
+def is_shipped(path: Path) -> bool:
+    """Return whether a file is part of the package."""
+    return path in _files().values()
+
+
 def shipped_models() -> dict[str, Task]:
     """Return the task of each model that is part of the package, by name."""
     return {stem: read_model(path).info.task for stem, path in _files().items() if not stem.endswith((_INT8, _TENSORRT))}

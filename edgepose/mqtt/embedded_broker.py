@@ -9,7 +9,7 @@ import socket
 import threading
 from types import TracebackType
 
-from edgepose.errors import OutputError
+from edgepose.errors import UnavailableError
 
 _START_S = 10.0
 _STOP_S = 2.0
@@ -31,17 +31,18 @@ class EmbeddedBroker:
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
     def __enter__(self) -> "EmbeddedBroker":
-        """Start the broker; OutputError where amqtt is not installed or does not start."""
+        """Start the broker; UnavailableError where amqtt is not installed or does not start."""
         try:
             import amqtt.broker  # noqa: F401
         except ImportError as error:
-            raise OutputError("the embedded broker needs amqtt; expected it to be installed: pip install amqtt") from error
+            self._loop.close()
+            raise UnavailableError("the embedded broker needs the library amqtt; expected it to be installed: pip install amqtt") from error
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it logs the fallback from version 5 as an error
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
         self.port = _free_port()
         self._thread.start()
         if not self._started.wait(_START_S) or self._error is not None:
-            raise OutputError(f"the embedded broker did not start: {self._error or 'it took too long'}")
+            raise UnavailableError(f"the embedded broker did not start: {self._error or 'it took too long'}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

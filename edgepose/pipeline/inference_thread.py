@@ -12,6 +12,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.person import Candidates
 from edgepose.pipeline.frame_slots import LatestFrameSlots, QueuedFrame
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.supervision.backoff import DoublingWait
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
@@ -22,6 +23,8 @@ TURN_S = 0.2
 
 _FAILURES_BEFORE_REOPENING = 3
 _OPENING_S = 300.0  # opening a network may compile it
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 120.0  # between two openings
+_SETTLED_S = 30.0  # an engine without a failure for this long has recovered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +41,7 @@ class Engine:
 
     Attributes:
         backend: open.
-        open: reopens the backend after it has failed several times in a row.
+        open: reopens the backend after it has failed several times in a row; ModelError where its file is at fault.
         inputs: prepares frames again that were prepared for another network.
     """
 
@@ -84,6 +87,7 @@ class InferenceThread(SupervisedThread):
         self._failed = failed
         self._lock = threading.Lock()  # guards _next
         self._next: Engine | None = None
+        self._reopening = DoublingWait(_FIRST_WAIT_S, _LONGEST_WAIT_S, _SETTLED_S)
 
     def exchange(self, engine: Engine) -> None:
         """Use another engine from the next frame on; the one in use is closed then."""
@@ -123,7 +127,7 @@ class InferenceThread(SupervisedThread):
                 self._metrics.dropped(frame.camera, "engine_failed")
                 if failures == 1:
                     log_failure(f"inference failed on frame {frame.sequence} of camera {frame.camera}", error)
-                if failures % _FAILURES_BEFORE_REOPENING == 0 and not self._reopen():
+                if failures >= _FAILURES_BEFORE_REOPENING and self._reopening.due(time.monotonic()) and not self._reopen(failures):
                     return
                 continue
             if failures:
@@ -151,8 +155,8 @@ class InferenceThread(SupervisedThread):
         with self._metrics.timed("engine"):
             return InferenceResult(queued, self.engine.backend.run(queued.prepared.images))
 
-    def _reopen(self) -> bool:
-        _log.warning("opening the engine again after %d failures in a row", _FAILURES_BEFORE_REOPENING)
+    def _reopen(self, failures: int) -> bool:
+        _log.warning("opening the engine again after %d failures in a row", failures)
         self.heartbeat.beat(_OPENING_S)
         self.restarts += 1
         try:

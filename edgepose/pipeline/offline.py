@@ -38,6 +38,7 @@ class Summary:
         corrupt: frames that could not be decoded.
         people: people in all frames.
         refined: people refined in all frames, None without a refiner.
+        over_limit: people who were left out since a frame had more than `pose.maximum_people`.
         frames_per_second: over the whole run, opening not included.
         model, refiner: file names; `refiner` is None where nobody is refined.
         backend: name of the engine's backend.
@@ -48,6 +49,7 @@ class Summary:
     corrupt: int
     people: int
     refined: int | None
+    over_limit: int
     frames_per_second: float
     model: str
     refiner: str | None
@@ -128,6 +130,7 @@ class OfflineRun:
             corrupt=self._source.corrupt_frames,
             people=people,
             refined=self._refined(),
+            over_limit=sum(counts.over_limit for counts in self._metrics.stats().cameras.values()),
             frames_per_second=round(frames / elapsed_s, 1) if elapsed_s > 0 else 0.0,
             model=self._model.path.name,
             refiner=self._refiner.model.path.name if self._refiner is not None else None,

@@ -1,5 +1,6 @@
 """The steps from a frame's candidates to its people and events, with the state that each camera needs."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -23,6 +24,8 @@ from edgepose.pose.suppress import without_doubles
 from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
 from edgepose.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 class PersonRefiner(Protocol):
@@ -86,6 +89,7 @@ class Postprocessor:
         self._metrics = metrics
         self._frame_waits = frame_waits
         self._scene: tuple[int, int, int] | None = None
+        self._told_limit = False
         self._fresh: list[bool] = []  # whose pose is refined in this frame, for the step after refinement
         self._schedule = RefineSchedule(config.refine)
         self._carried = CarriedPoses(config.refine)
@@ -192,7 +196,15 @@ class Postprocessor:
         return steps
 
     def _decode(self, prepared: PreparedFrame, candidates: Candidates, _: list[Person]) -> list[Person]:
-        return decode(candidates, 0, prepared.letterbox, self._pose, score_threshold=self._threshold)
+        return decode(candidates, 0, prepared.letterbox, self._pose, score_threshold=self._threshold, over_limit=self._over_limit)
+
+    def _over_limit(self, people: int) -> None:
+        """Count people beyond the limit, and log that once."""
+        self._metrics.over_limit(self._camera, people)
+        if not self._told_limit:
+            self._told_limit = True
+            limit = f"pose.maximum_people is {self._pose.maximum_people}"
+            _log.warning("camera %s: %d more people in a frame are left out: %s", self._camera, people, limit)
 
     def _hide_small_poses(self, _: PreparedFrame, __: Candidates, people: list[Person]) -> list[Person]:
         """Return people whose keypoints have no confidence where nobody will refine them; before tracking, which then uses the box."""

@@ -1,5 +1,7 @@
 """Decoding: from the candidates of the pose network to the people in a frame."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgepose.config.schema import PoseConfig
@@ -20,6 +22,7 @@ def decode(
     config: PoseConfig,
     *,
     score_threshold: float | None = None,
+    over_limit: Callable[[int], None] | None = None,
 ) -> list[Person]:
     """Return the people in one frame of a batch, in source pixels, by falling score.
 
@@ -32,6 +35,7 @@ def decode(
         letterbox: layout of the frame in the input.
         config: thresholds and maximum number of people.
         score_threshold: replaces `config.score_threshold`; the tracker needs people down to `track.low_score_threshold`.
+        over_limit: called with the number of people of at least `config.score_threshold` beyond the maximum, where there are any.
     """
     threshold = config.score_threshold if score_threshold is None else score_threshold
     scores = candidates.scores[index_in_batch]
@@ -55,4 +59,6 @@ def decode(
 
     visible = np.flatnonzero(box_area(boxes) >= _MINIMUM_AREA_PX)
     kept = visible[pose_nms(boxes[visible], keypoints[visible], scores[visible], config.nms_oks, config.nms_iou)]
+    if over_limit is not None and (more := int((scores[kept[config.maximum_people :]] >= config.score_threshold).sum())):
+        over_limit(more)
     return [Person(boxes[k], min(float(scores[k]), 1.0), keypoints[k]) for k in kept[: config.maximum_people]]

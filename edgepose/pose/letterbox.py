@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.errors import ModelError
-from edgepose.model.file import STRIDE_PX, ModelInfo
+from edgepose.model.file import ModelInfo
 from edgepose.pose.resize import resize
 
 
@@ -135,7 +135,7 @@ def input_shape(info: ModelInfo, source_height: int, source_width: int, input_si
     """Return (height, width) of the network input for a frame, in pixels.
 
     If the model file fixes the input size, that is the result. Otherwise the long side is `input_size` (0: the model's
-    default) and the short side follows the aspect of the frame, rounded up to a multiple of 32, so that a wide frame costs
+    default) and the short side follows the aspect of the frame, rounded up to a multiple of the stride, so that a wide frame costs
     less than a square one.
 
     Raises:
@@ -147,5 +147,5 @@ def input_shape(info: ModelInfo, source_height: int, source_width: int, input_si
     if min(source_height, source_width) <= 0:
         raise ModelError(f"a {source_width}x{source_height} frame has no pixels; expected positive sizes")
     short_side = long_side * min(source_height, source_width) / max(source_height, source_width)
-    short_side = max(STRIDE_PX, -(-round(short_side) // STRIDE_PX) * STRIDE_PX)
+    short_side = max(info.stride, -(-round(short_side) // info.stride) * info.stride)
     return (short_side, long_side) if source_width >= source_height else (long_side, short_side)

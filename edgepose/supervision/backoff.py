@@ -4,6 +4,35 @@ import random
 from collections.abc import Callable
 
 
+class DoublingWait:
+    """Waits that double, for something local that nobody else waits for; all moments are seconds on a monotonic clock.
+
+    Args:
+        initial_s: first wait, seconds.
+        maximum_s: longest wait, seconds.
+        settled_s: time without a fault after which the waits begin anew, seconds.
+    """
+
+    def __init__(self, initial_s: float, maximum_s: float, settled_s: float) -> None:
+        self._initial_s = initial_s
+        self._maximum_s = maximum_s
+        self._settled_s = settled_s
+        self._wait_s = initial_s
+        self._next_s = float("-inf")
+        self._fault_s = float("-inf")
+
+    def due(self, now_s: float) -> bool:
+        """Return whether an attempt is due, at a fault; if so, the next one is due only after a wait twice as long as the last."""
+        if now_s - self._fault_s > self._settled_s:
+            self._wait_s = self._initial_s
+        self._fault_s = now_s
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + self._wait_s
+        self._wait_s = min(self._wait_s * 2, self._maximum_s)
+        return True
+
+
 class FullJitterBackoff:
     """Random waits between zero and a bound that doubles, so that many clients of one server do not return at the same time.
 

@@ -47,6 +47,7 @@ class CameraCounts:
         last_frame_s: monotonic time of the last frame received, or None before the first.
         people: people in the last pose message.
         events: events, by kind.
+        over_limit: people who were left out since a frame had more than `pose.maximum_people`.
     """
 
     received: int = 0
@@ -55,6 +56,7 @@ class CameraCounts:
     last_frame_s: float | None = None
     people: int = 0
     events: Mapping[str, int] = field(default_factory=dict)
+    over_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Metrics:
         self._ages: dict[str, deque[float]] = {}
         self._age_counts: dict[str, Histogram] = {}
         self._events: dict[str, Counter[str]] = {}
+        self._over_limit: Counter[str] = Counter()
         self._refined: Counter[str] = Counter()
         self._refine_failed: Counter[str] = Counter()
         self._refine_cost_ms: float | None = None
@@ -132,7 +135,7 @@ class Metrics:
             drain: whether the latency samples are taken out and their quantiles returned; only the health report does that.
         """
         with self._lock:
-            cameras = {*self._received, *self._published, *self._dropped, *self._events}
+            cameras = {*self._received, *self._published, *self._dropped, *self._events, *self._over_limit}
             samples = (_take(self._samples), _take(self._ages)) if drain else ({}, {})
             stats = MetricsStats(
                 cameras={name: self._camera(name) for name in cameras},
@@ -164,6 +167,11 @@ class Metrics:
         """Count frames that were lost."""
         with self._lock:
             self._dropped.setdefault(camera, Counter())[cause] += frames
+
+    def over_limit(self, camera: str, people: int) -> None:
+        """Count people who were left out since a frame had too many."""
+        with self._lock:
+            self._over_limit[camera] += people
 
     def happened(self, camera: str, kind: str) -> None:
         """Count an event."""
@@ -236,6 +244,7 @@ class Metrics:
             self._last_frame_s.get(name),
             self._people.get(name, 0),
             dict(self._events.get(name, {})),
+            self._over_limit[name],
         )
 
     def _refine_counts(self) -> RefineCounts | None:

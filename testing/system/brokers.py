@@ -26,7 +26,7 @@ def make_certificates(folder: Path, *clients: str) -> Path:
 
 
 class ShippedBroker(Mosquitto):
-    """A mosquitto on the shipped configuration; with `ground`, bridged to that one as device drone-7."""
+    """A mosquitto on the shipped configuration: the one on the ground, or with `ground`, one on board that is bridged to it as drone-7."""
 
     def __init__(self, folder: Path, certificates: Path, ground: Mosquitto | None = None, change: tuple[str, str] = ("", "")) -> None:
         folder.mkdir()
@@ -39,6 +39,7 @@ class ShippedBroker(Mosquitto):
         main = (SHIPPED / "edgepose.conf").read_text().replace(*change) if change[0] else (SHIPPED / "edgepose.conf").read_text()
         files = {"edgepose.acl": (SHIPPED / "edgepose.acl").read_text(), "conf.d/edgepose.conf": main}
         if ground is not None:
+            files["conf.d/edgepose.conf"] = main.replace("\nuse_username_as_clientid true\n", "\n")
             for ending in ("crt", "key"):
                 (place / "certs" / f"device.{ending}").write_bytes((certificates / f"drone-7.{ending}").read_bytes())
             bridge = (SHIPPED / "bridge.conf").read_text().replace("restart_timeout 1 30", "restart_timeout 1 2")
@@ -63,12 +64,12 @@ class ShippedBroker(Mosquitto):
 class Person:
     """A client with a certificate that keeps what it receives; its session outlives an outage."""
 
-    def __init__(self, broker: Mosquitto, certificates: Path, name: str, topics: str = "") -> None:
+    def __init__(self, broker: Mosquitto, certificates: Path, name: str, topics: str = "", client_id: str | None = None) -> None:
         self._lock = threading.Lock()
         self._heard: list[tuple[str, bytes]] = []
         self._answered: dict[int, int] = {}
         self._granted: list[int] = []
-        self.client = Client(CallbackAPIVersion.VERSION2, client_id=f"{name}-{free_port()}", protocol=MQTTv5)
+        self.client = Client(CallbackAPIVersion.VERSION2, client_id=client_id or f"{name}-{free_port()}", protocol=MQTTv5)
         self.client.reconnect_delay_set(1, 1)
         context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
         context.load_cert_chain(certificates / f"{name}.crt", certificates / f"{name}.key")

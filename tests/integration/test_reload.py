@@ -1,5 +1,6 @@
 """A daemon that is told to read its configuration again, that hangs, and that is not alone."""
 
+import getpass
 import signal
 import socket
 import time
@@ -134,7 +135,9 @@ def test_a_second_daemon_of_one_name_is_refused(tmp_path: Path, broker: Mosquitt
         second = Daemon(tmp_path / "second", config, {})
         assert second.process.wait(30) == 69
         line = second.log.read_text().strip().splitlines()[-1]
-        assert f"another edgepose (process {first.process.pid}) on this machine publishes edgepose/drone" in line
+        assert (
+            f"another edgepose (process {first.process.pid} of user {getpass.getuser()}) on this machine publishes edgepose/drone" in line
+        )
         assert heard.on("status")[-1]["state"] == "online"
         assert first.terminate(within_s=10) == 0
         third = Daemon(tmp_path / "second", config, {})

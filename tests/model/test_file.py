@@ -155,10 +155,13 @@ def test_wrong_refiner_files_are_refused(tmp_path: Path, changes: dict[str, obje
     [
         ({"metadata": {"task": "detect"}}, "task is 'detect'"),
         ({"metadata": {"kpt_shape": "[21, 3]"}}, r"kpt_shape is \[21, 3\]"),
-        ({"metadata": {"kpt_shape": "many"}}, "kpt_shape is 'many'"),
+        ({"metadata": {"kpt_shape": "many"}}, "kpt_shape is 'many'; expected"),
         ({"metadata": {"kpt_shape": None}}, "kpt_shape is missing"),
-        ({"metadata": {"imgsz": "[100, 100]"}}, "imgsz"),
-        ({"channels": 55}, "export it without nms and end2end"),
+        (
+            {"metadata": {"imgsz": "[100, 100]"}, "input_shape": (1, 3, "H", "W")},
+            r"imgsz is \[100, 100\]; expected multiples of the stride, 32",
+        ),
+        ({"channels": 55}, r"float32 \(N, 56, anchors\), or \(N, detections, 57\) of an end-to-end one: .* leave `nms` out$"),
         ({"input_shape": (1, 3, 64, 100)}, "input is 100x64"),
     ],
 )

@@ -30,7 +30,7 @@ def test_every_frame_is_written_and_summed_up(config: Config) -> None:
     summary = run(config, advance=lambda: advanced.append(1))
     written = lines(config)
     people = sum(len(line["people"]) for line in written)
-    expected = Summary(8, 0, people, None, summary.frames_per_second, "tiny.onnx", None, summary.backend, interrupted=False)
+    expected = Summary(8, 0, people, None, 0, summary.frames_per_second, "tiny.onnx", None, summary.backend, interrupted=False)
     assert summary == expected
     assert summary.backend.startswith("onnxruntime")
     assert summary.frames_per_second > 0

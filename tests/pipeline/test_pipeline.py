@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgepose.config.schema import Config
-from edgepose.errors import EngineError, OutputError, SourceError
+from edgepose.errors import EngineError, ModelError, OutputError, SourceError
 from edgepose.frame import Frame
 from edgepose.messages.structs import EventMessage, PosesMessage
 from edgepose.model.file import read_model
@@ -181,6 +181,24 @@ def test_an_engine_that_keeps_failing_is_opened_again(tmp_path: Path, monkeypatc
     assert [frame.sequence for frame, _ in run.delivered] == [3, 4]
     assert run.metrics.camera("a").dropped == {"engine_failed": 3}
     assert broken.closed
+
+
+def test_an_engine_that_stays_broken_is_opened_again_less_and_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames come as fast as the thread takes them, and the clock of the waits stands still."""
+    monkeypatch.setattr("edgepose.pipeline.inference_thread._FIRST_WAIT_S", 1000.0)
+    backends = [Backend([EngineError("lost the device")] * 99) for _ in range(10)]
+    run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 60)], backends=backends).wait()
+    assert run.metrics.camera("a").dropped == {"engine_failed": 60}
+    assert [len(backend.shapes) for backend in backends] == [3, 57] + [0] * 8
+
+
+def test_a_file_that_turns_out_broken_when_opened_again_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ModelError("it does not work")
+    openings = [file([(64, 64)] * 5, SourceError("", "never"))]
+    run = Run(tmp_path, monkeypatch, openings, backends=[Backend([EngineError("NaN")] * 99), error])
+    wait_for(run.pipeline.finished)
+    assert run.pipeline.failure is error
+    assert error.exit_code == 78
 
 
 def test_an_engine_that_cannot_be_opened_again_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

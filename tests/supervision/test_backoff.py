@@ -1,6 +1,6 @@
 import random
 
-from edgepose.supervision.backoff import FullJitterBackoff
+from edgepose.supervision.backoff import DoublingWait, FullJitterBackoff
 
 
 def test_bounds_double_up_to_the_maximum_and_start_again_after_a_reset() -> None:
@@ -27,3 +27,11 @@ def test_waits_fill_their_range_and_never_leave_it() -> None:
     assert 0.99 < max(waits) < 1
     backoff = FullJitterBackoff(0.25, 4)
     assert all(0 <= backoff.next_s() <= 4 for _ in range(2000))  # no overflow in a long outage
+
+
+def test_waits_double_until_nothing_fails_for_a_while() -> None:
+    wait = DoublingWait(2, 16, settled_s=30)
+    attempts = [now_s for now_s in range(100) if wait.due(now_s)]  # something fails every second
+    assert attempts == [0, 2, 6, 14, 30, 46, 62, 78, 94]
+    assert [now_s for now_s in range(200, 210) if wait.due(now_s)] == [200, 202, 206]
+    assert not wait.due(211)

@@ -15,6 +15,7 @@ from testing.waiting import wait_for
 pytestmark = pytest.mark.xdist_group("brokers")  # one broker on the ground
 
 ACCEPTED, NOBODY_LISTENS, DENIED = 0, 16, 135
+UNBOUND = ("\nuse_username_as_clientid true\n", "\n")  # a ground broker that lets clients choose their ids
 EVENTS = "edgepose/drone-7/cameras/front/events"
 
 
@@ -102,7 +103,39 @@ def test_the_broker_must_show_a_certificate_of_ours_too(ground: ShippedBroker, t
 
 def connections(ground: ShippedBroker) -> int:
     """How often the bridge has been let in."""
-    return ground.log.read_text().count("Sending CONNACK to drone-7-bridge")
+    return ground.log.read_text().count("New bridge connected")
+
+
+@pytest.mark.parametrize("client_id", ["drone-7-bridge", "drone-7", "bridge-to-ground"])
+def test_no_device_takes_over_the_session_of_another_ones_bridge(tmp_path: Path, certificates: Path, client_id: str) -> None:
+    with (
+        ShippedBroker(tmp_path / "ground", certificates) as ground,
+        Person(ground, certificates, "commander") as commander,
+        ShippedBroker(tmp_path / "board", certificates, ground) as on_board,
+        Person(on_board, certificates, "drone-7", "edgepose/drone-7/command/+") as drone,
+    ):
+        wait_for(lambda: connections(ground) == 1, within_s=20)
+        with Person(ground, certificates, "drone-8", "edgepose/drone-7/command/#", client_id) as thief:
+            assert commander.publish("edgepose/drone-7/command/reload", b"please") == ACCEPTED
+            wait_for(lambda: b"please" in drone.heard("/command/reload"))
+            assert thief.heard() == []
+        on_board.kill()
+        with Person(ground, certificates, "drone-8", "", client_id):  # while the bridge is away
+            commander.publish("edgepose/drone-7/command/reload", b"later")
+        on_board.start()
+        wait_for(lambda: b"later" in drone.heard("/command/reload"), within_s=30)
+        assert connections(ground) == 2  # the second after the restart on board
+
+
+def test_without_the_binding_a_device_throws_the_bridge_out(tmp_path: Path, certificates: Path) -> None:
+    """What the shipped line is good for: another mosquitto may not need it any more."""
+    with (
+        ShippedBroker(tmp_path / "ground", certificates, change=UNBOUND) as ground,
+        ShippedBroker(tmp_path / "board", certificates, ground),
+    ):
+        wait_for(lambda: connections(ground) == 1, within_s=20)
+        with Person(ground, certificates, "drone-8", client_id="drone-7-bridge"):
+            wait_for(lambda: "Client drone-7-bridge already connected, closing old connection." in ground.log.read_text())
 
 
 def is_written(broker: ShippedBroker) -> bool:
@@ -157,11 +190,13 @@ def test_commands_come_down_and_replies_go_up(tmp_path: Path, certificates: Path
 @pytest.mark.system
 def test_poses_are_never_stored_and_the_limit_is_kept(tmp_path: Path, certificates: Path) -> None:
     with (
-        ShippedBroker(tmp_path / "ground", certificates) as ground,
+        ShippedBroker(tmp_path / "ground", certificates, change=UNBOUND) as ground,
         ShippedBroker(tmp_path / "board", certificates, ground, ("max_queued_messages 20000", "max_queued_messages 50")) as on_board,
         Person(ground, certificates, "reader", "edgepose/#") as reader,
     ):
         wait_for(lambda: connections(ground) == 1, within_s=20)
+        # Killed before it has written the reader's subscription, it would have forgotten it.
+        wait_for(lambda: "Saving in-memory database" in ground.log.read_text().rpartition("Sending SUBACK to reader")[2], within_s=20)
         ground.kill()
         wait_for(lambda: on_board.log.read_text().count("Connecting bridge (step 2)") >= 2, within_s=20)  # it has found out
         with Person(on_board, certificates, "drone-7") as drone:

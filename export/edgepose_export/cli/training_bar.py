@@ -1,8 +1,9 @@
-"""The progress bar of a run of training."""
+"""The progress of a run of training: bars on a terminal, and a line now and then elsewhere."""
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edgepose_export.cli.progress import ProgressLines
 from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
 
 _COLUMNS = (
@@ -23,7 +24,8 @@ class TrainingBar(TrainingCallbacks):
     """
 
     def __init__(self, console: Console, *, hidden: bool = False) -> None:
-        self._bar = Progress(*_COLUMNS, console=console, disable=hidden, refresh_per_second=2)
+        self._bar = Progress(*_COLUMNS, console=console, disable=hidden or not console.is_terminal, refresh_per_second=2)
+        self._lines = None if hidden or console.is_terminal else ProgressLines(console)
         self._tasks: dict[str, TaskID] = {}
         self._hidden = hidden
 
@@ -37,6 +39,8 @@ class TrainingBar(TrainingCallbacks):
     def task(self, name: str, done: int, total: int) -> None:
         """Show how much of a task is done, and hide it at its end."""
         self._bar.update(self._task(name), completed=done, total=total, visible=done < total)
+        if self._lines is not None:
+            self._lines.update(name, done, total, f"{done} of {total}")
 
     def on_start(self, progress: TrainingProgress) -> None:
         """Show the phase."""
@@ -47,6 +51,8 @@ class TrainingBar(TrainingCallbacks):
         losses = " ".join(f"{name} {value:.3f}" for name, value in progress.losses.items() if value or name != "skipped")
         status = f"{progress.pictures_per_s:.1f} pictures/s {losses}" if progress.losses else ""
         self._bar.update(self._task(progress.phase), completed=progress.done, total=1.0, status=status)
+        if self._lines is not None:
+            self._lines.update(progress.phase, progress.done, 1.0, f"{progress.done:.0%} {status}".rstrip())
 
     def on_measure(self, progress: TrainingProgress, ap: float, best: bool) -> None:
         """Print the measurement."""

@@ -40,7 +40,7 @@ def make_start(
         size: side of the calibration pictures in pixels; a refiner has its own.
         blend: file of the teacher's structure, trained further, whose weights are blended in.
         blend_share: share of `blend` in the weights, 0 to 1.
-        progress: called for each layer.
+        progress: called for each set of labels that is read, picture, and layer.
 
     Raises:
         ConfigError: a file or the data is refused.
@@ -48,7 +48,8 @@ def make_start(
     original, start = _load(teacher, spec), _load(teacher, spec)
     if blend is not None:
         _mix(start, _load(blend, spec), blend_share)
-    batches = plain_batches(original, CocoPose(data), pictures, size)
+    labeled = CocoPose(data, progress=lambda done, total: progress("labels", done, total))
+    batches = plain_batches(original, labeled, pictures, size, lambda done, total: progress("pictures", done, total))
     steps: list[GhostifyStep] = []
     made: Network = start
     if isinstance(start, PoseNetwork) and isinstance(spec, PoseSpec):
@@ -57,6 +58,8 @@ def make_start(
             steps.append(step)
             progress("layers", len(steps), len(spec.ghost))
 
+        if spec.ghost:
+            progress("layers", 0, len(spec.ghost))
         made = make_ghost(start, spec.ghost, lambda: iter(batches), note)
     student = build(spec)
     student.load_state_dict(made.state_dict())

@@ -17,7 +17,7 @@ from edgepose_export.network.pose_network import PoseSpec
 _BATCH = 16
 
 
-def plain_batches(network: Network, data: CocoPose, count: int, size: int) -> list[Tensor]:
+def plain_batches(network: Network, data: CocoPose, count: int, size: int, progress: Progress = lambda done, total: None) -> list[Tensor]:
     """Return normalized batches of evenly chosen pictures without augmentation.
 
     Args:
@@ -25,12 +25,16 @@ def plain_batches(network: Network, data: CocoPose, count: int, size: int) -> li
         data: labeled pictures.
         count: of pictures.
         size: side of the letterboxed pictures in pixels.
+        progress: called after each picture.
     """
     rng = np.random.default_rng(0)
     plans = plans_for(network.spec, data)
     canvas = size if isinstance(network.spec, PoseSpec) else (network.spec.crop_height, network.spec.crop_width)
     chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int)
-    pictures = [paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas) for index in chosen]
+    pictures = []
+    for done, index in enumerate(chosen, 1):
+        pictures.append(paint(data, plans.plan(int(index), canvas, Augmentation.none(), rng), canvas))
+        progress(done, len(chosen))
     return list(network.normalize(torch.from_numpy(np.stack(pictures))).split(_BATCH))
 
 
@@ -49,6 +53,7 @@ def calibrate_norms(network: Network, batches: Sequence[Tensor], progress: Progr
     """
 
     def run() -> None:
+        progress(0, len(batches))
         for done, x in enumerate(batches, 1):
             network(x)
             progress(done, len(batches))

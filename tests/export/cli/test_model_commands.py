@@ -221,6 +221,9 @@ def test_ghostify_makes_a_student_with_norms_and_keeps_the_teacher(folder: Path,
     done = edgepose_export("ghostify", tmp_path / "tiny.yaml", "--teacher", SHARED / "models" / "rtmdet-nano-person.onnx", *arguments)
     assert done.returncode == 0, done.stderr
     assert "neck.reduce32" in done.stderr
+    said = done.stderr.splitlines()
+    for line in ("pictures: 4 of 4", "layers: 0 of 2", "layers: 2 of 2", "statistics of norms: 1 of 1"):  # never long without a line
+        assert line in said
     network = load_network(tmp_path / "start.pt")
     assert network.spec == spec
     assert {name for name, module in network.named_modules() if isinstance(module, GhostModule)} == set(spec.ghost)

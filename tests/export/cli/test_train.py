@@ -1,18 +1,25 @@
 """`train` as somebody meets it who has a folder of pictures and a shipped checkpoint."""
 
+import csv
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+import yaml
 
 from edgepose.model.file import read_model
 from edgepose_export.cli.main import run
 from edgepose_export.network.checkpoint import read_checkpoint, save_network
+from edgepose_export.training import curve
+from edgepose_export.training.recipe import Phase, Recipe
 from testing.export.folders import write_dotted
-from testing.export.tiny import TINY_REFINER, lively
+from testing.export.tiny import TINY, TINY_REFINER, lively
 from testing.export.yolo_folders import write_yolo
 
 
@@ -60,6 +67,35 @@ def test_yolo_pose_and_minutes(folder: Path, tmp_path: Path) -> None:
     assert run(["train", "--warm-start", str(folder / "shipped.pt"), *arguments, "--minutes", "0.001"]) == 0
     training = read_checkpoint(tmp_path / "run" / "last.pt")["training"]
     assert (training["phase"], training["steps"]) == (1, 1)
+
+
+@pytest.mark.parametrize("recipe", [False, True])
+def test_a_time_limit_ends_with_a_measurement_and_a_plot_of_it(
+    folder: Path, tmp_path: Path, recipe: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[float]] = []
+    draw = curve._plot_ap
+
+    def plot_ap(axis: Any, rows: Sequence[Mapping[str, str]]) -> None:
+        draw(axis, rows)
+        drawn.append([float(value) for value in axis.lines[0].get_ydata()])
+
+    monkeypatch.setattr(curve, "_plot_ap", plot_ap)
+    named = []
+    if recipe:
+        phase = Phase("long", 100_000, 0.01, ["neck", "head"], sizes=(64,), batch=4)
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(Recipe("tiny", TINY, [phase]))))
+        named = [str(tmp_path / "tiny.yaml")]
+    output = tmp_path / "run"
+    arguments = ["--data", str(folder / "mine"), "--evaluate", str(folder / "aside"), "--size", "64", "--output", str(output)]
+    assert run(["train", *named, "--warm-start", str(folder / "shipped.pt"), *arguments, "--minutes", "0.005"]) == 0
+    assert capfd.readouterr().err.count(": AP 0.") >= 2  # before training and at the end
+    with (output / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["AP"] != ""
+    assert drawn[-1] == [float(row["AP"]) for row in rows if row["AP"]]
+    assert len(drawn[-1]) >= 2
+    assert (output / "curve.png").stat().st_size > 10_000
 
 
 def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:

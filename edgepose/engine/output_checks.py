@@ -1,0 +1,48 @@
+"""Checks of what a network computed: a broken network must not look like an image without people.
+
+All outputs are checked before candidates are selected, because a comparison with a number that is not finite drops it silently.
+Each function raises EngineError; `name` is that of the backend, for the sentence.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.errors import EngineError
+
+_SCORE_TOLERANCE = 0.02  # rounding of networks in half precision or INT8
+_LARGEST_POSITION_PX = 1e6  # no image is this large
+_LARGEST_SHARE = 1.5  # a position between 0 and 1, with some room outside of the image
+_BROKEN = "the network or the device is broken"
+
+
+def check_finite(name: str, outputs: Mapping[str, NDArray[np.float32]]) -> None:
+    """Check that all numbers of all outputs are finite."""
+    broken = [what for what, values in outputs.items() if not np.isfinite(values).all()]
+    if broken:
+        raise EngineError(f"{name} returned {' and '.join(broken)} that are not finite: {_BROKEN}")
+
+
+def check_shares(name: str, outputs: Mapping[str, NDArray[np.float32]]) -> None:
+    """Check that scores and confidences are between 0 and 1."""
+    for what, values in outputs.items():
+        if values.size:
+            lowest, highest = float(values.min()), float(values.max())
+            if lowest < -_SCORE_TOLERANCE or highest > 1 + _SCORE_TOLERANCE:
+                raise EngineError(f"{name} returned {what} from {lowest:.3g} to {highest:.3g}; expected 0 to 1: {_BROKEN}")
+
+
+def check_positions(name: str, outputs: Mapping[str, NDArray[np.float32]]) -> None:
+    """Check that no position is far from every image."""
+    for what, values in outputs.items():
+        if values.size and max(float(values.max()), -float(values.min())) > _LARGEST_POSITION_PX:
+            raise EngineError(f"{name} returned {what} from {values.min():.3g} to {values.max():.3g}; expected pixels: {_BROKEN}")
+
+
+def check_pixels(name: str, boxes: NDArray[np.float32]) -> None:
+    """Check that the boxes of people, or of all places of an image, are in pixels and not in shares of the input's sides."""
+    if boxes.size and float(boxes.min()) > -_LARGEST_SHARE and float(boxes.max()) <= _LARGEST_SHARE:
+        raise EngineError(
+            f"{name} returned boxes from {boxes.min():.3g} to {boxes.max():.3g}; expected pixels of the input, not shares of its sides"
+        )

@@ -1,0 +1,506 @@
+"""What strangers sent to the process itself: requests, configurations, signals, terminals that nobody reads, names that others hold."""
+
+import http.client
+import logging
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepose.cli.log import JsonFormatter, TextFormatter
+from edgepose.config.load import load
+from edgepose.config.schema import Config, MonitoringConfig, MqttConfig
+from edgepose.daemon.health import DaemonSnapshot
+from edgepose.daemon.instance import InstanceLock, lock_key
+from edgepose.daemon.monitoring import MonitoringServer, Readiness
+from edgepose.daemon.prometheus import metrics_page
+from edgepose.errors import ConfigError, UnavailableError
+from edgepose.telemetry.http_server import HEAD_LIMIT_BYTES
+from edgepose.telemetry.line_writer import LINES_LIMIT, LineWriter
+from testing.onnx_files import write_edgepose
+from testing.servers.certificates import Authority
+from testing.servers.mosquitto import free_port
+from testing.waiting import in_time, wait_for
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+OPENMETRICS, PLAIN = "application/openmetrics-text", "text/plain"
+
+
+@contextmanager
+def monitoring(settings: MonitoringConfig) -> Iterator[MonitoringServer]:
+    ready = Readiness(live=True, ready=True, missing=[])
+    server = MonitoringServer(settings, lambda accept: metrics_page(DaemonSnapshot(), accept), lambda: ready)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with monitoring(MonitoringConfig(port=0)) as server:
+        yield server.port
+
+
+def send(port: int, request: bytes) -> bytes:
+    """Return all that the port answers to these bytes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(request)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", PLAIN),
+        ("*/*", PLAIN),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("Application/OpenMetrics-Text; Version=1.0.0", OPENMETRICS),
+        ('application/openmetrics-text; version="1.0.0"; q=0.5', OPENMETRICS),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            OPENMETRICS,
+        ),
+        ("text/plain;q=1,application/openmetrics-text;q=0.5", PLAIN),
+        ("application/openmetrics-text; version=x", PLAIN),
+        ("application/openmetrics-text; version=1.x.0", PLAIN),
+        ("application/openmetrics-text; version=9.0.0", PLAIN),
+        ("application/openmetrics-text; version", OPENMETRICS),
+        ("application/openmetrics-text; version==1.0.0", PLAIN),
+        ("application/openmetrics-text; escaping=\u00ff", OPENMETRICS),
+        ("application/openmetrics-text; q=nan", PLAIN),
+        ("application/openmetrics-text; q=1e400", PLAIN),
+        ("text/plain; version=x, application/openmetrics-text;q=0", PLAIN),
+        ("," * 8000, PLAIN),
+        (";" * 8000, PLAIN),
+    ],
+)
+def test_any_accept_header_gets_a_page(port: int, accept: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    answer = send(port, f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n".encode("latin-1"))
+    assert answer.startswith(b"HTTP/1.0 200 ")
+    assert f"\r\nContent-Type: {kind};".encode() in answer
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /\x1b[2J\x07\x9b31m HTTP/1.1\r\n\r\n", 404),
+        (b"GET /%1b[2J?\x1b]0;owned\x07 HTTP/1.1\r\n\r\n", 404),
+        (b"\x1b[31mGET / HTTP/1.1\r\n\r\n", 501),
+        (b"GET / HTTP/\x1b[31m\r\n\r\n", 400),
+        (b"GET / \x1b[31m HTTP/1.1\r\n\r\n", 400),
+        (b"GET /\r\x1b[1A forged HTTP/1.1\r\n\r\n", 400),
+    ],
+)
+def test_no_escape_of_a_caller_reaches_log_or_answer(port: int, request_: bytes, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="edgepose")
+    answer = send(port, request_)
+    assert answer.startswith(f"HTTP/1.0 {status} ".encode())
+    assert b"\x1b" not in answer
+    assert caplog.records
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\nX: " + b"a" * (HEAD_LIMIT_BYTES // 2) + b"\r\n\r\n", 200),
+        (b"GET /" + b"a" * HEAD_LIMIT_BYTES + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /livez HTTP/1.1\r\nX: " + b"a" * HEAD_LIMIT_BYTES + b"\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\n" + (b"X: " + b"a" * 65000 + b"\r\n") * 99 + b"\r\n", 431),  # 6.4 MB
+    ],
+    ids=["much", "line", "header", "headers", "6.4 MB"],
+)
+def test_headers_are_bounded(port: int, request_: bytes, status: int) -> None:
+    assert send(port, request_).startswith(f"HTTP/1.0 {status} ".encode())
+
+
+def resident_kb() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+
+def test_a_crowd_with_endless_headers_costs_little_memory(port: int) -> None:
+    before_kb = resident_kb()
+    crowd = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(8)]
+    try:
+        for caller in crowd:
+            caller.sendall(b"GET /livez HTTP/1.1\r\n" + b"X: " + b"a" * (HEAD_LIMIT_BYTES - 100))
+        assert resident_kb() - before_kb < 20_000
+    finally:
+        for caller in crowd:
+            caller.close()
+    wait_for(lambda: send(port, b"GET /livez HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 200 "))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "drone.local", "127.1", "::ffff:192.0.2.7"])
+@pytest.mark.parametrize("lacking", [("certificate_file", "key_file"), ("token_file",), ("certificate_file", "key_file", "token_file")])
+def test_an_address_that_others_reach_wants_tls_and_a_token(host: str, lacking: tuple[str, ...]) -> None:
+    given = {"certificate_file", "key_file", "token_file"} - set(lacking)
+    settings = [f"monitoring.host={host}", "monitoring.enabled=true", *(f"monitoring.{key}=/x" for key in given)]
+    missing = " and ".join(f"monitoring.{key}" for key in lacking)
+    with pytest.raises(ConfigError, match=rf"monitoring\.host is {host}, which other machines can reach, without {missing}; expected TLS"):
+        load(settings=settings, environment={})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", "::ffff:127.0.0.1"])
+def test_the_loopback_address_needs_neither(host: str) -> None:
+    assert load(settings=[f"monitoring.host={host}", "monitoring.enabled=true"], environment={}).monitoring.host == host
+
+
+def test_the_port_speaks_tls_and_wants_the_token(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("drone", host="localhost")
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    settings = MonitoringConfig(
+        host="0.0.0.0", port=0, certificate_file=str(certificate), key_file=str(key), token_file=str(tmp_path / "token")
+    )
+
+    def ask(authorization: str | None, path: str = "/metrics", authority_file: Path = authority.certificate) -> int:
+        context = ssl.create_default_context(cafile=str(authority_file))
+        connection = http.client.HTTPSConnection("localhost", server.port, timeout=60, context=context)
+        try:
+            connection.request("GET", path, headers={} if authorization is None else {"Authorization": authorization})
+            response = connection.getresponse()
+            body = response.read()
+            if response.status == 401:
+                assert response.headers["WWW-Authenticate"].startswith("Bearer")
+                assert b"edgepose_" not in body
+            return response.status
+        finally:
+            connection.close()
+
+    with monitoring(settings) as server:
+        assert ask(f"Bearer {TOKEN}") == 200
+        assert ask(f"bearer  {TOKEN}", "/livez") == 200
+        for wrong in (None, "", "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, "Bearer \u00ff"):
+            assert ask(wrong) == 401
+            assert ask(wrong, "/healthz/live") == 401
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ask(f"Bearer {TOKEN}", authority_file=Authority(tmp_path, "other").certificate)
+        assert b"200" not in send(server.port, b"GET /metrics HTTP/1.1\r\n\r\n")  # no TLS
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(8)]  # no handshake, ever
+        assert ask(f"Bearer {TOKEN}", "/readyz") == 200
+        for each in silent:
+            each.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "is no token"), (b"short\n", "16 or more"), (b"with spaces in between\n", "is no token"), (b"\xff" * 32, "it is not text")],
+)
+def test_a_token_that_can_be_guessed_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "token").write_bytes(content)
+    with (
+        pytest.raises(ConfigError, match=reason),
+        monitoring(MonitoringConfig(port=0, token_file=str(tmp_path / "token"))),
+    ):
+        pass
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("nothing")
+    for key in ("x.pem", "absent.pem"):
+        settings = MonitoringConfig(port=0, certificate_file=str(tmp_path / "x.pem"), key_file=str(tmp_path / key))
+        with pytest.raises(ConfigError, match=r"certificate_file .* cannot be used: .*; expected a certificate"), monitoring(settings):
+            pass
+
+
+DIGITS = "9" * 5000
+MEGABYTE = 1024 * 1024
+HUGE = {  # configurations of strangers, and what the one sentence about them says
+    "5000 digits": (f"mqtt: {{port: {DIGITS}}}", r"config\.yaml:1: mqtt\.port is '9+… \(5002 characters\); expected a whole number"),
+    "5000 digits for seconds": (f"mqtt: {{pose_expiry_s: {DIGITS}}}", r"mqtt\.pose_expiry_s is"),
+    "hexadecimal": (f"mqtt: {{port: 0x{'f' * 5000}}}", r"mqtt\.port is"),
+    "sexagesimal": (f"mqtt: {{port: {'1:' + '59:' * 20_000 + '0'}}}", r"mqtt\.port is"),
+    "exponent": ("mqtt: {pose_expiry_s: 1e999999999}", r"mqtt\.pose_expiry_s is"),
+    "a date that is none": ("mqtt: {port: 2026-13-45}", r"mqtt\.port is '2026-13-45'"),
+    "an int that is none": ("mqtt: {port: !!int abc}", r"mqtt\.port is 'abc'"),
+    "digits in a corner": (
+        f"cameras: {{a: {{source: x.mp4, zones: {{z: [[0, {DIGITS}], [1, 0], [1, 1]]}}}}}}",
+        r"cameras\.a\.zones\.z is \[\[0, '9+…",
+    ),
+    "digits as a key": (f"mqtt: {{? {DIGITS} : 1}}", r"unknown key mqtt\.9+…; expected one of"),
+    "a list as a key": ("mqtt: {? [a, b] : 1}", r"a key in mqtt is a list or a section; expected a name"),
+    "nested": ("mqtt: " + "[" * 100_000, r"nested more than 24 levels deep"),
+    "nested blocks": ("".join(" " * depth + "a:\n" for depth in range(1000)), r"nested more than 24 levels deep"),
+    "aliases": (
+        "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40)),
+        "more than 20000 values",
+    ),
+    "50 MB of comments": ("# nothing\n" * (5 * MEGABYTE), r"is larger than 1024 KiB"),
+    "50 MB of keys": ("".join(f"k{n}: 1\n" for n in range(4 * MEGABYTE)), r"is larger than 1024 KiB"),
+    "many unknown keys": ("".join(f"key{n}: 1\n" for n in range(9000)), r"unknown key key0; .*\n(.*\n)*… and 8980 more$"),
+    "a line of a megabyte": ("device: " + "a" * (MEGABYTE - 20), r"device is 'a+… \(\d+ characters\); expected"),
+    "colons": ("mqtt: {port: 'rtsp://" + ":" * 500_000 + "'}", r"mqtt\.port is"),
+    "null characters": ("device: a\0b", r"not valid YAML"),
+    "not UTF-8": ("device: \udcff", r"it is not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), HUGE.values(), ids=HUGE)
+def test_a_configuration_of_any_content_is_refused_in_a_sentence_and_in_seconds(tmp_path: Path, text: str, sentence: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_bytes(text.encode("utf-8", "surrogateescape"))
+    began_s = time.process_time()
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        load(config, environment={})
+    assert time.process_time() - began_s < 10  # of the processor: a minute before
+    assert max(map(len, str(caught.value).splitlines())) < 2000
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (f"mqtt.port={DIGITS}", r"--set mqtt\.port: mqtt\.port is '9+…"),
+        ("events.disabled=" + "[" * 5000, r"events\.disabled is '\[+…"),
+        (f"events.disabled=[{DIGITS}]", r"events\.disabled is \['9+…"),
+        ("cameras.a.zones.z=[[0,0],[1,0],[1,1e400]]", r"cameras\.a\.zones\.z is"),
+    ],
+)
+def test_a_setting_of_any_content_is_refused_in_a_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load(settings=["cameras.a.source=x.mp4", setting], environment={})
+
+
+def test_the_program_ends_with_78(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"mqtt: {{port: {DIGITS}}}\n")
+    command = [sys.executable, "-m", "edgepose", "check", "--config", str(tmp_path / "config.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 78
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+CAMERA = "cameras: {front: {source: 'rtsp://127.0.0.1:1/cam', reconnect_maximum_s: 0.5}}\n"
+
+
+def write_configuration(folder: Path, lines: str = "") -> Path:
+    config = folder / "config.yaml"
+    config.write_text(f"{CAMERA}model: {{path: {write_edgepose(folder / 'tiny.onnx')}, threads: 1}}\nmqtt: {{enabled: false}}\n{lines}")
+    return config
+
+
+def started(config: Path, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "edgepose", "run", "--config", str(config)], **options)
+
+
+def catches(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Return whether a process handles a signal, as the kernel knows it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_at_any_moment_of_the_start_does_not_kill(tmp_path: Path, number: signal.Signals) -> None:
+    port = free_port()
+    config = write_configuration(tmp_path, f"monitoring: {{enabled: true, port: {port}}}\n")
+    with (tmp_path / "log").open("wb") as log, started(config, stderr=log) as process:
+        try:
+            wait_for(lambda: catches(process, number), within_s=30)
+
+            def answers() -> bool:
+                process.send_signal(number)  # again and again, until the daemon has started
+                with suppress(OSError):
+                    return send(port, b"GET /livez HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+                return False
+
+            wait_for(answers, within_s=60, every_s=0.02)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
+def test_sigterm_at_any_moment_of_the_start_ends_in_order(tmp_path: Path, delay_s: float) -> None:
+    with (tmp_path / "log").open("wb") as log, started(write_configuration(tmp_path), stderr=log) as process:
+        try:
+            wait_for(lambda: catches(process, signal.SIGTERM), within_s=30)
+            time.sleep(delay_s)  # the moment does not matter, whatever the machine's speed
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@contextmanager
+def unread_pipe() -> Iterator[tuple[int, int]]:
+    """A full pipe that nobody reads: what is written to it waits for ever."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_log_that_nobody_reads_delays_neither_answers_nor_the_end(tmp_path: Path, form: str) -> None:
+    port = free_port()
+    lines = f"monitoring: {{enabled: true, port: {port}}}\nlog: {{level: debug, format: {form}}}\n"
+    with unread_pipe() as (_, writing), started(write_configuration(tmp_path, lines), stderr=writing) as process:
+        try:
+
+            def answers() -> bool:
+                with suppress(OSError):
+                    return send(port, b"GET /livez HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+                return False
+
+            wait_for(answers, within_s=60)
+            for _ in range(200):  # each is a line
+                assert answers()
+            began_s = time.monotonic()
+            assert answers()
+            assert in_time(time.monotonic() - began_s, 1.0)
+            began_s = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+            assert in_time(time.monotonic() - began_s, 4.0, at_most_s=30)
+        finally:
+            process.kill()
+
+
+def test_an_error_at_the_end_does_not_wait_for_a_reader(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("nonsense: 1\n")
+    with unread_pipe() as (_, writing), started(tmp_path / "config.yaml", stderr=writing) as process:
+        assert process.wait(120) == 78
+
+
+def test_dropped_lines_are_counted_and_told_when_somebody_reads_again() -> None:
+    with unread_pipe() as (reading, writing), os.fdopen(os.dup(writing), "w") as stream:
+        writer = LineWriter(stream, lambda dropped: f"{dropped} were dropped")
+        for number in range(LINES_LIMIT + 500):
+            writer.write(f"line {number}")
+        assert writer.dropped == 500
+        assert not writer.flush(0.2)
+        read = b""
+
+        def drained() -> bool:
+            nonlocal read
+            read += os.read(reading, 65536)
+            return read.endswith(b"were dropped\n")
+
+        wait_for(drained)
+        lines = [f"line {number}" for number in range(LINES_LIMIT)]
+        assert read.lstrip(b"x").decode().splitlines() == [*lines, "500 were dropped"]
+
+
+@pytest.mark.parametrize(
+    "hostile", ["a\nERROR forged", "\x1b[2J\x1b[31m", "\x9b31m", "a\rb", "\u202egnp.exe", "a\u2028b", "\udcff", "x" * 100_000]
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_text_of_others_forges_no_line_of_the_log(hostile: str, form: str) -> None:
+    formatter = JsonFormatter() if form == "json" else TextFormatter("%(levelname)s %(message)s")
+    line = formatter.format(logging.makeLogRecord({"msg": "camera %s is gone", "args": (hostile,), "levelname": "INFO"}))
+    assert line.isprintable()
+    assert len(line) < 20_000
+
+
+DEVICE = Config(device="drone", mqtt=MqttConfig(host="broker.example"))
+
+SQUAT = """
+import os, socket, sys, time
+os.setgroups([])
+os.setuid(int(sys.argv[1]))
+taken = socket.socket(socket.AF_UNIX)
+taken.bind(chr(0) + sys.argv[2])
+if sys.argv[3] == "listen":
+    taken.listen(1)
+print("holds", flush=True)
+time.sleep(3600)
+"""
+
+
+@contextmanager
+def squatter(user: int, suffix: str = "", listens: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """A process of another user that holds the name of a daemon."""
+    name = (lock_key(DEVICE) or "").removeprefix("\0") + suffix
+    command = [sys.executable, "-c", SQUAT, str(user), name, "listen" if listens else "bind"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holds\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(("user", "listens"), [(4321, True), (65534, True), (4321, False)])
+def test_another_user_who_holds_the_name_is_named_and_does_not_keep_a_daemon_from_starting(
+    user: int, listens: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = InstanceLock(DEVICE), InstanceLock(DEVICE)
+    with squatter(user, listens=listens) as process:
+        first.take()
+        try:
+            (line,) = [record.getMessage() for record in caplog.records]
+            assert line.startswith("another user")
+            if listens:
+                assert f"(process {process.pid} of user {'nobody' if user == 65534 else user})" in line
+            with pytest.raises(
+                UnavailableError, match=rf"another edgepose \(process {os.getpid()} of user root\) .* publishes edgepose/drone"
+            ):
+                second.take()
+        finally:
+            first.release()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("user", [0, 101, 61200])
+def test_a_service_that_holds_the_name_is_a_daemon(user: int) -> None:
+    with squatter(user) as process, pytest.raises(UnavailableError, match=rf"\(process {process.pid} of user .*another `device` name here"):
+        InstanceLock(DEVICE).take()
+
+
+INSTALL = Path(__file__).parents[2] / "deploy" / "install.sh"
+WITH_ITS_OWN_RUN = (
+    "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system /run/lock && chmod 1777 /run/lock && echo precious >/run/victim && "
+)
+
+
+@pytest.mark.needs("root", "unshare")
+@pytest.mark.parametrize(
+    ("before", "code", "said"),
+    [
+        (
+            "ln -s /run/victim /run/lock/edgepose-install.lock;"
+            " mkdir -m 700 /run/edgepose-install; exec 8>/run/edgepose-install/lock; flock 8",
+            75,
+            "another installation is running",
+        ),
+        ("ln -s /run/lock /run/edgepose-install", 73, "is not a folder that only root can enter"),
+        ("mkdir /run/edgepose-install; chmod 777 /run/edgepose-install", 73, "is not a folder that only root can enter"),
+        ("mkdir -m 700 /run/edgepose-install; chown 4321 /run/edgepose-install", 73, "is not a folder that only root can enter"),
+        ("ln -s /run/victim /run/edgepose-install", 73, "is not a folder that only root can enter"),
+    ],
+)
+def test_the_lock_of_an_installation_is_roots(before: str, code: int, said: str) -> None:
+    script = f"{WITH_ITS_OWN_RUN} {{ {before}; }} && {INSTALL} --uninstall; code=$?; cat /run/victim; exit $code"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (code, "precious\n")
+    assert said in done.stderr
