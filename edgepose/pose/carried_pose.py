@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import RefineConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 from edgepose.pose.clip import clip_keypoints, clip_points
-from edgepose.pose.motion import Motion
 from edgepose.pose.refine_schedule import is_too_small
 
 # Of the confidences of a carried pose. The OKS of carried with freshly refined poses, by a refiner of 256 x 192: people who walk past a

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.pose.motion import Motion
+from edgepose.motion import Motion
 
 _MEASUREMENT_VARIANCE = 0.05**2  # body sizes²: the boxes of a good detector jitter by one twentieth
 _ACCELERATION_DENSITY = 10.0  # body sizes² / s³: a walker turns around within half a second

@@ -8,18 +8,14 @@ can be measured.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.motion import STILL, Motion, MotionUnknown
 from edgepose.person import Person
 from edgepose.pose.letterbox import Letterbox
-
-Cause = Literal["first", "blank", "cut", "people", "implausible"]
-"""Why nothing is known about the motion: the first frame, a frame without texture, another scene, people everywhere, a wild estimate."""
 
 _LONG_SIDE_PX = 320  # of the image in which points are followed
 _POINTS = 80
@@ -38,48 +34,6 @@ _SCALE_RANGE = (0.8, 1.25)
 _LARGEST_ANGLE = math.radians(25)
 _LARGEST_SHIFT = 0.5  # of the frame's long side
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Motion:
-    """The motion of the camera since the frame before.
-
-    Attributes:
-        matrix: float64 (2, 3), maps source pixels of the frame before to those of this frame; the identity where nothing is known.
-        unknown: why nothing is known; None where the motion is measured.
-    """
-
-    matrix: NDArray[np.float64]
-    unknown: Cause | None = None
-
-    @property
-    def still(self) -> bool:
-        """Whether the matrix is the identity."""
-        return bool(np.array_equal(self.matrix, _IDENTITY))
-
-    @property
-    def scale(self) -> float:
-        """Length in this frame over length in the frame before."""
-        return math.hypot(self.matrix[0, 0], self.matrix[1, 0])
-
-    def points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map points (..., 2) of the frame before to this frame."""
-        return np.asarray(xy.astype(np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2], np.float32)
-
-    def box(self, box: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Move a box (4,) x1 y1 x2 y2 of the frame before: its center moves, its sides are scaled; it stays upright."""
-        half = (box[2:] - box[:2]) * np.float32(self.scale / 2)
-        middle = self.points((box[:2] + box[2:]) * np.float32(0.5))
-        return np.concatenate([middle - half, middle + half])
-
-    def vectors(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn and scale vectors (..., 2), such as speeds."""
-        return np.asarray(xy.astype(np.float64) @ self.matrix[:, :2].T, np.float32)
-
-
-_IDENTITY = np.eye(2, 3)
-STILL = Motion(_IDENTITY)
-"""The motion of a fixed camera."""
 
 
 class CameraMotion:
@@ -106,13 +60,13 @@ class CameraMotion:
         gray, to_flow = _flow_image(image, letterbox)
         if self._reference is None or self._reference.shape != gray.shape:
             self._take(gray, people, to_flow)
-            return Motion(_IDENTITY, "first")
+            return Motion(STILL.matrix, "first")
         found = self._follow(gray)
         if not isinstance(found, str) and (cause := _wildness(found, gray.shape)):
             found = cause
         if isinstance(found, str):
             self._take(gray, people, to_flow)
-            return Motion(_IDENTITY, found)
+            return Motion(STILL.matrix, found)
         self._age += 1
         moved = _largest_move(found, gray.shape) >= _STILL_PX
         if moved or self._age >= _REFERENCE_FRAMES:
@@ -136,7 +90,7 @@ class CameraMotion:
         self._points = np.empty((0, 1, 2), np.float32) if points is None else points.astype(np.float32)
         self._reference, self._age = gray, 0
 
-    def _follow(self, gray: NDArray[np.uint8]) -> NDArray[np.float64] | Cause:
+    def _follow(self, gray: NDArray[np.uint8]) -> NDArray[np.float64] | MotionUnknown:
         """Return the similarity (3, 3) from the reference to a frame, in flow pixels, or why there is none."""
         assert self._reference is not None
         if len(self._points) < _FEWEST_POINTS:
@@ -174,7 +128,7 @@ def _flow_image(image: NDArray[np.uint8], letterbox: Letterbox) -> tuple[NDArray
     return np.asarray(gray, np.uint8), to_flow
 
 
-def _wildness(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> Cause | None:
+def _wildness(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> MotionUnknown | None:
     """Return `implausible` for a similarity that no camera makes between two frames."""
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     angle = math.atan2(matrix[1, 0], matrix[0, 0])

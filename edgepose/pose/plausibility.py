@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import PlausibilityConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import SKELETON, Person
 from edgepose.pose.boxes import body_size
-from edgepose.pose.motion import Motion
 
 IMPOSSIBLE_FACTOR = 0.25
 """Factor on the confidence of a keypoint whose limb is too long, and again if it moves too fast."""

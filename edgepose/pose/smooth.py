@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import SmoothConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
-from edgepose.pose.motion import Motion
 
 _RESET_AFTER_S = 0.5  # after a longer gap, the old position says nothing about the new one
 _FULL_CONFIDENCE = 0.5  # from this confidence, a keypoint has the weight 1 in its filter; below, it is proportional ...

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import TrackConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.kalman import BoxFilter, BoxFilterState
-from edgepose.pose.motion import Motion
 from edgepose.pose.suppress import oks
 
 

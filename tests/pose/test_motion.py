@@ -8,9 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgepose.config.schema import SmoothConfig, TrackConfig
+from edgepose.motion import STILL, Motion
 from edgepose.person import Person
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.motion import STILL, CameraMotion, Motion
+from edgepose.pose.motion import CameraMotion
 from edgepose.pose.smooth import Smoother
 from edgepose.pose.track import Tracker
 
