@@ -134,8 +134,8 @@ def _wildness(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> MotionUnkn
     angle = math.atan2(matrix[1, 0], matrix[0, 0])
     middle = np.array((shape[1] / 2, shape[0] / 2, 1.0))
     shift = float(np.hypot(*(matrix @ middle - middle)[:2]))
-    plausible = _SCALE_RANGE[0] <= scale <= _SCALE_RANGE[1] and abs(angle) <= _LARGEST_ANGLE and shift <= _LARGEST_SHIFT * max(shape)
-    return None if plausible else "implausible"
+    possible = _SCALE_RANGE[0] <= scale <= _SCALE_RANGE[1] and abs(angle) <= _LARGEST_ANGLE and shift <= _LARGEST_SHIFT * max(shape)
+    return None if possible else "implausible"
 
 
 def _largest_move(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> float:

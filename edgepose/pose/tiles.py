@@ -1,6 +1,6 @@
-"""Tiles: parts of a frame that the pose network looks at in full resolution, because letterboxing makes people far away too small.
+"""Tiles: parts of a frame that the pose network visits in full resolution, because letterboxing makes people far away too small.
 
-The whole frame is always looked at. A budget decides how many tiles are looked at besides; the schedule says which ones, and the merge
+The whole frame is always visited. A budget decides how many tiles are visited besides; the schedule says which ones, and the merge
 joins what was found in them with what was found in the whole frame (slicing after F. Akyon et al., "Slicing Aided Hyper Inference",
 ICIP 2022, with a schedule in place of all tiles in every frame).
 """
@@ -19,10 +19,10 @@ from edgepose.pose.letterbox import Letterbox
 
 _OVERLAP = 0.2  # of a tile's side: people up to this long are whole in one of two neighbors
 _WORTHWHILE = 1.3  # resolution of a tile over that of the whole frame below which tiles show nothing new
-_SMALL_PX = 40  # long side of a box in the network's input below which a closer look helps
-_SMALL_WEIGHT, _EDGE_WEIGHT = 4.0, 1.5  # how much sooner a tile is looked at again: people enter at the edges of the frame
+_SMALL_PX = 40  # long side of a box in the network's input below which a visit helps
+_SMALL_WEIGHT, _EDGE_WEIGHT = 4.0, 1.5  # how much sooner a tile is visited again: people enter at the edges of the frame
 _CUT_SHARE = 0.02  # of a tile's side: a box that ends this close to the edge of its tile may be cut by it
-_SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two looks are one person's if they overlap this much, or a cut one lies in the other
+_SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two finds are one person's if they overlap this much, or a cut one lies in the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Coverage:
     """What the tiles have seen of the frame.
 
     Attributes:
-        share: of the tiles that were looked at within the period, 0 to 1.
-        oldest_s: age of the oldest look in seconds; infinite where a tile was never looked at.
+        share: of the tiles that were visited within the period, 0 to 1.
+        oldest_s: age of the oldest visit in seconds; infinite where a tile was never visited.
     """
 
     share: float
@@ -75,50 +75,50 @@ class Coverage:
 
 
 class TileSchedule:
-    """The order in which the tiles of one camera are looked at.
+    """The order in which the tiles of one camera are visited.
 
     Args:
         letterbox: layout of the whole frame.
         scale: as of `cover`.
-        period_s: time within which every tile is to be looked at.
+        period_s: time within which every tile is to be visited.
     """
 
     def __init__(self, letterbox: Letterbox, scale: float, period_s: float) -> None:
         self.tiles = cover(letterbox, scale)
         self._letterbox = letterbox
         self._period_ns = round(period_s * NS_PER_S)
-        self._looked_ns: list[int | None] = [None] * len(self.tiles)
+        self._visited_ns: list[int | None] = [None] * len(self.tiles)
 
     def choose(self, count: int, now_ns: int, people: Sequence[Person]) -> list[int]:
-        """Return the indices of the tiles to look at now, the most promising first.
+        """Return the indices of the tiles to visit now, the most promising first.
 
-        Tiles that were not looked at within the period come first, by age. Among the others, those with people who are small in the
-        whole frame, and those at its edges, are looked at more often.
+        Tiles that were not visited within the period come first, by age. Among the others, those with people who are small in the
+        whole frame, and those at its edges, are visited more often.
 
         Args:
             count: of tiles at most.
-            now_ns: on the clock of `looked`.
+            now_ns: on the clock of `visited`.
             people: in the frame before, in source pixels.
         """
         weights = self._weights(people)
 
         def urgency(index: int) -> tuple[bool, float]:
-            looked_ns = self._looked_ns[index]
-            age_ns = math.inf if looked_ns is None else max(0, now_ns - looked_ns)
+            visited_ns = self._visited_ns[index]
+            age_ns = math.inf if visited_ns is None else max(0, now_ns - visited_ns)
             overdue = age_ns >= self._period_ns
             return overdue, age_ns if overdue else age_ns * weights[index]
 
         return sorted(range(len(self.tiles)), key=urgency, reverse=True)[:count]
 
-    def looked(self, index: int, now_ns: int) -> None:
-        """Note that a tile was looked at."""
-        self._looked_ns[index] = now_ns
+    def visited(self, index: int, now_ns: int) -> None:
+        """Note that a tile was visited."""
+        self._visited_ns[index] = now_ns
 
     def coverage(self, now_ns: int) -> Coverage:
         """Return what has been seen of the frame within the period."""
         if not self.tiles:
             return Coverage(1.0, 0.0)
-        ages = [math.inf if looked_ns is None else max(0, now_ns - looked_ns) for looked_ns in self._looked_ns]
+        ages = [math.inf if visited_ns is None else max(0, now_ns - visited_ns) for visited_ns in self._visited_ns]
         return Coverage(sum(age <= self._period_ns for age in ages) / len(ages), max(ages) / NS_PER_S)
 
     def _weights(self, people: Sequence[Person]) -> list[float]:
@@ -140,7 +140,7 @@ class TileSchedule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class TileVisit:
     """What the network found in one tile: candidates of one picture, in pixels of the tile's input, and the tile's layout there."""
 
     tile: Tile
@@ -148,33 +148,33 @@ class Look:
     candidates: Candidates
 
 
-def merge(whole: Candidates, letterbox: Letterbox, looks: Sequence[Look], lowest_score: float) -> Candidates:
+def merge(whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit], lowest_score: float) -> Candidates:
     """Join the finds in the whole frame and in tiles: one candidate for each person.
 
-    A box that the edge of its tile cuts is dropped where another look shows the person whole. Of two looks at one person, the one with the
-    higher score stays.
+    A box that the edge of its tile cuts is dropped where another visit, or the whole frame, shows the person whole. Of two finds of one
+    person, the one with the higher score stays.
 
     Args:
         whole: candidates of one frame (1, K), in pixels of its input.
         letterbox: layout of the whole frame.
-        looks: at tiles of the same frame.
+        visits: at tiles of the same frame.
         lowest_score: candidates below it are left out.
 
     Returns:
         Candidates (1, K'), in pixels of the whole frame's input, by falling score.
     """
-    if not looks:
+    if not visits:
         return whole
     boxes, scores, keypoints, origin, cut = [], [], [], [], []
-    for number, (found, box_map, look) in enumerate([(whole, None, None), *((look.candidates, look.letterbox, look) for look in looks)]):
+    for number, (found, visit) in enumerate([(whole, None), *((visit.candidates, visit) for visit in visits)]):
         kept = np.flatnonzero(found.scores[0] >= lowest_score)
         corners, poses = found.boxes[0, kept].reshape(-1, 2, 2), found.keypoints[0, kept].copy()
-        if look is not None and box_map is not None:
-            shift = np.array((look.tile.left, look.tile.top), np.float32)
-            source = box_map.to_source(corners) + shift
-            cut.append(_is_cut(source.reshape(-1, 4), look.tile, letterbox))
+        if visit is not None:
+            shift = np.array((visit.tile.left, visit.tile.top), np.float32)
+            source = visit.letterbox.to_source(corners) + shift
+            cut.append(_is_cut(source.reshape(-1, 4), visit.tile, letterbox))
             corners = letterbox.to_input(source)
-            poses[..., :2] = letterbox.to_input(box_map.to_source(poses[..., :2]) + shift)
+            poses[..., :2] = letterbox.to_input(visit.letterbox.to_source(poses[..., :2]) + shift)
         else:
             cut.append(np.zeros(len(kept), np.bool_))
         boxes.append(corners.reshape(-1, 4))
@@ -204,9 +204,9 @@ def _is_cut(boxes: NDArray[np.float32], tile: Tile, letterbox: Letterbox) -> NDA
 def _different_people(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], origin: NDArray[np.int64], cut: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """Return the indices of the candidates that stay, by falling score; candidates of one look are not compared with one another."""
+    """Return the indices of the candidates that stay, by falling score; those of one visit are not compared with one another."""
     falling = np.argsort(-scores, kind="stable")
-    whole_first = falling[np.argsort(cut[falling], kind="stable")]  # cut boxes last: any other look at the person is better
+    whole_first = falling[np.argsort(cut[falling], kind="stable")]  # cut boxes last: any other find of the person is better
     overlap = iou(boxes[:, None], boxes[None])
     corner = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     common = np.prod(np.maximum(corner, 0), axis=-1)
