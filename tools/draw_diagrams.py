@@ -269,7 +269,7 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
         "camera",
     ),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
-    ((("frame", ""), ("person", ""), ("event", ""), ("printable", ""), ("errors", "")), "store"),
+    ((("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("printable", ""), ("errors", "")), "store"),
 )
 """Packages from the top of the import rule to its bottom, each with what it holds, and the kind of their boxes."""
 
