@@ -12,6 +12,8 @@ def main() -> None:
     if next((each for each in sys.argv[1:] if not each.startswith("-")), "") == "run":
         _keep_signals_from_killing()
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's job in the background
+            signal.signal(signal.SIGINT, _interrupt_once)
         from edgepose.cli.main import run
 
         code = run(sys.argv[1:])
@@ -29,6 +31,12 @@ def main() -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _interrupt_once(*_: object) -> None:
+    """Interrupt the work; another Ctrl-C ends the program at once, and not with a traceback of what handles the first one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _keep_signals_from_killing() -> None:

@@ -568,7 +568,7 @@ def test_an_installation_shows_that_it_runs_and_passes_its_exit_code_on() -> Non
 
 def test_ctrl_c_ends_all_of_an_installation_without_a_traceback(tmp_path: Path) -> None:
     program = f"import pathlib, time; pathlib.Path({str(tmp_path / 'began')!r}).touch(); time.sleep(3600)"
-    command = [SHOW_PROGRESS, "installing", "sh", "-c", f'"{sys.executable}" -c "{program}"; true']
+    command = [str(SHOW_PROGRESS), "installing", "sh", "-c", f'"{sys.executable}" -c "{program}"; true']
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         wait_for((tmp_path / "began").exists, within_s=30)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
