@@ -1,16 +1,22 @@
 """Damage to what is on disk: bit flips in the event store, lines taken out of the record of commands, folders deleted."""
 
+import logging
 import os
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edgepose.cli.live_table import camera_line, device_line, event_row_line
+from edgepose.cli.log import LineFormatter
 from edgepose.cli.main import cli, run
 from edgepose.config.schema import CameraConfig, Config, MqttConfig, TlsConfig
 from edgepose.errors import RecordingError
+from edgepose.messages.live_table import CameraRow, DeviceRow, EventRow
+from edgepose.messages.structs import EventMessage
 from edgepose.storage.chained_lines import ChainedLines
 from edgepose.validation.credentials import exposed_credentials
 from testing.bitflips import flip_bits
@@ -99,3 +105,22 @@ def test_a_camera_password_that_travels_unencrypted_is_named_without_it(source: 
     found = exposed(cameras={"front": CameraConfig(source=source)})
     assert ("cameras.front.source" in found) == named
     assert "hush" not in str(found)
+
+
+EVIL = "drone\n12:00:00 INFO    command pause: ok\x1b[2J\x9b31m\u202e"
+
+
+def test_names_of_others_forge_no_line_in_the_log_and_in_watch() -> None:
+    record = logging.LogRecord("edgepose", logging.INFO, "x.py", 1, "camera %s", (EVIL,), None)
+    fields = {"id": "1", "kind": "entered", "camera": EVIL, "epoch": 0, "sequence": 0, "track": 1, "at": EVIL, "since": EVIL}
+    rest = {"clock": "host", "score": 1.0, "width": 1, "height": 1, "box": (0.0, 0.0, 1.0, 1.0), "evidence": {EVIL: 1.0}}
+    event = msgspec.convert(fields | rest, EventMessage)
+    lines = [
+        LineFormatter("%(message)s").format(record),
+        event_row_line(EventRow(EVIL, EVIL, event, "")),
+        device_line(DeviceRow(EVIL, EVIL, EVIL)),
+        camera_line(CameraRow(EVIL, EVIL, EVIL, EVIL, None, 0.0)),
+    ]
+    for line in lines:
+        assert not set(line) & set("\n\x1b\x9b\u202e")
+        assert r"drone\n12:00:00" in line
