@@ -163,7 +163,7 @@ class ImageSource:
     def _nothing_decoded(self) -> str:
         accepted = f"images in {', '.join(IMAGE_SUFFIXES)} are accepted"
         if len(self._paths) > 1:
-            return f"{self._where}: none of these {len(self._paths)} files could be decoded; {accepted}"
+            return f"{self._where}: none of these {len(self._paths)} files could be decoded ({_skipped(self.facts)}); {accepted}"
         fault = fault_of(self._paths[0])
         if fault is not None:
             return f"{self._where} {fault}"

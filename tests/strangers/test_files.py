@@ -404,6 +404,16 @@ def test_a_folder_tells_what_it_skips(tmp_path: Path) -> None:
     }
 
 
+def test_nothing_but_broken_pictures_says_why(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(_HEIC)
+    (tmp_path / "2.jpg").touch()
+    (tmp_path / "3.jpg").touch()
+    with closing(open_source("x", CameraConfig(source=str(tmp_path)))) as source:
+        frames, error = read_until_error(source)
+    assert (frames, error.cause) == ([], "unsupported")
+    assert "none of these 3 files could be decoded (skipped 1 in HEIC or AVIF, 2 empty)" in str(error)
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
