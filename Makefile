@@ -10,8 +10,8 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers events refine decoding \
-system service-memory fleet compare model clean
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
+system hostile service-memory fleet compare model clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -80,6 +80,9 @@ system: $(VENV)/.dev ## the service and install.sh under a real systemd, at leng
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)
 
+hostile: $(VENV)/.dev ## hostile cameras beside a good one for two minutes, under the shipped unit (needs root and a machine that is not busy)
+	HOSTILE_SECONDS=120 $(BIN)/python -m pytest tests/system/test_hostile_cameras.py -m system -s $(ARGS)
+
 service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd counts it; writes docs/operations.md (needs root)
 	$(BIN)/python -m tools.service_memory build/vtest.avi docs/operations.md $(ARGS)
 
@@ -130,16 +133,15 @@ $(BIN)/python:
 
 # Dependencies are pinned with hashes; the project itself is installed without asking for any.
 $(VENV)/.demo: pyproject.toml requirements/demo.txt | $(BIN)/python
-	$(PIP) install -q --require-hashes -r requirements/demo.txt
-	$(PIP) install -q --no-deps -e .
+	@tools/show-progress.sh "installing the packages of the demo" $(PIP) install -q --require-hashes -r requirements/demo.txt
+	@tools/show-progress.sh "installing edgepose" $(PIP) install -q --no-deps -e .
 	@touch $@
 
 # A build of torch for CPUs only, wherever it can be had: the one on PyPI brings gigabytes of CUDA along.
 $(VENV)/.dev: pyproject.toml export/pyproject.toml requirements/dev.txt | $(BIN)/python
-	$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null \
-	|| $(PIP) install -q 'torch==$(TORCH)'
-	$(PIP) install -q --require-hashes -r requirements/dev.txt
-	$(PIP) install -q --no-deps -e . -e ./export
+	@tools/show-progress.sh "installing torch" sh -c "$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null || $(PIP) install -q 'torch==$(TORCH)'"
+	@tools/show-progress.sh "installing the packages of the tests" $(PIP) install -q --require-hashes -r requirements/dev.txt
+	@tools/show-progress.sh "installing edgepose" $(PIP) install -q --no-deps -e . -e ./export
 	@touch $@ $(VENV)/.demo
 
 # Never fails: the demo says what to do where there is no video.

@@ -17,6 +17,7 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130  # what a shell expects of a program that Ctrl-C ended
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near, and a traceback would be all that Ctrl-C adds
     gstreamer = sys.modules.get("edgepose.capture.gstreamer.source")
     if gstreamer is not None:
         gstreamer.stop_all()  # `os._exit` skips exit handlers, and a CSI camera whose pipeline still runs stays occupied

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 import edgepose  # noqa: F401 (switches the telemetry of ONNX Runtime off, which some tests import before anything of ours)
-from testing.requirements import MissingRequirementError, missing, require
+from testing.requirements import MissingRequirementError, missing, packages_named, require
 
 # Nothing depends on the speed of the machine: no example has a deadline.
 settings.register_profile("edgepose", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -87,6 +87,13 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
         return (yield)
     except MissingRequirementError as error:
         pytest.skip(str(error))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what to install for the tests that were skipped."""
+    packages = packages_named(str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if packages:
+        terminalreporter.write_line(f"For the skipped tests: sudo apt-get install --no-install-recommends {' '.join(packages)}")
 
 
 @pytest.hookimpl(wrapper=True)

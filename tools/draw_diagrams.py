@@ -264,12 +264,12 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
             ("messages", "the wire contract"),
             ("telemetry", "metrics, sensors"),
             ("supervision", "threads, watchdog"),
-            ("storage", "records on disk"),
+            ("storage", "records that verify"),
         ),
         "camera",
     ),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
-    ((("frame", ""), ("person", ""), ("event", ""), ("printable", ""), ("errors", "")), "store"),
+    ((("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("printable", ""), ("errors", "")), "store"),
 )
 """Packages from the top of the import rule to its bottom, each with what it holds, and the kind of their boxes."""
 

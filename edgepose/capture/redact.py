@@ -18,6 +18,7 @@ _URL = re.compile(
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}(?:%25?[A-Za-z0-9._-]{1,16})?\]")
 _DEVICE = re.compile(r"/dev/video[0-9]{1,3}")
+_PUNCTUATION = ";,.:)!?"
 _PIPELINE = "gst:"
 _ADDRESS = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?")
 
@@ -63,7 +64,7 @@ def scrub(text: str) -> str:
     for whole, shown in _concealed:
         if whole in text:
             text = text.replace(whole, shown)
-    return _URL.sub(lambda match: _shown(match["scheme"], match["rest"]), text)
+    return _URL.sub(_shown_in_text, text)
 
 
 def conceal(sources: Iterable[str]) -> None:
@@ -75,6 +76,12 @@ def conceal(sources: Iterable[str]) -> None:
             if whole != show(source) and len(whole) > 2:
                 found[whole] = show(source)
     _concealed = tuple(sorted(found.items(), key=lambda item: -len(item[0])))  # the longest first: one may be part of another
+
+
+def _shown_in_text(match: re.Match[str]) -> str:
+    """Return a URL as it is shown, and the punctuation of the sentence behind it."""
+    rest = match["rest"].rstrip(_PUNCTUATION)
+    return _shown(match["scheme"], rest) + match["rest"][len(rest) :]
 
 
 def _shown(scheme: str, rest: str) -> str:

@@ -15,6 +15,7 @@ from edgepose.capture.stream import DecodedFrame
 from edgepose.errors import SourceError
 
 _CHUNK_BYTES = 65_536
+_LONGEST_REST_S = 60.0
 _ENCODED_SHARE = 2
 """An encoded picture takes at most this part of the memory that its image may take."""
 
@@ -125,9 +126,11 @@ class HttpPictures:
             return None
         image, factor = decoded
         if factor > 1 and not self.finite:
-            # A picture far larger than any network needs costs its camera half of the time, and other cameras nothing.
+            # The larger a picture is beyond what any network needs, the longer its camera waits: other cameras need the cores.
             now_s = time.monotonic()
-            self._due_s = max(self._due_s, 2 * now_s - began_s)
+            rest_s = min((now_s - began_s) * factor**2 / 4, _LONGEST_REST_S)
+            self._due_s = max(self._due_s, now_s + rest_s)
+            self.patience_s = max(self.patience_s, rest_s)
         return image
 
     def _next_encoded(self) -> bytes | None:

@@ -66,7 +66,7 @@ class Video(Protocol):
 
     @property
     def decoding(self) -> bool:
-        """Whether a frame is being decoded."""
+        """Whether a frame is being decoded, which is no wait."""
 
     @property
     def late_by_nature(self) -> bool:

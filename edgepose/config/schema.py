@@ -214,6 +214,15 @@ class SmoothConfig(_Section, frozen=True):
     speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cutoff frequency of the speed estimate")] = 2.0
 
 
+class MotionConfig(_Section, frozen=True):
+    """Motion of the camera, measured on the ground; people are tracked relative to it."""
+
+    enabled: Annotated[
+        bool,
+        Meta(description="measure the motion of the camera from frame to frame, so that tracks, smoothing and events move with the ground"),
+    ] = True
+
+
 class PlausibilityConfig(_Section, frozen=True):
     """Geometric plausibility checks of a pose."""
 
@@ -317,6 +326,13 @@ class EventsConfig(_Section, frozen=True):
     zone_after_s: Annotated[
         Seconds, Meta(description="a person whose feet are on the other side of a zone's edge for this long has entered or left it")
     ] = 0.5
+    zones_follow_ground: Annotated[
+        bool,
+        Meta(
+            description="move zones with the ground when the camera moves (`motion.enabled`), from where they lie in the first frame of a"
+            " stream"
+        ),
+    ] = False
     again_after_s: Annotated[Seconds, Meta(description="minimum time between two events of one kind for one person")] = 10.0
     store: Annotated[
         str | None,
@@ -422,6 +438,7 @@ class Config(_Section, frozen=True):
     pose: PoseConfig = PoseConfig()
     track: TrackConfig = TrackConfig()
     refine: RefineConfig = RefineConfig()
+    motion: MotionConfig = MotionConfig()
     smooth: SmoothConfig = SmoothConfig()
     plausibility: PlausibilityConfig = PlausibilityConfig()
     mqtt: MqttConfig = MqttConfig()

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Set
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
+import numpy as np
 
 from edgepose.events.arms import ArmsHistory
 from edgepose.events.body import Body
@@ -14,6 +15,7 @@ from edgepose.events.stillness import StillnessHistory
 from edgepose.events.waving import WavingHistory, WavingState
 from edgepose.events.zones import ZoneHistory
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 
 _MINIMUM_LOST_S = 0.2  # how long a track must be lost before another may continue it
 _MAXIMUM_DISTANCE = 1.0  # body sizes between the end of one track and the beginning of the other
@@ -93,6 +95,11 @@ class PersonHistory:
             arms=deepcopy(state.arms),
             zones=deepcopy(state.zones),
         )
+
+    def move(self, motion: Motion) -> None:
+        """Move the box of the last frame with the ground; nothing else of a body is asked for after its frame."""
+        left, top, right, bottom = motion.box(np.array(self.body.box, np.float32)).tolist()
+        self.body = replace(self.body, box=(left, top, right, bottom), size=self.body.size * motion.scale)
 
     def interrupt(self) -> None:
         """Discard incomplete evidence. Established facts stay: presence, zones, having fallen."""

@@ -123,8 +123,11 @@ class Grants:
 CAREFUL_S = 30.0
 """Longest time in which messages are sent one by one, to find the one that the broker does not accept."""
 
-LEARNED_S = 600.0
-"""Validity of a limit that a broker did not announce: another broker may have taken its place."""
+LEARNED_S = 60.0
+"""Validity of a limit that a broker did not announce; it doubles each time, up to an hour. Connections that end twice for another reason
+can look like a limit, and another broker may take the place of this one."""
+
+_LEARNED_LONGEST_S = 3600.0
 
 _POISONED_LIMIT = 1000
 _ENDS_BY_A_MESSAGE = frozenset(
@@ -150,7 +153,8 @@ class Tolerance:
     def __init__(self) -> None:
         self._announced: int | None = None
         self._learned: int | None = None
-        self._learned_s = -math.inf
+        self._learned_until_s = -math.inf
+        self._learned_for_s = LEARNED_S
         self._confirmed = 0
         self._suspected = 0  # length of the longest packet that may have ended the last connection
         self._careful_until_s = -math.inf
@@ -163,7 +167,7 @@ class Tolerance:
 
     def limit(self, now_s: float) -> int | None:
         """Return the longest packet that the broker accepts, None where no limit is known."""
-        if self._learned is not None and now_s - self._learned_s > LEARNED_S:
+        if now_s > self._learned_until_s:
             self._learned = None
         known = [limit for limit in (self._announced, self._learned) if limit is not None]
         return min(known, default=None)
@@ -202,7 +206,8 @@ class Tolerance:
         same = message.qos == 0 or _identity(message) in self._suspects  # one with QoS 0 is never sent again
         found = self.careful(now_s) and len(unconfirmed) == 1 and same
         if named or (found and is_long):
-            self._learned, self._learned_s = length - 1, now_s
+            self._learned, self._learned_until_s = length - 1, now_s + self._learned_for_s
+            self._learned_for_s = min(_LEARNED_LONGEST_S, 2 * self._learned_for_s)
             self._confirmed = min(self._confirmed, length - 1)
         elif found:
             while len(self._poisoned) >= _POISONED_LIMIT:

@@ -8,7 +8,6 @@ from dataclasses import astuple, dataclass
 
 from edgepose.config.schema import Config
 from edgepose.frame import Frame
-from edgepose.person import Person
 from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, log_failure
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
@@ -164,7 +163,7 @@ class PostprocessThread(SupervisedThread):
 
     def _record(self, inferred: InferenceResult, postprocessor: Postprocessor, at_ns: int, snapshot: bytes | None, *, failed: bool) -> None:
         if self._box is not None:
-            self._box.add(frame_record(inferred, postprocessor.refined, self._used.config, at_ns, failed=failed, snapshot=snapshot))
+            self._box.add(frame_record(inferred, postprocessor, self._used.config, at_ns, failed=failed, snapshot=snapshot))
 
     def _adopt_settings(self) -> None:
         wanted = self._wanted
@@ -184,12 +183,12 @@ class PostprocessThread(SupervisedThread):
 
 
 def frame_record(
-    inferred: InferenceResult, refined: list[Person] | None, config: Config, at_ns: int, *, failed: bool, snapshot: bytes | None
+    inferred: InferenceResult, postprocessor: Postprocessor, config: Config, at_ns: int, *, failed: bool, snapshot: bytes | None
 ) -> FrameRecord:
     """Return the record of a frame.
 
     Args:
-        refined: everybody after refinement, None without a refiner.
+        postprocessor: after the frame.
         config: in use; candidates below all of its thresholds are left out.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
         failed: whether postprocessing or delivery failed.
@@ -207,7 +206,8 @@ def frame_record(
         height=frame.height,
         letterbox=astuple(prepared.letterbox),
         **packed_candidates(inferred.candidates, min(_LOWEST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)),
-        refined=PackedPeople.of(refined) if refined is not None else None,
+        motion=None if postprocessor.motion is None or postprocessor.motion.still else postprocessor.motion.values,
+        refined=PackedPeople.of(postprocessor.refined) if postprocessor.refined is not None else None,
         at_ns=at_ns,
         failed=failed,
         snapshot=snapshot,

@@ -10,6 +10,7 @@ import numpy as np
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
 from edgepose.frame import Frame
+from edgepose.motion import STILL, Motion
 from edgepose.person import Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import FrameResult, PreparedFrame
@@ -88,7 +89,7 @@ def _result(record: FrameRecord, postprocessor: Postprocessor, config: Config) -
     prepared = PreparedFrame(frame, Letterbox(*record.letterbox), _NO_IMAGES)
     postprocessor.configure(config, _RecordedRefiner(record.refined.people()) if record.refined is not None else None)
     try:
-        people = postprocessor.people(prepared, record.candidates())
+        people = postprocessor.people(prepared, record.candidates(), STILL if record.motion is None else Motion.of(record.motion))
     except Exception:
         if not record.failed:
             raise

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import TrackConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.kalman import BoxFilter, BoxFilterState
@@ -80,6 +81,12 @@ class Tracker:
         """Forget all tracks, for a new epoch of a stream. Numbers continue and are never reused."""
         self._tracks = []
         self._time_ns = None
+
+    def move(self, motion: Motion) -> None:
+        """Move all tracks with the ground, when the camera has moved since the last frame; before `update`."""
+        for track in self._tracks:
+            track.filter.move(motion)
+            track.keypoints = np.concatenate([motion.points(track.keypoints[:, :2]), track.keypoints[:, 2:]], axis=1)
 
     def snapshot(self) -> TrackerState:
         """Return all tracks, without the settings."""

@@ -73,6 +73,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
         captured_at_ns: capture time of the frame, nanoseconds since the Unix epoch.
         letterbox: the fields of `Letterbox`, in their order.
         scores: float32 (K,) of the candidates that may be people, the same K of `boxes` (K, 4) and `keypoints` (K, 17, 3).
+        motion: of the camera since the frame before, six numbers; None where it was still or not measured.
         refined: everybody after refinement, None without a refiner.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
         failed: whether postprocessing or delivery failed, after which all people were forgotten.
@@ -90,6 +91,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     boxes: bytes
     scores: bytes
     keypoints: bytes
+    motion: tuple[float, ...] | None
     refined: PackedPeople | None
     at_ns: int
     failed: bool
@@ -138,6 +140,7 @@ def settings_of(config: Config) -> Config:
         track=config.track,
         refine=config.refine,
         smooth=config.smooth,
+        motion=config.motion,
         plausibility=config.plausibility,
         events=msgspec.structs.replace(config.events, store=None),
     )

@@ -1,6 +1,7 @@
 """Event stores of format 1, which were SQLite databases: their messages are taken over."""
 
 import contextlib
+import errno
 from pathlib import Path
 
 SQLITE_HEADER = b"SQLite format 3\0"
@@ -12,7 +13,7 @@ def read_old_events(path: Path) -> list[tuple[str, bytes]] | None:
     """Return topic and payload of each message in a database of format 1, oldest first; None where it is damaged.
 
     Raises:
-        OSError: it is a database of another program.
+        OSError: it is a database of another program, or a process has it open.
     """
     import sqlite3
 
@@ -20,7 +21,9 @@ def read_old_events(path: Path) -> list[tuple[str, bytes]] | None:
         try:
             (owner,) = database.execute("PRAGMA application_id").fetchone()
             rows = database.execute("SELECT topic, payload FROM message ORDER BY number").fetchall() if owner == _APPLICATION_ID else None
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if "locked" in str(error):
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process has it open") from error
             return None
     if rows is None:
         raise OSError("it is a database of another program; expected a file of edgepose")

@@ -54,6 +54,7 @@ def test_scheme_and_host_are_shown_and_nothing_else(source: str, shown: str, des
         ("['rtsp://10.0.0.7:554/cam','rtsp://pilot:s3cret@b/2']", "['rtsp://10.0.0.7','rtsp://b']"),
         ("rtsp://pilot:it's s3cret@10.0.0.7/cam", "rtsp://10.0.0.7"),
         ("camera front: rtsp://a/b?key=s3cret ended", "camera front: rtsp://a ended"),
+        ("leads to http://a; expected (rtsp://b:5/c), or rtsp://[::1].", "leads to http://a; expected (rtsp://b), or rtsp://[::1]."),
         ("no URL at all: a/b, 3 people", "no URL at all: a/b, 3 people"),
     ],
 )

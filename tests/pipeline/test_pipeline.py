@@ -159,7 +159,7 @@ def test_a_file_that_loops_starts_again(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_source_for_one_run_ends_it_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = SourceError("it is not there", "not_found")
     run = Run(tmp_path, monkeypatch, [error], forever=False).wait()
-    assert run.pipeline.failure is error
+    assert (str(run.pipeline.failure), type(run.pipeline.failure)) == ("it is not there", SourceError)
     assert [(state.state, state.cause) for state in run.states] == [("connecting", None), ("failed", "not_found")]
 
 

@@ -84,7 +84,7 @@ class Daemon:
         for _ in range(frames):
             self._number += 1
             frame = Frame(self.image, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
-            inferred = InferenceResult(QueuedFrame(PreparedFrame(frame, LETTERBOX, IMAGE), True, 0), self._candidates())
+            inferred = InferenceResult(QueuedFrame(PreparedFrame(frame, LETTERBOX, IMAGE[None]), True, 0), self._candidates())
             snapshot = self.stage.snapshot() if self.box.wants_snapshot(camera) else None
             people = self.stage.people(inferred.queued.prepared, inferred.candidates)
             at_ns = frame.captured_at_ns + 5_000_000
@@ -92,7 +92,7 @@ class Daemon:
                 self.stage.reset()
             else:
                 self.said += lines(FrameResult(frame, people, self.stage.events, at_ns, True))
-            self.box.add(frame_record(inferred, self.stage.refined, self.config, at_ns, failed=failed, snapshot=snapshot))
+            self.box.add(frame_record(inferred, self.stage, self.config, at_ns, failed=failed, snapshot=snapshot))
 
     def _candidates(self) -> Candidates:
         places = (

@@ -18,7 +18,8 @@ from edgepose.errors import ConfigError
 from edgepose.frame import Frame
 from edgepose.messages.structs import CameraStatusMessage
 from edgepose.mqtt.command_inbox import Command, CommandInbox
-from edgepose.mqtt.protocol import filter_fault, matches, prefix_fault, topic_fault
+from edgepose.mqtt.outbox import Outgoing
+from edgepose.mqtt.protocol import Tolerance, filter_fault, matches, prefix_fault, topic_fault
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
 from edgepose.mqtt.subscriber import Subscriber
@@ -354,3 +355,52 @@ def test_a_websocket_port_is_named(tmp_path: Path) -> None:
 def test_the_daemon_takes_its_settings_from_the_configuration() -> None:
     settings = PublisherSettings.of(Config(device="d", commands=CommandsConfig(enabled=True, response_topics=["clients/+"])))
     assert settings.response_topics == ("clients/+",)
+
+
+# What a broker does not say (MQTT 3.1.1).
+
+
+def sent(payload: bytes, qos: int = 1) -> tuple[Outgoing, int]:
+    return Outgoing("t", payload, qos=qos), len(payload)
+
+
+def test_a_limit_that_was_not_announced_is_learned_from_two_ends_and_forgotten_after_a_while() -> None:
+    tolerance = Tolerance()
+    for now_s, (long, length) in enumerate((sent(b"x" * 3000, qos=0), sent(b"y" * 2900, qos=0))):
+        tolerance.confirm(Outgoing("t", b""), 100)
+        assert tolerance.refuses(long, length, now_s) is None
+        tolerance.end("connection closed", [(long, length)], now_s)
+    assert (tolerance.limit(2), tolerance.refuses(long, length, 2), tolerance.careful(2)) == (2899, "too_large", False)
+    tolerance.end("connection closed", [sent(b"z" * 2500, qos=0)], 3)  # longer than what was confirmed: the limit is lower
+    assert tolerance.limit(4) == 2499
+    assert tolerance.limit(1000) is None
+
+
+@pytest.mark.parametrize("reason", ["no answer", "server shutting down", "not authorized", "closed"])
+def test_ends_for_other_reasons_cost_no_message(reason: str) -> None:
+    tolerance = Tolerance()
+    for now_s in range(4):
+        tolerance.end(reason, [sent(b"x" * 3000)], now_s)
+    assert (tolerance.limit(5), tolerance.careful(5), tolerance.refuses(*sent(b"x" * 3000), 5)) == (None, False, None)
+
+
+def test_innocent_messages_beside_a_guilty_one_are_not_dropped() -> None:
+    tolerance = Tolerance()
+    tolerance.confirm(Outgoing("t", b""), 10_000)
+    messages = [sent(b"%d" % number) for number in range(5)]
+    tolerance.end("connection closed", messages, 0)
+    assert tolerance.careful(1)
+    for message, length in messages[:3]:
+        tolerance.confirm(message, length)
+    tolerance.end("connection closed", [messages[3]], 2)
+    assert [tolerance.refuses(message, length, 3) for message, length in messages] == [None, None, None, "refused_by_broker", None]
+    tolerance.end("packet too large", [messages[4]], 4)
+    assert tolerance.refuses(*messages[4], 5) == "too_large"
+
+
+def test_a_message_that_was_new_when_the_second_connection_ended_is_not_blamed() -> None:
+    tolerance = Tolerance()
+    tolerance.confirm(Outgoing("t", b""), 10_000)
+    tolerance.end("connection closed", [sent(b"first")], 0)
+    tolerance.end("connection closed", [sent(b"second")], 1)
+    assert tolerance.refuses(*sent(b"second"), 2) is None

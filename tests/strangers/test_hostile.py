@@ -147,11 +147,13 @@ def endless_continue(visit: Visit) -> None:
         visit.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
 
 
+MULTIPART = "multipart/x-mixed-replace"
+
+
 def no_http(visit: Visit) -> None:
     visit.wfile.write(b"SSH-2.0-x\r\n")
 
 
-MULTIPART = "multipart/x-mixed-replace"
 SENT: list[tuple[str, Answer, str, str]] = [
     ("two gigabytes", lambda v: v.send(body=endless(b"\0" * 65_536), content_type=MULTIPART), "too_large", "MB without a"),
     ("two claimed", lambda v: v.send(body=endless(b"\xff\xd8\xff\xe0"), content_type=MULTIPART), "unsupported", "holds no picture"),
@@ -210,7 +212,7 @@ def test_the_resolved_address_counts_not_the_name(monkeypatch: pytest.MonkeyPatc
         family, end = (socket.AF_INET6, (0, 0)) if ":" in address else (socket.AF_INET, ())
         return [(family, socket.SOCK_STREAM, 6, "", (address, port or 0, *end))]
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("edgepose.capture.network.addresses.socket.getaddrinfo", resolve)
     reach = Reach("camera", "here")
     for host in ("camera", "alias", "outside"):
         assert [str(endpoint.address[0]) for endpoint in reach.resolve(host, 80, f"http://{host}/")] == [known[host]]

@@ -222,8 +222,8 @@ class RtspRelay:
             with self._listener:
                 self._reader, _ = self._listener.accept()
             self._reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for connection in (self._reader, self._upstream):
-                connection.settimeout(_SEND_S)
+            self._reader.settimeout(_SEND_S)
+            self._upstream.settimeout(_SEND_S)
             while self._pass_on(self._reader):
                 pass
         except SourceError as error:
@@ -231,10 +231,10 @@ class RtspRelay:
         except (OSError, ValueError):
             pass  # one side is gone: the other one learns it now
         finally:
-            for open_one in (self._reader, self._upstream):
-                if open_one is not None:
+            for side in (self._reader, self._upstream):
+                if side is not None:
                     with contextlib.suppress(OSError):
-                        open_one.close()
+                        side.close()
 
     def _pass_on(self, reader: socket.socket) -> bool:
         """Pass on what has come from either side, and return whether to continue."""
