@@ -12,6 +12,7 @@ from edgepose.capture.files.facts import SourceFacts
 from edgepose.capture.files.faults import HEIC_FAULT, fault_of
 from edgepose.capture.files.listing import HEIC_SUFFIXES, IMAGE_SUFFIXES, Listing, is_heic, is_pattern, list_images
 from edgepose.capture.files.pictures import Picture, Pictures, decode_pictures
+from edgepose.capture.limits import MB
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
 from edgepose.config import schema
 from edgepose.errors import EndOfStream, SourceError
@@ -162,7 +163,7 @@ class ImageSource:
     def _nothing_decoded(self) -> str:
         accepted = f"images in {', '.join(IMAGE_SUFFIXES)} are accepted"
         if len(self._paths) > 1:
-            return f"{self._where}: none of these {len(self._paths)} files could be decoded; {accepted}"
+            return f"{self._where}: none of these {len(self._paths)} files could be decoded ({_skipped(self.facts)}); {accepted}"
         fault = fault_of(self._paths[0])
         if fault is not None:
             return f"{self._where} {fault}"
@@ -183,7 +184,15 @@ class ImageSource:
         if path.suffix.lower() in HEIC_SUFFIXES or is_heic(encoded[:12]):
             self._refuse(path, "heic", HEIC_FAULT)
             return None
-        pictures = self._call(partial(decode_pictures, encoded), _DECODING_S, f"decode {path.name}", "failed")
+        limit_bytes = self._settings.frame_limit_mb * MB
+        try:
+            decode = partial(decode_pictures, encoded, limit_bytes, f"camera {self.camera}: {path}")
+            pictures = self._call(decode, _DECODING_S, f"decode {path.name}", "failed")
+        except SourceError as error:
+            if error.cause != "too_large" or len(self._paths) == 1:
+                raise
+            self._refuse(path, "too_large", f"is too large ({error})")
+            return None
         if pictures is None:
             self._refuse(path, "damaged", "cannot be decoded")
             return None
@@ -229,6 +238,7 @@ CAUSE_WORDS = {
     "other": "of another kind",
     "empty": "empty",
     "damaged": "damaged",
+    "too_large": "too large",
     "unreadable": "unreadable",
     "failed": "failed",
 }

@@ -363,11 +363,10 @@ def _camera(config: Config, one: OfflineInput, named: Sequence[str]) -> CameraCo
         next((camera for camera in config.cameras.values() if _is_same_host(camera.source, one.source)), None),
     )  # fmt: skip
     source = str(one.images[0]) if one.images else one.source
-    camera = (
-        CameraConfig(source=source, frame_limit_mb=_FRAME_LIMIT_MB)
-        if lender is None
-        else replace(lender, source=source, loop=False, realtime=False, zones={})
-    )
+    default = CameraConfig(source=source)
+    camera = default if lender is None else replace(lender, source=source, loop=False, realtime=False, zones={})
+    if camera.frame_limit_mb == default.frame_limit_mb:
+        camera = replace(camera, frame_limit_mb=_FRAME_LIMIT_MB)
     if path_of(source) is None or name in named:
         return camera
     patience = {key: max(getattr(camera, key), _FILE_PATIENCE_S) for key in ("open_timeout_s", "read_timeout_s")}

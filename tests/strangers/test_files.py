@@ -404,6 +404,16 @@ def test_a_folder_tells_what_it_skips(tmp_path: Path) -> None:
     }
 
 
+def test_nothing_but_broken_pictures_says_why(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(_HEIC)
+    (tmp_path / "2.jpg").touch()
+    (tmp_path / "3.jpg").touch()
+    with closing(open_source("x", CameraConfig(source=str(tmp_path)))) as source:
+        frames, error = read_until_error(source)
+    assert (frames, error.cause) == ([], "unsupported")
+    assert "none of these 3 files could be decoded (skipped 1 in HEIC or AVIF, 2 empty)" in str(error)
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -426,9 +436,31 @@ def test_a_name_that_leads_nowhere_has_a_hint(source: str, words: str) -> None:
 def test_decoding_is_no_stall(tmp_path: Path) -> None:
     image = cv2.resize(np.random.default_rng(1).integers(0, 255, (75, 100, 3), np.uint8), (10_000, 7_500))
     cv2.imwrite(str(tmp_path / "a.jpg"), image)
-    frames, _ = read(tmp_path / "a.jpg", read_timeout_s=0.2)
+    frames, _ = read(tmp_path / "a.jpg", read_timeout_s=0.2, frame_limit_mb=512)
     assert frames[0].full_size == (10_000, 7_500)
     assert frames[0].image.shape == (3750, 5000, 3)
+
+
+def test_a_picture_bomb_is_refused_with_both_figures(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8000, 8000, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "2.png"), np.zeros((30, 40, 3), np.uint8))
+    with closing(open_source("x", CameraConfig(source=str(tmp_path / "1.png")))) as source:
+        _, error = read_until_error(source)
+    assert error.cause == "too_large"
+    assert "8000x8000 pixels, which takes 192 MB; expected at most 64 MB" in str(error)
+    frames, facts = read(tmp_path)
+    assert [(Path(frame.file).name, frame.sequence) for frame in frames] == [("2.png", 1)]
+    assert facts.skipped == {"too_large": [str(tmp_path / "1.png")]}
+    assert read(tmp_path / "1.png", frame_limit_mb=200)[0][0].image.shape == (8000, 8000, 3)
+
+
+def test_an_animation_that_does_not_fit_says_what_is_read(tmp_path: Path) -> None:
+    animation = cv2.Animation()
+    animation.frames, animation.durations = [np.full((400, 500, 3), 20 * step, np.uint8) for step in range(6)], [100] * 6
+    cv2.imwriteanimation(str(tmp_path / "a.png"), animation)
+    frames, facts = read(tmp_path / "a.png", frame_limit_mb=3)
+    assert len(frames) == 3
+    assert "only the first 3 of its frames are read" in facts.notes[0]
 
 
 def test_a_pipe_that_ends_is_a_file(tmp_path: Path) -> None:

@@ -7,15 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.capture.limits import PictureHeader, read_header, reduction
+
 REDUCE_ABOVE_BYTES = 96 * 2**20
 """A JPEG whose image would be larger than this is decoded at a half, a quarter or an eighth of its size, which costs a fraction."""
 
-ALL_FRAMES_UP_TO_BYTES = 512 * 2**20
-"""An animation is decoded at once; of a larger one, the first frames are read."""
-
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
-_STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,61 +36,49 @@ class Pictures:
 
     Attributes:
         pictures: those that were decoded; never empty.
-        left_out: number of further ones, which do not fit into `ALL_FRAMES_UP_TO_BYTES`, or which this version of OpenCV cannot read.
+        left_out: number of further ones, which do not fit into the limit.
     """
 
     pictures: list[Picture]
     left_out: int = 0
 
 
-def decode_pictures(encoded: bytes) -> Pictures | None:
+def decode_pictures(encoded: bytes, limit_bytes: int, where: str) -> Pictures | None:
     """Return the pictures in an image file, None where it cannot be decoded.
 
     OpenCV applies the orientation that Exif gives (all eight), in JPEG, PNG, WebP and TIFF.
+
+    Args:
+        encoded: content of the file.
+        limit_bytes: most memory of the pictures.
+        where: name of the file in messages.
+
+    Raises:
+        SourceError: the picture is too large, also at a fraction of its size.
     """
-    data = np.frombuffer(encoded, np.uint8)
-    if not data.size:
+    header = read_header(encoded)
+    if header is None:
         return None
+    data = np.frombuffer(encoded, np.uint8)
+    factor = max(reduction(header, limit_bytes, where), _quick_factor(header))
     try:
         if _may_hold_several(encoded):
-            several = _decode_several(data, encoded)
+            several = _decode_several(data, encoded, max(1, limit_bytes // (header.width * header.height * 4)))
             if several is not None:
                 return several
-        size = jpeg_size(encoded)
-        factor = reduction(size) if size is not None else 1
         image = cv2.imdecode(data, _REDUCED[factor])
         if image is None:
             return None
-        full_size = None if size is None or factor == 1 else _upright(size, factor, image.shape)
+        full_size = None if factor == 1 else _upright((header.width, header.height), factor, image.shape)
         return Pictures([Picture(_rgb(image), full_size)])
     except cv2.error:  # a damaged file, or a picture beyond the limits of the library
         return None
 
 
-def reduction(size: tuple[int, int]) -> int:
-    """Return by which factor (1, 2, 4 or 8) a JPEG of this width and height is reduced while it is decoded."""
-    return next((factor for factor in (1, 2, 4) if size[0] * size[1] * 3 // factor**2 <= REDUCE_ABOVE_BYTES), 8)
-
-
-def jpeg_size(encoded: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG as stored, None for another format (ITU-T T.81, B.2)."""
-    if encoded[:2] != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 <= len(encoded):
-        if encoded[at] != 0xFF:
-            return None
-        marker = encoded[at + 1]
-        if marker == 0xFF:  # fill bytes
-            at += 1
-        elif marker in _STANDALONE:
-            at += 2
-        elif marker in _START_OF_FRAME:
-            height, width = struct.unpack_from(">HH", encoded, at + 5)
-            return (width, height) if width and height else None
-        else:
-            at += 2 + max(2, int.from_bytes(encoded[at + 2 : at + 4], "big"))
-    return None
+def _quick_factor(header: PictureHeader) -> int:
+    """Return by which factor a picture is reduced so that decoding it takes a fraction of the time."""
+    pixels = header.width * header.height
+    return next((factor for factor in header.factors if pixels * 3 // factor**2 <= REDUCE_ABOVE_BYTES), header.factors[-1])
 
 
 def _upright(size: tuple[int, int], factor: int, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -124,12 +109,10 @@ def _has_second_page(encoded: bytes) -> bool:
     return bool(following)
 
 
-def _decode_several(data: NDArray[np.uint8], encoded: bytes) -> Pictures | None:
-    """Return all frames or pages that fit; None where the file holds one picture after all, or where OpenCV is too old."""
-    first = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    if first is None or not hasattr(cv2, "imdecodeanimation"):  # OpenCV 4.11
+def _decode_several(data: NDArray[np.uint8], encoded: bytes, most: int) -> Pictures | None:
+    """Return the first `most` frames or pages; None where the file holds one picture after all, or where OpenCV is too old."""
+    if not hasattr(cv2, "imdecodeanimation"):  # OpenCV 4.11
         return None
-    most = max(1, ALL_FRAMES_UP_TO_BYTES // (first.shape[0] * first.shape[1] * 4))
     if encoded[:2] in (b"II", b"MM"):
         done, pages = cv2.imdecodemulti(data, cv2.IMREAD_COLOR, range=(0, most + 1))
         if not done or len(pages) < 2:
