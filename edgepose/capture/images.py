@@ -13,6 +13,7 @@ from edgepose.capture.files.faults import HEIC_FAULT, fault_of
 from edgepose.capture.files.listing import HEIC_SUFFIXES, IMAGE_SUFFIXES, Listing, is_heic, is_pattern, list_images
 from edgepose.capture.files.pictures import Picture, Pictures, decode_pictures
 from edgepose.capture.limits import MB
+from edgepose.capture.presentation import blackened
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
 from edgepose.config import schema
 from edgepose.errors import EndOfStream, SourceError
@@ -132,9 +133,8 @@ class ImageSource:
         assert self._begin_ns is not None
         clock: Clock = "host" if len(self._paths) == 1 else "stream"
         captured_at_ns = self._begin_ns + self._elapsed_ns
-        frame = Frame(
-            picture.image, captured_at_ns, clock, self._sequence, self.camera, self._epoch, file=str(path), full_size=picture.full_size
-        )
+        image = blackened(picture.image, self._settings.masks)
+        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch, file=str(path), full_size=picture.full_size)
         self.width, self.height = frame.width, frame.height
         self._delivered += 1
         self._advance(picture.duration_ms)

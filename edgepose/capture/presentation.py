@@ -1,10 +1,12 @@
-"""How a video is meant to be shown: which of its tracks, turned or mirrored how, and with pixels of which shape."""
+"""How a video is meant to be shown: which of its tracks, turned or mirrored how, with pixels of which shape, and what of it never."""
 
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import cv2
 import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
@@ -22,6 +24,25 @@ PHOTOGRAPH_BRANDS = ("avif", "heic", "heim", "heis", "heix", "mif1", "msf1")
 
 _ASPECT_LIMIT = 8
 """Pixels more elongated than this are a damaged header, not a format."""
+
+
+def blackened(image: NDArray[np.uint8], masks: Mapping[str, Sequence[tuple[float, float]]]) -> NDArray[np.uint8]:
+    """Return an image whose masks are black, the pixels on their edges too.
+
+    Args:
+        image: uint8 (H, W, 3); changed in place where that is possible.
+        masks: corners of areas by name, as fractions of width and height.
+    """
+    if not masks:
+        return image
+    if not (image.flags.writeable and image.flags.c_contiguous):
+        image = np.ascontiguousarray(image).copy()
+    size = np.array((image.shape[1], image.shape[0]))
+    for corners in masks.values():
+        outline = np.round(np.array(corners) * size).astype(np.int32)
+        cv2.fillPoly(image, [outline], (0, 0, 0))
+        cv2.polylines(image, [outline], isClosed=True, color=(0, 0, 0), thickness=3)  # what rounding left out
+    return image
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgepose.capture.clock import NS_PER_S, FileClock, LiveClock
 from edgepose.capture.files.facts import SourceFacts
 from edgepose.capture.freshness import Freshness
+from edgepose.capture.presentation import blackened
 from edgepose.capture.stream import DecodedFrame
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
 from edgepose.config import schema
@@ -201,6 +202,9 @@ class VideoSource:
                 return frame
             self._stale_frames += 1  # the process was suspended while it held this frame
 
+    def _masked(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return blackened(image, self._settings.masks)
+
     def _fresh_frame(self) -> tuple[Frame, int] | None:
         """Return, in the worker thread, the next frame that is not stale and when that was checked (monotonic, ns); None at the end."""
         first_late_ns = 0
@@ -214,7 +218,9 @@ class VideoSource:
                 image = self._video.image(decoded)
                 self._image_s = time.monotonic() - began_s
                 aspect = self._video.pixel_aspect
-                return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch, pixel_aspect=aspect), now_ns
+                return Frame(
+                    self._masked(image), stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch, pixel_aspect=aspect
+                ), now_ns
             self._stale_frames += 1
             first_late_ns = first_late_ns or now_ns
             if state == "standing":
@@ -241,7 +247,9 @@ class VideoSource:
         if self._settings.realtime:
             self._wait_until_due()
         aspect = self._video.pixel_aspect
-        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch, file=self._file, pixel_aspect=aspect)
+        frame = Frame(
+            self._masked(image), captured_at_ns, clock, self._sequence, self.camera, self._epoch, file=self._file, pixel_aspect=aspect
+        )
         self._sequence += 1
         return frame
 

@@ -29,6 +29,8 @@ _WHAT: Mapping[EventKind, str] = {
     "arms_up": "holds both arms up",
     "zone_entered": "entered zone",
     "zone_left": "left zone",
+    "loitering": "loiters in zone",
+    "line_crossed": "crossed line",
 }
 
 _EVIDENCE: Mapping[str, str] = {
@@ -51,9 +53,10 @@ def event_line(event: EventMessage, when: str | None = None) -> str:
     Args:
         when: in place of the time of day.
     """
-    zone = f" {event.zone}" if isinstance(event.zone, str) else ""
+    place = next((f" {name}" for name in (event.zone, event.line) if isinstance(name, str)), "")
+    place += f" ({event.direction.replace('_', ' ')})" if isinstance(event.direction, str) else ""
     lost = event.kind == "left" and event.evidence.get("edge_bodies", 0.0) >= _AT_THE_EDGE
-    what = "lost from sight" if lost else f"{_WHAT[event.kind]}{zone}"
+    what = "lost from sight" if lost else f"{_WHAT[event.kind]}{place}"
     evidence = [words.format(event.evidence[name]) for name, words in _EVIDENCE.items() if name in event.evidence]
     return printable(", ".join((f"{when or event.at[11:19]} person {event.track} {what}", *evidence, f"score {event.score:.2f}")))
 

@@ -45,6 +45,13 @@ Polygon = Annotated[
         extra={"words": "a list of 3 to 64 corners [x, y] as fractions (0 to 1) of the frame's width and height"},
     ),
 ]
+Line = Annotated[
+    tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction]],
+    Meta(
+        description="both ends of the line",
+        extra={"words": "a list of two points [x, y] as fractions (0 to 1) of the frame's width and height"},
+    ),
+]
 VideoFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
 
 
@@ -108,6 +115,11 @@ class CameraConfig(_Section, frozen=True):
     loop: Annotated[bool, Meta(description="restart a file at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
+    masks: Annotated[
+        dict[Name, Polygon],
+        Meta(description="areas by name that are blacked out in every frame before anything sees it: networks, files, videos, snapshots"),
+    ] = {}
+    lines: Annotated[dict[Name, Line], Meta(description="lines by name; crossing them is an event, with its direction")] = {}
 
 
 class ModelConfig(_Section, frozen=True):
@@ -309,7 +321,7 @@ class EventsConfig(_Section, frozen=True):
     """Events: what people do, published once with its evidence, QoS 1."""
 
     enabled: Annotated[bool, Meta(description="detect and publish events")] = True
-    disabled: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds of events that are not published")] = []
+    disabled: Annotated[list[EventKind], Meta(min_length=0, max_length=10, description="kinds of events that are not published")] = []
     enter_after_s: Annotated[Seconds, Meta(description="a person visible for this long has entered")] = 1.0
     leave_after_s: Annotated[Seconds, Meta(description="a person not visible for this long has left")] = 3.0
     fall_within_s: Annotated[
@@ -326,11 +338,15 @@ class EventsConfig(_Section, frozen=True):
     zone_after_s: Annotated[
         Seconds, Meta(description="a person whose feet are on the other side of a zone's edge for this long has entered or left it")
     ] = 0.5
+    loiter_after_s: Annotated[Seconds, Meta(description="a person who stays in a zone for this long is loitering")] = 60.0
+    line_after_s: Annotated[
+        Seconds, Meta(description="a person whose feet are on the other side of a line for this long has crossed it")
+    ] = 0.2
     zones_follow_ground: Annotated[
         bool,
         Meta(
-            description="move zones with the ground when the camera moves (`motion.enabled`), from where they lie in the first frame of a"
-            " stream"
+            description="move zones and lines with the ground when the camera moves (`motion.enabled`), from where they lie in the"
+            " first frame of a stream"
         ),
     ] = False
     again_after_s: Annotated[Seconds, Meta(description="minimum time between two events of one kind for one person")] = 10.0

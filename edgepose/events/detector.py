@@ -6,7 +6,7 @@ evidence. A stalled stream therefore makes nobody fall, leave or lie still. When
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from edgepose.events.arms import detect_arms_up
 from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
 from edgepose.events.fall import detect_fall
+from edgepose.events.lines import detect_line_crossings
 from edgepose.events.person_history import PersonHistory, PersonState, find_predecessor
 from edgepose.events.stillness import detect_stillness
 from edgepose.events.waving import detect_waving
@@ -31,6 +32,19 @@ _REPEATABLE_KINDS = ("fallen", "waving", "arms_up")  # the analyzers of the othe
 _INTERIOR_DISTANCE = 1.0  # body sizes from the edges of the frame; farther inside, people do not leave it
 _CERTAIN_SIGHTINGS_PER_S = 4.0  # frames with the person per second from which the score of `entered` is 1
 _LOST_INSIDE_SCORE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places of one camera that events are about, by name, as fractions of the width and height of the frame.
+
+    Attributes:
+        zones: corners of polygons.
+        lines: both ends.
+    """
+
+    zones: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    lines: Mapping[str, tuple[Point, Point]] = field(default_factory=dict)
 
 
 class EventDetectorState(msgspec.Struct, frozen=True):
@@ -54,23 +68,23 @@ class EventDetector:
 
     Args:
         settings: thresholds and times.
-        zones: polygons by name; corners are fractions of the width and height of the frame.
+        places: zones and lines.
         camera: name of the camera.
         keypoint_threshold: confidence below which a keypoint is not visible.
     """
 
-    def __init__(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], camera: str, keypoint_threshold: float) -> None:
+    def __init__(self, settings: EventsConfig, places: Places, camera: str, keypoint_threshold: float) -> None:
         self.camera = camera
-        self.configure(settings, zones, keypoint_threshold)
+        self.configure(settings, places, keypoint_threshold)
         self._people: dict[int, PersonHistory] = {}  # by track
         self._ground = STILL  # source pixels of the first frame of a stream -> those of this frame
         self._observed_ns = 0
         self._captured_at_ns: int | None = None
 
-    def configure(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], keypoint_threshold: float) -> None:
-        """Apply other settings from the next frame on. People stay known; a removed zone produces no more events."""
+    def configure(self, settings: EventsConfig, places: Places, keypoint_threshold: float) -> None:
+        """Apply other settings from the next frame on. People stay known; a removed zone or line produces no more events."""
         self._settings = settings
-        self._zones = zones
+        self._zones, self._lines = places.zones, places.lines
         self._keypoint_threshold = keypoint_threshold
 
     def reset(self) -> None:
@@ -158,9 +172,10 @@ class EventDetector:
         for evidence in found:
             if evidence is not None and self._is_new(history, evidence.kind):
                 result.append(evidence)
-        if self._zones:
-            grounded = self._in_first_frame(body) if settings.zones_follow_ground else body
-            result += detect_zone_changes(history.zones, grounded, now_ns, self._zones, (frame.width, frame.height), settings)
+        if self._zones or self._lines:
+            grounded, size = self._in_first_frame(body) if settings.zones_follow_ground else body, (frame.width, frame.height)
+            result += detect_zone_changes(history.zones, grounded, now_ns, self._zones, size, settings)
+            result += detect_line_crossings(history.lines, grounded, now_ns, self._lines, size, settings)
         return result
 
     def _in_first_frame(self, body: Body) -> Body:
@@ -208,5 +223,7 @@ class EventDetector:
             width=frame.width,
             height=frame.height,
             zone=evidence.zone,
+            line=evidence.line,
+            direction=evidence.direction,
             evidence={name: value for name, value in evidence.measurements.items() if math.isfinite(value)},
         )

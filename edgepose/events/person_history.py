@@ -11,6 +11,7 @@ import numpy as np
 from edgepose.events.arms import ArmsHistory
 from edgepose.events.body import Body
 from edgepose.events.fall import FallHistory
+from edgepose.events.lines import LineHistory
 from edgepose.events.stillness import StillnessHistory
 from edgepose.events.waving import WavingHistory, WavingState
 from edgepose.events.zones import ZoneHistory
@@ -36,6 +37,7 @@ class PersonState(msgspec.Struct, frozen=True):
     waving: WavingState
     arms: ArmsHistory
     zones: ZoneHistory
+    lines: LineHistory
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class PersonHistory:
         entered: whether `entered` was reported.
         sightings: number of frames with the person.
         last_evidence_ns: by kind, when evidence for a repeatable event was last complete, whether or not it was reported.
-        fall, stillness, waving, arms, zones: the analyzers' histories.
+        fall, stillness, waving, arms, zones, lines: the analyzers' histories.
     """
 
     body: Body
@@ -62,6 +64,7 @@ class PersonHistory:
     waving: WavingHistory = field(default_factory=WavingHistory)
     arms: ArmsHistory = field(default_factory=ArmsHistory)
     zones: ZoneHistory = field(default_factory=ZoneHistory)
+    lines: LineHistory = field(default_factory=LineHistory)
 
     def snapshot(self) -> PersonState:
         """Return all that is known of the person; later frames do not change it."""
@@ -77,6 +80,7 @@ class PersonHistory:
             waving=self.waving.snapshot(),
             arms=deepcopy(self.arms),
             zones=deepcopy(self.zones),
+            lines=deepcopy(self.lines),
         )
 
     @classmethod
@@ -94,6 +98,7 @@ class PersonHistory:
             waving=WavingHistory.restored(state.waving),
             arms=deepcopy(state.arms),
             zones=deepcopy(state.zones),
+            lines=deepcopy(state.lines),
         )
 
     def move(self, motion: Motion) -> None:

@@ -38,7 +38,7 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
 def event_message(event: Event) -> EventMessage:
     """Return the message of an event. The same event has the same identifier in every run."""
     left, top, right, bottom = event.box
-    name = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at_ns}/{event.track}/{event.kind}/{event.zone or ''}"
+    name = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at_ns}/{event.track}/{event.kind}/{event.zone or event.line or ''}"
     return EventMessage(
         id=str(uuid.uuid5(_EVENT_NAMESPACE, name)),
         kind=event.kind,
@@ -54,6 +54,8 @@ def event_message(event: Event) -> EventMessage:
         height=event.height,
         box=(round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)),
         zone=UNSET if event.zone is None else event.zone,
+        line=UNSET if event.line is None else event.line,
+        direction=UNSET if event.direction is None else event.direction,
         evidence={name: round(float(value), 3) for name, value in event.evidence.items()},
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from edgepose.event import EventKind
+from edgepose.event import Direction, EventKind
 from edgepose.frame import Clock
 
 SCHEMA_VERSION = 1
@@ -95,7 +95,14 @@ class EventMessage(_Message, frozen=True, kw_only=True):
     box: Annotated[
         tuple[float, float, float, float], Meta(description="last box of the person: left, top, width and height in source pixels")
     ]
-    zone: Annotated[str, Meta(description="name of the zone; present for `zone_entered` and `zone_left` only")] | UnsetType = UNSET
+    zone: Annotated[str, Meta(description="name of the zone; present for `zone_entered`, `zone_left` and `loitering` only")] | UnsetType = (
+        UNSET
+    )
+    line: Annotated[str, Meta(description="name of the line; present for `line_crossed` only")] | UnsetType = UNSET
+    direction: (
+        Annotated[Direction, Meta(description="side of the line on which the person ends, seen from its first point towards its second")]
+        | UnsetType
+    ) = UNSET
     evidence: Annotated[dict[str, float], Meta(description="measured quantities by name; each name carries its unit")]
 
 

@@ -11,7 +11,7 @@ import msgspec
 from edgepose.config.schema import Config
 from edgepose.errors import RecordingError
 from edgepose.event import Event
-from edgepose.events.detector import EventDetector, EventDetectorState
+from edgepose.events.detector import EventDetector, EventDetectorState, Places
 from edgepose.frame import Frame
 from edgepose.motion import Motion
 from edgepose.person import Candidates, Person
@@ -300,10 +300,11 @@ class Postprocessor:
     def _configured_detector(self, config: Config) -> EventDetector | None:
         if not (config.events.enabled and config.track.enabled):  # events are about people with track numbers
             return None
-        zones = config.cameras[self._camera].zones if self._camera in config.cameras else {}
+        camera = config.cameras.get(self._camera)
+        places = Places() if camera is None else Places(camera.zones, camera.lines)
         if self._detector is None:
-            return EventDetector(config.events, zones, self._camera, config.pose.keypoint_threshold)
-        self._detector.configure(config.events, zones, config.pose.keypoint_threshold)
+            return EventDetector(config.events, places, self._camera, config.pose.keypoint_threshold)
+        self._detector.configure(config.events, places, config.pose.keypoint_threshold)
         return self._detector
 
 

@@ -135,7 +135,7 @@ _decoder = msgspec.msgpack.Decoder(Record)
 def settings_of(config: Config) -> Config:
     """Return the settings that decide on people and events, and nothing confidential."""
     return Config(
-        cameras={name: CameraConfig(source="-", zones=camera.zones) for name, camera in config.cameras.items()},
+        cameras={name: CameraConfig(source="-", zones=camera.zones, lines=camera.lines) for name, camera in config.cameras.items()},
         pose=config.pose,
         track=config.track,
         refine=config.refine,

@@ -45,7 +45,7 @@ def test_a_list_can_be_given_as_text() -> None:
         with pytest.raises(ConfigError, match=sentence):
             load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={bad}"], {})
     with pytest.raises(
-        ConfigError, match=r"events\.disabled is 'left'; expected a list in brackets such as \[arms_up\], with at most 8 entries; each"
+        ConfigError, match=r"events\.disabled is 'left'; expected a list in brackets such as \[arms_up\], with at most 10 entries; each"
     ):
         load(None, ["events.disabled=left"], {})
     assert load(None, ["events.disabled=[left]"], {}).events.disabled == ["left"]
