@@ -133,7 +133,7 @@ def test_a_daemon_says_none_of_them(tmp_path: Path, camera_port: int) -> None:
     with Mosquitto(tmp_path) as broker:
         lines += f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"
         config = configuration(tmp_path, runnable, camera_port, lines)
-        with running(tmp_path, broker, config, **dict(os.environ)) as (daemon, listener):
+        with running(tmp_path, broker, config, ("-m", "edgepose"), **dict(os.environ)) as (daemon, listener):
             topics = [f"cameras/c{number}/status" for number in range(len(runnable))]
             wait_for(
                 lambda: daemon.process.poll() is not None or all("cause" in (listener.on(topic) or [{}])[-1] for topic in topics),
