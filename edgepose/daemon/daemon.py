@@ -79,7 +79,7 @@ class Daemon:
         refuse_clashes(config)
         if forever:
             refuse_impossible(config.cameras)
-        conceal(camera.source for camera in config.cameras.values())
+            conceal(camera.source for camera in config.cameras.values())
         self._config = config
         self._forever = forever
         self._instance_lock = InstanceLock(config)
