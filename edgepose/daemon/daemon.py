@@ -83,7 +83,7 @@ class Daemon:
         refuse_clashes(config)
         if forever:
             refuse_impossible(config.cameras)
-        conceal(camera.source for camera in config.cameras.values())
+            conceal(camera.source for camera in config.cameras.values())
         self._config = config
         self._warned: set[tuple[str, str]] = set()
         self._warn_of_exposed(config)

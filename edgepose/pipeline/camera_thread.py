@@ -157,7 +157,8 @@ class CameraThread(SupervisedThread):
             self._connection.interrupted()
             return
         said = scrub(str(error))  # from here on it is published, logged and recorded
-        error = EndOfStream(said) if isinstance(error, EndOfStream) else SourceError(said, error.cause)
+        if said != str(error):
+            error = EndOfStream(said) if isinstance(error, EndOfStream) else SourceError(said, error.cause)
         self._connection.lost(error, time.monotonic(), paused=self.paused)
         self.failure = self._connection.failure
 
