@@ -10,7 +10,7 @@ from edgepose.cli.options import configuration_options, json_option, model_optio
 
 if TYPE_CHECKING:
     from edgepose.config.schema import Config
-    from edgepose.pipeline.offline import Summary
+    from edgepose.pipeline.offline.run import Summary
 
 _file = click.Path(path_type=Path)
 
@@ -73,7 +73,8 @@ def command(
     from edgepose.config.schema import FilesConfig
     from edgepose.errors import SourceError, UsageError
     from edgepose.output.files import STANDARD_OUTPUT
-    from edgepose.pipeline.offline import OfflineRun, offline_config
+    from edgepose.pipeline.offline.run import OfflineRun
+    from edgepose.pipeline.offline.settings import offline_config
     from edgepose.storage.access import limit_access
     from edgepose.supervision.signals import signals
     from edgepose.validation.inputs import find_inputs

@@ -15,7 +15,7 @@ class Changes:
     """Difference of two configurations.
 
     Attributes:
-        added, removed, changed: names of cameras; a camera whose zones alone differ is not among them, since it stays open.
+        added, removed, changed: names of cameras; a camera whose zones and lines alone differ is not among them, since it stays open.
         sections: names of all sections that differ.
         publisher, files: whether these must be replaced.
         later: sections that differ and are read at the start only.
@@ -59,9 +59,9 @@ class Changes:
         words = [f"camera {name} {what}" for what, names in cameras for name in names]
         words += [f"{section} applied" for section in self.sections if section not in ("cameras", *self.later)]
         if "cameras" in self.sections and not (self.added or self.removed or self.changed):
-            words.append("zones applied")
+            words.append("zones and lines applied")
         return words + [f"{section} takes effect at the next start" for section in self.later]
 
 
 def _stream(camera: CameraConfig) -> CameraConfig:
-    return replace(camera, zones={})
+    return replace(camera, zones={}, lines={})

@@ -226,6 +226,24 @@ class SmoothConfig(_Section, frozen=True):
     speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cutoff frequency of the speed estimate")] = 2.0
 
 
+class TilesConfig(_Section, frozen=True):
+    """Tiles: parts of a large frame that the pose network sees in full resolution, besides the whole frame."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="visit tiles of frames that are larger than the network's input; `edgepose infer` visits all tiles of every frame"
+        ),
+    ] = False
+    scale: Annotated[float, Meta(ge=1, le=2, description="pixels of the network's input per pixel of the frame in a tile; 2 enlarges")] = (
+        1.0
+    )
+    period_s: Annotated[Seconds, Meta(description="time within which every tile is visited, as far as idle time allows")] = 2.0
+    per_frame: Annotated[
+        int, Meta(ge=0, le=1000, description="maximum number of tiles visited per frame; 0 adapts it: as many as no live frame waits for")
+    ] = 0
+
+
 class MotionConfig(_Section, frozen=True):
     """Motion of the camera, measured on the ground; people are tracked relative to it."""
 
@@ -454,6 +472,7 @@ class Config(_Section, frozen=True):
     pose: PoseConfig = PoseConfig()
     track: TrackConfig = TrackConfig()
     refine: RefineConfig = RefineConfig()
+    tiles: TilesConfig = TilesConfig()
     motion: MotionConfig = MotionConfig()
     smooth: SmoothConfig = SmoothConfig()
     plausibility: PlausibilityConfig = PlausibilityConfig()

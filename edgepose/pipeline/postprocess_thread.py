@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 
 from edgepose.config.schema import Config
 from edgepose.frame import Frame
+from edgepose.person import Person
 from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, log_failure
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
@@ -67,6 +68,8 @@ class PostprocessThread(SupervisedThread):
         self._box = box
         self._frame_waits = frame_waits
         self._cameras: dict[str, Postprocessor] = {}
+        self.known_people: dict[str, list[Person]] = {}
+        """People of the last frame by camera; read by the inference thread, which visits tiles with small people first."""
         self._failing = False  # since the last frame: a failure is logged once until a frame works again
 
     @property
@@ -128,7 +131,8 @@ class PostprocessThread(SupervisedThread):
 
     def _result(self, inferred: InferenceResult, postprocessor: Postprocessor) -> FrameResult:
         prepared = inferred.queued.prepared
-        people = postprocessor.people(prepared, inferred.candidates)
+        people = postprocessor.people(prepared, inferred.candidates, visited=inferred.visited)
+        self.known_people[prepared.frame.camera] = people
         at_ns = prepared.now_ns()
         return FrameResult(prepared.frame, people, postprocessor.events, at_ns, inferred.queued.live, self._is_stale(inferred))
 
@@ -206,6 +210,7 @@ def frame_record(
         height=frame.height,
         letterbox=astuple(prepared.letterbox),
         **packed_candidates(inferred.candidates, min(_LOWEST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)),
+        visited=None if inferred.visited is None else [(tile.left, tile.top, tile.right, tile.bottom) for tile in inferred.visited],
         motion=None if postprocessor.motion is None or postprocessor.motion.still else postprocessor.motion.values,
         refined=PackedPeople.of(postprocessor.refined) if postprocessor.refined is not None else None,
         at_ns=at_ns,

@@ -23,6 +23,7 @@ from edgepose.pose.plausibility import Plausibility, PlausibilityState
 from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState, without_small_poses
 from edgepose.pose.smooth import Smoother, SmootherState
 from edgepose.pose.suppress import without_doubles
+from edgepose.pose.tiles import Tile, Visited
 from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
 from edgepose.telemetry.metrics import Metrics
@@ -95,6 +96,7 @@ class Postprocessor:
         self._scene: tuple[int, int, int] | None = None
         self._told_limit = False
         self._fresh: list[bool] = []  # whose pose is refined in this frame, for the step after refinement
+        self._visited: Visited | None = None
         self._schedule = RefineSchedule(config.refine)
         self._carried = CarriedPoses(config.refine)
         self._camera_motion: CameraMotion | None = None
@@ -120,7 +122,13 @@ class Postprocessor:
         self._detector = self._configured_detector(config)
         self._steps = self._build_steps(refiner)
 
-    def people(self, prepared: PreparedFrame, candidates: Candidates, motion: Motion | None = None) -> list[Person]:
+    def people(
+        self,
+        prepared: PreparedFrame,
+        candidates: Candidates,
+        motion: Motion | None = None,
+        visited: tuple[Tile, ...] | None = None,
+    ) -> list[Person]:
         """Return the people of a frame.
 
         The first frame of an epoch or of another size starts without history: people are not where they were before.
@@ -129,8 +137,10 @@ class Postprocessor:
             prepared: the frame.
             candidates: of the network.
             motion: of the camera, as recorded; None measures it where that is on.
+            visited: tiles in which the candidates were searched besides the whole frame; None where it shows all there is.
         """
         self.events, self.refined, self.motion = [], None, motion
+        self._visited = None if visited is None else Visited.of(visited, prepared.letterbox)
         frame = prepared.frame
         scene = (frame.epoch, frame.width, frame.height)
         if scene != self._scene:
@@ -197,7 +207,7 @@ class Postprocessor:
         if self._camera_motion is not None:
             steps.append(("motion", self._move))
         if self._tracker is not None:
-            steps.append(("track", _updating(self._tracker)))
+            steps.append(("track", self._tracking(self._tracker)))
         if refiner is not None:
             steps += [("refine", self._refining(refiner)), ("refine", self._carry)]
         if self._smoother is not None:
@@ -229,6 +239,9 @@ class Postprocessor:
                 if stage is not None:
                     stage.move(self.motion)
         return people
+
+    def _tracking(self, tracker: Tracker) -> _Step:
+        return lambda prepared, _, people: tracker.update(people, prepared.frame.captured_at_ns, self._visited)
 
     def _hide_small_poses(self, _: PreparedFrame, __: Candidates, people: list[Person]) -> list[Person]:
         """Return people whose keypoints have no confidence where nobody will refine them; before tracking, which then uses the box."""

@@ -20,6 +20,7 @@ from edgepose.pose.letterbox import Letterbox
 _OVERLAP = 0.2  # of a tile's side: people up to this long are whole in one of two neighbors
 _WORTHWHILE = 1.3  # resolution of a tile over that of the whole frame below which tiles show nothing new
 _SMALL_PX = 40  # long side of a box in the network's input below which a visit helps
+_FOUND_WHOLE_PX = 24  # long side of a box in the network's input from which most people are found in the whole frame
 _SMALL_WEIGHT, _EDGE_WEIGHT = 4.0, 1.5  # how much sooner a tile is visited again: people enter at the edges of the frame
 _CUT_SHARE = 0.02  # of a tile's side: a box that ends this close to the edge of its tile may be cut by it
 _SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two finds are one person's if they overlap this much, or a cut one lies in the other
@@ -59,6 +60,32 @@ def _starts(length: int, side: int) -> list[int]:
     """Return where tiles of one side begin along a length, evenly spread."""
     count = 1 if side >= length else math.ceil((length - side) / (side * (1 - _OVERLAP))) + 1
     return [0] if count == 1 else [round(index * (length - side) / (count - 1)) for index in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Visited:
+    """What one frame has shown: the whole frame, and some tiles.
+
+    Attributes:
+        tiles: those that were visited.
+        small_px: long side of a box in source pixels below which the whole frame shows nobody reliably.
+    """
+
+    tiles: tuple[Tile, ...]
+    small_px: float
+
+    @classmethod
+    def of(cls, tiles: tuple[Tile, ...], letterbox: Letterbox) -> "Visited":
+        """Return what a frame with this layout has shown."""
+        return cls(tiles, _FOUND_WHOLE_PX / letterbox.scale_x)
+
+    def expects(self, box: NDArray[np.float32]) -> bool:
+        """Return whether a person with this box (4,) would have been found; the tracker counts no miss otherwise."""
+        left, top, right, bottom = box.tolist()
+        if max(right - left, bottom - top) >= self.small_px:
+            return True
+        x, y = (left + right) / 2, (top + bottom) / 2
+        return any(tile.left <= x < tile.right and tile.top <= y < tile.bottom for tile in self.tiles)
 
 
 @dataclass(frozen=True, slots=True)

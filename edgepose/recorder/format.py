@@ -73,6 +73,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
         captured_at_ns: capture time of the frame, nanoseconds since the Unix epoch.
         letterbox: the fields of `Letterbox`, in their order.
         scores: float32 (K,) of the candidates that may be people, the same K of `boxes` (K, 4) and `keypoints` (K, 17, 3).
+        visited: tiles in which candidates were searched besides the whole frame: left, top, right, bottom; None where it shows all.
         motion: of the camera since the frame before, six numbers; None where it was still or not measured.
         refined: everybody after refinement, None without a refiner.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
@@ -91,6 +92,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     boxes: bytes
     scores: bytes
     keypoints: bytes
+    visited: list[tuple[int, int, int, int]] | None
     motion: tuple[float, ...] | None
     refined: PackedPeople | None
     at_ns: int
@@ -140,6 +142,7 @@ def settings_of(config: Config) -> Config:
         track=config.track,
         refine=config.refine,
         smooth=config.smooth,
+        tiles=config.tiles,
         motion=config.motion,
         plausibility=config.plausibility,
         events=msgspec.structs.replace(config.events, store=None),

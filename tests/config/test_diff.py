@@ -47,7 +47,7 @@ OLD = Config(device="drone", cameras={"a": CAMERA, "b": CAMERA})
         ({}, [], False, False),
         ({"cameras": {"a": CAMERA, "c": CAMERA}}, ["camera c added", "camera b removed"], False, False),
         ({"cameras": {"a": CAMERA, "b": replace(CAMERA, read_timeout_s=1.0)}}, ["camera b changed"], False, False),
-        ({"cameras": {"a": CAMERA, "b": replace(CAMERA, zones=ZONE)}}, ["zones applied"], False, False),
+        ({"cameras": {"a": CAMERA, "b": replace(CAMERA, zones=ZONE)}}, ["zones and lines applied"], False, False),
         ({"pose": PoseConfig(score_threshold=0.5)}, ["pose applied"], False, False),
         ({"mqtt": MqttConfig(host="other")}, ["mqtt applied"], True, False),
         ({"device": "other"}, ["device applied"], True, False),

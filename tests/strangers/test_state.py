@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgepose.cli.live_table import camera_line, device_line, event_row_line
-from edgepose.cli.log import LineFormatter
+from edgepose.cli.log import TextFormatter
 from edgepose.cli.main import cli, run
 from edgepose.config.schema import CameraConfig, Config, MqttConfig, TlsConfig
 from edgepose.errors import RecordingError
@@ -116,7 +116,7 @@ def test_names_of_others_forge_no_line_in_the_log_and_in_watch() -> None:
     rest = {"clock": "host", "score": 1.0, "width": 1, "height": 1, "box": (0.0, 0.0, 1.0, 1.0), "evidence": {EVIL: 1.0}}
     event = msgspec.convert(fields | rest, EventMessage)
     lines = [
-        LineFormatter("%(message)s").format(record),
+        TextFormatter("%(message)s").format(record),
         event_row_line(EventRow(EVIL, EVIL, event, "")),
         device_line(DeviceRow(EVIL, EVIL, EVIL)),
         camera_line(CameraRow(EVIL, EVIL, EVIL, EVIL, None, 0.0)),
