@@ -88,7 +88,7 @@ def write_edgepose(
     keypoints: int = 17,
     scores: NDArray[np.float32] | None = None,
 ) -> Path:
-    """Write a file of our own layout; scores are those of `answers` times the mean brightness (0 to 1), at most 1. None removes a metadata key."""
+    """Write a file of our own layout; scores: those of `answers` times mean brightness (0 to 1), at most 1. None removes a metadata key."""
     boxes_value, scores_value, keypoints_value = answers()
     constants = [
         numpy_helper.from_array(boxes_value[None], "boxes_constant"),

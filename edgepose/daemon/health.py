@@ -1,5 +1,6 @@
 """The status of the daemon as one value, and what a health message reports of it: rates, degradations, and why there is no pose."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -156,6 +157,8 @@ def _camera(camera: CameraStats, counts: CameraCounts, before: CameraCounts, age
         drops=dict(counts.dropped),
         reconnects=camera.reconnects,
         people_over_limit=counts.over_limit or UNSET,
+        tiles_coverage=UNSET if counts.coverage is None else round(counts.coverage[0], 3),
+        tiles_oldest_s=UNSET if counts.coverage is None or math.isinf(counts.coverage[1]) else round(counts.coverage[1], 2),
         age_ms=UNSET if age is None else _quantiles(age),
     )
 

@@ -149,6 +149,19 @@ def _of_cameras(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         {(name,): count.over_limit for name, count in counts.items()},
         "camera",
     )
+    covered = {name: count.coverage for name, count in counts.items() if count.coverage is not None}
+    yield _gauge(
+        "edgepose_tiles_coverage",
+        "Share of the tiles visited within tiles.period_s; absent where there are none.",
+        {(name,): share for name, (share, _) in covered.items()},
+        "camera",
+    )
+    yield _gauge(
+        "edgepose_tiles_oldest_seconds",
+        "Time since the visit of a tile that is longest ago; infinite until every tile was visited once.",
+        {(name,): oldest_s for name, (_, oldest_s) in covered.items()},
+        "camera",
+    )
     yield _counter(
         "edgepose_events",
         "Events, by kind.",

@@ -201,6 +201,14 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    tiles_coverage: (
+        Annotated[float, Meta(ge=0, le=1, description="share of the tiles visited within `tiles.period_s`; absent where there are none")]
+        | UnsetType
+    ) = UNSET
+    tiles_oldest_s: (
+        Annotated[float, Meta(description="seconds since the visit that is longest ago; absent until every tile was visited once")]
+        | UnsetType
+    ) = UNSET
     age_ms: Annotated[QuantilesMessage, Meta(description="time from capture to message; absent when there were no frames")] | UnsetType = (
         UNSET
     )

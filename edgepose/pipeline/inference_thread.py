@@ -176,6 +176,9 @@ class InferenceThread(SupervisedThread):
 
             people = self.known_people.get(frame.camera, [])
             candidates, visited = tiles.candidates(queued.prepared, candidates, self.engine.backend, people, more)
+            coverage = tiles.coverage(frame.captured_at_ns)
+            if visited is not None and coverage is not None:
+                self._metrics.covered(frame.camera, coverage.share, coverage.oldest_s)
         return InferenceResult(queued, candidates, visited)
 
     def _reopen(self, failures: int) -> bool:

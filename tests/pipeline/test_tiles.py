@@ -12,6 +12,8 @@ from edgepose.config.schema import Config, TilesConfig, TrackConfig
 from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Candidates, Person
+from edgepose.pipeline.frame_slots import LatestFrameSlots
+from edgepose.pipeline.inference_thread import Engine, InferenceResult, InferenceThread
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pipeline.tiles import TileVisitor
@@ -119,3 +121,28 @@ def test_a_limit_of_tiles_is_kept(info: ModelInfo) -> None:
     limited = replace(CONFIG, tiles=TilesConfig(enabled=True, per_frame=3))
     _, network, _ = shown(info, [frame(number, 900, 420) for number in range(5)], 1000, limited)
     assert network.runs == 5 * 4
+
+
+def test_a_live_camera_keeps_its_rate_and_its_coverage_is_told(info: ModelInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles are visited only while no live frame waits: with two cameras at once, the first one's frame gets none."""
+    metrics, network = Metrics(), SpotNetwork()
+    slots, preprocessor = LatestFrameSlots(60, lambda camera, cause: None), Preprocessor(info, 320, metrics.took)
+    engine = Engine(network, lambda: network, preprocessor)
+    thread = InferenceThread(engine, slots, metrics, lambda: True, lambda error: None, stuck_after_s=10, forever=False)
+    visitors = {name: TileVisitor(CONFIG, info, metrics) for name in ("a", "b")}
+    thread.tiles_of = visitors.get
+    results: list[InferenceResult] = []
+    monkeypatch.setattr(thread.inferred, "put", lambda result, timeout: results.append(result))
+    for name in ("a", "b"):
+        slots.put(preprocessor.prepare(replace_camera(frame(0, 1000, 500), name)))
+        metrics.received(name, 0.0)
+    thread.work()
+    assert [len(result.visited or ()) for result in results] == [0, network.runs - 2]
+    assert network.runs > 20
+    assert metrics.camera("a").coverage == (0.0, float("inf"))
+    assert metrics.camera("b").coverage == (1.0, 0.0)
+    assert [len(result.candidates.scores[0]) for result in results] == [0, 1]
+
+
+def replace_camera(one: Frame, name: str) -> Frame:
+    return Frame(one.image, one.captured_at_ns, one.clock, one.sequence, name)
