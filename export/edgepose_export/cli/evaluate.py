@@ -1,13 +1,17 @@
 """`edgepose-export evaluate`."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 import onnx
-from rich.console import Console
+from msgspec.structs import replace
+from rich.console import Console, RenderableType
 
+from edgepose.config.load import load
+from edgepose.config.schema import Config
 from edgepose.model.file import METADATA_PREFIX
 from edgepose.model.shipped import find_model
 from edgepose_export.cli.progress import progress_bar
@@ -23,6 +27,8 @@ from edgepose_export.evaluation.report import (
     true_box_table,
 )
 from edgepose_export.evaluation.robustness import evaluate_robustness
+from edgepose_export.evaluation.tracks.evaluation import evaluate_tracks
+from edgepose_export.evaluation.tracks.tables import tracks_json, tracks_tables
 from edgepose_export.evaluation.true_boxes import evaluate_true_boxes
 from edgepose_export.onnx_file import set_metadata, write_model
 
@@ -34,8 +40,18 @@ from edgepose_export.onnx_file import set_metadata, write_model
 @click.option("--boxes", is_flag=True, help="Measure the boxes of people, with or without labeled keypoints, instead of poses.")
 @click.option("--true-boxes", is_flag=True, help="MODEL is a refiner: measure it by itself, on the labeled boxes.")
 @click.option("--robustness", is_flag=True, help="Measure on corrupted pictures too: noise, occlusion, low light, blur, …")
-@click.option("--set", "groups", multiple=True, metavar="NAME", help="Use only the pictures of this set (field `set`); repeatable.")
-@click.option("--limit", default=0, help="Use only the first pictures; 0 uses all.")
+@click.option(
+    "--tracks", is_flag=True, help="Measure identities, jitter, lag and events on labeled clips (synth --clips, or videos with CSV files)."
+)
+@click.option(
+    "--set",
+    "groups",
+    multiple=True,
+    metavar="NAME|KEY=VALUE",
+    help="Use only the pictures of this set (field `set`; of clips: the elevation). With --tracks also: set a key of the runtime's"
+    " configuration, such as smooth.enabled=false. Repeatable.",
+)
+@click.option("--limit", default=0, help="Use only the first pictures, or clips; 0 uses all.")
 @click.option("--size", default=0, help="Long side of the network's input in pixels; 0 is the model's own.")
 @click.option("--score", type=click.FloatRange(0, 1), help="Lowest score of a find.  [default: 0.02; with --refiner 0.05]")
 @click.option("--people", type=click.IntRange(min=1), help="Most finds of a picture.  [default: 50; with --refiner 30; with --boxes 100]")
@@ -52,6 +68,7 @@ def evaluate(
     boxes: bool,
     true_boxes: bool,
     robustness: bool,
+    tracks: bool,
     groups: tuple[str, ...],
     limit: int,
     size: int,
@@ -63,8 +80,15 @@ def evaluate(
     record: bool,
 ) -> None:
     """Measure the accuracy of MODEL (a name or an ONNX file) on DATA (a COCO-format folder), through the runtime's own stages."""
-    if boxes + true_boxes + robustness > 1:
-        raise click.UsageError("--boxes, --true-boxes and --robustness are different measurements; expected one of them")
+    if boxes + true_boxes + robustness + tracks > 1:
+        raise click.UsageError("--boxes, --true-boxes, --robustness and --tracks are different measurements; expected one of them")
+    settings = [text for text in groups if "=" in text]
+    if settings and not tracks:
+        raise click.UsageError(f"--set {settings[0]} sets a key of the configuration; expected it with --tracks")
+    if tracks and (score is not None or people or record or plots is not None):
+        raise click.UsageError(
+            "--tracks measures the runtime as it is configured; expected no --score, --people, --plots and --record with it"
+        )
     if refine_people and refiner is None:
         raise click.UsageError("--refine-people limits the people that a refiner refines; expected --refiner too")
     if plots is not None and (boxes or true_boxes or robustness):
@@ -74,7 +98,7 @@ def evaluate(
     if true_boxes and (size or score is not None or people or refiner is not None):
         raise click.UsageError("--true-boxes runs no pose network; expected it without --size, --score, --people and --refiner")
     path = find_model(model)
-    chosen: dict[str, Any] = {"groups": groups, "limit": limit}
+    chosen: dict[str, Any] = {"groups": [text for text in groups if "=" not in text], "limit": limit}
     finds: dict[str, Any] = {
         "input_size": size,
         "score": score,
@@ -82,9 +106,14 @@ def evaluate(
         "refiner": find_model(refiner) if refiner is not None else None,
         "refine_people": refine_people,
     }
+    table: RenderableType
     with progress_bar() as bar:
         chosen["progress"] = lambda done, total: bar("pictures", done, total)
-        if true_boxes:
+        if tracks:
+            config = _runtime_config(settings, size, finds["refiner"], refine_people)
+            followed = evaluate_tracks(path, data, config, **chosen | {"progress": lambda done, total: bar("frames", done, total)})
+            text, table = tracks_json(followed), tracks_tables(path.stem, followed)
+        elif true_boxes:
             alone = evaluate_true_boxes(path, data, **chosen)
             text, table = to_json(alone), true_box_table(path.stem, alone)
         elif boxes:
@@ -102,6 +131,17 @@ def evaluate(
         click.echo(text)
     else:
         Console().print(table)
+
+
+def _runtime_config(settings: list[str], size: int, refiner: Path | None, refine_people: int) -> Config:
+    """Return the runtime's default configuration with settings; neither a file nor the environment changes what is measured."""
+    config = load(Path(os.devnull), settings, {})
+    if size:
+        config = replace(config, model=replace(config.model, input_size=size))
+    if refiner is not None:
+        people = refine_people or config.refine.people or config.pose.maximum_people
+        config = replace(config, refine=replace(config.refine, path=str(refiner), people=people))
+    return config
 
 
 def _record(path: Path, refiner: Path | None, data: Path, result: Evaluation) -> None:

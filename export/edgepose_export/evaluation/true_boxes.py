@@ -15,10 +15,8 @@ from edgepose.person import Person
 from edgepose.pose.regions import RunCrops, refined_keypoints
 from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose
+from edgepose_export.evaluation.elevations import elevation_group
 from edgepose_export.evaluation.keypoints import MatchedPerson, confident_right, share_in_place
-
-ELEVATIONS_DEG = (0, 30, 60, 90)
-"""Groups of pictures by how far down the camera looks; a picture belongs to the nearest."""
 
 _THRESHOLDS = np.arange(10) * 0.05 + 0.5
 
@@ -35,7 +33,7 @@ class RefinerEvaluation:
         confident_right: see `edgepose_export.evaluation.keypoints.confident_right`.
         images: number of pictures.
         people: number of people with keypoints.
-        oks_by_elevation: mean OKS by group of `ELEVATIONS_DEG`; empty where no picture says how far down the camera looks.
+        oks_by_elevation: mean OKS by group of elevations; empty where no picture says how far down the camera looks.
         precision: number format of the refiner.
     """
 
@@ -124,7 +122,7 @@ def refine_true_boxes(
             ]
             matched += found
             if picture.elevation_deg is not None:
-                by_elevation[_group(picture.elevation_deg)] += [person.oks for person in found]
+                by_elevation[elevation_group(picture.elevation_deg)] += [person.oks for person in found]
         if progress is not None:
             progress(index + 1, count)
     if not matched:
@@ -140,7 +138,3 @@ def refine_true_boxes(
         oks_by_elevation={group: float(np.mean(by_elevation[group])) for group in sorted(by_elevation)},
         precision=info.precision,
     )
-
-
-def _group(elevation_deg: float) -> int:
-    return min(ELEVATIONS_DEG, key=lambda group: abs(group - elevation_deg))

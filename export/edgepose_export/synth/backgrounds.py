@@ -113,7 +113,21 @@ def _drawn(rng: np.random.Generator, camera: Camera, *, water: bool) -> NDArray[
     shape = rows.shape
     place = [cv2.resize(axis.reshape(shape).astype(np.float32), (size, size)) for axis in flat.T]
     far = cv2.resize(np.minimum(distance, 1e4).reshape(shape).astype(np.float32), (size, size))
-    pixel_m = float(np.median(far)) / camera.focal_px
+    return paint_ground(rng, place, far, float(np.median(far)) / camera.focal_px, water=water)
+
+
+def paint_ground(
+    rng: np.random.Generator, place: Sequence[NDArray[np.float32]], far: NDArray[np.float32], pixel_m: float, *, water: bool = False
+) -> NDArray[np.float32]:
+    """Draw ground and sky: float32 (H, W, 3), RGB. The same random numbers and `pixel_m` draw the same ground from anywhere.
+
+    Args:
+        rng: random numbers.
+        place: x and y (H, W) of the ground at each pixel, meters.
+        far: distance (H, W) of the ground, meters; 1e4 in the sky.
+        pixel_m: size of a pixel on the ground, meters; nothing finer is drawn.
+        water: whether to draw water.
+    """
     image = _water(rng, place, pixel_m) if water else _ground(rng, place, pixel_m)
     sky = np.clip((far - 300) / 3000, 0, 1)[..., None]
     haze = np.array([0.75, 0.82, 0.9], np.float32) * rng.uniform(0.7, 1.1)

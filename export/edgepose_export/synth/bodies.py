@@ -74,6 +74,23 @@ class Body:
     anatomy: Anatomy
 
 
+Shapes = dict[str, NDArray[np.float64]]
+"""Numbers (N,) of the body model for N people, by what they describe: age, weight, height, …"""
+
+
+def draw_shapes(rng: np.random.Generator, count: int) -> Shapes:
+    """Draw the shapes of people, a sixth of them children."""
+    adult = rng.random(count) < 0.84
+    return {
+        "gender": rng.random(count),
+        "age": np.where(adult, rng.uniform(0.62, 1.0, count), rng.uniform(0.22, 0.6, count)),
+        "muscle": rng.uniform(0.2, 0.8, count),
+        "weight": np.clip(rng.normal(0.5, 0.22, count), 0.05, 1.0),
+        "height": np.clip(rng.normal(0.43, 0.09, count), 0.2, 0.7),
+        "proportions": rng.uniform(0.2, 0.9, count),
+    }
+
+
 def cache_exists() -> bool:
     """Return whether the body model has its cache, without which the first construction takes about 90 s and writes 0.8 GB.
 
@@ -152,25 +169,20 @@ class BodyModel:
         return Anatomy(np.arange(len(rest)), faces, part, along.astype(np.float32), rest.astype(np.float32), scalp)
 
     def draw(self, rng: np.random.Generator, poses: Sequence[Pose], *, coarse: bool = False) -> list[Body]:
-        """Draw a body for each pose, a sixth of them children; `coarse` bodies have a fifth of the triangles, for small people."""
+        """Draw a body for each pose; `coarse` bodies have a fifth of the triangles, for small people."""
+        return self.posed(draw_shapes(rng, len(poses)), poses, coarse=coarse)
+
+    def posed(self, shapes: Shapes, poses: Sequence[Pose], *, coarse: bool = False) -> list[Body]:
+        """Return a body for each pose; the same shapes are the same people, in whatever poses."""
         if not poses:
             return []
         torch, count = self._torch, len(poses)
-        adult = rng.random(count) < 0.84
-        shape = {
-            "gender": rng.random(count),
-            "age": np.where(adult, rng.uniform(0.62, 1.0, count), rng.uniform(0.22, 0.6, count)),
-            "muscle": rng.uniform(0.2, 0.8, count),
-            "weight": np.clip(rng.normal(0.5, 0.22, count), 0.05, 1.0),
-            "height": np.clip(rng.normal(0.43, 0.09, count), 0.2, 0.7),
-            "proportions": rng.uniform(0.2, 0.9, count),
-        }
         transforms = np.tile(np.eye(4), (count, len(self._bones), 1, 1))
         for number, pose in enumerate(poses):
             for bone, matrix in pose.bones.items():
                 transforms[number, self._bones[bone], :3, :3] = matrix
         with torch.no_grad():
-            output = self._model(torch.from_numpy(transforms), {name: torch.from_numpy(value) for name, value in shape.items()})
+            output = self._model(torch.from_numpy(transforms), {name: torch.from_numpy(value) for name, value in shapes.items()})
             standing = output["rest_vertices"][..., 2].numpy()
             vertices = output["vertices"].numpy()
         heights = np.broadcast_to(standing.max(1) - standing.min(1), (count,))

@@ -16,6 +16,14 @@ from edgepose_export.synth.backgrounds import Photographs
 from edgepose_export.synth.pictures import LabeledPicture, PictureMaker, Plan
 from edgepose_export.synth.renderer import Renderer
 
+PERSON_CATEGORY: dict[str, Any] = {
+    "id": 1,
+    "name": "person",
+    "keypoints": list(KEYPOINT_NAMES),
+    "skeleton": [[first + 1, second + 1] for first, second in SKELETON],
+}
+"""The only one of COCO's `categories`."""
+
 _SAVE_EVERY = 200  # pictures between two saves of the labels
 _FORMAT = 1  # rises with every change that gives other pictures for the same seed
 
@@ -48,8 +56,9 @@ def write_dataset(plan: Plan, count: int, output: Path, jobs: int, progress: Cal
 
 
 def labels_hash(labels: dict[str, Any]) -> str:
-    """Return the SHA-256 of the labels of all pictures, independent of the formatting of the file."""
-    text = json.dumps([labels["images"], labels["annotations"]], sort_keys=True, separators=(",", ":"))
+    """Return the SHA-256 of the labels of all pictures, and of the clips if there are any, independent of the formatting of the file."""
+    parts = [labels[key] for key in ("images", "annotations", "videos", "events") if key in labels]
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -94,6 +103,7 @@ def _records(plan: Plan, index: int, picture: LabeledPicture) -> tuple[dict[str,
 
 
 def _info(plan: Plan) -> dict[str, Any]:
+    looks = {"looks": list(plan.looks)} if plan.looks else {}
     return {
         "description": "Synthetic people (edgepose-export synth)",
         "format": _FORMAT,
@@ -101,21 +111,16 @@ def _info(plan: Plan) -> dict[str, Any]:
         "split": plan.split,
         "size": plan.size,
         "backgrounds": [folder.name for folder in plan.backgrounds],
+        **looks,
     }
 
 
 def _save(plan: Plan, done: dict[int, tuple[dict[str, Any], list[dict[str, Any]]]], output: Path) -> dict[str, Any]:
-    category = {
-        "id": 1,
-        "name": "person",
-        "keypoints": list(KEYPOINT_NAMES),
-        "skeleton": [[first + 1, second + 1] for first, second in SKELETON],
-    }
     labels = {
         "info": _info(plan),
         "images": [done[index][0] for index in sorted(done)],
         "annotations": [person for index in sorted(done) for person in done[index][1]],
-        "categories": [category],
+        "categories": [PERSON_CATEGORY],
     }
     path = output / "annotations.json"
     whole = path.with_suffix(".tmp")

@@ -15,43 +15,51 @@ _MIN_IN_PICTURE, _MIN_VISIBLE, _MIN_LONG_PX, _MIN_SHORT_PX = 0.3, 0.2, 8, 3
 
 
 def label_people(scene: Scene, rendering: Rendering) -> list[dict[str, Any]]:
-    """Return the annotation of each person with at least one pixel in the picture, without identities.
+    """Return the annotation of each person with at least one pixel in the picture, without identities; see `label_person`."""
+    found = (label_person(scene, rendering, number) for number in range(len(scene.people[:MAX_PEOPLE])))
+    return [person for person in found if person is not None]
+
+
+def label_person(scene: Scene, rendering: Rendering, number: int, top: int = 0) -> dict[str, Any] | None:
+    """Return the annotation of one person, without identities; None without a pixel in the picture.
 
     The box spans, and `area` counts, the whole silhouette inside the picture, also where another person or a thing hides it.
     `iscrowd` is 1 for a person hardly in the picture (under 0.3 of the box), hardly visible (under 0.2 of the silhouette)
     or tiny (under 8 px long or 3 px wide); such a person has no keypoints.
+
+    Args:
+        scene: with the person.
+        rendering: of the scene, or some of its rows.
+        number: of the person in the scene, from 0.
+        top: first row of the camera's picture that the rendering holds.
     """
-    found = []
-    for number, person in enumerate(scene.people[:MAX_PEOPLE]):
-        silhouette = rendering.silhouettes[number]
-        columns, rows = np.flatnonzero(silhouette.any(0)), np.flatnonzero(silhouette.any(1))
-        if not len(columns):
-            continue
-        x, y = int(columns[0]), int(rows[0])
-        wide, high = int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
-        area = int(silhouette.sum())
-        visible = float((rendering.owner == number + 1).sum() / area)
-        ignored = (
-            visible < _MIN_VISIBLE
-            or max(wide, high) < _MIN_LONG_PX
-            or min(wide, high) < _MIN_SHORT_PX
-            or wide * high < _MIN_IN_PICTURE * _whole_box_area(scene, person)
-        )
-        keypoints = np.zeros((17, 3)) if ignored else _keypoints(scene, rendering, person, number + 1)
-        found.append(
-            {
-                "category_id": 1,
-                "bbox": [x, y, wide, high],
-                "area": area,
-                "iscrowd": int(ignored),
-                "keypoints": [round(float(value), 1) for value in keypoints.ravel()],
-                "num_keypoints": int((keypoints[:, 2] > 0).sum()),
-                "visible": round(visible, 2),
-                "elevation": round(scene.camera.elevation(person.keypoints.mean(0)), 1),
-                "pose": person.body.pose.kind,
-            }
-        )
-    return found
+    person = scene.people[number]
+    silhouette = rendering.silhouettes[number]
+    columns, rows = np.flatnonzero(silhouette.any(0)), np.flatnonzero(silhouette.any(1))
+    if not len(columns):
+        return None
+    x, y = int(columns[0]), int(rows[0])
+    wide, high = int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
+    area = int(silhouette.sum())
+    visible = float((rendering.owner == number + 1).sum() / area)
+    ignored = (
+        visible < _MIN_VISIBLE
+        or max(wide, high) < _MIN_LONG_PX
+        or min(wide, high) < _MIN_SHORT_PX
+        or wide * high < _MIN_IN_PICTURE * _whole_box_area(scene, person)
+    )
+    keypoints = np.zeros((17, 3)) if ignored else _keypoints(scene, rendering, person, number + 1, top)
+    return {
+        "category_id": 1,
+        "bbox": [x, y, wide, high],
+        "area": area,
+        "iscrowd": int(ignored),
+        "keypoints": [round(float(value), 1) for value in keypoints.ravel()],
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+        "visible": round(visible, 2),
+        "elevation": round(scene.camera.elevation(person.keypoints.mean(0)), 1),
+        "pose": person.body.pose.kind,
+    }
 
 
 def _whole_box_area(scene: Scene, person: Placed) -> float:
@@ -60,17 +68,18 @@ def _whole_box_area(scene: Scene, person: Placed) -> float:
     return float(np.ptp(pixels, axis=0).prod()) if depth.min() > 0 else float("inf")
 
 
-def _keypoints(scene: Scene, rendering: Rendering, person: Placed, owner: int) -> NDArray[np.float64]:
+def _keypoints(scene: Scene, rendering: Rendering, person: Placed, owner: int, top: int) -> NDArray[np.float64]:
     """Return x, y and COCO's visibility (17, 3): 0 outside of the picture, 1 hidden, 2 visible.
 
     A joint is visible where the nearest surface is that person's and no farther in front of the joint than joints lie deep.
     """
     pixels, depth = scene.camera.pixels(person.keypoints)
-    size = scene.camera.size
+    pixels = pixels - [0, top]
+    height, width = rendering.owner.shape
     labels = np.zeros((17, 3))
     deep = _DEEP_M * np.clip(person.body.height / 1.7, 0.5, 1.15)
     for joint, (x, y) in enumerate(pixels):
-        if not (0 <= x < size and 0 <= y < size and depth[joint] > 0):
+        if not (0 <= x < width and 0 <= y < height and depth[joint] > 0):
             continue
         row, column = int(y), int(x)
         if rendering.owner[row, column] == 0:  # beside the silhouette by rounding

@@ -1,7 +1,7 @@
 """One picture with its labels, from its number alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ class Plan:
         split: train, or eval with its own people and backgrounds.
         size: side of the square pictures in pixels.
         backgrounds: folders of photographs without people.
+        looks: weather and light of the pictures in turn; empty draws them.
     """
 
     seed: int
     split: Split
     size: int
     backgrounds: tuple[Path, ...] = ()
+    looks: tuple[effects.Appearance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +76,9 @@ class PictureMaker:
         rng = picture_rng(plan.seed, plan.split, index)
         view = draw_view(rng, plan.split, index, plan.size)
         scene = draw_scene(rng, self._model, view, plan.size)
+        look = plan.looks[index % len(plan.looks)] if plan.looks else None
+        if look is not None:
+            scene = replace(scene, thermal=look == "thermal")
         camera, light = scene.camera, scene.light
         ground = draw_background(rng, self._photographs, camera, steep=view.elevation > _STEEP, water=scene.water)
         if scene.thermal:
@@ -87,12 +92,14 @@ class PictureMaker:
         level = 1.0 if scene.thermal else float(np.clip(ground.mean() / 0.4, 0.7, 1.25) * rng.uniform(0.9, 1.2))
         mixed = ground * (1 - rendering.color[..., 3:]) + rendering.color[..., :3] * np.float32(level)
         distance = np.where(rendering.depth > 0, rendering.depth, _ground_distance(camera)).astype(np.float32)
-        pixels = effects.draw_effects(rng, mixed.astype(np.float32), distance, thermal=scene.thermal, mild=plan.split == "eval")
+        pixels = effects.draw_effects(rng, mixed.astype(np.float32), distance, thermal=scene.thermal, mild=plan.split == "eval", look=look)
         quality = int(rng.integers(80 if plan.split == "eval" else 45, 96)) if rng.random() < 0.7 else 95
         image: dict[str, Any] = {"elevation": round(view.elevation, 1)}
         if view.set_name:
             image["set"] = view.set_name
-        return LabeledPicture(_jpeg(pixels, quality), image, label_people(scene, rendering))
+        if look is not None:
+            image["look"] = look
+        return LabeledPicture(encoded_jpeg(pixels, quality), image, label_people(scene, rendering))
 
 
 def picture_rng(seed: int, split: Split, index: int) -> np.random.Generator:
@@ -109,7 +116,8 @@ def _ground_distance(camera: Camera) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(coarse, (camera.size, camera.size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+def encoded_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """Return an RGB picture as a JPEG file."""
     done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return bytes(data)

@@ -50,10 +50,10 @@ class Rendering:
     """What the triangles of a scene look like.
 
     Attributes:
-        color: float32 (S, S, 4), RGB times coverage, and coverage; 0 to 1.
-        owner: uint8 (S, S), whose surface is in front at each pixel; 0 is the background.
-        depth: float32 (S, S), meters along the view direction; 0 in the background.
-        silhouettes: bool (12, S, S), every pixel of each person in the picture, also behind others and things.
+        color: float32 (H, S, 4), RGB times coverage, and coverage; 0 to 1.
+        owner: uint8 (H, S), whose surface is in front at each pixel; 0 is the background.
+        depth: float32 (H, S), meters along the view direction; 0 in the background.
+        silhouettes: bool (12, H, S), every pixel of each person in the picture, also behind others and things.
     """
 
     color: NDArray[np.float32]
@@ -63,16 +63,17 @@ class Rendering:
 
 
 class Renderer:
-    """An OpenGL context with the targets for square pictures of one size.
+    """An OpenGL context with the targets for pictures of one size.
 
     Args:
-        size: side of the pictures in pixels.
+        size: side of the square pictures of cameras in pixels.
+        top: rows above and below that are left out: what is rendered has H = `size` - 2 `top` rows. Depth alone is always square.
 
     Raises:
         UnavailableError: `moderngl` is not installed, or EGL cannot open a device.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, top: int = 0) -> None:
         try:
             import moderngl
         except ModuleNotFoundError as error:
@@ -84,8 +85,9 @@ class Renderer:
             raise UnavailableError(
                 f"EGL cannot open a device for rendering ({error}); expected the packages libegl1 and libgl1-mesa-dri or a GPU's driver"
             ) from error
-        context, shape = self._context, (size, size)
+        context, shape = self._context, (size, size - 2 * top)
         self.size = size
+        self._top = top
         self._color = context.program(_VERTEX, _COLOR)
         self._owner = context.program(_VERTEX, _OWNER)
         self._silhouettes = context.program(_VERTEX, _SILHOUETTES)
@@ -93,6 +95,10 @@ class Renderer:
         self._resolved = context.framebuffer([context.renderbuffer(shape, 4)])
         self._sharp = context.framebuffer([context.renderbuffer(shape, 2, dtype="f4")], context.depth_renderbuffer(shape))
         self._masks = context.framebuffer([context.renderbuffer(shape, 4) for _ in range(3)])
+        square = (size, size)
+        self._square = (
+            context.framebuffer([context.renderbuffer(square, 2, dtype="f4")], context.depth_renderbuffer(square)) if top else self._sharp
+        )
 
     def __enter__(self) -> "Renderer":
         return self
@@ -103,35 +109,34 @@ class Renderer:
     def render(self, triangles: Triangles) -> Rendering:
         """Render the triangles of a scene."""
         color = self._covered(triangles)
-        pair = self._nearest(triangles)
+        pair = self._nearest(triangles, self._sharp)
         self._draw(self._masks, self._silhouettes, triangles, depth=False)
-        masks = [
-            np.frombuffer(self._masks.read(components=4, attachment=index), np.uint8).reshape(self.size, self.size, 4) for index in range(3)
-        ]
+        masks = [np.frombuffer(self._masks.read(components=4, attachment=index), np.uint8).reshape(-1, self.size, 4) for index in range(3)]
         silhouettes = np.moveaxis(np.concatenate(masks, 2), 2, 0) > 0
         return Rendering(np.asarray(color / np.float32(255), np.float32), pair[..., 0].astype(np.uint8), pair[..., 1], silhouettes)
 
     def depth(self, triangles: Triangles) -> NDArray[np.float32]:
         """Render the distance (S, S) of the nearest surface along the view direction in meters; 0 where there is none."""
-        return self._nearest(triangles)[..., 1]
+        return self._nearest(triangles, self._square)[..., 1]
 
     def coverage(self, triangles: Triangles) -> NDArray[np.float32]:
-        """Render which share of each pixel the triangles cover: float32 (S, S), 0 to 1."""
+        """Render which share of each pixel the triangles cover: float32 (H, S), 0 to 1."""
         return np.asarray(self._covered(triangles)[..., 3] / np.float32(255), np.float32)
 
-    def _nearest(self, triangles: Triangles) -> NDArray[np.float32]:
-        """Render owner and depth of the nearest surface (S, S, 2)."""
-        self._draw(self._sharp, self._owner, triangles, depth=True)
-        return np.frombuffer(self._sharp.read(components=2, dtype="f4"), np.float32).reshape(self.size, self.size, 2)
+    def _nearest(self, triangles: Triangles, target: Any) -> NDArray[np.float32]:
+        """Render owner and depth of the nearest surface (H, S, 2)."""
+        self._draw(target, self._owner, triangles, depth=True)
+        return np.frombuffer(target.read(components=2, dtype="f4"), np.float32).reshape(-1, self.size, 2)
 
     def _covered(self, triangles: Triangles) -> NDArray[np.uint8]:
         self._draw(self._smooth, self._color, triangles, depth=True)
         self._context.copy_framebuffer(self._resolved, self._smooth)
-        return np.frombuffer(self._resolved.read(components=4), np.uint8).reshape(self.size, self.size, 4)
+        return np.frombuffer(self._resolved.read(components=4), np.uint8).reshape(-1, self.size, 4)
 
     def _draw(self, target: Any, program: Any, triangles: Triangles, *, depth: bool) -> None:
         target.use()
         target.clear(0, 0, 0, 0)
+        target.viewport = (0, 0 if target is self._square else -self._top, self.size, self.size)
         if not len(triangles.faces):
             return
         context, gl = self._context, self._gl

@@ -101,10 +101,11 @@ def draw_scene(rng: np.random.Generator, model: BodyModel, view: View, size: int
         if spot is not None and np.linalg.norm(camera.eye - [*spot, 1.0]) > 2 + radius * 2:
             taken.append((spot, radius * 0.7))
             meshes.append(mesh.moved([*spot, 0]))
-    return Scene(camera, people, merge(meshes), _draw_light(rng), water, thermal)
+    return Scene(camera, people, merge(meshes), draw_light(rng), water, thermal)
 
 
-def _draw_light(rng: np.random.Generator) -> Light:
+def draw_light(rng: np.random.Generator) -> Light:
+    """Draw hard sunlight (two thirds) or the light of an overcast sky."""
     hard = rng.random() < 0.65
     height, azimuth = np.radians(rng.uniform(14, 80) if hard else rng.uniform(60, 90)), rng.uniform(0, 2 * np.pi)
     direction = np.array([np.cos(height) * np.cos(azimuth), np.cos(height) * np.sin(azimuth), np.sin(height)])
