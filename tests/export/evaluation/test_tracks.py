@@ -25,6 +25,13 @@ from edgepose_export.evaluation.tracks.identities import Identities, count_ident
 from edgepose_export.evaluation.tracks.run import TrackedClip
 from edgepose_export.evaluation.tracks.steadiness import measure_delay, measure_jitter
 
+MOTMETRICS: dict[int, tuple[float, int, int, int, int]] = {
+    0: (0.495495, 14, 31, 186, 33),
+    1: (0.442953, 17, 19, 196, 30),
+    2: (0.547461, 14, 28, 199, 22),
+}
+"""IDF1, num_switches, num_fragmentations, num_detections and num_false_positives that py-motmetrics 1.4.0 gives for `wandering`."""
+
 
 def box_at(x: float, y: float = 100.0) -> np.ndarray:
     return np.array([x, y, x + 40, y + 90], np.float32)
@@ -104,6 +111,38 @@ def test_who_was_matched_before_stays_matched_while_the_boxes_overlap() -> None:
     assert matches[1].false == [0]
 
 
+def wandering(seed: int) -> tuple[list[FrameTruth], list[list[Person]]]:
+    """Four people who pass one another, with missed and false finds and numbers that change."""
+    rng = np.random.default_rng(seed)
+    places, speeds = rng.uniform(0, 200, 4), rng.normal(0, 4, 4)
+    numbers, fresh = {person: person + 10 for person in range(4)}, 100
+    truth: list[FrameTruth] = []
+    people: list[list[Person]] = []
+    for _ in range(60):
+        places = places + speeds
+        seen = np.flatnonzero(rng.random(4) < 0.95)
+        if rng.random() < 0.1:
+            numbers[int(rng.integers(4))] = fresh
+            fresh += 1
+        if rng.random() < 0.1:
+            first, second = rng.choice(4, 2, replace=False).tolist()
+            numbers[first], numbers[second] = numbers[second], numbers[first]
+        found = [(numbers[person], float(places[person] + rng.normal(0, 6))) for person in range(4) if rng.random() < 0.85]
+        if rng.random() < 0.2:
+            found.append((fresh, float(rng.uniform(0, 300))))
+            fresh += 1
+        truth.append(labels({int(person) + 1: float(places[person]) for person in seen}))
+        people.append(finds(dict(found)))
+    return truth, people
+
+
+@pytest.mark.parametrize(("seed", "expected"), MOTMETRICS.items())
+def test_counts_equal_those_of_py_motmetrics(seed: int, expected: tuple[float, int, int, int, int]) -> None:
+    counts = counted(*wandering(seed))
+    assert counts.idf1 == pytest.approx(expected[0], abs=1e-6)
+    assert (counts.switches, counts.fragments, counts.found, counts.finds - counts.found) == expected[1:]
+
+
 def test_finds_without_a_number_do_not_count() -> None:
     people = [[Person(box_at(10), 0.9, np.zeros((17, 3), np.float32))]]
     assert counted([labels({1: 10})], people).found == 0
@@ -178,11 +217,13 @@ def test_zones_are_told_apart_and_the_invisible_counts_neither_way() -> None:
     happening = [TrueEvent("zone_entered", 1, 3.0, 3.0, zone="yard")]
     assert scored(happening, [reported("zone_entered", 3.6, 7, "yard")])["zone_entered"].recall == 1
     assert scored(happening, [reported("zone_entered", 3.6, 7, "roof")])["zone_entered"].right == 0
+    late = scored([TrueEvent("zone_entered", 1, 7.4, 7.4, zone="yard")], [])["zone_entered"]
+    assert late.happened == 0  # the clip ends before it can be reported
     hidden = scored(happening, [], ignored=(1,))["zone_entered"]
     assert (hidden.happened, hidden.recall) == (0, None)
 
 
-def write_clips(folder: Path, image: np.ndarray, *, frames: int = 12) -> None:
+def write_clips(folder: Path, image: np.ndarray, *, frames: int = 16) -> None:
     """Write a clip in which one picture stands still, with two people who are labeled where the picture shows something else."""
     (folder / "images" / "0000").mkdir(parents=True)
     images, annotations = [], []
@@ -209,7 +250,7 @@ def test_clips_go_through_the_steps_of_the_runtime(tmp_path: Path) -> None:
         *("jitter_px", "jitter_bodies", "jitter_bodies_unsmoothed", "lag_s", "lag_s_unsmoothed", "waves"),
         *("precision", "refiner", "by_elevation", "by_camera", "events"),
     ]
-    assert (figures["clips"], figures["frames"], figures["people"], figures["found"]) == (1, 12, 1, 0)
+    assert (figures["clips"], figures["frames"], figures["people"], figures["found"]) == (1, 16, 1, 0)
     assert figures["events"]["fallen"]["by_elevation"]["30"] == {"precision": None, "recall": 0, "happened": 1, "reported": 0}
     assert list(figures["by_camera"]) == ["still"]
     table = CliRunner().invoke(cli, ["evaluate", "default", str(tmp_path), "--tracks"])

@@ -68,35 +68,47 @@ class TrackEvaluation:
         """Return the movements of the cameras of the clips."""
         return sorted({score.clip.camera for score in self.scores if score.clip.camera})
 
-    def jitter(self, *, smoothed: bool = True) -> JitterSum:
-        """Return the jitter of all people at rest."""
-        return sum((score.jitter if smoothed else score.rough_jitter for score in self.scores), JitterSum())
+    def jitter(self, chosen: Callable[[LabeledClip], bool], *, smoothed: bool = True) -> JitterSum:
+        """Return the jitter of the people at rest in some clips."""
+        scores = [score for score in self.scores if chosen(score.clip)]
+        return sum((score.jitter if smoothed else score.rough_jitter for score in scores), JitterSum())
 
-    def delay(self, *, smoothed: bool = True) -> Delay:
-        """Return the delay of all waving wrists."""
-        return sum((score.delay if smoothed else score.rough_delay for score in self.scores), no_delay())
+    def delay(self, chosen: Callable[[LabeledClip], bool], *, smoothed: bool = True) -> Delay:
+        """Return the delay of the waving wrists in some clips."""
+        scores = [score for score in self.scores if chosen(score.clip)]
+        return sum((score.delay if smoothed else score.rough_delay for score in scores), no_delay())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures by the keys of `edgepose-export evaluate --tracks --json`, which are fixed."""
+        """Return the figures by the keys of `edgepose-export evaluate --tracks --json`, which are fixed.
+
+        Jitter and lag are those before still cameras: of a person at rest before a moving one, smoothing holds the picture's motion back.
+        """
         figures = {
             "clips": len(self.scores),
             **_identity_json(self.identities(), complete=all(score.clip.all_labeled for score in self.scores)),
-            "jitter_px": self.jitter().px,
-            "jitter_bodies": self.jitter().bodies,
-            "jitter_bodies_unsmoothed": self.jitter(smoothed=False).bodies,
-            "lag_s": self.delay().lag_s,
-            "lag_s_unsmoothed": self.delay(smoothed=False).lag_s,
-            "waves": self.delay().waves,
+            **self._steadiness_json(_with_still_camera),
             "precision": self.precision,
             "refiner": self.refiner,
         }
         figures["by_elevation"] = {str(group): _identity_json(self.identities(_of_group(group))) for group in self.elevations()}
-        figures["by_camera"] = {name: _identity_json(self.identities(_of_camera(name))) for name in self.cameras()}
+        figures["by_camera"] = {
+            name: _identity_json(self.identities(_of_camera(name))) | self._steadiness_json(_of_camera(name)) for name in self.cameras()
+        }
         figures["events"] = {
             kind: count.to_json() | {"by_elevation": {str(group): self.events(group)[kind].to_json() for group in self.elevations()}}
             for kind, count in self.events().items()
         }
         return figures
+
+    def _steadiness_json(self, chosen: Callable[[LabeledClip], bool]) -> dict[str, Any]:
+        return {
+            "jitter_px": self.jitter(chosen).px,
+            "jitter_bodies": self.jitter(chosen).bodies,
+            "jitter_bodies_unsmoothed": self.jitter(chosen, smoothed=False).bodies,
+            "lag_s": self.delay(chosen).lag_s,
+            "lag_s_unsmoothed": self.delay(chosen, smoothed=False).lag_s,
+            "waves": self.delay(chosen).waves,
+        }
 
 
 def evaluate_tracks(
@@ -175,6 +187,11 @@ def _group(clip: LabeledClip) -> int | None:
 
 def _of_group(group: int) -> Callable[[LabeledClip], bool]:
     return lambda clip: _group(clip) == group
+
+
+def _with_still_camera(clip: LabeledClip) -> bool:
+    """Return whether people at rest stand still in the picture, too, as far as is known."""
+    return clip.camera in ("", "still")
 
 
 def _of_camera(name: str) -> Callable[[LabeledClip], bool]:

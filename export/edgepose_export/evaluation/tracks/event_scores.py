@@ -115,7 +115,9 @@ def _number(finds: Sequence[Person], index: int) -> int | None:
 
 
 def _is_visible(clip: LabeledClip, event: TrueEvent) -> bool:
-    """Return whether a person is visible for most of the time in which an event would be noticed."""
+    """Return whether a person is visible for most of the time in which an event would be noticed, and the clip goes on that long."""
+    if event.start > clip.times_s[-1] - _LONG_S:
+        return False
     end_s = min(event.end, event.start + _NEEDED_S) if event.end - event.start > _LONG_S else event.start + _LONG_S
     frames = np.flatnonzero((clip.times_s >= event.start) & (clip.times_s <= end_s)).tolist()
     visible = [bool((clip.truth[frame].tracks[~clip.truth[frame].ignored] == event.track).any()) for frame in frames]

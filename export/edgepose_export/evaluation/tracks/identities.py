@@ -2,7 +2,8 @@
 
 Frames are matched as for CLEAR MOT (K. Bernardin, R. Stiefelhagen, "Evaluating Multiple Object Tracking Performance", 2008): who was
 matched before stays matched while the boxes overlap enough, the rest is assigned by overlap. IDF1 is that of E. Ristani et al.,
-"Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking", 2016.
+"Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking", 2016. The counts equal those of py-motmetrics 1.4.0,
+which does not run with NumPy 2 and needs pandas.
 """
 
 from collections import Counter, defaultdict
@@ -29,11 +30,13 @@ class FrameMatches:
         found: index of the find for each labeled person who counts and is found, by the person's track number.
         missed: track numbers of the people who count and are not found.
         false: indices of the finds that are nobody.
+        overlaps: track number and index of the find of all people who count and finds whose boxes overlap enough.
     """
 
     found: dict[int, int]
     missed: list[int]
     false: list[int]
+    overlaps: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ def count_identities(
         all_labeled: whether a find that matches nobody is wrong; otherwise finds of other people do not count.
     """
     pairs: Counter[tuple[int, int]] = Counter()  # frames by person and track number
+    possible: Counter[tuple[int, int]] = Counter()  # the same, also of finds that match somebody else: IDF1 assigns for the whole clip
     last: dict[int, int] = {}
     lost: set[int] = set()
     known: set[int] = set()
@@ -113,6 +117,7 @@ def count_identities(
             switches += track in last and last[track] != number
             fragments += track in lost
             last[track] = number
+        possible.update((track, finds[find].track or 0) for track, find in frame.overlaps)
         lost = (lost | {track for track in frame.missed if track in last}) - set(frame.found)
         labeled += len(frame.found) + len(frame.missed)
         false += len(frame.false)
@@ -126,7 +131,7 @@ def count_identities(
         labeled=labeled,
         found=found,
         finds=found + false * all_labeled,
-        same=_assigned(pairs),
+        same=_assigned(possible),
         kept=sum(most.values()),
         switches=switches,
         fragments=fragments,
@@ -149,6 +154,7 @@ def _match(labels: FrameTruth, finds: Sequence[Person], last: dict[int, int]) ->
     counted = np.flatnonzero(~labels.ignored)
     boxes = np.array([finds[index].box for index in tracked], np.float32).reshape(-1, 4)
     overlap = iou(labels.boxes[counted][:, None], boxes[None]) if len(boxes) else np.zeros((len(counted), 0), np.float32)
+    overlaps = [(int(labels.tracks[counted[row]]), tracked[column]) for row, column in np.argwhere(overlap >= MATCHED_IOU).tolist()]
     found: dict[int, int] = {}
     for row, label in enumerate(counted.tolist()):
         for column, index in enumerate(tracked):
@@ -160,7 +166,7 @@ def _match(labels: FrameTruth, finds: Sequence[Person], last: dict[int, int]) ->
             found[int(labels.tracks[counted[row]])] = tracked[column]
     missed = [track for track in labels.tracks[counted].tolist() if track not in found]
     free = sorted(set(tracked) - set(found.values()))
-    return FrameMatches(found, missed, [index for index in free if not _on_ignored(finds[index].box, labels)])
+    return FrameMatches(found, missed, [index for index in free if not _on_ignored(finds[index].box, labels)], overlaps)
 
 
 def _on_ignored(box: NDArray[np.float32], labels: FrameTruth) -> bool:

@@ -15,10 +15,10 @@ _MEANINGS = {
     "kept_id": "of the frames with a person, those with the number most often theirs",
     "found": "of the people in all frames",
     "false_per_frame": "tracked people who are nobody",
-    "jitter_px": "deviation of the keypoints of people at rest, pixels",
+    "jitter_px": "deviation of the keypoints of people at rest before a still camera, pixels",
     "jitter_bodies": "the same in body sizes (square root of the box's area)",
     "jitter_bodies_unsmoothed": "without smoothing",
-    "lag_s": "by which waving wrists are late, seconds",
+    "lag_s": "by which waving wrists are late before a still camera, seconds",
     "lag_s_unsmoothed": "without smoothing",
 }
 
@@ -50,23 +50,23 @@ def tracks_tables(name: str, evaluation: TrackEvaluation) -> Group:
 
 
 def _parts_table(parts: dict[str, dict[str, Any]]) -> Table:
-    keys = ("IDF1", "switches", "fragments", "found", "false_per_frame")
-    table = Table("clips", title_justify="left")
+    keys = ("IDF1", "switches", "fragments", "found", "false_per_frame", "jitter_bodies", "lag_s")
+    table = Table("clips")
     for key in keys:
         table.add_column(key.replace("_", " "), justify="right")
     for name, values in parts.items():
-        table.add_row(name, *(_text(values[key]) for key in keys))
+        table.add_row(name, *(_text(values.get(key)) for key in keys))
     return table
 
 
 def _event_table(evaluation: TrackEvaluation) -> Table:
     """Return precision / recall (events that happen) of each kind, of all clips and by elevation."""
-    table = Table("precision / recall (of)", "all")
-    for group in evaluation.elevations():
-        table.add_column(f"{group}°")
+    table = Table("event", title="precision / recall (events)", title_justify="left")
+    for heading in ("all", *(f"{group}°" for group in evaluation.elevations())):
+        table.add_column(heading, justify="right")
     for kind in evaluation.events():
         counts = [evaluation.events()[kind], *(evaluation.events(group)[kind] for group in evaluation.elevations())]
-        cells = [f"{_text(count.precision)} / {_text(count.recall)} ({count.happened})" for count in counts]
+        cells = [f"{_short(count.precision)} / {_short(count.recall)} ({count.happened})" for count in counts]
         table.add_row(kind, *cells)
     return table
 
@@ -75,6 +75,10 @@ def _text(value: float | int | None) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _rounded(value: Any) -> Any:

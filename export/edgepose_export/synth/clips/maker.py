@@ -32,6 +32,8 @@ _SCRIPT, _BODIES, _CLOTHES, _LIGHT, _GROUND, _LOOK, _FRAME = range(7)  # each ha
 _PIXELS_PER_M = (58.0, 92.0)  # in a picture of 640 px
 _COARSE_BELOW = 95  # pixels a meter; bodies farther away show hardly any difference
 _STEEP = 50  # degrees
+_FIRST_PAIR: dict[Story, int] = {"falls": 0, "waves": 3, "arms_up": 7, "zones": 9, "crossings": 8, "rest": 6}
+"""Number of the elevation and movement, of all combinations of both, with which a story begins: jitter and lag need a still camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +258,8 @@ def combination(plan: ClipPlan, index: int) -> Combination:
     story = index % len(plan.stories)
     pairs = list(product(plan.elevations, plan.movements))
     # Steps that share no factor with the number of pairs visit all of them; the first clips already differ in everything.
-    elevation, movement = pairs[(index // len(plan.stories) * _step(len(pairs)) + story * 5) % len(pairs)]
+    first = _FIRST_PAIR[plan.stories[story]]
+    elevation, movement = pairs[(index // len(plan.stories) * _step(len(pairs)) + first) % len(pairs)]
     return Combination(plan.stories[story], elevation, movement, plan.looks[index % len(plan.looks)])
 
 

@@ -16,7 +16,7 @@ STORIES: tuple[Story, ...] = get_args(Story)
 
 ZONE, LINE = "zone", "line"
 """Names of the zone and the line that each clip has."""
-ZONE_LEFT, ZONE_RIGHT, LINE_AT = 0.52, 0.96, 0.36
+ZONE_LEFT, ZONE_RIGHT, LINE_AT = 0.52, 0.84, 0.36
 """Edges of the zone and place of the line, as shares of the width of the first picture."""
 
 
