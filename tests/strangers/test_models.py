@@ -390,7 +390,7 @@ OURS: dict[str, tuple[dict[str, Any], str]] = {
     "NaN in the boxes": ({"boxes": np.nan}, "returned boxes that are not finite"),
     "NaN in the scores": ({"scores": np.nan}, "returned scores that are not finite"),
     "NaN in the keypoints": ({"keypoints": np.nan}, "returned keypoints that are not finite"),
-    "huge scores": ({"scores": 3e38}, "returned scores from .* expected 0 to 1"),
+    "huge scores": ({"scores": 3e38, "one": np.inf}, "returned scores from .* expected 0 to 1"),
     "huge boxes": ({"boxes": 1e8}, r"returned boxes from 1e\+08 to 1e\+08; expected pixels"),
     "positions from 0 to 1": ({"boxes": 0.5}, "returned boxes from 0.5 to 0.5; expected pixels of the input, not shares"),
 }
