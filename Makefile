@@ -10,8 +10,8 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers events refine decoding \
-system service-memory fleet compare model clean
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
+system hostile service-memory fleet compare model clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -65,6 +65,12 @@ strangers: $(VENV)/.dev ## what strangers' cameras, files, models and brokers do
 fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and models; writes docs/reliability.md (ARGS="rtsp --count 500")
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
+bitflips: $(VENV)/.dev ## twenty thousand bit flips in the event store (ARGS="--count 500")
+	$(BIN)/python -m tools.bitflips $(ARGS)
+
+broker-limits: $(VENV)/.dev ## two minutes at mosquittos that accept 2000 bytes, 60,000 bytes and 1 MiB (ARGS="--seconds 10")
+	$(BIN)/python -m tools.broker_limits $(ARGS)
+
 soak: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; writes docs/reliability.md (ARGS="--minutes 20")
 	$(BIN)/python -m tools.soak $(ARGS)
 
@@ -73,6 +79,9 @@ system: $(VENV)/.dev ## the service and install.sh under a real systemd, at leng
 
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)
+
+hostile: $(VENV)/.dev ## hostile cameras beside a good one for two minutes, under the shipped unit (needs root and a machine that is not busy)
+	HOSTILE_SECONDS=120 $(BIN)/python -m pytest tests/system/test_hostile_cameras.py -m system -s $(ARGS)
 
 service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd counts it; writes docs/operations.md (needs root)
 	$(BIN)/python -m tools.service_memory build/vtest.avi docs/operations.md $(ARGS)
@@ -124,16 +133,15 @@ $(BIN)/python:
 
 # Dependencies are pinned with hashes; the project itself is installed without asking for any.
 $(VENV)/.demo: pyproject.toml requirements/demo.txt | $(BIN)/python
-	$(PIP) install -q --require-hashes -r requirements/demo.txt
-	$(PIP) install -q --no-deps -e .
+	@tools/show-progress.sh "installing the packages of the demo" $(PIP) install -q --require-hashes -r requirements/demo.txt
+	@tools/show-progress.sh "installing edgepose" $(PIP) install -q --no-deps -e .
 	@touch $@
 
 # A build of torch for CPUs only, wherever it can be had: the one on PyPI brings gigabytes of CUDA along.
 $(VENV)/.dev: pyproject.toml export/pyproject.toml requirements/dev.txt | $(BIN)/python
-	$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null \
-	|| $(PIP) install -q 'torch==$(TORCH)'
-	$(PIP) install -q --require-hashes -r requirements/dev.txt
-	$(PIP) install -q --no-deps -e . -e ./export
+	@tools/show-progress.sh "installing torch" sh -c "$(PIP) install -q 'torch==$(TORCH)+cpu' 2>/dev/null || $(PIP) install -q 'torch==$(TORCH)'"
+	@tools/show-progress.sh "installing the packages of the tests" $(PIP) install -q --require-hashes -r requirements/dev.txt
+	@tools/show-progress.sh "installing edgepose" $(PIP) install -q --no-deps -e . -e ./export
 	@touch $@ $(VENV)/.demo
 
 # Never fails: the demo says what to do where there is no video.

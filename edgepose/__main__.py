@@ -12,11 +12,14 @@ def main() -> None:
     if next((each for each in sys.argv[1:] if not each.startswith("-")), "") == "run":
         _keep_signals_from_killing()
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's job in the background
+            signal.signal(signal.SIGINT, _interrupt_once)
         from edgepose.cli.main import run
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130  # what a shell expects of a program that Ctrl-C ended
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near, and a traceback would be all that Ctrl-C adds
     gstreamer = sys.modules.get("edgepose.capture.gstreamer.source")
     if gstreamer is not None:
         gstreamer.stop_all()  # `os._exit` skips exit handlers, and a CSI camera whose pipeline still runs stays occupied
@@ -28,6 +31,12 @@ def main() -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _interrupt_once(*_: object) -> None:
+    """Interrupt the work; another Ctrl-C ends the program at once, and not with a traceback of what handles the first one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _keep_signals_from_killing() -> None:

@@ -6,7 +6,10 @@ from typing import Literal
 
 from edgepose.frame import Clock
 
-EventKind = Literal["entered", "left", "fallen", "still", "waving", "arms_up", "zone_entered", "zone_left"]
+EventKind = Literal["entered", "left", "fallen", "still", "waving", "arms_up", "zone_entered", "zone_left", "loitering", "line_crossed"]
+
+Direction = Literal["to_left", "to_right"]
+"""Side of a line on which a person ends, seen from its first point towards its second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class Event:
         score: strength of the evidence: 0.5 is just enough, 1 leaves no doubt.
         box: last box of the person, x1 y1 x2 y2 in source pixels.
         width, height: size of the frame in pixels.
-        zone: name of the zone, for `zone_entered` and `zone_left`.
+        zone: name of the zone, for `zone_entered`, `zone_left` and `loitering`.
+        line, direction: name of the line and side on which the person ends, for `line_crossed`.
         evidence: the measured quantities by name; each name carries its unit (`duration_s`, `wave_hz`).
     """
 
@@ -42,4 +46,6 @@ class Event:
     width: int
     height: int
     zone: str | None = None
+    line: str | None = None
+    direction: Direction | None = None
     evidence: Mapping[str, float] = field(default_factory=dict)

@@ -24,6 +24,9 @@ class Frame:
         sequence: number of this frame within its epoch, from 0; every decoded frame counts, so a gap means dropped frames.
         camera: name of the camera in the configuration.
         epoch: number of times the source was opened before, from 0; trackers restart when it changes.
+        file: path of the file that the frame comes from, as the user named it; empty for a stream.
+        pixel_aspect: width of a stored pixel divided by its height; the image is scaled to square pixels.
+        full_size: width and height of a picture that was read at a fraction of its size; None where the image is the whole.
     """
 
     image: NDArray[np.uint8]
@@ -32,6 +35,9 @@ class Frame:
     sequence: int
     camera: str
     epoch: int = 0
+    file: str = ""
+    pixel_aspect: float = 1.0
+    full_size: tuple[int, int] | None = None
 
     @property
     def height(self) -> int:

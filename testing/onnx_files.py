@@ -88,7 +88,7 @@ def write_edgepose(
     keypoints: int = 17,
     scores: NDArray[np.float32] | None = None,
 ) -> Path:
-    """Write a file of our own layout; scores are those of `answers` times the mean brightness (0 to 1). None removes a metadata key."""
+    """Write a file of our own layout; scores: those of `answers` times mean brightness (0 to 1), at most 1. None removes a metadata key."""
     boxes_value, scores_value, keypoints_value = answers()
     constants = [
         numpy_helper.from_array(boxes_value[None], "boxes_constant"),
@@ -96,6 +96,7 @@ def write_edgepose(
         numpy_helper.from_array(np.ascontiguousarray(keypoints_value[None, :, :keypoints]), "keypoints_constant"),
         numpy_helper.from_array(np.float32(255), "white"),
         numpy_helper.from_array(np.float32(0), "zero"),
+        numpy_helper.from_array(np.float32(1), "one"),
         numpy_helper.from_array(np.array([1], np.int64), "axis_1"),
         numpy_helper.from_array(np.array([1, 2], np.int64), "axes_12"),
         numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes_123"),
@@ -105,7 +106,8 @@ def write_edgepose(
         helper.make_node("ReduceMean", ["float"], ["gray"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Div", ["gray", "white"], ["brightness"]),  # (N,)
         helper.make_node("Unsqueeze", ["brightness", "axis_1"], ["column"]),  # (N, 1)
-        helper.make_node("Mul", ["scores_constant", "column"], ["scores"]),
+        helper.make_node("Mul", ["scores_constant", "column"], ["brightened"]),
+        helper.make_node("Clip", ["brightened", "zero", "one"], ["scores"]),
         helper.make_node("Mul", ["brightness", "zero"], ["nothing"]),
         helper.make_node("Unsqueeze", ["nothing", "axes_12"], ["nothing_3"]),
         helper.make_node("Unsqueeze", ["nothing", "axes_123"], ["nothing_4"]),

@@ -31,6 +31,8 @@ class Script:
     corrupt_frames = 0
     stale_frames = 0
     superseded_frames = 0
+    patience_s = 0.0
+    patience_s = 0.0
 
     def __init__(self, camera: str, epoch: int, sizes: list[tuple[int, int]], end: SourceError, *, live: bool = False) -> None:
         self.camera = camera

@@ -6,9 +6,10 @@ tests/conftest.py skips the test and says what to install. Each probe runs once 
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -94,6 +95,12 @@ def require(*names: str) -> None:
     """
     if (reason := missing(*names)) is not None:
         raise MissingRequirementError(reason)
+
+
+def packages_named(reasons: Iterable[str]) -> list[str]:
+    """Return the Debian packages that sentences of `missing` name."""
+    lists = (found[1] for reason in reasons for found in re.finditer(r"\(Debian packages? ([a-z0-9.+, -]+)\)", reason))
+    return sorted({package.strip() for packages in lists for package in packages.split(",")})
 
 
 @cache

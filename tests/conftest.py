@@ -1,5 +1,6 @@
 """What holds for all tests: a test that needs a missing program or library is skipped, with the package that brings it."""
 
+import logging
 import os
 import re
 from collections.abc import Generator
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 import edgepose  # noqa: F401 (switches the telemetry of ONNX Runtime off, which some tests import before anything of ours)
-from testing.requirements import MissingRequirementError, missing, require
+from testing.requirements import MissingRequirementError, missing, packages_named, require
 
 # Nothing depends on the speed of the machine: no example has a deadline.
 settings.register_profile("edgepose", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,10 +62,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups | No
 
 
 @pytest.fixture(autouse=True)
+def _a_log_of_its_own() -> Generator[None, None, None]:
+    """Take back what a command that ran in this process changed in the log."""
+    log = logging.getLogger("edgepose")
+    before = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = before
+
+
+@pytest.fixture(autouse=True)
 def _a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Daemons inside tests that run side by side are on hosts of other names: one device name belongs to one daemon a machine."""
     monkeypatch.setattr(
-        "edgepose.config.load.socket", SimpleNamespace(gethostname=lambda: f"host-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+        "edgepose.config.load.socket",
+        SimpleNamespace(gethostname=lambda: f"host-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}"),
     )
 
 
@@ -76,6 +87,13 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
         return (yield)
     except MissingRequirementError as error:
         pytest.skip(str(error))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what to install for the tests that were skipped."""
+    packages = packages_named(str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if packages:
+        terminalreporter.write_line(f"For the skipped tests: sudo apt-get install --no-install-recommends {' '.join(packages)}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -108,3 +108,20 @@ def test_a_requirement_is_probed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(MissingRequirementError, match="Debian package a"):
             require("a")
     assert len(probes) == 1
+
+
+def test_the_end_of_a_run_names_all_packages_in_one_line(tmp_path: Path) -> None:
+    empty = {"PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "testing.nothing_installed", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        [*command, WITHOUT["promtool"][0]], capture_output=True, text=True, timeout=500, cwd=ROOT, env=dict(os.environ) | empty
+    )
+    assert "For the skipped tests: sudo apt-get install --no-install-recommends prometheus\n" in done.stdout, done.stdout
+
+
+def test_the_readme_names_every_package_that_a_reason_names() -> None:
+    named = set(re.findall(r"[a-z0-9.+-]+", (ROOT / "README.md").read_text()))
+    source = Path(requirements.__file__).read_text()
+    packages = {*requirements.RTSP_SERVER_ELEMENTS.values(), *requirements.CAPTURE_ELEMENTS.values()}
+    packages |= set(re.findall(r'_(?:program|file)\(.*, "([a-z0-9.-]+)"\)', source))
+    assert packages - named - {"util-linux"} == set()  # which no Debian system lacks

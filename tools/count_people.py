@@ -16,7 +16,7 @@ from edgepose.config.schema import CameraConfig, Config, ModelConfig
 from edgepose.engine.backend import open_backend
 from edgepose.model.shipped import named_model
 from edgepose.person import Person
-from edgepose.pipeline.offline import people_in
+from edgepose.pipeline.offline.people import people_in
 from edgepose.pipeline.refiner import Refiner
 from edgepose.telemetry.metrics import Metrics
 

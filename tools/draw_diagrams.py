@@ -259,9 +259,17 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
         ),
         "work",
     ),
-    ((("messages", "the wire contract"), ("telemetry", "metrics, sensors"), ("supervision", "threads, watchdog")), "camera"),
+    (
+        (
+            ("messages", "the wire contract"),
+            ("telemetry", "metrics, sensors"),
+            ("supervision", "threads, watchdog"),
+            ("storage", "records that verify"),
+        ),
+        "camera",
+    ),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
-    ((("frame", ""), ("person", ""), ("event", ""), ("errors", "")), "store"),
+    ((("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("printable", ""), ("errors", "")), "store"),
 )
 """Packages from the top of the import rule to its bottom, each with what it holds, and the kind of their boxes."""
 

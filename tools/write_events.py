@@ -19,7 +19,7 @@ from edgepose.capture.source import open_source
 from edgepose.config.schema import CameraConfig, Config, EventsConfig
 from edgepose.engine.backend import open_backend, pose_model
 from edgepose.errors import EndOfStream
-from edgepose.events.detector import EventDetector
+from edgepose.events.detector import EventDetector, Places
 from edgepose.frame import Frame
 from edgepose.person import Person
 from edgepose.pipeline.postprocessor import Postprocessor
@@ -68,7 +68,7 @@ def cost_us(people: int = 5, frames: int = 3000) -> float:
     """Return the median cost of a frame with waving people and two zones in microseconds."""
     rng = np.random.default_rng(0)
     zones = {"left": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)], "right": [(0.5, 0.0), (1.0, 0.0), (1.0, 1.0)]}
-    detector, image, durations_s = EventDetector(EventsConfig(), zones, "a", 0.2), np.zeros((480, 640, 3), np.uint8), []
+    detector, image, durations_s = EventDetector(EventsConfig(), Places(zones), "a", 0.2), np.zeros((480, 640, 3), np.uint8), []
     for number in range(frames):
         crowd = []
         for track in range(people):

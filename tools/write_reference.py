@@ -37,7 +37,7 @@ def configuration() -> str:
 
 def commands() -> str:
     """Return usage, options and example of each command."""
-    context = click.Context(cli, info_name="edgepose")
+    context = click.Context(cli, info_name="edgepose", **cli.context_settings)
     parts: list[str] = []
     for name in COMMANDS:
         command = cli.get_command(context, name)

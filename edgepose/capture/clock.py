@@ -104,29 +104,47 @@ class LiveClock:
 class FileClock:
     """Capture times of a file, as if its recording had started when it was opened.
 
+    Recorders and `cat` join segments whose timestamps begin anew or leap. There the clock goes on by one interval, and counts a jump.
+
     Args:
         opened_at_ns: when it was opened, ns since the Unix epoch.
-        interval_ns: time between two frames, used for frames without a presentation time and between two passes of a loop.
+        interval_ns: time between two frames, used for frames without a presentation time, after a jump, and between two passes of a loop.
+        maximum_gap_ns: a longer gap between two frames is a jump, where it is also ten times as long as the gaps before.
+        maximum_back_ns: presentation times that go back by more than this are a jump; by less, they are out of order.
     """
 
-    def __init__(self, opened_at_ns: int, interval_ns: int) -> None:
+    def __init__(
+        self, opened_at_ns: int, interval_ns: int, *, maximum_gap_ns: int = 10 * NS_PER_S, maximum_back_ns: int = NS_PER_S // 2
+    ) -> None:
         self._opened_at_ns = opened_at_ns
         self._interval_ns = interval_ns
+        self._maximum_gap_ns = maximum_gap_ns
+        self._maximum_back_ns = maximum_back_ns
         self._pass_began_ns = 0
         self._first_pts_ns: int | None = None
+        self._last_pts_ns: int | None = None
+        self._gap_ns = 0
+        self._longest_gap_ns = 0
         self._next_ns = 0
         self.elapsed_ns = 0
         """Time from the file's first frame to the last stamped one."""
+        self.jumps = 0
+        """Number of places where presentation times went back or leaped."""
 
     def stamp(self, pts_ns: int | None) -> tuple[int, Clock]:
         """Return the capture time of a frame (ns since the Unix epoch, UTC) and its clock."""
         if pts_ns is None:
             elapsed_ns = self._next_ns
         else:
-            if self._first_pts_ns is None:
+            if self._is_jump(pts_ns):
+                self.jumps += 1
+                self._pass_began_ns = self.elapsed_ns + (self._gap_ns or self._interval_ns)
+                self._first_pts_ns = pts_ns
+            elif self._first_pts_ns is None:
                 # This frame follows earlier ones without a presentation time.
                 self._first_pts_ns = pts_ns - (self._next_ns - self._pass_began_ns)
             elapsed_ns = self._pass_began_ns + pts_ns - self._first_pts_ns
+            self._last_pts_ns = pts_ns
         self.elapsed_ns = max(elapsed_ns, self.elapsed_ns)
         self._next_ns = self.elapsed_ns + self._interval_ns
         return self._opened_at_ns + self.elapsed_ns, "stream"
@@ -134,4 +152,17 @@ class FileClock:
     def restart(self) -> None:
         """Let the next frame, the file's first again, follow the last one."""
         self._pass_began_ns = self._next_ns
-        self._first_pts_ns = None
+        self._first_pts_ns = self._last_pts_ns = None
+
+    def _is_jump(self, pts_ns: int) -> bool:
+        if self._last_pts_ns is None:
+            return False
+        gap_ns = pts_ns - self._last_pts_ns
+        if gap_ns < -min(self._maximum_back_ns, 3 * self._interval_ns):
+            return True
+        # Judged by the gaps before, not by the average rate: one leap of an hour makes an average of minutes.
+        if gap_ns > max(self._maximum_gap_ns, 10 * (self._longest_gap_ns or self._interval_ns)):
+            return True
+        if gap_ns > 0:
+            self._gap_ns, self._longest_gap_ns = gap_ns, max(self._longest_gap_ns, gap_ns)
+        return False

@@ -1,10 +1,10 @@
 """Mapping of PyAV's exceptions to a `SourceError` with a cause."""
 
 import errno
+import http.client
 import socket
 from urllib.parse import urlsplit
 
-from edgepose.capture.redact import redact
 from edgepose.errors import SourceError
 
 CAUSES = (
@@ -13,6 +13,8 @@ CAUSES = (
     "not_found",
     "unauthorized",
     "tls",
+    "forbidden",
+    "too_large",
     "timeout",
     "no_video",
     "unsupported",
@@ -110,9 +112,38 @@ def source_error(error: Exception, where: str, *, opening: bool) -> SourceError:
         cause = _CAUSE_BY_NUMBER.get(getattr(error, "errno", 0), CAUSE_BY_EXCEPTION.get(type(error).__name__, "failed"))
     if opening and cause == "stalled":
         cause = "timeout"
-    # Only the reason: the rest of FFmpeg's text repeats the URL with its password.
-    reason = redact(str(getattr(error, "strerror", None) or error or type(error).__name__))
+    # Only the text that belongs to the error's number: the rest of FFmpeg's, and any other library's, may repeat the URL.
+    reason = str(getattr(error, "strerror", None) or type(error).__name__)
     return SourceError(_SENTENCES[cause].format(where=where, reason=reason[:1].lower() + reason[1:]), cause)
+
+
+def connection_failure(error: Exception, where: str, *, opening: bool) -> SourceError:
+    """Return the `SourceError` for an exception of a socket or of `http.client`; parameters as in `source_error`."""
+    if isinstance(error, SourceError):
+        return error
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return unresolved(error, where)
+    cause, reason = "failed", type(error).__name__
+    if isinstance(error, TimeoutError):
+        cause, reason = ("timeout" if opening else "stalled"), "no data arrived"
+    elif isinstance(error, ConnectionRefusedError):
+        cause, reason = "refused", "connection refused"
+    elif isinstance(error, ConnectionError | http.client.RemoteDisconnected | http.client.IncompleteRead):
+        cause, reason = "ended", "connection closed"
+    elif isinstance(error, http.client.HTTPException):
+        cause, reason = "unsupported", "its answer is not HTTP"
+    elif isinstance(error, OSError):
+        cause = _CAUSE_BY_NUMBER.get(error.errno or 0, "failed" if opening else "ended")
+        reason = (error.strerror or reason) if error.errno in errno.errorcode else reason
+    return SourceError(_SENTENCES[cause].format(where=where, reason=reason[:1].lower() + reason[1:]), cause)
+
+
+def http_failure(status: int, where: str) -> SourceError:
+    """Return the `SourceError` for the status of an HTTP server's answer."""
+    cause = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 410: "not_found", 429: "refused"}.get(status, "failed")
+    known = http.client.responses.get(status)  # the server's own words may repeat the request
+    said = f"server returned {status}{f' {known}' if known else ''}"
+    return SourceError(_SENTENCES[cause].format(where=where, reason=said), cause)
 
 
 def unknown_protocol(url: str, where: str) -> SourceError:
@@ -129,8 +160,13 @@ def unresolved_host(url: str, where: str) -> SourceError | None:
         if host is not None:
             socket.getaddrinfo(host, None)
     except (socket.gaierror, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        return SourceError(f"{where} has a host name that cannot be resolved ({reason}); check the name and the DNS server", "not_found")
+        return unresolved(error, where)
     except ValueError:
         return SourceError(f"{where} is not a URL; expected one such as rtsp://host:port/path", "unsupported")
     return None
+
+
+def unresolved(error: Exception, where: str) -> SourceError:
+    """Return the error for a host name that cannot be resolved."""
+    reason = getattr(error, "strerror", None) or "it is no host name"
+    return SourceError(f"{where} has a host name that cannot be resolved ({reason}); check the name and the DNS server", "not_found")

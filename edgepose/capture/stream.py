@@ -4,14 +4,18 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, Instant
+from edgepose.capture.limits import maximum_pixels, read_header, refuse_large_video
+from edgepose.capture.presentation import Orientation, choose_track, display_width, usable_aspect
 from edgepose.errors import SourceError
 
 _PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTime: wall clock in microseconds, flags
@@ -20,6 +24,8 @@ _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h
 
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 """From version 17, PyAV converts formats in one thread per core for each stream by default: more work for the same frames."""
+
+_HEADER_BYTES = 65_536
 
 _ONE_THREAD_UP_TO_PX = 1280 * 720
 """Up to this size one thread decodes faster than any network runs; a second one costs 10 to 20 % more CPU for the same frames."""
@@ -53,7 +59,12 @@ class Stream:
         read_timeout_s: time after which PyAV gives up waiting for a packet; it takes up to twice as long.
         is_file: whether it is known to be a file, which ends.
         low_delay: decode for latency (slices in parallel) rather than for throughput (frames in parallel).
+        limit_bytes: most memory of one frame.
+        rate: frames per second of a file without timestamps; 0 for what the stream says.
     """
+
+    late_by_nature = False
+    """Whether its frames may be late by any time, since they come in segments."""
 
     def __init__(
         self,
@@ -65,6 +76,8 @@ class Stream:
         read_timeout_s: float,
         is_file: bool,
         low_delay: bool,
+        limit_bytes: int,
+        rate: float = 0.0,
     ) -> None:
         self.target = target
         self.options = options
@@ -72,53 +85,67 @@ class Stream:
         self._timeouts = (open_timeout_s, read_timeout_s)
         self._is_file = is_file
         self._low_delay = low_delay
+        self.limit_bytes = limit_bytes
+        self._rate = rate
         self._container: Any = None
+        self._stream: Any = None
         self._packets: Iterator[Any] = iter(())
         self._decoded: deque[Any] = deque()
         self._arrival = Instant(0, 0)
         self._sender_zero_ns: int | None = None
         self._sender_reported = False
         self._timed = True
+        self._pixel_aspect: Fraction | float = 1
         self._reformatter = VideoReformatter()
         self._abandoned = False
         self.finite = False
         """Whether it is a file, local or on a web server, and not a camera."""
         self.interval_ns = 0
         """Nominal time between two frames."""
+        self.patience_s = 0.0
+        """How much longer than an ordinary stream it may wait for a frame."""
+        self.decoding = False
+        """Whether a frame is being decoded, which is no wait."""
         self.corrupt_frames = 0
         """Number of damaged frames."""
         self.superseded_frames = 0
         """Always 0: FFmpeg delivers every frame."""
         self.packets_without_frame = 0
         """Number of packets since the last frame."""
+        self.notes: list[str] = []
+        """Sentences about choices that were made when it was opened."""
 
     def open(self) -> None:
         """Open the video, or reopen it at its start.
 
         Raises:
-            SourceError: it has no video stream that can be decoded.
+            SourceError: it has no video stream that can be decoded, or is a picture in tiles.
             av.FFmpegError: or any other exception of PyAV.
         """
         self.close()
-        # "ignore": names in the metadata of a camera need not be UTF-8.
-        container = av.open(self.target, options=dict(self.options), timeout=self._timeouts, metadata_errors="ignore")
+        container = self._open_container()
         self._container = container
-        if not container.streams.video:
-            raise SourceError(f"{self.where} has no video stream; expected a source with video", "no_video")
-        stream = container.streams.video[0]
+        self.notes = []
+        stream, choice = choose_track(container, self.where)
+        if choice is not None:
+            self.notes.append(choice)
         if stream.codec_context is None:
             raise SourceError(f"{self.where} has video in a format that cannot be decoded; expected H.264, H.265 or MJPEG", "unsupported")
+        # The decoder refuses larger frames before it allocates them, also where they become larger later.
+        stream.codec_context.options = {"max_pixels": str(maximum_pixels(self.limit_bytes))}
+        refuse_large_video(stream.codec_context.width, stream.codec_context.height, self.limit_bytes, self.where)
         stream.thread_type = "SLICE" if self._low_delay else "AUTO"
         small = stream.codec_context.width * stream.codec_context.height <= _ONE_THREAD_UP_TO_PX
         stream.thread_count = 1 if small else 2  # the cores of a drone are needed for the network
-        rate = stream.average_rate or stream.guessed_rate
-        self.interval_ns = int(NS_PER_S / rate) if rate else NS_PER_S // 25
         self.finite = self._is_file or container.duration is not None  # a file without an index has no known duration
         # Where the format has no timestamps, FFmpeg counts frames at a guessed rate, which is useless for a live stream.
         timeless = int(container.format.flags) & _NO_TIMESTAMPS or container.format.name.endswith("_pipe")
-        self._timed = self.finite or not timeless
+        self._timed = not timeless
+        self.interval_ns = self._interval(stream)
+        self._pixel_aspect = usable_aspect(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
         self._sender_zero_ns = None
         self._sender_reported = False
+        self._stream = stream
         self._packets = container.demux(stream)
 
     def next_frame(self) -> DecodedFrame | None:
@@ -135,11 +162,15 @@ class Stream:
                 return None
             self._arrival = Instant.now()
             self._note_sender_report(packet)
+            self.decoding = True
             try:
                 decoded = packet.decode()
             except (av.FFmpegError, ValueError):
+                self._refuse_large_picture(packet)
                 self.corrupt_frames += 1
                 decoded = []
+            finally:
+                self.decoding = False
             for frame in decoded:
                 # FFmpeg fills in missing parts from the previous frame: half a person of now, half one of then.
                 if frame.is_corrupt:
@@ -151,13 +182,18 @@ class Stream:
         return self._decoded_frame(self._decoded.popleft())
 
     def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
-        """Return the image of a frame as uint8 (H, W, 3), RGB, upright."""
+        """Return the image of a frame as uint8 (H, W, 3), RGB: turned, mirrored and with square pixels, as it is meant to be shown."""
         decoded = frame.decoded
-        image = self._reformatter.reformat(decoded, format="rgb24", **_ONE_THREAD).to_ndarray()  # (H, W, 3)
-        turns = round(decoded.rotation / 90) % 4  # a phone held upright records a rotated image with this mark
-        if turns:
-            image = np.rot90(image, turns)
-        return np.ascontiguousarray(image)
+        width = display_width(decoded.width, self._pixel_aspect)
+        converted = self._reformatter.reformat(decoded, width, decoded.height, format="rgb24", **_ONE_THREAD)
+        image: NDArray[Any] = converted.to_ndarray()  # (H, W, 3)
+        matrix = decoded.side_data.get(Type.DISPLAYMATRIX)  # a phone held upright records a turned image with this mark
+        return np.ascontiguousarray(image) if matrix is None else Orientation.of_matrix(bytes(matrix)).apply(image)
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a stored pixel divided by its height; images have square pixels."""
+        return float(self._pixel_aspect)
 
     def abandon(self) -> None:
         """Let a `next_frame` in progress end at its next packet; callable from any thread."""
@@ -170,6 +206,30 @@ class Stream:
         container, self._container = self._container, None
         if container is not None:
             container.close()
+
+    def _refuse_large_picture(self, packet: Any) -> None:
+        """Raise `SourceError` where a picture could not be decoded since it is too large: its decoder says neither why nor how large."""
+        header = read_header(bytes(packet)[:_HEADER_BYTES]) if packet.size else None
+        if header is not None:
+            refuse_large_video(header.width, header.height, self.limit_bytes, self.where)
+
+    def _open_container(self) -> Any:
+        """Return the open container of PyAV."""
+        options = {"max_pixels": str(maximum_pixels(self.limit_bytes))} | self.options
+        # "ignore": names in the metadata of a camera need not be UTF-8.
+        return av.open(self.target, options=options, timeout=self._timeouts, metadata_errors="ignore")
+
+    def _interval(self, stream: Any) -> int:
+        """Return the nominal time between two frames, ns. Where the format has no timestamps, the stream itself may say it."""
+        if not self._timed and self.finite:
+            said = stream.codec_context.framerate  # FFmpeg's demuxer claims 25 for all of them
+            if not self._rate and not said:
+                self.notes.append(
+                    f"{self.where} has no timestamps and names no rate; its frames follow at 25 frames/s (`rate` or --rate changes this)"
+                )
+            return int(NS_PER_S / (self._rate or said or 25))
+        rate = stream.average_rate or stream.guessed_rate
+        return int(NS_PER_S / rate) if rate else NS_PER_S // 25
 
     def _note_sender_report(self, packet: Any) -> None:
         # Not `container.start_time_realtime`: that is only the first report, and a camera's two clocks drift apart within an hour.

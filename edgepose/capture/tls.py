@@ -2,12 +2,14 @@
 
 import socket
 import ssl
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgepose.errors import SourceError
 
 _DEFAULT_PORTS = {"rtsps": 322, "https": 443}
+_NOT_YET_VALID = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 _TIMEOUT_S = 2.0  # for each of connection and handshake
 
 
@@ -26,7 +28,19 @@ def options(ca_file: str | None, where: str) -> dict[str, str]:
     Raises:
         SourceError: the CA certificates are missing or cannot be read.
     """
+    authority = _authority(ca_file, where)
+    _context(authority, where)
     # Set even for the system's: the GnuTLS in PyAV's wheels searches for them where other distributions keep them.
+    return {"tls_verify": "1", "ca_file": authority}
+
+
+def context(ca_file: str | None, where: str) -> ssl.SSLContext:
+    """Return the context that verifies a server's certificate and the host name in it; parameters and errors as in `options`."""
+    return _context(_authority(ca_file, where), where)
+
+
+def _authority(ca_file: str | None, where: str) -> str:
+    """Return the file of the CA certificates."""
     authority = str(Path(ca_file).expanduser()) if ca_file else ssl.get_default_verify_paths().cafile
     if authority is None:
         raise SourceError(
@@ -34,8 +48,7 @@ def options(ca_file: str | None, where: str) -> dict[str, str]:
             " or name a file as ca_file",
             "tls",
         )
-    _context(authority, where)
-    return {"tls_verify": "1", "ca_file": authority}
+    return authority
 
 
 def handshake_error(url: str, ca_file: str, where: str) -> SourceError | None:
@@ -49,16 +62,28 @@ def handshake_error(url: str, ca_file: str, where: str) -> SourceError | None:
             context.wrap_socket(connection, server_hostname=host),
         ):
             return None
-    except ssl.SSLCertVerificationError as error:
-        return SourceError(
-            f"{where} has a certificate that is refused ({error.verify_message.rstrip('.')}); expected one that names this host and"
-            f" was signed by an authority in {ca_file}",
-            "tls",
-        )
     except ssl.SSLError as error:
-        return SourceError(f"{where} failed the TLS handshake ({error.reason or error}); check the scheme and the port", "tls")
+        return handshake_failure(error, where, ca_file)
     except (OSError, ValueError):
         return None
+
+
+def handshake_failure(error: ssl.SSLError, where: str, ca_file: str | None) -> SourceError:
+    """Return the `SourceError` for a handshake that failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code == _NOT_YET_VALID:
+            now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+            return SourceError(
+                f"{where} has a certificate that is not yet valid; expected this device's clock to be set, which shows {now},"
+                " or a certificate that is valid already",
+                "tls",
+            )
+        return SourceError(
+            f"{where} has a certificate that is refused ({error.verify_message.rstrip('.')}); expected one that names this host and"
+            f" was signed by an authority in {_authority(ca_file, where)}",
+            "tls",
+        )
+    return SourceError(f"{where} failed the TLS handshake ({error.reason or 'no reason given'}); check the scheme and the port", "tls")
 
 
 def _context(ca_file: str, where: str) -> ssl.SSLContext:

@@ -1,5 +1,6 @@
 """The common part of all video sources: a worker thread, deadlines, clocks and freshness."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, FileClock, LiveClock
+from edgepose.capture.files.facts import SourceFacts
 from edgepose.capture.freshness import Freshness
+from edgepose.capture.presentation import blackened
 from edgepose.capture.stream import DecodedFrame
 from edgepose.capture.worker import Worker, WorkerClosedError, WorkerTimeoutError
 from edgepose.config import schema
@@ -17,6 +20,10 @@ from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 
 T = TypeVar("T")
+
+_DECODING_S = 8.0
+"""Longest time that decoding one frame may take beyond the wait for it."""
+_log = logging.getLogger(__name__)
 
 
 class Video(Protocol):
@@ -28,13 +35,47 @@ class Video(Protocol):
         corrupt_frames: number of damaged frames.
         superseded_frames: number of frames that a newer one replaced before `next_frame` was called.
         packets_without_frame: number of packets since the last frame.
+        patience_s: how much longer than an ordinary stream it may wait for a frame; known once it is open.
+        decoding: whether a frame is being decoded, which is no wait.
+        late_by_nature: whether its frames may be late by any time; known once it is open.
+        pixel_aspect: width of a stored pixel divided by its height; known once it is open.
     """
 
-    finite: bool
-    interval_ns: int
-    corrupt_frames: int
-    superseded_frames: int
-    packets_without_frame: int
+    @property
+    def finite(self) -> bool:
+        """Whether it is a file, and not a camera."""
+
+    @property
+    def interval_ns(self) -> int:
+        """Nominal time between two frames."""
+
+    @property
+    def corrupt_frames(self) -> int:
+        """Number of damaged frames."""
+
+    @property
+    def superseded_frames(self) -> int:
+        """Number of frames that a newer one replaced."""
+
+    @property
+    def packets_without_frame(self) -> int:
+        """Number of packets since the last frame."""
+
+    @property
+    def patience_s(self) -> float:
+        """How much longer than an ordinary stream it may wait for a frame."""
+
+    @property
+    def decoding(self) -> bool:
+        """Whether a frame is being decoded, which is no wait."""
+
+    @property
+    def late_by_nature(self) -> bool:
+        """Whether its frames may be late by any time."""
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a stored pixel divided by its height; images have square pixels."""
 
     def open(self) -> None:
         """Open the video, or reopen it at its start."""
@@ -43,7 +84,7 @@ class Video(Protocol):
         """Return the next frame, or None at the end."""
 
     def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
-        """Return the image of a frame as uint8 (H, W, 3), RGB, upright."""
+        """Return the image of a frame as uint8 (H, W, 3), RGB, upright, with square pixels."""
 
     def abandon(self) -> None:
         """Let a `next_frame` in progress end soon; callable from any thread."""
@@ -93,8 +134,12 @@ class VideoSource:
         self._close_timeout_s = close_timeout_s
         self._sequence = 0
         self._stale_frames = 0
+        self._image_s = 0.0  # that the last image took: work, which does not make it stale
         self._closed = threading.Event()
         self._where = f"camera {camera}: {url}"
+        self.facts = SourceFacts()
+        """What is known of a file beyond its frames."""
+        self._file = ""
         self._video = video
         self._worker = Worker(f"capture-{camera}", video.close)
         self._call(video.open, settings.open_timeout_s, opening=True)
@@ -102,8 +147,12 @@ class VideoSource:
         self.live = not self._finite or settings.realtime
         self._opened_at_ns = time.monotonic_ns()
         self._live_clock = live_clock()
-        self._freshness = Freshness(settings.stale_after_s)
+        self._freshness = Freshness(0 if video.late_by_nature else settings.stale_after_s)
         self._file_clock = FileClock(time.time_ns(), video.interval_ns)
+
+    def begin_at(self, start_ns: int) -> None:
+        """Set the capture time of the first frame of a file, ns since the Unix epoch; before the first `read`."""
+        self._file_clock = FileClock(start_ns, self._video.interval_ns)
 
     @property
     def corrupt_frames(self) -> int:
@@ -114,6 +163,11 @@ class VideoSource:
     def stale_frames(self) -> int:
         """Number of frames so far that arrived too late to be used."""
         return self._stale_frames
+
+    @property
+    def patience_s(self) -> float:
+        """How much longer than `read_timeout_s` a `read` may wait, seconds."""
+        return self._video.patience_s + _DECODING_S
 
     @property
     def superseded_frames(self) -> int:
@@ -138,15 +192,18 @@ class VideoSource:
 
     def _next_of_stream(self) -> Frame:
         while True:
-            fresh = self._call(self._fresh_frame, self._settings.read_timeout_s, opening=False)
+            fresh = self._call(self._fresh_frame, self._settings.read_timeout_s + self._video.patience_s, opening=False)
             if fresh is None:
                 self._release()
                 raise SourceError(f"{self._where} ended the stream", "ended")
             frame, checked_at_ns = fresh
             held_s = (time.monotonic_ns() - checked_at_ns) / NS_PER_S
-            if held_s <= (self._settings.stale_after_s or held_s):
+            if self._video.late_by_nature or held_s <= (self._settings.stale_after_s or held_s) + self._image_s:
                 return frame
             self._stale_frames += 1  # the process was suspended while it held this frame
+
+    def _masked(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return blackened(image, self._settings.masks)
 
     def _fresh_frame(self) -> tuple[Frame, int] | None:
         """Return, in the worker thread, the next frame that is not stale and when that was checked (monotonic, ns); None at the end."""
@@ -157,8 +214,13 @@ class VideoSource:
             state = self._freshness.classify(decoded.pts_ns, stamp.late_ns, now_ns)
             sequence, self._sequence = self._sequence + self._video.superseded_frames, self._sequence + 1
             if state == "fresh":
+                began_s = time.monotonic()
                 image = self._video.image(decoded)
-                return Frame(image, stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch), now_ns
+                self._image_s = time.monotonic() - began_s
+                aspect = self._video.pixel_aspect
+                return Frame(
+                    self._masked(image), stamp.captured_at_ns, stamp.clock, sequence, self.camera, self._epoch, pixel_aspect=aspect
+                ), now_ns
             self._stale_frames += 1
             first_late_ns = first_late_ns or now_ns
             if state == "standing":
@@ -180,11 +242,25 @@ class VideoSource:
             image_and_pts = self._after_the_end()
         image, pts_ns = image_and_pts
         captured_at_ns, clock = self._file_clock.stamp(pts_ns)
+        if self._file_clock.jumps > self.facts.time_jumps:
+            self._note_jump()
         if self._settings.realtime:
             self._wait_until_due()
-        frame = Frame(image, captured_at_ns, clock, self._sequence, self.camera, self._epoch)
+        aspect = self._video.pixel_aspect
+        frame = Frame(
+            self._masked(image), captured_at_ns, clock, self._sequence, self.camera, self._epoch, file=self._file, pixel_aspect=aspect
+        )
         self._sequence += 1
         return frame
+
+    def _note_jump(self) -> None:
+        self.facts.time_jumps = self._file_clock.jumps
+        if self.facts.time_jumps == 1:  # once is enough to know
+            _log.warning(
+                "%s: timestamps jump at frame %d; the clock goes on by one frame, there and wherever it happens again",
+                self._where,
+                self._sequence,
+            )
 
     def _next_image(self) -> tuple[NDArray[np.uint8], int | None] | None:
         """Return, in the worker thread, the next image and its presentation time; None at the end."""
@@ -205,8 +281,12 @@ class VideoSource:
             image_and_pts = self._call(self._next_image, self._settings.read_timeout_s, opening=False)
             if image_and_pts is not None:
                 return image_and_pts
+        self._note_end()
         self._release()
         raise EndOfStream(f"{self._where} ended after {self._sequence} frames")
+
+    def _note_end(self) -> None:
+        """Note in `facts`, before the video is closed, what of a file is missing."""
 
     def _wait_until_due(self) -> None:
         wait_s = (self._opened_at_ns + self._file_clock.elapsed_ns - time.monotonic_ns()) / NS_PER_S
@@ -215,7 +295,7 @@ class VideoSource:
 
     def _call(self, task: Callable[[], T], timeout_s: float, *, opening: bool) -> T:
         try:
-            return self._worker.call(task, timeout_s)
+            return self._worker.call(task, timeout_s, busy=lambda: self._video.decoding, busy_s=_DECODING_S)
         except WorkerClosedError:
             raise self._closed_error() from None
         except WorkerTimeoutError:
@@ -242,5 +322,5 @@ class VideoSource:
 
     def _release(self) -> None:
         self._closed.set()
+        self._worker.close()  # first: a waiting `read` learns that it was closed, not how the video ends
         self._video.abandon()
-        self._worker.close()

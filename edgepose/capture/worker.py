@@ -1,10 +1,14 @@
 """A worker thread for calls that may block without end, so that waiting for them has a deadline."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_BUSY_TURN_S = 0.1
+"""How often a task is asked whether it still computes."""
 
 
 def call_within(name: str, task: Callable[[], T], timeout_s: float) -> T:
@@ -48,8 +52,14 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def call(self, task: Callable[[], T], timeout_s: float) -> T:
+    def call(self, task: Callable[[], T], timeout_s: float, *, busy: Callable[[], bool] = lambda: False, busy_s: float = 0.0) -> T:
         """Run a task in the thread and return its result or raise its exception.
+
+        Args:
+            task: what to run.
+            timeout_s: how long it may take.
+            busy: whether the task computes rather than waits, when its time is over.
+            busy_s: how much longer it may take then.
 
         Raises:
             WorkerTimeoutError: the task took longer; the worker must be closed then, since its thread is still busy.
@@ -61,7 +71,10 @@ class Worker:
             self._result = None
             self._task = task
             self._condition.notify_all()
+            deadline_s = time.monotonic() + timeout_s + busy_s
             self._condition.wait_for(lambda: self._result is not None or self._closed, timeout_s)
+            while self._result is None and not self._closed and busy() and (left_s := deadline_s - time.monotonic()) > 0:
+                self._condition.wait(min(_BUSY_TURN_S, left_s))
             if self._closed:
                 raise WorkerClosedError
             if self._result is None:

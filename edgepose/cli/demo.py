@@ -37,13 +37,13 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     import os
     import time
 
-    from edgepose.capture.redact import redact
-    from edgepose.capture.source import path_of
+    from edgepose.capture.redact import describe
+    from edgepose.capture.source import missing_file, path_of
     from edgepose.cli.live_table import shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
     from edgepose.daemon.daemon import Daemon, supervise
-    from edgepose.errors import OutputError, UsageError
+    from edgepose.errors import OutputError, SourceError, UsageError
     from edgepose.messages.live_table import LiveTable
     from edgepose.mqtt.embedded_broker import EmbeddedBroker
     from edgepose.mqtt.subscriber import Subscriber
@@ -54,12 +54,16 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     video_file = source or video_at_hand()
     if video_file is None:
         raise UsageError(f"no video was found ({_FETCHED}, {_PACKAGED}); expected one as SOURCE, such as: edgepose demo walk.mp4")
+    path = path_of(video_file)
+    if path is not None and not path.exists():  # here the whole path may be shown; the daemon would say `file`
+        raise SourceError(missing_file(path), "not_found")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"folder {output} cannot be created: {error.strerror}; expected a writable folder (--output DIR)") from error
     video, poses = output / "annotated.mp4", output / "poses.jsonl"
-    with EmbeddedBroker() as broker, signals() as (stop, reason):
+    # The signals first: Ctrl-C in the middle of a start would leave a traceback of whatever was being started.
+    with signals() as (stop, reason), EmbeddedBroker() as broker:
         mqtt = MqttConfig(host="127.0.0.1", port=broker.port)
         config = Config(
             device="demo",
@@ -71,12 +75,13 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
         )
         live_table = LiveTable(mqtt.prefix)
         topics = ["edgepose/demo/#"]
+        # Before the table, which is drawn again and again in the place where the cursor is.
+        click.echo(f"watching {describe(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
         with (
             Subscriber(mqtt, topics, lambda topic, payload: live_table.take(topic, payload, time.monotonic())),
             shown(live_table, video_time=path_of(video_file) is not None) as screen,
         ):
             daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, overwrite=True)
-            click.echo(f"watching {redact(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
             daemon.start(broker_within_s=_BROKER_S)
             start_s = time.monotonic()
 
@@ -91,7 +96,11 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     counts = daemon.snapshot().metrics.camera("video")
     click.echo(
         f"{counts.published} frames in {elapsed_s:.1f} s ({counts.published / elapsed_s:.1f} frames/s), "
-        f"at most {live_table.most_people} people at once, {len(live_table.tracks)} tracks, {live_table.messages} messages over MQTT"
+        f"at most {live_table.most_people} people at once, {live_table.messages} messages over MQTT"
+    )
+    click.echo(
+        f"{live_table.entered} times somebody was seen for a second or more; {len(live_table.tracks)} track numbers were given"
+        " (a person who is lost from sight for a while is counted again)"
     )
     for cause, frames in counts.dropped.items():
         click.echo(f"dropped: {frames} ({cause})")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import click
@@ -11,27 +11,54 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from edgepose.event import EventKind
 from edgepose.messages.live_table import CameraRow, DeviceRow, EventRow, LiveTable
 from edgepose.messages.structs import EventMessage
+from edgepose.printable import printable
 
 _PEOPLE_LIMIT = 12  # people shown for each camera
 _PLAIN_S = 1.0  # seconds between two lines where standard output is no terminal
 _AT_THE_EDGE = 0.5  # `edge_bodies` below which a person who is no longer seen has probably left
 
+_WHAT: Mapping[EventKind, str] = {
+    "entered": "entered",
+    "left": "left",
+    "fallen": "has fallen",
+    "still": "is still",
+    "waving": "waves",
+    "arms_up": "holds both arms up",
+    "zone_entered": "entered zone",
+    "zone_left": "left zone",
+    "loitering": "loiters in zone",
+    "line_crossed": "crossed line",
+}
+
+_EVIDENCE: Mapping[str, str] = {
+    "present_s": "seen for {:.1f} s",
+    "absent_s": "not seen for {:.1f} s",
+    "down_s": "down within {:.1f} s",
+    "lying_s": "lying for {:.1f} s",
+    "still_s": "without movement for {:.0f} s",
+    "duration_s": "for {:.1f} s",
+    "inside_s": "{:.1f} s inside",
+}
+"""What people may want to know of the evidence, in words; the rest is for programs (`--json`)."""
+
 
 def event_line(event: EventMessage, when: str | None = None) -> str:
-    """Return an event in one line: time, person, kind and evidence.
+    """Return an event in one line: time, person, kind, evidence in words and score.
 
     A person who vanishes far from the edge of the frame is called lost: most of them are occluded, or missed by the network.
 
     Args:
         when: in place of the time of day.
     """
-    zone = f" {event.zone}" if isinstance(event.zone, str) else ""
-    evidence = ", ".join(f"{name} {value:g}" for name, value in event.evidence.items())
+    place = next((f" {name}" for name in (event.zone, event.line) if isinstance(name, str)), "")
+    place += f" ({event.direction.replace('_', ' ')})" if isinstance(event.direction, str) else ""
     lost = event.kind == "left" and event.evidence.get("edge_bodies", 0.0) >= _AT_THE_EDGE
-    what = f"lost from sight (left, {event.score:.2f}" if lost else f"{event.kind}{zone} ({event.score:.2f}"
-    return f"{when or event.at[11:19]} person {event.track} {what}: {evidence})"
+    what = "lost from sight" if lost else f"{_WHAT[event.kind]}{place}"
+    evidence = [words.format(event.evidence[name]) for name, words in _EVIDENCE.items() if name in event.evidence]
+    return printable(", ".join((f"{when or event.at[11:19]} person {event.track} {what}", *evidence, f"score {event.score:.2f}")))
 
 
 def event_row_line(row: EventRow, *, video_time: bool = False) -> str:
@@ -41,29 +68,30 @@ def event_row_line(row: EventRow, *, video_time: bool = False) -> str:
         video_time: whether to give the seconds since the first frame: a video that is read fast has times that are still to come.
     """
     offset_s = row.offset_s() if video_time else None
-    return f"{row.device}/{row.camera}: {event_line(row.event, None if offset_s is None else f'at {offset_s:.1f} s:')}"
+    where = printable(f"{row.device}/{row.camera}")
+    return f"{where}: {event_line(row.event, None if offset_s is None else f'at {offset_s:.1f} s:')}"
 
 
 def device_line(device: DeviceRow) -> str:
     """Return the state of a device in one line."""
-    return f"{device.name}: {device.state}" + ("" if device.state == "online" else f" ({device.reason})")
+    return printable(f"{device.name}: {device.state}" + ("" if device.state == "online" else f" ({device.reason})"))
 
 
 def camera_line(camera: CameraRow) -> str:
     """Return the state of a camera in one line."""
-    state = f"{camera.device}/{camera.name}: {_state(camera)}"
+    state = printable(f"{camera.device}/{camera.name}: {_state(camera)}")
     if camera.poses is None:
         return state
     return f"{state}, {len(camera.poses.people)} people, {camera.rate_hz:.1f} frames/s, frame {camera.poses.sequence}"
 
 
 def rendered(live_table: LiveTable, *, video_time: bool = False) -> Group:
-    """Return a line for each device, a table for each camera, and the last events."""
+    """Return a line for each device, a table for each camera, and the last events, the newest first and each on one line."""
     parts: list[Table | Text] = [Text(device_line(device)) for device in live_table.devices()]
     parts += [_table(camera) for camera in live_table.cameras()]
     events = [event_row_line(row, video_time=video_time) for row in live_table.events()]
     if events:
-        parts.append(Text("\n".join(("events:", *events))))
+        parts.append(Text("\n".join(("events, the newest first:", *reversed(events))), no_wrap=True, overflow="ellipsis"))
     return Group(*parts) if parts else Group(Text("nothing received yet"))
 
 
@@ -110,7 +138,7 @@ def _state(camera: CameraRow) -> str:
 
 
 def _table(camera: CameraRow) -> Table:
-    table = Table(title=f"{camera.device}/{camera.name}: {_state(camera)}", title_justify="left", expand=False)
+    table = Table(title=Text(printable(f"{camera.device}/{camera.name}: {_state(camera)}")), title_justify="left", expand=False)
     for column in ("person", "score", "center", "height", "keypoints"):
         table.add_column(column, justify="right", min_width=9)
     poses = camera.poses

@@ -13,9 +13,10 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
+from edgepose.capture.redact import scrub
 from edgepose.config.load import service_variables
+from edgepose.printable import printable
 from edgepose.telemetry.line_writer import LineWriter
-from edgepose.telemetry.printable import printable
 
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 _TIME = "%H:%M:%S"
@@ -48,7 +49,9 @@ def flush_log() -> None:
 def write_last_words(text: str) -> None:
     """Write why the program ends, after the log lines so far; to the journal with the priority of an error on each line."""
     priority = "<3>" if is_journal(sys.stderr, service_variables()) else ""
-    writer = next(iter(_writers()), None) or LineWriter(sys.stderr, lambda dropped: f"{dropped} lines were dropped")
+    writer = next((each for each in _writers() if each.stream is sys.stderr), None) or LineWriter(
+        sys.stderr, lambda dropped: f"{dropped} lines were dropped"
+    )
     for line in text.splitlines():
         writer.write(priority + printable(line))
     writer.flush(_FLUSH_S)
@@ -79,7 +82,11 @@ class _QueuedHandler(logging.Handler):
 
 
 class TextFormatter(logging.Formatter):
-    """A formatter whose lines contain no control characters of a message; tracebacks keep their lines."""
+    """A formatter whose lines show of a source only scheme and host, and no control characters; tracebacks keep their lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record."""
+        return scrub(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (a name that logging calls)
         """Return the line of a record, without its traceback."""
@@ -124,15 +131,15 @@ class JsonFormatter(logging.Formatter):
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "message": printable(record.getMessage(), _MESSAGE_LIMIT),
+            "message": printable(scrub(record.getMessage()), _MESSAGE_LIMIT),
             "module": record.name,
             "thread": record.threadName,
             **{
-                name: printable(value, _MESSAGE_LIMIT) if isinstance(value, str) else value
+                name: printable(scrub(value), _MESSAGE_LIMIT) if isinstance(value, str) else value
                 for name, value in vars(record).items()
                 if name not in _ORDINARY
             },
         }
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = scrub(self.formatException(record.exc_info))
         return msgspec.json.encode(fields, enc_hook=str).decode()

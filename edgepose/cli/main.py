@@ -4,8 +4,9 @@ import click
 
 from edgepose import __version__
 from edgepose.cli.program import LazyCommands, run_program
+from edgepose.storage.access import owner_only
 
-COMMANDS = ("run", "demo", "infer", "watch", "replay", "check", "doctor", "bench", "schema")
+COMMANDS = ("run", "demo", "infer", "watch", "replay", "check", "doctor", "bench", "schema", "audit")
 
 
 @click.command(
@@ -26,4 +27,5 @@ def cli(debug: bool) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code (see `edgepose.errors`)."""
-    return run_program(cli, "edgepose", arguments, install="in a checkout of edgepose, run `pip install '.[cpu]'`")
+    with owner_only():  # what people do is nobody else's business, unless `files.access` says so
+        return run_program(cli, "edgepose", arguments, install="in a checkout of edgepose, run `pip install '.[cpu]'`")

@@ -112,6 +112,7 @@ def _show_traceback(debug: bool) -> None:
 
 
 def _end_with(text: str) -> None:
+    from edgepose.capture.redact import scrub
     from edgepose.cli.log import write_last_words
 
-    write_last_words(text)
+    write_last_words(scrub(text))

@@ -36,6 +36,7 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     from edgepose.messages.structs import timestamp
     from edgepose.output.files import STANDARD_OUTPUT, JsonLinesWriter
     from edgepose.pipeline.replay import FailedFrame, refuse_overwriting, replay
+    from edgepose.printable import printable
     from edgepose.recorder.format import LossRecord, SegmentHeader, StateRecord
 
     names = [str(path) for path in (output, events) if path is not None]
@@ -55,13 +56,15 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
                 versions.add(replayed.edgepose)
                 models.add(f"{replayed.model} {replayed.sha256[:12]}")
             elif isinstance(replayed, LossRecord):
-                counts["lost"] += replayed.records
+                counts["lost"] += replayed.records or 0
+                counts["damaged"] += replayed.damaged
                 if listing:
-                    click.echo(f"{replayed.records} records were lost here")
+                    number = "an unknown number of" if replayed.records is None else replayed.records
+                    click.echo(f"{number} records were {'damaged' if replayed.damaged else 'lost'} here")
             elif isinstance(replayed, StateRecord):
                 counts["states"] += 1
                 if listing:
-                    cause = f" ({replayed.cause}: {replayed.detail})" if replayed.cause else ""
+                    cause = printable(f" ({replayed.cause}: {replayed.detail})") if replayed.cause else ""
                     click.echo(
                         f"{timestamp(replayed.at_ns)[11:19]} camera {replayed.camera}: {replayed.state}{cause}, epoch {replayed.epoch}"
                     )
@@ -81,6 +84,8 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
                         writers[1].append(msgspec.json.encode(message) + b"\n")
                     if listing:
                         click.echo(f"{event.camera}: {event_line(message)}")
+    if counts["damaged"]:
+        click.echo(f"edgepose: {recording} is damaged: what verifies is replayed, and results after missing records may differ", err=True)
     if versions - {__version__}:
         click.echo(f"edgepose: recorded by version {', '.join(sorted(versions))}, replayed by {__version__}: results may differ", err=True)
     if as_json:

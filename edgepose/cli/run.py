@@ -29,6 +29,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.config.load import load, service_variables
     from edgepose.daemon.daemon import Daemon, supervise
     from edgepose.errors import ConfigError, EdgeposeError
+    from edgepose.storage.access import limit_access
     from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import hang_ups, recordings_asked, signals
     from edgepose.supervision.systemd import Notifier
@@ -39,6 +40,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
         config = load(config_file, settings)
         log_to_stderr(config.log.level, config.log.format)
+        limit_access(config.files.access)
         if not config.cameras:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()

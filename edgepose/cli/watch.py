@@ -45,6 +45,7 @@ def command(
     from edgepose.errors import UnavailableError, UsageError
     from edgepose.mqtt.watcher import Watcher
     from edgepose.mqtt.watcher import as_json as payload_as_json
+    from edgepose.printable import printable
     from edgepose.supervision.signals import signals
 
     if device is not None:
@@ -66,7 +67,7 @@ def command(
                 for event in watcher.table.new_events():
                     click.echo(event_row_line(event))
             elif (line := payload_as_json(payload)) is not None:
-                click.echo(topic.encode() + b" " + line if topics else line)
+                click.echo(printable(topic).encode() + b" " + line if topics else line)
         except BrokenPipeError:  # the reader of a pipe, such as `head`, has read enough: a good end
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             reader_gone.set()

@@ -45,7 +45,7 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
         origins: where the value of each key comes from.
         file: the file that the configuration was read from.
     """
-    checks = (_number_problems, _mqtt_problems, _monitoring_problems, _zone_problems)
+    checks = (_number_problems, _mqtt_problems, _monitoring_problems, _place_problems)
     found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
 
@@ -107,13 +107,17 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def _zone_problems(config: Config) -> _Problems:
+def _place_problems(config: Config) -> _Problems:
     for name, camera in config.cameras.items():
-        for zone, corners in camera.zones.items():
-            keys = ("cameras", name, "zones", zone)
+        for line, (start, end) in camera.lines.items():
+            if start == end:
+                yield ("cameras", name, "lines", line), "begins where it ends; expected two points"
+        areas = [(kind, area, corners) for kind in ("zones", "masks") for area, corners in getattr(camera, kind).items()]
+        for kind, area, corners in areas:
+            keys = ("cameras", name, kind, area)
             distinct = [corner for corner, before in zip(corners, corners[-1:] + corners[:-1], strict=True) if corner != before]
             if _crosses_itself(distinct):
-                yield keys, "has edges that cross; expected its corners in order around the zone"
+                yield keys, "has edges that cross; expected its corners in order around it"
             elif _area(distinct) < _MINIMUM_AREA:
                 yield keys, "has no area; expected at least three corners that are not on one line"
 

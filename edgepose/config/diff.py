@@ -15,7 +15,7 @@ class Changes:
     """Difference of two configurations.
 
     Attributes:
-        added, removed, changed: names of cameras; a camera whose zones alone differ is not among them, since it stays open.
+        added, removed, changed: names of cameras; a camera whose zones and lines alone differ is not among them, since it stays open.
         sections: names of all sections that differ.
         publisher, files: whether these must be replaced.
         later: sections that differ and are read at the start only.
@@ -48,7 +48,7 @@ class Changes:
             publisher=stores[0] != stores[1]
             or "mqtt" in sections
             or device_name(old) != device_name(new)
-            or old.commands.enabled != new.commands.enabled,
+            or (old.commands.enabled, old.commands.response_topics) != (new.commands.enabled, new.commands.response_topics),
             files="files" in sections or redraw,
             later=tuple(name for name in _AT_NEXT_START if name in sections),
         )
@@ -59,9 +59,9 @@ class Changes:
         words = [f"camera {name} {what}" for what, names in cameras for name in names]
         words += [f"{section} applied" for section in self.sections if section not in ("cameras", *self.later)]
         if "cameras" in self.sections and not (self.added or self.removed or self.changed):
-            words.append("zones applied")
+            words.append("zones and lines applied")
         return words + [f"{section} takes effect at the next start" for section in self.later]
 
 
 def _stream(camera: CameraConfig) -> CameraConfig:
-    return replace(camera, zones={})
+    return replace(camera, zones={}, lines={})

@@ -197,7 +197,7 @@ def _merge_text(keys: Keys, text: str, where: str, values: dict[str, Any], origi
                 )
             else:
                 origins[inner] = where
-                value = None if text == "null" and _accepts_null(child) else parse_value(text) if _is_list(child) else text
+                value = None if text == "null" and _accepts_null(child) else parse_value(text) if _is_list(child, text) else text
                 _store(value, child, keys, where, section, problems, strict=False)
             return
         section = section.setdefault(keys[depth], {})
@@ -211,7 +211,10 @@ def _store(value: Any, kind: Any, keys: Keys, where: str, section: dict[str, Any
             raise msgspec.ValidationError  # nothing that a key names can contain a null character
         section[keys[-1]] = msgspec.convert(value, kind, strict=strict)
     except _REFUSED:
-        problems.append(f"{where}: {dotted(keys)} is {_shown(value)}; expected {accepted(kind)}")
+        mark = file_mark(kind)
+        is_source = mark is not None and mark.role == "source" and value
+        shown = f"of type {type(value).__name__}" if is_source else _shown(value)
+        problems.append(f"{where}: {dotted(keys)} is {shown}; expected {accepted(kind)}")
 
 
 def _shown(value: Any) -> str:
@@ -267,8 +270,12 @@ def _accepts_null(kind: Any) -> bool:
     return type(None) in get_args(kind.__origin__ if get_origin(kind) is Annotated else kind)
 
 
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind.__origin__ if get_origin(kind) is Annotated else kind) is list
+def _is_list(kind: Any, text: str) -> bool:
+    """Return whether a text is a list: a key that accepts a single value too takes it as one only in brackets."""
+    bare = kind.__origin__ if get_origin(kind) is Annotated else kind
+    if get_origin(bare) is list:
+        return True
+    return text.lstrip().startswith("[") and any(_is_list(one, text) for one in get_args(bare))
 
 
 def device_name(config: Config) -> str:

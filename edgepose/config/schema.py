@@ -35,6 +35,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # No scheme, path or port: the whole text would be resolved as a host name, forever. Two colons make an IPv6 address.
 Host = Annotated[str, Meta(pattern=r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$")]
+HostList = Annotated[list[Host], Meta(min_length=1, max_length=8)]
 Polygon = Annotated[
     list[tuple[Fraction, Fraction]],
     Meta(
@@ -42,6 +43,13 @@ Polygon = Annotated[
         max_length=64,
         description="corners of the zone, in order around it",
         extra={"words": "a list of 3 to 64 corners [x, y] as fractions (0 to 1) of the frame's width and height"},
+    ),
+]
+Line = Annotated[
+    tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction]],
+    Meta(
+        description="both ends of the line",
+        extra={"words": "a list of two points [x, y] as fractions (0 to 1) of the frame's width and height"},
     ),
 ]
 VideoFile = Annotated[str, Meta(pattern=r"\.[Mm][Pp]4$")]
@@ -86,9 +94,32 @@ class CameraConfig(_Section, frozen=True):
     ] = 10.0
     reconnect_initial_s: Annotated[Seconds, Meta(description="upper bound of the first wait before reconnecting")] = 0.25
     reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound of all later waits, which grow exponentially")] = 4.0
+    frame_limit_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=16_384,
+            description="memory of one frame in MB, 3 bytes per pixel; a larger JPEG is read at a fraction of its size, other frames are"
+            " refused (`edgepose infer` uses 512)",
+        ),
+    ] = 64
+    rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="frames per second of the images in a folder, of a file without timestamps, and of a snapshot URL; 0 uses 25, or"
+            " what the file says, and 1 for a snapshot URL",
+        ),
+    ] = 0.0
     loop: Annotated[bool, Meta(description="restart a file at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
+    masks: Annotated[
+        dict[Name, Polygon],
+        Meta(description="areas by name that are blacked out in every frame before anything sees it: networks, files, videos, snapshots"),
+    ] = {}
+    lines: Annotated[dict[Name, Line], Meta(description="lines by name; crossing them is an event, with its direction")] = {}
 
 
 class ModelConfig(_Section, frozen=True):
@@ -195,6 +226,33 @@ class SmoothConfig(_Section, frozen=True):
     speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cutoff frequency of the speed estimate")] = 2.0
 
 
+class TilesConfig(_Section, frozen=True):
+    """Tiles: parts of a large frame that the pose network sees in full resolution, besides the whole frame."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="visit tiles of frames that are larger than the network's input; `edgepose infer` visits all tiles of every frame"
+        ),
+    ] = False
+    scale: Annotated[float, Meta(ge=1, le=2, description="pixels of the network's input per pixel of the frame in a tile; 2 enlarges")] = (
+        1.0
+    )
+    period_s: Annotated[Seconds, Meta(description="time within which every tile is visited, as far as idle time allows")] = 2.0
+    per_frame: Annotated[
+        int, Meta(ge=0, le=1000, description="maximum number of tiles visited per frame; 0 adapts it: as many as no live frame waits for")
+    ] = 0
+
+
+class MotionConfig(_Section, frozen=True):
+    """Motion of the camera, measured on the ground; people are tracked relative to it."""
+
+    enabled: Annotated[
+        bool,
+        Meta(description="measure the motion of the camera from frame to frame, so that tracks, smoothing and events move with the ground"),
+    ] = True
+
+
 class PlausibilityConfig(_Section, frozen=True):
     """Geometric plausibility checks of a pose."""
 
@@ -229,8 +287,10 @@ class MqttConfig(_Section, frozen=True):
     """The MQTT broker."""
 
     enabled: Annotated[bool, Meta(description="publish to a broker")] = True
-    host: Annotated[Host, Meta(description="host of the broker")] = "localhost"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port of the broker; 0 uses 8883 with TLS and 1883 without")] = 0
+    host: Annotated[
+        Host | HostList, Meta(description="host of the broker, or a list of hosts that are tried in turn until one accepts the connection")
+    ] = "localhost"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port of the broker, on each host; 0 uses 8883 with TLS and 1883 without")] = 0
     protocol: Annotated[Literal["auto", "5", "3.1.1"], Meta(description="MQTT version; auto tries 5 first and falls back to 3.1.1")] = (
         "auto"
     )
@@ -246,9 +306,19 @@ class MqttConfig(_Section, frozen=True):
     encoding: Annotated[Literal["json", "msgpack"], Meta(description="encoding of the messages")] = "json"
     tls: TlsConfig = TlsConfig()
 
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts in the order in which they are tried."""
+        return [self.host] if isinstance(self.host, str) else self.host
+
 
 class FilesConfig(_Section, frozen=True):
     """Output files."""
+
+    access: Annotated[
+        Literal["owner", "group", "everyone"],
+        Meta(description="who may read files that the daemon creates: owner (mode 0600), group (0640) or everyone (0644)"),
+    ] = "owner"
 
     jsonl: Annotated[
         str | None,
@@ -269,7 +339,7 @@ class EventsConfig(_Section, frozen=True):
     """Events: what people do, published once with its evidence, QoS 1."""
 
     enabled: Annotated[bool, Meta(description="detect and publish events")] = True
-    disabled: Annotated[list[EventKind], Meta(min_length=0, max_length=8, description="kinds of events that are not published")] = []
+    disabled: Annotated[list[EventKind], Meta(min_length=0, max_length=10, description="kinds of events that are not published")] = []
     enter_after_s: Annotated[Seconds, Meta(description="a person visible for this long has entered")] = 1.0
     leave_after_s: Annotated[Seconds, Meta(description="a person not visible for this long has left")] = 3.0
     fall_within_s: Annotated[
@@ -286,6 +356,17 @@ class EventsConfig(_Section, frozen=True):
     zone_after_s: Annotated[
         Seconds, Meta(description="a person whose feet are on the other side of a zone's edge for this long has entered or left it")
     ] = 0.5
+    loiter_after_s: Annotated[Seconds, Meta(description="a person who stays in a zone for this long is loitering")] = 60.0
+    line_after_s: Annotated[
+        Seconds, Meta(description="a person whose feet are on the other side of a line for this long has crossed it")
+    ] = 0.2
+    zones_follow_ground: Annotated[
+        bool,
+        Meta(
+            description="move zones and lines with the ground when the camera moves (`motion.enabled`), from where they lie in the"
+            " first frame of a stream"
+        ),
+    ] = False
     again_after_s: Annotated[Seconds, Meta(description="minimum time between two events of one kind for one person")] = 10.0
     store: Annotated[
         str | None,
@@ -305,6 +386,13 @@ class CommandsConfig(_Section, frozen=True):
 
     enabled: Annotated[bool, Meta(description="execute commands")] = False
     snapshot: Annotated[bool, Meta(description="execute `snapshot` too, which sends an image off the device")] = False
+    response_topics: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=1024)]],
+        Meta(
+            max_length=32,
+            description="topic filters, such as clients/+/replies, of the places outside the device's own `reply/` where a reply may go",
+        ),
+    ] = []
     audit: Annotated[
         str | None,
         Meta(
@@ -384,6 +472,8 @@ class Config(_Section, frozen=True):
     pose: PoseConfig = PoseConfig()
     track: TrackConfig = TrackConfig()
     refine: RefineConfig = RefineConfig()
+    tiles: TilesConfig = TilesConfig()
+    motion: MotionConfig = MotionConfig()
     smooth: SmoothConfig = SmoothConfig()
     plausibility: PlausibilityConfig = PlausibilityConfig()
     mqtt: MqttConfig = MqttConfig()

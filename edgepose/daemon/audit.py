@@ -1,25 +1,41 @@
-"""The audit of commands: each command and its outcome, in a file of JSON lines of bounded size."""
+"""The audit of commands: each command and its outcome, in a file of chained JSON lines of bounded size that a flood cannot empty."""
 
 import hashlib
 import logging
-import os
 import threading
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from edgepose.config.schema import CommandsConfig
 from edgepose.errors import OutputError
+from edgepose.messages.command_requests import REQUESTS
 from edgepose.messages.structs import CommandReplyMessage, timestamp
 from edgepose.mqtt.command_inbox import Command
+from edgepose.printable import printable
+from edgepose.storage.chained_lines import ChainedLines
 
 _log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 1024 * 1024
 """At this size the file is renamed to `<name>.1`, which replaces the one renamed before."""
 
+BURST = {"ok": 200, "refused": 40}
+"""Lines of a status that are written one by one, before commands of that status are merged."""
+
+REFILL_S = {"ok": 5.0, "refused": 30.0}
+"""Time after which another line of a status may be written: a flood fills less than 4 MB a day, and one of refused commands does not take
+the place of executed ones."""
+
+MERGE_S = 60.0
+"""Interval of the lines that stand for merged commands."""
+
 _PAYLOAD_LIMIT_BYTES = 512  # longer ones are recorded by length and hash
+_TEXT_LIMIT = 128  # characters of what a sender says
+_PROPERTIES_LIMIT = 4
 
 
 class Audit:
@@ -39,9 +55,15 @@ class Audit:
         self._path = path
         self._failing = False
         self._lock = threading.Lock()
+        self._left = {status: float(count) for status, count in BURST.items()}  # lines that may be written now
+        self._refilled_s = time.monotonic()
+        self._merged: Counter[tuple[str, str]] = Counter()  # by status and command
+        self._merged_since = ""
+        self._next_merge_s = 0.0
+        self._lines: ChainedLines | None = None
         if path is not None:
             try:
-                os.close(self._open(path))
+                self._lines = ChainedLines(path, LIMIT_BYTES)
             except OSError as error:
                 raise OutputError(
                     f"commands.audit: {path} cannot be written: {error.strerror}; expected a file in a folder that exists"
@@ -55,50 +77,78 @@ class Audit:
         return cls(Path(commands.audit) if commands.audit is not None else None)
 
     def note(self, command: Command, reply: CommandReplyMessage) -> None:
-        """Record a command and its outcome."""
-        reason = "" if isinstance(reply.reason, msgspec.UnsetType) else reply.reason
-        _log.info("command %.64s: %s%s", command.name, reply.status, f": {reason}" if reason else "")
-        if self._path is None:
-            return
-        line = {
-            "at": timestamp(time.time_ns()),
-            "command": command.name[:64],
-            **_payload(command.payload),
-            "response_topic": command.response_topic,
-            "correlation": command.correlation.hex()[:256] if command.correlation is not None else None,
-            "status": reply.status,
-            "reason": reason or None,
-        }
+        """Record a command and its outcome; in a flood, many are merged into one line."""
+        reason = "" if isinstance(reply.reason, msgspec.UnsetType) else printable(reply.reason, 4 * _TEXT_LIMIT)
+        now_s = time.monotonic()
         with self._lock:
-            try:
-                self._append(self._path, msgspec.json.encode(line) + b"\n")
-                self._failing = False
-            except OSError as error:
-                if not self._failing:
-                    _log.error("commands cannot be recorded in %s: %s", self._path, error.strerror)
-                self._failing = True
+            if not self._takes(reply.status, now_s):
+                if not self._merged:
+                    self._merged_since, self._next_merge_s = timestamp(time.time_ns()), now_s + MERGE_S
+                self._merged[reply.status, command.name if command.name in REQUESTS else "(unknown)"] += 1
+                return
+            _log.info("command %s: %s%s", printable(command.name, 64), reply.status, f": {reason}" if reason else "")
+            self._write(
+                {
+                    "at": timestamp(time.time_ns()),
+                    "command": printable(command.name, 64),
+                    **_payload(command.payload),
+                    "response_topic": None if command.response_topic is None else printable(command.response_topic, _TEXT_LIMIT),
+                    "correlation": None if command.correlation is None else command.correlation.hex()[:_TEXT_LIMIT],
+                    "user_properties": [
+                        [printable(name, _TEXT_LIMIT), printable(value, _TEXT_LIMIT)]
+                        for name, value in command.user_properties[:_PROPERTIES_LIMIT]
+                    ],
+                    "status": reply.status,
+                    "reason": reason or None,
+                }
+            )
 
-    def _append(self, path: Path, line: bytes) -> None:
-        descriptor = self._open(path)
+    def turn(self, now_s: float) -> None:
+        """Write the lines of merged commands where they are due; called regularly."""
+        with self._lock:
+            if self._merged and now_s >= self._next_merge_s:
+                self._write_merged()
+
+    def close(self) -> None:
+        """Write the lines of merged commands."""
+        with self._lock:
+            if self._merged:
+                self._write_merged()
+
+    def _takes(self, status: str, now_s: float) -> bool:
+        """Return whether a line of its own is written for a command of a status."""
+        passed_s, self._refilled_s = now_s - self._refilled_s, now_s
+        for name, burst in BURST.items():
+            self._left[name] = min(burst, self._left[name] + passed_s / REFILL_S[name])
+        if self._left[status] < 1:
+            return False
+        self._left[status] -= 1
+        return True
+
+    def _write_merged(self) -> None:
+        at = timestamp(time.time_ns())
+        for (status, name), count in self._merged.items():
+            _log.info("%d more commands %s since %s: %s", count, name, self._merged_since, status)
+            self._write({"at": at, "since": self._merged_since, "command": name, "count": count, "status": status})
+        self._merged.clear()
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        if self._lines is None:
+            return
         try:
-            if os.fstat(descriptor).st_size + len(line) > LIMIT_BYTES:
-                os.replace(path, path.with_name(path.name + ".1"))
-                os.close(descriptor)
-                descriptor = self._open(path)
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
-
-    @staticmethod
-    def _open(path: Path) -> int:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lines.append(fields)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                _log.error("commands cannot be recorded in %s: %s", self._path, error.strerror)
+            self._failing = True
 
 
 def _payload(payload: bytes) -> dict[str, str | int]:
     """Return the payload where it is short text, else its length and hash."""
     if len(payload) <= _PAYLOAD_LIMIT_BYTES:
         try:
-            return {"payload": payload.decode()}
+            return {"payload": printable(payload.decode(), keep="\n\r\t")}
         except UnicodeDecodeError:
             pass
     return {"payload_bytes": len(payload), "payload_sha256": hashlib.sha256(payload).hexdigest()}

@@ -28,6 +28,7 @@ from edgepose.messages.command_requests import (
 )
 from edgepose.messages.structs import CommandReplyMessage, SnapshotMessage, timestamp
 from edgepose.mqtt.command_inbox import Command
+from edgepose.printable import printable
 from edgepose.recorder.folder import Recording
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ JPEG_LIMIT_BYTES = 256 * 1024
 """Largest JPEG of a snapshot: brokers and radio links have limits of their own."""
 
 _JPEG_QUALITIES = (85, 60, 35)
+_SMALLEST_SNAPSHOT_PX = 64
+_REPLY_BYTES = 1024  # of a reply without its image: topic, properties and the other fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class CommandHandler:
 
     def turn(self, now_s: float) -> None:
         """Execute the commands that wait."""
+        self._audit.turn(now_s)
         for _ in range(self._waiting.qsize()):
             self._execute(self._waiting.get_nowait(), now_s)
         for awaited in list(self._awaited):
@@ -146,6 +150,10 @@ class CommandHandler:
             if result is not None:
                 self._awaited.remove(awaited)
                 self._answer(awaited.command, result)
+
+    def close(self) -> None:
+        """Complete the audit."""
+        self._audit.close()
 
     def _execute(self, command: Command, now_s: float) -> None:
         try:
@@ -167,7 +175,9 @@ class CommandHandler:
         except EdgeposeError as error:
             self._answer(command, CommandResult("; ".join(str(error).splitlines())))
         except Exception as error:  # no message may end the daemon
-            _log.error("command %.64r: unexpected %s: %s", command.name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
+            _log.error(
+                "command %s: unexpected %s: %s", printable(command.name, 64), type(error).__name__, error, exc_info=_log.isEnabledFor(10)
+            )
             self._answer(command, CommandResult(f"unexpected {type(error).__name__}: an internal fault; the log has the details"))
 
     def _snapshot(self, command: Command, request: SnapshotCommand, now_s: float) -> None:
@@ -184,13 +194,19 @@ class CommandHandler:
         def jpeg() -> CommandResult | None:
             if frames.empty():
                 return None
-            message = snapshot_message(frames.get(), request.width)
-            too_large = f"the image takes more than {JPEG_LIMIT_BYTES} bytes; expected a smaller `width`"
+            limit_bytes = self._jpeg_limit_bytes()
+            message = snapshot_message(frames.get(), request.width, limit_bytes)
+            too_large = f"no image of this frame fits {limit_bytes} bytes; expected a broker that accepts longer messages"
             return CommandResult(too_large) if message is None else CommandResult(snapshot=message)
 
         too_late = f"camera {camera} delivered no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
         self._awaited.append(_Awaited(command, jpeg, now_s + SNAPSHOT_WITHIN_S, too_late))
         self._target.tap(camera, frames.put)
+
+    def _jpeg_limit_bytes(self) -> int:
+        """Return the longest JPEG whose reply the broker accepts: in JSON it takes four thirds of its bytes."""
+        packet_bytes = self._target.snapshot().publisher.packet_bytes
+        return JPEG_LIMIT_BYTES if packet_bytes is None else max(0, min(JPEG_LIMIT_BYTES, (packet_bytes - _REPLY_BYTES) * 3 // 4))
 
     def _record(self, command: Command, now_s: float) -> None:
         recording = self._target.record("command")
@@ -214,7 +230,7 @@ class CommandHandler:
 
     def _answer(self, command: Command, result: CommandResult) -> None:
         message = CommandReplyMessage(
-            command=command.name[:64],
+            command=printable(command.name, 64),
             status="ok" if result.reason is None else "refused",
             reason=UNSET if result.reason is None else result.reason,
             changes=UNSET if result.changes is None else result.changes,
@@ -237,16 +253,29 @@ def with_thresholds(config: Config, request: SetThresholdCommand) -> Config:
     return changed
 
 
-def snapshot_message(frame: Frame, width: int) -> SnapshotMessage | None:
-    """Return a frame as a JPEG at most `width` pixels wide; None where it exceeds `JPEG_LIMIT_BYTES` at every quality."""
-    image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)  # (H, W, 3)
-    if frame.width > width:
-        image = cv2.resize(image, (width, max(1, round(frame.height * width / frame.width))), interpolation=cv2.INTER_AREA)
-    for quality in _JPEG_QUALITIES:
-        encoded, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        if encoded and len(jpeg) <= JPEG_LIMIT_BYTES:
-            height, actual_width = image.shape[:2]
-            return SnapshotMessage(
-                camera=frame.camera, captured_at=timestamp(frame.captured_at_ns), width=actual_width, height=height, jpeg=jpeg.tobytes()
-            )
-    return None
+def snapshot_message(frame: Frame, width: int, limit_bytes: int = JPEG_LIMIT_BYTES) -> SnapshotMessage | None:
+    """Return a frame as a JPEG: at most `width` pixels wide, compressed harder and then made smaller until it fits.
+
+    Args:
+        frame: to show.
+        width: widest image, pixels.
+        limit_bytes: longest JPEG.
+
+    Returns:
+        None where not even a small image fits.
+    """
+    source = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)  # (H, W, 3)
+    width = min(width, frame.width)
+    while True:
+        image = source
+        if frame.width > width:
+            image = cv2.resize(source, (width, max(1, round(frame.height * width / frame.width))), interpolation=cv2.INTER_AREA)
+        for quality in _JPEG_QUALITIES:
+            encoded, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            if encoded and len(jpeg) <= limit_bytes:
+                height, actual_width = image.shape[:2]
+                at = timestamp(frame.captured_at_ns)
+                return SnapshotMessage(camera=frame.camera, captured_at=at, width=actual_width, height=height, jpeg=jpeg.tobytes())
+        if width <= _SMALLEST_SNAPSHOT_PX:
+            return None
+        width = max(_SMALLEST_SNAPSHOT_PX, width * 2 // 3)

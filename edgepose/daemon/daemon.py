@@ -4,7 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
@@ -28,11 +30,14 @@ from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.refiner import Refiner
 from edgepose.recorder.black_box import BlackBox
 from edgepose.recorder.folder import Recording
+from edgepose.storage.access import limit_access
 from edgepose.supervision.guarded_tasks import GuardedTasks
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
+from edgepose.telemetry.wall_clock import WallClock
+from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import refuse_clashes
 from edgepose.validation.sources import refuse_impossible
 
@@ -78,10 +83,15 @@ class Daemon:
         refuse_clashes(config)
         if forever:
             refuse_impossible(config.cameras)
+            conceal(camera.source for camera in config.cameras.values())
         self._config = config
+        self._warned: set[tuple[str, str]] = set()
+        self._warn_of_exposed(config)
         self._forever = forever
         self._instance_lock = InstanceLock(config)
         self._notifier = notifier
+        self._clock = _wall_clock(config)
+        self._clock_unset = self._clock.unset()
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self._metrics = Metrics()
@@ -132,6 +142,8 @@ class Daemon:
             raise
 
     def _begin(self, broker_within_s: float) -> None:
+        if self._clock_unset is not None:
+            self._log_clock(self._clock_unset)
         backend = self._pipeline.open()
         _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
         refiner = refiner_message(self._config, self._refiner)
@@ -180,6 +192,7 @@ class Daemon:
             restarts={**pipeline.restarts, **{name: count for name, count in restarts.items() if count}},
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.failure,
+            clock_unset=self._clock_unset,
             health=self._health,
         )
 
@@ -202,6 +215,7 @@ class Daemon:
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
+            do("checking the clock", lambda: self._check_clock(now_s))
             do("reporting health", lambda: self._report(now_s))
 
     @property
@@ -270,10 +284,25 @@ class Daemon:
         closing.start()  # a slow disk and a frozen broker at the same time, not one after the other
         self._publisher.stop(reason if failure is None else str(failure), max(_LEAST_S, left_s - _GOODBYE_S))
         closing.join()
+        if self._command_handler is not None:
+            self._command_handler.close()
         self._instance_lock.release()
         failure = failure or self._delivery.failure
         if failure is not None:
             raise failure
+
+    def _check_clock(self, now_s: float) -> None:
+        unset = self._clock.unset()
+        if (unset is None) != (self._clock_unset is None):
+            self._log_clock(unset)
+        self._clock_unset = unset
+        self._clock.remember(now_s)
+
+    def _log_clock(self, unset: str | None) -> None:
+        if unset is None:
+            _log.info("the clock of this device is set")
+        else:
+            _log.warning("the clock of this device is not set: %s; times in messages are wrong until a time server is reached", unset)
 
     def _report(self, now_s: float) -> None:
         snapshot = self.snapshot(now_s, drain=True)
@@ -281,6 +310,13 @@ class Daemon:
         self._reported, self._health = snapshot, health
         self._publisher.publish("health", health)
         self._notifier.status(status_line(health))
+
+    def _warn_of_exposed(self, config: Config) -> None:
+        """Log each credential that others can see, once."""
+        for exposed in exposed_credentials(config):
+            if exposed not in self._warned:
+                self._warned.add(exposed)
+                _log.warning("%s: %s", *exposed)
 
     def _info(self) -> InfoMessage:
         return info_message(self._config, self._model, self._pipeline.backend, self._refiner, self._started_ns)
@@ -311,15 +347,21 @@ class Daemon:
     def _apply(self, new: PreparedReload) -> None:
         """Apply a prepared reload: nothing here can be refused any more."""
         changes = new.changes
+        conceal(camera.source for config in (self._config, new.config) for camera in config.cameras.values())
         if self._box is not None and new.model is not self._model:
             self._box.exchange(new.model)
         self._config, self._model, self._refiner = new.config, new.model, new.refiner
         if new.instance_lock is not None:
             self._instance_lock.release()
             self._instance_lock = new.instance_lock
+        self._warn_of_exposed(new.config)
+        if "files" in changes.sections:
+            limit_access(new.config.files.access)
         if "log" in changes.sections:
             logging.getLogger("edgepose").setLevel(new.config.log.level.upper())
         if "commands" in changes.sections:
+            if self._command_handler is not None:
+                self._command_handler.close()
             self._command_handler = self._command_handler_of(new.audit)
         self._watchdog.configure(new.config.health.stuck_after_s)
         if new.sinks is not None:  # before the cameras: there is one video per camera
@@ -331,6 +373,14 @@ class Daemon:
             self._publisher.change(PublisherSettings.of(new.config), self._info(), "another configuration")
         else:
             self._publisher.publish_retained("info", self._info())
+
+
+def _wall_clock(config: Config) -> WallClock:
+    """Return the clock of a daemon: its last time is kept beside the event store, and no file that it wrote is newer than now."""
+    store = Path(config.events.store) if config.events.store is not None else None
+    written = (store, config.commands.audit, config.black_box.path)
+    witnesses = [Path(place) for place in written if place is not None]
+    return WallClock(store.with_name("clock") if store is not None else None, witnesses)
 
 
 def supervise(daemon: Daemon, stop: threading.Event, reason: Callable[[], str], each_turn: Callable[[], None] | None = None) -> None:

@@ -1,9 +1,10 @@
 """The status of the daemon as one value, and what a health message reports of it: rates, degradations, and why there is no pose."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import CameraHealthMessage, Diagnosis, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
@@ -34,6 +35,7 @@ class DaemonSnapshot:
         restarts: times that a stage died or hung and was restarted, by name; those of the pipeline included.
         stuck: stages that hang now, `publisher`, `writer` and `main` included.
         reload_refused: why the newest configuration is not in use, one sentence; None where it is.
+        clock_unset: why the wall clock is not to be believed, in a few words; None where it may be right.
         health: the last health message, None before the first.
     """
 
@@ -49,6 +51,7 @@ class DaemonSnapshot:
     restarts: Mapping[str, int] = field(default_factory=dict)
     stuck: tuple[str, ...] = ()
     reload_refused: str | None = None
+    clock_unset: str | None = None
     health: HealthMessage | None = None
 
 
@@ -81,6 +84,7 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         commands_ignored=UNSET if publisher.commands_ignored is None else dict(publisher.commands_ignored),
         broker_reconnects=publisher.reconnects,
         events_waiting=publisher.events_waiting,
+        events_lost=_lost(publisher.store_lost),
         duplicate_session=UNSET if publisher.duplicate_session is None else publisher.duplicate_session,
         reload_refused=UNSET if snapshot.reload_refused is None else snapshot.reload_refused,
         degraded=_degraded(snapshot, throttled),
@@ -153,8 +157,14 @@ def _camera(camera: CameraStats, counts: CameraCounts, before: CameraCounts, age
         drops=dict(counts.dropped),
         reconnects=camera.reconnects,
         people_over_limit=counts.over_limit or UNSET,
+        tiles_coverage=UNSET if counts.coverage is None else round(counts.coverage[0], 3),
+        tiles_oldest_s=UNSET if counts.coverage is None or math.isinf(counts.coverage[1]) else round(counts.coverage[1], 2),
         age_ms=UNSET if age is None else _quantiles(age),
     )
+
+
+def _lost(count: int | None) -> str | UnsetType:
+    return "unknown" if count is None else str(count) if count else UNSET
 
 
 def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
@@ -164,6 +174,8 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
             ("cpu_fallback", snapshot.pipeline.cpu_fallback),
             ("throttled", bool(throttled)),
             ("events_in_memory", snapshot.publisher.store_failure is not None),
+            ("clock_unset", snapshot.clock_unset is not None),
+            ("events_lost", snapshot.publisher.store_lost != 0),
         )
         if applies
     ]

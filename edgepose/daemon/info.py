@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET
 
 from edgepose import __version__
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 from edgepose.config.load import device_name
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend, Network
@@ -56,7 +56,7 @@ def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Re
         ),
         backend=_backend_message(backend),
         refiner=UNSET if message is None else message,
-        cameras=[CameraMessage(name=name, source=redact(camera.source)) for name, camera in config.cameras.items()],
+        cameras=[CameraMessage(name=name, source=show(camera.source)) for name, camera in config.cameras.items()],
     )
 
 

@@ -33,7 +33,7 @@ class InstanceLock:
 
     def __init__(self, config: Config) -> None:
         self._key = lock_key(config)
-        self._what = f"{config.mqtt.prefix}/{device_name(config)} to {config.mqtt.host}"
+        self._what = f"{config.mqtt.prefix}/{device_name(config)} to {', '.join(config.mqtt.hosts)}"
         self._socket: socket.socket | None = None
 
     def take(self) -> None:

@@ -29,7 +29,7 @@ CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
 DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
-DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory")
+DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 _OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"
@@ -43,7 +43,7 @@ def metrics_page(snapshot: DaemonSnapshot, accept: str) -> Answer:
     registry.register(_Families(prometheus(snapshot)))
     ProcessCollector(registry=registry)
     if accepts_openmetrics(accept):
-        return Answer(200, openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(registry))
+        return Answer(200, openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(registry))  # type: ignore[no-untyped-call]
     return Answer(200, f"{_PLAIN}; version=0.0.4; charset=utf-8", generate_latest(registry))
 
 
@@ -147,6 +147,19 @@ def _of_cameras(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         "edgepose_people_over_limit",
         "People who were left out since a frame had more than pose.maximum_people.",
         {(name,): count.over_limit for name, count in counts.items()},
+        "camera",
+    )
+    covered = {name: count.coverage for name, count in counts.items() if count.coverage is not None}
+    yield _gauge(
+        "edgepose_tiles_coverage",
+        "Share of the tiles visited within tiles.period_s; absent where there are none.",
+        {(name,): share for name, (share, _) in covered.items()},
+        "camera",
+    )
+    yield _gauge(
+        "edgepose_tiles_oldest_seconds",
+        "Time since the visit of a tile that is longest ago; infinite until every tile was visited once.",
+        {(name,): oldest_s for name, (_, oldest_s) in covered.items()},
         "camera",
     )
     yield _counter(

@@ -15,7 +15,7 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.engine.backend import Backend, open_backend, pose_model, refiner_model
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.model.file import ModelFile
-from edgepose.mqtt.settings import ReloadingSettings
+from edgepose.mqtt.settings import PublisherSettings, ReloadingSettings
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.file_writer import Sink
 from edgepose.pipeline.refiner import Refiner
@@ -76,6 +76,7 @@ def prepare(
     refuse_unwritable(new, old)
     with ExitStack() as undo:
         if changes.publisher and new.mqtt.enabled:
+            PublisherSettings.of(new)
             ReloadingSettings(new.mqtt)  # reads password and certificates
         new_lock = None
         if not instance_lock.holds(new):

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import describe
 from edgepose.capture.source import open_source, path_of
 from edgepose.config.schema import CameraConfig, Config
 from edgepose.engine.backend import open_backend, pose_model, refiner_model
@@ -133,7 +133,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
         model=model.path.name,
         backend=backend.name,
         device=backend.device,
-        source=redact(source),
+        source=describe(source),
     )
 
 

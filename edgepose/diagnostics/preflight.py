@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import describe
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttConfig
 from edgepose.daemon.monitoring import check_library, read_tls, read_token
@@ -11,7 +11,8 @@ from edgepose.engine.backend import pose_model, refiner_model, refuse_broken
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
 from edgepose.model.file import ModelFile
 from edgepose.model.shipped import is_shipped
-from edgepose.mqtt.settings import BrokerSettings
+from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
+from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
 
@@ -49,7 +50,9 @@ def preflight_checks(config: Config) -> Iterator[CheckResult]:
         yield _camera(name, camera)
     yield from _zones(config)
     if config.mqtt.enabled:
-        yield _mqtt(config.mqtt)
+        yield _mqtt(config)
+    for key, sentence in exposed_credentials(config):
+        yield CheckResult(key, True, sentence, note=True)
     if config.monitoring.enabled:
         yield _monitoring(config.monitoring)
     yield from _output_paths(config)
@@ -59,7 +62,7 @@ def describe_broker(mqtt: MqttConfig) -> str:
     """Return the broker's address, login and encryption in words; ConfigError where the password or a certificate cannot be read."""
     settings = BrokerSettings.read(mqtt)
     login = "with a password" if settings.password is not None else "anonymous" if settings.username is None else "without a password"
-    return f"{settings.host}:{settings.port}, {login}, {'encrypted' if settings.tls else 'unencrypted'}"
+    return f"{', '.join(mqtt.hosts)}:{settings.port}, {login}, {'encrypted' if settings.tls else 'unencrypted'}"
 
 
 def _model(config: Config) -> CheckResult:
@@ -99,7 +102,7 @@ def _camera(name: str, camera: CameraConfig) -> CheckResult:
     if lacking is not None:
         return CheckResult(what, True, f"{lacking}; the daemon starts without it and tries again", note=True)
     path = path_of(camera.source)
-    return CheckResult(what, True, f"{redact(camera.source)} (not contacted)" if path is None else str(path))
+    return CheckResult(what, True, f"{describe(camera.source)} (not contacted)" if path is None else str(path))
 
 
 def _zones(config: Config) -> Iterator[CheckResult]:
@@ -111,9 +114,10 @@ def _zones(config: Config) -> Iterator[CheckResult]:
         yield CheckResult("zones", True, f"the zones of {', '.join(with_zones)} have no effect while {is_off}", note=True)
 
 
-def _mqtt(mqtt: MqttConfig) -> CheckResult:
+def _mqtt(config: Config) -> CheckResult:
     try:
-        return CheckResult("mqtt", True, f"{describe_broker(mqtt)} (not contacted)")
+        PublisherSettings.of(config)
+        return CheckResult("mqtt", True, f"{describe_broker(config.mqtt)} (not contacted)")
     except EdgeposeError as error:
         return CheckResult("mqtt", False, str(error), error.exit_code)
 

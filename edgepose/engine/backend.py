@@ -19,7 +19,7 @@ class Network(Protocol):
     Attributes:
         name: library and kind of device, such as `onnxruntime-cpu`.
         device: the device in words, such as `cpu, 2 threads`.
-        precision: `float32` or `int8`.
+        precision: `float32`, `float16` or `int8`.
         reason: why this backend was chosen, in one sentence for the log.
     """
 

@@ -18,16 +18,15 @@ def box_nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thresho
         limit: maximum number of boxes that are kept.
     """
     remaining = np.argsort(-scores, kind="stable")
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], np.float32(0))
-    areas = sides[:, 0] * sides[:, 1]
+    left, top, right, bottom = np.ascontiguousarray(boxes.T)
+    areas = np.maximum(right - left, np.float32(0)) * np.maximum(bottom - top, np.float32(0))
     kept: list[int] = []
     # The strongest boxes against all that remain, one block at a time: of thousands, the first block drops most.
     while remaining.size and len(kept) < limit:
         block = remaining[:_BLOCK_SIZE]
-        corners, others = boxes[block, None], boxes[None, remaining]
-        overlap = np.minimum(corners[..., 2:], others[..., 2:]) - np.maximum(corners[..., :2], others[..., :2])
-        overlap = np.maximum(overlap, np.float32(0))
-        intersection = overlap[..., 0] * overlap[..., 1]
+        width = np.minimum(right[block, None], right[remaining]) - np.maximum(left[block, None], left[remaining])  # (block, remaining)
+        height = np.minimum(bottom[block, None], bottom[remaining]) - np.maximum(top[block, None], top[remaining])
+        intersection = np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
         same = intersection > np.float32(iou_threshold) * (areas[block, None] + areas[None, remaining] - intersection)
         stays = np.ones(remaining.size, np.bool_)
         for index, box in enumerate(block.tolist()):

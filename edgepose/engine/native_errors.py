@@ -28,6 +28,7 @@ ERRORS_WHEN_LOADING: dict[str, type[EdgeposeError]] = {
 # Older releases lack some of them; the Python layer itself raises RuntimeError and ValueError.
 NATIVE_ERRORS = (RuntimeError, ValueError, *(getattr(native, name) for name in ERRORS_WHEN_LOADING if hasattr(native, name)))
 
+_GENERAL = ("Fail", "RuntimeException")
 _LONGEST = 600
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _LOADING = re.compile(r"Load model from .{1,300}? failed: ?|Exception during initialization: ")
@@ -42,9 +43,17 @@ def lacks_memory(error: BaseException) -> bool:
     return _MEMORY.search(str(error)) is not None
 
 
-def error_when_loading(error: Exception, what: str) -> EdgeposeError:
-    """Return our error for an exception while a file is loaded; `what` is the beginning of its sentence."""
-    kind = EngineError if lacks_memory(error) else ERRORS_WHEN_LOADING.get(type(error).__name__, EngineError)
+def error_when_loading(error: Exception, what: str, *, cpu: bool) -> EdgeposeError:
+    """Return our error for an exception while a file is loaded.
+
+    Args:
+        what: beginning of its sentence.
+        cpu: whether it is loaded on the CPU, where a general failure is the fault of the file; elsewhere it may be that of the device.
+    """
+    name = type(error).__name__
+    kind = ERRORS_WHEN_LOADING.get(name, EngineError)
+    if lacks_memory(error) or (name in _GENERAL and not cpu):
+        kind = EngineError
     return kind(f"{what}: {reason(error)}")
 
 

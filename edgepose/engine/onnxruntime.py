@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgepose.config import schema
 from edgepose.engine import ultralytics
 from edgepose.engine.native_errors import NATIVE_ERRORS, error_when_loading, lacks_memory, reason
-from edgepose.engine.output_checks import check_finite, check_pixels, check_positions, check_shares
+from edgepose.engine.output_checks import check_finite, check_people, check_pixels, check_positions, check_shares
 from edgepose.errors import EngineError, ModelError
 from edgepose.model.file import ModelFile
 from edgepose.person import KEYPOINT_NAMES, Candidates
@@ -25,7 +25,6 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "t
 _OUTPUTS = ("boxes", "scores", "keypoints")
 _MAXIMUM_DEFAULT_THREADS = 4  # with more threads a network of this size waits more than it computes, and capture needs cores too
 _LOG_NOTHING = 4  # but fatal errors: every error of a session is an exception, whose text we report
-_TOLD_SCORE = 0.1  # candidates below may be padding, at any position
 _GRAY = 114
 _TIMED_RUNS = 3
 
@@ -113,7 +112,7 @@ class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
         check_finite(self.name, {"boxes": boxes, "scores": scores, "keypoints": keypoints})
         check_shares(self.name, {"scores": scores, "confidences": keypoints[..., 2]})
         check_positions(self.name, {"boxes": boxes, "keypoints": keypoints[..., :2]})
-        check_pixels(self.name, boxes[scores >= _TOLD_SCORE])
+        check_people(self.name, boxes, scores, keypoints)
         return candidates
 
 
@@ -142,6 +141,7 @@ class OnnxRuntimeRefinerBackend(_OnnxRuntimeNetwork):
         check_finite(self.name, {"keypoints": keypoints})
         check_shares(self.name, {"confidences": keypoints[..., 2]})
         check_positions(self.name, {"keypoints": keypoints[..., :2]})
+        check_pixels(self.name, {"keypoints": keypoints[..., :2]})
         return keypoints
 
 
@@ -185,7 +185,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
         try:
             return opened(settings.backend, f"the configuration selects {settings.backend}")
         except EngineError:
-            if settings.backend == "cuda":  # if the file fails on the CPU too, it is at fault and not the device
+            if settings.backend != "cpu":  # if the file fails on the CPU too, it is at fault and not the device
                 opened("cpu", "a comparison").close()
             raise
     if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine, and no fault
@@ -266,7 +266,7 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     try:
         session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
     except NATIVE_ERRORS as error:
-        raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}") from error
+        raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}", cpu=kind == "cpu") from error
     if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start
         working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
         raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing); only {working} starts")

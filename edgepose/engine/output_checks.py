@@ -14,6 +14,7 @@ from edgepose.errors import EngineError
 _SCORE_TOLERANCE = 0.02  # rounding of networks in half precision or INT8
 _LARGEST_POSITION_PX = 1e6  # no image is this large
 _LARGEST_SHARE = 1.5  # a position between 0 and 1, with some room outside of the image
+_LEAST_SCORE = 0.1  # people and keypoints below may be padding, at any position
 _BROKEN = "the network or the device is broken"
 
 
@@ -40,9 +41,16 @@ def check_positions(name: str, outputs: Mapping[str, NDArray[np.float32]]) -> No
             raise EngineError(f"{name} returned {what} from {values.min():.3g} to {values.max():.3g}; expected pixels: {_BROKEN}")
 
 
-def check_pixels(name: str, boxes: NDArray[np.float32]) -> None:
-    """Check that the boxes of people, or of all places of an image, are in pixels and not in shares of the input's sides."""
-    if boxes.size and float(boxes.min()) > -_LARGEST_SHARE and float(boxes.max()) <= _LARGEST_SHARE:
-        raise EngineError(
-            f"{name} returned boxes from {boxes.min():.3g} to {boxes.max():.3g}; expected pixels of the input, not shares of its sides"
-        )
+def check_people(name: str, boxes: NDArray[np.float32], scores: NDArray[np.float32], keypoints: NDArray[np.float32]) -> None:
+    """Check that the positions of people are in pixels: boxes (..., 4), scores (...), keypoints (..., 17, 3)."""
+    boxes, keypoints = boxes[scores >= _LEAST_SCORE], keypoints[scores >= _LEAST_SCORE]
+    posed = (keypoints[..., 2] >= _LEAST_SCORE).any(axis=-1)
+    check_pixels(name, {"boxes": boxes, "keypoints": keypoints[posed][..., :2]})
+
+
+def check_pixels(name: str, outputs: Mapping[str, NDArray[np.float32]]) -> None:
+    """Check that the positions of people, or of all places of an image, are in pixels and not in shares of the input's sides."""
+    for what, values in outputs.items():
+        if values.size and float(values.min()) > -_LARGEST_SHARE and float(values.max()) <= _LARGEST_SHARE:
+            found = f"{what} from {values.min():.3g} to {values.max():.3g}"
+            raise EngineError(f"{name} returned {found}; expected pixels of the input, not shares of its sides")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.engine.box_nms import box_nms
-from edgepose.engine.output_checks import check_finite, check_pixels, check_positions, check_shares
+from edgepose.engine.output_checks import check_finite, check_people, check_pixels, check_positions, check_shares
 from edgepose.errors import EngineError
 from edgepose.model.ultralytics_metadata import UltralyticsHead
 from edgepose.person import KEYPOINT_NAMES, Candidates
@@ -25,7 +25,6 @@ LEAST_SCORE = 0.01
 """Anchors below this score are nobody; all thresholds of a configuration are meant to be higher."""
 
 _MOST_PEOPLE = 2000  # more than `pose.maximum_people` can be: bounds the time for a network that finds people everywhere
-_TOLD_SCORE = 0.1  # detections below may be padding, at any position
 _SCORES, _CLASS, _KEYPOINT_VALUES = 4, 5, 3 * len(KEYPOINT_NAMES)
 
 _People = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -76,8 +75,11 @@ def _check(name: str, planes: NDArray[np.float32], first: int, *, dense: bool) -
     check_finite(name, {"boxes": boxes, "scores": scores, "keypoints": keypoints})
     check_shares(name, {"scores": scores if dense else scores[:, :1], "confidences": keypoints[:, 2::3]})
     check_positions(name, {"boxes": boxes, "keypoints (x)": keypoints[:, 0::3], "keypoints (y)": keypoints[:, 1::3]})
-    # The centers of all anchors fill the image; a detection below the score may be padding.
-    check_pixels(name, boxes[:, :2] if dense else boxes.transpose(0, 2, 1)[scores[:, 0] >= _TOLD_SCORE])
+    if dense:  # the centers of all anchors fill the image, and so do their keypoints
+        check_pixels(name, {"boxes": boxes[:, :2], "keypoints": keypoints[:, 0::3]})
+    else:
+        rows = keypoints.transpose(0, 2, 1)
+        check_people(name, boxes.transpose(0, 2, 1), scores[:, 0], rows.reshape(*rows.shape[:2], len(KEYPOINT_NAMES), 3))
 
 
 def _people(planes: NDArray[np.float32], scores: NDArray[np.float32], first: int, iou: float | None) -> _People:

@@ -6,8 +6,10 @@ evidence. A stalled stream therefore makes nobody fall, leave or lie still. When
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
+import numpy as np
 
 from edgepose.config.schema import EventsConfig
 from edgepose.event import Event
@@ -15,11 +17,13 @@ from edgepose.events.arms import detect_arms_up
 from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
 from edgepose.events.fall import detect_fall
+from edgepose.events.lines import detect_line_crossings
 from edgepose.events.person_history import PersonHistory, PersonState, find_predecessor
 from edgepose.events.stillness import detect_stillness
 from edgepose.events.waving import detect_waving
 from edgepose.events.zones import detect_zone_changes, leave_zones
 from edgepose.frame import NS_PER_S, Frame
+from edgepose.motion import STILL, Motion
 from edgepose.person import Person
 
 _MAXIMUM_GAP_S = 1.0  # a longer gap between frames discards incomplete evidence
@@ -30,16 +34,31 @@ _CERTAIN_SIGHTINGS_PER_S = 4.0  # frames with the person per second from which t
 _LOST_INSIDE_SCORE = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places of one camera that events are about, by name, as fractions of the width and height of the frame.
+
+    Attributes:
+        zones: corners of polygons.
+        lines: both ends.
+    """
+
+    zones: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    lines: Mapping[str, tuple[Point, Point]] = field(default_factory=dict)
+
+
 class EventDetectorState(msgspec.Struct, frozen=True):
     """Snapshot of an `EventDetector`, without its settings.
 
     Attributes:
         people: by track number, in the order in which they were first seen.
+        ground: motion of the camera since the first frame, six numbers.
         observed_ns: observed time so far.
         captured_at_ns: capture time of the last frame, None before the first.
     """
 
     people: dict[int, PersonState]
+    ground: tuple[float, ...]
     observed_ns: int
     captured_at_ns: int | None
 
@@ -49,37 +68,46 @@ class EventDetector:
 
     Args:
         settings: thresholds and times.
-        zones: polygons by name; corners are fractions of the width and height of the frame.
+        places: zones and lines.
         camera: name of the camera.
         keypoint_threshold: confidence below which a keypoint is not visible.
     """
 
-    def __init__(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], camera: str, keypoint_threshold: float) -> None:
+    def __init__(self, settings: EventsConfig, places: Places, camera: str, keypoint_threshold: float) -> None:
         self.camera = camera
-        self.configure(settings, zones, keypoint_threshold)
+        self.configure(settings, places, keypoint_threshold)
         self._people: dict[int, PersonHistory] = {}  # by track
+        self._ground = STILL  # source pixels of the first frame of a stream -> those of this frame
         self._observed_ns = 0
         self._captured_at_ns: int | None = None
 
-    def configure(self, settings: EventsConfig, zones: Mapping[str, Sequence[Point]], keypoint_threshold: float) -> None:
-        """Apply other settings from the next frame on. People stay known; a removed zone produces no more events."""
+    def configure(self, settings: EventsConfig, places: Places, keypoint_threshold: float) -> None:
+        """Apply other settings from the next frame on. People stay known; a removed zone or line produces no more events."""
         self._settings = settings
-        self._zones = zones
+        self._zones, self._lines = places.zones, places.lines
         self._keypoint_threshold = keypoint_threshold
 
     def reset(self) -> None:
         """Forget all people without reporting events, for a new epoch of a stream: nothing is known of the time between epochs."""
         self._people = {}
+        self._ground = STILL
         self._captured_at_ns = None
+
+    def move(self, motion: Motion) -> None:
+        """Move people, and zones that follow the ground, when the camera has moved since the last frame; before `update`."""
+        self._ground = self._ground.then(motion)
+        for history in self._people.values():
+            history.move(motion)
 
     def snapshot(self) -> EventDetectorState:
         """Return all that is known of people, without the settings."""
         people = {track: history.snapshot() for track, history in self._people.items()}
-        return EventDetectorState(people, self._observed_ns, self._captured_at_ns)
+        return EventDetectorState(people, self._ground.values, self._observed_ns, self._captured_at_ns)
 
     def restore(self, state: EventDetectorState) -> None:
         """Continue from a snapshot."""
         self._people = {track: PersonHistory.restored(person) for track, person in state.people.items()}
+        self._ground = Motion.of(state.ground)
         self._observed_ns, self._captured_at_ns = state.observed_ns, state.captured_at_ns
 
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
@@ -144,9 +172,18 @@ class EventDetector:
         for evidence in found:
             if evidence is not None and self._is_new(history, evidence.kind):
                 result.append(evidence)
-        if self._zones:
-            result += detect_zone_changes(history.zones, body, now_ns, self._zones, (frame.width, frame.height), settings)
+        if self._zones or self._lines:
+            grounded, size = self._in_first_frame(body) if settings.zones_follow_ground else body, (frame.width, frame.height)
+            result += detect_zone_changes(history.zones, grounded, now_ns, self._zones, size, settings)
+            result += detect_line_crossings(history.lines, grounded, now_ns, self._lines, size, settings)
         return result
+
+    def _in_first_frame(self, body: Body) -> Body:
+        """Return a body whose feet are where they were seen if the camera had not moved since the first frame."""
+        if body.feet is None or self._ground.still:
+            return body
+        x, y = self._ground.inverse().points(np.array(body.feet, np.float32)).tolist()
+        return replace(body, feet=(x, y), size=body.size / self._ground.scale)
 
     def _is_new(self, history: PersonHistory, kind: str) -> bool:
         """Return whether evidence is to be reported. Continuing evidence is reported again only after a pause of `again_after_s`."""
@@ -186,5 +223,7 @@ class EventDetector:
             width=frame.width,
             height=frame.height,
             zone=evidence.zone,
+            line=evidence.line,
+            direction=evidence.direction,
             evidence={name: value for name, value in evidence.measurements.items() if math.isfinite(value)},
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgepose.event import EventKind
+from edgepose.event import Direction, EventKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Evidence:
         score: strength of the evidence, 0 to 1.
         measurements: measured quantities by name; each name carries its unit.
         zone: name of the zone, for events of zones.
+        line, direction: name of the line and side on which the person ends, for `line_crossed`.
     """
 
     kind: EventKind
@@ -23,6 +24,8 @@ class Evidence:
     score: float
     measurements: Mapping[str, float] = field(default_factory=dict)
     zone: str | None = None
+    line: str | None = None
+    direction: Direction | None = None
 
 
 def strength(value: float, threshold: float, certain: float) -> float:

@@ -3,17 +3,20 @@
 import math
 from collections.abc import Mapping, Set
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
+import numpy as np
 
 from edgepose.events.arms import ArmsHistory
 from edgepose.events.body import Body
 from edgepose.events.fall import FallHistory
+from edgepose.events.lines import LineHistory
 from edgepose.events.stillness import StillnessHistory
 from edgepose.events.waving import WavingHistory, WavingState
 from edgepose.events.zones import ZoneHistory
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 
 _MINIMUM_LOST_S = 0.2  # how long a track must be lost before another may continue it
 _MAXIMUM_DISTANCE = 1.0  # body sizes between the end of one track and the beginning of the other
@@ -34,6 +37,7 @@ class PersonState(msgspec.Struct, frozen=True):
     waving: WavingState
     arms: ArmsHistory
     zones: ZoneHistory
+    lines: LineHistory
 
 
 @dataclass(slots=True)
@@ -46,7 +50,7 @@ class PersonHistory:
         entered: whether `entered` was reported.
         sightings: number of frames with the person.
         last_evidence_ns: by kind, when evidence for a repeatable event was last complete, whether or not it was reported.
-        fall, stillness, waving, arms, zones: the analyzers' histories.
+        fall, stillness, waving, arms, zones, lines: the analyzers' histories.
     """
 
     body: Body
@@ -60,6 +64,7 @@ class PersonHistory:
     waving: WavingHistory = field(default_factory=WavingHistory)
     arms: ArmsHistory = field(default_factory=ArmsHistory)
     zones: ZoneHistory = field(default_factory=ZoneHistory)
+    lines: LineHistory = field(default_factory=LineHistory)
 
     def snapshot(self) -> PersonState:
         """Return all that is known of the person; later frames do not change it."""
@@ -75,6 +80,7 @@ class PersonHistory:
             waving=self.waving.snapshot(),
             arms=deepcopy(self.arms),
             zones=deepcopy(self.zones),
+            lines=deepcopy(self.lines),
         )
 
     @classmethod
@@ -92,7 +98,13 @@ class PersonHistory:
             waving=WavingHistory.restored(state.waving),
             arms=deepcopy(state.arms),
             zones=deepcopy(state.zones),
+            lines=deepcopy(state.lines),
         )
+
+    def move(self, motion: Motion) -> None:
+        """Move the box of the last frame with the ground; nothing else of a body is asked for after its frame."""
+        left, top, right, bottom = motion.box(np.array(self.body.box, np.float32)).tolist()
+        self.body = replace(self.body, box=(left, top, right, bottom), size=self.body.size * motion.scale)
 
     def interrupt(self) -> None:
         """Discard incomplete evidence. Established facts stay: presence, zones, having fallen."""

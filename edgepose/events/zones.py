@@ -23,11 +23,13 @@ class ZoneSide:
         inside: whether the person is inside.
         inside_since_ns: when the person entered, while inside.
         crossed_ns: since when the feet have been on the other side, None while they have not.
+        loitered: whether `loitering` was reported for this stay.
     """
 
     inside: bool = False
     inside_since_ns: int = 0
     crossed_ns: int | None = None
+    loitered: bool = False
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ def detect_zone_changes(
     frame_size: tuple[int, int],
     settings: EventsConfig,
 ) -> list[Evidence]:
-    """Update the history with one frame and return evidence for `zone_entered` and `zone_left`, which alternate for each zone.
+    """Update the history with one frame and return evidence for `zone_entered` and `zone_left`, which alternate, and for `loitering`.
 
     Args:
         history: of the person.
@@ -61,6 +63,8 @@ def detect_zone_changes(
     for name, corners in polygons.items():
         side = history.sides.setdefault(name, ZoneSide())
         depth = depth_px(body.feet, corners, frame_size) / body.size
+        if (loitering := _loitering(side, name, now_ns, settings)) is not None:
+            changes.append(loitering)
         if (depth > _MARGIN) == side.inside or (depth < -_MARGIN) != side.inside:
             # Unchanged, or within the noise of the border, where nothing is decided.
             if abs(depth) > _MARGIN:
@@ -82,8 +86,17 @@ def detect_zone_changes(
                 name,
             )
         )
-        side.inside, side.inside_since_ns, side.crossed_ns = not side.inside, side.crossed_ns, None
+        side.inside, side.inside_since_ns, side.crossed_ns, side.loitered = not side.inside, side.crossed_ns, None, False
     return changes
+
+
+def _loitering(side: ZoneSide, name: str, now_ns: int, settings: EventsConfig) -> Evidence | None:
+    """Return evidence for `loitering`, once a stay."""
+    inside_s = (now_ns - side.inside_since_ns) / NS_PER_S
+    if not side.inside or side.loitered or side.crossed_ns is not None or inside_s < settings.loiter_after_s:
+        return None
+    side.loitered = True
+    return Evidence("loitering", side.inside_since_ns, strength(inside_s, 0.0, 2 * settings.loiter_after_s), {"inside_s": inside_s}, name)
 
 
 def leave_zones(history: ZoneHistory, last_seen_ns: int, polygons: Mapping[str, Sequence[Point]]) -> list[Evidence]:

@@ -28,16 +28,17 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
         captured_at=timestamp(frame.captured_at_ns),
         clock=frame.clock,
         age_ms=round((now_ns - frame.captured_at_ns) / 1e6, 1),
-        width=frame.width,
-        height=frame.height,
-        people=_people(people),
+        width=frame.width if frame.full_size is None else frame.full_size[0],
+        height=frame.height if frame.full_size is None else frame.full_size[1],
+        people=_people(people, _scale(frame)),
+        pixel_aspect=UNSET if frame.pixel_aspect == 1 else round(frame.pixel_aspect, 4),
     )
 
 
 def event_message(event: Event) -> EventMessage:
     """Return the message of an event. The same event has the same identifier in every run."""
     left, top, right, bottom = event.box
-    name = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at_ns}/{event.track}/{event.kind}/{event.zone or ''}"
+    name = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at_ns}/{event.track}/{event.kind}/{event.zone or event.line or ''}"
     return EventMessage(
         id=str(uuid.uuid5(_EVENT_NAMESPACE, name)),
         kind=event.kind,
@@ -53,24 +54,34 @@ def event_message(event: Event) -> EventMessage:
         height=event.height,
         box=(round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)),
         zone=UNSET if event.zone is None else event.zone,
+        line=UNSET if event.line is None else event.line,
+        direction=UNSET if event.direction is None else event.direction,
         evidence={name: round(float(value), 3) for name, value in event.evidence.items()},
     )
 
 
-def _people(people: Sequence[Person]) -> list[PersonMessage]:
+def _scale(frame: Frame) -> tuple[float, float]:
+    """Return how many pixels of its picture a pixel of the frame is, horizontally and vertically."""
+    if frame.full_size is None:
+        return 1.0, 1.0
+    return frame.full_size[0] / frame.width, frame.full_size[1] / frame.height
+
+
+def _people(people: Sequence[Person], scale: tuple[float, float]) -> list[PersonMessage]:
     if not people:
         return []
     # float64, so that 0.1 is written as 0.1. One array for all people: the overhead of a NumPy call exceeds the cost of rounding.
     keypoints = np.array([person.keypoints for person in people], np.float64)  # (P, 17, 3)
+    keypoints[..., :2] *= scale
     np.round(keypoints[..., :2], 1, out=keypoints[..., :2])
     np.round(keypoints[..., 2], 3, out=keypoints[..., 2])
     # JSON has no NaN. A keypoint that is not finite is written with confidence 0, which subscribers skip anyway.
     keypoints[~np.isfinite(keypoints).all(axis=2)] = 0
-    return [_person(person, rows) for person, rows in zip(people, keypoints.tolist(), strict=True)]
+    return [_person(person, rows, scale) for person, rows in zip(people, keypoints.tolist(), strict=True)]
 
 
-def _person(person: Person, keypoints: list[list[float]]) -> PersonMessage:
-    left, top, right, bottom = person.box.tolist()
+def _person(person: Person, keypoints: list[list[float]], scale: tuple[float, float]) -> PersonMessage:
+    left, top, right, bottom = (person.box.astype(np.float64) * (scale * 2)).tolist()
     return PersonMessage(
         track=UNSET if person.track is None else person.track,
         score=round(float(person.score), 3),

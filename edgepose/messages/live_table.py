@@ -104,6 +104,7 @@ class LiveTable:
         messages: number of pose messages.
         tracks: device, camera and number of all tracks.
         most_people: largest number of people in one frame.
+        entered: number of `entered` events: people who were seen for a second or so.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -114,6 +115,7 @@ class LiveTable:
         self.messages = 0
         self.tracks: set[tuple[str, str, int]] = set()
         self.most_people = 0
+        self.entered = 0
         self._prefix = prefix.strip("/") + "/"
         self._lock = threading.Lock()
         self._devices: dict[str, _Device] = {}
@@ -209,6 +211,7 @@ class LiveTable:
 
     def _take_event(self, device: str, name: str, event: EventMessage) -> None:
         row = EventRow(device, name, event, self._camera(device, name).began_at)
+        self.entered += event.kind == "entered"
         self._events.append(row)
         self._new_events.append(row)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from edgepose.event import EventKind
+from edgepose.event import Direction, EventKind
 from edgepose.frame import Clock
 
 SCHEMA_VERSION = 1
@@ -58,8 +58,19 @@ class PosesMessage(_Message, frozen=True, kw_only=True):
         Meta(description="source of `captured_at`: the camera's clock (`rtcp`), the stream's timestamps (`stream`) or arrival (`host`)"),
     ]
     age_ms: Annotated[float, Meta(description="milliseconds from capture until this message was written")]
-    width: Annotated[int, Meta(ge=1, description="width of the source frame in pixels")]
-    height: Annotated[int, Meta(ge=1, description="height of the source frame in pixels")]
+    width: Annotated[int, Meta(ge=1, description="width of the source frame in pixels, upright")]
+    height: Annotated[int, Meta(ge=1, description="height of the source frame in pixels, upright")]
+    pixel_aspect: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                description="width of a stored pixel divided by its height; absent where it is 1. Positions, `width` and `height` are in"
+                " square pixels, as players show the frame: divide x and `width` by this for stored pixels",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     people: Annotated[list[PersonMessage], Meta(description="people by falling score")]
 
 
@@ -84,7 +95,14 @@ class EventMessage(_Message, frozen=True, kw_only=True):
     box: Annotated[
         tuple[float, float, float, float], Meta(description="last box of the person: left, top, width and height in source pixels")
     ]
-    zone: Annotated[str, Meta(description="name of the zone; present for `zone_entered` and `zone_left` only")] | UnsetType = UNSET
+    zone: Annotated[str, Meta(description="name of the zone; present for `zone_entered`, `zone_left` and `loitering` only")] | UnsetType = (
+        UNSET
+    )
+    line: Annotated[str, Meta(description="name of the line; present for `line_crossed` only")] | UnsetType = UNSET
+    direction: (
+        Annotated[Direction, Meta(description="side of the line on which the person ends, seen from its first point towards its second")]
+        | UnsetType
+    ) = UNSET
     evidence: Annotated[dict[str, float], Meta(description="measured quantities by name; each name carries its unit")]
 
 
@@ -105,7 +123,7 @@ class ModelMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="file name")]
     sha256: Annotated[str, Meta(description="SHA-256 hash of the file, hexadecimal")]
-    precision: Annotated[str, Meta(description="numeric precision of the file: `int8` or `float32`")] = ""
+    precision: Annotated[str, Meta(description="numeric precision of the file: `int8`, `float16` or `float32`")] = ""
     input_size: Annotated[_Count, Meta(description="long side of the network's input in pixels")] = 0
     license: Annotated[str, Meta(description="license of the weights")] = ""
 
@@ -124,7 +142,7 @@ class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(description="file name")]
     sha256: Annotated[str, Meta(description="SHA-256 hash of the file, hexadecimal")]
-    precision: Annotated[str, Meta(description="numeric precision of the file: `int8` or `float32`")]
+    precision: Annotated[str, Meta(description="numeric precision of the file: `int8`, `float16` or `float32`")]
     input_size: Annotated[_Count, Meta(description="long side of a crop in pixels")]
     license: Annotated[str, Meta(description="license of the weights")]
     backend: Annotated[BackendMessage, Meta(description="inference backend")]
@@ -183,6 +201,14 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    tiles_coverage: (
+        Annotated[float, Meta(ge=0, le=1, description="share of the tiles visited within `tiles.period_s`; absent where there are none")]
+        | UnsetType
+    ) = UNSET
+    tiles_oldest_s: (
+        Annotated[float, Meta(description="seconds since the visit that is longest ago; absent until every tile was visited once")]
+        | UnsetType
+    ) = UNSET
     age_ms: Annotated[QuantilesMessage, Meta(description="time from capture to message; absent when there were no frames")] | UnsetType = (
         UNSET
     )
@@ -228,6 +254,16 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         _Count, Meta(description="number of times that the connection to the broker was restored since the daemon started")
     ]
     events_waiting: Annotated[_Count, Meta(description="events not yet delivered to the broker")]
+    events_lost: (
+        Annotated[
+            str,
+            Meta(
+                description="number of events of earlier runs that a damaged event store no longer gives back, or `unknown`;"
+                " absent when none are lost"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under the same device name; absent when there is none")]
         | UnsetType

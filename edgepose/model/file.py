@@ -213,7 +213,8 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         input_width=width,
         batch=batch,
         candidates=_positive(metadata, "candidates") if task == "pose" else 0,
-        precision=_precision(metadata, "precision"),
+        # A graph that computes in integers is INT8, whatever was written before it was quantized.
+        precision="int8" if header.quantized else _precision(metadata, "precision"),
         calibration=_value(metadata, "calibration", Calibration) if metadata.get("calibration") else None,
         parent=metadata.get("parent") or None,
         trained_on=metadata.get("trained_on", ""),

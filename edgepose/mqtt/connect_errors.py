@@ -9,6 +9,12 @@ from typing import Protocol
 
 PROBE_S = 2.0
 
+_UPGRADE = (
+    "GET /mqtt HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: ZWRnZXBvc2UgYXNrcyEhIQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+)
+"""A request that every HTTP server answers, one of websockets (RFC 6455) included."""
+
 
 class BrokerAddress(Protocol):
     """The part of `BrokerSettings` that a failure depends on."""
@@ -80,8 +86,10 @@ _REASONS: Mapping[str, str] = {
 }
 """The accepted value, by the reason in the broker's CONNACK; the other reasons (busy, unavailable, quota) concern only the broker."""
 
+_NOT_YET_VALID = 9
+
 _CERTIFICATES: Mapping[int, str] = {
-    9: "is not yet valid",
+    _NOT_YET_VALID: "is not yet valid",
     10: "has expired",
     18: "is of an unknown authority",
     19: "is of an unknown authority",
@@ -150,15 +158,17 @@ def from_alert(error: ssl.SSLError) -> ConnectFailure | None:
 def from_hang_up(settings: BrokerAddress, before: str = "") -> ConnectFailure:
     """Return the failure of a broker that accepted the connection and ended it before it answered.
 
-    Without TLS, the port is probed for TLS.
+    The port is probed for HTTP and, without TLS, for TLS.
 
     Args:
         settings: of the connection.
         before: the state so far.
     """
+    if settings.tls is not None and before.startswith("refused: client certificate"):
+        return ConnectFailure(before)  # an alert does not always arrive before the connection ends
+    if (failure := from_other_protocol(settings)) is not None:
+        return failure
     if settings.tls is not None:
-        if before.startswith("refused: client certificate"):
-            return ConnectFailure(before)  # an alert does not always arrive before the connection ends
         # Mosquitto sends no alert; with TLS 1.3 the handshake is complete on the client's side when it checks the certificate.
         words = "client certificate not accepted" if settings.has_certificate else "client certificate required"
         return ConnectFailure(f"refused: {words}, it seems", _CLIENT_CERTIFICATE)
@@ -168,6 +178,16 @@ def from_hang_up(settings: BrokerAddress, before: str = "") -> ConnectFailure:
         )
     return ConnectFailure(
         "unreachable: hung up without an answer", "expected an MQTT broker with room for clients (keys mqtt.host, mqtt.port)"
+    )
+
+
+def from_other_protocol(settings: BrokerAddress) -> ConnectFailure | None:
+    """Return the failure of a port that speaks HTTP, as websockets do, None where it does not."""
+    if not _speaks_http(settings.host, settings.port, settings.tls):
+        return None
+    return ConnectFailure(
+        "refused: that port is for websockets or HTTP",
+        "expected a port of the broker for MQTT itself, usually 1883, or 8883 with TLS (key mqtt.port); edgepose does not use websockets",
     )
 
 
@@ -182,7 +202,9 @@ def describe(error: OSError | UnicodeError) -> str:
 def _by_certificate(error: ssl.SSLCertVerificationError, settings: BrokerAddress) -> ConnectFailure:
     words = _CERTIFICATES.get(error.verify_code, f"is not accepted: {error.verify_message}")
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    if "valid" in words or "expired" in words:
+    if error.verify_code == _NOT_YET_VALID:
+        expected = f"expected this device's clock to be set, which shows {now}, or a certificate that is valid already"
+    elif "valid" in words or "expired" in words:
         expected = f"expected one that is valid now, and it is {now} by this device's clock"
     elif "host" in words:
         expected = f"expected mqtt.host ({settings.host}) to be a name in it"
@@ -191,6 +213,16 @@ def _by_certificate(error: ssl.SSLCertVerificationError, settings: BrokerAddress
     else:
         expected = "expected one signed by an authority that the system knows, or its authority in mqtt.tls.ca_file"
     return ConnectFailure(f"refused: the broker's certificate {words}", expected)
+
+
+def _speaks_http(host: str, port: int, tls: ssl.SSLContext | None) -> bool:
+    try:
+        plain = socket.create_connection((host, port), PROBE_S)
+        with plain, plain if tls is None else tls.wrap_socket(plain, server_hostname=host) as probe:
+            probe.sendall(_UPGRADE.format(host=host).encode("ascii", "replace"))
+            return probe.recv(5) == b"HTTP/"
+    except (OSError, UnicodeError, ValueError):
+        return False
 
 
 def _speaks_tls(host: str, port: int) -> bool:

@@ -9,6 +9,7 @@ import selectors
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edgepose.mqtt.flow_control import PingProbe, SocketTraffic
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.paho_client import RECEIVE_LIMIT_BYTES, GuardedClient
+from edgepose.mqtt.protocol import Grants, publish_bytes
 from edgepose.mqtt.settings import BrokerSettings
 
 _log = logging.getLogger(__name__)
@@ -35,8 +37,17 @@ SEND_BUFFER_BYTES = 128 * 1024
 UNSENT_BYTES = 16 * 1024
 """The socket counts as writable only below this amount of unsent data, where the system supports that."""
 
+WILL_REFUSALS = frozenset(("qos not supported", "retain not supported"))
+"""Refusals of a connection whose will asks for more than the broker grants; a plainer will is accepted."""
+
 ACKNOWLEDGE_S = 30.0
 """Longest time without an acknowledgment from a broker that is alive; after that the connection is closed."""
+
+
+NOT_MQTT = "that is not MQTT"
+"""The end of a connection on which something else than MQTT has arrived."""
+
+_UNCONFIRMED_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,7 @@ class Incoming:
         stored: whether the broker had retained it, or retains it from now on where that was requested; otherwise it was published just now.
         response_topic: where a reply is wanted, or None.
         correlation: what identifies the reply, or None.
+        user_properties: what the sender says about itself, pairs of name and value.
     """
 
     topic: str
@@ -56,6 +68,7 @@ class Incoming:
     stored: bool
     response_topic: str | None
     correlation: bytes | None
+    user_properties: tuple[tuple[str, str], ...] = ()
 
 
 class Connection:
@@ -63,6 +76,7 @@ class Connection:
 
     Attributes:
         accepted: None until the broker has answered, then whether it accepted the connection.
+        grants: what the broker grants to this connection, once it is accepted.
         ended: why the connection has ended, in a few words; None while it is open.
         unsupported: whether the broker refused this version of MQTT.
         hung_up: whether the broker closed the connection before it had answered.
@@ -71,10 +85,20 @@ class Connection:
         acknowledged: messages with QoS 1 that the broker has; the owner takes them out.
         refused: messages with QoS 1 that the broker refused, with its reason; the owner takes them out.
         received: messages on the subscribed topics; the owner takes them out.
+        confirmed: messages that the broker has read and accepted, with the lengths of their packets; the owner takes them out.
     """
 
-    def __init__(self, settings: BrokerSettings, protocol: Protocol, client_id: str, will: Outgoing) -> None:
+    def __init__(self, settings: BrokerSettings, protocol: Protocol, client_id: str, will: Outgoing, assumed: Grants | None = None) -> None:
+        """
+        Args:
+            settings: of the broker.
+            protocol: version to use.
+            client_id: complete.
+            will: what the broker publishes when the connection is lost.
+            assumed: what the broker is known to grant to a will.
+        """
         self.accepted: bool | None = None
+        self.grants = Grants()
         self.ended: str | None = None
         self.unsupported = False
         self.hung_up = False
@@ -83,6 +107,11 @@ class Connection:
         self.acknowledged: list[Outgoing] = []
         self.refused: list[tuple[Outgoing, str]] = []
         self.received: list[Incoming] = []
+        self.confirmed: list[tuple[Outgoing, int]] = []
+        self._unconfirmed: deque[tuple[int, Outgoing, int]] = deque(maxlen=_UNCONFIRMED_LIMIT)  # number, message, length of its packet
+        self._published = 0  # number of the last message
+        self._asked = 0  # number of the last message before the last ping
+        self._being_published: Outgoing | None = None
         self._settings = settings
         self._handed_over = self._written = 0  # messages with QoS 0
         self._answered_s = time.monotonic()
@@ -99,14 +128,16 @@ class Connection:
             self._client.username_pw_set(settings.username, settings.password)
         if settings.tls is not None:
             self._client.tls_set_context(settings.tls)
-        self._client.will_set(will.topic, will.payload, will.qos, will.retained, self._properties(PacketTypes.WILLMESSAGE, will))
+        assumed = assumed or Grants()
+        will_qos, will_retained = min(will.qos, assumed.qos), will.retained and assumed.retain
+        self._client.will_set(will.topic, will.payload, will_qos, will_retained, self._properties(PacketTypes.WILLMESSAGE, will))
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
         self._client.on_socket_open = self._on_socket_open
-        self._client.on_pong = lambda: self._ping_probe.answered(time.monotonic())
+        self._client.on_pong = self._on_pong
 
     @property
     def backlog(self) -> bool:
@@ -176,18 +207,40 @@ class Connection:
             self._hang_up()
         return self.ended is None and bool(mask & selectors.EVENT_WRITE) and not self.backlog
 
-    def publish(self, message: Outgoing) -> None:
-        """Write one message into the socket, or as much of it as fits: `backlog` then holds until the rest is gone."""
+    def packet_bytes(self, message: Outgoing) -> int:
+        """Return the length of a message's packet on this connection."""
         properties = self._properties(PacketTypes.PUBLISH, message)
+        return publish_bytes(message.topic, len(message.payload), self._qos(message), properties)
+
+    def unconfirmed(self) -> list[tuple[Outgoing, int]]:
+        """Return the messages that the broker is not known to have accepted, oldest first, with the lengths of their packets."""
+        return [(message, length) for _, message, length in self._unconfirmed]
+
+    def publish(self, message: Outgoing, *, confirm: bool = False) -> None:
+        """Write one message into the socket, or as much of it as fits: `backlog` then holds until the rest is gone.
+
+        Where the broker grants QoS 0 only, a message with QoS 1 counts as acknowledged as soon as the socket has it.
+
+        Args:
+            message: not longer than the broker accepts.
+            confirm: whether to ask immediately whether the broker has accepted it.
+        """
+        properties, qos = self._properties(PacketTypes.PUBLISH, message), self._qos(message)
         self._handed_over += message.qos == 0
-        sent = self._client.publish(message.topic, message.payload, message.qos, message.retained, properties)
-        if message.qos > 0:
+        self._published += 1
+        self._unconfirmed.append((self._published, message, publish_bytes(message.topic, len(message.payload), qos, properties)))
+        self._being_published = message
+        sent = self._client.publish(message.topic, message.payload, qos, message.retained and self.grants.retain, properties)
+        pending, self._being_published = self._being_published is not None, None
+        if message.qos > 0 and pending:
             if not self.in_flight:
                 self._answered_s = time.monotonic()
             self.in_flight[sent.mid] = message
-        elif self.ended is None and self._ping_probe.due(now_s := time.monotonic()):
+        now_s = time.monotonic()
+        if qos == 0 and self.ended is None and (self._ping_probe.due(now_s) or (confirm and not self._ping_probe.waits)):
             self._client.ping()
             self._ping_probe.asked(now_s)
+            self._asked = self._published
 
     def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> None:
         """Subscribe to topics with QoS 1; with MQTT 5, the broker does not return this client's own messages.
@@ -223,7 +276,16 @@ class Connection:
                 self._client.loop_read()
         except Exception:  # paho fails on malformed packets with struct, index and value errors, and its own
             _log.debug("malformed packet", exc_info=True)
-            self.close(goodbye=False, reason="that is not MQTT")
+            self.close(goodbye=False, reason=NOT_MQTT)
+
+    def _qos(self, message: Outgoing) -> int:
+        return min(message.qos, self.grants.qos)
+
+    def _confirm(self, number: int) -> None:
+        """Note that the broker, which reads in order, has accepted all messages up to one."""
+        while self._unconfirmed and self._unconfirmed[0][0] <= number:
+            _, message, length = self._unconfirmed.popleft()
+            self.confirmed.append((message, length))
 
     def _properties(self, packet: int, message: Outgoing) -> Properties | None:
         if not self._v5:
@@ -252,8 +314,13 @@ class Connection:
             self.ended = "connection closed"
             self.hung_up = self.accepted is None
 
-    def _on_connect(self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None) -> None:
+    def _on_pong(self) -> None:
+        self._ping_probe.answered(time.monotonic())
+        self._confirm(self._asked)
+
+    def _on_connect(self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None) -> None:
         self.accepted = not reason.is_failure
+        self.grants = Grants.of(properties if self._v5 else None)
         if reason.is_failure:
             self.unsupported = self._v5 and reason == "Unsupported protocol version"
             self._end(str(reason).lower())
@@ -277,9 +344,16 @@ class Connection:
     def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties) -> None:
         message = self.in_flight.pop(mid, None)  # paho calls this for QoS 0 too, as soon as the socket has it
         if message is None:
-            self._written += 1
+            published, self._being_published = self._being_published, None
+            if published is None or published.qos == 0:
+                self._written += 1
+            else:  # sent with QoS 0, since the broker grants no more
+                self.acknowledged.append(published)
             return
         self._answered_s = time.monotonic()
+        if self.grants.qos > 0:
+            number = next((number for number, sent, _ in self._unconfirmed if sent is message), 0)
+            self._confirm(number)
         if reason.is_failure:
             self.refused.append((message, str(reason).lower()))
         else:
@@ -297,6 +371,7 @@ class Connection:
                 message.retain,
                 getattr(message.properties, "ResponseTopic", None),
                 getattr(message.properties, "CorrelationData", None),
+                tuple(getattr(message.properties, "UserProperty", ())),
             )
         )
 

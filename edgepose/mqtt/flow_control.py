@@ -74,6 +74,11 @@ class PingProbe:
         self._answered_s = -math.inf
         self._shortest_s = _LONGEST_TRIP_S
 
+    @property
+    def waits(self) -> bool:
+        """Whether a ping is not answered yet."""
+        return self._asked_s is not None
+
     def due(self, now_s: float) -> bool:
         """Return whether it is time for another ping."""
         return self._asked_s is None and now_s - self._answered_s >= PING_INTERVAL_S

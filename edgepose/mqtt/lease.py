@@ -69,6 +69,28 @@ class OutboxLease:
                 self._taken.pop(message, None)
                 self._outbox.settle(message, lost=lost)
 
+    def discard(self, message: Outgoing, cause: Cause) -> None:
+        """Give up a message that was taken out and must not be sent."""
+        with self._lock:
+            if self._revoked:
+                return
+            if message.qos == 0:
+                self._outbox.lost(cause)
+            else:
+                self._taken.pop(message, None)
+                self._outbox.settle(message, lost=cause)
+
+    def repeat_states(self) -> None:
+        """Send every retained state again."""
+        with self._lock:
+            if not self._revoked:
+                self._outbox.repeat_states()
+
+    def clear_unknown(self, address: str) -> bool:
+        """Clear a retained topic that has no state here, and return whether there was none."""
+        with self._lock:
+            return not self._revoked and self._outbox.clear_unknown(address)
+
     def connected(self) -> None:
         """Note that the broker has accepted the session."""
         with self._lock:

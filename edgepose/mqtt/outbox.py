@@ -8,7 +8,18 @@ from typing import Literal
 
 from edgepose.messages.structs import Message
 
-Cause = Literal["no_connection", "superseded", "backlog", "expired", "queue_full", "connection_lost", "refused_by_broker", "stopped"]
+Cause = Literal[
+    "no_connection",
+    "superseded",
+    "backlog",
+    "expired",
+    "queue_full",
+    "connection_lost",
+    "refused_by_broker",
+    "too_large",
+    "damaged",
+    "stopped",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,6 +236,20 @@ class Outbox:
             if self._connection != "closed":
                 self._connection = "open"
             self._unsent = OrderedDict.fromkeys(self._retained)
+
+    def repeat_states(self) -> None:
+        """Send every retained state again: another program has replaced some of them at the broker."""
+        with self._lock:
+            self._unsent = OrderedDict.fromkeys(self._retained)
+
+    def clear_unknown(self, address: str) -> bool:
+        """Clear a retained topic that has no state here, and return whether there was none."""
+        with self._lock:
+            if address in self._retained or len(self._retained) >= self._topic_limit:
+                return False
+            self._retained[address] = RetainedState(address, b"")
+            self._unsent[address] = None
+            return True
 
     def blocked(self, blocked: bool) -> None:
         """Note whether the connection takes no more messages for now."""

@@ -43,8 +43,12 @@ class Presence:
         message = StatusMessage(state=state, reason=reason, session=self.session, at=timestamp(time.time_ns()))
         return Outgoing(self.topic, encode(message, self._encoding), qos=1, retained=True)
 
-    def receive(self, payload: bytes, *, live: bool) -> bool:
-        """Process a message of another session on the status topic; return whether `online` must be published again.
+    def receive(self, payload: bytes, *, live: bool) -> Literal["nothing", "online", "gone"]:
+        """Process a message on the status topic that is not this session's birth.
+
+        Returns:
+            `online` where this session must publish `online` again, `gone` where the message also says that a session is gone (or is none
+            of a daemon), so that retained states may be another's.
 
         The late will of an earlier connection would otherwise leave a retained `offline` behind. A duplicate that is online is answered
         once, so that it detects this session; a message from before this session does not prove that it is still online.
@@ -57,18 +61,18 @@ class Presence:
         try:
             status = decode(payload, type=StatusMessage)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # text that is not valid, and endless brackets
-            return True
+            return "gone"
         if status.state != "online":
             if self._duplicate_sessions.pop(status.session, self) is None:
                 _log.info("the other daemon under %s is gone", self.topic)
-            return True
+            return "gone"
         if (
             not live
             or status.session == self.session
             or status.session in self._duplicate_sessions
             or len(self._duplicate_sessions) >= DUPLICATES_LIMIT
         ):
-            return False
+            return "nothing"
         self._duplicate_sessions[status.session] = None
         _log.warning("another daemon publishes under %s as well; give one of them another `device` name", self.topic.rpartition("/")[0])
-        return True
+        return "online"

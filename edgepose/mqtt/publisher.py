@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from edgepose.errors import ConfigError
 from edgepose.messages.schema import topic_address
@@ -22,10 +22,8 @@ from edgepose.mqtt.presence import Presence
 from edgepose.mqtt.session import MqttSession
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.mqtt.stats import PublisherStats
+from edgepose.storage.event_store import EventStore
 from edgepose.supervision.heartbeat import Heartbeat
-
-if TYPE_CHECKING:
-    from edgepose.mqtt.event_store import EventStore
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +63,7 @@ class MqttPublisher:
         self._session: MqttSession | None = None
         self._inbox: CommandInbox | None = None
         self._ignored = Counter(dict.fromkeys(IGNORED_CAUSES, 0))  # all keys from the start: its size never changes while it is copied
-        self._store: EventStore | None = None
+        self._store: EventStore[Outgoing] | None = None
         self._state = "disabled"  # without a session
         self._replaced = 0
         self._stopped = False
@@ -94,8 +92,10 @@ class MqttPublisher:
                 events_waiting=outbox.waiting,
                 events_limit=self._settings.queue_limit,
                 store_failure=None if self._store is None else self._store.failure,
+                store_lost=0 if self._store is None else self._store.lost,
                 commands_ignored=None if self._inbox is None else dict(+self._ignored),
                 replaced=self._replaced,
+                packet_bytes=None if session is None else session.packet_bytes,
             )
 
     def start(self, info: InfoMessage | None = None, within_s: float = 0.0) -> None:
@@ -230,7 +230,9 @@ class MqttPublisher:
             self._state = "disabled"
             return
         presence = Presence(f"{settings.base}/{topic_address('status')}", settings.mqtt.encoding)
-        inbox = CommandInbox(settings.base, self._commands, self._ignored) if settings.commands and self._commands is not None else None
+        inbox = None
+        if settings.commands and self._commands is not None:
+            inbox = CommandInbox(settings.base, self._commands, self._ignored, settings.response_topics)
         lease = OutboxLease(self._outbox, settings.state_encoder(presence.session))
         try:
             session = MqttSession(settings.mqtt, f"edgepose-{settings.device}", presence, lease, inbox)
@@ -263,16 +265,12 @@ class MqttPublisher:
     def _open_store(self) -> None:
         settings = self._settings
         if settings.mqtt.enabled and settings.store is not None:
-            from edgepose.mqtt.event_store import EventStore  # SQLite costs 2 MiB and tens of milliseconds on a small board
-
-            self._store = EventStore(settings.store, settings.queue_limit, self._restore)
+            self._store = EventStore(settings.store, settings.queue_limit, self._restore, _stored_message)
             if self._started:
                 self._store.start()
 
     def _exchange_store(self) -> None:
         """Move what waits into another store; without a broker it stays in the former one, and is taken up again with it."""
-        if self._settings.mqtt.enabled and self._settings.store is not None:
-            import edgepose.mqtt.event_store  # noqa: F401 - before the lock is held: loading SQLite from a slow disk takes its time
         with self._lock:
             before, self._store = self._store, None
             if self._settings.mqtt.enabled:
@@ -291,6 +289,9 @@ class MqttPublisher:
 
     def _restore(self, messages: list[Outgoing], dropped: int) -> None:
         self._outbox.lost("queue_full", dropped)
+        store = self._store
+        if store is not None:
+            self._outbox.lost("damaged", store.lost or 0)
         self._outbox.restore(messages)
         self._wake()
 
@@ -317,3 +318,7 @@ class MqttPublisher:
         session = self._session
         if session is not None:
             session.wake()
+
+
+def _stored_message(topic: str, payload: bytes) -> Outgoing:
+    return Outgoing(topic, payload, qos=1)

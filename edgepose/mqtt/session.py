@@ -7,21 +7,24 @@ import random
 import socket
 import threading
 import time
+from dataclasses import dataclass, field, replace
 
 from edgepose.config import schema
 from edgepose.mqtt.command_inbox import CommandInbox
-from edgepose.mqtt.connect_errors import ConnectFailure, from_alert, from_error, from_hang_up, from_reason
-from edgepose.mqtt.connection import Connection, Protocol
+from edgepose.mqtt.connect_errors import ConnectFailure, from_alert, from_error, from_hang_up, from_other_protocol, from_reason
+from edgepose.mqtt.connection import NOT_MQTT, WILL_REFUSALS, Connection, Incoming, Protocol
 from edgepose.mqtt.flow_control import POLL_S
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.presence import Presence
-from edgepose.mqtt.settings import ReloadingSettings
+from edgepose.mqtt.protocol import Grants, Tolerance
+from edgepose.mqtt.settings import BrokerSettings, ReloadingSettings
+from edgepose.printable import printable
 
 _log = logging.getLogger(__name__)
 
 IN_FLIGHT_LIMIT = 16
-"""Maximum number of messages with QoS 1 that wait for the broker's answer: below the receive maximum of every known broker."""
+"""Maximum number of messages with QoS 1 that wait for the broker's answer, where it does not grant less (Receive Maximum)."""
 
 PROBE_S = 1.5
 """Longest wait for an answer to MQTT 5 before 3.1.1 is tried: some old ones (amqtt) fail on CONNECT and never answer."""
@@ -29,11 +32,38 @@ PROBE_S = 1.5
 RECONNECT_INITIAL_S = 0.25
 GOODBYE_S = 1.0
 STEP_S = 1.0
-REFUSED_TOPICS_LIMIT = 1000
+NAMED_TOPICS_LIMIT = 1000
+
+REPEAT_S = 1.0
+"""Shortest time between two repetitions of all states: a flood on the status topic must not become a flood of states."""
+
+_CAMERA_STATES = ("cameras/", "/status")
+
+
+_PLAIN_WILL = Grants(qos=0, retain=False)
+
+
+@dataclass(slots=True)
+class _Broker:
+    """What is known about the broker at one host.
+
+    Attributes:
+        host: name or address.
+        speaks_v5: whether it has used version 5.
+        silences: attempts in a row without an answer.
+        assumed: what it grants to a will.
+        tolerance: what it does not accept.
+    """
+
+    host: str
+    speaks_v5: bool = False
+    silences: int = 0
+    assumed: Grants = field(default_factory=Grants)
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
 
 class MqttSession:
-    """The thread that talks to one broker.
+    """The thread that talks to one broker, the first of those in `mqtt.host` that accepts the connection.
 
     Args:
         mqtt: the configuration's section; password and certificates are read immediately, ConfigError names what cannot be used.
@@ -48,6 +78,7 @@ class MqttSession:
         state: `connected`, or the reason in a few words, such as `refused: not authorized` or `unreachable: connection refused`.
         protocol: MQTT version of the connection, or None without one.
         turns: turns of the loop so far; the number stands still only while a name is resolved or a connection opened.
+        packet_bytes: longest packet that the broker accepts, None where no limit is known.
     """
 
     def __init__(self, mqtt: schema.MqttConfig, client_id: str, presence: Presence, lease: OutboxLease, inbox: CommandInbox | None) -> None:
@@ -56,16 +87,20 @@ class MqttSession:
         self.state = "not started"
         self.protocol: Protocol | None = None
         self.turns = 0
+        self.packet_bytes: int | None = None
         self._mqtt = mqtt
         self._settings = ReloadingSettings(mqtt)
-        self._where = f"MQTT broker {self._settings.current.host}:{self._settings.current.port}"
+        self._brokers = [_Broker(host) for host in mqtt.hosts]
+        self._broker = self._brokers[0]
+        self._accepted = False  # whether the broker accepted the last attempt
         self._client_id = f"{client_id}-{presence.session[:8]}"
         self._command_inbox = inbox
         self._birth: Outgoing | None = None
-        self._speaks_v5 = False  # whether this broker has used version 5
-        self._silences = 0
         self._logged: set[str] = set()
-        self._refused_topics: set[str] = set()
+        self._named_topics: set[tuple[str, str]] = set()  # with the cause for which the log has named them
+        self._told_limits: list[str] = []
+        self._is_repeat_due = False  # whether another session may have replaced retained states
+        self._next_repeat_s = -math.inf
         self._stopping = threading.Event()
         self._stop_reason = ""
         self._stop_at_s = math.inf
@@ -114,6 +149,10 @@ class MqttSession:
         if self._thread is not None:
             self._thread.join(within_s)
 
+    @property
+    def _where(self) -> str:
+        return f"MQTT broker {self._broker.host}:{self._settings.current.port}"
+
     def enter(self, state: str, failure: ConnectFailure | None = None) -> None:
         """Change the state and log the change; after `end` only `stopped` is accepted."""
         if state == self.state or (self._stopping.is_set() and state != "stopped"):
@@ -136,14 +175,26 @@ class MqttSession:
         while not self._stopping.is_set():
             self.turns += 1
             began_s = time.monotonic()
-            preferred: Protocol = "3.1.1" if self._mqtt.protocol == "3.1.1" else "5"
-            # A broker that has used version 5 before and does not answer is frozen, not old; after ten attempts it may be another broker.
-            doubtful = not self._speaks_v5 or self._silences % 10 == 9
-            if self._try(preferred, wake, doubtful=doubtful and self._mqtt.protocol == "auto"):
-                self._try("3.1.1", wake, doubtful=False)
+            served = self._try_broker(wake)
             attempt = 0 if time.monotonic() - began_s > self._mqtt.reconnect_maximum_s else attempt + 1
+            if not served and len(self._brokers) > 1:
+                turn = (self._brokers.index(self._broker) + 1) % len(self._brokers)
+                self._broker = self._brokers[turn]
+                if turn:
+                    continue  # the waits are between rounds
             # Full jitter: the devices that lost one broker do not all come back to it at the same time.
             self._stopping.wait(random.uniform(0, min(self._mqtt.reconnect_maximum_s, RECONNECT_INITIAL_S * 2 ** min(attempt, 20))))
+
+    def _try_broker(self, wake: socket.socket) -> bool:
+        """Connect to the broker whose turn it is, and return whether it accepted the connection."""
+        broker = self._broker
+        self._accepted = False
+        preferred: Protocol = "3.1.1" if self._mqtt.protocol == "3.1.1" else "5"
+        # A broker that has used version 5 before and does not answer is frozen, not old; after ten attempts it may be another broker.
+        doubtful = not broker.speaks_v5 or broker.silences % 10 == 9
+        if self._try(preferred, wake, doubtful=doubtful and self._mqtt.protocol == "auto"):
+            self._try("3.1.1", wake, doubtful=False)
+        return self._accepted
 
     def _try(self, protocol: Protocol, wake: socket.socket, *, doubtful: bool) -> bool:
         """Run one connection from beginning to end; return whether an older version of MQTT may work instead.
@@ -159,19 +210,25 @@ class MqttSession:
             connection = self._connect(protocol, wake, PROBE_S if doubtful else math.inf)
             try:
                 if connection.accepted:
+                    self._accepted = True
                     self._serve(connection, protocol)
             finally:
                 self._settle(connection)
+            broker = self._broker
             silent = connection.accepted is None and connection.alert is None
-            self._silences = self._silences + 1 if silent else 0
-            self._speaks_v5 = (self._speaks_v5 or (protocol == "5" and bool(connection.accepted))) and not connection.unsupported
+            broker.silences = broker.silences + 1 if silent else 0
+            broker.speaks_v5 = (broker.speaks_v5 or (protocol == "5" and bool(connection.accepted))) and not connection.unsupported
+            if connection.accepted is False and connection.ended in WILL_REFUSALS and broker.assumed != _PLAIN_WILL:
+                _log.info("%s refuses a will with QoS 1 that is retained; trying a plain one", self._where)
+                broker.assumed = _PLAIN_WILL
+                return self._try(protocol, wake, doubtful=doubtful)
             if (doubtful and silent) or (connection.unsupported and self._mqtt.protocol == "auto"):
                 return not self._stopping.is_set()
             if not self._stopping.is_set():
                 failure = self._failure_of(connection)
                 self.enter(failure.state, failure)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is not valid
-            failure = from_error(error, self._settings.current)
+            failure = from_error(error, self._current())
             self.enter(failure.state, failure)
         except Exception:
             # An internal fault, or one of paho's, must neither end publishing permanently nor go unnoticed.
@@ -184,7 +241,8 @@ class MqttSession:
         if self.state == "not started":
             self.enter("connecting")
         will = self.presence.status_message("offline", "the connection was lost")
-        connection = Connection(self._settings.refresh(), protocol, self._client_id, will)
+        self._settings.refresh()
+        connection = Connection(self._current(), protocol, self._client_id, will, self._broker.assumed)
         connection.open(wake)
         deadline_s = time.monotonic() + min(patience_s, self._mqtt.connect_timeout_s)
         while connection.accepted is None and connection.ended is None and not self._stopping.is_set():
@@ -201,10 +259,12 @@ class MqttSession:
         self._birth = self.presence.status_message("online", "connected")
         self.lease.send_first(self._birth)
         self.lease.connected()
-        connection.subscribe([self.presence.topic])
-        if self._command_inbox is not None:
-            connection.subscribe([self._command_inbox.topics], as_published=True)
+        self._subscribe(connection)
         self.enter("connected")
+        self._tell_limits(connection.grants)
+        tolerance = self._broker.tolerance
+        tolerance.announce(connection.grants.packet_bytes)
+        in_flight_limit = min(IN_FLIGHT_LIMIT, connection.grants.in_flight)
         stopped_sent = False
         while connection.ended is None:
             self.turns += 1
@@ -221,7 +281,10 @@ class MqttSession:
             if connection.stuck(now_s):
                 connection.close(goodbye=False, reason="acknowledges nothing")
                 break
-            acknowledged, room = len(connection.in_flight) < IN_FLIGHT_LIMIT, connection.room()
+            self.packet_bytes = tolerance.limit(now_s)
+            careful = tolerance.careful(now_s)
+            one_by_one = not careful or not connection.unconfirmed()
+            acknowledged, room = len(connection.in_flight) < in_flight_limit and one_by_one, connection.room() and one_by_one
             self.lease.blocked(not room)
             latest = room and not stopping
             timeout_s = min(STEP_S, max(0.0, self._stop_at_s - now_s)) if not stopping else 0.02
@@ -230,15 +293,73 @@ class MqttSession:
                 timeout_s = min(timeout_s, POLL_S)
             if connection.step(timeout_s, sending=sending):
                 message = self.lease.pop(time.monotonic(), acknowledged=acknowledged, latest=latest)
-                if message is not None:
-                    connection.publish(message)
+                if message is not None and self._is_accepted(connection, message):
+                    connection.publish(message, confirm=careful)
                     self.lease.count_sent()
             self._receive(connection)
+            if self._is_repeat_due and now_s >= self._next_repeat_s:
+                self._is_repeat_due, self._next_repeat_s = False, now_s + REPEAT_S
+                self.lease.repeat_states()
+                self._ask_for_states(connection)
+
+    def _is_accepted(self, connection: Connection, message: Outgoing) -> bool:
+        """Return whether the broker accepts a message; otherwise it is dropped and counted, and the log names its topic once."""
+        length, now_s = connection.packet_bytes(message), time.monotonic()
+        cause = self._broker.tolerance.refuses(message, length, now_s)
+        if cause is None:
+            return True
+        self.lease.discard(message, cause)
+        if self._is_new(message.topic, cause):
+            if cause == "too_large":
+                _log.warning(
+                    "%s accepts packets of up to %s bytes, and a message on %s takes %d: such messages are dropped (too_large); "
+                    "expected a larger limit at the broker",
+                    *(self._where, self._broker.tolerance.limit(now_s), message.topic, length),
+                )
+            else:
+                _log.warning("%s ended two connections because of a message on %s, which is dropped", self._where, message.topic)
+        return False
+
+    def _is_new(self, topic: str, cause: str) -> bool:
+        """Return whether the log has not named a topic for this cause, and note that it does now."""
+        if (topic, cause) in self._named_topics or len(self._named_topics) >= NAMED_TOPICS_LIMIT:
+            return False
+        self._named_topics.add((topic, cause))
+        return True
+
+    def _subscribe(self, connection: Connection) -> None:
+        connection.subscribe([self.presence.topic])
+        if self._command_inbox is not None:
+            topics = [self._command_inbox.topics] if connection.grants.wildcards else self._command_inbox.plain_topics
+            connection.subscribe(topics, as_published=True)
+        self._ask_for_states(connection)
+
+    def _ask_for_states(self, connection: Connection) -> None:
+        """Let the broker send the camera states that it retains, so that those of cameras that no longer exist can be cleared."""
+        if connection.grants.wildcards and connection.grants.retain:
+            connection.subscribe([self._base + "+".join(_CAMERA_STATES)])
+
+    @property
+    def _base(self) -> str:
+        return self.presence.topic.removesuffix("status")
+
+    def _tell_limits(self, grants: Grants) -> None:
+        limits = grants.limits()
+        if limits != self._told_limits:
+            self._told_limits = limits
+            if limits:
+                log = _log.info if grants.qos and grants.retain else _log.warning
+                log("%s grants %s", self._where, "; ".join(limits))
+
+    def _current(self) -> BrokerSettings:
+        return replace(self._settings.current, host=self._broker.host)
 
     def _settle(self, connection: Connection) -> None:
         """Account for the messages that a connection took with it when it ended."""
         connection.close(goodbye=False)
         self._receive(connection)
+        if connection.accepted and not self._stopping.is_set():
+            self._broker.tolerance.end(connection.ended or "", connection.unconfirmed(), time.monotonic())
         self.protocol = None
         self.lease.disconnected(connection.unwritten)
 
@@ -247,30 +368,57 @@ class MqttSession:
         if connection.accepted:
             return ConnectFailure(f"lost: {ended}")
         if connection.accepted is False:
-            return from_reason(ended, self._settings.current)
+            return from_reason(ended, self._current())
         if connection.alert is not None and (failure := from_alert(connection.alert)) is not None:
             return failure
         if connection.hung_up:
-            return from_hang_up(self._settings.current, self.state)
+            return from_hang_up(self._current(), self.state)
+        if ended == NOT_MQTT and (other := from_other_protocol(self._current())) is not None:
+            return other
         return ConnectFailure(f"unreachable: {ended}", "expected an MQTT broker there (keys mqtt.host, mqtt.port)")
 
     def _receive(self, connection: Connection) -> None:
         """Process what the broker sent: acknowledgements, refusals, status messages of other sessions, and commands."""
+        for message, length in connection.confirmed:
+            self._broker.tolerance.confirm(message, length)
+        connection.confirmed.clear()
         for message in connection.acknowledged:
             self.lease.settle(message)
         connection.acknowledged.clear()
         for message, reason in connection.refused:
             self.lease.settle(message, lost="refused_by_broker")
-            if message.topic not in self._refused_topics and len(self._refused_topics) < REFUSED_TOPICS_LIMIT:
-                self._refused_topics.add(message.topic)
+            if self._is_new(message.topic, "refused_by_broker"):
                 _log.warning("%s refuses messages on %s: %s; expected the right to write there", self._where, message.topic, reason)
         connection.refused.clear()
         for incoming in connection.received:
             if incoming.topic == self.presence.topic:
                 own = self._birth is not None and incoming.payload == self._birth.payload
-                if not (self._stopping.is_set() or own) and self.presence.receive(incoming.payload, live=not incoming.stored):
-                    assert self._birth is not None
-                    self.lease.send_first(self._birth)
+                if not (self._stopping.is_set() or own):
+                    self._hear_of_another(incoming)
+            elif self._is_camera_state(incoming.topic):
+                self._clear_unknown(incoming)
             elif self._command_inbox is not None and not self._stopping.is_set():
-                self._command_inbox.take(incoming.topic, incoming.payload, incoming.stored, incoming.response_topic, incoming.correlation)
+                self._command_inbox.take(incoming)
         connection.received.clear()
+
+    def _hear_of_another(self, incoming: Incoming) -> None:
+        """Publish `online` again where a message of another session says otherwise, and all states where a session is gone.
+
+        A session under this device's name replaces retained states and adds some of its own, and they stay when it leaves.
+        """
+        heard = self.presence.receive(incoming.payload, live=not incoming.stored)
+        if heard != "nothing":
+            assert self._birth is not None
+            self.lease.send_first(self._birth)
+        self._is_repeat_due = self._is_repeat_due or (heard == "gone" and not incoming.stored)
+
+    def _is_camera_state(self, topic: str) -> bool:
+        before, after = _CAMERA_STATES
+        return topic.startswith(self._base + before) and topic.endswith(after)
+
+    def _clear_unknown(self, incoming: Incoming) -> None:
+        """Clear the retained state of a camera that does not exist here, such as one that was renamed."""
+        if incoming.stored and incoming.payload and not self._stopping.is_set():
+            address = incoming.topic.removeprefix(self._base)
+            if self.lease.clear_unknown(address):
+                _log.info("the broker retains %s, which is no camera of this device: cleared", printable(address))

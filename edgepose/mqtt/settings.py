@@ -14,13 +14,19 @@ from edgepose.errors import ConfigError
 from edgepose.messages.structs import InfoMessage, Message, encode
 from edgepose.mqtt.connect_errors import HandshakeError, describe
 from edgepose.mqtt.outbox import Outgoing, RetainedState
+from edgepose.mqtt.protocol import PREFIX_LIMIT_BYTES, filter_fault, prefix_fault
+from edgepose.printable import printable
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """Address and credentials of the broker; read before anything runs, so that an unreadable file is found then."""
+    """Address and credentials of the broker; read before anything runs, so that an unreadable file is found then.
+
+    Attributes:
+        host: the first host; sessions replace it by the one whose turn it is.
+    """
 
     host: str
     port: int
@@ -35,9 +41,14 @@ class BrokerSettings:
 
     @staticmethod
     def read(mqtt: schema.MqttConfig) -> "BrokerSettings":
-        """Read password and certificates; ConfigError names the file that cannot be used."""
+        """Read password and certificates; ConfigError names the file, or the prefix of topics, that cannot be used."""
+        if (fault := prefix_fault(mqtt.prefix)) is not None:
+            raise ConfigError(
+                f"mqtt.prefix: {printable(mqtt.prefix, 40)!r} cannot begin a topic: {fault}; expected up to {PREFIX_LIMIT_BYTES} bytes of "
+                "printable text that does not begin with '$'"
+            )
         return BrokerSettings(
-            host=mqtt.host,
+            host=mqtt.hosts[0],
             port=mqtt.port or (8883 if mqtt.tls.enabled else 1883),
             username=mqtt.username,
             password=_read_password(mqtt.password_file) if mqtt.password_file else None,
@@ -92,6 +103,7 @@ class PublisherSettings:
         commands: whether commands are subscribed to.
         store: file that keeps messages with QoS 1 until the broker has them; None keeps them in memory only.
         queue_limit: most messages with QoS 1 that wait; the oldest is dropped first.
+        response_topics: topic filters of the places outside the device's own `reply/` where replies may go; ConfigError where one is none.
     """
 
     mqtt: schema.MqttConfig
@@ -99,8 +111,15 @@ class PublisherSettings:
     commands: bool = False
     store: Path | None = None
     queue_limit: int = 1000
+    response_topics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for pattern in self.response_topics:
+            if (fault := filter_fault(pattern)) is not None:
+                raise ConfigError(
+                    f"commands.response_topics: {printable(pattern, 40)!r} is no topic filter: {fault}; "
+                    "expected one such as clients/+/replies"
+                )
         if not self.device or set(self.device) & set("/+#\0"):
             raise ConfigError(
                 f"the device name {self.device!r} cannot be part of a topic; expected one that is not empty and has no '/', '+' or '#'"
@@ -110,7 +129,8 @@ class PublisherSettings:
     def of(cls, config: schema.Config) -> "PublisherSettings":
         """Return the settings of a configuration."""
         store = Path(config.events.store) if config.events.enabled and config.events.store is not None else None
-        return cls(config.mqtt, device_name(config), config.commands.enabled, store, config.events.store_limit)
+        replies = tuple(config.commands.response_topics)
+        return cls(config.mqtt, device_name(config), config.commands.enabled, store, config.events.store_limit, replies)
 
     @property
     def base(self) -> str:

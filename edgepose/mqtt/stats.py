@@ -23,8 +23,10 @@ class PublisherStats:
         events_waiting: messages with QoS 1, states aside, that the broker does not have yet.
         events_limit: most of them that wait.
         store_failure: why messages that must arrive are in memory only, in a few words; None while the store works, or where there is none.
+        store_lost: messages of earlier runs that the store no longer gives back; None where nobody knows how many.
         commands_ignored: commands that were ignored, by cause; None where none are subscribed to.
         replaced: sessions that hung, or whose thread died, and were replaced.
+        packet_bytes: longest packet that the broker accepts, None where no limit is known.
     """
 
     enabled: bool = False
@@ -39,8 +41,10 @@ class PublisherStats:
     events_waiting: int = 0
     events_limit: int = 0
     store_failure: str | None = None
+    store_lost: int | None = 0
     commands_ignored: Mapping[str, int] | None = None
     replaced: int = 0
+    packet_bytes: int | None = None
 
     @property
     def connected(self) -> bool:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -46,7 +47,7 @@ class Subscriber:
         self._take = take
         self._answered = threading.Event()
         self._failure: ConnectFailure | None = None
-        self._where = f"MQTT broker {self._settings.host}:{self._settings.port}"
+        self._hosts = mqtt.hosts
         self._lost = self._leaving = False
         protocol = MQTTProtocolVersion.MQTTv5 if mqtt.protocol == "5" else MQTTProtocolVersion.MQTTv311
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=protocol)
@@ -58,22 +59,39 @@ class Subscriber:
             self._client.tls_set_context(self._settings.tls)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
+        self._client.on_connect_fail = lambda client, _: self._take_turns(client)
         self._client.on_message = self._on_message
 
+    @property
+    def _where(self) -> str:
+        return f"MQTT broker {self._settings.host}:{self._settings.port}"
+
     def __enter__(self) -> "Subscriber":
-        """Connect; OutputError where the broker does not accept the connection within the connect timeout."""
-        where = self._where
+        """Connect to the first host that accepts the connection within the connect timeout; OutputError where none does."""
+        failures: list[OutputError] = []
+        for host in self._hosts:
+            self._settings = replace(self._settings, host=host)
+            try:
+                self._connect()
+            except OutputError as error:
+                failures.append(error)
+            else:
+                return self
+        raise OutputError("; ".join(map(str, failures)))
+
+    def _connect(self) -> None:
+        self._answered.clear()
+        self._failure = None
         deadline_s = time.monotonic() + self._settings.connect_timeout_s
         try:
             self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is not valid
-            raise OutputError(f"{where}: {from_error(error, self._settings)}") from error
+            raise OutputError(f"{self._where}: {from_error(error, self._settings)}") from error
         self._client.loop_start()
         answered = self._answered.wait(max(0.1, deadline_s - time.monotonic()))
         if not answered or self._failure is not None:
             self._client.loop_stop()
-            raise OutputError(f"{where}: {self._failure or 'unreachable: no answer'}")
-        return self
+            raise OutputError(f"{self._where}: {self._failure or 'unreachable: no answer'}")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Disconnect."""
@@ -100,6 +118,16 @@ class Subscriber:
         elif not self._lost and not self._leaving and self._failure is None:
             self._lost = True
             _log.warning("%s is lost (%s); trying again every %d s", self._where, _failure_of(flags, reason), _RETRY_S)
+        if self._lost:
+            self._take_turns(client)
+
+    def _take_turns(self, client: Client) -> None:
+        """Let paho's next attempt go to the next host, where there are several."""
+        if len(self._hosts) == 1:
+            return
+        turn = (self._hosts.index(self._settings.host) + 1) % len(self._hosts)
+        self._settings = replace(self._settings, host=self._hosts[turn])
+        client.connect_async(self._settings.host, self._settings.port, self._settings.keepalive_s)
 
     def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
         self._take(message.topic, bytes(message.payload))

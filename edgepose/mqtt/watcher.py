@@ -1,5 +1,6 @@
 """A live view of what daemons publish, for `edgepose watch` and other programs."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,10 @@ from edgepose.messages.live_table import LiveTable
 from edgepose.mqtt.subscriber import Subscriber, Take
 
 _TURN_S = 0.1
+
+# What JSON allows in a text and a terminal obeys: DEL, the controls of Latin-1, line separators, and marks that turn the direction of text.
+# Line breaks between values make several lines of one message.
+_UNSAFE = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
 class Watcher:
@@ -76,11 +81,17 @@ class Watcher:
             self._also_take(topic, payload)
 
 
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"".join(b"\\u%04x" % ord(character) for character in found[0].decode("utf-8", "replace"))
+
+
 def as_json(payload: bytes) -> bytes | None:
     """Return a payload, JSON or MessagePack, as JSON; None where it is in neither."""
-    if payload[:1] == b"{":
-        return payload
     try:
-        return msgspec.json.encode(msgspec.msgpack.decode(payload))
+        if payload[:1] != b"{":
+            return _UNSAFE.sub(_escaped, msgspec.json.encode(msgspec.msgpack.decode(payload)))
+        if _UNSAFE.search(payload) is None:
+            return payload
+        return _UNSAFE.sub(_escaped, msgspec.json.encode(msgspec.json.decode(payload)))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

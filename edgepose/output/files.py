@@ -10,9 +10,9 @@ import io
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from edgepose.errors import OutputError
 from edgepose.messages.structs import PosesMessage, encode
@@ -31,6 +31,11 @@ CSV_COLUMNS = (
     *(f"{name}_{part}" for name in KEYPOINT_NAMES for part in ("x", "y", "confidence")),
 )
 """Columns of the CSV file. The values are those of the pose message; `track` is empty if the person is not tracked."""
+
+SOURCE_COLUMN = "source"
+"""Last column where frames come from several files: the path of the file."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 STANDARD_OUTPUT = ("-", "/dev/stdout")
 """Paths that mean standard output."""
@@ -126,6 +131,17 @@ def _open(path: Path) -> io.FileIO:
     return io.FileIO(descriptor, "wb")
 
 
+class FilePosesMessage(PosesMessage, frozen=True, kw_only=True):
+    """A pose message of a frame that comes from a file; only in files, never on MQTT."""
+
+    source: Annotated[str, Meta(description="path of the file, as it was named; for a stream the name of the camera")]
+
+
+def of_file(message: PosesMessage, source: str) -> FilePosesMessage:
+    """Return a pose message that names the file of its frame."""
+    return FilePosesMessage(**{name: getattr(message, name) for name in PosesMessage.__struct_fields__}, source=source)
+
+
 class JsonLinesWriter(_LineWriter):
     """Writer of pose messages to a JSON Lines file, one object per line."""
 
@@ -138,10 +154,19 @@ class JsonLinesWriter(_LineWriter):
 
 
 class CsvWriter(_LineWriter):
-    """Writer of people to a CSV file with the header `CSV_COLUMNS`. A frame without people adds no row."""
+    """Writer of people to a CSV file with the header `CSV_COLUMNS`. A frame without people adds no row.
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        super().__init__(path, overwrite=overwrite, header=",".join(CSV_COLUMNS).encode() + b"\n")
+    Texts that a spreadsheet would take for a formula begin with an apostrophe; numbers stay as they are.
+
+    Args:
+        path: path of the file; `-` is standard output.
+        overwrite: whether the first line replaces the contents of an existing file.
+        names_files: whether messages are `FilePosesMessage`, and the last column is `SOURCE_COLUMN`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, names_files: bool = False) -> None:
+        columns = (*CSV_COLUMNS, SOURCE_COLUMN) if names_files else CSV_COLUMNS
+        super().__init__(path, overwrite=overwrite, header=",".join(columns).encode() + b"\n")
 
     def write(self, message: PosesMessage) -> None:
         """Append the people of one frame."""
@@ -150,5 +175,12 @@ class CsvWriter(_LineWriter):
         for person in message.people:
             track = "" if person.track is UNSET else person.track
             keypoints = [value for keypoint in person.keypoints for value in keypoint]
-            rows.writerow([message.camera, message.sequence, message.captured_at, track, person.score, *person.box, *keypoints])
+            source = [_text(message.source)] if isinstance(message, FilePosesMessage) else []
+            camera = _text(message.camera)
+            rows.writerow([camera, message.sequence, message.captured_at, track, person.score, *person.box, *keypoints, *source])
         self.append(text.getvalue().encode())
+
+
+def _text(value: str) -> str:
+    """Return a text as a cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if value.startswith(_FORMULA) else value

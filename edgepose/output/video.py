@@ -35,9 +35,12 @@ class VideoWriter:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        self._closed = False
         self._size = (0, 0)  # height, width
         self._begin_ns = 0
         self._last_pts = -1
+        self._interval = _TIME_BASE.denominator // 25  # of the last two frames, in units of the time base
+        self._held: av.Packet | None = None  # until the time of the next one gives its duration
         self._stream: av.VideoStream | None = None
         self._is_new = not os.path.lexists(self.path)
         try:
@@ -68,24 +71,40 @@ class VideoWriter:
             stream = self._stream if self._stream is not None else self._begin(image, time_ns)
             frame = av.VideoFrame.from_ndarray(self._fit(image), format="rgb24")
             frame.time_base = _TIME_BASE
-            frame.pts = self._last_pts = max(self._last_pts + 1, round((time_ns - self._begin_ns) * _TIME_BASE.denominator / 1e9))
-            self._container.mux(stream.encode(frame))
+            pts = max(self._last_pts + 1, round((time_ns - self._begin_ns) * _TIME_BASE.denominator / 1e9))
+            if self._last_pts >= 0:
+                self._interval = pts - self._last_pts
+            frame.pts = self._last_pts = pts
+            self._mux(stream.encode(frame))
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected room on the disk") from error
 
     def close(self) -> None:
         """Finish the file. Further calls have no effect."""
-        container, self._container = self._container, None
-        if container is None:
+        if self._closed:
             return
+        self._closed = True
         try:
             if self._stream is not None:
-                container.mux(self._stream.encode(None))
-            container.close()
+                self._mux(self._stream.encode(None))
+                if self._held is not None:
+                    self._held.duration = self._interval
+                    self._container.mux(self._held)
+            self._container.close()
             if self._stream is None and self._is_new:
                 self.path.unlink(missing_ok=True)
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected room on the disk") from error
+
+    def _mux(self, packets: "list[av.Packet]") -> None:
+        """Write all packets but the last: a packet lasts until the next one, and the last as long as the one before it."""
+        for packet in packets:
+            if self._held is not None:
+                assert self._held.pts is not None
+                assert packet.pts is not None
+                self._held.duration = packet.pts - self._held.pts
+                self._container.mux(self._held)
+            self._held = packet
 
     def _begin(self, image: NDArray[np.uint8], time_ns: int) -> "av.VideoStream":
         self._begin_ns = time_ns
@@ -141,6 +160,10 @@ class ImageWriter:
                 f"{self.folder} cannot be written: {error.strerror}; expected a writable folder, or a path where one can be created"
             ) from error
 
+    def path_of(self, name: str) -> Path:
+        """Return the path of an image with this name."""
+        return self.folder / f"{name}{self._suffix}"
+
     def write(self, image: NDArray[np.uint8], name: str) -> Path:
         """Write one image and return its path.
 
@@ -151,7 +174,7 @@ class ImageWriter:
         Raises:
             OutputError: the file cannot be written.
         """
-        path = self.folder / f"{name}{self._suffix}"
+        path = self.path_of(name)
         settings = [cv2.IMWRITE_JPEG_QUALITY, 92] if self._suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
         _, encoded = cv2.imencode(self._suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
         try:

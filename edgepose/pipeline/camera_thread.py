@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import scrub, show
 from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import CameraConfig
-from edgepose.errors import SourceError
+from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.pipeline.camera_connection import CameraConnection, Open, Pause, Wait
@@ -156,6 +156,9 @@ class CameraThread(SupervisedThread):
         if error is None:
             self._connection.interrupted()
             return
+        said = scrub(str(error))  # from here on it is published, logged and recorded
+        if said != str(error):
+            error = EndOfStream(said) if isinstance(error, EndOfStream) else SourceError(said, error.cause)
         self._connection.lost(error, time.monotonic(), paused=self.paused)
         self.failure = self._connection.failure
 
@@ -183,12 +186,13 @@ class CameraThread(SupervisedThread):
         except Exception as error:  # an internal fault, or one of a library, must not end the camera silently
             if self._was_closed_from_outside(source):
                 return None
-            _log.error("camera %s: unexpected %s: %s", self._camera_name, type(error).__name__, error, exc_info=_log.isEnabledFor(10))
-            return SourceError(f"camera {self._camera_name}: unexpected {type(error).__name__}: {error}", "internal")
+            what = f"camera {self._camera_name}: unexpected {type(error).__name__}: {scrub(str(error))}"
+            _log.error("%s", what, exc_info=_log.isEnabledFor(10))
+            return SourceError(what, "internal")
         return None
 
     def _read_frame(self, source: Source, losses: Counter[str]) -> None:
-        self.heartbeat.beat(self._read_within_s)
+        self.heartbeat.beat(self._read_within_s + source.patience_s)
         frame = source.read()
         now_s = time.monotonic()
         self._count_losses(source, losses)
@@ -236,7 +240,7 @@ class CameraThread(SupervisedThread):
         if now.state in ("failed", "stalled"):
             _log.warning("%s (%s)%s", now.detail, now.cause, "; trying again" if self._forever else "", extra=fields)
         elif now.state == "streaming":
-            size, source = f"{now.width}x{now.height}", redact(self._camera.source)
+            size, source = f"{now.width}x{now.height}", show(self._camera.source)
             _log.info("camera %s: streaming %s from %s, epoch %d", now.camera, size, source, now.epoch, extra=fields)
         elif now.state == "paused":
             _log.info("%s", now.detail, extra=fields)

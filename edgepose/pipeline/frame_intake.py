@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from edgepose.capture.frozen import FrozenDetector
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
 from edgepose.frame import Frame
@@ -65,7 +65,7 @@ class FrameIntake:
         self._metrics.dropped(self._name, "frozen")
         if motion == "frozen":
             raise SourceError(
-                f"camera {self._name}: {redact(self._camera.source)} has sent the same image for {self._camera.frozen_after_s:g} s",
+                f"camera {self._name}: {show(self._camera.source)} has sent the same image for {self._camera.frozen_after_s:g} s",
                 "frozen",
             )
         return False

@@ -4,14 +4,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgepose.engine.backend import Backend
 from edgepose.errors import EdgeposeError
-from edgepose.person import Candidates
+from edgepose.person import Candidates, Person
 from edgepose.pipeline.frame_slots import LatestFrameSlots, QueuedFrame
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.pipeline.tiles import TileVisitor
+from edgepose.pose.tiles import Tile
 from edgepose.supervision.backoff import DoublingWait
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
@@ -29,10 +31,17 @@ _SETTLED_S = 30.0  # an engine without a failure for this long has recovered
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InferenceResult:
-    """A frame and the candidates that the network found in it."""
+    """A frame and the candidates that the network found in it.
+
+    Attributes:
+        queued: the frame.
+        candidates: of the whole frame and the visited tiles.
+        visited: tiles that were visited besides; None where the whole frame shows all there is, or tiles are off.
+    """
 
     queued: QueuedFrame
     candidates: Candidates
+    visited: tuple[Tile, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +90,10 @@ class InferenceThread(SupervisedThread):
         super().__init__("inference", stuck_after_s, restart=forever)
         self.engine = engine
         self.inferred: queue.Queue[InferenceResult | None] = queue.Queue(maxsize=1)
+        self.known_people: Mapping[str, Sequence[Person]] = {}
+        """People of the last frame by camera, which the postprocess thread writes."""
+        self.tiles_of: Callable[[str], TileVisitor | None] = lambda camera: None
+        """Returns the visitor of a camera's tiles, None where tiles are off."""
         self._slots = slots
         self._metrics = metrics
         self._cameras_done = cameras_done
@@ -153,7 +166,20 @@ class InferenceThread(SupervisedThread):
             prepared = self.engine.inputs.prepare(queued.prepared.frame)
             queued = replace(queued, prepared=replace(prepared, started=queued.prepared.started))
         with self._metrics.timed("engine"):
-            return InferenceResult(queued, self.engine.backend.run(queued.prepared.images))
+            candidates = self.engine.backend.run(queued.prepared.images)
+        frame, visited = queued.prepared.frame, None
+        tiles = self.tiles_of(frame.camera)
+        if tiles is not None:
+
+            def more(_: int) -> bool:
+                return not (self.ending.is_set() or (queued.live and self._slots.live_frame_waits()))
+
+            people = self.known_people.get(frame.camera, [])
+            candidates, visited = tiles.candidates(queued.prepared, candidates, self.engine.backend, people, more)
+            coverage = tiles.coverage(frame.captured_at_ns)
+            if visited is not None and coverage is not None:
+                self._metrics.covered(frame.camera, coverage.share, coverage.oldest_s)
+        return InferenceResult(queued, candidates, visited)
 
     def _reopen(self, failures: int) -> bool:
         _log.warning("opening the engine again after %d failures in a row", failures)

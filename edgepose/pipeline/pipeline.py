@@ -31,6 +31,7 @@ from edgepose.pipeline.inference_thread import Engine, InferenceThread
 from edgepose.pipeline.postprocess_thread import Deliver, PostprocessThread
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.pipeline.tiles import TileVisitor
 from edgepose.recorder.black_box import BlackBox
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.supervised_thread import SupervisedThread
@@ -95,6 +96,7 @@ class Pipeline:
         self._box = box
         self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped)
         self._cameras = Cameras(config.cameras, self._preprocessor, self._slots, metrics, camera_changed, forever=forever)
+        self._tile_visitors: dict[str, TileVisitor] = {}  # by camera; replaced with the configuration
         self._inference_thread: InferenceThread | None = None
         self._postprocess_thread: PostprocessThread | None = None
 
@@ -142,6 +144,8 @@ class Pipeline:
             box=self._box,
             frame_waits=self._inference_thread.live_frame_waits,
         )
+        self._inference_thread.known_people = self._postprocess_thread.known_people
+        self._inference_thread.tiles_of = self._tiles_of
         return backend
 
     def start(self) -> None:
@@ -202,6 +206,7 @@ class Pipeline:
             self._info = info
             self._inference_thread.exchange(Engine(backend, self._open_engine, self._preprocessor()))
             self._cameras.exchange_preprocessors()
+        self._tile_visitors = {}
         self._refiner = refiner
         self._postprocess_thread.configure(config, refiner)
         self._cameras.change(changes, config.cameras)
@@ -242,6 +247,15 @@ class Pipeline:
 
     def _preprocessor(self) -> Preprocessor:
         return Preprocessor(self._info, self._config.model.input_size, self._metrics.took)
+
+    def _tiles_of(self, camera: str) -> TileVisitor | None:
+        """Return the visitor of a camera's tiles; called by the inference thread."""
+        if not self._config.tiles.enabled:
+            return None
+        visitors = self._tile_visitors
+        if camera not in visitors:
+            visitors[camera] = TileVisitor(self._config, self._info, self._metrics)
+        return visitors[camera]
 
     def _fail(self, error: EdgeposeError) -> None:
         self._cameras.stop()

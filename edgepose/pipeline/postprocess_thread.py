@@ -68,6 +68,8 @@ class PostprocessThread(SupervisedThread):
         self._box = box
         self._frame_waits = frame_waits
         self._cameras: dict[str, Postprocessor] = {}
+        self.known_people: dict[str, list[Person]] = {}
+        """People of the last frame by camera; read by the inference thread, which visits tiles with small people first."""
         self._failing = False  # since the last frame: a failure is logged once until a frame works again
 
     @property
@@ -129,7 +131,8 @@ class PostprocessThread(SupervisedThread):
 
     def _result(self, inferred: InferenceResult, postprocessor: Postprocessor) -> FrameResult:
         prepared = inferred.queued.prepared
-        people = postprocessor.people(prepared, inferred.candidates)
+        people = postprocessor.people(prepared, inferred.candidates, visited=inferred.visited)
+        self.known_people[prepared.frame.camera] = people
         at_ns = prepared.now_ns()
         return FrameResult(prepared.frame, people, postprocessor.events, at_ns, inferred.queued.live, self._is_stale(inferred))
 
@@ -164,7 +167,7 @@ class PostprocessThread(SupervisedThread):
 
     def _record(self, inferred: InferenceResult, postprocessor: Postprocessor, at_ns: int, snapshot: bytes | None, *, failed: bool) -> None:
         if self._box is not None:
-            self._box.add(frame_record(inferred, postprocessor.refined, self._used.config, at_ns, failed=failed, snapshot=snapshot))
+            self._box.add(frame_record(inferred, postprocessor, self._used.config, at_ns, failed=failed, snapshot=snapshot))
 
     def _adopt_settings(self) -> None:
         wanted = self._wanted
@@ -184,12 +187,12 @@ class PostprocessThread(SupervisedThread):
 
 
 def frame_record(
-    inferred: InferenceResult, refined: list[Person] | None, config: Config, at_ns: int, *, failed: bool, snapshot: bytes | None
+    inferred: InferenceResult, postprocessor: Postprocessor, config: Config, at_ns: int, *, failed: bool, snapshot: bytes | None
 ) -> FrameRecord:
     """Return the record of a frame.
 
     Args:
-        refined: everybody after refinement, None without a refiner.
+        postprocessor: after the frame.
         config: in use; candidates below all of its thresholds are left out.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
         failed: whether postprocessing or delivery failed.
@@ -207,7 +210,9 @@ def frame_record(
         height=frame.height,
         letterbox=astuple(prepared.letterbox),
         **packed_candidates(inferred.candidates, min(_LOWEST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)),
-        refined=PackedPeople.of(refined) if refined is not None else None,
+        visited=None if inferred.visited is None else [(tile.left, tile.top, tile.right, tile.bottom) for tile in inferred.visited],
+        motion=None if postprocessor.motion is None or postprocessor.motion.still else postprocessor.motion.values,
+        refined=PackedPeople.of(postprocessor.refined) if postprocessor.refined is not None else None,
         at_ns=at_ns,
         failed=failed,
         snapshot=snapshot,

@@ -11,16 +11,19 @@ import msgspec
 from edgepose.config.schema import Config
 from edgepose.errors import RecordingError
 from edgepose.event import Event
-from edgepose.events.detector import EventDetector, EventDetectorState
+from edgepose.events.detector import EventDetector, EventDetectorState, Places
 from edgepose.frame import Frame
+from edgepose.motion import Motion
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.carried_pose import CarriedPoses, CarriedPosesState, refined_poses
 from edgepose.pose.decode import decode
+from edgepose.pose.motion import CameraMotion
 from edgepose.pose.plausibility import Plausibility, PlausibilityState
 from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState, without_small_poses
 from edgepose.pose.smooth import Smoother, SmootherState
 from edgepose.pose.suppress import without_doubles
+from edgepose.pose.tiles import Tile, Visited
 from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
 from edgepose.telemetry.metrics import Metrics
@@ -60,13 +63,14 @@ _Stage = TypeVar("_Stage")
 
 
 class Postprocessor:
-    """The steps of one camera: decode, track, refine, carry refined poses, smooth, check for plausibility, detect events.
+    """The steps of one camera: decode, motion of the camera, track, refine, carry refined poses, smooth, check, events.
 
     Steps that are off are absent.
 
     Attributes:
         events: those that the last frame completed.
         refined: people of the last frame as the refiner returned them, None without a refiner.
+        motion: of the camera before the last frame, None where it is not measured.
     """
 
     def __init__(
@@ -85,14 +89,17 @@ class Postprocessor:
         """
         self.events: list[Event] = []
         self.refined: list[Person] | None = None
+        self.motion: Motion | None = None
         self._camera = camera
         self._metrics = metrics
         self._frame_waits = frame_waits
         self._scene: tuple[int, int, int] | None = None
         self._told_limit = False
         self._fresh: list[bool] = []  # whose pose is refined in this frame, for the step after refinement
+        self._visited: Visited | None = None
         self._schedule = RefineSchedule(config.refine)
         self._carried = CarriedPoses(config.refine)
+        self._camera_motion: CameraMotion | None = None
         self._tracker: Tracker | None = None
         self._smoother: Smoother | None = None
         self._plausibility: Plausibility | None = None
@@ -108,18 +115,32 @@ class Postprocessor:
         self._carried.configure(config.refine)
         if refiner is None or not config.track.enabled:  # the frames until it is on again do not count, and numbers may start anew
             self._carried.reset()
+        self._camera_motion = self._configured_motion(config)
         self._tracker = self._configured_tracker(config)
         self._smoother = self._configured_smoother(config)
         self._plausibility = self._configured_plausibility(config)
         self._detector = self._configured_detector(config)
         self._steps = self._build_steps(refiner)
 
-    def people(self, prepared: PreparedFrame, candidates: Candidates) -> list[Person]:
+    def people(
+        self,
+        prepared: PreparedFrame,
+        candidates: Candidates,
+        motion: Motion | None = None,
+        visited: tuple[Tile, ...] | None = None,
+    ) -> list[Person]:
         """Return the people of a frame.
 
         The first frame of an epoch or of another size starts without history: people are not where they were before.
+
+        Args:
+            prepared: the frame.
+            candidates: of the network.
+            motion: of the camera, as recorded; None measures it where that is on.
+            visited: tiles in which the candidates were searched besides the whole frame; None where it shows all there is.
         """
-        self.events, self.refined = [], None
+        self.events, self.refined, self.motion = [], None, motion
+        self._visited = None if visited is None else Visited.of(visited, prepared.letterbox)
         frame = prepared.frame
         scene = (frame.epoch, frame.width, frame.height)
         if scene != self._scene:
@@ -141,7 +162,7 @@ class Postprocessor:
         """Forget everybody: at a new epoch or frame size, or after a failure that may have left the state half updated."""
         self._schedule.reset()
         self._carried.reset()
-        for stage in (self._tracker, self._smoother, self._plausibility, self._detector):
+        for stage in (self._camera_motion, self._tracker, self._smoother, self._plausibility, self._detector):
             if stage is not None:
                 stage.reset()
 
@@ -183,8 +204,10 @@ class Postprocessor:
         steps: list[tuple[str, _Step]] = [("decode", self._decode)]
         if refiner is not None:
             steps.append(("refine", self._hide_small_poses))
+        if self._camera_motion is not None:
+            steps.append(("motion", self._move))
         if self._tracker is not None:
-            steps.append(("track", _updating(self._tracker)))
+            steps.append(("track", self._tracking(self._tracker)))
         if refiner is not None:
             steps += [("refine", self._refining(refiner)), ("refine", self._carry)]
         if self._smoother is not None:
@@ -205,6 +228,20 @@ class Postprocessor:
             self._told_limit = True
             limit = f"pose.maximum_people is {self._pose.maximum_people}"
             _log.warning("camera %s: %d more people in a frame are left out: %s", self._camera, people, limit)
+
+    def _move(self, prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
+        """Move what is known of people with the ground."""
+        if self.motion is None:
+            assert self._camera_motion is not None
+            self.motion = self._camera_motion.update(prepared.images[0], prepared.letterbox, people)
+        if not self.motion.still:
+            for stage in (self._tracker, self._carried, self._smoother, self._plausibility, self._detector):
+                if stage is not None:
+                    stage.move(self.motion)
+        return people
+
+    def _tracking(self, tracker: Tracker) -> _Step:
+        return lambda prepared, _, people: tracker.update(people, prepared.frame.captured_at_ns, self._visited)
 
     def _hide_small_poses(self, _: PreparedFrame, __: Candidates, people: list[Person]) -> list[Person]:
         """Return people whose keypoints have no confidence where nobody will refine them; before tracking, which then uses the box."""
@@ -243,6 +280,11 @@ class Postprocessor:
 
         return detect
 
+    def _configured_motion(self, config: Config) -> CameraMotion | None:
+        if not (config.motion.enabled and config.track.enabled):
+            return None
+        return self._camera_motion or CameraMotion()
+
     def _configured_tracker(self, config: Config) -> Tracker | None:
         pose, track = config.pose, config.track
         if not track.enabled:
@@ -271,10 +313,11 @@ class Postprocessor:
     def _configured_detector(self, config: Config) -> EventDetector | None:
         if not (config.events.enabled and config.track.enabled):  # events are about people with track numbers
             return None
-        zones = config.cameras[self._camera].zones if self._camera in config.cameras else {}
+        camera = config.cameras.get(self._camera)
+        places = Places() if camera is None else Places(camera.zones, camera.lines)
         if self._detector is None:
-            return EventDetector(config.events, zones, self._camera, config.pose.keypoint_threshold)
-        self._detector.configure(config.events, zones, config.pose.keypoint_threshold)
+            return EventDetector(config.events, places, self._camera, config.pose.keypoint_threshold)
+        self._detector.configure(config.events, places, config.pose.keypoint_threshold)
         return self._detector
 
 

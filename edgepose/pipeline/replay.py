@@ -10,11 +10,13 @@ import numpy as np
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
 from edgepose.frame import Frame
+from edgepose.motion import STILL, Motion
 from edgepose.person import Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.tiles import Tile
 from edgepose.recorder.format import FrameRecord, LossRecord, SegmentHeader, StateRecord, is_segment, records
 from edgepose.telemetry.metrics import Metrics
 
@@ -88,7 +90,9 @@ def _result(record: FrameRecord, postprocessor: Postprocessor, config: Config) -
     prepared = PreparedFrame(frame, Letterbox(*record.letterbox), _NO_IMAGES)
     postprocessor.configure(config, _RecordedRefiner(record.refined.people()) if record.refined is not None else None)
     try:
-        people = postprocessor.people(prepared, record.candidates())
+        motion = STILL if record.motion is None else Motion.of(record.motion)
+        visited = None if record.visited is None else tuple(Tile(*tile) for tile in record.visited)
+        people = postprocessor.people(prepared, record.candidates(), motion, visited)
     except Exception:
         if not record.failed:
             raise

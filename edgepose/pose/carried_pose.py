@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import RefineConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 from edgepose.pose.clip import clip_keypoints, clip_points
@@ -75,6 +76,12 @@ class CarriedPoses:
     def reset(self) -> None:
         """Forget all poses, for a new epoch of a stream."""
         self._refined = {}
+
+    def move(self, motion: Motion) -> None:
+        """Move all poses and boxes with the ground, when the camera has moved since the last frame; before `update`."""
+        for last in self._refined.values():
+            last.keypoints = np.concatenate([motion.points(last.keypoints[:, :2]), last.keypoints[:, 2:]], axis=1)
+            last.box, last.last_box = motion.box(last.box), motion.box(last.last_box)
 
     def snapshot(self) -> CarriedPosesState:
         """Return all poses, without the settings."""

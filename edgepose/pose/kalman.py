@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.motion import Motion
+
 _MEASUREMENT_VARIANCE = 0.05**2  # body sizes²: the boxes of a good detector jitter by one twentieth
 _ACCELERATION_DENSITY = 10.0  # body sizes² / s³: a walker turns around within half a second
 _INITIAL_SPEED_VARIANCE = 2.0**2  # (body sizes / s)²
@@ -64,6 +66,18 @@ class BoxFilter:
         self._variance += elapsed_s * (2 * self._covariance + elapsed_s * self._speed_variance) + _ACCELERATION_DENSITY * elapsed_s**3 / 3
         self._covariance += elapsed_s * self._speed_variance + _ACCELERATION_DENSITY * elapsed_s**2 / 2
         self._speed_variance += _ACCELERATION_DENSITY * elapsed_s
+
+    def move(self, motion: Motion) -> None:
+        """Move the estimate with the ground, when the camera has moved."""
+        x, y, width, height = self._estimate
+        across, down, wider, taller = self._speed
+        scale = motion.scale
+        points = motion.points(np.array(((x, y), self._corrected_center), np.float32)).tolist()
+        across, down = motion.vectors(np.array((across, down), np.float32)).tolist()
+        self._estimate = (*points[0], width * scale, height * scale)
+        self._speed = (across, down, wider * scale, taller * scale)
+        self._last_sides = (self._last_sides[0] * scale, self._last_sides[1] * scale)
+        self._corrected_center = (points[1][0], points[1][1])
 
     def correct(self, box: NDArray[np.float32]) -> None:
         """Update the estimate with a measured box (4,), x1 y1 x2 y2."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import PlausibilityConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import SKELETON, Person
 from edgepose.pose.boxes import body_size
 
@@ -73,6 +74,11 @@ class Plausibility:
     def reset(self) -> None:
         """Forget all people, for a new epoch of a stream."""
         self._accepted = {}
+
+    def move(self, motion: Motion) -> None:
+        """Move all positions with the ground, when the camera has moved since the last frame; before `update`."""
+        for last in self._accepted.values():
+            last.position = motion.points(last.position)
 
     def snapshot(self) -> PlausibilityState:
         """Return the last plausible keypoints of all tracks, without the settings."""

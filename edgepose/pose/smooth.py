@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import SmoothConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 
@@ -59,6 +60,11 @@ class Smoother:
     def reset(self) -> None:
         """Forget all people, for a new epoch of a stream."""
         self._filtered = {}
+
+    def move(self, motion: Motion) -> None:
+        """Move all filters with the ground, when the camera has moved since the last frame; before `update`."""
+        for filtered in self._filtered.values():
+            filtered.position, filtered.speed = motion.points(filtered.position), motion.vectors(filtered.speed)
 
     def snapshot(self) -> SmootherState:
         """Return the filters of all people, without the settings."""

@@ -14,10 +14,15 @@ from numpy.typing import NDArray
 
 from edgepose.config.schema import TrackConfig
 from edgepose.frame import NS_PER_S
+from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.kalman import BoxFilter, BoxFilterState
 from edgepose.pose.suppress import oks
+from edgepose.pose.tiles import Visited
+
+_MOST_EXCUSED_NS = 5 * NS_PER_S
+"""Longest time for which a person may be where no tile is visited."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +34,7 @@ class _Track:
     last_seen_ns: int  # time of the last detection
     sightings: int = 1
     number: int | None = None
+    excused_ns: int = 0  # time since then in which nobody could see the person
 
 
 class TrackState(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +45,7 @@ class TrackState(msgspec.Struct, frozen=True, array_like=True):
     last_seen_ns: int
     sightings: int
     number: int | None
+    excused_ns: int
 
 
 class TrackerState(msgspec.Struct, frozen=True):
@@ -81,10 +88,18 @@ class Tracker:
         self._tracks = []
         self._time_ns = None
 
+    def move(self, motion: Motion) -> None:
+        """Move all tracks with the ground, when the camera has moved since the last frame; before `update`."""
+        for track in self._tracks:
+            track.filter.move(motion)
+            track.keypoints = np.concatenate([motion.points(track.keypoints[:, :2]), track.keypoints[:, 2:]], axis=1)
+
     def snapshot(self) -> TrackerState:
         """Return all tracks, without the settings."""
         tracks = [
-            TrackState(track.filter.snapshot(), track.keypoints.tobytes(), track.last_seen_ns, track.sightings, track.number)
+            TrackState(
+                track.filter.snapshot(), track.keypoints.tobytes(), track.last_seen_ns, track.sightings, track.number, track.excused_ns
+            )
             for track in self._tracks
         ]
         return TrackerState(tracks, self._time_ns, self._last_number)
@@ -98,18 +113,20 @@ class Tracker:
                 track.last_seen_ns,
                 track.sightings,
                 track.number,
+                track.excused_ns,
             )
             for track in state.tracks
         ]
         self._time_ns = state.time_ns
         self._last_number = state.last_number
 
-    def update(self, people: Sequence[Person], time_ns: int) -> list[Person]:
+    def update(self, people: Sequence[Person], time_ns: int, visited: Visited | None = None) -> list[Person]:
         """Update the tracks with the people of one frame and return those to publish, in the same order.
 
         Args:
             people: down to `config.low_score_threshold`, in source pixels.
             time_ns: capture time of the frame on any clock with correct intervals. If it stands still or goes back, no time passes.
+            visited: what the frame has shown, where that is not all of it: a person whom it could not show is not missed.
 
         Returns:
             People with a high score, whose track number is None until they were detected in `config.min_hits` frames in a
@@ -120,7 +137,9 @@ class Tracker:
             for track in self._tracks:
                 track.last_seen_ns = min(track.last_seen_ns, time_ns)
         self._time_ns = time_ns
-        self._tracks = [track for track in self._tracks if time_ns - track.last_seen_ns <= self._config.max_lost_s * NS_PER_S]
+        self._tracks = [
+            track for track in self._tracks if time_ns - track.last_seen_ns - track.excused_ns <= self._config.max_lost_s * NS_PER_S
+        ]
         for track in self._tracks:
             track.filter.predict(elapsed_s)
 
@@ -143,9 +162,21 @@ class Tracker:
             else:
                 continue
             published.append(Person(person.box, person.score, person.keypoints, match.number))
+        excused = set() if visited is None else self._excuse(visited, time_ns, elapsed_s)
         # An unconfirmed track ends at its first missed frame: noise rarely appears twice in the same place.
-        self._tracks = [track for track in self._tracks if track.number is not None or track.last_seen_ns == time_ns]
+        self._tracks = [
+            track for track in self._tracks if track.number is not None or track.last_seen_ns == time_ns or id(track) in excused
+        ]
         return published
+
+    def _excuse(self, visited: Visited, time_ns: int, elapsed_s: float) -> set[int]:
+        """Let no time pass for tracks whose person the frame could not show; return their identities."""
+        excused = set()
+        for track in self._tracks:
+            if track.last_seen_ns != time_ns and track.excused_ns < _MOST_EXCUSED_NS and not visited.expects(track.filter.box):
+                track.excused_ns += round(elapsed_s * NS_PER_S)
+                excused.add(id(track))
+        return excused
 
     def _start(self, person: Person, time_ns: int) -> _Track:
         track = _Track(BoxFilter(person.box), person.keypoints, time_ns)
@@ -156,7 +187,7 @@ class Tracker:
     def _continue(self, track: _Track, person: Person, time_ns: int) -> None:
         track.filter.correct(person.box)
         track.keypoints = person.keypoints
-        track.last_seen_ns = time_ns
+        track.last_seen_ns, track.excused_ns = time_ns, 0
         track.sightings += 1
         self._confirm(track)
 

@@ -248,7 +248,8 @@ class BlackBox:
             except OSError as error:
                 if self._retry_s is None:
                     _log.error("the black box cannot be written: %s; trying again", error.strerror)
-                self._retry_s = time.monotonic() + _RETRY_S
+                # A folder that was deleted is created again at once; a full disk stays full for a while.
+                self._retry_s = time.monotonic() + (0.0 if isinstance(error, FileNotFoundError) else _RETRY_S)
                 self._lose("failed")
                 ring.abandon()
             if isinstance(item, _End):
@@ -267,10 +268,11 @@ class BlackBox:
                 item.done.set()
         elif item is not None:
             header, record = item
-            if self._retry_s is not None and self._retry_s < time.monotonic():
+            if self._retry_s is not None and self._retry_s <= time.monotonic():
                 self._retry_s = time.monotonic() + _RETRY_S
                 self._segment_due = True
             if header is not None:
+                self._folder.restore()
                 ring.begin(header)
                 self._folder.make_room()
             if not ring.is_open:

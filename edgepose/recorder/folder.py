@@ -60,9 +60,7 @@ class RecorderFolder:
             UnavailableError: another daemon that still runs has locked the folder.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process
+            self._open()
             self._clear()
         except BlockingIOError as error:
             self.release()
@@ -83,7 +81,9 @@ class RecorderFolder:
         left = sorted(self.ring.glob(f"*{SUFFIX}"))
         if left and not (self.ring / _ENDED).exists():
             name = _name(left[-1].stat().st_mtime, "unexpected-exit")
-            os.replace(self.ring, _free(self.path / name))
+            place = _free(self.path / name)
+            os.replace(self.ring, place)
+            self._make_newest(place)
             _log.warning("the previous run was cut off; its last records are in %s", self.path / name)
         for path in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # other files belong to other programs
             path.unlink(missing_ok=True)
@@ -91,6 +91,20 @@ class RecorderFolder:
             shutil.rmtree(unfinished, ignore_errors=True)
         self.ring.mkdir(exist_ok=True)
         self.make_room()
+
+    def restore(self) -> None:
+        """Create and lock the folder again where it was deleted."""
+        if self.ring.is_dir():
+            return
+        self.release()
+        self._open()
+        self.ring.mkdir(exist_ok=True)
+        _log.warning("the folder of the black box %s was deleted; it was created again", self.path)
+
+    def _open(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process
 
     def end(self) -> None:
         """Mark that the run ended in order, and unlock the folder."""
@@ -113,6 +127,7 @@ class RecorderFolder:
                 os.link(segment, unfinished / segment.name)
         _sync(*unfinished.iterdir(), unfinished)
         os.replace(unfinished, place)
+        self._make_newest(place)
         _sync(self.path)
         _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
         self.make_room()
@@ -128,13 +143,21 @@ class RecorderFolder:
         while len(segments) > 1 and sum(sizes) > self.limit_bytes / 2:
             segments.pop(0).unlink()
             sizes.pop(0)
-        # Other folders belong to other programs.
-        recordings = [place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()]
-        oldest = deque(sorted(recordings, key=lambda place: place.stat().st_mtime))
+        oldest = deque(sorted(self._recordings(), key=lambda place: place.stat().st_mtime_ns))
         while oldest and self._size() > self.limit_bytes:
             removed = oldest.popleft()
             shutil.rmtree(removed, ignore_errors=True)
             _log.info("the black box holds more than its limit: %s is removed", removed)
+
+    def _recordings(self) -> list[Path]:
+        """Return all recordings; other folders belong to other programs."""
+        return [place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()]
+
+    def _make_newest(self, made: Path) -> None:
+        """Give a recording a later time than all others: made while the clock is not set, it would be removed as the oldest."""
+        others = [place.stat().st_mtime_ns for place in self._recordings() if place != made]
+        at_ns = max(time.time_ns(), *(other + 1_000_000_000 for other in others), 0)
+        os.utime(made, ns=(at_ns, at_ns))
 
     def _size(self) -> int:
         """Return the bytes in the folder; a segment of a recording and the ring counts once."""

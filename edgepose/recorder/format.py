@@ -1,12 +1,11 @@
 """The file format of black-box recordings: segments of checksummed records, each of which starts with everything that a replay needs.
 
-A recording is a folder of segment files, in the order of their names. A segment is one line that names format and version, then records:
-length and CRC-32 (little-endian, 4 bytes each) and MessagePack. The end of a segment may be missing, after a power cut.
+A recording is a folder of segment files, in the order of their names. A segment is one line that names format and version, then
+records (`edgepose.storage.records`) that hold MessagePack and are numbered from 1. Of a damaged segment, every record that verifies is
+given, and the others are counted from the numbers. The end of a segment may be missing, after a power cut.
 """
 
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from edgepose.config.schema import CameraConfig, Config
 from edgepose.errors import RecordingError
 from edgepose.frame import Clock
 from edgepose.person import Candidates, Person
+from edgepose.storage.records import Damage, StoredRecord, packed_record, scan_records
 
 SUFFIX = ".segment"
-_VERSION = 2
+_VERSION = 3
 _FIRST_LINE = f"edgepose black box {_VERSION}\n".encode()
 _FIRST_LINE_OF_ANY = re.compile(rb"edgepose black box (\d{1,9})\n")
 _FIRST_LINE_LIMIT_BYTES = 64
-_RECORD_HEAD = struct.Struct("<II")  # length, CRC-32
-_RECORD_LIMIT_BYTES = 64 << 20  # a longer length is damage
+_KIND = 1
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
@@ -74,6 +73,8 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
         captured_at_ns: capture time of the frame, nanoseconds since the Unix epoch.
         letterbox: the fields of `Letterbox`, in their order.
         scores: float32 (K,) of the candidates that may be people, the same K of `boxes` (K, 4) and `keypoints` (K, 17, 3).
+        visited: tiles in which candidates were searched besides the whole frame: left, top, right, bottom; None where it shows all.
+        motion: of the camera since the frame before, six numbers; None where it was still or not measured.
         refined: everybody after refinement, None without a refiner.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
         failed: whether postprocessing or delivery failed, after which all people were forgotten.
@@ -91,6 +92,8 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     boxes: bytes
     scores: bytes
     keypoints: bytes
+    visited: list[tuple[int, int, int, int]] | None
+    motion: tuple[float, ...] | None
     refined: PackedPeople | None
     at_ns: int
     failed: bool
@@ -114,9 +117,15 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
 
 
 class LossRecord(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
-    """The number of records that could not be kept before this one."""
+    """Records that are missing at this place.
 
-    records: int
+    Attributes:
+        records: their number; None where nobody knows it, since they were the last ones.
+        damaged: whether they were damaged after they had been written; otherwise they could not be kept.
+    """
+
+    records: int | None
+    damaged: bool = False
 
 
 Record = SegmentHeader | FrameRecord | StateRecord | LossRecord
@@ -128,11 +137,13 @@ _decoder = msgspec.msgpack.Decoder(Record)
 def settings_of(config: Config) -> Config:
     """Return the settings that decide on people and events, and nothing confidential."""
     return Config(
-        cameras={name: CameraConfig(source="-", zones=camera.zones) for name, camera in config.cameras.items()},
+        cameras={name: CameraConfig(source="-", zones=camera.zones, lines=camera.lines) for name, camera in config.cameras.items()},
         pose=config.pose,
         track=config.track,
         refine=config.refine,
         smooth=config.smooth,
+        tiles=config.tiles,
+        motion=config.motion,
         plausibility=config.plausibility,
         events=msgspec.structs.replace(config.events, store=None),
     )
@@ -154,10 +165,9 @@ def first_line() -> bytes:
     return _FIRST_LINE
 
 
-def packed(record: Record) -> bytes:
-    """Return a record as it is written into a segment."""
-    payload = _encoder.encode(record)
-    return _RECORD_HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+def packed(record: Record, number: int) -> bytes:
+    """Return a record as it is written into a segment, as the one with a number."""
+    return packed_record(_KIND, number, _encoder.encode(record))
 
 
 def is_segment(path: Path) -> bool:
@@ -172,10 +182,10 @@ def is_segment(path: Path) -> bool:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Yield all records of a recording, a folder or a single segment, in order.
+    """Yield all records of a recording, a folder or a single segment, in order; damaged ones are replaced by a `LossRecord`.
 
     Raises:
-        RecordingError: it is missing, damaged, or of another version.
+        RecordingError: it is missing, of another version, or nothing in it verifies.
     """
     try:
         segments = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
@@ -184,41 +194,48 @@ def records(path: Path) -> Iterator[Record]:
         empty = True
         for segment in segments:
             for record in _records_of(segment):
-                empty = False
+                empty = empty and isinstance(record, LossRecord)
                 yield record
         if empty:
-            raise RecordingError(f"{path} holds no records; expected a recording of the black box")
+            raise RecordingError(f"{path} holds no records that verify; expected a recording of the black box")
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror}; expected a recording of the black box") from error
 
 
 def _records_of(segment: Path) -> Iterator[Record]:
-    with segment.open("rb") as file:
-        line = file.readline(_FIRST_LINE_LIMIT_BYTES)
-        if line != _FIRST_LINE:
-            if _FIRST_LINE.startswith(line):
-                return  # the power was cut before anything was written
+    data = segment.read_bytes()
+    line = data[:_FIRST_LINE_LIMIT_BYTES].partition(b"\n")[0] + b"\n"
+    if line != _FIRST_LINE:
+        if _FIRST_LINE.startswith(data):
+            return  # the power was cut before anything was written
+        if _FIRST_LINE_OF_ANY.fullmatch(line) is not None or not _is_damaged_segment(data):
             raise _format_error(segment, line)
-        first = True
-        while True:
-            offset = file.tell()
-            head = file.read(_RECORD_HEAD.size)
-            if len(head) < _RECORD_HEAD.size:
-                return  # the end, or a power cut
-            length, checksum = _RECORD_HEAD.unpack(head)
-            payload = file.read(length) if length <= _RECORD_LIMIT_BYTES else b""
-            if length <= _RECORD_LIMIT_BYTES and len(payload) < length:
-                return
-            if zlib.crc32(payload) != checksum or not payload:
-                raise RecordingError(f"{segment} is damaged at byte {offset}; expected a recording as the black box wrote it")
-            try:
-                record = _decoder.decode(payload)
-            except msgspec.MsgspecError as error:
-                raise RecordingError(f"{segment} was written by another version of edgepose: {error}; expected that version") from error
-            if first != isinstance(record, SegmentHeader):
-                raise RecordingError(f"{segment} is damaged at byte {offset}; expected one header, as the first record")
-            first = False
-            yield record
+    number, highest, is_headed, has_unread = 0, 0, False, False
+    for found in scan_records(data, len(_FIRST_LINE)):
+        if isinstance(found, Damage):
+            has_unread = True  # the next record that verifies tells how many are missing
+            continue
+        highest = found.number
+        try:
+            record = _decoder.decode(found.payload)
+        except msgspec.MsgspecError as error:
+            raise RecordingError(f"{segment} was written by another version of edgepose: {error}; expected that version") from error
+        if isinstance(record, SegmentHeader):
+            is_headed = True
+        elif not is_headed:  # without its settings a frame cannot be postprocessed
+            continue
+        if found.number > number + 1:
+            yield LossRecord(records=found.number - number - 1, damaged=True)
+        number, has_unread = found.number, False
+        yield record
+    if has_unread or not is_headed:
+        yield LossRecord(records=None if has_unread or not highest else highest, damaged=True)
+
+
+def _is_damaged_segment(data: bytes) -> bool:
+    """Return whether data whose first line is damaged holds a header of a segment."""
+    first = next((found for found in scan_records(data, len(_FIRST_LINE)) if isinstance(found, StoredRecord)), None)
+    return first is not None
 
 
 def _format_error(segment: Path, line: bytes) -> RecordingError:

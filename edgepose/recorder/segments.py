@@ -1,5 +1,6 @@
 """The ring of segments that hold the last minutes on disk; only the black box's thread uses it."""
 
+import errno
 import os
 import time
 from collections import deque
@@ -28,6 +29,7 @@ class SegmentRing:
         self._folder = folder
         self._kept_s = kept_s
         self._number = 0
+        self._records = 0  # in the open segment
         self._ended: deque[tuple[Path, float, float]] = deque()  # file, monotonic times of its first and last record
         self._current: tuple[Path, float] | None = None
         self._descriptor: int | None = None
@@ -46,7 +48,8 @@ class SegmentRing:
         # Read-only for other programs: a segment may be part of several recordings.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o440)
         self._current, self.size_bytes = (path, now_s), 0
-        self._buffer = bytearray(first_line() + packed(header))
+        self._records = 1
+        self._buffer = bytearray(first_line() + packed(header, self._records))
 
     @property
     def is_open(self) -> bool:
@@ -55,7 +58,8 @@ class SegmentRing:
 
     def add(self, record: Record) -> None:
         """Add a record to the open segment."""
-        data = packed(record)
+        self._records += 1
+        data = packed(record, self._records)
         self.size_bytes += len(data)
         self._buffer += data
 
@@ -90,7 +94,8 @@ class SegmentRing:
             self._descriptor = self._current = None
             self._buffer = bytearray()
             os.close(descriptor)
-            self._ended.append((path, began_s, time.monotonic()))
+            if path.exists():
+                self._ended.append((path, began_s, time.monotonic()))
 
     def segments(self) -> list[Path]:
         """Return the segments on disk, oldest first."""
@@ -106,6 +111,8 @@ class SegmentRing:
 
     def _flush_now(self) -> None:
         assert self._descriptor is not None
+        if not os.fstat(self._descriptor).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the folder or the segment was deleted")
         while self._buffer:
             written = os.write(self._descriptor, self._buffer)
             del self._buffer[:written]

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
 
-from edgepose.telemetry.printable import printable
+from edgepose.printable import printable
 
 _log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(self.request, ssl.SSLSocket):
             self.request.do_handshake()
         super().setup()
-        self.rfile = _BoundedReader(self.rfile)  # type: ignore[assignment]
+        self.rfile = _BoundedReader(self.rfile)  # type: ignore[assignment, arg-type]
 
     def handle_one_request(self) -> None:
         """Answer one request; a request that is too long gets 414 or 431."""

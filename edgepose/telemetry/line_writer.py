@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TextIO
 
 LINES_LIMIT = 2000
@@ -31,14 +32,18 @@ class LineWriter:
         told: turns the number of dropped lines into the line that reports it.
 
     Attributes:
+        stream: as above.
         dropped: lines that did not fit, since the start.
     """
 
     def __init__(self, stream: TextIO, told: Callable[[int], str]) -> None:
-        self._stream = stream
+        self.stream = stream
         self._told = told
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = self._written = self._reported = self.dropped = 0
+        self._thread: threading.Thread | None = None
+        os.register_at_fork(after_in_child=self._begin_anew)
 
     def write(self, line: str) -> None:
         """Hand a line over, without its end; never waits."""
@@ -60,19 +65,19 @@ class LineWriter:
         with self._changed:
             while self._waiting:
                 written = self._written
-                if not self._changed.wait_for(lambda before=written: self._written != before, min(_STALLED_S, ends_s - time.monotonic())):
+                if not self._changed.wait_for(partial(self._has_written_since, written), min(_STALLED_S, ends_s - time.monotonic())):
                     return False
         return True
 
-    def _begin(self) -> None:
-        """Start with nothing: also in the child of a fork, which has neither the thread nor, maybe, a free lock."""
+    def _begin_anew(self) -> None:
+        """Start with nothing in the child of a fork, which has neither the thread nor, maybe, a free lock."""
         self._changed = threading.Condition()
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._written = 0
-        self._reported = 0
-        self._thread: threading.Thread | None = None
-        self.dropped = 0
+        self._waiting = deque()
+        self._waiting_bytes = self._written = self._reported = self.dropped = 0
+        self._thread = None
+
+    def _has_written_since(self, written: int) -> bool:
+        return self._written != written
 
     def _append(self, data: bytes) -> None:
         self._waiting.append(data)
@@ -86,7 +91,7 @@ class LineWriter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._changed.wait_for(lambda: self._waiting, _IDLE_S):
+                if not self._changed.wait_for(lambda: bool(self._waiting), _IDLE_S):
                     self._thread = None
                     return
                 data = self._waiting[0]  # it leaves the queue when it is written: `flush` waits for it
@@ -102,10 +107,10 @@ class LineWriter:
 
     def _write(self, data: bytes) -> None:
         try:
-            descriptor = self._stream.fileno()
+            descriptor = self.stream.fileno()
         except (OSError, ValueError, AttributeError):  # a stream in memory
-            self._stream.write(data.decode())
-            self._stream.flush()
+            self.stream.write(data.decode())
+            self.stream.flush()
             return
         while data:
             data = data[os.write(descriptor, data[:_ATOMIC_BYTES]) :]

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepose.telemetry.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, Histogram
 
-STAGES = ("slot", "letterbox", "engine", "decode", "track", "refine", "events", "publish")
+STAGES = ("slot", "letterbox", "engine", "tiles", "decode", "motion", "track", "refine", "events", "publish")
 """Stages that are timed: waiting in the slot, the stages of the work loops, publishing; `refine` only where people are refined."""
 
 DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
@@ -48,6 +48,8 @@ class CameraCounts:
         people: people in the last pose message.
         events: events, by kind.
         over_limit: people who were left out since a frame had more than `pose.maximum_people`.
+        coverage: share of the tiles visited within the period, and age of the oldest visit in seconds (infinite where a tile was never
+            visited); None where the camera has no tiles.
     """
 
     received: int = 0
@@ -57,6 +59,7 @@ class CameraCounts:
     people: int = 0
     events: Mapping[str, int] = field(default_factory=dict)
     over_limit: int = 0
+    coverage: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class Metrics:
         self._age_counts: dict[str, Histogram] = {}
         self._events: dict[str, Counter[str]] = {}
         self._over_limit: Counter[str] = Counter()
+        self._coverage: dict[str, tuple[float, float]] = {}
         self._refined: Counter[str] = Counter()
         self._refine_failed: Counter[str] = Counter()
         self._refine_cost_ms: float | None = None
@@ -167,6 +171,11 @@ class Metrics:
         """Count frames that were lost."""
         with self._lock:
             self._dropped.setdefault(camera, Counter())[cause] += frames
+
+    def covered(self, camera: str, share: float, oldest_s: float) -> None:
+        """Record what the tiles have seen of a camera's frame, as in `CameraCounts.coverage`."""
+        with self._lock:
+            self._coverage[camera] = share, oldest_s
 
     def over_limit(self, camera: str, people: int) -> None:
         """Count people who were left out since a frame had too many."""
@@ -245,6 +254,7 @@ class Metrics:
             self._people.get(name, 0),
             dict(self._events.get(name, {})),
             self._over_limit[name],
+            self._coverage.get(name),
         )
 
     def _refine_counts(self) -> RefineCounts | None:

@@ -1,10 +1,10 @@
 """Output paths: where a configuration writes, whether that is possible, and what it would overwrite."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgepose.capture.images import find_images
+from edgepose.capture.files.listing import find_images, is_pattern, matching
 from edgepose.capture.source import path_of
 from edgepose.config.reference import NamedFile, named_files
 from edgepose.config.schema import Config
@@ -44,6 +44,19 @@ def refuse_clashes(config: Config) -> None:
     """Raise ConfigError where something would be overwritten."""
     for _, sentence in clashes(config):
         raise ConfigError(sentence)
+
+
+def refuse_overwriting(read: Iterable[Path], written: Iterable[Path]) -> None:
+    """Raise ConfigError where a file that is written is also read, or is written twice."""
+    sources = {os.path.realpath(path) for path in read}
+    taken: set[str] = set()
+    for path in written:
+        real = os.path.realpath(path)
+        if real in sources:
+            raise ConfigError(f"{path} is a source and would be overwritten; expected a different path for the result")
+        if real in taken and real != os.devnull:
+            raise ConfigError(f"{path} would hold two results; expected a different path for each")
+        taken.add(real)
 
 
 def written_paths(config: Config) -> Iterator[tuple[NamedFile, Path]]:
@@ -129,6 +142,8 @@ def _source_paths(source: str) -> Iterator[Path]:
     yield path
     if path.is_dir() and os.access(path, os.R_OK | os.X_OK):
         yield from find_images(path)
+    elif is_pattern(path):
+        yield from matching(path)
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from edgepose.capture import tls
 from edgepose.capture.failures import unknown_protocol
+from edgepose.capture.files.listing import is_pattern, matching
 from edgepose.capture.gstreamer.source import opening_error
 from edgepose.capture.pyav import supports_scheme
 from edgepose.capture.readers import choose_reader
-from edgepose.capture.redact import redact
-from edgepose.capture.source import path_of, validation_error
+from edgepose.capture.redact import show
+from edgepose.capture.source import missing_file, path_of, validation_error
 from edgepose.capture.worker import WorkerTimeoutError, call_within
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import ConfigError, EdgeposeError, SourceError
@@ -34,12 +35,12 @@ def check_source(name: str, camera: CameraConfig) -> str | None:
         raise ConfigError(invalid)
     if tls.is_secure(camera.source):
         try:
-            tls.options(camera.ca_file, redact(camera.source))
+            tls.options(camera.ca_file, show(camera.source))
         except SourceError as error:
             raise ConfigError(str(error)) from error
     if choose_reader(camera).name != "gstreamer":
         if not supports_scheme(camera.source.partition("://")[0].lower()):
-            raise unknown_protocol(camera.source, redact(camera.source))
+            raise unknown_protocol(camera.source, show(camera.source))
         return None
     unmet = opening_error(name, camera)
     if unmet is None:
@@ -73,8 +74,8 @@ def _check_path(name: str, path: Path, timeout_s: float) -> str | None:
         exists, readable = call_within(f"check-{name}", lambda: (path.exists(), os.access(path, os.R_OK)), timeout_s)
     except WorkerTimeoutError:
         return f"{path} could not be checked within {timeout_s:g} s; expected a file system that responds"
-    if not exists:
-        raise SourceError(f"{path} does not exist; expected a video file, an image or a folder of images", "not_found")
-    if not readable:
+    if not exists and not (is_pattern(path) and matching(path)):
+        raise SourceError(missing_file(path), "not_found")
+    if exists and not readable:
         raise SourceError(f"{path} is not readable by this user; expected read permission", "unauthorized")
     return None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgepose.config.schema import CameraConfig, Config, EventsConfig
 from edgepose.event import Event
 from edgepose.frame import Frame
+from edgepose.motion import STILL
 from edgepose.person import Candidates
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import PreparedFrame
@@ -159,7 +160,7 @@ def play(
         found = _found(truth, lies, t, 1 / fps, noise)
         lying_detected_s += lies * (found is not None) / fps
         frame = Frame(_IMAGE, 1_800_000_000_000_000_000 + int(t * 1e9), "stream", number, "figure")
-        stage.people(PreparedFrame(frame, _LETTERBOX, _IMAGE), _candidates(found))
+        stage.people(PreparedFrame(frame, _LETTERBOX, _IMAGE), _candidates(found), STILL)
         reported += [(t, event) for event in stage.events]
     return Sequence(action, view, float(fps), reported, lying_detected_s)
 

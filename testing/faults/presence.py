@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepose.config.schema import EventsConfig, PoseConfig
 from edgepose.event import Event
-from edgepose.events.detector import EventDetector
+from edgepose.events.detector import EventDetector, Places
 from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
 from edgepose.person import Person
@@ -86,7 +86,7 @@ def _events(path: Path, size: int) -> Iterator[Event]:
         path: of the file.
         size: 0 takes times and boxes as they are, 1 and -1 make them larger and smaller by as much as rounding may have done.
     """
-    detector = EventDetector(EventsConfig(), {}, "front", PoseConfig().keypoint_threshold)
+    detector = EventDetector(EventsConfig(), Places(), "front", PoseConfig().keypoint_threshold)
     before: int | None = None
     began_ns = 0
     waiting: list[Event] = []

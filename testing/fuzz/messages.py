@@ -114,6 +114,7 @@ def fuzz(count: int, told: Callable[[], None] = lambda: None, seed: int = 12) ->
         World(Path(folder), street_video(Path(folder), minutes=60)) as world,
     ):
         world.settings |= {"commands.enabled": "true", "commands.snapshot": "true", "commands.audit": str(Path(folder) / "audit.jsonl")}
+        world.settings["commands.response_topics"] = f'["{_FENCE}", "replies/+", "+", "{_ANSWERED[-1]}"]'
         world.start()
         replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         fences: queue.SimpleQueue[bytes] = queue.SimpleQueue()

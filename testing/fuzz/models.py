@@ -19,7 +19,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.model.file import read_model
 from testing.fuzz.pool import answer, hammer
 from testing.fuzz.tally import Tally
-from testing.onnx_files import write_edgepose, write_refiner
+from testing.onnx_files import write_edgepose, write_refiner, write_ultralytics
 
 _PATIENCE_S = 60.0
 _MEMORY_BYTES = 6 << 30  # a size that a flipped bit made of another must not take the machine along
@@ -83,7 +83,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(prefix="edgepose-fuzz-", dir="/dev/shm") as folder:
         path = Path(folder) / "model.onnx"
-        originals = [_Original(write_edgepose(path)), _Original(write_refiner(path))]
+        originals = [_Original(write_edgepose(path)), _Original(write_refiner(path)), _Original(write_ultralytics(path))]
         originals += [_Original(_ASSETS / name) for name in ("ghost-n.onnx", "refine-n.onnx")]
 
         def one(number: int) -> tuple[str, str]:

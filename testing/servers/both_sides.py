@@ -65,12 +65,13 @@ def publishing(
     commands: Callable[[Command], None] | None = None,
     store: Path | None = None,
     queue_limit: int = 1000,
+    response_topics: tuple[str, ...] = (),
     **settings: Any,
 ) -> Iterator[MqttPublisher]:
     """Run a publisher with these settings of `mqtt`."""
     options: dict[str, Any] = {"keepalive_s": 2, "host": "127.0.0.1"} | settings
     mqtt = MqttConfig(port=port, **options)
-    publisher = MqttPublisher(PublisherSettings(mqtt, "drone", commands is not None, store, queue_limit), commands)
+    publisher = MqttPublisher(PublisherSettings(mqtt, "drone", commands is not None, store, queue_limit, response_topics), commands)
     try:
         if start:
             publisher.start(INFO)

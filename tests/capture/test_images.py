@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.capture.images import find_images, natural_key
+from edgepose.capture.files.listing import find_images, natural_key
 from edgepose.capture.source import open_source
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
@@ -42,7 +42,7 @@ def test_natural_order(names: list[str]) -> None:
     assert [path.name for path in sorted(map(Path, reversed(names)), key=natural_key)] == names
 
 
-def test_a_folder_delivers_every_image_in_natural_order_with_its_modification_time(tmp_path: Path) -> None:
+def test_a_folder_delivers_every_image_in_natural_order_at_a_fixed_rate_from_the_first_date_on(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         path = write_image(tmp_path / f"frame{number}.png", (number, 0, 200), size=(number + 4, 6))
         os.utime(path, ns=(0, 1_700_000_000_000_000_000 + number))
@@ -51,8 +51,9 @@ def test_a_folder_delivers_every_image_in_natural_order_with_its_modification_ti
     frames, corrupt = read_all(str(tmp_path))
     assert [frame.image[0, 0].tolist() for frame in frames] == [[1, 0, 200], [9, 0, 200], [10, 0, 200]]  # RGB
     assert [frame.width for frame in frames] == [5, 13, 14]
-    assert [frame.captured_at_ns for frame in frames] == [1_700_000_000_000_000_000 + number for number in (1, 9, 10)]
-    assert [(frame.clock, frame.sequence, frame.camera, frame.epoch) for frame in frames] == [("host", i, "front", 2) for i in range(3)]
+    assert [frame.captured_at_ns for frame in frames] == [1_700_000_000_000_000_001 + number * 40_000_000 for number in range(3)]
+    assert [(frame.clock, frame.sequence, frame.camera, frame.epoch) for frame in frames] == [("stream", i, "front", 2) for i in range(3)]
+    assert [Path(frame.file).name for frame in frames] == ["frame1.png", "frame9.png", "frame10.png"]
     assert corrupt == 0
 
 
@@ -67,7 +68,7 @@ def test_an_image_that_cannot_be_decoded_is_counted_and_skipped(tmp_path: Path) 
     (tmp_path / "3.png").touch()
     write_image(tmp_path / "4.png", (4, 4, 4))
     frames, corrupt = read_all(str(tmp_path))
-    assert [(int(frame.image[0, 0, 0]), frame.sequence) for frame in frames] == [(1, 0), (4, 1)]
+    assert [(int(frame.image[0, 0, 0]), frame.sequence) for frame in frames] == [(1, 0), (4, 3)]
     assert corrupt == 2
 
 
@@ -81,13 +82,13 @@ def test_loop_starts_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loop", [False, True])
 def test_nothing_but_damaged_files_is_an_error_not_an_end(tmp_path: Path, loop: bool) -> None:
-    (tmp_path / "1.jpg").write_bytes(b"no image at all")
+    (tmp_path / "1.jpg").write_bytes(b"\xff\xd8 no image at all")
     with closing(open_source("front", CameraConfig(source=str(tmp_path / "1.jpg"), loop=loop))) as source:
         frames, error = read_until_error(source)
     assert frames == []
     assert not isinstance(error, EndOfStream)
     assert error.cause == "unsupported"
-    assert ": this file could not be decoded; images in .bmp, .jpeg, .jpg" in str(error)
+    assert ": this file could not be decoded, it is damaged or no image; images in .bmp, .jpeg, .jpg" in str(error)
 
 
 def test_a_folder_without_images_says_what_is_accepted(tmp_path: Path) -> None:

@@ -200,9 +200,7 @@ def test_a_pipe_without_a_writer_is_a_timeout(tmp_path: Path) -> None:
 
 
 def test_errors_for_other_schemes_list_what_is_accepted() -> None:
-    with pytest.raises(
-        SourceError, match=r"gopher://\*\*\*@10\.0\.0\.1 begins with gopher://; expected rtsp://, rtsps://, http://"
-    ) as caught:
+    with pytest.raises(SourceError, match=r"gopher://10\.0\.0\.1 begins with gopher://; expected rtsp://, rtsps://, http://") as caught:
         open_source("front", CameraConfig(source="gopher://pilot:s3cret@10.0.0.1"))
     assert caught.value.cause == "unsupported"
 

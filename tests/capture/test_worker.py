@@ -94,3 +94,24 @@ def test_one_call_has_a_deadline_and_leaves_no_thread() -> None:
         call_within("once", lambda: release.wait(20), 0.05)
     release.set()
     assert wait_for(lambda: all(thread.name != "once" for thread in threading.enumerate()))
+
+
+def test_a_task_that_computes_gets_more_time_than_one_that_waits() -> None:
+    worker = Worker("w", lambda: None)
+    computing = threading.Event()
+    computing.set()
+    assert worker.call(lambda: time.sleep(0.4) or "done", 0.1, busy=computing.is_set, busy_s=60) == "done"  # type: ignore[func-returns-value]
+    with pytest.raises(WorkerTimeoutError):
+        worker.call(lambda: time.sleep(0.6), 0.1, busy=lambda: False, busy_s=60)
+    worker.close()
+
+
+def test_a_task_that_computes_without_end_is_given_up() -> None:
+    worker = Worker("w", lambda: None)
+    released = threading.Event()
+    began_s = time.monotonic()
+    with pytest.raises(WorkerTimeoutError):
+        worker.call(lambda: released.wait(60), 0.1, busy=lambda: True, busy_s=0.3)
+    assert time.monotonic() - began_s > 0.35
+    released.set()
+    worker.close()

@@ -1,12 +1,14 @@
 import io
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
+import pytest
 from msgspec import UNSET, UnsetType
 from rich.console import Console
 
-from edgepose.cli.live_table import camera_line, device_line, event_row_line, rendered
+from edgepose.cli.live_table import camera_line, device_line, event_line, event_row_line, rendered
+from edgepose.event import EventKind
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.live_table import LiveTable
@@ -134,11 +136,11 @@ def test_events_are_shown_and_written_once() -> None:
     live_table = heard()
     payload = encode(sample_event_message())
     live_table.take("edgepose/drone/cameras/front/events", payload, 1.2)
-    assert [line.partition(" (")[0] for line in new_events(live_table)] == [
-        f"drone/front: {sample_event_message().at[11:19]} person 7 fallen"
+    assert [line.partition(",")[0] for line in new_events(live_table)] == [
+        f"drone/front: {sample_event_message().at[11:19]} person 7 has fallen"
     ]
     assert new_events(live_table) == []
-    assert "person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)" in shown(live_table)
+    assert "person 7 has fallen, down within 0.6 s, lying for 0.8 s, score 0.83" in shown(live_table)
 
 
 def test_a_person_who_vanishes_amid_the_frame_is_called_lost() -> None:
@@ -148,8 +150,8 @@ def test_a_person_who_vanishes_amid_the_frame_is_called_lost() -> None:
         live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
     at = sample_event_message().at[11:19]
     assert new_events(live_table) == [
-        f"drone/front: {at} person 7 lost from sight (left, 0.83: absent_s 3, edge_bodies 5.2)",
-        f"drone/front: {at} person 7 left (0.83: absent_s 3, edge_bodies 0.1)",
+        f"drone/front: {at} person 7 lost from sight, not seen for 3.0 s, score 0.83",
+        f"drone/front: {at} person 7 left, not seen for 3.0 s, score 0.83",
     ]
 
 
@@ -160,5 +162,27 @@ def test_events_of_a_video_are_told_by_their_seconds_into_it() -> None:
     message = event_message(sample_event(at_ns=12_300_000_000))  # the frames were captured at 0
     live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
     assert new_events(live_table, video_time=True) == [
-        "drone/front: at 12.3 s: person 7 fallen (0.83: down_s 0.612, lying_s 0.8, aspect 2)"
+        "drone/front: at 12.3 s: person 7 has fallen, down within 0.6 s, lying for 0.8 s, score 0.83"
     ]
+
+
+def test_events_are_listed_newest_first_each_on_one_line_of_any_terminal() -> None:
+    live_table = heard()
+    for number in range(3):
+        message = event_message(sample_event(at_ns=number * 1_000_000_000, track=number))
+        live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
+    for width in (40, 80, 160):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(rendered(live_table))
+        lines = console.export_text().splitlines()
+        listed = lines[lines.index("events, the newest first:") + 1 :]
+        assert [line.partition("person ")[2][:1] for line in listed] == ["2", "1", "0"]
+
+
+@pytest.mark.parametrize("kind", get_args(EventKind))
+def test_every_kind_of_event_is_told_in_words(kind: EventKind) -> None:
+    zone = "door" if kind.startswith("zone") else None
+    line = event_line(event_message(sample_event(kind=kind, zone=zone, evidence={"edge_bodies": 0.1, "tilt_deg": 88.0})))
+    assert "_" not in line
+    assert "edge" not in line
+    assert (zone is None) or line.endswith("zone door, score 0.83")

@@ -51,8 +51,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "code", "sentence"),
     [
         (["nonsense"], 64, "No such command 'nonsense'"),
-        (["infer"], 64, "Missing argument 'SOURCE'"),
-        (["infer", "x.mp4"], 64, "nothing to write was named"),
+        (["infer"], 64, "Missing argument 'SOURCE...'"),
+        (["infer", "x.mp4"], 66, "x.mp4 does not exist"),
         (["infer", "x.mp4", "-o", "x.jsonl", "--model", "MODEL"], 66, "x.mp4 does not exist"),
         (["infer", "", "-o", "x.jsonl"], 64, "SOURCE is empty; expected a video file"),
         (["infer", "rtsp://", "-o", "x.jsonl", "--model", "MODEL"], 66, "rtsp:// names no host; expected a URL such as rtsp://"),
@@ -296,7 +296,7 @@ def test_bench_measures(model: Path, video: Path, tmp_path: Path) -> None:
     assert result["daemon_fps"] > 0
     assert result["first_pose_s"] > 0
     assert result["peak_rss_mb"] > 20
-    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "track", "events", "publish"}
+    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "motion", "track", "events", "publish"}
     assert result["refine"] is None
 
 
@@ -305,7 +305,7 @@ def test_bench_says_who_was_refined(model: Path, refiner: Path, video: Path, tmp
     done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "track", "refine", "events", "publish"}
+    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "motion", "track", "refine", "events", "publish"}
     refine = result["refine"]
     assert (refine["refiner"], refine["people"], refine["budget_ms"], refine["people_per_frame"]) == ("again.onnx", 3, 0, 3)
     assert refine["cost_ms"] > 0

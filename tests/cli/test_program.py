@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -13,6 +13,13 @@ from edgepose import __version__
 from edgepose.cli.main import run as edgepose_program
 from edgepose.cli.program import run_program
 from edgepose_export.cli.main import run as export_program
+from testing.one_program import one_program
+
+
+@pytest.fixture(autouse=True)
+def process_as_before() -> Iterator[None]:
+    with one_program():
+        yield
 
 
 @pytest.mark.parametrize("module", ["edgepose", "edgepose_export"])

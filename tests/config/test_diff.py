@@ -21,7 +21,7 @@ from edgepose.config.schema import (
     SmoothConfig,
     TrackConfig,
 )
-from edgepose.daemon.audit import LIMIT_BYTES, Audit
+from edgepose.daemon.audit import BURST, Audit
 from edgepose.daemon.commands import JPEG_LIMIT_BYTES, WAITING_LIMIT, CommandHandler, snapshot_message, with_thresholds
 from edgepose.errors import ConfigError, OutputError
 from edgepose.frame import Frame
@@ -32,6 +32,7 @@ from edgepose.mqtt.command_inbox import Command
 from edgepose.person import Candidates
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.storage.chained_lines import verify_lines
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose
 
@@ -46,7 +47,7 @@ OLD = Config(device="drone", cameras={"a": CAMERA, "b": CAMERA})
         ({}, [], False, False),
         ({"cameras": {"a": CAMERA, "c": CAMERA}}, ["camera c added", "camera b removed"], False, False),
         ({"cameras": {"a": CAMERA, "b": replace(CAMERA, read_timeout_s=1.0)}}, ["camera b changed"], False, False),
-        ({"cameras": {"a": CAMERA, "b": replace(CAMERA, zones=ZONE)}}, ["zones applied"], False, False),
+        ({"cameras": {"a": CAMERA, "b": replace(CAMERA, zones=ZONE)}}, ["zones and lines applied"], False, False),
         ({"pose": PoseConfig(score_threshold=0.5)}, ["pose applied"], False, False),
         ({"mqtt": MqttConfig(host="other")}, ["mqtt applied"], True, False),
         ({"device": "other"}, ["device applied"], True, False),
@@ -139,15 +140,34 @@ def test_too_many_commands_and_internal_errors_are_refused(caplog: pytest.LogCap
     assert "an internal error" in caplog.text
 
 
-def test_the_audit_does_not_grow_without_bound(tmp_path: Path) -> None:
+def test_a_flood_of_commands_is_merged_and_pushes_nothing_out_of_the_audit(tmp_path: Path) -> None:
     audit = Audit(tmp_path / "audit.jsonl")
-    reply = CommandReplyMessage(command="pause", status="ok", at="2026-11-22T10:00:00.000000Z")
-    for number in range(2 * LIMIT_BYTES // 500):
-        audit.note(Command("pause", b"x" * 400, None, str(number).encode()), reply)
-    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    assert set(sizes) == {"audit.jsonl", "audit.jsonl.1"}
-    assert max(sizes.values()) <= LIMIT_BYTES
-    assert all(json.loads(line)["payload"] == "x" * 400 for line in (tmp_path / "audit.jsonl").read_text().splitlines())
+    ok = CommandReplyMessage(command="pause", status="ok", at="2026-11-22T10:00:00.000000Z")
+    refused = CommandReplyMessage(command="x", status="refused", reason="no", at="2026-11-22T10:00:00.000000Z")
+    audit.note(Command("pause", b"{}", None, None, (("user", "mary"),)), ok)
+    for number in range(5000):
+        audit.note(Command(f"x{number}", b"x" * 60_000, "r" * 65_000, b"c" * 60_000, (("n" * 60_000, "v" * 60_000),) * 99), refused)
+    audit.note(Command("resume", b"{}", None, None), ok)
+    audit.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"audit.jsonl", "audit.jsonl.head"}
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert (lines[0]["command"], lines[0]["user_properties"]) == ("pause", [["user", "mary"]])
+    assert [line["command"] for line in lines[-2:]] == ["resume", "(unknown)"]
+    assert sum(line.get("count", 1) for line in lines) == 5002
+    assert len(lines) <= BURST["refused"] + 4
+    assert max(map(len, (tmp_path / "audit.jsonl").read_bytes().splitlines())) < 2500
+    assert verify_lines(tmp_path / "audit.jsonl").problems == []
+
+
+def test_what_a_sender_says_forges_no_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    audit = Audit(tmp_path / "audit.jsonl")
+    evil = "x\n12:00 INFO command pause: ok\x1b[2J\u202e\x9b"
+    reply = CommandReplyMessage(command="x", status="refused", reason=evil, at="2026-11-22T10:00:00.000000Z")
+    audit.note(Command(evil, evil.encode(), evil, None, ((evil, evil),)), reply)
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert not set(line) & set("\x1b\u202e\x9b")
+    assert not set(caplog.messages[0]) & set("\n\x1b\u202e\x9b")
 
 
 def test_an_audit_that_cannot_be_written_is_found_before_anything_runs(tmp_path: Path) -> None:
@@ -162,4 +182,8 @@ def test_a_snapshot_fits_into_a_message_or_is_not_made() -> None:
     assert small is not None
     assert (small.width, small.height) == (640, 360)
     assert len(small.jpeg) <= JPEG_LIMIT_BYTES
-    assert snapshot_message(frame, 1920) is None
+    large = snapshot_message(frame, 1920)
+    assert large is not None
+    assert len(large.jpeg) <= JPEG_LIMIT_BYTES
+    assert 640 < large.width < 1920
+    assert snapshot_message(frame, 1920, 100) is None

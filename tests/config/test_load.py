@@ -45,7 +45,7 @@ def test_a_list_can_be_given_as_text() -> None:
         with pytest.raises(ConfigError, match=sentence):
             load(None, ["cameras.a.source=x", f"cameras.a.zones.pad={bad}"], {})
     with pytest.raises(
-        ConfigError, match=r"events\.disabled is 'left'; expected a list in brackets such as \[arms_up\], with at most 8 entries; each"
+        ConfigError, match=r"events\.disabled is 'left'; expected a list in brackets such as \[arms_up\], with at most 10 entries; each"
     ):
         load(None, ["events.disabled=left"], {})
     assert load(None, ["events.disabled=[left]"], {}).events.disabled == ["left"]
@@ -231,5 +231,5 @@ def test_text_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
         load(path, ["device=\udcff"], {})
     assert str(caught.value).count("expected") == 6
     path.write_bytes(b'device: "\\0"\ncameras: {front: {source: "a\\0b"}}')
-    with pytest.raises(ConfigError, match=r"cameras\.front\.source is '.*a.x00b'; expected"):
+    with pytest.raises(ConfigError, match=r"cameras\.front\.source is of type str; expected"):
         load(path, [], {})

@@ -47,13 +47,14 @@ class Publisher:
 
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """File names of the networks that are opened."""
+    """Names of the input tensors of the networks that are opened: `images` of a pose network, `crops` of a refiner."""
     opened: list[str] = []
     real = onnxruntime.InferenceSession
 
-    def open_session(path: str, *arguments: Any, **named: Any) -> Any:
-        opened.append(Path(path).name)
-        return real(path, *arguments, **named)
+    def open_session(data: bytes, *arguments: Any, **named: Any) -> Any:
+        session = real(data, *arguments, **named)
+        opened.append(session.get_inputs()[0].name)
+        return session
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
     monkeypatch.setattr("edgepose.daemon.daemon.MqttPublisher", Publisher)
@@ -81,7 +82,7 @@ def run(folder: Path, refine: RefineConfig) -> int:
 def test_a_second_network_is_opened_and_told_of(tmp_path: Path, sessions: list[str]) -> None:
     path = write_refiner(tmp_path / "again.onnx")
     assert run(tmp_path, RefineConfig(path=str(path), people=2, budget_ms=500)) == 8
-    assert sessions == ["tiny.onnx", "again.onnx"]
+    assert sessions == ["images", "crops"]
     refiner = Publisher.info.refiner
     assert refiner is not UNSET
     assert (refiner.name, refiner.precision, refiner.input_size, refiner.people, refiner.budget_ms) == ("again.onnx", "int8", 64, 2, 500)
@@ -96,7 +97,7 @@ def test_a_second_network_is_opened_and_told_of(tmp_path: Path, sessions: list[s
 
 def test_off_opens_one_network_only_and_says_nothing(tmp_path: Path, sessions: list[str]) -> None:
     assert run(tmp_path, RefineConfig(path="no such file", people=0)) == 8
-    assert sessions == ["tiny.onnx"]
+    assert sessions == ["images"]
     assert (Publisher.info.refiner, Publisher.health.refine) == (UNSET, UNSET)
     assert "refine" not in Publisher.health.stages_ms
 

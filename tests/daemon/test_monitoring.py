@@ -189,7 +189,13 @@ def test_what_health_messages_say_is_said_here_too() -> None:
     seen = samples_of(replace(snapshot, health=health_message(snapshot, None)))
     assert labelled(seen, "edgepose_stage_restarts_total", "stage") == {"engine": 0, "people": 2, "publisher": 0, "writer": 0}
     assert labelled(seen, "edgepose_stage_stuck", "stage") == {"engine": 1, "people": 0, "publisher": 0, "writer": 0}
-    assert labelled(seen, "edgepose_degraded", "degradation") == {"cpu_fallback": 1, "throttled": 0, "events_in_memory": 0}
+    assert labelled(seen, "edgepose_degraded", "degradation") == {
+        "cpu_fallback": 1,
+        "throttled": 0,
+        "events_in_memory": 0,
+        "clock_unset": 0,
+        "events_lost": 0,
+    }
     assert seen[of("edgepose_reload_refused")] == 1
     assert labelled(seen, "edgepose_black_box_dropped_frames_total", "cause") == {"busy": 3, "failed": 0, "other": 0}
     assert seen[of("edgepose_camera_diagnosis", camera="front", diagnosis="no_person")] == 1

@@ -30,7 +30,15 @@ def test_the_service_is_hardly_exposed() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["Type=notify", "RestartPreventExitStatus=78", "DynamicUser=yes", "StateDirectory=edgepose", "Environment=ORT_DISABLE_TELEMETRY=1"],
+    [
+        "Type=notify",
+        "RestartPreventExitStatus=78",
+        "DynamicUser=yes",
+        "StateDirectory=edgepose",
+        "Environment=ORT_DISABLE_TELEMETRY=1",
+        "LimitCORE=0",
+        "OOMPolicy=continue",
+    ],
 )
 def test_the_unit_keeps_its_contract(line: str) -> None:
     assert line in UNIT.read_text().splitlines()

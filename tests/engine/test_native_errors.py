@@ -6,7 +6,7 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgepose.engine.native_errors import error_when_loading, lacks_memory, reason
-from edgepose.errors import EngineError, ModelError
+from edgepose.errors import EdgeposeError, EngineError, ModelError
 
 PLACE = "/onnxruntime_src/onnxruntime/core/"
 
@@ -46,5 +46,10 @@ def test_a_reason_is_one_line_without_places_in_the_source(text: str, said: str)
 def test_memory_that_is_short_is_not_the_fault_of_a_file(text: str) -> None:
     error = native.Fail(text)
     assert lacks_memory(error)
-    assert type(error_when_loading(error, "m.onnx cannot be loaded")) is EngineError
-    assert type(error_when_loading(native.Fail("a bad graph"), "m.onnx cannot be loaded")) is ModelError
+    assert type(error_when_loading(error, "m.onnx cannot be loaded", cpu=True)) is EngineError
+
+
+@pytest.mark.parametrize(("cpu", "kind"), [(True, ModelError), (False, EngineError)])
+def test_a_general_failure_is_the_fault_of_the_file_only_where_no_device_can_be_broken(cpu: bool, kind: type[EdgeposeError]) -> None:
+    assert type(error_when_loading(native.Fail("999"), "m.onnx cannot be loaded", cpu=cpu)) is kind
+    assert type(error_when_loading(native.InvalidGraph("bad"), "m.onnx cannot be loaded", cpu=cpu)) is ModelError

@@ -144,6 +144,15 @@ def test_provider_that_silently_does_not_start_is_an_error(model: ModelFile, mon
         open_backend(model, schema.ModelConfig(backend="cuda"))
 
 
+def test_a_file_that_fails_on_every_device_is_refused_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.full(CANDIDATES, np.nan, np.float32)
+    model = read_model(write_edgepose(tmp_path / "broken.onnx", scores=scores))
+    _FakeLibrary(works=True, monkeypatch=monkeypatch)
+    for backend in ("cuda", "auto"):
+        with pytest.raises(ModelError, match=r"broken.onnx does not work: onnxruntime-cpu returned scores that are not finite"):
+            open_backend(model, schema.ModelConfig(backend=backend))
+
+
 def test_auto_without_a_driver_uses_the_cpu_and_says_why(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
     backend = open_backend(model, schema.ModelConfig())

@@ -1,5 +1,6 @@
 """Which events are reported, when and how often: single people at given positions, without noise."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from edgepose.config.schema import EventsConfig
 from edgepose.event import Event
 from edgepose.events.body import Point
-from edgepose.events.detector import EventDetector
+from edgepose.events.detector import EventDetector, Places
 from edgepose.events.zones import depth_px
 from edgepose.frame import Frame
 from edgepose.person import Person
@@ -28,8 +29,13 @@ def person(track: int | None = 1, x: float = 200.0, pose: Pose = STANDING, *, co
 class Scene:
     """A detector that receives people at ten frames per second."""
 
-    def __init__(self, zones: dict[str, list[Point]] | None = None, settings: EventsConfig | None = None) -> None:
-        self.detector = EventDetector(settings or EventsConfig(), zones or {}, "front", 0.2)
+    def __init__(
+        self,
+        zones: dict[str, list[Point]] | None = None,
+        settings: EventsConfig | None = None,
+        lines: dict[str, tuple[Point, Point]] | None = None,
+    ) -> None:
+        self.detector = EventDetector(settings or EventsConfig(), Places(zones or {}, lines or {}), "front", 0.2)
         self.now_ns = 1_800_000_000_000_000_000
         self.number = 0
         self.events: list[Event] = []
@@ -285,7 +291,7 @@ def test_without_a_pose_nobody_falls_waves_or_is_still() -> None:
 def test_new_zones_apply_from_the_next_frame() -> None:
     scene = Scene(RIGHT_HALF)
     scene.show(person(x=500), for_s=2)
-    scene.detector.configure(EventsConfig(), {"left": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]}, 0.2)
+    scene.detector.configure(EventsConfig(), Places({"left": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]}), 0.2)
     assert scene.show(person(x=500), for_s=2) == []
     assert scene.show(person(x=200), for_s=2) == ["zone_entered"]
     assert scene.show(for_s=5) == ["zone_left", "left"]
@@ -307,3 +313,47 @@ def test_memory_is_bounded() -> None:
 def test_depth_in_a_square(point: tuple[float, float], depth: float) -> None:
     square = [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5)]
     assert depth_px(point, square, (200, 200)) == pytest.approx(depth)
+
+
+def test_a_long_stay_in_a_zone_is_loitering_once_a_stay() -> None:
+    zone = {"yard": [(0.2, 0.5), (0.8, 0.5), (0.8, 1.0), (0.2, 1.0)]}
+    scene = Scene(zone, EventsConfig(loiter_after_s=5.0, disabled=["entered", "left"]))
+    assert scene.show(person(x=320), for_s=4.9) == ["zone_entered"]
+    assert scene.show(person(x=320), for_s=20) == ["loitering"]
+    loitering = scene.events[-1]
+    assert (loitering.zone, loitering.line) == ("yard", None)
+    assert loitering.evidence["inside_s"] == pytest.approx(5.0, abs=0.11)
+    assert scene.show(person(x=20), for_s=2) == ["zone_left"]
+    assert scene.show(person(x=320), for_s=7) == ["zone_entered", "loitering"]
+
+
+def walk(scene: Scene, places: Iterable[float]) -> list[Event]:
+    before = len(scene.events)
+    for x in places:
+        scene.show(person(x=x), for_s=0.1)
+    return [event for event in scene.events[before:] if event.kind == "line_crossed"]
+
+
+def test_a_crossed_line_has_a_direction() -> None:
+    scene = Scene(lines={"gate": ((0.5, 0.0), (0.5, 1.0))})  # from top to bottom: its left is the right side of the frame
+    there = walk(scene, np.linspace(200, 440, 13))
+    assert [(event.line, event.direction, event.zone) for event in there] == [("gate", "to_left", None)]
+    back = walk(scene, np.linspace(440, 200, 13))
+    assert [event.direction for event in back] == ["to_right"]
+    assert back[0].at_ns - back[0].since_ns == pytest.approx(200_000_000)
+
+
+def test_noise_at_a_line_and_a_way_around_its_end_are_no_crossings() -> None:
+    scene = Scene(lines={"gate": ((0.5, 0.0), (0.5, 1.0))})
+    assert walk(scene, [314, 326] * 10) == []
+    assert walk(scene, [250, *[330, 310] * 10]) == []
+    short = Scene(lines={"gate": ((0.5, 0.0), (0.5, 0.3))})  # its lower end is above the feet
+    assert walk(short, np.linspace(200, 440, 13)) == []
+
+
+def test_everybody_crosses_for_themselves() -> None:
+    scene = Scene(lines={"gate": ((0.5, 0.0), (0.5, 1.0))})
+    for x in np.linspace(100, 540, 23):
+        scene.show(person(1, x=x), person(2, x=640 - x), for_s=0.1)
+    crossed = [(event.track, event.direction) for event in scene.events if event.kind == "line_crossed"]
+    assert sorted(crossed) == [(1, "to_left"), (2, "to_right")]

@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.config.schema import EventsConfig, PoseConfig
 from edgepose.event import Event
-from edgepose.events.detector import EventDetector
+from edgepose.events.detector import EventDetector, Places
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import encode
@@ -26,7 +26,7 @@ def person(track: int, x: float) -> Person:
 
 def walk(path: Path, seconds: float, nudge_ns: int = 0) -> list[Event]:
     """Somebody is there for so long, then nobody; the file of it, and what the daemon says. A nudge is lost in rounding to µs."""
-    detector, events = EventDetector(EventsConfig(), {}, "front", PoseConfig().keypoint_threshold), []
+    detector, events = EventDetector(EventsConfig(), Places(), "front", PoseConfig().keypoint_threshold), []
     with path.open("wb") as file:
         for number in range(80):
             at = BEGAN_NS + number * 100_000_000 + (nudge_ns if number else 0)

@@ -176,7 +176,7 @@ def test_a_replay_writes_over_no_recording(tmp_path: Path) -> None:
     recording.mkdir(parents=True)
     settings = SegmentHeader(edgepose="0", model="m", sha256="0", settings=Config(), at_ns=0)
     for number in (1, 2):
-        (recording / f"{number:08d}{SUFFIX}").write_bytes(first_line() + packed(settings))
+        (recording / f"{number:08d}{SUFFIX}").write_bytes(first_line() + packed(settings, 1))
     segment = recording / f"00000001{SUFFIX}"
     copy = tmp_path / segment.name
     copy.write_bytes(segment.read_bytes())

@@ -91,7 +91,9 @@ def commanded(folder: Path, lines: str, *, v5: bool) -> Iterator[tuple[Daemon, L
 @pytest.mark.parametrize("v5", [True, False], ids=["5", "3.1.1"])
 def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
     audit = tmp_path / "commands.jsonl"
-    with commanded(tmp_path, f"commands: {{enabled: true, snapshot: true, audit: {audit}}}\n", v5=v5) as (daemon, heard, commander):
+    with commanded(
+        tmp_path, f"commands: {{enabled: true, response_topics: [ground/answers], snapshot: true, audit: {audit}}}\n", v5=v5
+    ) as (daemon, heard, commander):
         assert commander.ask("pause", '{"camera": "front"}')["status"] == "ok"
         paused = wait_for(lambda: [message for message in heard.on("cameras/front/status") if message["state"] == "paused"])[-1]
         assert paused["cause"] == "command"
@@ -149,7 +151,11 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
 
 def test_the_black_box_records_on_command(tmp_path: Path) -> None:
     box = tmp_path / "box"
-    with commanded(tmp_path, f"commands: {{enabled: true}}\nblack_box: {{path: {box}}}\n", v5=True) as (daemon, _, commander):
+    with commanded(tmp_path, f"commands: {{enabled: true, response_topics: [ground/answers]}}\nblack_box: {{path: {box}}}\n", v5=True) as (
+        daemon,
+        _,
+        commander,
+    ):
         reply = commander.ask("record")
         assert reply["status"] == "ok"
         recording = Path(reply["recording"])
@@ -167,7 +173,7 @@ def test_the_black_box_records_on_command(tmp_path: Path) -> None:
 
 
 def test_no_picture_leaves_the_device_unless_the_operator_says_so(tmp_path: Path) -> None:
-    with commanded(tmp_path, "commands: {enabled: true}\n", v5=True) as (_, _, commander):
+    with commanded(tmp_path, "commands: {enabled: true, response_topics: [ground/answers]}\n", v5=True) as (_, _, commander):
         reply = commander.ask("snapshot", '{"camera": "front"}')
         assert reply["status"] == "refused"
         assert "expected commands.snapshot to be true" in reply["reason"]
@@ -175,6 +181,6 @@ def test_no_picture_leaves_the_device_unless_the_operator_says_so(tmp_path: Path
 
 
 def test_ignored_commands_are_counted_in_health(tmp_path: Path) -> None:
-    with commanded(tmp_path, "commands: {enabled: true}\n", v5=True) as (_, heard, commander):
+    with commanded(tmp_path, "commands: {enabled: true, response_topics: [ground/answers]}\n", v5=True) as (_, heard, commander):
         commander._client.publish(f"{BASE}/command/pause", "{}", 1, retain=True)
         wait_for(lambda: heard.on("health")[-1]["commands_ignored"] == {"retained": 1}, within_s=15)

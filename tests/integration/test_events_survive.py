@@ -3,11 +3,11 @@
 import subprocess
 import sys
 import time
-from typing import Any
 
 import pytest
 
-from edgepose.mqtt.event_store import EventStore
+from edgepose.mqtt.outbox import Outgoing
+from edgepose.storage.event_store import EventStore
 from testing.faults.relay import Relay
 from testing.servers.both_sides import Listener, publishing
 from testing.servers.mosquitto import Mosquitto
@@ -65,7 +65,7 @@ def killed_with(port, store, first, count):
 def test_events_of_two_killed_daemons_arrive_by_the_third(tmp_path, store, monkeypatch):
     take_over = EventStore._take_over
 
-    def take_over_slowly(store: EventStore, rows: list[Any]) -> None:
+    def take_over_slowly(store: EventStore[Outgoing], rows: dict[int, tuple[str, bytes]]) -> None:
         time.sleep(0.3)  # a slow card
         take_over(store, rows)
 

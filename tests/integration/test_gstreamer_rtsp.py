@@ -84,7 +84,7 @@ def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport
         took_s = time.monotonic() - frozen_at
         assert took_s > 0.9
         assert in_time(took_s, 2.5)
-        assert str(error).startswith(f"camera front: {server.url()} delivered no frame for 1 s")
+        assert str(error).startswith("camera front: rtsp://127.0.0.1 delivered no frame for 1 s")
     # A frozen server does not answer the goodbye either.
     assert wait_for(lambda: ended("capture-front"))
 
@@ -149,7 +149,7 @@ def test_nobody_listens_and_nobody_is_called_so() -> None:
 def test_the_right_password_opens(shared_server: RtspServer, password: str) -> None:
     with closing(open_source("front", camera(shared_server.url("/guarded", f"pilot:{password}@")))) as source:
         assert source.read().image.shape == (240, 320, 3)
-        assert source.url == shared_server.url("/guarded", "***@")
+        assert source.url == "rtsp://127.0.0.1"
 
 
 def test_a_camera_is_verified_against_its_authority(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def obeyed():
 
 
 def test_a_command_and_its_reply(broker, obeyed):
-    with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
+    replies = ("ground/+",)
+    with publishing(broker.port, commands=obeyed.append, response_topics=replies) as publisher, Commander(broker.port) as commander:
         commander.wait_for_device()
         commander.send("pause", b'{"camera":"front"}', response="ground/replies", correlation=b"\x00\xff42")
         command = wait_for(lambda: obeyed)[0]
@@ -119,7 +120,9 @@ def test_users_with_rights_are_heard_and_others_are_not(tmp_path, obeyed):
     users = {name: name for name in ("drone", "commander", "reader")}
     with (
         Mosquitto(tmp_path, users=users, lines=f"acl_file {acl}") as broker,
-        publishing(broker.port, username="drone", password_file=str(secret), commands=obeyed.append) as publisher,
+        publishing(
+            broker.port, username="drone", password_file=str(secret), commands=obeyed.append, response_topics=("ground/replies",)
+        ) as publisher,
         Commander(broker.port, user=("reader", "reader")) as reader,
         Commander(broker.port, user=("commander", "commander")) as commander,
     ):
@@ -132,7 +135,13 @@ def test_users_with_rights_are_heard_and_others_are_not(tmp_path, obeyed):
         wait_for(lambda: publisher.stats().drops.get("refused_by_broker") == 1)
 
 
-@pytest.mark.parametrize("topic", ["edgepose/drone/status", "edgepose/other/command/reload", "edgepose/drone/command/reload", "a/+/b", "#"])
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *("edgepose/drone/status", "edgepose/other/command/reload", "edgepose/drone/command/reload", "homeassistant/x/config"),
+        *("ground/replies", "a/+/b", "#"),
+    ],
+)
 def test_nobody_makes_the_device_give_orders_or_tell_states(broker, obeyed, topic):
     with publishing(broker.port, commands=obeyed.append) as publisher, Commander(broker.port) as commander:
         commander.wait_for_device()

@@ -67,7 +67,7 @@ def test_a_frozen_server_counts_as_stalled_in_time(server: RtspServer, transport
         took_s = time.monotonic() - frozen_at
         assert took_s > 0.9
         assert in_time(took_s, 2)
-        assert str(error).startswith(f"camera front: {server.url()} delivered no frame for 1 s")
+        assert str(error).startswith("camera front: rtsp://127.0.0.1 delivered no frame for 1 s")
         with pytest.raises(SourceError) as closed:
             source.read()
         assert closed.value.cause == "closed"
@@ -130,7 +130,7 @@ def test_what_cannot_be_opened_has_a_cause(shared_server: RtspServer, path: str,
 def test_the_right_password_opens(shared_server: RtspServer) -> None:
     with closing(open_source("front", CameraConfig(source=shared_server.url("/guarded", "pilot:s3cret@")))) as source:
         assert source.read().image.shape == (240, 320, 3)
-        assert source.url == shared_server.url("/guarded", "***@")
+        assert source.url == "rtsp://127.0.0.1"
 
 
 def test_close_ends_a_read_in_another_thread(server: RtspServer) -> None:

@@ -17,16 +17,16 @@ def status(state: str, session: str) -> bytes:
 )
 def test_what_is_no_word_of_a_living_daemon_is_spoken_over(payload: bytes) -> None:
     presence = Presence("edgepose/drone/status", "json")
-    assert presence.receive(payload, live=True)
+    assert presence.receive(payload, live=True) == "gone"
     assert presence.duplicate_session is None
 
 
 def test_a_duplicate_session_is_reported_once_and_only_while_it_lives() -> None:
     presence = Presence("edgepose/drone/status", "json")
-    assert not presence.receive(status("online", presence.session), live=True)
-    assert not presence.receive(status("online", "before"), live=False)
-    assert presence.receive(status("online", "other"), live=True)
-    assert not presence.receive(status("online", "other"), live=True)
+    assert presence.receive(status("online", presence.session), live=True) == "nothing"
+    assert presence.receive(status("online", "before"), live=False) == "nothing"
+    assert presence.receive(status("online", "other"), live=True) == "online"
+    assert presence.receive(status("online", "other"), live=True) == "nothing"
     assert presence.duplicate_session == "other"
-    assert presence.receive(status("offline", "other"), live=True)
+    assert presence.receive(status("offline", "other"), live=True) == "gone"
     assert presence.duplicate_session is None

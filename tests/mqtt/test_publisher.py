@@ -15,6 +15,7 @@ from edgepose.config.schema import CommandsConfig, Config, EventsConfig, MqttCon
 from edgepose.errors import ConfigError
 from edgepose.messages.structs import CameraStatusMessage
 from edgepose.mqtt.command_inbox import Command
+from edgepose.mqtt.connection import Incoming
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.presence import Presence
@@ -38,7 +39,7 @@ class Session:
             raise ConfigError("the password cannot be read")
         self.client_id = client_id
         self.presence, self.lease, self.inbox = presence, lease, inbox
-        self.state, self.protocol, self.turns = "connected", "5", 0
+        self.state, self.protocol, self.turns, self.packet_bytes = "connected", "5", 0, None
         self.running = True
         self.stays = False  # whether it hangs when it is told to end
         self.ended: list[str] = []
@@ -204,7 +205,7 @@ def test_ignored_commands_are_counted_across_sessions(made: list[Session]) -> No
     publisher.start()
     for number in range(2):
         inbox: Any = made[number].inbox
-        inbox.take("edgepose/drone/command/pause", b"{}", True, None, None)
+        inbox.take(Incoming("edgepose/drone/command/pause", b"{}", True, None, None))
         publisher.change(PublisherSettings(SETTINGS.mqtt, "drone", commands=True), None, "another configuration")
     assert publisher.stats().commands_ignored == {"retained": 2}
 

@@ -7,7 +7,7 @@ import pytest
 from edgepose.errors import OutputError
 from edgepose.messages.compose import poses_message
 from edgepose.messages.structs import encode
-from edgepose.output.files import CSV_COLUMNS, CsvWriter, JsonLinesWriter
+from edgepose.output.files import CSV_COLUMNS, CsvWriter, JsonLinesWriter, of_file
 from testing.sample import CAPTURED_AT, sample_frame, sample_message
 
 
@@ -119,3 +119,14 @@ def test_only_the_first_frame_overwrites_an_existing_file(tmp_path, kind):
     assert len(path.read_text().splitlines()) == (2 if kind is JsonLinesWriter else 5)
     kind(tmp_path / "new").close()
     assert not (tmp_path / "new").exists()
+
+
+def test_texts_are_no_formulas_and_numbers_stay_numbers(tmp_path):
+    with CsvWriter(tmp_path / "a.csv", names_files=True) as writer:
+        for source in ("=1+1", "+1", "-1", "@a", "\ta", "a=b", "plain, with comma"):
+            writer.write(of_file(sample_message(), source))
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-1] == "source"
+    assert [row["source"] for row in rows[::2]] == ["'=1+1", "'+1", "'-1", "'@a", "'\ta", "a=b", "plain, with comma"]
+    assert {row["box_x"] for row in rows[::2]} == {"100.0"}

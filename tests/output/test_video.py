@@ -36,6 +36,19 @@ def test_frames_come_back_at_their_times(tmp_path, height, width):
         assert image[60, -1].astype(int) == pytest.approx([40, 40, 40], abs=10)
 
 
+@pytest.mark.parametrize(("times_ms", "seconds"), [([0, 100, 200], 0.3), ([0, 100, 1000], 1.9), ([0], 0.04)])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_the_last_frame_lasts_as_long_as_the_one_before(tmp_path, monkeypatch, codec, times_ms, seconds):
+    if codec == "mpeg4":
+        monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        for number, time_ms in enumerate(times_ms):
+            writer.write(moving_column(number), time_ms * 1_000_000)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.frames, float(stream.duration * stream.time_base)) == (len(times_ms), pytest.approx(seconds, abs=1e-3))
+
+
 def test_the_video_is_h264_in_a_common_pixel_format(tmp_path):
     with VideoWriter(tmp_path / "a.mp4") as writer:
         assert writer.codec == "libx264"  # part of the PyAV wheels

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from edgepose.config.schema import Config, FilesConfig, RefineConfig
-from edgepose.pipeline.offline import Summary, offline_config, run
+from edgepose.pipeline.offline.run import Summary, run
+from edgepose.pipeline.offline.settings import offline_config
 from testing.onnx_files import write_edgepose, write_refiner
 from testing.videos import write_video
 

@@ -18,7 +18,7 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.inference_thread import Engine, InferenceThread
-from edgepose.pipeline.offline import people_in
+from edgepose.pipeline.offline.people import people_in
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import FrameResult, PreparedFrame, Preprocessor
@@ -83,9 +83,9 @@ def test_a_frame_that_becomes_stale_in_inference_is_dropped(
 def test_a_frame_that_becomes_stale_in_postprocessing_is_marked_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = Postprocessor.people
 
-    def slowly(*arguments: Any) -> list[Person]:
+    def slowly(*arguments: Any, **options: Any) -> list[Person]:
         time.sleep(1.3)
-        return people(*arguments)
+        return people(*arguments, **options)
 
     monkeypatch.setattr(Postprocessor, "people", slowly)
     run = Run(tmp_path, monkeypatch, [file([(640, 480)], live=True)], pose_expiry_s=1.0).wait()
@@ -159,7 +159,7 @@ def test_a_file_that_loops_starts_again(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_source_for_one_run_ends_it_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = SourceError("it is not there", "not_found")
     run = Run(tmp_path, monkeypatch, [error], forever=False).wait()
-    assert run.pipeline.failure is error
+    assert (str(run.pipeline.failure), type(run.pipeline.failure)) == ("it is not there", SourceError)
     assert [(state.state, state.cause) for state in run.states] == [("connecting", None), ("failed", "not_found")]
 
 
@@ -237,10 +237,10 @@ def test_a_failure_is_logged_once_until_a_frame_works_again(
 ) -> None:
     people = Postprocessor.people
 
-    def failing(postprocessor: Postprocessor, prepared: PreparedFrame, candidates: Candidates) -> list[Person]:
+    def failing(postprocessor: Postprocessor, prepared: PreparedFrame, candidates: Candidates, **options: Any) -> list[Person]:
         if prepared.frame.sequence in (1, 2, 4):
             raise RuntimeError(f"fault {prepared.frame.sequence}")
-        return people(postprocessor, prepared, candidates)
+        return people(postprocessor, prepared, candidates, **options)
 
     monkeypatch.setattr(Postprocessor, "people", failing)
     run = Run(tmp_path, monkeypatch, [file([(64, 64)] * 6)]).wait()

@@ -2,15 +2,26 @@
 
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from edgepose.config.schema import CameraConfig, Config, EventsConfig, PlausibilityConfig, RefineConfig, SmoothConfig, TrackConfig
+from edgepose.config.schema import (
+    CameraConfig,
+    Config,
+    EventsConfig,
+    MotionConfig,
+    PlausibilityConfig,
+    RefineConfig,
+    SmoothConfig,
+    TrackConfig,
+)
 from edgepose.errors import RecordingError
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import encode
+from edgepose.motion import STILL, Motion
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import PreparedFrame
@@ -45,7 +56,7 @@ def replace_score(person: Person, score: float) -> Person:
 
 
 def prepared(number: int) -> PreparedFrame:
-    return PreparedFrame(Frame(IMAGE, 10**18 + number * 100_000_000, "stream", number, "a"), LETTERBOX, IMAGE)
+    return PreparedFrame(Frame(IMAGE, 10**18 + number * 100_000_000, "stream", number, "a"), LETTERBOX, IMAGE[None])
 
 
 def candidates(random: np.random.Generator) -> Candidates:
@@ -93,9 +104,10 @@ def test_a_snapshot_of_a_step_that_is_off_is_refused() -> None:
 @pytest.mark.parametrize(
     ("config", "refiner", "timed"),
     [
-        (CONFIG, Halving(), {"decode", "track", "refine", "events"}),
-        (CONFIG, None, {"decode", "track", "events"}),
-        (replace(CONFIG, events=EventsConfig(enabled=False)), None, {"decode", "track"}),
+        (CONFIG, Halving(), {"decode", "motion", "track", "refine", "events"}),
+        (CONFIG, None, {"decode", "motion", "track", "events"}),
+        (replace(CONFIG, motion=MotionConfig(enabled=False)), None, {"decode", "track", "events"}),
+        (replace(CONFIG, events=EventsConfig(enabled=False)), None, {"decode", "motion", "track"}),
         (replace(CONFIG, track=TrackConfig(enabled=False)), None, {"decode", "track"}),  # the time of the plausibility checks
     ],
 )
@@ -105,6 +117,51 @@ def test_only_steps_that_are_on_run(config: Config, refiner: Halving | None, tim
     postprocessor.people(prepared(0), candidates(np.random.default_rng(0)))
     assert set(metrics.latencies()) == timed
     assert (postprocessor.refined is not None) == (refiner is not None)
+
+
+def test_a_recorded_motion_gives_the_same_people_without_pixels() -> None:
+    ground = cv2.resize(np.random.default_rng(3).integers(0, 255, (40, 60, 3), np.uint8), (1200, 800), interpolation=cv2.INTER_CUBIC)
+    live, again = Postprocessor("a", CONFIG, Metrics()), Postprocessor("a", CONFIG, Metrics())
+    moved = []
+    for number in range(6):
+        image = np.ascontiguousarray(ground[20 * number : 20 * number + 480, 30 * number : 30 * number + 640])
+        frame = Frame(image, 10**18 + number * 100_000_000, "stream", number, "a")
+        found = candidates(np.random.default_rng(number))
+        shown = live.people(PreparedFrame(frame, LETTERBOX, LETTERBOX.apply(image)[None]), found)
+        assert live.motion is not None
+        moved.append(live.motion.matrix[:, 2].round().tolist())
+        recorded = Motion.of(live.motion.values)
+        replayed = again.people(PreparedFrame(frame, LETTERBOX, np.zeros((0, 0, 0, 0), np.uint8)), found, recorded)
+        assert [person.keypoints.tobytes() for person in replayed] == [person.keypoints.tobytes() for person in shown]
+        assert again.snapshot() == live.snapshot()
+    assert moved[0] == [0, 0]
+    assert moved[1:] == [[-30, -20]] * 5
+
+
+def test_zones_follow_the_ground_only_where_they_are_told_to() -> None:
+    """A person stands beside a zone; the drone flies on until the person is where the zone was in the first frame."""
+    zone = {"left": [(0.0, 0.0), (0.3, 0.0), (0.3, 1.0), (0.0, 1.0)]}
+    step = Motion.of((1, 0, -20, 0, 1, 0))
+    entered = {}
+    for follow in (False, True):
+        events = EventsConfig(zones_follow_ground=follow, zone_after_s=0.2)
+        config = replace(CONFIG, cameras={"a": CameraConfig(source="x", zones=zone)}, events=events)
+        stage = Postprocessor("a", config, Metrics())
+        kinds = []
+        for number in range(15):
+            stage.people(prepared(number), small_candidates_at(300 / 2 - 10 * number), STILL if not number else step)
+            kinds += [event.kind for event in stage.events]
+        entered[follow] = "zone_entered" in kinds
+    assert entered == {False: True, True: False}
+
+
+def small_candidates_at(x: float) -> Candidates:
+    """One upright person at an x in input pixels."""
+    boxes = np.array([[[x - 8, 100, x + 8, 150]]], np.float32)
+    keypoints = np.zeros((1, 1, 17, 3), np.float32)
+    keypoints[..., 0], keypoints[..., 1] = x, np.linspace(102, 148, 17)
+    keypoints[..., 2] = 0.9
+    return Candidates(boxes, np.array([[0.9]], np.float32), keypoints)
 
 
 def small_candidates(height_px: float, x: float) -> Candidates:

@@ -250,4 +250,4 @@ def test_without_a_refiner_no_refinement_is_timed(tmp_path: Path) -> None:
     boxes, scores, keypoints = answers()
     prepared = Preprocessor(info, 0, metrics.took).prepare(FRAME)
     Postprocessor("a", Config(), metrics).people(prepared, Candidates(boxes[None], scores[None], keypoints[None]))
-    assert set(metrics.latencies()) == {"letterbox", "decode", "track", "events"}
+    assert set(metrics.latencies()) == {"letterbox", "decode", "motion", "track", "events"}

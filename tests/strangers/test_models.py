@@ -6,7 +6,7 @@ To add one: a line in `WORKS` or `REFUSED`, with the arguments of `testing.stran
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,20 @@ from edgepose.engine.backend import open_backend
 from edgepose.errors import ModelError
 from edgepose.model.file import read_model
 from edgepose.pose.letterbox import input_shape
-from testing.onnx_files import write_edgepose
+from testing.one_program import one_program
+from testing.onnx_files import write_edgepose, write_refiner
 from testing.stranger_models import SIDE, anchors_of, boxes_of, detections_of, keypoints_of, write_yolo
 
 PEOPLE = boxes_of(5)
 ANCHORS = anchors_of(PEOPLE, each=3)
 RAW = ANCHORS.T
 END_TO_END = detections_of(PEOPLE)
+
+
+@pytest.fixture(autouse=True)
+def process_as_before() -> Iterator[None]:
+    with one_program():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +139,10 @@ def nan_in(values: NDArray[np.float32], first: int, last: int, value: float = np
     return broken
 
 
-def shares_of(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def shares_of(values: NDArray[np.float32], *, boxes: bool = True) -> NDArray[np.float32]:
     """Return anchors with positions from 0 to 1."""
     shares: NDArray[np.float32] = values.copy()
-    for first in (0, 1, 2, 3, *(channel for channel in range(5, 56) if (channel - 5) % 3 < 2)):
+    for first in (*(range(4) if boxes else ()), *(channel for channel in range(5, 56) if (channel - 5) % 3 < 2)):
         shares[first] /= SIDE
     return shares
 
@@ -197,6 +204,13 @@ REFUSED: dict[str, tuple[NDArray[np.float32], dict[str, Any], str]] = {
         {},
         "expected pixels of the input, not shares",
     ),
+    "keypoints from 0 to 1": (shares_of(RAW, boxes=False), {}, "returned keypoints from 0.* to 0.*; expected pixels of the input, not"),
+    "keypoints from 0 to 1 end to end": (
+        np.where((np.arange(57) >= 6) & (np.arange(57) % 3 != 2), END_TO_END / SIDE, END_TO_END).astype(np.float32),
+        {},
+        "returned keypoints from 0.* to 0.*; expected pixels of the input, not shares",
+    ),
+    "zeros": (np.zeros_like(RAW), {}, "returned boxes from 0 to 0; expected pixels"),
     "no anchors": (RAW[:, :0].copy(), {"output_shape": (1, 56, None)}, r"returned output0 of shape \(1, 56, 0\); expected"),
     "an output of another shape than said": (RAW[:50].copy(), {"output_shape": (1, None, None)}, r"of shape \(1, 50, 15\); expected"),
     "stride 64 that the file does not mention": (RAW, {"stride": 64, "input_shape": OPEN}, "does not work: .* failed on images"),
@@ -348,11 +362,35 @@ def test_images_of_a_batch_are_independent_in_every_form(tmp_path: Path, batch: 
         np.testing.assert_allclose(candidates.boxes[2], PEOPLE, atol=0.01)
 
 
+@pytest.mark.parametrize("values", [np.zeros_like(END_TO_END), END_TO_END[:0], nan_in(RAW, 4, 5, 0.0), nan_in(RAW, 4, 5, 0.25)])
+def test_an_empty_picture_is_no_fault(values: NDArray[np.float32], tmp_path: Path, picture: Path) -> None:
+    shape = (1, "detections", 57) if values.shape[-1] == 57 else (1, *values.shape)
+    assert inferred(write_yolo(tmp_path / "empty.onnx", values.copy(), output_shape=shape), picture, "track.enabled=false") == []
+
+
+BROKEN_REFINERS = {
+    "NaN": (np.full((17, 3), np.nan), "returned keypoints that are not finite"),
+    "huge": (np.tile([1e9, -1e9, 0.5], (17, 1)), r"returned keypoints from -1e\+09 to 1e\+09; expected pixels"),
+    "confidences": (np.full((17, 3), 40.0), r"returned confidences from 17.* to 17.*; expected 0 to 1"),
+    "from 0 to 1": (np.full((17, 3), 0.5), "returned keypoints from 0.5 to 0.5; expected pixels of the input, not shares"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_REFINERS)
+def test_a_broken_refiner_is_refused_too(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    keypoints, message = BROKEN_REFINERS[name]
+    refiner = write_refiner(tmp_path / "refiner.onnx", keypoints=keypoints.astype(np.float32))
+    camera = [f"--set=refine.path={refiner}", f"--set=cameras.a.source={tmp_path}", "--set=mqtt.enabled=false"]
+    assert run(["check", *camera]) == 78
+    (line,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("FAIL"))
+    assert re.search(message, line), line
+
+
 OURS: dict[str, tuple[dict[str, Any], str]] = {
     "NaN in the boxes": ({"boxes": np.nan}, "returned boxes that are not finite"),
     "NaN in the scores": ({"scores": np.nan}, "returned scores that are not finite"),
     "NaN in the keypoints": ({"keypoints": np.nan}, "returned keypoints that are not finite"),
-    "huge scores": ({"scores": 3e38}, "returned scores from .* expected 0 to 1"),
+    "huge scores": ({"scores": 3e38, "one": np.inf}, "returned scores from .* expected 0 to 1"),
     "huge boxes": ({"boxes": 1e8}, r"returned boxes from 1e\+08 to 1e\+08; expected pixels"),
     "positions from 0 to 1": ({"boxes": 0.5}, "returned boxes from 0.5 to 0.5; expected pixels of the input, not shares"),
 }

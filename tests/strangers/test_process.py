@@ -3,6 +3,8 @@
 import http.client
 import logging
 import os
+import pty
+import re
 import signal
 import socket
 import ssl
@@ -29,6 +31,7 @@ from edgepose.telemetry.line_writer import LINES_LIMIT, LineWriter
 from testing.onnx_files import write_edgepose
 from testing.servers.certificates import Authority
 from testing.servers.mosquitto import free_port
+from testing.videos import write_video
 from testing.waiting import in_time, wait_for
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -504,3 +507,73 @@ def test_the_lock_of_an_installation_is_roots(before: str, code: int, said: str)
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (code, "precious\n")
     assert said in done.stderr
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", 100)
+
+
+BEGIN = "from edgepose.__main__ import main; print('begun', flush=True); main()"
+
+
+def demo(folder: Path, clip: Path, model: Path) -> list[str]:
+    return [sys.executable, "-c", BEGIN, "demo", str(clip), "--model", str(model), "--output", str(folder / "out"), "--seconds", "2"]
+
+
+@pytest.mark.needs("amqtt")
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5])
+def test_ctrl_c_at_any_moment_of_the_demo_gives_no_traceback(tmp_path: Path, clip: Path, delay_s: float, times: int) -> None:
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(demo(tmp_path, clip, write_edgepose(tmp_path / "tiny.onnx")), stdout=said, stderr=said)
+        try:
+            wait_for(lambda: (tmp_path / "said").read_text(), within_s=30)  # Python itself has started
+            time.sleep(delay_s)
+            for _ in range(times):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.05)
+            assert process.wait(120) in (0, 130, -signal.SIGINT)
+        finally:
+            process.kill()
+            process.wait(60)
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+@pytest.mark.needs("amqtt")
+def test_the_demos_lines_on_a_terminal_do_not_run_into_each_other(tmp_path: Path, clip: Path) -> None:
+    main, terminal = pty.openpty()
+    process = subprocess.Popen(demo(tmp_path, clip, write_edgepose(tmp_path / "tiny.onnx")), stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    said = b""
+    with suppress(OSError):  # the terminal is gone with the process
+        while chunk := os.read(main, 65536):
+            said += chunk
+    os.close(main)
+    assert process.wait(120) == 0
+    lines = said.decode().replace("\r", "").split("\n")
+    assert lines[1].startswith(f"watching {clip} through mqtt://127.0.0.1:")
+    assert lines[1].endswith("topic edgepose/demo/cameras/video/poses")
+    assert any(re.search(r"^(\x1b\[\?25h)?\d+ frames in ", line) for line in lines)
+
+
+SHOW_PROGRESS = str(Path(__file__).parents[2] / "tools" / "show-progress.sh")
+
+
+def test_an_installation_shows_that_it_runs_and_passes_its_exit_code_on() -> None:
+    done = subprocess.run([SHOW_PROGRESS, "installing", "sh", "-c", "sleep 1; exit 7"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr.startswith("installing: 0 s\n")
+
+
+def test_ctrl_c_ends_all_of_an_installation_without_a_traceback(tmp_path: Path) -> None:
+    program = f"import pathlib, time; pathlib.Path({str(tmp_path / 'began')!r}).touch(); time.sleep(3600)"
+    command = [str(SHOW_PROGRESS), "installing", "sh", "-c", f'"{sys.executable}" -c "{program}"; true']
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_for((tmp_path / "began").exists, within_s=30)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.stderr is not None
+        said = process.stderr.read()  # ends when nobody holds it any more: the whole command is gone
+        assert process.wait(120) == 130
+    assert "Traceback" not in said
+    assert "installing: interrupted" in said

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edgepose.capture import tls
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import scrub
 from edgepose.errors import SourceError
 
 _RESOURCE = "gst-resource-error-quark"
@@ -56,6 +56,11 @@ _FROM_JETPACK = "it is part of JetPack (package nvidia-l4t-gstreamer) and works 
 _FROM_GOOD = "it is part of the package gstreamer1.0-plugins-good"
 _PACKAGES = {"nvarguscamerasrc": _FROM_JETPACK, "nvvidconv": _FROM_JETPACK, "rtspsrc": _FROM_GOOD, "v4l2src": _FROM_GOOD}
 
+_QUOTED = re.compile(r"(?P<quote>[\"'])(?P<text>.*?)(?P=quote)")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")  # of an element, a property or a type
+_VALUE = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]*\s*=\s*)(?!\()[^\s,;!]+")
+_LOCATION = re.compile(r"\S*[/\\@]\S+")
+
 _PROBE_S = 2.0
 _LONGEST_REASON = 160  # characters; GStreamer may quote whole session descriptions
 
@@ -73,7 +78,7 @@ def bus_error(
         ca_file: CA certificates that `rtsps://` is verified against.
         opening: whether no frame has arrived yet.
     """
-    code, reason = (error.domain, error.code), _reason(error.message, debug)
+    code, reason = (error.domain, error.code), reason_of(error.message, debug)
     missing = _MISSING.search(reason) if code == (_PARSE, 1) else None
     if missing is not None:
         hint = _PACKAGES.get(missing[1], "gst-inspect-1.0 lists the installed elements")
@@ -117,12 +122,19 @@ def connection_error(address: str, where: str, ca_file: str | None) -> SourceErr
     return tls.handshake_error(address, tls.options(ca_file, where)["ca_file"], where) if secure else None
 
 
-def _reason(message: str, debug: str | None) -> str:
-    """Return the last line of the developer text where it holds the reason, since the message is often only a heading."""
+def reason_of(message: str, debug: str | None) -> str:
+    """Return the last line of the developer text where it holds the reason, since the message is often only a heading; redacted."""
     last = (debug or "").strip().rpartition("\n")[2].strip()
     # A line that only names a place in the source code is no reason.
     reason = last if last and "(): /Gst" not in last else message
-    reason = redact(reason).strip().rstrip(".")
+    reason = _without_values(scrub(reason)).strip().rstrip(".")
     if len(reason) > _LONGEST_REASON:
         reason = f"{reason[:_LONGEST_REASON]}…"
     return reason[:1].lower() + reason[1:]
+
+
+def _without_values(text: str) -> str:
+    """Return a text of GStreamer without what it quotes of a pipeline: values of properties, paths, anything but names."""
+    text = _QUOTED.sub(lambda found: found[0] if _NAME.fullmatch(found["text"]) else f"{found['quote']}***{found['quote']}", text)
+    text = _VALUE.sub(lambda found: f"{found['name']}***", text)
+    return _LOCATION.sub("***", text)

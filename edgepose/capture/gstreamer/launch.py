@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
-from edgepose.capture.redact import redact
+from edgepose.capture.redact import show
 
 SCHEMES = ("csi", "v4l2")
 """Schemes that only GStreamer supports."""
@@ -67,7 +67,7 @@ def validation_error(source: str) -> str | None:
         else:
             v4l2(source, hardware=False)
     except ValueError as error:
-        return redact(str(error))
+        return str(error)
     return None
 
 
@@ -79,14 +79,14 @@ def csi(url: str) -> Launch:
     """
     parts = _split(url)
     if not re.fullmatch(r"[0-9]{1,3}", parts.netloc) or parts.path not in ("", "/"):
-        raise ValueError(f"{url} names no sensor; expected a sensor number, such as csi://0?width=1280&height=720&rate=30")
+        raise ValueError(f"{show(url)} names no sensor; expected a sensor number, such as csi://0?width=1280&height=720&rate=30")
     wanted = _parameters(url, _CSI_PARAMETERS)
     if ("width" in wanted) != ("height" in wanted):
-        raise ValueError(f"{url} has only one of width and height; expected both or neither")
+        raise ValueError(f"{show(url)} has only one of width and height; expected both or neither")
     size = _CSI_DEFAULTS | wanted
     if int(size["width"]) % 2 or int(size["height"]) % 2:
         raise ValueError(
-            f"{url} asks for {size['width']}x{size['height']}; expected even numbers, since color is sampled at every other pixel"
+            f"{show(url)} asks for {size['width']}x{size['height']}; expected even numbers, since color is sampled at every other pixel"
         )
     flip = f" flip-method={wanted['flip']}" if "flip" in wanted else ""
     return Launch(
@@ -111,7 +111,9 @@ def v4l2(url: str, *, hardware: bool) -> Launch:
     parts = _split(url)
     path = unquote(parts.path)
     if parts.netloc or not path.startswith("/") or path == "/" or not path.isprintable():
-        raise ValueError(f"{url} names no device; expected three slashes and a path, such as v4l2:///dev/video0?width=1280&height=720")
+        raise ValueError(
+            f"{show(url)} names no device; expected three slashes and a path, such as v4l2:///dev/video0?width=1280&height=720"
+        )
     wanted = _parameters(url, _V4L2_PARAMETERS)
     formats = (str(wanted["format"]),) if "format" in wanted else tuple(_V4L2_FORMATS)
     size = "".join(f",{key}={wanted[key]}" for key in ("width", "height") if key in wanted)
@@ -177,26 +179,31 @@ def _parameters(url: str, known: tuple[str, ...]) -> dict[str, int | str]:
     values: dict[str, int | str] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True) + ([("#" + parts.fragment, "")] if parts.fragment else []):
         if name not in known:
-            raise ValueError(f"{url} has a parameter {name}; expected {', '.join(known)}")
+            raise ValueError(f"{show(url)} has an unknown parameter; expected {', '.join(known)}")
         if name in values:
-            raise ValueError(f"{url} has {name} twice; expected it once")
+            raise ValueError(f"{show(url)} has {name} twice; expected it once")
         if name == "format":
             if text not in _V4L2_FORMATS:
-                raise ValueError(f"{url} has format={text}; expected {', '.join(_V4L2_FORMATS)}")
+                raise ValueError(f"{show(url)} has an unknown format; expected {', '.join(_V4L2_FORMATS)}")
             values[name] = text
             continue
         low, high = _RANGES[name]
         if not re.fullmatch(r"[0-9]{1,6}", text) or not low <= int(text) <= high:
-            raise ValueError(f"{url} has {name}={text}; expected a whole number from {low} to {high}")
+            raise ValueError(f"{show(url)} has {name}={_number(text)}; expected a whole number from {low} to {high}")
         values[name] = int(text)
     return values
+
+
+def _number(text: str) -> str:
+    """Return a value for an error message, hidden unless it is a number."""
+    return text if re.fullmatch(r"[0-9.-]{0,8}", text, re.ASCII) else "***"
 
 
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError as error:
-        raise ValueError(f"{url} is not a URL; expected one such as csi://0 or v4l2:///dev/video0") from error
+        raise ValueError(f"{show(url)} is not a URL; expected one such as csi://0 or v4l2:///dev/video0") from error
 
 
 def _quoted(text: str) -> str:

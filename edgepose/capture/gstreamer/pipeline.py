@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, Instant, LiveClock
+from edgepose.capture.gstreamer.failures import reason_of
 from edgepose.capture.gstreamer.launch import Launch
 from edgepose.capture.gstreamer.library import Library, load
 from edgepose.capture.stream import DecodedFrame
@@ -36,6 +37,8 @@ class GstPipeline:
         failure: makes a `SourceError` from GLib.Error and the developer text that came with it.
     """
 
+    late_by_nature = False
+
     def __init__(self, launch: Callable[[Library], Launch], where: str, failure: Callable[[Any, str | None], SourceError]) -> None:
         self._launch = launch
         self._where = where
@@ -53,6 +56,12 @@ class GstPipeline:
         """Whether it delivers frames as fast as they are read: a file, not a camera."""
         self.interval_ns = NS_PER_S // 25
         """Nominal time between two frames."""
+        self.patience_s = 0.0
+        """How much longer than an ordinary stream it may wait for a frame."""
+        self.decoding = False
+        """Always False: elements decode in threads of their own."""
+        self.pixel_aspect = 1.0
+        """Width of a stored pixel divided by its height; not known here."""
         self.live_clock = LiveClock()
         """Clock for the capture times of a live pipeline; a new one for each `open`."""
         self.corrupt_frames = 0
@@ -76,7 +85,7 @@ class GstPipeline:
         # No local variable: the traceback of an error would keep the bus and its file descriptors alive.
         self._bus = self._pipeline.get_bus()
         self._delivered = 0
-        _log.debug("starting %s", launch.text)
+        _log.debug("%s: starting its pipeline of %d elements", self._where, launch.text.count("!") + 1)
         if self._pipeline.set_state(library.gst.State.PLAYING) == library.gst.StateChangeReturn.FAILURE:
             self._read_bus()
             raise SourceError(f"{self._where} does not start and reports no reason", "failed")
@@ -188,7 +197,7 @@ class GstPipeline:
             if message.type == gst.MessageType.ERROR:
                 raise self._failure(*message.parse_error())
             error, debug = message.parse_warning()
-            _log.debug("GStreamer warning: %s (%s)", error.message, debug)
+            _log.debug("%s: GStreamer warns: %s", self._where, reason_of(error.message, debug))
 
     def _is_live(self) -> bool:
         query = self._library.gst.Query.new_latency()

@@ -3,7 +3,9 @@
 import atexit
 import logging
 import os
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -14,7 +16,10 @@ from edgepose.capture.gstreamer.failures import bus_error
 from edgepose.capture.gstreamer.launch import Launch
 from edgepose.capture.gstreamer.library import HARDWARE_DECODER, Library, load
 from edgepose.capture.gstreamer.pipeline import GstPipeline
-from edgepose.capture.redact import redact
+from edgepose.capture.limits import MB
+from edgepose.capture.network.rtsp_relay import RtspRoute
+from edgepose.capture.redact import show
+from edgepose.capture.stream import DecodedFrame
 from edgepose.capture.video import VideoSource
 from edgepose.config import schema
 from edgepose.errors import EdgeposeError, SourceError, UnavailableError
@@ -23,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 1.0
 """Longest wait of `close` for a pipeline to stop; usually that takes milliseconds, with a frozen RTSP server 0.1 s."""
+
+_PROPERTY_VALUE = re.compile(r"=\s*(\"[^\"]{4,}\"|'[^']{4,}'|[^\s!\"',;]{4,})")
 
 _ARGUS_HINT = "the journal of nvargus-daemon may have details, and restarting that service frees a camera that a program left open"
 
@@ -43,10 +50,20 @@ class GStreamerSource(VideoSource):
     """
 
     def __init__(self, camera: str, settings: schema.CameraConfig, *, epoch: int = 0) -> None:
-        url = redact(settings.source)
+        url = show(settings.source)
         where = f"camera {camera}: {url}"
         self._address = settings.source if settings.source.lower().startswith("rtsp") else None
+        self._route: RtspRoute | None = None
         pipeline = GstPipeline(self._launch, where, self._bus_failure)
+        if self._address is not None:
+            self._route = RtspRoute(
+                self._address,
+                where,
+                ca_file=settings.ca_file,
+                timeout_s=settings.open_timeout_s,
+                limit_bytes=settings.frame_limit_mb * MB,
+            )
+            pipeline = _RoutedPipeline(self._route, self._launch, where, self._bus_failure)
         super().__init__(
             camera, url, settings, pipeline, epoch=epoch, close_timeout_s=_CLOSE_TIMEOUT_S, live_clock=lambda: pipeline.live_clock
         )
@@ -64,10 +81,12 @@ class GStreamerSource(VideoSource):
 
     def _launch(self, library: Library) -> Launch:
         _started.add(self)  # immediately before the pipeline starts
-        return _launch(self._settings, library, self._where)
+        address = self._route.connect() if self._route is not None else None
+        return _launch(self._settings, library, self._where, address)
 
     def _bus_failure(self, error: Any, debug: str | None) -> SourceError:
-        return bus_error(error, debug, self._where, self._address, self._settings.ca_file, opening=not self._sequence)
+        failure = bus_error(error, debug, self._where, self._address, self._settings.ca_file, opening=not self._sequence)
+        return _without_values(failure, self._settings.source)
 
     def _failure(self, error: Exception, opening: bool) -> SourceError:
         if isinstance(error, SourceError):
@@ -76,7 +95,37 @@ class GStreamerSource(VideoSource):
             return error
         if isinstance(error, UnavailableError):
             return SourceError(f"{self._where}: {error}", "unsupported")
-        return SourceError(f"{self._where}: unexpected {type(error).__name__}: {redact(str(error))}", "failed")
+        return SourceError(f"{self._where}: unexpected {type(error).__name__}", "failed")
+
+
+class _RoutedPipeline(GstPipeline):
+    """A pipeline of a network camera, whose connection is made here and relayed to GStreamer."""
+
+    def __init__(
+        self, route: RtspRoute, launch: Callable[[Library], Launch], where: str, failure: Callable[[Any, str | None], SourceError]
+    ) -> None:
+        super().__init__(launch, where, failure)
+        self._route = route
+
+    def open(self) -> None:
+        """Start the pipeline, where its server redirects to."""
+        self._route.open(super().open)
+
+    def next_frame(self) -> DecodedFrame | None:
+        """Return the next frame, or None at the end."""
+        try:
+            decoded = super().next_frame()
+        except SourceError:
+            if self._route.failure is not None:
+                raise self._route.failure from None
+            raise
+        self._route.frame_came()
+        return decoded
+
+    def close(self) -> None:
+        """Stop the pipeline, and end the session at its server."""
+        super().close()
+        self._route.close()
 
 
 _started: WeakSet[GStreamerSource] = WeakSet()
@@ -93,21 +142,32 @@ def stop_all(within_s: float = 2.0) -> None:
 
 def opening_error(camera: str, settings: schema.CameraConfig) -> EdgeposeError | None:
     """Return why this machine cannot read a camera through GStreamer, None where nothing is known; starts nothing."""
-    where = f"camera {camera}: {redact(settings.source)}"
+    where = f"camera {camera}: {show(settings.source)}"
     try:
         library = load()
         launch = _launch(settings, library, where)
         try:
             library.gst.parse_launch_full(launch.text, None, library.gst.ParseFlags.FATAL_ERRORS)
         except library.glib.Error as error:
-            return bus_error(error, None, where)
+            return _without_values(bus_error(error, None, where), settings.source)
     except (SourceError, UnavailableError) as error:
         return error
     return None
 
 
-def _launch(settings: schema.CameraConfig, library: Library, where: str) -> Launch:
-    source = settings.source
+def _without_values(error: SourceError, source: str) -> SourceError:
+    """Return an error without the values of properties in the pipeline that the source may be: GStreamer quotes them anywhere."""
+    if not pipelines.is_pipeline(source):
+        return error
+    text = str(error)
+    for value in _PROPERTY_VALUE.findall(source):
+        text = text.replace(value.strip("\"'"), "***")
+    return SourceError(text, error.cause)
+
+
+def _launch(settings: schema.CameraConfig, library: Library, where: str, address: str | None = None) -> Launch:
+    """Return the pipeline of a camera; `address` replaces the URL of a network camera whose connection is relayed."""
+    source = address or settings.source
     if pipelines.is_pipeline(source):
         return pipelines.custom(source)
     scheme = source.partition("://")[0].lower()
@@ -118,11 +178,11 @@ def _launch(settings: schema.CameraConfig, library: Library, where: str) -> Laun
         launch = pipelines.v4l2(source, hardware=hardware)
         _check_device(launch.device, where)
         return launch
-    secure = tls.is_secure(source)
+    secure = tls.is_secure(source)  # not where the connection is relayed, which is encrypted and verified then
     authority = tls.options(settings.ca_file, where)["ca_file"] if secure else None
     database = library.gio.TlsFileDatabase.new(authority) if authority is not None else None
     # RTP over UDP would bypass the encryption.
-    udp = settings.rtsp_transport == "udp" and not secure
+    udp = settings.rtsp_transport == "udp" and not tls.is_secure(settings.source)
     return pipelines.rtsp(source, udp=udp, hardware=hardware, tls_database=database)
 
 

@@ -11,9 +11,9 @@ from functools import partial
 
 import pytest
 
-from edgepose.mqtt import event_store as module
-from edgepose.mqtt.event_store import EventStore
 from edgepose.mqtt.outbox import Outgoing
+from edgepose.storage import event_store as module
+from edgepose.storage.event_store import EventStore
 from testing.waiting import wait_for
 
 
@@ -28,13 +28,17 @@ def path(tmp_path):
     return tmp_path / "events.db"
 
 
-class Opened(EventStore):
+def made(topic, payload):
+    return Outgoing(topic, payload, qos=1)
+
+
+class Opened(EventStore[Outgoing]):
     """A store that remembers what it found."""
 
     def __init__(self, path, limit):
         self.found = []
         self.dropped = 0
-        super().__init__(path, limit, self.take)
+        super().__init__(path, limit, self.take, made)
 
     def take(self, messages, dropped):
         self.found += messages
@@ -109,8 +113,8 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from edgepose.mqtt.outbox import Outgoing
-from edgepose.mqtt.event_store import EventStore
-store = EventStore(Path(sys.argv[1]), 10_000, lambda messages, dropped: None)
+from edgepose.storage.event_store import EventStore
+store = EventStore(Path(sys.argv[1]), 10_000, lambda messages, dropped: None, lambda topic, payload: Outgoing(topic, payload, qos=1))
 store.start()
 for number in range(10_000):
     message = Outgoing("t", str(number).encode(), qos=1)
@@ -162,27 +166,34 @@ def test_it_says_how_many_are_still_to_be_sent(path, count, said, caplog):
     assert f"event store {path} holds {said} still to be sent" in caplog.text
 
 
-@pytest.mark.parametrize("damage", [b"this is no database" * 100, b"SQLite format 3\0" + bytes(range(256)) * 40])
-def test_a_damaged_file_is_set_aside_and_a_fresh_one_begun(path, damage, caplog):
+@pytest.mark.parametrize("damage", [b"this is no store" * 100, b"SQLite format 3\0" + bytes(range(256)) * 40, b"\0" * 999])
+def test_what_is_no_store_is_set_aside_and_a_fresh_one_begun(path, damage, caplog):
     path.write_bytes(damage)
     with opened(path) as store:
         keep(store, messages(3))
         wait_for(lambda: store.failure is None)
+        assert store.lost is None
     assert path.with_name("events.db.damaged").read_bytes() == damage
-    assert caplog.text.count("set aside as events.db.damaged, and a new one was created") == 1
+    assert caplog.text.count("is damaged: 0 messages can be read and are sent, and an unknown number of are lost") == 1
     with opened(path) as store:
         wait_for(lambda: len(store.found) == 3)
 
 
-def test_a_page_gone_bad_is_found_out(path):
+def test_a_page_gone_bad_costs_the_messages_on_it_and_no_other(path):
+    kept = messages(500, size=200)
     with opened(path) as store:
-        keep(store, messages(500, size=200))
+        keep(store, kept)
     with path.open("r+b") as file:
         file.seek(8192)
         file.write(os.urandom(4096))
     with opened(path) as store:
-        keep(store, messages(3))
-        assert path.with_name("events.db.damaged").exists()
+        wait_for(lambda: store.found)
+        assert 13 <= store.lost <= 25
+        assert len(store.found) == 500 - store.lost
+        assert set(store.payloads()) < {message.payload for message in kept}
+    with opened(path) as store:  # what verified was written anew
+        wait_for(lambda: store.found)
+        assert (store.lost, len(store.found)) == (0, len(store.payloads()))
 
 
 def test_a_database_of_somebody_else_is_not_touched(path):
@@ -192,7 +203,7 @@ def test_a_database_of_somebody_else_is_not_touched(path):
     before = path.read_bytes()
     with opened(path) as store:
         store.keep(messages(1)[0])
-        wait_for(lambda: store.failure == "it is a database of another program or version; expected a file of edgepose")
+        wait_for(lambda: store.failure == "it is a database of another program; expected a file of edgepose")
     assert path.read_bytes() == before
 
 
@@ -214,7 +225,7 @@ def test_a_folder_that_comes_later(tmp_path, caplog):
         kept = messages(2)
         for message in kept:
             store.keep(message)
-        wait_for(lambda: store.failure == "unable to open database file")
+        wait_for(lambda: store.failure == "no such file or directory")
         path.parent.mkdir()
         wait_for(lambda: all(map(store.holds, kept)))
         wait_for(lambda: store.failure is None)
@@ -271,3 +282,17 @@ def test_the_file_does_not_grow_with_what_has_gone_through_it(path):
         keep(store, messages(1))
     size = sum(file.stat().st_size for file in path.parent.iterdir())
     assert size < 1_000_000
+
+
+def test_a_store_of_format_1_is_taken_over(path):
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL").fetchall()
+        database.execute("CREATE TABLE message (number INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL)")
+        database.execute("PRAGMA application_id=1701081203")
+        database.executemany("INSERT INTO message (topic, payload) VALUES ('t', ?)", [(b"1",), (b"2",)])
+        database.commit()
+        with opened(path) as store:
+            wait_for(lambda: store.payloads() == [b"1", b"2"])
+            assert store.lost == 0
+    assert path.read_bytes().startswith(b"edgepose events 2\n")
+    assert [file.name for file in path.parent.iterdir()] == ["events.db"]

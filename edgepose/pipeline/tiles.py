@@ -1,0 +1,83 @@
+"""The visits to tiles: what the network finds in parts of a frame in full resolution, besides the whole frame."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from edgepose.config.schema import Config
+from edgepose.engine.backend import Backend
+from edgepose.model.file import ModelInfo
+from edgepose.person import Candidates, Person
+from edgepose.pipeline.stages import PreparedFrame
+from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.tiles import Coverage, Tile, TileSchedule, TileVisit, merge
+from edgepose.telemetry.metrics import Metrics
+
+LOWEST_SCORE = 0.05
+"""Candidates below it are left out where tiles are merged; no threshold may be lower."""
+
+
+class TileVisitor:
+    """The visits of one camera's frames.
+
+    Args:
+        config: sections `tiles`, `pose` and `track`.
+        info: of the pose network.
+        metrics: takes the time of the visits, as `tiles`.
+    """
+
+    def __init__(self, config: Config, info: ModelInfo, metrics: Metrics) -> None:
+        self._settings = config.tiles
+        self._lowest_score = min(LOWEST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)
+        self._align: Literal["start", "center"] = "center" if info.layout == "ultralytics" else "start"
+        self._metrics = metrics
+        self._schedule: TileSchedule | None = None
+        self._letterbox: Letterbox | None = None
+
+    def candidates(
+        self, prepared: PreparedFrame, whole: Candidates, backend: Backend, people: Sequence[Person], more: Callable[[int], bool]
+    ) -> tuple[Candidates, tuple[Tile, ...] | None]:
+        """Visit the most promising tiles of a frame, and return the candidates of all of it, and which tiles were visited.
+
+        Args:
+            prepared: the frame.
+            whole: candidates of the whole frame (1, K).
+            backend: runs the network; EngineError where that fails.
+            people: in the frame before, in source pixels.
+            more: asked before each visit, with the number of visits so far; False ends them.
+
+        Returns:
+            No tiles, None, where the whole frame shows all there is.
+        """
+        letterbox, frame = prepared.letterbox, prepared.frame
+        if self._schedule is None or letterbox != self._letterbox:
+            self._letterbox = letterbox
+            self._schedule = TileSchedule(letterbox, self._settings.scale, self._settings.period_s)
+        schedule = self._schedule
+        if not schedule.tiles:
+            return whole, None
+        limit = self._settings.per_frame or len(schedule.tiles)
+        visits: list[TileVisit] = []
+        with self._metrics.timed("tiles"):
+            for index in schedule.choose(limit, frame.captured_at_ns, people):
+                if not more(len(visits)):
+                    break
+                visits.append(self._visit(prepared, schedule.tiles[index], backend))
+                schedule.visited(index, frame.captured_at_ns)
+            return merge(whole, letterbox, visits, self._lowest_score), tuple(visit.tile for visit in visits)
+
+    def coverage(self, now_ns: int) -> Coverage | None:
+        """Return what the visits have seen of the frame within the period; None before the first frame.
+
+        Args:
+            now_ns: capture time, nanoseconds since the Unix epoch.
+        """
+        return None if self._schedule is None else self._schedule.coverage(now_ns)
+
+    def _visit(self, prepared: PreparedFrame, tile: Tile, backend: Backend) -> TileVisit:
+        whole = prepared.letterbox
+        part = np.ascontiguousarray(prepared.frame.image[tile.top : tile.bottom, tile.left : tile.right])
+        height, width = part.shape[:2]
+        letterbox = Letterbox.fit(height, width, whole.height, whole.width, align=self._align, fill=whole.fill)
+        return TileVisit(tile, letterbox, backend.run(letterbox.apply(part)[None]))

@@ -1,0 +1,248 @@
+"""Tiles: parts of a frame that the pose network visits in full resolution, because letterboxing makes people far away too small.
+
+The whole frame is always visited. A budget decides how many tiles are visited besides; the schedule says which ones, and the merge
+joins what was found in them with what was found in the whole frame (slicing after F. Akyon et al., "Slicing Aided Hyper Inference",
+ICIP 2022, with a schedule in place of all tiles in every frame).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.frame import NS_PER_S
+from edgepose.person import Candidates, Person
+from edgepose.pose.boxes import box_area, iou
+from edgepose.pose.letterbox import Letterbox
+
+_OVERLAP = 0.2  # of a tile's side: people up to this long are whole in one of two neighbors
+_WORTHWHILE = 1.3  # resolution of a tile over that of the whole frame below which tiles show nothing new
+_SMALL_PX = 40  # long side of a box in the network's input below which a visit helps
+_FOUND_WHOLE_PX = 24  # long side of a box in the network's input from which most people are found in the whole frame
+_SMALL_WEIGHT, _EDGE_WEIGHT = 4.0, 1.5  # how much sooner a tile is visited again: people enter at the edges of the frame
+_CUT_SHARE = 0.02  # of a tile's side: a box that ends this close to the edge of its tile may be cut by it
+_SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two finds are one person's if they overlap this much, or a cut one lies in the other
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A part of the frame, in source pixels: x from `left` to `right`, y from `top` to `bottom`."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def cover(letterbox: Letterbox, scale: float) -> list[Tile]:
+    """Return overlapping tiles that cover a frame, row by row, each with the shape of the network's input.
+
+    Args:
+        letterbox: layout of the whole frame in the input.
+        scale: input pixels per source pixel in a tile; 2 enlarges.
+
+    Returns:
+        No tiles where they would show hardly more than the whole frame does.
+    """
+    if scale < _WORTHWHILE * letterbox.scale_x:
+        return []
+    width, height = (
+        min(letterbox.source_width, round(letterbox.width / scale)),
+        min(letterbox.source_height, round(letterbox.height / scale)),
+    )
+    lefts, tops = _starts(letterbox.source_width, width), _starts(letterbox.source_height, height)
+    return [Tile(left, top, left + width, top + height) for top in tops for left in lefts]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Return where tiles of one side begin along a length, evenly spread."""
+    count = 1 if side >= length else math.ceil((length - side) / (side * (1 - _OVERLAP))) + 1
+    return [0] if count == 1 else [round(index * (length - side) / (count - 1)) for index in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Visited:
+    """What one frame has shown: the whole frame, and some tiles.
+
+    Attributes:
+        tiles: those that were visited.
+        small_px: long side of a box in source pixels below which the whole frame shows nobody reliably.
+    """
+
+    tiles: tuple[Tile, ...]
+    small_px: float
+
+    @classmethod
+    def of(cls, tiles: tuple[Tile, ...], letterbox: Letterbox) -> "Visited":
+        """Return what a frame with this layout has shown."""
+        return cls(tiles, _FOUND_WHOLE_PX / letterbox.scale_x)
+
+    def expects(self, box: NDArray[np.float32]) -> bool:
+        """Return whether a person with this box (4,) would have been found; the tracker counts no miss otherwise."""
+        left, top, right, bottom = box.tolist()
+        if max(right - left, bottom - top) >= self.small_px:
+            return True
+        x, y = (left + right) / 2, (top + bottom) / 2
+        return any(tile.left <= x < tile.right and tile.top <= y < tile.bottom for tile in self.tiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the tiles have seen of the frame.
+
+    Attributes:
+        share: of the tiles that were visited within the period, 0 to 1.
+        oldest_s: age of the oldest visit in seconds; infinite where a tile was never visited.
+    """
+
+    share: float
+    oldest_s: float
+
+
+class TileSchedule:
+    """The order in which the tiles of one camera are visited.
+
+    Args:
+        letterbox: layout of the whole frame.
+        scale: as of `cover`.
+        period_s: time within which every tile is to be visited.
+    """
+
+    def __init__(self, letterbox: Letterbox, scale: float, period_s: float) -> None:
+        self.tiles = cover(letterbox, scale)
+        self._letterbox = letterbox
+        self._period_ns = round(period_s * NS_PER_S)
+        self._visited_ns: list[int | None] = [None] * len(self.tiles)
+
+    def choose(self, count: int, now_ns: int, people: Sequence[Person]) -> list[int]:
+        """Return the indices of the tiles to visit now, the most promising first.
+
+        Tiles that were not visited within the period come first, by age. Among the others, those with people who are small in the
+        whole frame, and those at its edges, are visited more often.
+
+        Args:
+            count: of tiles at most.
+            now_ns: on the clock of `visited`.
+            people: in the frame before, in source pixels.
+        """
+        weights = self._weights(people)
+
+        def urgency(index: int) -> tuple[bool, float]:
+            visited_ns = self._visited_ns[index]
+            age_ns = math.inf if visited_ns is None else max(0, now_ns - visited_ns)
+            overdue = age_ns >= self._period_ns
+            return overdue, age_ns if overdue else age_ns * weights[index]
+
+        return sorted(range(len(self.tiles)), key=urgency, reverse=True)[:count]
+
+    def visited(self, index: int, now_ns: int) -> None:
+        """Note that a tile was visited."""
+        self._visited_ns[index] = now_ns
+
+    def coverage(self, now_ns: int) -> Coverage:
+        """Return what has been seen of the frame within the period."""
+        if not self.tiles:
+            return Coverage(1.0, 0.0)
+        ages = [math.inf if visited_ns is None else max(0, now_ns - visited_ns) for visited_ns in self._visited_ns]
+        return Coverage(sum(age <= self._period_ns for age in ages) / len(ages), max(ages) / NS_PER_S)
+
+    def _weights(self, people: Sequence[Person]) -> list[float]:
+        box = self._letterbox
+        small_px = _SMALL_PX / box.scale_x
+        centers = [
+            ((left + right) / 2, (top + bottom) / 2)
+            for left, top, right, bottom in (person.box.tolist() for person in people)
+            if max(right - left, bottom - top) < small_px
+        ]
+        weights = []
+        for tile in self.tiles:
+            edge = tile.left == 0 or tile.top == 0 or tile.right == box.source_width or tile.bottom == box.source_height
+            weight = _EDGE_WEIGHT if edge else 1.0
+            if any(tile.left <= x < tile.right and tile.top <= y < tile.bottom for x, y in centers):
+                weight *= _SMALL_WEIGHT
+            weights.append(weight)
+        return weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileVisit:
+    """What the network found in one tile: candidates of one picture, in pixels of the tile's input, and the tile's layout there."""
+
+    tile: Tile
+    letterbox: Letterbox
+    candidates: Candidates
+
+
+def merge(whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit], lowest_score: float) -> Candidates:
+    """Join the finds in the whole frame and in tiles: one candidate for each person.
+
+    A box that the edge of its tile cuts is dropped where another visit, or the whole frame, shows the person whole. Of two finds of one
+    person, the one with the higher score stays.
+
+    Args:
+        whole: candidates of one frame (1, K), in pixels of its input.
+        letterbox: layout of the whole frame.
+        visits: at tiles of the same frame.
+        lowest_score: candidates below it are left out.
+
+    Returns:
+        Candidates (1, K'), in pixels of the whole frame's input, by falling score.
+    """
+    if not visits:
+        return whole
+    boxes, scores, keypoints, origin, cut = [], [], [], [], []
+    for number, (found, visit) in enumerate([(whole, None), *((visit.candidates, visit) for visit in visits)]):
+        kept = np.flatnonzero(found.scores[0] >= lowest_score)
+        corners, poses = found.boxes[0, kept].reshape(-1, 2, 2), found.keypoints[0, kept].copy()
+        if visit is not None:
+            shift = np.array((visit.tile.left, visit.tile.top), np.float32)
+            source = visit.letterbox.to_source(corners) + shift
+            cut.append(_is_cut(source.reshape(-1, 4), visit.tile, letterbox))
+            corners = letterbox.to_input(source)
+            poses[..., :2] = letterbox.to_input(visit.letterbox.to_source(poses[..., :2]) + shift)
+        else:
+            cut.append(np.zeros(len(kept), np.bool_))
+        boxes.append(corners.reshape(-1, 4))
+        scores.append(found.scores[0, kept])
+        keypoints.append(poses)
+        origin.append(np.full(len(kept), number))
+    joined = Candidates(np.concatenate(boxes)[None], np.concatenate(scores)[None], np.concatenate(keypoints)[None])
+    rank = _different_people(joined.boxes[0], joined.scores[0], np.concatenate(origin), np.concatenate(cut))
+    return Candidates(joined.boxes[:, rank], joined.scores[:, rank], joined.keypoints[:, rank])
+
+
+def _is_cut(boxes: NDArray[np.float32], tile: Tile, letterbox: Letterbox) -> NDArray[np.bool_]:
+    """Return which boxes (K, 4) in source pixels end at an edge of their tile that is not an edge of the frame."""
+    margin_x, margin_y = _CUT_SHARE * (tile.right - tile.left), _CUT_SHARE * (tile.bottom - tile.top)
+    cut = np.zeros(len(boxes), np.bool_)
+    if tile.left > 0:
+        cut |= boxes[:, 0] < tile.left + margin_x
+    if tile.top > 0:
+        cut |= boxes[:, 1] < tile.top + margin_y
+    if tile.right < letterbox.source_width:
+        cut |= boxes[:, 2] > tile.right - margin_x
+    if tile.bottom < letterbox.source_height:
+        cut |= boxes[:, 3] > tile.bottom - margin_y
+    return cut
+
+
+def _different_people(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], origin: NDArray[np.int64], cut: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Return the indices of the candidates that stay, by falling score; those of one visit are not compared with one another."""
+    falling = np.argsort(-scores, kind="stable")
+    whole_first = falling[np.argsort(cut[falling], kind="stable")]  # cut boxes last: any other find of the person is better
+    overlap = iou(boxes[:, None], boxes[None])
+    corner = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    common = np.prod(np.maximum(corner, 0), axis=-1)
+    inside = common / np.maximum(box_area(boxes), np.float32(1e-6))[:, None]  # share of the row's box that lies in the column's
+    same = (overlap > _SAME_IOU) | ((inside > _INSIDE) & cut[:, None])
+    same &= origin[:, None] != origin[None]
+    kept: list[int] = []
+    for index in whole_first.tolist():
+        if not same[index, kept].any():
+            kept.append(index)
+    order = np.array(kept, np.intp)
+    return order[np.argsort(-scores[order], kind="stable")]

@@ -1,0 +1,190 @@
+"""Files of JSON lines, each with a number and a hash over itself and the line before: a changed, deleted or reordered line shows.
+
+`<name>` holds the newest lines; at its limit it is renamed to `<name>.1`, which replaces the one before. `<name>.head` holds number and
+hash of the last line, so that missing last lines show too, and where each file begins. The hashes have no key: they show what a careless or
+unaware hand did. Who may write all three files can write them anew, and a copy of the last hash elsewhere shows that.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_NO_HASH = "0" * 64
+_CHAIN = re.compile(rb',"hash":"([0-9a-f]{64})"\}$')
+_TAIL_BYTES = 64 * 1024  # longer than any line
+
+
+class _Beginning(msgspec.Struct, frozen=True):
+    """Where a file begins: number of its first line, and hash of the line before."""
+
+    first: int
+    previous: str
+
+
+class _Head(msgspec.Struct, frozen=True):
+    number: int
+    hash: str
+    files: list[_Beginning]  # of `<name>.1`, where it exists, and of `<name>`
+
+
+class _Numbered(msgspec.Struct, frozen=True):
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of reading chained lines.
+
+    Attributes:
+        lines: number of lines that verify.
+        unchained: number of lines of an earlier version, without hashes.
+        last: hash of the last line, empty where there is none.
+        problems: what is wrong, each in a few words with its place.
+    """
+
+    lines: int
+    unchained: int
+    last: str
+    problems: list[str]
+
+
+class ChainedLines:
+    """A writer of chained lines; not thread-safe. Methods raise OSError where the disk fails.
+
+    Args:
+        path: of the file; created with mode 0600.
+        limit_bytes: size at which it is renamed.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._last: _Head | None = None  # read with the first line: until then, another writer may be at work
+        os.close(_open(path))
+
+    def append(self, fields: dict[str, Any]) -> None:
+        """Append a line with these fields, between its number and its hash."""
+        head = self._last or _resume(self._path)
+        number = head.number + 1
+        body = msgspec.json.encode({"number": number, **fields})
+        chained = _hash(head.hash, body)
+        line = body[:-1] + b',"hash":"' + chained.encode() + b'"}\n'
+        files = head.files
+        descriptor = _open(self._path)
+        try:
+            if os.fstat(descriptor).st_size + len(line) > self._limit_bytes:
+                os.replace(self._path, _before(self._path))
+                os.close(descriptor)
+                descriptor = _open(self._path)
+                files = [files[-1], _Beginning(number, head.hash)]
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+        self._last = _Head(number, chained, files)
+        _write_head(self._path, self._last)
+
+
+def verify_lines(path: Path) -> Verification:
+    """Verify all lines of a file and the one before it.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    problems: list[str] = []
+    head = _read_head(path)
+    if head is None:
+        problems.append(f"{path.name}.head is missing or damaged, so that missing last lines would not show")
+    places = [place for place in (_before(path), path) if place.exists()]
+    if not places:
+        raise FileNotFoundError(2, "no such file", str(path))
+    number, previous = (head.files[0].first - 1, head.files[0].previous) if head is not None and head.files else (None, None)
+    lines = unchained = 0
+    for place in places:
+        for at, line in enumerate(place.read_bytes().splitlines(), 1):
+            where = f"{place.name} line {at}"
+            found = _CHAIN.search(line)
+            parsed = _numbered(line)
+            if found is None or parsed is None:
+                if found is None and parsed is None and lines == 0 and line.startswith(b"{") and b'"at"' in line:
+                    unchained += 1
+                else:
+                    problems.append(f"{where} is no line of edgepose")
+                continue
+            body, chained = line[: found.start()] + b"}", found[1].decode()
+            if number is not None and parsed != number + 1:
+                what = f"number {number + 1} is missing" if parsed == number + 2 else f"numbers {number + 1} to {parsed - 1} are missing"
+                problems.append(f"{where}: {what}" if parsed > number else f"{where}: number {parsed} comes after {number}")
+            elif previous is not None and _hash(previous, body) != chained:
+                problems.append(f"{where}: number {parsed} does not match its hash")
+            else:
+                lines += 1
+            number, previous = parsed, chained
+    if head is not None and (number or 0) < head.number:
+        problems.append(f"the last lines are missing: number {number or 0} is the last, and {head.number} was written")
+    return Verification(lines, unchained, previous or "", problems)
+
+
+def _hash(previous: str, body: bytes) -> str:
+    return hashlib.sha256(previous.encode() + body).hexdigest()
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
+def _numbered(line: bytes) -> int | None:
+    try:
+        return msgspec.json.decode(line, type=_Numbered).number
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _resume(path: Path) -> _Head:
+    """Return where the lines on disk end."""
+    head = _read_head(path) or _Head(0, _NO_HASH, [])
+    last = _last_line(path)
+    if last is not None and last[0] >= head.number:  # the process ended between the line and the head
+        head = _Head(*last, head.files)
+    return head if head.files else _Head(head.number, head.hash, [_Beginning(head.number + 1, head.hash)])
+
+
+def _last_line(path: Path) -> tuple[int, str] | None:
+    """Return number and hash of the last line of a file, None where it has none."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        lines = file.read().splitlines()
+    found = _CHAIN.search(lines[-1]) if lines else None
+    number = _numbered(lines[-1]) if lines else None
+    return (number, found[1].decode()) if found is not None and number is not None else None
+
+
+def _read_head(path: Path) -> _Head | None:
+    try:
+        return msgspec.json.decode(path.with_name(path.name + ".head").read_bytes(), type=_Head)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _write_head(path: Path, head: _Head) -> None:
+    target, temporary = path.with_name(path.name + ".head"), path.with_name(path.name + ".head.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, msgspec.json.encode(head))
+    finally:
+        os.close(descriptor)
+    try:
+        os.replace(temporary, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,138 @@
+"""Tiles: they cover every frame, the schedule keeps its period, and people at seams are found once."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgepose.frame import NS_PER_S
+from edgepose.person import Candidates, Person
+from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.tiles import Tile, TileSchedule, TileVisit, cover, merge
+
+FULL_HD = Letterbox.fit(1080, 1920, 288, 512)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize(("height", "width", "rows", "columns"), [(1080, 1920, 288, 512), (1920, 1080, 512, 288), (900, 1000, 480, 512)])
+def test_every_pixel_lies_in_a_tile_and_neighbors_overlap(height: int, width: int, rows: int, columns: int, scale: float) -> None:
+    tiles = cover(Letterbox.fit(height, width, rows, columns), scale)
+    seen = np.zeros((height, width), np.uint8)
+    for tile in tiles:
+        assert 0 <= tile.left < tile.right <= width
+        assert 0 <= tile.top < tile.bottom <= height
+        assert (tile.right - tile.left, tile.bottom - tile.top) == (min(width, round(columns / scale)), min(height, round(rows / scale)))
+        seen[tile.top : tile.bottom, tile.left : tile.right] += 1
+    assert seen.min() == 1
+    starts = sorted({tile.left for tile in tiles})
+    assert all(after - before <= 0.81 * columns / scale for before, after in itertools.pairwise(starts))
+
+
+def test_a_frame_that_the_network_sees_at_nearly_full_size_has_no_tiles() -> None:
+    assert cover(Letterbox.fit(480, 640, 384, 512), 1.0) == []
+    assert len(cover(Letterbox.fit(480, 640, 384, 512), 2.0)) > 1
+
+
+def person(left: float, top: float, right: float, bottom: float) -> Person:
+    return Person(np.array((left, top, right, bottom), np.float32), 0.9, np.zeros((17, 3), np.float32))
+
+
+def test_with_enough_budget_everything_is_visited_within_the_period() -> None:
+    schedule = TileSchedule(FULL_HD, 1.0, period_s=2.0)
+    count = len(schedule.tiles)
+    per_frame = math.ceil(count / (2.0 * 25)) + 1
+    crowd = [person(300, 300, 320, 340)]
+    assert schedule.coverage(0).oldest_s == math.inf
+    for frame in range(500):
+        now_ns = frame * NS_PER_S // 25
+        for index in schedule.choose(per_frame, now_ns, crowd):
+            schedule.visited(index, now_ns)
+        if now_ns > 2 * NS_PER_S:
+            seen = schedule.coverage(now_ns)
+            assert seen.oldest_s <= 2.1
+            assert seen.share >= 0.95
+
+
+def test_tiles_with_small_people_and_edges_are_visited_more_often() -> None:
+    schedule = TileSchedule(FULL_HD, 1.0, period_s=10.0)
+    crowd = [person(950, 500, 970, 540)]
+    visits = [0] * len(schedule.tiles)
+    for frame in range(2000):
+        now_ns = frame * NS_PER_S // 25
+        for index in schedule.choose(1, now_ns, crowd):
+            schedule.visited(index, now_ns)
+            visits[index] += 1
+
+    def share(chosen: list[int]) -> float:
+        return sum(visits[index] for index in chosen) / len(chosen)
+
+    people = [i for i, t in enumerate(schedule.tiles) if t.left <= 960 < t.right and t.top <= 520 < t.bottom]
+    inner = [i for i, t in enumerate(schedule.tiles) if t.left > 0 and t.top > 0 and t.right < 1920 and t.bottom < 1080 and i not in people]
+    edges = [i for i in range(len(schedule.tiles)) if i not in people and i not in inner]
+    assert share(people) > 1.8 * share(edges) > 1.8 * share(inner)
+
+
+def test_people_who_are_large_in_the_whole_frame_need_no_closer_look() -> None:
+    schedule = TileSchedule(FULL_HD, 1.0, period_s=10.0)
+    for index in range(len(schedule.tiles)):
+        schedule.visited(index, 0)
+    assert schedule.choose(3, NS_PER_S, [person(800, 200, 1100, 900)]) == schedule.choose(3, NS_PER_S, [])
+
+
+def found(*boxes: tuple[float, float, float, float, float]) -> Candidates:
+    """Return candidates from x1 y1 x2 y2 score; all keypoints in the middle of the box."""
+    values: NDArray[np.float32] = np.array(boxes, np.float32).reshape(-1, 5)
+    keypoints = np.zeros((len(values), 17, 3), np.float32)
+    keypoints[..., :2] = ((values[:, :2] + values[:, 2:4]) / 2)[:, None]
+    keypoints[..., 2] = 0.8
+    return Candidates(values[None, :, :4], values[None, :, 4], keypoints[None])
+
+
+TILE = Tile(400, 200, 912, 488)
+IN_TILE = Letterbox.fit(288, 512, 288, 512)
+
+
+def test_a_find_in_a_tile_lies_where_it_is_in_the_frame() -> None:
+    visit = TileVisit(TILE, IN_TILE, found((100, 50, 120, 90, 0.8)))
+    merged = merge(found(), FULL_HD, [visit], 0.1)
+    expected = FULL_HD.to_input(np.array(((500, 250), (520, 290)), np.float32)).reshape(-1)
+    np.testing.assert_allclose(merged.boxes[0, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(merged.keypoints[0, 0, 0, :2], FULL_HD.to_input(np.array((510, 270), np.float32)), atol=1e-3)
+
+
+def whole_box(left: float, top: float, right: float, bottom: float, score: float) -> tuple[float, float, float, float, float]:
+    """Return a candidate of the whole frame from source pixels."""
+    corners = FULL_HD.to_input(np.array(((left, top), (right, bottom)), np.float32)).reshape(-1)
+    return (float(corners[0]), float(corners[1]), float(corners[2]), float(corners[3]), score)
+
+
+def test_one_person_in_the_whole_frame_and_in_a_tile_is_one() -> None:
+    merged = merge(found(whole_box(500, 250, 560, 400, 0.4)), FULL_HD, [TileVisit(TILE, IN_TILE, found((102, 52, 158, 198, 0.8)))], 0.1)
+    assert merged.scores[0].tolist() == pytest.approx([0.8])
+
+
+def test_a_person_cut_by_a_seam_is_the_whole_one_of_the_other_look() -> None:
+    cut = TileVisit(TILE, IN_TILE, found((480, 50, 512, 150, 0.9)))  # ends at the right edge of the tile
+    complete = TileVisit(Tile(800, 200, 1312, 488), IN_TILE, found((78, 50, 140, 150, 0.6)))
+    merged = merge(found(), FULL_HD, [cut, complete], 0.1)
+    assert merged.scores[0].tolist() == pytest.approx([0.6])
+    alone = merge(found(), FULL_HD, [cut], 0.1)  # nobody else has seen this person
+    assert alone.scores[0].tolist() == pytest.approx([0.9])
+
+
+def test_parts_of_a_person_larger_than_a_tile_belong_to_the_whole_one() -> None:
+    parts = [
+        TileVisit(TILE, IN_TILE, found((5, 2, 500, 286, 0.95))),
+        TileVisit(Tile(400, 430, 912, 718), IN_TILE, found((5, 2, 500, 286, 0.9))),
+    ]
+    merged = merge(found(whole_box(395, 195, 920, 730, 0.7)), FULL_HD, parts, 0.1)
+    assert merged.scores[0].tolist() == pytest.approx([0.7])
+
+
+def test_neighbors_in_one_look_are_two_people_and_low_scores_are_left_out() -> None:
+    visit = TileVisit(TILE, IN_TILE, found((100, 50, 120, 90, 0.8), (104, 50, 124, 90, 0.7), (300, 50, 320, 90, 0.05)))
+    assert merge(found(), FULL_HD, [visit], 0.1).scores[0].tolist() == pytest.approx([0.8, 0.7])
+    whole = found(whole_box(500, 250, 560, 400, 0.4))
+    assert merge(whole, FULL_HD, [], 0.1) is whole
