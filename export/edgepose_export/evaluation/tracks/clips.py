@@ -73,6 +73,7 @@ class LabeledClip:
         elevation_deg: how steeply the camera looks down; None if unknown.
         camera: how the camera moves; empty if unknown.
         zones: polygons by name, shares of width and height.
+        lines: both ends by name, likewise.
         events: what happens; None if that is not labeled.
     """
 
@@ -84,11 +85,16 @@ class LabeledClip:
     elevation_deg: float | None = None
     camera: str = ""
     zones: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
+    lines: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=dict)
     events: Sequence[TrueEvent] | None = None
 
 
 class _Zone(msgspec.Struct):
     polygon: list[tuple[float, float]]
+
+
+class _Line(msgspec.Struct):
+    points: tuple[tuple[float, float], tuple[float, float]]
 
 
 class _Video(msgspec.Struct):
@@ -97,6 +103,7 @@ class _Video(msgspec.Struct):
     elevation: float | None = None
     camera: str = ""
     zones: dict[str, _Zone] = {}
+    lines: dict[str, _Line] = {}
 
 
 class _Picture(msgspec.Struct):
@@ -182,6 +189,7 @@ def _coco_clips(path: Path) -> list[LabeledClip]:
                 elevation_deg=video.elevation,
                 camera=video.camera,
                 zones={name: zone.polygon for name, zone in video.zones.items()},
+                lines={name: line.points for name, line in video.lines.items()},
                 events=events[video.id] if labels.events is not None else None,
             )
         )

@@ -83,11 +83,11 @@ class ClipRunner:
         """Take a clip through all steps.
 
         Args:
-            clip: with the zones of its events.
+            clip: with the zones and lines of its events.
             compare: whether to smooth nothing in a second run of the steps after the network, on the same candidates.
             progress: called after each frame.
         """
-        camera = CameraConfig(source="clip", zones=dict(clip.zones))
+        camera = CameraConfig(source="clip", zones=dict(clip.zones), lines=dict(clip.lines))
         config = replace(self._config, cameras={"clip": camera})
         rough = replace(config, smooth=replace(config.smooth, enabled=False), events=replace(config.events, enabled=False))
         preprocessor = Preprocessor(self._model.info, config.model.input_size, self._metrics.took)
