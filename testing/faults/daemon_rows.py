@@ -62,7 +62,7 @@ def _no_descriptors(world: World) -> None:
 def _full_disk(world: World) -> None:
     with ExitStack() as stack:
         disk = world.folder / "disk"
-        mounted(stack, disk, 128)
+        mounted(stack, disk, 1024)
         world.settings["files.csv"] = str(disk / "people.csv")
         world.events_known = False  # the file that they are known from is closed with the other
         world.start()

@@ -173,7 +173,7 @@ class World:
 
     def fake_clock(self) -> Callable[[float], None]:
         """Give the daemon a wall clock that can be changed; return the function that sets its offset in seconds."""
-        clock = self.folder / "clock"
+        clock = self.folder / "fake-clock"  # `clock` is the daemon's own
         clock.write_text("+0\n")
         self.environment |= {
             "LD_PRELOAD": str(FAKETIME),
