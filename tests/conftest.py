@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 from collections.abc import Generator
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,12 @@ class _SkippedModule(pytest.Module):
 
     def collect(self) -> NoReturn:
         pytest.skip(self.reason, allow_module_level=True)
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where a shell that ran this in the background ignores it: programs under test would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
