@@ -20,8 +20,7 @@ This page lists what was tried with edgepose and did not come from us: cameras, 
 sentence is a test in `tests/strangers` with the value that it asserts; *inputs* are the cases that it ran with. `make strangers` runs
 them and writes this page.
 
-**Your input is not here, or it fails?** Add a case: most tests are tables of cases, so five lines are enough. See
-[CONTRIBUTING](../CONTRIBUTING.md).
+**Your input is not here, or it fails?** Add a case: most tests are tables of cases, so five lines are enough.
 """
 
 
