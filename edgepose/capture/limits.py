@@ -112,13 +112,19 @@ def decode_picture(encoded: bytes, limit_bytes: int, where: str) -> tuple[NDArra
     if header is None:
         return None
     factor = reduction(header, limit_bytes, where)
+    image = decode_reduced(np.frombuffer(encoded, np.uint8), factor)
+    return None if image is None else (image, factor)
+
+
+def decode_reduced(encoded: NDArray[np.uint8], factor: int) -> NDArray[np.uint8] | None:
+    """Return an encoded picture at a fraction of its size (1, 2, 4 or 8) as uint8 (H, W, 3), RGB, upright; None where it is damaged."""
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS[factor])
+        image = cv2.imdecode(encoded, _FLAGS[factor])
     except cv2.error:  # damaged, or beyond the limits of the library
         return None
     if image is None:
         return None
-    return np.asarray(image if _TO_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), factor
+    return np.asarray(image if _TO_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def read_header(encoded: bytes) -> PictureHeader | None:

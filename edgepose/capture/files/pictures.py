@@ -7,12 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.capture.limits import PictureHeader, read_header, reduction
+from edgepose.capture.limits import PictureHeader, decode_reduced, read_header, reduction
 
 REDUCE_ABOVE_BYTES = 96 * 2**20
 """A JPEG whose image would be larger than this is decoded at a half, a quarter or an eighth of its size, which costs a fraction."""
-
-_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,11 +64,11 @@ def decode_pictures(encoded: bytes, limit_bytes: int, where: str) -> Pictures | 
             several = _decode_several(data, encoded, max(1, limit_bytes // (header.width * header.height * 4)))
             if several is not None:
                 return several
-        image = cv2.imdecode(data, _REDUCED[factor])
+        image = decode_reduced(data, factor)
         if image is None:
             return None
         full_size = None if factor == 1 else _upright((header.width, header.height), factor, image.shape)
-        return Pictures([Picture(_rgb(image), full_size)])
+        return Pictures([Picture(image, full_size)])
     except cv2.error:  # a damaged file, or a picture beyond the limits of the library
         return None
 
