@@ -117,7 +117,7 @@ def fuzz(count: int, told: Callable[[], None] = lambda: None, seed: int = 12) ->
         world.settings["commands.response_topics"] = f'["{_FENCE}", "replies/+", "+", "{_ANSWERED[-1]}"]'
         world.start()
         replies: queue.SimpleQueue[str] = queue.SimpleQueue()
-        fences: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        fences: queue.SimpleQueue[tuple[bytes, bytes]] = queue.SimpleQueue()
         client = _client(world, replies, fences)
         draw = Messages(seed)
         sent = 0
@@ -155,12 +155,12 @@ def fuzz(count: int, told: Callable[[], None] = lambda: None, seed: int = 12) ->
     return tally
 
 
-def _client(world: World, replies: "queue.SimpleQueue[str]", fences: "queue.SimpleQueue[bytes]") -> Client:
+def _client(world: World, replies: "queue.SimpleQueue[str]", fences: "queue.SimpleQueue[tuple[bytes, bytes]]") -> Client:
     client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
 
     def take(_: Client, __: object, message: MQTTMessage) -> None:
         if message.topic == _FENCE:
-            fences.put(bytes(message.payload))
+            fences.put((bytes(message.properties.CorrelationData), bytes(message.payload)))  # type: ignore[union-attr]
             return
         try:
             status = json.loads(message.payload).get("status")
@@ -185,20 +185,23 @@ def _client(world: World, replies: "queue.SimpleQueue[str]", fences: "queue.Simp
     return client
 
 
-def _fence(world: World, client: Client, fences: "queue.SimpleQueue[bytes]", correlation: bytes) -> str | None:
+def _fence(world: World, client: Client, fences: "queue.SimpleQueue[tuple[bytes, bytes]]", correlation: bytes) -> str | None:
     """Wait for the reply to a good command after the others; return `crash` or `hang` where there is none."""
     deadline_s = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline_s:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ResponseTopic, properties.CorrelationData = _FENCE, correlation
-        client.publish(f"{_BASE}/command/resume", b"{}", 1, properties=properties)
+        # With QoS 2: a broker passes such a message on late, when it is released, so one with QoS 1 would overtake those before it.
+        client.publish(f"{_BASE}/command/resume", b"{}", 2, properties=properties)
         try:
-            answer = json.loads(fences.get(timeout=1))
+            answered, payload = fences.get(timeout=1)
         except queue.Empty:
             if world.daemon.poll() is not None:
                 return "crash"
             continue
-        if answer["status"] == "ok":
+        if answered != correlation:
+            continue  # to an earlier fence, which was sent again on a busy machine
+        if json.loads(payload)["status"] == "ok":
             return None
         time.sleep(0.1)  # too many wait
     return "hang"
