@@ -3,7 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from typing import Any
 from edgepose.errors import ConfigError, OutputError, UnavailableError
 from edgepose.person import KEYPOINT_NAMES, SKELETON
 from edgepose_export.synth.backgrounds import Photographs
+from edgepose_export.synth.labels import labels_file, read_labels, write_labels
 from edgepose_export.synth.pictures import LabeledPicture, PictureMaker, Plan
 from edgepose_export.synth.renderer import Renderer
 
@@ -122,28 +122,21 @@ def _save(plan: Plan, done: dict[int, tuple[dict[str, Any], list[dict[str, Any]]
         "annotations": [person for index in sorted(done) for person in done[index][1]],
         "categories": [PERSON_CATEGORY],
     }
-    path = output / "annotations.json"
-    whole = path.with_suffix(".tmp")
-    whole.write_text(json.dumps(labels))
-    os.replace(whole, path)
+    write_labels(output, labels)
     return labels
 
 
 def _read_done(plan: Plan, output: Path) -> dict[int, tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Return what an interrupted run has left, by the number of the picture."""
-    path = output / "annotations.json"
+    path = labels_file(output)
     if not path.exists():
         if output.is_dir() and any((output / "images").glob("*.jpg")):
             return {}  # interrupted before the first save
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ConfigError(f"{output} is neither empty nor a folder of synthetic pictures; expected a new folder")
         return {}
-    try:
-        labels = json.loads(path.read_text())
-        same = labels["info"] == _info(plan)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ConfigError(f"{path} is not a readable file of labels ({error}); expected a new folder, or that of an earlier run") from error
-    if not same:
+    labels = read_labels(output)
+    if labels["info"] != _info(plan):
         raise ConfigError(
             f"{output} holds pictures of {labels['info']}; expected a new folder, or the same seed, split, size and backgrounds"
         )

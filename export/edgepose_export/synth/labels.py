@@ -1,10 +1,14 @@
 """Exact labels in COCO's layout, from the rendered masks and the projected joints."""
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.errors import ConfigError
 from edgepose_export.synth.renderer import MAX_PEOPLE, Rendering
 from edgepose_export.synth.scene import Placed, Scene
 
@@ -12,6 +16,34 @@ _DEEP_M = np.array([0.035, 0.03, 0.03, 0.05, 0.05, 0.13, 0.13, 0.09, 0.09, 0.07,
 """How far the surface may be in front of each joint, in meters: the depth of the joint in an adult's dressed body."""
 
 _MIN_IN_PICTURE, _MIN_VISIBLE, _MIN_LONG_PX, _MIN_SHORT_PX = 0.3, 0.2, 8, 3
+
+
+def labels_file(output: Path) -> Path:
+    """Return the file of labels in a folder of synthetic pictures or clips."""
+    return output / "annotations.json"
+
+
+def write_labels(output: Path, labels: dict[str, Any]) -> None:
+    """Write the labels of a folder; an interruption leaves the earlier file whole."""
+    path = labels_file(output)
+    whole = path.with_suffix(".tmp")
+    whole.write_text(json.dumps(labels))
+    os.replace(whole, path)
+
+
+def read_labels(output: Path) -> dict[str, Any]:
+    """Return the labels that an earlier run wrote into a folder; they have `info`, which says of what.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds something else.
+    """
+    path = labels_file(output)
+    try:
+        labels: dict[str, Any] = json.loads(path.read_text())
+        labels["info"]  # a list, or another file, has none
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ConfigError(f"{path} is not a readable file of labels ({error}); expected a new folder, or that of an earlier run") from error
+    return labels
 
 
 def label_people(scene: Scene, rendering: Rendering) -> list[dict[str, Any]]:

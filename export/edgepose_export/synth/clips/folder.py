@@ -1,8 +1,6 @@
 """A folder of clips in the layout of COCO for videos, written by several processes, which may be interrupted and continued."""
 
-import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +15,7 @@ from edgepose.output.video import ImageWriter, VideoWriter
 from edgepose_export.synth.backgrounds import Photographs
 from edgepose_export.synth.clips.maker import ClipMaker, ClipPlan
 from edgepose_export.synth.dataset import PERSON_CATEGORY
+from edgepose_export.synth.labels import labels_file, read_labels, write_labels
 from edgepose_export.synth.renderer import Renderer
 
 Records = dict[str, Any]
@@ -147,27 +146,20 @@ def _save(plan: ClipPlan, done: dict[int, Records], output: Path) -> Records:
         **{key: [entry for clip in clips for entry in clip[key]] for key in ("images", "annotations", "events")},
         "categories": [PERSON_CATEGORY],
     }
-    path = output / "annotations.json"
-    whole = path.with_suffix(".tmp")
-    whole.write_text(json.dumps(labels))
-    os.replace(whole, path)
+    write_labels(output, labels)
     return labels
 
 
 def _read_done(plan: ClipPlan, output: Path) -> dict[int, Records]:
     """Return what an interrupted run has left, by the number of the clip."""
-    path = output / "annotations.json"
+    path = labels_file(output)
     if not path.exists():
         others = {entry.name for entry in output.iterdir()} - {"images", "videos"} if output.is_dir() else {output.name}
         if output.exists() and others:
             raise ConfigError(f"{output} is neither empty nor a folder of synthetic clips; expected a new folder")
         return {}
-    try:
-        labels = json.loads(path.read_text())
-        same = labels["info"] == _info(plan)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ConfigError(f"{path} is not a readable file of labels ({error}); expected a new folder, or that of an earlier run") from error
-    if not same:
+    labels = read_labels(output)
+    if labels["info"] != _info(plan):
         raise ConfigError(
             f"{output} holds other data ({labels['info']}); expected a new folder, or clips of the same seed, size, duration and choice"
         )
