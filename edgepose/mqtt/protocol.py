@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from paho.mqtt.client import topic_matches_sub
 from paho.mqtt.properties import Properties
 
 from edgepose.mqtt.outbox import Cause, Outgoing
@@ -56,20 +57,9 @@ def prefix_fault(prefix: str) -> str | None:
     return topic_fault(prefix) or _text_fault(prefix, PREFIX_LIMIT_BYTES, PREFIX_LIMIT_LEVELS)
 
 
-def matches(pattern: str, topic: str) -> bool:
-    """Return whether a topic filter matches a topic (section 4.7)."""
-    wanted, levels = pattern.split("/"), topic.split("/")
-    for number, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if number >= len(levels) or level not in ("+", levels[number]):
-            return False
-    return len(wanted) == len(levels)
-
-
 def matches_any(patterns: Iterable[str], topic: str) -> bool:
-    """Return whether one of the topic filters matches a topic."""
-    return any(matches(pattern, topic) for pattern in patterns)
+    """Return whether one of the topic filters matches a topic (section 4.7)."""
+    return any(topic_matches_sub(pattern, topic) for pattern in patterns)
 
 
 def publish_bytes(topic: str, payload_bytes: int, qos: int, properties: Properties | None) -> int:
