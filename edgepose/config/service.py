@@ -1,0 +1,68 @@
+"""Sections of the configuration of the service itself: black box, monitoring, health, log."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from edgepose.config.fields import Host, Seconds, Section, file_key
+
+
+class BlackBoxConfig(Section, frozen=True):
+    """Black box: the last minutes on disk without pixels, for `edgepose replay`."""
+
+    path: Annotated[
+        str | None,
+        Meta(description="folder of recordings; without it nothing is recorded", extra=file_key("folder", "the black box")),
+    ] = None
+    minutes: Annotated[float, Meta(gt=0, le=1440, description="how far back a recording reaches")] = 5.0
+    limit_mb: Annotated[
+        int, Meta(ge=1, le=100_000, description="maximum size of the folder in MB; the oldest recording is deleted first")
+    ] = 64
+
+
+class MonitoringConfig(Section, frozen=True):
+    """An HTTP port for Prometheus and health checks."""
+
+    enabled: Annotated[bool, Meta(description="serve /metrics and /healthz")] = False
+    host: Annotated[
+        Host,
+        Meta(description="address to listen on; any but a loopback address needs `certificate_file`, `key_file` and `token_file`"),
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 uses any free port")] = 9464
+    certificate_file: Annotated[
+        str | None,
+        Meta(
+            description="certificate of the port (PEM), for https; without it, the port speaks http",
+            extra=file_key("read", "the certificate of the monitoring port"),
+        ),
+    ] = None
+    key_file: Annotated[
+        str | None,
+        Meta(description="private key of that certificate (PEM)", extra=file_key("read", "the private key of the monitoring port")),
+    ] = None
+    token_file: Annotated[
+        str | None,
+        Meta(
+            description="file whose first line is the token that callers must send (`Authorization: Bearer TOKEN`), 16 characters or more",
+            extra=file_key("read", "the token of the monitoring port"),
+        ),
+    ] = None
+
+
+class HealthConfig(Section, frozen=True):
+    """Health messages and hang detection."""
+
+    interval_s: Annotated[Seconds, Meta(description="interval of the health messages")] = 5.0
+    stuck_after_s: Annotated[
+        Seconds,
+        Meta(description="a worker thread without progress for this long counts as stuck; after twice this time the daemon exits"),
+    ] = 10.0
+
+
+class LogConfig(Section, frozen=True):
+    """Log lines on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="lowest severity that is logged")] = "info"
+    format: Annotated[Literal["text", "json"], Meta(description="text for people, or one JSON object per line for a log collector")] = (
+        "text"
+    )
