@@ -19,6 +19,7 @@ from edgepose.errors import EdgeposeError, EngineError
 from edgepose.frame import Frame
 from edgepose.model.file import ModelFile
 from edgepose.person import Person
+from edgepose.pose.crop_turns import CropTurns
 from edgepose.pose.refine_schedule import RefineSchedule, RefineTurn
 from edgepose.pose.regions import RefineResult, refine_people
 from edgepose.telemetry.metrics import Metrics
@@ -108,7 +109,7 @@ class Refiner:
         for chosen in self._steps(turn, frame_waits):
             tried += len(chosen)
             schedule.refined([people[index] for index in chosen], self.cost_ms)
-            results = self._refine(frame, [people[index] for index in chosen])
+            results = self._refine(frame, [people[index] for index in chosen], schedule.turns)
             if results is None:
                 break
             for index, better in zip(chosen, results, strict=True):
@@ -135,14 +136,14 @@ class Refiner:
             yield step
             step = []
 
-    def _refine(self, frame: Frame, people: Sequence[Person]) -> list[RefineResult] | None:
+    def _refine(self, frame: Frame, people: Sequence[Person], turns: CropTurns) -> list[RefineResult] | None:
         """Return refined people; None, and counted, where that fails."""
         if self.network is None:
             self._failed("unavailable", len(people))
             return None
         start_s = time.perf_counter()
         try:
-            results = refine_people(frame.image, people, self.model.info, self.network.run)
+            results = refine_people(frame.image, people, self.model.info, self.network.run, turns)
         except Exception as error:
             if not self._failures:
                 _log.error("refinement fails, unrefined poses are published: %s: %s", type(error).__name__, error)

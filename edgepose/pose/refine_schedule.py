@@ -18,6 +18,7 @@ import numpy as np
 
 from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
+from edgepose.pose.crop_turns import CropTurns
 
 _FORGET_AFTER_FRAMES = 300
 _ADAPTIVE_PERIOD_FRAMES = 10  # within which each track is refined, however little time there is
@@ -54,10 +55,14 @@ class RefineSchedule:
 
     With n tracked people and a budget of b people in every frame, each person is refined within ceil(n / b) frames. With an adaptive
     budget, this holds while no frame waits; otherwise each is refined within ten frames, or ceil(n / b) where that is more.
+
+    Attributes:
+        turns: how the crops of the camera's tracks are turned. Snapshots do not hold them: they are found again.
     """
 
     def __init__(self, config: RefineConfig) -> None:
         self._config = config
+        self.turns = CropTurns()
         self._frame = 0
         self._last_refined: dict[int, int] = {}  # by track: frame of the last refinement, or the frame before the first with this track
         self._last_seen: dict[int, int] = {}  # by track: last frame with it
@@ -70,6 +75,7 @@ class RefineSchedule:
     def reset(self) -> None:
         """Forget all people, for a new epoch of a stream."""
         self._last_refined, self._last_seen = {}, {}
+        self.turns = CropTurns()
 
     def snapshot(self) -> RefineScheduleState:
         """Return the whole schedule, without the settings."""

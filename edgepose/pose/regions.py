@@ -4,6 +4,8 @@ The pose network processes the whole frame at a few hundred pixels. The refiner 
 its crop and returns more precise keypoints. If these fill the box, the refined pose replaces the first. If they do not, the
 refiner has most likely found another person in the same crop, and the first pose stays. The pose network's own keypoints have no
 say: they are coarse, while its boxes are good. In both cases the score becomes the probability that this is a person.
+
+A person who is not upright in the frame is refined in a crop that is turned by quarters (`crop_turns`).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from edgepose.model.file import ModelInfo, ScoreWeights
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size, iou
 from edgepose.pose.clip import clip_keypoints, clip_points
+from edgepose.pose.crop_turns import TURNS, CropTurns
 from edgepose.pose.resize import resize
 
 _LEAST_AGREEMENT = 0.05
@@ -23,6 +26,12 @@ _LEAST_AGREEMENT = 0.05
 
 _CONFIDENT = 0.2
 """Keypoints from this confidence on say where a person is."""
+
+_CERTAIN = 0.6
+"""Mean confidence of all keypoints below which a person may lie or be seen from above, and other turns of the crop are tried."""
+
+_TURN_GAIN = 0.05
+"""Mean confidence by which a turned crop must exceed an upright one: most people are upright."""
 
 _MINIMUM_SCORE = 1e-6  # keeps the logit finite
 
@@ -34,12 +43,13 @@ RunCrops = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 class Region:
     """A rectangle of the frame and the crop that it is resized to.
 
-    Both have the same aspect, except for the rounding of the rectangle to whole pixels: its width is at most half a pixel off.
+    Turned, both have the same aspect, except for the rounding of the rectangle to whole pixels: a side is at most half a pixel off.
 
     Attributes:
         left, top: top-left corner in whole source pixels; it may lie outside the frame.
         width, height: sides of the rectangle in whole source pixels.
         crop_width, crop_height: sides of the crop in pixels.
+        turn: counterclockwise quarter turns of the rectangle on its way into the crop, 0 to 3.
     """
 
     left: int
@@ -48,21 +58,26 @@ class Region:
     height: int
     crop_width: int
     crop_height: int
+    turn: int = 0
 
     @classmethod
-    def around(cls, box: NDArray[np.float32], margin: float, crop_shape: tuple[int, int]) -> "Region":
+    def around(cls, box: NDArray[np.float32], margin: float, crop_shape: tuple[int, int], turn: int = 0) -> "Region":
         """Return the region around the center of a box.
 
         Args:
             box: (4,), x1 y1 x2 y2.
             margin: factor of the sides of the box, after the shorter one was grown to the aspect of the crop.
             crop_shape: height and width of the crop in pixels.
+            turn: see the attribute.
         """
         crop_height, crop_width = crop_shape
         x1, y1, x2, y2 = (float(value) for value in box)
-        height = max(1, round(max(y2 - y1, (x2 - x1) * crop_height / crop_width) * margin))
-        width = max(1, round(height * crop_width / crop_height))
-        return cls(round((x1 + x2 - width) / 2), round((y1 + y2 - height) / 2), width, height, crop_width, crop_height)
+        # The sides as they lie in the crop.
+        across, down = (y2 - y1, x2 - x1) if turn % 2 else (x2 - x1, y2 - y1)
+        down = max(1, round(max(down, across * crop_height / crop_width) * margin))
+        across = max(1, round(down * crop_width / crop_height))
+        width, height = (down, across) if turn % 2 else (across, down)
+        return cls(round((x1 + x2 - width) / 2), round((y1 + y2 - height) / 2), width, height, crop_width, crop_height, turn)
 
     def cut(self, image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         """Resize the region of a frame, uint8 (H, W, 3), into `out`, uint8 (crop_height, crop_width, 3); black outside the frame."""
@@ -77,19 +92,35 @@ class Region:
             whole = np.zeros((self.height, self.width, 3), np.uint8)
             whole[top - self.top : bottom - self.top, left - self.left : right - self.left] = part
             part = whole
-        resize(part, out)
+        resize(np.ascontiguousarray(np.rot90(part, self.turn)), out)
 
     def to_crop(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from source pixels to crop pixels."""
-        return ((np.asarray(xy, np.float64) - (self.left, self.top)) * self._scales()).astype(np.float32)
+        inside = _quarter_turns(np.asarray(xy, np.float64) - (self.left, self.top), self.width, self.height, self.turn)
+        return (inside * self._scales()).astype(np.float32)
 
     def to_source(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from crop pixels to source pixels."""
-        return (np.asarray(xy, np.float64) / self._scales() + (self.left, self.top)).astype(np.float32)
+        width, height = (self.height, self.width) if self.turn % 2 else (self.width, self.height)
+        inside = _quarter_turns(np.asarray(xy, np.float64) / self._scales(), width, height, -self.turn % 4)
+        return (inside + np.array((self.left, self.top))).astype(np.float32)
 
     def _scales(self) -> tuple[float, float]:
-        """Return crop pixels per source pixel in x and in y."""
-        return self.crop_width / self.width, self.crop_height / self.height
+        """Return crop pixels per source pixel in x and in y of the crop."""
+        width, height = (self.height, self.width) if self.turn % 2 else (self.width, self.height)
+        return self.crop_width / width, self.crop_height / height
+
+
+def _quarter_turns(xy: NDArray[np.float64], width: int, height: int, turn: int) -> NDArray[np.float64]:
+    """Turn points (..., 2) of a rectangle counterclockwise by `turn` quarters, together with the rectangle."""
+    x, y = xy[..., 0], xy[..., 1]
+    if turn == 0:
+        return xy
+    if turn == 1:
+        return np.stack([y, width - x], -1)
+    if turn == 2:
+        return np.stack([width - x, height - y], -1)
+    return np.stack([height - y, x], -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +136,9 @@ class RefineResult:
     agrees: bool
 
 
-def refine_people(image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: RunCrops) -> list[RefineResult]:
+def refine_people(
+    image: NDArray[np.uint8], people: Sequence[Person], info: ModelInfo, run: RunCrops, turns: CropTurns | None = None
+) -> list[RefineResult]:
     """Refine people.
 
     Args:
@@ -113,6 +146,7 @@ def refine_people(image: NDArray[np.uint8], people: Sequence[Person], info: Mode
         people: in source pixels.
         info: description of the refiner.
         run: runs the refiner.
+        turns: remembers how the people of a video are turned; None tries all turns of everybody who is doubtful.
 
     Raises:
         ValueError: the model is not a refiner.
@@ -121,21 +155,50 @@ def refine_people(image: NDArray[np.uint8], people: Sequence[Person], info: Mode
         raise ValueError(f"{info.name} is not a refiner; expected a model with crop margin and score weights")
     if not people:
         return []
-    keypoints = refined_keypoints(image, people, info.crop_margin, info.crop_shape, run)
+    keypoints = refined_keypoints(image, people, info.crop_margin, info.crop_shape, run, turns)
     return merge_refined(people, keypoints, info.score_weights, image.shape[1], image.shape[0])
 
 
 def refined_keypoints(
-    image: NDArray[np.uint8], people: Sequence[Person], margin: float, crop_shape: tuple[int, int], run: RunCrops
+    image: NDArray[np.uint8],
+    people: Sequence[Person],
+    margin: float,
+    crop_shape: tuple[int, int],
+    run: RunCrops,
+    turns: CropTurns | None = None,
 ) -> NDArray[np.float32]:
     """Return the keypoints that the refiner finds: (M, 17, 3), x y in source pixels and confidence.
 
     Args:
-        image, people, run: as in `refine_people`.
+        image, people, run, turns: as in `refine_people`.
         margin, crop_shape: as in `Region.around`.
     """
-    regions = [Region.around(person.box, margin, crop_shape) for person in people]
-    crops = np.empty((len(regions), *crop_shape, 3), np.uint8)
+    turns = turns or CropTurns()
+    best_turns = [turns.of(person) for person in people]
+    regions = [Region.around(person.box, margin, crop_shape, turn) for person, turn in zip(people, best_turns, strict=True)]
+    keypoints = _run_crops(image, regions, run)
+    doubtful = [index for index in np.flatnonzero(keypoints[..., 2].mean(1) < _CERTAIN) if turns.may_try_others(people[index])]
+    trials = [(index, turn) for index in doubtful for turn in TURNS if turn != best_turns[index]]
+    if trials:
+        regions = [Region.around(people[index].box, margin, crop_shape, turn) for index, turn in trials]
+        merits = {index: _merit(keypoints[index], best_turns[index]) for index in doubtful}
+        for (index, turn), found in zip(trials, _run_crops(image, regions, run), strict=True):
+            merit = _merit(found, turn)
+            if merit > merits[index]:
+                merits[index], best_turns[index], keypoints[index] = merit, turn, found
+    for index, (person, turn) in enumerate(zip(people, best_turns, strict=True)):
+        turns.note(person, turn, tried=index in doubtful)
+    return keypoints
+
+
+def _merit(keypoints: NDArray[np.float32], turn: int) -> float:
+    """Return how likely keypoints (17, 3) from a crop with this turn are right."""
+    return float(keypoints[:, 2].mean()) - (_TURN_GAIN if turn else 0.0)
+
+
+def _run_crops(image: NDArray[np.uint8], regions: Sequence[Region], run: RunCrops) -> NDArray[np.float32]:
+    """Return the keypoints that the refiner finds in regions, (M, 17, 3), x y in source pixels and confidence."""
+    crops = np.empty((len(regions), regions[0].crop_height, regions[0].crop_width, 3), np.uint8)
     for region, crop in zip(regions, crops, strict=True):
         region.cut(image, crop)
     keypoints: NDArray[np.float32] = run(crops).copy()

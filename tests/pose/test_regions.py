@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
-from edgepose.pose.regions import Region, agreement, confidence_of, merge_refined, refine_people, refined_score
+from edgepose.pose.crop_turns import CropTurns
+from edgepose.pose.regions import Region, agreement, confidence_of, merge_refined, refine_people, refined_keypoints, refined_score
 from testing.bodies import moved, standing_person
 from testing.onnx_files import write_edgepose, write_refiner
 
@@ -262,3 +263,80 @@ def test_a_pose_network_is_not_a_refiner(tmp_path: Path) -> None:
     info = read_model(write_edgepose(tmp_path / "pose.onnx")).info
     with pytest.raises(ValueError, match="tiny is not a refiner"):
         refine_people(np.zeros((9, 9, 3), np.uint8), [PERSON], info, perfect_refiner([PERSON], info))
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_turned_crop_shows_the_turned_region(turn: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    sides = (32, 64) if turn % 2 else (64, 32)  # height and width in the frame; the crop is 64 x 32
+    region = Region(20, 10, sides[1], sides[0], 32, 64, turn)
+    crop = np.empty((64, 32, 3), np.uint8)
+    region.cut(image, crop)
+    np.testing.assert_array_equal(crop, np.rot90(image[10 : 10 + sides[0], 20 : 20 + sides[1]], turn))
+    # The middle of a pixel of the frame lies in the middle of the same pixel of the crop.
+    x, y = 20 + 5.5, 10 + 7.5
+    column, row = region.to_crop(np.array([x, y], np.float32)) - 0.5
+    np.testing.assert_array_equal(crop[round(float(row)), round(float(column))], image[17, 25])
+    np.testing.assert_allclose(region.to_source(region.to_crop(np.array([x, y], np.float32))), (x, y), atol=1e-4)
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_region_around_a_box_has_the_aspect_of_its_crop(turn: int) -> None:
+    region = Region.around(box(100, 100, 40, 30), 1.25, (64, 48), turn)
+    width, height = (region.height, region.width) if turn % 2 else (region.width, region.height)
+    assert width / height == pytest.approx(0.75, abs=0.02)
+    assert min(region.width / 40, region.height / 30) >= 1.25
+    assert region.left + region.width / 2 == pytest.approx(120, abs=1)
+
+
+class SureWhen:
+    """A refiner that is sure of people only in crops whose upper left corner is red; counts its crops."""
+
+    def __init__(self, turn: int) -> None:
+        self.crops = 0
+        # A red corner in the frame that is the upper left one after so many quarter turns.
+        self.image = np.zeros((200, 200, 3), np.uint8)
+        rows, columns = {0: (0, 0), 1: (0, 100), 2: (100, 100), 3: (100, 0)}[turn]
+        self.image[rows : rows + 100, columns : columns + 100] = (255, 0, 0)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.crops += len(crops)
+        found = np.full((len(crops), 17, 3), 10.0, np.float32)
+        found[..., 2] = [[0.9 if crop[2, 2, 0] > 200 else 0.3] for crop in crops]
+        return found
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_person_who_is_not_upright_is_refined_in_a_turned_crop(turn: int) -> None:
+    run, turns = SureWhen(turn), CropTurns()
+    person = Person(box(20, 20, 160, 160), 0.9, np.zeros((17, 3), np.float32), track=7)
+    for _ in range(5):
+        keypoints = refined_keypoints(run.image, [person], 1.0, (64, 64), run, turns)[0]
+        region = Region.around(person.box, 1.0, (64, 64), turn)
+        np.testing.assert_allclose(keypoints[0], (*region.to_source(np.array([10, 10], np.float32)), 0.9), atol=1e-3)
+    assert turns.of(person) == turn
+    assert run.crops == (5 if turn == 0 else 5 + 3)  # the track remembers its turn
+
+
+def test_other_turns_of_a_person_who_stays_doubtful_are_tried_from_time_to_time() -> None:
+    run, turns = SureWhen(0), CropTurns()
+    black = np.zeros((200, 200, 3), np.uint8)
+    person = Person(box(20, 20, 160, 160), 0.9, np.zeros((17, 3), np.float32), track=7)
+    for _ in range(32):
+        refined_keypoints(black, [person], 1.0, (64, 64), run, turns)
+    assert run.crops == 32 + 2 * 3
+    assert turns.of(person) == 0
+
+
+def test_people_of_independent_pictures_are_tried_in_all_turns() -> None:
+    run = SureWhen(1)
+    people = [Person(box(20, 20, 160, 160), 0.9, np.zeros((17, 3), np.float32))] * 2
+    assert (refined_keypoints(run.image, people, 1.0, (64, 64), run)[..., 2] > 0.8).all()
+    assert run.crops == 2 * 4
+
+
+def test_the_memory_of_turns_is_bounded() -> None:
+    turns = CropTurns()
+    for track in range(5000):
+        turns.note(Person(box(0, 0, 9, 9), 0.9, np.zeros((17, 3), np.float32), track=track), 1, tried=True)
+    assert len(turns._turn) == len(turns._untried) == 1000
