@@ -19,8 +19,9 @@ from edgepose.frame import NS_PER_S
 
 _MAXIMUM_GAP_S = 0.15  # a wrist may be below the shoulder, or not visible, for this long
 _SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still counts as above: a shoulder is not a point ...
-_STEEP_MARGIN = 0.15  # ... and as many more from 60 degrees above, where an arm that is raised to the front ends below the shoulder, ...
-_STANDS_WITHIN, _FEET_MEAN_S = 0.2, 1.0  # ... of people whose feet stay this near to their mean place: arms of people who walk swing
+_STEEP_MARGIN = 0.15  # ... and as many more from 60 degrees above, where an arm that is raised to the front ends below the shoulder ...
+_STEEP_WALKING_MARGIN = -0.08  # ... but fewer of people who walk, whose arms swing that high
+_STANDS_WITHIN, _FEET_MEAN_S = 0.2, 1.0  # body sizes, time: feet of people who stand stay near to their mean place
 _MINIMUM_REVERSALS = 4  # two periods
 _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
 _EVENNESS = 3.0  # longest time between two reversals over the median
@@ -205,8 +206,8 @@ def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: Eve
     assert body.shoulders is not None
     shoulder_x, shoulder_y = body.shoulders
     minimum_swing = 0.6 * settings.wave_amplitude
-    steep = _STEEP_MARGIN * body.steepness if history.stands(body, now_ns) else 0.0
-    lowest_y = shoulder_y + (_SHOULDER_MARGIN + steep) * body.size
+    steep = _STEEP_MARGIN if history.stands(body, now_ns) else _STEEP_WALKING_MARGIN
+    lowest_y = shoulder_y + (_SHOULDER_MARGIN + steep * body.steepness) * body.size
     waves = []
     for wrist, position in zip(history.wrists, body.wrists, strict=True):
         raised = position is not None and position[1] < lowest_y

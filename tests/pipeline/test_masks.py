@@ -56,7 +56,8 @@ def test_nothing_of_a_run_gets_a_masked_pixel(tmp_path: Path, monkeypatch: pytes
     assert len(seen["OnnxRuntimeBackend"]) > 4  # tiles, too
     assert seen["OnnxRuntimeRefinerBackend"]
     shown = [max(values) for values in seen.values()]
-    pictures = [cv2.imread(str(path)) for path in sorted((tmp_path / "images").iterdir())]
+    images = sorted((tmp_path / "images").iterdir())
+    pictures = [np.asarray(cv2.imread(str(path))) for path in images]
     with av.open(str(tmp_path / "out.mp4")) as container:
         pictures += [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(pictures) == 8
