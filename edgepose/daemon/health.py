@@ -157,6 +157,7 @@ def _camera(camera: CameraStats, counts: CameraCounts, before: CameraCounts, age
         drops=dict(counts.dropped),
         reconnects=camera.reconnects,
         people_over_limit=counts.over_limit or UNSET,
+        undecidable_from_above=dict(counts.undecidable) or UNSET,
         tiles_coverage=UNSET if counts.coverage is None else round(counts.coverage[0], 3),
         tiles_oldest_s=UNSET if counts.coverage is None or math.isinf(counts.coverage[1]) else round(counts.coverage[1], 2),
         age_ms=UNSET if age is None else _quantiles(age),

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from edgepose.capture.failures import CAUSES
 from edgepose.daemon.health import DaemonSnapshot
 from edgepose.event import EventKind
+from edgepose.events.view import UNDECIDABLE_KINDS
 from edgepose.messages.camera_state import State
 from edgepose.messages.structs import Diagnosis
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES
@@ -166,6 +167,13 @@ def _of_cameras(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         "edgepose_events",
         "Events, by kind.",
         {(name, kind): count.events.get(kind, 0) for name, count in counts.items() for kind in KINDS},
+        "camera",
+        "kind",
+    )
+    yield _counter(
+        "edgepose_events_undecidable",
+        "People seen from straight above, of whom events cannot be told, by kind of event.",
+        {(name, kind): count.undecidable.get(kind, 0) for name, count in counts.items() for kind in UNDECIDABLE_KINDS},
         "camera",
         "kind",
     )

@@ -1,4 +1,8 @@
-"""Detection of raised arms: both wrists above the head for some time."""
+"""Detection of raised arms: both wrists above the head for some time.
+
+Seen from above, raised arms lie lower in the frame: arms that are held a little to the front end beside the head. There, wrists near the
+head count if the elbows are not far below the shoulders either.
+"""
 
 from dataclasses import dataclass
 
@@ -8,6 +12,8 @@ from edgepose.events.evidence import Evidence, strength
 from edgepose.frame import NS_PER_S
 
 _MAXIMUM_GAP_S = 0.3  # the arms may be lowered, or not detected, for this long
+_STEEP_WRISTS, _STEEP_ELBOWS = 0.3, 0.12  # body sizes below the head and the shoulders, from 60 degrees above
+_ELBOW_NOISE = 0.1  # body sizes
 _CERTAIN_FACTOR = 3.0  # multiple of `arms_up_after_s` from which the score is 1
 
 
@@ -26,9 +32,8 @@ class ArmsHistory:
 
 def detect_arms_up(history: ArmsHistory, body: Body, now_ns: int, settings: EventsConfig) -> Evidence | None:
     """Update the history with one frame and return evidence for `arms_up` in every frame in which it is complete."""
-    left, right = body.wrists
-    up = left is not None and right is not None and body.head_top is not None and body.upright and max(left[1], right[1]) < body.head_top
-    if not up:
+    above = _above_head(body)
+    if above is None:
         if now_ns - history.last_up_ns > _MAXIMUM_GAP_S * NS_PER_S:
             history.since_ns = None
         return None
@@ -38,9 +43,18 @@ def detect_arms_up(history: ArmsHistory, body: Body, now_ns: int, settings: Even
     duration_s = (now_ns - history.since_ns) / NS_PER_S
     if duration_s < settings.arms_up_after_s:
         return None
-    assert left is not None
-    assert right is not None
-    assert body.head_top is not None
-    above = (body.head_top - max(left[1], right[1])) / body.size
     score = strength(duration_s, settings.arms_up_after_s, _CERTAIN_FACTOR * settings.arms_up_after_s)
     return Evidence("arms_up", history.since_ns, score, {"duration_s": duration_s, "above_head_bodies": above})
+
+
+def _above_head(body: Body) -> float | None:
+    """Return how far the lower wrist is above the head in body sizes, as far as the view shows it; None if the arms are not raised."""
+    left, right = body.wrists
+    if left is None or right is None or body.head_top is None or not body.upright:
+        return None
+    above = (body.head_top - max(left[1], right[1])) / body.size
+    if above <= -_STEEP_WRISTS * body.steepness:
+        return None
+    assert body.shoulders is not None
+    lowest = max((elbow[1] for elbow in body.elbows if elbow is not None), default=body.shoulders[1])
+    return above if (lowest - body.shoulders[1]) / body.size < _STEEP_ELBOWS * body.steepness + _ELBOW_NOISE else None

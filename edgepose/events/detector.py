@@ -5,6 +5,7 @@ evidence. A stalled stream therefore makes nobody fall, leave or lie still. When
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 
 from edgepose.config.schema import EventsConfig
-from edgepose.event import Event
+from edgepose.event import Event, EventKind, Occupancy
 from edgepose.events.arms import detect_arms_up
 from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
@@ -20,6 +21,7 @@ from edgepose.events.fall import detect_fall
 from edgepose.events.lines import detect_line_crossings
 from edgepose.events.person_history import PersonHistory, PersonState, find_predecessor
 from edgepose.events.stillness import detect_stillness
+from edgepose.events.view import UNDECIDABLE_KINDS, begins_from_above
 from edgepose.events.waving import detect_waving
 from edgepose.events.zones import detect_zone_changes, leave_zones
 from edgepose.frame import NS_PER_S, Frame
@@ -53,12 +55,15 @@ class EventDetectorState(msgspec.Struct, frozen=True):
     Attributes:
         people: by track number, in the order in which they were first seen.
         ground: motion of the camera since the first frame, six numbers.
+        entries, exits: zone, or None for the frame, and number since the start.
         observed_ns: observed time so far.
         captured_at_ns: capture time of the last frame, None before the first.
     """
 
     people: dict[int, PersonState]
     ground: tuple[float, ...]
+    entries: list[tuple[str | None, int]]
+    exits: list[tuple[str | None, int]]
     observed_ns: int
     captured_at_ns: int | None
 
@@ -71,10 +76,17 @@ class EventDetector:
         places: zones and lines.
         camera: name of the camera.
         keypoint_threshold: confidence below which a keypoint is not visible.
+
+    Attributes:
+        undecidable: kinds of events that cannot be told of a person who, in the last frame, came to be seen from straight above; a kind for
+            each such person.
     """
 
     def __init__(self, settings: EventsConfig, places: Places, camera: str, keypoint_threshold: float) -> None:
         self.camera = camera
+        self.undecidable: list[EventKind] = []
+        self._entries: Counter[str | None] = Counter()
+        self._exits: Counter[str | None] = Counter()
         self.configure(settings, places, keypoint_threshold)
         self._people: dict[int, PersonHistory] = {}  # by track
         self._ground = STILL  # source pixels of the first frame of a stream -> those of this frame
@@ -102,13 +114,22 @@ class EventDetector:
     def snapshot(self) -> EventDetectorState:
         """Return all that is known of people, without the settings."""
         people = {track: history.snapshot() for track, history in self._people.items()}
-        return EventDetectorState(people, self._ground.values, self._observed_ns, self._captured_at_ns)
+        entries, exits = list(self._entries.items()), list(self._exits.items())
+        return EventDetectorState(people, self._ground.values, entries, exits, self._observed_ns, self._captured_at_ns)
 
     def restore(self, state: EventDetectorState) -> None:
         """Continue from a snapshot."""
         self._people = {track: PersonHistory.restored(person) for track, person in state.people.items()}
         self._ground = Motion.of(state.ground)
+        self._entries, self._exits = Counter(dict(state.entries)), Counter(dict(state.exits))
         self._observed_ns, self._captured_at_ns = state.observed_ns, state.captured_at_ns
+
+    @property
+    def occupancy(self) -> dict[str | None, Occupancy]:
+        """People in the frame (None) and in each zone after the last frame."""
+        counts: dict[str | None, int] = {None: sum(history.entered for history in self._people.values())}
+        counts |= {zone: sum(history.zones.inside(zone) for history in self._people.values()) for zone in self._zones}
+        return {place: Occupancy(count, self._entries[place], self._exits[place]) for place, count in counts.items()}
 
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
         """Return the events whose evidence one frame completes. Call it for every frame, also without people.
@@ -119,6 +140,7 @@ class EventDetector:
         """
         self._advance(frame)
         now_ns, events = self._observed_ns, []
+        self.undecidable = []
         tracked = [person for person in people if person.track is not None]
         present = {person.track for person in tracked}
         for person in tracked:
@@ -133,6 +155,8 @@ class EventDetector:
             if now_ns - history.last_seen_ns >= self._settings.leave_after_s * NS_PER_S:
                 del self._people[track]
                 events += [self._event(track, history, evidence, frame) for evidence in self._leave(history, frame)]
+        self._entries.update(event.zone for event in events if event.kind in ("entered", "zone_entered"))
+        self._exits.update(event.zone for event in events if event.kind in ("left", "zone_left"))
         return [event for event in events if event.kind not in self._settings.disabled]
 
     def _advance(self, frame: Frame) -> None:
@@ -163,12 +187,14 @@ class EventDetector:
             history.entered = True
             score = strength(history.sightings / present_s, 0.0, _CERTAIN_SIGHTINGS_PER_S)
             result.append(Evidence("entered", history.first_seen_ns, score, {"present_s": present_s, "sightings": history.sightings}))
-        found = (
+        found = [
             detect_fall(history.fall, body, now_ns, settings),
             detect_stillness(history.stillness, body, now_ns, history.fall.fallen, settings),
-            detect_waving(history.waving, body, now_ns, settings),
-            detect_arms_up(history.arms, body, now_ns, settings),
-        )
+        ]
+        if not history.fall.lies:  # arms of people who lie may be anywhere, and their trunk may point up in the frame
+            found += [detect_waving(history.waving, body, now_ns, settings), detect_arms_up(history.arms, body, now_ns, settings)]
+        if begins_from_above(history.view, body, now_ns, history.fall.fallen):
+            self.undecidable += [kind for kind in UNDECIDABLE_KINDS if kind not in settings.disabled]
         for evidence in found:
             if evidence is not None and self._is_new(history, evidence.kind):
                 result.append(evidence)

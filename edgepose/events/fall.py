@@ -2,8 +2,9 @@
 
 Heights are measured above a person's own feet, relative to their heights when the person stood. They depend neither on the distance nor
 on the pitch of the camera, and a camera that turns or flies moves both ends alike. Seen from straight above, nobody stands upright in
-the frame, so no fall is detected: a case that cannot be decided produces no event. The same holds for a fall along the line of sight of
-a camera far above, and for a fall from a chair.
+the frame, so no fall is detected (`edgepose.events.view` counts that). From some 50 degrees or more above, who falls away from the
+camera becomes longer in the frame, and from less than that shorter without being low, which counts only with arms that are spread: a
+crouch looks alike otherwise. A fall from a chair produces no event.
 """
 
 import math
@@ -15,17 +16,25 @@ from edgepose.events.evidence import Evidence, strength
 from edgepose.frame import NS_PER_S
 
 _STANDING_MAXIMUM_TILT_DEG = 25.0  # of the trunk
-_STANDING_MINIMUM_LEGS = 1.2  # length of the legs over that of the trunk: 1.8 standing, 1 on a chair seen from the front
+_STANDING_MINIMUM_LEGS = 1.2  # length of the legs over that of the trunk: 1.8 standing, 1 on a chair seen from the front ...
+_STEEP_SHORTER_LEGS = 0.12  # ... and this much less from 60 degrees above, where the nearer trunk looks longer
+_STANDING_MAXIMUM_LEGS = 2.2  # who bends down or crouches has a short trunk, seen from above
 _STANDING_S = 0.4  # net time of standing after which the heights are known ...
 _STANDING_CREDIT_S = 0.5  # ... and its upper limit: a falling person ceases to stand soon
 _HEIGHT_TIME_CONSTANT_S = 0.5
+_SPREADING = 0.25  # of the filter's speed, for a box that becomes wider
 _LYING_SHOULDERS = 0.35  # height of the shoulders over that when standing: 0.7 on a chair, 0.5 picking something up
 _LYING_HIPS = 0.35  # height of the hips over that of the shoulders when standing: 0.65 standing or bending over
 _LYING_TILT_DEG = 50.0  # either this tilt of the trunk or, along the line of sight, ...
 _LYING_TRUNK = 0.5  # ... a trunk of at most half its length
+_LEVEL = 0.8  # of a camera that looked at the standing body (`Body.length`) from less than some 50 degrees above
 _LYING_BOX = 0.45  # alternatively, a box of at most this share of its standing height ...
 _LYING_ASPECT = 1.3  # ... and at least this ratio of width to height: 0.7 picking something up
 _SITTING_TILT_DEG = 35.0  # a trunk that is more upright belongs to a person who sits on the ground
+_STEEP = 0.5  # `Body.steepness` from which people who fall away from the camera become longer: 45 degrees above
+_GROWING, _LONGER = 1.2, 1.45  # height and trunk over those when standing: not standing any more, and lying ...
+_WIDER = 1.2  # ... with arms that are not at the sides: who rises from a crouch becomes longer, too
+_SHORTER, _MUCH_WIDER = 0.77, 1.5  # height, trunk and legs, and width of the box, of who falls away from a camera at half height
 _MAXIMUM_STEP_S = 0.5  # upper limit for one frame, after frames without the person
 _CERTAIN_S = 0.4  # a fall of at most this duration has the score 1
 
@@ -37,8 +46,10 @@ class FallHistory:
     Attributes:
         standing_s: net time of standing: seconds of standing less seconds of not standing.
         last_standing_ns: last frame of standing for long enough, None before the first.
-        height_px: height of the shoulders above the feet when standing.
-        trunk_px, size_px, box_height_px: length of the trunk, body size and height of the box when standing.
+        height_px, hip_height_px: height of the shoulders and of the hips above the feet when standing.
+        trunk_px, size_px, box_width_px, box_height_px: length of the trunk, body size and box when standing.
+        length: `Body.length` when standing.
+        steepness: the smallest when standing: who crouches looks like one who stands and is seen from above.
         last: time and height of the shoulders in the last frame.
         maximum_speed: highest downward speed since standing, in body sizes per second.
         down_s: duration from standing to lying, None until the person lies.
@@ -49,14 +60,23 @@ class FallHistory:
     standing_s: float = 0.0
     last_standing_ns: int | None = None
     height_px: float = 0.0
+    hip_height_px: float = 0.0
     trunk_px: float = 0.0
     size_px: float = 1.0
+    box_width_px: float = 0.0
     box_height_px: float = 0.0
+    length: float = 0.0
+    steepness: float = 1.0
     last: tuple[int, float] | None = None
     maximum_speed: float = 0.0
     down_s: float | None = None
     lying_s: float = 0.0
     fallen: bool = False
+
+    @property
+    def lies(self) -> bool:
+        """Whether the person fell, or lies after standing, on balance."""
+        return self.fallen or self.lying_s > 0
 
 
 def detect_fall(history: FallHistory, body: Body, now_ns: int, settings: EventsConfig) -> Evidence | None:
@@ -67,8 +87,13 @@ def detect_fall(history: FallHistory, body: Body, now_ns: int, settings: EventsC
     height, hip_height = feet[1] - shoulders[1], feet[1] - hips[1]
     across, up = shoulders[0] - hips[0], hips[1] - shoulders[1]
     trunk, tilt = math.hypot(across, up), math.degrees(math.atan2(abs(across), up))  # 0 upright, 90 lying, 180 head down
-    if tilt <= _STANDING_MAXIMUM_TILT_DEG and hip_height >= _STANDING_MINIMUM_LEGS * trunk and height > 0:
-        _update_standing(history, body, height, trunk, now_ns)
+    left, top, right, bottom = body.box
+    grown, width = _grown(history, height, trunk), right - left
+    shrunk = _shrunk(history, height, hip_height, trunk) and width >= _MUCH_WIDER * history.box_width_px
+    stands = tilt <= _STANDING_MAXIMUM_TILT_DEG and height > 0 and not body.foreshortened
+    stands &= (_STANDING_MINIMUM_LEGS - _STEEP_SHORTER_LEGS * body.steepness) * trunk <= hip_height <= _STANDING_MAXIMUM_LEGS * trunk
+    if stands and not ((grown > _GROWING or shrunk) and _may_be_falling(history, now_ns, settings)):
+        _update_standing(history, body, (height, hip_height, trunk), now_ns)
         return None
     elapsed_s = 0.0 if history.last is None else max(0.0, (now_ns - history.last[0]) / NS_PER_S)
     history.standing_s = max(0.0, history.standing_s - elapsed_s)
@@ -78,10 +103,11 @@ def detect_fall(history: FallHistory, body: Body, now_ns: int, settings: EventsC
     if history.last is not None and elapsed_s > 0:
         history.maximum_speed = max(history.maximum_speed, (history.last[1] - height) / history.size_px / elapsed_s)
     history.last = (now_ns, height)
-    left, top, right, bottom = body.box
-    aspect = (right - left) / max(1.0, bottom - top)
+    aspect = width / max(1.0, bottom - top)
     low = height <= _LYING_SHOULDERS * history.height_px and hip_height <= _LYING_HIPS * history.height_px
-    lying = low and (tilt >= _LYING_TILT_DEG or trunk <= _LYING_TRUNK * history.trunk_px)
+    along_view = trunk <= _LYING_TRUNK * history.trunk_px and history.length >= _LEVEL  # not a person whom the camera is coming above
+    lying = low and (along_view or (tilt >= _LYING_TILT_DEG and not body.foreshortened))
+    lying |= shrunk or (grown >= _LONGER and width >= _WIDER * history.box_width_px)
     lying |= bottom - top <= _LYING_BOX * history.box_height_px and aspect >= _LYING_ASPECT and tilt > _SITTING_TILT_DEG
     if not lying:
         history.lying_s = max(0.0, history.lying_s - min(elapsed_s, _MAXIMUM_STEP_S))
@@ -108,19 +134,43 @@ def detect_fall(history: FallHistory, body: Body, now_ns: int, settings: EventsC
     )
 
 
-def _update_standing(history: FallHistory, body: Body, height: float, trunk: float, now_ns: int) -> None:
-    """Update the history with a frame in which the person stands; the heights follow with a low-pass filter."""
-    if history.standing_s == 0 and history.last_standing_ns is None:
-        history.height_px, history.trunk_px, history.size_px = height, trunk, body.size
-        history.box_height_px = body.box[3] - body.box[1]
+def _grown(history: FallHistory, height: float, trunk: float) -> float:
+    """Return how many times longer the body is than when it stood, seen from far above; 1 otherwise."""
+    if history.last_standing_ns is None or history.steepness < _STEEP:
+        return 1.0
+    return min(height / history.height_px, trunk / history.trunk_px)
+
+
+def _shrunk(history: FallHistory, height: float, hip_height: float, trunk: float) -> bool:
+    """Return whether the whole body is shorter than when it stood, trunk and legs alike."""
+    if history.last_standing_ns is None:
+        return False
+    return max(height / history.height_px, hip_height / history.hip_height_px, trunk / history.trunk_px) <= _SHORTER
+
+
+def _may_be_falling(history: FallHistory, now_ns: int, settings: EventsConfig) -> bool:
+    """Return whether somebody who is longer may be falling or lying; later, it was the heights that were wrong."""
+    since_s = (now_ns - (history.last_standing_ns or 0)) / NS_PER_S
+    return history.fallen or since_s <= settings.fall_within_s + 2 * settings.fallen_after_s
+
+
+def _update_standing(history: FallHistory, body: Body, lengths: tuple[float, float, float], now_ns: int) -> None:
+    """Update the history with a frame in which the person stands; `lengths` as of the history follow with a low-pass filter."""
+    width, box_height = body.box[2] - body.box[0], body.box[3] - body.box[1]
     elapsed_s = 0.0 if history.last is None else max(0.0, (now_ns - history.last[0]) / NS_PER_S)
+    first = history.standing_s == 0 and (history.last_standing_ns is None or _grown(history, lengths[0], lengths[2]) > _GROWING)
+    share = 1.0 if first else min(1.0, elapsed_s / _HEIGHT_TIME_CONSTANT_S)
     history.standing_s = min(_STANDING_CREDIT_S, history.standing_s + min(elapsed_s, _MAXIMUM_STEP_S / 2))
-    share = min(1.0, elapsed_s / _HEIGHT_TIME_CONSTANT_S)
-    history.height_px += share * (height - history.height_px)
-    history.trunk_px += share * (trunk - history.trunk_px)
+    history.height_px += share * (lengths[0] - history.height_px)
+    history.hip_height_px += share * (lengths[1] - history.hip_height_px)
+    history.trunk_px += share * (lengths[2] - history.trunk_px)
     history.size_px += share * (body.size - history.size_px)
-    history.box_height_px += share * (body.box[3] - body.box[1] - history.box_height_px)
-    history.last = (now_ns, height)
+    wider = not first and width > history.box_width_px  # arms spread while falling
+    history.box_width_px += (_SPREADING if wider else 1.0) * share * (width - history.box_width_px)
+    history.length += share * ((body.length or 0.0) - history.length)
+    history.box_height_px += share * (box_height - history.box_height_px)
+    history.last = (now_ns, lengths[0])
+    history.steepness = min(history.steepness, body.steepness)
     if history.standing_s >= _STANDING_S:
         history.last_standing_ns, history.maximum_speed = now_ns, 0.0
         history.down_s, history.lying_s, history.fallen = None, 0.0, False

@@ -1,18 +1,14 @@
-"""Detection of crossed lines: feet that go from one side of a line in the frame to the other, between its ends.
-
-Hysteresis as at the border of a zone: the feet must be off the line by more than their noise, and stay on the other side for some time.
-"""
+"""Detection of crossed lines: feet that go from one side of a line in the frame to the other, between its ends."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgepose.config.schema import EventsConfig
+from edgepose.event import Direction
 from edgepose.events.body import Body, Point
+from edgepose.events.border import BORDER_MARGIN, BorderSide
 from edgepose.events.evidence import Evidence, strength
-from edgepose.frame import NS_PER_S
-
-_MARGIN = 0.05  # body sizes on either side of the line
 
 
 @dataclass(slots=True)
@@ -20,14 +16,12 @@ class LineSide:
     """The side of a line that a person is on, in observed time.
 
     Attributes:
-        right: whether the feet were last to the right of the line, seen from its first point towards its second.
-        feet: where they were then, off the line by more than the margin, in source pixels.
-        crossed_ns: since when the feet have been on the other side, None while they have not.
+        border: to the right of the line or to the left, seen from its first point towards its second.
+        feet: where they were last on that side, off the line by more than the margin, in source pixels.
     """
 
-    right: bool
+    border: BorderSide
     feet: Point
-    crossed_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -62,30 +56,20 @@ def detect_line_crossings(
     for name, ends in lines.items():
         (ax, ay), (bx, by) = ((x * width, y * height) for x, y in ends)
         depth = _right_of((ax, ay), (bx, by), body.feet) / body.size
-        if abs(depth) <= _MARGIN:
-            continue  # within the noise of the line, where nothing is decided
+        if abs(depth) <= BORDER_MARGIN:
+            continue
         side = history.sides.get(name)
-        if side is None or (depth > 0) == side.right:
-            history.sides[name] = LineSide(depth > 0, body.feet)
+        around = side is not None and not _meet(side.feet, body.feet, (ax, ay), (bx, by))  # an end of the line
+        if side is None or not side.border.differs(depth) or around:
+            history.sides[name] = LineSide(BorderSide(depth > 0), body.feet)
             continue
-        if not _meet(side.feet, body.feet, (ax, ay), (bx, by)):  # around an end of the line
-            history.sides[name] = LineSide(depth > 0, body.feet)
+        since_ns = side.border.cross(depth, now_ns, settings.line_after_s)
+        if since_ns is None:
             continue
-        if side.crossed_ns is None:
-            side.crossed_ns = now_ns
-        if now_ns - side.crossed_ns < settings.line_after_s * NS_PER_S:
-            continue
-        history.sides[name] = LineSide(depth > 0, body.feet)
-        crossings.append(
-            Evidence(
-                "line_crossed",
-                side.crossed_ns,
-                strength(abs(depth), _MARGIN, 1.0),
-                {"depth_bodies": abs(depth)},
-                line=name,
-                direction="to_right" if depth > 0 else "to_left",
-            )
-        )
+        side.feet = body.feet
+        score = strength(abs(depth), BORDER_MARGIN, 1.0)
+        direction: Direction = "to_right" if depth > 0 else "to_left"
+        crossings.append(Evidence("line_crossed", since_ns, score, {"depth_bodies": abs(depth)}, line=name, direction=direction))
     return crossings
 
 

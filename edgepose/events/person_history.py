@@ -13,6 +13,7 @@ from edgepose.events.body import Body
 from edgepose.events.fall import FallHistory
 from edgepose.events.lines import LineHistory
 from edgepose.events.stillness import StillnessHistory
+from edgepose.events.view import ViewHistory
 from edgepose.events.waving import WavingHistory, WavingState
 from edgepose.events.zones import ZoneHistory
 from edgepose.frame import NS_PER_S
@@ -36,6 +37,7 @@ class PersonState(msgspec.Struct, frozen=True):
     stillness: StillnessHistory
     waving: WavingState
     arms: ArmsHistory
+    view: ViewHistory
     zones: ZoneHistory
     lines: LineHistory
 
@@ -50,7 +52,7 @@ class PersonHistory:
         entered: whether `entered` was reported.
         sightings: number of frames with the person.
         last_evidence_ns: by kind, when evidence for a repeatable event was last complete, whether or not it was reported.
-        fall, stillness, waving, arms, zones, lines: the analyzers' histories.
+        fall, stillness, waving, arms, view, zones, lines: the analyzers' histories.
     """
 
     body: Body
@@ -63,6 +65,7 @@ class PersonHistory:
     stillness: StillnessHistory = field(default_factory=StillnessHistory)
     waving: WavingHistory = field(default_factory=WavingHistory)
     arms: ArmsHistory = field(default_factory=ArmsHistory)
+    view: ViewHistory = field(default_factory=ViewHistory)
     zones: ZoneHistory = field(default_factory=ZoneHistory)
     lines: LineHistory = field(default_factory=LineHistory)
 
@@ -79,6 +82,7 @@ class PersonHistory:
             stillness=deepcopy(self.stillness),
             waving=self.waving.snapshot(),
             arms=deepcopy(self.arms),
+            view=deepcopy(self.view),
             zones=deepcopy(self.zones),
             lines=deepcopy(self.lines),
         )
@@ -97,14 +101,18 @@ class PersonHistory:
             stillness=deepcopy(state.stillness),
             waving=WavingHistory.restored(state.waving),
             arms=deepcopy(state.arms),
+            view=deepcopy(state.view),
             zones=deepcopy(state.zones),
             lines=deepcopy(state.lines),
         )
 
     def move(self, motion: Motion) -> None:
-        """Move the box of the last frame with the ground; nothing else of a body is asked for after its frame."""
+        """Move the box of the last frame and the place of the feet with the ground; nothing else is compared with later places."""
         left, top, right, bottom = motion.box(np.array(self.body.box, np.float32)).tolist()
         self.body = replace(self.body, box=(left, top, right, bottom), size=self.body.size * motion.scale)
+        if self.waving.feet is not None:
+            x, y = motion.points(np.array(self.waving.feet, np.float32)).tolist()
+            self.waving.feet = (x, y)
 
     def interrupt(self) -> None:
         """Discard incomplete evidence. Established facts stay: presence, zones, having fallen."""

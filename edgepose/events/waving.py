@@ -4,6 +4,7 @@ A reversal counts when the wrist has moved back by more than its noise, so jitte
 reversals at 0.5 to 3 Hz. Clapping below the shoulders, pointing, and holding an arm up do not count as waving.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,12 +13,15 @@ from typing import NamedTuple
 import msgspec
 
 from edgepose.config.schema import EventsConfig
-from edgepose.events.body import Body
+from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
 from edgepose.frame import NS_PER_S
 
 _MAXIMUM_GAP_S = 0.15  # a wrist may be below the shoulder, or not visible, for this long
-_SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still counts as above: a shoulder is not a point
+_SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still counts as above: a shoulder is not a point ...
+_STEEP_MARGIN = 0.15  # ... and as many more from 60 degrees above, where an arm that is raised to the front ends below the shoulder ...
+_STEEP_WALKING_MARGIN = -0.08  # ... but fewer of people who walk, whose arms swing that high
+_STANDS_WITHIN, _FEET_MEAN_S = 0.2, 1.0  # body sizes, time: feet of people who stand stay near to their mean place
 _MINIMUM_REVERSALS = 4  # two periods
 _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
 _EVENNESS = 3.0  # longest time between two reversals over the median
@@ -46,6 +50,8 @@ class WavingState(msgspec.Struct, frozen=True, array_like=True):
     """Snapshot of a `WavingHistory`."""
 
     wrists: tuple[WristState, WristState]
+    feet: Point | None
+    last_ns: int
 
 
 class Rhythm(NamedTuple):
@@ -160,20 +166,37 @@ class Wrist:
 
 @dataclass(slots=True)
 class WavingHistory:
-    """The analyzer's history of one person: the left and the right wrist."""
+    """The analyzer's history of one person.
+
+    Attributes:
+        wrists: left and right.
+        feet: their mean place in source pixels, None before they were seen.
+        last_ns: last frame with feet, in observed time.
+    """
 
     wrists: tuple[Wrist, Wrist] = field(default_factory=lambda: (Wrist(), Wrist()))
+    feet: Point | None = None
+    last_ns: int = 0
 
     def snapshot(self) -> WavingState:
         """Return the whole state."""
         left, right = self.wrists
-        return WavingState((left.snapshot(), right.snapshot()))
+        return WavingState((left.snapshot(), right.snapshot()), self.feet, self.last_ns)
 
     @classmethod
     def restored(cls, state: WavingState) -> "WavingHistory":
         """Return a history that continues from a snapshot."""
         left, right = state.wrists
-        return cls((Wrist.restored(left), Wrist.restored(right)))
+        return cls((Wrist.restored(left), Wrist.restored(right)), state.feet, state.last_ns)
+
+    def stands(self, body: Body, now_ns: int) -> bool:
+        """Update the mean place of the feet, and return whether they are near to it; False if they are not visible."""
+        if body.feet is None:
+            return False
+        x, y = self.feet or body.feet
+        share = min(1.0, (now_ns - self.last_ns) / NS_PER_S / _FEET_MEAN_S)
+        self.feet, self.last_ns = (x + share * (body.feet[0] - x), y + share * (body.feet[1] - y)), now_ns
+        return math.dist(self.feet, body.feet) < _STANDS_WITHIN * body.size
 
 
 def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: EventsConfig) -> Evidence | None:
@@ -183,9 +206,11 @@ def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: Eve
     assert body.shoulders is not None
     shoulder_x, shoulder_y = body.shoulders
     minimum_swing = 0.6 * settings.wave_amplitude
+    steep = _STEEP_MARGIN if history.stands(body, now_ns) else _STEEP_WALKING_MARGIN
+    lowest_y = shoulder_y + (_SHOULDER_MARGIN + steep * body.steepness) * body.size
     waves = []
     for wrist, position in zip(history.wrists, body.wrists, strict=True):
-        raised = position is not None and position[1] < shoulder_y + _SHOULDER_MARGIN * body.size
+        raised = position is not None and position[1] < lowest_y
         if raised and position is not None:
             wrist.last_raised_ns = now_ns
             wrist.horizontal.update((position[0] - shoulder_x) / body.size, now_ns, minimum_swing)

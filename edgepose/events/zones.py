@@ -1,7 +1,4 @@
-"""Detection of zone changes: feet that enter and leave polygons in the frame.
-
-Hysteresis at the border: the feet must be inside or outside by more than their noise, and stay there for some time.
-"""
+"""Detection of zone changes: feet that enter and leave polygons in the frame, and stay in them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,10 +6,9 @@ from dataclasses import dataclass, field
 
 from edgepose.config.schema import EventsConfig
 from edgepose.events.body import Body, Point
+from edgepose.events.border import BORDER_MARGIN, BorderSide
 from edgepose.events.evidence import Evidence, strength
 from edgepose.frame import NS_PER_S
-
-_MARGIN = 0.05  # body sizes on either side of the border
 
 
 @dataclass(slots=True)
@@ -20,15 +16,13 @@ class ZoneSide:
     """The side of a zone's border that a person is on, in observed time.
 
     Attributes:
-        inside: whether the person is inside.
+        border: inside or outside.
         inside_since_ns: when the person entered, while inside.
-        crossed_ns: since when the feet have been on the other side, None while they have not.
         loitered: whether `loitering` was reported for this stay.
     """
 
-    inside: bool = False
+    border: BorderSide = field(default_factory=lambda: BorderSide(beyond=False))
     inside_since_ns: int = 0
-    crossed_ns: int | None = None
     loitered: bool = False
 
 
@@ -37,6 +31,10 @@ class ZoneHistory:
     """The analyzer's history of one person: the sides by name of the zone."""
 
     sides: dict[str, ZoneSide] = field(default_factory=dict)
+
+    def inside(self, name: str) -> bool:
+        """Return whether the person is inside of a zone."""
+        return name in self.sides and self.sides[name].border.beyond
 
 
 def detect_zone_changes(
@@ -65,35 +63,22 @@ def detect_zone_changes(
         depth = depth_px(body.feet, corners, frame_size) / body.size
         if (loitering := _loitering(side, name, now_ns, settings)) is not None:
             changes.append(loitering)
-        if (depth > _MARGIN) == side.inside or (depth < -_MARGIN) != side.inside:
-            # Unchanged, or within the noise of the border, where nothing is decided.
-            if abs(depth) > _MARGIN:
-                side.crossed_ns = None
+        since_ns = side.border.cross(depth, now_ns, settings.zone_after_s)
+        if since_ns is None:
             continue
-        if side.crossed_ns is None:
-            side.crossed_ns = now_ns
-        if now_ns - side.crossed_ns < settings.zone_after_s * NS_PER_S:
-            continue
-        measurements = {"depth_bodies": depth}
-        if side.inside:
-            measurements["inside_s"] = (side.crossed_ns - side.inside_since_ns) / NS_PER_S
-        changes.append(
-            Evidence(
-                "zone_left" if side.inside else "zone_entered",
-                side.crossed_ns,
-                strength(abs(depth), _MARGIN, 1.0),
-                measurements,
-                name,
-            )
-        )
-        side.inside, side.inside_since_ns, side.crossed_ns, side.loitered = not side.inside, side.crossed_ns, None, False
+        inside, measurements = side.border.beyond, {"depth_bodies": depth}
+        if not inside:
+            measurements["inside_s"] = (since_ns - side.inside_since_ns) / NS_PER_S
+        side.inside_since_ns, side.loitered = since_ns, False
+        score = strength(abs(depth), BORDER_MARGIN, 1.0)
+        changes.append(Evidence("zone_entered" if inside else "zone_left", since_ns, score, measurements, name))
     return changes
 
 
 def _loitering(side: ZoneSide, name: str, now_ns: int, settings: EventsConfig) -> Evidence | None:
     """Return evidence for `loitering`, once a stay."""
     inside_s = (now_ns - side.inside_since_ns) / NS_PER_S
-    if not side.inside or side.loitered or side.crossed_ns is not None or inside_s < settings.loiter_after_s:
+    if not side.border.beyond or side.loitered or side.border.crossed_ns is not None or inside_s < settings.loiter_after_s:
         return None
     side.loitered = True
     return Evidence("loitering", side.inside_since_ns, strength(inside_s, 0.0, 2 * settings.loiter_after_s), {"inside_s": inside_s}, name)
@@ -103,8 +88,8 @@ def leave_zones(history: ZoneHistory, last_seen_ns: int, polygons: Mapping[str, 
     """Return evidence for `zone_left` for every zone that a person was inside when they left the frame."""
     changes = []
     for name, side in history.sides.items():
-        if side.inside and name in polygons:
-            side.inside = False
+        if side.border.beyond and name in polygons:
+            side.border.beyond = False
             inside_s = (last_seen_ns - side.inside_since_ns) / NS_PER_S
             changes.append(Evidence("zone_left", last_seen_ns, 0.5, {"inside_s": inside_s}, name))
     return changes

@@ -201,6 +201,16 @@ class CameraHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    undecidable_from_above: (
+        Annotated[
+            dict[str, int],
+            Meta(
+                description="people seen from straight above since the daemon started, of whom events cannot be told, by kind of event;"
+                " absent where there were none"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     tiles_coverage: (
         Annotated[float, Meta(ge=0, le=1, description="share of the tiles visited within `tiles.period_s`; absent where there are none")]
         | UnsetType

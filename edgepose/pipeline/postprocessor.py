@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol, TypeVar
 
@@ -10,7 +10,7 @@ import msgspec
 
 from edgepose.config.schema import Config
 from edgepose.errors import RecordingError
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.events.detector import EventDetector, EventDetectorState, Places
 from edgepose.frame import Frame
 from edgepose.motion import Motion
@@ -158,6 +158,11 @@ class Postprocessor:
             self._metrics.took(name, seconds)
         return people
 
+    @property
+    def occupancy(self) -> Mapping[str | None, Occupancy] | None:
+        """People in the frame (None) and in each zone after the last frame; None where no events are detected."""
+        return None if self._detector is None else self._detector.occupancy
+
     def reset(self) -> None:
         """Forget everybody: at a new epoch or frame size, or after a failure that may have left the state half updated."""
         self._schedule.reset()
@@ -276,6 +281,8 @@ class Postprocessor:
     def _detecting(self, detector: EventDetector) -> _Step:
         def detect(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
             self.events = detector.update(people, prepared.frame)
+            for kind in detector.undecidable:
+                self._metrics.undecidable(self._camera, kind)
             return people
 
         return detect

@@ -47,6 +47,7 @@ class CameraCounts:
         last_frame_s: monotonic time of the last frame received, or None before the first.
         people: people in the last pose message.
         events: events, by kind.
+        undecidable: people of whom events could not be told, seen from straight above, by kind.
         over_limit: people who were left out since a frame had more than `pose.maximum_people`.
         coverage: share of the tiles visited within the period, and age of the oldest visit in seconds (infinite where a tile was never
             visited); None where the camera has no tiles.
@@ -60,6 +61,7 @@ class CameraCounts:
     events: Mapping[str, int] = field(default_factory=dict)
     over_limit: int = 0
     coverage: tuple[float, float] | None = None
+    undecidable: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Metrics:
         self._ages: dict[str, deque[float]] = {}
         self._age_counts: dict[str, Histogram] = {}
         self._events: dict[str, Counter[str]] = {}
+        self._undecidable: dict[str, Counter[str]] = {}
         self._over_limit: Counter[str] = Counter()
         self._coverage: dict[str, tuple[float, float]] = {}
         self._refined: Counter[str] = Counter()
@@ -139,7 +142,7 @@ class Metrics:
             drain: whether the latency samples are taken out and their quantiles returned; only the health report does that.
         """
         with self._lock:
-            cameras = {*self._received, *self._published, *self._dropped, *self._events, *self._over_limit}
+            cameras = {*self._received, *self._published, *self._dropped, *self._events, *self._over_limit, *self._undecidable}
             samples = (_take(self._samples), _take(self._ages)) if drain else ({}, {})
             stats = MetricsStats(
                 cameras={name: self._camera(name) for name in cameras},
@@ -186,6 +189,11 @@ class Metrics:
         """Count an event."""
         with self._lock:
             self._events.setdefault(camera, Counter())[kind] += 1
+
+    def undecidable(self, camera: str, kind: str) -> None:
+        """Count a person who came to be seen from straight above, of whom events of a kind cannot be told."""
+        with self._lock:
+            self._undecidable.setdefault(camera, Counter())[kind] += 1
 
     def took(self, stage: str, seconds: float) -> None:
         """Record how long a stage took."""
@@ -255,6 +263,7 @@ class Metrics:
             dict(self._events.get(name, {})),
             self._over_limit[name],
             self._coverage.get(name),
+            dict(self._undecidable.get(name, {})),
         )
 
     def _refine_counts(self) -> RefineCounts | None:

@@ -14,6 +14,8 @@ from edgepose.errors import EndOfStream
 from testing.videos import write_video
 
 MASKS = {"window": [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5)], "corner": [(1.0, 1.0), (0.9, 1.0), (1.0, 0.9)]}
+DECODERS = ("av.open", "cv2.imread", "cv2.imdecode", "cv2.VideoCapture")
+PACKAGE = Path(__file__).parents[2] / "edgepose"
 CAPTURE = Path(__file__).parents[2] / "edgepose" / "capture"
 
 
@@ -58,3 +60,22 @@ def test_no_frame_is_made_without_its_masks() -> None:
                 text = ast.unparse(node.args[0])
                 assert text == "self._masked(image)" or (path.name == "images.py" and text == "image"), f"{path}: {text}"
     assert made == 3
+
+
+def calls(tree: ast.AST) -> list[str]:
+    return [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def test_pixels_come_into_the_program_through_the_gate_alone() -> None:
+    """Of the other places that make a frame or open a video, a replay has no pixels, `doctor` makes its own, and two write."""
+    others: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if CAPTURE not in path.parents:
+            made = [name for name in calls(ast.parse(path.read_text())) if name == "Frame" or name.startswith(DECODERS)]
+            others |= {str(path.relative_to(PACKAGE)): made} if made else {}
+    assert others == {
+        "pipeline/replay.py": ["Frame"],
+        "diagnostics/doctor.py": ["Frame"],
+        "diagnostics/bench.py": ["av.open"],
+        "output/video.py": ["av.open"],
+    }

@@ -148,6 +148,14 @@ def test_events_are_counted_by_kind() -> None:
     assert {dict(key[1])["kind"]: value for key, value in seen.items() if key[0] == "edgepose_events_total" and value} == {"fallen": 1}
 
 
+def test_people_from_straight_above_are_counted_by_kind_of_event() -> None:
+    metrics = Metrics()
+    metrics.undecidable("front", "waving")
+    seen = samples(metrics, STREAMING)
+    undecidable = {dict(key[1])["kind"]: value for key, value in seen.items() if key[0] == "edgepose_events_undecidable_total"}
+    assert undecidable == {"fallen": 0, "waving": 1, "arms_up": 0}
+
+
 def test_losses_are_there_as_zeros_before_the_first() -> None:
     assert samples(Metrics(), STREAMING)[of("edgepose_frames_dropped_total", camera="front", cause="engine_failed")] == 0
 

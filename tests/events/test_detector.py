@@ -1,5 +1,6 @@
 """Which events are reported, when and how often: single people at given positions, without noise."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 
 from edgepose.config.schema import EventsConfig
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.events.body import Point
 from edgepose.events.detector import EventDetector, Places
 from edgepose.events.zones import depth_px
 from edgepose.frame import Frame
 from edgepose.person import Person
+from testing.bodies import moved
 from testing.events.figure import Arm, Pose, View, joints, project
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
@@ -357,3 +359,89 @@ def test_everybody_crosses_for_themselves() -> None:
         scene.show(person(1, x=x), person(2, x=640 - x), for_s=0.1)
     crossed = [(event.track, event.direction) for event in scene.events if event.kind == "line_crossed"]
     assert sorted(crossed) == [(1, "to_left"), (2, "to_right")]
+
+
+def squashed(share: float, track: int = 1, x: float = 320.0) -> Person:
+    """A standing person whose height is seen at a share of its length, as from above, in a box of half a meter."""
+    standing = person(track, x)
+    keypoints = standing.keypoints.copy()
+    keypoints[:, 1] = 300 + (keypoints[:, 1] - 300) * share
+    low, high = keypoints[:, :2].min(0) - 12, keypoints[:, :2].max(0) + 12
+    return Person(np.array((*low, *high), np.float32), 0.9, keypoints, track)
+
+
+def test_from_straight_above_nothing_is_guessed_and_each_person_is_counted_once() -> None:
+    scene = Scene(settings=EventsConfig(disabled=["entered", "arms_up"]))
+    undecidable = []
+    for step in range(60):
+        swing = moved(squashed(0.08), np.array((30 * np.sin(step), -40), np.float32), 9)
+        fallen = person(2, 120, LYING) if step > 40 else squashed(0.08, 2, 120)  # what looks like a fall is not one, either
+        assert scene.show(swing, fallen) == []
+        undecidable += scene.detector.undecidable
+    assert Counter(undecidable) == {"fallen": 2, "waving": 2}
+
+
+def test_from_the_side_and_after_a_fall_along_the_view_nothing_is_undecidable() -> None:
+    scene = Scene()
+    scene.show(person(), for_s=2)
+    for tip in (20, 45, 70, 88):
+        scene.show(person(pose=replace(LYING, tip=tip, towards=0.0)))
+    undecidable = []
+    for _ in range(50):
+        scene.show(person(pose=replace(LYING, towards=0.0)))
+        undecidable += scene.detector.undecidable
+    assert [event.kind for event in scene.events] == ["entered", "fallen"]
+    assert undecidable == []
+
+
+def test_who_walks_under_the_camera_twice_is_counted_twice_and_does_not_fall() -> None:
+    scene, undecidable = Scene(), []
+    approach, stay = np.linspace(1.0, 0.08, 40), np.full(20, 0.08)
+    for share in (*approach, *stay, *approach[::-1], *approach, *stay):
+        scene.show(squashed(share))
+        undecidable += scene.detector.undecidable
+    assert Counter(undecidable) == {"fallen": 2, "waving": 2, "arms_up": 2}
+    assert [event.kind for event in scene.events] == ["entered"]
+
+
+def test_occupancy_counts_people_entries_and_exits() -> None:
+    scene = Scene(RIGHT_HALF, EventsConfig(disabled=["zone_entered", "zone_left", "entered", "left"]))
+    scene.show(person(x=500), person(2, x=100), for_s=2)
+    assert scene.detector.occupancy == {None: Occupancy(2, 2, 0), "right": Occupancy(1, 1, 0)}
+    for side in (-3, 3) * 10:  # within the noise of the border
+        scene.show(person(x=500), person(2, x=320 + side))
+    assert scene.detector.occupancy["right"] == Occupancy(1, 1, 0)
+    scene.show(person(x=500), person(2, x=450), for_s=0.5)  # not for long enough
+    assert scene.detector.occupancy["right"].count == 1
+    scene.show(person(x=500), person(2, x=450), for_s=0.5)
+    assert scene.detector.occupancy["right"] == Occupancy(2, 2, 0)
+    scene.show(person(2, x=450), for_s=2)  # lost for a moment
+    assert scene.detector.occupancy == {None: Occupancy(2, 2, 0), "right": Occupancy(2, 2, 0)}
+    scene.show(person(2, x=450), for_s=2)
+    assert scene.detector.occupancy == {None: Occupancy(1, 2, 1), "right": Occupancy(1, 2, 1)}
+
+
+def test_occupancy_after_a_new_epoch_and_of_a_removed_zone() -> None:
+    scene = Scene(RIGHT_HALF)
+    scene.show(person(x=500), for_s=2)
+    scene.detector.reset()
+    assert scene.detector.occupancy == {None: Occupancy(0, 1, 0), "right": Occupancy(0, 1, 0)}
+    state = scene.detector.snapshot()
+    scene.detector.configure(EventsConfig(), Places(), 0.2)
+    assert set(scene.detector.occupancy) == {None}
+    again = Scene(RIGHT_HALF)
+    again.detector.restore(state)
+    assert again.detector.occupancy == {None: Occupancy(0, 1, 0), "right": Occupancy(0, 1, 0)}
+
+
+def from_above(pitch: float, pose: Pose, x: float = 320.0) -> Person:
+    points = project(joints(pose), View(pitch=pitch, height_px=200), (x, 300))
+    box = np.array((*(points.min(0) - 8), *(points.max(0) + 8)), np.float32)
+    return Person(box, 0.9, np.concatenate((points, np.full((17, 1), 0.9)), 1).astype(np.float32), 1)
+
+
+def test_arms_raised_a_little_to_the_front_are_seen_from_60_degrees_above() -> None:
+    up = Pose(arms=(Arm(155, 165), Arm(155, 165)))
+    scene = Scene(settings=EventsConfig(disabled=["entered"]))
+    scene.show(from_above(60, STANDING), for_s=2)
+    assert scene.show(from_above(60, up), for_s=3) == ["arms_up"]

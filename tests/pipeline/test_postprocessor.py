@@ -18,6 +18,7 @@ from edgepose.config.schema import (
     TrackConfig,
 )
 from edgepose.errors import RecordingError
+from edgepose.event import Occupancy
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import encode
@@ -275,3 +276,27 @@ def test_people_with_one_refined_pose_are_published_once(tracked: bool) -> None:
     refinement = metrics.refinement()
     assert refinement is not None
     assert refinement.doubles == (5 if tracked else 3)
+
+
+def test_occupancy_of_the_frame_and_its_zones_comes_with_every_frame_where_events_are_on() -> None:
+    zone = {"left": [(0.0, 0.0), (0.3, 0.0), (0.3, 1.0), (0.0, 1.0)]}
+    config = replace(CONFIG, cameras={"a": CameraConfig(source="x", zones=zone)}, events=EventsConfig(zone_after_s=0.2, enter_after_s=0.2))
+    stage = Postprocessor("a", config, Metrics())
+    for number in range(15):
+        stage.people(prepared(number), small_candidates_at(50 / 2))
+    assert stage.occupancy == {None: Occupancy(1, 1, 0), "left": Occupancy(1, 1, 0)}
+    stage.configure(replace(config, events=EventsConfig(enabled=False)), None)
+    stage.people(prepared(15), small_candidates_at(50 / 2))
+    assert stage.occupancy is None
+
+
+def test_people_from_straight_above_are_counted_in_the_metrics() -> None:
+    metrics = Metrics()
+    stage = Postprocessor("a", replace(CONFIG, smooth=SmoothConfig(enabled=False)), metrics)
+    standing = standing_person(20, 20, 100)
+    keypoints = standing.keypoints.copy()
+    keypoints[:, 1] = 70 + 0.1 * (keypoints[:, 1] - 70)
+    box = np.array((20, 50, 60, 90), np.float32)
+    for number in range(40):
+        stage.people(prepared(number), Candidates(box[None, None], np.full((1, 1), 0.9, np.float32), keypoints[None, None]))
+    assert metrics.camera("a").undecidable == {"fallen": 1, "waving": 1, "arms_up": 1}

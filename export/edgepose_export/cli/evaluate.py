@@ -38,7 +38,11 @@ from edgepose_export.onnx_file import set_metadata, write_model
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--boxes", is_flag=True, help="Measure the boxes of people, with or without labeled keypoints, instead of poses.")
-@click.option("--true-boxes", is_flag=True, help="MODEL is a refiner: measure it by itself, on the labeled boxes.")
+@click.option(
+    "--true-boxes",
+    is_flag=True,
+    help="MODEL is a refiner: measure it by itself, on the labeled boxes. With --tracks: use the labels as what the networks find.",
+)
 @click.option("--robustness", is_flag=True, help="Measure on corrupted pictures too: noise, occlusion, low light, blur, …")
 @click.option(
     "--tracks", is_flag=True, help="Measure identities, jitter, lag and events on labeled clips (synth --clips, or videos with CSV files)."
@@ -83,7 +87,7 @@ def evaluate(
 
     DATA is a COCO-format folder; with --tracks a folder of labeled clips.
     """
-    if boxes + true_boxes + robustness + tracks > 1:
+    if boxes + (true_boxes and not tracks) + robustness + tracks > 1:
         raise click.UsageError("--boxes, --true-boxes, --robustness and --tracks are different measurements; expected one of them")
     settings = [text for text in groups if "=" in text]
     if settings and not tracks:
@@ -92,13 +96,15 @@ def evaluate(
         raise click.UsageError(
             "--tracks measures the runtime as it is configured; expected no --score, --people, --plots and --record with it"
         )
+    if tracks and true_boxes and refiner is not None:
+        raise click.UsageError("--tracks --true-boxes runs no network; expected it without --refiner")
     if refine_people and refiner is None:
         raise click.UsageError("--refine-people limits the people that a refiner refines; expected --refiner too")
     if plots is not None and (boxes or true_boxes or robustness):
         raise click.UsageError("--plots draws the figures of poses; expected it without --boxes, --true-boxes and --robustness")
     if record and (boxes or true_boxes or robustness):
         raise click.UsageError("--record writes the figures of poses; expected it without --boxes, --true-boxes and --robustness")
-    if true_boxes and (size or score is not None or people or refiner is not None):
+    if true_boxes and not tracks and (size or score is not None or people or refiner is not None):
         raise click.UsageError("--true-boxes runs no pose network; expected it without --size, --score, --people and --refiner")
     path = find_model(model)
     chosen: dict[str, Any] = {"groups": [text for text in groups if "=" not in text], "limit": limit}
@@ -114,7 +120,9 @@ def evaluate(
         chosen["progress"] = lambda done, total: bar("pictures", done, total)
         if tracks:
             config = _runtime_config(settings, size, finds["refiner"], refine_people)
-            followed = evaluate_tracks(path, data, config, **chosen | {"progress": lambda done, total: bar("frames", done, total)})
+            followed = evaluate_tracks(
+                path, data, config, **chosen | {"progress": lambda done, total: bar("frames", done, total)}, true_people=true_boxes
+            )
             text, table = tracks_json(followed), tracks_tables(path.stem, followed)
         elif true_boxes:
             alone = evaluate_true_boxes(path, data, **chosen)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgepose.config.schema import Config
+from edgepose.config.schema import Config, EventsConfig
 from edgepose.errors import ConfigError
 from edgepose.event import Event
 from edgepose.frame import NS_PER_S
@@ -20,7 +21,7 @@ from edgepose.person import Person
 from edgepose_export.cli.main import cli
 from edgepose_export.evaluation.tracks.clips import FrameTruth, LabeledClip, TrueEvent, read_clips
 from edgepose_export.evaluation.tracks.evaluation import evaluate_tracks
-from edgepose_export.evaluation.tracks.event_scores import score_events
+from edgepose_export.evaluation.tracks.event_scores import EventCount, score_events
 from edgepose_export.evaluation.tracks.identities import Identities, count_identities, match_frames, total_identities
 from edgepose_export.evaluation.tracks.run import TrackedClip
 from edgepose_export.evaluation.tracks.steadiness import measure_delay, measure_jitter
@@ -190,10 +191,10 @@ def reported(kind, at_s: float, track: int, zone: str | None = None) -> Event:
 
 def scored(happening: list[TrueEvent], reports: list[Event], *, ignored: tuple[int, ...] = ()):
     times_s = np.arange(0, 8, 0.1)
-    truth = [labels({1: 10, 2: 200}, ignored=ignored) for _ in times_s]
+    truth = [labels({1: 10, 2: 200}, ignored=ignored, joints=np.full((17, 2), 50.0)) for _ in times_s]
     people = [finds({7: 10, 8: 200}) for _ in times_s]
     clip = LabeledClip("events", lambda: iter(()), truth, times_s, True, events=happening)
-    return score_events(clip, TrackedClip(people, [], reports, 0), match_frames(truth, people))
+    return score_events(clip, TrackedClip(people, [], reports, 0), match_frames(truth, people), EventsConfig(loiter_after_s=2.0))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +224,39 @@ def test_zones_are_told_apart_and_the_invisible_counts_neither_way() -> None:
     assert (hidden.happened, hidden.recall) == (0, None)
 
 
+def test_a_line_is_crossed_in_the_direction_in_which_it_was() -> None:
+    happening = [TrueEvent("line_crossed", 1, 3.0, 3.0, line="gate", direction="left")]
+    left = replace(reported("line_crossed", 3.6, 7), line="gate", direction="to_left")
+    assert scored(happening, [left])["line_crossed"].recall == 1
+    assert scored(happening, [replace(left, direction="to_right")])["line_crossed"].recall == 0
+    assert scored(happening, [replace(left, line="door")])["line_crossed"].right == 0
+
+
+def test_long_stays_in_a_zone_are_loitering_and_stays_of_about_that_time_count_neither_way() -> None:
+    def loitering(entered_s: float, left_s: float, *reports: Event) -> EventCount:
+        happening = [TrueEvent("zone_entered", 1, entered_s, entered_s, "yard"), TrueEvent("zone_left", 1, left_s, left_s, "yard")]
+        return scored(happening, list(reports))["loitering"]
+
+    report = reported("loitering", 3.3, 7, "yard")
+    assert loitering(1.0, 6.0, report) == EventCount(1, 1, 1, 1)
+    assert loitering(1.0, 6.0) == EventCount(1, 0, 0, 0)
+    assert loitering(1.0, 3.2) == loitering(1.0, 3.2, report) == EventCount(0, 0, 0, 0)
+    assert loitering(1.0, 2.0, report) == EventCount(0, 0, 1, 0)
+
+
+def test_a_pose_that_is_mostly_outside_the_picture_counts_neither_way() -> None:
+    joints = np.full((17, 2), 50.0)
+    cut = labels({1: 10}, joints=joints)
+    cut.keypoints[:, 6:, 2] = 0
+    times_s = np.arange(0, 8, 0.1)
+    clip = LabeledClip("cut", lambda: iter(()), [cut] * 80, times_s, True, events=[TrueEvent("fallen", 1, 3.0, 8.0)])
+    people = [finds({7: 10})] * 80
+    assert score_events(clip, TrackedClip(people, [], [], 0), match_frames(clip.truth, people), EventsConfig())["fallen"].happened == 0
+
+
+JOINTS = [float(value) for joint in range(17) for value in (15 + 2 * joint, 15 + 5 * joint, 2)]
+
+
 def write_clips(folder: Path, image: np.ndarray, *, frames: int = 16) -> None:
     """Write a clip in which one picture stands still, with two people who are labeled where the picture shows something else."""
     (folder / "images" / "0000").mkdir(parents=True)
@@ -231,7 +265,9 @@ def write_clips(folder: Path, image: np.ndarray, *, frames: int = 16) -> None:
         name = f"0000/{number:06d}.jpg"
         cv2.imwrite(str(folder / "images" / name), image)
         images.append({"id": number + 1, "video_id": 1, "frame_id": number, "file_name": name, "captured_at": number / 10})
-        annotations.append({"id": number + 1, "image_id": number + 1, "track_id": 1, "bbox": [10, 10, 40, 90], "at_rest": 1})
+        annotations.append(
+            {"id": number + 1, "image_id": number + 1, "track_id": 1, "bbox": [10, 10, 40, 90], "at_rest": 1, "keypoints": JOINTS}
+        )
     video = {"id": 1, "name": "0000", "elevation": 33, "camera": "still"}
     events = [{"video_id": 1, "track_id": 1, "kind": "fallen", "start": 0.2, "end": 1.1}]
     content = {"videos": [video], "images": images, "annotations": annotations, "events": events}
@@ -253,6 +289,11 @@ def test_clips_go_through_the_steps_of_the_runtime(tmp_path: Path) -> None:
     assert (figures["clips"], figures["frames"], figures["people"], figures["found"]) == (1, 16, 1, 0)
     assert figures["events"]["fallen"]["by_elevation"]["30"] == {"precision": None, "recall": 0, "happened": 1, "reported": 0}
     assert list(figures["by_camera"]) == ["still"]
+    done = CliRunner().invoke(cli, ["evaluate", "default", str(tmp_path), "--tracks", "--true-boxes", "--json"])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    assert figures["found"] >= 0.9  # all but the frames until a track is certain
+    assert (figures["switches"], figures["precision"], figures["refiner"]) == (0, "labels", "")
     table = CliRunner().invoke(cli, ["evaluate", "default", str(tmp_path), "--tracks"])
     assert table.exit_code == 0, table.output
     assert "switches" in table.output

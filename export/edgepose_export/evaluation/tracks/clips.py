@@ -50,6 +50,8 @@ class TrueEvent:
         start, end: seconds since the first frame.
         zone: of events of zones, else empty.
         wrist: of `waving`: left or right, else empty.
+        line, direction: of `line_crossed`, else empty; the direction is left or right.
+        doubtful: whether it may be missed and may be reported: a stay about as long as loitering.
     """
 
     kind: str
@@ -58,6 +60,9 @@ class TrueEvent:
     end: float
     zone: str = ""
     wrist: str = ""
+    line: str = ""
+    direction: str = ""
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +136,8 @@ class _Event(msgspec.Struct):
     end: float
     zone: str = ""
     wrist: str = ""
+    line: str = ""
+    direction: str = ""
 
 
 class _Labels(msgspec.Struct):
@@ -169,7 +176,8 @@ def _coco_clips(path: Path) -> list[LabeledClip]:
     for box in labels.annotations:
         boxes[box.image_id].append(box)
     for event in labels.events or []:
-        events[event.video_id].append(TrueEvent(event.kind, event.track_id, event.start, event.end, event.zone, event.wrist))
+        true = TrueEvent(event.kind, event.track_id, event.start, event.end, event.zone, event.wrist, event.line, event.direction)
+        events[event.video_id].append(true)
     clips = []
     for video in labels.videos:
         frames = sorted(pictures[video.id], key=lambda picture: picture.frame_id)

@@ -43,7 +43,7 @@ class TrackEvaluation:
 
     Attributes:
         scores: of each clip.
-        precision: number format of the pose network.
+        precision: number format of the pose network; `labels` where these took its place.
         refiner: file name of the refiner; empty where nobody is refined.
     """
 
@@ -112,7 +112,14 @@ class TrackEvaluation:
 
 
 def evaluate_tracks(
-    model: Path, data: Path, config: Config, *, groups: Sequence[str] = (), limit: int = 0, progress: Progress | None = None
+    model: Path,
+    data: Path,
+    config: Config,
+    *,
+    groups: Sequence[str] = (),
+    limit: int = 0,
+    progress: Progress | None = None,
+    true_people: bool = False,
 ) -> TrackEvaluation:
     """Measure a configuration of the runtime on labeled clips.
 
@@ -123,6 +130,7 @@ def evaluate_tracks(
         groups: elevations of the clips to use, as texts; empty is all.
         limit: number of clips, from the first; 0 is all.
         progress: called after each frame; takes frames.
+        true_people: whether the labels take the place of what the networks find.
 
     Raises:
         ConfigError: the data is refused.
@@ -136,7 +144,7 @@ def evaluate_tracks(
     total = sum(len(clip.truth) for clip in clips)
     done = 0
     scores = []
-    with ClipRunner(model, config) as runner:
+    with ClipRunner(model, config, true_people=true_people) as runner:
         for clip in clips:
 
             def advance(frames: int, _: int, before: int = done) -> None:
@@ -145,7 +153,7 @@ def evaluate_tracks(
 
             scores.append(_score(runner, clip, config, advance))
             done += len(clip.truth)
-    return TrackEvaluation(scores, runner.precision, runner.refiner_name)
+    return TrackEvaluation(scores, "labels" if true_people else runner.precision, runner.refiner_name)
 
 
 def _score(runner: ClipRunner, clip: LabeledClip, config: Config, progress: Progress) -> ClipScore:
@@ -163,7 +171,7 @@ def _score(runner: ClipRunner, clip: LabeledClip, config: Config, progress: Prog
         delay=measure_delay(clip, tracked.people, matches, threshold),
         rough_jitter=measure_jitter(clip.truth, rough, rough_matches, threshold),
         rough_delay=measure_delay(clip, rough, rough_matches, threshold),
-        events=score_events(clip, tracked, matches) if clip.events is not None else {},
+        events=score_events(clip, tracked, matches, config.events) if clip.events is not None else {},
     )
 
 

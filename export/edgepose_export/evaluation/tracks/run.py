@@ -1,10 +1,14 @@
-"""Clips through the runtime's own steps: letterbox, engine, decoder, tracker, refiner, smoother and event detector."""
+"""Clips through the runtime's own steps: letterbox, engine, decoder, tracker, refiner, smoother and event detector.
+
+The labels may take the place of what the networks find: what is wrong then is wrong with the steps after the networks.
+"""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 from msgspec.structs import replace
 
 from edgepose.config.schema import CameraConfig, Config
@@ -12,13 +16,16 @@ from edgepose.engine.backend import open_backend
 from edgepose.event import Event
 from edgepose.frame import NS_PER_S
 from edgepose.model.file import read_model
-from edgepose.person import Person
+from edgepose.person import Candidates, Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.pose.letterbox import Letterbox
 from edgepose.telemetry.metrics import Metrics
 from edgepose_export.callbacks import Progress
-from edgepose_export.evaluation.tracks.clips import LabeledClip
+from edgepose_export.evaluation.tracks.clips import FrameTruth, LabeledClip
+
+_TRUE_SCORE = 0.9  # of a labeled person and of each labeled keypoint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +55,7 @@ class ClipRunner:
     Args:
         model: file of the pose network.
         config: of the runtime; its model's path and its cameras are replaced.
+        true_people: whether the labels take the place of what the networks find.
 
     Attributes:
         precision: number format of the pose network.
@@ -58,12 +66,13 @@ class ClipRunner:
         EngineError: the backend is unavailable.
     """
 
-    def __init__(self, model: Path, config: Config) -> None:
+    def __init__(self, model: Path, config: Config, *, true_people: bool = False) -> None:
         self._config = replace(config, model=replace(config.model, path=str(model)))
+        self._true_people = true_people
         self._metrics = Metrics()
         self._model = read_model(model)
         self.precision: str = self._model.info.precision
-        self._refiner = Refiner.configured(self._config, self._metrics)
+        self._refiner = None if true_people else Refiner.configured(self._config, self._metrics)
         self.refiner_name = self._refiner.model.path.name if self._refiner is not None else ""
         with ExitStack() as opened:
             self._backend = open_backend(self._model, self._config.model)
@@ -100,7 +109,10 @@ class ClipRunner:
         for number, frame in enumerate(clip.frames()):
             began_ns = began_ns or frame.captured_at_ns
             prepared = preprocessor.prepare(frame)
-            candidates = self._backend.run(prepared.images)
+            if self._true_people:
+                candidates = _true_candidates(clip.truth[number], prepared.letterbox)
+            else:
+                candidates = self._backend.run(prepared.images)
             people.append(steps.people(prepared, candidates))
             events += steps.events
             if rough_steps is not None:
@@ -108,3 +120,13 @@ class ClipRunner:
             if progress is not None:
                 progress(number + 1, len(clip.truth))
         return TrackedClip(people, unsmoothed, events, began_ns)
+
+
+def _true_candidates(truth: FrameTruth, letterbox: Letterbox) -> Candidates:
+    """Return the labeled people of a frame who count as candidates of a network."""
+    counted = np.flatnonzero(~truth.ignored)
+    keypoints = truth.keypoints[counted].copy()
+    keypoints[..., :2] = letterbox.to_input(keypoints[..., :2])
+    keypoints[..., 2] = np.where(keypoints[..., 2] > 0, _TRUE_SCORE, 0)
+    boxes = letterbox.to_input(truth.boxes[counted].reshape(-1, 2, 2)).reshape(-1, 4)
+    return Candidates(boxes[None], np.full((1, len(counted)), _TRUE_SCORE, np.float32), keypoints[None])
