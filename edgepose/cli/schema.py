@@ -2,7 +2,7 @@
 
 import click
 
-MESSAGES = ("status", "info", "health", "camera-status", "poses", "events", "reply")
+MESSAGES = ("status", "info", "health", "camera-status", "poses", "events", "occupancy", "zone-occupancy", "reply")
 COMMANDS = ("command-reload", "command-set-threshold", "command-pause", "command-resume", "command-snapshot", "command-record")
 
 

@@ -110,6 +110,16 @@ class EventDetector:
         self._ground = Motion.of(state.ground)
         self._observed_ns, self._captured_at_ns = state.observed_ns, state.captured_at_ns
 
+    def occupancy(self) -> dict[str | None, int]:
+        """Return how many people have entered and not left: the frame (None), and each zone by name."""
+        present = [history for history in self._people.values() if history.entered]
+        inside = dict.fromkeys(self._zones, 0)
+        for history in self._people.values():
+            for zone, side in history.zones.sides.items():
+                if side.inside and zone in inside:
+                    inside[zone] += 1
+        return {None: len(present), **inside}
+
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
         """Return the events whose evidence one frame completes. Call it for every frame, also without people.
 

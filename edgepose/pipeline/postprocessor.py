@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol, TypeVar
 
@@ -157,6 +157,11 @@ class Postprocessor:
         for name, seconds in took_s.items():
             self._metrics.took(name, seconds)
         return people
+
+    @property
+    def occupancy(self) -> Mapping[str | None, int] | None:
+        """How many people are in the frame (None) and in each zone after the last frame; None where no events are detected."""
+        return None if self._detector is None else self._detector.occupancy()
 
     def reset(self) -> None:
         """Forget everybody: at a new epoch or frame size, or after a failure that may have left the state half updated."""

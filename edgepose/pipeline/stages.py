@@ -1,7 +1,7 @@
 """The values that a frame passes through, and the preprocessor, which turns frames into input of the pose network."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -53,6 +53,7 @@ class FrameResult:
         at_ns: end of postprocessing, nanoseconds since the Unix epoch (UTC); the age of poses is counted up to here.
         live: whether the frame came from a live source, which must not be delayed.
         stale: whether the frame is too old for its poses to be published; its events still are.
+        occupancy: people in the frame (None) and in each zone; None where no events are detected.
     """
 
     frame: Frame
@@ -61,6 +62,7 @@ class FrameResult:
     at_ns: int
     live: bool
     stale: bool = False
+    occupancy: Mapping[str | None, int] | None = None
 
 
 class Preprocessor:

@@ -113,7 +113,7 @@ REFUSED = [
     ("mqtt:\n  port: '1883'\n", 2, "mqtt.port is '1883'; expected a whole number"),
     ("mqtt:\n  username: 12\n", 2, "mqtt.username is 12; expected text or null"),
     ("mqtt:\n  prefix: a/#\n", 2, "mqtt.prefix is 'a/#'; expected text without '+' and '#'"),
-    ("mqtt:\n  encoding: xml\n", 2, "mqtt.encoding is 'xml'; expected one of json, msgpack"),
+    ("mqtt:\n  encoding: xml\n", 2, "mqtt.encoding is 'xml'; expected one of compact, json, msgpack"),
     ("mqtt:\n  host: a\n  host: b\n", 3, "mqtt.host is set twice; expected once"),
     ("mqtt:\n  tls:\n    key_file: a\n", 1, "expected certificate_file and key_file"),
     ("mqtt:\n  tls:\n    ca_file: a\n", 3, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true"),

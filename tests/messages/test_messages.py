@@ -25,7 +25,7 @@ def test_no_golden_file_is_left_over():
 
 def test_poses_on_the_wire():
     message = json.loads(encode(sample_message()))
-    assert list(message) == ["schema", "camera", "sequence", "captured_at", "clock", "age_ms", "width", "height", "people"]
+    assert list(message) == ["schema", "camera", "epoch", "sequence", "captured_at", "clock", "age_ms", "width", "height", "people"]
     assert (message["schema"], message["age_ms"], message["width"], message["height"]) == (1, 38.1, 1280, 720)
     assert message["captured_at"] == "2026-11-22T10:00:00.123456Z"
     first, second = message["people"]
