@@ -3,7 +3,7 @@
 from edgepose.config.load import device_name
 from edgepose.config.schema import Config
 from edgepose.messages.home_assistant import discovery
-from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.messages.occupancy_states import StatePublisher
 
 
 class Announcements:
@@ -13,7 +13,7 @@ class Announcements:
         publisher: of the messages.
     """
 
-    def __init__(self, publisher: MqttPublisher) -> None:
+    def __init__(self, publisher: StatePublisher) -> None:
         self._publisher = publisher
         self._messages: dict[str, bytes] = {}
 

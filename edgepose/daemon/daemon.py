@@ -21,6 +21,7 @@ from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
+from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import HealthMessage, InfoMessage
 from edgepose.mqtt.command_inbox import Command
@@ -28,7 +29,6 @@ from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.pipeline.delivery import Delivery, Sink
 from edgepose.pipeline.file_sinks import open_sinks
-from edgepose.pipeline.occupancy import OccupancyStates
 from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.refiner import Refiner
 from edgepose.recorder.black_box import BlackBox

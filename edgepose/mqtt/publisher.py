@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from edgepose.errors import ConfigError
 from edgepose.messages import compact
+from edgepose.messages.pose_thinning import PoseThinning
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import InfoMessage, Message, PosesMessage
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES, Command, CommandInbox
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outbox, Outgoing
-from edgepose.mqtt.pose_thinning import PoseThinning
 from edgepose.mqtt.presence import Presence
 from edgepose.mqtt.session import MqttSession
 from edgepose.mqtt.settings import PublisherSettings

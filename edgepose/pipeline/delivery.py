@@ -5,10 +5,10 @@ from typing import Literal, Protocol
 
 from edgepose.errors import OutputError
 from edgepose.messages.compose import event_message, poses_message
+from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import EventMessage, PosesMessage
 from edgepose.pipeline.file_writer import FileWriter, Sink
-from edgepose.pipeline.occupancy import OccupancyStates
 from edgepose.pipeline.stages import FrameResult
 from edgepose.telemetry.metrics import Metrics
 

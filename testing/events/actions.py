@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from testing.events.figure import Arm, Pose
+from edgepose.simulation.figure import Arm, Pose
 
 PoseAt = Callable[[float], Pose]
 

@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from edgepose.config.schema import PosesConfig
+from edgepose.messages.pose_thinning import PoseThinning
 from edgepose.messages.structs import PosesMessage
-from edgepose.mqtt.pose_thinning import PoseThinning
 from testing.sample import sample_message
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from edgepose.config.schema import Config
 from edgepose.messages.compose import occupancy_message
 from edgepose.messages.schema import topic_address
-from edgepose.messages.structs import OccupancyMessage
+from edgepose.messages.structs import Message
 
 _Place = tuple[str, str | None]
 """A camera, and a zone or None for the whole frame."""
@@ -16,11 +16,11 @@ _Place = tuple[str, str | None]
 class StatePublisher(Protocol):
     """The part of `edgepose.mqtt.publisher.MqttPublisher` that keeps retained states."""
 
-    def publish_retained(self, address: str, payload: OccupancyMessage) -> None:
+    def publish_retained(self, address: str, payload: Message | bytes, *, whole: bool = False) -> None:
         """Set the state of a topic; never blocks."""
         ...
 
-    def clear(self, address: str) -> None:
+    def clear(self, address: str, *, whole: bool = False) -> None:
         """Clear the state of a topic."""
         ...
 
