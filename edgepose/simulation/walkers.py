@@ -1,12 +1,13 @@
 """Walkers: people who come into the frame, do something and leave, as functions of a seed and the time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.simulation.figure import Arm, Pose, View, joints, project
+from edgepose.simulation.movements import ease, swaying, walking
 
 WIDTH, HEIGHT = 1280, 720
 """Size of the simulated frames in pixels."""
@@ -67,23 +68,23 @@ class _Visit:
         """Return the joints (17, 2) in pixels."""
         acting_s, lasts_s = t_s - self.begins_s - self._acts_s, _LASTS_S[self.action]
         walked_s = min(acting_s, 0.0) + max(acting_s - lasts_s, 0.0)
-        turned = _ease(acting_s, 0.0, _TURN_S) - _ease(acting_s, lasts_s - _TURN_S, _TURN_S)
-        pose = _walking(t_s * self.pace_hz) if not 0 <= acting_s <= lasts_s else self._acting(acting_s)
+        turned = ease(acting_s, 0.0, _TURN_S) - ease(acting_s, lasts_s - _TURN_S, _TURN_S)
+        pose = walking(t_s * self.pace_hz) if not 0 <= acting_s <= lasts_s else self._acting(acting_s)
         view = View(heading=90 * (1 - turned), height_px=self.height_px)
         return project(joints(pose), view, (self.middle_x + self.speed * walked_s, self.feet_y))
 
     def _acting(self, t_s: float) -> Pose:
-        still = _swaying(t_s, self.towards)
+        still = swaying(t_s, self.towards)
         match self.action:
             case "fall":  # fast, as gravity does it; then slowly up again
-                down = min(1.0, max(0.0, (t_s - 1.5) / 0.6)) ** 1.7 * (1 - _ease(t_s, 14.5, 1.8))
+                down = min(1.0, max(0.0, (t_s - 1.5) / 0.6)) ** 1.7 * (1 - ease(t_s, 14.5, 1.8))
                 arms = (Arm(10 + 25 * down, 15 + 25 * down), Arm(12 + 20 * down, 20 + 20 * down))
                 return replace(still if down < 1 else Pose(), arms=arms, tip=88 * down, towards=self.towards)
             case "wave":
-                up, out = _ease(t_s, 0.8, 0.5) - _ease(t_s, 5.0, 0.5), 35 * np.sin(2 * np.pi * 1.2 * t_s)
+                up, out = ease(t_s, 0.8, 0.5) - ease(t_s, 5.0, 0.5), 35 * np.sin(2 * np.pi * 1.2 * t_s)
                 return replace(still, arms=(Arm(8 + (142 + 0.7 * out) * up, 10 + (155 + out) * up, 10, 15), Arm()))
             case "raise":
-                up = _ease(t_s, 0.8, 0.5) - _ease(t_s, 4.0, 0.5)
+                up = ease(t_s, 0.8, 0.5) - ease(t_s, 4.0, 0.5)
                 arm = Arm(8 + 150 * up, 8 + 160 * up, 0, 5)
                 return replace(still, arms=(arm, arm))
         return still
@@ -141,21 +142,3 @@ def _seen(points: NDArray[np.float64]) -> SeenPerson | None:
     box = np.concatenate((inside_low, inside_high)).astype(np.float32)
     keypoints = np.concatenate((points, np.full((17, 1), _CONFIDENCE)), 1).astype(np.float32)
     return SeenPerson(box, _SCORE, keypoints)
-
-
-def _ease(t_s: float, start_s: float, lasts_s: float) -> float:
-    """Return 0 before the start, 1 after its duration, and a smooth transition between."""
-    share = min(1.0, max(0.0, (t_s - start_s) / lasts_s))
-    return share * share * (3 - 2 * share)
-
-
-def _swaying(t_s: float, phase: float) -> Pose:
-    sway = 2.0 * float(np.sin(1.3 * t_s + phase))
-    return Pose(lean=sway, arms=(Arm(8 + sway, 10 + sway, 0, 15), Arm(10 - sway, 10 - sway, 0, 15)))
-
-
-def _walking(steps: float) -> Pose:
-    step: Callable[[float], float] = lambda shift: float(np.sin(2 * np.pi * steps + shift))  # noqa: E731
-    swing, (left, right) = step(0), (max(0.0, 40 * step(shift)) for shift in (0.8, 0.8 + np.pi))
-    arms = (Arm(8, 8, -22 * swing, -22 * swing + 15), Arm(8, 8, 22 * swing, 22 * swing + 15))
-    return Pose(lean=4, thighs=(25 * swing, -25 * swing), knees=(left, right), arms=arms)
