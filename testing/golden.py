@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from edgepose.messages import compact
 from edgepose.messages.schema import COMMANDS, TOPICS, Topic, asyncapi, json_schema
 from edgepose.messages.structs import EventMessage, PosesMessage, encode
+from edgepose.webhook.sender import webhook_schema
 from testing.sample import sample_event_message, sample_message
 from testing.simulated import simulate, topic_of
 
@@ -22,7 +23,8 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "messages" / "golden"
 
 def golden_files() -> dict[str, str]:
     """Return the content of every golden file by its name."""
-    documents = {f"{topic.name}.schema.json": json_schema(topic.name) for topic in TOPICS + COMMANDS} | {"asyncapi.json": asyncapi()}
+    documents = {f"{topic.name}.schema.json": json_schema(topic.name) for topic in TOPICS + COMMANDS}
+    documents |= {"asyncapi.json": asyncapi(), "webhook.schema.json": webhook_schema()}
     files = {name: json.dumps(document, indent=2, sort_keys=True) + "\n" for name, document in documents.items()}
     messages: dict[str, PosesMessage | EventMessage] = {"poses.jsonl": sample_message(), "events.jsonl": sample_event_message()}
     encoded = {

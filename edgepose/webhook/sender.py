@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -220,6 +220,6 @@ class WebhookSender(SupervisedThread):
             self._store.forget(event)
 
 
-def webhook_schema() -> dict[str, object]:
+def webhook_schema() -> dict[str, Any]:
     """Return the JSON Schema of the body of a request."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(WebhookEventMessage)}
