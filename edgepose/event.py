@@ -49,3 +49,18 @@ class Event:
     line: str | None = None
     direction: Direction | None = None
     evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """The people in the frame of a camera, or in a zone.
+
+    Attributes:
+        count: people who entered and have not left; those who are lost for less than `leave_after_s` are among them.
+        entered, left: entries and exits since the start, whether or not they are published as events. People of an earlier epoch of the
+            stream never left: `entered` minus `left` may exceed `count`.
+    """
+
+    count: int
+    entered: int
+    left: int

@@ -5,6 +5,7 @@ evidence. A stalled stream therefore makes nobody fall, leave or lie still. When
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 
 from edgepose.config.schema import EventsConfig
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.events.arms import detect_arms_up
 from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
@@ -75,6 +76,8 @@ class EventDetector:
 
     def __init__(self, settings: EventsConfig, places: Places, camera: str, keypoint_threshold: float) -> None:
         self.camera = camera
+        self._entries: Counter[str | None] = Counter()
+        self._exits: Counter[str | None] = Counter()
         self.configure(settings, places, keypoint_threshold)
         self._people: dict[int, PersonHistory] = {}  # by track
         self._ground = STILL  # source pixels of the first frame of a stream -> those of this frame
@@ -110,15 +113,13 @@ class EventDetector:
         self._ground = Motion.of(state.ground)
         self._observed_ns, self._captured_at_ns = state.observed_ns, state.captured_at_ns
 
-    def occupancy(self) -> dict[str | None, int]:
-        """Return how many people have entered and not left: the frame (None), and each zone by name."""
-        present = [history for history in self._people.values() if history.entered]
-        inside = dict.fromkeys(self._zones, 0)
-        for history in self._people.values():
-            for zone, side in history.zones.sides.items():
-                if side.inside and zone in inside:
-                    inside[zone] += 1
-        return {None: len(present), **inside}
+    @property
+    def occupancy(self) -> dict[str | None, Occupancy]:
+        """People in the frame (None) and in each zone after the last frame."""
+        counts: dict[str | None, int] = {None: sum(history.entered for history in self._people.values())}
+        sides = [history.zones.sides for history in self._people.values()]
+        counts |= {zone: sum(zone in each and each[zone].inside for each in sides) for zone in self._zones}
+        return {place: Occupancy(count, self._entries[place], self._exits[place]) for place, count in counts.items()}
 
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:
         """Return the events whose evidence one frame completes. Call it for every frame, also without people.
@@ -143,6 +144,8 @@ class EventDetector:
             if now_ns - history.last_seen_ns >= self._settings.leave_after_s * NS_PER_S:
                 del self._people[track]
                 events += [self._event(track, history, evidence, frame) for evidence in self._leave(history, frame)]
+        self._entries.update(event.zone for event in events if event.kind in ("entered", "zone_entered"))
+        self._exits.update(event.zone for event in events if event.kind in ("left", "zone_left"))
         return [event for event in events if event.kind not in self._settings.disabled]
 
     def _advance(self, frame: Frame) -> None:

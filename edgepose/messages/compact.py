@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 from msgspec import UNSET
+from numpy.typing import NDArray
 
 from edgepose.errors import OutputError
 from edgepose.frame import Clock
@@ -106,12 +107,14 @@ def _person(record: np.void, step: int) -> PersonMessage:
     )
 
 
-def _steps(px: np.ndarray, step: int) -> np.ndarray:
-    return np.clip(np.rint(px * (_STEPS_PER_PX / step)), -0x8000, 0x7FFF)
+def _steps(px: NDArray[np.float64], step: int) -> NDArray[np.float64]:
+    steps: NDArray[np.float64] = np.clip(np.rint(px * (_STEPS_PER_PX / step)), -0x8000, 0x7FFF)
+    return steps
 
 
-def _bytes(shares: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(shares, 0, 1) * 255)
+def _bytes(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    levels: NDArray[np.float64] = np.rint(np.clip(shares, 0, 1) * 255)
+    return levels
 
 
 def _microseconds(time: str) -> int:

@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.frame import Frame
 from edgepose.messages.structs import EventMessage, OccupancyMessage, PersonMessage, PosesMessage, ZoneOccupancyMessage, timestamp
 from edgepose.person import Person
@@ -61,18 +62,19 @@ def event_message(event: Event) -> EventMessage:
     )
 
 
-def occupancy_message(camera: str, zone: str | None, count: int, at_ns: int) -> OccupancyMessage:
+def occupancy_message(camera: str, zone: str | None, people: Occupancy, at_ns: int) -> OccupancyMessage:
     """Return the message of the people in the frame of a camera, or in one of its zones.
 
     Args:
         camera: its name.
         zone: name of the zone; None for the whole frame.
-        count: number of people.
+        people: how many are there, have entered and have left.
         at_ns: time of the change, nanoseconds since the Unix epoch.
     """
-    if zone is None:
-        return OccupancyMessage(camera=camera, count=count, occupied=count > 0, at=timestamp(at_ns))
-    return ZoneOccupancyMessage(camera=camera, zone=zone, count=count, occupied=count > 0, at=timestamp(at_ns))
+    message = OccupancyMessage(
+        camera=camera, count=people.count, occupied=people.count > 0, entered=people.entered, left=people.left, at=timestamp(at_ns)
+    )
+    return message if zone is None else ZoneOccupancyMessage(**msgspec.structs.asdict(message), zone=zone)
 
 
 def _scale(frame: Frame) -> tuple[float, float]:

@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from edgepose.config.schema import Config
+from edgepose.event import Occupancy
 from edgepose.messages.compose import occupancy_message
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import Message
+
+_NOBODY = Occupancy(0, 0, 0)
 
 _Place = tuple[str, str | None]
 """A camera, and a zone or None for the whole frame."""
@@ -35,7 +38,7 @@ class OccupancyStates:
     def __init__(self, publisher: StatePublisher) -> None:
         self._publisher = publisher
         self._lock = threading.Lock()  # a frame under way must not bring back a place that was removed
-        self._counts: dict[_Place, int] = {}
+        self._people: dict[_Place, Occupancy] = {}
 
     def configure(self, config: Config, now_ns: int) -> None:
         """Publish that nobody is in new places, and clear the states of places that are gone.
@@ -46,29 +49,29 @@ class OccupancyStates:
         """
         wanted = dict.fromkeys(_places(config)) if config.events.enabled and config.track.enabled else {}
         with self._lock:
-            for place in [place for place in self._counts if place not in wanted]:
-                del self._counts[place]
+            for place in [place for place in self._people if place not in wanted]:
+                del self._people[place]
                 self._publisher.clear(_address(*place))
             for place in wanted:
-                if place not in self._counts:
-                    self._set(place, 0, now_ns)
+                if place not in self._people:
+                    self._set(place, _NOBODY, now_ns)
 
-    def update(self, camera: str, counts: Mapping[str | None, int], captured_at_ns: int) -> None:
+    def update(self, camera: str, places: Mapping[str | None, Occupancy], captured_at_ns: int) -> None:
         """Publish the places of a camera whose number of people has changed.
 
         Args:
             camera: its name.
-            counts: people in the frame (None) and in each zone.
+            places: people in the frame (None) and in each zone.
             captured_at_ns: capture time of the frame, nanoseconds since the Unix epoch.
         """
         with self._lock:
-            for zone, count in counts.items():
-                if self._counts.get((camera, zone), count) != count:
-                    self._set((camera, zone), count, captured_at_ns)
+            for zone, people in places.items():
+                if self._people.get((camera, zone), people) != people:
+                    self._set((camera, zone), people, captured_at_ns)
 
-    def _set(self, place: _Place, count: int, at_ns: int) -> None:
-        self._counts[place] = count
-        self._publisher.publish_retained(_address(*place), occupancy_message(*place, count, at_ns))
+    def _set(self, place: _Place, people: Occupancy, at_ns: int) -> None:
+        self._people[place] = people
+        self._publisher.publish_retained(_address(*place), occupancy_message(*place, people, at_ns))
 
 
 def _places(config: Config) -> Iterator[_Place]:

@@ -116,6 +116,8 @@ class OccupancyMessage(_Message, frozen=True, kw_only=True):
     camera: Annotated[str, Meta(description="name of the camera")]
     count: Annotated[_Count, Meta(description="people who have entered and have not left")]
     occupied: Annotated[bool, Meta(description="whether `count` is above 0")]
+    entered: Annotated[_Count, Meta(description="people who have entered since the daemon started")]
+    left: Annotated[_Count, Meta(description="people who have left since the daemon started")]
     at: Annotated[
         _Time, Meta(description="capture time of the frame that changed the number; before the first, when the message was written")
     ]

@@ -10,7 +10,7 @@ import msgspec
 
 from edgepose.config.schema import Config
 from edgepose.errors import RecordingError
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.events.detector import EventDetector, EventDetectorState, Places
 from edgepose.frame import Frame
 from edgepose.motion import Motion
@@ -159,9 +159,9 @@ class Postprocessor:
         return people
 
     @property
-    def occupancy(self) -> Mapping[str | None, int] | None:
-        """How many people are in the frame (None) and in each zone after the last frame; None where no events are detected."""
-        return None if self._detector is None else self._detector.occupancy()
+    def occupancy(self) -> Mapping[str | None, Occupancy] | None:
+        """People in the frame (None) and in each zone after the last frame; None where no events are detected."""
+        return None if self._detector is None else self._detector.occupancy
 
     def reset(self) -> None:
         """Forget everybody: at a new epoch or frame size, or after a failure that may have left the state half updated."""

@@ -99,4 +99,4 @@ def _result(record: FrameRecord, postprocessor: Postprocessor, config: Config) -
     if record.failed:
         postprocessor.reset()
         return FailedFrame(frame)
-    return FrameResult(frame, people, postprocessor.events, record.at_ns, live=False)
+    return FrameResult(frame, people, postprocessor.events, record.at_ns, live=False, occupancy=postprocessor.occupancy)

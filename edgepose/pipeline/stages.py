@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import Instant
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
@@ -62,7 +62,7 @@ class FrameResult:
     at_ns: int
     live: bool
     stale: bool = False
-    occupancy: Mapping[str | None, int] | None = None
+    occupancy: Mapping[str | None, Occupancy] | None = None
 
 
 class Preprocessor:

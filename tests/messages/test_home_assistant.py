@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from edgepose.config.schema import Config, EventsConfig, HomeAssistantConfig, MqttConfig
 from edgepose.errors import ConfigError
+from edgepose.event import Occupancy
 from edgepose.messages.compose import event_message, occupancy_message
 from edgepose.messages.home_assistant import check_discovery, discovery, discovery_topics, is_discovery
 from edgepose.messages.structs import CameraStatusMessage, Message, StatusMessage, encode
@@ -79,7 +80,7 @@ def test_occupancy_and_people_are_read_from_the_messages() -> None:
         address = "occupancy" if zone is None else "zones/door/occupancy"
         assert sensor["state_topic"] == occupied["state_topic"] == f"edgepose/drone-7/cameras/front/{address}"
         for count, state in ((0, "OFF"), (2, "ON")):
-            message = occupancy_message("front", zone, count, 0)
+            message = occupancy_message("front", zone, Occupancy(count, 5, 3), 0)
             assert (rendered(sensor["value_template"], message), rendered(occupied["value_template"], message)) == (str(count), state)
 
 
