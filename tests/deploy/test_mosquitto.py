@@ -60,7 +60,8 @@ class Peer:
 
     def may_write(self, topic: str) -> bool:
         mid = self._client.publish(topic, "x", 1).mid
-        return not wait_for(lambda: [self.refused[mid]] if mid in self.refused else None)[0]
+        wait_for(lambda: mid in self.refused)
+        return not self.refused[mid]
 
     def close(self) -> None:
         self._client.disconnect()

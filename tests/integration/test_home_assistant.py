@@ -39,7 +39,7 @@ class HomeAssistant:
         if message.topic.startswith("homeassistant/") and not message.retain:
             self.announced.append(message.topic)
         if message.payload:
-            self.states[message.topic] = message.payload
+            self.states[message.topic] = bytes(message.payload)
         else:
             self.states.pop(message.topic, None)
 

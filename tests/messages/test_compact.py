@@ -97,7 +97,7 @@ def frames() -> list[PosesMessage]:
                 epoch=int(rng.integers(0, 1000)),
                 sequence=int(rng.integers(0, 2**50)),
                 captured_at=timestamp(int(rng.integers(0, 2**60))),
-                clock=("rtcp", "stream", "host")[number % 3],  # type: ignore[arg-type]
+                clock=("rtcp", "stream", "host")[number % 3],
                 age_ms=round(float(rng.uniform(-1000, 1000)), 1),
                 width=width,
                 height=height,
