@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-system hostile service-memory fleet compare model clean
+system hostile service-memory fleet compare model home-assistant clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -89,6 +89,13 @@ service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd
 
 fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/operations.md (ARGS="--help")
 	$(BIN)/python -m tools.fleet docs/operations.md $(ARGS)
+
+# An old release: newer ones need a newer Python. 400 MB in an environment of its own.
+home-assistant: $(VENV)/.dev ## validate discovery messages with Home Assistant's own schemas; writes the keys that it accepts
+	@test -x build/home-assistant/bin/python || { python3.11 -m venv build/home-assistant && \
+	build/home-assistant/bin/pip install -q homeassistant==2024.3.3 'paho-mqtt<2'; }
+	$(BIN)/python -m testing.discovery | build/home-assistant/bin/python tools/check_home_assistant.py >build/home_assistant_keys.json
+	mv build/home_assistant_keys.json testing/home_assistant_keys.json
 
 refine: $(VENV)/.dev ## what looking again is worth against what it costs; writes docs/models.md (DATA=a COCO folder; ARGS="--help")
 	$(BIN)/python -m tools.refine_curve $(or $(DATA),../shared/data/coco-dev) docs/models.md $(ARGS)

@@ -243,7 +243,7 @@ def reload() -> Diagram:
 
 LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
     ((("cli", "one thin module a command"),), "outside"),
-    ((("diagnostics", "check, doctor, bench"),), "outside"),
+    ((("diagnostics", "check, doctor, bench"), ("simulation", "walkers by seed")), "outside"),
     ((("daemon", "puts it together: health, reload, commands"),), "main"),
     ((("pipeline", "the way of a frame: threads and slots"),), "main"),
     ((("validation", "what can be refused before anything starts"),), "main"),
@@ -256,6 +256,7 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
             ("output", "files, overlay"),
             ("mqtt", "broker, outbox"),
             ("recorder", "black box"),
+            ("webhook", "HTTPS"),
         ),
         "work",
     ),

@@ -6,7 +6,7 @@ from edgepose import __version__
 from edgepose.cli.program import LazyCommands, run_program
 from edgepose.storage.access import owner_only
 
-COMMANDS = ("run", "demo", "infer", "watch", "replay", "check", "doctor", "bench", "schema", "audit")
+COMMANDS = ("run", "demo", "infer", "watch", "replay", "simulate", "check", "doctor", "bench", "schema", "audit")
 
 
 @click.command(

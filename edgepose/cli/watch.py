@@ -66,7 +66,7 @@ def command(
             if not as_json:
                 for event in watcher.table.new_events():
                     click.echo(event_row_line(event))
-            elif (line := payload_as_json(payload)) is not None:
+            elif (line := payload_as_json(topic, payload)) is not None:
                 click.echo(printable(topic).encode() + b" " + line if topics else line)
         except BrokenPipeError:  # the reader of a pipe, such as `head`, has read enough: a good end
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from edgepose.config.reference import named_files
 from edgepose.config.schema import Config
@@ -45,7 +46,7 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
         origins: where the value of each key comes from.
         file: the file that the configuration was read from.
     """
-    checks = (_number_problems, _mqtt_problems, _monitoring_problems, _place_problems)
+    checks = (_number_problems, _mqtt_problems, _webhook_problems, _monitoring_problems, _place_problems)
     found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
 
@@ -71,6 +72,15 @@ def _mqtt_problems(config: Config) -> _Problems:
         yield ("commands", "enabled"), "is true while mqtt.enabled is false; expected both to be true, or no commands"
     if mqtt.password_file is not None and mqtt.username is None:
         yield ("mqtt", "password_file"), "is set without mqtt.username; expected both or neither"
+    if mqtt.home_assistant.enabled:
+        if mqtt.encoding == "msgpack":
+            yield (
+                ("mqtt", "home_assistant", "enabled"),
+                "is true while mqtt.encoding is msgpack, which Home Assistant cannot read; expected json or compact",
+            )
+        for section in ("events", "track"):
+            if not getattr(config, section).enabled:  # they count the people
+                yield ("mqtt", "home_assistant", "enabled"), f"is true while {section}.enabled is false; expected both to be true"
     if not mqtt.tls.enabled:
         for key in ("ca_file", "certificate_file", "key_file"):
             if getattr(mqtt.tls, key) is not None:  # a certificate without TLS is a mistake: the connection would not be encrypted
@@ -78,6 +88,23 @@ def _mqtt_problems(config: Config) -> _Problems:
     if (mqtt.tls.certificate_file is None) != (mqtt.tls.key_file is None):
         key = "certificate_file" if mqtt.tls.key_file is None else "key_file"
         yield ("mqtt", "tls", key), "is set alone; expected certificate_file and key_file, or neither"
+
+
+def _webhook_problems(config: Config) -> _Problems:
+    webhook = config.webhook
+    if webhook.url is None:
+        return
+    url = urlsplit(webhook.url)
+    try:
+        host, _ = url.hostname, url.port
+    except ValueError:
+        host = None
+    if not host:
+        yield ("webhook", "url"), "has no valid host and port; expected one such as https://alerts.example/edgepose"
+    elif url.scheme == "http" and not (webhook.allow_http or is_loopback(host)):
+        yield ("webhook", "url"), f"sends events to {host} without encryption; expected https://, or webhook.allow_http to be true"
+    if not (config.events.enabled and config.track.enabled):
+        yield ("webhook", "url"), "is set while events.enabled or track.enabled is false; expected both to be true, or no URL"
 
 
 def _monitoring_problems(config: Config) -> _Problems:

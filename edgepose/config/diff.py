@@ -17,7 +17,7 @@ class Changes:
     Attributes:
         added, removed, changed: names of cameras; a camera whose zones and lines alone differ is not among them, since it stays open.
         sections: names of all sections that differ.
-        publisher, files: whether these must be replaced.
+        publisher, webhook, files: whether these must be replaced.
         later: sections that differ and are read at the start only.
     """
 
@@ -26,6 +26,7 @@ class Changes:
     changed: tuple[str, ...]
     sections: tuple[str, ...]
     publisher: bool
+    webhook: bool
     files: bool
     later: tuple[str, ...]
 
@@ -49,6 +50,7 @@ class Changes:
             or "mqtt" in sections
             or device_name(old) != device_name(new)
             or (old.commands.enabled, old.commands.response_topics) != (new.commands.enabled, new.commands.response_topics),
+            webhook="webhook" in sections or device_name(old) != device_name(new) or old.events.store_limit != new.events.store_limit,
             files="files" in sections or redraw,
             later=tuple(name for name in _AT_NEXT_START if name in sections),
         )

@@ -118,6 +118,7 @@ def _set_state_folder(folders: str, values: dict[str, Any]) -> None:
     folder = folders.partition(":")[0]
     if folder:
         values.setdefault("events", {}).setdefault("store", f"{folder}/events.db")
+        values.setdefault("webhook", {}).setdefault("store", f"{folder}/webhook.db")
         values.setdefault("commands", {}).setdefault("audit", f"{folder}/commands.jsonl")
 
 

@@ -30,6 +30,23 @@ class TlsConfig(Section, frozen=True):
     ] = None
 
 
+class PosesConfig(Section, frozen=True):
+    """Which pose messages are published; those left out are counted as `thinned`. At least one a second follows while video flows."""
+
+    rate_hz: Annotated[
+        Annotated[float, Meta(ge=1, le=1000)] | None,
+        Meta(description="maximum number of pose messages a second of a camera; null publishes every processed frame"),
+    ] = None
+    only_changes: Annotated[bool, Meta(description="leave out a frame whose people are where the last message shows them")] = False
+
+
+class HomeAssistantConfig(Section, frozen=True):
+    """Discovery by Home Assistant: occupancy, people and events of each camera and zone, without YAML."""
+
+    enabled: Annotated[bool, Meta(description="announce this device to Home Assistant")] = False
+    prefix: Annotated[str, Meta(pattern=r"^[^+#\x00]+$", description="first level of Home Assistant's discovery topics")] = "homeassistant"
+
+
 class MqttConfig(Section, frozen=True):
     """The MQTT broker."""
 
@@ -50,13 +67,23 @@ class MqttConfig(Section, frozen=True):
     connect_timeout_s: Annotated[Seconds, Meta(description="longest wait for a connection")] = 5.0
     reconnect_maximum_s: Annotated[Seconds, Meta(description="upper bound of the waits between attempts, which grow exponentially")] = 3.0
     pose_expiry_s: Annotated[Seconds, Meta(description="age after which the broker discards pose messages (MQTT 5)")] = 2.0
-    encoding: Annotated[Literal["json", "msgpack"], Meta(description="encoding of the messages")] = "json"
+    encoding: Annotated[
+        Literal["json", "msgpack", "compact"],
+        Meta(description="encoding of the messages; compact writes poses in 98 bytes a person, and all other messages in JSON"),
+    ] = "json"
+    poses: PosesConfig = PosesConfig()
+    home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     tls: TlsConfig = TlsConfig()
 
     @property
     def hosts(self) -> list[str]:
         """The hosts in the order in which they are tried."""
         return [self.host] if isinstance(self.host, str) else self.host
+
+    @property
+    def message_encoding(self) -> Literal["json", "msgpack"]:
+        """The encoding of all messages but poses."""
+        return "msgpack" if self.encoding == "msgpack" else "json"
 
 
 class FilesConfig(Section, frozen=True):
@@ -126,6 +153,45 @@ class EventsConfig(Section, frozen=True):
     store_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="maximum number of events that wait; the oldest is dropped first")] = (
         10_000
     )
+
+
+class WebhookConfig(Section, frozen=True):
+    """Events over HTTPS, for those without a broker."""
+
+    url: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?#][^\s]*)?$")] | None,
+        Meta(
+            description="where each event is posted to; null posts none. http:// is for this machine, or with allow_http",
+        ),
+    ] = None
+    allow_http: Annotated[bool, Meta(description="post to other machines without encryption, too")] = False
+    secret_file: Annotated[
+        str | None,
+        Meta(
+            description="file whose first line is the secret that requests are signed with", extra=file_key("read", "the webhook's secret")
+        ),
+    ] = None
+    ca_file: Annotated[
+        str | None,
+        Meta(
+            description="CA certificates (PEM) that the receiver is verified against; default: the system's",
+            extra=file_key("read", "the CA file of the webhook"),
+        ),
+    ] = None
+    kinds: Annotated[list[EventKind], Meta(max_length=10, description="kinds of events that are posted; an empty list posts all")] = []
+    timeout_s: Annotated[Seconds, Meta(description="longest duration of a request, from the connection to the answer")] = 5.0
+    attempts: Annotated[
+        int, Meta(ge=1, le=1000, description="requests for one event that the receiver may fail to accept; then the event is dropped")
+    ] = 10
+    retry_maximum_s: Annotated[Seconds, Meta(description="upper bound of the waits between requests, which grow exponentially")] = 30.0
+    store: Annotated[
+        str | None,
+        Meta(
+            description="database that keeps events until the receiver accepts them; default: in the service's state folder,"
+            " or in memory without a service",
+            extra=file_key("write", "the webhook's event store"),
+        ),
+    ] = None
 
 
 class CommandsConfig(Section, frozen=True):

@@ -169,6 +169,7 @@ _PATTERN_WORDS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "a name of up to 64 letters, digits, '_', '.' and '-'",
     r"^[^+#\x00]+$": "text without '+' and '#'",
     r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address without a port",
+    r"^https?://[^\s/?#@]+([/?#][^\s]*)?$": "a URL that begins with https:// or http://, without user name and password",
     r"\.[Mm][Pp]4$": "the path of a file that ends in .mp4",
 }
 

@@ -23,8 +23,11 @@ from edgepose.config.publishing import (
     CommandsConfig,
     EventsConfig,
     FilesConfig,
+    HomeAssistantConfig,
     MqttConfig,
+    PosesConfig,
     TlsConfig,
+    WebhookConfig,
 )
 from edgepose.config.service import (
     BlackBoxConfig,
@@ -43,6 +46,7 @@ __all__ = [
     "FilesConfig",
     "Fraction",
     "HealthConfig",
+    "HomeAssistantConfig",
     "LogConfig",
     "ModelConfig",
     "MonitoringConfig",
@@ -51,11 +55,13 @@ __all__ = [
     "Name",
     "PlausibilityConfig",
     "PoseConfig",
+    "PosesConfig",
     "RefineConfig",
     "SmoothConfig",
     "TilesConfig",
     "TlsConfig",
     "TrackConfig",
+    "WebhookConfig",
 ]
 
 
@@ -138,6 +144,7 @@ class Config(Section, frozen=True):
     mqtt: MqttConfig = MqttConfig()
     files: FilesConfig = FilesConfig()
     events: EventsConfig = EventsConfig()
+    webhook: WebhookConfig = WebhookConfig()
     commands: CommandsConfig = CommandsConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()

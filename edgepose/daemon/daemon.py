@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
+from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
@@ -20,6 +21,8 @@ from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
+from edgepose.messages.occupancy_states import OccupancyStates
+from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import HealthMessage, InfoMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.publisher import MqttPublisher
@@ -40,6 +43,8 @@ from edgepose.telemetry.wall_clock import WallClock
 from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import refuse_clashes
 from edgepose.validation.sources import refuse_impossible
+from edgepose.webhook.sender import WebhookSender
+from edgepose.webhook.settings import WebhookSettings
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +54,7 @@ _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
 _LEAST_S = 0.3
 _FILES_S = 1.0  # for files that others replace
+_WEBHOOK_S = 1.0  # for events under way when the webhook changes
 _MAIN_STUCK_S = 15.0  # a turn takes a tenth of a second
 _FILES_AT_THE_END_S = 60.0  # when nobody waits for the end
 
@@ -99,7 +105,18 @@ class Daemon:
         self._refiner = Refiner.configured(config, self._metrics)
         self._box = BlackBox.configured(config, self._model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
-        self._delivery = Delivery(self._publisher, open_sinks(config, overwrite=overwrite), self._metrics, self._reopening(config))
+        self._occupancy = OccupancyStates(self._publisher)
+        self._announcements = Announcements(self._publisher)
+        settings = WebhookSettings.of(config)
+        self._webhook = None if settings is None else WebhookSender(settings)
+        self._delivery = Delivery(
+            self._publisher,
+            open_sinks(config, overwrite=overwrite),
+            self._metrics,
+            self._reopening(config),
+            occupancy=self._occupancy,
+            webhook=self._webhook,
+        )
         self._pipeline = Pipeline(
             config,
             self._model.info,
@@ -157,6 +174,10 @@ class Daemon:
             _log.info("serving /metrics and /healthz on %s port %d", monitoring.host, self._monitoring_server.port)
         if self._box is not None:  # last of what can be refused: a run that never started leaves nothing behind
             self._box.start()
+        self._occupancy.configure(self._config, self._started_ns)
+        self._announcements.configure(self._config)
+        if self._webhook is not None:
+            self._webhook.start()
         self._publisher.start(self._info(), broker_within_s)
         self._pipeline.start()
         self._notifier.ready()
@@ -174,9 +195,11 @@ class Daemon:
         """
         now_s = time.monotonic() if now_s is None else now_s
         pipeline, publisher, writer = self._pipeline.stats(), self._publisher.stats(), self._delivery.writer
+        webhook = None if self._webhook is None else self._webhook.stats()
         restarts = {
             "publisher": publisher.replaced,
             "writer": writer.restarts if writer is not None else 0,
+            "webhook": webhook.restarts if webhook is not None else 0,
             "main": self._guarded_tasks.failures,
         }
         return DaemonSnapshot(
@@ -186,6 +209,7 @@ class Daemon:
             build=build_labels(self._model, self._pipeline.backend, self._refiner),
             pipeline=pipeline,
             publisher=publisher,
+            webhook=webhook,
             recorder=self._box.stats() if self._box is not None else None,
             metrics=self._metrics.stats(drain=drain),
             machine=MachineStats.read(),
@@ -282,8 +306,13 @@ class Daemon:
         left_s = max(_LEAST_S, ends_s - time.monotonic())
         closing = threading.Thread(target=self._delivery.close, args=(_FILES_AT_THE_END_S if patient else left_s,), daemon=True)
         closing.start()  # a slow disk and a frozen broker at the same time, not one after the other
+        posting = threading.Thread(target=self._webhook.close, args=(left_s,), daemon=True) if self._webhook is not None else None
+        if posting is not None:
+            posting.start()
         self._publisher.stop(reason if failure is None else str(failure), max(_LEAST_S, left_s - _GOODBYE_S))
         closing.join()
+        if posting is not None:
+            posting.join()
         if self._command_handler is not None:
             self._command_handler.close()
         self._instance_lock.release()
@@ -339,7 +368,7 @@ class Daemon:
     def _camera_changed(self, state: CameraState) -> None:
         if self._box is not None:
             self._box.state(state)
-        self._publisher.publish_retained(f"cameras/{state.camera}/status", camera_message(state, time.time_ns()))
+        self._publisher.publish_retained(topic_address("camera-status", state.camera), camera_message(state, time.time_ns()))
 
     def _prepare(self, config: Config) -> PreparedReload:
         return prepare(self._config, config, self._model, self._refiner, self._instance_lock, self._metrics)
@@ -367,12 +396,27 @@ class Daemon:
         if new.sinks is not None:  # before the cameras: there is one video per camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
+        self._announcements.withdraw(new.config)
         for camera in changes.removed:
-            self._publisher.clear(f"cameras/{camera}/status")
+            self._publisher.clear(topic_address("camera-status", camera))
         if changes.publisher:
             self._publisher.change(PublisherSettings.of(new.config), self._info(), "another configuration")
         else:
             self._publisher.publish_retained("info", self._info())
+        self._occupancy.configure(new.config, time.time_ns())
+        self._announcements.configure(new.config)
+        if changes.webhook:
+            self._exchange_webhook(new.webhook)
+
+    def _exchange_webhook(self, settings: WebhookSettings | None) -> None:
+        """Continue with another webhook, or none; what the former one keeps on disk is the new one's if both have one file."""
+        before = self._webhook
+        if before is not None:
+            before.close(_WEBHOOK_S)
+        self._webhook = None if settings is None else WebhookSender(settings, None if before is None else before.stats())
+        if self._webhook is not None:
+            self._webhook.start()
+        self._delivery.webhook = self._webhook
 
 
 def _wall_clock(config: Config) -> WallClock:

@@ -7,13 +7,22 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.structs import CameraHealthMessage, Diagnosis, HealthMessage, QuantilesMessage, RefineHealthMessage, timestamp
+from edgepose.messages.structs import (
+    CameraHealthMessage,
+    Diagnosis,
+    HealthMessage,
+    QuantilesMessage,
+    RefineHealthMessage,
+    WebhookHealthMessage,
+    timestamp,
+)
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.pose.image_quality import ImageQuality
 from edgepose.recorder.black_box import RecorderStats
 from edgepose.telemetry.metrics import CameraCounts, Latency, MetricsStats, RefineCounts
 from edgepose.telemetry.sensors import MachineStats
+from edgepose.webhook.sender import WebhookStats
 
 _NOT_PROCESSED = ("engine_failed", "pose_failed")
 
@@ -29,6 +38,7 @@ class DaemonSnapshot:
         build: what runs, as labels of a metric.
         pipeline: cameras and stages.
         publisher: the connection to the broker.
+        webhook: None where no events are posted.
         recorder: the black box; None where there is none.
         metrics: counters of frames, people and durations.
         machine: memory, temperature, throttling.
@@ -45,6 +55,7 @@ class DaemonSnapshot:
     build: Mapping[str, str] = field(default_factory=dict)
     pipeline: PipelineStats = field(default_factory=PipelineStats)
     publisher: PublisherStats = field(default_factory=PublisherStats)
+    webhook: WebhookStats | None = None
     recorder: RecorderStats | None = None
     metrics: MetricsStats = field(default_factory=MetricsStats)
     machine: MachineStats = field(default_factory=MachineStats)
@@ -85,6 +96,7 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         broker_reconnects=publisher.reconnects,
         events_waiting=publisher.events_waiting,
         events_lost=_lost(publisher.store_lost),
+        webhook=UNSET if snapshot.webhook is None else _webhook(snapshot.webhook),
         duplicate_session=UNSET if publisher.duplicate_session is None else publisher.duplicate_session,
         reload_refused=UNSET if snapshot.reload_refused is None else snapshot.reload_refused,
         degraded=_degraded(snapshot, throttled),
@@ -177,10 +189,21 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
             ("events_in_memory", snapshot.publisher.store_failure is not None),
             ("clock_unset", snapshot.clock_unset is not None),
             ("events_lost", snapshot.publisher.store_lost != 0),
+            ("webhook_failing", snapshot.webhook is not None and snapshot.webhook.failure is not None),
         )
         if applies
     ]
     return degraded + [f"stuck:{stage}" for stage in snapshot.stuck]
+
+
+def _webhook(stats: WebhookStats) -> WebhookHealthMessage:
+    return WebhookHealthMessage(
+        delivered=stats.delivered,
+        waiting=stats.waiting,
+        failures=dict(stats.failures),
+        drops=dict(stats.drops),
+        failure=UNSET if stats.failure is None else stats.failure,
+    )
 
 
 def _refine(counts: RefineCounts) -> RefineHealthMessage:

@@ -5,12 +5,12 @@ import platform
 import av
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from edgepose import __version__
 from edgepose.capture.redact import show
 from edgepose.config.load import device_name
-from edgepose.config.schema import Config
+from edgepose.config.schema import Config, MqttConfig
 from edgepose.engine.backend import Backend, Network
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import (
@@ -19,6 +19,7 @@ from edgepose.messages.structs import (
     CameraStatusMessage,
     InfoMessage,
     ModelMessage,
+    PosesInfoMessage,
     RefinerMessage,
     timestamp,
 )
@@ -56,8 +57,17 @@ def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Re
         ),
         backend=_backend_message(backend),
         refiner=UNSET if message is None else message,
+        poses=poses_info(config.mqtt),
         cameras=[CameraMessage(name=name, source=show(camera.source)) for name, camera in config.cameras.items()],
     )
+
+
+def poses_info(mqtt: MqttConfig) -> PosesInfoMessage | UnsetType:
+    """Return how poses are published; absent without a broker."""
+    if not mqtt.enabled:
+        return UNSET
+    rate_hz = UNSET if mqtt.poses.rate_hz is None else mqtt.poses.rate_hz
+    return PosesInfoMessage(encoding=mqtt.encoding, rate_hz=rate_hz, only_changes=mqtt.poses.only_changes)
 
 
 def camera_message(state: CameraState, now_ns: int) -> CameraStatusMessage:

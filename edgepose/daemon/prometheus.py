@@ -24,13 +24,14 @@ from edgepose.mqtt.stats import PublisherStats
 from edgepose.telemetry.histogram import Buckets
 from edgepose.telemetry.http_server import Answer
 from edgepose.telemetry.metrics import DROP_CAUSES, REFINE_FAILURES, RefineCounts
+from edgepose.webhook.sender import WEBHOOK_DROPS, WEBHOOK_FAILURES, WebhookStats
 
 STATES: tuple[str, ...] = get_args(State)
 CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
 DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
-DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset")
+DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset", "webhook_failing")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 _OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"
@@ -80,6 +81,8 @@ def prometheus(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         yield from _of_refinement(snapshot.metrics.refine)
     if snapshot.publisher.enabled:
         yield from _of_broker(snapshot.publisher)
+    if snapshot.webhook is not None:
+        yield from _of_webhook(snapshot.webhook)
     yield from _of_device(snapshot)
 
 
@@ -244,6 +247,23 @@ def _of_broker(publisher: PublisherStats) -> Iterator[Metric]:
         "edgepose_commands_ignored",
         "Commands that were ignored; absent where none are subscribed to.",
         {(cause,): value for cause, value in _by_cause(IGNORED_CAUSES, ignored)} if ignored is not None else {},
+        "cause",
+    )
+
+
+def _of_webhook(webhook: WebhookStats) -> Iterator[Metric]:
+    yield _counter("edgepose_webhook_events_delivered", "Events that the receiver accepted.", {(): webhook.delivered})
+    yield _gauge("edgepose_webhook_events_waiting", "Events that the receiver has not accepted yet.", {(): webhook.waiting})
+    yield _counter(
+        "edgepose_webhook_events_dropped",
+        "Events that never reached the receiver.",
+        {(cause,): value for cause, value in _by_cause(WEBHOOK_DROPS, webhook.drops)},
+        "cause",
+    )
+    yield _counter(
+        "edgepose_webhook_requests_failed",
+        "Requests that failed.",
+        {(cause,): value for cause, value in _by_cause(WEBHOOK_FAILURES, webhook.failures)},
         "cause",
     )
 

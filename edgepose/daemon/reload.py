@@ -23,6 +23,7 @@ from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
 from edgepose.validation.output_paths import refuse_clashes, refuse_unwritable
 from edgepose.validation.sources import refuse_impossible
+from edgepose.webhook.settings import WebhookSettings
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class PreparedReload:
         backend: None where the one in use stays.
         refiner: in use from now on, the old one where it stays.
         sinks: None where the files stay.
+        webhook: settings of the webhook, None where no events are posted.
         instance_lock: None where the old one stays.
         audit: of commands, None where none are accepted.
     """
@@ -48,6 +50,7 @@ class PreparedReload:
     backend: Backend | None
     refiner: Refiner | None
     sinks: list[Sink] | None
+    webhook: WebhookSettings | None
     instance_lock: InstanceLock | None
     audit: Audit | None
 
@@ -78,6 +81,7 @@ def prepare(
         if changes.publisher and new.mqtt.enabled:
             PublisherSettings.of(new)
             ReloadingSettings(new.mqtt)  # reads password and certificates
+        webhook = WebhookSettings.of(new)
         new_lock = None
         if not instance_lock.holds(new):
             new_lock = InstanceLock(new)
@@ -100,7 +104,7 @@ def prepare(
                 undo.callback(sink.close)
         audit = Audit.configured(new.commands)
         undo.pop_all()
-    return PreparedReload(new, changes, model, backend, refiner, sinks, new_lock, audit)
+    return PreparedReload(new, changes, model, backend, refiner, sinks, webhook, new_lock, audit)
 
 
 class Reloads:

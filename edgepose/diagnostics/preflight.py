@@ -15,6 +15,7 @@ from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
 from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
+from edgepose.webhook.settings import WebhookSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ def preflight_checks(config: Config) -> Iterator[CheckResult]:
     yield from _zones(config)
     if config.mqtt.enabled:
         yield _mqtt(config)
+    if config.webhook.url is not None:
+        yield _webhook(config)
     for key, sentence in exposed_credentials(config):
         yield CheckResult(key, True, sentence, note=True)
     if config.monitoring.enabled:
@@ -120,6 +123,16 @@ def _mqtt(config: Config) -> CheckResult:
         return CheckResult("mqtt", True, f"{describe_broker(config.mqtt)} (not contacted)")
     except EdgeposeError as error:
         return CheckResult("mqtt", False, str(error), error.exit_code)
+
+
+def _webhook(config: Config) -> CheckResult:
+    try:
+        settings = WebhookSettings.of(config)
+    except EdgeposeError as error:
+        return CheckResult("webhook", False, str(error), error.exit_code)
+    assert settings is not None  # there is a URL
+    signed = "signed" if settings.secret is not None else "not signed"
+    return CheckResult("webhook", True, f"events to {settings.origin}, {signed} (not contacted)")
 
 
 def _monitoring(settings: MonitoringConfig) -> CheckResult:

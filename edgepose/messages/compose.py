@@ -1,14 +1,15 @@
-"""Pose messages from frames, event messages from events."""
+"""Pose messages from frames, event messages from events, occupancy messages from numbers of people."""
 
 import uuid
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.frame import Frame
-from edgepose.messages.structs import EventMessage, PersonMessage, PosesMessage, timestamp
+from edgepose.messages.structs import EventMessage, OccupancyMessage, PersonMessage, PosesMessage, ZoneOccupancyMessage, timestamp
 from edgepose.person import Person
 
 _EVENT_NAMESPACE = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # RFC 9562, 5.5: names of this namespace identify events
@@ -24,6 +25,7 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
     """
     return PosesMessage(
         camera=frame.camera,
+        epoch=frame.epoch,
         sequence=frame.sequence,
         captured_at=timestamp(frame.captured_at_ns),
         clock=frame.clock,
@@ -58,6 +60,21 @@ def event_message(event: Event) -> EventMessage:
         direction=UNSET if event.direction is None else event.direction,
         evidence={name: round(float(value), 3) for name, value in event.evidence.items()},
     )
+
+
+def occupancy_message(camera: str, zone: str | None, people: Occupancy, at_ns: int) -> OccupancyMessage:
+    """Return the message of the people in the frame of a camera, or in one of its zones.
+
+    Args:
+        camera: its name.
+        zone: name of the zone; None for the whole frame.
+        people: how many are there, have entered and have left.
+        at_ns: time of the change, nanoseconds since the Unix epoch.
+    """
+    message = OccupancyMessage(
+        camera=camera, count=people.count, occupied=people.count > 0, entered=people.entered, left=people.left, at=timestamp(at_ns)
+    )
+    return message if zone is None else ZoneOccupancyMessage(**msgspec.structs.asdict(message), zone=zone)
 
 
 def _scale(frame: Frame) -> tuple[float, float]:

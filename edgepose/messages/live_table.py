@@ -8,6 +8,8 @@ from datetime import datetime
 
 import msgspec
 
+from edgepose.errors import OutputError
+from edgepose.messages import compact
 from edgepose.messages.structs import CameraStatusMessage, EventMessage, InfoMessage, PosesMessage, StatusMessage
 
 _RATE_WINDOW = 50  # messages over which the rate is measured
@@ -125,7 +127,7 @@ class LiveTable:
         self._new_states: deque[DeviceRow] = deque(maxlen=_NEWS_LIMIT)
 
     def take(self, topic: str, payload: bytes, now_s: float) -> None:
-        """Take one message, JSON or MessagePack; messages of other programs are ignored.
+        """Take one message in any encoding; messages of other programs are ignored.
 
         Args:
             now_s: monotonic time of its arrival, seconds.
@@ -144,10 +146,10 @@ class LiveTable:
                     case ["cameras", name, "status"]:
                         self._camera(device, name).enter(decode(payload, type=CameraStatusMessage))
                     case ["cameras", name, "poses"]:
-                        self._take_poses(device, name, decode(payload, type=PosesMessage), now_s)
+                        self._take_poses(device, name, decode_poses(payload, name), now_s)
                     case ["cameras", name, "events"]:
                         self._take_event(device, name, decode(payload, type=EventMessage))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # not a message of edgepose
+        except (msgspec.MsgspecError, OutputError, UnicodeDecodeError, RecursionError):  # not a message of edgepose
             return
 
     def devices(self) -> list[DeviceRow]:
@@ -214,6 +216,23 @@ class LiveTable:
         self.entered += event.kind == "entered"
         self._events.append(row)
         self._new_events.append(row)
+
+
+def decode_poses(payload: bytes, camera: str) -> PosesMessage:
+    """Return the pose message of a payload in any encoding.
+
+    Args:
+        payload: as received.
+        camera: its name, from the topic.
+
+    Raises:
+        OutputError: it begins as a compact message and is none.
+        msgspec.MsgspecError: it is no pose message.
+    """
+    if payload[:1] == b"\x01":
+        return compact.decode(payload, camera)
+    decode = msgspec.json.decode if payload[:1] == b"{" else msgspec.msgpack.decode
+    return decode(payload, type=PosesMessage)
 
 
 def _time(text: str) -> datetime:

@@ -14,8 +14,10 @@ from edgepose.messages.structs import (
     EventMessage,
     HealthMessage,
     InfoMessage,
+    OccupancyMessage,
     PosesMessage,
     StatusMessage,
+    ZoneOccupancyMessage,
 )
 
 
@@ -25,7 +27,7 @@ class Topic:
 
     Attributes:
         name: short name, as accepted by `edgepose schema`.
-        address: levels after `<prefix>/<device>/`; `{camera}` stands for the name of a camera, `{command}` for that of a command.
+        address: levels after `<prefix>/<device>/`; `{camera}`, `{zone}` and `{command}` stand for the name of one.
         message: struct that describes the payload.
         qos: MQTT quality of service, 0 or 1.
         retained: whether the broker keeps the newest message for late subscribers.
@@ -47,6 +49,8 @@ TOPICS = (
     Topic("camera-status", "cameras/{camera}/status", CameraStatusMessage, 1, True),
     Topic("poses", "cameras/{camera}/poses", PosesMessage, 0, False),
     Topic("events", "cameras/{camera}/events", EventMessage, 1, False),
+    Topic("occupancy", "cameras/{camera}/occupancy", OccupancyMessage, 1, True),
+    Topic("zone-occupancy", "cameras/{camera}/zones/{zone}/occupancy", ZoneOccupancyMessage, 1, True),
     Topic("reply", "reply/{command}", CommandReplyMessage, 1, False),
 )
 """The topics that the daemon publishes to."""
@@ -55,17 +59,18 @@ COMMANDS = tuple(Topic(f"command-{name}", f"command/{name}", request, 1, False, 
 """The topics that the daemon subscribes to when commands are enabled."""
 
 
-def topic_address(name: str, camera: str | None = None) -> str:
+def topic_address(name: str, camera: str | None = None, zone: str | None = None) -> str:
     """Return the levels of a topic after `<prefix>/<device>/`, such as `cameras/front/poses` for `poses` of the camera `front`.
 
     Args:
         name: short name of the topic.
         camera: name of the camera; without it, `{camera}` stays in the address.
+        zone: name of the zone; without it, `{zone}` stays in the address.
 
     Raises:
         UsageError: there is no such topic.
     """
-    return _topic(name).address.replace("{camera}", camera or "{camera}")
+    return _topic(name).address.replace("{camera}", camera or "{camera}").replace("{zone}", zone or "{zone}")
 
 
 def json_schema(name: str) -> dict[str, Any]:
@@ -95,6 +100,8 @@ def asyncapi() -> dict[str, Any]:
         }
         if "{camera}" in topic.address:
             parameters["camera"] = {"description": "name of the camera in the configuration"}
+        if "{zone}" in topic.address:
+            parameters["zone"] = {"description": "name of the zone in the configuration"}
         if "{command}" in topic.address:
             parameters["command"] = {
                 "description": "name of the command; a command with a response topic (MQTT 5) is answered there instead"

@@ -49,6 +49,10 @@ class PosesMessage(_Message, frozen=True, kw_only=True):
     """The people in one frame of one camera. An empty `people` means that no person was found; no message means no video."""
 
     camera: Annotated[str, Meta(description="name of the camera")]
+    session: (
+        Annotated[str, Meta(description="session that published the message, as in the status message; absent in files")] | UnsetType
+    ) = UNSET
+    epoch: Annotated[_Count, Meta(description="epoch of the stream, as in the camera's status; `sequence` and `track` restart with it")] = 0
     sequence: Annotated[
         _Count, Meta(description="number of the frame since the stream was opened; a gap means that frames were not processed")
     ]
@@ -106,6 +110,25 @@ class EventMessage(_Message, frozen=True, kw_only=True):
     evidence: Annotated[dict[str, float], Meta(description="measured quantities by name; each name carries its unit")]
 
 
+class OccupancyMessage(_Message, frozen=True, kw_only=True):
+    """How many people a camera sees, published when the number changes."""
+
+    camera: Annotated[str, Meta(description="name of the camera")]
+    count: Annotated[_Count, Meta(description="people who have entered and have not left")]
+    occupied: Annotated[bool, Meta(description="whether `count` is above 0")]
+    entered: Annotated[_Count, Meta(description="people who have entered since the daemon started")]
+    left: Annotated[_Count, Meta(description="people who have left since the daemon started")]
+    at: Annotated[
+        _Time, Meta(description="capture time of the frame that changed the number; before the first, when the message was written")
+    ]
+
+
+class ZoneOccupancyMessage(OccupancyMessage, frozen=True, kw_only=True):
+    """How many people are in a zone, published when the number changes."""
+
+    zone: Annotated[str, Meta(description="name of the zone")]
+
+
 class StatusMessage(_Message, frozen=True, kw_only=True):
     """The connection state of the device."""
 
@@ -152,6 +175,16 @@ class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
     ]
 
 
+class PosesInfoMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """How poses are published."""
+
+    encoding: Annotated[Literal["json", "msgpack", "compact"], Meta(description="encoding of the pose messages")]
+    rate_hz: Annotated[float, Meta(description="maximum number of messages a second of a camera; absent without a limit")] | UnsetType = (
+        UNSET
+    )
+    only_changes: Annotated[bool, Meta(description="whether frames are left out whose people are where the last message shows them")]
+
+
 class CameraMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A configured camera."""
 
@@ -169,6 +202,7 @@ class InfoMessage(_Message, frozen=True, kw_only=True):
     model: Annotated[ModelMessage, Meta(description="pose network")]
     backend: Annotated[BackendMessage, Meta(description="inference backend")]
     refiner: Annotated[RefinerMessage, Meta(description="refiner; absent when refinement is off")] | UnsetType = UNSET
+    poses: Annotated[PosesInfoMessage, Meta(description="how poses are published")] | UnsetType = UNSET
     cameras: Annotated[list[CameraMessage], Meta(description="configured cameras")]
 
 
@@ -237,6 +271,16 @@ class RefineHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     cost_ms: Annotated[float, Meta(description="current cost of refining one person in milliseconds")]
 
 
+class WebhookHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The webhook. Counters start at 0 when the daemon starts."""
+
+    delivered: Annotated[_Count, Meta(description="events that the receiver accepted")]
+    waiting: Annotated[_Count, Meta(description="events that the receiver has not accepted yet")]
+    failures: Annotated[dict[str, int], Meta(description="requests that failed, by cause")]
+    drops: Annotated[dict[str, int], Meta(description="events that never reached the receiver, by cause")]
+    failure: Annotated[str, Meta(description="why the last request failed, in a few words; absent when it did not")] | UnsetType = UNSET
+
+
 class HealthMessage(_Message, frozen=True, kw_only=True):
     """The health of the device, published periodically."""
 
@@ -274,6 +318,7 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    webhook: Annotated[WebhookHealthMessage, Meta(description="webhook; absent when no events are posted")] | UnsetType = UNSET
     duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under the same device name; absent when there is none")]
         | UnsetType
@@ -334,7 +379,9 @@ class CommandReplyMessage(_Message, frozen=True, kw_only=True):
     at: Annotated[_Time, Meta(description="when the reply was written")]
 
 
-Message = PosesMessage | EventMessage | StatusMessage | InfoMessage | HealthMessage | CameraStatusMessage | CommandReplyMessage
+Message = (
+    PosesMessage | EventMessage | OccupancyMessage | StatusMessage | InfoMessage | HealthMessage | CameraStatusMessage | CommandReplyMessage
+)
 
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()

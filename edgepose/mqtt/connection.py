@@ -291,7 +291,7 @@ class Connection:
         if not self._v5:
             return None
         properties = Properties(packet)  # type: ignore[no-untyped-call]
-        properties.ContentType = self._settings.content_type
+        properties.ContentType = message.content_type or self._settings.content_type
         if message.expiry_s is not None:
             properties.MessageExpiryInterval = message.expiry_s
         if message.correlation is not None:

@@ -86,10 +86,10 @@ class OutboxLease:
             if not self._revoked:
                 self._outbox.repeat_states()
 
-    def clear_unknown(self, address: str) -> bool:
+    def clear_unknown(self, address: str, *, whole: bool = False) -> bool:
         """Clear a retained topic that has no state here, and return whether there was none."""
         with self._lock:
-            return not self._revoked and self._outbox.clear_unknown(address)
+            return not self._revoked and self._outbox.clear_unknown(address, whole=whole)
 
     def connected(self) -> None:
         """Note that the broker has accepted the session."""

@@ -9,6 +9,7 @@ from typing import Literal
 from edgepose.messages.structs import Message
 
 Cause = Literal[
+    "thinned",
     "no_connection",
     "superseded",
     "backlog",
@@ -34,6 +35,7 @@ class Outgoing:
         expires_at_s: clock reading after which the message is of no use, or None.
         expiry_s: how long the broker may keep it, whole seconds, or None.
         correlation: identifies the request that a reply answers, or None.
+        content_type: of the payload, where it is not that of the other messages.
     """
 
     topic: str
@@ -43,6 +45,7 @@ class Outgoing:
     expires_at_s: float | None = None
     expiry_s: int | None = None
     correlation: bytes | None = None
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +53,14 @@ class RetainedState:
     """The state of a topic, encoded only when a session sends it: each session has its own prefix and encoding.
 
     Attributes:
-        address: topic below `<prefix>/<device>/`.
+        address: topic below `<prefix>/<device>/`, or a whole topic.
         payload: the message; empty bytes clear the topic.
+        whole: whether the address is a whole topic.
     """
 
     address: str
     payload: Message | bytes
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Outbox:
         *,
         queue_limit: int = 1000,
         queue_bytes: int = 32 * 2**20,
-        topic_limit: int = 1000,
+        topic_limit: int = 4000,
         forget: Callable[[Outgoing], None] = lambda _: None,
     ) -> None:
         self._queue_limit = queue_limit
@@ -143,13 +148,13 @@ class Outbox:
             else:
                 self._latest[message.topic] = message
 
-    def put_retained(self, address: str, payload: Message | bytes) -> None:
+    def put_retained(self, address: str, payload: Message | bytes, *, whole: bool = False) -> None:
         """Set the state of an address; replacing an older state is no loss."""
         with self._lock:
             if address not in self._retained and len(self._retained) >= self._topic_limit:
                 self._drops["queue_full"] += 1
                 return
-            self._retained[address] = RetainedState(address, payload)
+            self._retained[address] = RetainedState(address, payload, whole)
             self._unsent[address] = None
 
     def put_queued(self, message: Outgoing) -> None:
@@ -242,12 +247,12 @@ class Outbox:
         with self._lock:
             self._unsent = OrderedDict.fromkeys(self._retained)
 
-    def clear_unknown(self, address: str) -> bool:
+    def clear_unknown(self, address: str, *, whole: bool = False) -> bool:
         """Clear a retained topic that has no state here, and return whether there was none."""
         with self._lock:
             if address in self._retained or len(self._retained) >= self._topic_limit:
                 return False
-            self._retained[address] = RetainedState(address, b"")
+            self._retained[address] = RetainedState(address, b"", whole)
             self._unsent[address] = None
             return True
 

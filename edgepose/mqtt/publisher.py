@@ -12,9 +12,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
 from edgepose.errors import ConfigError
+from edgepose.messages import compact
+from edgepose.messages.pose_thinning import PoseThinning
 from edgepose.messages.schema import topic_address
-from edgepose.messages.structs import InfoMessage, Message
+from edgepose.messages.structs import InfoMessage, Message, PosesMessage
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES, Command, CommandInbox
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outbox, Outgoing
@@ -71,6 +76,7 @@ class MqttPublisher:
         self._turns = -1
         self._started = False
         self.heartbeat = Heartbeat(_HANG_S)
+        self._thinning = PoseThinning(settings.mqtt.poses)
         self._outbox = Outbox(queue_limit=settings.queue_limit, forget=self._forget)
         self._open_session()
         self._open_store()
@@ -118,18 +124,35 @@ class MqttPublisher:
             time.sleep(0.05)
 
     def publish_poses(self, camera: str, payload: Message | bytes) -> None:
-        """Publish the poses of one frame; of those that wait, only the newest of each camera is kept, and none that is outdated."""
-        self._put_latest(topic_address("poses", camera), payload, self._settings.mqtt.pose_expiry_s)
+        """Publish the poses of one frame, unless `mqtt.poses` leaves it out.
 
-    def publish_retained(self, address: str, payload: Message | bytes) -> None:
-        """Set the state of a topic, with QoS 1; it is kept and sent again after each connection."""
+        Of those that wait, only the newest of each camera is kept, and none that is outdated.
+        """
+        settings = self._settings
+        if not settings.mqtt.enabled:
+            return
+        if isinstance(payload, PosesMessage):
+            if not self._thinning.passes(payload, time.monotonic()):
+                self._outbox.lost("thinned")
+                return
+            payload = replace(payload, session=self._session_id())
+        self._put_latest(topic_address("poses", camera), payload, settings.mqtt.pose_expiry_s)
+
+    def publish_retained(self, address: str, payload: Message | bytes, *, whole: bool = False) -> None:
+        """Set the state of a topic, with QoS 1; it is kept and sent again after each connection.
+
+        Args:
+            address: topic below the device's own, or a whole topic.
+            payload: the state; empty bytes clear the topic.
+            whole: whether the address is a whole topic.
+        """
         self._settings.encode(payload)  # an error belongs to the caller: in the session's thread it would end every connection
-        self._outbox.put_retained(address, payload)
+        self._outbox.put_retained(address, payload, whole=whole)
         self._wake()
 
-    def clear(self, address: str) -> None:
+    def clear(self, address: str, *, whole: bool = False) -> None:
         """Clear the state of a topic whose subject is gone."""
-        self.publish_retained(address, b"")
+        self.publish_retained(address, b"", whole=whole)
 
     def publish(self, address: str, payload: Message | bytes, qos: Literal[0, 1] = 0) -> None:
         """Publish once: with QoS 0 the newest wins, with QoS 1 the message waits in a bounded queue until the broker has it.
@@ -196,6 +219,7 @@ class MqttPublisher:
             self._end_session(self._session, reason, wait=True)
         with self._lock:
             former, self._settings = self._settings, settings
+        self._thinning = PoseThinning(settings.mqtt.poses)
         self._outbox.limit(settings.queue_limit)
         if info is not None:
             self._outbox.put_retained(topic_address("info"), info)
@@ -229,7 +253,7 @@ class MqttPublisher:
         if not settings.mqtt.enabled:
             self._state = "disabled"
             return
-        presence = Presence(f"{settings.base}/{topic_address('status')}", settings.mqtt.encoding)
+        presence = Presence(f"{settings.base}/{topic_address('status')}", settings.mqtt.message_encoding)
         inbox = None
         if settings.commands and self._commands is not None:
             inbox = CommandInbox(settings.base, self._commands, self._ignored, settings.response_topics)
@@ -300,6 +324,10 @@ class MqttPublisher:
         if store is not None:
             store.forget(message)
 
+    def _session_id(self) -> str | UnsetType:
+        session = self._session
+        return UNSET if session is None else session.presence.session
+
     def _put_latest(self, address: str, payload: Message | bytes, expiry_s: float | None) -> None:
         settings = self._settings
         if not settings.mqtt.enabled:
@@ -310,6 +338,7 @@ class MqttPublisher:
                 settings.encode(payload),
                 expires_at_s=None if expiry_s is None else time.monotonic() + expiry_s,
                 expiry_s=None if expiry_s is None else math.ceil(expiry_s),
+                content_type=compact.CONTENT_TYPE if settings.mqtt.encoding == "compact" and isinstance(payload, PosesMessage) else None,
             )
         )
         self._wake()

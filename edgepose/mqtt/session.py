@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from edgepose.config import schema
+from edgepose.messages.home_assistant import BIRTH, birth_topic, discovery_topics, is_discovery
 from edgepose.mqtt.command_inbox import CommandInbox
 from edgepose.mqtt.connect_errors import ConnectFailure, from_alert, from_error, from_hang_up, from_other_protocol, from_reason
 from edgepose.mqtt.connection import NOT_MQTT, WILL_REFUSALS, Connection, Incoming, Protocol
@@ -17,7 +18,7 @@ from edgepose.mqtt.flow_control import POLL_S
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.presence import Presence
-from edgepose.mqtt.protocol import Grants, Tolerance
+from edgepose.mqtt.protocol import Grants, Tolerance, matches_any
 from edgepose.mqtt.settings import BrokerSettings, ReloadingSettings
 from edgepose.printable import printable
 
@@ -37,8 +38,8 @@ NAMED_TOPICS_LIMIT = 1000
 REPEAT_S = 1.0
 """Shortest time between two repetitions of all states: a flood on the status topic must not become a flood of states."""
 
-_CAMERA_STATES = ("cameras/", "/status")
-
+_OWN_STATES = ("cameras/+/status", "cameras/+/occupancy", "cameras/+/zones/+/occupancy")
+"""Retained topics below the device's own that have a name of the configuration in them."""
 
 _PLAIN_WILL = Grants(qos=0, retain=False)
 
@@ -96,6 +97,8 @@ class MqttSession:
         self._client_id = f"{client_id}-{presence.session[:8]}"
         self._command_inbox = inbox
         self._birth: Outgoing | None = None
+        self._birth_topic = birth_topic(mqtt)
+        self._discovery_topics = discovery_topics(mqtt, presence.topic.split("/")[-2])
         self._logged: set[str] = set()
         self._named_topics: set[tuple[str, str]] = set()  # with the cause for which the log has named them
         self._told_limits: list[str] = []
@@ -332,12 +335,14 @@ class MqttSession:
         if self._command_inbox is not None:
             topics = [self._command_inbox.topics] if connection.grants.wildcards else self._command_inbox.plain_topics
             connection.subscribe(topics, as_published=True)
+        if self._birth_topic is not None:
+            connection.subscribe([self._birth_topic])
         self._ask_for_states(connection)
 
     def _ask_for_states(self, connection: Connection) -> None:
-        """Let the broker send the camera states that it retains, so that those of cameras that no longer exist can be cleared."""
+        """Let the broker send the states that it retains, so that those of cameras and zones that no longer exist can be cleared."""
         if connection.grants.wildcards and connection.grants.retain:
-            connection.subscribe([self._base + "+".join(_CAMERA_STATES)])
+            connection.subscribe([*(self._base + states for states in _OWN_STATES), *self._discovery_topics])
 
     @property
     def _base(self) -> str:
@@ -395,7 +400,9 @@ class MqttSession:
                 own = self._birth is not None and incoming.payload == self._birth.payload
                 if not (self._stopping.is_set() or own):
                     self._hear_of_another(incoming)
-            elif self._is_camera_state(incoming.topic):
+            elif incoming.topic == self._birth_topic:
+                self._hear_of_home_assistant(incoming)
+            elif self._is_own_state(incoming.topic):
                 self._clear_unknown(incoming)
             elif self._command_inbox is not None and not self._stopping.is_set():
                 self._command_inbox.take(incoming)
@@ -412,13 +419,21 @@ class MqttSession:
             self.lease.send_first(self._birth)
         self._is_repeat_due = self._is_repeat_due or (heard == "gone" and not incoming.stored)
 
-    def _is_camera_state(self, topic: str) -> bool:
-        before, after = _CAMERA_STATES
-        return topic.startswith(self._base + before) and topic.endswith(after)
+    def _hear_of_home_assistant(self, incoming: Incoming) -> None:
+        """Announce everything again when Home Assistant has started: it may have forgotten what it knew."""
+        if incoming.payload == BIRTH and not incoming.stored:
+            self._is_repeat_due = True
+
+    def _is_own_state(self, topic: str) -> bool:
+        """Return whether a topic is one of those that this device alone retains."""
+        if topic.startswith(self._base):
+            return matches_any(_OWN_STATES, topic.removeprefix(self._base))
+        return is_discovery(topic) and matches_any(self._discovery_topics, topic)
 
     def _clear_unknown(self, incoming: Incoming) -> None:
-        """Clear the retained state of a camera that does not exist here, such as one that was renamed."""
+        """Clear the retained state of a camera or zone that does not exist here, such as one that was renamed."""
         if incoming.stored and incoming.payload and not self._stopping.is_set():
-            address = incoming.topic.removeprefix(self._base)
-            if self.lease.clear_unknown(address):
-                _log.info("the broker retains %s, which is no camera of this device: cleared", printable(address))
+            whole = not incoming.topic.startswith(self._base)
+            address = incoming.topic if whole else incoming.topic.removeprefix(self._base)
+            if self.lease.clear_unknown(address, whole=whole):
+                _log.info("the broker retains %s, which this device does not have: cleared", printable(address))

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from edgepose.config import schema
 from edgepose.config.load import device_name
 from edgepose.errors import ConfigError
-from edgepose.messages.structs import InfoMessage, Message, encode
+from edgepose.messages import compact
+from edgepose.messages.home_assistant import check_discovery
+from edgepose.messages.structs import InfoMessage, Message, PosesMessage, encode
 from edgepose.mqtt.connect_errors import HandshakeError, describe
 from edgepose.mqtt.outbox import Outgoing, RetainedState
 from edgepose.mqtt.protocol import PREFIX_LIMIT_BYTES, filter_fault, prefix_fault
@@ -57,7 +59,7 @@ class BrokerSettings:
             ca_file=mqtt.tls.ca_file,
             keepalive_s=mqtt.keepalive_s,
             connect_timeout_s=mqtt.connect_timeout_s,
-            content_type="application/json" if mqtt.encoding == "json" else "application/msgpack",
+            content_type=f"application/{mqtt.message_encoding}",
         )
 
 
@@ -124,6 +126,8 @@ class PublisherSettings:
             raise ConfigError(
                 f"the device name {self.device!r} cannot be part of a topic; expected one that is not empty and has no '/', '+' or '#'"
             )
+        if self.mqtt.home_assistant.enabled:
+            check_discovery(self.mqtt, self.device)
 
     @classmethod
     def of(cls, config: schema.Config) -> "PublisherSettings":
@@ -144,13 +148,18 @@ class PublisherSettings:
             payload = state.payload
             if isinstance(payload, InfoMessage):
                 payload = replace(payload, session=session)
-            return Outgoing(f"{self.base}/{state.address}", self.encode(payload), qos=1, retained=True)
+            topic = state.address if state.whole else f"{self.base}/{state.address}"
+            return Outgoing(topic, self.encode(payload), qos=1, retained=True)
 
         return encoded
 
     def encode(self, payload: Message | bytes) -> bytes:
         """Return a message as it is sent to the broker."""
-        return payload if isinstance(payload, bytes) else encode(payload, self.mqtt.encoding)
+        if isinstance(payload, bytes):
+            return payload
+        if self.mqtt.encoding == "compact" and isinstance(payload, PosesMessage):
+            return compact.encode(payload)
+        return encode(payload, self.mqtt.message_encoding)
 
 
 class _TlsSocket(ssl.SSLSocket):

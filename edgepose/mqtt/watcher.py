@@ -9,7 +9,9 @@ from types import TracebackType
 import msgspec
 
 from edgepose.config.schema import MqttConfig
-from edgepose.messages.live_table import LiveTable
+from edgepose.errors import OutputError
+from edgepose.messages.live_table import LiveTable, decode_poses
+from edgepose.messages.structs import encode
 from edgepose.mqtt.subscriber import Subscriber, Take
 
 _TURN_S = 0.1
@@ -85,13 +87,15 @@ def _escaped(found: re.Match[bytes]) -> bytes:
     return b"".join(b"\\u%04x" % ord(character) for character in found[0].decode("utf-8", "replace"))
 
 
-def as_json(payload: bytes) -> bytes | None:
-    """Return a payload, JSON or MessagePack, as JSON; None where it is in neither."""
+def as_json(topic: str, payload: bytes) -> bytes | None:
+    """Return the payload of a message as JSON, None where it is in no encoding of ours."""
     try:
+        if topic.endswith("/poses") and payload[:1] == b"\x01":
+            return _UNSAFE.sub(_escaped, encode(decode_poses(payload, topic.split("/")[-2])))
         if payload[:1] != b"{":
             return _UNSAFE.sub(_escaped, msgspec.json.encode(msgspec.msgpack.decode(payload)))
         if _UNSAFE.search(payload) is None:
             return payload
         return _UNSAFE.sub(_escaped, msgspec.json.encode(msgspec.json.decode(payload)))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, OutputError, UnicodeDecodeError, RecursionError):
         return None

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from edgepose.errors import OutputError
 from edgepose.messages.compose import event_message, poses_message
+from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import EventMessage, PosesMessage
 from edgepose.pipeline.file_writer import FileWriter, Sink
@@ -26,14 +27,29 @@ class Publisher(Protocol):
         ...
 
 
+class Webhook(Protocol):
+    """The part of `edgepose.webhook.sender.WebhookSender` that delivery needs."""
+
+    def take(self, event: EventMessage) -> None:
+        """Post an event soon; never blocks."""
+        ...
+
+
 class Delivery:
-    """The delivery of the people of each frame to the publisher and to the files.
+    """The delivery of the people of each frame to the publisher, the webhook and the files.
 
     Live frames that the files cannot keep up with are missing only in the files, and counted; frames of files wait.
     """
 
     def __init__(
-        self, publisher: Publisher | None, sinks: Sequence[Sink], metrics: Metrics, reopen: Callable[[], list[Sink]] | None = None
+        self,
+        publisher: Publisher | None,
+        sinks: Sequence[Sink],
+        metrics: Metrics,
+        reopen: Callable[[], list[Sink]] | None = None,
+        *,
+        occupancy: OccupancyStates | None = None,
+        webhook: Webhook | None = None,
     ) -> None:
         """
         Args:
@@ -41,7 +57,14 @@ class Delivery:
             sinks: open.
             metrics: counts events and lost frames.
             reopen: opens the sinks again after they have failed; None where a failure is final.
+            occupancy: publishes how many people there are; None publishes that nowhere.
+            webhook: receives the events as well.
+
+        Attributes:
+            webhook: as above; may be replaced.
         """
+        self.webhook = webhook
+        self._occupancy = occupancy
         self._publisher = publisher
         self._metrics = metrics
         self._writer = self._writing(sinks, reopen)
@@ -60,15 +83,20 @@ class Delivery:
         """Deliver the result of one frame; blocks only for frames of files, and only until the files have room."""
         frame, people = result.frame, result.people
         if not result.stale:
-            message = poses_message(frame, people, result.at_ns)
+            poses = poses_message(frame, people, result.at_ns)
             if self._publisher is not None:
-                self._publisher.publish_poses(frame.camera, message)
+                self._publisher.publish_poses(frame.camera, poses)
             if self._writer is not None:
-                self._writer.take(frame, people, message, live=result.live)
+                self._writer.take(frame, people, poses, live=result.live)
         for event in result.events:
+            message = event_message(event)
             self._metrics.happened(frame.camera, event.kind)
             if self._publisher is not None:
-                self._publisher.publish(topic_address("events", frame.camera), event_message(event), qos=1)
+                self._publisher.publish(topic_address("events", frame.camera), message, qos=1)
+            if (webhook := self.webhook) is not None:
+                webhook.take(message)
+        if self._occupancy is not None and result.occupancy is not None:
+            self._occupancy.update(frame.camera, result.occupancy, frame.captured_at_ns)
 
     def exchange(self, sinks: Sequence[Sink], reopen: Callable[[], list[Sink]] | None, timeout_s: float) -> None:
         """Continue with other files; the former ones are completed."""

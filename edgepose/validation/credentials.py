@@ -15,11 +15,13 @@ _WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@]*:[^/@]*@", re.IGNORECAS
 
 def exposed_credentials(config: Config) -> Iterator[tuple[str, str]]:
     """Yield each key whose credential others can see, with one sentence that holds no secret."""
-    mqtt = config.mqtt
+    mqtt, secrets = config.mqtt, [("webhook.secret_file", config.webhook.secret_file)]
     if mqtt.enabled:
-        for key, path in (("mqtt.password_file", mqtt.password_file), ("mqtt.tls.key_file", mqtt.tls.key_file)):
-            if path is not None and (mode := _mode(path)) is not None and mode & stat.S_IROTH:
-                yield key, f"{path} can be read by every user of this machine (mode {mode & 0o777:04o}); expected mode 0600"
+        secrets += [("mqtt.password_file", mqtt.password_file), ("mqtt.tls.key_file", mqtt.tls.key_file)]
+    for key, path in secrets:
+        if path is not None and (mode := _mode(path)) is not None and mode & stat.S_IROTH:
+            yield key, f"{path} can be read by every user of this machine (mode {mode & 0o777:04o}); expected mode 0600"
+    if mqtt.enabled:
         away = [host for host in mqtt.hosts if not _is_here(host)]
         if mqtt.password_file is not None and not mqtt.tls.enabled and away:
             yield (

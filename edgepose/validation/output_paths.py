@@ -104,6 +104,8 @@ def _has_effect(config: Config, named: NamedFile) -> bool:
     match named.keys:
         case ("events", "store"):
             return config.mqtt.enabled and config.events.enabled
+        case ("webhook", "store"):
+            return config.webhook.url is not None
         case ("commands", "audit"):
             return config.commands.enabled
     return True

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from testing.events.figure import Arm, Pose
+from edgepose.simulation.figure import Arm, Pose
+from edgepose.simulation.movements import ease, swaying, walking
 
 PoseAt = Callable[[float], Pose]
 
@@ -36,22 +37,9 @@ class Action:
 TOWARDS_CAMERA = (-60.0, 60.0)
 
 
-def ease(t: float, start: float, lasts: float) -> float:
-    """Return 0 before `start`, 1 after `start + lasts`, and a smooth transition between."""
-    share = min(1.0, max(0.0, (t - start) / lasts))
-    return share * share * (3 - 2 * share)
-
-
 def mix(a: float, b: float, share: float) -> float:
     """Interpolate linearly."""
     return a + (b - a) * share
-
-
-def swaying(t: float, phase: float) -> Pose:
-    """Return a standing pose with the sway of a standing person."""
-    sway = 2.0 * np.sin(1.3 * t + phase)
-    arm = Arm(8 + sway, 10 + sway, 0, 15 + 2 * sway)
-    return Pose(lean=sway, arms=(arm, replace(arm, upper=10 - sway)))
 
 
 def stand(rng: np.random.Generator) -> Action:
@@ -62,19 +50,9 @@ def stand(rng: np.random.Generator) -> Action:
 def walk(rng: np.random.Generator) -> Action:
     pace = rng.uniform(0.7, 1.1)
 
-    def pose(t: float) -> Pose:
-        step = np.sin(2 * np.pi * pace * t)
-        left, right = (max(0.0, 40 * np.sin(2 * np.pi * pace * t + shift)) for shift in (0.8, 0.8 + np.pi))
-        return Pose(
-            lean=4,
-            thighs=(25 * step, -25 * step),
-            knees=(left, right),
-            arms=(Arm(8, 8, -22 * step, -22 * step + 15), Arm(8, 8, 22 * step, 22 * step + 15)),
-        )
-
     # A heading of 90 faces right, the direction of walking.
     expected = {"left": 1.0, "zone_left": 0.0}
-    return Action("walking through", 0, pose, walks=rng.uniform(0.5, 1.0), expected=expected, headings=(70, 110))
+    return Action("walking through", 0, lambda t: walking(pace * t), walks=rng.uniform(0.5, 1.0), expected=expected, headings=(70, 110))
 
 
 def sit_down(rng: np.random.Generator) -> Action:

@@ -17,9 +17,9 @@ from edgepose.person import Candidates
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
+from edgepose.simulation.figure import View, joints, project
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import Action
-from testing.events.figure import View, joints, project
 
 WIDTH, HEIGHT, INPUT = 640, 480, 320
 SCALE = INPUT / WIDTH

@@ -113,7 +113,7 @@ REFUSED = [
     ("mqtt:\n  port: '1883'\n", 2, "mqtt.port is '1883'; expected a whole number"),
     ("mqtt:\n  username: 12\n", 2, "mqtt.username is 12; expected text or null"),
     ("mqtt:\n  prefix: a/#\n", 2, "mqtt.prefix is 'a/#'; expected text without '+' and '#'"),
-    ("mqtt:\n  encoding: xml\n", 2, "mqtt.encoding is 'xml'; expected one of json, msgpack"),
+    ("mqtt:\n  encoding: xml\n", 2, "mqtt.encoding is 'xml'; expected one of compact, json, msgpack"),
     ("mqtt:\n  host: a\n  host: b\n", 3, "mqtt.host is set twice; expected once"),
     ("mqtt:\n  tls:\n    key_file: a\n", 1, "expected certificate_file and key_file"),
     ("mqtt:\n  tls:\n    ca_file: a\n", 3, "mqtt.tls.ca_file is set while mqtt.tls.enabled is false; expected mqtt.tls.enabled to be true"),
@@ -125,6 +125,14 @@ REFUSED = [
     ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [0.5, 0.5], [1, 1]]}}}\n", 2, "cameras.a.zones.z has no area; expected"),
     ("cameras: {a: {source: x, zones: {\n z: [[0, 0], [0, 0], [0, 0]]}}}\n", 2, "cameras.a.zones.z has no area; expected"),
     ("mqtt:\n  password_file: a\n", 2, "without mqtt.username"),
+    ("mqtt:\n  poses: {rate_hz: 0.5}\n", 2, "mqtt.poses.rate_hz is 0.5; expected a number from 1 to 1000 or null"),
+    ("mqtt:\n  encoding: msgpack\n  home_assistant: {enabled: true}\n", 3, "which Home Assistant cannot read; expected json or compact"),
+    ("mqtt:\n  home_assistant: {enabled: true}\ntrack: {enabled: false}\n", 2, "is true while track.enabled is false"),
+    ("webhook:\n  url: ftp://a/b\n", 2, "expected a URL that begins with https:// or http://, without user name and password"),
+    ("webhook:\n  url: https://me:word@a/b\n", 2, "webhook.url is a URL with a password; expected a URL that begins with"),
+    ("webhook:\n  url: http://alerts.example/x\n", 2, "sends events to alerts.example without encryption; expected https://"),
+    ("webhook:\n  url: https://alerts.example:99999/\n", 2, "has no valid host and port"),
+    ("webhook:\n  url: https://a/\nevents: {enabled: false}\n", 2, "webhook.url is set while events.enabled or track.enabled is false"),
     ("mqtt:\n  host: tcp://foo:12\n", 2, "expected a host name or address without a port"),
     ("mqtt:\n  host: tcp://me:word@foo\n", 2, "mqtt.host is a URL with a password; expected a host name"),
     ("mqtt:\n  host: foo:1883\n", 2, "mqtt.host is 'foo:1883'; expected a host name"),
@@ -138,6 +146,13 @@ REFUSED = [
     ("- a\n", 1, "the configuration is not a section"),
     ("mqtt: [\n", 2, "not valid YAML"),
 ]
+
+
+@pytest.mark.parametrize(
+    "text", ["{url: 'http://127.0.0.1:8000/x'}", "{url: 'http://[::1]/'}", "{url: 'http://a/', allow_http: true}", "{url: 'https://a?b'}"]
+)
+def test_webhooks_go_over_https_to_this_machine_or_by_choice(tmp_path: Path, text: str) -> None:
+    assert load(write(tmp_path, f"webhook: {text}\n"), environment={}).webhook.url
 
 
 @pytest.mark.parametrize(("text", "line", "sentence"), REFUSED, ids=[case[2][:40] for case in REFUSED])

@@ -37,12 +37,14 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
             "mqtt.tls.ca_file",
             "mqtt.tls.certificate_file",
             "mqtt.tls.key_file",
+            "webhook.secret_file",
+            "webhook.ca_file",
             "monitoring.certificate_file",
             "monitoring.key_file",
             "monitoring.token_file",
         ],
         "model": ["model.path", "refine.path"],
-        "write": ["files.jsonl", "files.csv", "files.video", "events.store", "commands.audit"],
+        "write": ["files.jsonl", "files.csv", "files.video", "events.store", "webhook.store", "commands.audit"],
         "folder": ["files.images", "black_box.path"],
     }
 

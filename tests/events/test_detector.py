@@ -14,8 +14,8 @@ from edgepose.events.detector import EventDetector, Places
 from edgepose.events.zones import depth_px
 from edgepose.frame import Frame
 from edgepose.person import Person
+from edgepose.simulation.figure import Arm, Pose, View, joints, project
 from testing.bodies import moved
-from testing.events.figure import Arm, Pose, View, joints, project
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 RIGHT_HALF = {"right": [(0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)]}

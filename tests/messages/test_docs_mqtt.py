@@ -19,9 +19,24 @@ SECTIONS = {match[1]: match[2] for match in re.finditer(r"^## (.+?)\n(.*?)(?=^##
 TABLES: dict[str, list[type[msgspec.Struct]]] = {
     "poses": [messages.PosesMessage, messages.PersonMessage],
     "events": [messages.EventMessage],
+    "occupancy": [messages.OccupancyMessage],
+    "zone occupancy": [messages.ZoneOccupancyMessage],
     "status": [messages.StatusMessage],
-    "info": [messages.InfoMessage, messages.ModelMessage, messages.BackendMessage, messages.RefinerMessage, messages.CameraMessage],
-    "health": [messages.HealthMessage, messages.CameraHealthMessage, messages.RefineHealthMessage, messages.QuantilesMessage],
+    "info": [
+        messages.InfoMessage,
+        messages.ModelMessage,
+        messages.BackendMessage,
+        messages.RefinerMessage,
+        messages.PosesInfoMessage,
+        messages.CameraMessage,
+    ],
+    "health": [
+        messages.HealthMessage,
+        messages.CameraHealthMessage,
+        messages.RefineHealthMessage,
+        messages.WebhookHealthMessage,
+        messages.QuantilesMessage,
+    ],
     "camera status": [messages.CameraStatusMessage],
     "reply": [messages.CommandReplyMessage, messages.SnapshotMessage],
 }

@@ -10,7 +10,7 @@ from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.schema import COMMANDS, TOPICS, asyncapi, json_schema, topic_address
 from edgepose.messages.structs import PosesMessage, encode, timestamp
 from edgepose.person import Person
-from testing.golden import GOLDEN, golden_files
+from testing.golden import GOLDEN, golden_files, simulated_name
 from testing.sample import CAPTURED_AT, sample_event, sample_event_message, sample_frame, sample_message, sample_person
 
 
@@ -20,12 +20,12 @@ def test_the_contract_has_not_changed(name):
 
 
 def test_no_golden_file_is_left_over():
-    assert {path.name for path in GOLDEN.iterdir()} == set(golden_files())
+    assert {path.name for path in GOLDEN.iterdir()} == set(golden_files()) | {simulated_name(topic) for topic in TOPICS}
 
 
 def test_poses_on_the_wire():
     message = json.loads(encode(sample_message()))
-    assert list(message) == ["schema", "camera", "sequence", "captured_at", "clock", "age_ms", "width", "height", "people"]
+    assert list(message) == ["schema", "camera", "epoch", "sequence", "captured_at", "clock", "age_ms", "width", "height", "people"]
     assert (message["schema"], message["age_ms"], message["width"], message["height"]) == (1, 38.1, 1280, 720)
     assert message["captured_at"] == "2026-11-22T10:00:00.123456Z"
     first, second = message["people"]

@@ -1,0 +1,123 @@
+"""The simulation: each kind of message and event within a minute, the same for the same seed, and true to the schemas."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+
+from edgepose.event import EventKind
+from edgepose.messages.schema import TOPICS
+from edgepose.messages.structs import EventMessage, PosesMessage, encode
+from testing.golden import GOLDEN, simulated_files, simulated_name
+from testing.sample import CAPTURED_AT
+from testing.servers.both_sides import Listener
+from testing.servers.mosquitto import Mosquitto
+from testing.simulated import Record, simulate, topic_of
+from testing.waiting import wait_for
+
+TIMES = re.compile(r'"(id|at|since|captured_at|started_at)":"[^"]*"|"(stages_ms|memory_mb)":(\{.*?\}\}|[0-9.]+)')
+
+
+@pytest.fixture(scope="module")
+def minute() -> Record:
+    return simulate(seconds=60)
+
+
+def lines(record: Record) -> list[str]:
+    return [
+        f"{address} {TIMES.sub('', encode(payload).decode())}" for address, payload in record.messages if not isinstance(payload, bytes)
+    ]
+
+
+def test_each_kind_of_message_and_event_comes_within_a_minute(minute: Record) -> None:
+    assert {topic_of(address) for address, _ in minute.messages} == set(TOPICS)
+    assert {payload.kind for _, payload in minute.messages if isinstance(payload, EventMessage)} == set(get_args(EventKind))
+    poses = [payload for _, payload in minute.messages if isinstance(payload, PosesMessage)]
+    assert {len(message.people) for message in poses} == {0, 1, 2}
+
+
+def test_one_walker_is_enough_with_any_seed() -> None:
+    events = [payload for _, payload in simulate(seconds=60, people=1, seed=5).messages if isinstance(payload, EventMessage)]
+    assert {event.kind for event in events} == set(get_args(EventKind))
+
+
+def test_the_same_seed_gives_the_same_messages_but_for_times(minute: Record) -> None:
+    again = simulate(seconds=15, start_ns=CAPTURED_AT + 86_400_000_000_000)
+    assert lines(again)[:-1] == lines(minute)[: len(again.messages) - 1]  # then it says `stopped`
+    other = simulate(seconds=15, seed=1)
+    assert lines(other) != lines(again)
+
+
+def test_every_message_is_valid_by_its_schema(minute: Record) -> None:
+    validators = {
+        topic: jsonschema.Draft202012Validator(json.loads((GOLDEN / f"{topic.name}.schema.json").read_text())) for topic in TOPICS
+    }
+    for address, payload in minute.messages[::7]:
+        assert not isinstance(payload, bytes)
+        validators[topic_of(address)].validate(json.loads(encode(payload)))
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Yield all numbers of a value, in order."""
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from numbers(one)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def shape(value: Any) -> Any:
+    """Return a value with 0 in the place of each number: another processor may round the last digit otherwise."""
+    if isinstance(value, dict):
+        return {key: shape(one) for key, one in value.items() if key not in ("stages_ms", "versions")}
+    if isinstance(value, list):
+        return [shape(one) for one in value]
+    return 0 if isinstance(value, int | float) else value
+
+
+def test_the_golden_messages_are_what_the_simulation_publishes() -> None:
+    for name, content in simulated_files().items():
+        golden = [json.loads(line) for line in (GOLDEN / name).read_text().splitlines()]
+        now = [json.loads(line) for line in content.splitlines()]
+        assert golden, name
+        assert [shape(message) for message in now] == [shape(message) for message in golden], "see testing/golden.py"
+        if name not in ("simulated-health.jsonl", "simulated-info.jsonl"):
+            for before, after in zip(golden, now, strict=True):
+                assert list(numbers(after)) == pytest.approx(list(numbers(before)), abs=0.21)
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_the_golden_messages_are_valid_by_their_schemas(topic) -> None:
+    validator = jsonschema.Draft202012Validator(json.loads((GOLDEN / f"{topic.name}.schema.json").read_text()))
+    for line in (GOLDEN / simulated_name(topic)).read_text().splitlines():
+        message = json.loads(line)
+        assert topic_of(message["topic"].removeprefix("edgepose/simulator/")) == topic
+        validator.validate(message["payload"])
+
+
+def test_the_command_publishes_all_of_it(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker, Listener(broker.port, "#") as listener:
+        command = [
+            *(sys.executable, "-m", "edgepose", "simulate", "--cameras", "1", "--people", "1", "--seconds", "4", "--speed", "10"),
+            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}", "--set", "health.interval_s=1"),
+            *("--set", "mqtt.home_assistant.enabled=true"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
+        assert done.returncode == 0, done.stderr
+        base = "edgepose/simulator/"
+        wait_for(lambda: listener.on(f"{base}status") and json.loads(listener.on(f"{base}status")[-1].payload)["state"] == "stopped")
+        topics = {message.topic.removeprefix(base) for message in listener.messages}
+        expected = {"status", "info", "health", "cameras/front/status", "cameras/front/poses", "cameras/front/events"}
+        assert expected | {"cameras/front/occupancy", "cameras/front/zones/door/occupancy"} <= topics
+        assert "homeassistant/sensor/simulator/edgepose__front__people/config" in topics
+        session = json.loads(listener.on(f"{base}status")[0].payload)["session"]
+        poses = [json.loads(message.payload) for message in listener.on(f"{base}cameras/front/poses")]
+        assert {(message["session"], message["epoch"]) for message in poses} == {(session, 0)}
+        info = json.loads(listener.on(f"{base}info")[0].payload)
+        assert (info["session"], info["poses"]) == (session, {"encoding": "json", "only_changes": False})
