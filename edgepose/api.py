@@ -128,11 +128,11 @@ class PoseModel:
                 self._refiner.close()
 
     @overload
-    def predict(
+    def predict(  # type: ignore[overload-overlap]  # a text is a sequence too: this overload takes it
         self, image: PictureInput, *, conf: float | None = None, imgsz: int | None = None, max_people: int | None = None, rgb: bool = False
     ) -> PoseResult: ...
     @overload
-    def predict(  # type: ignore[overload-overlap]  # a text is a sequence too, but the overload before takes it
+    def predict(
         self,
         image: Sequence[PictureInput],
         *,

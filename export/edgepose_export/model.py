@@ -5,7 +5,9 @@ Each method calls the functions that the commands call, so its figures are their
 
 import logging
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -77,7 +79,8 @@ class Model:
     """
 
     def __init__(self, name_or_path: str | os.PathLike[str] = "ghost-n") -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="edgepose-model-")
+        self._folder = Path(tempfile.mkdtemp(prefix="edgepose-model-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._callbacks: dict[str, list[_Callback]] = {}
         self._made: dict[Path, Path] = {}  # ONNX file by the checkpoint that it was made from
         self._numbers = count()
@@ -92,7 +95,7 @@ class Model:
         plan = load_recipe(find_recipe(os.fspath(recipe)))
         model = cls()
         torch.manual_seed(plan.seed)
-        model.path = Path(model._folder.name) / f"{plan.name}.pt"
+        model.path = model._folder / f"{plan.name}.pt"
         save_network(model.path, build(plan.network))
         model._recipe = os.fspath(recipe)
         return model
@@ -115,7 +118,7 @@ class Model:
         if self.is_checkpoint:
             network = load_averaged(self.path)
             fuse(network)
-            self.path = Path(self._folder.name) / f"{self.path.stem}-fused.pt"
+            self.path = self._folder / f"{self.path.stem}-fused.pt"
             save_network(self.path, network.eval())
             self._made.pop(self.path, None)
         return self
@@ -156,7 +159,7 @@ class Model:
 
     def train(
         self,
-        data: str | os.PathLike[str] | Sequence[str],
+        data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         output: str | os.PathLike[str],
         *,
         evaluate: str | os.PathLike[str] | None = None,
@@ -186,7 +189,7 @@ class Model:
 
     def tune(
         self,
-        data: str | os.PathLike[str] | Sequence[str],
+        data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         output: str | os.PathLike[str],
         *,
         evaluate: str | os.PathLike[str],
@@ -230,7 +233,7 @@ class Model:
         half: bool = False,
         trained_on: str = "",
         int8: bool = False,
-        data: str | os.PathLike[str] | Sequence[str] = (),
+        data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         pictures: int = 200,
         target: Target = "cpu",
     ) -> Path:
@@ -253,7 +256,7 @@ class Model:
             raise UsageError(f"{self.path} is a model file already; expected int8=True with data, or a checkpoint")
         source = self.path
         if self.is_checkpoint:
-            source = Path(self._folder.name) / "float.onnx" if int8 else written
+            source = self._folder / "float.onnx" if int8 else written
             write_onnx(self.path, source, Card(written.stem, max(height, width) or size, trained_on), height=height, width=width, half=half)
         if int8:
             write_model(quantize(source, CalibrationSet([Path(folder) for folder in folders], pictures), target=target), written)
@@ -294,7 +297,7 @@ class Model:
 
     def _options(
         self,
-        data: str | os.PathLike[str] | Sequence[str],
+        data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         output: str | os.PathLike[str],
         evaluate_on: str | os.PathLike[str] | None,
         options: Mapping[str, Any],
@@ -316,7 +319,7 @@ class Model:
         if not self.is_checkpoint:
             return self.path
         if self.path not in self._made:
-            made = Path(self._folder.name) / f"{self.path.stem}-{next(self._numbers)}.onnx"
+            made = self._folder / f"{self.path.stem}-{next(self._numbers)}.onnx"
             write_onnx(self.path, made, Card(self.path.stem, _SIZE_PX))
             self._made[self.path] = made
         return self._made[self.path]
