@@ -131,7 +131,8 @@ def test_predict_and_track_give_what_infer_gives(folder: Path, tmp_path: Path) -
 def test_benchmark_measures_this_network(folder: Path) -> None:
     result = Model(folder / "start.onnx").benchmark(next((folder / "data" / "images").iterdir()), rounds=1, seconds=0.1)
     assert result.model == "start.onnx"
-    assert min(result.engine_fps, result.daemon_fps, result.first_pose_s) > 0
+    assert result.engine_fps > 0
+    assert result.first_pose_s > 0
 
 
 def test_tune_keeps_the_most_accurate_of_runs_that_differ_in_nothing_else(folder: Path, tmp_path: Path) -> None:
