@@ -3,7 +3,7 @@
 ::
 
     EdgeposeError               70  internal error
-    ├── UsageError              64  invalid command line
+    ├── UsageError              64  invalid command line, or argument of the Python API
     ├── ConfigError             78  invalid configuration
     │   └── ModelError          78  missing or invalid model file
     ├── SourceError             66  video source without frames; `cause` names the reason
@@ -24,7 +24,7 @@ class EdgeposeError(Exception):
 
 
 class UsageError(EdgeposeError):
-    """An invalid command line."""
+    """An invalid command line, or an invalid argument of the Python API."""
 
     exit_code = 64
 

@@ -29,16 +29,15 @@ def command(
     from rich.console import Console
     from rich.table import Table
 
-    from edgepose.cli.demo import video_at_hand
     from edgepose.cli.progress import progress
     from edgepose.config.load import load
-    from edgepose.diagnostics.bench import bench, synthetic_clip
+    from edgepose.diagnostics.bench import bench, bench_source
 
     config = load(config_file, settings)
     if model is not None:
         config = replace(config, model=replace(config.model, path=model))
     with ExitStack() as stack:
-        video = source or video_at_hand() or stack.enter_context(synthetic_clip())
+        video = stack.enter_context(bench_source(source))
         advance = stack.enter_context(progress("measurements", total=2 * rounds + 1, quiet=as_json))
         result = bench(config, video, rounds=rounds, seconds=seconds, done=advance)
     if as_json:

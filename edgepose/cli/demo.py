@@ -1,14 +1,10 @@
 """Command `edgepose demo`: everything from a video to a topic, on this machine alone."""
 
-from importlib import resources
 from pathlib import Path
 
 import click
 
 from edgepose.cli.options import model_option
-
-_FETCHED = Path("build/vtest.avi")
-_PACKAGED = Path(str(resources.files("edgepose"))) / "assets" / "demo.mp4"
 
 _BROKER_S = 5.0
 
@@ -43,6 +39,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
     from edgepose.daemon.daemon import Daemon, supervise
+    from edgepose.diagnostics.bench import FETCHED_VIDEO, PACKAGED_VIDEO, video_at_hand
     from edgepose.errors import OutputError, SourceError, UsageError
     from edgepose.messages.live_table import LiveTable
     from edgepose.mqtt.embedded_broker import EmbeddedBroker
@@ -53,7 +50,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     log_to_stderr("error")
     video_file = source or video_at_hand()
     if video_file is None:
-        raise UsageError(f"no video was found ({_FETCHED}, {_PACKAGED}); expected one as SOURCE, such as: edgepose demo walk.mp4")
+        raise UsageError(f"no video was found ({FETCHED_VIDEO}, {PACKAGED_VIDEO}); expected one as SOURCE, such as: edgepose demo walk.mp4")
     path = path_of(video_file)
     if path is not None and not path.exists():  # here the whole path may be shown; the daemon would say `file`
         raise SourceError(missing_file(path), "not_found")
@@ -76,7 +73,8 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
         live_table = LiveTable(mqtt.prefix)
         topics = ["edgepose/demo/#"]
         # Before the table, which is drawn again and again in the place where the cursor is.
-        click.echo(f"watching {describe(video_file)} through mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/cameras/video/poses")
+        click.echo(f"watching {path.name if path is not None else describe(video_file)}")
+        click.echo(f"messages: mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/#")
         with (
             Subscriber(mqtt, topics, lambda topic, payload: live_table.take(topic, payload, time.monotonic())),
             shown(live_table, video_time=path_of(video_file) is not None) as screen,
@@ -105,11 +103,3 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     for cause, frames in counts.dropped.items():
         click.echo(f"dropped: {frames} ({cause})")
     click.echo(f"annotated video: {video}\nposes, one message per line: {poses}")
-
-
-def video_at_hand() -> str | None:
-    """Return the video that `make demo` fetched, or the one in the package, or None."""
-    for path in (_FETCHED, _PACKAGED):
-        if path.is_file() and path.stat().st_size:
-            return str(path)
-    return None

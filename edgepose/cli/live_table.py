@@ -23,7 +23,7 @@ _AT_THE_EDGE = 0.5  # `edge_bodies` below which a person who is no longer seen h
 _WHAT: Mapping[EventKind, str] = {
     "entered": "entered",
     "left": "left",
-    "fallen": "has fallen",
+    "fallen": "fell",
     "still": "is still",
     "waving": "waves",
     "arms_up": "holds both arms up",
@@ -45,31 +45,32 @@ _EVIDENCE: Mapping[str, str] = {
 """What people may want to know of the evidence, in words; the rest is for programs (`--json`)."""
 
 
-def event_line(event: EventMessage, when: str | None = None) -> str:
+def event_line(event: EventMessage, offset_s: float | None = None) -> str:
     """Return an event in one line: time, person, kind, evidence in words and score.
 
     A person who vanishes far from the edge of the frame is called lost: most of them are occluded, or missed by the network.
 
     Args:
-        when: in place of the time of day.
+        offset_s: seconds since the first frame, in place of the time of day: a video that is read fast has times that are still to come.
     """
     place = next((f" {name}" for name in (event.zone, event.line) if isinstance(name, str)), "")
     place += f" ({event.direction.replace('_', ' ')})" if isinstance(event.direction, str) else ""
     lost = event.kind == "left" and event.evidence.get("edge_bodies", 0.0) >= _AT_THE_EDGE
     what = "lost from sight" if lost else f"{_WHAT[event.kind]}{place}"
     evidence = [words.format(event.evidence[name]) for name, words in _EVIDENCE.items() if name in event.evidence]
-    return printable(", ".join((f"{when or event.at[11:19]} person {event.track} {what}", *evidence, f"score {event.score:.2f}")))
+    happened = f"person {event.track} {what}"
+    timed = f"{event.at[11:19]} {happened}" if offset_s is None else f"{happened} at {offset_s:.1f} s"
+    return printable(", ".join((timed, *evidence, f"score {event.score:.2f}")))
 
 
 def event_row_line(row: EventRow, *, video_time: bool = False) -> str:
     """Return an event of a live table in one line.
 
     Args:
-        video_time: whether to give the seconds since the first frame: a video that is read fast has times that are still to come.
+        video_time: whether one video is shown: then its device is left out, and times are the seconds since the first frame.
     """
-    offset_s = row.offset_s() if video_time else None
-    where = printable(f"{row.device}/{row.camera}")
-    return f"{where}: {event_line(row.event, None if offset_s is None else f'at {offset_s:.1f} s:')}"
+    where = printable(row.camera if video_time else f"{row.device}/{row.camera}")
+    return f"{where}: {event_line(row.event, row.offset_s() if video_time else None)}"
 
 
 def device_line(device: DeviceRow) -> str:

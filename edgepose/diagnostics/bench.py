@@ -32,6 +32,12 @@ from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Latency, Metrics
 from edgepose.telemetry.sensors import memory_mb
 
+FETCHED_VIDEO = Path("build/vtest.avi")
+"""The video that `make demo` fetches, in the current folder."""
+
+PACKAGED_VIDEO = Path(__file__).parents[1] / "assets" / "demo.mp4"
+"""The clip that is part of the package."""
+
 _INPUTS = 24  # distinct frames that the engine alone runs on in turns, as varied as in the daemon but all in memory
 _WARM_S = 0.5
 _FIRST_POSE_LIMIT_S = 60.0
@@ -135,6 +141,25 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
         device=backend.device,
         source=describe(source),
     )
+
+
+def video_at_hand() -> str | None:
+    """Return the video that `make demo` fetched, or the one in the package, or None."""
+    for path in (FETCHED_VIDEO, PACKAGED_VIDEO):
+        if path.is_file() and path.stat().st_size:
+            return str(path)
+    return None
+
+
+@contextmanager
+def bench_source(source: str | None) -> Iterator[str]:
+    """Yield the source of a benchmark: the one that is named, or the video at hand, or a synthetic clip."""
+    chosen = source or video_at_hand()
+    if chosen is not None:
+        yield chosen
+        return
+    with synthetic_clip() as clip:
+        yield clip
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
         age_ms=round((now_ns - frame.captured_at_ns) / 1e6, 1),
         width=frame.width if frame.full_size is None else frame.full_size[0],
         height=frame.height if frame.full_size is None else frame.full_size[1],
-        people=_people(people, _scale(frame)),
+        people=_people(people, source_scale(frame)),
         pixel_aspect=UNSET if frame.pixel_aspect == 1 else round(frame.pixel_aspect, 4),
     )
 
@@ -77,7 +77,7 @@ def occupancy_message(camera: str, zone: str | None, people: Occupancy, at_ns: i
     return message if zone is None else ZoneOccupancyMessage(**msgspec.structs.asdict(message), zone=zone)
 
 
-def _scale(frame: Frame) -> tuple[float, float]:
+def source_scale(frame: Frame) -> tuple[float, float]:
     """Return how many pixels of its picture a pixel of the frame is, horizontally and vertically."""
     if frame.full_size is None:
         return 1.0, 1.0

@@ -33,6 +33,20 @@ def numbers_in_names(paths: Sequence[Path]) -> dict[str, int] | None:
     return numbers if len(set(numbers.values())) == len(paths) else None
 
 
+def coco_results(message: PosesMessage, image_id: int) -> list[dict[str, Any]]:
+    """Return the people of a frame as COCO results of the image with a number."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": _PERSON,
+            "bbox": list(person.box),
+            "keypoints": [value for keypoint in person.keypoints for value in keypoint],
+            "score": person.score,
+        }
+        for person in message.people
+    ]
+
+
 class CocoWriter:
     """Writer of COCO results. An existing file does not change before the first frame.
 
@@ -86,14 +100,7 @@ class CocoWriter:
             image = {"id": image_id, "file_name": Path(source).name, "source": source, "frame": message.sequence, **size}
             self._images.write(("\n" if self._is_first_image else ",\n") + json.dumps(image))
             self._is_first_image = False
-            for person in message.people:
-                result: dict[str, Any] = {
-                    "image_id": image_id,
-                    "category_id": _PERSON,
-                    "bbox": list(person.box),
-                    "keypoints": [value for keypoint in person.keypoints for value in keypoint],
-                    "score": person.score,
-                }
+            for result in coco_results(message, image_id):
                 self._results.write(("\n" if self._is_first_result else ",\n") + json.dumps(result))
                 self._is_first_result = False
         except OSError as error:

@@ -136,11 +136,9 @@ def test_events_are_shown_and_written_once() -> None:
     live_table = heard()
     payload = encode(sample_event_message())
     live_table.take("edgepose/drone/cameras/front/events", payload, 1.2)
-    assert [line.partition(",")[0] for line in new_events(live_table)] == [
-        f"drone/front: {sample_event_message().at[11:19]} person 7 has fallen"
-    ]
+    assert [line.partition(",")[0] for line in new_events(live_table)] == [f"drone/front: {sample_event_message().at[11:19]} person 7 fell"]
     assert new_events(live_table) == []
-    assert "person 7 has fallen, down within 0.6 s, lying for 0.8 s, score 0.83" in shown(live_table)
+    assert "person 7 fell, down within 0.6 s, lying for 0.8 s, score 0.83" in shown(live_table)
 
 
 def test_a_person_who_vanishes_amid_the_frame_is_called_lost() -> None:
@@ -161,9 +159,7 @@ def test_events_of_a_video_are_told_by_their_seconds_into_it() -> None:
         live_table.take("edgepose/drone/cameras/front/poses", poses(sequence, 1), 0.0)
     message = event_message(sample_event(at_ns=12_300_000_000))  # the frames were captured at 0
     live_table.take("edgepose/drone/cameras/front/events", encode(message), 1.2)
-    assert new_events(live_table, video_time=True) == [
-        "drone/front: at 12.3 s: person 7 has fallen, down within 0.6 s, lying for 0.8 s, score 0.83"
-    ]
+    assert new_events(live_table, video_time=True) == ["front: person 7 fell at 12.3 s, down within 0.6 s, lying for 0.8 s, score 0.83"]
 
 
 def test_events_are_listed_newest_first_each_on_one_line_of_any_terminal() -> None:

@@ -2,7 +2,8 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 
 from msgspec.structs import replace
 
@@ -13,13 +14,52 @@ from edgepose.errors import EndOfStream
 from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
-from edgepose.pipeline.postprocessor import Postprocessor
-from edgepose.pipeline.refiner import Refiner
+from edgepose.pipeline.postprocessor import PersonRefiner, Postprocessor
 from edgepose.pipeline.stages import PreparedFrame, Preprocessor
 from edgepose.pipeline.tiles import TileVisitor
 from edgepose.telemetry.metrics import Metrics
 
 _TURN_S = 0.2
+_ALONE: AbstractContextManager[object] = nullcontext()
+
+
+class FramePeople:
+    """A function from a prepared frame to its people, for the frames of one source, in order; used by one thread at a time."""
+
+    def __init__(
+        self,
+        camera: str,
+        backend: Backend,
+        info: ModelInfo,
+        config: Config,
+        metrics: Metrics,
+        refiner: PersonRefiner | None,
+        turn: AbstractContextManager[object] = _ALONE,
+    ) -> None:
+        """
+        Args:
+            camera: name of the source.
+            refiner: None where nobody is refined.
+            turn: held while a frame is computed, where other threads use the same networks.
+        """
+        # The callers do not need events, so they are off.
+        config = replace(config, events=replace(config.events, enabled=False))
+        self._backend = backend
+        self._metrics = metrics
+        self._turn = turn
+        self._postprocessor = Postprocessor(camera, config, metrics, refiner)
+        self._tiles = TileVisitor(config, info, metrics) if config.tiles.enabled else None
+        self._people: list[Person] = []  # of the frame before
+
+    def __call__(self, prepared: PreparedFrame) -> list[Person]:
+        """Return the people of the next frame; EngineError where the engine fails."""
+        with self._turn:
+            with self._metrics.timed("engine"):
+                candidates, visited = self._backend.run(prepared.images), None
+            if self._tiles is not None:
+                candidates, visited = self._tiles.candidates(prepared, candidates, self._backend, self._people, lambda _: True)
+            self._people = self._postprocessor.people(prepared, candidates, visited=visited)
+        return self._people
 
 
 def people_in(
@@ -28,10 +68,11 @@ def people_in(
     info: ModelInfo,
     config: Config,
     metrics: Metrics,
-    refiner: Refiner | None,
+    refiner: PersonRefiner | None,
     *,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[Frame, list[Person]]]:
+    turn: AbstractContextManager[object] = _ALONE,
+) -> Generator[tuple[Frame, list[Person]], None, None]:
     """Yield each frame of a source with its people, in order; meanwhile the next frames are decoded.
 
     A source without an end is followed until the caller stops. The source is closed at the end.
@@ -39,27 +80,20 @@ def people_in(
     Args:
         refiner: opened; None where nobody is refined.
         stop: asked while no frame comes; True ends the frames.
+        turn: as in `FramePeople`.
 
     Raises:
         SourceError: the source failed before its end.
         EngineError: the engine failed.
     """
     preprocessor = Preprocessor(info, config.model.input_size, metrics.took)
-    # The callers do not need events, so they are off.
-    config = replace(config, events=replace(config.events, enabled=False))
-    postprocessor = Postprocessor(next(iter(config.cameras), "source"), config, metrics, refiner)
-    tiles = TileVisitor(config, info, metrics) if config.tiles.enabled else None
-    people: list[Person] = []
-    for prepared in _read_ahead(source, preprocessor, stop):
-        with metrics.timed("engine"):
-            candidates, visited = backend.run(prepared.images), None
-        if tiles is not None:
-            candidates, visited = tiles.candidates(prepared, candidates, backend, people, lambda _: True)
-        people = postprocessor.people(prepared, candidates, visited=visited)
-        yield prepared.frame, people
+    find = FramePeople(next(iter(config.cameras), "source"), backend, info, config, metrics, refiner, turn)
+    with closing(_read_ahead(source, preprocessor, stop)) as frames:
+        for prepared in frames:
+            yield prepared.frame, find(prepared)
 
 
-def _read_ahead(source: Source, preprocessor: Preprocessor, stop_asked: Callable[[], bool]) -> Iterator[PreparedFrame]:
+def _read_ahead(source: Source, preprocessor: Preprocessor, stop_asked: Callable[[], bool]) -> Generator[PreparedFrame, None, None]:
     """Yield the frames of a source, read and prepared by a thread that is at most two frames ahead."""
     read: queue.Queue[PreparedFrame | Exception] = queue.Queue(maxsize=2)
     stop = threading.Event()

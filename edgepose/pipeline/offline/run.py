@@ -73,6 +73,14 @@ def run(config: Config, *, advance: Callable[[], None] = lambda: None, stop: Cal
         return offline.run(advance, stop)
 
 
+def open_input(config: Config, one: OfflineInput) -> Source:
+    """Open an input with the settings of its camera; SourceError where that fails."""
+    camera = config.cameras[one.camera]
+    if one.images:
+        return ImageSource(one.camera, camera, Path(one.source), images=one.images)
+    return open_source(one.camera, camera, once=True)
+
+
 class OfflineRun:
     """A run with everything open; a context manager, for callers that do something between opening and running."""
 
@@ -189,11 +197,7 @@ class OfflineRun:
         )
 
     def _open(self, one: OfflineInput) -> Source:
-        camera = self._config.cameras[one.camera]
-        if one.images:
-            source: Source = ImageSource(one.camera, camera, Path(one.source), images=one.images)
-        else:
-            source = open_source(one.camera, camera, once=True)
+        source = open_input(self._config, one)
         if self._start_ns is not None:
             begin_at = getattr(source, "begin_at", None)
             if source.live or begin_at is None:

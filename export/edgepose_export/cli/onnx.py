@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from edgepose_export.network.checkpoint import load_deployed, load_network, parameters_count
+from edgepose_export.network.checkpoint import parameters_count
 from edgepose_export.network.refiner import RefinerNetwork
-from edgepose_export.network.to_onnx import Card, to_onnx
-from edgepose_export.onnx_file import file_hash, store_half, write_model
+from edgepose_export.network.to_onnx import Card, write_onnx
+from edgepose_export.onnx_file import file_hash
 from edgepose_export.shipped import find_checkpoint
 
 
@@ -32,11 +32,8 @@ from edgepose_export.shipped import find_checkpoint
 @click.option("--trained-on", default="", help="Data sets and teacher, in words, for the file's card.")
 def onnx(checkpoint: str, output: Path, size: int, height: int, width: int, average: bool, half: bool, name: str, trained_on: str) -> None:
     """Write the network of CHECKPOINT (a shipped name, such as ghost-n, or a file) as a self-describing ONNX file in float."""
-    path = find_checkpoint(checkpoint)
-    network = load_deployed(path) if average else load_network(path)
     card = Card(name or output.stem, max(height, width) or size, trained_on)
-    model = to_onnx(network, card, height=height, width=width)
-    write_model(store_half(model) if half else model, output)
+    network = write_onnx(find_checkpoint(checkpoint), output, card, height=height, width=width, average=average, half=half)
     sides = f"{width}x{height}" if height else f"any multiple of 32, made for {size}"
     if isinstance(network, RefinerNetwork):
         sides = f"{network.spec.crop_width}x{network.spec.crop_height}"

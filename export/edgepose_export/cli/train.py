@@ -1,24 +1,14 @@
 """`edgepose-export train`."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
-import torch
 import torch.distributed as dist
 from rich.console import Console
 
 from edgepose_export.cli.training_bar import TrainingBar
-from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.mix import MixedFolder
-from edgepose_export.data.statistics import statistics_table, swapped_warning, write_label_statistics
-from edgepose_export.evaluation.in_training import TrainingMeasure
-from edgepose_export.network.checkpoint import NetworkSpec, network_spec
-from edgepose_export.network.refiner import RefinerSpec
-from edgepose_export.quantization.islands import FLOAT_PLACES, name_lies_in
-from edgepose_export.shipped import find_checkpoint, find_recipe
-from edgepose_export.training.recipe import Recipe, load_recipe, with_length, without_teacher
-from edgepose_export.training.trainer import Trainer
+from edgepose_export.data.statistics import LabelStatistics, statistics_table, swapped_warning
+from edgepose_export.training_runs import TrainingOptions, run_training
 
 
 @click.command(
@@ -89,60 +79,36 @@ def train(
 
     Without RECIPE, train the network of --warm-start further, on your own pictures.
     """
-    if recipe is None and minutes and pictures:
-        raise click.UsageError("--minutes and --pictures are both the length of the training; expected one of them without RECIPE")
-    torch.set_flush_denormal(True)  # before any thread starts: it slows a run tenfold once weights become tiny
-    start = find_checkpoint(warm_start)
-    plan = _recipe(recipe, network_spec(start), labels_only, pictures)
     console = Console(stderr=True)
+    options = TrainingOptions(
+        data=data,
+        warm_start=warm_start,
+        output=output,
+        recipe=recipe,
+        minutes=minutes,
+        pictures=pictures,
+        resume=resume,
+        labels_only=labels_only,
+        workers=workers,
+        evaluate=evaluate,
+        size=size,
+        threads=threads,
+        qat=qat,
+        tensorboard=tensorboard,
+    )
+
+    def describe(statistics: LabelStatistics) -> None:
+        console.print(statistics_table(statistics, ", ".join(data)))
+        if warning := swapped_warning(statistics):
+            console.print(f"[bold red]warning:[/] {warning}")
+
     with TrainingBar(console, hidden=dist.is_torchelastic_launched() and dist.get_node_local_rank() > 0) as bar:
-        measure = None
-        if evaluate is not None:
-            kept_aside = CocoPose([evaluate], progress=lambda done, total: bar.task("labels to measure with", done, total))
-            measure = TrainingMeasure(kept_aside, size, bar.task)
-        trainer = Trainer(
-            plan,
-            [MixedFolder.parse(text) for text in data],
-            start,
-            output,
-            resume=resume,
-            length_minutes=minutes if recipe is None else 0.0,
-            workers=workers,
-            threads=threads,
-            measure=measure,
-            callbacks=[bar],
-            tensorboard=tensorboard,
-            integer=_integer_layers(plan.network) if qat else None,
-            progress=lambda done, total: bar.task("labels", done, total),
-        )
-        if not (trainer.rank or trainer.state.steps):
-            statistics = write_label_statistics(list(trainer.data), output / "labels.png")
-            console.print(statistics_table(statistics, ", ".join(data)))
-            if warning := swapped_warning(statistics):
-                console.print(f"[bold red]warning:[/] {warning}")
-        done = trainer.run(minutes if recipe is not None else 0.0)
-        if trainer.rank:
-            return
-        if measure is not None:
-            measure.write_plots(output)
-    if not done:
-        console.print(f"The time limit is reached; continue with --resume. Checkpoint: {output / 'last.pt'}")
-    elif trainer.best.exists():
-        console.print(f"The training is complete. {trainer.best} has the best AP, {output / 'last.pt'} the last one.")
+        result = run_training(options, callbacks=[bar], progress=bar.task, describe=describe)
+    if result is None:
+        return
+    if not result.complete:
+        console.print(f"The time limit is reached; continue with --resume. Checkpoint: {result.last}")
+    elif result.best is not None:
+        console.print(f"The training is complete. {result.best} has the best AP, {result.last} the last one.")
     else:
-        console.print(f"The training is complete: {output / 'last.pt'}")
-
-
-def _integer_layers(network: NetworkSpec) -> Callable[[str], bool]:
-    """Return a test for the names of the layers that `edgepose-export quantize` makes INT8."""
-    places = ("refinement", *FLOAT_PLACES["refine" if isinstance(network, RefinerSpec) else "pose"])
-    return lambda name: not name_lies_in(name, places)
-
-
-def _recipe(name: str | None, network: NetworkSpec, labels_only: bool, pictures: int | None) -> Recipe:
-    """Return the recipe of a name or file, or the one for further training of a network."""
-    chosen = name or ("finetune-refiner" if isinstance(network, RefinerSpec) else "finetune-pose")
-    plan = load_recipe(find_recipe(chosen), network)
-    if labels_only:
-        plan = without_teacher(plan)
-    return plan if pictures is None else with_length(plan, pictures)
+        console.print(f"The training is complete: {result.last}")

@@ -17,11 +17,11 @@ from torch import nn
 from edgepose.errors import ConfigError
 from edgepose.model.file import FORMAT_VERSION, METADATA_PREFIX, STRIDE_PX
 from edgepose.person import FLIP_PAIRS, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON
-from edgepose_export.network.checkpoint import Network
+from edgepose_export.network.checkpoint import Network, load_deployed, load_network
 from edgepose_export.network.layers import fuse
 from edgepose_export.network.pose_network import PoseGraph, PoseNetwork
 from edgepose_export.network.refiner import RefinerGraph, RefinerNetwork
-from edgepose_export.onnx_file import set_metadata, simplify
+from edgepose_export.onnx_file import set_metadata, simplify, store_half, write_model
 
 OPSET = 17
 """Lowest opset that has everything the network needs; TensorRT 8.6 and later read it."""
@@ -128,6 +128,26 @@ def to_onnx(network: Network, card: Card, *, height: int = 0, width: int = 0) ->
     set_metadata(model, card.metadata(fused))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def write_onnx(
+    checkpoint: Path, output: Path, card: Card, *, height: int = 0, width: int = 0, average: bool = True, half: bool = False
+) -> Network:
+    """Write the network of a checkpoint as a self-describing ONNX file in float, and return the network.
+
+    Args:
+        card: what the file states about itself.
+        height, width: as of `to_onnx`.
+        average: take the running average of the weights where the checkpoint has one; otherwise the last weights.
+        half: store the weights in half precision.
+
+    Raises:
+        ConfigError: the checkpoint or a size is refused.
+    """
+    network = load_deployed(checkpoint) if average else load_network(checkpoint)
+    model = to_onnx(network, card, height=height, width=width)
+    write_model(store_half(model) if half else model, output)
+    return network
 
 
 def _crop_sides(network: RefinerNetwork) -> tuple[int, int]:

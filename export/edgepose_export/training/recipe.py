@@ -87,6 +87,15 @@ def with_length(recipe: Recipe, pictures: int) -> Recipe:
     return structs.replace(recipe, phases=phases)
 
 
+def with_learning_rate(recipe: Recipe, factor: float) -> Recipe:
+    """Return a recipe whose learning rates are multiplied by a factor."""
+    phases = [
+        structs.replace(phase, learning_rate=phase.learning_rate * factor, fresh_learning_rate=phase.fresh_learning_rate * factor)
+        for phase in recipe.phases
+    ]
+    return structs.replace(recipe, phases=phases)
+
+
 def without_teacher(recipe: Recipe) -> Recipe:
     """Return a recipe whose phases learn from labels alone.
 

@@ -117,4 +117,4 @@ def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
 def test_two_lengths_are_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--data", str(folder / "mine"), "--output", str(folder / "run"), "--minutes", "1", "--pictures", "16"]
     assert run(["train", "--warm-start", str(folder / "shipped.pt"), *arguments]) == 64
-    assert "expected one of them without RECIPE" in capfd.readouterr().err
+    assert "expected one of them without a recipe" in capfd.readouterr().err
