@@ -172,10 +172,10 @@ class InferenceThread(SupervisedThread):
         if tiles is not None:
 
             def more(_: int) -> bool:
-                return not (self.ending.is_set() or (queued.live and self._slots.live_frame_waits()))
+                return not (self.ending.is_set() or self._slots.live_frame_waits())
 
             people = self.known_people.get(frame.camera, [])
-            candidates, visited = tiles.candidates(queued.prepared, candidates, self.engine.backend, people, more)
+            candidates, visited = tiles.candidates(queued.prepared, candidates, self.engine.backend, people, more if queued.live else None)
             coverage = tiles.coverage(frame.captured_at_ns)
             if visited is not None and coverage is not None:
                 self._metrics.covered(frame.camera, coverage.share, coverage.oldest_s)

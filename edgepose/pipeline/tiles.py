@@ -36,16 +36,21 @@ class TileVisitor:
         self._letterbox: Letterbox | None = None
 
     def candidates(
-        self, prepared: PreparedFrame, whole: Candidates, backend: Backend, people: Sequence[Person], more: Callable[[int], bool]
+        self,
+        prepared: PreparedFrame,
+        whole: Candidates,
+        backend: Backend,
+        people: Sequence[Person],
+        more: Callable[[int], bool] | None,
     ) -> tuple[Candidates, tuple[Tile, ...] | None]:
-        """Visit the most promising tiles of a frame, and return the candidates of all of it, and which tiles were visited.
+        """Visit the tiles of a frame that are due, and return the candidates of all of it, and which tiles were visited.
 
         Args:
             prepared: the frame.
             whole: candidates of the whole frame (1, K).
             backend: runs the network; EngineError where that fails.
             people: in the frame before, in source pixels.
-            more: asked before each visit, with the number of visits so far; False ends them.
+            more: asked before each visit, with the number of visits so far; False ends them. None visits all tiles.
 
         Returns:
             No tiles, None, where the whole frame shows all there is.
@@ -57,11 +62,14 @@ class TileVisitor:
         schedule = self._schedule
         if not schedule.tiles:
             return whole, None
-        limit = self._settings.per_frame or len(schedule.tiles)
+        if more is None:
+            due: Sequence[int] = range(len(schedule.tiles))
+        else:
+            due = schedule.due(frame.captured_at_ns, people)[: self._settings.per_frame or None]
         visits: list[TileVisit] = []
         with self._metrics.timed("tiles"):
-            for index in schedule.choose(limit, frame.captured_at_ns, people):
-                if not more(len(visits)):
+            for index in due:
+                if more is not None and not more(len(visits)):
                     break
                 visits.append(self._visit(prepared, schedule.tiles[index], backend))
                 schedule.visited(index, frame.captured_at_ns)

@@ -54,7 +54,7 @@ def people_in(
         with metrics.timed("engine"):
             candidates, visited = backend.run(prepared.images), None
         if tiles is not None:
-            candidates, visited = tiles.candidates(prepared, candidates, backend, people, lambda _: True)
+            candidates, visited = tiles.candidates(prepared, candidates, backend, people, None)
         people = postprocessor.people(prepared, candidates, visited=visited)
         yield prepared.frame, people
 
