@@ -133,6 +133,7 @@ class TilesConfig(Section, frozen=True):
             description="maximum number of tiles visited per frame of a live camera; 0 adapts it: those due, while no live frame waits",
         ),
     ] = 0
+    draw: Annotated[bool, Meta(description="draw the tiles of live cameras, with the ages of their visits, on annotated frames")] = False
 
 
 class MotionConfig(Section, frozen=True):

@@ -64,7 +64,7 @@ class Delivery:
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, message)
             if self._writer is not None:
-                self._writer.take(frame, people, message, live=result.live)
+                self._writer.take(frame, people, message, result.looks, live=result.live)
         for event in result.events:
             self._metrics.happened(frame.camera, event.kind)
             if self._publisher is not None:

@@ -134,7 +134,8 @@ class PostprocessThread(SupervisedThread):
         people = postprocessor.people(prepared, inferred.candidates, visited=inferred.visited)
         self.known_people[prepared.frame.camera] = people
         at_ns = prepared.now_ns()
-        return FrameResult(prepared.frame, people, postprocessor.events, at_ns, inferred.queued.live, self._is_stale(inferred))
+        stale = self._is_stale(inferred)
+        return FrameResult(prepared.frame, people, postprocessor.events, at_ns, inferred.queued.live, stale, inferred.looks)
 
     def _fail(self, frame: Frame, error: Exception, postprocessor: Postprocessor) -> None:
         if not self._failing:

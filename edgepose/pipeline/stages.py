@@ -14,6 +14,7 @@ from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
 from edgepose.pose.letterbox import Letterbox
+from edgepose.pose.tiles import TileLook
 
 Timer = Callable[[str, float], None]
 """A receiver of the name of a stage and its duration in seconds."""
@@ -53,6 +54,7 @@ class FrameResult:
         at_ns: end of postprocessing, nanoseconds since the Unix epoch (UTC); the age of poses is counted up to here.
         live: whether the frame came from a live source, which must not be delayed.
         stale: whether the frame is too old for its poses to be published; its events still are.
+        looks: tiles to draw, with the ages of their last visits.
     """
 
     frame: Frame
@@ -61,6 +63,7 @@ class FrameResult:
     at_ns: int
     live: bool
     stale: bool = False
+    looks: tuple[TileLook, ...] = ()
 
 
 class Preprocessor:

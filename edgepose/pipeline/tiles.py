@@ -11,7 +11,7 @@ from edgepose.model.file import ModelInfo
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import Coverage, Tile, TileSchedule, TileVisit, merge
+from edgepose.pose.tiles import Coverage, Tile, TileLook, TileSchedule, TileVisit, merge
 from edgepose.telemetry.metrics import Metrics
 
 LOWEST_SCORE = 0.05
@@ -82,6 +82,10 @@ class TileVisitor:
             now_ns: capture time, nanoseconds since the Unix epoch.
         """
         return None if self._schedule is None else self._schedule.coverage(now_ns)
+
+    def looks(self, now_ns: int) -> tuple[TileLook, ...]:
+        """Return all tiles with the ages of their last visits, where they are to be drawn."""
+        return self._schedule.looks(now_ns) if self._schedule is not None and self._settings.draw else ()
 
     def _visit(self, prepared: PreparedFrame, tile: Tile, backend: Backend) -> TileVisit:
         whole = prepared.letterbox

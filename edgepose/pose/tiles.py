@@ -107,6 +107,14 @@ class Coverage:
     oldest_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class TileLook:
+    """A tile, and the age of its last visit in seconds; infinite where it was never visited."""
+
+    tile: Tile
+    age_s: float
+
+
 class TileSchedule:
     """The order in which the tiles of one camera are visited.
 
@@ -163,6 +171,10 @@ class TileSchedule:
             return Coverage(1.0, 0.0)
         ages_ns = [self._age_ns(index, now_ns) for index in range(len(self.tiles))]
         return Coverage(sum(age_ns <= self._period_ns for age_ns in ages_ns) / len(ages_ns), max(ages_ns) / NS_PER_S)
+
+    def looks(self, now_ns: int) -> tuple[TileLook, ...]:
+        """Return all tiles with the ages of their last visits."""
+        return tuple(TileLook(tile, self._age_ns(index, now_ns) / NS_PER_S) for index, tile in enumerate(self.tiles))
 
     def _age_ns(self, index: int, now_ns: int) -> float:
         visited_ns = self._visited_ns[index]

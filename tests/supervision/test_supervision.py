@@ -13,6 +13,7 @@ from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
 from edgepose.person import Person
 from edgepose.pipeline.file_writer import FileWriter, Sink
+from edgepose.pose.tiles import TileLook
 from edgepose.supervision.hang_detector import HangDetector
 from edgepose.supervision.heartbeat import Heartbeat, all_progressed
 from edgepose.supervision.supervised_thread import SupervisedThread
@@ -198,7 +199,7 @@ class Disk:
         self.opened += 1
         return [self]
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
         if self.full:
             raise OutputError("disk full")
         self.written.append(frame.sequence)
