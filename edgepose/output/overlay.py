@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.person import SKELETON, Person
-from edgepose.pose.tiles import TileLook
+from edgepose.tile import TileLook
 
 Color = tuple[int, int, int]
 

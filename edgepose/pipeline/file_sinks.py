@@ -20,7 +20,7 @@ from edgepose.output.overlay import draw
 from edgepose.output.video import ImageWriter, VideoWriter
 from edgepose.person import Person
 from edgepose.pipeline.delivery import Sink
-from edgepose.pose.tiles import TileLook
+from edgepose.tile import TileLook
 from edgepose.validation.inputs import OfflineInput
 from edgepose.validation.output_paths import refuse_clashes, refuse_overwriting, video_paths
 

@@ -11,10 +11,10 @@ from edgepose.errors import EdgeposeError, OutputError
 from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
 from edgepose.person import Person
-from edgepose.pose.tiles import TileLook
 from edgepose.supervision.backoff import FullJitterBackoff
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import TileLook
 
 _log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.frame_slots import LatestFrameSlots, QueuedFrame
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pipeline.tiles import TileVisitor
-from edgepose.pose.tiles import Tile, TileLook
 from edgepose.supervision.backoff import DoublingWait
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile, TileLook
 
 _log = logging.getLogger(__name__)
 

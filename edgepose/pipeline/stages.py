@@ -14,7 +14,7 @@ from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import TileLook
+from edgepose.tile import TileLook
 
 Timer = Callable[[str, float], None]
 """A receiver of the name of a stage and its duration in seconds."""

@@ -11,8 +11,9 @@ from edgepose.model.file import ModelInfo
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import Coverage, Tile, TileLook, TileSchedule, TileVisit, merge
+from edgepose.pose.tiles import Coverage, TileSchedule, TileVisit, merge
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile, TileLook
 
 LOWEST_SCORE = 0.05
 """Candidates below it are left out where tiles are merged; no threshold may be lower."""

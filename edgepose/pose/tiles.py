@@ -16,6 +16,7 @@ from edgepose.frame import NS_PER_S
 from edgepose.person import Candidates, Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.letterbox import Letterbox
+from edgepose.tile import Tile, TileLook
 
 _OVERLAP = 0.2  # of a tile's side: people up to this long are whole in one of two neighbors
 _WORTHWHILE = 1.3  # resolution of a tile over that of the whole frame below which tiles show nothing new
@@ -30,16 +31,6 @@ _SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two finds are one person's if they ov
 _SEEN_FROM_PX, _SEEN_PX = 16, 64  # long side in the network's input from which the whole frame may show a person, and should show one
 _DOUBT = 0.65  # weight of the whole frame's opinion of somebody whom it should show
 _UNSEEN_SCORE = 0.03  # of somebody whom the whole frame does not show at all
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A part of the frame, in source pixels: x from `left` to `right`, y from `top` to `bottom`."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
 
 
 def cover(letterbox: Letterbox, scale: float) -> list[Tile]:
@@ -105,14 +96,6 @@ class Coverage:
 
     share: float
     oldest_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class TileLook:
-    """A tile, and the age of its last visit in seconds; infinite where it was never visited."""
-
-    tile: Tile
-    age_s: float
 
 
 class TileSchedule:

@@ -4,7 +4,7 @@ import pytest
 
 from edgepose.output.overlay import color, draw
 from edgepose.person import Person
-from edgepose.pose.tiles import Tile, TileLook
+from edgepose.tile import Tile, TileLook
 from testing.bodies import standing_person, without_pose
 from testing.sample import sample_person
 from testing.shared import SHARED

@@ -22,9 +22,9 @@ from edgepose.pipeline.offline.people import people_in
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import FrameResult, PreparedFrame, Preprocessor
-from edgepose.pose.tiles import TileLook
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import TileLook
 from testing.onnx_files import write_edgepose, write_refiner
 from testing.pipeline import Backend, Opening, RefinerBackend, Run, Script, file, frame, opening
 from testing.sample import sample_event

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from edgepose.frame import NS_PER_S
 from edgepose.person import Candidates, Person
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import Tile, TileSchedule, TileVisit, cover, merge
+from edgepose.pose.tiles import TileSchedule, TileVisit, cover, merge
+from edgepose.tile import Tile
 
 FULL_HD = Letterbox.fit(1080, 1920, 288, 512)
 

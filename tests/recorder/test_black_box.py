@@ -31,7 +31,6 @@ from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.replay import FailedFrame, refuse_overwriting, replay
 from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import Tile
 from edgepose.recorder import black_box
 from edgepose.recorder.black_box import BlackBox
 from edgepose.recorder.format import SUFFIX, FrameRecord, LossRecord, Record, SegmentHeader, StateRecord, first_line, packed, records
@@ -39,6 +38,7 @@ from edgepose.recorder.segments import SegmentRing
 from edgepose.recorder.state_snapshot import decode_state
 from edgepose.storage.records import packed_record
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile
 from testing.onnx_files import write_edgepose, write_refiner
 from testing.pipeline import RefinerBackend, opening
 from testing.waiting import wait_for

@@ -13,11 +13,11 @@ from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
 from edgepose.person import Person
 from edgepose.pipeline.file_writer import FileWriter, Sink
-from edgepose.pose.tiles import TileLook
 from edgepose.supervision.hang_detector import HangDetector
 from edgepose.supervision.heartbeat import Heartbeat, all_progressed
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import TileLook
 from testing.pipeline import Backend, Run, Script, file, frame
 from testing.waiting import wait_for
 
