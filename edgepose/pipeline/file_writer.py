@@ -64,7 +64,7 @@ class FileWriter(SupervisedThread):
         self._waiting: queue.Queue[_Record | None] = queue.Queue(maxsize=_WAITING_LIMIT)
         self.error: OutputError | None = None
 
-    def take(self, frame: Frame, people: list[Person], message: PosesMessage, looks: Sequence[TileLook], *, live: bool) -> None:
+    def take(self, frame: Frame, people: list[Person], message: PosesMessage, looks: Sequence[TileLook] = (), *, live: bool) -> None:
         """Queue one frame; blocks only for frames of files, and only until there is room."""
         while self.is_alive() and (self.error is None or not live):
             try:

@@ -232,10 +232,10 @@ def merge(whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit], 
         origin.append(np.full(len(kept), number))
     joined = Candidates(np.concatenate(boxes)[None], np.concatenate(scores)[None], np.concatenate(keypoints)[None])
     rank = _different_people(joined.boxes[0], joined.scores[0], np.concatenate(origin), np.concatenate(cut))
-    scores = _doubted(joined.boxes[0, rank], joined.scores[0, rank], whole)
-    falling = np.argsort(-scores, kind="stable")
+    believed = _doubted(joined.boxes[0, rank], joined.scores[0, rank], whole)
+    falling = np.argsort(-believed, kind="stable")
     rank = rank[falling]
-    return Candidates(joined.boxes[:, rank], scores[None, falling], joined.keypoints[:, rank])
+    return Candidates(joined.boxes[:, rank], believed[None, falling], joined.keypoints[:, rank])
 
 
 def _doubted(boxes: NDArray[np.float32], scores: NDArray[np.float32], whole: Candidates) -> NDArray[np.float32]:

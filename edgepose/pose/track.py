@@ -156,13 +156,12 @@ class Tracker:
 
         published: list[Person] = []
         for index, person in enumerate(people):
-            track = matches.get(index)
-            if track is None and person.score < self._score_threshold:
+            match = matches.get(index)
+            if match is None and person.score < self._score_threshold:
                 continue
-            if track is None:
-                track = self._start(person, time_ns)
-            else:
-                _continue(track, person, time_ns)
+            if match is not None:
+                _continue(match, person, time_ns)
+            track = match or self._start(person, time_ns)
             if track.number is None:
                 self._confirm(track, _DOUBLE_SIGHTING if overlapping[index, known].any() else 1.0)
                 known.append(index)

@@ -77,7 +77,7 @@ class ModelPredictor:
         images = letterbox.apply(image)[None]
         candidates = self._backend.run(images)
         if self._tiles is not None:
-            prepared = PreparedFrame(Frame(image, 0, "file", 0, "picture"), letterbox, images)
+            prepared = PreparedFrame(Frame(image, 0, "host", 0, "picture"), letterbox, images)
             candidates, _ = self._tiles.candidates(prepared, candidates, self._backend, [], None)
         people = decode(candidates, 0, letterbox, self._pose, score_threshold=self._score)
         return people if self.refiner is None else self.refiner(image, people)
