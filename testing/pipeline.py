@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import edgepose.pipeline.camera_thread
-from edgepose.config.schema import CameraConfig, Config, MqttConfig, RefineConfig, TrackConfig
+from edgepose.config.schema import CameraConfig, Config, MqttConfig, RefineConfig, TilesConfig, TrackConfig
 from edgepose.errors import EdgeposeError, EndOfStream, EngineError, SourceError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
@@ -126,6 +126,7 @@ class Run:
         config = Config(
             cameras={"a": CameraConfig(source="x", **fast)},
             track=TrackConfig(min_hits=1),
+            tiles=TilesConfig(enabled=False),
             refine=RefineConfig(people=2, min_height_px=0),
             mqtt=MqttConfig(pose_expiry_s=pose_expiry_s),
         )

@@ -117,16 +117,23 @@ class TilesConfig(Section, frozen=True):
     enabled: Annotated[
         bool,
         Meta(
-            description="visit tiles of frames that are larger than the network's input; `edgepose infer` visits all tiles of every frame"
+            description="visit tiles of frames that are larger than the network's input, in idle time; `edgepose infer` visits all tiles of"
+            " every frame"
         ),
-    ] = False
+    ] = True
     scale: Annotated[float, Meta(ge=1, le=2, description="pixels of the network's input per pixel of the frame in a tile; 2 enlarges")] = (
         1.0
     )
     period_s: Annotated[Seconds, Meta(description="time within which every tile is visited, as far as idle time allows")] = 2.0
     per_frame: Annotated[
-        int, Meta(ge=0, le=1000, description="maximum number of tiles visited per frame; 0 adapts it: as many as no live frame waits for")
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="maximum number of tiles visited per frame of a live camera; 0 adapts it: those due, while no live frame waits",
+        ),
     ] = 0
+    draw: Annotated[bool, Meta(description="draw the tiles of live cameras, with the ages of their visits, on annotated frames")] = False
 
 
 class MotionConfig(Section, frozen=True):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.person import SKELETON, Person
+from edgepose.tile import TileLook
 
 Color = tuple[int, int, int]
 
@@ -21,7 +22,12 @@ _WHITE: Color = (255, 255, 255)
 
 
 def draw(
-    image: NDArray[np.uint8], people: Sequence[Person], *, keypoint_threshold: float = 0.2, caption: str | None = None
+    image: NDArray[np.uint8],
+    people: Sequence[Person],
+    *,
+    keypoint_threshold: float = 0.2,
+    caption: str | None = None,
+    looks: Sequence[TileLook] = (),
 ) -> NDArray[np.uint8]:
     """Return a copy of an image with people drawn on it.
 
@@ -30,10 +36,13 @@ def draw(
         people: in pixels of the image, drawn by rising score.
         keypoint_threshold: confidence below which a keypoint and its bones are not drawn.
         caption: ASCII text for the top-left corner, such as camera, frames per second and time.
+        looks: tiles to frame, bright where just visited, with the ages of their visits.
     """
     canvas: NDArray[np.uint8] = image.copy()
     # A 640 x 480 image gets lines of two pixels.
     unit = max(1.0, float(np.sqrt(image.shape[0] * image.shape[1])) / 277)
+    for look in looks:
+        _draw_look(canvas, look, unit)
     by_rising_score = sorted(enumerate(people), key=lambda pair: pair[1].score)
     for draw_part in (_draw_pose, _draw_label):  # labels last, so that no limb hides them
         for index, person in by_rising_score:
@@ -48,6 +57,18 @@ def color(number: int) -> Color:
     hue = (_FIRST_HUE + number * _GOLDEN_ANGLE) % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _draw_look(canvas: NDArray[np.uint8], look: TileLook, unit: float) -> None:
+    """Draw a tile inside of its edges: neighbors overlap."""
+    tile, margin = look.tile, 2 * unit
+    corners = _fixed(tile.left + margin, tile.top + margin), _fixed(tile.right - margin, tile.bottom - margin)
+    gray = round(255 / (1 + 3 * min(look.age_s, 1000.0)))
+    cv2.rectangle(canvas, *corners, (gray, gray, gray), 1, cv2.LINE_AA, _SHIFT)
+    if look.age_s > 0:
+        text = f"{look.age_s:.1f} s" if look.age_s < 1000 else "never"
+        middle = (tile.left + tile.right) / 2, (tile.top + tile.bottom) / 2
+        _label(canvas, text, middle, 0.75 * unit, _DARK, _WHITE, opacity=0.4)
 
 
 def _draw_pose(canvas: NDArray[np.uint8], person: Person, base: Color, unit: float, threshold: float) -> None:

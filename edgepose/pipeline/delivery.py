@@ -87,7 +87,7 @@ class Delivery:
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, poses)
             if self._writer is not None:
-                self._writer.take(frame, people, poses, live=result.live)
+                self._writer.take(frame, people, poses, result.looks, live=result.live)
         for event in result.events:
             message = event_message(event)
             self._metrics.happened(frame.camera, event.kind)

@@ -20,6 +20,7 @@ from edgepose.output.overlay import draw
 from edgepose.output.video import ImageWriter, VideoWriter
 from edgepose.person import Person
 from edgepose.pipeline.delivery import Sink
+from edgepose.tile import TileLook
 from edgepose.validation.inputs import OfflineInput
 from edgepose.validation.output_paths import refuse_clashes, refuse_overwriting, video_paths
 
@@ -118,7 +119,7 @@ class _Messages:
     def __init__(self, writer: JsonLinesWriter | CsvWriter) -> None:
         self._writer = writer
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
         self._writer.write(message)
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class _Messages:
 class _FileMessages(_Messages):
     """A file of pose messages that name the file of their frame."""
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
         super().write(frame, people, of_file(message, source_of(frame)))
 
 
@@ -138,7 +139,7 @@ class _Coco:
     def __init__(self, writer: CocoWriter) -> None:
         self._writer = writer
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
         self._writer.write(message, source_of(frame))
 
     def close(self) -> None:
@@ -154,8 +155,8 @@ class _Annotated:
         self._images = ImageWriter(files.images) if files.images is not None else None
         self._videos = {name: VideoWriter(path if overwrite else _free(path)) for name, path in video_paths(config).items()}
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
-        image = _annotated(frame, people, message, self._threshold)
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
+        image = _annotated(frame, people, message, looks, self._threshold)
         if self._videos:
             self._videos[frame.camera].write(image, frame.captured_at_ns)
         if self._images is not None:
@@ -189,8 +190,8 @@ class _AnnotatedFiles:
         first = next(iter(videos), None)  # opened now, so that a folder that cannot be written is told before anything is computed
         self._video = None if first is None else (first, VideoWriter(videos[first]))
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
-        image = _annotated(frame, people, message, self._threshold)
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
+        image = _annotated(frame, people, message, looks, self._threshold)
         path = self._paths.get(frame.camera)
         if path is not None:
             if self._video is None or self._video[0] != frame.camera:
@@ -222,9 +223,11 @@ class _AnnotatedFiles:
         raise AssertionError("more names than files")
 
 
-def _annotated(frame: Frame, people: Sequence[Person], message: PosesMessage, threshold: float) -> NDArray[np.uint8]:
+def _annotated(
+    frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook], threshold: float
+) -> NDArray[np.uint8]:
     caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"
-    return draw(frame.image, people, keypoint_threshold=threshold, caption=caption)
+    return draw(frame.image, people, keypoint_threshold=threshold, caption=caption, looks=looks)
 
 
 def _free(path: Path) -> Path:

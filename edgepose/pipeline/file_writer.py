@@ -14,6 +14,7 @@ from edgepose.person import Person
 from edgepose.supervision.backoff import FullJitterBackoff
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import TileLook
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 60.0
 class Sink(Protocol):
     """A receiver of frames: a file, a video, a folder."""
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
-        """Write one frame; OutputError where that fails."""
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
+        """Write one frame, and where it is drawn the tiles too; OutputError where that fails."""
         ...
 
     def close(self) -> None:
@@ -36,7 +37,7 @@ class Sink(Protocol):
         ...
 
 
-_Record = tuple[Frame, list[Person], PosesMessage]
+_Record = tuple[Frame, list[Person], PosesMessage, Sequence[TileLook]]
 
 
 class FileWriter(SupervisedThread):
@@ -63,11 +64,11 @@ class FileWriter(SupervisedThread):
         self._waiting: queue.Queue[_Record | None] = queue.Queue(maxsize=_WAITING_LIMIT)
         self.error: OutputError | None = None
 
-    def take(self, frame: Frame, people: list[Person], message: PosesMessage, *, live: bool) -> None:
+    def take(self, frame: Frame, people: list[Person], message: PosesMessage, looks: Sequence[TileLook] = (), *, live: bool) -> None:
         """Queue one frame; blocks only for frames of files, and only until there is room."""
         while self.is_alive() and (self.error is None or not live):
             try:
-                self._waiting.put((frame, people, message), timeout=0 if live else _TURN_S)
+                self._waiting.put((frame, people, message, looks), timeout=0 if live else _TURN_S)
             except queue.Full:
                 if not live:
                     continue

@@ -13,10 +13,10 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.frame_slots import LatestFrameSlots, QueuedFrame
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pipeline.tiles import TileVisitor
-from edgepose.pose.tiles import Tile
 from edgepose.supervision.backoff import DoublingWait
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile, TileLook
 
 _log = logging.getLogger(__name__)
 
@@ -37,11 +37,13 @@ class InferenceResult:
         queued: the frame.
         candidates: of the whole frame and the visited tiles.
         visited: tiles that were visited besides; None where the whole frame shows all there is, or tiles are off.
+        looks: all tiles with the ages of their last visits, where they are to be drawn.
     """
 
     queued: QueuedFrame
     candidates: Candidates
     visited: tuple[Tile, ...] | None = None
+    looks: tuple[TileLook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,18 +170,20 @@ class InferenceThread(SupervisedThread):
         with self._metrics.timed("engine"):
             candidates = self.engine.backend.run(queued.prepared.images)
         frame, visited = queued.prepared.frame, None
+        looks: tuple[TileLook, ...] = ()
         tiles = self.tiles_of(frame.camera)
         if tiles is not None:
 
             def more(_: int) -> bool:
-                return not (self.ending.is_set() or (queued.live and self._slots.live_frame_waits()))
+                return not (self.ending.is_set() or self._slots.live_frame_waits())
 
             people = self.known_people.get(frame.camera, [])
-            candidates, visited = tiles.candidates(queued.prepared, candidates, self.engine.backend, people, more)
+            candidates, visited = tiles.candidates(queued.prepared, candidates, self.engine.backend, people, more if queued.live else None)
+            looks = tiles.looks(frame.captured_at_ns)
             coverage = tiles.coverage(frame.captured_at_ns)
             if visited is not None and coverage is not None:
                 self._metrics.covered(frame.camera, coverage.share, coverage.oldest_s)
-        return InferenceResult(queued, candidates, visited)
+        return InferenceResult(queued, candidates, visited, looks)
 
     def _reopen(self, failures: int) -> bool:
         _log.warning("opening the engine again after %d failures in a row", failures)

@@ -134,8 +134,8 @@ class PostprocessThread(SupervisedThread):
         people = postprocessor.people(prepared, inferred.candidates, visited=inferred.visited)
         self.known_people[prepared.frame.camera] = people
         at_ns = prepared.now_ns()
-        stale, occupancy = self._is_stale(inferred), postprocessor.occupancy
-        return FrameResult(prepared.frame, people, postprocessor.events, at_ns, inferred.queued.live, stale, occupancy)
+        stale, live, occupancy = self._is_stale(inferred), inferred.queued.live, postprocessor.occupancy
+        return FrameResult(prepared.frame, people, postprocessor.events, at_ns, live, stale, occupancy, inferred.looks)
 
     def _fail(self, frame: Frame, error: Exception, postprocessor: Postprocessor) -> None:
         if not self._failing:

@@ -23,10 +23,11 @@ from edgepose.pose.plausibility import Plausibility, PlausibilityState
 from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState, without_small_poses
 from edgepose.pose.smooth import Smoother, SmootherState
 from edgepose.pose.suppress import without_doubles
-from edgepose.pose.tiles import Tile, Visited
+from edgepose.pose.tiles import Visited
 from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile
 
 _log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.refine_schedule import RefineSchedule
-from edgepose.pose.tiles import Tile
 from edgepose.recorder.format import FrameRecord, LossRecord, SegmentHeader, StateRecord, is_segment, records
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile
 
 _NO_IMAGES = np.zeros((0, 0, 0, 0), np.uint8)
 

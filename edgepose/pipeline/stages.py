@@ -14,6 +14,7 @@ from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
 from edgepose.pose.letterbox import Letterbox
+from edgepose.tile import TileLook
 
 Timer = Callable[[str, float], None]
 """A receiver of the name of a stage and its duration in seconds."""
@@ -54,6 +55,7 @@ class FrameResult:
         live: whether the frame came from a live source, which must not be delayed.
         stale: whether the frame is too old for its poses to be published; its events still are.
         occupancy: people in the frame (None) and in each zone; None where no events are detected.
+        looks: tiles to draw, with the ages of their last visits.
     """
 
     frame: Frame
@@ -63,6 +65,7 @@ class FrameResult:
     live: bool
     stale: bool = False
     occupancy: Mapping[str | None, Occupancy] | None = None
+    looks: tuple[TileLook, ...] = ()
 
 
 class Preprocessor:

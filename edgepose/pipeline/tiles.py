@@ -11,8 +11,9 @@ from edgepose.model.file import ModelInfo
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import Coverage, Tile, TileSchedule, TileVisit, merge
+from edgepose.pose.tiles import Coverage, TileSchedule, TileVisit, merge
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile, TileLook
 
 LOWEST_SCORE = 0.05
 """Candidates below it are left out where tiles are merged; no threshold may be lower."""
@@ -36,16 +37,21 @@ class TileVisitor:
         self._letterbox: Letterbox | None = None
 
     def candidates(
-        self, prepared: PreparedFrame, whole: Candidates, backend: Backend, people: Sequence[Person], more: Callable[[int], bool]
+        self,
+        prepared: PreparedFrame,
+        whole: Candidates,
+        backend: Backend,
+        people: Sequence[Person],
+        more: Callable[[int], bool] | None,
     ) -> tuple[Candidates, tuple[Tile, ...] | None]:
-        """Visit the most promising tiles of a frame, and return the candidates of all of it, and which tiles were visited.
+        """Visit the tiles of a frame that are due, and return the candidates of all of it, and which tiles were visited.
 
         Args:
             prepared: the frame.
             whole: candidates of the whole frame (1, K).
             backend: runs the network; EngineError where that fails.
             people: in the frame before, in source pixels.
-            more: asked before each visit, with the number of visits so far; False ends them.
+            more: asked before each visit, with the number of visits so far; False ends them. None visits all tiles.
 
         Returns:
             No tiles, None, where the whole frame shows all there is.
@@ -57,11 +63,14 @@ class TileVisitor:
         schedule = self._schedule
         if not schedule.tiles:
             return whole, None
-        limit = self._settings.per_frame or len(schedule.tiles)
+        if more is None:
+            due: Sequence[int] = range(len(schedule.tiles))
+        else:
+            due = schedule.due(frame.captured_at_ns, people)[: self._settings.per_frame or None]
         visits: list[TileVisit] = []
         with self._metrics.timed("tiles"):
-            for index in schedule.choose(limit, frame.captured_at_ns, people):
-                if not more(len(visits)):
+            for index in due:
+                if more is not None and not more(len(visits)):
                     break
                 visits.append(self._visit(prepared, schedule.tiles[index], backend))
                 schedule.visited(index, frame.captured_at_ns)
@@ -74,6 +83,10 @@ class TileVisitor:
             now_ns: capture time, nanoseconds since the Unix epoch.
         """
         return None if self._schedule is None else self._schedule.coverage(now_ns)
+
+    def looks(self, now_ns: int) -> tuple[TileLook, ...]:
+        """Return all tiles with the ages of their last visits, where they are to be drawn."""
+        return self._schedule.looks(now_ns) if self._schedule is not None and self._settings.draw else ()
 
     def _visit(self, prepared: PreparedFrame, tile: Tile, backend: Backend) -> TileVisit:
         whole = prepared.letterbox

@@ -16,24 +16,21 @@ from edgepose.frame import NS_PER_S
 from edgepose.person import Candidates, Person
 from edgepose.pose.boxes import box_area, iou
 from edgepose.pose.letterbox import Letterbox
+from edgepose.tile import Tile, TileLook
 
 _OVERLAP = 0.2  # of a tile's side: people up to this long are whole in one of two neighbors
 _WORTHWHILE = 1.3  # resolution of a tile over that of the whole frame below which tiles show nothing new
 _SMALL_PX = 40  # long side of a box in the network's input below which a visit helps
 _FOUND_WHOLE_PX = 24  # long side of a box in the network's input from which most people are found in the whole frame
-_SMALL_WEIGHT, _EDGE_WEIGHT = 4.0, 1.5  # how much sooner a tile is visited again: people enter at the edges of the frame
+_EDGE_WEIGHT = 1.5  # how much sooner a tile at the edge of the frame is visited again
+_TURN_SHARE = 0.8  # of the period in which each tile has its turn
+_REMEMBERED_NS = NS_PER_S // 2  # for which a tile is visited after its small people were last seen
 _CUT_SHARE = 0.02  # of a tile's side: a box that ends this close to the edge of its tile may be cut by it
 _SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two finds are one person's if they overlap this much, or a cut one lies in the other
 
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A part of the frame, in source pixels: x from `left` to `right`, y from `top` to `bottom`."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
+_SEEN_FROM_PX, _SEEN_PX = 16, 64  # long side in the network's input from which the whole frame may show a person, and should show one
+_DOUBT = 0.65  # weight of the whole frame's opinion of somebody whom it should show
+_UNSEEN_SCORE = 0.03  # of somebody whom the whole frame does not show at all
 
 
 def cover(letterbox: Letterbox, scale: float) -> list[Tile]:
@@ -104,6 +101,9 @@ class Coverage:
 class TileSchedule:
     """The order in which the tiles of one camera are visited.
 
+    Tiles with known people who are small in the whole frame are due in every frame. The others are due in turns that take less than the
+    period; those at the edges of the frame, where people enter, come round sooner.
+
     Args:
         letterbox: layout of the whole frame.
         scale: as of `cover`.
@@ -115,55 +115,76 @@ class TileSchedule:
         self._letterbox = letterbox
         self._period_ns = round(period_s * NS_PER_S)
         self._visited_ns: list[int | None] = [None] * len(self.tiles)
+        self._people_ns: list[int | None] = [None] * len(self.tiles)  # when a small person was last known in a tile
+        self._weights = [_EDGE_WEIGHT if _at_edge(tile, letterbox) else 1.0 for tile in self.tiles]
+        self._turns = float(len(self.tiles))  # visits in turn that are due: at first each tile once
+        self._in_turn: frozenset[int] = frozenset()
+        self._asked_ns: int | None = None
 
-    def choose(self, count: int, now_ns: int, people: Sequence[Person]) -> list[int]:
-        """Return the indices of the tiles to visit now, the most promising first.
+    def due(self, now_ns: int, people: Sequence[Person]) -> list[int]:
+        """Return the indices of the tiles to visit now, the most urgent first; call it once a frame.
 
-        Tiles that were not visited within the period come first, by age. Among the others, those with people who are small in the
-        whole frame, and those at its edges, are visited more often.
+        Tiles that were not visited within the period come first, then those with small people, then those whose turn it is.
 
         Args:
-            count: of tiles at most.
             now_ns: on the clock of `visited`.
-            people: in the frame before, in source pixels.
+            people: known in the frame before, in source pixels.
         """
-        weights = self._weights(people)
-
-        def urgency(index: int) -> tuple[bool, float]:
-            visited_ns = self._visited_ns[index]
-            age_ns = math.inf if visited_ns is None else max(0, now_ns - visited_ns)
-            overdue = age_ns >= self._period_ns
-            return overdue, age_ns if overdue else age_ns * weights[index]
-
-        return sorted(range(len(self.tiles)), key=urgency, reverse=True)[:count]
+        elapsed_ns = 0 if self._asked_ns is None else max(0, now_ns - self._asked_ns)
+        self._asked_ns = now_ns
+        more = sum(self._weights) * elapsed_ns / max(1.0, _TURN_SHARE * self._period_ns)
+        self._turns = min(self._turns + more, len(self.tiles))
+        ages_ns = [self._age_ns(index, now_ns) for index in range(len(self.tiles))]
+        oldest = sorted(range(len(self.tiles)), key=lambda index: -ages_ns[index] * self._weights[index])
+        in_turn = oldest[: int(self._turns)]
+        overdue = [index for index in in_turn if ages_ns[index] >= self._period_ns]
+        with_people = self._with_people(now_ns, people)
+        self._in_turn = frozenset(in_turn).difference(with_people)
+        return list(dict.fromkeys([*overdue, *with_people, *in_turn]))
 
     def visited(self, index: int, now_ns: int) -> None:
         """Note that a tile was visited."""
+        if index in self._in_turn:
+            self._turns = max(0.0, self._turns - 1)
         self._visited_ns[index] = now_ns
 
     def coverage(self, now_ns: int) -> Coverage:
         """Return what has been seen of the frame within the period."""
         if not self.tiles:
             return Coverage(1.0, 0.0)
-        ages = [math.inf if visited_ns is None else max(0, now_ns - visited_ns) for visited_ns in self._visited_ns]
-        return Coverage(sum(age <= self._period_ns for age in ages) / len(ages), max(ages) / NS_PER_S)
+        ages_ns = [self._age_ns(index, now_ns) for index in range(len(self.tiles))]
+        return Coverage(sum(age_ns <= self._period_ns for age_ns in ages_ns) / len(ages_ns), max(ages_ns) / NS_PER_S)
 
-    def _weights(self, people: Sequence[Person]) -> list[float]:
-        box = self._letterbox
-        small_px = _SMALL_PX / box.scale_x
-        centers = [
-            ((left + right) / 2, (top + bottom) / 2)
-            for left, top, right, bottom in (person.box.tolist() for person in people)
-            if max(right - left, bottom - top) < small_px
+    def looks(self, now_ns: int) -> tuple[TileLook, ...]:
+        """Return all tiles with the ages of their last visits."""
+        return tuple(TileLook(tile, self._age_ns(index, now_ns) / NS_PER_S) for index, tile in enumerate(self.tiles))
+
+    def _age_ns(self, index: int, now_ns: int) -> float:
+        visited_ns = self._visited_ns[index]
+        return math.inf if visited_ns is None else max(0, now_ns - visited_ns)
+
+    def _with_people(self, now_ns: int, people: Sequence[Person]) -> list[int]:
+        """Return the tiles in which small people are known, or were a moment ago."""
+        small_px = _SMALL_PX / self._letterbox.scale_x
+        for left, top, right, bottom in (person.box.tolist() for person in people):
+            if max(right - left, bottom - top) < small_px:
+                self._people_ns[_most_central(self.tiles, (left + right) / 2, (top + bottom) / 2)] = now_ns
+        return [
+            index for index, known_ns in enumerate(self._people_ns) if known_ns is not None and 0 <= now_ns - known_ns <= _REMEMBERED_NS
         ]
-        weights = []
-        for tile in self.tiles:
-            edge = tile.left == 0 or tile.top == 0 or tile.right == box.source_width or tile.bottom == box.source_height
-            weight = _EDGE_WEIGHT if edge else 1.0
-            if any(tile.left <= x < tile.right and tile.top <= y < tile.bottom for x, y in centers):
-                weight *= _SMALL_WEIGHT
-            weights.append(weight)
-        return weights
+
+
+def _at_edge(tile: Tile, letterbox: Letterbox) -> bool:
+    return tile.left == 0 or tile.top == 0 or tile.right == letterbox.source_width or tile.bottom == letterbox.source_height
+
+
+def _most_central(tiles: Sequence[Tile], x: float, y: float) -> int:
+    """Return the index of the tile whose center is nearest to a point: the one whose edges are least likely to cut a person there."""
+    return min(range(len(tiles)), key=lambda index: _squared_distance(tiles[index], x, y))
+
+
+def _squared_distance(tile: Tile, x: float, y: float) -> float:
+    return ((tile.left + tile.right) / 2 - x) ** 2 + ((tile.top + tile.bottom) / 2 - y) ** 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +200,8 @@ def merge(whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit], 
     """Join the finds in the whole frame and in tiles: one candidate for each person.
 
     A box that the edge of its tile cuts is dropped where another visit, or the whole frame, shows the person whole. Of two finds of one
-    person, the one with the higher score stays.
+    person, the one with the higher score stays. Somebody who is large enough for the whole frame, but is hardly found there, loses score:
+    enlarged things look like people.
 
     Args:
         whole: candidates of one frame (1, K), in pixels of its input.
@@ -210,7 +232,25 @@ def merge(whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit], 
         origin.append(np.full(len(kept), number))
     joined = Candidates(np.concatenate(boxes)[None], np.concatenate(scores)[None], np.concatenate(keypoints)[None])
     rank = _different_people(joined.boxes[0], joined.scores[0], np.concatenate(origin), np.concatenate(cut))
-    return Candidates(joined.boxes[:, rank], joined.scores[:, rank], joined.keypoints[:, rank])
+    believed = _doubted(joined.boxes[0, rank], joined.scores[0, rank], whole)
+    falling = np.argsort(-believed, kind="stable")
+    rank = rank[falling]
+    return Candidates(joined.boxes[:, rank], believed[None, falling], joined.keypoints[:, rank])
+
+
+def _doubted(boxes: NDArray[np.float32], scores: NDArray[np.float32], whole: Candidates) -> NDArray[np.float32]:
+    """Return the scores (K,) of boxes (K, 4) with what the whole frame says: means of the logits, weighted by the size of the person."""
+    overlap = iou(boxes[:, None], whole.boxes[0][None])  # (K, W)
+    seen = np.where(overlap > _SAME_IOU, whole.scores[0][None], np.float32(0)).max(axis=1, initial=_UNSEEN_SCORE)
+    long_side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    weight = _DOUBT * np.clip((long_side - _SEEN_FROM_PX) / (_SEEN_PX - _SEEN_FROM_PX), 0, 1)
+    logits = (1 - weight) * _logit(scores) + weight * _logit(np.minimum(seen, scores))
+    return np.where(seen >= scores, scores, 1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def _logit(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    probable = np.clip(scores.astype(np.float64), 1e-3, 1 - 1e-3)
+    return np.asarray(np.log(probable / (1 - probable)))
 
 
 def _is_cut(boxes: NDArray[np.float32], tile: Tile, letterbox: Letterbox) -> NDArray[np.bool_]:

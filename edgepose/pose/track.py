@@ -1,8 +1,9 @@
 """Tracking: the association of people from frame to frame.
 
-Association in two passes after ByteTrack (Zhang et al. 2022, https://arxiv.org/abs/2110.06864). Detections with a high
-score match any track. Detections with a low score match confirmed tracks only, so that a person who turns away is not lost
-and noise does not become a person. The similarity is the mean of OKS and box IoU with the prediction of the track.
+Association in passes after ByteTrack (Zhang et al. 2022, https://arxiv.org/abs/2110.06864). Detections with a high score match confirmed
+tracks first. Detections with a low score match confirmed tracks only, so that a person who turns away is not lost and noise does not
+become a person. New tracks come last: many are a second, worse box of a person who has a number, and must not take that person's
+detections. The similarity is a weighted mean of OKS and box IoU with the prediction of the track.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,10 @@ from edgepose.pose.kalman import BoxFilter, BoxFilterState
 from edgepose.pose.suppress import oks
 from edgepose.pose.tiles import Visited
 
+_POSE_WEIGHT = 0.25  # of OKS in the similarity, against the overlap of the boxes: boxes are more exact than coarse keypoints
+_DOUBLE_IOU, _DOUBLE_INSIDE = 0.45, 0.7  # a box that overlaps another this much, or lies in it, may be another box of the same person
+_DOUBLE_SIGHTING = 0.125  # of a sighting: somebody who stays in front of somebody else gets a number too, only later
+
 _MOST_EXCUSED_NS = 5 * NS_PER_S
 """Longest time for which a person may be where no tile is visited."""
 
@@ -32,7 +37,7 @@ class _Track:
     filter: BoxFilter
     keypoints: NDArray[np.float32]  # (17, 3), of the last detection
     last_seen_ns: int  # time of the last detection
-    sightings: int = 1
+    sightings: float = 0.0
     number: int | None = None
     excused_ns: int = 0  # time since then in which nobody could see the person
 
@@ -43,7 +48,7 @@ class TrackState(msgspec.Struct, frozen=True, array_like=True):
     filter: BoxFilterState
     keypoints: bytes
     last_seen_ns: int
-    sightings: int
+    sightings: float
     number: int | None
     excused_ns: int
 
@@ -145,23 +150,22 @@ class Tracker:
 
         high = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
         low = [index for index, person in enumerate(people) if self._config.low_score_threshold <= person.score < self._score_threshold]
-        similarities = self._similarities(people, self._tracks)  # (people, tracks)
-        matches = self._associate(similarities, high, list(range(len(self._tracks))))
-        taken = set(matches.values())
-        free = [index for index, track in enumerate(self._tracks) if track.number is not None and index not in taken]
-        matches |= self._associate(similarities, low, free)
-        matched = {person: self._tracks[track] for person, track in matches.items()}
+        overlapping = _overlapping(people)
+        matches = self._matches(people, high, low, overlapping)
+        known = [index for index, track in matches.items() if track.number is not None]
 
         published: list[Person] = []
         for index, person in enumerate(people):
-            match = matched.get(index)
-            if match is not None:
-                self._continue(match, person, time_ns)
-            elif index in high:
-                match = self._start(person, time_ns)
-            else:
+            match = matches.get(index)
+            if match is None and person.score < self._score_threshold:
                 continue
-            published.append(Person(person.box, person.score, person.keypoints, match.number))
+            if match is not None:
+                _continue(match, person, time_ns)
+            track = match or self._start(person, time_ns)
+            if track.number is None:
+                self._confirm(track, _DOUBLE_SIGHTING if overlapping[index, known].any() else 1.0)
+                known.append(index)
+            published.append(Person(person.box, person.score, person.keypoints, track.number))
         excused = set() if visited is None else self._excuse(visited, time_ns, elapsed_s)
         # An unconfirmed track ends at its first missed frame: noise rarely appears twice in the same place.
         self._tracks = [
@@ -181,24 +185,37 @@ class Tracker:
     def _start(self, person: Person, time_ns: int) -> _Track:
         track = _Track(BoxFilter(person.box), person.keypoints, time_ns)
         self._tracks.append(track)
-        self._confirm(track)
         return track
 
-    def _continue(self, track: _Track, person: Person, time_ns: int) -> None:
-        track.filter.correct(person.box)
-        track.keypoints = person.keypoints
-        track.last_seen_ns, track.excused_ns = time_ns, 0
-        track.sightings += 1
-        self._confirm(track)
-
-    def _confirm(self, track: _Track) -> None:
+    def _confirm(self, track: _Track, sighting: float) -> None:
         """Give a track its number once it has enough sightings."""
-        if track.number is None and track.sightings >= self._config.min_hits:
+        track.sightings += sighting
+        if track.sightings >= self._config.min_hits:
             self._last_number += 1
             track.number = self._last_number
 
+    def _matches(
+        self, people: Sequence[Person], high: Sequence[int], low: Sequence[int], overlapping: NDArray[np.bool_]
+    ) -> dict[int, _Track]:
+        """Return the tracks that the people of a frame continue, by index.
+
+        Args:
+            people: all of the frame.
+            high, low: indices of those with a high and with a low score.
+            overlapping: as of `_overlapping`.
+        """
+        similarities = self._similarities(people, self._tracks)  # (people, tracks)
+        confirmed = [index for index, track in enumerate(self._tracks) if track.number is not None]
+        unconfirmed = [index for index, track in enumerate(self._tracks) if track.number is None]
+        matches = self._associate(similarities, high, confirmed)
+        single = [index for index in low if not overlapping[index, list(matches)].any()]
+        taken = set(matches.values())
+        matches |= self._associate(similarities, single, [index for index in confirmed if index not in taken])
+        matches |= self._associate(similarities, [index for index in high if index not in matches], unconfirmed)
+        return {person: self._tracks[track] for person, track in matches.items()}
+
     def _associate(self, similarities: NDArray[np.float32], people: Sequence[int], tracks: Sequence[int]) -> dict[int, int]:
-        """Match people with tracks greedily by falling similarity; return track indices by person index.
+        """Match people with tracks so that the sum of similarities is largest; return track indices by person index.
 
         Args:
             similarities: (people, tracks), of all people and all tracks.
@@ -208,17 +225,11 @@ class Tracker:
         if not people or not tracks:
             return {}
         selected = similarities[people][:, tracks]
-        rows, columns = np.nonzero((selected >= self._config.match_threshold) & (selected > 0))
-        # Greedy, not optimal assignment: if two people compete for a track, their poses tell them apart better than the
-        # lowest sum of both distances does.
-        falling = np.argsort(-selected[rows, columns], kind="stable")
-        matched: dict[int, int] = {}
-        taken: set[int] = set()
-        for row, column in zip(rows[falling].tolist(), columns[falling].tolist(), strict=True):
-            if people[row] not in matched and column not in taken:
-                matched[people[row]] = tracks[column]
-                taken.add(column)
-        return matched
+        possible = (selected >= self._config.match_threshold) & (selected > 0)
+        rows, columns = np.nonzero(possible)
+        if len(set(rows.tolist())) < len(rows) or len(set(columns.tolist())) < len(columns):
+            rows, columns = _assigned(np.where(possible, -selected, np.float32(0)))
+        return {people[row]: tracks[column] for row, column in zip(rows.tolist(), columns.tolist(), strict=True) if possible[row, column]}
 
     def _similarities(self, people: Sequence[Person], tracks: Sequence[_Track]) -> NDArray[np.float32]:
         """Return the similarities (people, tracks) of detections and predictions."""
@@ -234,4 +245,57 @@ class Tracker:
         pose = oks(keypoints, predicted[None], box_area(predicted_boxes), weights)
         overlap = iou(boxes, predicted_boxes)
         # Poses without a common keypoint cannot be compared: the boxes decide.
-        return np.where(weights.any(axis=-1), (pose + overlap) / 2, overlap)
+        weight = np.float32(_POSE_WEIGHT)
+        return np.where(weights.any(axis=-1), weight * pose + (1 - weight) * overlap, overlap)
+
+
+def _continue(track: _Track, person: Person, time_ns: int) -> None:
+    track.filter.correct(person.box)
+    track.keypoints = person.keypoints
+    track.last_seen_ns, track.excused_ns = time_ns, 0
+
+
+def _overlapping(people: Sequence[Person]) -> NDArray[np.bool_]:
+    """Return which people (N, N) overlap so much that one of the two boxes may be another box of the same person."""
+    boxes = np.array([person.box for person in people], np.float32).reshape(-1, 4)
+    corner = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    common = np.prod(np.maximum(corner, 0), axis=-1)
+    area = box_area(boxes)
+    inside = common / np.maximum(np.minimum(area[:, None], area[None]), np.float32(1e-6))
+    union = area[:, None] + area[None] - common
+    return np.asarray((common > _DOUBLE_IOU * union) | (inside > _DOUBLE_INSIDE))
+
+
+def _assigned(costs: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows and columns of the assignment of (N, M) costs with the lowest sum, one to one.
+
+    The Hungarian method by shortest augmenting paths (R. Jonker, A. Volgenant 1987), one row after the other.
+    """
+    if costs.shape[0] > costs.shape[1]:
+        columns, rows = _assigned(costs.T)
+        return rows, columns
+    count, width = costs.shape
+    row_price, price = np.zeros(count), np.zeros(width)
+    owner = np.full(width, -1, np.intp)  # row that has a column
+    for start in range(count):
+        shortest, before = np.full(width, np.inf), np.full(width, -1, np.intp)
+        done = np.zeros(width, np.bool_)
+        row, column = start, -1
+        while row >= 0:
+            slack = costs[row] - row_price[row] - price
+            shorter = ~done & (slack < shortest)
+            shortest[shorter], before[shorter] = slack[shorter], column
+            column = int(np.where(done, np.inf, shortest).argmin())
+            step = shortest[column]
+            row_price[start] += step
+            row_price[owner[done]] += step
+            price[done] -= step
+            shortest[~done] -= step
+            done[column] = True
+            row = int(owner[column])
+        while column >= 0:  # give each column of the path to the row of the column before it
+            previous = int(before[column])
+            owner[column] = start if previous < 0 else owner[previous]
+            column = previous
+    columns = np.flatnonzero(owner >= 0)
+    return owner[columns], columns

@@ -4,6 +4,7 @@ import pytest
 
 from edgepose.output.overlay import color, draw
 from edgepose.person import Person
+from edgepose.tile import Tile, TileLook
 from testing.bodies import standing_person, without_pose
 from testing.sample import sample_person
 from testing.shared import SHARED
@@ -95,3 +96,13 @@ def test_of_a_person_without_a_pose_only_the_box_and_the_label_are_drawn():
     assert touched[175, 100]
     assert touched[175, 160]
     assert not touched[105:245, 105:155].any()
+
+
+def test_tiles_are_framed_bright_where_just_visited() -> None:
+    image = np.zeros((200, 400, 3), np.uint8)
+    looks = [TileLook(Tile(0, 0, 200, 200), 0.0), TileLook(Tile(200, 0, 400, 200), 2.0)]
+    canvas = draw(image, [], looks=looks)
+    fresh, old = canvas[:, :200].max(), canvas[:60, 200:].max()
+    assert fresh > 200 > old > 0
+    assert canvas[90:110, 290:350].max() > old  # the age
+    assert not draw(image, []).any()

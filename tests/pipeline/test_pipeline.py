@@ -24,6 +24,7 @@ from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import FrameResult, PreparedFrame, Preprocessor
 from edgepose.supervision.heartbeat import all_progressed
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import TileLook
 from testing.onnx_files import write_edgepose, write_refiner
 from testing.pipeline import Backend, Opening, RefinerBackend, Run, Script, file, frame, opening
 from testing.sample import sample_event
@@ -298,7 +299,7 @@ class Sink:
         self.free = threading.Event()
         self._error = error
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
         assert self.free.wait(10)
         if self._error is not None:
             raise self._error

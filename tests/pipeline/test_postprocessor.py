@@ -213,7 +213,7 @@ def replace_pose(person: Person, place: tuple[float, float]) -> Person:
 
 def at_rest(count: int) -> Candidates:
     """People who stand beside each other, with coarse poses in the left part of each box; the input is half as large as the frame."""
-    people = [standing_person(30 + 15 * index, 20, 100, score=0.9 - 0.1 * index, confidence=0.3) for index in range(count)]
+    people = [standing_person(30 + 20 * index, 20, 100, score=0.9 - 0.1 * index, confidence=0.3) for index in range(count)]
     boxes, scores, keypoints = zip(*((person.box, person.score, person.keypoints) for person in people), strict=True)
     return Candidates(*(np.array(values, np.float32)[None] for values in (boxes, scores, keypoints)))
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from edgepose.frame import NS_PER_S
 from edgepose.person import Candidates, Person
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import Tile, TileSchedule, TileVisit, cover, merge
+from edgepose.pose.tiles import TileSchedule, TileVisit, cover, merge
+from edgepose.tile import Tile
 
 FULL_HD = Letterbox.fit(1080, 1920, 288, 512)
 
@@ -39,46 +40,47 @@ def person(left: float, top: float, right: float, bottom: float) -> Person:
     return Person(np.array((left, top, right, bottom), np.float32), 0.9, np.zeros((17, 3), np.float32))
 
 
-def test_with_enough_budget_everything_is_visited_within_the_period() -> None:
-    schedule = TileSchedule(FULL_HD, 1.0, period_s=2.0)
-    count = len(schedule.tiles)
-    per_frame = math.ceil(count / (2.0 * 25)) + 1
-    crowd = [person(300, 300, 320, 340)]
-    assert schedule.coverage(0).oldest_s == math.inf
-    for frame in range(500):
-        now_ns = frame * NS_PER_S // 25
-        for index in schedule.choose(per_frame, now_ns, crowd):
-            schedule.visited(index, now_ns)
-        if now_ns > 2 * NS_PER_S:
-            seen = schedule.coverage(now_ns)
-            assert seen.oldest_s <= 2.1
-            assert seen.share >= 0.95
-
-
-def test_tiles_with_small_people_and_edges_are_visited_more_often() -> None:
-    schedule = TileSchedule(FULL_HD, 1.0, period_s=10.0)
-    crowd = [person(950, 500, 970, 540)]
+def visits_of(schedule: TileSchedule, frames: int, crowd: list[Person], most: int = 1000) -> list[int]:
+    """Return how often each tile is visited in a stream of 25 frames/s, and check that each is visited within the period."""
     visits = [0] * len(schedule.tiles)
-    for frame in range(2000):
-        now_ns = frame * NS_PER_S // 25
-        for index in schedule.choose(1, now_ns, crowd):
+    for number in range(frames):
+        now_ns = number * NS_PER_S // 25
+        for index in schedule.due(now_ns, crowd)[:most]:
             schedule.visited(index, now_ns)
             visits[index] += 1
+        if most == 1000 and now_ns > 2 * NS_PER_S:
+            assert schedule.coverage(now_ns).oldest_s <= 2.0
+            assert schedule.coverage(now_ns).share == 1.0
+    return visits
 
-    def share(chosen: list[int]) -> float:
-        return sum(visits[index] for index in chosen) / len(chosen)
 
-    people = [i for i, t in enumerate(schedule.tiles) if t.left <= 960 < t.right and t.top <= 520 < t.bottom]
-    inner = [i for i, t in enumerate(schedule.tiles) if t.left > 0 and t.top > 0 and t.right < 1920 and t.bottom < 1080 and i not in people]
-    edges = [i for i in range(len(schedule.tiles)) if i not in people and i not in inner]
-    assert share(people) > 1.8 * share(edges) > 1.8 * share(inner)
+@pytest.mark.parametrize("frame", [FULL_HD, Letterbox.fit(480, 640, 256, 320), Letterbox.fit(2160, 3840, 192, 320)])
+def test_everything_is_visited_within_the_period_and_hardly_sooner(frame: Letterbox) -> None:
+    schedule = TileSchedule(frame, 1.0, period_s=2.0)
+    assert schedule.coverage(0).oldest_s == math.inf
+    visits = visits_of(schedule, 500, [])
+    assert sum(visits) <= 2.0 * len(visits) * 10  # twenty seconds are ten periods
+
+
+def test_a_tile_with_small_people_is_visited_in_every_frame() -> None:
+    schedule = TileSchedule(FULL_HD, 1.0, period_s=2.0)
+    visits = visits_of(schedule, 500, [person(950, 500, 970, 540)])
+    (busy,) = (index for index, count in enumerate(visits) if count > 400)
+    tile = schedule.tiles[busy]
+    assert tile.left < 950 < 970 < tile.right
+    assert tile.top < 500 < 540 < tile.bottom
+
+
+def test_where_time_lacks_people_and_old_looks_take_turns() -> None:
+    schedule = TileSchedule(FULL_HD, 1.0, period_s=2.0)
+    visits = visits_of(schedule, 500, [person(950, 500, 970, 540)], most=1)
+    assert min(visits) >= 1
+    assert max(visits) >= 10 * sorted(visits)[-2]
 
 
 def test_people_who_are_large_in_the_whole_frame_need_no_closer_look() -> None:
-    schedule = TileSchedule(FULL_HD, 1.0, period_s=10.0)
-    for index in range(len(schedule.tiles)):
-        schedule.visited(index, 0)
-    assert schedule.choose(3, NS_PER_S, [person(800, 200, 1100, 900)]) == schedule.choose(3, NS_PER_S, [])
+    schedule, other = (TileSchedule(FULL_HD, 1.0, period_s=10.0) for _ in range(2))
+    assert schedule.due(0, [person(800, 200, 1100, 900)]) == other.due(0, [])
 
 
 def found(*boxes: tuple[float, float, float, float, float]) -> Candidates:
@@ -110,16 +112,18 @@ def whole_box(left: float, top: float, right: float, bottom: float, score: float
 
 def test_one_person_in_the_whole_frame_and_in_a_tile_is_one() -> None:
     merged = merge(found(whole_box(500, 250, 560, 400, 0.4)), FULL_HD, [TileVisit(TILE, IN_TILE, found((102, 52, 158, 198, 0.8)))], 0.1)
-    assert merged.scores[0].tolist() == pytest.approx([0.8])
+    (score,) = merged.scores[0].tolist()
+    assert 0.6 < score < 0.8  # the closer look counts, and the whole frame doubts it a little
 
 
 def test_a_person_cut_by_a_seam_is_the_whole_one_of_the_other_look() -> None:
     cut = TileVisit(TILE, IN_TILE, found((480, 50, 512, 150, 0.9)))  # ends at the right edge of the tile
     complete = TileVisit(Tile(800, 200, 1312, 488), IN_TILE, found((78, 50, 140, 150, 0.6)))
     merged = merge(found(), FULL_HD, [cut, complete], 0.1)
-    assert merged.scores[0].tolist() == pytest.approx([0.6])
+    assert merged.scores.shape == (1, 1)
+    assert 0.4 < merged.scores[0, 0] < 0.6
     alone = merge(found(), FULL_HD, [cut], 0.1)  # nobody else has seen this person
-    assert alone.scores[0].tolist() == pytest.approx([0.9])
+    assert 0.7 < alone.scores[0, 0] < 0.9
 
 
 def test_parts_of_a_person_larger_than_a_tile_belong_to_the_whole_one() -> None:
@@ -136,3 +140,11 @@ def test_neighbors_in_one_look_are_two_people_and_low_scores_are_left_out() -> N
     assert merge(found(), FULL_HD, [visit], 0.1).scores[0].tolist() == pytest.approx([0.8, 0.7])
     whole = found(whole_box(500, 250, 560, 400, 0.4))
     assert merge(whole, FULL_HD, [], 0.1) is whole
+
+
+def test_somebody_whom_the_whole_frame_should_show_and_does_not_loses_score() -> None:
+    small, large = TileVisit(TILE, IN_TILE, found((102, 52, 122, 92, 0.8))), TileVisit(TILE, IN_TILE, found((102, 12, 302, 282, 0.8)))
+    assert merge(found(), FULL_HD, [small], 0.1).scores[0].tolist() == pytest.approx([0.8])
+    assert merge(found(), FULL_HD, [large], 0.1).scores[0][0] < 0.4
+    seen = found(whole_box(502, 212, 702, 482, 0.6))
+    assert 0.6 < merge(seen, FULL_HD, [large], 0.1).scores[0][0] < 0.8

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from edgepose.config.schema import TrackConfig
 from edgepose.person import Person
 from edgepose.pose.boxes import iou
 from edgepose.pose.kalman import BoxFilter
-from edgepose.pose.track import Tracker
+from edgepose.pose.track import Tracker, _assigned
 from testing.bodies import moved, standing_person, without_pose
 
 MS = 1_000_000
@@ -97,6 +98,33 @@ def test_order_and_values_are_kept() -> None:
         assert person.keypoints is original.keypoints
     again = tracker.update(people[::-1], 33 * MS)
     assert numbers(again) == numbers(published)[::-1]
+
+
+def test_a_second_box_of_a_person_takes_neither_the_number_nor_a_new_one() -> None:
+    tracker = new_tracker()
+    for index in range(40):
+        person = standing_person(100 + 2 * index, score=0.8 if index % 3 else 0.4)
+        double = standing_person(110 + 2 * index, score=0.5)
+        published = tracker.update([person, double] if index % 4 else [person], index * 33 * MS)
+        assert numbers(published) == ([1] if index else [None]) + [None] * (len(published) - 1)
+
+
+def test_somebody_who_stays_in_front_of_somebody_else_gets_a_number_later() -> None:
+    tracker = new_tracker()
+    seen = [numbers(tracker.update([standing_person(100), standing_person(110, score=0.7)], index * 33 * MS)) for index in range(30)]
+    assert seen[10] == [1, None]
+    assert seen[-1] == [1, 2]
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
+def test_the_assignment_has_the_lowest_cost(count: int, width: int, seed: int) -> None:
+    costs = -np.random.default_rng(seed).integers(0, 9, (count, width)).astype(np.float32)
+    rows, columns = _assigned(costs)
+    assert len(set(rows.tolist())) == len(set(columns.tolist())) == min(costs.shape)
+    wide = costs if count <= width else costs.T
+    lowest = min(sum(wide[row, column] for row, column in enumerate(order)) for order in permutations(range(wide.shape[1]), len(wide)))
+    assert costs[rows, columns].sum() == lowest
 
 
 def walkers(time_s: float, rng: np.random.Generator) -> list[Person]:

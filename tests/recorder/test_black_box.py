@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -37,12 +38,14 @@ from edgepose.recorder.segments import SegmentRing
 from edgepose.recorder.state_snapshot import decode_state
 from edgepose.storage.records import packed_record
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import Tile
 from testing.onnx_files import write_edgepose, write_refiner
 from testing.pipeline import RefinerBackend, opening
 from testing.waiting import wait_for
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 LETTERBOX = Letterbox.fit(480, 640, 256, 320)
+GROUND = cv2.resize(np.random.default_rng(1).integers(0, 256, (60, 120, 3), np.uint8), (960, 480))
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +73,15 @@ class Daemon:
         *,
         refine: RefineConfig | None = None,
         refiner: Refiner | None = None,
+        flying: bool = False,
     ) -> None:
         self.config = replace(config(folder, settings), refine=refine or RefineConfig())
         self.box = BlackBox(self.config, model)
         self.box.start()
         self.stage = Postprocessor("a", self.config, Metrics(), refiner, lambda: bool(self._random.integers(2)))
         self.image = IMAGE
+        self.motions = 0
+        self._flying = flying
         self.said: list[bytes] = []
         self._number = 0
         self._random = np.random.default_rng(0)
@@ -83,16 +89,25 @@ class Daemon:
     def run(self, frames: int, *, failed: bool = False, camera: str = "a", epoch: int = 0) -> None:
         for _ in range(frames):
             self._number += 1
-            frame = Frame(self.image, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
-            inferred = InferenceResult(QueuedFrame(PreparedFrame(frame, LETTERBOX, IMAGE[None]), True, 0), self._candidates())
+            image, visited = self._flight() if self._flying else (self.image, None)
+            frame = Frame(image, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
+            prepared = PreparedFrame(frame, LETTERBOX, LETTERBOX.apply(image)[None])
+            inferred = InferenceResult(QueuedFrame(prepared, True, 0), self._candidates(), visited)
             snapshot = self.stage.snapshot() if self.box.wants_snapshot(camera) else None
-            people = self.stage.people(inferred.queued.prepared, inferred.candidates)
+            people = self.stage.people(prepared, inferred.candidates, visited=visited)
+            self.motions += self.stage.motion is not None and not self.stage.motion.still
             at_ns = frame.captured_at_ns + 5_000_000
             if failed:
                 self.stage.reset()
             else:
                 self.said += lines(FrameResult(frame, people, self.stage.events, at_ns, True))
             self.box.add(frame_record(inferred, self.stage, self.config, at_ns, failed=failed, snapshot=snapshot))
+
+    def _flight(self) -> tuple[NDArray[np.uint8], tuple[Tile, ...]]:
+        """Return the next frame of a camera that flies over textured ground, and the tiles that are visited in it."""
+        shift = 5 * (self._number % 50)
+        left = int(self._random.integers(0, 320))
+        return np.ascontiguousarray(GROUND[:480, shift : shift + 640]), (Tile(left, 0, left + 320, 256),)
 
     def _candidates(self) -> Candidates:
         places = (
@@ -139,6 +154,22 @@ def test_a_recording_gives_the_same_messages_from_any_segment_on(tmp_path: Path,
         tail = again(segments[first])
         assert len(tail) >= 20
         assert daemon.said[-len(tail) :] == tail if first == 2 else tail[0] in daemon.said
+    daemon.box.close()
+
+
+def test_a_recording_of_a_flying_camera_with_tiles_gives_the_same_messages(tmp_path: Path, model: ModelFile) -> None:
+    daemon = Daemon(tmp_path, model, flying=True)
+    daemon.run(40)
+    daemon.box.begin()
+    daemon.run(40)
+    assert daemon.box.persist("asked", wait_s=10)
+    (recording,) = recordings(tmp_path, "asked")
+    assert daemon.motions > 60
+    assert sum(isinstance(record, FrameRecord) and bool(record.visited) for record in records(recording)) == 80
+    assert again(recording) == daemon.said
+    first, second = sorted(recording.glob(f"*{SUFFIX}"))
+    assert daemon.said[-len(again(second)) :] == again(second)
+    assert len(again(first)) >= 40
     daemon.box.close()
 
 

@@ -17,6 +17,7 @@ from edgepose.supervision.hang_detector import HangDetector
 from edgepose.supervision.heartbeat import Heartbeat, all_progressed
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+from edgepose.tile import TileLook
 from testing.pipeline import Backend, Run, Script, file, frame
 from testing.waiting import wait_for
 
@@ -198,7 +199,7 @@ class Disk:
         self.opened += 1
         return [self]
 
-    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage) -> None:
+    def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
         if self.full:
             raise OutputError("disk full")
         self.written.append(frame.sequence)

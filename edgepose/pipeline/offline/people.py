@@ -57,7 +57,7 @@ class FramePeople:
             with self._metrics.timed("engine"):
                 candidates, visited = self._backend.run(prepared.images), None
             if self._tiles is not None:
-                candidates, visited = self._tiles.candidates(prepared, candidates, self._backend, self._people, lambda _: True)
+                candidates, visited = self._tiles.candidates(prepared, candidates, self._backend, self._people, None)
             self._people = self._postprocessor.people(prepared, candidates, visited=visited)
         return self._people
 

@@ -59,6 +59,12 @@ from edgepose_export.onnx_file import set_metadata, write_model
 @click.option("--size", default=0, help="Long side of the network's input in pixels; 0 is the model's own.")
 @click.option("--score", type=click.FloatRange(0, 1), help="Lowest score of a find.  [default: 0.02; with --refiner 0.05]")
 @click.option("--people", type=click.IntRange(min=1), help="Most finds of a picture.  [default: 50; with --refiner 30; with --boxes 100]")
+@click.option(
+    "--tiles",
+    type=click.FloatRange(1, 2),
+    metavar="SCALE",
+    help="Visit all tiles of each picture, as `edgepose infer` does; SCALE is `tiles.scale`, 1 to 2.",
+)
 @click.option("--refiner", metavar="NAME|FILE", help="Refine the people found with this refiner.")
 @click.option("--refine-people", type=click.IntRange(min=0), default=0, help="Most people to refine in a picture; 0 refines everybody.")
 @click.option(
@@ -78,6 +84,7 @@ def evaluate(
     size: int,
     score: float | None,
     people: int | None,
+    tiles: float | None,
     refiner: str | None,
     refine_people: int,
     plots: Path | None,
@@ -98,6 +105,8 @@ def evaluate(
         )
     if tracks and true_boxes and refiner is not None:
         raise click.UsageError("--tracks --true-boxes runs no network; expected it without --refiner")
+    if tiles and (tracks or true_boxes or robustness):
+        raise click.UsageError("--tiles visits the tiles of pictures; expected it without --tracks, --true-boxes and --robustness")
     if refine_people and refiner is None:
         raise click.UsageError("--refine-people limits the people that a refiner refines; expected --refiner too")
     if plots is not None and (boxes or true_boxes or robustness):
@@ -112,6 +121,7 @@ def evaluate(
         "input_size": size,
         "score": score,
         "people": people,
+        "tile_scale": tiles or 0.0,
         "refiner": find_model(refiner) if refiner is not None else None,
         "refine_people": refine_people,
     }
@@ -131,6 +141,7 @@ def evaluate(
             found = evaluate_boxes(path, data, **chosen, **finds)
             text, table = to_json(found), box_table(path.stem, found)
         elif robustness:
+            del finds["tile_scale"]
             corrupted = evaluate_robustness(path, data, **chosen, **finds)
             text, table = robustness_json(corrupted), robustness_table(path.stem, corrupted)
         else:

@@ -94,6 +94,7 @@ def evaluate_boxes(
     refine_people: int = 0,
     score: float | None = None,
     people: int | None = None,
+    tile_scale: float = 0.0,
     progress: Progress | None = None,
 ) -> BoxEvaluation:
     """Evaluate the boxes of a model file as the daemon would run it.
@@ -111,6 +112,7 @@ def evaluate_boxes(
         refine_people=refine_people,
         score=SCORE_THRESHOLD if score is None else score,
         people=people or MOST_PEOPLE,
+        tile_scale=tile_scale,
     ) as predictor:
         return evaluate_boxes_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
 

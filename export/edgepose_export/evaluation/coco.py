@@ -100,6 +100,7 @@ def evaluate(
     refine_people: int = 0,
     score: float | None = None,
     people: int | None = None,
+    tile_scale: float = 0.0,
     plots: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -117,6 +118,7 @@ def evaluate(
         refine_people: most people to refine in a picture; 0 refines everybody.
         score: lowest score of a find; None is 0.02, or 0.05 with a refiner.
         people: most finds of a picture; None is 50, or 30 with a refiner.
+        tile_scale: as of `edgepose_export.evaluation.predictor.ModelPredictor`.
         plots: folder for `precision-recall.png` and `keypoints.png`; None draws nothing.
         progress: called after each picture.
 
@@ -134,6 +136,7 @@ def evaluate(
         refine_people=refine_people,
         score=score,
         people=people,
+        tile_scale=tile_scale,
     ) as predictor:
         predictions = predictions_of(predictor, pictures, limit, progress)
     labels = list(islice(pictures, len(predictions)))

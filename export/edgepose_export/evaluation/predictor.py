@@ -8,10 +8,14 @@ from numpy.typing import NDArray
 
 from edgepose.config import schema
 from edgepose.engine.backend import open_backend
+from edgepose.frame import Frame
 from edgepose.model.file import read_model
 from edgepose.person import Person
+from edgepose.pipeline.stages import PreparedFrame
+from edgepose.pipeline.tiles import TileVisitor
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
+from edgepose.telemetry.metrics import Metrics
 from edgepose_export.evaluation.refiner import PictureRefiner
 
 SCORE_THRESHOLD = 0.02
@@ -31,6 +35,7 @@ class ModelPredictor:
         pose: suppression and most people of a picture; its score threshold is replaced.
         refiner: refines the people found.
         score: lowest score of a find.
+        tile_scale: `tiles.scale` with which all tiles of a picture are visited, as by `edgepose infer`; 0 visits none.
 
     Attributes:
         precision: number format of the network.
@@ -50,6 +55,7 @@ class ModelPredictor:
         pose: schema.PoseConfig | None = None,
         refiner: PictureRefiner | None = None,
         score: float = SCORE_THRESHOLD,
+        tile_scale: float = 0.0,
     ) -> None:
         chosen = settings or schema.ModelConfig()
         self._file = read_model(model)
@@ -57,13 +63,22 @@ class ModelPredictor:
         self._pose = pose or schema.PoseConfig()
         self._score = score
         self.refiner = refiner
+        self._tiles: TileVisitor | None = None
+        if tile_scale:
+            limits = msgspec.structs.replace(self._pose, score_threshold=score)
+            config = schema.Config(pose=limits, tiles=schema.TilesConfig(enabled=True, scale=tile_scale))
+            self._tiles = TileVisitor(config, self._file.info, Metrics())
         self._backend = open_backend(self._file, chosen)
         self.precision: str = self._file.info.precision
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Person]:
         """Find the people in a picture, uint8 (H, W, 3) RGB."""
         letterbox = Letterbox.for_model(self._file.info, image.shape[0], image.shape[1], self._input_size)
-        candidates = self._backend.run(letterbox.apply(image)[None])
+        images = letterbox.apply(image)[None]
+        candidates = self._backend.run(images)
+        if self._tiles is not None:
+            prepared = PreparedFrame(Frame(image, 0, "host", 0, "picture"), letterbox, images)
+            candidates, _ = self._tiles.candidates(prepared, candidates, self._backend, [], None)
         people = decode(candidates, 0, letterbox, self._pose, score_threshold=self._score)
         return people if self.refiner is None else self.refiner(image, people)
 
@@ -86,6 +101,7 @@ def open_predictor(
     refine_people: int = 0,
     score: float | None = None,
     people: int | None = None,
+    tile_scale: float = 0.0,
 ) -> ModelPredictor:
     """Open a model file and perhaps a refiner; arguments and errors as of `edgepose_export.evaluation.coco.evaluate`."""
     limits = pose or schema.PoseConfig()
@@ -96,4 +112,4 @@ def open_predictor(
         limits = msgspec.structs.replace(limits, maximum_people=people)
     if score is None:
         score = SCORE_THRESHOLD if opened is None else EVERYBODY_SCORE
-    return ModelPredictor(model, input_size=input_size, settings=settings, pose=limits, refiner=opened, score=score)
+    return ModelPredictor(model, input_size=input_size, settings=settings, pose=limits, refiner=opened, score=score, tile_scale=tile_scale)

@@ -1,0 +1,21 @@
+"""Parts of a frame that the pose network visits in full resolution (`edgepose.pose.tiles`)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A part of the frame, in source pixels: x from `left` to `right`, y from `top` to `bottom`."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileLook:
+    """A tile, and the age of its last visit in seconds; infinite where it was never visited."""
+
+    tile: Tile
+    age_s: float
