@@ -26,8 +26,8 @@ from edgepose.model.shipped import named_model
 from edgepose.person import Person
 from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.refine_schedule import RefineSchedule
-from edgepose.pose.regions import refine_people
+from edgepose.pose.refine.regions import refine_people
+from edgepose.pose.refine.schedule import RefineSchedule
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import Evaluation, evaluate_predictions
 from edgepose_export.evaluation.predictor import SCORE_THRESHOLD

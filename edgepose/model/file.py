@@ -30,7 +30,7 @@ Task = Literal["pose", "refine"]
 """The task of a network: detect people in an image (`pose`), or compute the keypoints of one person in a crop (`refine`)."""
 
 ScoreWeights = tuple[float, float, float]
-"""Bias, and the weights of the logit of score times confidence and of the agreement (`edgepose.pose.regions.refined_score`)."""
+"""Bias, and the weights of the logit of score times confidence and of the agreement (`edgepose.pose.refine.regions.refined_score`)."""
 
 _KINDS: Mapping[Task, str] = {"pose": "a pose network", "refine": "a refiner"}
 
@@ -67,7 +67,7 @@ class ModelInfo:
         accuracy: figures by name, as measured when the file was made.
         license: license of the weights.
         crop_margin: of a refiner, size of the crop relative to the person's box grown to the crop's aspect, at least 1; otherwise None.
-        score_weights: of a refiner, how both poses make a probability (`edgepose.pose.regions`); otherwise None.
+        score_weights: of a refiner, how both poses make a probability (`edgepose.pose.refine.regions`); otherwise None.
         cpu_precision: precision of the model that is better on CPUs (`edgepose.model.shipped`), measured when the files were made.
         stride: the sides of the input are multiples of it, in pixels.
         head: output of the layout `ultralytics`; None of others.

@@ -20,7 +20,7 @@ from edgepose.pose.carried_pose import CarriedPoses, CarriedPosesState, refined_
 from edgepose.pose.decode import decode
 from edgepose.pose.motion import CameraMotion
 from edgepose.pose.plausibility import Plausibility, PlausibilityState
-from edgepose.pose.refine_schedule import RefineSchedule, RefineScheduleState, without_small_poses
+from edgepose.pose.refine.schedule import RefineSchedule, RefineScheduleState, without_small_poses
 from edgepose.pose.smooth import Smoother, SmootherState
 from edgepose.pose.suppress import without_doubles
 from edgepose.pose.tiles import Visited

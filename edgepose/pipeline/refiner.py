@@ -19,9 +19,9 @@ from edgepose.errors import EdgeposeError, EngineError
 from edgepose.frame import Frame
 from edgepose.model.file import ModelFile
 from edgepose.person import Person
-from edgepose.pose.crop_turns import CropTurns
-from edgepose.pose.refine_schedule import RefineSchedule, RefineTurn
-from edgepose.pose.regions import RefineResult, refine_people
+from edgepose.pose.refine.crop_turns import CropTurns
+from edgepose.pose.refine.regions import RefineResult, refine_people
+from edgepose.pose.refine.schedule import RefineSchedule, RefineTurn
 from edgepose.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)

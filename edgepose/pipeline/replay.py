@@ -15,7 +15,7 @@ from edgepose.person import Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.refine.schedule import RefineSchedule
 from edgepose.recorder.format import FrameRecord, LossRecord, SegmentHeader, StateRecord, is_segment, records
 from edgepose.telemetry.metrics import Metrics
 from edgepose.tile import Tile

@@ -20,7 +20,7 @@ from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
 from edgepose.pose.clip import clip_keypoints, clip_points
-from edgepose.pose.refine_schedule import is_too_small
+from edgepose.pose.refine.schedule import is_too_small
 
 # Of the confidences of a carried pose. The OKS of carried with freshly refined poses, by a refiner of 256 x 192: people who walk past a
 # fixed camera 0.94, 0.86 and 0.81 after 0.07, 0.33 and 0.6 s; one of 80 px below a drone 0.82, 0.56 and 0.48 after 0.04, 0.2 and 0.48 s.

@@ -27,7 +27,7 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.refine.schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
 from testing.bodies import standing_person
 

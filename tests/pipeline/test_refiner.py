@@ -16,7 +16,7 @@ from edgepose.person import Candidates, Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
-from edgepose.pose.refine_schedule import RefineSchedule
+from edgepose.pose.refine.schedule import RefineSchedule
 from edgepose.telemetry.metrics import Metrics
 from testing.bodies import standing_person
 from testing.onnx_files import answers, write_edgepose, write_refiner

@@ -49,7 +49,7 @@ def plans_for(spec: NetworkSpec, data: CocoPose) -> "PicturePlans | CropPlans":
 class CropPlans:
     """Plans of crops, one per person, for `edgepose_export.data.batches.Batches`.
 
-    The crop is what the runtime would cut (`edgepose/pose/regions.py`): the person's box grown to the crop's aspect, times `margin`,
+    The crop is what the runtime would cut (`edgepose/pose/refine/regions.py`): the person's box grown to the crop's aspect, times `margin`,
     around the middle of the box. In a turned picture that is the upright box of the turned person. Only that person is labeled;
     everything else is an ignore region.
 

@@ -9,8 +9,8 @@ from edgepose.config import schema
 from edgepose.engine.backend import open_refiner_backend
 from edgepose.model.file import read_model
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import RefineSchedule, without_small_poses
-from edgepose.pose.regions import refine_people
+from edgepose.pose.refine.regions import refine_people
+from edgepose.pose.refine.schedule import RefineSchedule, without_small_poses
 from edgepose.pose.suppress import without_doubles
 
 

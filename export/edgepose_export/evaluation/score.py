@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from edgepose.errors import ConfigError
-from edgepose.pose.regions import compare_poses, merge_refined, product_logit, refined_keypoints
+from edgepose.pose.refine.regions import compare_poses, merge_refined, product_logit, refined_keypoints
 from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import MatchedDetections, match_detections

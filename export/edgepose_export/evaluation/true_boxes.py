@@ -12,7 +12,7 @@ from edgepose.engine.backend import open_refiner_backend
 from edgepose.errors import ConfigError
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
-from edgepose.pose.regions import RunCrops, refined_keypoints
+from edgepose.pose.refine.regions import RunCrops, refined_keypoints
 from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.elevations import elevation_group

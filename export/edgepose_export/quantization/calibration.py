@@ -15,7 +15,7 @@ from edgepose.errors import ConfigError
 from edgepose.model.file import ModelInfo
 from edgepose.pose.boxes import box_area
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.regions import Region
+from edgepose.pose.refine.regions import Region
 from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.quantization.ranges import BINS, TensorStatistics, moving_average

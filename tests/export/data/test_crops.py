@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.pose.regions import Region
+from edgepose.pose.refine.regions import Region
 from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, paint
 from edgepose_export.data.batches import Batches

@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.config import schema
 from edgepose.model.file import read_model
-from edgepose.pose.regions import Region
+from edgepose.pose.refine.regions import Region
 from edgepose_export.evaluation.refiner import PictureRefiner
 from testing.bodies import moved, standing_person
 from testing.onnx_files import write_refiner

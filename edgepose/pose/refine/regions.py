@@ -18,7 +18,7 @@ from edgepose.model.file import ModelInfo, ScoreWeights
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size, iou
 from edgepose.pose.clip import clip_keypoints, clip_points
-from edgepose.pose.crop_turns import TURNS, CropTurns
+from edgepose.pose.refine.crop_turns import TURNS, CropTurns
 from edgepose.pose.resize import resize
 
 _LEAST_AGREEMENT = 0.05
@@ -177,7 +177,8 @@ def refined_keypoints(
     best_turns = [turns.of(person) for person in people]
     regions = [Region.around(person.box, margin, crop_shape, turn) for person, turn in zip(people, best_turns, strict=True)]
     keypoints = _run_crops(image, regions, run)
-    doubtful = [index for index in np.flatnonzero(keypoints[..., 2].mean(1) < _CERTAIN) if turns.may_try_others(people[index])]
+    confidences = keypoints[..., 2].mean(1)
+    doubtful = [index for index, person in enumerate(people) if confidences[index] < _CERTAIN and turns.may_try_others(person)]
     trials = [(index, turn) for index in doubtful for turn in TURNS if turn != best_turns[index]]
     if trials:
         regions = [Region.around(people[index].box, margin, crop_shape, turn) for index, turn in trials]

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
-from edgepose.pose.crop_turns import CropTurns
+from edgepose.pose.refine.crop_turns import CropTurns
 
 _FORGET_AFTER_FRAMES = 300
 _ADAPTIVE_PERIOD_FRAMES = 10  # within which each track is refined, however little time there is

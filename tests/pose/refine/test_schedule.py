@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgepose.config.schema import RefineConfig
 from edgepose.person import Person
-from edgepose.pose.refine_schedule import RefineSchedule, is_too_small, without_small_poses
+from edgepose.pose.refine.schedule import RefineSchedule, is_too_small, without_small_poses
 from testing.bodies import standing_person
 
 

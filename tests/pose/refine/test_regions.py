@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgepose.model.file import ModelInfo, read_model
 from edgepose.person import Person
-from edgepose.pose.crop_turns import CropTurns
-from edgepose.pose.regions import Region, agreement, confidence_of, merge_refined, refine_people, refined_keypoints, refined_score
+from edgepose.pose.refine.crop_turns import CropTurns
+from edgepose.pose.refine.regions import Region, agreement, confidence_of, merge_refined, refine_people, refined_keypoints, refined_score
 from testing.bodies import moved, standing_person
 from testing.onnx_files import write_edgepose, write_refiner
 
