@@ -29,7 +29,10 @@ CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
 DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
-DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset")
+DEGRADATIONS = (
+    *("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset"),
+    *("server_unreachable", "server_slow", "server_not_ready", "server_refused", "server_failing"),
+)
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 _OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"

@@ -25,6 +25,7 @@ class CheckedNetwork:
         self.precision: str = model.info.precision
         self.reason = reason
         self._info = model.info
+        self._batch_limit = model.info.batch  # largest number of images in one call; None for any
         self._input_type: type[np.floating[Any]] = np.float32  # of the layout of Ultralytics, whose input is not uint8
 
     def compute(self, outputs: list[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -32,10 +33,9 @@ class CheckedNetwork:
         raise NotImplementedError
 
     def _batches(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Split images into the batches that the file accepts."""
-        if self._info.batch == 1:
-            return [images[index : index + 1] for index in range(len(images))]
-        return [images]
+        """Split images into the batches that the network accepts."""
+        size = self._batch_limit or len(images)
+        return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 class CheckedPoseNetwork(CheckedNetwork):
