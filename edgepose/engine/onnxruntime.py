@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgepose.config import schema
 from edgepose.engine.native_errors import NATIVE_ERRORS, error_when_loading, lacks_memory, reason
-from edgepose.engine.network import CheckedNetwork, CheckedPoseNetwork, CheckedRefinerNetwork
+from edgepose.engine.networks import LoadedNetwork, PoseNetwork, RefinerNetwork
 from edgepose.errors import EngineError, ModelError
 from edgepose.model.file import ModelFile
 
@@ -25,13 +26,11 @@ _GRAY = 114
 _TIMED_RUNS = 3
 
 
-class _Session(CheckedNetwork):
-    """One ONNX Runtime session; see `edgepose.engine.backend.Network` for the attributes."""
+class _OnnxRuntimeSession(LoadedNetwork):
+    """A network in one ONNX Runtime session."""
 
     def __init__(self, model: ModelFile, session: Any, *, name: str, device: str, reason: str) -> None:
         super().__init__(model, name=name, device=device, reason=reason)
-        self.fallback = False
-        """Whether it runs on the CPU because a faster device does not work."""
         self._session: Any = session
         image = session.get_inputs()[0]
         self._input_name: str = image.name
@@ -41,22 +40,21 @@ class _Session(CheckedNetwork):
         """Free the session; idempotent."""
         self._session = None
 
-    def compute(self, outputs: list[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Return the outputs of these names for one input tensor; EngineError where that fails."""
+    def _compute(self, outputs: Sequence[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
         if self._session is None:
             raise EngineError(f"the backend {self.name} is closed")
         try:
-            computed: list[NDArray[np.float32]] = self._session.run(outputs, {self._input_name: tensor})
+            computed: list[NDArray[np.float32]] = self._session.run(list(outputs), {self._input_name: tensor})
         except NATIVE_ERRORS as error:
             raise EngineError(f"{self.name} failed on images {tensor.shape}: {reason(error)}") from error
         return computed
 
 
-class OnnxRuntimeBackend(_Session, CheckedPoseNetwork):
+class OnnxRuntimeBackend(_OnnxRuntimeSession, PoseNetwork):
     """A pose network in one ONNX Runtime session."""
 
 
-class OnnxRuntimeRefinerBackend(_Session, CheckedRefinerNetwork):
+class OnnxRuntimeRefinerBackend(_OnnxRuntimeSession, RefinerNetwork):
     """A refiner in one ONNX Runtime session."""
 
 

@@ -7,6 +7,7 @@ The server is described at the start and after each failure, and must be the net
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from edgepose.config.addresses import RemoteModel
 from edgepose.config.schema import ModelConfig
 from edgepose.engine.kserve import KServeClient, ServedModel, ServerError, ServerState
-from edgepose.engine.network import CheckedNetwork, CheckedPoseNetwork, CheckedRefinerNetwork
+from edgepose.engine.networks import LoadedNetwork, PoseNetwork, RefinerNetwork
 from edgepose.errors import EngineError, ModelError
 from edgepose.model.file import METADATA_PREFIX, ModelFile, ModelInfo, Task, describe, read_model
 from edgepose.model.onnx_header import OnnxHeader, TensorHeader
@@ -33,7 +34,7 @@ _KEYPOINTS = len(KEYPOINT_NAMES)
 _Tensor = tuple[str | None, tuple[str, ...], tuple[int | None, ...]]
 
 
-class _RemoteNetwork(CheckedNetwork):
+class _RemoteNetwork(LoadedNetwork):
     """A network on a server; see `edgepose.engine.backend.Network` for the attributes."""
 
     heals = True
@@ -58,7 +59,7 @@ class _RemoteNetwork(CheckedNetwork):
         self._header = _header_of(settings, model.info.task)
         self._described = False
         self._slow = 0
-        self._input_name = ""
+        self._input_name, self._maximum_batch = "", model.info.batch
         client = KServeClient(self._remote, self._settings)
         self._client: KServeClient | None = client
         # A later `privacy.pixels: never` belongs into `edgepose.config.cross_checks`, beside the check of the URL.
@@ -77,7 +78,7 @@ class _RemoteNetwork(CheckedNetwork):
         if client is not None:
             client.close()
 
-    def compute(self, outputs: list[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+    def _compute(self, outputs: Sequence[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Return the outputs of these names for one input tensor.
 
         Raises:
@@ -100,17 +101,21 @@ class _RemoteNetwork(CheckedNetwork):
         self.state, self._slow = "", 0
         return computed
 
+    def _batch_limit(self) -> int | None:
+        """Return the images of one request; None for any number."""
+        return self._maximum_batch
+
     def _connect(self, client: KServeClient, deadline_s: float) -> None:
         """Ask the server what it serves, and compare that with what the configuration or an earlier answer says."""
         served = client.describe(deadline_s)
         if self._header is not None:
-            _check_tensors(served, self._info, f"{self._model.where}, which {self._header} describes")
-        elif (info := _described(served, self._model.where, self._info.task)) != self._info:
-            raise ModelError(f"{self._model.where} is another network now: {_difference(self._info, info)}")
+            _check_tensors(served, self.info, f"{self._model.where}, which {self._header} describes")
+        elif (info := _described(served, self._model.where, self.info.task)) != self.info:
+            raise ModelError(f"{self._model.where} is another network now: {_difference(self.info, info)}")
         image = served.inputs[0]
         self._input_name = image.name
         self._input_type = np.float16 if image.element == "float16" else np.float32
-        self._batch_limit = image.shape[0] or served.maximum_batch
+        self._maximum_batch = image.shape[0] or served.maximum_batch
         self._described = True
         if not self.state:
             _log.debug("%s serves %s, versions %s", self._remote.server, self._remote.name, ", ".join(served.versions))
@@ -132,11 +137,11 @@ class _RemoteNetwork(CheckedNetwork):
             self._client = KServeClient(self._remote, self._settings)
 
 
-class TritonBackend(_RemoteNetwork, CheckedPoseNetwork):
+class TritonBackend(_RemoteNetwork, PoseNetwork):
     """A pose network on a server."""
 
 
-class TritonRefinerBackend(_RemoteNetwork, CheckedRefinerNetwork):
+class TritonRefinerBackend(_RemoteNetwork, RefinerNetwork):
     """A refiner on a server."""
 
 

@@ -1,4 +1,4 @@
-"""What all backends do alike with a pose network and a refiner: check what goes in, split batches, check what comes out."""
+"""Pose networks and refiners over any library: what goes in and what comes out is checked here, once for all backends."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,34 +12,52 @@ from edgepose.errors import EngineError
 from edgepose.model.file import ModelFile
 from edgepose.person import KEYPOINT_NAMES, Candidates
 
-POSE_OUTPUTS = ("boxes", "scores", "keypoints")
-"""Outputs of a pose network of our own layout."""
+_OUTPUTS = ("boxes", "scores", "keypoints")
 
 
-class CheckedNetwork:
-    """The base of all networks; see `edgepose.engine.backend.Network` for the attributes. A backend adds `compute` and `close`."""
+class LoadedNetwork:
+    """A network that is loaded on one device; see `edgepose.engine.backend.Network` for the attributes.
+
+    A library's own class computes: `_compute` and `close`.
+    """
 
     def __init__(self, model: ModelFile, *, name: str, device: str, reason: str) -> None:
         self.name = name
         self.device = device
         self.precision: str = model.info.precision
         self.reason = reason
-        self._info = model.info
-        self._batch_limit = model.info.batch  # largest number of images in one call; None for any
-        self._input_type: type[np.floating[Any]] = np.float32  # of the layout of Ultralytics, whose input is not uint8
+        self.fallback = False
+        """Whether it runs on the CPU because a faster device does not work."""
+        self.info = model.info
+        self._input_type: type[np.floating[Any]] = np.float32  # of a file with float inputs
 
-    def compute(self, outputs: list[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Return the outputs of these names for one input tensor; EngineError where that fails."""
+    def close(self) -> None:
+        """Free the device; idempotent."""
         raise NotImplementedError
+
+    def _compute(self, outputs: Sequence[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Return the named outputs for one input; EngineError where the library fails."""
+        raise NotImplementedError
+
+    def _batch_limit(self) -> int | None:
+        """Return the images of one call; None for any number."""
+        return self.info.batch
 
     def _batches(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Split images into the batches that the network accepts."""
-        size = self._batch_limit or len(images)
-        return [images[start : start + size] for start in range(0, len(images), size)]
+        limit = self._batch_limit()
+        if limit is None or len(images) <= limit:
+            return [images]
+        return [images[index : index + limit] for index in range(0, len(images), limit)]
 
 
-class CheckedPoseNetwork(CheckedNetwork):
+class PoseNetwork(LoadedNetwork):
     """A pose network."""
+
+    def __init__(self, model: ModelFile, *, name: str, device: str, reason: str) -> None:
+        super().__init__(model, name=name, device=device, reason=reason)
+        self._head = model.info.head
+        self._output_names = list(_OUTPUTS) if self._head is None else [self._head.output]
 
     def run(self, images: NDArray[np.uint8]) -> Candidates:
         """Return candidates for letterboxed images.
@@ -51,15 +69,14 @@ class CheckedPoseNetwork(CheckedNetwork):
             EngineError: the shape or type is wrong, the library fails, or an output is broken (`edgepose.engine.output_checks`).
         """
         self._check_images(images)
-        head = self._info.head
-        if head is not None:
-            inputs = [ultralytics.to_input(part, self._input_type) for part in self._batches(images)]
-            return ultralytics.to_candidates(_joined([self.compute([head.output], part)[0] for part in inputs]), head, self.name)
-        computed = [self.compute(list(POSE_OUTPUTS), np.ascontiguousarray(part)) for part in self._batches(images)]
+        if self._head is not None:
+            outputs = [self._compute(self._output_names, ultralytics.to_input(part, self._input_type))[0] for part in self._batches(images)]
+            return ultralytics.to_candidates(_joined(outputs), self._head, self.name)
+        computed = [self._compute(self._output_names, np.ascontiguousarray(part)) for part in self._batches(images)]
         return self._checked(Candidates(*(_joined(parts) for parts in zip(*computed, strict=True))), len(images))
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
-        height, width, stride = self._info.input_height, self._info.input_width, self._info.stride
+        height, width, stride = self.info.input_height, self.info.input_width, self.info.stride
         shape = images.shape
         valid = images.dtype == np.uint8 and len(shape) == 4 and shape[0] > 0 and shape[3] == 3
         if valid and height is not None:
@@ -85,7 +102,7 @@ class CheckedPoseNetwork(CheckedNetwork):
         return candidates
 
 
-class CheckedRefinerNetwork(CheckedNetwork):
+class RefinerNetwork(LoadedNetwork):
     """A refiner."""
 
     def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -100,10 +117,11 @@ class CheckedRefinerNetwork(CheckedNetwork):
         Raises:
             EngineError: the shape or type is wrong, the library fails, or the keypoints are not finite.
         """
-        height, width = self._info.crop_shape
+        height, width = self.info.crop_shape
         if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (height, width, 3):
             raise EngineError(f"the crops are {crops.dtype} {crops.shape}; expected uint8 (M, {height}, {width}, 3)")
-        keypoints = _joined([self.compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._batches(crops)])
+        parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._batches(crops)]
+        keypoints = _joined(parts)
         if keypoints.shape != (len(crops), len(KEYPOINT_NAMES), 3):
             raise EngineError(f"{self.name} returned keypoints of shape {keypoints.shape} for {len(crops)} crops; expected (M, 17, 3)")
         check_finite(self.name, {"keypoints": keypoints})
