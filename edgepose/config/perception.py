@@ -24,7 +24,10 @@ class RemoteConfig(Section, frozen=True):
     ] = None
     refiner_header: Annotated[
         str | None,
-        Meta(description="the same for a refiner on the server", extra=file_key("model", "the description of the remote refiner")),
+        Meta(
+            description="shipped refiner or ONNX file whose description holds for the refiner on the server; default: the server's own",
+            extra=file_key("model", "the description of the remote refiner"),
+        ),
     ] = None
     ca_file: Annotated[
         str | None,

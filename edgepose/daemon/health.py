@@ -92,6 +92,8 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         memory_mb=round(machine.memory_mb, 1),
         temperatures_c=dict(machine.temperatures_c),
         throttled=UNSET if throttled is None else throttled,
+        gpu_load=UNSET if machine.gpu_load is None else machine.gpu_load,
+        power_w=dict(machine.power_w) or UNSET,
     )
 
 

@@ -279,6 +279,14 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     throttled: dict[tuple[str, ...], float] = (
         {(): float(health.throttled)} if health is not None and isinstance(health.throttled, bool) else {}
     )
+    gpu: dict[tuple[str, ...], float] = {} if snapshot.machine.gpu_load is None else {(): snapshot.machine.gpu_load}
+    yield _gauge("edgepose_gpu_load_ratio", "Share of its time that the GPU works; absent where the kernel does not report it.", gpu)
+    yield _gauge(
+        "edgepose_power_watts",
+        "Power by supply rail; absent without a power monitor.",
+        {(rail,): value for rail, value in snapshot.machine.power_w.items()},
+        "rail",
+    )
     yield _gauge("edgepose_throttled", "Whether the processor is slowed down by heat or supply; absent where unknown.", throttled)
 
 

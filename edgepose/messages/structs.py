@@ -284,6 +284,13 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     throttled: (
         Annotated[bool, Meta(description="whether heat or undervoltage slows the processor down; absent when unknown")] | UnsetType
     ) = UNSET
+    gpu_load: (
+        Annotated[float, Meta(ge=0, le=1, description="share of its time that the GPU works; absent where the kernel does not report it")]
+        | UnsetType
+    ) = UNSET
+    power_w: (
+        Annotated[dict[str, float], Meta(description="watts by supply rail; absent on devices without a power monitor")] | UnsetType
+    ) = UNSET
 
 
 class CameraStatusMessage(_Message, frozen=True, kw_only=True):
