@@ -68,14 +68,15 @@ class Arm:
             self._build(folder)
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the command that runs a program inside; `/edgepose` is this checkout and `/shared` the folder `shared`."""
-        # With /sys bound as well, importing ONNX Runtime crashes under qemu.
-        places = ["-b", "/proc", "-b", "/dev", "-b", f"{ROOT}:/edgepose", "-b", f"{self.shared}:/shared", "-w", "/edgepose"]
+        """Return the command that runs a program inside; this checkout has the same path there as here."""
+        # With /sys bound as well, importing ONNX Runtime crashes under qemu. The checkout has one path on both sides, since proot does not
+        # translate the paths of faccessat2, which os.access calls.
+        places = ["-b", "/proc", "-b", "/dev", "-b", str(ROOT), "-w", str(ROOT)]
         variables = [
             "PATH=/usr/bin:/bin",
             "HOME=/tmp",
             "LANG=C.UTF-8",
-            "PYTHONPATH=/opt/packages:/edgepose",
+            f"PYTHONPATH=/opt/packages:{ROOT}",
             "PYTHONDONTWRITEBYTECODE=1",
             "HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis",
         ]
@@ -176,7 +177,7 @@ def _publishes(arm: Arm, clip: Path) -> str:
             "mqtt.host": "127.0.0.1",
             "mqtt.port": str(broker.port),
             "device": "arm",
-            "cameras.clip.source": f"/shared/{clip.name}",
+            "cameras.clip.source": str(clip),
             "health.stuck_after_s": "600",
         }
         options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -212,15 +213,15 @@ def main(document: Path, tests: bool) -> None:
     rows: list[str] = []
     versions = arm.run("-c", _VERSIONS).strip()
     with _timed("`edgepose check`", rows) as result:
-        arm.run("-m", "edgepose", "check", "--set", f"cameras.clip.source=/shared/{clip.name}", "--set", "mqtt.enabled=false")
+        arm.run("-m", "edgepose", "check", "--set", f"cameras.clip.source={clip}", "--set", "mqtt.enabled=false")
         result.append("good")
     with _timed("`edgepose doctor`", rows) as result:
         lines = arm.run("-m", "edgepose", "doctor", "--set", "mqtt.enabled=false")
         result.append(next(line for line in lines.splitlines() if "onnxruntime-cpu" in line).strip().replace("|", "/"))
     with _timed(f"`edgepose infer` on {len(pictures)} pictures, `default` with its refiner", rows) as result:
         there = arm.shared / "arm.jsonl"
-        names = [f"/shared/{picture.name}" for picture in pictures]
-        arm.run("-m", "edgepose", "infer", *names, "--output", f"/shared/{there.name}")
+        names = [str(picture) for picture in pictures]
+        arm.run("-m", "edgepose", "infer", *names, "--output", str(there))
         here = arm.shared / "here.jsonl"
         infer = [sys.executable, "-m", "edgepose", "infer", *map(str, pictures), "--output", str(here)]
         subprocess.run(infer, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
