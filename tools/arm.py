@@ -20,6 +20,7 @@ import av
 import click
 import cv2
 import numpy as np
+from paho.mqtt.client import MQTTMessage
 
 from testing.servers.both_sides import Listener
 from testing.servers.mosquitto import Mosquitto
@@ -195,7 +196,7 @@ def _publishes(arm: Arm, clip: Path) -> str:
         return f"{len(listener.on('edgepose/arm/cameras/clip/poses'))} pose messages, {sum(people)} people in the first {len(people)}"
 
 
-def _three(listener: Listener, daemon: "subprocess.Popen[bytes]", arm: Arm) -> list[object]:
+def _three(listener: Listener, daemon: "subprocess.Popen[bytes]", arm: Arm) -> list[MQTTMessage]:
     poses = listener.on("edgepose/arm/cameras/clip/poses")
     if daemon.poll() not in (None, 0):
         raise click.ClickException(f"the daemon failed: {(arm.shared / 'daemon.log').read_text()[-1000:]}")
@@ -217,7 +218,7 @@ def main(document: Path, tests: bool) -> None:
         result.append("good")
     with _timed("`edgepose doctor`", rows) as result:
         lines = arm.run("-m", "edgepose", "doctor", "--set", "mqtt.enabled=false")
-        result.append(next(line for line in lines.splitlines() if "onnxruntime-cpu" in line).strip().replace("|", "/"))
+        result.append(next(line for line in lines.splitlines() if "onnxruntime-cpu" in line).split(None, 2)[2])
     with _timed(f"`edgepose infer` on {len(pictures)} pictures, `default` with its refiner", rows) as result:
         there = arm.shared / "arm.jsonl"
         names = [str(picture) for picture in pictures]

@@ -98,7 +98,8 @@ def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
     """
     model.expect("pose").info.long_side(settings.input_size)
     if model.server is not None:
-        return _triton().TritonBackend(model, settings)
+        backend: Backend = _triton().TritonBackend(model, settings)
+        return backend
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime
     except ImportError as error:
@@ -115,7 +116,8 @@ def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> Refi
     """
     model.expect("refine")
     if model.server is not None:
-        return _triton().TritonRefinerBackend(model, settings)
+        refiner: RefinerBackend = _triton().TritonRefinerBackend(model, settings)
+        return refiner
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime_refiner_backend
     except ImportError as error:
@@ -147,7 +149,8 @@ def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
 
 
 def _remote_model(url: str, task: Task, settings: schema.ModelConfig) -> ModelFile:
-    return _triton().remote_model(url, task, settings)
+    model: ModelFile = _triton().remote_model(url, task, settings)
+    return model
 
 
 def _triton() -> ModuleType:

@@ -160,7 +160,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(file: Path, caplog: py
 
 def _works(backend: Backend) -> bool:
     try:
-        return backend.run(WHITE).scores.shape[0] == 1
+        return bool(backend.run(WHITE).scores.shape[0] == 1)
     except EngineError:
         return False
 

@@ -91,6 +91,7 @@ def read_surface(described: bytes, library: Any) -> NDArray[np.uint8]:
             raise ValueError(f"its surface of {width}x{height} has rows of {pitch} bytes; expected RGBA")
         memory = (ctypes.c_uint8 * (pitch * height)).from_address(address)
         rows = np.frombuffer(memory, np.uint8).reshape(height, pitch)[:, : width * _RGBA_BYTES].reshape(height, width, _RGBA_BYTES)
-        return cv2.cvtColor(rows, cv2.COLOR_RGBA2RGB).astype(np.uint8, copy=False)
+        pixels: NDArray[np.uint8] = cv2.cvtColor(rows, cv2.COLOR_RGBA2RGB)
+        return pixels
     finally:
         library.NvBufSurfaceUnMap(pointer, 0, 0)

@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_named(pixels: "np.ndarray[tuple[int, ...], np.dt
 @pytest.mark.parametrize(("field", "offset"), [("surfaces", 24), ("memory_type", 16)])
 def test_the_layout_is_that_of_the_header(field: str, offset: int) -> None:
     assert getattr(nvmm._Surface, field).offset == offset
-    assert (nvmm._SurfaceParams.planes.offset, nvmm._SurfaceParams.mapped.offset) == (48, 280)  # type: ignore[attr-defined]
+    assert (nvmm._SurfaceParams.planes.offset, nvmm._SurfaceParams.mapped.offset) == (48, 280)
 
 
 def test_a_camera_asks_for_its_memory() -> None:
