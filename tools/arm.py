@@ -73,14 +73,8 @@ class Arm:
         # With /sys bound as well, importing ONNX Runtime crashes under qemu. The checkout has one path on both sides, since proot does not
         # translate the paths of faccessat2, which os.access calls.
         places = ["-b", "/proc", "-b", "/dev", "-b", str(ROOT), "-w", str(ROOT)]
-        variables = [
-            "PATH=/usr/bin:/bin",
-            "HOME=/tmp",
-            "LANG=C.UTF-8",
-            f"PYTHONPATH=/opt/packages:{ROOT}",
-            "PYTHONDONTWRITEBYTECODE=1",
-            "HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis",
-        ]
+        variables = ["PATH=/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8", f"PYTHONPATH=/opt/packages:{ROOT}", "PYTHONDONTWRITEBYTECODE=1"]
+        variables += [f"TMPDIR={self.shared}", f"HYPOTHESIS_STORAGE_DIRECTORY={self.shared}/hypothesis"]
         qemu = ["proot", "-q", "/usr/bin/qemu-aarch64-static", "-r", str(self._root), *places]
         return [*qemu, "/usr/bin/env", "-i", *variables, "python3", *arguments]
 
