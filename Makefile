@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-system hostile service-memory fleet compare model home-assistant clean
+triton image arm home-assistant system hostile service-memory fleet compare model clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -77,6 +77,16 @@ soak: $(VENV)/.dev build/vtest.avi ## two hours with a fault every half minute; 
 
 system: $(VENV)/.dev ## the service and install.sh under a real systemd, at length (needs root)
 	$(BIN)/python -m pytest tests/system tests/deploy/test_systemd_unit.py -m 'system or not system' $(ARGS)
+
+triton: $(VENV)/.dev ## models on real inference servers, Triton and MLServer, which it installs in build/servers
+	@tools/show-progress.sh "installing Triton and MLServer" tools/get-inference-servers.sh build/servers
+	$(BIN)/python -m pytest tests/engine/test_triton_servers.py $(ARGS)
+
+image: $(VENV)/.dev ## build the container image and run it without network but a broker; writes docs/jetson.md (needs root)
+	$(BIN)/python -m tools.image docs/jetson.md $(ARGS)
+
+arm: $(VENV)/.dev ## the runtime on 64-bit ARM, emulated; writes docs/jetson.md (10 minutes; ARGS=--no-tests)
+	$(BIN)/python -m tools.arm docs/jetson.md $(ARGS)
 
 events: $(VENV)/.dev build/vtest.avi ## how often events are right, on sequences with known truth and a real video; writes docs/events.md
 	$(BIN)/python -m tools.write_events docs/events.md build/vtest.avi $(ARGS)

@@ -21,7 +21,8 @@ Actions (default: install):
 Options:
   --source PATH         checkout or wheel of edgepose (default: the checkout that contains this script)
   --wheelhouse DIR      install from the wheels in DIR only, without network
-  --extras LIST         cpu, gpu or tensorrt; also metrics, with a comma (default: cpu). Give it again at an upgrade
+  --extras LIST         cpu, gpu or tensorrt; also metrics, triton, with a comma (default: cpu). Give it again at an upgrade.
+                        On a Jetson, tensorrt uses JetPack's own TensorRT: it implies --system-packages and /usr/bin/python3
   --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
   --system-packages     give access to all of the system's Python packages, and use suitable ones instead of the pinned ones
                         (requirements/*.txt). GStreamer's package (python3-gi) works without this option where the service
@@ -73,12 +74,28 @@ engines=0
 for extra in $(printf '%s' "$extras" | tr ',' ' '); do
     case $extra in
     cpu | gpu | tensorrt) engines=$((engines + 1)) ;;
-    metrics) ;;
-    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally metrics, with a comma" ;;
+    metrics | triton) ;;
+    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally metrics or triton, with a comma" ;;
     esac
 done
-[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally metrics, with a comma"
+[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally metrics or triton, with a comma"
 [ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge requires --uninstall"
+
+# A Jetson's TensorRT is in the system's packages, built for the system's Python; PyPI has none for it. Its driver belongs to one version of
+# CUDA, and cuda-python must fit that. ONNX Runtime on the CPU runs while an engine is built.
+jetpack='' more_packages=''
+tegra_release=${TEGRA_RELEASE:-/etc/nv_tegra_release}
+case ,$extras, in *,tensorrt,*) [ ! -e "$tegra_release" ] || jetpack=yes ;; esac
+if [ -n "$jetpack" ]; then
+    system_packages=yes
+    python=${python:-/usr/bin/python3}
+    extras=$(printf '%s' "$extras" | sed 's/tensorrt/cpu/')
+    case $(sed -n '1s/^# R\([0-9]*\) .*/\1/p' "$tegra_release") in
+    36) more_packages='cuda-python<13' ;;
+    3[89] | [4-9]?) more_packages='cuda-python>=13,<14' ;;
+    *) fail 69 "this is $(head -n 1 "$tegra_release" | cut -c 1-30), whose Python or TensorRT is too old; expected JetPack 6.1 or newer" ;;
+    esac
+fi
 
 top=/opt/edgepose
 releases=$top/releases
@@ -144,6 +161,8 @@ find_python() {
     [ -n "$python" ] || fail 69 "no Python found; expected /usr/bin/python3 (Debian package python3), or --python"
     python_version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || fail 69 "$python does not run"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail 69 "$python is Python $python_version; expected 3.10 or newer"
+    [ -z "$jetpack" ] || "$python" -c 'import tensorrt' 2>/dev/null ||
+        fail 69 "JetPack's TensorRT is not installed for $python; expected: sudo apt-get install python3-libnvinfer"
     "$python" -c 'import ensurepip, venv' 2>/dev/null || fail 69 "$python cannot create virtual environments; install Debian's python3-venv"
     case $(readlink -f "$python") in
     /root/* | /home/* | /run/user/*)
@@ -212,7 +231,8 @@ make_wheelhouse() {
     # shellcheck disable=SC2046 # several words on purpose
     [ -n "$system_packages" ] || (cd "$checkout/requirements" && pip "$work/venv" download --require-hashes --dest "$wheelhouse" $(pins)) ||
         fail 69 "not all pinned packages could be downloaded; see the message of pip above"
-    pip "$work/venv" wheel --find-links "$wheelhouse" --wheel-dir "$wheelhouse" "${wheel}[$extras]" ||
+    # shellcheck disable=SC2086
+    pip "$work/venv" wheel --find-links "$wheelhouse" --wheel-dir "$wheelhouse" "${wheel}[$extras]" $more_packages ||
         fail 69 "not all wheels could be downloaded; see the message of pip above"
     say "$wheelhouse contains edgepose $version and all packages of [$extras] for Python $python_version on $(uname -m)"
 }
@@ -230,7 +250,8 @@ build_release() {
     # shellcheck disable=SC2046
     [ -n "$system_packages" ] || (cd "$checkout/requirements" && pip "$release" install --require-hashes $(pins)) ||
         fail 69 "not all pinned packages of edgepose[$extras] could be installed; see the message of pip above"
-    pip "$release" install "${wheel}[$extras]" || fail 69 "not all of edgepose[$extras] could be installed; see the message of pip above"
+    # shellcheck disable=SC2086 # one word or none
+    pip "$release" install "${wheel}[$extras]" $more_packages || fail 69 "not all of edgepose[$extras] could be installed; see the message of pip above"
     "$release/bin/edgepose" --version >/dev/null || fail 70 "the new version cannot print its version; nothing was changed"
     put 0644 "$checkout/systemd/edgepose.service" "$release/share/systemd/edgepose.service"
     put 0644 "$checkout/deploy/sysusers/edgepose.conf" "$release/share/deploy/sysusers/edgepose.conf"

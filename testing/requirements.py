@@ -176,6 +176,11 @@ def _synth() -> str | None:
         return str(error)
 
 
+def _inference_server(name: str) -> Callable[[], str | None]:
+    complete = Path(__file__).resolve().parents[1] / "build" / "servers" / name / "complete"
+    return lambda: None if exists(complete) else f"the inference server {name} is not installed (make triton)"
+
+
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "amqtt": _module("amqtt", "'edgepose[demo]'"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
@@ -184,6 +189,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "gstreamer": _gstreamer,
     "ip": _program("ip", "iproute2"),
     "iptables": _program("iptables", "iptables"),
+    "mlserver": _inference_server("mlserver"),
     "mkdocs": _module("mkdocs", "'edgepose[dev]'"),
     "mosquitto": _program("mosquitto", "mosquitto"),
     "mosquitto-dynamic-security": _file("mosquitto_dynamic_security.so", _dynamic_security, "mosquitto"),
@@ -200,6 +206,8 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "systemd-analyze": _program("systemd-analyze", "systemd"),
     "tc": _program("tc", "iproute2"),
     "torch": _module("torch", "'edgepose-export[train]'"),
+    "triton": _inference_server("triton"),
+    "tritonclient": _module("tritonclient", "'edgepose[triton]'"),
     "unshare": _program("unshare", "util-linux"),
 }
 """Probes by name; each returns None, or a sentence that says what is missing and what brings it."""

@@ -24,7 +24,10 @@ set_option = click.option(
     help="Set one key of the configuration, such as mqtt.host=broker.local; overrides the file and the environment. Repeatable.",
 )
 model_option = click.option(
-    "--model", "model", metavar="NAME|FILE", help="Name of a shipped model or path of an ONNX file; the default is the configured model."
+    "--model",
+    "model",
+    metavar="NAME|FILE|URL",
+    help="Name of a shipped model, path of an ONNX file, or URL of a model on a server; the default is the configured model.",
 )
 refiner_option = click.option(
     "--refiner",

@@ -1,12 +1,12 @@
 """Checks across keys: values that are valid alone but not together, and zones that nobody can stand in."""
 
-import ipaddress
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edgepose.config.addresses import RemoteModel, is_loopback, is_remote
 from edgepose.config.reference import named_files
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
@@ -46,7 +46,7 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
         origins: where the value of each key comes from.
         file: the file that the configuration was read from.
     """
-    checks = (_number_problems, _mqtt_problems, _webhook_problems, _monitoring_problems, _place_problems)
+    checks = (_number_problems, _model_problems, _mqtt_problems, _webhook_problems, _monitoring_problems, _place_problems)
     found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
 
@@ -64,6 +64,24 @@ def _number_problems(config: Config) -> _Problems:
     if config.track.low_score_threshold > config.pose.score_threshold:
         limit = f"expected at most pose.score_threshold, which is {config.pose.score_threshold:g}"
         yield ("track", "low_score_threshold"), f"is {config.track.low_score_threshold:g}; {limit}"
+
+
+def _model_problems(config: Config) -> _Problems:
+    model, remote = config.model, config.model.remote
+    for keys, path in ((("model", "path"), model.path), (("refine", "path"), config.refine.path)):
+        if not is_remote(path):
+            continue
+        if model.backend not in ("auto", "triton"):
+            yield ("model", "backend"), f"is {model.backend} while {'.'.join(keys)} names a server; expected auto or triton"
+        try:
+            RemoteModel.parse(path)
+        except ValueError as error:
+            yield keys, str(error)
+    if model.backend == "triton" and not is_remote(model.path):
+        yield ("model", "backend"), "is triton while model.path names no server; expected model.path to be triton+grpcs://HOST/MODEL"
+    if (remote.certificate_file is None) != (remote.key_file is None):
+        key = "certificate_file" if remote.key_file is None else "key_file"
+        yield ("model", "remote", key), "is set alone; expected certificate_file and key_file, or neither"
 
 
 def _mqtt_problems(config: Config) -> _Problems:
@@ -122,16 +140,6 @@ def _monitoring_problems(config: Config) -> _Problems:
                     " expected TLS and a token there, or 127.0.0.1"
                 ),
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach what listens on an address; every name but `localhost` counts as reachable."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.rstrip(".").lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 def _place_problems(config: Config) -> _Problems:

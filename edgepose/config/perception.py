@@ -7,15 +7,67 @@ from msgspec import Meta
 from edgepose.config.fields import Fraction, Seconds, Section, file_key
 
 
+class RemoteConfig(Section, frozen=True):
+    """Networks on an inference server that speaks KServe v2 over gRPC, such as Triton."""
+
+    timeout_s: Annotated[
+        Seconds,
+        Meta(description="longest wait for the server's answer; a frame that takes longer is dropped, and the server counts as slow"),
+    ] = 2.0
+    header: Annotated[
+        str | None,
+        Meta(
+            description="shipped model or ONNX file whose description holds for the pose network on the server; default: the server's own,"
+            " the parameters edgepose.* of the model",
+            extra=file_key("model", "the description of the remote pose network"),
+        ),
+    ] = None
+    refiner_header: Annotated[
+        str | None,
+        Meta(
+            description="shipped refiner or ONNX file whose description holds for the refiner on the server; default: the server's own",
+            extra=file_key("model", "the description of the remote refiner"),
+        ),
+    ] = None
+    ca_file: Annotated[
+        str | None,
+        Meta(
+            description="CA certificates (PEM) that the server is verified against; default: the system's",
+            extra=file_key("read", "the CA file of the inference server"),
+        ),
+    ] = None
+    certificate_file: Annotated[
+        str | None, Meta(description="client certificate (PEM)", extra=file_key("read", "the client certificate for the inference server"))
+    ] = None
+    key_file: Annotated[
+        str | None,
+        Meta(
+            description="private key of the client certificate (PEM)",
+            extra=file_key("read", "the private key for the inference server"),
+        ),
+    ] = None
+    shared_memory: Annotated[
+        bool, Meta(description="pass images to a server on this machine in shared memory, if it accepts that; false sends them")
+    ] = True
+
+
 class ModelConfig(Section, frozen=True):
     """The pose network."""
 
     path: Annotated[
-        str, Meta(min_length=1, description="name of a shipped model, or path of an ONNX file", extra=file_key("model", "the model"))
+        str,
+        Meta(
+            min_length=1,
+            description="name of a shipped model, path of an ONNX file, or a model on a server: triton+grpcs://HOST:8001/MODEL"
+            " (triton+grpc:// on this machine only)",
+            extra=file_key("model", "the model"),
+        ),
     ] = "default"
     backend: Annotated[
-        Literal["auto", "cpu", "cuda", "tensorrt"],
-        Meta(description="inference backend; auto uses the faster of cuda and cpu, measured at the start"),
+        Literal["auto", "cpu", "cuda", "tensorrt", "triton"],
+        Meta(
+            description="inference backend; auto uses the faster of cuda and cpu, measured at the start; triton is the server in the path"
+        ),
     ] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "int8"],
@@ -30,6 +82,7 @@ class ModelConfig(Section, frozen=True):
     input_size: Annotated[
         int, Meta(ge=0, le=4096, description="long side of the network input in pixels, a multiple of 32; 0 uses the model's own size")
     ] = 0
+    remote: RemoteConfig = RemoteConfig()
 
 
 class PoseConfig(Section, frozen=True):
@@ -66,7 +119,12 @@ class RefineConfig(Section, frozen=True):
     """The second stage: a refiner that computes keypoints again in crops of the full-resolution frame."""
 
     path: Annotated[
-        str, Meta(min_length=1, description="name of a shipped refiner, or path of an ONNX file", extra=file_key("model", "the refiner"))
+        str,
+        Meta(
+            min_length=1,
+            description="name of a shipped refiner, path of an ONNX file, or a refiner on a server",
+            extra=file_key("model", "the refiner"),
+        ),
     ] = "refine-n"
     people: Annotated[int, Meta(ge=0, le=1000, description="maximum number of people refined per frame; 0 disables refinement")] = 8
     budget_ms: Annotated[

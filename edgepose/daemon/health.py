@@ -100,9 +100,12 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         duplicate_session=UNSET if publisher.duplicate_session is None else publisher.duplicate_session,
         reload_refused=UNSET if snapshot.reload_refused is None else snapshot.reload_refused,
         degraded=_degraded(snapshot, throttled),
+        images_sent_to=list(snapshot.pipeline.images_sent_to) or UNSET,
         memory_mb=round(machine.memory_mb, 1),
         temperatures_c=dict(machine.temperatures_c),
         throttled=UNSET if throttled is None else throttled,
+        gpu_load=UNSET if machine.gpu_load is None else machine.gpu_load,
+        power_w=dict(machine.power_w) or UNSET,
     )
 
 
@@ -193,6 +196,7 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
         )
         if applies
     ]
+    degraded += [f"server_{state}" for state in snapshot.pipeline.server_states]
     return degraded + [f"stuck:{stage}" for stage in snapshot.stuck]
 
 

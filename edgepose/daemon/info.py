@@ -122,4 +122,10 @@ def refiner_message(config: Config, refiner: Refiner | None) -> RefinerMessage |
 
 
 def _backend_message(network: Network) -> BackendMessage:
-    return BackendMessage(name=network.name, device=network.device, precision=network.precision, reason=network.reason)
+    return BackendMessage(
+        name=network.name,
+        device=network.device,
+        precision=network.precision,
+        reason=network.reason,
+        images_sent_to=getattr(network, "sends_to", None) or UNSET,
+    )

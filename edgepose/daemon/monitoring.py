@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgepose.config.cross_checks import is_loopback
+from edgepose.config.addresses import is_loopback
 from edgepose.config.schema import MonitoringConfig
 from edgepose.daemon.health import DaemonSnapshot
 from edgepose.errors import ConfigError, UnavailableError

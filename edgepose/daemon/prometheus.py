@@ -31,7 +31,10 @@ CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
 DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
-DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset", "webhook_failing")
+DEGRADATIONS = (
+    *("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset", "webhook_failing"),
+    *("server_unreachable", "server_slow", "server_not_ready", "server_refused", "server_failing"),
+)
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 _OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"
@@ -303,6 +306,14 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     )
     throttled: dict[tuple[str, ...], float] = (
         {(): float(health.throttled)} if health is not None and isinstance(health.throttled, bool) else {}
+    )
+    gpu: dict[tuple[str, ...], float] = {} if snapshot.machine.gpu_load is None else {(): snapshot.machine.gpu_load}
+    yield _gauge("edgepose_gpu_load_ratio", "Share of its time that the GPU works; absent where the kernel does not report it.", gpu)
+    yield _gauge(
+        "edgepose_power_watts",
+        "Power by supply rail; absent without a power monitor.",
+        {(rail,): value for rail, value in snapshot.machine.power_w.items()},
+        "rail",
     )
     yield _gauge("edgepose_throttled", "Whether the processor is slowed down by heat or supply; absent where unknown.", throttled)
 

@@ -88,7 +88,8 @@ def prepare(
             new_lock.take()
             undo.callback(new_lock.release)
         backend: Backend | None = None
-        found = pose_model(new.model)
+        unchanged = model.server is not None and old.model == new.model  # a server that is away must not refuse other changes
+        found = model if unchanged else pose_model(new.model)
         if found.sha256 != model.sha256 or old.model != new.model:
             model, backend = found, open_backend(found, new.model)
             undo.callback(backend.close)
@@ -192,6 +193,8 @@ class _Reading(threading.Thread):
 def _refiner_differs(old: Config, new: Config, refiner: Refiner | None) -> bool:
     if refiner is None or not new.refine.people:
         return (refiner is not None) != bool(new.refine.people)
+    if refiner.model.server is not None and (old.refine.path, old.model) == (new.refine.path, new.model):
+        return False
     return (old.model.backend, old.model.threads) != (new.model.backend, new.model.threads) or (
         refiner_model(new.refine.path, new.model).sha256 != refiner.model.sha256
     )

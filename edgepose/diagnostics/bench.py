@@ -257,6 +257,11 @@ def _daemon_fps(config: Config, model: ModelFile, metrics: Metrics, seconds: flo
     return fps
 
 
+def _where(model: ModelFile) -> str:
+    """Return what finds a model from any folder."""
+    return model.server or str(model.path.absolute())
+
+
 def _fresh_process(config: Config, source: str) -> tuple[float, float]:
     """Start a daemon and return the seconds to its first pose and its peak memory (MiB) after some seconds of work."""
     with tempfile.TemporaryDirectory() as folder:
@@ -267,7 +272,7 @@ def _fresh_process(config: Config, source: str) -> tuple[float, float]:
             "cameras.bench.loop": "true",
             "mqtt.enabled": "false",
             "files.jsonl": str(poses),
-            "model.path": str(pose_model(config.model).path.absolute()),
+            "model.path": _where(pose_model(config.model)),
             "model.backend": config.model.backend,
             "model.threads": str(config.model.threads),
             "model.input_size": str(config.model.input_size),
@@ -276,7 +281,7 @@ def _fresh_process(config: Config, source: str) -> tuple[float, float]:
             "refine.min_height_px": str(config.refine.min_height_px),
         }
         if config.refine.people:
-            settings["refine.path"] = str(refiner_model(config.refine.path, config.model).path.absolute())
+            settings["refine.path"] = _where(refiner_model(config.refine.path, config.model))
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         start_s = time.perf_counter()

@@ -17,6 +17,7 @@ from edgepose.capture.gstreamer.library import CSI_SOURCE, HARDWARE_DECODER, loa
 from edgepose.capture.readers import choose_reader
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MqttConfig
+from edgepose.diagnostics.jetson import jetson_checks
 from edgepose.diagnostics.preflight import CheckResult, describe_broker, preflight_checks
 from edgepose.engine.backend import open_backend, pose_model
 from edgepose.errors import EdgeposeError, UnavailableError
@@ -52,6 +53,7 @@ def doctor_checks(config: Config) -> Iterator[CheckResult]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     temperatures = ", ".join(f"{kind} {value:.0f} °C" for kind, value in temperatures_c().items()) or "no temperature sensor"
     yield CheckResult("machine", True, f"{platform.machine()}, {cores} cores, {platform.system()} {platform.release()}, {temperatures}")
+    yield from jetson_checks()
     for library in _LIBRARIES:
         yield _library(library)
     yield _encoder()

@@ -75,7 +75,7 @@ def _model(config: Config) -> CheckResult:
         _try_out(model, config)
     except EdgeposeError as error:
         return CheckResult("model", False, str(error), error.exit_code)
-    return CheckResult("model", True, f"{model.path} ({model.info.precision}, {long_side_px} px, sha256 {model.sha256[:12]})")
+    return CheckResult("model", True, f"{model.where} ({model.info.precision}, {long_side_px} px, sha256 {model.sha256[:12]})")
 
 
 def _refiner(config: Config) -> CheckResult:
@@ -87,7 +87,7 @@ def _refiner(config: Config) -> CheckResult:
     budget = f", within {config.refine.budget_ms:g} ms" if config.refine.budget_ms else ", while no live frame waits"
     height, width = model.info.crop_shape
     properties = f"{model.info.precision}, {width}x{height} px, sha256 {model.sha256[:12]}"
-    return CheckResult("refiner", True, f"{model.path} ({properties}), up to {config.refine.people} people per frame{budget}")
+    return CheckResult("refiner", True, f"{model.where} ({properties}), up to {config.refine.people} people per frame{budget}")
 
 
 def _try_out(model: ModelFile, config: Config) -> None:

@@ -1,5 +1,6 @@
 """Inference backends: their protocols, and the choice of one."""
 
+from types import ModuleType
 from typing import Protocol
 
 import msgspec
@@ -7,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config import schema
-from edgepose.errors import EngineError
-from edgepose.model.file import ModelFile
+from edgepose.config.addresses import is_remote
+from edgepose.errors import EngineError, UnavailableError
+from edgepose.model.file import ModelFile, Task
 from edgepose.model.shipped import named_model
 from edgepose.person import Candidates
 
@@ -69,13 +71,22 @@ class RefinerBackend(Network, Protocol):
 
 
 def pose_model(settings: schema.ModelConfig) -> ModelFile:
-    """Return the file of the configured pose network, of the precision for its backend; ModelError says what is wrong."""
+    """Return the file of the configured pose network, of the precision for its backend, or the description of one on a server.
+
+    Raises:
+        ModelError: says what is wrong.
+        EngineError: a server that must be asked does not answer.
+    """
+    if is_remote(settings.path):
+        return _remote_model(settings.path, "pose", settings)
     return named_model(settings.path, "pose", backend=settings.backend, precision=settings.precision)
 
 
 def refiner_model(path: str, settings: schema.ModelConfig) -> ModelFile:
-    """Return the file of a refiner, a name or a path, of the precision for its backend; ModelError says what is wrong."""
-    return named_model(path, "refine", backend=settings.backend, precision=settings.precision)
+    """Return the file of a refiner, a name, a path or a URL, of the precision for its backend; errors as in `pose_model`."""
+    if is_remote(path):
+        return _remote_model(path, "refine", settings)
+    return named_model(path, "refine", backend=_on_this_machine(settings).backend, precision=settings.precision)
 
 
 def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
@@ -86,11 +97,14 @@ def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
         EngineError: the configured device is not available.
     """
     model.expect("pose").info.long_side(settings.input_size)
+    if model.server is not None:
+        backend: Backend = _triton().TritonBackend(model, settings)
+        return backend
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime
     except ImportError as error:
         raise _no_library(error) from error
-    return open_onnxruntime(model, settings)
+    return open_onnxruntime(model, _on_this_machine(settings))
 
 
 def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> RefinerBackend:
@@ -101,19 +115,24 @@ def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> Refi
         EngineError: the configured device is not available.
     """
     model.expect("refine")
+    if model.server is not None:
+        refiner: RefinerBackend = _triton().TritonRefinerBackend(model, settings)
+        return refiner
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime_refiner_backend
     except ImportError as error:
         raise _no_library(error) from error
-    return open_onnxruntime_refiner_backend(model, settings)
+    return open_onnxruntime_refiner_backend(model, _on_this_machine(settings))
 
 
 def refuse_broken(model: ModelFile, settings: schema.ModelConfig) -> None:
-    """Load a pose network or a refiner on the CPU and run it once, where an inference library is installed.
+    """Load a pose network or a refiner on the CPU and run it once, where an inference library is installed and the network is a file.
 
     Raises:
         ModelError: the file is at fault, whatever the device: a version that the library does not read, or broken outputs.
     """
+    if model.server is not None:
+        return
     on_cpu = msgspec.structs.replace(settings, backend="cpu")
     try:
         network: Network = open_backend(model, on_cpu) if model.info.task == "pose" else open_refiner_backend(model, on_cpu)
@@ -127,6 +146,28 @@ def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
     image = np.full((1, height, width, 3), 114, np.uint8)
     for _ in range(runs):
         backend.run(image)
+
+
+def _remote_model(url: str, task: Task, settings: schema.ModelConfig) -> ModelFile:
+    model: ModelFile = _triton().remote_model(url, task, settings)
+    return model
+
+
+def _triton() -> ModuleType:
+    """Return the module of remote models; UnavailableError where its library is not installed."""
+    try:
+        from edgepose.engine import triton
+    except ImportError as error:
+        raise UnavailableError(
+            f"a model on a server needs a library that cannot be loaded ({error}); expected the extra triton: in a checkout of edgepose,"
+            " pip install '.[triton]'"
+        ) from error
+    return triton
+
+
+def _on_this_machine(settings: schema.ModelConfig) -> schema.ModelConfig:
+    """Return the settings for a network that runs here, although another one may run on a server."""
+    return msgspec.structs.replace(settings, backend="auto") if settings.backend == "triton" else settings
 
 
 def _no_library(error: ImportError) -> EngineError:

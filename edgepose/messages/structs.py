@@ -158,6 +158,9 @@ class BackendMessage(msgspec.Struct, frozen=True, kw_only=True):
     device: Annotated[str, Meta(description="processor or accelerator")]
     precision: Annotated[str, Meta(description="numeric precision of the computation")]
     reason: Annotated[str, Meta(description="why this backend was chosen")]
+    images_sent_to: Annotated[str, Meta(description="server to which images leave the device; absent when they stay on it")] | UnsetType = (
+        UNSET
+    )
 
 
 class RefinerMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -328,10 +331,20 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     degraded: Annotated[list[str], Meta(description="current impairments; empty when there are none")]
+    images_sent_to: (
+        Annotated[list[str], Meta(description="servers to which images leave the device; absent when they stay on it")] | UnsetType
+    ) = UNSET
     memory_mb: Annotated[float, Meta(description="resident memory of the daemon in MiB")]
     temperatures_c: Annotated[dict[str, float], Meta(description="degrees Celsius by sensor; empty when the device has no sensors")] = {}
     throttled: (
         Annotated[bool, Meta(description="whether heat or undervoltage slows the processor down; absent when unknown")] | UnsetType
+    ) = UNSET
+    gpu_load: (
+        Annotated[float, Meta(ge=0, le=1, description="share of its time that the GPU works; absent where the kernel does not report it")]
+        | UnsetType
+    ) = UNSET
+    power_w: (
+        Annotated[dict[str, float], Meta(description="watts by supply rail; absent on devices without a power monitor")] | UnsetType
     ) = UNSET
 
 

@@ -127,18 +127,26 @@ class ModelFile:
         sha256: of its bytes, hex.
         info: its description.
         data: its bytes.
+        server: URL of a model on a server; None for a file. Its `path` is only a name then, it has no `data`, and the hash is of its
+            description.
     """
 
     path: Path
     sha256: str
     info: ModelInfo
     data: bytes = field(repr=False, compare=False)
+    server: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The path of the file, or the URL of a model on a server."""
+        return self.server or str(self.path)
 
     def expect(self, task: Task) -> "ModelFile":
         """Return this file if its network is for `task`; otherwise ModelError says which task it is for."""
         if self.info.task != task:
             found, expected = (f"{_KINDS[kind]} (task '{kind}')" for kind in (self.info.task, task))
-            raise ModelError(f"{self.path} is {found}; expected {expected}")
+            raise ModelError(f"{self.where} is {found}; expected {expected}")
         return self
 
 
@@ -156,17 +164,18 @@ def read_model(path: str | Path) -> ModelFile:
     except ValueError as error:
         raise ModelError(f"{path} is not an ONNX file: {error}") from error
     try:
-        info = _describe(header, path)
+        info = describe(header, path.name)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error.__cause__
     return ModelFile(path, hashlib.sha256(data).hexdigest(), info, data)
 
 
-def _describe(header: OnnxHeader, path: Path) -> ModelInfo:
+def describe(header: OnnxHeader, name: str) -> ModelInfo:
+    """Return the description of a network from its tensors and metadata; ModelError says what is wrong, `name` is that of its file."""
     if header.external:
         raise ModelError(
             f"its weights are in another file ({', '.join(repr(name[:80]) for name in header.external[:3])}), which the model's"
-            f" SHA-256 does not cover; expected all in one file: onnx.save(onnx.load('{path.name}'), 'one-file.onnx')"
+            f" SHA-256 does not cover; expected all in one file: onnx.save(onnx.load('{name}'), 'one-file.onnx')"
         )
     if METADATA_PREFIX + "format_version" in header.metadata:
         return _describe_edgepose(header)

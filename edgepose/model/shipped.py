@@ -9,7 +9,7 @@ from typing import Literal
 from edgepose.errors import ModelError
 from edgepose.model.file import ModelFile, Task, read_model
 
-BackendChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
+BackendChoice = Literal["auto", "cpu", "cuda", "tensorrt", "triton"]
 """A backend as the configuration names it (`model.backend`)."""
 
 PrecisionChoice = Literal["auto", "float32", "int8"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgepose.engine.backend import Backend
-from edgepose.errors import EdgeposeError
+from edgepose.errors import EdgeposeError, ModelError
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.frame_slots import LatestFrameSlots, QueuedFrame
 from edgepose.pipeline.stages import Preprocessor
@@ -137,12 +137,16 @@ class InferenceThread(SupervisedThread):
             frame = queued.prepared.frame
             try:
                 inferred = self._infer(queued)
+            except ModelError as error:  # a server that has another network now
+                self._give_up(error)
+                return
             except Exception as error:
                 failures += 1
                 self._metrics.dropped(frame.camera, "engine_failed")
                 if failures == 1:
                     log_failure(f"inference failed on frame {frame.sequence} of camera {frame.camera}", error)
-                if failures >= _FAILURES_BEFORE_REOPENING and self._reopening.due(time.monotonic()) and not self._reopen(failures):
+                reopens = failures >= _FAILURES_BEFORE_REOPENING and not getattr(self.engine.backend, "heals", False)
+                if reopens and self._reopening.due(time.monotonic()) and not self._reopen(failures):
                     return
                 continue
             if failures:
@@ -193,11 +197,14 @@ class InferenceThread(SupervisedThread):
             self.engine.backend.close()
             self.engine = replace(self.engine, backend=self.engine.open())
         except EdgeposeError as error:
-            _log.error("%s", error)
-            self.failure = error
-            self._failed(error)
+            self._give_up(error)
             return False
         return True
+
+    def _give_up(self, error: EdgeposeError) -> None:
+        _log.error("%s", error)
+        self.failure = error
+        self._failed(error)
 
     def _hand_over(self, inferred: InferenceResult | None) -> None:
         while not self.ending.is_set():

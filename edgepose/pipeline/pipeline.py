@@ -49,12 +49,16 @@ class PipelineStats:
         stages: names of all threads: `camera-<name>`, `inference`, `postprocess`.
         restarts: times that a stage died and was restarted, or hung and was replaced; stages that never did are absent.
         cpu_fallback: whether the network runs on the CPU because the accelerator does not work.
+        server_states: states of inference servers that do not work, such as `unreachable`; empty where they work, or networks run here.
+        images_sent_to: inference servers to which images leave this device.
     """
 
     cameras: Mapping[str, CameraStats] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
     restarts: Mapping[str, int] = field(default_factory=dict)
     cpu_fallback: bool = False
+    server_states: tuple[str, ...] = ()
+    images_sent_to: tuple[str, ...] = ()
 
 
 class Pipeline:
@@ -169,7 +173,15 @@ class Pipeline:
             stages=tuple(stage.name for stage in self._stages()),
             restarts=dict(restarts),
             cpu_fallback=self._inference_thread is not None and bool(getattr(self._inference_thread.engine.backend, "fallback", False)),
+            server_states=self._of_servers("state"),
+            images_sent_to=self._of_servers("sends_to"),
         )
+
+    def _of_servers(self, attribute: str) -> tuple[str, ...]:
+        """Return what the networks on servers have as an attribute, each value once; backends of this machine lack it."""
+        thread, refiner = self._inference_thread, self._refiner
+        networks = (thread.engine.backend if thread is not None else None, refiner.network if refiner is not None else None)
+        return tuple(dict.fromkeys(str(value) for network in networks if (value := getattr(network, attribute, None))))
 
     def where(self, stage: str) -> str:
         """Return the line of code that a stage is at."""

@@ -82,8 +82,10 @@ class Refiner:
                 network.run(crop)
                 self.cost_ms = (time.perf_counter() - start_s) * 1e3
         except EdgeposeError:
-            network.close()
-            raise
+            if not getattr(network, "state", ""):
+                network.close()
+                raise
+            _log.warning("unrefined poses are published until the refiner's server works")
         self.network = network
         self._metrics.refine_cost(self.cost_ms)
         return network

@@ -1,4 +1,4 @@
-"""The kernel's reports about this machine: memory, temperature, and throttling of the processors."""
+"""The kernel's reports about this machine: memory, temperature, throttling of the processors; on a Jetson also GPU load and power."""
 
 import re
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from pathlib import Path
 SYSTEM = Path("/sys")
 """Folder in which the kernel shows its sensors."""
 
+_GPU_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load", "devices/platform/*.gpu/load", "devices/platform/bus@0/*.gpu/load")
 _COOLED = re.compile(r"(thermal-)?(cpu|dev)freq")  # cooled by slowing it down, not by a fan
 
 
@@ -46,17 +47,28 @@ class MachineStats:
         threads: threads of this process, those of native libraries included.
         temperatures_c: degrees Celsius of the kernel's thermal zones, by kind.
         throttle: signs of throttling.
+        gpu_load: share of its time that a Jetson's GPU works, 0 to 1; None on other machines.
+        power_w: watts by supply rail, of a Jetson's power monitor; empty on other machines.
     """
 
     memory_mb: float = 0.0
     threads: int = 0
     temperatures_c: Mapping[str, float] = field(default_factory=dict)
     throttle: ThrottleSigns = field(default_factory=ThrottleSigns)
+    gpu_load: float | None = None
+    power_w: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, system: Path = SYSTEM) -> "MachineStats":
         """Read the sensors of this machine."""
-        return cls(memory_mb(), len(_sorted_paths(Path("/proc/self"), "task/*")), temperatures_c(system), ThrottleSigns.read(system))
+        return cls(
+            memory_mb(),
+            len(_sorted_paths(Path("/proc/self"), "task/*")),
+            temperatures_c(system),
+            ThrottleSigns.read(system),
+            gpu_load(system),
+            power_w(system),
+        )
 
 
 def memory_mb(status: Path = Path("/proc/self/status"), field: str = "VmRSS") -> float:
@@ -74,6 +86,31 @@ def temperatures_c(system: Path = SYSTEM) -> dict[str, float]:
         kind, value = read_text(zone / "type"), read_text(zone / "temp")
         if kind and value and value.lstrip("-").isdigit():
             found[kind if kind not in found else f"{kind}-{zone.name.removeprefix('thermal_zone')}"] = int(value) / 1000
+    return found
+
+
+def gpu_load(system: Path = SYSTEM) -> float | None:
+    """Return the share of its time that a Jetson's GPU works, 0 to 1; None where the kernel does not report it.
+
+    The driver nvgpu counts in thousandths; the file's folder has another name in each release of Jetson Linux.
+    """
+    paths = (path for pattern in _GPU_LOADS for path in _sorted_paths(system, pattern))
+    loads = [int(text) / 1000 for path in paths if (text := read_text(path)) is not None and text.isdigit()]
+    return min(1.0, max(loads)) if loads else None
+
+
+def power_w(system: Path = SYSTEM) -> dict[str, float]:
+    """Return watts by supply rail, of the power monitors (INA3221) of a Jetson: voltage times current of each channel with a label."""
+    found: dict[str, float] = {}
+    for monitor in _sorted_paths(system, "class/hwmon/hwmon*"):
+        if read_text(monitor / "name") != "ina3221":
+            continue
+        for label in _sorted_paths(monitor, "in*_label"):
+            channel = label.name.removeprefix("in").removesuffix("_label")
+            rail = read_text(label)
+            millivolts, milliamperes = (read_text(monitor / f"{kind}{channel}_input") or "" for kind in ("in", "curr"))
+            if rail and millivolts.isdigit() and milliamperes.isdigit():
+                found[rail] = round(int(millivolts) * int(milliamperes) / 1e6, 3)
     return found
 
 

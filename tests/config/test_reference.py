@@ -33,6 +33,9 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
         "source": ["cameras.<name>.source"],
         "read": [
             "cameras.<name>.ca_file",
+            "model.remote.ca_file",
+            "model.remote.certificate_file",
+            "model.remote.key_file",
             "mqtt.password_file",
             "mqtt.tls.ca_file",
             "mqtt.tls.certificate_file",
@@ -43,7 +46,7 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
             "monitoring.key_file",
             "monitoring.token_file",
         ],
-        "model": ["model.path", "refine.path"],
+        "model": ["model.path", "model.remote.header", "model.remote.refiner_header", "refine.path"],
         "write": ["files.jsonl", "files.csv", "files.video", "events.store", "webhook.store", "commands.audit"],
         "folder": ["files.images", "black_box.path"],
     }

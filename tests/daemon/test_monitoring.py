@@ -204,6 +204,11 @@ def test_what_health_messages_say_is_said_here_too() -> None:
         "clock_unset": 0,
         "events_lost": 0,
         "webhook_failing": 0,
+        "server_unreachable": 0,
+        "server_slow": 0,
+        "server_not_ready": 0,
+        "server_refused": 0,
+        "server_failing": 0,
     }
     assert seen[of("edgepose_reload_refused")] == 1
     assert labelled(seen, "edgepose_black_box_dropped_frames_total", "cause") == {"busy": 3, "failed": 0, "other": 0}

@@ -11,7 +11,7 @@ from edgepose.messages.structs import QuantilesMessage, encode
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.telemetry.metrics import Metrics
-from edgepose.telemetry.sensors import MachineStats, ThrottleSigns, memory_mb, temperatures_c
+from edgepose.telemetry.sensors import MachineStats, ThrottleSigns, gpu_load, memory_mb, power_w, temperatures_c
 
 
 def test_quantiles_of_what_was_timed_since_the_last_call() -> None:
@@ -99,6 +99,26 @@ def test_temperatures_by_sensor(tmp_path: Path) -> None:
         (zone / "type").write_text(kind + "\n")
         (zone / "temp").write_text(value + "\n")
     assert temperatures_c(tmp_path) == {"cpu-thermal": 51.5, "gpu-thermal": 48.0, "cpu-thermal-2": 50.0}
+
+
+def test_a_jetson_reports_its_gpu_and_its_power(tmp_path: Path) -> None:
+    assert (gpu_load(tmp_path), power_w(tmp_path)) == (None, {})
+    load = tmp_path / "devices/platform/bus@0/17000000.gpu/load"
+    load.parent.mkdir(parents=True)
+    load.write_text("437\n")
+    for number, name in enumerate(("ina3221", "soctherm_oc", "ina3221")):
+        monitor = tmp_path / f"class/hwmon/hwmon{number}"
+        monitor.mkdir(parents=True)
+        (monitor / "name").write_text(name + "\n")
+        rails = {1: ("VDD_IN", "5032", "1144"), 2: ("VDD_CPU_GPU_CV", "5032", "n/a"), 7: ("sum of shunt voltages", "", "")}
+        for channel, (rail, millivolts, milliamperes) in rails.items() if number == 0 else ():
+            (monitor / f"in{channel}_label").write_text(rail + "\n")
+            (monitor / f"in{channel}_input").write_text(millivolts)
+            (monitor / f"curr{channel}_input").write_text(milliamperes)
+    machine = MachineStats.read(tmp_path)
+    assert (machine.gpu_load, machine.power_w) == (0.437, {"VDD_IN": 5.757})
+    said = json.loads(encode(health_message(DaemonSnapshot(machine=machine), None)))
+    assert (said["gpu_load"], said["power_w"]) == (0.437, {"VDD_IN": 5.757})
 
 
 def test_memory_is_what_the_kernel_says(tmp_path: Path) -> None:

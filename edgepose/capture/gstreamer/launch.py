@@ -23,12 +23,16 @@ _RGB = "videoconvert ! video/x-raw,format=RGB ! appsink"
 # NVIDIA's elements keep frames in their own memory (NVMM); only nvvidconv copies them out, and it does not support three-byte RGB.
 _OUT_OF_NVMM = f"nvvidconv ! video/x-raw,format=BGRx ! {_RGB}"
 
+_IN_NVMM = "nvvidconv ! video/x-raw(memory:NVMM),format=RGBA ! appsink"
+"""The same without a copy: the frames stay in NVIDIA's memory (`edgepose.capture.gstreamer.nvmm`)."""
+
 _UDP_REORDER_MS = 100
 """Longest wait for a UDP packet that arrives out of order; TCP keeps the order. GStreamer's default of 2 s suits viewers only."""
 
 _RANGES = {"width": (16, 16384), "height": (16, 16384), "rate": (1, 1000), "flip": (0, 7)}
-_CSI_PARAMETERS = ("width", "height", "rate", "flip")
+_CSI_PARAMETERS = ("width", "height", "rate", "flip", "memory")
 _V4L2_PARAMETERS = ("width", "height", "rate", "format")
+_MEMORIES = ("nvmm", "system")
 _V4L2_FORMATS = {"mjpeg": ("image/jpeg",), "h264": ("video/x-h264",), "raw": ("video/x-raw",)}
 _CSI_DEFAULTS = {"width": 1280, "height": 720, "rate": 30}
 
@@ -44,12 +48,14 @@ class Launch:
         properties: properties to set on named elements before the start, element -> property -> value; may hold credentials.
         of_this_host: whether the timestamps of a live pipeline are on this host's clock, rather than on a network camera's.
         device: device file that must exist.
+        nvmm: whether the frames that it delivers are surfaces in NVIDIA's memory.
     """
 
     text: str
     properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     of_this_host: bool = True
     device: Path | None = None
+    nvmm: bool = False
 
 
 def is_pipeline(source: str) -> bool:
@@ -74,6 +80,8 @@ def validation_error(source: str) -> str | None:
 def csi(url: str) -> Launch:
     """Return the pipeline of a camera on a Jetson's CSI connector: `csi://0?width=1280&height=720&rate=30&flip=2`.
 
+    With `memory=nvmm` the frames are read in NVIDIA's own memory rather than copied out of it.
+
     Raises:
         ValueError: the URL is invalid; the text is a sentence.
     """
@@ -89,10 +97,13 @@ def csi(url: str) -> Launch:
             f"{show(url)} asks for {size['width']}x{size['height']}; expected even numbers, since color is sampled at every other pixel"
         )
     flip = f" flip-method={wanted['flip']}" if "flip" in wanted else ""
+    nvmm = wanted.get("memory") == "nvmm"
+    after = _IN_NVMM if nvmm else _OUT_OF_NVMM
     return Launch(
         f"nvarguscamerasrc sensor-id={int(parts.netloc)}"
         f" ! video/x-raw(memory:NVMM),format=NV12,width={size['width']},height={size['height']},framerate={size['rate']}/1"
-        f" ! {_OUT_OF_NVMM.replace('nvvidconv', f'nvvidconv{flip}')}"
+        f" ! {after.replace('nvvidconv', f'nvvidconv{flip}')}",
+        nvmm=nvmm,
     )
 
 
@@ -182,9 +193,10 @@ def _parameters(url: str, known: tuple[str, ...]) -> dict[str, int | str]:
             raise ValueError(f"{show(url)} has an unknown parameter; expected {', '.join(known)}")
         if name in values:
             raise ValueError(f"{show(url)} has {name} twice; expected it once")
-        if name == "format":
-            if text not in _V4L2_FORMATS:
-                raise ValueError(f"{show(url)} has an unknown format; expected {', '.join(_V4L2_FORMATS)}")
+        if name in ("format", "memory"):
+            accepted = tuple(_V4L2_FORMATS) if name == "format" else _MEMORIES
+            if text not in accepted:
+                raise ValueError(f"{show(url)} has an unknown {name}; expected {', '.join(accepted)}")
             values[name] = text
             continue
         low, high = _RANGES[name]

@@ -11,6 +11,7 @@ from edgepose.capture.clock import NS_PER_S, Instant, LiveClock
 from edgepose.capture.gstreamer.failures import reason_of
 from edgepose.capture.gstreamer.launch import Launch
 from edgepose.capture.gstreamer.library import Library, load
+from edgepose.capture.gstreamer.nvmm import read_surface, surface_library
 from edgepose.capture.stream import DecodedFrame
 from edgepose.errors import SourceError
 
@@ -49,6 +50,7 @@ class GstPipeline:
         self._sink: Any = None
         self._bus: Any = None
         self._first: Any = None  # the frame that `open` waits for
+        self._nvmm = False
         self._caps: Any = None
         self._info: Any = None
         self._delivered = 0
@@ -81,6 +83,7 @@ class GstPipeline:
         self.close()
         library = self._library = load()
         launch = self._launch(library)
+        self._nvmm = launch.nvmm
         self._sink = self._make(launch)
         # No local variable: the traceback of an error would keep the bus and its file descriptors alive.
         self._bus = self._pipeline.get_bus()
@@ -122,6 +125,8 @@ class GstPipeline:
     def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
         """Return the image of a frame as uint8 (H, W, 3), RGB, not writable."""
         sample = frame.decoded
+        if self._nvmm:
+            return self._surface(sample.get_buffer())
         caps = sample.get_caps()
         video = self._library.video
         if self._caps is None or not caps.is_equal(self._caps):
@@ -140,6 +145,18 @@ class GstPipeline:
             buffer.unmap(memory)
         rows: NDArray[np.uint8] = np.ndarray((height, width, 3), np.uint8, pixels, offset, (stride, 3, 1))
         image = np.ascontiguousarray(rows)  # without the padding of rows, if any
+        image.flags.writeable = False
+        return image
+
+    def _surface(self, buffer: Any) -> NDArray[np.uint8]:
+        mapped, memory = buffer.map(self._library.gst.MapFlags.READ)
+        try:
+            image = read_surface(bytes(memory.data) if mapped else b"", surface_library())
+        except ValueError as error:
+            raise SourceError(f"{self._where} cannot be read in NVMM: {error}, or no memory=nvmm", "unsupported") from error
+        finally:
+            if mapped:
+                buffer.unmap(memory)
         image.flags.writeable = False
         return image
 
@@ -172,7 +189,7 @@ class GstPipeline:
         found, sink = pipeline.iterate_all_by_element_factory_name("appsink").next()
         if found != gst.IteratorResult.OK:
             raise SourceError(f"{self._where} has an element that is only named appsink; expected the element appsink", "unsupported")
-        sink.set_property("caps", gst.Caps.from_string("video/x-raw,format=RGB"))
+        sink.set_property("caps", gst.Caps.from_string("video/x-raw(memory:NVMM),format=RGBA" if launch.nvmm else "video/x-raw,format=RGB"))
         sink.set_property("max-buffers", 1)
         sink.set_property("drop", False)
         sink.set_property("sync", False)

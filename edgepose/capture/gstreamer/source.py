@@ -15,6 +15,7 @@ from edgepose.capture.gstreamer import launch as pipelines
 from edgepose.capture.gstreamer.failures import bus_error
 from edgepose.capture.gstreamer.launch import Launch
 from edgepose.capture.gstreamer.library import HARDWARE_DECODER, Library, load
+from edgepose.capture.gstreamer.nvmm import surface_library
 from edgepose.capture.gstreamer.pipeline import GstPipeline
 from edgepose.capture.limits import MB
 from edgepose.capture.network.rtsp_relay import RtspRoute
@@ -172,7 +173,11 @@ def _launch(settings: schema.CameraConfig, library: Library, where: str, address
         return pipelines.custom(source)
     scheme = source.partition("://")[0].lower()
     if scheme == "csi":
-        return pipelines.csi(source)
+        launch = pipelines.csi(source)
+        if not launch.nvmm or surface_library() is not None:
+            return launch
+        _log.warning("%s: memory=nvmm needs NVIDIA's libnvbufsurface, which is missing; its frames are copied", where)
+        return pipelines.csi(source.replace("memory=nvmm", "memory=system"))
     hardware = library.has(HARDWARE_DECODER)
     if scheme == "v4l2":
         launch = pipelines.v4l2(source, hardware=hardware)
