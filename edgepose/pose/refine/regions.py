@@ -103,7 +103,7 @@ class Region:
         """Map points (..., 2) from crop pixels to source pixels."""
         width, height = (self.height, self.width) if self.turn % 2 else (self.width, self.height)
         inside = _quarter_turns(np.asarray(xy, np.float64) / self._scales(), width, height, -self.turn % 4)
-        return (inside + np.array((self.left, self.top))).astype(np.float32)
+        return np.asarray(inside + np.array((self.left, self.top)), np.float32)
 
     def _scales(self) -> tuple[float, float]:
         """Return crop pixels per source pixel in x and in y of the crop."""

@@ -51,8 +51,8 @@ class RefinerNetwork(nn.Module):
     `forward` maps a crop to heat maps, `decode` maps these to keypoints. `RefinerGraph` joins both after the model file's uint8 input.
 
     Attributes:
-        score_weights: (3,) of the runtime's `edgepose.pose.refine.regions`: bias, and weights of the logit of score times confidence and of the
-            agreement. Until `calibrate-score`, the score is the product.
+        score_weights: (3,) of the runtime's `edgepose.pose.refine.regions`: bias, and weights of the logit of score times confidence
+            and of the agreement. Until `calibrate-score`, the score is the product.
     """
 
     def __init__(self, spec: RefinerSpec) -> None:

@@ -189,7 +189,7 @@ def reported(kind, at_s: float, track: int, zone: str | None = None) -> Event:
     return Event(kind, "clip", 0, 0, at_ns, at_ns - NS_PER_S // 2, "stream", track, 1.0, (0, 0, 1, 1), 640, 360, zone)
 
 
-def scored(happening: list[TrueEvent], reports: list[Event], *, ignored: tuple[int, ...] = ()):
+def scored(happening: list[TrueEvent], reports: list[Event], *, ignored: tuple[int, ...] = ()) -> dict[str, EventCount]:
     times_s = np.arange(0, 8, 0.1)
     truth = [labels({1: 10, 2: 200}, ignored=ignored, joints=np.full((17, 2), 50.0)) for _ in times_s]
     people = [finds({7: 10, 8: 200}) for _ in times_s]
