@@ -1,5 +1,6 @@
-"""Inference with ONNX Runtime on the CPU, CUDA or TensorRT."""
+"""Inference with ONNX Runtime on the CPU or CUDA."""
 
+import ctypes
 import logging
 import os
 import time
@@ -12,146 +13,50 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edgepose.config import schema
-from edgepose.engine import ultralytics
 from edgepose.engine.native_errors import NATIVE_ERRORS, error_when_loading, lacks_memory, reason
-from edgepose.engine.output_checks import check_finite, check_people, check_pixels, check_positions, check_shares
-from edgepose.errors import EngineError, ModelError
+from edgepose.engine.networks import LoadedNetwork, PoseNetwork, RefinerNetwork
+from edgepose.errors import ConfigError, EdgeposeError, EngineError, ModelError
 from edgepose.model.file import ModelFile
-from edgepose.person import KEYPOINT_NAMES, Candidates
 
 _log = logging.getLogger(__name__)
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-_OUTPUTS = ("boxes", "scores", "keypoints")
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _MAXIMUM_DEFAULT_THREADS = 4  # with more threads a network of this size waits more than it computes, and capture needs cores too
 _LOG_NOTHING = 4  # but fatal errors: every error of a session is an exception, whose text we report
 _GRAY = 114
 _TIMED_RUNS = 3
 
 
-class _OnnxRuntimeNetwork:
-    """One ONNX Runtime session; see `edgepose.engine.backend.Network` for the attributes."""
+class _OnnxRuntimeSession(LoadedNetwork):
+    """A network in one ONNX Runtime session."""
 
     def __init__(self, model: ModelFile, session: Any, *, name: str, device: str, reason: str) -> None:
-        self.name = name
-        self.device = device
-        self.precision = model.info.precision
-        self.reason = reason
-        self.fallback = False
-        """Whether it runs on the CPU because a faster device does not work."""
-        self._info = model.info
+        super().__init__(model, name=name, device=device, reason=reason)
         self._session: Any = session
         image = session.get_inputs()[0]
         self._input_name: str = image.name
-        self._input_type: type[np.floating[Any]] = np.float16 if image.type == "tensor(float16)" else np.float32
+        self._input_type = np.float16 if image.type == "tensor(float16)" else np.float32
 
     def close(self) -> None:
         """Free the session; idempotent."""
         self._session = None
 
-    def _compute(self, outputs: list[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+    def _compute(self, outputs: Sequence[str], tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        if self._session is None:
+            raise EngineError(f"the backend {self.name} is closed")
         try:
-            computed: list[NDArray[np.float32]] = self._session.run(outputs, {self._input_name: tensor})
+            computed: list[NDArray[np.float32]] = self._session.run(list(outputs), {self._input_name: tensor})
         except NATIVE_ERRORS as error:
             raise EngineError(f"{self.name} failed on images {tensor.shape}: {reason(error)}") from error
         return computed
 
-    def _batches(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Split images into the batches that the file accepts; EngineError where the session is closed."""
-        if self._session is None:
-            raise EngineError(f"the backend {self.name} is closed")
-        if self._info.batch == 1:
-            return [images[index : index + 1] for index in range(len(images))]
-        return [images]
 
-
-class OnnxRuntimeBackend(_OnnxRuntimeNetwork):
+class OnnxRuntimeBackend(_OnnxRuntimeSession, PoseNetwork):
     """A pose network in one ONNX Runtime session."""
 
-    def __init__(self, model: ModelFile, session: Any, *, name: str, device: str, reason: str) -> None:
-        super().__init__(model, session, name=name, device=device, reason=reason)
-        self._head = model.info.head
-        self._output_names = list(_OUTPUTS) if self._head is None else [self._head.output]
 
-    def run(self, images: NDArray[np.uint8]) -> Candidates:
-        """Return candidates for letterboxed images.
-
-        Args:
-            images: uint8 (N, H, W, 3) RGB; H and W as fixed by the file, or multiples of its stride.
-
-        Raises:
-            EngineError: the shape or type is wrong, the library fails, or an output is broken (`edgepose.engine.output_checks`).
-        """
-        self._check_images(images)
-        if self._head is not None:
-            outputs = [self._compute(self._output_names, ultralytics.to_input(part, self._input_type))[0] for part in self._batches(images)]
-            return ultralytics.to_candidates(_joined(outputs), self._head, self.name)
-        computed = [self._compute(self._output_names, np.ascontiguousarray(part)) for part in self._batches(images)]
-        return self._checked(Candidates(*(_joined(parts) for parts in zip(*computed, strict=True))), len(images))
-
-    def _check_images(self, images: NDArray[np.uint8]) -> None:
-        height, width, stride = self._info.input_height, self._info.input_width, self._info.stride
-        shape = images.shape
-        valid = images.dtype == np.uint8 and len(shape) == 4 and shape[0] > 0 and shape[3] == 3
-        if valid and height is not None:
-            valid = shape[1:3] == (height, width)
-        elif valid:
-            valid = shape[1] > 0 and shape[2] > 0 and shape[1] % stride == 0 and shape[2] % stride == 0
-        if not valid:
-            expected = f"(N, {height}, {width}, 3)" if height is not None else f"(N, H, W, 3) with H and W multiples of {stride}"
-            raise EngineError(f"the images are {images.dtype} {shape}; expected uint8 {expected}")
-
-    def _checked(self, candidates: Candidates, images: int) -> Candidates:
-        count = candidates.scores.shape[1] if candidates.scores.ndim == 2 else -1
-        found = (candidates.boxes.shape, candidates.scores.shape, candidates.keypoints.shape)
-        if found != ((images, count, 4), (images, count), (images, count, len(KEYPOINT_NAMES), 3)):
-            raise EngineError(
-                f"{self.name} returned boxes, scores and keypoints of shapes {found}; expected (N, K, 4), (N, K), (N, K, 17, 3)"
-            )
-        boxes, scores, keypoints = candidates.boxes, candidates.scores, candidates.keypoints
-        check_finite(self.name, {"boxes": boxes, "scores": scores, "keypoints": keypoints})
-        check_shares(self.name, {"scores": scores, "confidences": keypoints[..., 2]})
-        check_positions(self.name, {"boxes": boxes, "keypoints": keypoints[..., :2]})
-        check_people(self.name, boxes, scores, keypoints)
-        return candidates
-
-
-class OnnxRuntimeRefinerBackend(_OnnxRuntimeNetwork):
+class OnnxRuntimeRefinerBackend(_OnnxRuntimeSession, RefinerNetwork):
     """A refiner in one ONNX Runtime session."""
-
-    def run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the keypoints of one person per crop.
-
-        Args:
-            crops: uint8 (M, H, W, 3) RGB, of the size that the file fixes.
-
-        Returns:
-            float32 (M, 17, 3), x y in crop pixels and confidence.
-
-        Raises:
-            EngineError: the shape or type is wrong, the library fails, or the keypoints are not finite.
-        """
-        height, width = self._info.crop_shape
-        if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (height, width, 3):
-            raise EngineError(f"the crops are {crops.dtype} {crops.shape}; expected uint8 (M, {height}, {width}, 3)")
-        parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._batches(crops)]
-        keypoints = _joined(parts)
-        if keypoints.shape != (len(crops), len(KEYPOINT_NAMES), 3):
-            raise EngineError(f"{self.name} returned keypoints of shape {keypoints.shape} for {len(crops)} crops; expected (M, 17, 3)")
-        check_finite(self.name, {"keypoints": keypoints})
-        check_shares(self.name, {"confidences": keypoints[..., 2]})
-        check_positions(self.name, {"keypoints": keypoints[..., :2]})
-        check_pixels(self.name, {"keypoints": keypoints[..., :2]})
-        return keypoints
-
-
-def _joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the outputs of several calls as one; EngineError where their shapes differ."""
-    if len(parts) == 1:
-        return parts[0]
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise EngineError(f"the network returned shapes {sorted({part.shape for part in parts})} for single images; expected equal ones")
-    return np.concatenate(parts)
 
 
 _AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefinerBackend)
@@ -170,15 +75,13 @@ def open_onnxruntime_refiner_backend(model: ModelFile, settings: schema.ModelCon
 def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.ModelConfig, side_px: int) -> _AnyNetwork:
     """Open the network on the configured device.
 
-    `auto` uses the faster of CUDA and the CPU, timed on this model (long side `side_px`) where both work. TensorRT must be configured
-    explicitly, since it compiles for minutes.
+    `auto` uses the faster of CUDA and the CPU, timed on this model (long side `side_px`) where both work.
     """
 
     def opened(kind: str, reason: str) -> _AnyNetwork:
         session, device = _open_session(model, settings, kind)
         network = kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
-        if kind != "tensorrt":  # which compiles for each size of input, for minutes
-            _try_out(network, model, side_px)
+        _try_out(network, model, side_px)
         return network
 
     if settings.backend != "auto":
@@ -198,7 +101,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
             network = opened(kind, "the only backend that works here")
             alone = kind == "cpu" and not timed  # nothing to compare, so no time and memory for a measurement
             timed.append((0.0 if alone else _time_ms(network, model, side_px), network))
-        except (EngineError, ModelError) as error:
+        except (EngineError, ConfigError) as error:
             if kind == "cpu" and not timed:
                 raise
             refusals.append(str(error))
@@ -251,7 +154,7 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     compiled_in = onnxruntime.get_available_providers()
     if provider not in compiled_in:
         available = ", ".join(name for name, known in _PROVIDERS.items() if known in compiled_in)
-        raise EngineError(f"this onnxruntime has no {kind}, only {available}; expected {_extra(kind)}")
+        raise ConfigError(f"this onnxruntime has no {kind}, only {available}; expected {_extra(kind)}")
     threads = settings.threads or default_threads()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -260,17 +163,29 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     # Threads that spin between frames use a third of a core at 10 frames per second and gain nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # CUDA runs what TensorRT cannot, the CPU what neither can (such as shape operations): single operations, not the network.
-    providers = [known for known in (provider, _PROVIDERS["cuda"], _PROVIDERS["cpu"]) if known in compiled_in]
-    providers = [provider] if kind == "cpu" else list(dict.fromkeys(providers))
+    # The CPU runs what CUDA cannot, such as shape operations: single operations, not the network.
+    providers = [provider] if kind == "cpu" else [provider, _PROVIDERS["cpu"]]
     try:
         session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
     except NATIVE_ERRORS as error:
         raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}", cpu=kind == "cpu") from error
     if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start
-        working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
-        raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing); only {working} starts")
+        raise _why_not_started(kind)
     return session, f"cpu, {threads} thread{'s' if threads > 1 else ''}" if kind == "cpu" else f"{kind}:0"
+
+
+def _why_not_started(kind: str) -> EdgeposeError:
+    """Return the error for a provider that ONNX Runtime dropped: its libraries cannot be loaded, or the device is at fault."""
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)  # which the other one needs
+        ctypes.CDLL(str(folder / f"libonnxruntime_providers_{kind}.so"))
+    except OSError as error:
+        return ConfigError(
+            f"{kind} does not start on this machine: {error}; expected the libraries of CUDA and cuDNN that onnxruntime"
+            f" {onnxruntime.__version__} is built for, such as by pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        )
+    return EngineError(f"{kind} does not start on this machine: no device, or its driver is not ready; expected a GPU and its driver")
 
 
 def default_threads() -> int:
@@ -288,5 +203,5 @@ def default_threads() -> int:
 
 def _extra(kind: str) -> str:
     """Return what to install for a kind of device, in words."""
-    extra = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "tensorrt"}[kind]
+    extra = {"cpu": "cpu", "cuda": "gpu"}[kind]
     return f"the extra {extra} (in a checkout of edgepose, pip install '.[{extra}]') in place of the package onnxruntime"
