@@ -203,10 +203,12 @@ class EngineCache:
                         raise OutputError(f"another process has built the engine of {key.name} for {within_s:.0f} s; giving up") from None
                     waiting(_read_state(lock))
                     time.sleep(_WAIT_S)
-            yield BuildNotes(lock)
+            try:
+                yield BuildNotes(lock)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(lock, 0)
         finally:
-            with contextlib.suppress(OSError):
-                os.ftruncate(lock, 0)
             os.close(lock)
 
     def timings(self, key: EngineKey) -> "EngineKey":
