@@ -36,13 +36,14 @@ class ModelConfig(Section, frozen=True):
     engines: Annotated[
         str | None,
         Meta(
-            description="folder of the engines that TensorRT built; null is `engines` in the service's state folder, /var/lib/edgepose/engines"
-            " for root, otherwise ~/.cache/edgepose/engines",
+            description="folder of the engines that TensorRT built; null is `engines` in the service's state folder,"
+            " /var/lib/edgepose/engines for root, otherwise ~/.cache/edgepose/engines",
             extra=file_key("folder", "the engines of TensorRT"),
         ),
     ] = None
     dla: Annotated[
-        bool, Meta(description="run the engine of TensorRT on a DLA core; refused where the library reports none or takes no INT8 file there")
+        bool,
+        Meta(description="run the engine of TensorRT on a DLA core; refused where the library reports none, or takes no INT8 file there"),
     ] = False
 
 

@@ -29,7 +29,7 @@ CAMERA_CAUSES = (*CAUSES, "end_of_stream", "internal", "command")
 KINDS: tuple[str, ...] = get_args(EventKind)
 DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
-DEGRADATIONS = ("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset")
+DEGRADATIONS = ("cpu_fallback", "building_engine", "throttled", "events_in_memory", "events_lost", "clock_unset")
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 _OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"

@@ -1,16 +1,26 @@
 """Inference backends: their protocols, and the choice of one."""
 
-from typing import Protocol
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config import schema
+from edgepose.engine.networks import LoadedNetwork, PoseNetwork, RefinerNetwork
 from edgepose.errors import EngineError
 from edgepose.model.file import ModelFile
 from edgepose.model.shipped import named_model
 from edgepose.person import Candidates
+
+if TYPE_CHECKING:
+    from edgepose.engine.tensorrt.build import BuildProgress
+
+_log = logging.getLogger(__name__)
+
+_LOGGED_PERCENT = 10
 
 
 class Network(Protocol):
@@ -48,6 +58,9 @@ class Network(Protocol):
         ...
 
 
+_AnyNetwork = TypeVar("_AnyNetwork", bound=Network)
+
+
 class Backend(Network, Protocol):
     """A pose network, which detects people in images."""
 
@@ -81,11 +94,19 @@ def refiner_model(path: str, settings: schema.ModelConfig) -> ModelFile:
 def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
     """Load a pose network on the configured device; nothing falls back silently.
 
+    `tensorrt` opens the engine of the cache and builds one where there is none, which takes minutes. `auto` is ONNX Runtime here:
+    `edgepose.engine.selection` chooses between that and TensorRT.
+
     Raises:
         ModelError: the file is not a pose network, or `input_size` does not fit it.
+        ConfigError: a library is not installed, or cannot be loaded.
         EngineError: the configured device is not available.
     """
     model.expect("pose").info.long_side(settings.input_size)
+    if settings.backend == "tensorrt":
+        network = _open_tensorrt(model, settings)
+        assert isinstance(network, PoseNetwork)
+        return network
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime
     except ImportError as error:
@@ -98,14 +119,41 @@ def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> Refi
 
     Raises:
         ModelError: the file is not a refiner.
-        EngineError: the configured device is not available.
+        ConfigError, EngineError: as of `open_backend`.
     """
     model.expect("refine")
+    if settings.backend == "tensorrt":
+        network = _open_tensorrt(model, settings)
+        assert isinstance(network, RefinerNetwork)
+        return network
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime_refiner_backend
     except ImportError as error:
         raise _no_library(error) from error
     return open_onnxruntime_refiner_backend(model, settings)
+
+
+def reopen(open_network: Callable[[schema.ModelConfig], _AnyNetwork], settings: schema.ModelConfig) -> _AnyNetwork:
+    """Open a network again that has failed while it ran: on its device, or else on the CPU, which its `reason` says and `fallback` tells.
+
+    Args:
+        open_network: opens it with other settings.
+        settings: of the network that has failed.
+
+    Raises:
+        EdgeposeError: the CPU does not run it either.
+    """
+    try:
+        return open_network(settings)
+    except EngineError as error:
+        if settings.backend == "cpu":
+            raise
+        _log.error("the device is lost, the CPU takes over: %s", error)
+        network = open_network(msgspec.structs.replace(settings, backend="cpu"))
+        loaded = cast(LoadedNetwork, network)  # all that this package opens are
+        loaded.reason = f"the device was lost: {error}"
+        loaded.fallback = True
+        return network
 
 
 def refuse_broken(model: ModelFile, settings: schema.ModelConfig) -> None:
@@ -127,6 +175,29 @@ def warm_up(backend: Backend, height: int, width: int, runs: int = 2) -> None:
     image = np.full((1, height, width, 3), 114, np.uint8)
     for _ in range(runs):
         backend.run(image)
+
+
+def _open_tensorrt(model: ModelFile, settings: schema.ModelConfig) -> Network:
+    from edgepose.engine.tensorrt.building import EngineBuilder
+    from edgepose.engine.tensorrt.networks import open_tensorrt
+
+    def build(missing: ModelFile) -> None:
+        EngineBuilder([missing], settings).run(log_progress(missing.path.name))
+
+    return open_tensorrt(model, settings, f"its engine was built and checked on this device ({settings.backend})", build)
+
+
+def log_progress(name: str) -> Callable[["BuildProgress"], None]:
+    """Return what logs each tenth of a build."""
+    logged = -float(_LOGGED_PERCENT)
+
+    def log(progress: "BuildProgress") -> None:
+        nonlocal logged
+        if progress.percent >= logged + _LOGGED_PERCENT:
+            logged = progress.percent
+            _log.info("building the engine of %s: %.0f %%, %s", name, progress.percent, progress.phase)
+
+    return log
 
 
 def _no_library(error: ImportError) -> EngineError:

@@ -9,19 +9,21 @@ Sources: https://documen.tician.de/pycuda/driver.html, https://nvidia.github.io/
 import contextlib
 import ctypes
 import importlib
-import math
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from edgepose.errors import ConfigError, EngineError
 
 _DEVICE = 0
+_KERNEL_MODULE = Path("/sys/module/nvidia/version")
 _MISSING = "expected pycuda or cuda-python to be installed: pip install cuda-python"
 
 
@@ -32,7 +34,7 @@ class DeviceInfo:
     Attributes:
         name: as the driver names it, such as `Orin`.
         compute_capability: such as `8.7`.
-        driver: CUDA version of the driver, such as `12.6`.
+        driver: CUDA version of the driver, and its own version where the kernel tells: `12.6 (540.4.0)`.
         total_bytes: its memory; on a Jetson it is the machine's.
     """
 
@@ -360,11 +362,6 @@ class PycudaMemory:
             raise EngineError(f"CUDA failed in {what}: {text}{_hint_of_text(text)}") from error
 
 
-def byte_size(shape: tuple[int, ...], kind: DTypeLike) -> int:
-    """Return the bytes of an array of a shape and type."""
-    return math.prod(shape) * np.dtype(kind).itemsize
-
-
 # cudaError_t (CUDA Runtime API, "Data types used by CUDA Runtime")
 _NO_DEVICE, _OLD_DRIVER, _NO_MEMORY, _BUSY = 100, 35, 2, 46
 _HINTS = {
@@ -389,13 +386,15 @@ def _hint_of_text(text: str) -> str:
 
 
 def _driver_text(version: int) -> str:
-    """Return `12.6` for 12060; a driver that is not there has version 0."""
-    return f"{version // 1000}.{version % 1000 // 10}" if version else "none"
+    """Return `12.6 (540.4.0)` for 12060, with the version of the kernel's module; a driver that is not there has version 0."""
+    cuda = f"{version // 1000}.{version % 1000 // 10}" if version else "none"
+    try:
+        return f"{cuda} ({_KERNEL_MODULE.read_text().strip()})"
+    except OSError:
+        return cuda
 
 
 def _version_of(distribution: str) -> str:
-    from importlib import metadata
-
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -28,7 +28,7 @@ class LoadedNetwork:
         self.reason = reason
         self.fallback = False
         """Whether it runs on the CPU because a faster device does not work."""
-        self._info = model.info
+        self.info = model.info
         self._input_type: type[np.floating[Any]] = np.float32  # of a file with float inputs
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ class LoadedNetwork:
 
     def _batch_limit(self) -> int | None:
         """Return the images of one call; None for any number."""
-        return self._info.batch
+        return self.info.batch
 
     def _batches(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Split images into the batches that the network accepts."""
@@ -76,7 +76,7 @@ class PoseNetwork(LoadedNetwork):
         return self._checked(Candidates(*(_joined(parts) for parts in zip(*computed, strict=True))), len(images))
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
-        height, width, stride = self._info.input_height, self._info.input_width, self._info.stride
+        height, width, stride = self.info.input_height, self.info.input_width, self.info.stride
         shape = images.shape
         valid = images.dtype == np.uint8 and len(shape) == 4 and shape[0] > 0 and shape[3] == 3
         if valid and height is not None:
@@ -117,7 +117,7 @@ class RefinerNetwork(LoadedNetwork):
         Raises:
             EngineError: the shape or type is wrong, the library fails, or the keypoints are not finite.
         """
-        height, width = self._info.crop_shape
+        height, width = self.info.crop_shape
         if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops) or crops.shape[1:] != (height, width, 3):
             raise EngineError(f"the crops are {crops.dtype} {crops.shape}; expected uint8 (M, {height}, {width}, 3)")
         parts = [self._compute(["keypoints"], np.ascontiguousarray(part))[0] for part in self._batches(crops)]

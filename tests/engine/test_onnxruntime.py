@@ -111,7 +111,7 @@ def test_a_backend_describes_itself(model: ModelFile) -> None:
 def test_a_library_without_cuda_is_a_wrong_installation(model: ModelFile) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime was built with cuda")
-    with pytest.raises(ConfigError, match="has no cuda, only cpu; expected the extra gpu .*pip install '"):
+    with pytest.raises(ConfigError, match=r"has no cuda, only cpu; expected the extra gpu .*pip install '"):
         open_backend(model, schema.ModelConfig(backend="cuda"))
 
 
@@ -288,7 +288,7 @@ def test_a_refiner_ignores_the_input_size_of_the_pose_network(tmp_path: Path) ->
 def test_a_refiner_does_not_fall_back_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(write_refiner(tmp_path / "refiner.onnx"))
     _FakeLibrary(works=False, monkeypatch=monkeypatch)
-    with pytest.raises(EngineError, match=r"cuda does not start on this machine"):
+    with pytest.raises(ConfigError, match=r"cuda does not start on this machine"):
         open_refiner_backend(model, schema.ModelConfig(backend="cuda"))
 
 

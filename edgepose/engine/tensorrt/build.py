@@ -19,7 +19,6 @@ _LEAST_WORKSPACE, _MOST_WORKSPACE = 64 << 20, 1 << 30  # bytes; a network of thi
 _WORKSPACE_SHARE = 4  # of the free memory
 _TRIES = 3  # each with a quarter of the workspace of the one before
 _REPORT_S = 0.2  # between two reports of one phase
-_LOG_PARTS = 10  # lines in the log for a phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ def _build_once(
     keeps_timings = library.name == "tensorrt"  # in TensorRT for RTX they do nothing
     if keeps_timings:
         config.set_timing_cache(config.create_timing_cache(request.timing_cache), False)
-    monitor = _monitor(trt, _Phases(path.name, report))
+    monitor = _monitor(trt, _Phases(report))
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     timings = bytes(config.get_timing_cache().serialize()) if keeps_timings and plan is not None else b""
@@ -213,12 +212,11 @@ def _parser_error(error: Any) -> str:
 class _Phases:
     """Percent of the whole from nested phases, each with a number of steps."""
 
-    def __init__(self, what: str, report: ReportProgress) -> None:
-        self._what = what
+    def __init__(self, report: ReportProgress) -> None:
         self._report = report
         self._open: dict[str, tuple[str | None, int, int]] = {}  # parent, steps, done
         self._percent = 0.0
-        self._reported_s = self._logged = -1.0
+        self._reported_s = -1.0
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
         self._open[name] = (parent if parent in self._open else None, max(1, steps), 0)
@@ -248,9 +246,6 @@ class _Phases:
             return
         self._reported_s = now_s
         self._percent = max(self._percent, 100 * self._share(name))
-        if self._percent >= self._logged + 100 / _LOG_PARTS or self._logged < 0:
-            self._logged = self._percent
-            _log.info("building the engine of %s: %.0f %%, %s", self._what, self._percent, name)
         self._report(BuildProgress(self._percent, name))
 
 

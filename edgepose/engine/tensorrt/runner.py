@@ -2,7 +2,8 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,9 @@ class _Shape:
     def release(self) -> None:
         """Free everything; an error is logged, since nothing can be done about it."""
         self.arrays.clear()
-        steps = [lambda graph=self.graph: self.memory.release_graph(graph)] if self.graph is not None else []
-        steps += [lambda address=address: self.memory.release(address) for address in self.device.values()]
-        steps += [lambda array=array: self.memory.release_pinned(array) for array in self.host.values()]
+        steps: list[Callable[[], None]] = [] if self.graph is None else [partial(self.memory.release_graph, self.graph)]
+        steps += [partial(self.memory.release, address) for address in self.device.values()]
+        steps += [partial(self.memory.release_pinned, array) for array in self.host.values()]
         self.graph, self.device, self.host = None, {}, {}
         for step in steps:
             try:
