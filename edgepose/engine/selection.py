@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edgepose.config.schema import Config, ModelConfig
+from edgepose.engine.device_memory import open_device_memory
 from edgepose.engine.tensorrt.library import is_installed
 from edgepose.errors import ConfigError, EngineError
 from edgepose.model.file import ModelFile
@@ -74,6 +75,8 @@ def select(config: Config) -> Selection:
     wanted = msgspec.structs.replace(settings, backend="tensorrt")
     models = tensorrt_models(config)
     try:
+        if not by_name:
+            open_device_memory()  # cheaper than to load TensorRT, where there is no device
         missing = missing_engines(models, wanted)
     except (ConfigError, EngineError) as error:
         if by_name:
