@@ -98,7 +98,7 @@ def test_a_folder_that_others_may_write_is_not_used(cache: EngineCache) -> None:
     cache.folder.chmod(0o770)
     assert cache.load(KEY) is None
     with pytest.raises(
-        OutputError, match=r"others may write the folder \(mode 770\); expected a folder that belongs to root or to this user"
+        OutputError, match=r"others may write the folder \(mode 770\); expected a folder that belongs"
     ):
         cache.store(KEY, PLAN, "")
     with pytest.raises(OutputError, match="no engine can be built in"), cache.locked(KEY):
@@ -224,7 +224,8 @@ def test_fifty_kills_leave_a_cache_that_works(tmp_path: Path) -> None:
     for _ in range(50):
         builder = subprocess.Popen([sys.executable, "-c", _BUILDER, str(cache.folder)], stdout=subprocess.PIPE)
         assert builder.stdout is not None
-        builder.stdout.readline()
+        for _ in range(generator.integers(1, 4)):
+            builder.stdout.readline()
         time.sleep(generator.uniform(0, 0.02))  # a moment anywhere in what it does
         builder.send_signal(signal.SIGKILL)
         builder.wait()
