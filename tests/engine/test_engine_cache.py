@@ -97,9 +97,7 @@ def test_files_that_others_may_write_are_not_used(cache: EngineCache, mode: int,
 def test_a_folder_that_others_may_write_is_not_used(cache: EngineCache) -> None:
     cache.folder.chmod(0o770)
     assert cache.load(KEY) is None
-    with pytest.raises(
-        OutputError, match=r"others may write the folder \(mode 770\); expected a folder that belongs"
-    ):
+    with pytest.raises(OutputError, match=r"others may write the folder \(mode 770\); expected a folder that belongs"):
         cache.store(KEY, PLAN, "")
     with pytest.raises(OutputError, match="no engine can be built in"), cache.locked(KEY):
         pass
