@@ -1,28 +1,26 @@
 """Half precision for the part of a network that is not INT8: casts in the graph, because TensorRT takes its types from there.
 
-Everything between the first and the last convolution computes in float16; what comes after it, positions in pixels, stays float32,
-since float16 has no half pixel above 1024. The scales of Q/DQ are float16 too, so that an INT8 convolution gives float16 and not float32 to
-what follows it.
+Convolutions without Q/DQ, and what only they feed, compute in float16. INT8 convolutions and their Q/DQ stay: TensorRT (measured
+with RTX 1.7) builds a convolution between Q/DQ with float16 scales in half precision, not in INT8. What comes after the last convolution,
+positions in pixels, stays float32, since float16 has no half pixel above 1024.
 """
-
-from collections.abc import Iterable
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgepose.errors import ModelError
 from edgepose.model.file import METADATA_PREFIX
 from edgepose_export.onnx_file import drop_unused_constants, get_metadata, set_metadata
-from edgepose_export.quantization.graph import Graph
+from edgepose_export.quantization.graph import Graph, float_convolutions
 
-_OPSET = 19  # the first whose Q/DQ have float16 scales
 _LARGEST = float(np.finfo(np.float16).max)
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _FLOAT_INPUTS = {"Resize": (1, 2)}  # inputs that stay float32 whatever the type of the first: regions and factors
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose network computes in float16, between a cast to it and one back.
+    """Return a model whose convolutions that are not INT8 compute in float16, between casts to it and back.
 
     Args:
         model: float or with Q/DQ, weights stored in float32 or as INT8.
@@ -33,10 +31,6 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     model = _folded(model)
     if any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer):
         raise ModelError("the model has weights in half precision already; expected a file of float32 or INT8 weights")
-    if _opset(model) < _OPSET:
-        metadata = get_metadata(model)
-        model = version_converter.convert_version(model, _OPSET)
-        set_metadata(model, metadata)
     inferred = shape_inference.infer_shapes(model, data_prop=True)
     kinds = {
         value.name: value.type.tensor_type.elem_type
@@ -45,7 +39,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     kinds |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     inside = _network(model)
     if not inside:
-        raise ModelError("the model has no convolution with constant weights; expected a network")
+        raise ModelError("the model has no convolution that is not INT8; expected one to compute in half precision")
     _convert(model, inside, kinds)
     drop_unused_constants(model.graph)
     if get_metadata(model).get(f"{METADATA_PREFIX}precision") == "float32":
@@ -67,65 +61,31 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
-
-
 def _network(model: onnx.ModelProto) -> set[int]:
-    """Return the indices of the nodes between the first and the last convolution of the network, and of what makes their weights."""
+    """Return the indices of the nodes that compute in float16: convolutions that are not INT8, and what only they feed."""
     graph = Graph(model)
     nodes = list(graph.nodes)
     index_of = {output: index for index, node in enumerate(nodes) for output in node.output}
-    named = {node.name for node in _weighted(graph, "network")} or {node.name for node in _weighted(graph, "")}
-    convolutions = {index for index, node in enumerate(nodes) if node.op_type == "Conv" and node.name in named}
-    after, before = set(convolutions), set(convolutions)
-    for index, node in enumerate(nodes):  # in the order of computation
-        if any(index_of.get(name) in after for name in node.input):
-            after.add(index)
-    for index in reversed(range(len(nodes))):
-        if any(
-            index_of[output] == index and reader in before for output in nodes[index].output for reader in _readers(graph, index_of, output)
-        ):
-            before.add(index)
-    # An activation after the last convolution belongs to it; so do the Q/DQ nodes between constants and convolutions.
-    weights = {index for index in before if not _from_input(nodes[index], index, nodes, index_of, model)}
-    return (after & before) | weights
-
-
-def _weighted(graph: Graph, scope: str) -> list[onnx.NodeProto]:
-    """Return the convolutions with constant or quantized constant weights, whose name begins with a scope."""
-    found = []
-    for node in graph.nodes:
-        maker = graph.producer.get(node.input[1]) if node.op_type == "Conv" else None
-        constant = node.op_type == "Conv" and (
-            node.input[1] in graph.constants or (maker is not None and maker.input[0] in graph.constants)
-        )
-        if constant and node.name.lstrip("/").startswith(scope):
-            found.append(node)
-    return found
-
-
-def _readers(graph: Graph, index_of: dict[str, int], output: str) -> Iterable[int]:
-    for reader in graph.readers.get(output, []):
-        if reader.output and reader.output[0] in index_of:
-            yield index_of[reader.output[0]]
-
-
-def _from_input(node: onnx.NodeProto, index: int, nodes: list[onnx.NodeProto], index_of: dict[str, int], model: onnx.ModelProto) -> bool:
-    """Return whether a node depends on the image."""
-    inputs = {value.name for value in model.graph.input}
-    waiting, seen = [index], set()
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        for name in nodes[current].input:
-            if name in inputs:
-                return True
+    # Our own graphs have convolutions after the network, which compare candidates: those stay.
+    of_network = [node for node in nodes if node.op_type == "Conv" and node.name.lstrip("/").startswith("network")]
+    convolutions = {node.name for node in of_network or [node for node in nodes if node.op_type == "Conv"]}
+    in_float = convolutions & set(float_convolutions(model))
+    before = {index for index, node in enumerate(nodes) if node.op_type == "Conv" and node.name in convolutions}
+    readers: dict[int, set[int]] = {}
+    for index, node in enumerate(nodes):
+        for name in node.input:
             if name in index_of:
-                waiting.append(index_of[name])
-    return False
+                readers.setdefault(index_of[name], set()).add(index)
+    for index in reversed(range(len(nodes))):
+        if readers.get(index, set()) & before:
+            before.add(index)
+    half: set[int] = set()
+    for index, node in enumerate(nodes):  # in the order of computation
+        makers = {index_of[name] for name in node.input if name in index_of}
+        follows = bool(makers) and makers <= half and index in before and node.op_type not in ("Conv", *_QUANTIZERS)
+        if follows or (node.op_type == "Conv" and node.name in in_float):
+            half.add(index)
+    return half
 
 
 def _convert(model: onnx.ModelProto, inside: set[int], kinds: dict[str, int]) -> None:
