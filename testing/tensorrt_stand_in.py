@@ -22,6 +22,7 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -359,7 +360,7 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
         *(BuilderFlag, LayerType, OnnxParser, Builder, Runtime),
     ):
         setattr(module, kind.__name__, kind)
-    vars(module).update(__version__=world.version, nptype=_numpy)
+    vars(module).update(__version__=world.version, nptype=_numpy, __spec__=ModuleSpec(name, None))
     return module
 
 
