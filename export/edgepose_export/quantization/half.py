@@ -1,8 +1,7 @@
 """Half precision for the part of a network that is not INT8: casts in the graph, because TensorRT takes its types from there.
 
-Convolutions without Q/DQ, and what only they feed, compute in float16. INT8 convolutions and their Q/DQ stay: TensorRT (measured
-with RTX 1.7) builds a convolution between Q/DQ with float16 scales in half precision, not in INT8. What comes after the last convolution,
-positions in pixels, stays float32, since float16 has no half pixel above 1024.
+Convolutions without Q/DQ, and what only they feed, compute in float16. INT8 convolutions and their Q/DQ stay as they are. What comes after the
+last convolution, positions in pixels, stays float32, since float16 has no half pixel above 1024.
 """
 
 import numpy as np

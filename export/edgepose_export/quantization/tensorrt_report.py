@@ -22,6 +22,7 @@ from edgepose_export.quantization.graph import FLOAT_CONVOLUTIONS, Graph, float_
 _LAYER = re.compile(r"^Name: (.+?), LayerType: (\w+), Inputs: \[(.*?)\], Constants: \[(.*?)\], Outputs: \[(.*)\], TacticName", re.DOTALL)
 _KIND = re.compile(r"Datatype: (\w+)")
 _NODES = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_CONVOLVES = ("correlation", "gemm", "runtime_fusion")  # kinds of layers that multiply weights
 _SIZE_PX = 320  # of a network without fixed sides, for its multiply-adds
 
 
@@ -148,7 +149,11 @@ def listed_as_float(model: onnx.ModelProto) -> list[str] | None:
 
 
 def _convolutions(model: onnx.ModelProto, layers: Sequence[Layer]) -> list[ConvolutionReport]:
-    layer_of = {node: layer for layer in layers for node in layer.nodes}
+    # A kernel that scales or activates the result names the convolution too: the layer that convolves counts.
+    layer_of: dict[str, Layer] = {}
+    for layer in sorted(layers, key=lambda layer: _CONVOLVES.index(layer.kind) if layer.kind in _CONVOLVES else len(_CONVOLVES)):
+        for name in layer.nodes:
+            layer_of.setdefault(name, layer)
     costs = multiply_adds(model)
     in_float = set(float_convolutions(model))
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
