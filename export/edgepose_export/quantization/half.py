@@ -1,6 +1,6 @@
 """Half precision for the part of a network that is not INT8: casts in the graph, because TensorRT takes its types from there.
 
-Convolutions without Q/DQ, and what only they feed, compute in float16. INT8 convolutions and their Q/DQ stay as they are. What comes after the
+Convolutions without Q/DQ, and what only they feed, compute in float16. INT8 convolutions and their Q/DQ stay. What comes after the
 last convolution, positions in pixels, stays float32, since float16 has no half pixel above 1024.
 """
 
@@ -27,7 +27,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ModelError: there is no convolution, the model is in half precision already, or a weight is too large for float16.
     """
-    model = _folded(model)
+    model = with_full_weights(model)
     if any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer):
         raise ModelError("the model has weights in half precision already; expected a file of float32 or INT8 weights")
     inferred = shape_inference.infer_shapes(model, data_prop=True)
@@ -47,7 +47,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_full_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy with weights that are stored in half precision behind casts as plain float32 weights."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
