@@ -236,15 +236,15 @@ class CudaPythonMemory:
     def _call(self, function: str, *arguments: object) -> Any:
         """Call a function; return its result without the error, or several as a tuple."""
         try:
-            error, *results = getattr(self._runtime, function)(*arguments)
-        except (RuntimeError, OSError) as failed:  # the driver's library is not there
-            raise EngineError(f"the CUDA driver cannot be reached: {' '.join(str(failed).split())}") from failed
-        if int(error):
+            code, *results = getattr(self._runtime, function)(*arguments)
+        except (RuntimeError, OSError) as error:  # the driver's library is not there
+            raise EngineError(f"the CUDA driver cannot be reached: {' '.join(str(error).split())}") from error
+        if int(code):
             with contextlib.suppress(Exception):
                 self._runtime.cudaGetLastError()  # an error that is not sticky must not fail the next call too
-            _, text = self._runtime.cudaGetErrorString(error)
+            _, text = self._runtime.cudaGetErrorString(code)
             words = text.decode() if isinstance(text, bytes) else str(text)
-            raise EngineError(f"CUDA failed in {function}: {words} (error {int(error)}){_hint(int(error))}")
+            raise EngineError(f"CUDA failed in {function}: {words} (error {int(code)}){_hint(int(code))}")
         return results[0] if len(results) == 1 else tuple(results)
 
 

@@ -111,7 +111,7 @@ def compare_candidates(found: Candidates, expected: Candidates, name: str) -> Go
 
 def _matched(one: Candidates, other: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return for each person of one set the OKS with the most similar of the other, and the difference of their scores."""
-    # Whoever is just above the threshold here may be just below it there, so all of the other set are looked at.
+    # A person just above the threshold here may be just below it there, so the whole other set is compared.
     rows = np.flatnonzero(one.scores[0] >= _COMPARED_SCORE)
     size = one.boxes[0][rows, 2:] - one.boxes[0][rows, :2]
     area = np.maximum(size.prod(axis=1), 1.0)

@@ -43,7 +43,7 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
         ],
         "model": ["model.path", "refine.path"],
         "write": ["files.jsonl", "files.csv", "files.video", "events.store", "commands.audit"],
-        "folder": ["files.images", "black_box.path", "model.engines"],
+        "folder": ["model.engines", "files.images", "black_box.path"],
     }
 
 

@@ -137,7 +137,8 @@ def parse_layers(lines: Sequence[str]) -> list[Layer]:
             continue
         name, kind, inputs, constants, outputs = match.groups()
         nodes = tuple(dict.fromkeys(_NODES.findall(line[match.end() :])))
-        found[name] = Layer(name, kind, *(tuple(_KIND.findall(part)) for part in (inputs, constants, outputs)), nodes)
+        types = [tuple(_KIND.findall(part)) for part in (inputs, constants, outputs)]
+        found[name] = Layer(name, kind, types[0], types[1], types[2], nodes)
     return list(found.values())
 
 
@@ -161,15 +162,17 @@ def _convolutions(model: onnx.ModelProto, layers: Sequence[Layer]) -> list[Convo
     for node in model.graph.node:
         if node.op_type != "Conv":
             continue
-        layer = layer_of.get(node.name)
-        precision = _precision_of(layer)
-        fused = 0 if layer is None else sum(1 for name in layer.nodes if name != node.name and not name.endswith("Linear"))
+        made_by = layer_of.get(node.name)
+        precision = _precision_of(made_by)
+        fused = 0 if made_by is None else sum(1 for name in made_by.nodes if name != node.name and not name.endswith("Linear"))
         why = ""
         if precision != "Int8":
             why = (
                 "the file has no Q/DQ" if not quantized else "the file keeps it in float" if node.name in in_float else "TensorRT chose so"
             )
-        reports.append(ConvolutionReport(node.name, "" if layer is None else layer.name, precision, costs.get(node.name, 0), fused, why))
+        reports.append(
+            ConvolutionReport(node.name, "" if made_by is None else made_by.name, precision, costs.get(node.name, 0), fused, why)
+        )
     return reports
 
 
