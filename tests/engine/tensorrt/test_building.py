@@ -246,3 +246,9 @@ def test_each_tenth_of_a_build_is_logged(caplog: pytest.LogCaptureFixture) -> No
     for percent in range(101):
         log(BuildProgress(percent, "Tactics"))
     assert len([record for record in caplog.records if "building the engine of a.onnx" in record.message]) == 11
+
+
+def test_a_builder_that_prints_and_crashes_is_told_by_its_exit_code(packages: Path, model: ModelFile, settings: ModelConfig) -> None:
+    (packages / "tensorrt" / "__init__.py").write_text("import os\nos.write(1, b'no JSON\\n')\nos._exit(3)\n")
+    with pytest.raises(EngineError, match="the process that builds engines ended with exit code 3"):
+        EngineBuilder([model], settings).run()
