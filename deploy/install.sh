@@ -103,6 +103,7 @@ current=$top/current
 command=/usr/local/bin/edgepose
 units=/etc/systemd/system
 unit=$units/edgepose.service
+engine_unit=$units/edgepose-engine.service
 sysusers=/etc/sysusers.d/edgepose.conf
 configuration=/etc/edgepose
 settle_s=5
@@ -206,7 +207,7 @@ hash_release() {
     {
         say "$extras $python $python_version $system_packages"
         if [ -f "$source" ]; then sha256sum <"$source"; else (cd "$source" && installed_files | xargs -d '\n' sha256sum); fi
-        cat "$checkout/systemd/edgepose.service" "$checkout/deploy/sysusers/edgepose.conf"
+        cat "$checkout/systemd/edgepose.service" "$checkout/systemd/edgepose-engine.service" "$checkout/deploy/sysusers/edgepose.conf"
         for extra in $(printf '%s' "$extras" | tr ',' ' '); do cat "$checkout/requirements/$extra.txt"; done
     } | sha256sum | cut -c 1-8
 }
@@ -253,7 +254,7 @@ build_release() {
     # shellcheck disable=SC2086 # one word or none
     pip "$release" install "${wheel}[$extras]" $more_packages || fail 69 "not all of edgepose[$extras] could be installed; see the message of pip above"
     "$release/bin/edgepose" --version >/dev/null || fail 70 "the new version cannot print its version; nothing was changed"
-    put 0644 "$checkout/systemd/edgepose.service" "$release/share/systemd/edgepose.service"
+    for each in edgepose edgepose-engine; do put 0644 "$checkout/systemd/$each.service" "$release/share/systemd/$each.service"; done
     put 0644 "$checkout/deploy/sysusers/edgepose.conf" "$release/share/deploy/sysusers/edgepose.conf"
     for document in "$checkout"/docs/*.md; do put 0644 "$document" "$release/share/docs/${document##*/}"; done
     sync -f "$release"
@@ -265,6 +266,14 @@ build_release() {
 switch_to() {
     ln -sfn "releases/${1##*/}" "$current.new"
     mv -T "$current.new" "$current"
+}
+
+with_tensorrt() { case ",$extras," in *,tensorrt,*) ;; *) return 1 ;; esac; }
+
+# Takes minutes the first time. What it builds serves the daemon, which runs on another backend where this fails.
+build_engines() {
+    systemctl start edgepose-engine.service ||
+        say "no engine was built, and the service uses another backend: see journalctl -u edgepose-engine, and edgepose doctor"
 }
 
 read_units() {
@@ -280,6 +289,7 @@ activate() {
     shipped=$1/share
     [ -d "$shipped" ] || shipped=$checkout # a dry run builds nothing
     put_if_other 0644 "$shipped/systemd/edgepose.service" "$unit"
+    if with_tensorrt; then put_if_other 0644 "$shipped/systemd/edgepose-engine.service" "$engine_unit"; else remove "$engine_unit"; fi
     put_if_other 0644 "$shipped/deploy/sysusers/edgepose.conf" "$sysusers"
     for name in $drop_ins; do put_if_other 0644 "$checkout/deploy/drop-ins/$name.conf" "$unit.d/$name.conf"; done
     [ -z "$units_changed" ] || change "create groups and reload systemd's units" read_units
@@ -347,6 +357,7 @@ install_or_upgrade() {
     fi
     before=$changes
     activate "$release"
+    if with_tensorrt && [ "$changes" != "$before" ]; then change "build the engines of TensorRT, which takes minutes" build_engines; fi
     if [ -n "$was_active" ] && { [ "$changes" != "$before" ] || ! runs "$release"; }; then
         change "restart the service, and check that it stays up for $settle_s s" restart_or_return_to "$old"
     fi
@@ -375,10 +386,11 @@ uninstall() {
     fi
     before=$changes
     remove "$unit"
+    remove "$engine_unit"
     for name in $(shipped_drop_ins); do remove "$unit.d/$name.conf"; done
     [ -n "$dry" ] || rmdir "$unit.d" 2>/dev/null || true
     [ "$before" = "$changes" ] || [ -n "$dry" ] || systemctl daemon-reload
-    systemctl reset-failed edgepose.service 2>/dev/null || true
+    systemctl reset-failed edgepose.service edgepose-engine.service 2>/dev/null || true
     remove "$sysusers"
     [ "$(readlink "$command")" != "$current/bin/edgepose" ] || remove "$command"
     remove "$top"

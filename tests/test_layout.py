@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {path.parent.relative_to(ROOT / "edgepose") for path in (ROOT / "edgepose").rglob("__init__.py")}
 EXPORT_PACKAGES = {path.parent.relative_to(ROOT / "export" / "edgepose_export") for path in (ROOT / "export").rglob("__init__.py")}
 
-WITHOUT_A_PACKAGE = {"deploy", "export", "faults", "fuzz", "integration", "strangers", "system", "tools"}
+WITHOUT_A_PACKAGE = {"deploy", "export", "faults", "fuzz", "integration", "device", "strangers", "system", "tools"}
 """Folders of tests that stand for no package of the runtime; below `export` the tree of edgepose_export is mirrored."""
 
 MODULES = sorted(path for folder in ("testing", "tests", "tools") for path in (ROOT / folder).rglob("*.py"))

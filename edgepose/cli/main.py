@@ -6,12 +6,12 @@ from edgepose import __version__
 from edgepose.cli.program import LazyCommands, run_program
 from edgepose.storage.access import owner_only
 
-COMMANDS = ("run", "demo", "infer", "watch", "replay", "simulate", "check", "doctor", "bench", "schema", "audit")
+COMMANDS = ("run", "demo", "infer", "watch", "replay", "simulate", "check", "doctor", "bench", "build-engine", "schema", "audit")
 
 
 @click.command(
     cls=LazyCommands,
-    places={name: f"edgepose.cli.{name}:command" for name in COMMANDS},
+    places={name: f"edgepose.cli.{name.replace('-', '_')}:command" for name in COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try: edgepose demo",
 )

@@ -120,6 +120,7 @@ def _set_state_folder(folders: str, values: dict[str, Any]) -> None:
         values.setdefault("events", {}).setdefault("store", f"{folder}/events.db")
         values.setdefault("webhook", {}).setdefault("store", f"{folder}/webhook.db")
         values.setdefault("commands", {}).setdefault("audit", f"{folder}/commands.jsonl")
+        values.setdefault("model", {}).setdefault("engines", f"{folder}/engines")
 
 
 def _merge_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:

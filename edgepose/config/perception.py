@@ -66,7 +66,8 @@ class ModelConfig(Section, frozen=True):
     backend: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt", "triton"],
         Meta(
-            description="inference backend; auto uses the faster of cuda and cpu, measured at the start; triton is the server in the path"
+            description="inference backend; auto uses tensorrt where it works and its engine gives the same people, otherwise the faster of"
+            " cuda and cpu, measured at the start. A backend that is named is used, or the program ends. triton is the server in the path"
         ),
     ] = "auto"
     precision: Annotated[
@@ -82,6 +83,18 @@ class ModelConfig(Section, frozen=True):
     input_size: Annotated[
         int, Meta(ge=0, le=4096, description="long side of the network input in pixels, a multiple of 32; 0 uses the model's own size")
     ] = 0
+    engines: Annotated[
+        str | None,
+        Meta(
+            description="folder of the engines that TensorRT built; null is `engines` in the service's state folder,"
+            " /var/lib/edgepose/engines for root, otherwise ~/.cache/edgepose/engines",
+            extra=file_key("folder", "the engines of TensorRT"),
+        ),
+    ] = None
+    dla: Annotated[
+        bool,
+        Meta(description="run the engine of TensorRT on a DLA core; refused where the library reports none, or takes no INT8 file there"),
+    ] = False
     remote: RemoteConfig = RemoteConfig()
 
 

@@ -7,23 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgepose.capture.redact import conceal
-from edgepose.config.schema import Config
+from edgepose.config.schema import Config, ModelConfig
 from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
+from edgepose.daemon.engine_upgrade import EngineUpgrade, Upgraded
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
 from edgepose.daemon.reload import PreparedReload, Reloads, prepare
 from edgepose.daemon.watchdog import Watchdog
-from edgepose.engine.backend import Backend, open_backend, pose_model
+from edgepose.engine.backend import Backend, open_backend, pose_model, reopen
+from edgepose.engine.selection import Selection, select, with_settings
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import HealthMessage, InfoMessage
+from edgepose.model.file import ModelFile
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
@@ -82,7 +85,9 @@ class Daemon:
 
         Raises:
             ModelError: the model is missing or not a pose model, or the refiner is missing or not a refiner.
-            ConfigError: the password or a certificate cannot be read, or a file that is written is also read.
+            ConfigError: the password or a certificate cannot be read, a file that is written is also read, or the library of the
+                configured backend is not installed.
+            EngineError: the device of the configured backend is absent or not ready.
             SourceError: the file of a camera does not exist, or its pipeline is impossible; what may come later is waited for.
             OutputError: a file cannot be written.
         """
@@ -101,8 +106,13 @@ class Daemon:
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self._metrics = Metrics()
-        self._model = pose_model(config.model)
-        self._refiner = Refiner.configured(config, self._metrics)
+        self._selection = select(config)
+        self._model = pose_model(self._selection.now)
+        self._refiner = Refiner.configured(with_settings(config, self._selection.now), self._metrics)
+        self._upgrade: EngineUpgrade | None = None
+        self._opened_before = False
+        self._degraded_to: ModelFile | None = None  # set by the inference thread when it had to open another file
+        self._failure: EdgeposeError | None = None
         self._box = BlackBox.configured(config, self._model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
         self._occupancy = OccupancyStates(self._publisher)
@@ -161,8 +171,7 @@ class Daemon:
     def _begin(self, broker_within_s: float) -> None:
         if self._clock_unset is not None:
             self._log_clock(self._clock_unset)
-        backend = self._pipeline.open()
-        _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, backend.reason)
+        self._log_backend(self._pipeline.open())
         refiner = refiner_message(self._config, self._refiner)
         if refiner is not None:
             where = refiner.backend
@@ -181,10 +190,11 @@ class Daemon:
         self._publisher.start(self._info(), broker_within_s)
         self._pipeline.start()
         self._notifier.ready()
+        self._begin_upgrade()
 
     def finished(self) -> bool:
         """Return whether there is nothing left to do: all files are processed, or the work has failed, or hangs permanently."""
-        return self._watchdog.hopeless is not None or self._pipeline.finished()
+        return self._failure is not None or self._watchdog.hopeless is not None or self._pipeline.finished()
 
     def snapshot(self, now_s: float | None = None, *, drain: bool = False) -> DaemonSnapshot:
         """Return the status of all parts, once the daemon has started; from any thread.
@@ -207,6 +217,8 @@ class Daemon:
             now_s=now_s,
             started_s=self._started_s,
             build=build_labels(self._model, self._pipeline.backend, self._refiner),
+            not_better=self._selection.why,
+            building=self._upgrade.progress if self._upgrade is not None else None,
             pipeline=pipeline,
             publisher=publisher,
             webhook=webhook,
@@ -236,6 +248,7 @@ class Daemon:
             command_handler = self._command_handler
             do("executing commands", lambda: command_handler.turn(now_s))
         do("reloading", self._reloads.turn)
+        do("changing the engine", self._turn_engine)
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
@@ -295,12 +308,14 @@ class Daemon:
         """
         ends_s = time.monotonic() + _STOP_S
         self._notifier.stopping()
+        if self._upgrade is not None:
+            self._upgrade.abandon()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
-        failure = self._watchdog.hopeless or self._pipeline.failure
+        failure = self._failure or self._watchdog.hopeless or self._pipeline.failure
         if self._box is not None:
             self._box.close(None if failure is None else "stuck" if failure is self._watchdog.hopeless else "failure")
         left_s = max(_LEAST_S, ends_s - time.monotonic())
@@ -347,11 +362,73 @@ class Daemon:
                 self._warned.add(exposed)
                 _log.warning("%s: %s", *exposed)
 
-    def _info(self) -> InfoMessage:
-        return info_message(self._config, self._model, self._pipeline.backend, self._refiner, self._started_ns)
+    def _info(self, backend: Backend | None = None) -> InfoMessage:
+        """Return the message about what runs; `backend` is one that is used from the next frame on."""
+        backend = backend or self._pipeline.backend
+        return info_message(self._config, self._model, backend, self._refiner, self._started_ns, self._selection.why)
+
+    def _log_backend(self, backend: Backend) -> None:
+        reason = "; ".join(part for part in (backend.reason, self._selection.why) if part)
+        _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, reason)
 
     def _open_engine(self) -> Backend:
-        return open_backend(self._model, self._config.model)
+        """Open the engine; from the inference thread after several failures in a row, and then on the CPU where the device is lost."""
+        settings = self._selection.now
+        if not self._opened_before:
+            self._opened_before = True
+            return open_backend(self._model, settings)
+        model = self._model
+
+        def open_with(changed: ModelConfig) -> Backend:
+            nonlocal model
+            model = self._model if changed is settings else pose_model(changed)
+            return open_backend(model, changed)
+
+        backend = reopen(open_with, settings)
+        if model is not self._model:
+            self._degraded_to = model
+        return backend
+
+    def _begin_upgrade(self) -> None:
+        if self._selection.wanted is not None:
+            self._upgrade = EngineUpgrade(with_settings(self._config, self._selection.wanted), self._metrics)
+            self._upgrade.start()
+
+    def _turn_engine(self) -> None:
+        """Follow the build of a better engine, and report a backend that has changed by itself."""
+        degraded, self._degraded_to = self._degraded_to, None
+        if degraded is not None:
+            self._change_model(degraded)
+            self._publisher.publish_retained("info", self._info())
+        upgrade = self._upgrade
+        if upgrade is None:
+            return
+        if upgrade.is_alive():
+            self._notifier.status(f"building the engine: {upgrade.progress.percent:.0f} %, {upgrade.progress.phase}")
+            return
+        self._upgrade = None
+        if upgrade.upgraded is not None:
+            self._adopt(upgrade.upgraded)
+        elif self._config.model.backend == "tensorrt":  # asked for by name: nothing takes its place for good
+            self._failure = upgrade.failure
+        else:
+            self._selection = Selection(self._selection.now, why=f"tensorrt is not used: {upgrade.failure}")
+            _log.error("%s", self._selection.why)
+            self._publisher.publish_retained("info", self._info())
+
+    def _adopt(self, upgraded: Upgraded) -> None:
+        """Run on a better engine from the next frame on."""
+        self._selection = Selection(upgraded.config.model)
+        self._change_model(upgraded.model)
+        self._refiner = upgraded.refiner
+        self._pipeline.change(self._config, upgraded.model.info, upgraded.backend, upgraded.refiner)
+        self._log_backend(upgraded.backend)
+        self._publisher.publish_retained("info", self._info(upgraded.backend))
+
+    def _change_model(self, model: ModelFile) -> None:
+        if self._box is not None and model is not self._model:
+            self._box.exchange(model)
+        self._model = model
 
     def _reopening(self, config: Config) -> Callable[[], list[Sink]] | None:
         """Return what opens files again after a failure; only a daemon that runs forever does that."""
@@ -371,15 +448,18 @@ class Daemon:
         self._publisher.publish_retained(topic_address("camera-status", state.camera), camera_message(state, time.time_ns()))
 
     def _prepare(self, config: Config) -> PreparedReload:
-        return prepare(self._config, config, self._model, self._refiner, self._instance_lock, self._metrics)
+        return prepare(self._config, config, self._selection, self._model, self._refiner, self._instance_lock, self._metrics)
 
     def _apply(self, new: PreparedReload) -> None:
         """Apply a prepared reload: nothing here can be refused any more."""
         changes = new.changes
         conceal(camera.source for config in (self._config, new.config) for camera in config.cameras.values())
-        if self._box is not None and new.model is not self._model:
-            self._box.exchange(new.model)
-        self._config, self._model, self._refiner = new.config, new.model, new.refiner
+        self._change_model(new.model)
+        self._config, self._refiner = new.config, new.refiner
+        reselected, self._selection = new.selection != self._selection, new.selection
+        if reselected and self._upgrade is not None:
+            self._upgrade.abandon()
+            self._upgrade = None
         if new.instance_lock is not None:
             self._instance_lock.release()
             self._instance_lock = new.instance_lock
@@ -405,6 +485,8 @@ class Daemon:
             self._publisher.publish_retained("info", self._info())
         self._occupancy.configure(new.config, time.time_ns())
         self._announcements.configure(new.config)
+        if reselected:
+            self._begin_upgrade()
         if changes.webhook:
             self._exchange_webhook(new.webhook)
 

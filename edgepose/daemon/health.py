@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
+from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import (
     CameraHealthMessage,
@@ -36,6 +37,8 @@ class DaemonSnapshot:
         now_s: the same moment on the monotonic clock.
         started_s: start of the daemon on the monotonic clock.
         build: what runs, as labels of a metric.
+        not_better: why a better backend is not used; empty where the best one is.
+        building: how far the build of a better engine is; None where none is built.
         pipeline: cameras and stages.
         publisher: the connection to the broker.
         webhook: None where no events are posted.
@@ -53,6 +56,8 @@ class DaemonSnapshot:
     now_s: float = 0.0
     started_s: float = 0.0
     build: Mapping[str, str] = field(default_factory=dict)
+    not_better: str = ""
+    building: BuildProgress | None = None
     pipeline: PipelineStats = field(default_factory=PipelineStats)
     publisher: PublisherStats = field(default_factory=PublisherStats)
     webhook: WebhookStats | None = None
@@ -88,6 +93,9 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         restarts=dict(snapshot.restarts),
         model=snapshot.build.get("model", ""),
         refiner=snapshot.build.get("refiner") or UNSET,
+        backend=snapshot.build.get("backend", ""),
+        backend_reason=snapshot.not_better or UNSET,
+        building_engine=UNSET if snapshot.building is None else round(snapshot.building.percent, 1),
         refine=UNSET if metrics.refine is None else _refine(metrics.refine),
         messages=publisher.sent,
         message_drops=dict(publisher.drops),
@@ -188,6 +196,7 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
         name
         for name, applies in (
             ("cpu_fallback", snapshot.pipeline.cpu_fallback),
+            ("building_engine", snapshot.building is not None),
             ("throttled", bool(throttled)),
             ("events_in_memory", snapshot.publisher.store_failure is not None),
             ("clock_unset", snapshot.clock_unset is not None),

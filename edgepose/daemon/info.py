@@ -27,7 +27,9 @@ from edgepose.model.file import ModelFile
 from edgepose.pipeline.refiner import Refiner
 
 
-def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Refiner | None, started_ns: int) -> InfoMessage:
+def info_message(
+    config: Config, model: ModelFile, backend: Backend, refiner: Refiner | None, started_ns: int, not_better: str = ""
+) -> InfoMessage:
     """Return the message that describes what runs on the device; the publisher adds the session.
 
     Args:
@@ -36,6 +38,7 @@ def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Re
         backend: in use.
         refiner: in use; None where nobody is refined.
         started_ns: when the daemon started, nanoseconds since the Unix epoch.
+        not_better: why a better backend is not used; empty where the best one is.
     """
     message = refiner_message(config, refiner)
     return InfoMessage(
@@ -55,7 +58,7 @@ def info_message(config: Config, model: ModelFile, backend: Backend, refiner: Re
             input_size=model.info.long_side(config.model.input_size),
             license=model.info.license,
         ),
-        backend=_backend_message(backend),
+        backend=_backend_message(backend, not_better),
         refiner=UNSET if message is None else message,
         poses=poses_info(config.mqtt),
         cameras=[CameraMessage(name=name, source=show(camera.source)) for name, camera in config.cameras.items()],
@@ -121,11 +124,11 @@ def refiner_message(config: Config, refiner: Refiner | None) -> RefinerMessage |
     )
 
 
-def _backend_message(network: Network) -> BackendMessage:
+def _backend_message(network: Network, not_better: str = "") -> BackendMessage:
     return BackendMessage(
         name=network.name,
         device=network.device,
         precision=network.precision,
-        reason=network.reason,
+        reason=f"{network.reason}; {not_better}" if not_better else network.reason,
         images_sent_to=getattr(network, "sends_to", None) or UNSET,
     )

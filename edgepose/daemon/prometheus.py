@@ -32,7 +32,7 @@ KINDS: tuple[str, ...] = get_args(EventKind)
 DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
 DEGRADATIONS = (
-    *("cpu_fallback", "throttled", "events_in_memory", "events_lost", "clock_unset", "webhook_failing"),
+    *("cpu_fallback", "building_engine", "throttled", "events_in_memory", "events_lost", "clock_unset", "webhook_failing"),
     *("server_unreachable", "server_slow", "server_not_ready", "server_refused", "server_failing"),
 )
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)

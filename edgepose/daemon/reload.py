@@ -13,6 +13,7 @@ from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandResult, Done
 from edgepose.daemon.instance import InstanceLock
 from edgepose.engine.backend import Backend, open_backend, pose_model, refiner_model
+from edgepose.engine.selection import Selection, select, with_settings
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.model.file import ModelFile
 from edgepose.mqtt.settings import PublisherSettings, ReloadingSettings
@@ -34,6 +35,7 @@ class PreparedReload:
 
     Attributes:
         config: the new configuration.
+        selection: of its backends.
         changes: its differences from the one in use.
         model: in use from now on.
         backend: None where the one in use stays.
@@ -45,6 +47,7 @@ class PreparedReload:
     """
 
     config: Config
+    selection: Selection
     changes: Changes
     model: ModelFile
     backend: Backend | None
@@ -56,13 +59,20 @@ class PreparedReload:
 
 
 def prepare(
-    old: Config, new: Config, model: ModelFile, refiner: Refiner | None, instance_lock: InstanceLock, metrics: Metrics
+    old: Config,
+    new: Config,
+    selected: Selection,
+    model: ModelFile,
+    refiner: Refiner | None,
+    instance_lock: InstanceLock,
+    metrics: Metrics,
 ) -> PreparedReload:
     """Open what a new configuration needs, while the old one runs; where one part cannot be opened, none stays open.
 
     Args:
         old: the configuration in use.
         new: the new one.
+        selected: backends in use.
         model: in use.
         refiner: in use.
         instance_lock: in use.
@@ -88,13 +98,14 @@ def prepare(
             new_lock.take()
             undo.callback(new_lock.release)
         backend: Backend | None = None
+        selection = select(new)
         unchanged = model.server is not None and old.model == new.model  # a server that is away must not refuse other changes
-        found = model if unchanged else pose_model(new.model)
-        if found.sha256 != model.sha256 or old.model != new.model:
-            model, backend = found, open_backend(found, new.model)
+        found = model if unchanged else pose_model(selection.now)
+        if found.sha256 != model.sha256 or selected.now != selection.now:
+            model, backend = found, open_backend(found, selection.now)
             undo.callback(backend.close)
-        if _refiner_differs(old, new, refiner):
-            refiner = Refiner.configured(new, metrics)
+        if _refiner_differs(with_settings(old, selected.now), with_settings(new, selection.now), refiner):
+            refiner = Refiner.configured(with_settings(new, selection.now), metrics)
             if refiner is not None:
                 undo.callback(refiner.close)
                 refiner.open()
@@ -105,7 +116,7 @@ def prepare(
                 undo.callback(sink.close)
         audit = Audit.configured(new.commands)
         undo.pop_all()
-    return PreparedReload(new, changes, model, backend, refiner, sinks, webhook, new_lock, audit)
+    return PreparedReload(new, selection, changes, model, backend, refiner, sinks, webhook, new_lock, audit)
 
 
 class Reloads:

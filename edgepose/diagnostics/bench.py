@@ -22,6 +22,7 @@ from edgepose.capture.redact import describe
 from edgepose.capture.source import open_source, path_of
 from edgepose.config.schema import CameraConfig, Config
 from edgepose.engine.backend import open_backend, pose_model, refiner_model
+from edgepose.engine.selection import select, with_settings
 from edgepose.errors import EdgeposeError, EndOfStream
 from edgepose.messages.structs import EventMessage, PosesMessage, encode
 from edgepose.model.file import ModelFile
@@ -115,6 +116,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, done: Cal
     """
     camera = CameraConfig(source=source, loop=True)
     config = replace(config, cameras={"bench": camera})
+    config = with_settings(config, select(config).ready)
     model = pose_model(config.model)
     inputs = _inputs(config, camera, model)
     metrics = Metrics(samples=4096)
@@ -275,6 +277,7 @@ def _fresh_process(config: Config, source: str) -> tuple[float, float]:
             "model.path": _where(pose_model(config.model)),
             "model.backend": config.model.backend,
             "model.threads": str(config.model.threads),
+            **({"model.engines": config.model.engines} if config.model.engines else {}),
             "model.input_size": str(config.model.input_size),
             "refine.people": str(config.refine.people),
             "refine.budget_ms": str(config.refine.budget_ms),

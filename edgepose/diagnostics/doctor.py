@@ -20,6 +20,7 @@ from edgepose.config.schema import CameraConfig, Config, MqttConfig
 from edgepose.diagnostics.jetson import jetson_checks
 from edgepose.diagnostics.preflight import CheckResult, describe_broker, preflight_checks
 from edgepose.engine.backend import open_backend, pose_model
+from edgepose.engine.selection import Selection, select, with_settings
 from edgepose.errors import EdgeposeError, UnavailableError
 from edgepose.frame import Frame
 from edgepose.mqtt.subscriber import Subscriber
@@ -60,9 +61,13 @@ def doctor_checks(config: Config) -> Iterator[CheckResult]:
     yield _backends()
     # A diagnosis needs no camera; the broker is contacted below.
     yield from (result for result in preflight_checks(config) if result.what not in ("cameras", "mqtt"))
-    yield _engine(config)
-    if config.refine.people:
-        yield _refiner(config)
+    selection, result = _selection(config)
+    if result is not None:
+        yield result
+    if selection is not None:
+        yield _engine(config, selection)
+        if config.refine.people:
+            yield _refiner(with_settings(config, selection.now))
     if config.mqtt.enabled:
         yield _broker(config.mqtt)
     yield CheckResult("memory", True, f"{memory_mb():.0f} MiB resident with everything loaded")
@@ -97,10 +102,21 @@ def _backends() -> CheckResult:
     return CheckResult("devices", True, f"onnxruntime was built for {', '.join(providers)}; the line `engine` shows which one works")
 
 
-def _engine(config: Config) -> CheckResult:
+def _selection(config: Config) -> tuple[Selection | None, CheckResult | None]:
+    """Return the choice of backends, and a result where that is refused or something better is not used."""
     try:
-        model = pose_model(config.model)
-        backend = open_backend(model, config.model)
+        selection = select(config)
+    except EdgeposeError as error:
+        return None, CheckResult("engine", False, str(error), error.exit_code)
+    if selection.wanted is not None:
+        return selection, CheckResult("tensorrt", True, f"{selection.why}; expected edgepose build-engine to run first", note=True)
+    return selection, CheckResult("tensorrt", True, selection.why) if selection.why else None
+
+
+def _engine(config: Config, selection: Selection) -> CheckResult:
+    try:
+        model = pose_model(selection.now)
+        backend = open_backend(model, selection.now)
         try:
             frame = Frame(np.zeros((480, 640, 3), np.uint8), 0, "host", 0, "doctor")
             images = Preprocessor(model.info, config.model.input_size, lambda stage, seconds: None).prepare(frame).images

@@ -1,7 +1,9 @@
 """Inference backends: their protocols, and the choice of one."""
 
+import logging
+from collections.abc import Callable
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -9,10 +11,18 @@ from numpy.typing import NDArray
 
 from edgepose.config import schema
 from edgepose.config.addresses import is_remote
+from edgepose.engine.networks import LoadedNetwork, PoseNetwork, RefinerNetwork
 from edgepose.errors import EngineError, UnavailableError
 from edgepose.model.file import ModelFile, Task
 from edgepose.model.shipped import named_model
 from edgepose.person import Candidates
+
+if TYPE_CHECKING:
+    from edgepose.engine.tensorrt.build import BuildProgress
+
+_log = logging.getLogger(__name__)
+
+_LOGGED_PERCENT = 10
 
 
 class Network(Protocol):
@@ -48,6 +58,9 @@ class Network(Protocol):
     def close(self) -> None:
         """Free the device; the network cannot run afterwards."""
         ...
+
+
+_AnyNetwork = TypeVar("_AnyNetwork", bound=Network)
 
 
 class Backend(Network, Protocol):
@@ -92,14 +105,22 @@ def refiner_model(path: str, settings: schema.ModelConfig) -> ModelFile:
 def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
     """Load a pose network on the configured device; nothing falls back silently.
 
+    `tensorrt` opens the engine of the cache and builds one where there is none, which takes minutes. `auto` is ONNX Runtime here:
+    `edgepose.engine.selection` chooses between that and TensorRT.
+
     Raises:
         ModelError: the file is not a pose network, or `input_size` does not fit it.
+        ConfigError: a library is not installed, or cannot be loaded.
         EngineError: the configured device is not available.
     """
     model.expect("pose").info.long_side(settings.input_size)
     if model.server is not None:
         backend: Backend = _triton().TritonBackend(model, settings)
         return backend
+    if settings.backend == "tensorrt":
+        network = _open_tensorrt(model, settings)
+        assert isinstance(network, PoseNetwork)
+        return network
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime
     except ImportError as error:
@@ -112,17 +133,44 @@ def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> Refi
 
     Raises:
         ModelError: the file is not a refiner.
-        EngineError: the configured device is not available.
+        ConfigError, EngineError: as of `open_backend`.
     """
     model.expect("refine")
     if model.server is not None:
         refiner: RefinerBackend = _triton().TritonRefinerBackend(model, settings)
         return refiner
+    if settings.backend == "tensorrt":
+        network = _open_tensorrt(model, settings)
+        assert isinstance(network, RefinerNetwork)
+        return network
     try:
         from edgepose.engine.onnxruntime import open_onnxruntime_refiner_backend
     except ImportError as error:
         raise _no_library(error) from error
     return open_onnxruntime_refiner_backend(model, _on_this_machine(settings))
+
+
+def reopen(open_network: Callable[[schema.ModelConfig], _AnyNetwork], settings: schema.ModelConfig) -> _AnyNetwork:
+    """Open a network again that has failed while it ran: on its device, or else on the CPU, which its `reason` says and `fallback` tells.
+
+    Args:
+        open_network: opens it with other settings.
+        settings: of the network that has failed.
+
+    Raises:
+        EdgeposeError: the CPU does not run it either.
+    """
+    try:
+        return open_network(settings)
+    except EngineError as error:
+        if settings.backend == "cpu":
+            raise
+        _log.error("the device is lost, the CPU takes over: %s", error)
+        network = open_network(msgspec.structs.replace(settings, backend="cpu"))
+        loaded = cast(LoadedNetwork, network)  # all that this package opens are
+        loaded.reason = f"the device was lost: {error}"
+        loaded.fallback = True
+        return network
 
 
 def refuse_broken(model: ModelFile, settings: schema.ModelConfig) -> None:
@@ -168,6 +216,29 @@ def _triton() -> ModuleType:
 def _on_this_machine(settings: schema.ModelConfig) -> schema.ModelConfig:
     """Return the settings for a network that runs here, although another one may run on a server."""
     return msgspec.structs.replace(settings, backend="auto") if settings.backend == "triton" else settings
+
+
+def _open_tensorrt(model: ModelFile, settings: schema.ModelConfig) -> Network:
+    from edgepose.engine.tensorrt.building import EngineBuilder
+    from edgepose.engine.tensorrt.networks import open_tensorrt
+
+    def build(missing: ModelFile) -> None:
+        EngineBuilder([missing], settings).run(log_progress(missing.path.name))
+
+    return open_tensorrt(model, settings, f"its engine was built and checked on this device ({settings.backend})", build)
+
+
+def log_progress(name: str) -> Callable[["BuildProgress"], None]:
+    """Return what logs each tenth of a build."""
+    logged = -float(_LOGGED_PERCENT)
+
+    def log(progress: "BuildProgress") -> None:
+        nonlocal logged
+        if progress.percent >= logged + _LOGGED_PERCENT:
+            logged = progress.percent
+            _log.info("building the engine of %s: %.0f %%, %s", name, progress.percent, progress.phase)
+
+    return log
 
 
 def _no_library(error: ImportError) -> EngineError:

@@ -1,5 +1,6 @@
-"""Inference with ONNX Runtime on the CPU, CUDA or TensorRT."""
+"""Inference with ONNX Runtime on the CPU or CUDA."""
 
+import ctypes
 import logging
 import os
 import time
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from edgepose.config import schema
 from edgepose.engine.native_errors import NATIVE_ERRORS, error_when_loading, lacks_memory, reason
 from edgepose.engine.networks import LoadedNetwork, PoseNetwork, RefinerNetwork
-from edgepose.errors import EngineError, ModelError
+from edgepose.errors import ConfigError, EdgeposeError, EngineError, ModelError
 from edgepose.model.file import ModelFile
 
 _log = logging.getLogger(__name__)
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _MAXIMUM_DEFAULT_THREADS = 4  # with more threads a network of this size waits more than it computes, and capture needs cores too
 _LOG_NOTHING = 4  # but fatal errors: every error of a session is an exception, whose text we report
 _GRAY = 114
@@ -74,15 +75,13 @@ def open_onnxruntime_refiner_backend(model: ModelFile, settings: schema.ModelCon
 def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.ModelConfig, side_px: int) -> _AnyNetwork:
     """Open the network on the configured device.
 
-    `auto` uses the faster of CUDA and the CPU, timed on this model (long side `side_px`) where both work. TensorRT must be configured
-    explicitly, since it compiles for minutes.
+    `auto` uses the faster of CUDA and the CPU, timed on this model (long side `side_px`) where both work.
     """
 
     def opened(kind: str, reason: str) -> _AnyNetwork:
         session, device = _open_session(model, settings, kind)
         network = kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
-        if kind != "tensorrt":  # which compiles for each size of input, for minutes
-            _try_out(network, model, side_px)
+        _try_out(network, model, side_px)
         return network
 
     if settings.backend != "auto":
@@ -102,7 +101,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
             network = opened(kind, "the only backend that works here")
             alone = kind == "cpu" and not timed  # nothing to compare, so no time and memory for a measurement
             timed.append((0.0 if alone else _time_ms(network, model, side_px), network))
-        except (EngineError, ModelError) as error:
+        except (EngineError, ConfigError) as error:
             if kind == "cpu" and not timed:
                 raise
             refusals.append(str(error))
@@ -155,7 +154,7 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     compiled_in = onnxruntime.get_available_providers()
     if provider not in compiled_in:
         available = ", ".join(name for name, known in _PROVIDERS.items() if known in compiled_in)
-        raise EngineError(f"this onnxruntime has no {kind}, only {available}; expected {_extra(kind)}")
+        raise ConfigError(f"this onnxruntime has no {kind}, only {available}; expected {_extra(kind)}")
     threads = settings.threads or default_threads()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -164,17 +163,29 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     # Threads that spin between frames use a third of a core at 10 frames per second and gain nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # CUDA runs what TensorRT cannot, the CPU what neither can (such as shape operations): single operations, not the network.
-    providers = [known for known in (provider, _PROVIDERS["cuda"], _PROVIDERS["cpu"]) if known in compiled_in]
-    providers = [provider] if kind == "cpu" else list(dict.fromkeys(providers))
+    # The CPU runs what CUDA cannot, such as shape operations: single operations, not the network.
+    providers = [provider] if kind == "cpu" else [provider, _PROVIDERS["cpu"]]
     try:
         session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
     except NATIVE_ERRORS as error:
         raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}", cpu=kind == "cpu") from error
     if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start
-        working = ", ".join(name for name, known in _PROVIDERS.items() if known in session.get_providers())
-        raise EngineError(f"{kind} does not start on this machine (driver or libraries are missing); only {working} starts")
+        raise _why_not_started(kind)
     return session, f"cpu, {threads} thread{'s' if threads > 1 else ''}" if kind == "cpu" else f"{kind}:0"
+
+
+def _why_not_started(kind: str) -> EdgeposeError:
+    """Return the error for a provider that ONNX Runtime dropped: its libraries cannot be loaded, or the device is at fault."""
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)  # which the other one needs
+        ctypes.CDLL(str(folder / f"libonnxruntime_providers_{kind}.so"))
+    except OSError as error:
+        return ConfigError(
+            f"{kind} does not start on this machine: {error}; expected the libraries of CUDA and cuDNN that onnxruntime"
+            f" {onnxruntime.__version__} is built for, such as by pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        )
+    return EngineError(f"{kind} does not start on this machine: no device, or its driver is not ready; expected a GPU and its driver")
 
 
 def default_threads() -> int:
@@ -192,5 +203,5 @@ def default_threads() -> int:
 
 def _extra(kind: str) -> str:
     """Return what to install for a kind of device, in words."""
-    extra = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "tensorrt"}[kind]
+    extra = {"cpu": "cpu", "cuda": "gpu"}[kind]
     return f"the extra {extra} (in a checkout of edgepose, pip install '.[{extra}]') in place of the package onnxruntime"

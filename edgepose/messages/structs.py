@@ -297,6 +297,14 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
     model: Annotated[str, Meta(description="file name of the pose network in use")] = ""
     refiner: Annotated[str, Meta(description="file name of the refiner in use; absent when refinement is off")] | UnsetType = UNSET
     refine: Annotated[RefineHealthMessage, Meta(description="refinement; absent when it is off")] | UnsetType = UNSET
+    backend: Annotated[str, Meta(description="name of the backend of the pose network, such as `onnxruntime-cpu`")] = ""
+    backend_reason: (
+        Annotated[str, Meta(description="why a better backend is not used, in one sentence; absent when the best one is used")] | UnsetType
+    ) = UNSET
+    building_engine: (
+        Annotated[float, Meta(description="percent of the engine that is being built while another backend runs; absent when none is")]
+        | UnsetType
+    ) = UNSET
     messages: Annotated[_Count, Meta(description="messages delivered to the broker since the daemon started")]
     message_drops: Annotated[dict[str, int], Meta(description="messages not delivered to the broker since the daemon started, by cause")]
     black_box_drops: (

@@ -231,7 +231,7 @@ def _describe_edgepose(header: OnnxHeader) -> ModelInfo:
         license=metadata.get("license", ""),
         crop_margin=_crop_margin(metadata) if task == "refine" else None,
         score_weights=_value(metadata, "score_weights", tuple[float, float, float]) if task == "refine" else None,
-        cpu_precision=_precision(metadata, "cpu_precision") if "cpu_precision" in metadata else "float32",
+        cpu_precision=_cpu_precision(metadata),
         stride=stride,
     )
 
@@ -360,10 +360,17 @@ def _positive(metadata: Mapping[str, str], key: str, multiple_of: int = 1) -> in
     return value
 
 
-def _precision(metadata: Mapping[str, str], key: str) -> Literal["float32", "int8"]:
+def _precision(metadata: Mapping[str, str], key: str) -> Literal["float32", "float16", "int8"]:
     value = metadata.get(key, "")
-    if value == "int8":
-        return "int8"
-    if value == "float32":
-        return "float32"
-    raise ModelError(f"metadata edgepose.{key} is '{value}'; expected one of float32, int8")
+    if value == "float16":
+        return "float16"
+    if value in ("float32", "int8"):
+        return "int8" if value == "int8" else "float32"
+    raise ModelError(f"metadata edgepose.{key} is '{value}'; expected one of float32, float16, int8")
+
+
+def _cpu_precision(metadata: Mapping[str, str]) -> Literal["float32", "int8"]:
+    value = metadata.get("cpu_precision", "float32")
+    if value not in ("float32", "int8"):
+        raise ModelError(f"metadata edgepose.cpu_precision is '{value}'; expected one of float32, int8")
+    return "int8" if value == "int8" else "float32"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from edgepose.config.schema import Config
-from edgepose.engine.backend import RefinerBackend, open_refiner_backend, refiner_model
+from edgepose.engine.backend import RefinerBackend, open_refiner_backend, refiner_model, reopen
 from edgepose.errors import EdgeposeError, EngineError
 from edgepose.frame import Frame
 from edgepose.model.file import ModelFile
@@ -66,7 +66,18 @@ class Refiner:
         if not config.refine.people:
             return None
         model = refiner_model(config.refine.path, config.model)
-        return cls(model, lambda: open_refiner_backend(model, config.model), metrics)
+        opened = False
+
+        def open_network() -> RefinerBackend:
+            nonlocal opened
+            if not opened:
+                network = open_refiner_backend(model, config.model)
+                opened = True
+                return network
+            # It has failed while it ran: where its device is lost, the CPU takes over.
+            return reopen(lambda settings: open_refiner_backend(refiner_model(config.refine.path, settings), settings), config.model)
+
+        return cls(model, open_network, metrics)
 
     def open(self) -> RefinerBackend:
         """Open the refiner, measure what a person costs, and return the backend, which has a name to report.

@@ -33,6 +33,10 @@ class Notifier:
         """Report that another configuration is applied since that reading of the monotonic clock; `ready` reports the end."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1000}")
 
+    def extend_timeout(self, seconds: float) -> None:
+        """Ask for that much more time, from now, for the start that is under way."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def alive(self) -> None:
         """Report that the work loops have made progress."""
         self._send("WATCHDOG=1")

@@ -199,6 +199,7 @@ def test_what_health_messages_say_is_said_here_too() -> None:
     assert labelled(seen, "edgepose_stage_stuck", "stage") == {"engine": 1, "people": 0, "publisher": 0, "writer": 0}
     assert labelled(seen, "edgepose_degraded", "degradation") == {
         "cpu_fallback": 1,
+        "building_engine": 0,
         "throttled": 0,
         "events_in_memory": 0,
         "clock_unset": 0,

@@ -59,7 +59,7 @@ def test_known_extras_are_accepted(extras: str) -> None:
 def test_on_a_jetson_tensorrt_is_jetpacks(tmp_path: Path, release: str, code: int, said: str) -> None:
     (tmp_path / "release").write_text(release + "\n")
     environment = {**os.environ, "TEGRA_RELEASE": str(tmp_path / "release")}
-    command = [CHECKOUT / "deploy" / "install.sh", "--make-wheelhouse", str(tmp_path / "wheels"), "--extras", "metrics,tensorrt"]
+    command = [str(CHECKOUT / "deploy" / "install.sh"), "--make-wheelhouse", str(tmp_path / "wheels"), "--extras", "metrics,tensorrt"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == code
     assert re.search(said, done.stderr)

@@ -106,7 +106,7 @@ def test_ultralytics_file(tmp_path: Path) -> None:
         ({"metadata": {"edgepose.input_size": "wide"}}, "input_size is 'wide'"),
         ({"metadata": {"edgepose.candidates": "0"}}, "candidates is 0"),
         ({"metadata": {"edgepose.cpu_precision": "fast"}}, "cpu_precision is 'fast'; expected one of float32, int8"),
-        ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4'; expected one of float32, int8"),
+        ({"metadata": {"edgepose.precision": "int4"}}, "precision is 'int4'; expected one of float32, float16, int8"),
         ({"metadata": {"edgepose.calibration": "[]"}}, "calibration is"),
         ({"input_type": TensorProto.FLOAT}, r"input is images float32 \(\?, \?, \?, 3\)"),
         ({"input_name": "image"}, "input is image uint8"),

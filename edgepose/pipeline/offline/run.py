@@ -14,6 +14,7 @@ from edgepose.capture.images import ImageSource
 from edgepose.capture.source import Source, open_source
 from edgepose.config.schema import Config
 from edgepose.engine.backend import open_backend, pose_model
+from edgepose.engine.selection import select, with_settings
 from edgepose.errors import SourceError, UsageError
 from edgepose.messages.compose import poses_message
 from edgepose.pipeline.file_sinks import default_names, open_offline_sinks
@@ -108,6 +109,7 @@ class OfflineRun:
         Raises:
             ConfigError, ModelError, SourceError, EngineError, OutputError: something cannot be opened.
         """
+        config = with_settings(config, select(config).ready)
         self._config = config
         self._inputs = list(inputs) if inputs is not None else [OfflineInput(name, one.source) for name, one in config.cameras.items()]
         self._start_ns = start_ns

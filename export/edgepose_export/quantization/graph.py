@@ -87,6 +87,22 @@ def _path(node: onnx.NodeProto) -> list[str]:
     return [part for part in node.name.split("/") if part]
 
 
+FLOAT_CONVOLUTIONS = "float_convolutions"
+"""Key of the metadata of an INT8 file: the names of the convolutions that are not INT8, as JSON."""
+
+
+def float_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the convolutions of a quantized model that do not read integers, in order."""
+    graph = Graph(model)
+
+    def dequantized(name: str) -> bool:
+        maker = graph.producer.get(name)
+        return maker is not None and maker.op_type == "DequantizeLinear"
+
+    convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
+    return [node.name for node in convolutions if not (dequantized(node.input[0]) and dequantized(node.input[1]))]
+
+
 def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
     """Return whether a node lies in one of the modules, by `name_lies_in`."""
     return name_lies_in(place(node), places)

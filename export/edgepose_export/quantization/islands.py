@@ -26,6 +26,16 @@ FLOAT_PLACES: Mapping[Task, tuple[str, ...]] = {
 }
 
 
+TENSORRT_FLOAT_PLACES: Mapping[Task, tuple[str, ...]] = {
+    # A GPU is fast in INT8 where convolutions are dense, SiLU or not: it stays in the kernel. Depthwise convolutions are padded to many
+    # channels and slower in INT8 than in half precision, and they lose the most. The first convolution reads pixels, the last ones of
+    # the heads write logits, distances and features of joints.
+    "pose": ("trunk.stem.0", "**.depthwise", "**.cheap", "**.attention", "head.levels.*.score", "head.levels.*.box", "head.keypoints.out"),
+    "refine": ("trunk.stem.conv", "**.depthwise", "trunk.stem.long.1.0", "trunk.stem.short.0", "heat"),
+}
+"""The same for TensorRT: at most 15 % of the multiply-adds."""
+
+
 def name_lies_in(name: str, places: Iterable[str]) -> bool:
     """Return whether a module lies in one of `places`, such as `trunk.stem`, `head.levels.*.score` or `**.depthwise`.
 

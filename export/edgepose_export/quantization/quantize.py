@@ -14,8 +14,8 @@ from edgepose_export.onnx_file import file_hash, set_metadata
 from edgepose_export.quantization.calibration import CalibrationSet, collect_statistics
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
-from edgepose_export.quantization.graph import Graph, lies_in, make_plan
-from edgepose_export.quantization.islands import FLOAT_PLACES
+from edgepose_export.quantization.graph import FLOAT_CONVOLUTIONS, Graph, float_convolutions, lies_in, make_plan
+from edgepose_export.quantization.islands import FLOAT_PLACES, TENSORRT_FLOAT_PLACES
 from edgepose_export.quantization.pixels import center_on_a_byte, read_bytes_directly
 from edgepose_export.quantization.qdq import Range, insert
 from edgepose_export.quantization.ranges import Method, choose_range
@@ -53,7 +53,7 @@ def quantize(
     """
     symmetric = target == "tensorrt"
     if float_places is None:
-        float_places = FLOAT_PLACES[read_model(source).info.task]
+        float_places = (TENSORRT_FLOAT_PLACES if symmetric else FLOAT_PLACES)[read_model(source).info.task]
     prepared, ranges = prepare(source, pictures, method=method, symmetric=symmetric, float_places=float_places, progress=progress)
     plan = make_plan(prepared, float_places)
     result = insert(prepared, plan, ranges, symmetric=symmetric)
@@ -63,7 +63,14 @@ def quantize(
     if symmetric and (objections := tensorrt_objections(result)):
         raise ModelError(f"TensorRT would refuse the quantized {source}: {objections[0]}")
     calibration = {"hash": pictures.hash(), "method": method, "images": len(pictures)}
-    values = {"precision": "int8", "calibration": json.dumps(calibration), "parent": file_hash(source), "accuracy": "{}"}
+    listed = json.dumps(float_convolutions(result))
+    values = {
+        FLOAT_CONVOLUTIONS: listed,
+        "precision": "int8",
+        "calibration": json.dumps(calibration),
+        "parent": file_hash(source),
+        "accuracy": "{}",
+    }
     set_metadata(result, {METADATA_PREFIX + key: value for key, value in values.items()})
     onnx.checker.check_model(result, full_check=True)
     return result
