@@ -8,6 +8,7 @@ from edgepose.cli.program import LazyCommands, run_program
 COMMANDS = {
     "ghostify": ("edgepose_export.cli.ghostify:ghostify", "Make a ghost network from a plain teacher, ready for training."),
     "train": ("edgepose_export.cli.train:train", "Train a network, phase by phase."),
+    "blend": ("edgepose_export.cli.blend:blend", "Blend a trained network with the one it was trained from."),
     "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label unlabeled people with a better network."),
     "calibrate-score": ("edgepose_export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
     "evaluate": ("edgepose_export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
@@ -22,7 +23,7 @@ COMMANDS = {
 network in PyTorch (extra `train`); the others run model files and need no PyTorch. Commands load lazily, because PyTorch takes seconds to
 load."""
 
-NEEDS_TORCH = ("ghostify", "train", "calibrate-score", "onnx", "make-model")
+NEEDS_TORCH = ("ghostify", "train", "blend", "calibrate-score", "onnx", "make-model")
 """Commands that need the extra `train`."""
 
 _INSTALL = "in a checkout of edgepose, run `pip install './export[train]'` or `make setup`"

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import torch
 
 from edgepose_export.callbacks import TaskProgress
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.network.checkpoint import Network, NetworkSpec, build, load_deployed, save_network
+from edgepose_export.network.checkpoint import Network, NetworkSpec, blend_networks, build, load_deployed, save_network
 from edgepose_export.network.ghostify import GhostifyStep
 from edgepose_export.network.ghostify import ghostify as make_ghost
 from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
@@ -47,7 +46,7 @@ def make_start(
     """
     original, start = _load(teacher, spec), _load(teacher, spec)
     if blend is not None:
-        _mix(start, _load(blend, spec), blend_share)
+        start = blend_networks(start, _load(blend, spec), blend_share)
     labeled = CocoPose(data, progress=lambda done, total: progress("labels", done, total))
     batches = plain_batches(original, labeled, pictures, size, lambda done, total: progress("pictures", done, total))
     steps: list[GhostifyStep] = []
@@ -75,15 +74,3 @@ def _load(path: Path, spec: NetworkSpec) -> Network:
     if isinstance(spec, PoseSpec):
         return load_rtmdet(path, msgspec.structs.replace(spec, ghost=(), early_activation="silu", activation="silu"))
     return load_tinypose(path)
-
-
-def _mix(network: Network, other: Network, share: float) -> None:
-    """Move the weights of a network towards those of another that was trained from it.
-
-    Between a network and its own fine-tuned self the weights keep most of what both know (M. Wortsman et al., "Robust fine-tuning of
-    zero-shot models", CVPR 2022).
-    """
-    values, own = other.state_dict(), network.state_dict()
-    network.load_state_dict(
-        {name: torch.lerp(value, values[name], share) if value.is_floating_point() else value for name, value in own.items()}
-    )

@@ -110,6 +110,26 @@ def load_weights(network: Network, state: dict[str, Tensor], origin: str) -> Non
         raise ConfigError(f"the weights of {origin} do not fit its network: {str(error).splitlines()[1].strip()}") from error
 
 
+def blend_networks(start: Network, trained: Network, share: float) -> Network:
+    """Return a network whose weights lie between those of two (M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+
+    Args:
+        start: with batch-norms folded.
+        trained: trained from `start`, with batch-norms folded.
+        share: of `trained`, 0 to 1.
+
+    Raises:
+        ConfigError: the networks differ in their structure.
+    """
+    if start.spec != trained.spec:
+        raise ConfigError("the two checkpoints hold networks of different structure; expected one that was trained from the other")
+    first, second = start.state_dict(), trained.state_dict()
+    blended = build(start.spec)
+    state = {name: value.lerp(second[name], share) if value.is_floating_point() else value for name, value in first.items()}
+    load_weights(blended, state, "the blend")
+    return blended.eval()
+
+
 def _network_of(checkpoint: dict[str, Any], path: Path) -> Network:
     return build(_spec_of(checkpoint, path))
 

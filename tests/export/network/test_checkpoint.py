@@ -5,11 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from click.testing import CliRunner
 
 from edgepose.errors import ConfigError
+from edgepose_export.cli.main import cli
 from edgepose_export.network.checkpoint import (
     Network,
     NetworkSpec,
+    blend_networks,
     build,
     load_deployed,
     load_network,
@@ -113,3 +116,28 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path) -> Non
                 load(tmp_path / f"{name}.pt")
             assert "\n" not in str(failure.value)
             assert f"{name}.pt" in str(failure.value)
+
+
+@SPECS
+def test_a_blend_lies_between_its_networks(spec: NetworkSpec) -> None:
+    start, trained = lively(1, spec), lively(2, spec)
+    for share in (0.0, 0.25, 1.0):
+        blended = blend_networks(start, trained, share).state_dict()
+        for name, value in start.state_dict().items():
+            expected = value + share * (trained.state_dict()[name] - value) if value.is_floating_point() else value
+            torch.testing.assert_close(blended[name], expected)
+
+
+def test_networks_of_different_structure_are_not_blended() -> None:
+    with pytest.raises(ConfigError, match="different structure"):
+        blend_networks(lively(1, TINY), lively(1, TINY_REFINER), 0.5)
+
+
+def test_blend_writes_a_checkpoint(tmp_path: Path) -> None:
+    for name, seed in (("start", 1), ("trained", 2)):
+        save_network(tmp_path / f"{name}.pt", lively(seed, TINY_REFINER))
+    arguments = ["blend", tmp_path / "start.pt", tmp_path / "trained.pt", "--share", "0.5", "--output", tmp_path / "blended.pt"]
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    expected = blend_networks(load_network(tmp_path / "start.pt"), load_network(tmp_path / "trained.pt"), 0.5)
+    torch.testing.assert_close(output(load_network(tmp_path / "blended.pt").eval()), output(expected), rtol=1e-2, atol=1e-2)
