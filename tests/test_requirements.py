@@ -83,7 +83,8 @@ def test_every_reason_names_what_to_install(name: str, monkeypatch: pytest.Monke
     else:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert re.search(
-        r"(is|are) not (installed|available here).*\((Debian packages? [a-z0-9., -]+|pip install \S+)\)$", REQUIREMENTS[name]() or ""
+        r"(is|are) not (installed|available here).*\((Debian packages? [a-z0-9., -]+|pip install \S+|make [a-z-]+)\)$",
+        REQUIREMENTS[name]() or "",
     )
 
 

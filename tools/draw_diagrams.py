@@ -243,7 +243,7 @@ def reload() -> Diagram:
 
 LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
     ((("cli", "one thin module a command"),), "outside"),
-    ((("diagnostics", "check, doctor, bench"), ("simulation", "walkers by seed")), "outside"),
+    ((("api", "people in three lines of Python"), ("diagnostics", "check, doctor, bench"), ("simulation", "walkers by seed")), "outside"),
     ((("daemon", "puts it together: health, reload, commands"),), "main"),
     ((("pipeline", "the way of a frame: threads and slots"),), "main"),
     ((("validation", "what can be refused before anything starts"),), "main"),
@@ -270,7 +270,7 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
         "camera",
     ),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
-    ((("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("printable", ""), ("errors", "")), "store"),
+    ((("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("tile", ""), ("printable", ""), ("errors", "")), "store"),
 )
 """Packages from the top of the import rule to its bottom, each with what it holds, and the kind of their boxes."""
 

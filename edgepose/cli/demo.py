@@ -38,7 +38,8 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     from edgepose.cli.live_table import shown
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
-    from edgepose.daemon.daemon import Daemon, supervise
+    from edgepose.daemon.daemon import Daemon
+    from edgepose.daemon.supervise import supervise
     from edgepose.diagnostics.bench import FETCHED_VIDEO, PACKAGED_VIDEO, video_at_hand
     from edgepose.errors import OutputError, SourceError, UsageError
     from edgepose.messages.live_table import LiveTable

@@ -95,7 +95,7 @@ def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> i
         return error.exit_code
     except ModuleNotFoundError as error:
         _show_traceback(debug)
-        _end_with(f"{name} needs the library {error.name}, which is not installed here: {install}")
+        _end_with(f"{name} needs the library {(error.name or '').partition('.')[0]}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
         _show_traceback(debug)

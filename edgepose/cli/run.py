@@ -27,7 +27,8 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     import os
 
     from edgepose.config.load import load, service_variables
-    from edgepose.daemon.daemon import Daemon, supervise
+    from edgepose.daemon.daemon import Daemon
+    from edgepose.daemon.supervise import supervise
     from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.storage.access import limit_access
     from edgepose.supervision.malloc import tune

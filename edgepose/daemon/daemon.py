@@ -4,13 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config, ModelConfig
 from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
+from edgepose.daemon.device_clock import DeviceClock
 from edgepose.daemon.engine_upgrade import EngineUpgrade, Upgraded
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
@@ -42,7 +42,6 @@ from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
-from edgepose.telemetry.wall_clock import WallClock
 from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import refuse_clashes
 from edgepose.validation.sources import refuse_impossible
@@ -51,7 +50,6 @@ from edgepose.webhook.settings import WebhookSettings
 
 _log = logging.getLogger(__name__)
 
-_TURN_S = 0.1  # how soon the main thread notices that it must stop
 _STOP_S = 2.6  # of three seconds; the rest is for the interpreter's shutdown
 _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
@@ -101,8 +99,7 @@ class Daemon:
         self._forever = forever
         self._instance_lock = InstanceLock(config)
         self._notifier = notifier
-        self._clock = _wall_clock(config)
-        self._clock_unset = self._clock.unset()
+        self._clock = DeviceClock(config)
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self._metrics = Metrics()
@@ -169,8 +166,8 @@ class Daemon:
             raise
 
     def _begin(self, broker_within_s: float) -> None:
-        if self._clock_unset is not None:
-            self._log_clock(self._clock_unset)
+        if self._clock.unset is not None:
+            self._clock.log()
         self._log_backend(self._pipeline.open())
         refiner = refiner_message(self._config, self._refiner)
         if refiner is not None:
@@ -228,7 +225,7 @@ class Daemon:
             restarts={**pipeline.restarts, **{name: count for name, count in restarts.items() if count}},
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.failure,
-            clock_unset=self._clock_unset,
+            clock_unset=self._clock.unset,
             health=self._health,
         )
 
@@ -252,7 +249,7 @@ class Daemon:
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
-            do("checking the clock", lambda: self._check_clock(now_s))
+            do("checking the clock", lambda: self._clock.check(now_s))
             do("reporting health", lambda: self._report(now_s))
 
     @property
@@ -334,19 +331,6 @@ class Daemon:
         failure = failure or self._delivery.failure
         if failure is not None:
             raise failure
-
-    def _check_clock(self, now_s: float) -> None:
-        unset = self._clock.unset()
-        if (unset is None) != (self._clock_unset is None):
-            self._log_clock(unset)
-        self._clock_unset = unset
-        self._clock.remember(now_s)
-
-    def _log_clock(self, unset: str | None) -> None:
-        if unset is None:
-            _log.info("the clock of this device is set")
-        else:
-            _log.warning("the clock of this device is not set: %s; times in messages are wrong until a time server is reached", unset)
 
     def _report(self, now_s: float) -> None:
         snapshot = self.snapshot(now_s, drain=True)
@@ -499,35 +483,3 @@ class Daemon:
         if self._webhook is not None:
             self._webhook.start()
         self._delivery.webhook = self._webhook
-
-
-def _wall_clock(config: Config) -> WallClock:
-    """Return the clock of a daemon: its last time is kept beside the event store, and no file that it wrote is newer than now."""
-    store = Path(config.events.store) if config.events.store is not None else None
-    written = (store, config.commands.audit, config.black_box.path)
-    witnesses = [Path(place) for place in written if place is not None]
-    return WallClock(store.with_name("clock") if store is not None else None, witnesses)
-
-
-def supervise(daemon: Daemon, stop: threading.Event, reason: Callable[[], str], each_turn: Callable[[], None] | None = None) -> None:
-    """Run a daemon until `stop` is set, or until it has nothing left to do.
-
-    Args:
-        daemon: started.
-        stop: set from outside, for example by a signal handler.
-        reason: called for the reason when `stop` is set.
-        each_turn: called about ten times a second, for example to draw a table.
-
-    Raises:
-        EdgeposeError: what ended the work.
-    """
-    while not stop.wait(_TURN_S) and not daemon.finished():
-        daemon.tick(time.monotonic())
-        if each_turn is not None:
-            each_turn()
-    if stop.is_set():
-        _log.info("stopping: %s", reason())
-        daemon.stop(reason(), patient=False)
-    else:
-        daemon.stop("all sources have ended", patient=True)
-        _log.info("ended: all sources have ended")  # otherwise the failure was raised

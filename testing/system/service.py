@@ -136,5 +136,7 @@ class Service:
         self.machine.run("systemctl", "stop", UNIT, check=False)
 
     def _take(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        if not message.payload:  # a retained state that is cleared
+            return
         with self._lock:
             self._heard.append((message.topic.removeprefix("edgepose/drone/"), json.loads(message.payload)))

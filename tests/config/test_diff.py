@@ -110,7 +110,7 @@ def test_frames_of_another_size_start_without_memory(tmp_path: Path) -> None:
     assigned = {width: tracks - {None} for width, tracks in numbers.items()}
     assert len(assigned[640]) == len(assigned[1280]) > 4
     assert not assigned[640] & assigned[1280]
-    assert {kind for _, kind in events} == {"entered", "arms_up"}  # nobody left, or fell
+    assert {kind for _, kind in events} == {"entered"}  # nobody left, or fell
     assert {width for width, kind in events if kind == "entered"} == {640, 1280}
 
 

@@ -222,7 +222,7 @@ def test_info_describes_checkpoints_and_model_files(folder: Path) -> None:
     assert Model(folder / "refiner.pt").info()["input"] == "32x64"
     described = Model("default").info()
     assert (described["name"], described["precision"], described["task"]) == ("ghost-n", "float32", "pose")
-    assert described["accuracy"]["AP"] > 0.2
+    assert 0 < described["accuracy"]["AP"] < 1
 
 
 def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, tmp_path: Path) -> None:

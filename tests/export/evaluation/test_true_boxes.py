@@ -35,7 +35,9 @@ class KnownRefiner:
         self._confidences = np.asarray(confidences, np.float32)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        assert (crops.shape, crops.dtype) == ((1, 64, 64, 3), np.uint8)
+        assert (crops.shape[1:], crops.dtype) == ((64, 64, 3), np.uint8)
+        if len(crops) > 1:  # the same person in other turns
+            return np.zeros((len(crops), 17, 3), np.float32)
         # COCO: similarity = exp(-d^2 / (2 area (2 sigma)^2))
         away = np.sqrt(-2 * np.log(next(self._similarities)) * AREA) * 2 * np.array(OKS_SIGMAS)
         moved = LABEL + np.stack((away, np.zeros(17)), 1)

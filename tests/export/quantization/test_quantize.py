@@ -20,7 +20,7 @@ from edgepose_export.quantization.calibration import CalibrationSet, PictureView
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
 from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
-from edgepose_export.quantization.islands import FLOAT_PLACES
+from edgepose_export.quantization.islands import FLOAT_PLACES, TENSORRT_FLOAT_PLACES
 from edgepose_export.quantization.pixels import center_on_a_byte
 from edgepose_export.quantization.qdq import insert, quantize_weight
 from edgepose_export.quantization.quantize import Target, prepare, quantize
@@ -253,7 +253,7 @@ def test_without_a_choice_the_sensitive_parts_stay_float(
     result = quantize(path, pictures, target=target)
     floats = {place(node) for node in Graph(result).convolutions()}
     every = Graph(onnx.load(str(path))).convolutions()
-    wanted = FLOAT_PLACES[read_model(path).info.task]
+    wanted = (FLOAT_PLACES if target == "cpu" else TENSORRT_FLOAT_PLACES)[read_model(path).info.task]
     assert floats == {place(node) for node in every if lies_in(node, wanted)}
     assert 0 < len(floats) < len({place(node) for node in every})
     for pattern in wanted:  # a name that nothing has is a mistake
