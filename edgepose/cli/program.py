@@ -95,7 +95,8 @@ def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> i
         return error.exit_code
     except ModuleNotFoundError as error:
         _show_traceback(debug)
-        _end_with(f"{name} needs the library {(error.name or '').partition('.')[0]}, which is not installed here: {install}")
+        library = (error.name or "").partition(".")[0]
+        _end_with(f"{name} needs the library {library}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
         _show_traceback(debug)

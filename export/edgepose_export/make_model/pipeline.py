@@ -225,7 +225,8 @@ class ModelSteps:
 
             def quantize(target: Target = target, path: Path = path) -> Figures:
                 pictures = CalibrationSet(self._folders, options.calibration_pictures)
-                write_model(quantize_file(full, pictures, target=target, progress=self._progress), path)
+                made = quantize_file(full, pictures, target=target, progress=self._progress)
+                write_model(store_half(made) if target == "cpu" else made, path)  # TensorRT's parser gets weights as they are
                 return {"bytes": path.stat().st_size}
 
             inputs = {"float": file_hash(full), "data": self._data(), "pictures": options.calibration_pictures}
