@@ -99,11 +99,20 @@ def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> i
         _end_with(f"{name} needs the library {library}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
+        if _was_interrupted(error):
+            return _INTERRUPTED
         _show_traceback(debug)
         where = "" if debug else f" (run `{name} --debug …` to see where)"
         _end_with(f"{name}: unexpected {type(error).__name__}: {error}{where}")
         return EdgeposeError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an error: a library that is interrupted while it is imported raises an error of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _show_traceback(debug: bool) -> None:

@@ -104,3 +104,15 @@ def test_what_a_missing_library_asks_to_install_exists(capfd: pytest.CaptureFixt
         assert "edgepose[" not in text, path
         named = {extra for group in re.findall(r"'\.\[([\w,]+)\]'", text) for extra in group.split(",")}
         assert named <= extras, path
+
+
+def test_an_error_that_ctrl_c_caused_in_a_library_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command()
+    def interrupted() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("numpy failed to import") from error
+
+    assert run_program(interrupted, "program", [], install="nothing") == 130
+    assert capsys.readouterr().err == ""
