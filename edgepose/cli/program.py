@@ -2,8 +2,11 @@
 
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
+from types import FrameType
 from typing import Any
 
 import click
@@ -66,16 +69,18 @@ def run_program(cli: click.Command, name: str, arguments: list[str], *, install:
         arguments: the command line without the program.
         install: what to install where a library is missing, in words.
     """
+    ctrl_c = _CtrlC()
     try:
-        return _run(cli, name, arguments, install)
+        return _run(cli, name, arguments, install, ctrl_c)
     finally:
+        ctrl_c.close()
         if "edgepose.cli.log" in sys.modules:  # otherwise nothing was logged
             from edgepose.cli.log import flush_log
 
             flush_log()
 
 
-def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> int:
+def _run(cli: click.Command, name: str, arguments: list[str], install: str, ctrl_c: "_CtrlC") -> int:
     debug = "--debug" in arguments
     try:
         result = cli.main(args=arguments, prog_name=name, standalone_mode=False)
@@ -99,7 +104,7 @@ def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> i
         _end_with(f"{name} needs the library {library}, which is not installed here: {install}")
         return UnavailableError.exit_code
     except Exception as error:
-        if _was_interrupted(error):
+        if ctrl_c.pressed:
             return _INTERRUPTED
         _show_traceback(debug)
         where = "" if debug else f" (run `{name} --debug …` to see where)"
@@ -108,11 +113,22 @@ def _run(cli: click.Command, name: str, arguments: list[str], install: str) -> i
     return result if isinstance(result, int) else 0
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C is behind an error: a library that is interrupted while it is imported raises an error of its own."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+class _CtrlC:
+    """Notes that Ctrl-C was pressed: a library that is interrupted while it is imported raises errors of its own."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._press)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        self.pressed = True
+        signal.default_int_handler(number, frame)
+
+    def close(self) -> None:
+        """Put Python's own handler back, where nobody has put another one in its place."""
+        if signal.getsignal(signal.SIGINT) == self._press:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _show_traceback(debug: bool) -> None:

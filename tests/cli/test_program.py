@@ -1,6 +1,8 @@
 """Start and exit of both programs."""
 
+import contextlib
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -109,10 +111,9 @@ def test_what_a_missing_library_asks_to_install_exists(capfd: pytest.CaptureFixt
 def test_an_error_that_ctrl_c_caused_in_a_library_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
     @click.command()
     def interrupted() -> None:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as error:
-            raise ImportError("numpy failed to import") from error
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ImportError("numpy failed to import")
 
     assert run_program(interrupted, "program", [], install="nothing") == 130
     assert capsys.readouterr().err == ""
