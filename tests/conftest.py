@@ -78,6 +78,14 @@ def _a_log_of_its_own() -> Generator[None, None, None]:
 
 
 @pytest.fixture(autouse=True)
+def _a_mask_of_its_own() -> Generator[None, None, None]:
+    """Let no test inherit the file mask that a daemon in the test before it has set for this process."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(autouse=True)
 def _a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Daemons inside tests that run side by side are on hosts of other names: one device name belongs to one daemon a machine."""
     monkeypatch.setattr(
