@@ -27,7 +27,7 @@ from edgepose.model.file import ModelInfo
 from edgepose.pipeline.offline.people import FramePeople, people_in
 from edgepose.pipeline.offline.pictures import PictureInput, PilPicture, rgb_of, type_name
 from edgepose.pipeline.offline.result import PoseResult
-from edgepose.pipeline.offline.run import open_input
+from edgepose.pipeline.offline.run import naming_the_file, open_input
 from edgepose.pipeline.offline.settings import offline_config
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
@@ -275,7 +275,7 @@ class PoseModel:
             with closing(open_input(of_input, one)) as source:
                 found = people_in(source, self._network, self.info, of_input, self._metrics, self._refiner, turn=self._turn)
                 try:
-                    with closing(found):
+                    with naming_the_file(one), closing(found):
                         for frame, people in found:
                             frames += 1
                             yield PoseResult(frame, people, config.pose.keypoint_threshold)
@@ -322,7 +322,7 @@ def _first_frame(source: str, config: Config) -> Frame:
     inputs = find_inputs([source]).inputs
     if len(inputs) != 1 or len(inputs[0].images) > 1:
         raise UsageError(f"{source} names several pictures; expected one: pass a list of paths")
-    with closing(open_input(offline_config(config, inputs, FilesConfig()), inputs[0])) as opened:
+    with closing(open_input(offline_config(config, inputs, FilesConfig()), inputs[0])) as opened, naming_the_file(inputs[0]):
         return opened.read()
 
 

@@ -1,8 +1,8 @@
 """A run over files from their first to their last frame, as fast as the network allows, into files."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -77,9 +77,20 @@ def run(config: Config, *, advance: Callable[[], None] = lambda: None, stop: Cal
 def open_input(config: Config, one: OfflineInput) -> Source:
     """Open an input with the settings of its camera; SourceError where that fails."""
     camera = config.cameras[one.camera]
-    if one.images:
-        return ImageSource(one.camera, camera, Path(one.source), images=one.images)
-    return open_source(one.camera, camera, once=True)
+    with naming_the_file(one):
+        if one.images:
+            return ImageSource(one.camera, camera, Path(one.source), images=one.images)
+        return open_source(one.camera, camera, once=True)
+
+
+@contextmanager
+def naming_the_file(one: OfflineInput) -> Iterator[None]:
+    """Take the camera out of errors about an input: they name its file or URL, and nobody gave the camera its name."""
+    try:
+        yield
+    except SourceError as error:
+        error.args = (str(error).removeprefix(f"camera {one.camera}: "),)
+        raise
 
 
 class OfflineRun:
@@ -162,10 +173,9 @@ class OfflineRun:
         failure: SourceError | None = None
         with self._opened, suppress(BrokenPipeError):  # a pipe whose reader has closed it ends the run in order
             for number, one in enumerate(self._inputs, 1):
+                label = f"{one.source} ({number}/{len(self._inputs)})" if len(self._inputs) > 1 else ""
                 try:
-                    self._run_input(
-                        one, f"{one.source} ({number}/{len(self._inputs)})" if len(self._inputs) > 1 else "", advance, stop, begin
-                    )
+                    self._run_input(one, label, advance, stop, begin)
                 except SourceError as error:
                     if len(self._inputs) == 1:
                         raise
@@ -225,16 +235,17 @@ class OfflineRun:
             config = replace(config, track=replace(config.track, enabled=False))
         frames = 0
         try:
-            for frame, found in people_in(source, self._backend, self._model.info, config, self._metrics, self._refiner, stop=stop):
-                message = poses_message(frame, found, frame.captured_at_ns if self._start_ns is not None else time.time_ns())
-                for sink in self._sinks:
-                    sink.write(frame, found, message)
-                frames += 1
-                self._frames += 1
-                self._people += len(found)
-                advance()
-                if stop():
-                    break
+            with naming_the_file(one):
+                for frame, found in people_in(source, self._backend, self._model.info, config, self._metrics, self._refiner, stop=stop):
+                    message = poses_message(frame, found, frame.captured_at_ns if self._start_ns is not None else time.time_ns())
+                    for sink in self._sinks:
+                        sink.write(frame, found, message)
+                    frames += 1
+                    self._frames += 1
+                    self._people += len(found)
+                    advance()
+                    if stop():
+                        break
         except SourceError as error:
             if error.cause != "ended" or not frames:
                 raise
