@@ -3,6 +3,7 @@
 # and becomes systemd. What it mounts and writes ends with the namespaces. Not run by hand.
 # Arguments: folder of this instance, its name; then pairs of a folder of the machine and the place where it is seen inside.
 set -eu
+umask 022 # with a root that is for its owner only, D-Bus and so the boot never come up
 folder=$1 name=$2
 shift 2
 
