@@ -49,6 +49,9 @@ SKELETON = (
 FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
 """Pairs of left and right keypoints, which swap in a mirrored image."""
 
+HEAD_KEYPOINTS, SHOULDER_KEYPOINTS = (0, 1, 2, 3, 4), (5, 6)
+"""Numbers of the keypoints of the head and of the shoulders."""
+
 OKS_SIGMAS = (
     0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072,
     0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,

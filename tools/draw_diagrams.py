@@ -270,7 +270,10 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
         "camera",
     ),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
-    ((("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("tile", ""), ("printable", ""), ("errors", "")), "store"),
+    (
+        (("pixels", ""), ("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("tile", ""), ("printable", ""), ("errors", "")),
+        "store",
+    ),
 )
 """Packages from the top of the import rule to its bottom, each with what it holds, and the kind of their boxes."""
 

@@ -46,7 +46,10 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
         origins: where the value of each key comes from.
         file: the file that the configuration was read from.
     """
-    checks = (_number_problems, _model_problems, _mqtt_problems, _webhook_problems, _monitoring_problems, _place_problems)
+    checks = (
+        *(_number_problems, _model_problems, _mqtt_problems, _webhook_problems),
+        *(_monitoring_problems, _place_problems, _privacy_problems),
+    )
     found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
 
@@ -155,6 +158,23 @@ def _place_problems(config: Config) -> _Problems:
                 yield keys, "has edges that cross; expected its corners in order around it"
             elif _area(distinct) < _MINIMUM_AREA:
                 yield keys, "has no area; expected at least three corners that are not on one line"
+
+
+def _privacy_problems(config: Config) -> _Problems:
+    pixels = config.privacy.pixels
+    if pixels == "never":
+        for key in ("video", "images"):
+            if getattr(config.files, key) is not None:
+                yield ("files", key), "would write images while privacy.pixels is never; expected blurred or allowed there, or no file"
+        if config.commands.snapshot:
+            yield ("commands", "snapshot"), "is true while privacy.pixels is never; expected blurred or allowed there, or false"
+    if pixels != "allowed":
+        for keys, path in ((("model", "path"), config.model.path), (("refine", "path"), config.refine.path)):
+            if is_remote(path):
+                yield (
+                    keys,
+                    f"would send images to a server while privacy.pixels is {pixels}; expected allowed, or a model on this device",
+                )
 
 
 def _file_problems(config: Config, file: Path | None) -> _Problems:

@@ -39,7 +39,8 @@ class Changes:
         removed = tuple(name for name in before if name not in after)
         # Each camera has its own annotated video, which draws the keypoints above the threshold.
         drawn = new.files.video is not None or new.files.images is not None
-        redraw = drawn and bool(added or removed or old.pose.keypoint_threshold != new.pose.keypoint_threshold)
+        restyled = old.pose.keypoint_threshold != new.pose.keypoint_threshold or old.privacy != new.privacy
+        redraw = drawn and bool(added or removed or restyled)
         stores = [(config.events.enabled, config.events.store, config.events.store_limit) for config in (old, new)]
         return cls(
             added=added,

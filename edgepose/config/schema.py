@@ -35,6 +35,7 @@ from edgepose.config.service import (
     HealthConfig,
     LogConfig,
     MonitoringConfig,
+    PrivacyConfig,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "PlausibilityConfig",
     "PoseConfig",
     "PosesConfig",
+    "PrivacyConfig",
     "RefineConfig",
     "RemoteConfig",
     "SmoothConfig",
@@ -148,6 +150,7 @@ class Config(Section, frozen=True):
     events: EventsConfig = EventsConfig()
     webhook: WebhookConfig = WebhookConfig()
     commands: CommandsConfig = CommandsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     health: HealthConfig = HealthConfig()

@@ -20,6 +20,18 @@ class BlackBoxConfig(Section, frozen=True):
     ] = 64
 
 
+class PrivacyConfig(Section, frozen=True):
+    """What of people may be kept and sent."""
+
+    pixels: Annotated[
+        Literal["never", "blurred", "allowed"],
+        Meta(
+            description="images that leave the process, as files, snapshots or input of a remote model: `never`, with mosaics on the heads"
+            " of all people found (`blurred`), or as they are (`allowed`)"
+        ),
+    ] = "allowed"
+
+
 class MonitoringConfig(Section, frozen=True):
     """An HTTP port for Prometheus and health checks."""
 

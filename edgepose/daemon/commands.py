@@ -3,11 +3,12 @@
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
+import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
@@ -28,6 +29,10 @@ from edgepose.messages.command_requests import (
 )
 from edgepose.messages.structs import CommandReplyMessage, SnapshotMessage, timestamp
 from edgepose.mqtt.command_inbox import Command
+from edgepose.output.overlay import draw
+from edgepose.person import Person
+from edgepose.pipeline.postprocess_thread import TakePeople
+from edgepose.pixels import PixelGate, ReleasedImage, encode_picture
 from edgepose.printable import printable
 from edgepose.recorder.folder import Recording
 
@@ -97,6 +102,10 @@ class CommandTarget(Protocol):
 
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
         """Call `take` with the next frame of a camera, from another thread."""
+        ...
+
+    def tap_people(self, camera: str, take: TakePeople) -> None:
+        """Call `take` with the next frame of a camera and the people in it, from another thread."""
         ...
 
 
@@ -189,19 +198,32 @@ class CommandHandler:
         known = self._target.snapshot().pipeline.cameras.get(camera)
         if known is not None and known.state.state == "paused":
             raise ConfigError(f"{known.state.detail or f'camera {camera} is paused'}; expected a camera that is streaming")
-        frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        config = self._target.config
+        gate = PixelGate(config.privacy.pixels, config.pose.keypoint_threshold)
+        frames: queue.SimpleQueue[tuple[Frame, ReleasedImage]] = queue.SimpleQueue()
 
         def jpeg() -> CommandResult | None:
             if frames.empty():
                 return None
             limit_bytes = self._jpeg_limit_bytes()
-            message = snapshot_message(frames.get(), request.width, limit_bytes)
+            message = snapshot_message(*frames.get(), request.width, limit_bytes)
             too_large = f"no image of this frame fits {limit_bytes} bytes; expected a broker that accepts longer messages"
             return CommandResult(too_large) if message is None else CommandResult(snapshot=message)
 
         too_late = f"camera {camera} delivered no frame within {SNAPSHOT_WITHIN_S:g} s; expected one that is streaming"
         self._awaited.append(_Awaited(command, jpeg, now_s + SNAPSHOT_WITHIN_S, too_late))
-        self._target.tap(camera, frames.put)
+        # Heads can be hidden, and people drawn, where people are known: after the network, which a camera without one never reaches.
+        if gate.pixels == "blurred" or request.overlay:
+
+            def take(frame: Frame, people: Sequence[Person]) -> None:
+                released = gate.release(frame.image, people)
+                if request.overlay:
+                    released = released.derived(draw(released.image, people, keypoint_threshold=config.pose.keypoint_threshold))
+                frames.put((frame, released))
+
+            self._target.tap_people(camera, take)
+        else:
+            self._target.tap(camera, lambda frame: frames.put((frame, gate.release(frame.image, []))))
 
     def _jpeg_limit_bytes(self) -> int:
         """Return the longest JPEG whose reply the broker accepts: in JSON it takes four thirds of its bytes."""
@@ -253,29 +275,29 @@ def with_thresholds(config: Config, request: SetThresholdCommand) -> Config:
     return changed
 
 
-def snapshot_message(frame: Frame, width: int, limit_bytes: int = JPEG_LIMIT_BYTES) -> SnapshotMessage | None:
+def snapshot_message(frame: Frame, released: ReleasedImage, width: int, limit_bytes: int = JPEG_LIMIT_BYTES) -> SnapshotMessage | None:
     """Return a frame as a JPEG: at most `width` pixels wide, compressed harder and then made smaller until it fits.
 
     Args:
         frame: to show.
+        released: what the pixel gate has released of it.
         width: widest image, pixels.
         limit_bytes: longest JPEG.
 
     Returns:
         None where not even a small image fits.
     """
-    source = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)  # (H, W, 3)
     width = min(width, frame.width)
     while True:
-        image = source
+        image = released
         if frame.width > width:
-            image = cv2.resize(source, (width, max(1, round(frame.height * width / frame.width))), interpolation=cv2.INTER_AREA)
+            size = width, max(1, round(frame.height * width / frame.width))
+            image = released.derived(np.asarray(cv2.resize(released.image, size, interpolation=cv2.INTER_AREA), np.uint8))
         for quality in _JPEG_QUALITIES:
-            encoded, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            if encoded and len(jpeg) <= limit_bytes:
-                height, actual_width = image.shape[:2]
+            jpeg = encode_picture(image, ".jpg", quality=quality)
+            if len(jpeg) <= limit_bytes:
                 at = timestamp(frame.captured_at_ns)
-                return SnapshotMessage(camera=frame.camera, captured_at=at, width=actual_width, height=height, jpeg=jpeg.tobytes())
+                return SnapshotMessage(camera=frame.camera, captured_at=at, width=image.width, height=image.height, jpeg=jpeg)
         if width <= _SMALLEST_SNAPSHOT_PX:
             return None
         width = max(_SMALLEST_SNAPSHOT_PX, width * 2 // 3)

@@ -33,6 +33,7 @@ from edgepose.mqtt.settings import PublisherSettings
 from edgepose.pipeline.delivery import Delivery, Sink
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.pipeline import Pipeline
+from edgepose.pipeline.postprocess_thread import TakePeople
 from edgepose.pipeline.refiner import Refiner
 from edgepose.recorder.black_box import BlackBox
 from edgepose.recorder.folder import Recording
@@ -292,6 +293,10 @@ class Daemon:
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
         """Call `take` with the next frame of a camera, from its thread."""
         self._pipeline.tap(camera, take)
+
+    def tap_people(self, camera: str, take: TakePeople) -> None:
+        """Call `take` with the next frame of a camera and the people in it, from another thread."""
+        self._pipeline.tap_people(camera, take)
 
     def stop(self, reason: str, *, patient: bool) -> None:
         """Process the frames in flight, publish `stopped` with the reason, and complete the files.

@@ -30,6 +30,7 @@ from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.pixels import unguarded, video_frame
 from edgepose.telemetry.metrics import Latency, Metrics
 from edgepose.telemetry.sensors import memory_mb
 
@@ -180,7 +181,7 @@ def synthetic_clip(frames: int = 100, width: int = 768, height: int = 576) -> It
                     left = (number * (figure + 2) + figure * width // 6) % (width - 40)
                     top = height // 6 + figure * height // 10
                     image[top : top + 120, left : left + 40] = 40 * figure
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                container.mux(stream.encode(video_frame(unguarded(image))))
             container.mux(stream.encode(None))
         yield str(path)
 

@@ -48,6 +48,7 @@ class SnapshotCommand(_Request, frozen=True):
 
     camera: Annotated[Name, Meta(description="name of the camera")]
     width: Annotated[int, Meta(ge=16, le=1920, description="maximum width in pixels; smaller frames are not enlarged")] = SNAPSHOT_WIDTH_PX
+    overlay: Annotated[bool, Meta(description="whether people are drawn on it: the next frame that the networks have seen")] = False
 
 
 class RecordCommand(_Request, frozen=True):

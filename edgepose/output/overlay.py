@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.person import SKELETON, Person
+from edgepose.person import HEAD_KEYPOINTS, SKELETON, Person
 from edgepose.tile import TileLook
 
 Color = tuple[int, int, int]
@@ -15,7 +15,6 @@ Color = tuple[int, int, int]
 _SHIFT = 4  # fractional bits of coordinates: OpenCV draws at 1/16 pixel
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _GOLDEN_ANGLE = 0.381966  # golden angle as a share of a full turn: the hues of neighboring numbers are far apart
-_HEAD = frozenset(range(5))
 _FIRST_HUE = 0.45
 _DARK: Color = (16, 18, 22)
 _WHITE: Color = (255, 255, 255)
@@ -83,14 +82,14 @@ def _draw_pose(canvas: NDArray[np.uint8], person: Person, base: Color, unit: flo
     for outline in (True, False):
         for a, b in bones:
             (ax, ay, _), (bx, by, _) = person.keypoints[a].tolist(), person.keypoints[b].tolist()
-            thin = 0.6 if a in _HEAD and b in _HEAD else 1.0
+            thin = 0.6 if a in HEAD_KEYPOINTS and b in HEAD_KEYPOINTS else 1.0
             thickness = max(1, round(thin * 2 * width)) + (2 * max(1, round(0.35 * width)) if outline else 0)
             cv2.line(canvas, _fixed(ax, ay), _fixed(bx, by), _DARK if outline else _side(base, a, b), thickness, cv2.LINE_AA, _SHIFT)
     for index in np.flatnonzero(visible):
         x, y, _ = person.keypoints[index].tolist()
-        radius = (1.0 if index in _HEAD else 1.5) * width
+        radius = (1.0 if index in HEAD_KEYPOINTS else 1.5) * width
         _disc(canvas, x, y, radius + max(1.0, 0.35 * width), _DARK)
-        _disc(canvas, x, y, radius, _WHITE if index in _HEAD else _side(base, int(index), int(index)))
+        _disc(canvas, x, y, radius, _WHITE if index in HEAD_KEYPOINTS else _side(base, int(index), int(index)))
 
 
 def _draw_label(canvas: NDArray[np.uint8], person: Person, base: Color, unit: float, _threshold: float) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.errors import OutputError
+from edgepose.pixels import ReleasedImage, encode_picture, video_frame
 
 _TIME_BASE = Fraction(1, 60_000)
 """Exact for milliseconds and for 24, 25, 30, 50 and 60 frames per second. The finest time base of mpeg4 is 1/65535."""
@@ -56,11 +57,11 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def write(self, image: NDArray[np.uint8], time_ns: int) -> None:
+    def write(self, image: ReleasedImage, time_ns: int) -> None:
         """Append one frame.
 
         Args:
-            image: uint8 (H, W, 3), RGB.
+            image: what the pixel gate has released.
             time_ns: capture time on any clock; the video begins with the first frame. If it stands still or goes back, the frame
                 follows the previous one by one unit of the time base.
 
@@ -69,7 +70,7 @@ class VideoWriter:
         """
         try:
             stream = self._stream if self._stream is not None else self._begin(image, time_ns)
-            frame = av.VideoFrame.from_ndarray(self._fit(image), format="rgb24")
+            frame = video_frame(image.derived(self._fit(image.image)))
             frame.time_base = _TIME_BASE
             pts = max(self._last_pts + 1, round((time_ns - self._begin_ns) * _TIME_BASE.denominator / 1e9))
             if self._last_pts >= 0:
@@ -106,9 +107,9 @@ class VideoWriter:
                 self._container.mux(self._held)
             self._held = packet
 
-    def _begin(self, image: NDArray[np.uint8], time_ns: int) -> "av.VideoStream":
+    def _begin(self, image: ReleasedImage, time_ns: int) -> "av.VideoStream":
         self._begin_ns = time_ns
-        self._size = (image.shape[0] + image.shape[0] % 2, image.shape[1] + image.shape[1] % 2)
+        self._size = (image.height + image.height % 2, image.width + image.width % 2)
         # No B-frames: frames are written in the order of their times, and a truncated file lacks none in between.
         options = {"preset": "veryfast", "crf": "21"} if self.codec == "libx264" else {"qscale": "4"}
         stream = self._container.add_stream(self.codec, options=options)
@@ -125,7 +126,7 @@ class VideoWriter:
         height, width = self._size
         bottom, right = height - image.shape[0], width - image.shape[1]
         if (bottom, right) == (0, 0):
-            return np.ascontiguousarray(image)
+            return image
         if bottom in (0, 1) and right in (0, 1):
             return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
         scale = min(height / image.shape[0], width / image.shape[1])
@@ -164,21 +165,19 @@ class ImageWriter:
         """Return the path of an image with this name."""
         return self.folder / f"{name}{self._suffix}"
 
-    def write(self, image: NDArray[np.uint8], name: str) -> Path:
+    def write(self, image: ReleasedImage, name: str) -> Path:
         """Write one image and return its path.
 
         Args:
-            image: uint8 (H, W, 3), RGB.
+            image: what the pixel gate has released.
             name: file name without suffix, such as `front-000812`.
 
         Raises:
             OutputError: the file cannot be written.
         """
         path = self.path_of(name)
-        settings = [cv2.IMWRITE_JPEG_QUALITY, 92] if self._suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-        _, encoded = cv2.imencode(self._suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
         try:
-            path.write_bytes(encoded.tobytes())
+            path.write_bytes(encode_picture(image, self._suffix))
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}; expected room on the disk") from error
         return path

@@ -7,11 +7,9 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgepose.capture.files.listing import IMAGE_SUFFIXES
 from edgepose.config.schema import Config
+from edgepose.errors import UsageError
 from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
 from edgepose.output.coco import CocoWriter, numbers_in_names, table_path
@@ -20,6 +18,7 @@ from edgepose.output.overlay import draw
 from edgepose.output.video import ImageWriter, VideoWriter
 from edgepose.person import Person
 from edgepose.pipeline.delivery import Sink
+from edgepose.pixels import PixelGate, ReleasedImage
 from edgepose.tile import TileLook
 from edgepose.validation.inputs import OfflineInput
 from edgepose.validation.output_paths import refuse_clashes, refuse_overwriting, video_paths
@@ -66,6 +65,7 @@ def open_offline_sinks(config: Config, inputs: Sequence[OfflineInput], *, coco: 
 
     Raises:
         ConfigError: a file would be overwritten, or is named twice.
+        UsageError: no output is named, and no image may be written.
         OutputError: a file cannot be written.
     """
     refuse_clashes(config)
@@ -73,6 +73,8 @@ def open_offline_sinks(config: Config, inputs: Sequence[OfflineInput], *, coco: 
     videos = video_paths(config)
     images = files.images
     if default:
+        if config.privacy.pixels == "never":
+            raise UsageError("privacy.pixels is never, so there is no annotated image to write; expected --output, --csv or --coco")
         videos = _default_videos(inputs)
         images = DEFAULT_IMAGES if any(one.still for one in inputs) else None
     read = [path for one in inputs for path in one.paths()]
@@ -151,12 +153,12 @@ class _Annotated:
 
     def __init__(self, config: Config, *, overwrite: bool) -> None:
         files = config.files
-        self._threshold = config.pose.keypoint_threshold
+        self._annotator = _Annotator(config)
         self._images = ImageWriter(files.images) if files.images is not None else None
         self._videos = {name: VideoWriter(path if overwrite else _free(path)) for name, path in video_paths(config).items()}
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
-        image = _annotated(frame, people, message, looks, self._threshold)
+        image = self._annotator.image(frame, people, message, looks)
         if self._videos:
             self._videos[frame.camera].write(image, frame.captured_at_ns)
         if self._images is not None:
@@ -180,7 +182,7 @@ class _AnnotatedFiles:
             stills: cameras whose frames become images; None for all.
             read: files that must not be overwritten.
         """
-        self._threshold = config.pose.keypoint_threshold
+        self._annotator = _Annotator(config)
         self._images = images
         self._paths = videos
         self._stills = stills
@@ -191,7 +193,7 @@ class _AnnotatedFiles:
         self._video = None if first is None else (first, VideoWriter(videos[first]))
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
-        image = _annotated(frame, people, message, looks, self._threshold)
+        image = self._annotator.image(frame, people, message, looks)
         path = self._paths.get(frame.camera)
         if path is not None:
             if self._video is None or self._video[0] != frame.camera:
@@ -223,11 +225,17 @@ class _AnnotatedFiles:
         raise AssertionError("more names than files")
 
 
-def _annotated(
-    frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook], threshold: float
-) -> NDArray[np.uint8]:
-    caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"
-    return draw(frame.image, people, keypoint_threshold=threshold, caption=caption, looks=looks)
+class _Annotator:
+    """What is drawn on a frame, once it has passed the pixel gate."""
+
+    def __init__(self, config: Config) -> None:
+        self._threshold = config.pose.keypoint_threshold
+        self._gate = PixelGate(config.privacy.pixels, self._threshold)
+
+    def image(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook]) -> ReleasedImage:
+        caption = f"{frame.camera}  {message.captured_at[11:22]}  {len(people)} people"
+        released = self._gate.release(frame.image, people)
+        return released.derived(draw(released.image, people, keypoint_threshold=self._threshold, caption=caption, looks=looks))
 
 
 def _free(path: Path) -> Path:

@@ -28,7 +28,7 @@ from edgepose.model.file import ModelInfo
 from edgepose.pipeline.cameras import Cameras, CameraStats
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.inference_thread import Engine, InferenceThread
-from edgepose.pipeline.postprocess_thread import Deliver, PostprocessThread
+from edgepose.pipeline.postprocess_thread import Deliver, PostprocessThread, TakePeople
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pipeline.tiles import TileVisitor
@@ -234,6 +234,11 @@ class Pipeline:
     def tap(self, camera: str, take: Callable[[Frame], None]) -> None:
         """Call `take` with the next frame of a camera, from its thread."""
         self._cameras[camera].tap(take)
+
+    def tap_people(self, camera: str, take: TakePeople) -> None:
+        """Call `take` with the next frame of a camera and the people in it, from the postprocess thread."""
+        assert self._postprocess_thread is not None
+        self._postprocess_thread.tap_people(camera, take)
 
     def stop(self, timeout_s: float) -> bool:
         """Stop the cameras and process the frames in flight; return False where that took too long and was abandoned."""

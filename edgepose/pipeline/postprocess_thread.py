@@ -3,7 +3,7 @@
 import logging
 import queue
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 from edgepose.config.schema import Config
@@ -24,6 +24,9 @@ _LOWEST_SCORE = 0.05  # of candidates that the black box keeps, so that a replay
 
 Deliver = Callable[[FrameResult], None]
 """A receiver of the result of a frame; it must not block for live frames."""
+
+TakePeople = Callable[[Frame, Sequence[Person]], None]
+"""A receiver of a frame and the people in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +73,7 @@ class PostprocessThread(SupervisedThread):
         self._cameras: dict[str, Postprocessor] = {}
         self.known_people: dict[str, list[Person]] = {}
         """People of the last frame by camera; read by the inference thread, which visits tiles with small people first."""
+        self._taps: dict[str, TakePeople] = {}
         self._failing = False  # since the last frame: a failure is logged once until a frame works again
 
     @property
@@ -83,6 +87,10 @@ class PostprocessThread(SupervisedThread):
         self._wanted = _Settings(config, refiner)
         if before is not None and before is not refiner:
             self._retired.append(before)
+
+    def tap_people(self, camera: str, take: TakePeople) -> None:
+        """Pass the next frame of a camera and its people to `take` too, in this thread."""
+        self._taps[camera] = take
 
     def close(self) -> None:
         """Free the refiners, once the thread has ended."""
@@ -120,6 +128,8 @@ class PostprocessThread(SupervisedThread):
             result = self._result(inferred, postprocessor)
             with self._metrics.timed("publish"):
                 self._deliver(result)
+            if (tap := self._taps.pop(frame.camera, None)) is not None:
+                tap(frame, result.people)
         except Exception as error:
             self._fail(frame, error, postprocessor)
             self._record(inferred, postprocessor, inferred.queued.prepared.now_ns(), snapshot, failed=True)

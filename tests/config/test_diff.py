@@ -18,6 +18,7 @@ from edgepose.config.schema import (
     MonitoringConfig,
     MqttConfig,
     PoseConfig,
+    PrivacyConfig,
     SmoothConfig,
     TrackConfig,
 )
@@ -32,6 +33,7 @@ from edgepose.mqtt.command_inbox import Command
 from edgepose.person import Candidates
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.stages import Preprocessor
+from edgepose.pixels import unguarded
 from edgepose.storage.chained_lines import verify_lines
 from edgepose.telemetry.metrics import Metrics
 from testing.onnx_files import answers, write_edgepose
@@ -65,6 +67,11 @@ OLD = Config(device="drone", cameras={"a": CAMERA, "b": CAMERA})
 def test_only_differences_count(changed: dict[str, Any], words: list[str], publisher: bool, files: bool) -> None:
     changes = Changes.between(OLD, replace(OLD, **changed))
     assert (changes.words(), changes.publisher, changes.files) == (words, publisher, files)
+
+
+def test_other_rules_for_pixels_start_a_new_video() -> None:
+    recording = replace(OLD, files=FilesConfig(video="x.mp4"))
+    assert Changes.between(recording, replace(recording, privacy=PrivacyConfig(pixels="blurred"))).files
 
 
 def test_other_cameras_start_a_new_video() -> None:
@@ -178,12 +185,12 @@ def test_an_audit_that_cannot_be_written_is_found_before_anything_runs(tmp_path:
 def test_a_snapshot_fits_into_a_message_or_is_not_made() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
     frame = Frame(noise, 0, "host", 0, "a")
-    small = snapshot_message(frame, 640)
+    small = snapshot_message(frame, unguarded(noise), 640)
     assert small is not None
     assert (small.width, small.height) == (640, 360)
     assert len(small.jpeg) <= JPEG_LIMIT_BYTES
-    large = snapshot_message(frame, 1920)
+    large = snapshot_message(frame, unguarded(noise), 1920)
     assert large is not None
     assert len(large.jpeg) <= JPEG_LIMIT_BYTES
     assert 640 < large.width < 1920
-    assert snapshot_message(frame, 1920, 100) is None
+    assert snapshot_message(frame, unguarded(noise), 1920, 100) is None

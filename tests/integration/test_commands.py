@@ -116,8 +116,13 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
         assert image.max() > 200  # the ball of the test picture
 
         assert commander.ask("set-threshold", '{"score_threshold": 0.9}')["status"] == "ok"
-        daemon.config.write_text(daemon.config.read_text() + "pose: {score_threshold: 0.5}\n")
-        assert commander.ask("reload")["changes"] == ["pose applied"]
+        daemon.config.write_text(daemon.config.read_text() + "pose: {score_threshold: 0.5}\nprivacy: {pixels: blurred}\n")
+        assert commander.ask("reload")["changes"] == ["pose applied", "privacy applied"]
+        hidden = commander.ask("snapshot", '{"camera": "front", "width": 160, "overlay": true}')["snapshot"]  # once people are known
+        assert (hidden["width"], hidden["height"]) == (160, 120)
+        daemon.config.write_text(daemon.config.read_text().replace("blurred", "never"))
+        refused = commander.ask("reload")
+        assert "commands.snapshot is true while privacy.pixels is never" in refused["reason"]
         daemon.config.write_text("cameras: 7\n")
         refused = commander.ask("reload")
         assert refused["status"] == "refused"
@@ -140,7 +145,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
             assert reply["status"] == "refused"
             assert why in reply["reason"]
         noted = [json.loads(line) for line in audit.read_text().splitlines()]
-        assert len(noted) == 18
+        assert len(noted) == 20
         assert noted[0]["payload"] == '{"camera": "front"}'
         assert noted[0]["correlation"] == (b"order 1".hex() if v5 else None)
         assert {line["status"] for line in noted} == {"ok", "refused"}

@@ -23,6 +23,7 @@ from edgepose.mqtt.protocol import Tolerance, filter_fault, matches_any, prefix_
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
 from edgepose.mqtt.subscriber import Subscriber
+from edgepose.pixels import unguarded
 from testing.servers.both_sides import STATUS, Listener, publishing
 from testing.servers.lax_broker import LaxBroker, lax_broker
 from testing.servers.mosquitto import Mosquitto, free_port
@@ -159,7 +160,7 @@ def test_the_keep_alive_is_the_brokers() -> None:
 def test_a_snapshot_shrinks_to_what_the_broker_accepts(limit: int | None) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
     limit_bytes = 256 * 1024 if limit is None else limit
-    message = snapshot_message(Frame(noise, 0, "host", 0, "front"), 640, limit_bytes)
+    message = snapshot_message(Frame(noise, 0, "host", 0, "front"), unguarded(noise), 640, limit_bytes)
     assert message is not None
     assert len(message.jpeg) <= limit_bytes
     assert abs(message.width / message.height - 16 / 9) < 0.1

@@ -16,6 +16,7 @@ from edgepose.output.files import FilePosesMessage, of_file
 from edgepose.output.overlay import draw
 from edgepose.person import KEYPOINT_NAMES, SKELETON, Person
 from edgepose.pipeline.file_sinks import source_of
+from edgepose.pixels import encode_picture, unguarded
 
 if TYPE_CHECKING:
     import supervision
@@ -124,8 +125,7 @@ class PoseResult:
         if factor < 1:
             height, width = (max(1, round(side * factor)) for side in drawn.shape[:2])
             drawn = np.asarray(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-        _, encoded = cv2.imencode(".png", drawn)
-        return encoded.tobytes()
+        return encode_picture(unguarded(np.ascontiguousarray(drawn[..., ::-1])), ".png")  # the caller's own picture
 
     def _message(self) -> FilePosesMessage:
         return of_file(poses_message(self._frame, self._people, self._frame.captured_at_ns), self.source)

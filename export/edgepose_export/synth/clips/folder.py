@@ -12,6 +12,7 @@ from typing import Any
 from edgepose.errors import ConfigError, OutputError, UnavailableError
 from edgepose.frame import NS_PER_S
 from edgepose.output.video import ImageWriter, VideoWriter
+from edgepose.pixels import unguarded
 from edgepose_export.synth.backgrounds import Photographs
 from edgepose_export.synth.clips.maker import ClipMaker, ClipPlan
 from edgepose_export.synth.dataset import PERSON_CATEGORY
@@ -113,9 +114,9 @@ def _write(maker: ClipMaker, plan: ClipPlan, index: int, output: Path, videos: b
             (output / "videos").mkdir(exist_ok=True)
             video = opened.enter_context(VideoWriter(output / "videos" / f"{name}.mp4"))
         for number, frame in enumerate(clip):
-            folder.write(frame.pixels, f"{number:06d}")
+            folder.write(unguarded(frame.pixels), f"{number:06d}")
             if videos:
-                video.write(frame.pixels, round(frame.image["captured_at"] * NS_PER_S))
+                video.write(unguarded(frame.pixels), round(frame.image["captured_at"] * NS_PER_S))
             images.append({"id": first + number, "video_id": index + 1, "file_name": f"{name}/{number:06d}.jpg", **frame.image})
             for person, labels in frame.people.items():
                 identity = (first + number) * 100 + person
