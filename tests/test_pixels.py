@@ -127,6 +127,14 @@ def test_a_configuration_that_cannot_hold_is_refused(pixels: Pixels, setting: st
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize("profile", ["standard", "minimal"])
+@pytest.mark.parametrize("setting", ["files.video=a.mp4", "files.images=a", "black_box.path=a"])
+def test_a_file_that_would_keep_more_than_the_profile_is_refused(profile: str, setting: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, [f"privacy.profile={profile}", setting], {})
+    assert f"would keep the keypoints that privacy.profile {profile} leaves out" in str(caught.value)
+
+
 def test_infer_hides_the_heads_of_real_people(tmp_path: Path) -> None:
     found = {}
     for pixels in ("allowed", "blurred"):

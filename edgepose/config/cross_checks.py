@@ -161,7 +161,13 @@ def _place_problems(config: Config) -> _Problems:
 
 
 def _privacy_problems(config: Config) -> _Problems:
-    pixels = config.privacy.pixels
+    pixels, profile = config.privacy.pixels, config.privacy.profile
+    if profile != "full":
+        files = config.files
+        beyond = {("files", "video"): files.video, ("files", "images"): files.images, ("black_box", "path"): config.black_box.path}
+        for keys, path in beyond.items():
+            if path is not None:
+                yield keys, f"would keep the keypoints that privacy.profile {profile} leaves out; expected full there, or no path"
     if pixels == "never":
         for key in ("video", "images"):
             if getattr(config.files, key) is not None:

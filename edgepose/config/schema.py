@@ -36,6 +36,7 @@ from edgepose.config.service import (
     LogConfig,
     MonitoringConfig,
     PrivacyConfig,
+    Profile,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "PoseConfig",
     "PosesConfig",
     "PrivacyConfig",
+    "Profile",
     "RefineConfig",
     "RemoteConfig",
     "SmoothConfig",

@@ -20,8 +20,20 @@ class BlackBoxConfig(Section, frozen=True):
     ] = 64
 
 
+Profile = Literal["minimal", "standard", "full"]
+"""What messages say about a person: that there is one, with box and track number, or with keypoints too."""
+
+
 class PrivacyConfig(Section, frozen=True):
     """What of people may be kept and sent."""
+
+    profile: Annotated[
+        Profile,
+        Meta(
+            description="what poses say about a person: everything (`full`), no keypoints (`standard`), or only that there is one"
+            " (`minimal`, which also takes box and evidence out of events); only `full` goes with a black box and with drawings of people"
+        ),
+    ] = "full"
 
     pixels: Annotated[
         Literal["never", "blurred", "allowed"],

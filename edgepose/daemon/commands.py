@@ -199,6 +199,8 @@ class CommandHandler:
         if known is not None and known.state.state == "paused":
             raise ConfigError(f"{known.state.detail or f'camera {camera} is paused'}; expected a camera that is streaming")
         config = self._target.config
+        if request.overlay and (profile := config.privacy.profile) != "full":
+            raise ConfigError(f"an overlay would show the keypoints that privacy.profile {profile} leaves out; expected full")
         gate = PixelGate(config.privacy.pixels, config.pose.keypoint_threshold)
         frames: queue.SimpleQueue[tuple[Frame, ReleasedImage]] = queue.SimpleQueue()
 

@@ -124,6 +124,7 @@ class Daemon:
             self._reopening(config),
             occupancy=self._occupancy,
             webhook=self._webhook,
+            profile=config.privacy.profile,
         )
         self._pipeline = Pipeline(
             config,
@@ -464,6 +465,7 @@ class Daemon:
         self._watchdog.configure(new.config.health.stuck_after_s)
         if new.sinks is not None:  # before the cameras: there is one video per camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
+        self._delivery.profile = new.config.privacy.profile
         self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
         self._announcements.withdraw(new.config)
         for camera in changes.removed:

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from edgepose import __version__
 from edgepose.capture.redact import show
 from edgepose.config.load import device_name
-from edgepose.config.schema import Config, MqttConfig
+from edgepose.config.schema import Config, MqttConfig, PrivacyConfig
 from edgepose.engine.backend import Backend, Network
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import (
@@ -20,6 +20,7 @@ from edgepose.messages.structs import (
     InfoMessage,
     ModelMessage,
     PosesInfoMessage,
+    PrivacyInfoMessage,
     RefinerMessage,
     timestamp,
 )
@@ -61,6 +62,7 @@ def info_message(
         backend=_backend_message(backend, not_better),
         refiner=UNSET if message is None else message,
         poses=poses_info(config.mqtt),
+        privacy=privacy_info(config.privacy),
         cameras=[CameraMessage(name=name, source=show(camera.source)) for name, camera in config.cameras.items()],
     )
 
@@ -71,6 +73,11 @@ def poses_info(mqtt: MqttConfig) -> PosesInfoMessage | UnsetType:
         return UNSET
     rate_hz = UNSET if mqtt.poses.rate_hz is None else mqtt.poses.rate_hz
     return PosesInfoMessage(encoding=mqtt.encoding, rate_hz=rate_hz, only_changes=mqtt.poses.only_changes)
+
+
+def privacy_info(privacy: PrivacyConfig) -> PrivacyInfoMessage:
+    """Return what messages and files tell of people."""
+    return PrivacyInfoMessage(profile=privacy.profile, pixels=privacy.pixels)
 
 
 def camera_message(state: CameraState, now_ns: int) -> CameraStatusMessage:

@@ -7,21 +7,25 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from edgepose.config.schema import Profile
 from edgepose.event import Event, Occupancy
 from edgepose.frame import Frame
 from edgepose.messages.structs import EventMessage, OccupancyMessage, PersonMessage, PosesMessage, ZoneOccupancyMessage, timestamp
-from edgepose.person import Person
+from edgepose.person import KEYPOINT_NAMES, Person
 
 _EVENT_NAMESPACE = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # RFC 9562, 5.5: names of this namespace identify events
 
+_SOMEBODY = PersonMessage(score=0.0, box=(0.0, 0.0, 0.0, 0.0), keypoints=[(0.0, 0.0, 0.0)] * len(KEYPOINT_NAMES))
 
-def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesMessage:
+
+def poses_message(frame: Frame, people: Sequence[Person], now_ns: int, profile: Profile = "full") -> PosesMessage:
     """Return the message of one frame.
 
     Args:
         frame: the frame that the people were found in.
         people: in source pixels; may be empty.
         now_ns: current time in nanoseconds since the Unix epoch, which `age_ms` is measured to.
+        profile: what the message says about a person; what it leaves out is 0.
     """
     return PosesMessage(
         camera=frame.camera,
@@ -32,14 +36,15 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int) -> PosesM
         age_ms=round((now_ns - frame.captured_at_ns) / 1e6, 1),
         width=frame.width if frame.full_size is None else frame.full_size[0],
         height=frame.height if frame.full_size is None else frame.full_size[1],
-        people=_people(people, source_scale(frame)),
+        people=_people(people, source_scale(frame), profile),
         pixel_aspect=UNSET if frame.pixel_aspect == 1 else round(frame.pixel_aspect, 4),
     )
 
 
-def event_message(event: Event) -> EventMessage:
-    """Return the message of an event. The same event has the same identifier in every run."""
-    left, top, right, bottom = event.box
+def event_message(event: Event, profile: Profile = "full") -> EventMessage:
+    """Return the message of an event. The same event has the same identifier in every run. `minimal` leaves out box and evidence."""
+    told = profile != "minimal"
+    left, top, right, bottom = event.box if told else (0.0, 0.0, 0.0, 0.0)
     name = f"{event.camera}/{event.epoch}/{event.sequence}/{event.at_ns}/{event.track}/{event.kind}/{event.zone or event.line or ''}"
     return EventMessage(
         id=str(uuid.uuid5(_EVENT_NAMESPACE, name)),
@@ -58,7 +63,7 @@ def event_message(event: Event) -> EventMessage:
         zone=UNSET if event.zone is None else event.zone,
         line=UNSET if event.line is None else event.line,
         direction=UNSET if event.direction is None else event.direction,
-        evidence={name: round(float(value), 3) for name, value in event.evidence.items()},
+        evidence={name: round(float(value), 3) for name, value in event.evidence.items() if told},
     )
 
 
@@ -84,9 +89,11 @@ def source_scale(frame: Frame) -> tuple[float, float]:
     return frame.full_size[0] / frame.width, frame.full_size[1] / frame.height
 
 
-def _people(people: Sequence[Person], scale: tuple[float, float]) -> list[PersonMessage]:
+def _people(people: Sequence[Person], scale: tuple[float, float], profile: Profile) -> list[PersonMessage]:
     if not people:
         return []
+    if profile == "minimal":
+        return [_SOMEBODY] * len(people)
     # float64, so that 0.1 is written as 0.1. One array for all people: the overhead of a NumPy call exceeds the cost of rounding.
     keypoints = np.array([person.keypoints for person in people], np.float64)  # (P, 17, 3)
     keypoints[..., :2] *= scale
@@ -94,6 +101,8 @@ def _people(people: Sequence[Person], scale: tuple[float, float]) -> list[Person
     np.round(keypoints[..., 2], 3, out=keypoints[..., 2])
     # JSON has no NaN. A keypoint that is not finite is written with confidence 0, which subscribers skip anyway.
     keypoints[~np.isfinite(keypoints).all(axis=2)] = 0
+    if profile == "standard":
+        keypoints[:] = 0
     return [_person(person, rows, scale) for person, rows in zip(people, keypoints.tolist(), strict=True)]
 
 

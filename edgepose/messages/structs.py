@@ -188,6 +188,16 @@ class PosesInfoMessage(msgspec.Struct, frozen=True, kw_only=True):
     only_changes: Annotated[bool, Meta(description="whether frames are left out whose people are where the last message shows them")]
 
 
+class PrivacyInfoMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What messages and files tell of people."""
+
+    profile: Annotated[
+        Literal["minimal", "standard", "full"],
+        Meta(description="what poses say about a person: everything, no keypoints, or only that there is one; the rest is 0"),
+    ]
+    pixels: Annotated[Literal["never", "blurred", "allowed"], Meta(description="images that may leave the process")]
+
+
 class CameraMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A configured camera."""
 
@@ -206,6 +216,7 @@ class InfoMessage(_Message, frozen=True, kw_only=True):
     backend: Annotated[BackendMessage, Meta(description="inference backend")]
     refiner: Annotated[RefinerMessage, Meta(description="refiner; absent when refinement is off")] | UnsetType = UNSET
     poses: Annotated[PosesInfoMessage, Meta(description="how poses are published")] | UnsetType = UNSET
+    privacy: Annotated[PrivacyInfoMessage, Meta(description="what messages and files tell of people")] | UnsetType = UNSET
     cameras: Annotated[list[CameraMessage], Meta(description="configured cameras")]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
+from edgepose.config.schema import Profile
 from edgepose.errors import OutputError
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.occupancy_states import OccupancyStates
@@ -50,6 +51,7 @@ class Delivery:
         *,
         occupancy: OccupancyStates | None = None,
         webhook: Webhook | None = None,
+        profile: Profile = "full",
     ) -> None:
         """
         Args:
@@ -59,10 +61,12 @@ class Delivery:
             reopen: opens the sinks again after they have failed; None where a failure is final.
             occupancy: publishes how many people there are; None publishes that nowhere.
             webhook: receives the events as well.
+            profile: what messages say about a person.
 
         Attributes:
-            webhook: as above; may be replaced.
+            webhook, profile: as above; may be replaced.
         """
+        self.profile: Profile = profile
         self.webhook = webhook
         self._occupancy = occupancy
         self._publisher = publisher
@@ -81,15 +85,15 @@ class Delivery:
 
     def deliver(self, result: FrameResult) -> None:
         """Deliver the result of one frame; blocks only for frames of files, and only until the files have room."""
-        frame, people = result.frame, result.people
+        frame, people, profile = result.frame, result.people, self.profile
         if not result.stale:
-            poses = poses_message(frame, people, result.at_ns)
+            poses = poses_message(frame, people, result.at_ns, profile)
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, poses)
             if self._writer is not None:
                 self._writer.take(frame, people, poses, result.looks, live=result.live)
         for event in result.events:
-            message = event_message(event)
+            message = event_message(event, profile)
             self._metrics.happened(frame.camera, event.kind)
             if self._publisher is not None:
                 self._publisher.publish(topic_address("events", frame.camera), message, qos=1)

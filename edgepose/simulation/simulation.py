@@ -14,7 +14,7 @@ from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config, EventsConfig
 from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.health import DaemonSnapshot, health_message
-from edgepose.daemon.info import camera_message, poses_info
+from edgepose.daemon.info import camera_message, poses_info, privacy_info
 from edgepose.frame import NS_PER_S
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.occupancy_states import OccupancyStates
@@ -105,7 +105,7 @@ class Simulation:
         self._script = CameraScript()
         self._occupancy = OccupancyStates(publisher)
         self._announcements = Announcements(publisher)
-        self._delivery = Delivery(publisher, [], self._metrics, occupancy=self._occupancy)
+        self._delivery = Delivery(publisher, [], self._metrics, occupancy=self._occupancy, profile=config.privacy.profile)
         self._number = 0
         self._reported: DaemonSnapshot | None = None
         self._next_health_s = config.health.interval_s
@@ -188,5 +188,6 @@ class Simulation:
             backend=BackendMessage(name="simulated", device="none", precision="none", reason="there is no network"),
             refiner=UNSET,
             poses=poses_info(self._config.mqtt),
+            privacy=privacy_info(self._config.privacy),
             cameras=[CameraMessage(name=name, source="simulated") for name in self._config.cameras],
         )

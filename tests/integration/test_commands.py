@@ -120,6 +120,10 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
         assert commander.ask("reload")["changes"] == ["pose applied", "privacy applied"]
         hidden = commander.ask("snapshot", '{"camera": "front", "width": 160, "overlay": true}')["snapshot"]  # once people are known
         assert (hidden["width"], hidden["height"]) == (160, 120)
+        daemon.config.write_text(daemon.config.read_text().replace("blurred}", "blurred, profile: standard}"))
+        assert commander.ask("reload")["changes"] == ["privacy applied"]
+        wait_for(lambda: heard.on("info")[-1]["privacy"] == {"profile": "standard", "pixels": "blurred"})
+        assert "expected full" in commander.ask("snapshot", '{"camera": "front", "overlay": true}')["reason"]
         daemon.config.write_text(daemon.config.read_text().replace("blurred", "never"))
         refused = commander.ask("reload")
         assert "commands.snapshot is true while privacy.pixels is never" in refused["reason"]
@@ -145,7 +149,7 @@ def test_a_daemon_obeys_answers_and_notes(tmp_path: Path, v5: bool) -> None:
             assert reply["status"] == "refused"
             assert why in reply["reason"]
         noted = [json.loads(line) for line in audit.read_text().splitlines()]
-        assert len(noted) == 20
+        assert len(noted) == 22
         assert noted[0]["payload"] == '{"camera": "front"}'
         assert noted[0]["correlation"] == (b"order 1".hex() if v5 else None)
         assert {line["status"] for line in noted} == {"ok", "refused"}

@@ -28,6 +28,7 @@ TABLES: dict[str, list[type[msgspec.Struct]]] = {
         messages.BackendMessage,
         messages.RefinerMessage,
         messages.PosesInfoMessage,
+        messages.PrivacyInfoMessage,
         messages.CameraMessage,
     ],
     "health": [

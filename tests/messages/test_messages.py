@@ -39,6 +39,19 @@ def test_a_frame_without_people_is_a_message_too():
     assert json.loads(encode(poses_message(sample_frame(), [], CAPTURED_AT)))["people"] == []
 
 
+def test_a_profile_leaves_out_what_it_says_and_nothing_else():
+    full, standard, minimal = (
+        poses_message(sample_frame(), [sample_person()], CAPTURED_AT, profile).people for profile in ("full", "standard", "minimal")
+    )
+    assert (standard[0].box, standard[0].score, standard[0].track) == (full[0].box, full[0].score, full[0].track)
+    assert not np.any(standard[0].keypoints)
+    assert len(minimal) == len(full)
+    assert msgspec.to_builtins(minimal[0]) == {"score": 0, "box": (0, 0, 0, 0), "keypoints": [(0, 0, 0)] * 17}
+    known = json.loads(encode(event_message(sample_event())))
+    assert json.loads(encode(event_message(sample_event(), "minimal"))) == known | {"box": [0, 0, 0, 0], "evidence": {}}
+    assert event_message(sample_event(), "standard") == event_message(sample_event())
+
+
 def test_both_encodings_have_the_same_content():
     message = sample_message()
     assert msgspec.msgpack.decode(encode(message, "msgpack")) == json.loads(encode(message))

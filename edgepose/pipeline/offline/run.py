@@ -237,7 +237,8 @@ class OfflineRun:
         try:
             with naming_the_file(one):
                 for frame, found in people_in(source, self._backend, self._model.info, config, self._metrics, self._refiner, stop=stop):
-                    message = poses_message(frame, found, frame.captured_at_ns if self._start_ns is not None else time.time_ns())
+                    at_ns = frame.captured_at_ns if self._start_ns is not None else time.time_ns()
+                    message = poses_message(frame, found, at_ns, config.privacy.profile)
                     for sink in self._sinks:
                         sink.write(frame, found, message)
                     frames += 1
