@@ -5,7 +5,7 @@ from typing import Literal
 
 from paho.mqtt.client import topic_matches_sub
 
-from edgepose.config.schema import Config
+from edgepose.config.schema import Config, PrivacyConfig, Profile
 from edgepose.messages.schema import TOPICS, Topic
 from edgepose.messages.structs import Message, StatusMessage, timestamp
 from edgepose.simulation.simulation import Simulation, simulated_config
@@ -32,10 +32,13 @@ class Record:
 
 
 @cache
-def simulate(*, seconds: float, seed: int = 0, people: int = 2, cameras: int = 1, start_ns: int = CAPTURED_AT) -> Record:
+def simulate(
+    *, seconds: float, seed: int = 0, people: int = 2, cameras: int = 1, start_ns: int = CAPTURED_AT, profile: Profile = "full"
+) -> Record:
     """Return all messages of a simulation, without waiting."""
     record = Record()
-    simulation = Simulation(simulated_config(Config(device="simulator"), cameras), record, seed=seed, people=people, start_ns=start_ns)
+    config = simulated_config(Config(device="simulator", privacy=PrivacyConfig(profile=profile)), cameras)
+    simulation = Simulation(config, record, seed=seed, people=people, start_ns=start_ns)
     record.publish_retained("status", _status("online", "connected", start_ns))
     simulation.run(seconds=seconds, speed=0, ended=lambda _: False)
     record.publish_retained("status", _status("stopped", "the simulation is over", start_ns))

@@ -35,16 +35,22 @@ def lines(record: Record) -> list[str]:
     ]
 
 
+def poses(record: Record) -> list[PosesMessage]:
+    return [payload for _, payload in record.messages if isinstance(payload, PosesMessage)]
+
+
+def events(record: Record) -> list[EventMessage]:
+    return [payload for _, payload in record.messages if isinstance(payload, EventMessage)]
+
+
 def test_each_kind_of_message_and_event_comes_within_a_minute(minute: Record) -> None:
     assert {topic_of(address) for address, _ in minute.messages} == set(TOPICS)
-    assert {payload.kind for _, payload in minute.messages if isinstance(payload, EventMessage)} == set(get_args(EventKind))
-    poses = [payload for _, payload in minute.messages if isinstance(payload, PosesMessage)]
-    assert {len(message.people) for message in poses} == {0, 1, 2}
+    assert {event.kind for event in events(minute)} == set(get_args(EventKind))
+    assert {len(message.people) for message in poses(minute)} == {0, 1, 2}
 
 
 def test_one_walker_is_enough_with_any_seed() -> None:
-    events = [payload for _, payload in simulate(seconds=60, people=1, seed=5).messages if isinstance(payload, EventMessage)]
-    assert {event.kind for event in events} == set(get_args(EventKind))
+    assert {event.kind for event in events(simulate(seconds=60, people=1, seed=5))} == set(get_args(EventKind))
 
 
 def test_the_same_seed_gives_the_same_messages_but_for_times(minute: Record) -> None:
@@ -52,6 +58,18 @@ def test_the_same_seed_gives_the_same_messages_but_for_times(minute: Record) -> 
     assert lines(again)[:-1] == lines(minute)[: len(again.messages) - 1]  # then it says `stopped`
     other = simulate(seconds=15, seed=1)
     assert lines(other) != lines(again)
+
+
+def test_a_profile_holds_for_all_messages_with_people(minute: Record) -> None:
+    minimal, standard = simulate(seconds=60, profile="minimal"), simulate(seconds=5, profile="standard")
+    assert [(event.kind, event.box, event.evidence) for event in events(minimal)] == [
+        (event.kind, (0, 0, 0, 0), {}) for event in events(minute)
+    ]
+    assert [len(message.people) for message in poses(minimal)] == [len(message.people) for message in poses(minute)]
+    assert {person.box for message in poses(minimal) for person in message.people} == {(0, 0, 0, 0)}
+    people = [person for message in poses(standard) for person in message.people]
+    assert min(person.box[2] for person in people) > 0
+    assert not any(any(point) for person in people for point in person.keypoints)
 
 
 def test_every_message_is_valid_by_its_schema(minute: Record) -> None:
