@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgepose.api import PoseModel
+    from edgepose.api import PoseModel, PoseResult
+
+__all__ = ["PoseModel", "PoseResult", "__version__", "load"]
 
 __version__ = "0.1.0"
 
@@ -43,3 +45,12 @@ def load(
     from edgepose.api import load_model  # imported here: the values and the wire format need no inference library
 
     return load_model(model, refine=refine, refine_people=refine_people, backend=backend, config=config, settings=settings)
+
+
+def __getattr__(name: str) -> object:
+    """Return the classes of the Python API, which are imported when they are first used."""
+    if name in ("PoseModel", "PoseResult"):
+        from edgepose import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,12 +16,13 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from edgepose.capture.files.listing import is_pattern
 from edgepose.capture.source import path_of
 from edgepose.config.cross_checks import check_together
 from edgepose.config.load import load as load_config
 from edgepose.config.schema import Config, FilesConfig
 from edgepose.engine.backend import open_backend, pose_model
-from edgepose.errors import ModelError, SourceError, UsageError
+from edgepose.errors import ConfigError, ModelError, SourceError, UsageError
 from edgepose.frame import NS_PER_S, Frame
 from edgepose.model.file import ModelInfo
 from edgepose.pipeline.offline.people import FramePeople, people_in
@@ -59,7 +60,10 @@ def load_model(
         texts.append(f"model.backend={backend}")
     if refine_people is not None:
         _check_number("refine_people", refine_people, 0, _MOST_PEOPLE, whole=True)
-    loaded = load_config(Path(os.devnull) if config is None else Path(config), texts, {})
+    try:
+        loaded = load_config(Path(os.devnull) if config is None else Path(config), texts, {})
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--set ", "settings: ")) from error
     chosen = offline_config(
         loaded,
         [],
@@ -183,7 +187,7 @@ class PoseModel:
 
     def track(
         self,
-        source: str | os.PathLike[str] | Iterable[NDArray[np.uint8] | PilPicture],
+        source: str | os.PathLike[str] | Iterable[NDArray[Any] | PilPicture],
         *,
         conf: float | None = None,
         imgsz: int | None = None,
@@ -224,9 +228,12 @@ class PoseModel:
         """Call a function at an event of every later `predict` and `track`, in their thread; its exceptions are the caller's.
 
         Raises:
-            UsageError: there is no such event.
+            UsageError: there is no such event, or the callback is no function.
         """
-        self._callbacks_of(event).append(callback)
+        callbacks = self._callbacks_of(event)
+        if not callable(callback):
+            raise UsageError(f"the callback is of type {type_name(callback)}; expected a function")
+        callbacks.append(callback)
 
     def clear_callbacks(self, event: CallbackEvent | None = None) -> None:
         """Forget the callbacks of an event, or of all events."""
@@ -289,6 +296,11 @@ class PoseModel:
         began_ns = time.time_ns()
         for number, image in enumerate(images):
             at_ns = time.time_ns() if rate is None else began_ns + round(number * NS_PER_S / rate)
+            if isinstance(image, str | os.PathLike):
+                raise UsageError(
+                    f"frame {number} is the path {os.fspath(image)}; expected an array or a picture of Pillow: track reads the files of a"
+                    " folder or a pattern, and predict a list of paths"
+                )
             frame = Frame(rgb_of(image, rgb=rgb, name=f"frame {number}"), at_ns, "host" if rate is None else "stream", number, _PICTURE)
             yield PoseResult(frame, find(preprocessor.prepare(frame)), config.pose.keypoint_threshold)
 
@@ -315,6 +327,10 @@ class PoseModel:
 def _first_frame(source: str, config: Config) -> Frame:
     """Return the picture in a file, or the first frame of a URL."""
     path = path_of(source)
+    if not source:
+        raise UsageError("the path of the picture is empty; expected a file or a URL")
+    if path is not None and not path.exists() and not is_pattern(path):
+        raise SourceError(f"{source} does not exist; expected a picture", "not_found")
     if path is not None and path.exists() and not is_image(path):
         kind = "a folder" if path.is_dir() else "no picture by its name"
         expected = "expected a picture, such as a .jpg: track reads videos and folders, and a list of paths is a batch"

@@ -18,9 +18,12 @@ Exit codes follow sysexits(3). Each message is one sentence that says what was f
 
 
 class EdgeposeError(Exception):
-    """Base of all errors that edgepose raises on purpose."""
+    """Base of all errors that edgepose raises on purpose. They can be pickled, so that a process passes them to its parent."""
 
     exit_code = 70
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args), self.__dict__
 
 
 class UsageError(EdgeposeError):
@@ -87,3 +90,10 @@ class OutputError(EdgeposeError):
     """A file or broker that cannot be written to."""
 
     exit_code = 74
+
+
+def _restored(kind: type[EdgeposeError], arguments: tuple[object, ...]) -> EdgeposeError:
+    """Return an error of a kind whose constructor takes more than the message, without calling it."""
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    return error

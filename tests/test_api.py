@@ -251,13 +251,16 @@ def test_what_is_no_picture_is_refused_with_what_reads_it(tiny: PoseModel, tmp_p
     for path, kind, message in (
         (video, UsageError, "track reads videos"),
         (tmp_path, UsageError, "is a folder; expected a picture"),
-        (tmp_path / "gone.jpg", SourceError, "gone.jpg does not exist"),
+        (tmp_path / "gone.jpg", SourceError, "gone.jpg does not exist; expected a picture$"),
+        ("", UsageError, "the path of the picture is empty"),
         (tmp_path / "broken.jpg", SourceError, "is a text file; expected a video file, an image"),
     ):
         with pytest.raises(kind, match=message):
             tiny.predict(path)
     with pytest.raises(SourceError, match="does not exist"):
         tiny.track(tmp_path / "gone.mp4")  # immediately, not with the first frame
+    with pytest.raises(UsageError, match=r"^frame 0 is the path a.png; expected an array .*predict a list of paths$"):
+        list(tiny.track(["a.png", "b.png"]))  # type: ignore[list-item]
     with pytest.raises(UsageError, match=r"^the source is of type int; expected a path"):
         tiny.track(3)  # type: ignore[arg-type]
 
@@ -270,7 +273,7 @@ def test_what_is_no_picture_is_refused_with_what_reads_it(tiny: PoseModel, tmp_p
         ({"refine": "missing"}, ModelError, "no model 'missing'"),
         ({"refine_people": -1}, UsageError, "refine_people is -1; expected a whole number from 0 to 1000"),
         ({"backend": "tpu"}, EdgeposeError, "model.backend"),
-        ({"settings": {"pose.confidence": 1}}, EdgeposeError, "pose.confidence"),
+        ({"settings": {"pose.confidence": 1}}, EdgeposeError, "^settings: pose.confidence"),
     ],
 )
 def test_loading_something_wrong_is_refused(arguments: dict[str, Any], kind: type[Exception], message: str) -> None:
@@ -317,6 +320,31 @@ def test_frames_of_a_program_are_tracked(model: PoseModel, frames: list[Path]) -
         next(model.track([np.zeros((4, 4, 3), np.float32)]))
 
 
+def test_people_above_a_limit_that_the_caller_has_set_are_left_out_quietly(
+    model: PoseModel, frames: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(model.predict(frames[0])) > 1
+    assert len(model.predict(frames[0], max_people=1)) == 1
+    assert caplog.text == ""
+
+
+def test_the_classes_have_public_names() -> None:
+    assert (edgepose.PoseModel, edgepose.PoseResult) == (PoseModel, PoseResult)
+    with pytest.raises(AttributeError, match="has no attribute 'Pose'"):
+        _ = edgepose.Pose  # type: ignore[attr-defined]
+
+
+def test_what_cv2_reads_is_accepted_by_types_too(tiny: PoseModel, frames: list[Path]) -> None:
+    """`make check` holds this test to strict types: OpenCV's do not say that a picture is uint8."""
+    image = cv2.imread(str(frames[0]))
+    assert image is not None
+    one: edgepose.PoseResult = tiny.predict(image)
+    several: list[edgepose.PoseResult] = tiny.predict([frames[0], image])
+    tracked = list(tiny.track([image, image]))
+    assert (one.width, len(several), len(tracked)) == (image.shape[1], 2, 2)
+    assert tiny.predict(image[..., ::-1], rgb=True).to_json().count("keypoints") == len(one)
+
+
 def test_callbacks_are_called_and_cleared(tiny: PoseModel, tmp_path: Path) -> None:
     heard: list[tuple[str, Any]] = []
     for event in ("on_start", "on_result", "on_end"):
@@ -338,6 +366,8 @@ def test_callbacks_are_called_and_cleared(tiny: PoseModel, tmp_path: Path) -> No
     tiny.clear_callbacks()
     tiny.predict(image)
     assert len(heard) == 2
+    with pytest.raises(UsageError, match="the callback is of type int; expected a function"):
+        tiny.add_callback("on_result", 3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no event 'on_frame'; expected on_start, on_result, on_end"):
         tiny.add_callback("on_frame", print)  # type: ignore[arg-type]
 

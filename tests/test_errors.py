@@ -1,10 +1,12 @@
 """The error tree in the docstring is the tree of the classes."""
 
 import inspect
+import pickle
 import re
 
 import edgepose.errors
-from edgepose.errors import EdgeposeError
+from edgepose.engine.kserve import ServerError
+from edgepose.errors import EdgeposeError, EndOfStream, SourceError
 
 _LINE = re.compile(r"^ {4}(?P<indent>[│├└─ ]*)(?P<name>\w+) +(?P<code>\d+)  \S", re.MULTILINE)
 
@@ -24,3 +26,12 @@ def test_the_docstring_draws_every_error_below_its_base_with_its_exit_code() -> 
 def test_every_error_owns_its_exit_code() -> None:
     for name, error in inspect.getmembers(edgepose.errors, inspect.isclass):
         assert "exit_code" in vars(error), name
+
+
+def test_every_error_comes_through_a_process_pool_whole() -> None:
+    source, end, server = SourceError("no file", "not_found"), EndOfStream("the end"), ServerError("gone", "failing", unknown=True)
+    kinds = [error for _, error in inspect.getmembers(edgepose.errors, inspect.isclass) if issubclass(error, EdgeposeError)]
+    plain = [kind("why") for kind in kinds if not issubclass(kind, SourceError)]
+    for error in (source, end, server, *plain):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

@@ -156,9 +156,12 @@ class _Announcer:
             (f"{self._base}/{topic_address('status')}", "online"),
             (f"{self._base}/{topic_address('camera-status', camera)}", "streaming"),
         ]
+        object_id = re.sub(r"\W+", "_", name).lower()
         message = {
             "unique_id": f"edgepose.{name}",
-            "object_id": re.sub(r"\W+", "_", name).lower(),
+            # The entity's id: the first is read from release 2025.10 on, the second up to 2026.3. Each ignores what it does not know.
+            "default_entity_id": f"{component}.{object_id}",
+            "object_id": object_id,
             **fields,
             # Anything but the good state is `offline`: Home Assistant ignores payloads that are neither.
             "availability": [

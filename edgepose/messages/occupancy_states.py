@@ -74,6 +74,11 @@ class OccupancyStates:
         self._publisher.publish_retained(_address(*place), occupancy_message(*place, people, at_ns))
 
 
+def occupancy_addresses(config: Config) -> list[str]:
+    """Return the addresses of all occupancy states of a configuration."""
+    return [_address(*place) for place in _places(config)] if config.events.enabled and config.track.enabled else []
+
+
 def _places(config: Config) -> Iterator[_Place]:
     for camera, settings in config.cameras.items():
         yield camera, None

@@ -162,7 +162,8 @@ def read_model(path: str | Path) -> ModelFile:
     try:
         header = read_header(data)
     except ValueError as error:
-        raise ModelError(f"{path} is not an ONNX file: {error}") from error
+        hint = "; expected an ONNX export of it" if path.suffix.lower() in (".pt", ".pth", ".engine", ".tflite") else ""
+        raise ModelError(f"{path} is not an ONNX file: {error}{hint}") from error
     try:
         info = describe(header, path.name)
     except ModelError as error:

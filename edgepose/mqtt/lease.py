@@ -1,7 +1,7 @@
 """The right of one session to send what waits in the outbox, which can be revoked at any time."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from edgepose.mqtt.outbox import Cause, Outbox, Outgoing, RetainedState
 
@@ -18,11 +18,13 @@ class OutboxLease:
     Args:
         outbox: the messages of the daemon.
         encode: encodes a retained state for this session.
+        states: addresses of states that this device has, even where it has not set them yet.
     """
 
-    def __init__(self, outbox: Outbox, encode: Callable[[RetainedState], Outgoing]) -> None:
+    def __init__(self, outbox: Outbox, encode: Callable[[RetainedState], Outgoing], states: Collection[str] = ()) -> None:
         self._outbox = outbox
         self._encode = encode
+        self._states = states
         self._lock = threading.Lock()  # held around each use of the outbox, so that none is under way after `revoke`
         self._revoked = False
         self._was_connected = False
@@ -89,7 +91,7 @@ class OutboxLease:
     def clear_unknown(self, address: str, *, whole: bool = False) -> bool:
         """Clear a retained topic that has no state here, and return whether there was none."""
         with self._lock:
-            return not self._revoked and self._outbox.clear_unknown(address, whole=whole)
+            return not self._revoked and address not in self._states and self._outbox.clear_unknown(address, whole=whole)
 
     def connected(self) -> None:
         """Note that the broker has accepted the session."""

@@ -257,7 +257,7 @@ class MqttPublisher:
         inbox = None
         if settings.commands and self._commands is not None:
             inbox = CommandInbox(settings.base, self._commands, self._ignored, settings.response_topics)
-        lease = OutboxLease(self._outbox, settings.state_encoder(presence.session))
+        lease = OutboxLease(self._outbox, settings.state_encoder(presence.session), settings.states)
         try:
             session = MqttSession(settings.mqtt, f"edgepose-{settings.device}", presence, lease, inbox)
         except ConfigError:

@@ -12,7 +12,9 @@ from edgepose.config import schema
 from edgepose.config.load import device_name
 from edgepose.errors import ConfigError
 from edgepose.messages import compact
-from edgepose.messages.home_assistant import check_discovery
+from edgepose.messages.home_assistant import check_discovery, discovery
+from edgepose.messages.occupancy_states import occupancy_addresses
+from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import InfoMessage, Message, PosesMessage, encode
 from edgepose.mqtt.connect_errors import HandshakeError, describe
 from edgepose.mqtt.outbox import Outgoing, RetainedState
@@ -106,6 +108,7 @@ class PublisherSettings:
         store: file that keeps messages with QoS 1 until the broker has them; None keeps them in memory only.
         queue_limit: most messages with QoS 1 that wait; the oldest is dropped first.
         response_topics: topic filters of the places outside the device's own `reply/` where replies may go; ConfigError where one is none.
+        states: addresses of the retained states that this device has, or soon has: they are not cleared as those of a camera that is gone.
     """
 
     mqtt: schema.MqttConfig
@@ -114,6 +117,7 @@ class PublisherSettings:
     store: Path | None = None
     queue_limit: int = 1000
     response_topics: tuple[str, ...] = ()
+    states: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for pattern in self.response_topics:
@@ -134,7 +138,9 @@ class PublisherSettings:
         """Return the settings of a configuration."""
         store = Path(config.events.store) if config.events.enabled and config.events.store is not None else None
         replies = tuple(config.commands.response_topics)
-        return cls(config.mqtt, device_name(config), config.commands.enabled, store, config.events.store_limit, replies)
+        return cls(
+            config.mqtt, device_name(config), config.commands.enabled, store, config.events.store_limit, replies, state_addresses(config)
+        )
 
     @property
     def base(self) -> str:
@@ -160,6 +166,12 @@ class PublisherSettings:
         if self.mqtt.encoding == "compact" and isinstance(payload, PosesMessage):
             return compact.encode(payload)
         return encode(payload, self.mqtt.message_encoding)
+
+
+def state_addresses(config: schema.Config) -> frozenset[str]:
+    """Return the addresses of the retained states of a configuration: of cameras, of places with people, and of announcements."""
+    cameras = [topic_address("camera-status", camera) for camera in config.cameras]
+    return frozenset([*cameras, *occupancy_addresses(config), *discovery(config, device_name(config))])
 
 
 class _TlsSocket(ssl.SSLSocket):

@@ -81,12 +81,15 @@ class Postprocessor:
         metrics: Metrics,
         refiner: PersonRefiner | None = None,
         frame_waits: Callable[[], bool] | None = None,
+        *,
+        tells_limit: bool = True,
     ) -> None:
         """
         Args:
             camera: its name.
             refiner: shared by all cameras; None where nobody is refined.
             frame_waits: as in `edgepose.pipeline.refiner.Refiner.people`.
+            tells_limit: whether the log says so the first time that people are left out.
         """
         self.events: list[Event] = []
         self.refined: list[Person] | None = None
@@ -95,7 +98,7 @@ class Postprocessor:
         self._metrics = metrics
         self._frame_waits = frame_waits
         self._scene: tuple[int, int, int] | None = None
-        self._told_limit = False
+        self._tells_limit = tells_limit
         self._fresh: list[bool] = []  # whose pose is refined in this frame, for the step after refinement
         self._visited: Visited | None = None
         self._schedule = RefineSchedule(config.refine)
@@ -230,8 +233,8 @@ class Postprocessor:
     def _over_limit(self, people: int) -> None:
         """Count people beyond the limit, and log that once."""
         self._metrics.over_limit(self._camera, people)
-        if not self._told_limit:
-            self._told_limit = True
+        if self._tells_limit:
+            self._tells_limit = False
             limit = f"pose.maximum_people is {self._pose.maximum_people}"
             _log.warning("camera %s: %d more people in a frame are left out: %s", self._camera, people, limit)
 

@@ -29,10 +29,11 @@ from edgepose.messages.structs import (
     timestamp,
 )
 from edgepose.mqtt.stats import PublisherStats
-from edgepose.pipeline.delivery import Delivery
+from edgepose.pipeline.delivery import Delivery, Webhook
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.simulation.camera import CameraScript, SimulatedCamera
 from edgepose.telemetry.metrics import Metrics
+from edgepose.telemetry.sensors import MachineStats
 
 CAMERA_NAMES = ("front", "yard", "gate", "roof")
 
@@ -91,10 +92,23 @@ class Simulation:
         people: walkers of each camera.
         rate_hz: frames a second of each camera.
         start_ns: capture time of the first frames, nanoseconds since the Unix epoch.
+        webhook: receives events as well.
+        stats: returns what the publisher says of itself, for health messages.
+        machine: returns what the machine says of itself, for health messages.
     """
 
     def __init__(
-        self, config: Config, publisher: StatesAndMessages, *, seed: int = 0, people: int = 3, rate_hz: float = 10.0, start_ns: int
+        self,
+        config: Config,
+        publisher: StatesAndMessages,
+        *,
+        seed: int = 0,
+        people: int = 3,
+        rate_hz: float = 10.0,
+        start_ns: int,
+        webhook: Webhook | None = None,
+        stats: Callable[[], PublisherStats] = lambda: PublisherStats(enabled=True, state="connected"),
+        machine: Callable[[], MachineStats] = MachineStats,
     ) -> None:
         self._config = config
         self._publisher = publisher
@@ -105,7 +119,8 @@ class Simulation:
         self._script = CameraScript()
         self._occupancy = OccupancyStates(publisher)
         self._announcements = Announcements(publisher)
-        self._delivery = Delivery(publisher, [], self._metrics, occupancy=self._occupancy, profile=config.privacy.profile)
+        self._delivery = Delivery(publisher, [], self._metrics, occupancy=self._occupancy, webhook=webhook, profile=config.privacy.profile)
+        self._stats, self._machine = stats, machine
         self._number = 0
         self._reported: DaemonSnapshot | None = None
         self._next_health_s = config.health.interval_s
@@ -155,6 +170,10 @@ class Simulation:
             if ended(max(0.0, wait_s)):
                 return
 
+    def end(self) -> None:
+        """Take the announcements back: a simulated device must not stay in Home Assistant."""
+        self._announcements.withdraw(replaced(self._config, cameras={}))
+
     def _at_ns(self, t_s: float) -> int:
         return self._start_ns + round(t_s * NS_PER_S)
 
@@ -172,7 +191,8 @@ class Simulation:
             now_s=t_s,
             build=_BUILD,
             pipeline=PipelineStats(cameras={camera.name: CameraStats(camera.state) for camera in self._cameras}),
-            publisher=PublisherStats(enabled=True, state="connected"),
+            publisher=self._stats(),
+            machine=self._machine(),
             metrics=self._metrics.stats(drain=True),
         )
         self._publisher.publish(topic_address("health"), health_message(snapshot, self._reported))

@@ -249,6 +249,8 @@ class Model:
             ConfigError: the pictures, a size or the checkpoint are refused.
         """
         written = Path(output)
+        if written.suffix.lower() != ".onnx":
+            raise UsageError(f"{written} is no ONNX file by its name; expected .onnx (`edgepose build-engine` makes engines)")
         folders = _texts(data)
         if int8 != bool(folders):
             raise UsageError(f"int8 is {int8} and data names {len(folders)} folders; expected int8=True and pictures that calibrate it")

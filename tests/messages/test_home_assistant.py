@@ -23,6 +23,7 @@ from testing.sample import sample_event
 
 MESSAGES = sample_discovery()
 ACCEPTED = json.loads(KEYS.read_text())["keys"]
+RECIPE = Path(__file__).parents[2] / "docs" / "recipes" / "home-assistant.md"
 AT = "2026-11-22T10:00:00.000000Z"
 
 
@@ -42,7 +43,7 @@ def of(component: str, unique: str) -> dict[str, Any]:
 
 def test_keys_are_those_that_home_assistant_accepts() -> None:
     for topic, message in MESSAGES.items():
-        assert set(message) - {"origin"} <= set(ACCEPTED[topic.split("/")[1]]), topic
+        assert set(message) - {"origin", "default_entity_id"} <= set(ACCEPTED[topic.split("/")[1]]), topic
         assert set(message["device"]) <= set(ACCEPTED["device"])
         assert set(message["origin"]) <= set(ACCEPTED["origin"])
 
@@ -72,6 +73,14 @@ def test_topics_and_identifiers_are_valid_and_each_is_there_once() -> None:
     assert len(identifiers) == len(set(identifiers)) == 2 * 4 + 2  # two cameras and two zones, and the events of two cameras
     assert not is_discovery("homeassistant/sensor/drone-7/temperature/config")
     assert not is_discovery("config")
+
+
+def test_entities_have_the_ids_that_the_recipe_names() -> None:
+    entities = {message["default_entity_id"] for message in MESSAGES.values() if "default_entity_id" in message}
+    assert entities == {f"{topic.split('/')[1]}.{message['object_id']}" for topic, message in MESSAGES.items() if "object_id" in message}
+    named = set(re.findall(r"(?:binary_sensor|sensor|event)\.drone_7_\w+", RECIPE.read_text()))
+    assert named
+    assert named <= entities
 
 
 def test_occupancy_and_people_are_read_from_the_messages() -> None:

@@ -96,6 +96,14 @@ def test_only_a_second_connection_of_a_session_is_a_reconnect(outbox: Outbox) ->
     assert (outbox.stats().reconnects, outbox.stats().drops) == (1, {"connection_lost": 1})
 
 
+def test_a_state_that_is_not_set_yet_is_not_taken_for_one_of_somebody_else(outbox: Outbox) -> None:
+    lease = OutboxLease(outbox, encoded("a"), {"cameras/front/status"})
+    lease.connected()
+    assert not lease.clear_unknown("cameras/front/status")
+    assert lease.clear_unknown("cameras/gone/status")
+    assert drained(lease) == [("a/cameras/gone/status", b"")]
+
+
 def test_a_cleared_state_is_said_until_it_is_sent_and_by_no_later_session(outbox: Outbox) -> None:
     outbox.put_retained("cameras/a/status", b"")
     outbox.drop_cleared()

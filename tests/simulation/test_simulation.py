@@ -17,7 +17,8 @@ from edgepose.messages.structs import EventMessage, PosesMessage, encode
 from testing.golden import GOLDEN, simulated_files, simulated_name
 from testing.sample import CAPTURED_AT
 from testing.servers.both_sides import Listener
-from testing.servers.mosquitto import Mosquitto
+from testing.servers.mosquitto import Mosquitto, free_port
+from testing.servers.webhook_receiver import WebhookReceiver
 from testing.simulated import Record, simulate, topic_of
 from testing.waiting import wait_for
 
@@ -120,11 +121,11 @@ def test_the_golden_messages_are_valid_by_their_schemas(topic) -> None:
 
 
 def test_the_command_publishes_all_of_it(tmp_path: Path) -> None:
-    with Mosquitto(tmp_path) as broker, Listener(broker.port, "#") as listener:
+    with Mosquitto(tmp_path) as broker, Listener(broker.port, "#") as listener, WebhookReceiver() as receiver:
         command = [
             *(sys.executable, "-m", "edgepose", "simulate", "--cameras", "1", "--people", "1", "--seconds", "4", "--speed", "10"),
             *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}", "--set", "health.interval_s=1"),
-            *("--set", "mqtt.home_assistant.enabled=true"),
+            *("--set", "mqtt.home_assistant.enabled=true", "--set", f"webhook.url={receiver.url}"),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
         assert done.returncode == 0, done.stderr
@@ -133,9 +134,22 @@ def test_the_command_publishes_all_of_it(tmp_path: Path) -> None:
         topics = {message.topic.removeprefix(base) for message in listener.messages}
         expected = {"status", "info", "health", "cameras/front/status", "cameras/front/poses", "cameras/front/events"}
         assert expected | {"cameras/front/occupancy", "cameras/front/zones/door/occupancy"} <= topics
-        assert "homeassistant/sensor/simulator/edgepose__front__people/config" in topics
+        announced = listener.on("homeassistant/sensor/simulator/edgepose__front__people/config")
+        assert [bool(message.payload) for message in announced] == [True, False]  # and is gone with the simulation
+        health = [json.loads(message.payload) for message in listener.on(f"{base}health")]
+        assert health[-1]["messages"] > health[0]["messages"] > 0
+        assert health[-1]["memory_mb"] > 10
+        wait_for(lambda: len(receiver.events) == len(listener.on(f"{base}cameras/front/events")))
         session = json.loads(listener.on(f"{base}status")[0].payload)["session"]
         poses = [json.loads(message.payload) for message in listener.on(f"{base}cameras/front/poses")]
         assert {(message["session"], message["epoch"]) for message in poses} == {(session, 0)}
         info = json.loads(listener.on(f"{base}info")[0].payload)
         assert (info["session"], info["poses"]) == (session, {"encoding": "json", "only_changes": False})
+
+
+def test_a_simulation_that_reached_no_broker_fails() -> None:
+    command = [sys.executable, "-m", "edgepose", "simulate", "--seconds", "1", "--speed", "10", "--set", "mqtt.connect_timeout_s=0.2"]
+    settings = ["--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={free_port()}"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
+    assert done.returncode == 69
+    assert "nothing was published: the broker is unreachable: connection refused" in done.stderr

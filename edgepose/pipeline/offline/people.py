@@ -47,7 +47,8 @@ class FramePeople:
         self._backend = backend
         self._metrics = metrics
         self._turn = turn
-        self._postprocessor = Postprocessor(camera, config, metrics, refiner)
+        # The caller has set the limit, and a summary counts who is left out.
+        self._postprocessor = Postprocessor(camera, config, metrics, refiner, tells_limit=False)
         self._tiles = TileVisitor(config, info, metrics) if config.tiles.enabled else None
         self._people: list[Person] = []  # of the frame before
 

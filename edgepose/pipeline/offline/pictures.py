@@ -28,8 +28,8 @@ class PilPicture(Protocol):
         ...
 
 
-PictureInput = str | os.PathLike[str] | NDArray[np.uint8] | PilPicture
-"""A path or URL, an array (H, W, 3), or a picture of Pillow."""
+PictureInput = str | os.PathLike[str] | NDArray[Any] | PilPicture
+"""A path or URL, an array, or a picture of Pillow. An array is uint8 (H, W, 3); its type says less, as that of `cv2.imread` does."""
 
 _ARRAY = "expected uint8 (height, width, 3), BGR as OpenCV reads it, or RGB with rgb=True"
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
