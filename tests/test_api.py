@@ -331,7 +331,7 @@ def test_people_above_a_limit_that_the_caller_has_set_are_left_out_quietly(
 def test_the_classes_have_public_names() -> None:
     assert (edgepose.PoseModel, edgepose.PoseResult) == (PoseModel, PoseResult)
     with pytest.raises(AttributeError, match="has no attribute 'Pose'"):
-        _ = edgepose.Pose  # type: ignore[attr-defined]
+        _ = edgepose.Pose
 
 
 def test_what_cv2_reads_is_accepted_by_types_too(tiny: PoseModel, frames: list[Path]) -> None:
