@@ -22,7 +22,6 @@ from edgepose_export.evaluation.score import calibrate_refiner, calibrate_score
 from edgepose_export.make_model.card import card
 from edgepose_export.make_model.compare import Pair, better_on_cpus, compare_with_old, comparison, figures_of, times_ms
 from edgepose_export.make_model.start import make_start
-from edgepose_export.make_model.steps import Figures, Workspace, data_hash, replace_file, replace_text
 from edgepose_export.network.checkpoint import load_deployed, save_network
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 from edgepose_export.network.to_onnx import Card, to_onnx
@@ -30,6 +29,7 @@ from edgepose_export.onnx_file import file_hash, set_metadata, store_half, write
 from edgepose_export.quantization.calibration import CalibrationSet
 from edgepose_export.quantization.quantize import Target
 from edgepose_export.quantization.quantize import quantize as quantize_file
+from edgepose_export.steps import Figures, Workspace, data_hash, replace_file, replace_text
 from edgepose_export.training.callbacks import TrainingCallbacks
 from edgepose_export.training.recipe import Recipe
 from edgepose_export.training.trainer import Trainer

@@ -14,10 +14,10 @@ from edgepose.model.file import METADATA_PREFIX, read_model
 from edgepose_export.data.mix import MixedFolder
 from edgepose_export.make_model.compare import Pair, better_on_cpus, compare_with_old
 from edgepose_export.make_model.pipeline import ModelOptions, ModelSteps
-from edgepose_export.make_model.steps import Workspace, data_hash
 from edgepose_export.network.checkpoint import load_network, read_checkpoint, save_network
 from edgepose_export.network.pose_network import PoseSpec
 from edgepose_export.onnx_file import file_hash, set_metadata, write_model
+from edgepose_export.steps import Workspace, data_hash
 from edgepose_export.training.recipe import Phase, Recipe
 from edgepose_export.training.refiner_losses import RefinerWeights
 from testing.export.folders import write_dotted
