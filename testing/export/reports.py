@@ -14,7 +14,7 @@ from testing.onnx_files import CANDIDATES, write_edgepose, write_refiner
 _FLOAT = {"edgepose.precision": "float32", "edgepose.calibration": None}
 
 
-def _write_knowing(path: Path, error_px: float, **metadata: str | None) -> Path:
+def write_knowing(path: Path, error_px: float, **metadata: str | None) -> Path:
     """Write a model that finds the person of a dotted picture, its keypoints wrong by this distance in the picture."""
     write_edgepose(path, scores=np.linspace(400, 30, CANDIDATES, dtype=np.float32), metadata=metadata)
     model = onnx.load(str(path))
@@ -32,8 +32,8 @@ def _write_knowing(path: Path, error_px: float, **metadata: str | None) -> Path:
 def write_models(folder: Path) -> Path:
     """Write the data, both pose networks and a refiner into a folder; return it."""
     write_dotted(folder / "data", sizes=((300, 220), (300, 220), (301, 227)))
-    _write_knowing(folder / "good.onnx", 0, **_FLOAT)
-    _write_knowing(folder / "bad.onnx", 14)
+    write_knowing(folder / "good.onnx", 0, **_FLOAT)
+    write_knowing(folder / "bad.onnx", 14)
     write_refiner(folder / "again.onnx")
     return folder
 
