@@ -277,16 +277,16 @@ class ModelSteps:
             gate = DropGate.compare(compared, options.max_drop)
             for failure in gate.failures:
                 raise ConfigError(
-                    f"{failure} on {options.evaluation}, as {options.work / 'report.html'} shows: train for longer, or --force"
+                    f"{failure} on {options.evaluation}, as {options.work / 'report' / 'report.html'} shows: train for longer, or --force"
                 )
             return gate.to_json()
 
         self._space.run("gate", {"precisions": compared, "max_drop": options.max_drop}, [], compare)
 
     def _report(self, files: Sequence[Path]) -> dict[str, float]:
-        """Write `report.html` and `report.json` about files with their companion; return the AP by the name of the column."""
+        """Write `report/report.html` and its JSON about files with their companion; return the AP by the name of the column."""
         options = self.options
-        page_file, figures_file = (options.work / f"report.{ending}" for ending in ("html", "json"))
+        page_file, figures_file = (options.work / "report" / f"report.{ending}" for ending in ("html", "json"))
         columns = []
         for path in files:
             if path.parent == options.assets and not _runs(path):
@@ -295,9 +295,13 @@ class ModelSteps:
             assert pose is not None
             columns.append(Column(_SHIPPED if path.parent == options.assets else path.stem, pose, refiner))
         asked = ReportOptions(
-            columns=columns, data=options.evaluation, work=options.work / "report", limit=options.limit, robustness=options.robustness,
-            latency=options.latency, max_drop=options.max_drop,
-        )  # fmt: skip
+            columns=columns,
+            data=options.evaluation,
+            work=options.work / "report",
+            limit=options.limit,
+            robustness=options.robustness,
+            latency=options.latency,
+        )
 
         def work() -> Figures:
             made = Measurements(asked, progress=self._progress).run()

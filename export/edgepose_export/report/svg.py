@@ -192,8 +192,8 @@ def row_chart(title: str, rows: Sequence[str], x: Axis, series: Sequence[Series]
     """
     height = _TOP + 17 * len(rows) + _BOTTOM
     drawing = _Drawing(x, Axis(len(rows), 0, "", ()), left=96, height=height)
-    for value, _ in x.ticks:
-        drawing.line(drawing.to_x(value), _TOP, drawing.to_x(value), height - _BOTTOM, "grid")
+    for tick, _ in x.ticks:
+        drawing.line(drawing.to_x(tick), _TOP, drawing.to_x(tick), height - _BOTTOM, "grid")
     drawing.x_axis(height - _BOTTOM)
     for mark in marks:
         drawing.mark(mark)

@@ -134,9 +134,9 @@ def test_the_gate_refuses_a_worse_model(folder: Path, tmp_path: Path) -> None:
         ModelSteps(asked).run()
     assert read_model(shipped).info.name == "tiny"
     assert not (tmp_path / "shipped" / "tiny.md").exists()
-    figures = json.loads((tmp_path / "report.json").read_text())
+    figures = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [column["name"] for column in figures["columns"]] == ["shipped", "tiny", "tiny-int8"]
-    assert "shipped" in (tmp_path / "report.html").read_text()
+    assert "shipped" in (tmp_path / "report" / "report.html").read_text()
     assert steps_of(replace(asked, max_drop=1.0)) == ["gate", "card", "assets"]
 
 
@@ -148,7 +148,7 @@ def test_a_file_of_another_version_is_replaced(folder: Path, tmp_path: Path) -> 
     write_model(model, tmp_path / "shipped" / "tiny.onnx")
     asked = replace(options(folder, tmp_path), checkpoint=tmp_path / "trained.pt")
     assert steps_of(asked) == STEPS[2:]
-    assert [column["name"] for column in json.loads((tmp_path / "report.json").read_text())["columns"]] == ["tiny", "tiny-int8"]
+    assert [column["name"] for column in json.loads((tmp_path / "report" / "report.json").read_text())["columns"]] == ["tiny", "tiny-int8"]
 
 
 @pytest.mark.parametrize(
