@@ -70,6 +70,7 @@ def _shares(column: dict[str, Any], name: str) -> list[float | None]:
 def boxes_section(columns: Columns) -> str:
     """Return how well people are found, on the pictures of the report and from above."""
     sets = columns[0]["boxes"]
+    networks = [column["files"][0]["file"].removesuffix(".onnx") for column in columns]
     parts = []
     keys = (
         ("box_AP50", "AP50 of boxes: people found, roughly in their place"),
@@ -81,7 +82,7 @@ def boxes_section(columns: Columns) -> str:
     )
     for number_of_set, entry in enumerate(sets):
         groups = entry["groups"]
-        head = ["", *(f"{name}{f', {group}' if len(groups) > 1 else ''}" for group in groups for name in names_of(columns))]
+        head = ["", *(f"{name}{f', {group}' if len(groups) > 1 else ''}" for group in groups for name in networks)]
         rows = []
         for key, meaning in keys:
             cells = [number(column["boxes"][number_of_set]["groups"][group][key]) for group in groups for column in columns]
