@@ -117,5 +117,7 @@ def _time_batches(
 
 def _batch(column: Column, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Return pictures as one input of the pose network, uint8 (N, H, W, 3)."""
-    first = Letterbox.for_model(column.info, *images[0].shape[:2], column.input_size)
-    return np.stack([Letterbox.fit(*image.shape[:2], first.height, first.width, fill=first.fill).apply(image) for image in images])
+    height, width = images[0].shape[:2]
+    first = Letterbox.for_model(column.info, height, width, column.input_size)
+    fitted = [Letterbox.fit(image.shape[0], image.shape[1], first.height, first.width, fill=first.fill) for image in images]
+    return np.stack([letterbox.apply(image) for letterbox, image in zip(fitted, images, strict=True)])

@@ -99,6 +99,5 @@ def embed(chosen: Sequence[dict[str, Any]], data: CocoPose, predictions: Mapping
 
 
 def _confident(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    result = keypoints.copy()
-    result[:, 2] = keypoints[:, 2] >= CONFIDENCE
-    return result
+    sure = (keypoints[:, 2:] >= CONFIDENCE).astype(np.float32)
+    return np.concatenate((keypoints[:, :2], sure), axis=1)

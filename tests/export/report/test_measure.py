@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from testing.export.reports import options
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_figures_are_those_of_evaluate(folder: Path, figures: dict, index: int) -> None:
+def test_figures_are_those_of_evaluate(folder: Path, figures: dict[str, Any], index: int) -> None:
     model, column = folder / ("good.onnx", "bad.onnx")[index], figures["columns"][index]
     assert column["name"] == model.stem
     assert column["evaluation"] == rounded(evaluate(model, folder / "data"))
@@ -35,14 +36,14 @@ def test_figures_are_those_of_evaluate(folder: Path, figures: dict, index: int) 
         assert len(strengths) == 3
 
 
-def test_the_gate_compares_with_the_first_column(figures: dict) -> None:
+def test_the_gate_compares_with_the_first_column(figures: dict[str, Any]) -> None:
     good, bad = (column["evaluation"]["AP"] for column in figures["columns"])
     assert good > bad + 0.3
     assert figures["gate"] == {"reference": "good", "drops": {"bad": pytest.approx(good - bad, abs=1e-5)}, "max_drop": None, "passed": None}
     assert figures["data"]["pictures"] == figures["data"]["people"] == 3
 
 
-def test_sizes_and_keypoints_count_everybody(figures: dict) -> None:
+def test_sizes_and_keypoints_count_everybody(figures: dict[str, Any]) -> None:
     good, bad = figures["columns"]
     assert [group["people"] for group in good["sizes"]] == [0, 0, 0, 0, 3]
     assert good["sizes"][0]["found"] is None
@@ -53,7 +54,7 @@ def test_sizes_and_keypoints_count_everybody(figures: dict) -> None:
     assert bad["curves"]["recall_at_score"][0] >= bad["curves"]["recall_at_score"][100]
 
 
-def test_times_are_in_order(figures: dict) -> None:
+def test_times_are_in_order(figures: dict[str, Any]) -> None:
     for column in figures["columns"]:
         for measured in column["latency"]["threads"].values():
             assert set(measured["stages"]) == {"letterbox", "network", "decode", "all"}
