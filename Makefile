@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-triton image arm home-assistant system hostile service-memory fleet compare model clean
+triton image arm home-assistant system hostile service-memory fleet compare model report-page clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -139,6 +139,9 @@ model-%: $(VENV)/.dev
 	$(BIN)/edgepose-export make-model $* --teacher $(TEACHER_$*) $(addprefix --data ,$(TRAIN_DATA)) --evaluate $(EVALUATE) \
 	--work $(WORK)/$* --assets edgepose/assets --checkpoints export/edgepose_export/checkpoints \
 	$(addprefix --companion ,$(COMPANION_$*)) $(ARGS)
+
+report-page: $(VENV)/.dev ## a report in Chromium: light, dark, a phone, a screen, on paper (Debian package chromium)
+	$(BIN)/python -m pytest tests/export/report/test_browser.py -s $(ARGS)
 
 compare: $(VENV)/.dev build/vtest.avi ## infer, a recording and its replay against version b74093e (OLD=a checkout of it with its .venv)
 	$(BIN)/python -m testing.compare_with_b74093e $(OLD) $(ARGS)

@@ -35,6 +35,6 @@ def test_the_wheel_holds_one_package_with_its_recipes_and_checkpoints(wheel: Pat
         top = archive.read(next(name for name in names if name.endswith("top_level.txt"))).decode()
     assert top == "edgepose_export\n"
     package = ROOT / "export" / "edgepose_export"
-    shipped = [*package.glob("recipes/*.yaml"), *package.glob("checkpoints/*.pt"), package / "py.typed"]
-    assert len(shipped) == 9
+    shipped = [*package.glob("recipes/*.yaml"), *package.glob("checkpoints/*.pt"), package / "report" / "page.css", package / "py.typed"]
+    assert len(shipped) == 10
     assert {path.relative_to(package.parent).as_posix() for path in shipped} <= names

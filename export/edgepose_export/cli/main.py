@@ -12,6 +12,7 @@ COMMANDS = {
     "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label unlabeled people with a better network."),
     "calibrate-score": ("edgepose_export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
     "evaluate": ("edgepose_export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
+    "report": ("edgepose_export.cli.report:report", "Write one page about a model, or several side by side."),
     "onnx": ("edgepose_export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),
     "quantize": ("edgepose_export.cli.quantize:quantize", "Quantize a model to INT8."),
     "tensorrt": ("edgepose_export.cli.tensorrt:tensorrt", "Report what TensorRT makes of a model, and write it in half precision."),

@@ -40,6 +40,7 @@ from edgepose_export.training.recipe import load_recipe
 @click.option("--calibration-pictures", default=200, show_default=True, help="Pictures that calibrate INT8.")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="Measure on the first pictures only; 0 uses all.")
 @click.option("--rounds", type=click.IntRange(min=1), default=40, show_default=True, help="Calls of each file that are timed.")
+@click.option("--max-drop", type=click.FloatRange(0, 1), default=0.0, help="AP that the new pair may have less than the one it replaces.")
 @click.option("--threads", default=0, help="Threads of the network in training; 0 is one per core.")
 @click.option("--workers", default=1, show_default=True, help="Threads that make batches.")
 @click.option("--force", is_flag=True, help="Replace a model of higher AP too.")
@@ -61,11 +62,12 @@ def make_model(
     calibration_pictures: int,
     limit: int,
     rounds: int,
+    max_drop: float,
     threads: int,
     workers: int,
     force: bool,
 ) -> None:
-    """Make the model NAME: ghostify, train, calibrate the score, ONNX, INT8, table, gate, card, assets.
+    """Make the model NAME: ghostify, train, calibrate the score, ONNX, INT8, table, report, gate, card, assets.
 
     A step whose inputs have not changed is not run again. The gate refuses to replace a file of the assets whose AP is higher.
     """
@@ -88,6 +90,7 @@ def make_model(
         calibration_pictures=calibration_pictures,
         limit=limit,
         rounds=rounds,
+        max_drop=max_drop,
         threads=threads,
         workers=workers,
         force=force,

@@ -19,7 +19,8 @@ RIGHT_SIMILARITY = 0.5
 LARGEST_RIGHT_ERROR = float(np.sqrt(-2 * np.log(RIGHT_SIMILARITY)))
 """Largest error of a keypoint that is right, in the units of `KeypointErrors`."""
 
-_FOUND_OKS = 0.1  # below it, a detection is of somebody else
+FOUND_OKS = 0.1
+"""Lowest OKS of a person who is found: below it, a detection is of somebody else."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +126,7 @@ def keypoint_errors(predictions: Sequence[Sequence[Person]], pictures: Sequence[
     Raises:
         ConfigError: nobody is labeled.
     """
-    matched = [person for person in matched_people(_evaluated(predictions, pictures), predictions, pictures) if person.oks >= _FOUND_OKS]
+    matched = [person for person in matched_people(_evaluated(predictions, pictures), predictions, pictures) if person.oks >= FOUND_OKS]
     similarity = np.array([person.similarities for person in matched]).reshape(-1, 17)
     is_known = np.array([person.labeled for person in matched], bool).reshape(-1, 17)
     is_sure = np.array([person.found[:, 2] > CONFIDENT for person in matched], bool).reshape(-1, 17)

@@ -1,5 +1,6 @@
 """A model file as a function from picture to people, through the runtime's own letterbox, engine, decoder and suppression."""
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,9 @@ SCORE_THRESHOLD = 0.02
 EVERYBODY_SCORE, EVERYBODY_PEOPLE = 0.05, 30
 """Lowest score and most people of a picture where everybody is refined: weaker finds cost time and bring almost nothing."""
 
+STAGES = ("letterbox", "network", "decode", "refine")
+"""What happens to a picture, in order."""
+
 
 class ModelPredictor:
     """A model file as a function from picture to people: a context manager, which closes `refiner` too.
@@ -40,6 +44,7 @@ class ModelPredictor:
     Attributes:
         precision: number format of the network.
         refiner: as given.
+        spent_ns: time that each stage took for the last picture: `letterbox`, `network`, `decode`, and `refine` with a refiner.
 
     Raises:
         ModelError: the file is no pose network, or does not take `input_size`.
@@ -70,17 +75,32 @@ class ModelPredictor:
             self._tiles = TileVisitor(config, self._file.info, Metrics())
         self._backend = open_backend(self._file, chosen)
         self.precision: str = self._file.info.precision
+        self.spent_ns: dict[str, int] = {}
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Person]:
         """Find the people in a picture, uint8 (H, W, 3) RGB."""
+        laps = [time.perf_counter_ns()]
         letterbox = Letterbox.for_model(self._file.info, image.shape[0], image.shape[1], self._input_size)
         images = letterbox.apply(image)[None]
+        laps.append(time.perf_counter_ns())
         candidates = self._backend.run(images)
         if self._tiles is not None:
             prepared = PreparedFrame(Frame(image, 0, "host", 0, "picture"), letterbox, images)
             candidates, _ = self._tiles.candidates(prepared, candidates, self._backend, [], None)
+        laps.append(time.perf_counter_ns())
         people = decode(candidates, 0, letterbox, self._pose, score_threshold=self._score)
-        return people if self.refiner is None else self.refiner(image, people)
+        laps.append(time.perf_counter_ns())
+        if self.refiner is not None:
+            people = self.refiner(image, people)
+            laps.append(time.perf_counter_ns())
+        self.spent_ns = {stage: end - start for stage, start, end in zip(STAGES, laps, laps[1:], strict=False)}
+        return people
+
+    def time_network(self, images: NDArray[np.uint8]) -> int:
+        """Return the nanoseconds that the pose network takes for letterboxed pictures, uint8 (N, H, W, 3)."""
+        began_ns = time.perf_counter_ns()
+        self._backend.run(images)
+        return time.perf_counter_ns() - began_ns
 
     def __enter__(self) -> "ModelPredictor":
         return self

@@ -45,7 +45,7 @@ _TRUE_BOX_MEANINGS = {
 
 def to_json(evaluation: AnyEvaluation) -> str:
     """Return one JSON object on one line, with the fixed keys of `edgepose-export evaluate --json`."""
-    return json.dumps(_rounded(evaluation))
+    return json.dumps(rounded(evaluation))
 
 
 def robustness_json(robustness: Robustness) -> str:
@@ -53,14 +53,15 @@ def robustness_json(robustness: Robustness) -> str:
 
     A corruption has one more key, `AP_of_clean`: its AP as a share of the clean AP, null where that is 0.
     """
-    values = {"clean": _rounded(robustness.clean)}
+    values = {"clean": rounded(robustness.clean)}
     for name, result in robustness.corrupted.items():
         share = robustness.relative(name)
-        values[name] = _rounded(result) | {"AP_of_clean": None if share is None else round(share, 5)}
+        values[name] = rounded(result) | {"AP_of_clean": None if share is None else round(share, 5)}
     return json.dumps(values)
 
 
-def _rounded(evaluation: AnyEvaluation) -> dict[str, float | int | str | None]:
+def rounded(evaluation: AnyEvaluation) -> dict[str, float | int | str | None]:
+    """Return the figures of `edgepose-export evaluate --json`, with five decimals."""
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in evaluation.to_json().items()}
 
 

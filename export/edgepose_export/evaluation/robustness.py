@@ -19,67 +19,85 @@ Corrupted = tuple[Image, Picture]
 Corruption = Callable[[Image, Picture, np.random.Generator], Corrupted]
 """Corrupts a picture; labels follow where people move."""
 
-ROLL_DEG = 20.0
-FAR_SCALE = 0.5
+Strengths = tuple[Corruption, Corruption, Corruption]
+"""A corruption from weak to strong."""
 
 
-def noise(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Add sensor noise with a standard deviation of 25 gray levels."""
-    return color.noise(image, 25, rng), picture
+def noise(sigma: float) -> Corruption:
+    """Return a corruption that adds sensor noise; `sigma` is its standard deviation in gray levels."""
+    return lambda image, picture, rng: (color.noise(image, sigma, rng), picture)
 
 
-def occlusion(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Cover a random part of each person with a gray rectangle, half as wide and half as high as the box."""
-    covered = image.copy()
-    for x1, y1, x2, y2 in picture.boxes:
-        width, height = (x2 - x1) / 2, (y2 - y1) / 2
-        left, top = x1 + rng.random() * width, y1 + rng.random() * height
-        covered[round(top) : round(top + height), round(left) : round(left + width)] = 127
-    return covered, picture
+def occlusion(share: float) -> Corruption:
+    """Return a corruption that covers a random part of each person with a gray rectangle, of this share of the box's sides."""
+
+    def corrupt(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
+        covered = image.copy()
+        for x1, y1, x2, y2 in picture.boxes:
+            width, height = share * (x2 - x1), share * (y2 - y1)
+            left, top = x1 + rng.random() * (x2 - x1 - width), y1 + rng.random() * (y2 - y1 - height)
+            covered[round(top) : round(top + height), round(left) : round(left + width)] = 127
+        return covered, picture
+
+    return corrupt
 
 
-def low_light(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Reduce gray levels to a quarter, and add the noise of a sensor at high gain (8 gray levels)."""
-    return color.noise((image // 4).astype(np.uint8), 8, rng), picture
+def low_light(divisor: int, sigma: float) -> Corruption:
+    """Return a corruption that divides gray levels, and adds the noise of a sensor at high gain (`sigma` gray levels)."""
+    return lambda image, picture, rng: (color.noise((image // divisor).astype(np.uint8), sigma, rng), picture)
 
 
-def blur(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Blur as out of focus: a standard deviation of 1/200 of the long side, 2.5 px of 500."""
-    return color.blur(image, max(image.shape[:2]) / 200), picture
+def blur(share: float) -> Corruption:
+    """Return a corruption that blurs as out of focus: a standard deviation of this share of the long side."""
+    return lambda image, picture, rng: (color.blur(image, max(image.shape[:2]) * share), picture)
 
 
-def jpeg(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Compress to JPEG of quality 10."""
-    return color.jpeg(image, 10), picture
+def jpeg(quality: int) -> Corruption:
+    """Return a corruption that compresses to JPEG of this quality."""
+    return lambda image, picture, rng: (color.jpeg(image, quality), picture)
 
 
-def far_away(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Show the picture from twice the distance: half as large, in the middle of a black picture of the same size."""
-    width, height = picture.width, picture.height
-    matrix = moved(width * (1 - FAR_SCALE) / 2, height * (1 - FAR_SCALE) / 2) @ scaled(FAR_SCALE, FAR_SCALE)
-    return _drawn(image, picture, matrix, width, height)
+def far_away(scale: float) -> Corruption:
+    """Return a corruption that shows the picture from farther away: smaller, in the middle of a black picture of the same size."""
+
+    def corrupt(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
+        width, height = picture.width, picture.height
+        matrix = moved(width * (1 - scale) / 2, height * (1 - scale) / 2) @ scaled(scale, scale)
+        return _drawn(image, picture, matrix, width, height)
+
+    return corrupt
 
 
-def rolled(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Roll the camera by 20 degrees, to either side."""
-    return _turned(image, picture, ROLL_DEG if rng.random() < 0.5 else -ROLL_DEG)
+def rotated(degrees: float) -> Corruption:
+    """Return a corruption that rotates the picture by an angle, to either side."""
+    return lambda image, picture, rng: _turned(image, picture, degrees if rng.random() < 0.5 else -degrees)
 
 
-def turned_by_a_quarter(image: Image, picture: Picture, rng: np.random.Generator) -> Corrupted:
-    """Turn the picture by 90 degrees, to either side."""
-    return _turned(image, picture, 90.0 if rng.random() < 0.5 else -90.0)
-
-
-CORRUPTIONS: Mapping[str, Corruption] = {
-    "noise": noise,
-    "occlusion": occlusion,
-    "low light": low_light,
-    "blur": blur,
-    "jpeg": jpeg,
-    "far away": far_away,
-    "rolled": rolled,
-    "turned by a quarter": turned_by_a_quarter,
+STRENGTHS: Mapping[str, Strengths] = {
+    "noise": (noise(12), noise(25), noise(50)),
+    "occlusion": (occlusion(0.35), occlusion(0.5), occlusion(0.7)),
+    "low light": (low_light(2, 4), low_light(4, 8), low_light(8, 12)),
+    "blur": (blur(1 / 400), blur(1 / 200), blur(1 / 100)),
+    "jpeg": (jpeg(25), jpeg(10), jpeg(5)),
+    "far away": (far_away(0.7), far_away(0.5), far_away(0.35)),
+    "rolled": (rotated(10), rotated(20), rotated(40)),
+    "turned by a quarter": (rotated(60), rotated(90), rotated(180)),
 }
+"""The corruptions by name. The middle one is that of `evaluate --robustness`."""
+
+STRENGTH_WORDS: Mapping[str, tuple[str, str, str]] = {
+    "noise": ("±12", "±25", "±50"),
+    "occlusion": ("12 %", "25 %", "49 %"),
+    "low light": ("1/2", "1/4", "1/8"),
+    "blur": ("weak", "medium", "strong"),
+    "jpeg": ("q 25", "q 10", "q 5"),
+    "far away": ("0.7 x", "0.5 x", "0.35 x"),
+    "rolled": ("10°", "20°", "40°"),
+    "turned by a quarter": ("60°", "90°", "180°"),
+}
+"""The strengths of `STRENGTHS` in words: gray levels, area of the box, light, quality, size, angle."""
+
+CORRUPTIONS: Mapping[str, Corruption] = {name: strengths[1] for name, strengths in STRENGTHS.items()}
 
 
 def _turned(image: Image, picture: Picture, degrees: float) -> Corrupted:
@@ -175,3 +193,39 @@ def under_corruption(
         clean=evaluate_predictions(clean, pictures, precision=precision),
         corrupted={name: evaluate_predictions(found, labels[name], precision=precision) for name, found in corrupted.items()},
     )
+
+
+def under_strengths(
+    predict: Predict,
+    data: CocoPose,
+    name: str,
+    *,
+    limit: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+    precision: str = "",
+) -> list[Evaluation]:
+    """Evaluate a network under the three strengths of a corruption; the second result is that of `under_corruption`.
+
+    Args:
+        predict: finds people in uint8 (H, W, 3) RGB.
+        data: labeled pictures.
+        name: of the corruption, as in `STRENGTHS`.
+        limit, seed, precision: as of `under_corruption`.
+        progress: called after each picture.
+
+    Raises:
+        ConfigError: a picture cannot be read, or nobody is labeled.
+    """
+    count, number = min(limit, len(data)) if limit else len(data), list(STRENGTHS).index(name)
+    found: list[list[list[Person]]] = [[], [], []]
+    labels: list[list[Picture]] = [[], [], []]
+    for index in range(count):
+        image = data.image(index)
+        for strength, corrupt in enumerate(STRENGTHS[name]):
+            bad, moved_along = corrupt(image, data[index], np.random.default_rng((seed, index, number)))
+            found[strength].append(predict(bad))
+            labels[strength].append(moved_along)
+        if progress is not None:
+            progress(index + 1, count)
+    return [evaluate_predictions(people, pictures, precision=precision) for people, pictures in zip(found, labels, strict=True)]

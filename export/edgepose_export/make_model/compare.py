@@ -1,9 +1,9 @@
-"""Figures of the files of a model, its time in float and INT8, and the gate that a new model passes before it replaces an old one."""
+"""Figures of the files of a model, and its time in float and INT8."""
 
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from edgepose.config import schema
 from edgepose.engine.backend import open_backend, open_refiner_backend
-from edgepose.errors import ConfigError, EdgeposeError
+from edgepose.errors import ConfigError
 from edgepose.model.file import read_model
 from edgepose_export.callbacks import Progress, TaskProgress
 from edgepose_export.evaluation.boxes import evaluate_boxes
@@ -120,51 +120,3 @@ def comparison(name: str, rows: dict[str, dict[str, Any]]) -> Table:
     for file, row in rows.items():
         table.add_row(file, *(f"{row[column]:.3f}" if column in row else "" for column in used))
     return table
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """The comparison of a new model with the file that it replaces.
-
-    Attributes:
-        new_ap: average precision of the new pair.
-        old_ap: of the old one; None where there is no old file, or where this version cannot run it.
-        note: why there is no old figure.
-    """
-
-    new_ap: float
-    old_ap: float | None
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the attributes by name."""
-        return asdict(self)
-
-
-def compare_with_old(new_ap: float, old: Path | None, pair: Pair, data: Path, limit: int, progress: TaskProgress) -> Gate:
-    """Measure the file that a new model would replace.
-
-    Args:
-        new_ap: average precision of the new pair, measured on the same pictures.
-        old: the file; None where there is none.
-        pair: its companion, the same as that of the new model.
-        data: labeled pictures.
-        limit: number of pictures, from the first; 0 is all.
-        progress: called after each picture.
-
-    Raises:
-        ConfigError: the old pair is better.
-    """
-    if old is None:
-        return Gate(new_ap, None, "there is no old file")
-    try:
-        read_model(old)
-    except EdgeposeError as error:
-        return Gate(new_ap, None, f"this version does not run the old file: {error}")
-    old_ap = pair.evaluate(old, data, limit, lambda done, total: progress(f"the old {old.name}: pictures", done, total)).ap
-    if old_ap > new_ap:
-        raise ConfigError(
-            f"the new model has AP {new_ap:.4f} on {data}, {old} has {old_ap:.4f}; expected one that is at least as good: "
-            "train for longer, or --force"
-        )
-    return Gate(new_ap, old_ap)

@@ -1,6 +1,6 @@
 """The steps from a recipe to the files of a model that ship.
 
-ghostify -> train -> calibrate-score -> onnx -> quantize-cpu, quantize-tensorrt -> table -> gate -> card -> assets
+ghostify -> train -> calibrate-score -> onnx -> quantize-cpu, quantize-tensorrt -> table -> report -> gate -> card -> assets
 """
 
 import json
@@ -20,9 +20,8 @@ from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.mix import MixedFolder
 from edgepose_export.evaluation.score import calibrate_refiner, calibrate_score
 from edgepose_export.make_model.card import card
-from edgepose_export.make_model.compare import Pair, better_on_cpus, compare_with_old, comparison, figures_of, times_ms
+from edgepose_export.make_model.compare import Pair, better_on_cpus, comparison, figures_of, times_ms
 from edgepose_export.make_model.start import make_start
-from edgepose_export.make_model.steps import Figures, Workspace, data_hash, replace_file, replace_text
 from edgepose_export.network.checkpoint import load_deployed, save_network
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 from edgepose_export.network.to_onnx import Card, to_onnx
@@ -30,9 +29,17 @@ from edgepose_export.onnx_file import file_hash, set_metadata, store_half, write
 from edgepose_export.quantization.calibration import CalibrationSet
 from edgepose_export.quantization.quantize import Target
 from edgepose_export.quantization.quantize import quantize as quantize_file
+from edgepose_export.report.columns import Column
+from edgepose_export.report.gate import DropGate
+from edgepose_export.report.measure import Measurements, ReportOptions
+from edgepose_export.report.page import page
+from edgepose_export.steps import Figures, Workspace, data_hash, replace_file, replace_text
 from edgepose_export.training.callbacks import TrainingCallbacks
 from edgepose_export.training.recipe import Recipe
 from edgepose_export.training.trainer import Trainer
+
+_SHIPPED = "shipped"
+"""Name of the file that a new model would replace, in its report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,9 @@ class ModelOptions:
         calibration_pictures: pictures that calibrate INT8.
         limit: pictures of the evaluation, from the first; 0 is all.
         rounds: calls of each file that are timed.
+        robustness: pictures of the report's robustness; None measures none.
+        latency: pictures whose time the report measures; 0 measures none.
+        max_drop: AP that a new pair may have less than the one that it replaces.
         threads: of the network in training; 0 is one per core.
         workers: threads that make batches.
         force: replace a better model too.
@@ -79,6 +89,9 @@ class ModelOptions:
     calibration_pictures: int = 200
     limit: int = 0
     rounds: int = 40
+    robustness: int | None = 100
+    latency: int = 1000
+    max_drop: float = 0.0
     threads: int = 0
     workers: int = 1
     force: bool = False
@@ -249,20 +262,60 @@ class ModelSteps:
         return self._space.run("table", inputs, [], work)
 
     def _gate(self, files: Sequence[Path], rows: dict[str, dict[str, Any]]) -> None:
-        """Refuse to replace a model whose pair is better; both are the file that a CPU would run."""
+        """Write the report, and refuse to replace a model whose pair is better; both are the file that a CPU would run."""
         options = self.options
         old = self._default_file(options.assets)
-        if options.force or (old is not None and self._shipped(files)):
+        if old is not None and self._shipped(files):
             return
-        precision = better_on_cpus(*(rows[path.name] for path in files[:2]))
-        new_ap = rows[files[precision == "int8"].name]["pair_AP"]
-        inputs = {"new": new_ap, "old": file_hash(old) if old is not None else "", **self._evaluated()}
-        self._space.run(
-            "gate",
-            inputs,
-            [],
-            lambda: compare_with_old(new_ap, old, self._pair, options.evaluation, options.limit, self._progress).to_json(),
+        new = files[better_on_cpus(*(rows[path.name] for path in files[:2])) == "int8"]
+        precisions = self._report([path for path in (old, *files[:2]) if path is not None])
+        if options.force or old is None or _SHIPPED not in precisions:
+            return
+        compared = {_SHIPPED: precisions[_SHIPPED], new.stem: precisions[new.stem]}
+
+        def compare() -> Figures:
+            gate = DropGate.compare(compared, options.max_drop)
+            for failure in gate.failures:
+                raise ConfigError(
+                    f"{failure} on {options.evaluation}, as {options.work / 'report' / 'report.html'} shows: train for longer, or --force"
+                )
+            return gate.to_json()
+
+        self._space.run("gate", {"precisions": compared, "max_drop": options.max_drop}, [], compare)
+
+    def _report(self, files: Sequence[Path]) -> dict[str, float]:
+        """Write `report/report.html` and its JSON about files with their companion; return the AP by the name of the column."""
+        options = self.options
+        page_file, figures_file = (options.work / "report" / f"report.{ending}" for ending in ("html", "json"))
+        columns = []
+        for path in files:
+            if path.parent == options.assets and not _runs(path):
+                continue  # of another version: there is nothing to compare with
+            pose, refiner = (options.companion, path) if self._refines else (path, options.companion)
+            assert pose is not None
+            columns.append(Column(_SHIPPED if path.parent == options.assets else path.stem, pose, refiner))
+        asked = ReportOptions(
+            columns=columns,
+            data=options.evaluation,
+            work=options.work / "report",
+            limit=options.limit,
+            robustness=options.robustness,
+            latency=options.latency,
         )
+
+        def work() -> Figures:
+            made = Measurements(asked, progress=self._progress).run()
+            replace_text(page_file, page(made))
+            replace_text(figures_file, json.dumps(made.figures, indent=1) + "\n")
+            return {column["name"]: column["evaluation"]["AP"] for column in made.figures["columns"]}
+
+        inputs = {
+            "columns": {column.name: column.inputs() for column in columns},
+            "robustness": options.robustness,
+            "latency": options.latency,
+            **self._evaluated(),
+        }
+        return self._space.run("report", inputs, [page_file, figures_file], work)
 
     def _ship(self, final: Path, files: Sequence[Path], rows: dict[str, dict[str, Any]]) -> None:
         """Write the figures into the files, the card from them, and copy all to where they ship."""
@@ -309,11 +362,9 @@ class ModelSteps:
         plain, quantized = folder / f"{self.options.name}.onnx", folder / f"{self.options.name}-int8.onnx"
         if not plain.is_file():
             return None
-        try:
-            precision = read_model(plain).info.cpu_precision
-        except EdgeposeError:  # of another version
+        if not _runs(plain):  # of another version
             return plain
-        return quantized if precision == "int8" and quantized.is_file() else plain
+        return quantized if read_model(plain).info.cpu_precision == "int8" and quantized.is_file() else plain
 
     def _data(self) -> list[str]:
         return [self._hash(folder) for folder in self._folders]
@@ -327,3 +378,12 @@ class ModelSteps:
         if source not in self._hashes:
             self._hashes[source] = data_hash(source, lambda done, total: self._progress(f"labels of {source.name}", done, total))
         return self._hashes[source]
+
+
+def _runs(path: Path) -> bool:
+    """Return whether this version runs a model file."""
+    try:
+        read_model(path)
+    except EdgeposeError:
+        return False
+    return True

@@ -12,19 +12,20 @@ import pytest
 from edgepose.errors import ConfigError
 from edgepose.model.file import METADATA_PREFIX, read_model
 from edgepose_export.data.mix import MixedFolder
-from edgepose_export.make_model.compare import Pair, better_on_cpus, compare_with_old
+from edgepose_export.make_model.compare import better_on_cpus
 from edgepose_export.make_model.pipeline import ModelOptions, ModelSteps
-from edgepose_export.make_model.steps import Workspace, data_hash
 from edgepose_export.network.checkpoint import load_network, read_checkpoint, save_network
 from edgepose_export.network.pose_network import PoseSpec
 from edgepose_export.onnx_file import file_hash, set_metadata, write_model
+from edgepose_export.steps import Workspace, data_hash
 from edgepose_export.training.recipe import Phase, Recipe
 from edgepose_export.training.refiner_losses import RefinerWeights
 from testing.export.folders import write_dotted
+from testing.export.reports import write_knowing
 from testing.export.tiny import TINY, TINY_REFINER, lively
 from testing.onnx_files import CANDIDATES, write_edgepose
 
-STEPS = ["ghostify", "train", "calibrate-score", "onnx", "quantize-cpu", "quantize-tensorrt", "table", "gate", "card", "assets"]
+STEPS = ["ghostify", "train", "calibrate-score", "onnx", "quantize-cpu", "quantize-tensorrt", "table", "report", "card", "assets"]
 PHASE = Phase("pose", 8, 0.01, ["neck"], frozen_early=True, sizes=(64,), batch=4)
 CROPS = Phase("crops", 8, 0.01, ["heat"], losses=RefinerWeights(teacher=0.5), augmentation="crops", batch=4)
 
@@ -45,7 +46,7 @@ def options(folder: Path, work: Path) -> ModelOptions:
     return ModelOptions(
         name="tiny", recipe=Recipe("tiny", TINY, [PHASE]), data=[MixedFolder(folder / "data")], evaluation=folder / "aside", work=work,
         assets=work / "shipped", checkpoints=work / "checkpoints", teacher=folder / "teacher.pt", size=96, trained_on="pictures of dots",
-        score_pictures=0, calibration_pictures=32, rounds=3,
+        score_pictures=0, calibration_pictures=32, rounds=3, robustness=None, latency=0,
     )  # fmt: skip
 
 
@@ -78,7 +79,8 @@ def test_a_pose_network_is_made_step_by_step(folder: Path, tmp_path: Path) -> No
     assert "| `tiny.onnx` |" in (tmp_path / "shipped" / "tiny.md").read_text()
 
     assert steps_of(asked) == []  # nothing has changed, and the gate lets the same files pass
-    assert steps_of(replace(asked, trained_on="dots")) == [step for step in STEPS if step not in ("ghostify", "train", "calibrate-score")]
+    again = ["onnx", "quantize-cpu", "quantize-tensorrt", "table", "report", "gate", "card", "assets"]
+    assert steps_of(replace(asked, trained_on="dots")) == again
     (tmp_path / "tiny-int8.onnx").unlink()
     assert steps_of(replace(asked, trained_on="dots")) == ["quantize-cpu"]  # made anew, and equal
 
@@ -121,21 +123,32 @@ def test_a_trained_checkpoint_needs_no_teacher(folder: Path, tmp_path: Path) -> 
 
 
 def test_the_gate_refuses_a_worse_model(folder: Path, tmp_path: Path) -> None:
-    pair, data = Pair(None), folder / "aside"
-    old = folder / "first.onnx"
-    ap = pair.evaluate(old, data, 0, lambda done, total: None).ap
+    save_network(tmp_path / "trained.pt", lively(0))
+    asked = replace(options(folder, tmp_path), checkpoint=tmp_path / "trained.pt")
+    shipped = tmp_path / "shipped" / "tiny.onnx"
+    shipped.parent.mkdir()
+    write_knowing(shipped, 0)
+    with pytest.raises(
+        ConfigError, match=r"tiny has \d\.\d{4} AP less than shipped; expected at most 0 less on .*aside, as .*report.html shows: train"
+    ):
+        ModelSteps(asked).run()
+    assert read_model(shipped).info.name == "tiny"
+    assert not (tmp_path / "shipped" / "tiny.md").exists()
+    figures = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [column["name"] for column in figures["columns"]] == ["shipped", "tiny", "tiny-int8"]
+    assert "shipped" in (tmp_path / "report" / "report.html").read_text()
+    assert steps_of(replace(asked, max_drop=1.0)) == ["gate", "card", "assets"]
 
-    def silent(task: str, done: int, total: int) -> None:
-        """Report nothing."""
 
-    assert compare_with_old(ap, old, pair, data, 0, silent).to_json() == {"new_ap": ap, "old_ap": ap, "note": ""}
-    with pytest.raises(ConfigError, match=rf"the new model has AP {ap - 0.1:.4f} on .*aside, .*first\.onnx has {ap:.4f}; expected one"):
-        compare_with_old(ap - 0.1, old, pair, data, 0, silent)
-    assert compare_with_old(0.0, None, pair, data, 0, silent).note == "there is no old file"
-    model = onnx.load(str(old))
+def test_a_file_of_another_version_is_replaced(folder: Path, tmp_path: Path) -> None:
+    save_network(tmp_path / "trained.pt", lively(0))
+    (tmp_path / "shipped").mkdir()
+    model = onnx.load(str(folder / "first.onnx"))
     set_metadata(model, {METADATA_PREFIX + "format_version": "9"})
-    write_model(model, tmp_path / "old.onnx")
-    assert "this version does not run the old file" in compare_with_old(0.0, tmp_path / "old.onnx", pair, data, 0, silent).note
+    write_model(model, tmp_path / "shipped" / "tiny.onnx")
+    asked = replace(options(folder, tmp_path), checkpoint=tmp_path / "trained.pt")
+    assert steps_of(asked) == STEPS[2:]
+    assert [column["name"] for column in json.loads((tmp_path / "report" / "report.json").read_text())["columns"]] == ["tiny", "tiny-int8"]
 
 
 @pytest.mark.parametrize(
