@@ -35,6 +35,7 @@ from edgepose.config.service import (
     HealthConfig,
     LogConfig,
     MonitoringConfig,
+    WebConfig,
 )
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "TilesConfig",
     "TlsConfig",
     "TrackConfig",
+    "WebConfig",
     "WebhookConfig",
 ]
 
@@ -150,5 +152,6 @@ class Config(Section, frozen=True):
     commands: CommandsConfig = CommandsConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    web: WebConfig = WebConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
