@@ -182,6 +182,9 @@ def _inference_server(name: str) -> Callable[[], str | None]:
 
 
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {
+    "chromium": _program("chromium", "chromium"),
+    "playwright": _module("playwright", "'edgepose[dev]'"),
+    "web": _module("fastapi", "'edgepose[web]'"),
     "amqtt": _module("amqtt", "'edgepose[demo]'"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
     "ffmpeg": _program("ffmpeg", "ffmpeg"),

@@ -79,7 +79,7 @@ class WebConfig(Section, frozen=True):
         list[Host],
         Meta(
             max_length=16,
-            description="names by which browsers may reach the page, beside the address itself and `localhost`; any other `Host` is refused",
+            description="names by which browsers may reach the page, beside its address and `localhost`; any other `Host` is refused",
         ),
     ] = []
     trusted_proxies: Annotated[

@@ -1,6 +1,7 @@
 """Who may do what: identities of requests, roles of routes, refusals with their sentence, and the audit of all of them."""
 
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def door_of(request: Request | WebSocket) -> Door:
 
 
 def cookie_name(caller: Caller) -> str:
-    """Return the name of the session's cookie; with the prefix browsers accept it over an encrypted connection only, from this host only."""
+    """Return the name of the session's cookie; with the prefix, browsers accept it from this host over an encrypted connection only."""
     return "__Host-edgepose" if caller.secure else "edgepose"
 
 
@@ -174,6 +175,4 @@ def needs(role: Role, *, session: bool = False) -> Callable[[Request], Awaitable
 
 def new_token_text() -> str:
     """Return the text of a new token, 256 bits."""
-    import secrets
-
     return _TOKEN_PREFIX + secrets.token_urlsafe(32)

@@ -115,6 +115,9 @@ class AccountFile:
         self.folder = folder
         self._path = folder / "accounts.json"
         self._read: tuple[tuple[int, int, int], AccountData] | None = None
+        self._written: tuple[int, int, int] | None = None
+        self.changed_elsewhere = False
+        """Whether another process has changed it since this was last set to False."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -132,6 +135,7 @@ class AccountFile:
                 status = os.fstat(file.fileno())
                 known = (status.st_ino, status.st_mtime_ns, status.st_size)
                 if self._read is None or self._read[0] != known:
+                    self.changed_elsewhere |= (self._read or self._written) is not None and self._written != known
                     self._read = (known, msgspec.json.decode(file.read(), type=AccountData))
         except FileNotFoundError:
             return AccountData()
@@ -149,6 +153,7 @@ class AccountFile:
         """
         try:
             with (self.folder / "accounts.lock").open("a") as lock:
+                self._give(lock.fileno())
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 before = self.read()
                 content, result = change(before)
@@ -172,14 +177,21 @@ class AccountFile:
         temporary = self.folder / "accounts.json.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            owner = self.folder.stat()
-            with suppress(OSError):  # root changes the file of the service's user, who must be able to read it
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            self._give(descriptor)
             os.write(descriptor, msgspec.json.format(msgspec.json.encode(content)))
             os.fsync(descriptor)
+            status = os.fstat(descriptor)
+            self._written = (status.st_ino, status.st_mtime_ns, status.st_size)
         finally:
             os.close(descriptor)
         os.replace(temporary, self._path)
+
+    def _give(self, descriptor: int) -> None:
+        """Give a file to the owner of the folder: root changes the files of the service's user, who must be able to read them."""
+        owner = self.folder.stat()
+        if os.fstat(descriptor).st_uid != owner.st_uid:
+            with suppress(OSError):
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def digest(text: str) -> str:
@@ -230,7 +242,7 @@ def without_account(data: AccountData, name: str) -> AccountData:
 
 
 def without_access(data: AccountData, name: str, role: Role) -> AccountData:
-    """Return the content with an account that has a role, and neither password, second factor, sessions nor tokens, until it uses a link."""
+    """Return the content with an account that has a role, and no password, second factor, session or token until it uses a link."""
     return replace(
         data,
         accounts=data.accounts | {name: Account(role=role, epoch=new_epoch())},

@@ -115,6 +115,9 @@ async def _turns(door: Door, jobs: JobQueue) -> None:
         for job in jobs.sweep():
             door.note("delete job", None, "edgepose", target=f"{job.id} {job.name}")
         forget_used_link(door.accounts)
+        if door.accounts.changed_elsewhere:
+            door.accounts.changed_elsewhere = False
+            door.note("change accounts", None, "edgepose accounts")
         door.audit.turn(asyncio.get_running_loop().time())
 
 

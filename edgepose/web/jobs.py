@@ -378,5 +378,8 @@ def _killed(status: int | None) -> str:
     if status == -signal.SIGXCPU:
         return "the job took too much processor time (web.job_timeout_s); expected a shorter video"
     if status is not None and status < 0:
-        return f"the job was ended by signal {-status}, probably for the memory that it took (web.job_memory_mb); expected a smaller picture or video"
+        return (
+            f"the job was ended by signal {-status}, probably for the memory that it took (web.job_memory_mb);"
+            " expected a smaller picture or video"
+        )
     return "the job ended without a result"

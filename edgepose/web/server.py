@@ -32,6 +32,7 @@ _HEAD_BYTES = 32 * 1024
 _HANDSHAKE_S = 5.0
 _MESSAGE_BYTES = 16 * 1024
 _STOP_S = 5
+_BACKLOG = 64
 _TURN_S = 0.2
 
 
@@ -55,6 +56,7 @@ class WebServer:
             self._socket = socket.socket(found[0], socket.SOCK_STREAM)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(found[4])
+            self._socket.listen(_BACKLOG)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UnavailableError(
@@ -138,7 +140,7 @@ class _Server(uvicorn.Server):
             return _Connection(self.config, self.server_state, self.lifespan.state)
 
         secure: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE_S}
-        self.servers = [await loop.create_server(connection, sock=sockets[0], backlog=64, **secure)]
+        self.servers = [await loop.create_server(connection, sock=sockets[0], backlog=_BACKLOG, **secure)]
         self.started = True
 
 

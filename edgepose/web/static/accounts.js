@@ -29,7 +29,7 @@ export async function showAccounts(me) {
     "Accounts",
     el("div", { class: "card scroll" }, el("table", {},
       el("thead", {}, el("tr", {}, ["name", "role", "second factor", ""].map((text) => el("th", { scope: "col" }, text || el("span", { class: "skip" }, "actions"))))), body)),
-    el("section", { class: "card narrow" }, el("h2", {}, "Add an account"),
+    el("section", { class: "card form" }, el("h2", {}, "Add an account"),
       form("Add", async () => {
         const added = await call("POST", "/accounts", { name: name.input.value.trim(), role: role.value, code: code.input.value });
         name.input.value = code.input.value = "";
@@ -88,13 +88,13 @@ export async function showAccount(me, changed) {
     "My account",
     el("p", { class: "soft" }, `${me.name}, ${me.role}`, me.second_factor ? `, ${me.recovery_codes_left} recovery codes left` : ", no second factor"),
     me.clock_unset ? el("p", { class: "notice" }, `The clock of the device is not set (${me.clock_unset}): no time-based code and no token is accepted.`) : null,
-    el("section", { class: "card" }, el("h2", {}, "Password"),
+    el("section", { class: "card form" }, el("h2", {}, "Password"),
       form("Change password", async () => {
         changed(await call("POST", "/me/password", { password: present.input.value, new_password: next.input.value }));
         present.input.value = next.input.value = "";
         say("The password is changed. Other sessions are over.");
       }, present.label, next.label)),
-    el("section", { class: "card" }, el("h2", {}, "Tokens for programs"),
+    el("section", { class: "card form" }, el("h2", {}, "Tokens for programs"),
       el("p", { class: "soft small" }, "A program sends its token in the header Authorization: Bearer TOKEN."),
       el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ["for", "role", "until", ""].map((text) => el("th", { scope: "col" }, text || el("span", { class: "skip" }, "actions"))))), tokens)),
       me.second_factor

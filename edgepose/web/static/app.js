@@ -123,6 +123,6 @@ whenSignedOut(() => {
 });
 addEventListener("hashchange", route);
 try {
-  me = await call("GET", "/me");
+  if (location.pathname !== "/setup") me = await call("GET", "/me");
 } catch { /* nobody is signed in */ }
 route();
