@@ -91,7 +91,7 @@ class WebConfig(Section, frozen=True):
     jobs_at_once: Annotated[int, Meta(ge=1, le=8, description="jobs that run at the same time, each in a process of its own")] = 1
     jobs_waiting: Annotated[int, Meta(ge=1, le=1000, description="jobs that may wait for their turn")] = 16
     job_timeout_s: Annotated[Seconds, Meta(description="longest run of a job")] = 900.0
-    job_memory_mb: Annotated[int, Meta(ge=256, le=65_536, description="memory of a job in MB")] = 2048
+    job_memory_mb: Annotated[int, Meta(ge=256, le=65_536, description="memory of a job in MB")] = 1500
     video_limit_s: Annotated[Seconds, Meta(description="longest video")] = 600.0
     video_limit_frames: Annotated[int, Meta(ge=1, le=10_000_000, description="frames of the longest video")] = 20_000
     frame_limit_mb: Annotated[

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,9 +203,10 @@ def test_a_token_ends_by_the_clock_and_has_no_more_rights_than_its_account(door:
         "high": Token(account="anna", name="t", role="admin", digest=digest("high"), created_s=0, expires_s=int(time.time()) + 100),
     }
     door.accounts.update(lambda data: (replace(data, accounts={"anna": account}, tokens=tokens), None))
-    identity_of: Callable[[str], Identity | None] = lambda text: door.identity_of(
-        SimpleNamespace(headers={"authorization": f"Bearer {text}"}, cookies={})
-    )  # type: ignore[arg-type]
+
+    def identity_of(text: str) -> Identity | None:
+        return door.identity_of(SimpleNamespace(headers={"authorization": f"Bearer {text}"}, cookies={}))  # type: ignore[arg-type]
+
     assert identity_of("old") is None
     high = identity_of("high")
     assert high is not None
