@@ -125,6 +125,7 @@ async function follow() {
     if (!list) return;
     const opened = (socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/updates?ticket=${ticket}`));
     opened.onmessage = (event) => {
+      if (JSON.stringify(jobs) === JSON.stringify(JSON.parse(event.data).jobs)) return;
       jobs = JSON.parse(event.data).jobs;
       draw();
     };
