@@ -116,7 +116,8 @@ def crowd(folder: Path, seconds: float, passwords: int) -> list[str]:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        opened.callback(lambda: (daemon.terminate(), daemon.wait(30)))
+        opened.callback(daemon.wait, 30)
+        opened.callback(daemon.terminate)
         until_s = time.monotonic() + 120
         while not (output.exists() and output.stat().st_size) and time.monotonic() < until_s:
             time.sleep(0.2)

@@ -16,6 +16,7 @@ import sys
 import time
 import unicodedata
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -155,7 +156,7 @@ class JobQueue:
         return self.version
 
     @contextlib.contextmanager
-    def reservation(self, account: str, size: int):  # type: ignore[no-untyped-def]
+    def reservation(self, account: str, size: int) -> Iterator[None]:
         """Keep room for an upload while it is received.
 
         Raises:

@@ -2,9 +2,13 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import argon2
+
+T = TypeVar("T")
 
 QUEUE = 8
 """Computations that wait or run at the same time; further ones are refused at once."""
@@ -46,7 +50,7 @@ class Passwords:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, function, *arguments):  # type: ignore[no-untyped-def]
+    async def _run(self, function: Callable[..., T], *arguments: str) -> T:
         if self._waiting >= QUEUE:
             raise TooManyLoginsError
         self._waiting += 1

@@ -232,11 +232,11 @@ class WebClient:
     def finished(self, job: str) -> dict[str, Any]:
         """Return a job once it has ended."""
 
-        def ended() -> dict[str, Any] | None:
+        def ended() -> dict[str, Any]:
             shown: dict[str, Any] = self.call("GET", f"/api/v1/jobs/{job}").json
-            return shown if shown["state"] in ("done", "failed", "canceled") else None
+            return shown if shown["state"] in ("done", "failed", "canceled") else {}
 
-        return wait_for(ended, within_s=60, every_s=0.1)  # type: ignore[return-value]
+        return wait_for(ended, within_s=60, every_s=0.1)
 
 
 def _text(path: Path) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -271,7 +272,7 @@ def test_the_audit_log_says_who_did_what(page: WebPage, operator: WebClient, pic
     assert operator.call("GET", "/api/v1/accounts").status == 403
     path = page.folder / "audit.jsonl"
 
-    def lines() -> list[dict]:
+    def lines() -> list[dict[str, Any]]:
         found = [json.loads(line) for line in path.read_text().splitlines()]
         return [line for line in found if line.get("account") == operator.name]
 

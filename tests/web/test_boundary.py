@@ -15,14 +15,14 @@ def request(
     server: str = "192.0.2.1",
     scheme: str = "http",
     body: bytes = b"",
-    hosts: tuple = (),
-    proxies: tuple = (),
+    hosts: tuple[str, ...] = (),
+    proxies: tuple[str, ...] = (),
 ) -> tuple[int, Caller | None]:
     """The status of a request, and where it is seen to come from."""
     seen: list[Caller] = []
     sent: list[dict[str, Any]] = []
 
-    async def inner(scope: dict, receive: Any, send: Any) -> None:
+    async def inner(scope: dict[str, Any], receive: Any, send: Any) -> None:
         seen.append(scope["state"]["caller"])
         message = await receive()
         await send({"type": "http.response.start", "status": 200 if message["type"] == "http.request" else 413, "headers": []})

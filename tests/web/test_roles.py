@@ -1,6 +1,7 @@
 """Every route and message with every role and with none: a table made by the test, which fails where a route is missing in it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -48,7 +49,7 @@ def served(tmp_path: Path) -> tuple[set[str], set[str]]:
     routes: set[str] = set()
     sockets: set[str] = set()
 
-    def walk(these: list, prefix: str = "") -> None:
+    def walk(these: list[Any], prefix: str = "") -> None:
         for route in these:
             path = prefix + getattr(route, "path", "")
             if getattr(route, "methods", None):
@@ -75,7 +76,7 @@ def refusal(client: WebClient, route: str) -> int | None:
     method, path = route.split(" ")
     for part in ("{identifier}", "{name}", "{result}"):
         path = path.replace(part, "poses.csv" if part == "{result}" else "nothing")
-    body = None if method in ("GET", "DELETE") else b"no picture" if route == "POST /api/v1/jobs" else {}
+    body: object = None if method in ("GET", "DELETE") else b"no picture" if route == "POST /api/v1/jobs" else {}
     reply = client.call(method, path, body)
     assert reply.status < 500, reply
     return reply.status if reply.status in (401, 403) else None
@@ -86,7 +87,7 @@ def test_a_session_may_do_what_its_role_allows_and_nothing_else(page: WebPage, n
     client = WebClient(page, address) if role is None else page.account(name, role, address)
     for route, needed in ROUTES.items():
         lowest = needed.rstrip("*")
-        allowed = lowest == "nobody" or (role is not None and ROLES.index(role) >= ROLES.index(lowest))  # type: ignore[arg-type]
+        allowed = lowest == "nobody" or (role is not None and ROLES.index(role) >= ROLES.index(lowest))
         expected = None if allowed else 401 if role is None else 403
         if route != "POST /api/v1/logout":
             assert refusal(client, route) == expected, (route, role)
@@ -100,7 +101,7 @@ def test_a_token_may_do_what_its_role_allows_and_never_what_a_person_must_do(adm
     client = admin.with_token(role)
     for route, needed in ROUTES.items():
         lowest = needed.rstrip("*")
-        allowed = lowest == "nobody" or (not needed.endswith("*") and ROLES.index(role) >= ROLES.index(lowest))  # type: ignore[arg-type]
+        allowed = lowest == "nobody" or (not needed.endswith("*") and ROLES.index(role) >= ROLES.index(lowest))
         assert refusal(client, route) == (None if allowed else 403), (route, role)
 
 
