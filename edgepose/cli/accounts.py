@@ -30,9 +30,9 @@ def command(action: str, name: str | None, role: str | None, as_json: bool, conf
     from edgepose.telemetry.wall_clock import WallClock
 
     refuse_without_extra("accounts")
-    from edgepose.web import accounts
-    from edgepose.web.accounts import Account, AccountData, AccountFile, Role
-    from edgepose.web.first_start import kept_address, kept_link, setup_link
+    from edgepose.web.accounts import file as accounts
+    from edgepose.web.accounts.file import Account, AccountData, AccountFile, Role
+    from edgepose.web.accounts.first_start import kept_address, kept_link, setup_link
 
     if (action in ("add", "reset", "remove")) != (name is not None):
         raise UsageError(

@@ -49,10 +49,10 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
         tune()
         web = replace(config.web, host=host or config.web.host, port=config.web.port if port is None else port)
         config = replace(config, web=web)
-        from edgepose.web.accounts import AccountFile
+        from edgepose.web.accounts.file import AccountFile
+        from edgepose.web.accounts.first_start import forget_used_link, keep_address, keep_link, setup_link
         from edgepose.web.app import make_app
         from edgepose.web.certificate import fingerprint
-        from edgepose.web.first_start import forget_used_link, keep_address, keep_link, setup_link
         from edgepose.web.server import WebServer
 
         folder = web_folder(config)

@@ -12,11 +12,11 @@ from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
 from edgepose.printable import printable
 from edgepose.telemetry.wall_clock import WallClock
-from edgepose.web.accounts import ROLES, AccountFile, Role, digest
+from edgepose.web.accounts.file import ROLES, AccountFile, Role, digest
+from edgepose.web.accounts.passwords import Passwords
+from edgepose.web.accounts.sessions import Identity, Sessions, Tickets
+from edgepose.web.accounts.throttle import Throttle
 from edgepose.web.boundary import Caller
-from edgepose.web.passwords import Passwords
-from edgepose.web.sessions import Identity, Sessions, Tickets
-from edgepose.web.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from edgepose.errors import UsageError
-from edgepose.web import accounts
 from edgepose.web.access import Door, RefusedError, allows, caller_of, cookie_name, door_of, needs, new_token_text
-from edgepose.web.accounts import Account, AccountData, Role, Token, digest
-from edgepose.web.logins import Enrollments, change_password, confirm, sign_in
-from edgepose.web.sessions import Identity
+from edgepose.web.accounts import file as accounts
+from edgepose.web.accounts.file import Account, AccountData, Role, Token, digest
+from edgepose.web.accounts.logins import Enrollments, change_password, confirm, sign_in
+from edgepose.web.accounts.sessions import Identity
 
 T = TypeVar("T")
 

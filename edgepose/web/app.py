@@ -20,15 +20,15 @@ from edgepose.errors import EdgeposeError
 from edgepose.telemetry.wall_clock import WallClock
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.account_routes import accounts_router
-from edgepose.web.accounts import AccountFile
+from edgepose.web.accounts.file import AccountFile
+from edgepose.web.accounts.first_start import forget_used_link
+from edgepose.web.accounts.logins import Enrollments
+from edgepose.web.accounts.passwords import Passwords
+from edgepose.web.accounts.sessions import Sessions, Tickets
+from edgepose.web.accounts.throttle import Throttle
 from edgepose.web.boundary import Boundary
-from edgepose.web.first_start import forget_used_link
 from edgepose.web.job_routes import jobs_router
 from edgepose.web.jobs import JobQueue
-from edgepose.web.logins import Enrollments
-from edgepose.web.passwords import Passwords
-from edgepose.web.sessions import Sessions, Tickets
-from edgepose.web.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from starlette.requests import ClientDisconnect
 from edgepose.config.schema import WebConfig
 from edgepose.person import KEYPOINT_NAMES, SKELETON
 from edgepose.web.access import RefusedError, caller_of, door_of, needs
+from edgepose.web.accounts.sessions import Identity
 from edgepose.web.content import ACCEPTED, RefusedContentError, kind_of
 from edgepose.web.job_process import COCO, MESSAGES, PICTURE, RESULTS, TABLE, VIDEO
 from edgepose.web.jobs import Job, JobQueue
-from edgepose.web.sessions import Identity
 
 STALL_S = 20.0
 """Longest wait for the next bytes of an upload."""

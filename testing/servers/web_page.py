@@ -20,7 +20,7 @@ from testing.requirements import require
 from testing.waiting import wait_for
 
 if TYPE_CHECKING:
-    from edgepose.web.accounts import AccountData, Role
+    from edgepose.web.accounts.file import AccountData, Role
 
 PASSWORD = "correct horse battery staple"
 
@@ -101,7 +101,7 @@ class WebPage:
 
     def account(self, name: str, role: "Role", address: str = "127.0.0.1") -> "WebClient":
         """Return a client of a new account, made on the device as `edgepose accounts add` does."""
-        from edgepose.web.accounts import INVITATION_S, Account, AccountFile, new_epoch, with_account, with_link
+        from edgepose.web.accounts.file import INVITATION_S, Account, AccountFile, new_epoch, with_account, with_link
 
         def change(data: "AccountData") -> "tuple[AccountData, str]":
             return with_link(with_account(data, name, Account(role=role, epoch=new_epoch())), name, INVITATION_S)
@@ -184,8 +184,8 @@ class WebClient:
         """Give the account more recovery codes than people get, on the device."""
         from msgspec.structs import replace
 
-        from edgepose.web.accounts import AccountFile, digest
-        from edgepose.web.one_time_codes import new_recovery_codes
+        from edgepose.web.accounts.file import AccountFile, digest
+        from edgepose.web.accounts.one_time_codes import new_recovery_codes
 
         self.recovery_codes += [code for _ in range(4) for code in new_recovery_codes()]
         digests = tuple(digest(code) for code in self.recovery_codes)
@@ -197,7 +197,7 @@ class WebClient:
 
     def code(self) -> str:
         """Return the code of now, whether it was used or not."""
-        from edgepose.web.one_time_codes import STEP_S, code_at
+        from edgepose.web.accounts.one_time_codes import STEP_S, code_at
 
         self._last_step = int(time.time() // STEP_S)
         return code_at(self.secret, self._last_step)

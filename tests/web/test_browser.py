@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edgepose.web.one_time_codes import STEP_S, code_at
+from edgepose.web.accounts.one_time_codes import STEP_S, code_at
 from testing.requirements import find_program
 from testing.servers.web_page import PASSWORD, WebClient, WebPage
 from testing.waiting import PATIENCE, wait_for
@@ -79,7 +79,7 @@ def upload(tab: "Page", *paths: Path) -> None:
 def test_a_person_opens_the_link_uploads_a_picture_and_sees_people(
     page: WebPage, name: str, new_page: NewPage, picture: bytes, tmp_path: Path
 ) -> None:
-    from edgepose.web.accounts import INVITATION_S, Account, AccountFile, new_epoch, with_account, with_link
+    from edgepose.web.accounts.file import INVITATION_S, Account, AccountFile, new_epoch, with_account, with_link
 
     link = AccountFile(page.folder).update(
         lambda data: with_link(with_account(data, f"{name}-b", Account(role="operator", epoch=new_epoch())), f"{name}-b", INVITATION_S)

@@ -11,16 +11,16 @@ from msgspec.structs import replace
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError, UsageError
 from edgepose.telemetry.wall_clock import WallClock
-from edgepose.web import accounts
 from edgepose.web.access import Door, RefusedError
-from edgepose.web.accounts import Account, AccountData, AccountFile, Token, digest
+from edgepose.web.accounts import file as accounts
+from edgepose.web.accounts.file import Account, AccountData, AccountFile, Token, digest
+from edgepose.web.accounts.logins import sign_in
+from edgepose.web.accounts.one_time_codes import code_at, matching_step, new_recovery_codes, plain_recovery_code
+from edgepose.web.accounts.passwords import QUEUE, Passwords, TooManyLoginsError, password_fault
+from edgepose.web.accounts.sessions import IDLE_S, LONGEST_S, TICKET_S, Identity, Sessions, Tickets
+from edgepose.web.accounts.throttle import FREE_OF_ADDRESS, LONGEST_ACCOUNT_S, LONGEST_ADDRESS_S, Throttle
 from edgepose.web.app import make_app
 from edgepose.web.boundary import Caller
-from edgepose.web.logins import sign_in
-from edgepose.web.one_time_codes import code_at, matching_step, new_recovery_codes, plain_recovery_code
-from edgepose.web.passwords import QUEUE, Passwords, TooManyLoginsError, password_fault
-from edgepose.web.sessions import IDLE_S, LONGEST_S, TICKET_S, Identity, Sessions, Tickets
-from edgepose.web.throttle import FREE_OF_ADDRESS, LONGEST_ACCOUNT_S, LONGEST_ADDRESS_S, Throttle
 
 SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # RFC 6238, appendix B: "12345678901234567890"
 

@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from edgepose.config.schema import Config
-from edgepose.web.accounts import ROLES, Role
+from edgepose.web.accounts.file import ROLES, Role
 from edgepose.web.app import make_app
 from testing.servers.web_page import WebClient, WebPage
 

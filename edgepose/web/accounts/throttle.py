@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgepose.web.accounts import now_s
+from edgepose.web.accounts.file import now_s
 
 FREE_OF_ADDRESS, FREE_OF_ACCOUNT = 5, 10
 """Failures without a wait: people mistype."""

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 
 from edgepose.errors import UsageError
-from edgepose.web.accounts import LINK_S, AccountFile, with_link
+from edgepose.web.accounts.file import LINK_S, AccountFile, with_link
 
 _LINK, _ADDRESS = "setup-link", "address"
 _LIMIT_BYTES = 1000

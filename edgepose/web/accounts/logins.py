@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from edgepose.config.load import device_name
 from edgepose.errors import UsageError
-from edgepose.web import accounts
 from edgepose.web.access import Door, RefusedError
-from edgepose.web.accounts import Account, AccountData, Link, Role, digest
+from edgepose.web.accounts import file as accounts
+from edgepose.web.accounts.file import Account, AccountData, Link, Role, digest
+from edgepose.web.accounts.one_time_codes import matching_step, new_recovery_codes, new_secret, plain_recovery_code, provisioning_uri
+from edgepose.web.accounts.passwords import TooManyLoginsError, password_fault
+from edgepose.web.accounts.sessions import Identity
 from edgepose.web.boundary import Caller
-from edgepose.web.one_time_codes import matching_step, new_recovery_codes, new_secret, plain_recovery_code, provisioning_uri
-from edgepose.web.passwords import TooManyLoginsError, password_fault
-from edgepose.web.sessions import Identity
 
 _WRONG = "name, password or code is wrong"
 _PENDING_LIMIT = 64

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from edgepose.web.accounts import Role, digest, now_s
+from edgepose.web.accounts.file import Role, digest, now_s
 
 IDLE_S = 30 * 60.0
 LONGEST_S = 12 * 3600.0
