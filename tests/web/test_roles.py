@@ -71,7 +71,7 @@ def test_the_table_has_every_route(tmp_path: Path) -> None:
     assert sockets == set(MESSAGES)
 
 
-def refusal(client: WebClient, route: str) -> int | None:
+def refused_status(client: WebClient, route: str) -> int | None:
     """The status with which a client is refused for who it is; None where it is let in, and something else is wrong."""
     method, path = route.split(" ")
     for part in ("{identifier}", "{name}", "{result}"):
@@ -90,8 +90,8 @@ def test_a_session_may_do_what_its_role_allows_and_nothing_else(page: WebPage, n
         allowed = lowest == "nobody" or (role is not None and ROLES.index(role) >= ROLES.index(lowest))
         expected = None if allowed else 401 if role is None else 403
         if route != "POST /api/v1/logout":
-            assert refusal(client, route) == expected, (route, role)
-    assert refusal(client, "POST /api/v1/logout") == (401 if role is None else None)
+            assert refused_status(client, route) == expected, (route, role)
+    assert refused_status(client, "POST /api/v1/logout") == (401 if role is None else None)
     if role is not None:
         assert client.call("GET", "/api/v1/me").status == 401  # signed out
 
@@ -102,7 +102,7 @@ def test_a_token_may_do_what_its_role_allows_and_never_what_a_person_must_do(adm
     for route, needed in ROUTES.items():
         lowest = needed.rstrip("*")
         allowed = lowest == "nobody" or (not needed.endswith("*") and ROLES.index(role) >= ROLES.index(lowest))
-        assert refusal(client, route) == (None if allowed else 403), (route, role)
+        assert refused_status(client, route) == (None if allowed else 403), (route, role)
 
 
 def test_a_websocket_opens_with_a_ticket_only(viewer: WebClient) -> None:

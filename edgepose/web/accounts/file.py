@@ -69,7 +69,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     expires_s: int
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OneTimeLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A one-time link.
 
     Attributes:
@@ -88,14 +88,14 @@ class AccountData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     version: Literal[1] = 1
     accounts: dict[str, Account] = {}
     tokens: dict[str, Token] = {}
-    links: dict[str, Link] = {}
+    links: dict[str, OneTimeLink] = {}
 
     @property
     def is_set_up(self) -> bool:
         """Whether there is an administrator who can sign in."""
         return any(account.role == "admin" and account.password is not None for account in self.accounts.values())
 
-    def valid_link(self, text: str) -> tuple[str, Link] | None:
+    def valid_link(self, text: str) -> tuple[str, OneTimeLink] | None:
         """Return digest and content of a link, None where there is no such link or it is too old."""
         found = self.links.get(digest(text))
         return None if found is None or not _is_valid(found) else (digest(text), found)
@@ -257,7 +257,7 @@ def with_link(data: AccountData, account: str | None, lasts_s: float) -> tuple[A
     links = {key: link for key, link in data.links.items() if _is_valid(link) and link.account != account}
     if len(links) >= _LINKS_LIMIT:
         raise UsageError(f"there are {_LINKS_LIMIT} open links; expected one to be used first")
-    links[digest(text)] = Link(account=account, boot=_boot(), expires_s=now_s() + lasts_s)
+    links[digest(text)] = OneTimeLink(account=account, boot=_boot(), expires_s=now_s() + lasts_s)
     return replace(data, links=links), text
 
 
@@ -289,7 +289,7 @@ def _boot() -> str:
         return "unknown"
 
 
-def _is_valid(link: Link) -> bool:
+def _is_valid(link: OneTimeLink) -> bool:
     return link.boot == _boot() and now_s() < link.expires_s
 
 

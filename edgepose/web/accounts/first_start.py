@@ -1,4 +1,4 @@
-"""The first start: no account, no default password, but one link that whoever has the device can open once."""
+"""The first start: no account, no default password, but one link that anybody who has the device can open once."""
 
 import os
 from contextlib import suppress

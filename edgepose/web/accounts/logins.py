@@ -11,7 +11,7 @@ from edgepose.config.load import device_name
 from edgepose.errors import UsageError
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.accounts import file as accounts
-from edgepose.web.accounts.file import Account, AccountData, Link, Role, digest
+from edgepose.web.accounts.file import Account, AccountData, OneTimeLink, Role, digest
 from edgepose.web.accounts.one_time_codes import matching_step, new_recovery_codes, new_secret, plain_recovery_code, provisioning_uri
 from edgepose.web.accounts.passwords import TooManyLoginsError, password_fault
 from edgepose.web.accounts.sessions import Identity
@@ -176,7 +176,7 @@ class Enrollments:
         self._door.note("set up account", caller, name, target_role=role)
         return name, self._door.sessions.open(name, account.epoch), codes
 
-    def _link(self, caller: Caller, text: str) -> tuple[str, Link]:
+    def _link(self, caller: Caller, text: str) -> tuple[str, OneTimeLink]:
         wait_s = self._door.throttle.wait_s(caller.address, "", known=True)
         if wait_s > 0:
             raise RefusedError(429, "too many attempts; expected a pause", limit="attempts", retry_s=wait_s)

@@ -38,10 +38,10 @@ export async function call(method, path, body) {
     throw new Refused(0, "the device does not answer");
   }
   if (answer.ok) return answer.status === 204 ? null : answer.json();
-  throw await refusal(answer.status, () => answer.json(), answer.headers.get("Retry-After"), path);
+  throw await refusedBy(answer.status, () => answer.json(), answer.headers.get("Retry-After"), path);
 }
 
-export async function refusal(status, read, retryAfter, path) {
+export async function refusedBy(status, read, retryAfter, path) {
   let sentence = "this did not work";
   try {
     sentence = (await read()).error || sentence;

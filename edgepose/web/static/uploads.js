@@ -1,6 +1,6 @@
 // The view of uploads: choose or drop files, watch their progress, cancel, and open results.
 
-import { call, el, refusal, say, sentence, show, size } from "/static/page.js";
+import { call, el, refusedBy, say, sentence, show, size } from "/static/page.js";
 
 const AT_ONCE = 2;
 const sending = []; // uploads of this browser: {file, share, fault, request, waiting}
@@ -98,7 +98,7 @@ function send(upload) {
       const seconds = Number(request.getResponseHeader("Retry-After")) || 5;
       setTimeout(() => { upload.waiting = !upload.gone; next(); }, seconds * 1000);
     } else if (!upload.gone) {
-      const error = await refusal(request.status, async () => JSON.parse(request.responseText), 0, "/jobs");
+      const error = await refusedBy(request.status, async () => JSON.parse(request.responseText), 0, "/jobs");
       upload.fault = request.status ? sentence(error) : "The upload was cut off.";
     }
     draw();
