@@ -45,7 +45,7 @@ def main(images: Path, folder: Path) -> None:
             for width in WIDTHS:
                 tab.set_viewport_size({"width": width, "height": 900})
                 for scheme in ("light", "dark"):
-                    tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+                    tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
                     tab.screenshot(path=folder / f"{view.partition('/')[0]}-{width}-{scheme}.png", full_page=True)
             tab.emulate_media(color_scheme="light")
             tab.set_viewport_size({"width": 1280, "height": 720})
