@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-triton image arm home-assistant system hostile service-memory fleet compare model report-page clean
+triton image arm home-assistant system hostile service-memory fleet compare model report-page browser web-load clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -101,6 +101,15 @@ fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/oper
 	$(BIN)/python -m tools.fleet docs/operations.md $(ARGS)
 
 # An old release: newer ones need a newer Python. 400 MB in an environment of its own.
+# Axe reads every view as a screen reader would; it comes from npm, and none of it is shipped.
+browser: $(VENV)/.dev ## the web page in a real Chromium: by keyboard, on a phone, dark, with axe-core
+	@test -s build/axe-core/axe.min.js || { mkdir -p build && cd build && npm --silent pack axe-core@4 && tar -xzf axe-core-4*.tgz && \
+	rm -rf axe-core && mv package axe-core && rm axe-core-4*.tgz; }
+	$(BIN)/python -m pytest tests/web/test_browser.py -m 'browser or not browser' $(ARGS)
+
+web-load: $(VENV)/.dev ## uploads, idle connections and wrong passwords by the hundred against the web page; writes docs/web.md (ARGS="--help")
+	$(BIN)/python -m tools.web_load docs/web.md $(ARGS)
+
 home-assistant: $(VENV)/.dev ## validate discovery messages with Home Assistant's own schemas; writes the keys that it accepts
 	@test -x build/home-assistant/bin/python || { python3.11 -m venv build/home-assistant && \
 	build/home-assistant/bin/pip install -q homeassistant==2024.3.3 'paho-mqtt<2'; }

@@ -21,7 +21,7 @@ Actions (default: install):
 Options:
   --source PATH         checkout or wheel of edgepose (default: the checkout that contains this script)
   --wheelhouse DIR      install from the wheels in DIR only, without network
-  --extras LIST         cpu, gpu or tensorrt; also metrics, triton, with a comma (default: cpu). Give it again at an upgrade.
+  --extras LIST         cpu, gpu or tensorrt; also metrics, triton, web, with a comma (default: cpu). Give it again at an upgrade.
                         On a Jetson, tensorrt uses JetPack's own TensorRT: it implies --system-packages and /usr/bin/python3
   --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
   --system-packages     give access to all of the system's Python packages, and use suitable ones instead of the pinned ones
@@ -74,11 +74,11 @@ engines=0
 for extra in $(printf '%s' "$extras" | tr ',' ' '); do
     case $extra in
     cpu | gpu | tensorrt) engines=$((engines + 1)) ;;
-    metrics | triton) ;;
-    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally metrics or triton, with a comma" ;;
+    metrics | triton | web) ;;
+    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally metrics, triton or web, with a comma" ;;
     esac
 done
-[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally metrics or triton, with a comma"
+[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally metrics, triton or web, with a comma"
 [ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge requires --uninstall"
 
 # A Jetson's TensorRT is in the system's packages, built for the system's Python; PyPI has none for it. Its driver belongs to one version of
@@ -104,6 +104,7 @@ command=/usr/local/bin/edgepose
 units=/etc/systemd/system
 unit=$units/edgepose.service
 engine_unit=$units/edgepose-engine.service
+web_unit=$units/edgepose-web.service
 sysusers=/etc/sysusers.d/edgepose.conf
 configuration=/etc/edgepose
 settle_s=5
@@ -207,7 +208,8 @@ hash_release() {
     {
         say "$extras $python $python_version $system_packages"
         if [ -f "$source" ]; then sha256sum <"$source"; else (cd "$source" && installed_files | xargs -d '\n' sha256sum); fi
-        cat "$checkout/systemd/edgepose.service" "$checkout/systemd/edgepose-engine.service" "$checkout/deploy/sysusers/edgepose.conf"
+        cat "$checkout/systemd/edgepose.service" "$checkout/systemd/edgepose-engine.service" "$checkout/systemd/edgepose-web.service" \
+            "$checkout/deploy/sysusers/edgepose.conf"
         for extra in $(printf '%s' "$extras" | tr ',' ' '); do cat "$checkout/requirements/$extra.txt"; done
     } | sha256sum | cut -c 1-8
 }
@@ -254,7 +256,7 @@ build_release() {
     # shellcheck disable=SC2086 # one word or none
     pip "$release" install "${wheel}[$extras]" $more_packages || fail 69 "not all of edgepose[$extras] could be installed; see the message of pip above"
     "$release/bin/edgepose" --version >/dev/null || fail 70 "the new version cannot print its version; nothing was changed"
-    for each in edgepose edgepose-engine; do put 0644 "$checkout/systemd/$each.service" "$release/share/systemd/$each.service"; done
+    for each in edgepose edgepose-engine edgepose-web; do put 0644 "$checkout/systemd/$each.service" "$release/share/systemd/$each.service"; done
     put 0644 "$checkout/deploy/sysusers/edgepose.conf" "$release/share/deploy/sysusers/edgepose.conf"
     for document in "$checkout"/docs/*.md; do put 0644 "$document" "$release/share/docs/${document##*/}"; done
     sync -f "$release"
@@ -267,6 +269,8 @@ switch_to() {
     ln -sfn "releases/${1##*/}" "$current.new"
     mv -T "$current.new" "$current"
 }
+
+with_web() { case ",$extras," in *,web,*) ;; *) return 1 ;; esac; }
 
 with_tensorrt() { case ",$extras," in *,tensorrt,*) ;; *) return 1 ;; esac; }
 
@@ -290,6 +294,7 @@ activate() {
     [ -d "$shipped" ] || shipped=$checkout # a dry run builds nothing
     put_if_other 0644 "$shipped/systemd/edgepose.service" "$unit"
     if with_tensorrt; then put_if_other 0644 "$shipped/systemd/edgepose-engine.service" "$engine_unit"; else remove "$engine_unit"; fi
+    if with_web; then put_if_other 0644 "$shipped/systemd/edgepose-web.service" "$web_unit"; else remove "$web_unit"; fi
     put_if_other 0644 "$shipped/deploy/sysusers/edgepose.conf" "$sysusers"
     for name in $drop_ins; do put_if_other 0644 "$checkout/deploy/drop-ins/$name.conf" "$unit.d/$name.conf"; done
     [ -z "$units_changed" ] || change "create groups and reload systemd's units" read_units
@@ -384,9 +389,11 @@ uninstall() {
     if systemctl --quiet is-enabled edgepose.service 2>/dev/null; then
         change "disable the service at boot" systemctl --quiet disable edgepose.service
     fi
+    [ ! -e "$web_unit" ] || change "stop the web page" systemctl --quiet disable --now edgepose-web.service
     before=$changes
     remove "$unit"
     remove "$engine_unit"
+    remove "$web_unit"
     for name in $(shipped_drop_ins); do remove "$unit.d/$name.conf"; done
     [ -n "$dry" ] || rmdir "$unit.d" 2>/dev/null || true
     [ "$before" = "$changes" ] || [ -n "$dry" ] || systemctl daemon-reload

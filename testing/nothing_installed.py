@@ -12,7 +12,7 @@ import pytest
 from testing import requirements
 
 _find_spec = importlib.util.find_spec
-_MODULES = ("amqtt", "mkdocs", "torch")
+_MODULES = ("amqtt", "fastapi", "mkdocs", "playwright", "torch")
 
 
 def _spec(name: str, package: str | None = None) -> ModuleSpec | None:

@@ -182,8 +182,10 @@ def _inference_server(name: str) -> Callable[[], str | None]:
 
 
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {
-    "amqtt": _module("amqtt", "'edgepose[demo]'"),
     "chromium": _program("chromium", "chromium"),
+    "playwright": _module("playwright", "'edgepose[dev]'"),
+    "web": _module("fastapi", "'edgepose[web]'"),
+    "amqtt": _module("amqtt", "'edgepose[demo]'"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
     "ffmpeg": _program("ffmpeg", "ffmpeg"),
     "gcc": _program("gcc", "gcc"),
@@ -196,7 +198,6 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "mosquitto-dynamic-security": _file("mosquitto_dynamic_security.so", _dynamic_security, "mosquitto"),
     "node": _program("node", "nodejs"),
     "openssl": _program("openssl", "openssl"),
-    "playwright": _module("playwright", "'edgepose[dev]'"),
     "prlimit": _program("prlimit", "util-linux"),
     "prometheus": _program("prometheus", "prometheus"),
     "promtool": _program("promtool", "prometheus"),

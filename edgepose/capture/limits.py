@@ -34,6 +34,9 @@ FORMATS = (
 )
 """Formats of FFmpeg that a network stream may have: those that name no further addresses or files."""
 
+file_options: dict[str, str] = {}
+"""Further options of FFmpeg for video files, in the whole process: `format_whitelist` and the like, where files come from strangers."""
+
 _IMAGE_CHANNELS = 3
 _FACTORS = (1, 2, 4, 8)
 _FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}

@@ -15,7 +15,7 @@ from edgepose.capture import tls
 from edgepose.capture.clock import NS_PER_S
 from edgepose.capture.failures import source_error, unknown_protocol, unresolved_host
 from edgepose.capture.files.faults import cut_mp4, fault_of
-from edgepose.capture.limits import FORMATS, MB, maximum_pixels
+from edgepose.capture.limits import FORMATS, MB, file_options, maximum_pixels
 from edgepose.capture.network.http_video import HttpVideo
 from edgepose.capture.network.rtsp_relay import RtspRoute
 from edgepose.capture.presentation import matroska_duration_s
@@ -103,7 +103,7 @@ class PyAvSource(VideoSource):
         }
         if not network:
             # The prefix keeps FFmpeg from taking a file name with a colon for a URL.
-            return _FileStream(f"file:{target}", {}, where, rate=settings.rate, **common)
+            return _FileStream(f"file:{target}", dict(file_options), where, rate=settings.rate, **common)
         options = _options(settings, target, where)
         if not _is_rtsp(target):
             return _NetworkStream(target, options, where, **common)

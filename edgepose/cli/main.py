@@ -6,7 +6,10 @@ from edgepose import __version__
 from edgepose.cli.program import LazyCommands, run_program
 from edgepose.storage.access import owner_only
 
-COMMANDS = ("run", "demo", "infer", "watch", "replay", "simulate", "check", "doctor", "bench", "build-engine", "schema", "audit")
+COMMANDS = (
+    *("run", "demo", "infer", "serve", "watch", "replay", "simulate", "check", "doctor", "bench", "build-engine", "schema", "accounts"),
+    "audit",
+)
 
 
 @click.command(

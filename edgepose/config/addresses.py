@@ -63,6 +63,15 @@ def is_remote(path: str) -> bool:
     return path.partition("://")[0].lower() in _SCHEMES and "://" in path
 
 
+def is_address(host: str) -> bool:
+    """Return whether a host is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach what listens on an address; every name but `localhost` counts as reachable."""
     try:

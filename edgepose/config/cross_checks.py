@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edgepose.config.addresses import RemoteModel, is_loopback, is_remote
+from edgepose.config.addresses import RemoteModel, is_address, is_loopback, is_remote
 from edgepose.config.reference import named_files
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
@@ -48,7 +48,7 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
     """
     checks = (
         *(_number_problems, _model_problems, _mqtt_problems, _webhook_problems),
-        *(_monitoring_problems, _place_problems, _privacy_problems),
+        *(_monitoring_problems, _web_problems, _place_problems, _privacy_problems),
     )
     found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
@@ -143,6 +143,16 @@ def _monitoring_problems(config: Config) -> _Problems:
                     " expected TLS and a token there, or 127.0.0.1"
                 ),
             )
+
+
+def _web_problems(config: Config) -> _Problems:
+    web = config.web
+    if (web.certificate_file is None) != (web.key_file is None):
+        key = "certificate_file" if web.key_file is None else "key_file"
+        yield ("web", key), "is set alone; expected certificate_file and key_file, or neither"
+    for proxy in web.trusted_proxies:
+        if not is_address(proxy):
+            yield ("web", "trusted_proxies"), f"names {proxy}; expected IP addresses"
 
 
 def _place_problems(config: Config) -> _Problems:

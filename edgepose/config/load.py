@@ -113,6 +113,30 @@ def service_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
     return {name: environment[name] for name in names if name in environment}
 
 
+def web_folder(config: Config, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the web page's accounts and results: the configured one, or a default that outlives the program."""
+    if config.web.folder is not None:
+        return Path(config.web.folder)
+    service = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    state = environment.get("XDG_STATE_HOME") or str(Path(environment.get("HOME") or "/") / ".local" / "state")
+    return Path(service) / "web" if service else Path(state) / "edgepose" / "web"
+
+
+def job_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that a job of the web page may have: those that find libraries and devices, and none that holds a secret."""
+    names = (
+        "PATH",
+        "PYTHONPATH",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "LANG",
+        "OMP_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "ORT_DISABLE_TELEMETRY",
+    )
+    return {name: environment[name] for name in names if name in environment}
+
+
 def _set_state_folder(folders: str, values: dict[str, Any]) -> None:
     """Set the default paths of files that must outlive the daemon: they belong in the state folder of the service manager."""
     folder = folders.partition(":")[0]

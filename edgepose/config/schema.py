@@ -37,6 +37,7 @@ from edgepose.config.service import (
     MonitoringConfig,
     PrivacyConfig,
     Profile,
+    WebConfig,
 )
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "TilesConfig",
     "TlsConfig",
     "TrackConfig",
+    "WebConfig",
     "WebhookConfig",
 ]
 
@@ -155,5 +157,6 @@ class Config(Section, frozen=True):
     privacy: PrivacyConfig = PrivacyConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    web: WebConfig = WebConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()

@@ -1,4 +1,4 @@
-"""Sections of the configuration of the service itself: black box, monitoring, health, log."""
+"""Sections of the configuration of the service itself: black box, monitoring, web page, health, log."""
 
 from typing import Annotated, Literal
 
@@ -71,6 +71,58 @@ class MonitoringConfig(Section, frozen=True):
             extra=file_key("read", "the token of the monitoring port"),
         ),
     ] = None
+
+
+class WebConfig(Section, frozen=True):
+    """Web page and HTTP API of `edgepose serve`, with accounts and limits. The daemon reads nothing of it."""
+
+    host: Annotated[
+        Host, Meta(description="address to listen on; on any but a loopback address everything is encrypted, and plain HTTP is refused")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 uses any free port")] = 9480
+    folder: Annotated[
+        str | None,
+        Meta(
+            description="folder of accounts, results and the audit log; default: `web` in the state folder of the service, or"
+            " `~/.local/state/edgepose/web`",
+            extra=file_key("folder", "the accounts of the web page"),
+        ),
+    ] = None
+    certificate_file: Annotated[
+        str | None,
+        Meta(
+            description="certificate of the page (PEM); without it, one is made at the first start where one is needed",
+            extra=file_key("read", "the certificate of the web page"),
+        ),
+    ] = None
+    key_file: Annotated[
+        str | None,
+        Meta(description="private key of that certificate (PEM)", extra=file_key("read", "the private key of the web page")),
+    ] = None
+    allowed_hosts: Annotated[
+        list[Host],
+        Meta(
+            max_length=16,
+            description="names by which browsers may reach the page, beside its address and `localhost`; any other `Host` is refused",
+        ),
+    ] = []
+    trusted_proxies: Annotated[
+        list[Host], Meta(max_length=16, description="addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed")
+    ] = []
+    upload_limit_mb: Annotated[int, Meta(ge=1, le=16_384, description="largest upload in MB")] = 200
+    uploads_per_minute: Annotated[int, Meta(ge=1, le=10_000, description="uploads of one account in a minute")] = 60
+    disk_limit_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="uploads and results on disk together, in MB")] = 2000
+    jobs_at_once: Annotated[int, Meta(ge=1, le=8, description="jobs that run at the same time, each in a process of its own")] = 1
+    jobs_waiting: Annotated[int, Meta(ge=1, le=1000, description="jobs that may wait for their turn")] = 16
+    job_timeout_s: Annotated[Seconds, Meta(description="longest run of a job")] = 900.0
+    job_memory_mb: Annotated[int, Meta(ge=256, le=65_536, description="memory of a job in MB")] = 1500
+    video_limit_s: Annotated[Seconds, Meta(description="longest video")] = 600.0
+    video_limit_frames: Annotated[int, Meta(ge=1, le=10_000_000, description="frames of the longest video")] = 20_000
+    frame_limit_mb: Annotated[
+        int,
+        Meta(ge=1, le=16_384, description="memory of one decoded picture or frame in MB, 3 bytes per pixel; a larger JPEG is read reduced"),
+    ] = 200
+    keep_minutes: Annotated[float, Meta(gt=0, le=10_080, description="results are deleted this long after their job has ended")] = 30.0
 
 
 class HealthConfig(Section, frozen=True):

@@ -44,10 +44,11 @@ class Audit:
     Where the file can no longer be written, commands are still executed: the log records them too.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, key: str = "commands.audit") -> None:
         """
         Args:
             path: the file; None records in the log only.
+            key: of the configuration that names it, for messages.
 
         Raises:
             OutputError: it cannot be written.
@@ -65,9 +66,7 @@ class Audit:
             try:
                 self._lines = ChainedLines(path, LIMIT_BYTES)
             except OSError as error:
-                raise OutputError(
-                    f"commands.audit: {path} cannot be written: {error.strerror}; expected a file in a folder that exists"
-                ) from error
+                raise OutputError(f"{key}: {path} cannot be written: {error.strerror}; expected a file in a folder that exists") from error
 
     @classmethod
     def configured(cls, commands: CommandsConfig) -> "Audit | None":
@@ -79,29 +78,36 @@ class Audit:
     def note(self, command: Command, reply: CommandReplyMessage) -> None:
         """Record a command and its outcome; in a flood, many are merged into one line."""
         reason = "" if isinstance(reply.reason, msgspec.UnsetType) else printable(reply.reason, 4 * _TEXT_LIMIT)
+        fields = {
+            **_payload(command.payload),
+            "response_topic": None if command.response_topic is None else printable(command.response_topic, _TEXT_LIMIT),
+            "correlation": None if command.correlation is None else command.correlation.hex()[:_TEXT_LIMIT],
+            "user_properties": [
+                [printable(name, _TEXT_LIMIT), printable(value, _TEXT_LIMIT)] for name, value in command.user_properties[:_PROPERTIES_LIMIT]
+            ],
+        }
+        kind = command.name if command.name in REQUESTS else "(unknown)"
+        self.note_line(printable(command.name, 64), fields, reply.status, reason, kind)
+
+    def note_line(self, name: str, fields: dict[str, Any], status: str, reason: str, kind: str) -> None:
+        """Record a command from anywhere, as `note` does.
+
+        Args:
+            name: of the command.
+            fields: what else is known of it, printable and of bounded length.
+            status: `ok` or `refused`.
+            reason: why it was refused; empty otherwise.
+            kind: what merged lines name it by, one of few.
+        """
         now_s = time.monotonic()
         with self._lock:
-            if not self._takes(reply.status, now_s):
+            if not self._takes(status, now_s):
                 if not self._merged:
                     self._merged_since, self._next_merge_s = timestamp(time.time_ns()), now_s + MERGE_S
-                self._merged[reply.status, command.name if command.name in REQUESTS else "(unknown)"] += 1
+                self._merged[status, kind] += 1
                 return
-            _log.info("command %s: %s%s", printable(command.name, 64), reply.status, f": {reason}" if reason else "")
-            self._write(
-                {
-                    "at": timestamp(time.time_ns()),
-                    "command": printable(command.name, 64),
-                    **_payload(command.payload),
-                    "response_topic": None if command.response_topic is None else printable(command.response_topic, _TEXT_LIMIT),
-                    "correlation": None if command.correlation is None else command.correlation.hex()[:_TEXT_LIMIT],
-                    "user_properties": [
-                        [printable(name, _TEXT_LIMIT), printable(value, _TEXT_LIMIT)]
-                        for name, value in command.user_properties[:_PROPERTIES_LIMIT]
-                    ],
-                    "status": reply.status,
-                    "reason": reason or None,
-                }
-            )
+            _log.info("command %s: %s%s", name, status, f": {reason}" if reason else "")
+            self._write({"at": timestamp(time.time_ns()), "command": name, **fields, "status": status, "reason": reason or None})
 
     def turn(self, now_s: float) -> None:
         """Write the lines of merged commands where they are due; called regularly."""

@@ -1,0 +1,99 @@
+"""Command `edgepose serve`: the web page and HTTP API, for pictures and videos that people upload."""
+
+from pathlib import Path
+
+import click
+
+from edgepose.cli.options import configuration_options
+
+
+@click.command(
+    "serve",
+    short_help="Serve a web page and an HTTP API for uploads.",
+    epilog="Example: edgepose serve --port 9480",
+)
+@click.option("--host", metavar="ADDRESS", help="Address to listen on; the default is web.host, which is 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on; the default is web.port, and 0 uses any free one."
+)
+@configuration_options
+def command(host: str | None, port: int | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
+    """Serve a page where people upload pictures and videos and see the people in them, and the same as an HTTP API.
+
+    The first start prints a one-time link, which makes the first administrator; there is no default password. As a service, root reads the
+    link with `edgepose accounts setup`. On any address but the loopback, everything is encrypted, with a certificate that is made at the
+    first start unless one is configured. Each upload is read by a process of its own, without network and with bounded memory.
+
+    Needs the extra `web`. SIGTERM and SIGINT end it in order; uploads and results are then deleted.
+    """
+    import logging
+    import os
+    import sys
+    import time
+
+    from msgspec.structs import replace
+
+    from edgepose.cli.log import log_to_stderr
+    from edgepose.config.load import load, service_variables, web_folder
+    from edgepose.storage.access import limit_access
+    from edgepose.supervision.malloc import tune
+    from edgepose.supervision.signals import signals
+    from edgepose.supervision.systemd import Notifier
+
+    _log = logging.getLogger("edgepose.serve")
+    refuse_without_extra("serve")
+    with signals() as (stop, _):
+        config = load(config_file, settings)
+        log_to_stderr(config.log.level, config.log.format)
+        limit_access("owner")
+        tune()
+        web = replace(config.web, host=host or config.web.host, port=config.web.port if port is None else port)
+        config = replace(config, web=web)
+        from edgepose.web.accounts.file import AccountFile
+        from edgepose.web.accounts.first_start import forget_used_link, keep_address, keep_link, setup_link
+        from edgepose.web.app import make_app
+        from edgepose.web.certificate import fingerprint
+        from edgepose.web.server import WebServer
+
+        folder = web_folder(config)
+        server = WebServer(make_app(config, folder), web, folder)
+        accounts = AccountFile(folder)
+        keep_address(accounts, server.url)
+        forget_used_link(accounts)
+        click.echo(f"serving {server.url}")
+        if server.url.startswith("https:") and web.certificate_file is None:
+            click.echo(f"certificate of its own, SHA-256 {fingerprint(folder / 'certificate.pem')}")
+        if not accounts.read().is_set_up:
+            link = setup_link(accounts, server.url)
+            if sys.stdout.isatty():
+                click.echo(f"open this link once, within 15 minutes, to make the first administrator:\n{link}")
+            else:  # what reads this may keep it, as the journal does
+                keep_link(accounts, link)
+                click.echo("not set up yet: run `edgepose accounts setup` as root, or as the user of this program, for the first link")
+        notifier = Notifier(service_variables(), os.getpid())
+        fed_s = 0.0
+
+        def alive() -> None:
+            nonlocal fed_s
+            now_s = time.monotonic()
+            if notifier.watchdog_s is not None and now_s - fed_s > notifier.watchdog_s / 4:
+                fed_s = now_s
+                notifier.alive()
+
+        server.run(stop, notifier.ready, alive)
+        notifier.stopping()
+        _log.info("stopped")
+
+
+def refuse_without_extra(name: str) -> None:
+    """Raise UnavailableError where a library of the extra `web` is not installed."""
+    import importlib.util
+
+    from edgepose.errors import UnavailableError
+
+    for library in ("fastapi", "uvicorn", "websockets", "argon2", "cryptography", "segno"):
+        if importlib.util.find_spec(library) is None:
+            raise UnavailableError(
+                f"edgepose {name} needs the library {library}, which is not installed here; expected the extra web: in a checkout of"
+                " edgepose, run `pip install '.[cpu,web]'`, or for a service deploy/install.sh --upgrade --extras cpu,web"
+            )

@@ -1,0 +1,163 @@
+"""The web application: routes of accounts and jobs, the page's files, and one way to refuse."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException
+
+from edgepose import __version__
+from edgepose.config.schema import Config
+from edgepose.daemon.audit import Audit
+from edgepose.errors import EdgeposeError
+from edgepose.telemetry.wall_clock import WallClock
+from edgepose.web.access import Door, RefusedError
+from edgepose.web.account_routes import accounts_router
+from edgepose.web.accounts.file import AccountFile
+from edgepose.web.accounts.first_start import forget_used_link
+from edgepose.web.accounts.logins import Enrollments
+from edgepose.web.accounts.passwords import Passwords
+from edgepose.web.accounts.sessions import Sessions, Tickets
+from edgepose.web.accounts.throttle import Throttle
+from edgepose.web.boundary import Boundary
+from edgepose.web.job_routes import jobs_router
+from edgepose.web.jobs import JobQueue
+
+_log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+_TURN_S = 1.0
+_OPEN_BEFORE_SETUP = ("/setup", "/api/v1/setup/", "/static/")
+_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+def make_app(config: Config, folder: Path) -> Boundary:
+    """Return the whole application of `edgepose serve`.
+
+    Args:
+        config: of the page, and of all that finds people.
+        folder: of accounts, results and audit log.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ConfigError: the file of accounts is damaged.
+    """
+    accounts = AccountFile(folder)
+    accounts.read()
+    door = Door(
+        config=config,
+        accounts=accounts,
+        passwords=Passwords(),
+        sessions=Sessions(),
+        tickets=Tickets(),
+        throttle=Throttle(),
+        audit=Audit(folder / "audit.jsonl", "web.folder"),
+        clock=WallClock(None, [folder / "audit.jsonl"]),
+    )
+    app = FastAPI(
+        title="edgepose",
+        version=__version__,
+        summary="People in pictures and videos: boxes, keypoints and confidences.",
+        docs_url=None,  # its page loads scripts from another host
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        lifespan=_lifespan,
+    )
+    app.state.door = door
+    app.state.jobs = JobQueue(config, folder / "jobs")
+    app.state.enrollments = Enrollments(door)
+    app.state.sockets = []
+    app.include_router(accounts_router)
+    app.include_router(jobs_router)
+    app.add_api_route("/static/{name}", _static, include_in_schema=False)
+    for page in ("/", "/setup"):
+        app.add_api_route(page, _page, include_in_schema=False)
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(HTTPException, _refused_by_route)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(EdgeposeError, _broken)
+    return Boundary(app, config.web.allowed_hosts, config.web.trusted_proxies, lambda path: _closed(door, path))
+
+
+def _closed(door: Door, path: str) -> str | None:
+    if door.accounts.read().is_set_up or path.startswith(_OPEN_BEFORE_SETUP):
+        return None
+    return "this page is not set up yet; expected somebody to open its first link, which `edgepose accounts setup` shows on the device"
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    jobs: JobQueue = app.state.jobs
+    door: Door = app.state.door
+    jobs.start()
+    turns = asyncio.create_task(_turns(door, jobs))
+    try:
+        yield
+    finally:
+        turns.cancel()
+        await jobs.close()
+        door.passwords.close()
+        door.audit.close()
+
+
+async def _turns(door: Door, jobs: JobQueue) -> None:
+    """Delete old results and write merged lines of the audit log, once a second."""
+    while True:
+        await asyncio.sleep(_TURN_S)
+        for job in jobs.sweep():
+            door.note("delete job", None, "edgepose", target=f"{job.id} {job.name}")
+        forget_used_link(door.accounts)
+        if door.accounts.changed_elsewhere:
+            door.accounts.changed_elsewhere = False
+            door.note("change accounts", None, "edgepose accounts")
+        door.audit.turn(asyncio.get_running_loop().time())
+
+
+async def _page() -> FileResponse:
+    return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
+
+
+async def _static(name: str) -> FileResponse:
+    path = STATIC / name
+    if name not in {each.name for each in STATIC.iterdir()} or path.suffix not in _TYPES:
+        raise RefusedError(404, "there is no such file")
+    return FileResponse(path, media_type=_TYPES[path.suffix])
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    content: dict[str, Any] = {"error": error.sentence}
+    headers = {}
+    if error.limit is not None:
+        content["limit"] = error.limit
+    if error.retry_s is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_s))
+    if error.status == 401:
+        headers["www-authenticate"] = 'Bearer realm="edgepose"'
+    return JSONResponse(content, error.status, headers)
+
+
+async def _refused_by_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    sentences = {404: "there is no such page", 405: "this page is not used in this way; see /api/v1/openapi.json"}
+    return JSONResponse({"error": sentences.get(error.status_code, str(error.detail))}, error.status_code, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """Answer that a value is not accepted, and which; the value itself is not repeated."""
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(str(part) for part in each['loc'][1:]) or 'the body'}: {each['msg']}" for each in error.errors()[:5]]
+    return JSONResponse({"error": "; ".join(faults)}, 422)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    _log.error("a request failed: %s", error)
+    return JSONResponse({"error": "this cannot be done now; the log of the device has the reason"}, 500)
