@@ -39,7 +39,8 @@ class World:
 
     Attributes:
         fail: names of calls that fail (`build`, `parse`, `deserialize`, `context`, `execute`, `shape`, `address`, `profile`), or the name
-            of a CUDA function, with how often from now on (-1: always).
+            of a CUDA function, with how often from now on (-1: always); `cuda` is every CUDA function: a device that is lost.
+        orders: file of JSON that this process takes up when it appears: an update of `fail`.
         errors: what the library logs when a call of that name fails.
         scale: what the engine's outputs are multiplied by: an engine that was built wrongly.
         builds, captures, launches, allocated, pinned: counted.
@@ -67,9 +68,13 @@ class World:
     on_step: Callable[[int], None] = lambda step: None
     devices: int = 1
     free_bytes: int = 2 << 30
+    orders: Path | None = None
 
     def fails(self, name: str) -> bool:
         """Return whether a call fails now, and count it down."""
+        if self.orders is not None and self.orders.exists():
+            self.fail.update(json.loads(self.orders.read_text()))
+            self.orders.unlink()
         left = self.fail.get(name, 0)
         if left > 0:
             self.fail[name] = left - 1
@@ -276,7 +281,9 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     class CudaEngine:
         def __init__(self, model: bytes, profile: dict[str, Any], logger: ILogger) -> None:
-            self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             self.profile, self.logger = profile, logger
             self.inputs, self.outputs = self.session.get_inputs(), self.session.get_outputs()
 
@@ -384,15 +391,20 @@ def install(world: World, monkeypatch: Any, *, memory: str = "cuda-python", name
         monkeypatch.setitem(sys.modules, "pycuda.driver", pycuda_driver(world))
 
 
-def write_packages(folder: Path, *, step_s: float = 0.0, fail: str = "") -> Path:
+def write_packages(folder: Path, *, step_s: float = 0.0, fail: str = "", gates: Path | None = None) -> Path:
     """Write packages `tensorrt` and `cuda` that are the stand-ins, for the PYTHONPATH of other processes; return their folder.
 
     Args:
         step_s: how long each of four steps of a build takes, seconds.
         fail: a call of the library that always fails.
+        gates: folder in which the last step of a build waits for a file `finish`, and in which a file `orders` is `World.orders`.
     """
-    common = "import sys, time\nfrom testing import cuda_stand_in, tensorrt_stand_in\n"
+    common = "import sys, time\nfrom pathlib import Path\nfrom testing import cuda_stand_in, tensorrt_stand_in\n"
     common += f"world = tensorrt_stand_in.SHARED\nworld.on_step = lambda step: time.sleep({step_s})\n"
+    if gates is not None:
+        common += f"world.orders, gate = Path({str(gates / 'orders')!r}), Path({str(gates / 'finish')!r})\n"
+        common += f"def wait(step):\n    time.sleep({step_s})\n    while step == 3 and not gate.exists():\n        time.sleep(0.02)\n"
+        common += "world.on_step = wait\n"
     common += f"world.fail.update({{{fail!r}: -1}} if {fail!r} else {{}})\n"
     (folder / "tensorrt").mkdir(parents=True)
     (folder / "tensorrt" / "__init__.py").write_text(common + "sys.modules[__name__] = tensorrt_stand_in.tensorrt(world)\n")

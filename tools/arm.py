@@ -41,7 +41,7 @@ _DEBIAN = "python3,libstdc++6,libgcc-s1,coreutils"
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
 _TEST_PACKAGES = {
     *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "onnx", "iniconfig", "pluggy", "execnet", "sortedcontainers"),
-    *("ml-dtypes", "typing-extensions", "packaging", "pygments"),
+    *("ml-dtypes", "typing-extensions", "packaging", "pygments", "jinja2", "markupsafe"),
 }
 _TESTS = ("tests/pose", "tests/messages", "tests/events/test_detector.py", "tests/config", "tests/telemetry")
 """Tests that run no network."""
