@@ -55,7 +55,7 @@ def test_the_build_of_an_engine_is_told_with_online_and_ends(tmp_path):
         wait_for(lambda: told() == [("online", None)])
         for percent in (3, 3, 42):
             publisher.tell_build(EngineBuild(percent, "Tactics"))
-            wait_for(lambda percent=percent: told()[-1] == ("online", percent))
+            wait_for(lambda: ("online", percent) in told())  # noqa: B023
         assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "connected; the engine is being built: Tactics"
         assert len(told()) == 3  # what did not change is not published again
         with Listener(broker.port, STATUS) as late:
