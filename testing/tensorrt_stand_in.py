@@ -8,6 +8,8 @@ Failures, with their sources:
 
 - `build_serialized_network` returns None (docstring of `Builder.build_serialized_network`: a pointer to an IHostMemory; NVIDIA's samples
   check for None), with an error in the log.
+- `Builder` and `Runtime` raise "TypeError: pybind11::init(): factory function returned nullptr" where CUDA cannot be initialized, and log
+  "CUDA initialization failure with error: 35" (https://github.com/NVIDIA/TensorRT/issues/2913).
 - `deserialize_cuda_engine` returns None (its docstring: "The ICudaEngine, or None if it could not be deserialized"), and logs, of
   another version: "Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed"; without a driver: "CUDA initialization
   failure with error: 35" (seen with tensorrt_rtx 1.7 here).
@@ -38,8 +40,8 @@ class World:
     """What goes wrong, and what happened.
 
     Attributes:
-        fail: names of calls that fail (`build`, `parse`, `deserialize`, `context`, `execute`, `shape`, `address`, `profile`), or the name
-            of a CUDA function, with how often from now on (-1: always); `cuda` is every CUDA function: a device that is lost.
+        fail: how often calls fail from now on (-1: always), by name: `Builder`, `Runtime`, `build`, `parse`, `deserialize`, `context`,
+            `execute`, `shape`, `address`, `profile`, or a CUDA function; `cuda` is every CUDA function: a device that is lost.
         orders: file of JSON that this process takes up when it appears: an update of `fail`.
         errors: what the library logs when a call of that name fails.
         scale: what the engine's outputs are multiplied by: an engine that was built wrongly.
@@ -127,6 +129,11 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     def told(logger: ILogger, what: str, text: str) -> None:
         logger.log(error, world.errors.get(what, text))
+
+    def factory(kind: str, logger: ILogger) -> None:
+        if world.fails(kind):
+            told(logger, kind, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     class Tensor:
         def __init__(self, name: str, shape: tuple[int, ...]) -> None:
@@ -230,6 +237,7 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     class Builder:
         def __init__(self, logger: ILogger) -> None:
+            factory("Builder", logger)
             self._logger = logger
 
         @property
@@ -266,6 +274,7 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     class Runtime:
         def __init__(self, logger: ILogger) -> None:
+            factory("Runtime", logger)
             self._logger = logger
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> "CudaEngine | None":

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from edgepose.config.schema import Config, ModelConfig, RefineConfig
 from edgepose.diagnostics.engines import build_engines
 from edgepose.engine.backend import log_progress, open_backend
 from edgepose.engine.selection import select
+from edgepose.engine.tensorrt import building
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.engine.tensorrt.building import BuildEvent, BuildOrder, EngineBuilder, build_all, serve
 from edgepose.engine.tensorrt.networks import TensorRtDevice
@@ -279,3 +281,22 @@ def test_a_builder_that_prints_and_crashes_is_told_by_its_exit_code(packages: Pa
     (packages / "tensorrt" / "__init__.py").write_text("import os\nos.write(1, b'no JSON\\n')\nos._exit(3)\n")
     with pytest.raises(EngineError, match="the process that builds engines ended with exit code 3"):
         EngineBuilder([model], settings).run()
+
+
+def test_a_builder_that_chatters_and_does_not_end_is_ended(
+    tmp_path: Path, model: ModelFile, settings: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stubborn_builder.py").write_text(
+        "import json, os, time\nprint('no JSON')\nprint(json.dumps({'percent': 50.0, 'phase': 'Tactics'}))\n"
+        "print(json.dumps({'error': 'ConfigError', 'message': 'no DLA core'}), flush=True)\n"
+        "os.close(1)\ntime.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(building, "_MODULE", "stubborn_builder")
+    monkeypatch.setattr(building, "_ENDING_S", 0.1)
+    builder, seen = EngineBuilder([model], settings), []
+    with pytest.raises(ConfigError, match="no DLA core"):
+        builder.run(seen.append)
+    assert seen == [BuildProgress(50, "Tactics")]
+    assert builder._process is not None
+    assert builder._process.returncode == -signal.SIGKILL
