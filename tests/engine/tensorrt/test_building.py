@@ -294,7 +294,8 @@ def test_a_builder_that_chatters_and_does_not_end_is_ended(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(building, "_MODULE", "stubborn_builder")
     monkeypatch.setattr(building, "_ENDING_S", 0.1)
-    builder, seen = EngineBuilder([model], settings), []
+    builder = EngineBuilder([model], settings)
+    seen: list[BuildProgress] = []
     with pytest.raises(ConfigError, match="no DLA core"):
         builder.run(seen.append)
     assert seen == [BuildProgress(50, "Tactics")]

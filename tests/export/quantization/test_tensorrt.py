@@ -111,7 +111,7 @@ def test_an_export_of_ultralytics_with_the_q_and_dq_of_another_tool_is_built_in_
     assert open_backend(file, CPU).run(images).scores.shape[0] == 1  # the same file runs here
 
 
-class _Noise(CalibrationDataReader):
+class _Noise(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self) -> None:
         draw = np.random.default_rng(0)
         self._images = iter([{"images": draw.uniform(0, 1, (1, 3, 96, 96)).astype(np.float32)} for _ in range(4)])
