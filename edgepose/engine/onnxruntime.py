@@ -62,16 +62,20 @@ class OnnxRuntimeRefinerBackend(_OnnxRuntimeSession, RefinerNetwork):
 _AnyOnnxNetwork = OnnxRuntimeBackend | OnnxRuntimeRefinerBackend
 
 
-def open_onnxruntime(model: ModelFile, settings: schema.ModelConfig) -> _AnyOnnxNetwork:
+def open_onnxruntime(model: ModelFile, settings: schema.ModelConfig, *, exact: bool = False) -> _AnyOnnxNetwork:
     """Load a pose network or a refiner with ONNX Runtime on the configured device; errors as in `edgepose.engine.backend.open_backend`.
 
     `auto` uses the faster of CUDA and the CPU, timed on this model where both work.
+
+    Args:
+        exact: whether everything is computed in the types of the file, as a reference is. Otherwise ONNX Runtime makes float weights
+            between a DequantizeLinear and a QuantizeLinear INT8 by itself, with one scale for all channels.
     """
     kind_of_network = OnnxRuntimeBackend if model.info.task == "pose" else OnnxRuntimeRefinerBackend
     side_px = model.info.long_side(settings.input_size) if model.info.task == "pose" else model.info.input_size
 
     def opened(kind: str, reason: str) -> _AnyOnnxNetwork:
-        session, device = _open_session(model, settings, kind)
+        session, device = _open_session(model, settings, kind, exact=exact)
         network = kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
         _try_out(network, model, side_px)
         return network
@@ -140,7 +144,7 @@ def _time_ms(network: _AnyOnnxNetwork, model: ModelFile, side_px: int) -> float:
     return (time.perf_counter() - started_s) / _TIMED_RUNS * 1e3
 
 
-def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> tuple[Any, str]:
+def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str, *, exact: bool) -> tuple[Any, str]:
     """Return a session on one kind of device, and that device in words."""
     provider = _PROVIDERS[kind]
     compiled_in = onnxruntime.get_available_providers()
@@ -157,8 +161,9 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # The CPU runs what CUDA cannot, such as shape operations: single operations, not the network.
     providers = [provider] if kind == "cpu" else [provider, _PROVIDERS["cpu"]]
+    more = {"disabled_optimizers": ["WeightBiasQuantization"]} if exact else {}
     try:
-        session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0, **more)
     except NATIVE_ERRORS as error:
         raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}", cpu=kind == "cpu") from error
     if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start

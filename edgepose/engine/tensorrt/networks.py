@@ -201,7 +201,7 @@ class TensorRtDevice:
         with ExitStack() as opened:
             network = self.open(model, plan, "the golden check")
             opened.callback(network.close)
-            reference = open_onnxruntime(model, schema.ModelConfig(backend="cpu", input_size=self._settings.input_size))
+            reference = open_onnxruntime(model, schema.ModelConfig(backend="cpu", input_size=self._settings.input_size), exact=True)
             opened.callback(reference.close)
             if isinstance(network, TensorRtBackend):
                 assert isinstance(reference, OnnxRuntimeBackend)
