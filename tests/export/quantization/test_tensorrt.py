@@ -51,8 +51,7 @@ def test_what_lies_between_q_and_dq_is_int8_and_the_rest_is_what_the_file_lists(
     assert found.objections(listed) == []
     assert {entry.node for entry in found.convolutions if entry.precision != "Int8"} == set(listed)
     assert {entry.why for entry in found.convolutions} == {"", "the file keeps it in float"}
-    if shipped_models()[name] == "pose":  # a refiner loses its poses with so little in float
-        assert found.float_share() <= 0.15
+    assert found.float_share() <= 0.15
     assert found.plan_bytes > 1e6
     assert found.objections([*listed, "invented"]) == ["invented is listed as float, but is INT8 in the engine"]
     assert len(found.objections(listed[1:])) == 1
