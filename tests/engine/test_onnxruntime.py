@@ -269,7 +269,7 @@ def float_convolution_between_q_and_dq(model: onnx.ModelProto) -> None:
         ("ReduceMean", ["maps_dq"], "mean", {"axes": [2, 3], "keepdims": 0}),
         ("Reshape", ["mean", "shape"], "keypoints", {}),
     ):
-        model.graph.node.append(helper.make_node(kind, inputs, [output], **attributes))  # type: ignore[arg-type]
+        model.graph.node.append(helper.make_node(kind, inputs, [output], **attributes))
 
 
 def test_a_reference_computes_in_the_types_of_the_file(tmp_path: Path) -> None:

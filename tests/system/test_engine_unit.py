@@ -28,7 +28,7 @@ def timeout_s() -> float:
 def unit(service: Service, tmp_path: Path, timeout_s: float) -> Iterator[Service]:
     """The service with the engine's unit beside it; a build waits for the file `finish` in the folder of gates."""
     machine = service.machine
-    packages = write_packages(tmp_path, step_s=0.5, gates=Path(GATES))
+    packages = write_packages(tmp_path, step_s=0.4, gates=Path(GATES))
     for file in packages.rglob("*.py"):
         machine.write(f"{STAND_IN}/{file.relative_to(packages)}", file.read_text())
     machine.run("mkdir", "-p", GATES)
@@ -65,7 +65,7 @@ def test_it_builds_beyond_its_start_timeout_and_the_daemon_waits_for_its_engine(
     assert (health["backend"], health["degraded"]) == ("onnxruntime-cpu", ["building_engine"])
 
     began_s = int(machine.show(ENGINE, "ExecMainStartTimestampMonotonic")) / 1e6
-    wait_for(lambda: time.monotonic() > began_s + timeout_s + 1, within_s=60)
+    wait_for(lambda: time.monotonic() > began_s + timeout_s + 0.5, within_s=60)
     assert state(unit) == "activating"  # each report has asked for more time
 
     machine.run("touch", f"{GATES}/finish")
