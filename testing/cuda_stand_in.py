@@ -20,6 +20,7 @@ class CudaError(IntEnum):
     cudaErrorDevicesUnavailable = 46  # noqa: N815
     cudaErrorNoDevice = 100  # noqa: N815
     cudaErrorIllegalAddress = 700  # noqa: N815
+    cudaErrorLaunchFailure = 719  # noqa: N815
     cudaErrorStreamCaptureUnsupported = 900  # noqa: N815
 
 
@@ -34,6 +35,8 @@ def cuda_runtime(world: World) -> types.ModuleType:
 
     def call(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
         def called(*arguments: Any) -> tuple[Any, ...]:
+            if world.fails("cuda"):
+                return CudaError.cudaErrorLaunchFailure, None
             if world.fails(function.__name__):
                 return code.get(function.__name__, CudaError.cudaErrorIllegalAddress), None
             result = function(*arguments)

@@ -123,3 +123,67 @@ def write_yolo(
     change(model)
     onnx.save(model, str(path))
     return path
+
+
+def write_yolo_network(path: Path, *, side: int = 96) -> Path:
+    """Write a small network of convolutions in Ultralytics' layout, with the operations of their exports; its answers mean nothing.
+
+    Convolutions with SiLU and a residual, a split, pooling, an enlargement and a concatenation make two scales. Their heads give boxes,
+    scores and keypoints that are concatenated to (1, 56, anchors). Nodes are named as an export of PyTorch modules names them.
+    """
+    draw = np.random.default_rng(5)
+    nodes: list[onnx.NodeProto] = []
+    constants = [
+        numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "double"),
+        numpy_helper.from_array(np.array([8, 8], np.int64), "halves"),
+        numpy_helper.from_array(np.array([1, 56, -1], np.int64), "flat"),
+        numpy_helper.from_array(np.array([4, 1, 51], np.int64), "parts"),
+        numpy_helper.from_array(np.float32(side), "side"),
+        numpy_helper.from_array(np.array([side, side, 1] * 17, np.float32)[None, :, None], "sides"),
+    ]
+
+    def add(kind: str, name: str, inputs: list[str], outputs: int = 1, **attributes: object) -> str:
+        made = [f"{name}_output_{number}" for number in range(outputs)]
+        nodes.append(helper.make_node(kind, inputs, made, name=name, **attributes))
+        return made[0]
+
+    def conv(name: str, source: str, into: int, out: int, size: int = 3, stride: int = 1, silu: bool = True) -> str:
+        weights = draw.normal(0, (2 / (into * size * size)) ** 0.5, (out, into, size, size)).astype(np.float32)
+        constants.append(numpy_helper.from_array(weights, f"{name}.weight"))
+        constants.append(numpy_helper.from_array(np.zeros(out, np.float32), f"{name}.bias"))
+        tensor = [source, f"{name}.weight", f"{name}.bias"]
+        y = add("Conv", f"/{name}/conv/Conv", tensor, kernel_shape=[size] * 2, strides=[stride] * 2, pads=[size // 2] * 4)
+        return add("Mul", f"/{name}/act/Mul", [y, add("Sigmoid", f"/{name}/act/Sigmoid", [y])]) if silu else y
+
+    y = conv("model.0", "images", 3, 16, stride=2)
+    y = conv("model.1", y, 16, 16, stride=2)
+    add("Split", "/model.2/Split", [y, "halves"], 2, axis=1)
+    first, second = nodes[-1].output
+    inner = conv("model.2.m.0.cv2", conv("model.2.m.0.cv1", second, 8, 8), 8, 8)
+    inner = add("Add", "/model.2/m.0/Add", [second, inner])
+    y = conv("model.2.cv2", add("Concat", "/model.2/Concat", [first, second, inner], axis=1), 24, 32, 1)
+    fine = conv("model.3", y, 32, 32, stride=2)
+    y = conv("model.4", fine, 32, 32, stride=2)
+    pooled = add("MaxPool", "/model.5/m/MaxPool", [y], kernel_shape=[5, 5], pads=[2] * 4, strides=[1, 1])
+    coarse = conv("model.5.cv2", add("Concat", "/model.5/Concat", [y, pooled], axis=1), 64, 32, 1)
+    up = add("Resize", "/model.6/Resize", [coarse, "", "double"], mode="nearest", coordinate_transformation_mode="asymmetric")
+    fine = conv("model.8", add("Concat", "/model.7/Concat", [up, fine], axis=1), 64, 32)
+    flat = []
+    for number, scale in enumerate((fine, coarse)):
+        out = conv(f"model.9.cv.{number}", conv(f"model.9.cv.{number}.0", scale, 32, 32), 32, 56, 1, silu=False)
+        flat.append(add("Reshape", f"/model.9/Reshape_{number}", [out, "flat"]))
+    add("Split", "/model.9/Split", [add("Concat", "/model.9/Concat", flat, axis=2), "parts"], 3, axis=1)
+    boxes, scores, keypoints = nodes[-1].output
+    boxes = add("Mul", "/model.9/Mul", [add("Sigmoid", "/model.9/Sigmoid", [boxes]), "side"])
+    scores = add("Sigmoid", "/model.9/Sigmoid_1", [scores])
+    keypoints = add("Mul", "/model.9/Mul_1", [add("Sigmoid", "/model.9/Sigmoid_2", [keypoints]), "sides"])
+    nodes.append(helper.make_node("Concat", [boxes, scores, keypoints], ["output0"], name="/model.9/Concat_1", axis=1))
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, side, side])]
+    outputs = [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 56, (side // 8) ** 2 + (side // 16) ** 2])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "stranger", inputs, outputs, constants), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
+    helper.set_model_props(model, {**ULTRALYTICS_METADATA, "imgsz": f"[{side}, {side}]"})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+    return path

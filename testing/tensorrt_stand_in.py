@@ -8,6 +8,8 @@ Failures, with their sources:
 
 - `build_serialized_network` returns None (docstring of `Builder.build_serialized_network`: a pointer to an IHostMemory; NVIDIA's samples
   check for None), with an error in the log.
+- `Builder` and `Runtime` raise "TypeError: pybind11::init(): factory function returned nullptr" where CUDA cannot be initialized, and log
+  "CUDA initialization failure with error: 35" (https://github.com/NVIDIA/TensorRT/issues/2913).
 - `deserialize_cuda_engine` returns None (its docstring: "The ICudaEngine, or None if it could not be deserialized"), and logs, of
   another version: "Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed"; without a driver: "CUDA initialization
   failure with error: 35" (seen with tensorrt_rtx 1.7 here).
@@ -38,8 +40,9 @@ class World:
     """What goes wrong, and what happened.
 
     Attributes:
-        fail: names of calls that fail (`build`, `parse`, `deserialize`, `context`, `execute`, `shape`, `address`, `profile`), or the name
-            of a CUDA function, with how often from now on (-1: always).
+        fail: how often calls fail from now on (-1: always), by name: `Builder`, `Runtime`, `build`, `parse`, `deserialize`, `context`,
+            `execute`, `shape`, `address`, `profile`, or a CUDA function; `cuda` is every CUDA function: a device that is lost.
+        orders: file of JSON that this process takes up when it appears: an update of `fail`.
         errors: what the library logs when a call of that name fails.
         scale: what the engine's outputs are multiplied by: an engine that was built wrongly.
         builds, captures, launches, allocated, pinned: counted.
@@ -67,9 +70,13 @@ class World:
     on_step: Callable[[int], None] = lambda step: None
     devices: int = 1
     free_bytes: int = 2 << 30
+    orders: Path | None = None
 
     def fails(self, name: str) -> bool:
         """Return whether a call fails now, and count it down."""
+        if self.orders is not None and self.orders.exists():
+            self.fail.update(json.loads(self.orders.read_text()))
+            self.orders.unlink()
         left = self.fail.get(name, 0)
         if left > 0:
             self.fail[name] = left - 1
@@ -122,6 +129,11 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     def told(logger: ILogger, what: str, text: str) -> None:
         logger.log(error, world.errors.get(what, text))
+
+    def factory(kind: str, logger: ILogger) -> None:
+        if world.fails(kind):
+            told(logger, kind, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     class Tensor:
         def __init__(self, name: str, shape: tuple[int, ...]) -> None:
@@ -225,6 +237,7 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     class Builder:
         def __init__(self, logger: ILogger) -> None:
+            factory("Builder", logger)
             self._logger = logger
 
         @property
@@ -261,6 +274,7 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     class Runtime:
         def __init__(self, logger: ILogger) -> None:
+            factory("Runtime", logger)
             self._logger = logger
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> "CudaEngine | None":
@@ -276,7 +290,9 @@ def tensorrt(world: World, name: str = "tensorrt") -> types.ModuleType:
 
     class CudaEngine:
         def __init__(self, model: bytes, profile: dict[str, Any], logger: ILogger) -> None:
-            self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             self.profile, self.logger = profile, logger
             self.inputs, self.outputs = self.session.get_inputs(), self.session.get_outputs()
 
@@ -384,15 +400,20 @@ def install(world: World, monkeypatch: Any, *, memory: str = "cuda-python", name
         monkeypatch.setitem(sys.modules, "pycuda.driver", pycuda_driver(world))
 
 
-def write_packages(folder: Path, *, step_s: float = 0.0, fail: str = "") -> Path:
+def write_packages(folder: Path, *, step_s: float = 0.0, fail: str = "", gates: Path | None = None) -> Path:
     """Write packages `tensorrt` and `cuda` that are the stand-ins, for the PYTHONPATH of other processes; return their folder.
 
     Args:
         step_s: how long each of four steps of a build takes, seconds.
         fail: a call of the library that always fails.
+        gates: folder in which the last step of a build waits for a file `finish`, and in which a file `orders` is `World.orders`.
     """
-    common = "import sys, time\nfrom testing import cuda_stand_in, tensorrt_stand_in\n"
+    common = "import sys, time\nfrom pathlib import Path\nfrom testing import cuda_stand_in, tensorrt_stand_in\n"
     common += f"world = tensorrt_stand_in.SHARED\nworld.on_step = lambda step: time.sleep({step_s})\n"
+    if gates is not None:
+        common += f"world.orders, gate = Path({str(gates / 'orders')!r}), Path({str(gates / 'finish')!r})\n"
+        common += f"def wait(step):\n    time.sleep({step_s})\n    while step == 3 and not gate.exists():\n        time.sleep(0.02)\n"
+        common += "world.on_step = wait\n"
     common += f"world.fail.update({{{fail!r}: -1}} if {fail!r} else {{}})\n"
     (folder / "tensorrt").mkdir(parents=True)
     (folder / "tensorrt" / "__init__.py").write_text(common + "sys.modules[__name__] = tensorrt_stand_in.tensorrt(world)\n")

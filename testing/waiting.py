@@ -1,8 +1,11 @@
 """Waits for what another thread or process does: for a condition, never for a fixed time, and at any speed of the machine."""
 
 import os
+import socket
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,6 +35,26 @@ def wait_for(probe: Callable[[], T], *, within_s: float = 10.0, every_s: float =
     took_s = time.monotonic() - began_s
     assert promised_s is None or in_time(took_s, promised_s), f"{value!r} only after {took_s:.1f} s, expected {promised_s:g} at most"
     return value
+
+
+def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path | None = None, *, within_s: float = 10.0) -> None:
+    """Wait until a server listens on a port of this machine; fail with the end of its log where its process ends before.
+
+    Args:
+        process: of the server.
+        log: what it writes, where that is kept.
+        within_s: as in `wait_for`.
+    """
+
+    def listens() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None, f"{process.args!r} did not start: {log.read_text()[-3000:] if log is not None else 'no log'}"
+            return False
+        return True
+
+    wait_for(listens, within_s=within_s, every_s=0.02)
 
 
 def slowness() -> float:

@@ -1,9 +1,13 @@
 """Waits know the difference between a slow machine and a slow product."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from testing import waiting
-from testing.waiting import PATIENCE, in_time, slowness, wait_for
+from testing.servers.mosquitto import free_port
+from testing.waiting import PATIENCE, in_time, slowness, wait_for, wait_for_port
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,16 @@ def test_a_condition_that_comes_true_too_late_is_a_broken_promise(monkeypatch: p
 def test_waiting_ends_with_the_last_value() -> None:
     with pytest.raises(AssertionError, match=rf"still \[\] after {0.01 * PATIENCE:g} s"):
         wait_for(list, within_s=0.01)
+
+
+def test_a_server_that_ends_before_it_listens_is_told_by_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(["sh", "-c", "echo the port is taken >&2; exit 3"], stderr=file) as process,
+        pytest.raises(AssertionError, match="did not start: the port is taken"),
+    ):
+        wait_for_port(process, free_port(), log)
 
 
 def test_a_machine_is_never_faster_than_itself() -> None:

@@ -1,11 +1,12 @@
 """Debian packages that a tool needs: installed quietly where they are missing and we may, otherwise named."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 
 import click
+
+from testing.requirements import find_program
 
 
 def install_missing(programs: Mapping[str, str]) -> None:
@@ -17,13 +18,11 @@ def install_missing(programs: Mapping[str, str]) -> None:
     Raises:
         click.ClickException: this needs root, or a package cannot be installed.
     """
-    packages = sorted(
-        {package for program, package in programs.items() if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None}
-    )
+    packages = sorted({package for program, package in programs.items() if find_program(program) is None})
     if not packages:
         return
     command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
-    if os.geteuid() or shutil.which("apt-get") is None:
+    if os.geteuid() or find_program("apt-get") is None:
         raise click.ClickException(f"{', '.join(packages)} is missing; expected: sudo {' '.join(command)}")
     click.echo(f"installing {', '.join(packages)}", err=True)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

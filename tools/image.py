@@ -7,7 +7,6 @@ Base images are made by mmdebstrap, so that no registry is needed. Needs root an
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from testing.requirements import find_program
 from testing.waiting import in_time
 from tools.debian_packages import install_missing
 from tools.machine import machine
@@ -132,7 +132,7 @@ def _lonely_network() -> Iterator[list[str]]:
         with tempfile.TemporaryDirectory() as folder:
             settings = Path(folder) / "mosquitto.conf"
             settings.write_text("listener 1883 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\n")
-            mosquitto = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"
+            mosquitto = find_program("mosquitto") or "mosquitto"
             broker = subprocess.Popen([*inside, mosquitto, "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 yield inside

@@ -18,7 +18,7 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
 from edgepose.daemon.reload import PreparedReload, Reloads, prepare
 from edgepose.daemon.watchdog import Watchdog
-from edgepose.engine.backend import Backend, open_backend, pose_model, reopen
+from edgepose.engine.backend import Backend, Network, open_backend, pose_model, reopen
 from edgepose.engine.selection import Selection, select, with_settings
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
@@ -28,6 +28,7 @@ from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import HealthMessage, InfoMessage
 from edgepose.model.file import ModelFile
 from edgepose.mqtt.command_inbox import Command
+from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.pipeline.delivery import Delivery, Sink
@@ -109,6 +110,7 @@ class Daemon:
         self._refiner = Refiner.configured(with_settings(config, self._selection.now), self._metrics)
         self._upgrade: EngineUpgrade | None = None
         self._opened_before = False
+        self._networks: list[Network] = []  # of the last `info`
         self._degraded_to: ModelFile | None = None  # set by the inference thread when it had to open another file
         self._failure: EdgeposeError | None = None
         self._box = BlackBox.configured(config, self._model)
@@ -186,6 +188,7 @@ class Daemon:
         self._announcements.configure(self._config)
         if self._webhook is not None:
             self._webhook.start()
+        self._networks = self._pipeline.networks()
         self._publisher.start(self._info(), broker_within_s)
         self._pipeline.start()
         self._notifier.ready()
@@ -216,7 +219,7 @@ class Daemon:
             now_s=now_s,
             started_s=self._started_s,
             build=build_labels(self._model, self._pipeline.backend, self._refiner),
-            not_better=self._selection.why,
+            not_better="; ".join(filter(None, (*self._pipeline.fallback_reasons(), self._selection.why))),
             building=self._upgrade.progress if self._upgrade is not None else None,
             pipeline=pipeline,
             publisher=publisher,
@@ -366,13 +369,13 @@ class Daemon:
         settings = self._selection.now
         if not self._opened_before:
             self._opened_before = True
-            return open_backend(self._model, settings)
+            return open_backend(self._model, settings, build=False)
         model = self._model
 
         def open_with(changed: ModelConfig) -> Backend:
             nonlocal model
             model = self._model if changed is settings else pose_model(changed)
-            return open_backend(model, changed)
+            return open_backend(model, changed, build=False)
 
         backend = reopen(open_with, settings)
         if model is not self._model:
@@ -385,18 +388,24 @@ class Daemon:
             self._upgrade.start()
 
     def _turn_engine(self) -> None:
-        """Follow the build of a better engine, and report a backend that has changed by itself."""
+        """Follow the build of a better engine, and report a network that was opened again."""
         degraded, self._degraded_to = self._degraded_to, None
         if degraded is not None:
             self._change_model(degraded)
+        networks = self._pipeline.networks()
+        if degraded is not None or networks != self._networks:
+            self._networks = networks
             self._publisher.publish_retained("info", self._info())
         upgrade = self._upgrade
         if upgrade is None:
             return
         if upgrade.is_alive():
-            self._notifier.status(f"building the engine: {upgrade.progress.percent:.0f} %, {upgrade.progress.phase}")
+            progress = upgrade.progress
+            self._notifier.status(f"building the engine: {progress.percent:.0f} %, {progress.phase}")
+            self._publisher.tell_build(EngineBuild(round(progress.percent), progress.phase))
             return
         self._upgrade = None
+        self._publisher.tell_build(None)
         if upgrade.upgraded is not None:
             self._adopt(upgrade.upgraded)
         elif self._config.model.backend == "tensorrt":  # asked for by name: nothing takes its place for good
@@ -450,6 +459,7 @@ class Daemon:
         if reselected and self._upgrade is not None:
             self._upgrade.abandon()
             self._upgrade = None
+            self._publisher.tell_build(None)
         if new.instance_lock is not None:
             self._instance_lock.release()
             self._instance_lock = new.instance_lock

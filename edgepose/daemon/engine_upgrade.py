@@ -100,7 +100,7 @@ class EngineUpgrade(threading.Thread):
             upgraded.close()
 
     def _open(self) -> Upgraded:
-        backend = open_backend(self._models[0], self._config.model)
+        backend = open_backend(self._models[0], self._config.model, build=False)
         try:
             refiner = Refiner.configured(self._config, self._metrics)
             if refiner is not None:

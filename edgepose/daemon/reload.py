@@ -98,11 +98,12 @@ def prepare(
             new_lock.take()
             undo.callback(new_lock.release)
         backend: Backend | None = None
-        selection = select(new)
+        # Engines in use are not tried again: that would need the memory of a second one.
+        selection = selected if selected.now.backend == "tensorrt" and _same_networks(old, new) else select(new)
         unchanged = model.server is not None and old.model == new.model  # a server that is away must not refuse other changes
         found = model if unchanged else pose_model(selection.now)
         if found.sha256 != model.sha256 or selected.now != selection.now:
-            model, backend = found, open_backend(found, selection.now)
+            model, backend = found, open_backend(found, selection.now, build=False)
             undo.callback(backend.close)
         if _refiner_differs(with_settings(old, selected.now), with_settings(new, selection.now), refiner):
             refiner = Refiner.configured(with_settings(new, selection.now), metrics)
@@ -199,6 +200,10 @@ class _Reading(threading.Thread):
             self.failure = "; ".join(str(error).splitlines())
         except Exception as error:  # an internal fault must not end the daemon
             self.failure = f"unexpected {type(error).__name__}: {error}"
+
+
+def _same_networks(old: Config, new: Config) -> bool:
+    return (old.model, old.refine.path, bool(old.refine.people)) == (new.model, new.refine.path, bool(new.refine.people))
 
 
 def _refiner_differs(old: Config, new: Config, refiner: Refiner | None) -> bool:

@@ -102,11 +102,13 @@ def refiner_model(path: str, settings: schema.ModelConfig) -> ModelFile:
     return named_model(path, "refine", backend=_on_this_machine(settings).backend, precision=settings.precision)
 
 
-def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
+def open_backend(model: ModelFile, settings: schema.ModelConfig, *, build: bool = True) -> Backend:
     """Load a pose network on the configured device; nothing falls back silently.
 
-    `tensorrt` opens the engine of the cache and builds one where there is none, which takes minutes. `auto` is ONNX Runtime here:
-    `edgepose.engine.selection` chooses between that and TensorRT.
+    `tensorrt` opens the engine of the cache. `auto` is ONNX Runtime here: `edgepose.engine.selection` chooses between that and TensorRT.
+
+    Args:
+        build: whether an engine of TensorRT that is missing is built first, which takes minutes; otherwise that is an EngineError.
 
     Raises:
         ModelError: the file is not a pose network, or `input_size` does not fit it.
@@ -114,40 +116,24 @@ def open_backend(model: ModelFile, settings: schema.ModelConfig) -> Backend:
         EngineError: the configured device is not available.
     """
     model.expect("pose").info.long_side(settings.input_size)
-    if model.server is not None:
-        backend: Backend = _triton().TritonBackend(model, settings)
-        return backend
-    if settings.backend == "tensorrt":
-        network = _open_tensorrt(model, settings)
-        assert isinstance(network, PoseNetwork)
-        return network
-    try:
-        from edgepose.engine.onnxruntime import open_onnxruntime
-    except ImportError as error:
-        raise _no_library(error) from error
-    return open_onnxruntime(model, _on_this_machine(settings))
+    network = _open(model, settings, build=build)
+    assert isinstance(network, PoseNetwork)
+    return network
 
 
-def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> RefinerBackend:
+def open_refiner_backend(model: ModelFile, settings: schema.ModelConfig, *, build: bool = True) -> RefinerBackend:
     """Load a refiner on the configured device; `path` and `input_size` belong to the pose network and are ignored.
+
+    Args:
+        build: as in `open_backend`.
 
     Raises:
         ModelError: the file is not a refiner.
         ConfigError, EngineError: as of `open_backend`.
     """
-    model.expect("refine")
-    if model.server is not None:
-        refiner: RefinerBackend = _triton().TritonRefinerBackend(model, settings)
-        return refiner
-    if settings.backend == "tensorrt":
-        network = _open_tensorrt(model, settings)
-        assert isinstance(network, RefinerNetwork)
-        return network
-    try:
-        from edgepose.engine.onnxruntime import open_onnxruntime_refiner_backend
-    except ImportError as error:
-        raise _no_library(error) from error
-    return open_onnxruntime_refiner_backend(model, _on_this_machine(settings))
+    network = _open(model.expect("refine"), settings, build=build)
+    assert isinstance(network, RefinerNetwork)
+    return network
 
 
 def reopen(open_network: Callable[[schema.ModelConfig], _AnyNetwork], settings: schema.ModelConfig) -> _AnyNetwork:
@@ -183,7 +169,7 @@ def refuse_broken(model: ModelFile, settings: schema.ModelConfig) -> None:
         return
     on_cpu = msgspec.structs.replace(settings, backend="cpu")
     try:
-        network: Network = open_backend(model, on_cpu) if model.info.task == "pose" else open_refiner_backend(model, on_cpu)
+        network = open_backend(model, on_cpu) if model.info.task == "pose" else open_refiner_backend(model, on_cpu)
     except EngineError:
         return  # the library or the memory, about which the file says nothing
     network.close()
@@ -218,14 +204,29 @@ def _on_this_machine(settings: schema.ModelConfig) -> schema.ModelConfig:
     return msgspec.structs.replace(settings, backend="auto") if settings.backend == "triton" else settings
 
 
-def _open_tensorrt(model: ModelFile, settings: schema.ModelConfig) -> Network:
+def _open(model: ModelFile, settings: schema.ModelConfig, *, build: bool) -> LoadedNetwork:
+    """Load a network, which its task makes a pose network or a refiner: on its server, in TensorRT, or in ONNX Runtime."""
+    if model.server is not None:
+        remote: LoadedNetwork = _triton().open_remote(model, settings)
+        return remote
+    if settings.backend == "tensorrt":
+        return _open_tensorrt(model, settings, build=build)
+    try:
+        from edgepose.engine.onnxruntime import open_onnxruntime
+    except ImportError as error:
+        raise _no_library(error) from error
+    return open_onnxruntime(model, _on_this_machine(settings))
+
+
+def _open_tensorrt(model: ModelFile, settings: schema.ModelConfig, *, build: bool) -> LoadedNetwork:
     from edgepose.engine.tensorrt.building import EngineBuilder
     from edgepose.engine.tensorrt.networks import open_tensorrt
 
-    def build(missing: ModelFile) -> None:
+    def build_first(missing: ModelFile) -> None:
         EngineBuilder([missing], settings).run(log_progress(missing.path.name))
 
-    return open_tensorrt(model, settings, f"its engine was built and checked on this device ({settings.backend})", build)
+    reason = f"its engine was built and checked on this device ({settings.backend})"
+    return open_tensorrt(model, settings, reason, build_first if build else None)
 
 
 def log_progress(name: str) -> Callable[["BuildProgress"], None]:

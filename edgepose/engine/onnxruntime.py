@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -59,27 +59,23 @@ class OnnxRuntimeRefinerBackend(_OnnxRuntimeSession, RefinerNetwork):
     """A refiner in one ONNX Runtime session."""
 
 
-_AnyNetwork = TypeVar("_AnyNetwork", OnnxRuntimeBackend, OnnxRuntimeRefinerBackend)
+_AnyOnnxNetwork = OnnxRuntimeBackend | OnnxRuntimeRefinerBackend
 
 
-def open_onnxruntime(model: ModelFile, settings: schema.ModelConfig) -> OnnxRuntimeBackend:
-    """Load a pose network with ONNX Runtime; errors as in `edgepose.engine.backend.open_backend`."""
-    return _choose(OnnxRuntimeBackend, model, settings, model.info.long_side(settings.input_size))
+def open_onnxruntime(model: ModelFile, settings: schema.ModelConfig, *, exact: bool = False) -> _AnyOnnxNetwork:
+    """Load a pose network or a refiner with ONNX Runtime on the configured device; errors as in `edgepose.engine.backend.open_backend`.
 
+    `auto` uses the faster of CUDA and the CPU, timed on this model where both work.
 
-def open_onnxruntime_refiner_backend(model: ModelFile, settings: schema.ModelConfig) -> OnnxRuntimeRefinerBackend:
-    """Load a refiner with ONNX Runtime; errors as in `edgepose.engine.backend.open_refiner_backend`."""
-    return _choose(OnnxRuntimeRefinerBackend, model, settings, model.info.input_size)
-
-
-def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: schema.ModelConfig, side_px: int) -> _AnyNetwork:
-    """Open the network on the configured device.
-
-    `auto` uses the faster of CUDA and the CPU, timed on this model (long side `side_px`) where both work.
+    Args:
+        exact: whether everything is computed in the types of the file, as a reference is. Otherwise ONNX Runtime makes float weights
+            between a DequantizeLinear and a QuantizeLinear INT8 by itself, with one scale for all channels.
     """
+    kind_of_network = OnnxRuntimeBackend if model.info.task == "pose" else OnnxRuntimeRefinerBackend
+    side_px = model.info.long_side(settings.input_size) if model.info.task == "pose" else model.info.input_size
 
-    def opened(kind: str, reason: str) -> _AnyNetwork:
-        session, device = _open_session(model, settings, kind)
+    def opened(kind: str, reason: str) -> _AnyOnnxNetwork:
+        session, device = _open_session(model, settings, kind, exact=exact)
         network = kind_of_network(model, session, name=f"onnxruntime-{kind}", device=device, reason=reason)
         _try_out(network, model, side_px)
         return network
@@ -94,7 +90,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
     if _PROVIDERS["cuda"] not in onnxruntime.get_available_providers():  # the usual case on a small machine, and no fault
         _log.debug("this onnxruntime has no cuda; cuda needs %s", _extra("cuda"))
         return opened("cpu", "this onnxruntime has no cuda")
-    timed: list[tuple[float, _AnyNetwork]] = []
+    timed: list[tuple[float, _AnyOnnxNetwork]] = []
     refusals: list[str] = []
     for kind in ("cuda", "cpu"):
         try:
@@ -117,7 +113,7 @@ def _choose(kind_of_network: type[_AnyNetwork], model: ModelFile, settings: sche
     return best
 
 
-def _try_out(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: ModelFile, side_px: int) -> None:
+def _try_out(network: _AnyOnnxNetwork, model: ModelFile, side_px: int) -> None:
     """Run one gray image, so that a file that cannot work is refused here and not at every frame.
 
     Its short side is an odd multiple of the stride: a network of another stride than its file says does not take it.
@@ -138,7 +134,7 @@ def _try_out(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: Mod
         raise ModelError(f"{model.path} does not work: {error}") from error
 
 
-def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: ModelFile, side_px: int) -> float:
+def _time_ms(network: _AnyOnnxNetwork, model: ModelFile, side_px: int) -> float:
     """Return milliseconds per image for a square input; EngineError where the network loads but does not run."""
     image = np.full((1, model.info.input_height or side_px, model.info.input_width or side_px, 3), _GRAY, np.uint8)
     network.run(image)  # allocation and kernel selection must not count
@@ -148,7 +144,7 @@ def _time_ms(network: OnnxRuntimeBackend | OnnxRuntimeRefinerBackend, model: Mod
     return (time.perf_counter() - started_s) / _TIMED_RUNS * 1e3
 
 
-def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> tuple[Any, str]:
+def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str, *, exact: bool) -> tuple[Any, str]:
     """Return a session on one kind of device, and that device in words."""
     provider = _PROVIDERS[kind]
     compiled_in = onnxruntime.get_available_providers()
@@ -165,8 +161,9 @@ def _open_session(model: ModelFile, settings: schema.ModelConfig, kind: str) -> 
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # The CPU runs what CUDA cannot, such as shape operations: single operations, not the network.
     providers = [provider] if kind == "cpu" else [provider, _PROVIDERS["cpu"]]
+    more = {"disabled_optimizers": ["WeightBiasQuantization"]} if exact else {}
     try:
-        session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(model.data, options, providers=providers, enable_fallback=0, **more)
     except NATIVE_ERRORS as error:
         raise error_when_loading(error, f"{model.path} cannot be loaded on {kind}", cpu=kind == "cpu") from error
     if provider not in session.get_providers():  # ONNX Runtime silently drops a provider that does not start

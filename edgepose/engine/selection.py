@@ -60,12 +60,12 @@ def with_settings(config: Config, settings: ModelConfig) -> Config:
 
 
 def select(config: Config) -> Selection:
-    """Choose the backends of a configuration; engines are looked for, and not built.
+    """Choose the backends of a configuration; engines that are there are tried, and none is built.
 
     Raises:
         ModelError: a file is missing or wrong.
         ConfigError: TensorRT is configured and not installed, or cannot be loaded.
-        EngineError: TensorRT is configured, and its device is absent or not ready.
+        EngineError: TensorRT is configured, and its device is absent, not ready, or does not run the engines.
     """
     settings = config.model
     if settings.backend not in ("auto", "tensorrt") or is_remote(settings.path):
@@ -91,8 +91,8 @@ def select(config: Config) -> Selection:
 
 
 def missing_engines(models: Sequence[ModelFile], settings: ModelConfig) -> list[ModelFile]:
-    """Return the files without an engine in the cache; errors as of `TensorRtDevice`."""
+    """Return the files without an engine in the cache that runs; errors as of `TensorRtDevice`, and of its `works`."""
     from edgepose.engine.tensorrt.networks import TensorRtDevice
 
     device = TensorRtDevice(settings)
-    return [model for model in models if not device.is_built(model)]
+    return [model for model in models if not device.works(model)]

@@ -145,6 +145,16 @@ class TritonRefinerBackend(_RemoteNetwork, RefinerNetwork):
     """A refiner on a server."""
 
 
+def open_remote(model: ModelFile, settings: ModelConfig) -> TritonBackend | TritonRefinerBackend:
+    """Connect to the server of a pose network or a refiner; a server that is away is a state, and no error.
+
+    Raises:
+        ModelError: the server has no such model, or another one.
+        ConfigError: a certificate or key cannot be read.
+    """
+    return (TritonBackend if model.info.task == "pose" else TritonRefinerBackend)(model, settings)
+
+
 def remote_model(url: str, task: Task, settings: ModelConfig) -> ModelFile:
     """Return the description of a model on a server: from the local header where one is configured, otherwise the server's own.
 

@@ -139,6 +139,12 @@ class StatusMessage(_Message, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="explanation in one sentence, for people")]
     session: Annotated[str, Meta(description="identifier of this run of the daemon; ignore an `offline` of another session")]
     at: Annotated[_Time, Meta(description="when the message was written; for `offline`, when the lost connection was opened")]
+    building_engine: (
+        Annotated[
+            int, Meta(ge=0, le=100, description="percent of the engine that is being built while another backend runs; absent when none is")
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ModelMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,9 +3,11 @@
 import logging
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET
 
 from edgepose.messages.structs import StatusMessage, encode, timestamp
 from edgepose.mqtt.outbox import Outgoing
@@ -13,6 +15,19 @@ from edgepose.mqtt.outbox import Outgoing
 _log = logging.getLogger(__name__)
 
 DUPLICATES_LIMIT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBuild:
+    """An engine that is being built while another backend runs.
+
+    Attributes:
+        percent: how far it is.
+        phase: what is done now.
+    """
+
+    percent: int
+    phase: str
 
 
 class Presence:
@@ -25,11 +40,13 @@ class Presence:
     Attributes:
         topic: as above.
         session: random identifier of the session.
+        build: told with `online`; set by any thread.
     """
 
     def __init__(self, topic: str, encoding: Literal["json", "msgpack"]) -> None:
         self.topic = topic
         self.session = uuid.uuid4().hex[:16]
+        self.build: EngineBuild | None = None
         self._encoding = encoding
         self._duplicate_sessions: dict[str, None] = {}
 
@@ -38,9 +55,23 @@ class Presence:
         """The session of another daemon that is known to be online under the same device name, or None."""
         return next(reversed(self._duplicate_sessions), None)
 
-    def status_message(self, state: Literal["online", "stopped", "offline"], reason: str) -> Outgoing:
+    def status_message(self, state: Literal["stopped", "offline"], reason: str) -> Outgoing:
         """Return the message of a state; `offline` is the will."""
-        message = StatusMessage(state=state, reason=reason, session=self.session, at=timestamp(time.time_ns()))
+        return self._outgoing(StatusMessage(state=state, reason=reason, session=self.session, at=timestamp(time.time_ns())))
+
+    def online(self, build: EngineBuild | None) -> Outgoing:
+        """Return the message `online`, with the build that is under way."""
+        return self._outgoing(
+            StatusMessage(
+                state="online",
+                reason="connected" if build is None else f"connected; the engine is being built: {build.phase}",
+                session=self.session,
+                at=timestamp(time.time_ns()),
+                building_engine=UNSET if build is None else build.percent,
+            )
+        )
+
+    def _outgoing(self, message: StatusMessage) -> Outgoing:
         return Outgoing(self.topic, encode(message, self._encoding), qos=1, retained=True)
 
     def receive(self, payload: bytes, *, live: bool) -> Literal["nothing", "online", "gone"]:

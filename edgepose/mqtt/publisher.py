@@ -23,7 +23,7 @@ from edgepose.messages.structs import InfoMessage, Message, PosesMessage
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES, Command, CommandInbox
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outbox, Outgoing
-from edgepose.mqtt.presence import Presence
+from edgepose.mqtt.presence import EngineBuild, Presence
 from edgepose.mqtt.session import MqttSession
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.mqtt.stats import PublisherStats
@@ -64,11 +64,12 @@ class MqttPublisher:
     def __init__(self, settings: PublisherSettings, commands: Callable[[Command], None] | None = None) -> None:
         self._settings = settings
         self._commands = commands
-        self._lock = threading.Lock()  # guards the seven below, and the exchange of the store against `publish`
+        self._lock = threading.Lock()  # guards the eight below, and the exchange of the store against `publish`
         self._session: MqttSession | None = None
         self._inbox: CommandInbox | None = None
         self._ignored = Counter(dict.fromkeys(IGNORED_CAUSES, 0))  # all keys from the start: its size never changes while it is copied
         self._store: EventStore[Outgoing] | None = None
+        self._build: EngineBuild | None = None
         self._state = "disabled"  # without a session
         self._replaced = 0
         self._stopped = False
@@ -149,6 +150,16 @@ class MqttPublisher:
         self._settings.encode(payload)  # an error belongs to the caller: in the session's thread it would end every connection
         self._outbox.put_retained(address, payload, whole=whole)
         self._wake()
+
+    def tell_build(self, build: EngineBuild | None) -> None:
+        """Tell with `online` how far the build of an engine is; None ends that."""
+        with self._lock:
+            if build == self._build:
+                return
+            self._build, session = build, self._session
+        if session is not None:
+            session.presence.build = build
+            session.wake()
 
     def clear(self, address: str, *, whole: bool = False) -> None:
         """Clear the state of a topic whose subject is gone."""
@@ -254,6 +265,7 @@ class MqttPublisher:
             self._state = "disabled"
             return
         presence = Presence(f"{settings.base}/{topic_address('status')}", settings.mqtt.message_encoding)
+        presence.build = self._build
         inbox = None
         if settings.commands and self._commands is not None:
             inbox = CommandInbox(settings.base, self._commands, self._ignored, settings.response_topics)

@@ -17,7 +17,7 @@ from edgepose.mqtt.connection import NOT_MQTT, WILL_REFUSALS, Connection, Incomi
 from edgepose.mqtt.flow_control import POLL_S
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outgoing
-from edgepose.mqtt.presence import Presence
+from edgepose.mqtt.presence import EngineBuild, Presence
 from edgepose.mqtt.protocol import Grants, Tolerance, matches_any
 from edgepose.mqtt.settings import BrokerSettings, ReloadingSettings
 from edgepose.printable import printable
@@ -97,6 +97,7 @@ class MqttSession:
         self._client_id = f"{client_id}-{presence.session[:8]}"
         self._command_inbox = inbox
         self._birth: Outgoing | None = None
+        self._told_build: EngineBuild | None = None
         self._birth_topic = birth_topic(mqtt)
         self._discovery_topics = discovery_topics(mqtt, presence.topic.split("/")[-2])
         self._logged: set[str] = set()
@@ -259,8 +260,7 @@ class MqttSession:
     def _serve(self, connection: Connection, protocol: Protocol) -> None:
         """Publish until the connection or this session ends."""
         self.protocol = protocol
-        self._birth = self.presence.status_message("online", "connected")
-        self.lease.send_first(self._birth)
+        self._announce()
         self.lease.connected()
         self._subscribe(connection)
         self.enter("connected")
@@ -281,6 +281,8 @@ class MqttSession:
                 elif idle or now_s > self._stop_at_s:
                     connection.close(goodbye=not connection.backlog)
                     break
+            elif self.presence.build != self._told_build:
+                self._announce()
             if connection.stuck(now_s):
                 connection.close(goodbye=False, reason="acknowledges nothing")
                 break
@@ -304,6 +306,12 @@ class MqttSession:
                 self._is_repeat_due, self._next_repeat_s = False, now_s + REPEAT_S
                 self.lease.repeat_states()
                 self._ask_for_states(connection)
+
+    def _announce(self) -> None:
+        """Publish `online`, with the build of an engine that is under way."""
+        self._told_build = self.presence.build
+        self._birth = self.presence.online(self._told_build)
+        self.lease.send_first(self._birth)
 
     def _is_accepted(self, connection: Connection, message: Outgoing) -> bool:
         """Return whether the broker accepts a message; otherwise it is dropped and counted, and the log names its topic once."""

@@ -20,7 +20,7 @@ import cv2
 
 from edgepose.config.diff import Changes
 from edgepose.config.schema import Config
-from edgepose.engine.backend import Backend
+from edgepose.engine.backend import Backend, Network
 from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
@@ -48,7 +48,7 @@ class PipelineStats:
         cameras: by name.
         stages: names of all threads: `camera-<name>`, `inference`, `postprocess`.
         restarts: times that a stage died and was restarted, or hung and was replaced; stages that never did are absent.
-        cpu_fallback: whether the network runs on the CPU because the accelerator does not work.
+        cpu_fallback: whether a network runs on the CPU because the accelerator does not work.
         server_states: states of inference servers that do not work, such as `unreachable`; empty where they work, or networks run here.
         images_sent_to: inference servers to which images leave this device.
     """
@@ -116,6 +116,16 @@ class Pipeline:
         assert self._inference_thread is not None
         return self._inference_thread.engine.backend
 
+    def networks(self) -> list[Network]:
+        """Return the open networks: the pose network, and the refiner where there is one."""
+        thread, refiner = self._inference_thread, self._refiner
+        both = (thread.engine.backend if thread is not None else None, refiner.network if refiner is not None else None)
+        return [network for network in both if network is not None]
+
+    def fallback_reasons(self) -> tuple[str, ...]:
+        """Return why networks run on the CPU because the accelerator does not work, each reason once."""
+        return tuple(dict.fromkeys(network.reason for network in self.networks() if getattr(network, "fallback", False)))
+
     def open(self) -> Backend:
         """Open the engine and the refiner; return the engine. EngineError where one of them cannot be opened."""
         # OpenCV would resize with as many threads as there are cores, the same that the engine computes on: slower (measured).
@@ -172,16 +182,14 @@ class Pipeline:
             cameras=cameras,
             stages=tuple(stage.name for stage in self._stages()),
             restarts=dict(restarts),
-            cpu_fallback=self._inference_thread is not None and bool(getattr(self._inference_thread.engine.backend, "fallback", False)),
+            cpu_fallback=bool(self.fallback_reasons()),
             server_states=self._of_servers("state"),
             images_sent_to=self._of_servers("sends_to"),
         )
 
     def _of_servers(self, attribute: str) -> tuple[str, ...]:
         """Return what the networks on servers have as an attribute, each value once; backends of this machine lack it."""
-        thread, refiner = self._inference_thread, self._refiner
-        networks = (thread.engine.backend if thread is not None else None, refiner.network if refiner is not None else None)
-        return tuple(dict.fromkeys(str(value) for network in networks if (value := getattr(network, attribute, None))))
+        return tuple(dict.fromkeys(str(value) for network in self.networks() if (value := getattr(network, attribute, None))))
 
     def where(self, stage: str) -> str:
         """Return the line of code that a stage is at."""

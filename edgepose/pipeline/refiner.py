@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from edgepose.config.schema import Config
+from edgepose.config.schema import Config, ModelConfig
 from edgepose.engine.backend import RefinerBackend, open_refiner_backend, refiner_model, reopen
 from edgepose.errors import EdgeposeError, EngineError
 from edgepose.frame import Frame
@@ -37,7 +37,7 @@ class Refiner:
     """One refiner for all cameras; only the postprocess thread uses it once that runs.
 
     Attributes:
-        model: the refiner's file.
+        model: the refiner's file, another one where the CPU has taken over.
         cost_ms: time that one person takes, a running mean; measured by `open`.
         network: the open backend; None before `open`, and while it cannot be reopened.
     """
@@ -74,10 +74,14 @@ class Refiner:
                 network = open_refiner_backend(model, config.model)
                 opened = True
                 return network
-            # It has failed while it ran: where its device is lost, the CPU takes over.
-            return reopen(lambda settings: open_refiner_backend(refiner_model(config.refine.path, settings), settings), config.model)
+            return reopen(open_with, config.model)  # it has failed while it ran: where its device is lost, the CPU takes over
 
-        return cls(model, open_network, metrics)
+        def open_with(settings: ModelConfig) -> RefinerBackend:
+            refiner.model = model if settings is config.model else refiner_model(config.refine.path, settings)
+            return open_refiner_backend(refiner.model, settings, build=False)
+
+        refiner = cls(model, open_network, metrics)
+        return refiner
 
     def open(self) -> RefinerBackend:
         """Open the refiner, measure what a person costs, and return the backend, which has a name to report.

@@ -29,5 +29,5 @@ class Hanging:
         return self._backend.run(images)
 
 
-vars(edgepose.daemon.daemon)["open_backend"] = lambda *arguments: Hanging(open_backend(*arguments))
+vars(edgepose.daemon.daemon)["open_backend"] = lambda *arguments, **options: Hanging(open_backend(*arguments, **options))
 main()

@@ -6,12 +6,11 @@ import random
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testing.requirements import find_program, require
-from testing.waiting import PATIENCE
+from testing.waiting import wait_for_port
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing.Self needs Python 3.11
@@ -94,15 +93,7 @@ class Mosquitto:
         with self.log.open("ab") as log:
             command = [find_program("mosquitto") or "mosquitto", "-c", str(self._configuration)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline_s = time.monotonic() + 10 * PATIENCE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline_s:
-                    raise AssertionError(f"mosquitto did not start: {self.log.read_text()}") from None
-                time.sleep(0.02)
+        wait_for_port(self._process, self.port, self.log)
 
     def kill(self) -> None:
         if self._process is not None:

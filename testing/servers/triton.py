@@ -5,12 +5,11 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from edgepose.model.onnx_header import read_header
 from testing.requirements import require
-from testing.waiting import PATIENCE
+from testing.waiting import wait_for_port
 from tools.triton_repository import write_model
 
 SERVERS = Path(__file__).resolve().parents[2] / "build" / "servers"
@@ -48,8 +47,6 @@ class _Server:
         port: of gRPC, the same after a restart.
     """
 
-    _WITHIN_S = 30.0
-
     def __init__(self, folder: Path, command: list[str], environment: dict[str, str], port: int) -> None:
         self.port = port
         self.log = folder / "server.log"
@@ -63,15 +60,7 @@ class _Server:
         """Start it and wait until it listens."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True)
-        deadline_s = time.monotonic() + self._WITHIN_S * PATIENCE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline_s:
-                    raise AssertionError(f"the server did not start: {self.log.read_text()[-3000:]}") from None
-                time.sleep(0.1)
+        wait_for_port(self._process, self.port, self.log, within_s=30)
 
     def kill(self) -> None:
         """End it and its helpers at once."""

@@ -67,13 +67,13 @@ class Service:
         machine.write(f"/etc/systemd/system/{UNIT}", (CHECKOUT / "systemd" / UNIT).read_text())
         machine.run("systemctl", "daemon-reload")
 
-    def configure(self, cameras: str | None = None, more: str = "") -> None:
-        """Write the configuration; `cameras` and `more` are YAML."""
+    def configure(self, cameras: str | None = None, more: str = "", model: str = "{threads: 1}") -> None:
+        """Write the configuration; `cameras`, `more` and `model` are YAML."""
         cameras = cameras or f"{{front: {{source: {CLIP}, loop: true, realtime: true}}}}"
         self.machine.write("/etc/edgepose/mqtt-password", self.PASSWORD + "\n", 0o600)
         self.machine.write(
             "/etc/edgepose/config.yaml",
-            f"device: drone\ncameras: {cameras}\nmodel: {{threads: 1}}\nhealth: {{interval_s: 0.5}}\n"
+            f"device: drone\ncameras: {cameras}\nmodel: {model}\nhealth: {{interval_s: 0.5}}\n"
             f"mqtt: {{host: 127.0.0.1, port: {self._port}, username: drone, password_file: mqtt-password}}\n{more}\n",
             0o600,
         )

@@ -1,15 +1,17 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgepose.config import schema
 from edgepose.engine.backend import Backend, RefinerBackend, open_backend, open_refiner_backend, warm_up
 from edgepose.engine.native_errors import ERRORS_WHEN_LOADING
-from edgepose.engine.onnxruntime import OnnxRuntimeBackend, default_threads
+from edgepose.engine.onnxruntime import OnnxRuntimeBackend, default_threads, open_onnxruntime
 from edgepose.errors import ConfigError, EngineError, ModelError
 from edgepose.model.file import ModelFile, read_model
 from edgepose.person import Candidates
@@ -244,6 +246,45 @@ def test_crops_are_independent_for_every_batch_size(tmp_path: Path, batch: int |
     keypoints = open_refiner_backend(model, schema.ModelConfig(threads=1)).run(np.concatenate((CROP, CROP // 2, CROP * 0)))
     np.testing.assert_allclose(keypoints[..., :2], np.repeat(refined()[None, :, :2], 3, axis=0))
     np.testing.assert_allclose(keypoints[..., 2], refined()[:, 2] * np.array([[1.0], [127 / 255], [0.0]]), rtol=1e-5)
+
+
+def float_convolution_between_q_and_dq(model: onnx.ModelProto) -> None:
+    """Make a refiner answer (20, 40, 0.5) from red, through a float convolution that has large weights for blue too."""
+    weights = np.zeros((51, 3, 1, 1), np.float32)
+    weights[:, 0, 0, 0] = np.tile([20, 40, 0.5], 17) / 254
+    weights[0, 2] = 1000
+    one, half = (numpy_helper.from_array(np.float32(scale), name) for scale, name in ((2, "one"), (0.5, "half")))
+    zero = numpy_helper.from_array(np.int8(0), "zero")
+    shape = numpy_helper.from_array(np.array([-1, 17, 3], np.int64), "shape")
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.initializer.extend([one, half, zero, shape, numpy_helper.from_array(weights, "weights")])
+    for kind, inputs, output, attributes in (
+        ("Cast", ["crops"], "float", {"to": onnx.TensorProto.FLOAT}),
+        ("Transpose", ["float"], "planes", {"perm": [0, 3, 1, 2]}),
+        ("QuantizeLinear", ["planes", "one", "zero"], "planes_q", {}),
+        ("DequantizeLinear", ["planes_q", "one", "zero"], "planes_dq", {}),
+        ("Conv", ["planes_dq", "weights"], "maps", {"kernel_shape": [1, 1]}),
+        ("QuantizeLinear", ["maps", "half", "zero"], "maps_q", {}),
+        ("DequantizeLinear", ["maps_q", "half", "zero"], "maps_dq", {}),
+        ("ReduceMean", ["maps_dq"], "mean", {"axes": [2, 3], "keepdims": 0}),
+        ("Reshape", ["mean", "shape"], "keypoints", {}),
+    ):
+        model.graph.node.append(helper.make_node(kind, inputs, [output], **attributes))
+
+
+def test_a_reference_computes_in_the_types_of_the_file(tmp_path: Path) -> None:
+    """ONNX Runtime quantizes the weights of a float convolution between DQ and Q by itself: no engine is held to that."""
+    model = onnx.load(str(write_refiner(tmp_path / "refiner.onnx")))
+    float_convolution_between_q_and_dq(model)
+    onnx.save(model, str(tmp_path / "mixed.onnx"))
+    file = read_model(tmp_path / "mixed.onnx")
+    red = np.zeros((1, 64, 64, 3), np.uint8)
+    red[..., 0] = 254
+    reference = open_onnxruntime(file, schema.ModelConfig(backend="cpu", threads=1), exact=True)
+    np.testing.assert_allclose(np.asarray(reference.run(red))[0], np.tile([20, 40, 0.5], (17, 1)))
+    fast = open_onnxruntime(file, schema.ModelConfig(backend="cpu", threads=1))
+    with pytest.raises(EngineError, match="keypoints from 0 to 0"):  # where this fails, ONNX Runtime does so no more: `exact` may go
+        fast.run(red)
 
 
 def test_crops_need_not_be_square(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from paho.mqtt.publish import single
 from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import ConfigError
 from edgepose.mqtt.connection import Connection
+from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
 from testing.faults import network
@@ -42,6 +43,31 @@ def test_retained_status_and_info_reach_a_late_subscriber(broker):
             assert (status["state"], status["session"], status["schema"]) == ("online", publisher.stats().session, 1)
             assert json.loads(late.on("edgepose/drone/info")[0].payload)["model"]["name"] == "n.onnx"
             assert late.on("edgepose/drone/cameras/front/status")[0].payload == b'{"state":"streaming"}'
+
+
+def test_the_build_of_an_engine_is_told_with_online_and_ends(tmp_path):
+    with Mosquitto(tmp_path) as broker, Listener(broker.port, STATUS) as listener, publishing(broker.port) as publisher:
+
+        def told() -> list[tuple[str, object]]:
+            messages = [json.loads(message.payload) for message in listener.on(STATUS)]
+            return [(message["state"], message.get("building_engine")) for message in messages]
+
+        wait_for(lambda: told() == [("online", None)])
+        for percent in (3, 3, 42):
+            publisher.tell_build(EngineBuild(percent, "Tactics"))
+            wait_for(lambda: ("online", percent) in told())  # noqa: B023
+        assert json.loads(listener.on(STATUS)[-1].payload)["reason"] == "connected; the engine is being built: Tactics"
+        assert len(told()) == 3  # what did not change is not published again
+        with Listener(broker.port, STATUS) as late:
+            wait_for(lambda: [json.loads(message.payload)["building_engine"] for message in late.on(STATUS)] == [42])
+        broker.restart()
+        wait_for(lambda: told()[-2:] == [("online", 42), ("online", 42)])  # a new connection begins with what holds now
+        publisher.tell_build(None)
+        wait_for(lambda: told()[-1] == ("online", None))
+        publisher.tell_build(EngineBuild(7, "Tactics"))
+        wait_for(lambda: told()[-1] == ("online", 7))
+        publisher.stop("the operator said so")
+        wait_for(lambda: told()[-1] == ("stopped", None))
 
 
 def test_stop_says_stopped_and_no_will_follows(broker):

@@ -145,9 +145,7 @@ def _build_once(
 ) -> tuple[bytes | None, bytes]:
     """Return the plan, None where the library built none, and the timing cache."""
     trt, path = library.module, request.model.path
-    builder = trt.Builder(log.logger)
-    if builder is None:  # the documentation: the constructor returns None where CUDA cannot be initialized
-        return None, b""
+    builder = log.make("Builder")
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse(request.model.data):

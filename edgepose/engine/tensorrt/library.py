@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepose.engine.device_memory import lacks_device_memory
-from edgepose.errors import ConfigError
+from edgepose.errors import ConfigError, EngineError
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +108,21 @@ class LibraryLog:
                 take(str(severity).rpartition(".")[2].lower(), msg)
 
         self._sink = sink
+        self._library = library
         self.logger: Any = Logger()
+
+    def make(self, kind: str) -> Any:
+        """Return a new `Builder` or `Runtime` that logs here.
+
+        Raises:
+            EngineError: the library cannot use CUDA. It makes no object then, which the bindings turn into a TypeError that gives no reason
+                (https://github.com/NVIDIA/TensorRT/issues/2913).
+        """
+        try:
+            made = getattr(self._library.module, kind)(self.logger)
+        except TypeError as error:
+            raise EngineError(f"{self._library.words} makes no {kind}: {self.words()}") from error
+        return made
 
     @property
     def lacks_memory(self) -> bool:

@@ -6,6 +6,7 @@ Building takes minutes and much memory, so it happens in a process of its own (`
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ class TensorRtDevice:
         """Return whether the cache has the engine of a file, whole; it is read for that."""
         return self.cache.load(self.key(model)) is not None
 
+    def works(self, model: ModelFile) -> bool:
+        """Return whether the cache has the engine of a file, and it runs: it is loaded and run once for that.
+
+        Raises:
+            EngineError: the device does not run it, mostly because memory is short.
+        """
+        network = self.open_cached(model, "a trial")
+        if network is None:
+            return False
+        _warm_up(network, model, self._settings)
+        network.close()
+        return True
+
     def open(self, model: ModelFile, plan: bytes, reason: str) -> TensorRtBackend | TensorRtRefinerBackend:
         """Load an engine.
 
@@ -182,24 +196,18 @@ class TensorRtDevice:
 
     def _compare(self, model: ModelFile, plan: bytes) -> GoldenResult:
         """Compare an engine with ONNX Runtime on the CPU; ModelError where they find different people."""
-        from edgepose.engine.onnxruntime import open_onnxruntime, open_onnxruntime_refiner_backend
+        from edgepose.engine.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeRefinerBackend, open_onnxruntime
 
-        settings = schema.ModelConfig(backend="cpu", input_size=self._settings.input_size)
-        network = self.open(model, plan, "the golden check")
-        try:
+        with ExitStack() as opened:
+            network = self.open(model, plan, "the golden check")
+            opened.callback(network.close)
+            reference = open_onnxruntime(model, schema.ModelConfig(backend="cpu", input_size=self._settings.input_size), exact=True)
+            opened.callback(reference.close)
             if isinstance(network, TensorRtBackend):
-                reference = open_onnxruntime(model, settings)
-                try:
-                    return check_pose_network(network, reference, self._settings.input_size)
-                finally:
-                    reference.close()
-            refiner = open_onnxruntime_refiner_backend(model, settings)
-            try:
-                return check_refiner(network, refiner)
-            finally:
-                refiner.close()
-        finally:
-            network.close()
+                assert isinstance(reference, OnnxRuntimeBackend)
+                return check_pose_network(network, reference, self._settings.input_size)
+            assert isinstance(reference, OnnxRuntimeRefinerBackend)
+            return check_refiner(network, reference)
 
     def _profile(self, model: ModelFile) -> Profile:
         return Profile.of(model, self._settings.input_size if model.info.task == "pose" else 0)
@@ -228,19 +236,20 @@ def open_tensorrt(
         network = device.open_cached(model, reason)
     if network is None:
         raise EngineError(f"there is no engine of {model.path.name} in {device.cache.folder}; expected edgepose build-engine to have run")
-    try:
-        _warm_up(network, model, settings)
-    except EdgeposeError:
-        network.close()
-        raise
+    _warm_up(network, model, settings)
     return network
 
 
 def _warm_up(network: TensorRtBackend | TensorRtRefinerBackend, model: ModelFile, settings: schema.ModelConfig) -> None:
-    """Run once, so that the first frame does not wait, and an engine that does not run is found here."""
+    """Run once, so that the first frame does not wait; an engine that does not run is closed and is an EngineError."""
     info = model.info
     if isinstance(network, TensorRtRefinerBackend):
-        network.run(np.full((1, *info.crop_shape, 3), 114, np.uint8))
-        return
-    side_px = info.long_side(settings.input_size)
-    network.run(np.full((1, info.input_height or side_px, info.input_width or side_px, 3), 114, np.uint8))
+        height, width = info.crop_shape
+    else:
+        side_px = info.long_side(settings.input_size)
+        height, width = info.input_height or side_px, info.input_width or side_px
+    try:
+        network.run(np.full((1, height, width, 3), 114, np.uint8))
+    except EdgeposeError:
+        network.close()
+        raise

@@ -73,7 +73,7 @@ class TensorRtRunner:
         self._stream: int | None = None
         self.graphs = memory.graphs
         with memory.current():
-            self._runtime = trt.Runtime(self._log.logger)
+            self._runtime = self._log.make("Runtime")
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:  # its documentation: None if it could not be deserialized
                 raise EngineError(f"{library.words} does not load the engine: {self._log.words()}")

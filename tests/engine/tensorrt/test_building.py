@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -12,8 +14,9 @@ import pytest
 
 from edgepose.config.schema import Config, ModelConfig, RefineConfig
 from edgepose.diagnostics.engines import build_engines
-from edgepose.engine.backend import log_progress
+from edgepose.engine.backend import log_progress, open_backend
 from edgepose.engine.selection import select
+from edgepose.engine.tensorrt import building
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.engine.tensorrt.building import BuildEvent, BuildOrder, EngineBuilder, build_all, serve
 from edgepose.engine.tensorrt.networks import TensorRtDevice
@@ -217,6 +220,32 @@ def test_the_choice_before_and_after_the_build(settings: ModelConfig, world: Wor
     assert build_engines(config(settings), lambda progress: None)[0].words == "ghost-n.onnx: is there, nothing to do"
 
 
+def test_an_engine_that_does_not_run_is_not_chosen(device: TensorRtDevice, model: ModelFile, settings: ModelConfig, world: World) -> None:
+    named, auto = (
+        Config(model=msgspec.structs.replace(settings, path=str(model.path), backend=backend), refine=RefineConfig(people=0))
+        for backend in ("tensorrt", "auto")
+    )
+    device.build_into_cache(model, golden=False)
+    world.fail["execute"] = -1
+    assert re.match("tensorrt is not used: tensorrt 10.3.0 does not run the engine: .*illegal memory access", select(auto).why)
+    with pytest.raises(EngineError, match="does not run the engine") as refused:
+        select(named)
+    assert refused.value.exit_code == 69
+    assert (world.allocated, world.streams) == ({}, set())
+    world.fail.clear()
+    assert select(auto).now.backend == "tensorrt"
+    assert world.allocated == {}  # tried, and closed again
+    world.fail["deserialize"] = 1  # the library refuses one engine: it is built again
+    chosen = select(auto)
+    assert (chosen.now.backend, chosen.why) == ("auto", "the engine of tiny.onnx is not built yet for tensorrt")
+
+
+def test_a_program_that_does_not_wait_builds_nothing(shipped: ModelFile, settings: ModelConfig, world: World) -> None:
+    with pytest.raises(EngineError, match=r"there is no engine of ghost-n.onnx in .*; expected edgepose build-engine to have run"):
+        open_backend(shipped, settings, build=False)
+    assert world.builds == 0
+
+
 def test_auto_says_why_tensorrt_is_not_used_and_by_name_ends(settings: ModelConfig, monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     auto = config(msgspec.structs.replace(settings, backend="auto"))
     world.devices = 0
@@ -252,3 +281,23 @@ def test_a_builder_that_prints_and_crashes_is_told_by_its_exit_code(packages: Pa
     (packages / "tensorrt" / "__init__.py").write_text("import os\nos.write(1, b'no JSON\\n')\nos._exit(3)\n")
     with pytest.raises(EngineError, match="the process that builds engines ended with exit code 3"):
         EngineBuilder([model], settings).run()
+
+
+def test_a_builder_that_chatters_and_does_not_end_is_ended(
+    tmp_path: Path, model: ModelFile, settings: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stubborn_builder.py").write_text(
+        "import json, os, time\nprint('no JSON')\nprint(json.dumps({'percent': 50.0, 'phase': 'Tactics'}))\n"
+        "print(json.dumps({'error': 'ConfigError', 'message': 'no DLA core'}), flush=True)\n"
+        "os.close(1)\ntime.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(building, "_MODULE", "stubborn_builder")
+    monkeypatch.setattr(building, "_ENDING_S", 0.1)
+    builder = EngineBuilder([model], settings)
+    seen: list[BuildProgress] = []
+    with pytest.raises(ConfigError, match="no DLA core"):
+        builder.run(seen.append)
+    assert seen == [BuildProgress(50, "Tactics")]
+    assert builder._process is not None
+    assert builder._process.returncode == -signal.SIGKILL

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgepose.config.schema import ModelConfig
-from edgepose.engine.backend import open_refiner_backend
+from edgepose.engine.backend import open_backend, open_refiner_backend, reopen
+from edgepose.engine.networks import LoadedNetwork
 from edgepose.engine.tensorrt.build import MAXIMUM_BATCH, BuildProgress, BuildRequest, Profile, build_engine
 from edgepose.engine.tensorrt.library import load_library
 from edgepose.engine.tensorrt.networks import TensorRtBackend, TensorRtDevice, open_tensorrt
@@ -125,6 +126,7 @@ def test_wrong_images_are_refused_as_everywhere(backend: TensorRtBackend) -> Non
 @pytest.mark.parametrize(
     ("what", "message"),
     [
+        ("Runtime", "tensorrt 10.3.0 makes no Runtime: CUDA initialization failure with error: 35"),
         ("deserialize", "tensorrt 10.3.0 does not load the engine: CUDA initialization failure"),
         ("context", "gives the engine no context, mostly for lack of memory: .*OutOfMemory"),
         ("execute", "does not run the engine: .*illegal memory access"),
@@ -157,6 +159,20 @@ def test_a_lost_device_fails_each_frame_and_closes_quietly(backend: TensorRtBack
         with pytest.raises(EngineError, match=r"CUDA failed in cudaGraphLaunch: cudaErrorIllegalAddress \(error 700\)"):
             backend.run(WHITE)
     backend.close()
+
+
+@pytest.mark.parametrize("what", ["Runtime", "context", "cudaGetDeviceCount", "cudaSetDevice", "execute"])
+def test_what_cannot_be_opened_again_runs_on_the_cpu_and_says_why(
+    backend: TensorRtBackend, model: ModelFile, settings: ModelConfig, world: World, what: str
+) -> None:
+    backend.close()
+    world.fail[what] = -1
+    network = reopen(lambda changed: open_backend(model, changed, build=False), settings)
+    assert isinstance(network, LoadedNetwork)
+    assert (network.name, network.fallback) == ("onnxruntime-cpu", True)
+    assert network.reason.startswith("the device was lost: ")
+    np.testing.assert_allclose(network.run(WHITE).scores[0], answers()[1], rtol=1e-5)
+    assert world.builds == 1
 
 
 def test_a_device_that_cannot_be_taken_closes_quietly(backend: TensorRtBackend, world: World) -> None:
@@ -228,6 +244,7 @@ def test_memory_that_is_short_at_the_build_is_tried_with_less(device: TensorRtDe
 @pytest.mark.parametrize(
     ("what", "error", "kind", "message"),
     [
+        ("Builder", "", EngineError, "tensorrt 10.3.0 makes no Builder: CUDA initialization failure with error: 35"),
         ("build", "", EngineError, "built no engine of tiny.onnx: memory is short .*OutOfMemory"),
         ("build", "Error Code 9: Skipping tactic 0x0", EngineError, r"built no engine of tiny.onnx: the build failed \(Error Code 9"),
         (
