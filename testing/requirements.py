@@ -182,10 +182,8 @@ def _inference_server(name: str) -> Callable[[], str | None]:
 
 
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {
-    "chromium": _program("chromium", "chromium"),
-    "playwright": _module("playwright", "'edgepose[dev]'"),
-    "web": _module("fastapi", "'edgepose[web]'"),
     "amqtt": _module("amqtt", "'edgepose[demo]'"),
+    "chromium": _program("chromium", "chromium"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
     "ffmpeg": _program("ffmpeg", "ffmpeg"),
     "gcc": _program("gcc", "gcc"),
@@ -198,6 +196,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "mosquitto-dynamic-security": _file("mosquitto_dynamic_security.so", _dynamic_security, "mosquitto"),
     "node": _program("node", "nodejs"),
     "openssl": _program("openssl", "openssl"),
+    "playwright": _module("playwright", "playwright"),
     "prlimit": _program("prlimit", "util-linux"),
     "prometheus": _program("prometheus", "prometheus"),
     "promtool": _program("promtool", "prometheus"),
@@ -212,5 +211,6 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "triton": _inference_server("triton"),
     "tritonclient": _module("tritonclient", "'edgepose[triton]'"),
     "unshare": _program("unshare", "util-linux"),
+    "web": _module("fastapi", "'edgepose[web]'"),
 }
 """Probes by name; each returns None, or a sentence that says what is missing and what brings it."""

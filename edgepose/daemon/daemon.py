@@ -102,8 +102,7 @@ class Daemon:
         self._instance_lock = InstanceLock(config)
         self._notifier = notifier
         self._clock = DeviceClock(config)
-        self._started_s = time.monotonic()
-        self._started_ns = time.time_ns()
+        self._started_s, self._started_ns = time.monotonic(), time.time_ns()
         self._metrics = Metrics()
         self._selection = select(config)
         self._model = pose_model(self._selection.now)
@@ -350,10 +349,9 @@ class Daemon:
 
     def _warn_of_exposed(self, config: Config) -> None:
         """Log each credential that others can see, once."""
-        for exposed in exposed_credentials(config):
-            if exposed not in self._warned:
-                self._warned.add(exposed)
-                _log.warning("%s: %s", *exposed)
+        for exposed in sorted(set(exposed_credentials(config)) - self._warned):
+            self._warned.add(exposed)
+            _log.warning("%s: %s", *exposed)
 
     def _info(self, backend: Backend | None = None) -> InfoMessage:
         """Return the message about what runs; `backend` is one that is used from the next frame on."""
