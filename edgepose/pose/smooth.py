@@ -78,8 +78,8 @@ class Smoother:
     def move(self, motion: Motion) -> None:
         """Move all filters with the ground, when the camera has moved since the last frame; before `update`."""
         for filtered in self._filtered.values():
+            filtered.speed = motion.vectors(filtered.speed, filtered.position)
             filtered.seen, filtered.position = motion.points(filtered.seen), motion.points(filtered.position)
-            filtered.speed = motion.vectors(filtered.speed)
 
     def snapshot(self) -> SmootherState:
         """Return the filters of all people, without the settings."""
