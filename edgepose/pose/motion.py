@@ -141,7 +141,7 @@ class CameraMotion:
         matrix, inliers = cv2.findHomography(points[good], there[good], cv2.USAC_MAGSAC, _ERROR_PX)
         if matrix is None or inliers.sum() < max(_FEWEST_POINTS, _INLIERS * good.sum()):
             return "cut"
-        if not _plausible(matrix @ np.linalg.inv(self._told), view.gray.shape):
+        if not _is_possible(matrix @ np.linalg.inv(self._told), view.gray.shape):
             return "implausible"
         explained = inliers[:, 0] == 1
         return np.asarray(matrix, np.float64), points[good][explained], there[good][explained]
@@ -193,7 +193,7 @@ def _inside(points: NDArray[np.float32], gray: NDArray[np.uint8]) -> NDArray[np.
     return np.asarray(((points >= 0) & (points <= (gray.shape[1] - 1, gray.shape[0] - 1))).all(axis=(1, 2)))
 
 
-def _plausible(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+def _is_possible(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
     """Return whether a camera makes a homography between two frames."""
     motion = Motion(matrix / matrix[2, 2])
     middle = np.array((shape[1] / 2, shape[0] / 2), np.float32)

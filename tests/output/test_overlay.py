@@ -102,7 +102,20 @@ def test_tiles_are_framed_bright_where_just_visited() -> None:
     image = np.zeros((200, 400, 3), np.uint8)
     looks = [TileLook(Tile(0, 0, 200, 200), 0.0), TileLook(Tile(200, 0, 400, 200), 2.0)]
     canvas = draw(image, [], looks=looks)
-    fresh, old = canvas[:, :200].max(), canvas[:60, 200:].max()
+    fresh, old = canvas[:, :200].max(), canvas[100:, 200:].max()
     assert fresh > 200 > old > 0
-    assert canvas[90:110, 290:350].max() > old  # the age
+    assert canvas[25:50, 225:290].max() > old  # the age, in the corner
+
+
+def test_tiles_do_not_cross_and_the_newest_is_on_top() -> None:
+    looks = [TileLook(Tile(0, 0, 200, 200), 0.0), TileLook(Tile(145, 0, 345, 200), 2.0)]
+    canvas = draw(np.zeros((200, 400, 3), np.uint8), [], looks=looks)
+    across = canvas[120, :, 0]  # below the ages
+    bright, dim = np.flatnonzero(across > 200), np.flatnonzero((across > 20) & (across < 60))
+    assert bright.max() < 180
+    assert dim.min() > bright.min()
+
+
+def test_without_tiles_nothing_is_framed() -> None:
+    image = np.zeros((200, 400, 3), np.uint8)
     assert not draw(image, []).any()
