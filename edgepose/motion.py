@@ -1,6 +1,5 @@
 """The motion of a camera between two frames (`Motion`)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,15 +10,15 @@ from numpy.typing import NDArray
 MotionUnknown = Literal["first", "blank", "cut", "people", "implausible"]
 """Why nothing is known about the motion: the first frame, a frame without texture, another scene, people everywhere, a wild estimate."""
 
-_LAST_ROW = (0.0, 0.0, 1.0)
+_LEAST_DEPTH = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """The motion of the camera since the frame before.
+    """The motion of the camera since the frame before, as the ground moves in the picture: a homography.
 
     Attributes:
-        matrix: float64 (2, 3), maps source pixels of the frame before to those of this frame; the identity where nothing is known.
+        matrix: float64 (3, 3), maps source pixels of the frame before to those of this frame; the identity where nothing is known.
         unknown: why nothing is known; None where the motion is measured.
     """
 
@@ -28,12 +27,12 @@ class Motion:
 
     @classmethod
     def of(cls, values: Sequence[float], unknown: MotionUnknown | None = None) -> "Motion":
-        """Return a motion from the six numbers of its matrix, row by row."""
-        return cls(np.array(values, np.float64).reshape(2, 3), unknown)
+        """Return a motion from the nine numbers of its matrix, row by row."""
+        return cls(np.array(values, np.float64).reshape(3, 3), unknown)
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The six numbers of the matrix, row by row."""
+        """The nine numbers of the matrix, row by row."""
         return tuple(self.matrix.ravel().tolist())
 
     @property
@@ -41,33 +40,49 @@ class Motion:
         """Whether the matrix is the identity."""
         return bool(np.array_equal(self.matrix, STILL.matrix))
 
-    @property
-    def scale(self) -> float:
-        """Length in this frame over length in the frame before."""
-        return math.hypot(self.matrix[0, 0], self.matrix[1, 0])
+    def depth(self, xy: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return how far away points (..., 2) are in this frame, against the frame before; 0 or less beyond the horizon."""
+        return np.asarray(xy.astype(np.float64) @ self.matrix[2, :2] + self.matrix[2, 2])
 
     def points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) of the frame before to this frame."""
-        return np.asarray(xy.astype(np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2], np.float32)
+        mapped = xy.astype(np.float64) @ self.matrix[:2, :2].T + self.matrix[:2, 2]
+        return np.asarray(mapped / self._divisor(xy), np.float32)
+
+    def vectors(self, xy: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn and scale vectors (..., 2), such as speeds, of points (..., 2) of the frame before."""
+        wide = xy.astype(np.float64)
+        turned = wide @ self.matrix[:2, :2].T - self.points(at) * (wide @ self.matrix[2, :2])[..., None]
+        return np.asarray(turned / self._divisor(at), np.float32)
+
+    def scale(self, at: NDArray[np.float32]) -> float:
+        """Return length in this frame over length in the frame before, around a point (2,) of the frame before."""
+        return float(np.sqrt(abs(np.linalg.det(self.matrix)) / self._divisor(at)[0] ** 3))
 
     def box(self, box: NDArray[np.float32]) -> NDArray[np.float32]:
         """Move a box (4,) x1 y1 x2 y2 of the frame before: its center moves, its sides are scaled; it stays upright."""
-        half = (box[2:] - box[:2]) * np.float32(self.scale / 2)
-        middle = self.points((box[:2] + box[2:]) * np.float32(0.5))
+        center = (box[:2] + box[2:]) * np.float32(0.5)
+        half = (box[2:] - box[:2]) * np.float32(self.scale(center) / 2)
+        middle = self.points(center)
         return np.concatenate([middle - half, middle + half])
-
-    def vectors(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn and scale vectors (..., 2), such as speeds."""
-        return np.asarray(xy.astype(np.float64) @ self.matrix[:, :2].T, np.float32)
 
     def then(self, following: "Motion") -> "Motion":
         """Return this motion and a following one as one."""
-        return Motion((np.vstack([following.matrix, _LAST_ROW]) @ np.vstack([self.matrix, _LAST_ROW]))[:2])
+        return _normal(following.matrix @ self.matrix)
 
     def inverse(self) -> "Motion":
         """Return the motion back."""
-        return Motion(np.linalg.inv(np.vstack([self.matrix, _LAST_ROW]))[:2])
+        return _normal(np.asarray(np.linalg.inv(self.matrix), np.float64))
+
+    def _divisor(self, xy: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the depths (..., 1) of points, which are not 0."""
+        return np.maximum(self.depth(xy), _LEAST_DEPTH)[..., None]
 
 
-STILL = Motion(np.eye(2, 3))
+def _normal(matrix: NDArray[np.float64]) -> Motion:
+    """Return the motion of a matrix, whose last number becomes 1."""
+    return Motion(matrix / matrix[2, 2])
+
+
+STILL = Motion(np.eye(3))
 """The motion of a fixed camera."""

@@ -170,16 +170,16 @@ class RefineConfig(Section, frozen=True):
 
 
 class SmoothConfig(Section, frozen=True):
-    """One-Euro filter of the keypoints."""
+    """One-Euro filter of the keypoints, which holds those that jump to a second place and back."""
 
     enabled: Annotated[bool, Meta(description="smooth the keypoints of tracked people")] = True
     minimum_cutoff_hz: Annotated[
         float, Meta(gt=0, le=1000, description="cutoff frequency for a person at rest; a lower one smooths more")
-    ] = 1.5
+    ] = 0.5
     speed_coefficient: Annotated[
         float, Meta(ge=0, le=1000, description="increase of the cutoff frequency with speed, in Hz per body size per second")
-    ] = 8.0
-    speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cutoff frequency of the speed estimate")] = 2.0
+    ] = 16.0
+    speed_cutoff_hz: Annotated[float, Meta(gt=0, le=1000, description="cutoff frequency of the speed estimate")] = 3.0
 
 
 class TilesConfig(Section, frozen=True):

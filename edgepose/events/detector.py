@@ -34,6 +34,7 @@ _REPEATABLE_KINDS = ("fallen", "waving", "arms_up")  # the analyzers of the othe
 _INTERIOR_DISTANCE = 1.0  # body sizes from the edges of the frame; farther inside, people do not leave it
 _CERTAIN_SIGHTINGS_PER_S = 4.0  # frames with the person per second from which the score of `entered` is 1
 _LOST_INSIDE_SCORE = 0.5
+_LEAST_DEPTH = 0.05  # of feet in the first frame; those beyond its horizon, or as far away as that, were not in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class EventDetectorState(msgspec.Struct, frozen=True):
 
     Attributes:
         people: by track number, in the order in which they were first seen.
-        ground: motion of the camera since the first frame, six numbers.
+        ground: motion of the camera since the first frame, nine numbers.
         entries, exits: zone, or None for the frame, and number since the start.
         observed_ns: observed time so far.
         captured_at_ns: capture time of the last frame, None before the first.
@@ -205,11 +206,14 @@ class EventDetector:
         return result
 
     def _in_first_frame(self, body: Body) -> Body:
-        """Return a body whose feet are where they were seen if the camera had not moved since the first frame."""
+        """Return a body whose feet are where they would be in the first frame; none beyond its horizon."""
         if body.feet is None or self._ground.still:
             return body
-        x, y = self._ground.inverse().points(np.array(body.feet, np.float32)).tolist()
-        return replace(body, feet=(x, y), size=body.size / self._ground.scale)
+        back, feet = self._ground.inverse(), np.array(body.feet, np.float32)
+        if back.depth(feet) < _LEAST_DEPTH:
+            return replace(body, feet=None)
+        x, y = back.points(feet).tolist()
+        return replace(body, feet=(x, y), size=body.size * back.scale(feet))
 
     def _is_new(self, history: PersonHistory, kind: str) -> bool:
         """Return whether evidence is to be reported. Continuing evidence is reported again only after a pause of `again_after_s`."""

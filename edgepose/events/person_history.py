@@ -109,7 +109,8 @@ class PersonHistory:
     def move(self, motion: Motion) -> None:
         """Move the box of the last frame and the place of the feet with the ground; nothing else is compared with later places."""
         left, top, right, bottom = motion.box(np.array(self.body.box, np.float32)).tolist()
-        self.body = replace(self.body, box=(left, top, right, bottom), size=self.body.size * motion.scale)
+        scale = motion.scale(np.array(self.body.center, np.float32))
+        self.body = replace(self.body, box=(left, top, right, bottom), size=self.body.size * scale)
         if self.waving.feet is not None:
             x, y = motion.points(np.array(self.waving.feet, np.float32)).tolist()
             self.waving.feet = (x, y)

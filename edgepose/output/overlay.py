@@ -18,6 +18,7 @@ _GOLDEN_ANGLE = 0.381966  # golden angle as a share of a full turn: the hues of 
 _FIRST_HUE = 0.45
 _DARK: Color = (16, 18, 22)
 _WHITE: Color = (255, 255, 255)
+_SHARED = 0.14  # of a tile's sides, on each side: what a neighbor shows, too
 
 
 def draw(
@@ -40,7 +41,7 @@ def draw(
     canvas: NDArray[np.uint8] = image.copy()
     # A 640 x 480 image gets lines of two pixels.
     unit = max(1.0, float(np.sqrt(image.shape[0] * image.shape[1])) / 277)
-    for look in looks:
+    for look in sorted(looks, key=lambda look: -look.age_s):  # what was just visited is on top
         _draw_look(canvas, look, unit)
     by_rising_score = sorted(enumerate(people), key=lambda pair: pair[1].score)
     for draw_part in (_draw_pose, _draw_label):  # labels last, so that no limb hides them
@@ -59,15 +60,16 @@ def color(number: int) -> Color:
 
 
 def _draw_look(canvas: NDArray[np.uint8], look: TileLook, unit: float) -> None:
-    """Draw a tile inside of its edges: neighbors overlap."""
-    tile, margin = look.tile, 2 * unit
-    corners = _fixed(tile.left + margin, tile.top + margin), _fixed(tile.right - margin, tile.bottom - margin)
+    """Draw a tile without what it shares with its neighbors, and the age of its last visit in the corner."""
+    tile = look.tile
+    across, down = _SHARED * (tile.right - tile.left), _SHARED * (tile.bottom - tile.top)
+    corner, opposite = (tile.left + across, tile.top + down), (tile.right - across, tile.bottom - down)
     gray = round(255 / (1 + 3 * min(look.age_s, 1000.0)))
-    cv2.rectangle(canvas, *corners, (gray, gray, gray), 1, cv2.LINE_AA, _SHIFT)
+    thickness = max(1, round(0.6 * unit)) if look.age_s <= 0 else 1
+    cv2.rectangle(canvas, _fixed(*corner), _fixed(*opposite), (gray, gray, gray), thickness, cv2.LINE_AA, _SHIFT)
     if look.age_s > 0:
         text = f"{look.age_s:.1f} s" if look.age_s < 1000 else "never"
-        middle = (tile.left + tile.right) / 2, (tile.top + tile.bottom) / 2
-        _label(canvas, text, middle, 0.75 * unit, _DARK, _WHITE, opacity=0.4)
+        _label(canvas, text, corner, 0.5 * unit, _DARK, _WHITE, opacity=0.4)
 
 
 def _draw_pose(canvas: NDArray[np.uint8], person: Person, base: Color, unit: float, threshold: float) -> None:

@@ -72,9 +72,10 @@ class BoxFilter:
         """Move the estimate with the ground, when the camera has moved."""
         x, y, width, height = self._estimate
         across, down, wider, taller = self._speed
-        scale = motion.scale
+        center = np.array((x, y), np.float32)
+        scale = motion.scale(center)
         points = motion.points(np.array(((x, y), self._corrected_center), np.float32)).tolist()
-        across, down = motion.vectors(np.array((across, down), np.float32)).tolist()
+        across, down = motion.vectors(np.array((across, down), np.float32), center).tolist()
         self._estimate = (*points[0], width * scale, height * scale)
         self._speed = (across, down, wider * scale, taller * scale)
         self._last_sides = (self._last_sides[0] * scale, self._last_sides[1] * scale)

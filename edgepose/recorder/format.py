@@ -21,7 +21,7 @@ from edgepose.person import Candidates, Person
 from edgepose.storage.records import Damage, StoredRecord, packed_record, scan_records
 
 SUFFIX = ".segment"
-_VERSION = 3
+_VERSION = 4
 _FIRST_LINE = f"edgepose black box {_VERSION}\n".encode()
 _FIRST_LINE_OF_ANY = re.compile(rb"edgepose black box (\d{1,9})\n")
 _FIRST_LINE_LIMIT_BYTES = 64
@@ -74,7 +74,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
         letterbox: the fields of `Letterbox`, in their order.
         scores: float32 (K,) of the candidates that may be people, the same K of `boxes` (K, 4) and `keypoints` (K, 17, 3).
         visited: tiles in which candidates were searched besides the whole frame: left, top, right, bottom; None where it shows all.
-        motion: of the camera since the frame before, six numbers; None where it was still or not measured.
+        motion: of the camera since the frame before, nine numbers; None where it was still or not measured.
         refined: everybody after refinement, None without a refiner.
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
         failed: whether postprocessing or delivery failed, after which all people were forgotten.

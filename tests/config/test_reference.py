@@ -48,7 +48,7 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
         ],
         "model": ["model.path", "model.remote.header", "model.remote.refiner_header", "refine.path"],
         "write": ["files.jsonl", "files.csv", "files.video", "events.store", "webhook.store", "commands.audit"],
-        "folder": ["model.engines", "files.images", "black_box.path"],
+        "folder": ["model.engines", "files.images", "black_box.path", "web.folder"],
     }
 
 

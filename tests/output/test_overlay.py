@@ -102,7 +102,19 @@ def test_tiles_are_framed_bright_where_just_visited() -> None:
     image = np.zeros((200, 400, 3), np.uint8)
     looks = [TileLook(Tile(0, 0, 200, 200), 0.0), TileLook(Tile(200, 0, 400, 200), 2.0)]
     canvas = draw(image, [], looks=looks)
-    fresh, old = canvas[:, :200].max(), canvas[:60, 200:].max()
+    fresh, old = canvas[:, :200].max(), canvas[100:, 200:].max()
     assert fresh > 200 > old > 0
-    assert canvas[90:110, 290:350].max() > old  # the age
+    assert canvas[25:50, 225:290].max() > old  # the age, in the corner
+
+
+def test_frames_of_overlapping_tiles_do_not_cross() -> None:
+    looks = [TileLook(Tile(0, 0, 200, 200), 0.0), TileLook(Tile(150, 0, 350, 200), 2.0)]
+    across = draw(np.zeros((200, 400, 3), np.uint8), [], looks=looks)[120, :, 0]  # below the ages
+    (bright,), (dim,) = np.nonzero(across > 150), np.nonzero((across > 15) & (across < 60))
+    assert bright.min() < 40 < 160 < bright.max() < dim.min() < 190
+    assert dim.max() > 300
+
+
+def test_without_tiles_nothing_is_framed() -> None:
+    image = np.zeros((200, 400, 3), np.uint8)
     assert not draw(image, []).any()

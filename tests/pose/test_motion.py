@@ -76,8 +76,8 @@ def test_a_moving_camera_is_measured_in_source_pixels(step: NDArray[np.float64])
         measured = see(motion, frame(camera))
         assert measured.unknown is None
         expected = CORNERS @ step[:2, :2].T + step[:2, 2]
-        assert np.abs(measured.points(CORNERS) - expected).max() < 1.5
-        assert measured.scale == pytest.approx(math.hypot(step[0, 0], step[1, 0]), abs=0.002)
+        assert np.abs(measured.points(CORNERS) - expected).max() < 3
+        assert measured.scale(CORNERS.mean(0)) == pytest.approx(math.hypot(step[0, 0], step[1, 0]), abs=0.002)
 
 
 def test_a_fixed_camera_is_exactly_still_also_with_noise() -> None:
@@ -94,9 +94,25 @@ def test_a_slow_drift_adds_up() -> None:
     see(motion, frame(camera))
     for _ in range(60):
         camera = similarity(dx=0.3) @ camera
-        total += see(motion, frame(camera)).matrix[:, 2]
+        total += see(motion, frame(camera)).matrix[:2, 2]
     assert total[0] == pytest.approx(60 * 0.3, abs=2.0)
     assert abs(total[1]) < 1.0
+
+
+def test_ground_that_turns_in_perspective_does_not_drift() -> None:
+    """A camera pans, tilts and zooms over the ground for 120 frames: places stay where they are, though each step is off by a pixel."""
+    motion, total, to_first = CameraMotion(), STILL, None
+    places = np.array([(x, y) for x in (400, 640, 880) for y in (250, 360, 470)], np.float32)
+    for index in range(121):
+        phase = 2 * math.pi * index / 40
+        tilt = np.array(((1, 0, 0), (0, 1, 0), (1.5e-4 * math.sin(phase), 1.5e-4 * math.sin(phase / 2), 1)))
+        camera = tilt @ similarity(dx=110 * math.sin(phase), dy=70 * math.sin(phase / 3), degrees=8 * math.sin(phase), scale=1.15)
+        seen = see(motion, frame(camera))
+        to_first = np.linalg.inv(camera) if to_first is None else to_first
+        assert seen.unknown == ("first" if index == 0 else None)
+        total = total.then(seen)
+        since_first = Motion(camera @ to_first).points(places)
+        assert np.abs(total.points(places) - since_first).max() < 6
 
 
 def test_people_who_move_do_not_count() -> None:
@@ -141,15 +157,30 @@ def test_frozen_frames_are_still_and_another_size_starts_anew() -> None:
 
 
 def test_vectors_turn_and_scale() -> None:
-    turned = Motion(similarity(degrees=90, scale=2)[:2])
-    np.testing.assert_allclose(turned.vectors(np.array((1, 0), np.float32)), (0, 2), atol=1e-6)
+    turned = Motion(similarity(degrees=90, scale=2))
+    np.testing.assert_allclose(turned.vectors(np.array((1, 0), np.float32), CORNERS[0]), (0, 2), atol=1e-6)
     assert STILL.still
+
+
+def test_perspective_moves_points_vectors_and_boxes_by_where_they_are() -> None:
+    step = np.array(((1.02, 0.01, 5), (-0.01, 0.98, -3), (1e-4, -2e-4, 1)))
+    motion, at = Motion(step), np.array(((100, 200), (900, 600)), np.float32)
+    mapped = np.hstack([at, np.ones((2, 1))]) @ step.T
+    np.testing.assert_allclose(motion.points(at), mapped[:, :2] / mapped[:, 2:], rtol=1e-5)
+    little = np.array(((0.1, 0), (0, 0.1)), np.float32)
+    np.testing.assert_allclose(motion.vectors(little, at), motion.points(at + little) - motion.points(at), atol=2e-3)
+    box = motion.box(np.array((880, 580, 920, 620), np.float32))
+    np.testing.assert_allclose((box[:2] + box[2:]) / 2, motion.points(at[1]), atol=1e-3)
+    edges = motion.points(np.array(((880, 600), (920, 600), (900, 580), (900, 620)), np.float32))
+    sides = np.linalg.norm(edges[1] - edges[0]), np.linalg.norm(edges[3] - edges[2])
+    assert box[2] - box[0] == pytest.approx(math.sqrt(sides[0] * sides[1]), rel=0.02)
+    np.testing.assert_allclose(motion.then(motion.inverse()).matrix, np.eye(3), atol=1e-9)
 
 
 def test_tracks_and_filters_move_with_the_ground() -> None:
     """A person who stands on ground that turns and shifts below the camera keeps the number and is where the ground is."""
     step = similarity(dx=45, dy=-30, degrees=4, scale=1.05)
-    motion = Motion(step[:2])
+    motion = Motion(step)
     keypoints = np.array([(500 + 3 * index, 300 + 8 * index, 0.9) for index in range(17)], np.float32)
     someone = Person(np.array((480, 280, 560, 450), np.float32), 0.9, keypoints, None)
     tracker, smoother = Tracker(TrackConfig(min_hits=1), 0.2, 0.3), Smoother(SmoothConfig())
@@ -168,7 +199,7 @@ def test_tracks_and_filters_move_with_the_ground() -> None:
 
 
 def test_without_compensation_the_same_person_gets_other_numbers() -> None:
-    motion = Motion(similarity(dx=130, dy=-90)[:2])
+    motion = Motion(similarity(dx=130, dy=-90))
     box, numbers = np.array((480, 280, 520, 380), np.float32), []
     tracker = Tracker(TrackConfig(min_hits=1), 0.2, 0.3)
     for index in range(4):

@@ -27,6 +27,10 @@ class CropTurns:
         """Return the turn in which a person was last seen best; 0 for somebody new."""
         return 0 if person.track is None else self._turn.get(person.track, 0)
 
+    def knows(self, person: Person) -> bool:
+        """Return whether a turn of the person is remembered."""
+        return person.track in self._turn
+
     def may_try_others(self, person: Person) -> bool:
         """Return whether other turns may be tried if the remembered one is doubtful."""
         return person.track is None or self._untried.get(person.track, _TRY_EVERY) >= _TRY_EVERY

@@ -33,6 +33,9 @@ _CERTAIN = 0.6
 _TURN_GAIN = 0.05
 """Mean confidence by which a turned crop must exceed an upright one: most people are upright."""
 
+_TURN_HOLD = 0.1
+"""Mean confidence by which another turn must exceed the one that is remembered of a track: poses must not come and go."""
+
 _MINIMUM_SCORE = 1e-6  # keeps the logit finite
 
 RunCrops = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -182,7 +185,9 @@ def refined_keypoints(
     trials = [(index, turn) for index in doubtful for turn in TURNS if turn != best_turns[index]]
     if trials:
         regions = [Region.around(people[index].box, margin, crop_shape, turn) for index, turn in trials]
-        merits = {index: _merit(keypoints[index], best_turns[index]) for index in doubtful}
+        merits = {
+            index: _merit(keypoints[index], best_turns[index]) + (_TURN_HOLD if turns.knows(people[index]) else 0.0) for index in doubtful
+        }
         for (index, turn), found in zip(trials, _run_crops(image, regions, run), strict=True):
             merit = _merit(found, turn)
             if merit > merits[index]:

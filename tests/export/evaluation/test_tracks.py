@@ -16,6 +16,7 @@ from edgepose.errors import ConfigError
 from edgepose.event import Event
 from edgepose.frame import NS_PER_S
 from edgepose.model.shipped import find_model
+from edgepose.motion import STILL, Motion
 from edgepose.output.video import VideoWriter
 from edgepose.person import Person
 from edgepose.pixels import unguarded
@@ -23,6 +24,7 @@ from edgepose_export.cli.main import cli
 from edgepose_export.evaluation.tracks.clips import FrameTruth, LabeledClip, TrueEvent, read_clips
 from edgepose_export.evaluation.tracks.evaluation import evaluate_tracks
 from edgepose_export.evaluation.tracks.event_scores import EventCount, score_events
+from edgepose_export.evaluation.tracks.ground import ground_drift
 from edgepose_export.evaluation.tracks.identities import Identities, count_identities, match_frames, total_identities
 from edgepose_export.evaluation.tracks.run import TrackedClip
 from edgepose_export.evaluation.tracks.steadiness import measure_delay, measure_jitter
@@ -258,6 +260,14 @@ def test_a_pose_that_is_mostly_outside_the_picture_counts_neither_way() -> None:
 JOINTS = [float(value) for joint in range(17) for value in (15 + 2 * joint, 15 + 5 * joint, 2)]
 
 
+def test_drift_is_how_far_ground_is_from_where_the_motion_took_it_in_body_heights() -> None:
+    """A camera 50 pixels a meter above the ground moves by 10 pixels a frame, and 9 are measured: 85 pixels are a body height."""
+    grounds = np.array([[(50, 0, 320 - 10 * frame), (0, 50, 180), (0, 0, 1)] for frame in range(11)], np.float64)
+    measured = Motion.of((1, 0, -9, 0, 1, 0, 0, 0, 1))
+    assert ground_drift(grounds, [STILL, *[measured] * 10], 640, 360) == pytest.approx(10 / 85, rel=1e-4)
+    assert ground_drift(grounds, [None] * 11, 640, 360) == pytest.approx(100 / 85, rel=1e-4)
+
+
 def write_clips(folder: Path, image: np.ndarray, *, frames: int = 16) -> None:
     """Write a clip in which one picture stands still, with two people who are labeled where the picture shows something else."""
     (folder / "images" / "0000").mkdir(parents=True)
@@ -284,7 +294,7 @@ def test_clips_go_through_the_steps_of_the_runtime(tmp_path: Path) -> None:
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     assert list(figures) == [
         *("clips", "frames", "people", "IDF1", "switches", "fragments", "kept_id", "found", "false_per_frame"),
-        *("jitter_px", "jitter_bodies", "jitter_bodies_unsmoothed", "lag_s", "lag_s_unsmoothed", "waves"),
+        *("jitter_px", "jitter_bodies", "jitter_bodies_unsmoothed", "lag_s", "lag_s_unsmoothed", "waves", "ground_drift"),
         *("precision", "refiner", "by_elevation", "by_camera", "events"),
     ]
     assert (figures["clips"], figures["frames"], figures["people"], figures["found"]) == (1, 16, 1, 0)

@@ -328,6 +328,22 @@ def test_other_turns_of_a_person_who_stays_doubtful_are_tried_from_time_to_time(
     assert turns.of(person) == 0
 
 
+@pytest.mark.parametrize(("other", "kept"), [(0.42, True), (0.6, False)])
+def test_a_track_keeps_its_turn_until_another_one_is_clearly_surer(other: float, kept: bool) -> None:
+    turns = CropTurns()
+    person = Person(box(20, 20, 160, 160), 0.9, np.zeros((17, 3), np.float32), track=7)
+
+    def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Find the poses of a crop with confidence 0.35, and those of three other turns with `other`."""
+        found = np.full((len(crops), 17, 3), 10.0, np.float32)
+        found[..., 2] = 0.35 if len(crops) == 1 else other
+        return found
+
+    turns.note(person, 0, tried=False)
+    refined_keypoints(np.zeros((200, 200, 3), np.uint8), [person], 1.0, (64, 64), run, turns)
+    assert (turns.of(person) == 0) == kept
+
+
 def test_people_of_independent_pictures_are_tried_in_all_turns() -> None:
     run = SureWhen(1)
     people = [Person(box(20, 20, 160, 160), 0.9, np.zeros((17, 3), np.float32))] * 2

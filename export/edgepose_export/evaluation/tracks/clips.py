@@ -80,6 +80,7 @@ class LabeledClip:
         zones: polygons by name, shares of width and height.
         lines: both ends by name, likewise.
         events: what happens; None if that is not labeled.
+        grounds: float64 (T, 3, 3), from the ground in meters to pixels of each frame; None if unknown.
     """
 
     name: str
@@ -92,6 +93,7 @@ class LabeledClip:
     zones: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
     lines: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=dict)
     events: Sequence[TrueEvent] | None = None
+    grounds: NDArray[np.float64] | None = None
 
 
 class _Zone(msgspec.Struct):
@@ -117,6 +119,7 @@ class _Picture(msgspec.Struct):
     frame_id: int
     file_name: str
     captured_at: float
+    ground_to_image: list[list[float]] | None = None
 
 
 class _Box(msgspec.Struct):
@@ -199,9 +202,16 @@ def _coco_clips(path: Path) -> list[LabeledClip]:
                 zones={name: zone.polygon for name, zone in video.zones.items()},
                 lines={name: line.points for name, line in video.lines.items()},
                 events=events[video.id] if labels.events is not None else None,
+                grounds=_grounds(frames),
             )
         )
     return clips
+
+
+def _grounds(frames: Sequence[_Picture]) -> NDArray[np.float64] | None:
+    if any(picture.ground_to_image is None for picture in frames):
+        return None
+    return np.array([picture.ground_to_image for picture in frames], np.float64).reshape(-1, 3, 3)
 
 
 def _truth(people: Sequence[_Box]) -> FrameTruth:

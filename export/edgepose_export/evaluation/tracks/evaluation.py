@@ -11,6 +11,7 @@ from edgepose_export.callbacks import Progress
 from edgepose_export.evaluation.elevations import elevation_group
 from edgepose_export.evaluation.tracks.clips import LabeledClip, read_clips
 from edgepose_export.evaluation.tracks.event_scores import EventCount, score_events, total_events
+from edgepose_export.evaluation.tracks.ground import ground_drift
 from edgepose_export.evaluation.tracks.identities import Identities, count_identities, match_frames, total_identities
 from edgepose_export.evaluation.tracks.run import ClipRunner
 from edgepose_export.evaluation.tracks.steadiness import Delay, JitterSum, measure_delay, measure_jitter, no_delay
@@ -26,6 +27,7 @@ class ClipScore:
         jitter, delay: of the poses as they are published.
         rough_jitter, rough_delay: the same without smoothing.
         events: counts by kind; empty where events are not labeled.
+        drift: as of `ground_drift`; None where the ground is not labeled, or the motion not measured.
     """
 
     clip: LabeledClip
@@ -35,6 +37,7 @@ class ClipScore:
     rough_jitter: JitterSum
     rough_delay: Delay
     events: Mapping[str, EventCount]
+    drift: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +81,10 @@ class TrackEvaluation:
         scores = [score for score in self.scores if chosen(score.clip)]
         return sum((score.delay if smoothed else score.rough_delay for score in scores), no_delay())
 
+    def drift(self, chosen: Callable[[LabeledClip], bool] = lambda clip: True) -> float | None:
+        """Return the largest drift of the ground in all clips, or in some; None where it is unknown in all."""
+        return max((score.drift for score in self.scores if score.drift is not None and chosen(score.clip)), default=None)
+
     def to_json(self) -> dict[str, Any]:
         """Return the figures by the keys of `edgepose-export evaluate --tracks --json`, which are fixed.
 
@@ -87,12 +94,18 @@ class TrackEvaluation:
             "clips": len(self.scores),
             **_identity_json(self.identities(), complete=all(score.clip.all_labeled for score in self.scores)),
             **self._steadiness_json(_with_still_camera),
+            "ground_drift": self.drift(),
             "precision": self.precision,
             "refiner": self.refiner,
         }
         figures["by_elevation"] = {str(group): _identity_json(self.identities(_of_group(group))) for group in self.elevations()}
         figures["by_camera"] = {
-            name: _identity_json(self.identities(_of_camera(name))) | self._steadiness_json(_of_camera(name)) for name in self.cameras()
+            name: {
+                **_identity_json(self.identities(_of_camera(name))),
+                **self._steadiness_json(_of_camera(name)),
+                "ground_drift": self.drift(_of_camera(name)),
+            }
+            for name in self.cameras()
         }
         figures["events"] = {
             kind: count.to_json() | {"by_elevation": {str(group): self.events(group)[kind].to_json() for group in self.elevations()}}
@@ -172,6 +185,7 @@ def _score(runner: ClipRunner, clip: LabeledClip, config: Config, progress: Prog
         rough_jitter=measure_jitter(clip.truth, rough, rough_matches, threshold),
         rough_delay=measure_delay(clip, rough, rough_matches, threshold),
         events=score_events(clip, tracked, matches, config.events) if clip.events is not None else {},
+        drift=ground_drift(clip.grounds, tracked.motions, *tracked.size) if clip.grounds is not None and any(tracked.motions) else None,
     )
 
 

@@ -4,7 +4,7 @@ The labels may take the place of what the networks find: what is wrong then is w
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +16,7 @@ from edgepose.engine.backend import open_backend
 from edgepose.event import Event
 from edgepose.frame import NS_PER_S
 from edgepose.model.file import read_model
+from edgepose.motion import Motion
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
@@ -37,12 +38,16 @@ class TrackedClip:
         unsmoothed: the same without smoothing; empty where that was not asked for.
         events: all events, in order.
         began_ns: capture time of the first frame.
+        motions: of the camera before each frame, None where it was not measured.
+        size: width and height of a frame in pixels.
     """
 
     people: list[list[Person]]
     unsmoothed: list[list[Person]]
     events: list[Event]
     began_ns: int
+    motions: list[Motion | None] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
 
     def at_s(self, event: Event) -> float:
         """Return when an event was reported, in seconds since the first frame."""
@@ -105,9 +110,10 @@ class ClipRunner:
         people: list[list[Person]] = []
         unsmoothed: list[list[Person]] = []
         events: list[Event] = []
-        began_ns = 0
+        motions: list[Motion | None] = []
+        began_ns, size = 0, (0, 0)
         for number, frame in enumerate(clip.frames()):
-            began_ns = began_ns or frame.captured_at_ns
+            began_ns, size = began_ns or frame.captured_at_ns, (frame.width, frame.height)
             prepared = preprocessor.prepare(frame)
             if self._true_people:
                 candidates = _true_candidates(clip.truth[number], prepared.letterbox)
@@ -115,11 +121,12 @@ class ClipRunner:
                 candidates = self._backend.run(prepared.images)
             people.append(steps.people(prepared, candidates))
             events += steps.events
+            motions.append(steps.motion)
             if rough_steps is not None:
                 unsmoothed.append(rough_steps.people(prepared, candidates))
             if progress is not None:
                 progress(number + 1, len(clip.truth))
-        return TrackedClip(people, unsmoothed, events, began_ns)
+        return TrackedClip(people, unsmoothed, events, began_ns, motions, size)
 
 
 def _true_candidates(truth: FrameTruth, letterbox: Letterbox) -> Candidates:

@@ -20,6 +20,7 @@ _MEANINGS = {
     "jitter_bodies_unsmoothed": "without smoothing",
     "lag_s": "by which waving wrists are late before a still camera, seconds",
     "lag_s_unsmoothed": "without smoothing",
+    "ground_drift": "largest drift of places on the ground, body heights",
 }
 
 
@@ -50,7 +51,7 @@ def tracks_tables(name: str, evaluation: TrackEvaluation) -> Group:
 
 
 def _parts_table(parts: dict[str, dict[str, Any]]) -> Table:
-    keys = ("IDF1", "switches", "fragments", "found", "false_per_frame", "jitter_bodies", "lag_s")
+    keys = ("IDF1", "switches", "fragments", "found", "false_per_frame", "jitter_bodies", "lag_s", "ground_drift")
     table = Table("clips")
     for key in keys:
         table.add_column(key.replace("_", " "), justify="right")
