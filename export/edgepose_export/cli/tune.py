@@ -108,5 +108,5 @@ def _print_front(result: NetworkSearchResult) -> None:
         confirmation = result.confirmation
         console.print(
             f"Rank correlation (Spearman) of {len(confirmation.points)} points with training {confirmation.longer} times as long: "
-            f"{confirmation.spearman:.2f}"
+            f"{'none, all are equal' if confirmation.spearman is None else f'{confirmation.spearman:.2f}'}"
         )

@@ -41,7 +41,7 @@ from edgepose_export.training.callbacks import TrainingCallbacks
 from edgepose_export.training.norms import calibrate_norms, plain_batches
 from edgepose_export.training_runs import TrainingOptions, chosen_recipe, run_training
 
-_FIT_PICTURES = 48
+_FIT_PICTURES = 32
 _FIT_SIZE_PX = 320
 _TIMED_PICTURES = 32
 
@@ -93,12 +93,12 @@ class Confirmation:
     Attributes:
         points: box AP after the short and after the long training, by the name of the point.
         longer: how many times as long.
-        spearman: rank correlation of both.
+        spearman: rank correlation of both; None where all points of one are equal.
     """
 
     points: Mapping[str, tuple[float, float]]
     longer: int
-    spearman: float
+    spearman: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,8 @@ def _confirm(space: "_Space", points: Sequence[Point], options: NetworkSearchOpt
         pairs[point.name] = (point.box_ap, longer.box_ap)
         progress("longer trainings", done, count)
     short, long = zip(*pairs.values(), strict=True)
-    return Confirmation(pairs, options.longer, float(stats.spearmanr(short, long).statistic))
+    varies = len(set(short)) > 1 and len(set(long)) > 1
+    return Confirmation(pairs, options.longer, float(stats.spearmanr(short, long).statistic) if varies else None)
 
 
 class _Space:

@@ -45,7 +45,7 @@ def open_study(path: Path, name: str, directions: Sequence[Direction], sampler: 
                 engine_kwargs={"connect_args": {"timeout": _LOCK_S}},
                 heartbeat_interval=_HEARTBEAT_S,
                 grace_period=_GRACE_S,
-                failed_trial_callback=optuna.storages.RetryFailedTrialCallback(max_retry=3),
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3),
             )
             study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, directions=list(directions), load_if_exists=True)
     except OSError as error:

@@ -1,0 +1,89 @@
+"""A study in a file: processes share it, and what a killed one had begun is taken over."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from edgepose.errors import ConfigError, EdgeposeError
+from edgepose_export.search import study as studies
+from edgepose_export.search.study import completed, name_of, open_study, run_trials
+from testing.waiting import wait_for
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+import optuna
+from edgepose_export.search import study as studies
+folder, die = Path(sys.argv[1]), sys.argv[2] == "die"
+studies._HEARTBEAT_S, studies._GRACE_S = 1, 2
+study = studies.open_study(folder / "study.db", "shared", ["maximize"], optuna.samplers.RandomSampler())
+
+def objective(trial):
+    value = trial.suggest_float("x", 0, 1)
+    trial.set_user_attr("process", os.getpid())
+    if die:
+        os._exit(9)
+    time.sleep(0.2)
+    return value
+
+studies.run_trials(study, objective, 8)
+"""
+
+
+def start(folder: Path, how: str = "") -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), how])
+
+
+def test_two_processes_share_a_study_and_take_over_what_a_third_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start(tmp_path, "die").wait(120) == 9
+    monkeypatch.setattr(studies, "_HEARTBEAT_S", 1)
+    monkeypatch.setattr(studies, "_GRACE_S", 2)
+    study = open_study(tmp_path / "study.db", "shared", ["maximize"], optuna.samplers.RandomSampler())
+    (left,) = study.get_trials()
+    assert left.state == TrialState.RUNNING
+    workers = [start(tmp_path), start(tmp_path)]
+    assert [worker.wait(240) for worker in workers] == [0, 0]
+    trials = completed(study)
+    assert len(trials) in (8, 9)  # both may be in their last trial
+    assert {trial.user_attrs["process"] for trial in trials} == {worker.pid for worker in workers}
+
+    def taken_over() -> bool:
+        run_trials(study, lambda trial: trial.suggest_float("x", 0, 1), len(completed(study)) + 1)
+        return any(trial.params == left.params and trial.number != left.number for trial in completed(study))
+
+    wait_for(taken_over)
+    assert study.get_trials()[left.number].state == TrialState.FAIL
+
+
+def test_parameters_that_no_network_can_have_are_no_failure(tmp_path: Path) -> None:
+    study = open_study(tmp_path / "study.db", "one", ["minimize"], optuna.samplers.RandomSampler(seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        value = trial.suggest_float("x", 0, 1)
+        if value > 0.5:
+            raise ConfigError("too large")
+        return value
+
+    run_trials(study, objective, 3)
+    assert len(completed(study)) == 3
+    assert {trial.user_attrs["refused"] for trial in study.get_trials(states=(TrialState.PRUNED,))} == {"too large"}
+    with pytest.raises(EdgeposeError, match="expected parameters that fit the network"):
+        run_trials(study, lambda trial: objective(optuna.trial.FixedTrial({"x": 1.0})), 4)  # type: ignore[arg-type]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"no database, but long enough to look like one" * 100)
+    with pytest.raises(ConfigError, match="is no study of this version"):
+        open_study(tmp_path / "study.db", "one", ["maximize"], optuna.samplers.RandomSampler())
+    open_study(tmp_path / "other.db", "one", ["maximize"], optuna.samplers.RandomSampler())
+    with pytest.raises(ConfigError, match="holds a study with other aims"):
+        open_study(tmp_path / "other.db", "one", ["maximize", "minimize"], optuna.samplers.RandomSampler())
+
+
+def test_names_of_settings() -> None:
+    assert name_of({"learning_rate": 0.5}) == "learning-rate-0.5"
+    assert name_of({"hold_weight": 1.0, "augmentation": "light"}) == "hold-weight-1-augmentation-light"
