@@ -36,6 +36,9 @@ class Structure:
     ghost: int = 0
     keep: float = 1.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))  # JSON has lists
+
     @property
     def name(self) -> str:
         """A name for files, the same for the same structure."""

@@ -154,11 +154,16 @@ def search_network(
         structure, size = space.suggest(trial)
         point = space.measure(structure, size, options.pictures)
         trial.set_user_attr("point", asdict(point))
+        trial.set_user_attr("structure", asdict(structure))
         return point.box_ap, point.time_ratio
 
     run_trials(study, objective, options.trials, lambda done, total: progress("trials", done, total))
-    points = tuple(dict.fromkeys(Point(**trial.user_attrs["point"]) for trial in completed(study)))
-    confirmation = _confirm(space, points, options, progress) if options.confirm else None
+    done = completed(study)
+    points = tuple(dict.fromkeys(Point(**trial.user_attrs["point"]) for trial in done))
+    confirmation = None
+    if options.confirm:
+        made = {trial.user_attrs["point"]["structure"]: Structure(**trial.user_attrs["structure"]) for trial in done}
+        confirmation = _confirm(space, points, made, options, progress)
     front = write_front(options.output, points)
     for point in front:
         space.write_recipe(point, options.output / "front" / f"{point.name}.yaml")
@@ -174,7 +179,13 @@ def search_network(
     return result
 
 
-def _confirm(space: "_Space", points: Sequence[Point], options: NetworkSearchOptions, progress: TaskProgress) -> Confirmation:
+def _confirm(
+    space: "_Space",
+    points: Sequence[Point],
+    structures: Mapping[str, Structure],
+    options: NetworkSearchOptions,
+    progress: TaskProgress,
+) -> Confirmation:
     """Train some points, evenly chosen by their box AP, for longer; the start itself is not trained, so it is none of them."""
     trained = sorted((point for point in points if point.structure != points[0].structure), key=lambda point: point.box_ap)
     by_structure = list({point.structure: point for point in trained}.values())
@@ -184,7 +195,7 @@ def _confirm(space: "_Space", points: Sequence[Point], options: NetworkSearchOpt
     chosen = [by_structure[round(index * (len(by_structure) - 1) / (count - 1))] for index in range(count)]
     pairs: dict[str, tuple[float, float]] = {}
     for done, point in enumerate(chosen, 1):
-        longer = space.measure(space.structures[point.structure], point.size, options.longer * options.pictures)
+        longer = space.measure(structures[point.structure], point.size, options.longer * options.pictures)
         pairs[point.name] = (point.box_ap, longer.box_ap)
         progress("longer trainings", done, count)
     short, long = zip(*pairs.values(), strict=True)
@@ -206,7 +217,6 @@ class _Space:
         self._batches: list[Tensor] = []
         self._reference = options.output / "start.onnx"
         self._size_px = max(options.sizes[0], min(_FIT_SIZE_PX, options.sizes[1]))
-        self.structures: dict[str, Structure] = {}
         with locked(options.output / "study.lock"):
             if not self._reference.exists():
                 write_onnx(find_checkpoint(options.start), self._reference, Card("start", self._size_px))
@@ -228,7 +238,6 @@ class _Space:
 
     def measure(self, structure: Structure, size: int, pictures: int) -> Point:
         """Make and train the candidate where that is not done, and measure accuracy and time of its file."""
-        self.structures[structure.name] = structure
         folder = self._options.output / "candidates" / structure.name
         run = folder / f"train-{pictures}"
         with locked(folder / "lock"):
