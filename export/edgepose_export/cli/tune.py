@@ -61,7 +61,7 @@ def tune(
 ) -> None:
     """Search for a network around CHECKPOINT (a shipped name, such as ghost-n, or a file), or with --train for its training.
 
-    Candidates inherit CHECKPOINT's weights: they drop blocks, get Ghost modules, lose maps, and take pictures of another size. Each is
+    Variants inherit CHECKPOINT's weights: they drop blocks, get Ghost modules, lose maps, and take pictures of another size. Each is
     trained briefly and timed on this machine. The study is an SQLite file: start the same command twice to search with two processes.
     """
     torch.set_flush_denormal(True)

@@ -14,11 +14,11 @@ from matplotlib import pyplot
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measured candidate.
+    """One measured variant.
 
     Attributes:
         name: of structure and input size.
-        structure: name of `edgepose_export.search.candidates.Structure`.
+        structure: name of `edgepose_export.search.variants.Structure`.
         size: long side of the input in pixels.
         box_ap, ap: AP of boxes and of keypoints.
         time_ms: median on one thread of this machine.
@@ -61,7 +61,7 @@ def write_front(folder: Path, points: Sequence[Point]) -> tuple[Point, ...]:
     """
     front = front_of(points)
     figure, axis = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
-    axis.plot([p.time_ratio for p in points], [p.box_ap for p in points], "o", color="tab:gray", label=f"{len(points)} candidates")
+    axis.plot([p.time_ratio for p in points], [p.box_ap for p in points], "o", color="tab:gray", label=f"{len(points)} variants")
     axis.plot([p.time_ratio for p in front], [p.box_ap for p in front], "o-", color="tab:blue", label="front", drawstyle="steps-post")
     axis.plot(points[0].time_ratio, points[0].box_ap, "*", markersize=15, color="tab:red", label="start")
     for point in front:

@@ -1,6 +1,6 @@
 """The search for a network: what is dropped of a trained one, and the size of its input, against its measured time.
 
-Each candidate inherits the trained weights, trains for a short while with the trained network as its teacher, and is measured as the
+Each variant inherits the trained weights, trains for a short while with the trained network as its teacher, and is measured as the
 file that it becomes, in the runtime's own engine on this machine.
 """
 
@@ -33,7 +33,7 @@ from edgepose_export.network.layers import count_multiply_adds
 from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.to_onnx import Card, write_onnx
 from edgepose_export.quantization.calibration import CalibrationSet
-from edgepose_export.search.candidates import Structure, make_candidate
+from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.search.front import Point, write_front
 from edgepose_export.search.study import completed, locked, open_study, run_trials
 from edgepose_export.shipped import find_checkpoint
@@ -51,12 +51,12 @@ class NetworkSearchOptions:
     """The options of `edgepose-export tune`.
 
     Attributes:
-        start: shipped checkpoint or file of a plain pose network; it is the teacher of all candidates.
+        start: shipped checkpoint or file of a plain pose network; it is the teacher of all variants.
         data: labeled pictures to train on, each as `FOLDER[:SPLIT][@SHARE]`.
         evaluate: other labeled pictures, which decide.
-        output: folder of the study, the candidates and the front.
+        output: folder of the study, the variants and the front.
         trials: number of points to measure.
-        pictures: length of a candidate's training.
+        pictures: length of a variant's training.
         sizes: smallest and largest long side of the input in pixels.
         least: smallest share of the multiply-adds that stays when maps are pruned.
         limit: pictures to measure with, from the first; 0 is all.
@@ -204,7 +204,7 @@ def _confirm(
 
 
 class _Space:
-    """The candidates of a search, on disk: one folder for each structure, which input sizes and processes share."""
+    """The variants of a search, on disk: one folder for each structure, which input sizes and processes share."""
 
     def __init__(self, options: NetworkSearchOptions, progress: TaskProgress, callbacks: Sequence[TrainingCallbacks]) -> None:
         self._options, self._progress, self._callbacks = options, progress, callbacks
@@ -237,8 +237,8 @@ class _Space:
         return structure, trial.suggest_int("size", *self._options.sizes, step=STRIDE_PX)
 
     def measure(self, structure: Structure, size: int, pictures: int) -> Point:
-        """Make and train the candidate where that is not done, and measure accuracy and time of its file."""
-        folder = self._options.output / "candidates" / structure.name
+        """Make and train the variant where that is not done, and measure accuracy and time of its file."""
+        folder = self._options.output / "variants" / structure.name
         run = folder / f"train-{pictures}"
         with locked(folder / "lock"):
             network = self._trained(structure, folder, run, pictures)
@@ -263,8 +263,8 @@ class _Space:
         )
 
     def write_recipe(self, point: Point, path: Path) -> None:
-        """Write the recipe of a point: its network, and the whole training that a good candidate deserves."""
-        start = self._options.output / "candidates" / point.structure / "start.pt"
+        """Write the recipe of a point: its network, and the whole training that a good variant deserves."""
+        start = self._options.output / "variants" / point.structure / "start.pt"
         checkpoint = start if start.exists() else find_checkpoint(self._options.start)
         spec = load_deployed(checkpoint).spec
         options = TrainingOptions(self._options.data, str(checkpoint), Path(), recipe=self._options.recipe)
@@ -273,12 +273,12 @@ class _Space:
         replace_text(path, f"# {how}\n{yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False)}")
 
     def _trained(self, structure: Structure, folder: Path, run: Path, pictures: int) -> Path:
-        """Return the checkpoint of a candidate after its training; the trained network itself needs none."""
+        """Return the checkpoint of a variant after its training; the trained network itself needs none."""
         if structure == Structure(self._full.spec.blocks[1:3]):
             return find_checkpoint(self._options.start)
         start = folder / "start.pt"
         if not start.exists():
-            network = make_candidate(self._full, structure, self._pictures())
+            network = make_variant(self._full, structure, self._pictures())
             calibrate_norms(network, self._pictures())
             teacher = {"spec": msgspec.to_builtins(self._full.spec), "state": self._full.state_dict()}
             save_network(start, network, teacher=teacher)

@@ -1,4 +1,4 @@
-"""The search for a network: candidates keep what the trained one knows, and each point is measured and can be trained on."""
+"""The search for a network: variants keep what the trained one knows, and each point is measured and can be trained on."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from edgepose_export.network.checkpoint import load_deployed, save_network
 from edgepose_export.network.layers import count_multiply_adds
 from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.search import network_search
-from edgepose_export.search.candidates import Structure, make_candidate
+from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.search.front import Point, front_of
 from edgepose_export.search.network_search import NetworkSearchOptions, search_network
 from edgepose_export.training.pose_losses import unexplained
@@ -42,11 +42,11 @@ def features(network: PoseNetwork, x: Tensor) -> list[Tensor]:
         (Structure((1, 1), ghost=2, keep=0.7), 0.8),
     ],
 )
-def test_a_candidate_keeps_what_the_network_knows(structure: Structure, error: float) -> None:
+def test_a_variant_keeps_what_the_network_knows(structure: Structure, error: float) -> None:
     full = lively(1, SPEC).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     x, other = (torch.rand((count, 3, 96, 96), generator=generator) * 4 - 2 for count in (24, 4))
-    made = make_candidate(full, structure, x.split(8))
+    made = make_variant(full, structure, x.split(8))
     assert float(unexplained(features(made, other), features(full, other))) <= error
     assert float(unexplained(features(lively(2, made.spec), other), features(full, other))) > 1  # fresh weights
     assert made.spec.blocks == (1, *structure.blocks, 1)
@@ -58,9 +58,9 @@ def test_a_candidate_keeps_what_the_network_knows(structure: Structure, error: f
 def test_a_structure_that_the_network_does_not_have_is_refused() -> None:
     full = lively(1, SPEC)
     with pytest.raises(ConfigError, match=r"\(3, 2\) blocks would stay of \(2, 2\)"):
-        make_candidate(full, Structure((3, 2)), [torch.zeros(1, 3, 64, 64)])
+        make_variant(full, Structure((3, 2)), [torch.zeros(1, 3, 64, 64)])
     with pytest.raises(ConfigError, match="expected a plain one"):
-        make_candidate(lively(1), Structure((1, 1)), [torch.zeros(1, 3, 64, 64)])
+        make_variant(lively(1), Structure((1, 1)), [torch.zeros(1, 3, 64, 64)])
 
 
 def test_the_front_holds_what_no_point_beats() -> None:
@@ -90,7 +90,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NetworkSearchOpt
     )  # fmt: skip
 
 
-def test_a_search_measures_the_start_and_candidates(options: NetworkSearchOptions, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_search_measures_the_start_and_variants(options: NetworkSearchOptions, capfd: pytest.CaptureFixture[str]) -> None:
     folder = options.output
     arguments = ["tune", options.start, "--data", options.data[0], "--evaluate", options.data[0], "--output", str(folder)]
     arguments += ["--sizes", "96", "128", "--limit", "2", "--rounds", "2", "--recipe", options.recipe, "--pictures", "8", "--trials", "2"]
@@ -99,22 +99,22 @@ def test_a_search_measures_the_start_and_candidates(options: NetworkSearchOption
     found = json.loads((folder / "trials.json").read_text())
     start, other = (Point(**point) for point in found["points"])
     assert (start.structure, start.size) == ("blocks-2-2-ghost-0-keep-1.00", 128)
-    assert not list(folder.glob(f"candidates/{start.structure}/**/last.pt"))  # it is as it was
+    assert not list(folder.glob(f"variants/{start.structure}/**/last.pt"))  # it is as it was
     assert other.multiply_adds < start.multiply_adds
     assert other.time_ms > 0
     assert (folder / "front.png").stat().st_size > 1000
     for point in found["front"]:
         recipe = load_recipe(folder / "front" / f"{point['name']}.yaml")
-        file = next(folder.glob(f"candidates/{point['structure']}/train-8/{point['size']}.onnx"))
+        file = next(folder.glob(f"variants/{point['structure']}/train-8/{point['size']}.onnx"))
         assert read_model(file).info.input_size == point["size"]
-        made = folder / "candidates" / point["structure"] / "start.pt"
+        made = folder / "variants" / point["structure"] / "start.pt"
         assert recipe.network == load_deployed(made if made.exists() else Path(options.start)).spec
     with pytest.raises(UsageError, match="a smaller and a larger multiple of 32"):
         search_network(dataclasses.replace(options, sizes=(100, 128)))
 
 
 def test_a_search_goes_on_and_compares_short_with_long(options: NetworkSearchOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks are neither made nor measured here: a longer training turns the order of the candidates around."""
+    """Networks are neither made nor measured here: a longer training turns the order of the variants around."""
     measured: list[tuple[str, int]] = []
 
     def measure(self: object, structure: Structure, size: int, pictures: int) -> Point:

@@ -1,6 +1,6 @@
-"""Candidates of a search: networks made from a trained one by dropping blocks, by Ghost modules and by pruning, never from fresh weights.
+"""Variants of a search: networks made from a trained one by dropping blocks, by Ghost modules and by pruning, never from fresh weights.
 
-Fresh candidates would have to learn for hours before their ranks say anything; these start near what the trained one can do.
+Fresh variants would have to learn for hours before their ranks say anything; these start near what the trained one can do.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from edgepose_export.pruning.shrink import shrink
 
 @dataclass(frozen=True)
 class Structure:
-    """What a candidate keeps of the trained network.
+    """What a variant keeps of the trained network.
 
     Attributes:
         blocks: blocks that stay in the second and the third stage.
@@ -45,7 +45,7 @@ class Structure:
         return f"blocks-{self.blocks[0]}-{self.blocks[1]}-ghost-{self.ghost}-keep-{self.keep:.2f}"
 
 
-def make_candidate(full: PoseNetwork, structure: Structure, batches: Sequence[Tensor]) -> PoseNetwork:
+def make_variant(full: PoseNetwork, structure: Structure, batches: Sequence[Tensor]) -> PoseNetwork:
     """Return the network of a structure with the weights of the full one, fitted to it in closed form.
 
     Args:
