@@ -33,9 +33,9 @@ from edgepose_export.network.layers import count_multiply_adds
 from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.to_onnx import Card, write_onnx
 from edgepose_export.quantization.calibration import CalibrationSet
-from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.search.front import Point, write_front
 from edgepose_export.search.study import completed, locked, open_study, run_trials
+from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.shipped import find_checkpoint
 from edgepose_export.training.callbacks import TrainingCallbacks
 from edgepose_export.training.norms import calibrate_norms, plain_batches

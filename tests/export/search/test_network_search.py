@@ -17,9 +17,9 @@ from edgepose_export.network.checkpoint import load_deployed, save_network
 from edgepose_export.network.layers import count_multiply_adds
 from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.search import network_search
-from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.search.front import Point, front_of
 from edgepose_export.search.network_search import NetworkSearchOptions, search_network
+from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.training.pose_losses import unexplained
 from edgepose_export.training.recipe import load_recipe
 from testing.export.folders import write_dotted
