@@ -121,7 +121,8 @@ def _solve(samples: Tensor, weights: Tensor, target: Tensor) -> Tensor:
     gram = (samples.transpose(1, 2) @ samples).double() / samples.shape[1]
     level = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(1e-12)
     gram += _RIDGE * level * torch.eye(gram.shape[1], dtype=gram.dtype)
-    return torch.linalg.solve(gram, (samples.transpose(1, 2) @ missing).double() / samples.shape[1]).transpose(1, 2).float()
+    change: Tensor = torch.linalg.solve(gram, (samples.transpose(1, 2) @ missing).double() / samples.shape[1])
+    return change.transpose(1, 2).float()
 
 
 def _with_hooks(network: PoseNetwork, x: Tensor, handles: list[torch.utils.hooks.RemovableHandle]) -> None:

@@ -95,7 +95,7 @@ def tune_training(
     spec = network_spec(find_checkpoint(options.warm_start))
 
     def objective(trial: optuna.Trial) -> float:
-        settings = _suggest(trial) if grid is None else {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
+        settings = _suggest(trial) if grid is None else _from_grid(trial, grid)
         folder = options.output / name_of(settings)
         trial.set_user_attr("settings", settings)
         trial.set_user_attr("folder", folder.name)
@@ -126,6 +126,10 @@ def _suggest(trial: optuna.Trial) -> dict[str, Any]:
         "hold_weight": round(trial.suggest_float("hold_weight", 0.25, 4.0, log=True), 3),
         "augmentation": trial.suggest_categorical("augmentation", _AUGMENTATIONS),
     }
+
+
+def _from_grid(trial: optuna.Trial, grid: Mapping[str, list[Any]]) -> dict[str, Any]:
+    return {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
 
 
 def _combined(options: TrainingOptions, settings: Settings) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def pictures() -> Tensor:
 def scores_by(method: str, network: PoseNetwork, sets: Sequence[ChannelSet], x: Tensor) -> Scores:
     def loss(network: PoseNetwork) -> Tensor:
         maps = network(x)
-        return maps.score.sigmoid().mean() + maps.box.square().mean() + maps.keypoints.square().mean()
+        return torch.stack([maps.score.sigmoid().mean(), maps.box.square().mean(), maps.keypoints.square().mean()]).sum()
 
     if method == "norm":
         with_norms = lively(1, SPEC)
@@ -130,8 +130,10 @@ def test_maps_that_nobody_reads_go_first(method: str, network: PoseNetwork, pict
         one = sets[name]
         dead[name] = torch.randperm(one.width, generator=torch.Generator().manual_seed(0))[:8].sort().values
         for reader, places in one.readers.items():
+            unit = network.get_submodule(reader)
+            assert isinstance(unit, ConvNorm)
             with torch.no_grad():
-                network.get_submodule(reader).conv.weight[:, places[dead[name]].flatten()] = 0  # type: ignore[union-attr, index]
+                unit.conv.weight[:, places[dead[name]].flatten()] = 0
     chosen = list(sets.values())
     removed = choose_removed(network, chosen, scores_by(method, network, chosen, pictures), keep=0.99)
     assert {name: removed[name].tolist() for name in dead} == {name: positions.tolist() for name, positions in dead.items()}
