@@ -21,6 +21,7 @@ _HEARTBEAT_S = 30
 _GRACE_S = 120
 """A trial without a sign of life for this long belonged to a process that was killed; another process takes it over."""
 
+_MOST_REFUSED = 200
 _LOCK_S = 60
 """Longest wait for another process that writes."""
 
@@ -80,9 +81,9 @@ def run_trials(
             raise optuna.TrialPruned(str(error)) from error
 
     while len(completed(study)) < count:
-        tried = len(study.get_trials(deepcopy=False))
-        if tried >= 10 * count + 100:
-            raise EdgeposeError(f"{tried} trials gave only {len(completed(study))} results; expected parameters that fit the network")
+        refused = len(study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
+        if refused >= _MOST_REFUSED:
+            raise EdgeposeError(f"{refused} trials had parameters that no network can have; expected some that fit the network")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.optimize(attempt, n_trials=1)

@@ -12,6 +12,7 @@ import yaml
 from edgepose.errors import UsageError
 from edgepose_export.callbacks import TaskProgress
 from edgepose_export.network.checkpoint import network_spec, read_checkpoint
+from edgepose_export.network.refiner import RefinerSpec
 from edgepose_export.search.study import completed, locked, name_of, open_study, run_trials
 from edgepose_export.shipped import find_checkpoint
 from edgepose_export.training.callbacks import TrainingCallbacks
@@ -27,7 +28,7 @@ Choices = Mapping[str, Sequence[object]]
 """Values of each setting, all of whose combinations are tried."""
 
 _LARGEST_FACTOR = 1000.0
-_AUGMENTATIONS = ("none", "light", "full")
+_AUGMENTATIONS = {"pose": ("none", "light", "full"), "refine": ("none", "crops")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,10 @@ def tune_training(
     study = open_study(options.output / "study.db", "training", ["maximize"], sampler)
     spec = network_spec(find_checkpoint(options.warm_start))
 
+    augmentations = _AUGMENTATIONS["refine" if isinstance(spec, RefinerSpec) else "pose"]
+
     def objective(trial: optuna.Trial) -> float:
-        settings = _suggest(trial) if grid is None else _from_grid(trial, grid)
+        settings = _suggest(trial, augmentations) if grid is None else _from_grid(trial, grid)
         folder = options.output / name_of(settings)
         trial.set_user_attr("settings", settings)
         trial.set_user_attr("folder", folder.name)
@@ -108,8 +111,9 @@ def tune_training(
             raise UsageError("no run was measured; expected one process")
         return result.ap
 
-    if grid is None and not study.get_trials(deepcopy=False):
-        study.enqueue_trial({"learning_rate": 1.0, "label_weight": 1.0, "hold_weight": 1.0, "augmentation": "light"})
+    if grid is None and not study.get_trials(deepcopy=False):  # the recipe as it is comes first
+        own = chosen_recipe(options, spec).phases[0].augmentation
+        study.enqueue_trial({"learning_rate": 1.0, "label_weight": 1.0, "hold_weight": 1.0, "augmentation": own})
     run_trials(study, objective, count, lambda done, total: progress("trainings", done, total))
     runs = []
     for trial in completed(study):
@@ -119,12 +123,12 @@ def tune_training(
     return TuneResult(tuple(sorted(runs, key=lambda run: -run.ap)))
 
 
-def _suggest(trial: optuna.Trial) -> dict[str, Any]:
+def _suggest(trial: optuna.Trial, augmentations: Sequence[str]) -> dict[str, Any]:
     return {
         "learning_rate": round(trial.suggest_float("learning_rate", 0.2, 5.0, log=True), 3),
         "label_weight": round(trial.suggest_float("label_weight", 0.25, 4.0, log=True), 3),
         "hold_weight": round(trial.suggest_float("hold_weight", 0.25, 4.0, log=True), 3),
-        "augmentation": trial.suggest_categorical("augmentation", _AUGMENTATIONS),
+        "augmentation": trial.suggest_categorical("augmentation", augmentations),
     }
 
 

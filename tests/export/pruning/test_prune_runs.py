@@ -55,7 +55,11 @@ def test_the_command_writes_a_smaller_file_that_runs(folder: Path, tmp_path: Pat
     backend.close()
     assert found.boxes.shape == (1, SPEC.candidates, 4)
     times = {path: path.stat().st_mtime_ns for path in output.rglob("start.pt")}
-    assert run([*arguments, "--resume"]) == 0  # nothing is left to do
+    options = PruneOptions(
+        str(folder / "full.pt"), [str(folder / "mine")], output, "activation", 0.7, rounds=2, pictures=16, size=96,
+        recipe=str(folder / "short.yaml"), resume=True,
+    )  # fmt: skip
+    prune(options)  # nothing is left to do
     assert times == {path: path.stat().st_mtime_ns for path in output.rglob("start.pt")}
     assert load_deployed(output / "pruned.pt").spec == pruned.spec
 

@@ -1,7 +1,6 @@
 """Pruning: the smaller network computes what the full one computes with zeros, and the maps that go are the ones that do nothing."""
 
 from collections.abc import Sequence
-from typing import get_args
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
 from edgepose_export.pruning.channels import ChannelSet, channel_sets
 from edgepose_export.pruning.refit import refit
 from edgepose_export.pruning.scores import (
-    Method,
     Scores,
     activation_scores,
     gradient_scores,
@@ -75,7 +73,7 @@ def assert_equal(first: PoseNetwork, second: PoseNetwork, x: Tensor) -> None:
         torch.testing.assert_close(a, b, atol=1e-4 * float(b.abs().max()) + 1e-7, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("method", "multiple"), [*((method, 8) for method in get_args(Method)), ("magnitude", 16)])
+@pytest.mark.parametrize(("method", "multiple"), [("sensitivity", 8), ("norm", 8), ("random", 8), ("magnitude", 16)])
 def test_the_pruned_network_is_the_full_one_with_zeros(method: str, multiple: int, network: PoseNetwork, pictures: Tensor) -> None:
     sets = channel_sets(network)
     removed = choose_removed(network, sets, scores_by(method, network, sets, pictures), keep=0.8, multiple=multiple)
@@ -167,7 +165,7 @@ def test_maps_that_change_places_unseen_are_refused(network: PoseNetwork, monkey
 
 
 def test_the_fit_brings_features_back(network: PoseNetwork, pictures: Tensor) -> None:
-    x = torch.rand((24, 3, 128, 128), generator=torch.Generator().manual_seed(2)) * 4 - 2
+    x = torch.rand((16, 3, 96, 96), generator=torch.Generator().manual_seed(2)) * 4 - 2
     sets = channel_sets(network)
     pruned, kept = shrink(network, sets, choose_removed(network, sets, magnitude_scores(network, sets), keep=0.8))
 

@@ -38,14 +38,13 @@ def features(network: PoseNetwork, x: Tensor) -> list[Tensor]:
     ("structure", "error"),
     [
         (Structure((2, 2)), 1e-6),
-        (Structure((1, 2)), 0.5),
         (Structure((1, 1), ghost=2, keep=0.7), 0.8),
     ],
 )
 def test_a_variant_keeps_what_the_network_knows(structure: Structure, error: float) -> None:
     full = lively(1, SPEC).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
-    x, other = (torch.rand((count, 3, 96, 96), generator=generator) * 4 - 2 for count in (24, 4))
+    x, other = (torch.rand((count, 3, 96, 96), generator=generator) * 4 - 2 for count in (16, 4))
     made = make_variant(full, structure, x.split(8))
     assert float(unexplained(features(made, other), features(full, other))) <= error
     assert float(unexplained(features(lively(2, made.spec), other), features(full, other))) > 1  # fresh weights
