@@ -83,7 +83,12 @@ def figures_of(model: Path, pair: Pair, data: Path, limit: int, progress: TaskPr
 
 
 def times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, progress: Progress) -> list[float]:
-    """Return the median time of each file in milliseconds for a picture of its size, or two crops, on one thread, measured in turn."""
+    """Return the median time of each file in milliseconds; as of `call_times_ms`."""
+    return [median(times) for times in call_times_ms(models, pictures, rounds, progress)]
+
+
+def call_times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, progress: Progress) -> list[list[float]]:
+    """Return the time of each call of each file in milliseconds, for a picture of its size or two crops, on one thread, in turn."""
     settings = schema.ModelConfig(backend="cpu", threads=1)
     with ExitStack() as stack:
         runs: list[Callable[[], object]] = []
@@ -102,7 +107,7 @@ def times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, progress
                 if number:  # the first call plans memory
                     times.append((time.perf_counter_ns() - began_ns) / 1e6)
             progress(number, rounds)
-    return [median(times) for times in spent]
+    return spent
 
 
 def better_on_cpus(plain: dict[str, Any], quantized: dict[str, Any]) -> str:

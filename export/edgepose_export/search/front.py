@@ -21,7 +21,7 @@ class Point:
         structure: name of `edgepose_export.search.variants.Structure`.
         size: long side of the input in pixels.
         box_ap, ap: AP of boxes and of keypoints.
-        time_ms: median on one thread of this machine.
+        time_ms: least time of a call on one thread of this machine.
         time_ratio: over that of the start's file, measured in turn.
         multiply_adds: of a square picture.
         parameters: number of trained values.

@@ -25,7 +25,7 @@ from edgepose_export.data.mix import MixedFolder
 from edgepose_export.evaluation.boxes import compare_boxes
 from edgepose_export.evaluation.coco import evaluate_predictions, predictions_of
 from edgepose_export.evaluation.predictor import ModelPredictor
-from edgepose_export.make_model.compare import times_ms
+from edgepose_export.make_model.compare import call_times_ms
 from edgepose_export.make_model.steps import replace_text
 from edgepose_export.network.checkpoint import load_deployed, parameters_count, save_network
 from edgepose_export.network.ghostify import GHOST_LAYERS
@@ -34,7 +34,7 @@ from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.to_onnx import Card, write_onnx
 from edgepose_export.quantization.calibration import CalibrationSet
 from edgepose_export.search.front import Point, write_front
-from edgepose_export.search.study import completed, locked, open_study, run_trials
+from edgepose_export.search.study import completed, locked, open_study, refuse_repetition, run_trials
 from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.shipped import find_checkpoint
 from edgepose_export.training.callbacks import TrainingCallbacks
@@ -144,14 +144,19 @@ def search_network(
         raise UsageError(
             f"trials is {options.trials} and sizes {options.sizes}; expected at least 2, and a smaller and a larger multiple of {STRIDE_PX}"
         )
-    sampler = optuna.samplers.TPESampler(seed=options.seed)
-    study = open_study(options.output / "study.db", "network", ["maximize", "minimize"], sampler)
+    study = open_study(
+        options.output / "study.db",
+        "network",
+        ["maximize", "minimize"],
+        lambda opened: optuna.samplers.TPESampler(seed=options.seed + opened),
+    )
     space = _Space(options, progress, callbacks)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.parameters_of_start())
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         structure, size = space.suggest(trial)
+        refuse_repetition(study, trial)
         point = space.measure(structure, size, options.pictures)
         trial.set_user_attr("point", asdict(point))
         trial.set_user_attr("structure", asdict(structure))
@@ -247,7 +252,8 @@ class _Space:
         box_ap, ap = self._accuracy(file)
         with locked(self._options.output / "clock.lock"):  # two measurements at once would disturb each other
             timed = CalibrationSet([source.folder for source in self._sources], _TIMED_PICTURES)
-            reference_ms, time_ms = times_ms([self._reference, file], timed, self._options.rounds, lambda done, total: None)
+            calls = call_times_ms([self._reference, file], timed, self._options.rounds, lambda done, total: None)
+        reference_ms, time_ms = (min(times) for times in calls)  # what else runs on the machine only adds time
         deployed = load_deployed(network)
         return Point(
             f"{structure.name}-size-{size}",

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
@@ -26,8 +25,14 @@ _LOCK_S = 60
 """Longest wait for another process that writes."""
 
 
-def open_study(path: Path, name: str, directions: Sequence[Direction], sampler: BaseSampler) -> optuna.Study:
+def open_study(path: Path, name: str, directions: Sequence[Direction], sampler: Callable[[int], BaseSampler]) -> optuna.Study:
     """Open a study in an SQLite file, or begin it.
+
+    Args:
+        path: of the file.
+        name: of the study in it.
+        directions: of each value.
+        sampler: makes the sampler from how often the study was opened before, so that no two processes try the same.
 
     Raises:
         ConfigError: the file holds another study, or is none.
@@ -95,9 +100,15 @@ def completed(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def direction_of(study: optuna.Study) -> StudyDirection:
-    """Return the aim of a study with one value."""
-    return study.directions[0]
+def refuse_repetition(study: optuna.Study, trial: optuna.Trial) -> None:
+    """End a trial whose parameters another one has that is complete or running.
+
+    Raises:
+        TrialPruned: there is such a trial.
+    """
+    for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING)):
+        if other.number < trial.number and other.params == trial.params:
+            raise optuna.TrialPruned(f"trial {other.number} has the same parameters")
 
 
 def name_of(values: Mapping[str, object]) -> str:

@@ -91,7 +91,10 @@ def tune_training(
     count = trials if grid is None else _size(grid)
     if count < 2:
         raise UsageError(f"{count} training would be compared with nothing; expected at least 2")
-    sampler = optuna.samplers.TPESampler(seed=seed) if grid is None else optuna.samplers.GridSampler(grid, seed=seed)  # type: ignore[arg-type]
+
+    def sampler(opened: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.TPESampler(seed=seed + opened) if grid is None else optuna.samplers.GridSampler(grid, seed=seed)  # type: ignore[arg-type]
+
     study = open_study(options.output / "study.db", "training", ["maximize"], sampler)
     spec = network_spec(find_checkpoint(options.warm_start))
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose_export.search import study as studies
-from edgepose_export.search.study import completed, name_of, open_study, run_trials
+from edgepose_export.search.study import completed, name_of, open_study, refuse_repetition, run_trials
 from testing.waiting import wait_for
 
 WORKER = """
@@ -20,7 +20,7 @@ import optuna
 from edgepose_export.search import study as studies
 folder, die = Path(sys.argv[1]), sys.argv[2] == "die"
 studies._HEARTBEAT_S, studies._GRACE_S = 1, 2
-study = studies.open_study(folder / "study.db", "shared", ["maximize"], optuna.samplers.RandomSampler())
+study = studies.open_study(folder / "study.db", "shared", ["maximize"], lambda opened: optuna.samplers.RandomSampler(opened))
 
 def objective(trial):
     value = trial.suggest_float("x", 0, 1)
@@ -34,6 +34,10 @@ studies.run_trials(study, objective, 8)
 """
 
 
+def sampler(opened: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=opened)
+
+
 def start(folder: Path, how: str = "") -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), how])
 
@@ -42,7 +46,7 @@ def test_processes_share_a_study_and_take_over_what_a_killed_one_left(tmp_path: 
     assert start(tmp_path, "die").wait(120) == 9
     monkeypatch.setattr(studies, "_HEARTBEAT_S", 1)
     monkeypatch.setattr(studies, "_GRACE_S", 2)
-    study = open_study(tmp_path / "study.db", "shared", ["maximize"], optuna.samplers.RandomSampler())
+    study = open_study(tmp_path / "study.db", "shared", ["maximize"], sampler)
     (left,) = study.get_trials()
     assert left.state == TrialState.RUNNING
     worker = start(tmp_path)
@@ -62,7 +66,7 @@ def test_processes_share_a_study_and_take_over_what_a_killed_one_left(tmp_path: 
 
 
 def test_parameters_that_no_network_can_have_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = open_study(tmp_path / "study.db", "one", ["minimize"], optuna.samplers.RandomSampler(seed=0))
+    study = open_study(tmp_path / "study.db", "one", ["minimize"], sampler)
 
     def objective(trial: optuna.Trial) -> float:
         value = trial.suggest_float("x", 0, 1)
@@ -81,12 +85,24 @@ def test_parameters_that_no_network_can_have_are_no_failure(tmp_path: Path, monk
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"no database, but long enough to look like one" * 100)
     with pytest.raises(ConfigError, match="is no study of this version"):
-        open_study(tmp_path / "study.db", "one", ["maximize"], optuna.samplers.RandomSampler())
-    open_study(tmp_path / "other.db", "one", ["maximize"], optuna.samplers.RandomSampler())
+        open_study(tmp_path / "study.db", "one", ["maximize"], sampler)
+    open_study(tmp_path / "other.db", "one", ["maximize"], sampler)
     with pytest.raises(ConfigError, match="holds a study with other aims"):
-        open_study(tmp_path / "other.db", "one", ["maximize", "minimize"], optuna.samplers.RandomSampler())
+        open_study(tmp_path / "other.db", "one", ["maximize", "minimize"], sampler)
 
 
 def test_names_of_settings() -> None:
     assert name_of({"learning_rate": 0.5}) == "learning-rate-0.5"
     assert name_of({"hold_weight": 1.0, "augmentation": "light"}) == "hold-weight-1-augmentation-light"
+
+
+def test_no_two_processes_try_the_same(tmp_path: Path) -> None:
+    studies_of = [open_study(tmp_path / "study.db", "one", ["maximize"], sampler) for _ in range(2)]
+    first, second = (study.ask() for study in studies_of)
+    assert first.suggest_float("x", 0, 1) != second.suggest_float("x", 0, 1)  # as with one seed it would be
+    studies_of[0].enqueue_trial({"x": first.params["x"]})
+    again = studies_of[0].ask()
+    again.suggest_float("x", 0, 1)
+    with pytest.raises(optuna.TrialPruned, match="trial 0 has the same parameters"):
+        refuse_repetition(studies_of[0], again)
+    refuse_repetition(studies_of[0], first)
