@@ -53,7 +53,10 @@ def open_study(path: Path, name: str, directions: Sequence[Direction], sampler: 
                 grace_period=_GRACE_S,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3),
             )
-            study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, directions=list(directions), load_if_exists=True)
+            study = optuna.create_study(study_name=name, storage=storage, directions=list(directions), load_if_exists=True)
+            opened = int(study.user_attrs.get("opened", 0))
+            study.set_user_attr("opened", opened + 1)
+            study.sampler = sampler(opened)
     except OSError as error:
         raise OutputError(f"{path.parent} cannot be written: {error.strerror or error}") from error
     except Exception as error:  # of SQLAlchemy and SQLite, which Optuna does not map
