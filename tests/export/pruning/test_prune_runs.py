@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prune")
     save_network(folder / "full.pt", lively(1, SPEC))
     write_dotted(folder / "mine")
-    phase = {"name": "short", "pictures": 8, "learning_rate": 0.01, "train": ["trunk", "neck", "head"], "sizes": [64], "batch": 8}
+    phase = {"name": "short", "pictures": 8, "learning_rate": 0.05, "train": ["trunk", "neck", "head"], "sizes": [64], "batch": 8}
     (folder / "short.yaml").write_text(yaml.safe_dump({"name": "short", "phases": [phase]}))
     return folder
 

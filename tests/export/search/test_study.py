@@ -98,11 +98,16 @@ def test_names_of_settings() -> None:
 
 def test_no_two_processes_try_the_same(tmp_path: Path) -> None:
     studies_of = [open_study(tmp_path / "study.db", "one", ["maximize"], sampler) for _ in range(2)]
-    first, second = (study.ask() for study in studies_of)
-    assert first.suggest_float("x", 0, 1) != second.suggest_float("x", 0, 1)  # as with one seed it would be
-    studies_of[0].enqueue_trial({"x": first.params["x"]})
-    again = studies_of[0].ask()
-    again.suggest_float("x", 0, 1)
-    with pytest.raises(optuna.TrialPruned, match="trial 0 has the same parameters"):
-        refuse_repetition(studies_of[0], again)
-    refuse_repetition(studies_of[0], first)
+
+    def objective(trial: optuna.Trial) -> float:
+        value = trial.suggest_float("x", 0, 1)
+        refuse_repetition(studies_of[0], trial)
+        return value
+
+    for number, study in enumerate(studies_of, 1):
+        run_trials(study, objective, number)
+    first, second = completed(studies_of[0])
+    assert first.params != second.params  # with one seed they would be equal
+    studies_of[0].enqueue_trial(first.params)
+    run_trials(studies_of[0], objective, 3)
+    assert [trial.state for trial in studies_of[0].get_trials()] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED, TrialState.COMPLETE]
