@@ -88,7 +88,10 @@ def times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, progress
 
 
 def call_times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, progress: Progress) -> list[list[float]]:
-    """Return the time of each call of each file in milliseconds, for a picture of its size or two crops, on one thread, in turn."""
+    """Return the time of each call of each file in milliseconds, for a picture of its size or two crops, in turn.
+
+    It is the processor's time of the one thread, so other programs on the machine hardly change it.
+    """
     settings = schema.ModelConfig(backend="cpu", threads=1)
     with ExitStack() as stack:
         runs: list[Callable[[], object]] = []
@@ -102,10 +105,10 @@ def call_times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, pro
         spent: list[list[float]] = [[] for _ in runs]
         for number in range(rounds + 1):
             for times, run in zip(spent, runs, strict=True):
-                began_ns = time.perf_counter_ns()
+                began_ns = time.thread_time_ns()
                 run()
                 if number:  # the first call plans memory
-                    times.append((time.perf_counter_ns() - began_ns) / 1e6)
+                    times.append((time.thread_time_ns() - began_ns) / 1e6)
             progress(number, rounds)
     return spent
 

@@ -253,7 +253,7 @@ class _Space:
         with locked(self._options.output / "clock.lock"):  # two measurements at once would disturb each other
             timed = CalibrationSet([source.folder for source in self._sources], _TIMED_PICTURES)
             calls = call_times_ms([self._reference, file], timed, self._options.rounds, lambda done, total: None)
-        reference_ms, time_ms = (min(times) for times in calls)  # what else runs on the machine only adds time
+        reference_ms, time_ms = (min(times) for times in calls)
         deployed = load_deployed(network)
         return Point(
             f"{structure.name}-size-{size}",
