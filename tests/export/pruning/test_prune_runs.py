@@ -16,14 +16,13 @@ from edgepose_export.network.layers import ConvNorm
 from edgepose_export.prune_runs import PruneOptions, prune
 from edgepose_export.training.curve import read
 from testing.export.folders import write_dotted
-from testing.export.tiny import TINY_REFINER, lively
-from tests.export.pruning.test_pruning import SPEC
+from testing.export.tiny import PRUNABLE, TINY_REFINER, lively
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prune")
-    save_network(folder / "full.pt", lively(1, SPEC))
+    save_network(folder / "full.pt", lively(1, PRUNABLE))
     write_dotted(folder / "mine")
     phase = {"name": "short", "pictures": 8, "learning_rate": 0.05, "train": ["trunk", "neck", "head"], "sizes": [64], "batch": 8}
     (folder / "short.yaml").write_text(yaml.safe_dump({"name": "short", "phases": [phase]}))
@@ -53,7 +52,7 @@ def test_the_command_writes_a_smaller_file_that_runs(folder: Path, tmp_path: Pat
     backend = open_backend(file, ModelConfig(backend="cpu"))
     found = backend.run(np.zeros((1, 96, 64, 3), np.uint8))
     backend.close()
-    assert found.boxes.shape == (1, SPEC.candidates, 4)
+    assert found.boxes.shape == (1, PRUNABLE.candidates, 4)
     times = {path: path.stat().st_mtime_ns for path in output.rglob("start.pt")}
     options = PruneOptions(
         str(folder / "full.pt"), [str(folder / "mine")], output, "activation", 0.7, pictures=8, size=96,

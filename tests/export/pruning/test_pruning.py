@@ -25,18 +25,14 @@ from edgepose_export.pruning.scores import (
 from edgepose_export.pruning.selection import choose_removed
 from edgepose_export.pruning.shrink import shrink
 from edgepose_export.training.pose_losses import unexplained
-from testing.export.tiny import lively
+from testing.export.tiny import PRUNABLE, lively
 
-SPEC = PoseSpec(
-    widths=(16, 16, 32, 48, 64), blocks=(1, 2, 2, 1), neck=32, keypoint_width=32, candidates=12, refinement_width=4, refinement_hidden=8,
-    ghost=("trunk.stages.3.pooling.join", "neck.reduce32", "neck.up_path16.blocks.0.first.pointwise"),
-)  # fmt: skip
 PICTURE = torch.zeros(1, 3, 320, 320)
 
 
 @pytest.fixture
 def network() -> PoseNetwork:
-    return lively(1, SPEC).requires_grad_(False)
+    return lively(1, PRUNABLE).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def scores_by(method: str, network: PoseNetwork, sets: Sequence[ChannelSet], x: 
         return torch.stack([maps.score.sigmoid().mean(), maps.box.square().mean(), maps.keypoints.square().mean()]).sum()
 
     if method == "norm":
-        with_norms = lively(1, SPEC)
+        with_norms = lively(1, PRUNABLE)
         add_norms(with_norms, lambda: with_norms(x))
         return norm_scores(with_norms.eval(), sets)
     if method == "magnitude":
@@ -78,7 +74,7 @@ def test_the_pruned_network_is_the_full_one_with_zeros(method: str, multiple: in
     sets = channel_sets(network)
     removed = choose_removed(network, sets, scores_by(method, network, sets, pictures), keep=0.8, multiple=multiple)
     pruned, _ = shrink(network, sets, removed)
-    zeros = lively(1, SPEC)
+    zeros = lively(1, PRUNABLE)
     with torch.no_grad():  # by hand, filter after filter
         for one in sets:
             for name, places in one.makers.items():
@@ -100,7 +96,7 @@ def test_the_pruned_network_is_the_full_one_with_zeros(method: str, multiple: in
             assert (before.conv.out_channels - unit.conv.out_channels) % multiple == 0
     again = PoseNetwork(pruned.spec)  # the spec alone says it all
     again.load_state_dict(pruned.state_dict())
-    assert [output.pointwise.conv.out_channels for output in again.neck.outputs] == [SPEC.neck] * 3  # type: ignore[union-attr]
+    assert [output.pointwise.conv.out_channels for output in again.neck.outputs] == [PRUNABLE.neck] * 3  # type: ignore[union-attr]
 
 
 def test_sums_concatenations_and_ghosts_are_coupled(network: PoseNetwork) -> None:
