@@ -196,7 +196,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "mosquitto-dynamic-security": _file("mosquitto_dynamic_security.so", _dynamic_security, "mosquitto"),
     "node": _program("node", "nodejs"),
     "openssl": _program("openssl", "openssl"),
-    "playwright": _module("playwright", "playwright"),
+    "playwright": _module("playwright", "'edgepose[dev]'"),
     "prlimit": _program("prlimit", "util-linux"),
     "prometheus": _program("prometheus", "prometheus"),
     "promtool": _program("promtool", "prometheus"),

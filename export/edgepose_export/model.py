@@ -34,17 +34,11 @@ from edgepose_export.network.to_onnx import Card, write_onnx
 from edgepose_export.onnx_file import write_model
 from edgepose_export.quantization.calibration import CalibrationSet
 from edgepose_export.quantization.quantize import Target, quantize
+from edgepose_export.search.training_search import DEFAULT_FACTORS, TuneResult, tune_training
 from edgepose_export.shipped import find_checkpoint, find_recipe
 from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
 from edgepose_export.training.recipe import load_recipe
-from edgepose_export.training_runs import (
-    DEFAULT_FACTORS,
-    TrainingOptions,
-    TrainingResult,
-    TuneResult,
-    run_training,
-    tune_learning_rate,
-)
+from edgepose_export.training_runs import TrainingOptions, TrainingResult, run_training
 
 _log = logging.getLogger(__name__)
 
@@ -194,18 +188,21 @@ class Model:
         *,
         evaluate: str | os.PathLike[str],
         learning_rates: Sequence[float] = DEFAULT_FACTORS,
+        trials: int = 0,
         progress: TaskProgress = lambda task, done, total: None,
         **options: Any,
     ) -> TuneResult:
-        """Train once for each learning rate, all else equal; then this model is the most accurate checkpoint.
+        """Train several times with other settings, as `edgepose-export tune --train` does; then this model is the most accurate checkpoint.
 
         Args:
             data, output, evaluate, progress, options: as of `train`; `pictures` or `minutes` is the length of each run.
-            learning_rates: factors on the recipe's.
+            learning_rates: factors on the recipe's, one for each run, all else equal.
+            trials: number of runs of a search for learning rate, weights of the losses and augmentation; 0 compares `learning_rates`.
         """
         chosen = self._options(data, output, evaluate, options)
-        result = tune_learning_rate(chosen, learning_rates, callbacks=[_Dispatched(self._callbacks)], progress=progress)
-        self.path = result.checkpoint.absolute()
+        choices = None if trials else {"learning_rate": learning_rates}
+        result = tune_training(chosen, choices, trials=trials, callbacks=[_Dispatched(self._callbacks)], progress=progress)
+        self.path = result.best.checkpoint.absolute()
         self._made.pop(self.path, None)
         return result
 

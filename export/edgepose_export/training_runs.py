@@ -1,7 +1,7 @@
-"""A whole run of training, from the names of data and checkpoint to the best checkpoint, and the search for a learning rate."""
+"""A whole run of training, from the names of data and checkpoint to the best checkpoint."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,13 +17,18 @@ from edgepose_export.network.refiner import RefinerSpec
 from edgepose_export.quantization.islands import FLOAT_PLACES, name_lies_in
 from edgepose_export.shipped import find_checkpoint, find_recipe
 from edgepose_export.training.callbacks import TrainingCallbacks
-from edgepose_export.training.recipe import Recipe, load_recipe, with_learning_rate, with_length, without_teacher
+from edgepose_export.training.recipe import (
+    AugmentationName,
+    Recipe,
+    load_recipe,
+    with_augmentation,
+    with_learning_rate,
+    with_length,
+    with_loss_weights,
+    with_sparsity,
+    without_teacher,
+)
 from edgepose_export.training.trainer import Trainer
-
-DEFAULT_FACTORS = (0.3, 1.0, 3.0)
-"""Learning rates that `tune_learning_rate` tries, relative to the recipe's."""
-
-_LARGEST_FACTOR = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class TrainingOptions:
         qat: quantization-aware training.
         tensorboard: write event files too.
         learning_rate: factor on the learning rates of the recipe.
+        label_weight: factor on the weights of all losses of labels.
+        hold_weight: factor on the weights of all losses against the teacher.
+        augmentation: of all phases (`edgepose_export.training.recipe.Phase.augmentation`); None is the recipe's.
+        sparsity: weight of the batch-norm scales in the loss (`edgepose_export.training.recipe.Phase.sparsity`).
     """
 
     data: Sequence[str]
@@ -63,6 +72,10 @@ class TrainingOptions:
     qat: bool = False
     tensorboard: bool = False
     learning_rate: float = 1.0
+    label_weight: float = 1.0
+    hold_weight: float = 1.0
+    augmentation: AugmentationName | None = None
+    sparsity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +100,6 @@ class TrainingResult:
         return self.best or self.last
 
 
-@dataclass(frozen=True, slots=True)
-class TuneResult:
-    """The accuracy of short runs that differ in their learning rate alone.
-
-    Attributes:
-        trials: accuracy by factor on the learning rates of the recipe.
-        learning_rate: factor of the best run.
-        ap: its accuracy.
-        checkpoint: its best checkpoint.
-    """
-
-    trials: dict[float, float]
-    learning_rate: float
-    ap: float
-    checkpoint: Path
-
-
 def run_training(
     options: TrainingOptions,
     *,
@@ -126,7 +122,7 @@ def run_training(
         raise UsageError("minutes and pictures are both the length of the training; expected one of them without a recipe")
     torch.set_flush_denormal(True)  # before any thread starts: it slows a run tenfold once weights become tiny
     start = find_checkpoint(options.warm_start)
-    plan = _recipe(options, network_spec(start))
+    plan = chosen_recipe(options, network_spec(start))
     measure = None
     if options.evaluate is not None:
         kept_aside = CocoPose([options.evaluate], progress=lambda done, total: progress("labels to measure with", done, total))
@@ -157,53 +153,28 @@ def run_training(
     return TrainingResult(complete, options.output / "last.pt", best, None if best is None else float(read_checkpoint(best)["AP"]))
 
 
-def tune_learning_rate(
-    options: TrainingOptions,
-    factors: Sequence[float] = DEFAULT_FACTORS,
-    *,
-    callbacks: Sequence[TrainingCallbacks] = (),
-    progress: TaskProgress = lambda task, done, total: None,
-) -> TuneResult:
-    """Train several times from the same start, each time with another learning rate, and return the most accurate run.
-
-    Args:
-        options: of each run, which has a folder of its own below `output`; `evaluate` is required, and a short length makes sense.
-        factors: on the learning rates of the recipe.
-
-    Raises:
-        UsageError: there is nothing to compare.
-        ConfigError: as of `run_training`.
-    """
-    if options.evaluate is None:
-        raise UsageError("tuning compares the accuracy of runs; expected other labeled pictures as evaluate")
-    factors = tuple(dict.fromkeys(float(factor) for factor in factors))
-    if len(factors) < 2 or not all(0 < factor <= _LARGEST_FACTOR for factor in factors):
-        raise UsageError(f"the learning rates are {factors}; expected at least two different factors above 0, at most {_LARGEST_FACTOR:g}")
-    results: dict[float, TrainingResult] = {}
-    for factor in factors:
-        run = replace(options, output=options.output / f"learning-rate-{factor:g}", learning_rate=options.learning_rate * factor)
-        result = run_training(run, callbacks=callbacks, progress=progress)
-        if result is not None:
-            results[factor] = result
-    trials = {factor: result.ap for factor, result in results.items() if result.ap is not None}
-    if not trials:
-        raise UsageError("no run was measured; expected one process")
-    best = max(trials, key=lambda factor: trials[factor])
-    return TuneResult(trials, best, trials[best], results[best].checkpoint)
-
-
 def _integer_layers(network: NetworkSpec) -> Callable[[str], bool]:
     """Return a test for the names of the layers that `edgepose-export quantize` makes INT8."""
     places = ("refinement", *FLOAT_PLACES["refine" if isinstance(network, RefinerSpec) else "pose"])
     return lambda name: not name_lies_in(name, places)
 
 
-def _recipe(options: TrainingOptions, network: NetworkSpec) -> Recipe:
-    """Return the recipe of a name or file, or the one for further training of a network."""
+def chosen_recipe(options: TrainingOptions, network: NetworkSpec) -> Recipe:
+    """Return the recipe of the options, with all that they change in it; without a name or file, that for further training of a network.
+
+    Raises:
+        ConfigError: the recipe is refused.
+    """
     chosen = options.recipe or ("finetune-refiner" if isinstance(network, RefinerSpec) else "finetune-pose")
     plan = load_recipe(find_recipe(chosen), network)
     if options.labels_only:
         plan = without_teacher(plan)
     if options.learning_rate != 1:
         plan = with_learning_rate(plan, options.learning_rate)
+    if options.label_weight != 1 or options.hold_weight != 1:
+        plan = with_loss_weights(plan, options.label_weight, options.hold_weight)
+    if options.augmentation is not None:
+        plan = with_augmentation(plan, options.augmentation)
+    if options.sparsity:
+        plan = with_sparsity(plan, options.sparsity)
     return plan if options.pictures is None else with_length(plan, options.pictures)

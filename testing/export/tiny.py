@@ -23,6 +23,18 @@ TINY = PoseSpec(
     refinement_hidden=8,
 )
 
+PRUNABLE = PoseSpec(
+    widths=(16, 16, 32, 48, 64),
+    blocks=(1, 2, 2, 1),
+    neck=32,
+    keypoint_width=32,
+    ghost=("trunk.stages.3.pooling.join", "neck.reduce32", "neck.up_path16.blocks.0.first.pointwise"),
+    candidates=12,
+    refinement_width=4,
+    refinement_hidden=8,
+)
+"""Wide enough to lose maps in multiples of 8, with residual blocks, concatenations and Ghost modules."""
+
 TINY_REFINER = RefinerSpec(
     crop_height=64, crop_width=32, crop_margin=1.25, stem=8, widths=(8, 16, 24, 32), modules=(1, 1, 1), units=1, ghost=(3,)
 )

@@ -140,12 +140,13 @@ def test_tune_keeps_the_most_accurate_of_runs_that_differ_in_nothing_else(folder
     alone = Model(folder / "start.pt").train(folder / "data", tmp_path / "alone", **options)
     model = Model(folder / "start.pt")
     result = model.tune(folder / "data", tmp_path / "tuned", learning_rates=(0.5, 1.0), **options)
-    assert set(result.trials) == {0.5, 1.0}
-    assert result.trials[1.0] == alone.ap
+    accuracies = {run.settings["learning_rate"]: run.ap for run in result.runs}
+    assert set(accuracies) == {0.5, 1.0}
+    assert accuracies[1.0] == alone.ap
     assert equal(tmp_path / "tuned" / "learning-rate-1" / "last.pt", alone.last)
     assert not equal(tmp_path / "tuned" / "learning-rate-0.5" / "last.pt", alone.last)
-    assert result.ap == max(result.trials.values()) == result.trials[result.learning_rate]
-    assert model.path == result.checkpoint
+    assert result.best.ap == max(accuracies.values())
+    assert model.path == result.best.checkpoint
     for rates in ((1.0,), (1.0, 1.0), (0.0, 1.0)):
         with pytest.raises(UsageError, match="expected at least two different factors"):
             model.tune(folder / "data", tmp_path / "none", learning_rates=rates, **options)

@@ -8,6 +8,8 @@ from edgepose.cli.program import LazyCommands, run_program
 COMMANDS = {
     "ghostify": ("edgepose_export.cli.ghostify:ghostify", "Make a ghost network from a plain teacher, ready for training."),
     "train": ("edgepose_export.cli.train:train", "Train a network, phase by phase."),
+    "prune": ("edgepose_export.cli.prune:prune", "Remove the least important maps of a pose network."),
+    "tune": ("edgepose_export.cli.tune:tune", "Search for a network, or for settings of its training."),
     "blend": ("edgepose_export.cli.blend:blend", "Blend a trained network with the one it was trained from."),
     "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label unlabeled people with a better network."),
     "calibrate-score": ("edgepose_export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
@@ -20,11 +22,10 @@ COMMANDS = {
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
     "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
 }
-"""Module and purpose of each command. `ghostify`, `train`, `calibrate-score`, `onnx` and `make-model` run the
-network in PyTorch (extra `train`); the others run model files and need no PyTorch. Commands load lazily, because PyTorch takes seconds to
-load."""
+"""Module and purpose of each command. Those in `NEEDS_TORCH` run the network in PyTorch (extra `train`); the others run model files and
+need no PyTorch. Commands load lazily, because PyTorch takes seconds to load."""
 
-NEEDS_TORCH = ("ghostify", "train", "blend", "calibrate-score", "onnx", "make-model")
+NEEDS_TORCH = ("ghostify", "train", "prune", "tune", "blend", "calibrate-score", "onnx", "make-model")
 """Commands that need the extra `train`."""
 
 _INSTALL = "in a checkout of edgepose, run `pip install './export[train]'` or `make setup`"

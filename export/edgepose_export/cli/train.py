@@ -42,6 +42,12 @@ from edgepose_export.training_runs import TrainingOptions, run_training
     type=click.IntRange(min=1),
     help="Length of the training in pictures, repeated and changed ones included.  [default: the recipe's]",
 )
+@click.option(
+    "--sparsity",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Weight of a term that pushes the scales of batch-norms to zero, for `prune --method norm`, such as 0.001; 0 leaves it out.",
+)
 @click.option("--resume", is_flag=True, help="Continue from the run's last checkpoint.")
 @click.option("--labels-only", is_flag=True, help="Learn from labels alone: nothing holds the network to what it knew.")
 @click.option("--workers", default=1, show_default=True, help="Threads that make batches.")
@@ -67,6 +73,7 @@ def train(
     minutes: float,
     pictures: int | None,
     resume: bool,
+    sparsity: float,
     labels_only: bool,
     workers: int,
     evaluate: Path | None,
@@ -89,6 +96,7 @@ def train(
         pictures=pictures,
         resume=resume,
         labels_only=labels_only,
+        sparsity=sparsity,
         workers=workers,
         evaluate=evaluate,
         size=size,

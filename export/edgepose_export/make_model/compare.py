@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -82,26 +83,34 @@ def figures_of(model: Path, pair: Pair, data: Path, limit: int, progress: TaskPr
 
 
 def times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, progress: Progress) -> list[float]:
-    """Return the median time of each file in milliseconds, on one thread of the CPU, measured in turn; a refiner gets two crops."""
+    """Return the median time of each file in milliseconds; as of `call_times_ms`."""
+    return [median(times) for times in call_times_ms(models, pictures, rounds, progress)]
+
+
+def call_times_ms(models: list[Path], pictures: CalibrationSet, rounds: int, progress: Progress) -> list[list[float]]:
+    """Return the time of each call of each file in milliseconds, for a picture of its size or two crops, in turn.
+
+    It is the processor's time of the one thread, so other programs on the machine hardly change it.
+    """
     settings = schema.ModelConfig(backend="cpu", threads=1)
     with ExitStack() as stack:
-        runs: list[Callable[[np.ndarray[Any, np.dtype[np.uint8]]], object]] = []
+        runs: list[Callable[[], object]] = []
         for model in models:
             file = read_model(model)
             backend = (open_refiner_backend if file.info.task == "refine" else open_backend)(file, settings)
             stack.enter_context(closing(backend))
-            runs.append(backend.run)
-        inputs = list(islice(pictures.images(file.info), 2))
-        image = np.concatenate(inputs) if file.info.task == "refine" else inputs[0]
+            inputs = list(islice(pictures.images(file.info), 2))
+            image = np.concatenate(inputs) if file.info.task == "refine" else inputs[0]
+            runs.append(partial(backend.run, image))
         spent: list[list[float]] = [[] for _ in runs]
         for number in range(rounds + 1):
             for times, run in zip(spent, runs, strict=True):
-                began_ns = time.perf_counter_ns()
-                run(image)
+                began_ns = time.thread_time_ns()
+                run()
                 if number:  # the first call plans memory
-                    times.append((time.perf_counter_ns() - began_ns) / 1e6)
+                    times.append((time.thread_time_ns() - began_ns) / 1e6)
             progress(number, rounds)
-    return [median(times) for times in spent]
+    return spent
 
 
 def better_on_cpus(plain: dict[str, Any], quantized: dict[str, Any]) -> str:

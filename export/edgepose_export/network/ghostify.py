@@ -223,3 +223,6 @@ _JUNCTIONS: dict[str, list[tuple[str, bool]]] = {
     "neck.up_path32.join": [("neck.outputs.2.depthwise", False)],
 }
 """Readers of the layers outside of `CspLayer`s, and whether their maps come second among the reader's inputs, after those of stride 16."""
+
+GHOST_LAYERS = tuple(_JUNCTIONS)
+"""The layers outside of `CspLayer`s that can become Ghost modules, in the order in which they run."""

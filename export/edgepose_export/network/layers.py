@@ -29,6 +29,12 @@ class ConvNorm(nn.Module):
         self.norm: nn.BatchNorm2d | None = None
         self.activation = activation
 
+    def resize(self, maps_in: int, maps_out: int) -> None:
+        """Replace the convolution by one of other widths with fresh weights, as a pruned network has it; a depthwise one stays so."""
+        old = self.conv
+        groups = maps_out if old.groups > 1 else 1
+        self.conv = nn.Conv2d(maps_in, maps_out, old.kernel_size[0], old.stride[0], old.kernel_size[0] // 2, groups=groups)
+
     def linear(self, x: Tensor) -> Tensor:
         """Return the convolution with batch-norm, before the activation."""
         y: Tensor = self.conv(x)

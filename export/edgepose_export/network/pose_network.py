@@ -45,6 +45,7 @@ class PoseSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
             save no time.
         candidates: K, best candidates of a picture.
         refinement_width, refinement_hidden, refinements: see `RegionRefinement`.
+        maps: maps in and out of the layers by name that have others than these attributes say, as `edgepose-export prune` leaves them.
     """
 
     widths: tuple[Width, Width, Width, Width, Width] = (16, 32, 64, 128, 256)
@@ -58,6 +59,7 @@ class PoseSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     refinement_width: Width = 24
     refinement_hidden: Width = 128
     refinements: Annotated[int, Meta(ge=0, le=4)] = 1
+    maps: dict[str, tuple[Width, Width]] = {}
 
 
 RTMDET_NANO = PoseSpec(refinements=0)
@@ -70,7 +72,7 @@ class PoseNetwork(nn.Module):
     `forward` maps a picture to raw outputs, `decode` maps these to candidates. `PoseGraph` joins both after the model file's uint8 input.
 
     Raises:
-        ConfigError: a name in `spec.ghost` is not that of a 1x1 layer.
+        ConfigError: a name in `spec.ghost` is not that of a 1x1 layer, or one in `spec.maps` not that of a layer.
     """
 
     def __init__(self, spec: PoseSpec) -> None:
@@ -88,6 +90,12 @@ class PoseNetwork(nn.Module):
                 raise ConfigError(f"{name!r} cannot be a Ghost module; expected a 1x1 layer with an even number of maps")
             ghost = GhostModule(plain.conv.in_channels, plain.conv.out_channels, activation=plain.activation)
             self.set_submodule(name, ghost)
+        units = dict(self.named_modules())
+        for name, (maps_in, maps_out) in spec.maps.items():
+            unit = units.get(name)
+            if not isinstance(unit, ConvNorm) or (unit.conv.groups > 1 and maps_in != maps_out):
+                raise ConfigError(f"{name!r} cannot have {maps_in} maps in and {maps_out} out; expected a layer of the network")
+            unit.resize(maps_in, maps_out)
         # The raw score ranks well but is no probability; slope and bias map its logit to one (`edgepose_export.evaluation.score`).
         self.score_slope: Tensor
         self.score_bias: Tensor

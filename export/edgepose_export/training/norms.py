@@ -1,6 +1,6 @@
 """Batch-norms for a network that has none, such as a shipped one, whose batch-norms are folded into its convolutions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -41,6 +41,21 @@ def plain_batches(network: Network, data: CocoPose, count: int, size: int, progr
 def has_norms(network: Network) -> bool:
     """Return whether a convolution of the network has a batch-norm."""
     return any(isinstance(module, ConvNorm) and module.norm is not None for module in network.modules())
+
+
+def norm_scales(network: Network, rms: Mapping[str, float]) -> Tensor:
+    """Return the sum of the absolute scales in all trained batch-norms, each over its layer's root mean square at the start.
+
+    Args:
+        network: in training.
+        rms: root mean square of each trained tensor at the beginning of the phase, by name.
+    """
+    scales = [
+        unit.norm.weight.abs().sum() / max(rms[f"{name}.norm.weight"], 1e-6)
+        for name, unit in network.named_modules()
+        if isinstance(unit, ConvNorm) and unit.norm is not None and f"{name}.norm.weight" in rms
+    ]
+    return torch.stack(scales).sum()
 
 
 def calibrate_norms(network: Network, batches: Sequence[Tensor], progress: Progress = lambda done, total: None) -> None:

@@ -1,7 +1,7 @@
 """A recipe: the network and the phases of its training, read from YAML; the package ships some in `recipes/`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import yaml
@@ -12,6 +12,7 @@ from edgepose_export.network.checkpoint import NetworkSpec
 from edgepose_export.training.refiner_losses import RefinerWeights
 
 Weight = Annotated[float, Meta(ge=0)]
+AugmentationName = Literal["none", "light", "full", "crops"]
 
 
 class PoseWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="pose"):
@@ -28,9 +29,16 @@ class PoseWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     hold_score: Weight = 1.0
     hold_box: Weight = 1.0
 
+    HELD: ClassVar[tuple[str, ...]] = ("hold_early", "hold_features", "hold_score", "hold_box")
+
+    @classmethod
+    def factors(cls, labels: float, hold: float) -> dict[str, float]:
+        """Return the factor of each weight: one for losses of labels, one for losses against the teacher."""
+        return {name: hold if name in cls.HELD else labels for name in cls.__struct_fields__}
+
     def held(self) -> bool:
         """Return whether a teacher is used."""
-        return any((self.hold_early, self.hold_features, self.hold_score, self.hold_box))
+        return any(getattr(self, name) for name in self.HELD)
 
     def only_early(self) -> bool:
         """Return whether only the first stage learns."""
@@ -57,7 +65,7 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Let batch-norms follow the batches. A warm start keeps its calibrated statistics instead: with 16 pictures a batch
     the noise alone doubles the features' error (measured: unexplained variance 0.24 -> 0.47)."""
     losses: PoseWeights | RefinerWeights = PoseWeights()
-    augmentation: Literal["none", "light", "full", "crops"] = "light"
+    augmentation: AugmentationName = "light"
     turn: Annotated[float, Meta(ge=0, le=1)] | None = None
     """Probability of turning a picture by any angle; None is the augmentation's own. People seen from above, or lying, point in
     any direction."""
@@ -69,6 +77,10 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     floor: Annotated[float, Meta(ge=0, le=1)] = 0.05
     """Share of the learning rate that remains at the end."""
     weight_decay: Weight = 1e-4
+    sparsity: Weight = 0.0
+    """Weight of the sum of all trained batch-norm scales, each relative to its layer's at the start: maps that do little lose theirs,
+    and `edgepose-export prune --method norm` removes these (Z. Liu et al., "Learning Efficient Convolutional Networks through Network
+    Slimming", ICCV 2017)."""
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +108,27 @@ def with_learning_rate(recipe: Recipe, factor: float) -> Recipe:
     return structs.replace(recipe, phases=phases)
 
 
+def with_loss_weights(recipe: Recipe, labels: float, hold: float) -> Recipe:
+    """Return a recipe whose losses of labels and whose losses against the teacher are multiplied by a factor each."""
+    phases = []
+    for phase in recipe.phases:
+        refines = isinstance(phase.losses, RefinerWeights)
+        factors = {"labels": labels, "teacher": hold} if refines else PoseWeights.factors(labels, hold)
+        changed = {name: getattr(phase.losses, name) * factor for name, factor in factors.items()}
+        phases.append(structs.replace(phase, losses=structs.replace(phase.losses, **changed)))
+    return structs.replace(recipe, phases=phases)
+
+
+def with_augmentation(recipe: Recipe, name: AugmentationName) -> Recipe:
+    """Return a recipe whose phases change pictures in this way."""
+    return structs.replace(recipe, phases=[structs.replace(phase, augmentation=name) for phase in recipe.phases])
+
+
+def with_sparsity(recipe: Recipe, weight: float) -> Recipe:
+    """Return a recipe whose phases push batch-norm scales to zero with this weight."""
+    return structs.replace(recipe, phases=[structs.replace(phase, sparsity=weight) for phase in recipe.phases])
+
+
 def without_teacher(recipe: Recipe) -> Recipe:
     """Return a recipe whose phases learn from labels alone.
 
@@ -109,7 +142,7 @@ def without_teacher(recipe: Recipe) -> Recipe:
             losses = structs.replace(phase.losses, teacher=0.0)
             left = losses.labels
         else:
-            losses = structs.replace(phase.losses, hold_early=0.0, hold_features=0.0, hold_score=0.0, hold_box=0.0)
+            losses = structs.replace(phase.losses, **dict.fromkeys(PoseWeights.HELD, 0.0))
             left = losses.score + losses.box + losses.keypoints + losses.refined
         if not left:
             raise ConfigError(f"phase {phase.name} of recipe {recipe.name} learns from its teacher alone; expected a weight of labels")

@@ -34,7 +34,7 @@ from edgepose_export.network.pose_network import PoseNetwork
 from edgepose_export.network.refiner import RefinerNetwork, RefinerSpec
 from edgepose_export.training.callbacks import TrainingCallbacks, TrainingProgress
 from edgepose_export.training.fake_quantization import quantize_in_training
-from edgepose_export.training.norms import calibrate_norms, has_norms, plain_batches
+from edgepose_export.training.norms import calibrate_norms, has_norms, norm_scales, plain_batches
 from edgepose_export.training.parameter_groups import parameter_groups, set_modes
 from edgepose_export.training.pose_losses import pose_losses, unexplained
 from edgepose_export.training.processes import ProcessGroup
@@ -279,6 +279,8 @@ class Trainer:
         images = torch.as_tensor(batch.images, device=self.device)  # uint8 (B, H, W, 3)
         x = self.network.normalize(images).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
         losses = self._losses(phase, x, batch)
+        if losses and phase.sparsity:
+            losses["sparsity"] = phase.sparsity * norm_scales(self.network, self.state.sizes)
         optimizer.zero_grad(set_to_none=True)
         if losses:  # none where a phase learns from people alone and the batch has none
             torch.stack(list(losses.values())).sum().backward()
