@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 
+from edgepose.model.file import read_model
 from edgepose_export.evaluation.boxes import evaluate_boxes
 from edgepose_export.evaluation.coco import evaluate
 from edgepose_export.onnx_file import write_model
@@ -53,12 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     print("| calibrator | repairs | error / variance | AP |\n|---|---|---|---|")
     print(f"| none (float) | none | 0 | {ap(onnx.load(str(chosen.model)))} |", flush=True)
-    reference = None
+    others = list(CalibrationSet([chosen.data], 32, offset=0.5).inputs(read_model(chosen.model).info))[:16]
+    reference = run_maps(plain, maps, lambda: iter(others))
     for method, repairs in ways():
         made = calibrate(chosen.model, pictures, method=method, repairs=repairs)
-        if reference is None:
-            others = list(CalibrationSet([chosen.data], 32, offset=0.5).inputs(made.info))[:16]
-            reference = run_maps(plain, maps, lambda: iter(others))
         model = made.quantized(kept)
         error = map_error(reference, run_maps(model, maps, lambda: iter(others)))
         print(f"| {method} | {', '.join(repairs) or 'none'} | {error:.4f} | {ap(model)} |", flush=True)

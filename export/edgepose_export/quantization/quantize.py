@@ -32,7 +32,7 @@ from edgepose_export.quantization.islands import FLOAT_PLACES, TENSORRT_FLOAT_PL
 from edgepose_export.quantization.pixels import center_on_a_byte, read_bytes_directly
 from edgepose_export.quantization.qdq import Range, insert
 from edgepose_export.quantization.ranges import Method, choose_range
-from edgepose_export.quantization.repairs import correct_biases, patch_moments, rounded_weights
+from edgepose_export.quantization.repairs import correct_biases, in_steps, patch_moments, rounded_weights, weighted
 
 Target = Literal["cpu", "tensorrt"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -166,21 +166,31 @@ def calibrate(
     if "rounding" in repairs or "bias" in repairs:
         chosen = [node for node in graph.convolutions() if node.name in plan.convolutions]
         moments = patch_moments(model, chosen, lambda: pictures.inputs(info), report("weights"), total)
-        integers = rounded_weights(model, moments) if "rounding" in repairs else {}
-        model = correct_biases(model, moments, integers) if "bias" in repairs else model
+        integers = rounded_weights(model, moments, adaptively="rounding" in repairs)
+        if "bias" in repairs:
+            become = {node.input[1]: in_steps(weight, integers[node.input[1]]) for node, weight in weighted(graph, moments)}
+            model = correct_biases(model, moments, become)
     return CalibratedModel(source, info, target, model, ranges, calibration, integers)
 
 
-def load_float(source: Path) -> onnx.ModelProto:
-    """Read a float model file whose nodes name their parts of the network; ModelError where it is none."""
+def read_float(source: Path) -> onnx.ModelProto:
+    """Read a float model file as it is; ModelError where it is none."""
     info = read_model(source).info
     if info.precision != "float32":
         raise ModelError(f"{source} is {info.precision} of layout '{info.layout}'; expected a float32 file")
     try:
-        model = onnx.load(str(source))
-        return model if info.layout == "edgepose" else with_network_names(model)
+        return onnx.load(str(source))
     except DecodeError as error:
         raise ModelError(f"{source} is not an ONNX file: {error}") from error
+
+
+def load_float(source: Path) -> onnx.ModelProto:
+    """Read a float model file whose nodes name their parts of the network; ModelError where it is none."""
+    model = read_float(source)
+    if read_model(source).info.layout == "edgepose":
+        return model
+    try:
+        return with_network_names(model)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error.__cause__
 

@@ -6,6 +6,7 @@ are still free make good (E. Frantar et al., "GPTQ: Accurate Post-Training Quant
 output (M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, with measured means).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgepose_export.callbacks import Progress
+from edgepose_export.onnx_file import drop_unused_constants
 from edgepose_export.quantization.calibration import CalibrationImages, open_session, with_outputs
 from edgepose_export.quantization.graph import Graph
 from edgepose_export.quantization.qdq import quantize_weight
@@ -119,45 +121,50 @@ def round_adaptively(weight: NDArray[np.float32], moments: PatchMoments) -> NDAr
 
 
 def correct_biases(
-    model: onnx.ModelProto, moments: Mapping[str, PatchMoments], integers: Mapping[str, NDArray[np.int8]]
+    model: onnx.ModelProto, moments: Mapping[str, PatchMoments], weights: Mapping[str, NDArray[np.float32]]
 ) -> onnx.ModelProto:
-    """Return a copy of a float model whose biases make good what rounded weights change in the mean of each output.
+    """Return a copy of a float model whose biases make good what changed weights change in the mean of each output.
 
     Args:
         model: float model.
         moments: by the names of the convolutions to correct.
-        integers: of weights that are not rounded to the nearest, by their names.
+        weights: what the weights become, by their names; other convolutions stay as they are.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = Graph(result)
-    for node, weight in _weighted(graph, moments):
-        if len(node.input) < 3 or node.input[2] not in graph.constants:
+    for node, weight in weighted(graph, moments):
+        if node.input[1] not in weights or len(node.input) < 3 or node.input[2] not in graph.constants:
             continue
-        nearest, scale = quantize_weight(weight)
-        change = integers.get(node.input[1], nearest) * scale[:, None, None, None] - weight  # (C', C, k, k)
         mean = moments[node.name].mean  # (groups, D)
-        grouped = change.reshape(len(mean), -1, mean.shape[1])
-        shift = np.einsum("god,gd->go", grouped, mean).ravel()
-        bias = numpy_helper.to_array(graph.constants[node.input[2]]) - shift
+        change = (weights[node.input[1]] - weight).reshape(len(mean), -1, mean.shape[1])
+        bias = numpy_helper.to_array(graph.constants[node.input[2]]) - np.einsum("god,gd->go", change, mean).ravel()
         name = f"{node.name}_corrected_bias"  # of its own: equal biases can be one constant
         result.graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), name))
         node.input[2] = name
+    drop_unused_constants(result.graph)
     return result
 
 
-def rounded_weights(model: onnx.ModelProto, moments: Mapping[str, PatchMoments]) -> dict[str, NDArray[np.int8]]:
-    """Return the adaptively rounded weights of convolutions, by the names of the weights; one that several use is left out."""
+def rounded_weights(model: onnx.ModelProto, moments: Mapping[str, PatchMoments], *, adaptively: bool) -> dict[str, NDArray[np.int8]]:
+    """Return the integers of convolutions' weights, by the names of the weights; one that several use is rounded to the nearest."""
     graph = Graph(model)
-    uses = [node.input[1] for node in graph.nodes if node.op_type == "Conv"]
+    uses = Counter(node.input[1] for node in graph.nodes if node.op_type == "Conv")
     return {
         node.input[1]: round_adaptively(weight, moments[node.name])
-        for node, weight in _weighted(graph, moments)
-        if uses.count(node.input[1]) == 1
+        if adaptively and uses[node.input[1]] == 1
+        else quantize_weight(weight)[0]
+        for node, weight in weighted(graph, moments)
     }
 
 
-def _weighted(graph: Graph, moments: Mapping[str, PatchMoments]) -> Iterator[tuple[onnx.NodeProto, NDArray[np.float32]]]:
+def in_steps(weight: NDArray[np.float32], integers: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Return the values of integers that stand for weights (C', C, k, k)."""
+    return integers * quantize_weight(weight)[1][:, None, None, None]
+
+
+def weighted(graph: Graph, moments: Mapping[str, PatchMoments]) -> Iterator[tuple[onnx.NodeProto, NDArray[np.float32]]]:
+    """Yield the convolutions that `moments` names, with their weights."""
     for node in graph.nodes:
         if node.name in moments:
             yield node, numpy_helper.to_array(graph.constants[node.input[1]])
