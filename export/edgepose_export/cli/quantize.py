@@ -119,7 +119,9 @@ def quantize(
             reference = ap(onnx.load(str(model)))
             if places:
                 result = made.quantized(places)
-                check_drop(model, ap(result), reference=reference, max_drop=max_drop)
+                measured = ap(result)
+                check_drop(model, measured, reference=reference, max_drop=max_drop)
+                click.echo(f"AP {measured:.4f}, in float {reference:.4f}", err=True)
             else:
                 order = [entry.place for entry in _sensitivity(made, data, _SEARCH_PICTURES, progress)]
                 search = search_float_parts(made, order, ap, reference=reference, max_drop=max_drop)

@@ -1,6 +1,7 @@
 """Weight clustering: each layer's weights share a few values, a codebook, and the file stores the number of each weight's value.
 
-After S. Han et al., "Deep Compression", ICLR 2016. The graph expands itself: a `Gather` takes the weights out of the codebook, which
+After S. Han et al., "Deep Compression", ICLR 2016, with a scale for each filter: folded batch-norms make filters of one layer differ by
+orders of magnitude. The graph expands itself: a `Gather` takes the weights out of the codebook and a `Mul` scales the filters, which
 inference libraries do once when they load the file. So the network costs as much time and memory as before, and a smaller file.
 
 The codebook of a layer starts from k-means. On pictures it is tuned to the layer's output: for given numbers, the values with the
@@ -23,7 +24,7 @@ from edgepose_export.onnx_file import drop_unused_constants, store_half
 from edgepose_export.quantization.repairs import PatchMoments, correct_biases
 
 FEWEST_WEIGHTS = 512
-"""Smaller layers are stored in half precision: a codebook would not pay, and depthwise layers lose the most."""
+"""Smaller layers and depthwise ones are stored in half precision: they weigh little and lose the most."""
 
 MOST_VALUES = 256
 """Values of a codebook whose numbers fit into a byte."""
@@ -39,26 +40,31 @@ class Codebook:
     Attributes:
         values: float32 (K,).
         numbers: uint8, of the shape of the weights.
+        scales: float32, factors of the filters, of a shape that multiplies the weights.
     """
 
     values: NDArray[np.float32]
     numbers: NDArray[np.uint8]
+    scales: NDArray[np.float32]
 
     @property
     def weights(self) -> NDArray[np.float32]:
         """The weights that it stands for."""
-        return self.values[self.numbers]
+        product: NDArray[np.float32] = self.values[self.numbers] * self.scales
+        return product
 
 
 def cluster_weights(weight: NDArray[np.float32], count: int, importance: NDArray[np.float64] | None = None) -> Codebook:
     """Cluster weights by k-means in one dimension, begun at quantiles.
 
     Args:
-        weight: of any shape.
+        weight: (C', …), a filter in each row.
         count: number of values, at most 256.
         importance: weight of each weight's squared error, of the same shape; None is equal.
     """
-    flat = weight.ravel().astype(np.float64)
+    size = np.sqrt((weight.astype(np.float64) ** 2).mean(tuple(range(1, weight.ndim)), keepdims=True))
+    scales = np.where(size > 0, size, 1.0).astype(np.float16).astype(np.float32)
+    flat = (weight / scales).ravel().astype(np.float64)
     mass = np.ones_like(flat) if importance is None else importance.ravel() + 1e-12
     # Half of the starts follow the density, half the range: quantiles alone leave the rare large weights without a value.
     starts = np.concatenate([np.quantile(flat, np.linspace(0, 1, count - count // 2)), np.linspace(flat.min(), flat.max(), count // 2)])
@@ -72,13 +78,13 @@ def cluster_weights(weight: NDArray[np.float32], count: int, importance: NDArray
             break
         values = moved
     numbers = np.searchsorted((values[1:] + values[:-1]) / 2, flat)
-    return Codebook(values.astype(np.float32), numbers.astype(np.uint8).reshape(weight.shape))
+    return Codebook(values.astype(np.float32), numbers.astype(np.uint8).reshape(weight.shape), scales)
 
 
 def tune_codebook(weight: NDArray[np.float32], codebook: Codebook, second: NDArray[np.float64]) -> Codebook:
     """Return a codebook with the values that give the least squared error of the layer's output.
 
-    With M for the second moment of the inputs, w a filter and B its assignment of numbers, the sum over filters of
+    With M for the second moment of the inputs, w a filter over its scale and B its assignment of numbers, the sum over filters of
     (w - B v)' M (w - B v) is least where sum(B' M B) v = sum(B' M w).
 
     Args:
@@ -87,7 +93,7 @@ def tune_codebook(weight: NDArray[np.float32], codebook: Codebook, second: NDArr
         second: (D, D), second moment of the inputs.
     """
     count = len(codebook.values)
-    filters, numbers = weight.reshape(len(weight), -1).astype(np.float64), codebook.numbers.reshape(len(weight), -1)
+    filters, numbers = (weight / codebook.scales).reshape(len(weight), -1).astype(np.float64), codebook.numbers.reshape(len(weight), -1)
     left, right = np.zeros((count, count)), np.zeros(count)
     for row, assigned in zip(filters, numbers, strict=True):
         table = np.zeros((len(assigned), count))
@@ -98,7 +104,7 @@ def tune_codebook(weight: NDArray[np.float32], codebook: Codebook, second: NDArr
     # Values that hardly matter stay where they are.
     damping = 1e-3 * np.trace(left) / count + 1e-12
     values = np.linalg.solve(left + damping * np.eye(count), right + damping * codebook.values)
-    return Codebook(values.astype(np.float32), codebook.numbers)
+    return Codebook(values.astype(np.float32), codebook.numbers, codebook.scales)
 
 
 def cluster_model(model: onnx.ModelProto, count: int, moments: Mapping[str, PatchMoments] = {}) -> onnx.ModelProto:
@@ -118,7 +124,8 @@ def cluster_model(model: onnx.ModelProto, count: int, moments: Mapping[str, Patc
     # Other large constants, such as the places of the cells, are no weights.
     for name in dict.fromkeys(node.input[1] for node in model.graph.node if node.op_type in _LAYERS and node.input[1] in constants):
         weight = numpy_helper.to_array(constants[name])
-        if weight.dtype == np.float32 and weight.size >= FEWEST_WEIGHTS and len(np.unique(weight)) > count:
+        depthwise = weight.ndim == 4 and weight.shape[1] == 1
+        if weight.dtype == np.float32 and weight.size >= FEWEST_WEIGHTS and not depthwise and len(np.unique(weight)) > count:
             moment = known[name].second if name in known else None
             codebooks[name] = cluster_weights(weight, count) if moment is None else tuned_codebook(weight, count, moment)
     if not codebooks:
@@ -143,12 +150,14 @@ def tuned_codebook(weight: NDArray[np.float32], count: int, second: NDArray[np.f
 
 def _expansion(model: onnx.ModelProto, name: str, codebook: Codebook) -> list[onnx.NodeProto]:
     """Store a codebook and return the nodes that make the tensor `name` of it."""
-    values = numpy_helper.from_array(codebook.values.astype(np.float16), f"{name}_codebook")
-    model.graph.initializer.extend([values, numpy_helper.from_array(codebook.numbers, f"{name}_numbers")])
+    stored = {"codebook": codebook.values.astype(np.float16), "scales": codebook.scales.astype(np.float16), "numbers": codebook.numbers}
+    model.graph.initializer.extend(numpy_helper.from_array(value, f"{name}_{key}") for key, value in stored.items())
     return [
         helper.make_node("Cast", [f"{name}_numbers"], [f"{name}_places"], f"{name}_Cast", to=TensorProto.INT32),
         helper.make_node("Cast", [f"{name}_codebook"], [f"{name}_values"], f"{name}_Cast_values", to=TensorProto.FLOAT),
-        helper.make_node("Gather", [f"{name}_values", f"{name}_places"], [name], f"{name}_Gather"),
+        helper.make_node("Cast", [f"{name}_scales"], [f"{name}_factors"], f"{name}_Cast_scales", to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{name}_values", f"{name}_places"], [f"{name}_plain"], f"{name}_Gather"),
+        helper.make_node("Mul", [f"{name}_plain", f"{name}_factors"], [name], f"{name}_Mul"),
     ]
 
 

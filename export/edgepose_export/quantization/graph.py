@@ -11,7 +11,8 @@ from edgepose_export.quantization.islands import name_lies_in
 
 ACTIVATIONS = ("Relu", "Clip")
 _JOINS = ("Add", "Concat")
-_SELECTIONS = ("Gather", "MaxPool", "Split", "Resize")
+_SELECTIONS = ("Gather", "MaxPool")
+_MORE_SELECTIONS = ("Split", "Slice", "Resize")
 NETWORK = "network"
 """Module whose convolutions may be quantized. What comes after it in the graph (candidates, suppression, the refinement of candidates,
 the decoding of heat maps) stays float: it computes positions, which need more than 256 steps, in a few percent of the time."""
@@ -128,19 +129,19 @@ def make_plan(
     before_silu = {node.output[0] for node in convolutions if graph.silu(node) is not None}
     made = {graph.result(node) for node in convolutions}
     read = {node.input[0] for node in convolutions}
-    # What a SiLU after an INT8 convolution makes can be selected in integers.
-    products = {silu.output[0]: silu for node in convolutions if (silu := graph.silu(node)) is not None}
-    sigmoids = {silu.name: graph.producer[name] for silu in products.values() for name in silu.input if name not in before_silu}
+    selections = (*_SELECTIONS, *_MORE_SELECTIONS) if integer_silu else _SELECTIONS
     # A join computes in integers if INT8 operations make or read all of its inputs and an INT8 operation reads its output.
     joins = {
         node.name: node
         for node in graph.nodes
-        if (node.op_type in _JOINS or (node.op_type in _SELECTIONS and path_of(node)[:1] == [NETWORK]))
+        if (node.op_type in _JOINS or (node.op_type in selections and path_of(node)[:1] == [NETWORK] and _only_selects(node)))
         and not lies_in(node, [*float_places, *float_joins])
     }
-    if integer_silu:
-        joins |= {silu.name: silu for silu in products.values()}
-        made |= {sigmoid.output[0] for sigmoid in sigmoids.values()}
+    # What a SiLU after an INT8 convolution makes is INT8 too, and can be selected in integers.
+    products = {silu.output[0]: silu for node in convolutions if integer_silu and (silu := graph.silu(node)) is not None}
+    sigmoids = {silu.name: graph.producer[name] for silu in products.values() for name in silu.input if name not in before_silu}
+    joins |= {silu.name: silu for silu in products.values()}
+    made |= {sigmoid.output[0] for sigmoid in sigmoids.values()}
     changed = True
     while changed:
         known = made | read | {output for node in joins.values() for output in graph.results(node)}
@@ -148,7 +149,7 @@ def make_plan(
             name: node
             for name, node in joins.items()
             if all(
-                source in known or source in graph.constants or (source in products and node.op_type in _SELECTIONS)
+                not source or source in known or source in graph.constants or (source in products and node.op_type in selections)
                 for source in node.input
             )
             and any(
@@ -157,11 +158,17 @@ def make_plan(
         }
         changed = len(kept) < len(joins)
         joins = kept
-    tied = {output: node.input[0] for node in joins.values() if node.op_type in _SELECTIONS for output in node.output}
-    inputs = {name for node in joins.values() for name in node.input if name not in graph.constants}
+    tied = {output: node.input[0] for node in joins.values() if node.op_type in selections for output in node.output}
+    inputs = {name for node in joins.values() for name in node.input if name and name not in graph.constants}
     joins |= {sigmoids[name].name: sigmoids[name] for name in joins.keys() & sigmoids.keys()}
     made -= {sigmoid.output[0] for sigmoid in sigmoids.values() if sigmoid.name not in joins}
     wanted = read | made | inputs | {output for node in joins.values() for output in graph.results(node)}
     made_in_order = (output for node in graph.nodes for output in node.output)
     order = [name for name in (*graph.inputs, *made_in_order) if name in wanted]
     return QuantizationPlan(frozenset(names), frozenset(joins), tuple(order), tied, frozenset(before_silu))
+
+
+def _only_selects(node: onnx.NodeProto) -> bool:
+    """Return whether an operation copies values: an enlargement does if it takes the nearest one, which is its default."""
+    mode = next((entry.s for entry in node.attribute if entry.name == "mode"), b"nearest")
+    return node.op_type != "Resize" or bool(mode == b"nearest")

@@ -65,7 +65,8 @@ def patch_moments(
     result: dict[str, PatchMoments] = {}
     generator = np.random.default_rng(0)
     for count, image in enumerate(images(), 1):
-        values = dict(zip(made, session.run(made, {session.get_inputs()[0].name: image}), strict=True)) | {graph.inputs[0]: image}
+        computed = session.run(made, {session.get_inputs()[0].name: image}) if made else []
+        values = dict(zip(made, computed, strict=True)) | {graph.inputs[0]: image}
         for node in convolutions:
             patches = _patches(node, weights[node.name], values[node.input[0]], generator)  # (P, groups, D)
             mean = patches.mean(0)

@@ -21,7 +21,7 @@ from edgepose_export.quantization.graph import Graph, float_convolutions, place
 from edgepose_export.quantization.head import last_convolutions, with_network_names
 from edgepose_export.quantization.quantize import CalibratedModel, calibrate, default_places, load_float, quantize
 from edgepose_export.quantization.search import check_drop, search_float_parts
-from edgepose_export.quantization.sensitivity import parts
+from edgepose_export.quantization.sensitivity import map_error, map_tensors, parts, run_maps
 from testing.export.ultralytics_layout import EndToEnd, write_layout
 from testing.export.yolo_like import YoloLike
 from testing.onnx_files import write_ultralytics
@@ -90,10 +90,15 @@ def test_the_runtime_runs_the_file_and_finds_about_the_same(
     assert (file.info.layout, file.info.precision, file.info.parent) == ("ultralytics", "int8", file_hash(source))
     assert file.info.calibration is not None
     assert file.info.calibration.hash == pictures.hash()
-    image = np.concatenate(list(pictures.images(file.info)))[:1]
-    found, expected = (open_backend(read_model(each), ModelConfig(threads=1)).run(image) for each in (path, source))
+    found, expected = (
+        open_backend(read_model(each), ModelConfig(threads=1)).run(next(pictures.images(file.info))) for each in (path, source)
+    )
+    # The weights are random: many anchors have about the same score, so only the scores can be compared one by one.
     assert abs(found.scores[0, 0] - expected.scores[0, 0]) < 0.1
-    assert np.abs(found.boxes[0, 0] - expected.boxes[0, 0]).max() < 8
+    graph = load_float(source)
+    maps, inputs = map_tensors(graph), list(pictures.inputs(file.info))[:2]
+    reference, other = (run_maps(model, maps, lambda: iter(inputs)) for model in (graph, onnx.load(str(path))))
+    assert map_error(reference, other) < 0.05
 
 
 def test_on_the_cpu_all_but_the_head_is_integers(calibrated: CalibratedModel, stranger: Path, tmp_path: Path) -> None:
@@ -122,18 +127,18 @@ def test_for_tensorrt_a_silu_is_float_and_the_first_convolution_too(stranger: Pa
 
 
 def test_the_search_keeps_what_the_accuracy_needs_in_float(calibrated: CalibratedModel) -> None:
-    order = ["stem.3", "deep.1.last", *(part for part in parts(calibrated.model) if part not in ("stem.3", "deep.1.last"))]
-    needed = {"deep.1.last", order[3]}
+    order = parts(calibrated.model)
+    needed = {"deep.1.last.0", "stem.1.0"}
+    assert needed < set(order)
 
     def accuracy(model: onnx.ModelProto) -> float:
-        graph = Graph(model)
-        made = {place(node) for node in graph.convolutions() if node.input[1] in graph.constants}
-        return 0.5 - 0.01 * sum(not any(name.startswith(part) for name in made) for part in needed)
+        graph = Graph(model)  # a convolution with plain weights is float
+        return 0.5 - 0.01 * len(needed - {place(node) for node in graph.convolutions() if node.input[1] in graph.constants})
 
     made = search_float_parts(calibrated, order, accuracy, reference=0.5, max_drop=0.005)
-    assert set(made.best.float_places) - needed == {place(node) for node in last_convolutions(Graph(calibrated.model))}
+    assert set(made.best.float_places) == needed | {place(node) for node in last_convolutions(Graph(calibrated.model))}
     assert made.best.accuracy == 0.5
-    everything = search_float_parts(calibrated, order, accuracy, reference=0.5, max_drop=0.02)
+    everything = search_float_parts(calibrated, order, accuracy, reference=0.5, max_drop=0.025)
     assert len(everything.trials) == 1
     with pytest.raises(ModelError, match=r"AP of 0\.4000 .* 0\.1000 less than in float; expected at most 0\.005 less, so no file"):
         search_float_parts(calibrated, order, lambda model: 0.4, reference=0.5, max_drop=0.005)
