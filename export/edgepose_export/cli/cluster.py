@@ -19,7 +19,7 @@ from edgepose_export.quantization.repairs import PatchMoments, patch_moments
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
 @click.option(
-    "--values", type=click.IntRange(2, MOST_VALUES), default=32, show_default=True, help="Different values that a layer's weights have."
+    "--values", type=click.IntRange(2, MOST_VALUES), default=128, show_default=True, help="Different values that a layer's weights have."
 )
 @click.option(
     "--data",

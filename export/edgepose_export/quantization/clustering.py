@@ -96,11 +96,11 @@ def tune_codebook(weight: NDArray[np.float32], codebook: Codebook, second: NDArr
     filters, numbers = (weight / codebook.scales).reshape(len(weight), -1).astype(np.float64), codebook.numbers.reshape(len(weight), -1)
     left, right = np.zeros((count, count)), np.zeros(count)
     for row, assigned in zip(filters, numbers, strict=True):
-        table = np.zeros((len(assigned), count))
-        table[np.arange(len(assigned)), assigned] = 1
-        moment = table.T @ second
-        left += moment @ table
-        right += moment @ row
+        order = np.argsort(assigned, kind="stable")
+        present, starts = np.unique(assigned[order], return_index=True)
+        moment = np.add.reduceat(second[order], starts, axis=0)  # B' M: rows of the inputs whose weights are one value
+        right[present] += moment @ row
+        left[np.ix_(present, present)] += np.add.reduceat(moment[:, order], starts, axis=1)
     # Values that hardly matter stay where they are.
     damping = 1e-3 * np.trace(left) / count + 1e-12
     values = np.linalg.solve(left + damping * np.eye(count), right + damping * codebook.values)
