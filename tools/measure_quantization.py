@@ -31,7 +31,7 @@ def ways() -> list[tuple[Method, tuple[Repair, ...]]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="pictures that calibrate")
     parser.add_argument("--evaluate", type=Path, help="pictures that measure AP")

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def profiled(path: Path, image: NDArray[np.float32], folder: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("python", help="a Python in which the package ultralytics is installed")
     parser.add_argument("--data", type=Path, required=True, help="pictures that calibrate")
     parser.add_argument("--name", choices=NAMES, action="append")
@@ -114,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             image = next(others.inputs(info)).astype(np.float32)
             plain, quick = interleaved([open_session(source), open_session(small)], image, chosen.rounds)
             maps = map_tensors(float_graph := load_float(source))
-            error = map_error(*(run_maps(model, maps, lambda image=image: iter([image])) for model in (float_graph, onnx.load(str(small)))))
+            inputs = [image]
+            reference, other = (run_maps(model, maps, partial(iter, inputs)) for model in (float_graph, onnx.load(str(small))))
+            error = map_error(reference, other)
             print(
                 f"| `{name}` | {np.median(plain):.1f} | {np.median(quick):.1f} | {np.median(plain) / np.median(quick):.2f}"
                 f" ({plain.min() / quick.min():.2f}) | {error:.4f} | {source.stat().st_size / 1e6:.1f} →"

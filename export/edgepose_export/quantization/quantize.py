@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from edgepose.errors import ModelError

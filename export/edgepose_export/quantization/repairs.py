@@ -83,7 +83,7 @@ def _patches(
     node: onnx.NodeProto, weight: NDArray[np.float32], values: NDArray[Any], generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Return what a convolution's filters see at some places of an input (1, C, H, W): (P, groups, D)."""
-    settings = {entry.name: list(entry.ints) if entry.ints else entry.i for entry in node.attribute}
+    settings: dict[str, Any] = {entry.name: list(entry.ints) if entry.ints else entry.i for entry in node.attribute}
     groups = int(settings.get("group", 1))
     strides, dilations = (settings.get(name, [1, 1]) for name in ("strides", "dilations"))
     top, left, bottom, right = settings.get("pads", [0, 0, 0, 0])

@@ -211,6 +211,6 @@ def test_real_exports(name: str, data: Path, tmp_path: Path) -> None:
     (after,) = opened(load_float(source)).run(None, {"images": image})
     np.testing.assert_allclose(after, before, atol=1e-3)
     for target in ("cpu", "tensorrt"):
-        write_model(quantize(source, CalibrationSet([data], 32), target=target), tmp_path / "int8.onnx")  # type: ignore[arg-type]
+        write_model(quantize(source, CalibrationSet([data], 32), target=target), tmp_path / "int8.onnx")
         backend = open_backend(read_model(tmp_path / "int8.onnx"), ModelConfig(threads=1))
         assert backend.run(np.zeros((1, 160, 160, 3), np.uint8)).boxes.shape[0] == 1
