@@ -75,10 +75,10 @@ def interleaved(sessions: Sequence[onnxruntime.InferenceSession], image: NDArray
     times = np.zeros((len(sessions), rounds))
     for number in range(-1, rounds):
         for index, session in enumerate(sessions):
-            begin = time.perf_counter()
+            begin_s = time.perf_counter()
             session.run(None, {session.get_inputs()[0].name: image})
             if number >= 0:
-                times[index, number] = 1e3 * (time.perf_counter() - begin)
+                times[index, number] = 1e3 * (time.perf_counter() - begin_s)
     return times
 
 
