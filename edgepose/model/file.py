@@ -295,6 +295,7 @@ def _describe_ultralytics(header: OnnxHeader) -> ModelInfo:
     batch, height, width = _input_sides(image.shape[0], image.shape[2], image.shape[3], stride=stride)
     if height is None and max(sides) % stride:
         raise ModelError(f"metadata imgsz is {list(sides)}; expected multiples of the stride, {stride}")
+    ours = {key.removeprefix(METADATA_PREFIX): value for key, value in metadata.items() if key.startswith(METADATA_PREFIX)}
     return ModelInfo(
         layout="ultralytics",
         format_version=metadata.get("version", ""),
@@ -310,8 +311,8 @@ def _describe_ultralytics(header: OnnxHeader) -> ModelInfo:
         batch=batch,
         candidates=0,
         precision="int8" if header.quantized else "float16" if image.element == "float16" else "float32",
-        calibration=None,
-        parent=None,
+        calibration=_value(ours, "calibration", Calibration) if ours.get("calibration") else None,  # `edgepose-export quantize` made it
+        parent=ours.get("parent") or None,
         trained_on="",
         accuracy={},
         license=metadata.get("license", ""),

@@ -17,6 +17,7 @@ COMMANDS = {
     "report": ("edgepose_export.cli.report:report", "Write one page about a model, or several side by side."),
     "onnx": ("edgepose_export.cli.onnx:onnx", "Write a network as a self-describing ONNX file."),
     "quantize": ("edgepose_export.cli.quantize:quantize", "Quantize a model to INT8."),
+    "cluster": ("edgepose_export.cli.cluster:cluster", "Give the weights of a layer a few values, for a smaller file."),
     "tensorrt": ("edgepose_export.cli.tensorrt:tensorrt", "Report what TensorRT makes of a model, and write it in half precision."),
     "make-model": ("edgepose_export.cli.make_model:make_model", "Make the files of a model that ship, step by step."),
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),

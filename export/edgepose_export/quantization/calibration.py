@@ -11,6 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
+from edgepose.engine.native_errors import NATIVE_ERRORS, error_when_loading
+from edgepose.engine.ultralytics import to_input
 from edgepose.errors import ConfigError
 from edgepose.model.file import ModelInfo
 from edgepose.pose.boxes import box_area
@@ -26,8 +28,8 @@ FEWEST_PICTURES = 32
 _SMALLEST_CUT = 0.6
 """Smallest side of a cut view, as a share of the picture's side."""
 
-CalibrationImages = Callable[[], Iterator[NDArray[np.uint8]]]
-"""Starts the calibration pictures from the first; each is uint8 (1, H, W, 3)."""
+CalibrationImages = Callable[[], Iterator[NDArray[np.generic]]]
+"""Starts the calibration pictures from the first, each as the network takes it: a batch of one."""
 
 _MOST_VALUES = 1 << 16
 """Values of a tensor and picture that enter its histogram, evenly picked."""
@@ -99,6 +101,11 @@ class CalibrationSet:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def inputs(self, info: ModelInfo) -> Iterator[NDArray[np.generic]]:
+        """Yield the pictures as the file takes them: as `images`, or of the layout `ultralytics` float32 (1, 3, H, W)."""
+        for image in self.images(info):
+            yield to_input(image) if info.layout == "ultralytics" else image
 
     def images(self, info: ModelInfo) -> Iterator[NDArray[np.uint8]]:
         """Yield the network's inputs in batches of one: letterboxed pictures, uint8 (1, H, W, 3) in their own shape, or crops.
@@ -209,7 +216,10 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelPr
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """Open a session on the CPU of this machine."""
+    """Open a session on the CPU of this machine; ModelError where onnxruntime refuses the network."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except NATIVE_ERRORS as error:
+        raise error_when_loading(error, "onnxruntime refuses the network", cpu=True) from error

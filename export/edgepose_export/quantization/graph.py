@@ -12,7 +12,8 @@ from edgepose_export.quantization.islands import name_lies_in
 ACTIVATIONS = ("Relu", "Clip")
 _JOINS = ("Add", "Concat")
 _SELECTIONS = ("Gather", "MaxPool")
-_NETWORK = "network"
+_MORE_SELECTIONS = ("Split", "Slice", "Resize")
+NETWORK = "network"
 """Module whose convolutions may be quantized. What comes after it in the graph (candidates, suppression, the refinement of candidates,
 the decoding of heat maps) stays float: it computes positions, which need more than 256 steps, in a few percent of the time."""
 
@@ -47,6 +48,8 @@ class Graph:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.inputs = [value.name for value in model.graph.input]
+        self.outputs = [value.name for value in model.graph.output]
 
     def result(self, node: onnx.NodeProto) -> str:
         """Return the output of a node, or of the activation after a convolution or an addition that nothing else reads."""
@@ -55,6 +58,10 @@ class Graph:
         if node.op_type in ("Conv", "Add") and len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
             output = readers[0].output[0]
         return output
+
+    def results(self, node: onnx.NodeProto) -> list[str]:
+        """Return the outputs of a node, the first one behind its activation as `result` does."""
+        return [self.result(node), *node.output[1:]]
 
     def silu(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """Return the product that ends a SiLU (x times its sigmoid) after a convolution; None where another operation reads it."""
@@ -69,21 +76,22 @@ class Graph:
         return [
             node
             for node in self.nodes
-            if node.op_type == "Conv" and node.input[1] in self.constants and _path(node)[:1] == [_NETWORK] and place(node)
+            if node.op_type == "Conv" and node.input[1] in self.constants and path_of(node)[:1] == [NETWORK] and place(node)
         ]
 
 
 def place(node: onnx.NodeProto) -> str:
     """Return the module that a node belongs to, as PyTorch names modules: `trunk.stages.2.csp.blocks.0.first.depthwise.conv`."""
-    parts = _path(node)[:-1]
-    if parts[:1] == [_NETWORK]:
+    parts = path_of(node)[:-1]
+    if parts[:1] == [NETWORK]:
         del parts[0]
     # The tracer writes `stem/stem.0` for an entry of a list, and `conv_2` for the third use of a layer.
     kept = [part for part, following in itertools.zip_longest(parts, parts[1:], fillvalue="") if not following.startswith(f"{part}.")]
     return re.sub(r"\bconv_\d+$", "conv", ".".join(kept))
 
 
-def _path(node: onnx.NodeProto) -> list[str]:
+def path_of(node: onnx.NodeProto) -> list[str]:
+    """Return the parts of a node's name, which the tracer separates by slashes."""
     return [part for part in node.name.split("/") if part]
 
 
@@ -108,34 +116,59 @@ def lies_in(node: onnx.NodeProto, places: Iterable[str]) -> bool:
     return name_lies_in(place(node), places)
 
 
-def make_plan(model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = ()) -> QuantizationPlan:
-    """Plan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`."""
+def make_plan(
+    model: onnx.ModelProto, float_places: Sequence[str] = (), float_joins: Sequence[str] = (), *, integer_silu: bool = False
+) -> QuantizationPlan:
+    """Plan INT8 for all convolutions but those in `float_places`, and for the joins between them but those in `float_joins`.
+
+    With `integer_silu` the SiLU between two INT8 operations is INT8 too: ONNX Runtime computes its sigmoid by a table.
+    """
     graph = Graph(model)
     convolutions = [node for node in graph.convolutions() if not lies_in(node, float_places)]
     names = {node.name for node in convolutions}
     before_silu = {node.output[0] for node in convolutions if graph.silu(node) is not None}
     made = {graph.result(node) for node in convolutions}
     read = {node.input[0] for node in convolutions}
+    selections = (*_SELECTIONS, *_MORE_SELECTIONS) if integer_silu else _SELECTIONS
     # A join computes in integers if INT8 operations make or read all of its inputs and an INT8 operation reads its output.
     joins = {
         node.name: node
         for node in graph.nodes
-        if (node.op_type in _JOINS or (node.op_type in _SELECTIONS and _path(node)[:1] == [_NETWORK]))
+        if (node.op_type in _JOINS or (node.op_type in selections and path_of(node)[:1] == [NETWORK] and _only_selects(node)))
         and not lies_in(node, [*float_places, *float_joins])
     }
+    # What a SiLU after an INT8 convolution makes is INT8 too, and can be selected in integers.
+    products = {silu.output[0]: silu for node in convolutions if integer_silu and (silu := graph.silu(node)) is not None}
+    sigmoids = {silu.name: graph.producer[name] for silu in products.values() for name in silu.input if name not in before_silu}
+    joins |= {silu.name: silu for silu in products.values()}
+    made |= {sigmoid.output[0] for sigmoid in sigmoids.values()}
     changed = True
     while changed:
-        known = made | read | {graph.result(node) for node in joins.values()}
+        known = made | read | {output for node in joins.values() for output in graph.results(node)}
         kept = {
             name: node
             for name, node in joins.items()
-            if all(source in known or source in graph.constants for source in node.input)
-            and any(reader.name in names or reader.name in joins for reader in graph.readers.get(graph.result(node), []))
+            if all(
+                not source or source in known or source in graph.constants or (source in products and node.op_type in selections)
+                for source in node.input
+            )
+            and any(
+                reader.name in names or reader.name in joins for output in graph.results(node) for reader in graph.readers.get(output, [])
+            )
         }
         changed = len(kept) < len(joins)
         joins = kept
-    tied = {node.output[0]: node.input[0] for node in joins.values() if node.op_type in _SELECTIONS}
-    inputs = {name for node in joins.values() for name in node.input if name not in graph.constants}
-    wanted = read | made | inputs | {graph.result(node) for node in joins.values()}
-    order = [output for node in graph.nodes for output in node.output if output in wanted]
+    tied = {output: node.input[0] for node in joins.values() if node.op_type in selections for output in node.output}
+    inputs = {name for node in joins.values() for name in node.input if name and name not in graph.constants}
+    joins |= {sigmoids[name].name: sigmoids[name] for name in joins.keys() & sigmoids.keys()}
+    made -= {sigmoid.output[0] for sigmoid in sigmoids.values() if sigmoid.name not in joins}
+    wanted = read | made | inputs | {output for node in joins.values() for output in graph.results(node)}
+    made_in_order = (output for node in graph.nodes for output in node.output)
+    order = [name for name in (*graph.inputs, *made_in_order) if name in wanted]
     return QuantizationPlan(frozenset(names), frozenset(joins), tuple(order), tied, frozenset(before_silu))
+
+
+def _only_selects(node: onnx.NodeProto) -> bool:
+    """Return whether an operation copies values: an enlargement does if it takes the nearest one, which is its default."""
+    mode = next((entry.s for entry in node.attribute if entry.name == "mode"), b"nearest")
+    return node.op_type != "Resize" or bool(mode == b"nearest")

@@ -14,25 +14,34 @@ from edgepose_export.quantization.ranges import scale_and_zero
 Range = tuple[float, float]
 
 
-def insert(model: onnx.ModelProto, plan: QuantizationPlan, ranges: Mapping[str, Range], *, symmetric: bool) -> onnx.ModelProto:
+def insert(
+    model: onnx.ModelProto,
+    plan: QuantizationPlan,
+    ranges: Mapping[str, Range],
+    *,
+    symmetric: bool,
+    integers: Mapping[str, NDArray[np.int8]] = {},
+) -> onnx.ModelProto:
     """Return a copy of a float model, quantized by a plan.
 
     Weights are int8, symmetric, with one scale per channel. Activations are int8 with zero point 0 if symmetric (TensorRT requires
     it), else uint8 with a zero point (fast on x86). Biases stay float: TensorRT refuses int32 ones, and ONNX Runtime converts them
-    itself. Nothing stands between a convolution and its ReLU. A SiLU computes in float: for TensorRT it belongs to the convolution's
-    kernel; ONNX Runtime has INT8 convolutions only where the output is INT8, so for CPUs the SiLU's input is quantized too.
+    itself. Nothing stands between a convolution and its ReLU. A SiLU computes in float unless the plan says otherwise: for TensorRT it
+    belongs to the convolution's kernel; ONNX Runtime has INT8 convolutions only where the output is INT8, so for CPUs the SiLU's input is
+    quantized too.
 
     Args:
         model: float model.
         plan: operations and tensors in INT8.
         ranges: lowest and highest value of each of the plan's tensors.
         symmetric: whether activations are int8 with zero point 0.
+        integers: of weights that are not rounded to the nearest, by their names.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = Graph(result)
     integer = plan.convolutions | plan.joins
-    made = {graph.result(node) for node in graph.nodes if node.name in integer}
+    made = {output for node in graph.nodes if node.name in integer for output in graph.results(node)}
     nodes: list[onnx.NodeProto] = []
     weights: dict[str, onnx.NodeProto] = {}
     for name in plan.tensors:
@@ -51,7 +60,7 @@ def insert(model: onnx.ModelProto, plan: QuantizationPlan, ranges: Mapping[str, 
         if node.name in plan.convolutions:
             name = node.input[1]
             if name not in weights:  # equal weights are one constant
-                weights[name] = _dequantized_weight(result, name, numpy_helper.to_array(graph.constants[name]))
+                weights[name] = _dequantized_weight(result, name, numpy_helper.to_array(graph.constants[name]), integers.get(name))
             node.input[1] = weights[name].output[0]
     _place(result, [*nodes, *weights.values()])
     drop_unused_constants(result.graph)
@@ -72,9 +81,11 @@ def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDAr
     return np.clip(np.round(weight / scale[:, None, None, None]), -127, 127).astype(np.int8), scale
 
 
-def _dequantized_weight(model: onnx.ModelProto, name: str, weight: NDArray[np.float32]) -> onnx.NodeProto:
-    integers, scale = quantize_weight(weight)
-    model.graph.initializer.append(numpy_helper.from_array(integers, f"{name}_quantized"))
+def _dequantized_weight(
+    model: onnx.ModelProto, name: str, weight: NDArray[np.float32], integers: NDArray[np.int8] | None
+) -> onnx.NodeProto:
+    nearest, scale = quantize_weight(weight)
+    model.graph.initializer.append(numpy_helper.from_array(nearest if integers is None else integers, f"{name}_quantized"))
     constants = _constants(model, name, scale, np.zeros(len(scale), np.int8))
     return helper.make_node("DequantizeLinear", [f"{name}_quantized", *constants], [f"{name}_float"], f"{name}_DequantizeLinear", axis=0)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgepose_export.callbacks import Progress
 from edgepose_export.quantization.calibration import CalibrationImages, open_session, with_outputs
 from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
+from edgepose_export.quantization.head import last_convolutions
 from edgepose_export.quantization.qdq import Range, insert
 
 
@@ -44,7 +45,13 @@ def _part(node: onnx.NodeProto) -> str:
 
 def map_tensors(model: onnx.ModelProto) -> list[str]:
     """Return the names of the raw maps: outputs of the network's last convolutions."""
-    return [node.output[0] for node in Graph(model).convolutions() if lies_in(node, RAW_MAPS)]
+    return [node.output[0] for node in raw_map_convolutions(model)]
+
+
+def raw_map_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the last convolutions: known by name in our networks, where others read the features too."""
+    graph = Graph(model)
+    return [node for node in graph.convolutions() if lies_in(node, RAW_MAPS)] or last_convolutions(graph)
 
 
 def measure(
@@ -53,6 +60,7 @@ def measure(
     images: CalibrationImages,
     *,
     symmetric: bool,
+    integer_silu: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> list[Sensitivity]:
     """Quantize one part at a time and compare the raw maps with the float model's; the most sensitive part first."""
@@ -61,7 +69,7 @@ def measure(
     everything = parts(model)
     result = []
     for number, part in enumerate(everything, 1):
-        plan = make_plan(model, [other for other in everything if other != part])
+        plan = make_plan(model, [other for other in everything if other != part], integer_silu=integer_silu)
         quantized = insert(model, plan, ranges, symmetric=symmetric)
         result.append(Sensitivity(part, map_error(reference, run_maps(quantized, _names(quantized, maps), images))))
         progress(number, len(everything))

@@ -19,11 +19,11 @@ from edgepose_export.onnx_file import file_hash, write_model
 from edgepose_export.quantization.calibration import CalibrationSet, PictureView, open_session, with_outputs
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.equalization import equalize
-from edgepose_export.quantization.graph import Graph, lies_in, make_plan, place
+from edgepose_export.quantization.graph import Graph, lies_in, place
 from edgepose_export.quantization.islands import FLOAT_PLACES, TENSORRT_FLOAT_PLACES
 from edgepose_export.quantization.pixels import center_on_a_byte
-from edgepose_export.quantization.qdq import insert, quantize_weight
-from edgepose_export.quantization.quantize import Target, prepare, quantize
+from edgepose_export.quantization.qdq import quantize_weight
+from edgepose_export.quantization.quantize import Target, calibrate, quantize
 from edgepose_export.quantization.ranges import METHODS
 from edgepose_export.quantization.sensitivity import map_error, map_tensors, measure, parts, run_maps
 from testing.export.folders import write_dotted
@@ -154,8 +154,7 @@ def test_parts_left_in_float_are_left(source: Path, pictures: CalibrationSet) ->
 
 @pytest.mark.parametrize("method", METHODS)
 def test_all_methods_calibrate(method: str, source: Path, pictures: CalibrationSet) -> None:
-    model, ranges = prepare(source, pictures, method=method, symmetric=False)  # type: ignore[arg-type]
-    quantized = insert(model, make_plan(model), ranges, symmetric=False)
+    quantized = calibrate(source, pictures, method=method).quantized(())  # type: ignore[arg-type]
     assert map_error(maps_of(onnx.load(str(source)), source, pictures), maps_of(quantized, source, pictures)) < 0.1
 
 
@@ -211,7 +210,8 @@ def test_another_set_has_another_hash_and_no_picture_in_common(data: Path) -> No
 
 
 def test_sensitivity_names_every_part_and_puts_the_worst_first(source: Path, pictures: CalibrationSet) -> None:
-    model, ranges = prepare(source, pictures, method="minmax", symmetric=False)
+    made = calibrate(source, pictures, method="minmax")
+    model, ranges = made.model, dict(made.ranges)
     images = list(pictures.images(read_model(source).info))[:2]
     # A range that is far too narrow makes one part bad.
     bad = next(node for node in Graph(model).convolutions() if place(node) == "trunk.stages.1.csp.join.conv")
