@@ -26,7 +26,6 @@ from edgepose_export.evaluation.boxes import compare_boxes
 from edgepose_export.evaluation.coco import evaluate_predictions, predictions_of
 from edgepose_export.evaluation.predictor import ModelPredictor
 from edgepose_export.make_model.compare import call_times_ms
-from edgepose_export.make_model.steps import replace_text
 from edgepose_export.network.checkpoint import load_deployed, parameters_count, save_network
 from edgepose_export.network.ghostify import GHOST_LAYERS
 from edgepose_export.network.layers import count_multiply_adds
@@ -37,6 +36,7 @@ from edgepose_export.search.front import Point, write_front
 from edgepose_export.search.study import completed, locked, open_study, refuse_repetition, run_trials
 from edgepose_export.search.variants import Structure, make_variant
 from edgepose_export.shipped import find_checkpoint
+from edgepose_export.steps import replace_text
 from edgepose_export.training.callbacks import TrainingCallbacks
 from edgepose_export.training.norms import calibrate_norms, plain_batches
 from edgepose_export.training_runs import TrainingOptions, chosen_recipe, run_training
