@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 MotionUnknown = Literal["first", "blank", "cut", "people", "implausible"]
 """Why nothing is known about the motion: the first frame, a frame without texture, another scene, people everywhere, a wild estimate."""
 
-_LEAST_DEPTH = 1e-6
+_DEPTHS = (0.5, 2.0)
+"""Depths of points that move. A camera gives points of its frame no others; one far outside, or beyond the horizon, stays where it was:
+its prediction would grow without bound, frame by frame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,18 +48,21 @@ class Motion:
 
     def points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) of the frame before to this frame."""
-        mapped = xy.astype(np.float64) @ self.matrix[:2, :2].T + self.matrix[:2, 2]
-        return np.asarray(mapped / self._divisor(xy), np.float32)
+        depth, moves = self._depths(xy)
+        mapped = (xy.astype(np.float64) @ self.matrix[:2, :2].T + self.matrix[:2, 2]) / depth
+        return np.asarray(np.where(moves, mapped, xy), np.float32)
 
     def vectors(self, xy: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn and scale vectors (..., 2), such as speeds, of points (..., 2) of the frame before."""
         wide = xy.astype(np.float64)
-        turned = wide @ self.matrix[:2, :2].T - self.points(at) * (wide @ self.matrix[2, :2])[..., None]
-        return np.asarray(turned / self._divisor(at), np.float32)
+        depth, moves = self._depths(at)
+        turned = (wide @ self.matrix[:2, :2].T - self.points(at) * (wide @ self.matrix[2, :2])[..., None]) / depth
+        return np.asarray(np.where(moves, turned, xy), np.float32)
 
     def scale(self, at: NDArray[np.float32]) -> float:
         """Return length in this frame over length in the frame before, around a point (2,) of the frame before."""
-        return float(np.sqrt(abs(np.linalg.det(self.matrix)) / self._divisor(at)[0] ** 3))
+        depth, moves = self._depths(at)
+        return float(np.sqrt(abs(np.linalg.det(self.matrix)) / depth[0] ** 3)) if moves[0] else 1.0
 
     def box(self, box: NDArray[np.float32]) -> NDArray[np.float32]:
         """Move a box (4,) x1 y1 x2 y2 of the frame before: its center moves, its sides are scaled; it stays upright."""
@@ -74,9 +79,10 @@ class Motion:
         """Return the motion back."""
         return _normal(np.asarray(np.linalg.inv(self.matrix), np.float64))
 
-    def _divisor(self, xy: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the depths (..., 1) of points, which are not 0."""
-        return np.maximum(self.depth(xy), _LEAST_DEPTH)[..., None]
+    def _depths(self, xy: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the depths (..., 1) of points, within their limits, and whether (..., 1) they move."""
+        depth = self.depth(xy)[..., None]
+        return np.clip(depth, *_DEPTHS), (depth >= _DEPTHS[0]) & (depth <= _DEPTHS[1])
 
 
 def _normal(matrix: NDArray[np.float64]) -> Motion:

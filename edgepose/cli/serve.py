@@ -35,6 +35,7 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
 
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.load import load, service_variables, web_folder
+    from edgepose.errors import ConfigError
     from edgepose.storage.access import limit_access
     from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import signals
@@ -47,6 +48,10 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
         log_to_stderr(config.log.level, config.log.format)
         limit_access("owner")
         tune()
+        privacy = config.privacy
+        for key, value, wanted in (("pixels", privacy.pixels, ("allowed", "blurred")), ("profile", privacy.profile, ("full",))):
+            if value not in wanted:
+                raise ConfigError(f"privacy.{key} is {value}, and this page shows people in pictures; expected {' or '.join(wanted)}")
         web = replace(config.web, host=host or config.web.host, port=config.web.port if port is None else port)
         config = replace(config, web=web)
         from edgepose.web.accounts.file import AccountFile

@@ -102,7 +102,8 @@ class Daemon:
         self._instance_lock = InstanceLock(config)
         self._notifier = notifier
         self._clock = DeviceClock(config)
-        self._started_s, self._started_ns = time.monotonic(), time.time_ns()
+        self._started_s = time.monotonic()
+        self._started_ns = time.time_ns()
         self._metrics = Metrics()
         self._selection = select(config)
         self._model = pose_model(self._selection.now)
@@ -355,8 +356,8 @@ class Daemon:
 
     def _info(self, backend: Backend | None = None) -> InfoMessage:
         """Return the message about what runs; `backend` is one that is used from the next frame on."""
-        backend = backend or self._pipeline.backend
-        return info_message(self._config, self._model, backend, self._refiner, self._started_ns, self._selection.why)
+        running, why = backend or self._pipeline.backend, self._selection.why
+        return info_message(self._config, self._model, running, self._refiner, self._started_ns, why)
 
     def _log_backend(self, backend: Backend) -> None:
         reason = "; ".join(part for part in (backend.reason, self._selection.why) if part)
@@ -435,8 +436,7 @@ class Daemon:
         return CommandHandler(self, self._publisher.reply, audit) if audit is not None else None
 
     def _take_command(self, command: Command) -> None:
-        command_handler = self._command_handler
-        if command_handler is not None:
+        if (command_handler := self._command_handler) is not None:
             command_handler.take(command)
 
     def _camera_changed(self, state: CameraState) -> None:

@@ -75,6 +75,7 @@ def _fence_in(order: JobOrder) -> None:
         sys.prefix,
         sys.base_prefix,
         *(place for place in sys.path if place),
+        str(Path(__file__).parents[1]),  # of an editable installation, which no path names
         "/usr",
         "/lib",
         "/lib64",

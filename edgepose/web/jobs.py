@@ -41,7 +41,7 @@ UPLOADS_AT_ONCE = 8
 """Uploads that are received at the same time."""
 
 _MB = 1_000_000
-_SECTIONS = ("model", "pose", "refine", "tiles", "track", "smooth", "motion", "plausibility", "web")
+_SECTIONS = ("model", "pose", "refine", "tiles", "track", "smooth", "motion", "plausibility", "privacy", "web")
 _FREE_SHARE = 0.02  # of the disk that stays free whatever the limit says
 _KEPT_JOBS = 500
 _NAME_CHARACTERS = 80

@@ -45,6 +45,8 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
             "monitoring.certificate_file",
             "monitoring.key_file",
             "monitoring.token_file",
+            "web.certificate_file",
+            "web.key_file",
         ],
         "model": ["model.path", "model.remote.header", "model.remote.refiner_header", "refine.path"],
         "write": ["files.jsonl", "files.csv", "files.video", "events.store", "webhook.store", "commands.audit"],

@@ -25,6 +25,7 @@ def test_events_of_a_video_are_posted_without_a_broker() -> None:
             "cameras.video.source": video,
             "mqtt.enabled": "false",
             "refine.people": "0",
+            "tiles.enabled": "false",
             "webhook.url": receiver.url,
             "device": "drone",
         }

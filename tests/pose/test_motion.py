@@ -206,3 +206,16 @@ def test_without_compensation_the_same_person_gets_other_numbers() -> None:
         numbers.append(tracker.update([Person(box, 0.9, np.zeros((17, 3), np.float32), None)], index * 40_000_000)[0].track)
         box = motion.box(box)
     assert len(set(numbers)) > 1
+
+
+def test_what_is_beyond_the_horizon_stays_where_it_was_however_often_the_camera_moves() -> None:
+    motion = Motion(np.array(((1.05, 0.0, 4.0), (0.0, 1.05, 2.0), (0.0, 1e-3, 1.0))))
+    point, speed, box = np.array((300, -1500), np.float32), np.array((5, 5), np.float32), np.array((280, -1600, 320, -1400), np.float32)
+    assert motion.depth(point) < 0
+    assert motion.scale(point) == 1.0
+    for place in (point, np.array((300, -400), np.float32), np.array((300, 900), np.float32)):
+        moved, across, side = place, speed, box + np.concatenate([place - point, place - point])
+        for _ in range(300):
+            moved, across, side = motion.points(moved), motion.vectors(across, moved), motion.box(side)
+        assert max(np.abs(moved).max(), np.abs(across).max(), np.abs(side).max()) < 1e6
+    np.testing.assert_array_equal(motion.points(point), point)

@@ -18,7 +18,8 @@ _names = (f"account{number}" for number in count())
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Generator[WebPage, None, None]:
     folder = tmp_path_factory.mktemp("web") / "state"
-    with WebPage(folder, "web.upload_limit_mb=30", "web.uploads_per_minute=1000", "web.job_timeout_s=120") as served:
+    settings = "web.upload_limit_mb=30", "web.uploads_per_minute=1000", "web.job_timeout_s=120", "privacy.pixels=blurred"
+    with WebPage(folder, *settings) as served:
         served.administrator()
         yield served
 

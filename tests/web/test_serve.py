@@ -1,6 +1,7 @@
 """The command: its first start, TLS, what an end leaves behind, and what it says where the extra is missing."""
 
 import importlib.util
+import json
 import signal
 import socket
 import ssl
@@ -8,9 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from edgepose.cli.main import run
+from edgepose.person import Person
+from edgepose.pixels import head_area
 from testing.servers.web_page import WebClient, WebPage
 from testing.waiting import wait_for
 
@@ -88,6 +93,34 @@ def test_without_the_extra_it_says_what_to_install(
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
     assert "pip install '.[cpu,web]'" in said
+
+
+@pytest.mark.parametrize("setting", ["privacy.pixels=never", "privacy.profile=standard"])
+def test_it_does_not_start_where_no_picture_of_people_may_be_shown(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--set", setting]) == 78
+    assert f"{setting.replace('=', ' is ')}, and this page shows people in pictures; expected" in capsys.readouterr().err
+
+
+def test_heads_in_results_are_hidden_where_pixels_leave_blurred_only(
+    page: WebPage, operator: WebClient, picture: bytes, tmp_path: Path
+) -> None:
+    job = operator.upload(picture, "a.jpg").json["id"]
+    assert operator.finished(job)["state"] == "done"
+    files = f"/api/v1/jobs/{job}/files"
+    shown = operator.call("GET", f"{files}/annotated.jpg").body
+    people = json.loads(operator.call("GET", f"{files}/poses.jsonl").body)["people"]
+    (tmp_path / "a.jpg").write_bytes(picture)
+    assert run(["infer", str(tmp_path / "a.jpg"), "-q", "--images", str(tmp_path / "clear")]) == 0
+    blurred, clear = (
+        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) for content in (shown, (tmp_path / "clear" / "a.jpg").read_bytes())
+    )
+    assert blurred is not None
+    assert clear is not None
+    difference = np.abs(blurred.astype(int) - clear.astype(int)).max(axis=2)
+    for one in people:
+        person = Person(np.array(one["box"], np.float32), one["score"], np.array(one["keypoints"], np.float32))
+        left, top, right, bottom = (max(0, round(value)) for value in head_area(person, 0.2))
+        assert difference[top:bottom, left:right].mean() > 5
 
 
 def test_nothing_else_imports_the_extra() -> None:
