@@ -89,7 +89,15 @@ def test_what_runs_model_files_needs_no_torch(folder: Path) -> None:
         ("evaluate", folder / "small.onnx", folder / "data", "--boxes", "--json", "--limit", 2),
         ("evaluate", refiner, folder / "data", "--true-boxes", "--json", "--limit", 2),
         ("evaluate", folder / "small.onnx", folder / "data", "--robustness", "--json", "--limit", 2),
-        ("pseudo-label", folder / "data", "--model", folder / "small.onnx", "--size", 96, "--output", folder / "labeled"),
+        (
+            "pseudo-label",
+            folder / "data",
+            "--model",
+            folder / "small.onnx",
+            *("--refiner", refiner, "--size", 96),
+            "--output",
+            folder / "labeled",
+        ),
     ):
         done = without_torch(*command)
         assert done.returncode == 0, done.stderr
