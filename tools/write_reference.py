@@ -53,7 +53,7 @@ def commands() -> str:
             record = parameter.get_help_record(inner) if isinstance(parameter, click.Option) else None
             if record is not None:
                 # A command that ran alone in this process keeps the help option that it had there, without the group's `-h`.
-                names = ", ".join(inner.help_option_names) if parameter.name == "help" else record[0]
+                names = ", ".join(inner.help_option_names) if "--help" in parameter.opts else record[0]
                 lines.append(f"| `{names.replace('|', chr(92) + '|')}` | {' '.join(record[1].split())} |")
         lines += ["", f"{(command.epilog or '').replace('Example: ', 'Example: `')}`"]
         parts.append("\n".join(lines))

@@ -304,7 +304,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(folder: Path, arguments: list
 def test_the_shipped_models_find_people_in_photographs() -> None:
     assert SHARED is not None
     coco = SHARED / "data" / "coco-dev"
-    measured = edgepose_export("evaluate", "default", coco, "--refiner", "refine-n", "--json", "--limit", 40)
+    measured = edgepose_export("evaluate", "default", coco, "--refiner", "refine-n", "--json", "--limit", 20)
     assert measured.returncode == 0, measured.stderr
     assert json.loads(measured.stdout)["AP"] > 0.4
     measured = edgepose_export("evaluate", "default", coco, "--boxes", "--json", "--limit", 40)
