@@ -18,6 +18,7 @@ from edgepose.config.schema import MonitoringConfig
 from edgepose.daemon.health import DaemonSnapshot
 from edgepose.errors import ConfigError, UnavailableError
 from edgepose.telemetry.http_server import Answer, LocalHttpServer, Page
+from edgepose.telemetry.server_tls import server_tls
 
 _TOKEN_CHARACTERS = 16  # fewer can be guessed
 _TOKEN_LIMIT_BYTES = 4096
@@ -63,18 +64,7 @@ def read_tls(settings: MonitoringConfig) -> ssl.SSLContext | None:
     """Return the TLS settings of the port, None for http; ConfigError where certificate or key cannot be used."""
     if settings.certificate_file is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # Without a callback OpenSSL would ask for the passphrase of an encrypted key on the terminal.
-        context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
-    except OSError as error:  # ssl.SSLError is one
-        reason = "they are not a certificate and its private key" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(
-            f"monitoring.certificate_file {settings.certificate_file} and monitoring.key_file {settings.key_file} cannot be used: {reason};"
-            " expected a certificate and its private key (PEM, without a passphrase)"
-        ) from error
-    return context
+    return server_tls("monitoring", settings.certificate_file, settings.key_file)
 
 
 def read_token(settings: MonitoringConfig) -> str | None:

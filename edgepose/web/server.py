@@ -16,7 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgepose.config.addresses import is_loopback
 from edgepose.config.schema import WebConfig
-from edgepose.errors import ConfigError, UnavailableError
+from edgepose.errors import UnavailableError
+from edgepose.telemetry.server_tls import server_tls
 from edgepose.web.boundary import Boundary
 from edgepose.web.certificate import own_certificate
 
@@ -196,18 +197,7 @@ def _context(settings: WebConfig, folder: Path, address: str) -> ssl.SSLContext 
     certificate, key = settings.certificate_file, settings.key_file
     if certificate is None or key is None:
         certificate, key = map(str, own_certificate(folder, [settings.host, *settings.allowed_hosts]))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # Without a callback OpenSSL would ask for the passphrase of an encrypted key on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except OSError as error:  # ssl.SSLError is one
-        reason = "they are not a certificate and its private key" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(
-            f"web.certificate_file {certificate} and web.key_file {key} cannot be used: {reason};"
-            " expected a certificate and its private key (PEM, without a passphrase)"
-        ) from error
-    return context
+    return server_tls("web", certificate, key)
 
 
 def _shown_host(host: str, address: str) -> str:
