@@ -128,9 +128,9 @@ def test_the_gate_refuses_a_worse_model(folder: Path, tmp_path: Path) -> None:
     shipped = tmp_path / "shipped" / "tiny.onnx"
     shipped.parent.mkdir()
     write_knowing(shipped, 0)
-    with pytest.raises(
-        ConfigError, match=r"tiny has \d\.\d{4} AP less than shipped; expected at most 0 less on .*aside, as .*report.html shows: train"
-    ):
+    # The file that ships is the one that is better at its measured time, which on this network can be either.
+    expected = r"tiny(-int8)? has \d\.\d{4} AP less than shipped; expected at most 0 less on .*aside, as .*report.html shows: train"
+    with pytest.raises(ConfigError, match=expected):
         ModelSteps(asked).run()
     assert read_model(shipped).info.name == "tiny"
     assert not (tmp_path / "shipped" / "tiny.md").exists()
