@@ -259,7 +259,8 @@ def _overlapping(people: Sequence[Person]) -> NDArray[np.bool_]:
     """Return which people (N, N) overlap so much that one of the two boxes may be another box of the same person."""
     boxes = np.array([person.box for person in people], np.float32).reshape(-1, 4)
     corner = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    common = np.prod(np.maximum(corner, 0), axis=-1)
+    np.maximum(corner, np.float32(0), out=corner)
+    common = corner[..., 0] * corner[..., 1]
     area = box_area(boxes)
     inside = common / np.maximum(np.minimum(area[:, None], area[None]), np.float32(1e-6))
     union = area[:, None] + area[None] - common
