@@ -69,11 +69,9 @@ def decode(
     else:
         visible = np.flatnonzero(area >= _MINIMUM_AREA_PX)
         kept = visible[pose_nms(boxes[visible], keypoints[visible], scores[visible], config.nms_oks, config.nms_iou)]
-    if (
-        over_limit is not None
-        and len(kept) > config.maximum_people
-        and (more := int((scores[kept[config.maximum_people :]] >= config.score_threshold).sum()))
-    ):
-        over_limit(more)
+    if over_limit is not None and len(kept) > config.maximum_people:
+        more = int((scores[kept[config.maximum_people :]] >= config.score_threshold).sum())
+        if more:
+            over_limit(more)
     numbers, values = kept[: config.maximum_people].tolist(), scores.tolist()
     return [Person(boxes[k], min(values[k], 1.0), keypoints[k]) for k in numbers]
