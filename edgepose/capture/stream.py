@@ -13,9 +13,8 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, Instant
-from edgepose.capture.colors import RgbConverter
 from edgepose.capture.limits import maximum_pixels, read_header, refuse_large_video
-from edgepose.capture.presentation import Orientation, choose_track, display_width, usable_aspect
+from edgepose.capture.presentation import Orientation, RgbConverter, choose_track, display_width, usable_aspect
 from edgepose.errors import SourceError
 
 _PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTime: wall clock in microseconds, flags

@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Measure the engine alone, the pipeline without capture and the whole daemon in turns, and the time from start to the first pose.
 
-    There are two rows: the first look alone (no refinement, tiles and camera motion), and the configuration as it is.
+    There are two rows: the pose network alone (no refinement, tiles and camera motion), and the configuration as it is.
 
     SOURCE is a video, an image or a folder of images with people in them; the default is the demo's video where it is
     available, and a synthetic clip otherwise.
@@ -77,7 +77,7 @@ def _show(result: "BenchResult") -> None:
 
     cameras = f", {result.cameras} cameras" if result.cameras > 1 else ""
     click.echo(f"{result.model} on {result.backend} ({result.device}), {result.source}{cameras}")
-    rows = (("first look alone", result), ("default", result.default))
+    rows = (("pose network alone", result), ("default", result.default))
     table = Table("", *(name for name, _ in rows))
     for label, value in _LINES:
         table.add_row(label, *(value(row) for _, row in rows))
@@ -120,9 +120,9 @@ _LINES = (
 
 def _show_changes(changes: "list[Change]", *, err: bool) -> None:
     for change in changes:
-        verdict = "changed" if change.significant else "no change to tell"
+        told = "changed" if change.significant else "no change to tell"
         click.echo(
             f"{change.row}: {change.measure} {change.before:.3f} -> {change.after:.3f}: {change.change:+.1%}"
-            f" ({change.low:+.1%} to {change.high:+.1%}): {verdict}",
+            f" ({change.low:+.1%} to {change.high:+.1%}): {told}",
             err=err,
         )

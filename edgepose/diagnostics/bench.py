@@ -252,7 +252,7 @@ def bench(config: Config, source: str, *, rounds: int, seconds: float, cameras: 
     frames = first_frames(replace(camera, loop=False), _FRAMES)
     preprocessor = Preprocessor(model.info, config.model.input_size, lambda stage, seconds: None)
     inputs = [preprocessor.prepare(frame).images.copy() for frame in frames]
-    alone, default = _Bench(first_look_alone(config), model, frames, seconds), _Bench(config, model, frames, seconds)
+    alone, default = _Bench(pose_network_alone(config), model, frames, seconds), _Bench(config, model, frames, seconds)
     for _ in range(rounds):
         engine = _engine(config, model, inputs, seconds)
         done()
@@ -284,7 +284,7 @@ def steps(rounds: int) -> int:
     return 3 * rounds + 2
 
 
-def first_look_alone(config: Config) -> Config:
+def pose_network_alone(config: Config) -> Config:
     """Return a configuration without refinement, tiles and camera motion."""
     return replace(
         config,

@@ -30,7 +30,7 @@ class Change(msgspec.Struct, frozen=True):
     """The change of one measure.
 
     Attributes:
-        row: `first look alone` or `default`.
+        row: `pose network alone` or `default`.
         measure: one of `MEASURES`.
         before, after: medians over the rounds.
         change: of the means, as a share: 0.05 is 5 % more.
@@ -62,7 +62,7 @@ def read_result(path: Path) -> BenchResult:
 
 def compare(before: BenchResult, after: BenchResult) -> list[Change]:
     """Return the changes of all measures of both rows."""
-    rows = (("first look alone", before.rounds, after.rounds), ("default", before.default.rounds, after.default.rounds))
+    rows = (("pose network alone", before.rounds, after.rounds), ("default", before.default.rounds, after.default.rounds))
     return [
         change_of(row, measure, [value(one) for one in old], [value(one) for one in new])
         for row, old, new in rows

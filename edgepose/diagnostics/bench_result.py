@@ -112,7 +112,7 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchResult(BenchRow, frozen=True, kw_only=True):
-    """Result of a benchmark: the row of the first look alone, without refinement, tiles and camera motion, and others.
+    """Result of a benchmark: the row of the pose network alone, without refinement, tiles and camera motion, and others.
 
     Attributes:
         default: the configuration as it is.

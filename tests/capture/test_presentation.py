@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 
-from edgepose.capture.colors import RgbConverter
+from edgepose.capture.presentation import RgbConverter
 from edgepose.capture.source import open_source
 from edgepose.config.schema import CameraConfig
 from testing.videos import write_video
