@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count soak faults fuzz strangers bitflips broker-limits events refine decoding \
 triton image arm home-assistant system hostile service-memory fleet compare model report-page browser web-load clean
 
 help: ## this list
@@ -53,6 +53,9 @@ bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; A
 
 costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, measured
 	$(BIN)/python -m tools.write_costs build/vtest.avi README.md $(ARGS)
+
+cameras: $(VENV)/.dev build/vtest.avi ## ages under overload, fairness, and bad cameras; writes docs/performance.md (ARGS="--seconds 60")
+	$(BIN)/python -m tools.measure_cameras build/vtest.avi docs/performance.md $(ARGS)
 
 count: $(VENV)/.dev build/vtest.avi ## people found in a real video against people counted by eye, written to docs/performance.md
 	$(BIN)/python tools/count_people.py build/vtest.avi docs/performance.md $(ARGS)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.redact import describe
-from edgepose.capture.source import open_source, path_of
+from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import CameraConfig, Config
 from edgepose.diagnostics.bench_result import BenchResult, BenchRound, BenchRow, LiveBenchResult, RefineBenchResult
 from edgepose.diagnostics.bench_sources import MemorySource, bench_source, first_frames
@@ -88,7 +88,14 @@ class _Run:
     """A pipeline that runs, and what it has done since it was warm."""
 
     def __init__(
-        self, config: Config, model: ModelFile, metrics: Metrics, open_camera: OpenCamera | None = None, *, warm_s: float = _WARM_S
+        self,
+        config: Config,
+        model: ModelFile,
+        metrics: Metrics,
+        open_camera: OpenCamera | None = None,
+        *,
+        warm_s: float = _WARM_S,
+        forever: bool = False,
     ) -> None:
         self._metrics = metrics
         self._warm_s = warm_s
@@ -106,7 +113,7 @@ class _Run:
             Delivery(_Encoder(), [], metrics).deliver,
             lambda _: None,
             refiner=refiner,
-            forever=False,
+            forever=forever,
             open_camera=open_camera,
         )
 
@@ -295,35 +302,47 @@ def pose_network_alone(config: Config) -> Config:
 
 
 def live_bench(
-    config: Config, model: ModelFile, frames: Sequence[Frame], *, rate: float | Mapping[str, float], seconds: float
+    config: Config,
+    model: ModelFile,
+    frames: Sequence[Frame],
+    *,
+    rate: float | Mapping[str, float],
+    seconds: float,
+    bad: Mapping[str, OpenCamera] | None = None,
 ) -> LiveBenchResult:
     """Measure live cameras, all of a configuration, that repeat frames.
 
     Args:
         rate: frames per second of each camera, or by its name.
         seconds: length of the measurement.
+        bad: cameras that are opened in another way, and do not count.
     """
-    cameras = list(config.cameras)
+    bad = bad or {}
+    cameras = [name for name in config.cameras if name not in bad]
     rates = rate if isinstance(rate, Mapping) else dict.fromkeys(cameras, rate)
     metrics = Metrics(1 << 16)
 
-    def open_camera(name: str, camera: CameraConfig, epoch: int) -> MemorySource:
+    def open_camera(name: str, camera: CameraConfig, epoch: int) -> Source:
+        if name in bad:
+            return bad[name](name, camera, epoch)
         return MemorySource(name, frames, rates[name], phase=cameras.index(name) / len(cameras))
 
-    run = _Run(config, model, metrics, open_camera)
+    run = _Run(config, model, metrics, open_camera, forever=True)
     with run.running():
         metrics.stats(drain=True)
         run.wait(seconds)
     stats = metrics.stats(drain=True)
-    ages = list(stats.age_latencies.values()) or [Latency(0, 0, 0, 0)]
-    published = np.array(list(run.published.values()), np.float64)
+    ages = [age for name, age in stats.age_latencies.items() if name not in bad] or [Latency(0, 0, 0, 0)]
+    counts = {name: run.published[name] for name in cameras}
+    published = np.array(list(counts.values()), np.float64)
     return LiveBenchResult(
         cameras=len(cameras),
-        rate=round(float(np.mean(list(rates.values()))), 2),
-        published=round(float(published.sum()) / max(1.0, seconds * sum(rates.values())), 3),
+        rate=round(float(np.mean([rates[name] for name in cameras])), 2),
+        published=round(float(published.sum()) / max(1.0, seconds * sum(rates[name] for name in cameras)), 3),
         age=Latency(*(max(getattr(age, field) for age in ages) for field in ("p50_ms", "p95_ms", "p99_ms", "maximum_ms"))),
         engine=stats.stage_latencies.get("engine", Latency(0, 0, 0, 0)),
         fairness=round(float(published.sum() ** 2 / max(1e-9, len(published) * (published**2).sum())), 4),
+        frames=counts,
     )
 
 

@@ -49,6 +49,7 @@ class LiveBenchResult(msgspec.Struct, frozen=True, kw_only=True):
         age: of poses when they were published, by the clock of the cameras, in milliseconds.
         engine: time of the network for a frame.
         fairness: Jain's index of the frames published of each camera: 1 is equal, 1 / `cameras` is all of one camera.
+        frames: pose messages by camera.
     """
 
     cameras: int
@@ -57,6 +58,7 @@ class LiveBenchResult(msgspec.Struct, frozen=True, kw_only=True):
     age: Latency
     engine: Latency
     fairness: float
+    frames: dict[str, int]
 
 
 class MemoryBenchResult(msgspec.Struct, frozen=True, kw_only=True):

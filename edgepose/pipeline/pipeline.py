@@ -101,7 +101,7 @@ class Pipeline:
         self._refiner = refiner
         self._forever = forever
         self._box = box
-        self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped)
+        self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped, _priorities(config))
         self._cameras = Cameras(
             config.cameras, self._preprocessor, self._slots, metrics, camera_changed, forever=forever, open_camera=open_camera
         )
@@ -224,7 +224,7 @@ class Pipeline:
         assert self._postprocess_thread is not None
         old, self._config = self._config, config
         changes = Changes.between(old, config)
-        self._slots.stale_after(config.mqtt.pose_expiry_s)
+        self._slots.configure(config.mqtt.pose_expiry_s, _priorities(config))
         for loop in (self._inference_thread, self._postprocess_thread):
             loop.heartbeat.bound_s = config.health.stuck_after_s
         if backend is not None:
@@ -289,3 +289,7 @@ class Pipeline:
 
     def _fail(self, error: EdgeposeError) -> None:
         self._cameras.stop()
+
+
+def _priorities(config: Config) -> dict[str, int]:
+    return {name: camera.priority for name, camera in config.cameras.items()}
