@@ -127,7 +127,8 @@ class Letterbox:
 
     def to_source(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from input pixels to source pixels."""
-        points = np.subtract(xy, self._offset(), dtype=np.float64)
+        points = np.asarray(xy).astype(np.float64)  # first: a calculation that changes the type takes a buffer of 64 KB
+        points -= self._offset()
         return np.divide(points, self._scale(), out=points).astype(np.float32)
 
     def _scale(self) -> NDArray[np.float64]:

@@ -68,14 +68,20 @@ def pose_nms(
     """
     if len(scores) < 2:
         return np.arange(len(scores))
-    remaining = np.argsort(-scores, kind="stable")
+    order = None
+    if not (scores[:-1] >= scores[1:]).all():  # a network returns them by falling score: no copies
+        order = np.argsort(-scores, kind="stable")
+        boxes, keypoints = boxes.take(order, 0), keypoints.take(order, 0)
+    remaining = np.arange(len(scores))
     area = box_area(boxes)
     kept: list[int] = []
     # Compare the strongest people with all that remain, one block at a time. A usual frame takes one pass; of hundreds of
     # candidates, the first pass drops most, so they are not compared with one another.
     while remaining.size:
         strongest = remaining[:_BLOCK_SIZE]
-        poses, corners, areas = keypoints[remaining], boxes[remaining], area[remaining]  # of all that remain
+        poses, corners, areas = keypoints, boxes, area  # of all that remain
+        if len(remaining) < len(scores) or len(scores) > _BLOCK_SIZE:
+            poses, corners, areas = keypoints.take(remaining, 0), boxes.take(remaining, 0), area.take(remaining)
         rows = np.s_[:_BLOCK_SIZE, None]
         same = oks(poses[rows], poses, areas[rows], poses[:_BLOCK_SIZE, None, :, 2]) > oks_threshold
         same |= iou(corners[rows], corners, (areas[rows], areas)) > iou_threshold
@@ -91,7 +97,7 @@ def pose_nms(
                 kept.append(candidate)
                 stays &= different[index]
         remaining = remaining[_BLOCK_SIZE:][stays[_BLOCK_SIZE:]]
-    return np.array(kept, np.intp)
+    return np.array(kept, np.intp) if order is None else order.take(kept)
 
 
 _DOUBLES_OKS = 0.9

@@ -165,7 +165,7 @@ class Tracker:
                 _continue(match, person, time_ns)
             track = match or self._start(person, time_ns)
             if track.number is None:
-                self._confirm(track, _DOUBLE_SIGHTING if overlapping[index, known].any() else 1.0)
+                self._confirm(track, _DOUBLE_SIGHTING if overlapping[index].take(known).any() else 1.0)
                 known.append(index)
             published.append(Person(person.box, person.score, person.keypoints, track.number))
         excused = set() if visited is None else self._excuse(visited, time_ns, elapsed_s)
@@ -215,7 +215,7 @@ class Tracker:
         confirmed = [index for index, track in enumerate(self._tracks) if track.number is not None]
         unconfirmed = [index for index, track in enumerate(self._tracks) if track.number is None]
         matches = self._associate(similarities, high, confirmed)
-        single = [index for index in low if not overlapping[index, list(matches)].any()]
+        single = [index for index in low if not overlapping[index].take(list(matches)).any()]
         taken = set(matches.values())
         matches |= self._associate(similarities, single, [index for index in confirmed if index not in taken])
         matches |= self._associate(similarities, [index for index in high if index not in matches], unconfirmed)
@@ -233,9 +233,9 @@ class Tracker:
             return {}
         selected = similarities
         if len(people) < len(similarities):
-            selected = selected[people]
+            selected = selected.take(people, axis=0)
         if len(tracks) < selected.shape[1]:
-            selected = selected[:, tracks]
+            selected = selected.take(tracks, axis=1)
         possible = (selected >= self._config.match_threshold) & (selected > 0)
         rows, columns = np.nonzero(possible)
         if len(set(rows.tolist())) < len(rows) or len(set(columns.tolist())) < len(columns):
@@ -257,7 +257,7 @@ class Tracker:
         predicted = np.array([track.keypoints for track in tracks])  # (tracks, 17, 3)
         predicted[..., :2] += np.array([track.filter.displacement for track in tracks], np.float32)[:, None]
         weights = np.minimum(keypoints[..., 2], predicted[None, ..., 2])
-        weights[weights < self._keypoint_threshold] = 0
+        np.multiply(weights, weights >= self._keypoint_threshold, out=weights)
         pose = oks(keypoints, predicted[None], predicted_areas, weights)
         overlap = iou(boxes[:, None], predicted_boxes, (areas[:, None], predicted_areas))
         # Poses without a common keypoint cannot be compared: the boxes decide.
