@@ -45,9 +45,9 @@ class _Hanging(MemorySource):
         raise SourceError(f"camera {self.camera} sends nothing", "stalled")
 
 
-def _config(config: Config, count: int, **camera: float) -> Config:
+def _config(config: Config, count: int, maximum_rate: float = 0.0) -> Config:
     names = [f"c{number}" for number in range(count)]
-    return replace(config, cameras={name: CameraConfig(source="memory", **camera) for name in names})
+    return replace(config, cameras={name: CameraConfig(source="memory", maximum_rate=maximum_rate) for name in names})
 
 
 @click.command(epilog="Example: python -m tools.measure_cameras build/vtest.avi docs/performance.md --seconds 120")

@@ -61,7 +61,7 @@ class RgbConverter:
         """
         name = decoded.format.name
         if width != decoded.width or name not in _POOLED_FORMATS:
-            converted = self._reformatter.reformat(decoded, width, decoded.height, format="rgb24", **self._options)
+            converted: Any = self._reformatter.reformat(decoded, width, decoded.height, format="rgb24", **self._options)
         else:
             layout = (width, decoded.height, name, decoded.colorspace, decoded.color_range)
             if self._graph is None or layout != self._layout:

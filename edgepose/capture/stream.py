@@ -187,7 +187,8 @@ class Stream:
         image = self._colors.convert(decoded, width)  # (H, W, 3)
         # A phone held upright records a turned image with this mark. Not `decoded.side_data`: the frame keeps that, and it the frame, so
         # that only garbage collection would return the memory of each frame to the decoder.
-        matrix = SideDataContainer(decoded).get(Type.DISPLAYMATRIX)
+        side_data: Any = SideDataContainer  # PyAV's annotations do not know its argument
+        matrix = side_data(decoded).get(Type.DISPLAYMATRIX)
         return np.ascontiguousarray(image) if matrix is None else Orientation.of_matrix(bytes(matrix)).apply(image)
 
     @property

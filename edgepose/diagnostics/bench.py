@@ -104,11 +104,11 @@ class _Run:
         refiner = Refiner.configured(config, metrics)
         if refiner is not None:
             open_network = refiner._open_network
-            refiner._open_network = lambda: _TimedNetwork(open_network(), self.spent)  # type: ignore[assignment,return-value]
+            refiner._open_network = lambda: _TimedNetwork(open_network(), self.spent)
         self._pipeline = Pipeline(
             config,
             model.info,
-            lambda: _TimedNetwork(open_backend(model, config.model), self.spent),  # type: ignore[arg-type,return-value]
+            lambda: _TimedNetwork(open_backend(model, config.model), self.spent),
             metrics,
             Delivery(_Encoder(), [], metrics).deliver,
             lambda _: None,
@@ -347,7 +347,7 @@ def live_bench(
 
 
 def _median(rounds: Sequence[BenchRound], name: str) -> float:
-    return statistics.median(getattr(one, name) for one in rounds)
+    return float(statistics.median(getattr(one, name) for one in rounds))
 
 
 def _core_s() -> dict[str, float]:
@@ -372,7 +372,8 @@ def _decoding_ms(camera: CameraConfig, seconds: float) -> float:
         if not isinstance(source, PyAvSource):
             return 0.0
         video = source._video
-        spent_s, frames, until_s = 0.0, 0, time.perf_counter() + seconds
+        until_s = time.perf_counter() + seconds
+        spent_s, frames = 0.0, 0
         while time.perf_counter() < until_s:
             began_s = time.thread_time()
             decoded = video.next_frame()

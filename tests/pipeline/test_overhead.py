@@ -64,7 +64,7 @@ class Stages:
 
     def frames(self, count: int, around: Callable[[str, Callable[[], Any]], Any] = lambda stage, work: work()) -> None:
         """Process frames, each stage through `around`."""
-        steps = [
+        steps: list[tuple[str, Any]] = [
             (name, lambda *values, name=name, step=step: around(name, lambda: step(*values))) for name, step in self.postprocessor._steps
         ]
         self.postprocessor._steps, before = steps, self.postprocessor._steps
