@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from msgspec import UNSET
+from numpy.typing import NDArray
 
 from edgepose.messages.structs import EventMessage
 from edgepose_export.store.rows import EventRows, PosesRows
@@ -101,21 +102,30 @@ TABLES = (POSES, EVENTS)
 def poses_table(rows: PosesRows) -> pa.Table:
     """Return pose messages as a table."""
     keys = list(zip(*rows.keys, strict=True)) or [()] * len(POSES.key)
-    offsets = np.concatenate([[0], np.cumsum(rows.counts)]).astype(np.int32)
-    points = np.ascontiguousarray(rows.keypoints.reshape(-1, 3).T)
-    keypoints = pa.ListArray.from_arrays(
-        np.arange(0, 17 * len(rows.tracks) + 1, 17, dtype=np.int32),
-        pa.StructArray.from_arrays([pa.array(values) for values in points], fields=list(_KEYPOINTS.value_type)),
-    )
-    boxes = np.ascontiguousarray(rows.boxes.T)
-    people = pa.StructArray.from_arrays(
-        [pa.array(rows.tracks, pa.int64()), pa.array(rows.scores), *(pa.array(values) for values in boxes), keypoints],
-        fields=list(_PERSON),
-    )
     columns: list[Sequence[object]] = [*keys, rows.captured_us, rows.received_us, rows.clocks]
     columns += [rows.age_ms, rows.widths, rows.heights, rows.pixel_aspects]
     arrays = [pa.array(values, kind) for values, kind in zip(columns, POSES.schema.types, strict=False)]
-    return pa.Table.from_arrays([*arrays, pa.ListArray.from_arrays(offsets, people)], schema=POSES.schema)
+    people = people_array(rows.counts, rows.tracks, rows.scores, rows.boxes, rows.keypoints)
+    return pa.Table.from_arrays([*arrays, people], schema=POSES.schema)
+
+
+def people_array(
+    counts: Sequence[int],
+    tracks: Sequence[int | None],
+    scores: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    keypoints: NDArray[np.float32],
+) -> pa.Array:
+    """Return the column `people` of as many rows as there are counts; the other arguments are those of `PosesRows`."""
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    points = np.ascontiguousarray(keypoints.reshape(-1, 3).T)
+    lists = pa.ListArray.from_arrays(
+        np.arange(0, 17 * len(tracks) + 1, 17, dtype=np.int32),
+        pa.StructArray.from_arrays([pa.array(values) for values in points], fields=list(_KEYPOINTS.value_type)),
+    )
+    edges = [pa.array(values) for values in np.ascontiguousarray(boxes.T)]
+    people = pa.StructArray.from_arrays([pa.array(tracks, pa.int64()), pa.array(scores), *edges, lists], fields=list(_PERSON))
+    return pa.ListArray.from_arrays(offsets, people)
 
 
 def events_table(rows: EventRows) -> pa.Table:
