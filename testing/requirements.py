@@ -185,6 +185,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "amqtt": _module("amqtt", "'edgepose[demo]'"),
     "chromium": _program("chromium", "chromium"),
     "duckdb": _module("duckdb", "'edgepose-export[store]'"),
+    "ejabberd": _program("ejabberdctl", "ejabberd"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
     "ffmpeg": _program("ffmpeg", "ffmpeg"),
     "gcc": _program("gcc", "gcc"),

@@ -1,25 +1,27 @@
 """A run over an archive on a Ray cluster, with Ray Data.
 
 Two passes, each of tasks that may be repeated: the chunks of long videos go through the pose network wherever there is a worker, then each
-video is completed by one worker, in order. A task whose node dies runs again elsewhere; results replace one another whole, so that each video
-has them once.
+video is completed by one worker, in order. A task whose node dies runs again elsewhere; results replace one another whole, so that each
+video has them once.
 """
 
 import logging
 import os
+import pickle
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepose.errors import EdgeposeError, UnavailableError
 from edgepose_export.archive.chunks import Chunk
 from edgepose_export.archive.run import ArchiveSummary, Progress, split_done
 from edgepose_export.archive.videos import ArchivedVideo
-from edgepose_export.archive.worker import AnnotateSettings, VideoDone, Worker
+from edgepose_export.archive.worker import AnnotateSettings, Worker
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import ray.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,100 +54,80 @@ def run_on_cluster(
         TaskFailedError: a worker cannot go on: its configuration, model, engine or output.
     """
     todo, summary = split_done(videos, settings)
+    if not todo:
+        return summary
     with _connected(options):
-        plans = _mapped([{"video": video} for video in todo], _Plan, settings, options, without_network=True)
         chunks: list[Chunk] = []
         progress.begin("looking for key frames", len(todo))
-        for row in plans:
-            chunks += row["chunks"]
-            progress.advance()
-            if progress.stop():
-                summary.interrupted = True
-                return summary
-        if chunks:
+        for found in _results(_planned(todo, settings, options), progress):
+            chunks += found
+        if chunks and not progress.stop():
             progress.begin("chunks", len(chunks))
-            for _ in _mapped([{"chunk": chunk} for chunk in chunks], _RunChunk, settings, options):
-                progress.advance()
-                if progress.stop():
-                    summary.interrupted = True
-                    return summary
-        progress.begin("videos", len(todo))
-        for row in _mapped([{"video": video} for video in todo], _Annotate, settings, options):
-            summary.add(row["mark"])
-            progress.advance()
-            if progress.stop():
-                summary.interrupted = True
-                break
+            for _ in _results(_worked(chunks, settings, options), progress):
+                pass
+        if not progress.stop():
+            progress.begin("videos", len(todo))
+            for mark in _results(_worked(todo, settings, options), progress):
+                summary.add(mark)
+    summary.interrupted = progress.stop()
     return summary
 
 
-class _Task:
-    """A task of Ray Data: rows in, rows out. A failure that would come again travels as a row, so that Ray does not try again for ever."""
+class ArchiveTask:
+    """A worker as Ray Data keeps it, an actor: each row is a pickled chunk or video, and becomes a pickled number of frames or mark.
+
+    A failure that would come again travels as a row, since Ray repeats what raises an exception.
+    """
 
     def __init__(self, settings: AnnotateSettings) -> None:
-        self.worker = Worker(settings)
+        self._worker = Worker(settings)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"result": self.work(row)}
-        except EdgeposeError as error:
-            return {"result": TaskFailedError(str(error))}
-
-    def work(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         """Return the result of a row."""
-        raise NotImplementedError
+        work = pickle.loads(row["work"])
+        try:
+            result: object = self._worker.run_chunk(work) if isinstance(work, Chunk) else self._worker.annotate(work)
+        except EdgeposeError as error:
+            result = TaskFailedError(str(error))
+        return {"result": pickle.dumps(result)}
 
 
-class _Plan(_Task):
-    def work(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"chunks": self.worker.plan(row["video"])}
+def _planned(videos: Sequence[ArchivedVideo], settings: AnnotateSettings, options: ClusterOptions) -> "ray.data.Dataset":
+    def plan(row: dict[str, bytes]) -> dict[str, bytes]:
+        return {"result": pickle.dumps(Worker(settings).plan(pickle.loads(row["work"])))}
+
+    return _rows(videos).map(plan, num_cpus=options.cpus)
 
 
-class _RunChunk(_Task):
-    def work(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"frames": self.worker.run_chunk(row["chunk"])}
+def _worked(work: Sequence[ArchivedVideo | Chunk], settings: AnnotateSettings, options: ClusterOptions) -> "ray.data.Dataset":
+    import ray.data
+
+    most = min(options.workers, len(work))
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most)
+    return _rows(work).map(ArchiveTask, fn_constructor_args=[settings], compute=pool, num_cpus=options.cpus, num_gpus=options.gpus or None)
 
 
-class _Annotate(_Task):
-    def work(self, row: dict[str, Any]) -> dict[str, Any]:
-        mark = self.worker.annotate(row["video"])
-        assert isinstance(mark, VideoDone)
-        return {"mark": mark}
+def _rows(work: Sequence[ArchivedVideo | Chunk]) -> "ray.data.Dataset":
+    """Return a row for each piece of work, each a block of its own, so that it has a task of its own."""
+    import ray.data
+
+    return ray.data.from_items([{"work": pickle.dumps(one)} for one in work], override_num_blocks=len(work))
 
 
-def _mapped(
-    rows: list[dict[str, Any]],
-    task: type[_Task],
-    settings: AnnotateSettings,
-    options: ClusterOptions,
-    *,
-    without_network: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """Yield the results of rows, in any order, each row being a block of its own.
+def _results(data: "ray.data.Dataset", progress: Progress) -> Iterator[Any]:
+    """Yield the results of all rows, in any order, until the run is stopped.
 
     Raises:
         TaskFailedError: as a worker says.
     """
-    import ray.data
-
-    if not rows:
-        return
-    most = min(options.workers, len(rows))
-    gpus = 0.0 if without_network else options.gpus
-    data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        task,
-        fn_constructor_args=[settings],
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
-        num_cpus=options.cpus,
-        num_gpus=gpus or None,
-        max_restarts=-1,
-        max_task_retries=-1,
-    )
     for row in data.iter_rows():
-        result = row["result"]
+        result = pickle.loads(row["result"])
         if isinstance(result, TaskFailedError):
             raise result
         yield result
+        progress.advance()
+        if progress.stop():
+            return
 
 
 @contextmanager
@@ -170,15 +152,17 @@ def _connected(options: ClusterOptions) -> Iterator[None]:
                 logging_level=logging.ERROR,
             )
         else:
-            ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+            here = options.address.rpartition(":")[0] if options.address.startswith("127.") else None
+            ray.init(address=options.address, _node_ip_address=here, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UnavailableError(
             f"the Ray cluster {options.address or 'on this machine'} does not answer: {error}; expected `auto`, or the address of a cluster"
             " whose token is in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = 0
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the program has a line of its own
     try:
         yield
     finally:

@@ -11,7 +11,10 @@ from edgepose.validation.inputs import find_inputs
 from edgepose_export.archive.places import file_system, is_remote
 
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .h264 .h265 .m2ts .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()
+    (
+        *(".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
+        *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+    )
 )
 """Suffixes of the files in a folder that are read; a file that is named itself may have any."""
 
@@ -93,7 +96,9 @@ def _remote_videos(source: str) -> list[ArchivedVideo]:
         raise SourceError(f"{source} cannot be read: {error}; expected a file or folder that this machine may read", "not_found") from error
     scheme = source.partition("://")[0]
     return [
-        ArchivedVideo(f"{scheme}://{str(one['name']).lstrip('/') if scheme != 'memory' else one['name']}", int(one.get("size") or 0), _changed_ns(one))
+        ArchivedVideo(
+            f"{scheme}://{str(one['name']).lstrip('/') if scheme != 'memory' else one['name']}", int(one.get("size") or 0), _changed_ns(one)
+        )
         for one in sorted(details, key=lambda one: str(one["name"]))
         if one.get("type", "file") == "file"
     ]

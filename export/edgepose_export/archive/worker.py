@@ -249,5 +249,3 @@ def _name_source(lines: Path, path: str, source: str) -> None:
         for line in before:
             after.write(line.removesuffix(old) + new if line.endswith(old) else line)
     renamed.replace(lines)
-
-

@@ -45,7 +45,7 @@ def annotate(
 
     SOURCE is a video file, a folder with all below it, a pattern, a list (.txt), or one of them on an object store (s3://, gs://, …).
 
-    A video whose results are complete is not read again: the same command continues a run. The exit code is 66 where a video cannot be read.
+    A video whose results are complete is not read again: the same command continues a run. The exit code is 66 where one cannot be read.
     """
     import dataclasses
 
