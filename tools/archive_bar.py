@@ -37,9 +37,9 @@ def main(document: Path, videos: int, frames: int) -> None:
             equal += found.read_bytes() == infer(clip, folder / "infer.jsonl")
         assert equal == videos, f"{equal} of {videos} equal infer's bytes"
         text = (
-            f"{machine()}, beside other work (load {load:.0f}). {videos} videos of {frames} frames, cut into chunks of 0.8 s, on a cluster of"
-            f" two nodes with one worker each; one node was killed with SIGKILL when {videos // 4} videos were complete."
-            f" {summary.frames:,} frames in {took_s:.0f} s, each once; {equal} of {videos} files equal the bytes of `edgepose infer --start`;"
+            f"{machine()}, beside other work (load {load:.0f}). {videos} videos of {frames} frames, cut into chunks of 0.8 s, on a cluster"
+            f" of two nodes with one worker each; one node was killed with SIGKILL when {videos // 4} videos were complete."
+            f" {summary.frames:,} frames in {took_s:.0f} s, each once; {equal} of {videos} files equal `edgepose infer --start`;"
             f" {summary.recomputed} frames had to be computed again because a chunk decoded to other pixels."
         )
     document.write_text(with_table(document.read_text(encoding="utf-8"), "archive", text), encoding="utf-8")

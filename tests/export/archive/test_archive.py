@@ -1,11 +1,13 @@
 """An archive: each frame once, with the bytes of `edgepose infer`, whatever the videos are cut into."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgepose.config.schema import Config
 from edgepose.errors import SourceError
@@ -143,6 +145,21 @@ def test_sources_and_results_on_an_object_store(clips: list[Path], expected: byt
     (name,) = store.ls("/results/poses", detail=False)
     lines = store.cat_file(name)
     assert lines == expected.replace(b'"clip-00"', b'"clip"').replace(str(clips[0]).encode(), b"memory:///archive/2026/clip.mp4")
+
+
+def test_the_manifest_of_the_page_lets_nobody_else_in() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "archives.md").read_text(encoding="utf-8")
+    cluster, policy = yaml.safe_load_all(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    assert (cluster["kind"], policy["kind"]) == ("RayCluster", "NetworkPolicy")
+    chosen = policy["spec"]["podSelector"]["matchLabels"]
+    for group in (cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]):
+        assert group["template"]["metadata"]["labels"] == chosen
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": "RAY_AUTH_MODE", "value": "token"} in container["env"]
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
+    assert cluster["spec"]["headGroupSpec"]["rayStartParams"]["include-dashboard"] == "false"
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {"matchLabels": chosen}}]}]
 
 
 def test_it_needs_no_torch_and_no_ray() -> None:
