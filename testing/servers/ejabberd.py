@@ -14,6 +14,8 @@ from testing.waiting import wait_for, wait_for_port
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_EVALUATE_S = 30
+
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
 
 _CONFIGURATION = """
@@ -101,8 +103,12 @@ class EjabberdCluster:
         for number, address in enumerate(ADDRESSES):
             self._wait_for(number, address)
         nodes = 'A = list_to_atom("node0@127.0.0.1"), B = list_to_atom("node1@127.0.0.1")'
-        self._evaluate(f"{nodes}, ok = rpc:call(B, ejabberd_cluster, join, [A])")
-        wait_for(lambda: self._evaluate(f"{nodes}, 2 = length(rpc:call(A, ejabberd_cluster, get_nodes, []))"), within_s=20, every_s=0.5)
+        started = ", ".join(f"true = lists:keymember(ejabberd, 1, rpc:call({node}, application, which_applications, []))" for node in "AB")
+        wait_for(lambda: self._evaluate(f"{nodes}, {started}"), within_s=30, every_s=0.5)
+        joined = f"{nodes}, 2 = length(rpc:call(A, ejabberd_cluster, get_nodes, []))"
+        join = f"{nodes}, ok = rpc:call(B, ejabberd_cluster, join, [A])"
+        wait_for(lambda: self._evaluate(join) or self._evaluate(joined), within_s=30, every_s=0.5)
+        wait_for(lambda: self._evaluate(f"{joined}, {started}"), within_s=30, every_s=0.5)
         self._wait_for(1, ADDRESSES[1])  # joining restarts it
 
     def _wait_for(self, number: int, address: str) -> None:
@@ -115,4 +121,9 @@ class EjabberdCluster:
     def _evaluate(self, expression: str) -> bool:
         """Run an expression that may use both nodes; False where it does not match."""
         code = f"case catch (begin {expression} end) of {{'EXIT', _}} -> halt(1); _ -> halt(0) end."
-        return subprocess.run(self._erl("control", "-hidden", "-eval", code), env=self._environment, timeout=120).returncode == 0
+        try:
+            return (
+                subprocess.run(self._erl("control", "-hidden", "-eval", code), env=self._environment, timeout=_EVALUATE_S).returncode == 0
+            )
+        except subprocess.TimeoutExpired:
+            return False

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from edgepose_export.archive.places import ResultFolder
+from edgepose_export.archive.locations import ResultFolder
 from edgepose_export.archive.videos import ArchivedVideo
 from edgepose_export.archive.worker import AnnotateSettings, VideoDone, Worker, done_before
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgepose.capture.source import path_of
 from edgepose.errors import SourceError
 from edgepose.validation.inputs import find_inputs
-from edgepose_export.archive.places import file_system, is_remote
+from edgepose_export.archive.locations import file_system, is_remote
 
 VIDEO_SUFFIXES = frozenset(
     (

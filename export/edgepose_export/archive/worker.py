@@ -22,8 +22,8 @@ from edgepose.pipeline.offline.run import OfflineRun, Summary
 from edgepose.pipeline.offline.settings import offline_config
 from edgepose.validation.inputs import OfflineInput
 from edgepose_export.archive.chunks import Chunk, run_chunk, split
+from edgepose_export.archive.locations import ResultFolder, is_remote, local_copy
 from edgepose_export.archive.network_results import RecalledNetwork
-from edgepose_export.archive.places import ResultFolder, is_remote, local_copy
 from edgepose_export.archive.results import write_parquet
 from edgepose_export.archive.videos import ArchivedVideo
 

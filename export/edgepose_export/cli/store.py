@@ -100,7 +100,8 @@ def forget(folder: Path, device: str, camera: str | None, before: str | None, po
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; expected that of `edgepose-export store --to`")
-    before_us = time.time_ns() // 1000 if before is None else _time_us(before)
+    now_ns = time.time_ns()
+    before_us = now_ns // 1000 if before is None else _time_us(before)
     request = Oblivion(device=device, camera=camera, before_us=before_us)
     remember(folder, request)
     sink = _sink(folder, postgres)

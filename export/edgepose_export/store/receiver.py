@@ -103,6 +103,7 @@ class Receiver:
             OutputError: the journal cannot be written.
         """
         turn = 0
+        failure: object
         while not stop.is_set():
             if self._journal.full():
                 self._tell("the journal is full; receiving goes on when the tables have taken some of it")
@@ -110,13 +111,12 @@ class Receiver:
                 stop.wait(1.0)
                 continue
             settings = replace(self._reloading.refresh(), host=self._hosts[turn % len(self._hosts)])
-            failure: object
             try:
                 self._journal.sync()  # what the connection before left
                 self._session(settings, stop)
                 continue
-            except _Ended as ended:
-                failure = ended
+            except _Ended as error:
+                failure = error
             except OutputError as error:
                 self._tell(f"{error}; nothing is received meanwhile")
                 stop.wait(1.0)
@@ -220,7 +220,8 @@ class _Session:
                 raise _Ended(from_hang_up(self._settings))
             raise _Ended("lost: connection closed")
         self._heard_s = time.monotonic()
-        at_us = time.time_ns() // 1000
+        now_ns = time.time_ns()
+        at_us = now_ns // 1000
         journal, received = self._owner._journal, 0
         try:
             packets = self._reader.feed(data)

@@ -118,8 +118,8 @@ class Rows:
                 continue
             try:
                 self._add(message)
-            except _Refused as refused:
-                self._counts.drop(refused.cause, refused.detail)
+            except _Refused as error:
+                self._counts.drop(error.cause, error.detail)
         self._finish()
 
     def _add(self, message: Received) -> None:
