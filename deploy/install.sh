@@ -339,7 +339,7 @@ install_or_upgrade() {
         drop_in=$checkout/deploy/drop-ins/$name.conf
         [ -f "$drop_in" ] || fail 66 "unknown drop-in $name; expected one of: $(shipped_drop_ins)"
         # shellcheck disable=SC2013 # our own files: no spaces
-        for secret in $(sed -n 's/^LoadCredential=[^:]*://p' "$drop_in"); do
+        for secret in $(sed -n 's/^LoadCredential\(Encrypted\)\{0,1\}=[^:]*://p' "$drop_in"); do
             [ -f "$secret" ] || fail 66 "--with $name needs $secret, which does not exist; the service would not start without it"
         done
     done

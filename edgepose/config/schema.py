@@ -32,6 +32,7 @@ from edgepose.config.publishing import (
 )
 from edgepose.config.service import (
     BlackBoxConfig,
+    EncryptionConfig,
     HealthConfig,
     LogConfig,
     MonitoringConfig,
@@ -45,6 +46,7 @@ __all__ = [
     "CameraConfig",
     "CommandsConfig",
     "Config",
+    "EncryptionConfig",
     "EventsConfig",
     "FileMark",
     "FilesConfig",
@@ -155,6 +157,7 @@ class Config(Section, frozen=True):
     webhook: WebhookConfig = WebhookConfig()
     commands: CommandsConfig = CommandsConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()

@@ -44,6 +44,19 @@ class PrivacyConfig(Section, frozen=True):
     ] = "allowed"
 
 
+class EncryptionConfig(Section, frozen=True):
+    """Encryption of everything that is stored; needs the extra `encryption`."""
+
+    enabled: Annotated[bool, Meta(description="encrypt every file of the state (AES-256-GCM)")] = False
+    key: Annotated[
+        str | None,
+        Meta(
+            description="file or systemd credential with the master key that `edgepose keys create` made; mode 0600",
+            extra=file_key("read", "the master key"),
+        ),
+    ] = None
+
+
 class MonitoringConfig(Section, frozen=True):
     """An HTTP port for Prometheus and health checks."""
 

@@ -116,10 +116,12 @@ class Audit:
                 self._write_merged()
 
     def close(self) -> None:
-        """Write the lines of merged commands."""
+        """Write the lines of merged commands, and close the file until the next line."""
         with self._lock:
             if self._merged:
                 self._write_merged()
+            if self._lines is not None:
+                self._lines.close()
 
     def _takes(self, status: str, now_s: float) -> bool:
         """Return whether a line of its own is written for a command of a status."""

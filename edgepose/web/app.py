@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from edgepose import __version__
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
+from edgepose.encryption.scratch import scratch_folder
 from edgepose.errors import EdgeposeError
 from edgepose.telemetry.wall_clock import WallClock
 from edgepose.web.access import Door, RefusedError
@@ -72,7 +73,7 @@ def make_app(config: Config, folder: Path) -> Boundary:
         lifespan=_lifespan,
     )
     app.state.door = door
-    app.state.jobs = JobQueue(config, folder / "jobs")
+    app.state.jobs = JobQueue(config, scratch_folder(folder / "jobs"))
     app.state.enrollments = Enrollments(door)
     app.state.sockets = []
     app.include_router(accounts_router)
