@@ -184,6 +184,7 @@ def _inference_server(name: str) -> Callable[[], str | None]:
 REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "amqtt": _module("amqtt", "'edgepose[demo]'"),
     "chromium": _program("chromium", "chromium"),
+    "encryption": _module("cryptography", "'edgepose[encryption]'"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
     "ffmpeg": _program("ffmpeg", "ffmpeg"),
     "gcc": _program("gcc", "gcc"),

@@ -38,6 +38,7 @@ from edgepose.config.service import (
     MonitoringConfig,
     PrivacyConfig,
     Profile,
+    RetentionConfig,
     WebConfig,
 )
 
@@ -66,6 +67,7 @@ __all__ = [
     "Profile",
     "RefineConfig",
     "RemoteConfig",
+    "RetentionConfig",
     "SmoothConfig",
     "TilesConfig",
     "TlsConfig",
@@ -158,6 +160,7 @@ class Config(Section, frozen=True):
     commands: CommandsConfig = CommandsConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     encryption: EncryptionConfig = EncryptionConfig()
+    retention: RetentionConfig = RetentionConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()

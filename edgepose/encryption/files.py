@@ -195,13 +195,14 @@ def use_files(files: StateFiles) -> StateFiles:
     return before
 
 
-def write_whole(path: Path, data: bytes, kind: str, *, sync: bool = True, owner_of: Path | None = None) -> None:
+def write_whole(path: Path, data: bytes, kind: str, *, mode: int = 0o600, sync: bool = True, owner_of: Path | None = None) -> None:
     """Replace a file by one with other content, complete or not at all.
 
     Args:
         path: of the file.
         data: its content.
         kind: as in `StateFiles.open`.
+        mode: of the file, within the process's own mask.
         sync: whether to return only when it is on the disk.
         owner_of: folder whose owner the file is given to, where this process may; root changes files of the service's user.
 
@@ -211,7 +212,7 @@ def write_whole(path: Path, data: bytes, kind: str, *, sync: bool = True, owner_
     files = state_files()
     target, temporary = files.place(path), files.place(path.with_name(f"{path.name}.new"))
     try:
-        file = files.open(path.with_name(f"{path.name}.new"), kind, truncate=True)
+        file = files.open(path.with_name(f"{path.name}.new"), kind, mode=mode, truncate=True)
         try:
             if owner_of is not None:
                 give(file.descriptor, owner_of)

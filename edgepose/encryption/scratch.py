@@ -17,13 +17,26 @@ def scratch_folder(path: Path) -> Path:
     Raises:
         OutputError: it cannot be created.
     """
-    if state_files().place(path / "file") == path / "file":
+    if _is_clear(path):
         return path
-    # The same for each run, so that what a run that was cut off left is removed; the folder in it can be made anew by its user.
-    mine = _MEMORY / f"edgepose-{os.geteuid()}-{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}"
+    mine = _in_memory(path)  # the folder in it can be made anew by its user
     try:
         shutil.rmtree(mine, ignore_errors=True)
         mine.mkdir(mode=0o700)
     except OSError as error:
         raise OutputError(f"{mine} cannot be created: {error.strerror}; expected memory for the files of {path}") from error
     return mine / path.name
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove what a process that was cut off left in the folder of `scratch_folder`."""
+    shutil.rmtree(path if _is_clear(path) else _in_memory(path), ignore_errors=True)
+
+
+def _is_clear(path: Path) -> bool:
+    return state_files().place(path / "file") == path / "file"
+
+
+def _in_memory(path: Path) -> Path:
+    """Return the folder in memory, the same for each run, so that what one left is found."""
+    return _MEMORY / f"edgepose-{os.geteuid()}-{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}"

@@ -8,6 +8,7 @@ import csv
 import errno
 import io
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, TypeVar
@@ -17,6 +18,7 @@ from msgspec import UNSET, Meta
 from edgepose.encryption.files import ClearFile, StateFile, StateFiles, state_files
 from edgepose.errors import OutputError
 from edgepose.messages.structs import PosesMessage, encode
+from edgepose.output.lines_limit import LinesLimit, older_file, time_of_line
 from edgepose.person import KEYPOINT_NAMES
 
 CSV_COLUMNS = (
@@ -57,14 +59,26 @@ class _LineWriter:
         overwrite: whether the first line replaces the contents of an existing file.
         header: first line of the file.
         files: opens it; None for the files of this process.
+        limit: when a regular file becomes `<name>.1`; None for never.
 
     Raises:
         OutputError: the file cannot be written, or begins with another header.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool, header: bytes = b"", files: StateFiles | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool,
+        header: bytes = b"",
+        files: StateFiles | None = None,
+        limit: LinesLimit | None = None,
+    ) -> None:
         self.path = Path(path)
-        files = files or state_files()
+        self._files = files = files or state_files()
+        self._header = header
+        self._limit = limit
+        self._first_ns = 0  # time of the first line
         self._place = files.place(self.path)
         self._is_new = str(path) not in STANDARD_OUTPUT and not os.path.lexists(self._place)
         self._is_regular = str(path) not in STANDARD_OUTPUT and (not self.path.exists() or self.path.is_file())
@@ -93,6 +107,8 @@ class _LineWriter:
             BrokenPipeError: the reader of a pipe has closed it; the caller decides what that means.
         """
         try:
+            if self._limit is not None and self._is_regular and lines:
+                self._keep_within(self._limit)
             if self._before is not None:
                 if self._overwrite:
                     self._file.empty()
@@ -110,6 +126,19 @@ class _LineWriter:
             self._place.unlink(missing_ok=True)
         self._closed = True
         self._file.close()
+
+    def _keep_within(self, limit: LinesLimit) -> None:
+        """Start another file where the limit is reached."""
+        now_ns = time.time_ns()
+        if not self._first_ns:
+            found = [at for line in self._file.head(_HEADER_LIMIT_BYTES).splitlines()[:2] if (at := time_of_line(line)) is not None]
+            self._first_ns = found[0][1] if found else now_ns
+        if self._overwrite or not limit.is_reached(self._file.size, self._first_ns, now_ns):
+            return
+        os.replace(self._place, self._files.place(older_file(self.path)))
+        self._file.close()
+        self._file = _open(self.path, self._files)
+        self._before, self._first_ns = self._header, now_ns
 
     def _prepare_append(self, header: bytes) -> None:
         """Check that an existing file begins with the header, and terminate a last line that a power cut left incomplete."""
@@ -153,8 +182,10 @@ def of_file(message: PosesMessage, source: str) -> FilePosesMessage:
 class JsonLinesWriter(_LineWriter):
     """Writer of pose messages to a JSON Lines file, one object per line."""
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, files: StateFiles | None = None) -> None:
-        super().__init__(path, overwrite=overwrite, files=files)
+    def __init__(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, files: StateFiles | None = None, limit: LinesLimit | None = None
+    ) -> None:
+        super().__init__(path, overwrite=overwrite, files=files, limit=limit)
 
     def write(self, message: PosesMessage) -> None:
         """Append the message of one frame."""
@@ -172,9 +203,11 @@ class CsvWriter(_LineWriter):
         names_files: whether messages are `FilePosesMessage`, and the last column is `SOURCE_COLUMN`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, names_files: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, names_files: bool = False, limit: LinesLimit | None = None
+    ) -> None:
         columns = (*CSV_COLUMNS, SOURCE_COLUMN) if names_files else CSV_COLUMNS
-        super().__init__(path, overwrite=overwrite, header=",".join(columns).encode() + b"\n")
+        super().__init__(path, overwrite=overwrite, header=",".join(columns).encode() + b"\n", limit=limit)
 
     def write(self, message: PosesMessage) -> None:
         """Append the people of one frame."""

@@ -89,6 +89,14 @@ class VideoWriter:
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected room on the disk") from error
 
+    @property
+    def size(self) -> int:
+        """Bytes on the disk so far."""
+        try:
+            return state_files().place(self.path).stat().st_size
+        except OSError:
+            return 0
+
     def close(self) -> None:
         """Finish the file. Further calls have no effect."""
         if self._closed:
@@ -207,7 +215,7 @@ class ImageWriter:
         """
         path = self.path_of(name)
         try:
-            write_whole(path, encode_picture(image, self._suffix), KIND, sync=False)
+            write_whole(path, encode_picture(image, self._suffix), KIND, mode=0o666, sync=False)
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}; expected room on the disk") from error
         return path

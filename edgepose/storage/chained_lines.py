@@ -8,6 +8,7 @@ unaware hand did. Who may write all three files can write them anew, and a copy 
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ class ChainedLines:
         _write_head(self._path, self._last)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; the next line looks at it anew."""
+        self._last = None
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -102,6 +104,46 @@ class ChainedLines:
         if self._file is None:
             self._file = state_files().open(self._path, _KIND, follow=False)
         return self._file
+
+
+def forget_lines(path: Path, unwanted: Callable[[bytes], bool]) -> int:
+    """Delete lines, number and chain the others anew, and return how many were deleted; no writer is at work meanwhile.
+
+    Args:
+        path: of the file; the one before it is treated likewise.
+        unwanted: whether a line is deleted.
+
+    Raises:
+        OSError: the disk fails; where that happens in between, the lines no longer verify.
+    """
+    files = state_files()
+    gone = 0
+    head = _Head(0, _NO_HASH, [])
+    changed: list[tuple[Path, bytes]] = []
+    for each in (_before(path), path):
+        if not files.place(each).exists():
+            continue
+        head = _Head(head.number, head.hash, [*head.files, _Beginning(head.number + 1, head.hash)])
+        content = b""
+        for line in files.load(each, _KIND).splitlines():
+            if unwanted(line):
+                gone += 1
+                continue
+            found, number = _CHAIN.search(line), _numbered(line)
+            if found is None or number is None:
+                content += line + b"\n"
+                continue
+            following = head.number + 1
+            body = line[: found.start()].replace(b'{"number":%d' % number, b'{"number":%d' % following, 1) + b"}"
+            chained = _hash(head.hash, body)
+            content += body[:-1] + b',"hash":"' + chained.encode() + b'"}\n'
+            head = _Head(following, chained, head.files)
+        changed.append((each, content))
+    if gone:
+        for each, content in changed:
+            write_whole(each, content, _KIND)
+        _write_head(path, head)
+    return gone
 
 
 def verify_lines(path: Path) -> Verification:

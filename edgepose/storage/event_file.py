@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +134,31 @@ class EventFile:
         """Raise FileNotFoundError where the path no longer names this file."""
         if not _is_file(self._file.descriptor, self._path):
             raise FileNotFoundError(2, "the file was removed")
+
+
+def forget_events(path: Path, unwanted: Callable[[bytes], bool]) -> int:
+    """Delete messages from an event file that no process has open, and its damaged copy; return how many.
+
+    Args:
+        path: of the file.
+        unwanted: whether a payload is deleted.
+
+    Raises:
+        BlockingIOError: another process has it open.
+        OSError: the disk fails.
+    """
+    state_files().place(path.with_name(path.name + ".damaged")).unlink(missing_ok=True)
+    if not state_files().place(path).exists():
+        return 0
+    file = EventFile(path)
+    try:
+        held = list(file.recovered.messages.values())
+        kept = [message for message in held if not unwanted(message[1])]
+        file.rewrite(kept)  # settled messages are still in the file, too
+        return len(held) - len(kept)
+    finally:
+        file.close()
+        state_files().place(path.with_name(path.name + ".damaged")).unlink(missing_ok=True)
 
 
 def recovered(data: bytes, *, damaged: bool = False) -> Recovered:

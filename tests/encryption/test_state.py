@@ -17,60 +17,20 @@ from edgepose.cli.main import run
 from edgepose.encryption.encrypted_files import EncryptedFiles
 from edgepose.encryption.files import use_files
 from edgepose.encryption.master_keys import MasterKey, read_keys, write_keys
-from edgepose.encryption.rotation import encrypted_in
 from edgepose.encryption.start import LOCK
 from testing.servers.daemon import Listener
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.web_page import WebPage
+from testing.stored_state import CLIP, ROOT, State, edgepose, publish
 from testing.waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
-CLIP = ROOT / "edgepose" / "assets" / "demo.mp4"
 WORDS = (b"entered", b"Entrance", b"camera", b"keypoint", b"captured_at", b"command", b"password", b"CERTIFICATE", b"PRIVATE", b"edgepose/")
 """What is in the files, once they are decrypted."""
 
 
-def edgepose(*arguments: object, code: int = 0) -> str:
-    done = subprocess.run([sys.executable, "-m", "edgepose", *map(str, arguments)], capture_output=True, text=True, timeout=500, cwd=ROOT)
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
-
-
-class State:
-    """The state folder of one run, its configuration and its key."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder = folder / "state"
-        self.folder.mkdir()
-        self.key = folder / "state.key"
-        self.config = folder / "config.yaml"
-        edgepose("keys", "create", self.key)
-        state = self.folder
-        zone = "[[0, 0], [1, 0], [1, 1], [0, 1]]"
-        self.config.write_text(
-            f"device: drone\ncameras: {{Entrance: {{source: '{CLIP}', loop: true, realtime: true, zones: {{all: {zone}}}}}}}\n"
-            f"mqtt: {{host: 127.0.0.1, port: {port}}}\nevents: {{enter_after_s: 0.3, zone_after_s: 0.2, store: {state}/events.db}}\n"
-            f"webhook: {{url: 'http://127.0.0.1:9/', store: {state}/webhook.db}}\n"
-            f"commands: {{enabled: true, audit: {state}/commands.jsonl}}\nblack_box: {{path: {state}/black-box}}\n"
-            f"files: {{jsonl: {state}/poses.jsonl, csv: {state}/poses.csv, video: {state}/poses.mp4, images: {state}/images}}\n"
-            f"model: {{engines: {state}/engines}}\nhealth: {{interval_s: 0.5}}\n"
-            f"web: {{folder: {state}/web}}\nencryption: {{enabled: true, key: {self.key}}}\n"
-        )
-
-    @property
-    def files(self) -> EncryptedFiles:
-        return EncryptedFiles(read_keys(self.key))
-
-    def shown(self) -> dict[str, Path]:
-        """Return each encrypted file by its path as the program knows it."""
-        masters = self.files.masters
-        folders = {self.folder: "", **{self.folder / name: f"{name}/" for name in ("black-box", "images", "web")}}
-        return {f"{before}{name}": place for folder, before in folders.items() for place, name in encrypted_in(folder, masters)}
-
-
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
-    """The state that a daemon without a broker, and a page that was killed, leave."""
+    """The state that a daemon whose broker went away, and a page that was killed, leave."""
     folder = tmp_path_factory.mktemp("encrypted")
     with Mosquitto(folder) as broker:
         made = State(folder, broker.port)
@@ -83,10 +43,11 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
             daemon.send_signal(signal.SIGUSR1)
             wait_for(lambda: "commands.jsonl.head" in made.shown() and any("signal" in name for name in made.shown()))
             broker.kill()  # events wait from now on
-            waiting = made.folder / made.files.place(made.folder / "webhook.db").name
+            waiting = made.files.place(made.folder / "webhook.db")
             before = waiting.stat().st_size
             wait_for(lambda: waiting.stat().st_size > before, within_s=30)
-            daemon.send_signal(signal.SIGKILL)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait(60)
         finally:
             heard.close()
             daemon.kill()
@@ -103,18 +64,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
         yield made
     finally:
         use_files(before_files)
-
-
-def publish(port: int, topic: str, payload: bytes) -> None:
-    from paho.mqtt.client import Client
-    from paho.mqtt.enums import CallbackAPIVersion
-
-    client = Client(CallbackAPIVersion.VERSION2)
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    client.publish(topic, payload, 1).wait_for_publish(10)
-    client.disconnect()
-    client.loop_stop()
 
 
 def test_every_file_of_a_full_run_is_encrypted_and_the_rest_is_what_the_page_says(state: State) -> None:
@@ -195,7 +144,7 @@ def test_without_its_key_nothing_starts(state: State, tmp_path: Path, capsys: py
 
 
 def test_kills_during_a_rotation_lose_nothing(state: State) -> None:
-    contents = {name: content(state, name) for name in state.shown()}
+    contents = {name: state.content(name) for name in state.shown()}
     before = state.key.read_text()
     rotate = [sys.executable, "-m", "edgepose", "keys", "rotate", "-c", str(state.config)]
     began_s = time.monotonic()
@@ -208,7 +157,7 @@ def test_kills_during_a_rotation_lose_nothing(state: State) -> None:
         process.wait()
         assert set(state.shown()) == set(contents)
     subprocess.run(rotate, check=True, capture_output=True, timeout=500, cwd=ROOT)
-    assert {name: content(state, name) for name in state.shown()} == contents
+    assert {name: state.content(name) for name in state.shown()} == contents
     assert len(state.key.read_text().splitlines()) == 1
     stranger = state.key.with_name("before.key")
     stranger.write_text(before)
@@ -218,13 +167,3 @@ def test_kills_during_a_rotation_lose_nothing(state: State) -> None:
     status: dict[str, Any] = json.loads(edgepose("keys", "status", "--json", "-c", state.config))
     assert status["files"] == len(contents)
     assert status["damage"] == {}
-
-
-def content(state: State, name: str) -> bytes:
-    from edgepose.encryption.encrypted_files import EncryptedFile
-
-    with state.shown()[name].open("rb") as opened:
-        file = EncryptedFile(opened.fileno(), state.files.masters, "")
-        read = file.read()
-        assert not +file.damage
-        return read
