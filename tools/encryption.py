@@ -69,7 +69,8 @@ def main(page: Path, kills: int, frames: int) -> None:
     spent_ms, all_ms = _core_ms_of_frame(frames)
     cost = (
         f"- **Cost.** Default networks, with JSON lines, CSV, event store, audit and black box: {spent_ms:.2f} ms of {all_ms:.1f} ms of"
-        f" a core for a frame go into encrypted files, writing to the disk included: at least {1 - spent_ms / all_ms:.3f} of the frames stay."
+        f" a core for a frame go into encrypted files, writing to the disk included: at least {1 - spent_ms / all_ms:.3f} of the frames"
+        " stay."
     )
     click.echo(cost)
     killed = f"- **Rotation.** {_kill_rotations(kills)}"
@@ -123,8 +124,8 @@ def _kill_rotations(kills: int) -> str:
                     file = EncryptedFile(opened.fileno(), read_keys(old), "")
                     assert not file.read().strip(b"\0")
         return (
-            f"{kills} runs of `edgepose keys rotate` over {len(contents)} files were killed, {inside} of them between the two keys: after each,"
-            " every byte was read; at the end, the first key opens no file and no name."
+            f"{kills} runs of `edgepose keys rotate` over {len(contents)} files were killed, {inside} of them between the two keys:"
+            " after each, every byte was read; at the end, the first key opens no file and no name."
         )
 
 

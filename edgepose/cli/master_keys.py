@@ -9,6 +9,7 @@ import click
 from edgepose.cli.options import configuration_options, json_option
 
 if TYPE_CHECKING:
+    from edgepose.config.schema import Config
     from edgepose.encryption.encrypted_files import EncryptedFiles
 
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     short_help="Make, exchange and check the key of stored data.",
     epilog="Example: edgepose keys create /etc/edgepose/state.key",
 )
-@click.argument("action", type=click.Choice(["create", "rotate", "status", "decrypt"]))
+@click.argument("action", type=click.Choice(["create", "rotate", "status", "encrypt", "decrypt"]))
 @click.argument("path", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @configuration_options
 @json_option
@@ -28,7 +29,8 @@ def command(action: str, path: Path | None, config_file: Path | None, settings: 
     `rotate` makes a new key in the file of `encryption.key` and brings every stored file under it, with the service stopped; cut off at
     any moment, nothing is lost, and a further run completes it. Where the key is a credential, give the credential both keys, the new one
     in the first line, then run `rotate`, then remove the second line. `status` reads every stored file and counts what does not verify.
-    `decrypt PATH` writes the content of one stored file to standard output.
+    `encrypt` encrypts what was written before encryption was enabled, with the service stopped. `decrypt PATH` writes the content of one
+    stored file to standard output.
     """
     from edgepose.config.load import load
     from edgepose.encryption.start import configured_files, state_folders
@@ -53,6 +55,8 @@ def command(action: str, path: Path | None, config_file: Path | None, settings: 
     elif action == "rotate":
         assert config.encryption.key is not None
         _rotate(Path(config.encryption.key), files, state_folders(config), as_json=as_json)
+    elif action == "encrypt":
+        _encrypt(config, files)
     else:
         _show_status(files, state_folders(config), as_json=as_json)
 
@@ -85,6 +89,31 @@ def _decrypt(path: Path, files: "EncryptedFiles") -> None:
     sys.stdout.buffer.flush()
     if file.damage:
         raise RecordingError(f"{path} does not verify ({_words(file.damage)}); expected a file as edgepose wrote it")
+
+
+def _encrypt(config: "Config", files: "EncryptedFiles") -> None:
+    import os
+
+    from edgepose.encryption.conversion import encrypt_existing
+    from edgepose.encryption.files import use_files
+    from edgepose.encryption.start import locked, state_folders
+    from edgepose.errors import OutputError
+
+    locks = []
+    before = use_files(files)
+    try:
+        for lock in locked(state_folders(config), exclusive=True):
+            locks.append(lock)
+        count, left = encrypt_existing(config, files)
+    except OSError as error:
+        raise OutputError(f"not all files are encrypted: {error}; expected another run to complete it") from error
+    finally:
+        use_files(before)
+        for lock in locks:
+            os.close(lock)
+    click.echo(f"{count} files were encrypted")
+    for path in left:
+        click.echo(f"not encrypted: {path}")
 
 
 def _rotate(path: Path, files: "EncryptedFiles", folders: list[Path], *, as_json: bool) -> None:

@@ -252,6 +252,10 @@ class EncryptedFiles:
             return []
         return sorted(name for name in map(self.name, found) if name is not None)
 
+    def sealed(self, name: str) -> str:
+        """Return the name on the disk of a new file or folder."""
+        return sealed_name(name, self.masters[0])
+
     def name(self, sealed: str) -> str | None:
         """Return the name that a name on the disk stands for, None where it is none of these."""
         return next((name for master in self.masters if (name := opened_name(sealed, master)) is not None), None)

@@ -124,6 +124,7 @@ async def _turns(door: Door, jobs: JobQueue) -> None:
         span = mailbox.taken()
         if span is not None:
             mailbox.answer(forget_page(jobs, door.audit.forget, span))
+            door.note("forget", None, "edgepose forget")
         if time.monotonic() >= next_s and door.clock.unset() is None:
             next_s = time.monotonic() + RETENTION_S
             door.audit.forget(Span(0, time.time_ns() - int(door.config.retention.audit_days * DAY_NS)))
