@@ -26,7 +26,7 @@ _CLIP = _ROOT / "edgepose" / "assets" / "demo.mp4"
 
 
 _METERED = """
-import json, sys, time
+import json, os, sys, time
 from edgepose.encryption import encrypted_files as files
 spent_s, began_s, depth = 0.0, None, 0
 
@@ -49,12 +49,10 @@ def metered(owner, name):
 for owner, names in ((files.EncryptedFile, ("append", "read", "close")), (files.EncryptedFiles, ("place", "open", "names", "load"))):
     for name in names:
         metered(owner, name)
-from edgepose.__main__ import main
-sys.argv[0] = "edgepose"
-try:
-    main()
-finally:
-    print(json.dumps([spent_s, time.process_time() - began_s]))
+from edgepose.cli.main import run
+run(sys.argv[1:])
+print(json.dumps([spent_s, time.process_time() - began_s]), flush=True)
+os._exit(0)
 """
 """A daemon that counts the core time of all work with encrypted files, the system's calls included, and all of its core time."""
 

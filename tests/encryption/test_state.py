@@ -17,6 +17,7 @@ from edgepose.cli.main import run
 from edgepose.encryption.encrypted_files import EncryptedFiles
 from edgepose.encryption.files import use_files
 from edgepose.encryption.master_keys import MasterKey, read_keys, write_keys
+from edgepose.encryption.scratch import remove_scratch
 from edgepose.encryption.start import LOCK
 from testing.servers.daemon import Listener
 from testing.servers.mosquitto import Mosquitto
@@ -63,6 +64,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
             page.stop(signal.SIGKILL)
         yield made
     finally:
+        remove_scratch(made.folder / "web" / "jobs")
         use_files(before_files)
 
 
