@@ -10,8 +10,9 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-triton image arm home-assistant system hostile service-memory fleet fleet-cluster store archive encryption compare model report-page browser web-load clean
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips broker-limits soak system \
+triton image arm events hostile service-memory encryption fleet fleet-cluster archive store browser web-load home-assistant refine decoding model report-page \
+compare clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -53,6 +54,9 @@ bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; A
 
 costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, measured
 	$(BIN)/python -m tools.write_costs build/vtest.avi README.md $(ARGS)
+
+cameras: $(VENV)/.dev build/vtest.avi ## ages under overload, fairness, and bad cameras; writes docs/performance.md (ARGS="--seconds 60")
+	$(BIN)/python -m tools.measure_cameras build/vtest.avi docs/performance.md $(ARGS)
 
 count: $(VENV)/.dev build/vtest.avi ## people found in a real video against people counted by eye, written to docs/performance.md
 	$(BIN)/python tools/count_people.py build/vtest.avi docs/performance.md $(ARGS)
