@@ -67,13 +67,15 @@ class Forgetting:
         self._mailbox = Mailbox(folder) if folder is not None else None
         self._parts = parts
         self._is_clock_set = is_clock_set
-        self._next_s = time.monotonic() + _FIRST_S
+        self._next_s: float | None = None
         self._thread: threading.Thread | None = None
 
     def turn(self, now_s: float) -> None:
         """Start a deletion that was requested, or is due; called regularly."""
         if self._mailbox is None or (self._thread is not None and self._thread.is_alive()):
             return
+        if self._next_s is None:
+            self._next_s = now_s + _FIRST_S
         span = self._mailbox.taken()
         if span is not None:
             self._start(lambda: self._forget(span))
@@ -88,6 +90,8 @@ class Forgetting:
                 work()
             except (OSError, EdgeposeError) as error:
                 _log.error("stored data could not be deleted: %s", error)
+            except Exception as error:  # an internal fault must not go unnoticed, nor end the daemon
+                _log.error("stored data could not be deleted: unexpected %s: %s", type(error).__name__, error)
 
         self._thread = threading.Thread(target=guarded, name="forgetting", daemon=True)
         self._thread.start()
