@@ -66,8 +66,9 @@ def command(
 
     folder = request_folder(config)
     deleted: dict[str, Counts] = {}
+    counts = asked(folder) if folder is not None and folder.is_dir() else None
+    runs = counts is not None
     if folder is not None and folder.is_dir():
-        counts = asked(folder)
         deleted["daemon"] = forget_stored(config, span) if counts is None else counts
     page = web_folder(config)
     if page.is_dir():
@@ -77,7 +78,7 @@ def command(
 
             counts = forget_stored_page(page, span)
         deleted["web"] = counts
-    beyond = _out_of_reach(config)
+    beyond = _out_of_reach(config, runs=runs)
     if as_json:
         click.echo(msgspec.json.encode({"deleted": deleted, "out_of_reach": beyond}))
     else:
@@ -101,7 +102,7 @@ def _nanoseconds(text: str) -> int:
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
 
 
-def _out_of_reach(config: "Config") -> list[str]:
+def _out_of_reach(config: "Config", *, runs: bool) -> list[str]:
     """Return what may have left the device, one sentence part each."""
     from urllib.parse import urlsplit
 
@@ -111,6 +112,8 @@ def _out_of_reach(config: "Config") -> list[str]:
     if config.mqtt.enabled:
         topics = f"{config.mqtt.prefix}/{device_name(config)}/#"
         found.append(f"messages on {topics} that {', '.join(config.mqtt.hosts)} received: its subscribers, and its queues for those away")
+        if not runs:
+            found.append("the occupancy that the broker keeps: no daemon runs that would replace it")
     if config.webhook.url is not None:
         found.append(f"events that {urlsplit(config.webhook.url).hostname} accepted")
     if config.model.path.startswith("triton"):

@@ -237,6 +237,10 @@ class CommandHandler:
         """Delete the records of commands of a span, and return how many; OSError where the disk fails."""
         return self._audit.forget(span)
 
+    def note_forgotten(self) -> None:
+        """Record that a span was deleted on the device, and not which: its times are part of it."""
+        self._audit.note_line("forget", {}, "ok", "", "forget")
+
     def _record(self, command: Command, now_s: float) -> None:
         recording = self._target.record("command")
 

@@ -67,13 +67,15 @@ class Forgetting:
         self._mailbox = Mailbox(folder) if folder is not None else None
         self._parts = parts
         self._is_clock_set = is_clock_set
-        self._next_s = time.monotonic() + _FIRST_S
+        self._next_s: float | None = None
         self._thread: threading.Thread | None = None
 
     def turn(self, now_s: float) -> None:
         """Start a deletion that was requested, or is due; called regularly."""
         if self._mailbox is None or (self._thread is not None and self._thread.is_alive()):
             return
+        if self._next_s is None:
+            self._next_s = now_s + _FIRST_S
         span = self._mailbox.taken()
         if span is not None:
             self._start(lambda: self._forget(span))
@@ -88,6 +90,8 @@ class Forgetting:
                 work()
             except (OSError, EdgeposeError) as error:
                 _log.error("stored data could not be deleted: %s", error)
+            except Exception as error:  # an internal fault must not go unnoticed, nor end the daemon
+                _log.error("stored data could not be deleted: unexpected %s: %s", type(error).__name__, error)
 
         self._thread = threading.Thread(target=guarded, name="forgetting", daemon=True)
         self._thread.start()
@@ -126,6 +130,8 @@ def forget_running(parts: RunningParts, span: Span) -> Counts:
         finally:
             parts.delivery.exchange(open_sinks(config), lambda: open_sinks(config), _FILES_S)
     counts["commands"] = parts.commands.forget(span) if parts.commands is not None else _forget_audit(config, span)
+    if parts.commands is not None:
+        parts.commands.note_forgotten()
     parts.occupancy.forget(span.camera)
     parts.occupancy.configure(config, time.time_ns())
     return counts
@@ -200,13 +206,18 @@ def _line_files(config: Config) -> list[Path]:
     return [path for path in named if not path.is_relative_to("/dev")]
 
 
-def _pictures(config: Config, camera: str | None) -> list[tuple[Path, Callable[[str], object]]]:
+def _pictures(config: Config, camera: str | None) -> list[tuple[Path, Callable[[str], bool]]]:
     """Return each folder of videos or images, and what tells them from other files."""
-    found: list[tuple[Path, Callable[[str], object]]] = []
+    found: list[tuple[Path, Callable[[str], bool]]] = []
     if config.files.video is not None and not Path(config.files.video).is_relative_to("/dev"):
         path = video_paths(config)[camera] if camera in config.cameras else Path(config.files.video)
         several = rf"(-.+)?{re.escape(path.suffix)}"
-        found.append((path.parent, re.compile(re.escape(path.stem) + several).fullmatch))
+        found.append((path.parent, _matching(re.escape(path.stem) + several)))
     if config.files.images is not None:
-        found.append((Path(config.files.images), re.compile((".+" if camera is None else re.escape(camera)) + _IMAGE).fullmatch))
+        found.append((Path(config.files.images), _matching((".+" if camera is None else re.escape(camera)) + _IMAGE)))
     return found
+
+
+def _matching(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern)
+    return lambda name: compiled.fullmatch(name) is not None

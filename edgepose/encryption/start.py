@@ -33,7 +33,9 @@ def use_configured_files(config: Config, *made: str | Path | None) -> None:
     """
     use_files(configured_files(config))
     if config.encryption.enabled:
-        for folder in filter(None, made):  # to be locked, they must exist
+        for folder in made:  # to be locked, they must exist
+            if folder is None:
+                continue
             with contextlib.suppress(OSError):  # the part that writes there reports it
                 Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         _locks.extend(locked(state_folders(config), exclusive=False))

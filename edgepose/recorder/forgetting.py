@@ -78,7 +78,7 @@ def _forget_in(segment: Path, span: Span) -> int:
     content = first_line()
     for number, record in enumerate(kept, 1):
         begins = isinstance(record, SegmentHeader) and span.holds(record.at_ns)
-        content += packed(replace(record, at_ns=first) if begins else record, number)  # type: ignore[type-var]
+        content += packed(replace(record, at_ns=first) if begins else record, number)
     status = place(segment).stat()
     name = segment.with_name(f"{segment.name}.new")
     file = state_files().open(name, KIND, mode=0o440, truncate=True)
