@@ -24,12 +24,13 @@ from edgepose_export.archive.worker import AnnotateSettings
 START = "2026-11-29T10:00:00Z"
 START_NS = 1_795_946_400_000_000_000
 
+_TRIES = 5
 _ADDRESS = "127.0.0.2"  # Ray takes 127.0.0.1 for the machine's address in its network
 
 
 def write_clips(folder: Path, picture: Path, count: int, frames: int, key_frames_every: int = 8) -> list[Path]:
     """Write short videos in which a camera moves over a picture with people; each is another one."""
-    image = cv2.imread(str(picture))
+    image = np.asarray(cv2.imread(str(picture)))
     scale = 480 / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     height, width = image.shape[0] // 8 * 6, image.shape[1] // 8 * 6
@@ -53,17 +54,27 @@ def write_clips(folder: Path, picture: Path, count: int, frames: int, key_frames
 def two_nodes(cpus: int = 1) -> Iterator[Any]:
     """Give a cluster with a head that runs no task, and two nodes that do, on the loopback and with a token."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ |= {"RAY_raylet_start_wait_time_s": "180"}  # on a busy machine
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)  # for the workers
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "node_ip_address": _ADDRESS})
     try:
-        nodes = [cluster.add_node(num_cpus=cpus, node_ip_address=_ADDRESS) for _ in range(2)]
+        nodes = [_added(cluster, cpus) for _ in range(2)]
         cluster.wait_for_nodes()
         yield cluster, nodes
     finally:
         cluster.shutdown()
+
+
+def _added(cluster: Any, cpus: int) -> Any:
+    """Return a further node; Ray waits for it for 30 s, which is too short on a busy machine."""
+    for _ in range(_TRIES - 1):
+        try:
+            return cluster.add_node(num_cpus=cpus, node_ip_address=_ADDRESS)
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return cluster.add_node(num_cpus=cpus, node_ip_address=_ADDRESS)
 
 
 def annotate_with_a_killed_node(
