@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-triton image arm home-assistant system hostile service-memory fleet fleet-cluster store archive compare model report-page browser web-load clean
+triton image arm home-assistant system hostile service-memory fleet fleet-cluster store archive encryption compare model report-page browser web-load clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -96,6 +96,9 @@ hostile: $(VENV)/.dev ## hostile cameras beside a good one for two minutes, unde
 
 service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd counts it; writes docs/operations.md (needs root)
 	$(BIN)/python -m tools.service_memory build/vtest.avi docs/operations.md $(ARGS)
+
+encryption: $(VENV)/.dev ## what encryption costs, and 100 kills during a rotation of its key; writes docs/privacy.md (ARGS="--kills 10")
+	$(BIN)/python -m tools.encryption docs/privacy.md $(ARGS)
 
 fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/operations.md (ARGS="--help")
 	$(BIN)/python -m tools.fleet docs/operations.md $(ARGS)

@@ -186,6 +186,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "chromium": _program("chromium", "chromium"),
     "duckdb": _module("duckdb", "'edgepose-export[store]'"),
     "ejabberd": _program("ejabberdctl", "ejabberd"),
+    "encryption": _module("cryptography", "'edgepose[encryption]'"),
     "faketime": _file("libfaketime", lambda: exists(FAKETIME), "faketime"),
     "ffmpeg": _program("ffmpeg", "ffmpeg"),
     "gcc": _program("gcc", "gcc"),
