@@ -53,7 +53,8 @@ def made(messages: list[tuple[str, bytes]]) -> Rows:
 
 def asked(server: Postgres, sql: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(server.address()) as owner:
-        return owner.execute(sql).fetchall()
+        found: list[tuple[Any, ...]] = owner.execute(sql).fetchall()
+        return found
 
 
 def test_rows_are_kept_once(server: Postgres, sink: PostgresSink) -> None:
