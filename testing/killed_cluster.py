@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,18 @@ from edgepose_export.archive.cluster import ClusterOptions, run_on_cluster
 from edgepose_export.archive.run import ArchiveSummary, Progress
 from edgepose_export.archive.videos import find_videos
 from edgepose_export.archive.worker import AnnotateSettings
+from testing.servers.mosquitto import free_port
 
 START = "2026-11-29T10:00:00Z"
 START_NS = 1_795_946_400_000_000_000
 
+_TRIES = 5
 _ADDRESS = "127.0.0.2"  # Ray takes 127.0.0.1 for the machine's address in its network
 
 
 def write_clips(folder: Path, picture: Path, count: int, frames: int, key_frames_every: int = 8) -> list[Path]:
     """Write short videos in which a camera moves over a picture with people; each is another one."""
-    image = cv2.imread(str(picture))
+    image = np.asarray(cv2.imread(str(picture)))
     scale = 480 / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     height, width = image.shape[0] // 8 * 6, image.shape[1] // 8 * 6
@@ -53,17 +55,35 @@ def write_clips(folder: Path, picture: Path, count: int, frames: int, key_frames
 def two_nodes(cpus: int = 1) -> Iterator[Any]:
     """Give a cluster with a head that runs no task, and two nodes that do, on the loopback and with a token."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ |= {"RAY_raylet_start_wait_time_s": "180"}  # on a busy machine
+    os.environ |= {"RAY_agent_register_timeout_ms": "180000"}
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)  # for the workers
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "node_ip_address": _ADDRESS})
+    head = {"num_cpus": 0, "include_dashboard": False}
+    cluster = _started(lambda: Cluster(initialize_head=True, head_node_args=head | _ports()))
     try:
-        nodes = [cluster.add_node(num_cpus=cpus, node_ip_address=_ADDRESS) for _ in range(2)]
+        nodes = [_started(lambda: cluster.add_node(num_cpus=cpus, **_ports())) for _ in range(2)]
         cluster.wait_for_nodes()
         yield cluster, nodes
     finally:
         cluster.shutdown()
+
+
+def _ports() -> dict[str, Any]:
+    """Return address and ports of a node: where they are given, it need not wait for its agents, which start slowly on a busy machine."""
+    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+    return {"node_ip_address": _ADDRESS} | {name: free_port() for name in names}
+
+
+def _started(start: Callable[[], Any]) -> Any:
+    """Return what a function starts; Ray waits 30 s for a node, which is too short on a busy machine."""
+    for _ in range(_TRIES - 1):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out" not in str(error):
+                raise
+    return start()
 
 
 def annotate_with_a_killed_node(

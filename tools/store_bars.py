@@ -98,7 +98,7 @@ def main(document: Path, seconds: float, kills: int) -> None:
 
             server = opened.enter_context(Postgres())
             with psycopg.connect(server.address(), autocommit=True) as owner:
-                owner.execute(tables_sql())  # type: ignore[arg-type]
+                owner.execute(tables_sql())
                 owner.execute("CREATE ROLE store LOGIN; GRANT edgepose_writer TO store")
                 options = ["--postgres", server.address("store"), "--client-id", "postgres"]
                 row = measured_load(folder / "load-postgres", broker.port, seconds, options)

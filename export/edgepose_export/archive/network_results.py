@@ -131,5 +131,5 @@ class RecalledNetwork(_Passed):
 
 def _hash(images: NDArray[np.uint8]) -> bytes:
     digest = hashlib.blake2b(repr(images.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(images))
+    digest.update(np.ascontiguousarray(images).data)
     return digest.digest()

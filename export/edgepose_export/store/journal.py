@@ -44,7 +44,7 @@ class Journal:
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, segment_bytes: int = 16 << 20, segment_s: float = 10.0, limit_bytes: int = 4 << 30) -> None:
+    def __init__(self, folder: Path, *, segment_bytes: int = 4 << 20, segment_s: float = 10.0, limit_bytes: int = 4 << 30) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._segment_s = segment_s

@@ -29,7 +29,7 @@ from edgepose_export.store.rows import DAY_US, EventRows, PosesRows
 MERGE_FILES = 16
 """Files of one level that are merged into one of the next."""
 
-MERGE_LIMIT_BYTES = 64 << 20
+MERGE_LIMIT_BYTES = 32 << 20
 """Longest sum of files that are merged: it bounds the memory of a merge."""
 
 _ROW_GROUP = 16_384
@@ -130,17 +130,17 @@ class ParquetSink:
         return pa.concat_tables(kept) if kept else layout.schema.empty_table()
 
     def _new_rows(self, layout: TableLayout, folder: Path, table: pa.Table) -> pa.Table:
-        """Return the rows whose key is neither in the folder nor before them in the table."""
+        """Return the rows that are neither in the folder nor before them in the table."""
         known = self._known(layout, folder, table)
         mask = np.ones(len(table), bool)
-        for number, key in enumerate(_keys(layout, table)):
+        for number, key in enumerate(_names(layout, table)):
             if key in known:
                 mask[number] = False
             known.add(key)
         return table if mask.all() else table.filter(pa.array(mask))
 
     def _known(self, layout: TableLayout, folder: Path, table: pa.Table) -> set[tuple[object, ...]]:
-        """Return the keys in a folder of rows that have the time of a row of the table."""
+        """Return the names of the rows in a folder that have the time of a row of the table."""
         wanted = table.column(layout.time).unique()
         times = np.sort(wanted.cast(pa.int64()).to_numpy())
         known: set[tuple[object, ...]] = set()
@@ -150,7 +150,7 @@ class ParquetSink:
             if len(hits):
                 with pq.ParquetFile(path) as file:
                     rows = file.read_row_groups(hits.tolist(), columns=[*layout.key, layout.time])
-                known.update(_keys(layout, rows.filter(pc.is_in(rows.column(layout.time), wanted))))
+                known.update(_names(layout, rows.filter(pc.is_in(rows.column(layout.time), wanted))))
         return known
 
     def _ranges(self, layout: TableLayout, path: Path) -> Any:
@@ -177,8 +177,8 @@ class ParquetSink:
             if len(parts) < MERGE_FILES or sum(path.stat().st_size for path in parts) > MERGE_LIMIT_BYTES:
                 continue
             new = folder / f"part-{level}-{self._number():012d}.parquet"
-            table = pa.concat_tables([_read(layout, path) for path in parts]).sort_by(layout.time)
-            self._write(new.with_suffix(".tmp"), table)
+            self._write(new.with_suffix(".tmp"), pa.concat_tables([_read(layout, path) for path in parts]).sort_by(layout.time))
+            pa.default_memory_pool().release_unused()
             merge = _Merge(str(new.relative_to(self._folder)), [str(path.relative_to(self._folder)) for path in parts])
             self._write_bytes(self._folder / _MERGE, msgspec.json.encode(merge))
             self._complete_merge()
@@ -247,8 +247,10 @@ def _read(layout: TableLayout, path: Path) -> pa.Table:
         return file.read().cast(layout.schema)
 
 
-def _keys(layout: TableLayout, table: pa.Table) -> Iterator[tuple[object, ...]]:
+def _names(layout: TableLayout, table: pa.Table) -> Iterator[tuple[object, ...]]:
+    """Return the key and the time of each row, which a repeated delivery has in common with the first."""
     columns: Sequence[list[object]] = [table.column(name).to_pylist() for name in layout.key]
+    columns = [*columns, table.column(layout.time).cast(pa.int64()).to_pylist()]
     return zip(*columns, strict=True)
 
 

@@ -69,7 +69,7 @@ def checked_address(address: str) -> str:
     values.setdefault("connect_timeout", _CONNECT_S)
     values.setdefault("application_name", "edgepose-export store")
     values.setdefault("options", f"-c statement_timeout={_STATEMENT_MS} -c timezone=UTC")
-    return conninfo.make_conninfo(**values)
+    return str(conninfo.make_conninfo(**values))
 
 
 class PostgresSink:

@@ -121,7 +121,7 @@ class Receiver:
                 self._tell(f"{error}; nothing is received meanwhile")
                 stop.wait(1.0)
                 continue
-            except (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror) as error:
+            except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is not valid
                 failure = from_error(error, settings)
             turn += 1
             if stop.is_set():

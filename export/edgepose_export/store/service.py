@@ -180,8 +180,9 @@ class Store:
         rows = self._rows
         if len(rows.poses) or len(rows.events):
             poses, people, events = self._sink.add(rows.poses, rows.events)
-            for name, number in zip(("poses", "people", "events"), (poses, people, events), strict=True):
-                self.counts.add(name, number)
+            self.counts.add("poses", poses)
+            self.counts.add("people", people)
+            self.counts.add("events", events)
             if repeated := len(rows.poses) + len(rows.events) - poses - events:
                 self.counts.drop("duplicate", number=repeated)
         segment.unlink()

@@ -31,7 +31,7 @@ DAY_US = 86_400_000_000
 def server() -> Iterator[Postgres]:
     with Postgres() as running:
         with psycopg.connect(running.address(), autocommit=True) as owner:
-            owner.execute(tables_sql())  # type: ignore[arg-type]
+            owner.execute(tables_sql())
             owner.execute("CREATE ROLE store LOGIN; GRANT edgepose_writer TO store")
         yield running
 
@@ -53,7 +53,8 @@ def made(messages: list[tuple[str, bytes]]) -> Rows:
 
 def asked(server: Postgres, sql: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(server.address()) as owner:
-        return owner.execute(sql).fetchall()  # type: ignore[call-overload,no-any-return]
+        found: list[tuple[Any, ...]] = owner.execute(sql).fetchall()
+        return found
 
 
 def test_rows_are_kept_once(server: Postgres, sink: PostgresSink) -> None:
@@ -94,7 +95,7 @@ def test_the_store_s_role_may_do_nothing_else(server: Postgres, sink: PostgresSi
             "UPDATE edgepose.poses SET clock = ''",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                store.execute(sql)  # type: ignore[call-overload]
+                store.execute(sql)
     with pytest.raises(OutputError, match="permission denied"):
         sink.forget(Oblivion(device="drone-1", before_us=now_us()))
 
@@ -122,7 +123,7 @@ def test_a_server_that_restarts_is_used_again(server: Postgres, sink: PostgresSi
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("postgresql://store:secret@127.0.0.1/poses", "password file"),
+        ("postgresql://store:secret@127.0.0.1/poses", "expected it in a file"),
         ("host=db.example.com sslmode=require", "expected verify-full"),
         ("host=db.example.com sslmode=disable", "expected verify-full"),
         ("nonsense", "is no address"),

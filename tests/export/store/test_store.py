@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 from msgspec.structs import replace
+from paho.mqtt.publish import single
 
-from edgepose.config.schema import MqttConfig
+from edgepose.config.schema import MqttConfig, TlsConfig
 from edgepose.errors import UnavailableError, UsageError
 from edgepose.event import Event
 from edgepose.messages import compact
@@ -25,6 +26,7 @@ from edgepose.messages.structs import encode, timestamp
 from testing.fleet_publisher import FleetPublisher, now_us, publish_packet, some_poses
 from testing.killed_store import killed_store
 from testing.requirements import missing
+from testing.servers.certificates import Authority
 from testing.servers.mosquitto import Mosquitto
 from testing.waiting import wait_for
 
@@ -60,9 +62,9 @@ def event(device: str, number: int) -> tuple[str, bytes]:
 
 
 @contextmanager
-def running(folder: Path, broker: Mosquitto, **settings: Any) -> Iterator[Store]:
+def running(folder: Path, broker: Mosquitto, mqtt: MqttConfig | None = None, **settings: Any) -> Iterator[Store]:
     values = StoreSettings(folder=folder, client_id=folder.name, flush_s=0.2, **settings)
-    store = Store(values, MqttConfig(host="127.0.0.1", port=broker.port), ParquetSink(folder))
+    store = Store(values, mqtt or MqttConfig(host="127.0.0.1", port=broker.port), ParquetSink(folder))
     stop, failures = threading.Event(), []
 
     def run() -> None:
@@ -231,6 +233,35 @@ def test_small_files_are_merged_and_nothing_is_kept_twice(tmp_path: Path) -> Non
         assert sink.add(made.poses, made.events)[0] == (3 if turn == 0 else 1)
     assert rows(tmp_path, "SELECT count(*), count(DISTINCT sequence) FROM poses") == [(42, 42)]
     assert len(list(tmp_path.glob("poses/*/*.parquet"))) == 2 + 40 % 16
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_over_tls_with_a_password_through_a_restart_of_the_broker(tmp_path: Path, protocol: Literal["5", "3.1.1"]) -> None:
+    authority, at_us = Authority(tmp_path), now_us()
+    (tmp_path / "password").write_text("secret\n")
+    tls = (authority.certificate, *authority.issue("broker", host="localhost"))
+    with Mosquitto(tmp_path, users={"store": "secret"}, tls=tls) as broker:
+        password, ca_file = str(tmp_path / "password"), str(authority.certificate)
+        mqtt = MqttConfig(
+            host="localhost",
+            port=broker.port,
+            protocol=protocol,
+            username="store",
+            password_file=password,
+            tls=TlsConfig(enabled=True, ca_file=ca_file),
+        )
+
+        def publish(sequence: int) -> None:
+            topic, payload = poses("drone-1", sequence, at_us)
+            login: Any = {"username": "store", "password": "secret"}
+            single(topic, payload, 1, hostname="localhost", port=broker.port, client_id="drone-1", auth=login, tls={"ca_certs": ca_file})
+
+        with running(tmp_path / "tls", broker, mqtt) as store:
+            publish(0)
+            wait_for(lambda: store.counts.values()["poses"] == 1)
+            broker.restart()
+            wait_for(lambda: publish(1) or store.counts.values()["poses"] == 2, within_s=20, every_s=0.5)  # type: ignore[func-returns-value]
+    assert rows(tmp_path / "tls", "SELECT sequence FROM poses ORDER BY 1") == [(0,), (1,)]
 
 
 def test_a_query_reads_nothing_but_the_store(tmp_path: Path, broker: Mosquitto) -> None:
