@@ -147,6 +147,13 @@ class Stream:
         self._stream = stream
         self._packets = container.demux(stream)
 
+    def seek(self, pts_ns: int) -> None:
+        """Go on at the last key frame that is not after a presentation time; of a file that is open."""
+        base = self._stream.time_base
+        self._container.seek(pts_ns * int(base.denominator) // (int(base.numerator) * NS_PER_S), stream=self._stream, backward=True)
+        self._decoded.clear()
+        self._packets = self._container.demux(self._stream)
+
     def next_frame(self) -> DecodedFrame | None:
         """Return the next frame, or None at the end.
 

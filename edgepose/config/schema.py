@@ -32,11 +32,13 @@ from edgepose.config.publishing import (
 )
 from edgepose.config.service import (
     BlackBoxConfig,
+    EncryptionConfig,
     HealthConfig,
     LogConfig,
     MonitoringConfig,
     PrivacyConfig,
     Profile,
+    RetentionConfig,
     WebConfig,
 )
 
@@ -45,6 +47,7 @@ __all__ = [
     "CameraConfig",
     "CommandsConfig",
     "Config",
+    "EncryptionConfig",
     "EventsConfig",
     "FileMark",
     "FilesConfig",
@@ -64,6 +67,7 @@ __all__ = [
     "Profile",
     "RefineConfig",
     "RemoteConfig",
+    "RetentionConfig",
     "SmoothConfig",
     "TilesConfig",
     "TlsConfig",
@@ -168,6 +172,8 @@ class Config(Section, frozen=True):
     webhook: WebhookConfig = WebhookConfig()
     commands: CommandsConfig = CommandsConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
+    retention: RetentionConfig = RetentionConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()

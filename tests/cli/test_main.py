@@ -235,7 +235,7 @@ def test_infer_does_not_write_over_its_configuration(model: Path, video: Path, t
 
 def test_check_and_doctor_look_at_the_refiner_where_there_is_one(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
     good = ["--set", f"model.path={model}", "--set", f"cameras.a.source={video}", "--set", "mqtt.enabled=false"]
-    on = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]
+    on: list[str | Path] = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]
     done = edgepose("check", *good, *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(
@@ -287,7 +287,7 @@ def test_infer_that_is_interrupted_says_what_the_files_hold(model: Path, tmp_pat
 
 
 def test_bench_measures_says_who_was_refined_and_compares(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
-    short = ["--model", model, "--rounds", "1", "--seconds", "0.1", "--json"]
+    short: list[str | Path] = ["--model", model, "--rounds", "1", "--seconds", "0.1", "--json"]
     off = ["--cameras", "2", "--set", "refine.people=0", "--set", "tiles.enabled=false"]
     done = edgepose("bench", video, *short, *off, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -303,7 +303,7 @@ def test_bench_measures_says_who_was_refined_and_compares(model: Path, refiner: 
     assert result["default"]["refine"] is None
 
     (tmp_path / "old.json").write_text(done.stdout)
-    on = ["--set", f"refine.path={refiner}", "--set", "refine.people=3", "--compare", tmp_path / "old.json"]
+    on: list[str | Path] = ["--set", f"refine.path={refiner}", "--set", "refine.people=3", "--compare", tmp_path / "old.json"]
     done = edgepose("bench", video, *short, *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
