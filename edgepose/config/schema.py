@@ -8,6 +8,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edgepose.config.aircraft import (
+    FixedConfig,
+    FlightConfig,
+    FlightReportConfig,
+    IntrinsicsConfig,
+    MavlinkConfig,
+    MountConfig,
+)
 from edgepose.config.fields import FileMark, Fraction, Line, Name, Polygon, Seconds, Section, file_key
 from edgepose.config.perception import (
     ModelConfig,
@@ -48,13 +56,19 @@ __all__ = [
     "EventsConfig",
     "FileMark",
     "FilesConfig",
+    "FixedConfig",
+    "FlightConfig",
+    "FlightReportConfig",
     "Fraction",
     "HealthConfig",
     "HomeAssistantConfig",
+    "IntrinsicsConfig",
     "LogConfig",
+    "MavlinkConfig",
     "ModelConfig",
     "MonitoringConfig",
     "MotionConfig",
+    "MountConfig",
     "MqttConfig",
     "Name",
     "PlausibilityConfig",
@@ -134,6 +148,7 @@ class CameraConfig(Section, frozen=True):
         Meta(description="areas by name that are blacked out in every frame before anything sees it: networks, files, videos, snapshots"),
     ] = {}
     lines: Annotated[dict[Name, Line], Meta(description="lines by name; crossing them is an event, with its direction")] = {}
+    mount: MountConfig | None = None
 
 
 class Config(Section, frozen=True):
@@ -147,6 +162,7 @@ class Config(Section, frozen=True):
     refine: RefineConfig = RefineConfig()
     tiles: TilesConfig = TilesConfig()
     motion: MotionConfig = MotionConfig()
+    flight: FlightConfig = FlightConfig()
     smooth: SmoothConfig = SmoothConfig()
     plausibility: PlausibilityConfig = PlausibilityConfig()
     mqtt: MqttConfig = MqttConfig()
