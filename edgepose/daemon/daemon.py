@@ -6,27 +6,27 @@ import time
 from collections.abc import Callable
 
 from edgepose.capture.redact import conceal
-from edgepose.config.schema import Config, ModelConfig
+from edgepose.config.schema import Config
 from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
 from edgepose.daemon.device_clock import DeviceClock
-from edgepose.daemon.engine_upgrade import EngineUpgrade, Upgraded
+from edgepose.daemon.engine_upgrade import Upgraded
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
 from edgepose.daemon.reload import PreparedReload, Reloads, prepare
+from edgepose.daemon.running_networks import RunningNetworks
 from edgepose.daemon.watchdog import Watchdog
-from edgepose.engine.backend import Backend, Network, open_backend, pose_model, reopen
-from edgepose.engine.selection import Selection, select, with_settings
+from edgepose.engine.backend import Backend
+from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import HealthMessage, InfoMessage
-from edgepose.model.file import ModelFile
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
@@ -35,7 +35,6 @@ from edgepose.pipeline.delivery import Delivery, Sink
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.postprocess_thread import TakePeople
-from edgepose.pipeline.refiner import Refiner
 from edgepose.recorder.black_box import BlackBox
 from edgepose.recorder.folder import Recording
 from edgepose.storage.access import limit_access
@@ -105,15 +104,9 @@ class Daemon:
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self._metrics = Metrics()
-        self._selection = select(config)
-        self._model = pose_model(self._selection.now)
-        self._refiner = Refiner.configured(with_settings(config, self._selection.now), self._metrics)
-        self._upgrade: EngineUpgrade | None = None
-        self._opened_before = False
-        self._networks: list[Network] = []  # of the last `info`
-        self._degraded_to: ModelFile | None = None  # set by the inference thread when it had to open another file
+        self._networks = RunningNetworks(config, self._metrics)
         self._failure: EdgeposeError | None = None
-        self._box = BlackBox.configured(config, self._model)
+        self._box = BlackBox.configured(config, self._networks.model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
         self._occupancy = OccupancyStates(self._publisher)
         self._announcements = Announcements(self._publisher)
@@ -130,12 +123,12 @@ class Daemon:
         )
         self._pipeline = Pipeline(
             config,
-            self._model.info,
-            self._open_engine,
+            self._networks.model.info,
+            self._networks.open,
             self._metrics,
             self._delivery.deliver,
             self._camera_changed,
-            refiner=self._refiner,
+            refiner=self._networks.refiner,
             forever=forever,
             box=self._box,
         )
@@ -172,8 +165,8 @@ class Daemon:
     def _begin(self, broker_within_s: float) -> None:
         if self._clock.unset is not None:
             self._clock.log()
-        self._log_backend(self._pipeline.open())
-        refiner = refiner_message(self._config, self._refiner)
+        self._networks.log(self._pipeline.open())
+        refiner = refiner_message(self._config, self._networks.refiner)
         if refiner is not None:
             where = refiner.backend
             _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
@@ -188,11 +181,11 @@ class Daemon:
         self._announcements.configure(self._config)
         if self._webhook is not None:
             self._webhook.start()
-        self._networks = self._pipeline.networks()
+        self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
         self._pipeline.start()
         self._notifier.ready()
-        self._begin_upgrade()
+        self._networks.begin_upgrade(self._config)
 
     def finished(self) -> bool:
         """Return whether there is nothing left to do: all files are processed, or the work has failed, or hangs permanently."""
@@ -218,9 +211,9 @@ class Daemon:
             time_ns=time.time_ns(),
             now_s=now_s,
             started_s=self._started_s,
-            build=build_labels(self._model, self._pipeline.backend, self._refiner),
-            not_better="; ".join(filter(None, (*self._pipeline.fallback_reasons(), self._selection.why))),
-            building=self._upgrade.progress if self._upgrade is not None else None,
+            build=build_labels(self._networks.model, self._pipeline.backend, self._networks.refiner),
+            not_better="; ".join(filter(None, (*self._pipeline.fallback_reasons(), self._networks.selection.why))),
+            building=self._networks.progress,
             pipeline=pipeline,
             publisher=publisher,
             webhook=webhook,
@@ -250,7 +243,7 @@ class Daemon:
             command_handler = self._command_handler
             do("executing commands", lambda: command_handler.turn(now_s))
         do("reloading", self._reloads.turn)
-        do("changing the engine", self._turn_engine)
+        do("changing the networks", self._turn_networks)
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
@@ -273,7 +266,7 @@ class Daemon:
     def configure(self, config: Config) -> None:
         """Apply a configuration with other thresholds."""
         self._config = config
-        self._pipeline.change(config, self._model.info, None, self._refiner)
+        self._pipeline.change(config, self._networks.model.info, None, self._networks.refiner)
 
     def record(self, reason: str) -> Recording:
         """Start a recording of the black box.
@@ -314,8 +307,7 @@ class Daemon:
         """
         ends_s = time.monotonic() + _STOP_S
         self._notifier.stopping()
-        if self._upgrade is not None:
-            self._upgrade.abandon()
+        self._networks.abandon_upgrade()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
         patient = patient and self._watchdog.hopeless is None
@@ -356,77 +348,40 @@ class Daemon:
 
     def _info(self, backend: Backend | None = None) -> InfoMessage:
         """Return the message about what runs; `backend` is one that is used from the next frame on."""
-        running, why = backend or self._pipeline.backend, self._selection.why
-        return info_message(self._config, self._model, running, self._refiner, self._started_ns, why)
+        networks = self._networks
+        running = backend or self._pipeline.backend
+        return info_message(self._config, networks.model, running, networks.refiner, self._started_ns, networks.selection.why)
 
-    def _log_backend(self, backend: Backend) -> None:
-        reason = "; ".join(part for part in (backend.reason, self._selection.why) if part)
-        _log.info("model %s on %s (%s, %s): %s", self._model.path.name, backend.name, backend.device, backend.precision, reason)
-
-    def _open_engine(self) -> Backend:
-        """Open the engine; from the inference thread after several failures in a row, and then on the CPU where the device is lost."""
-        settings = self._selection.now
-        if not self._opened_before:
-            self._opened_before = True
-            return open_backend(self._model, settings, build=False)
-        model = self._model
-
-        def open_with(changed: ModelConfig) -> Backend:
-            nonlocal model
-            model = self._model if changed is settings else pose_model(changed)
-            return open_backend(model, changed, build=False)
-
-        backend = reopen(open_with, settings)
-        if model is not self._model:
-            self._degraded_to = model
-        return backend
-
-    def _begin_upgrade(self) -> None:
-        if self._selection.wanted is not None:
-            self._upgrade = EngineUpgrade(with_settings(self._config, self._selection.wanted), self._metrics)
-            self._upgrade.start()
-
-    def _turn_engine(self) -> None:
+    def _turn_networks(self) -> None:
         """Follow the build of a better engine, and report a network that was opened again."""
-        degraded, self._degraded_to = self._degraded_to, None
-        if degraded is not None:
-            self._change_model(degraded)
-        networks = self._pipeline.networks()
-        if degraded is not None or networks != self._networks:
-            self._networks = networks
+        if self._networks.changed(self._pipeline.networks()):
+            self._exchange_model_of_box()
             self._publisher.publish_retained("info", self._info())
-        upgrade = self._upgrade
-        if upgrade is None:
+        outcome = self._networks.follow_upgrade()
+        if outcome is None:
             return
-        if upgrade.is_alive():
-            progress = upgrade.progress
-            self._notifier.status(f"building the engine: {progress.percent:.0f} %, {progress.phase}")
-            self._publisher.tell_build(EngineBuild(round(progress.percent), progress.phase))
+        if isinstance(outcome, BuildProgress):
+            self._notifier.status(f"building the engine: {outcome.percent:.0f} %, {outcome.phase}")
+            self._publisher.tell_build(EngineBuild(round(outcome.percent), outcome.phase))
             return
-        self._upgrade = None
         self._publisher.tell_build(None)
-        if upgrade.upgraded is not None:
-            self._adopt(upgrade.upgraded)
-        elif self._config.model.backend == "tensorrt":  # asked for by name: nothing takes its place for good
-            self._failure = upgrade.failure
+        if isinstance(outcome, Upgraded):
+            self._adopt(outcome)
+        elif self._networks.selection.by_name:  # nothing takes its place for good
+            self._failure = outcome
         else:
-            self._selection = Selection(self._selection.now, why=f"tensorrt is not used: {upgrade.failure}")
-            _log.error("%s", self._selection.why)
             self._publisher.publish_retained("info", self._info())
 
     def _adopt(self, upgraded: Upgraded) -> None:
         """Run on a better engine from the next frame on."""
-        self._selection = Selection(upgraded.config.model)
-        self._change_model(upgraded.model)
-        self._refiner = upgraded.refiner
+        self._exchange_model_of_box()
         self._pipeline.change(self._config, upgraded.model.info, upgraded.backend, upgraded.refiner)
-        self._log_backend(upgraded.backend)
+        self._networks.log(upgraded.backend)
         self._publisher.publish_retained("info", self._info(upgraded.backend))
 
-    def _change_model(self, model: ModelFile) -> None:
-        if self._box is not None and model is not self._model:
-            self._box.exchange(model)
-        self._model = model
+    def _exchange_model_of_box(self) -> None:
+        if self._box is not None:
+            self._box.exchange(self._networks.model)
 
     def _reopening(self, config: Config) -> Callable[[], list[Sink]] | None:
         """Return what opens files again after a failure; only a daemon that runs forever does that."""
@@ -445,19 +400,18 @@ class Daemon:
         self._publisher.publish_retained(topic_address("camera-status", state.camera), camera_message(state, time.time_ns()))
 
     def _prepare(self, config: Config) -> PreparedReload:
-        return prepare(self._config, config, self._selection, self._model, self._refiner, self._instance_lock, self._metrics)
+        networks = self._networks
+        return prepare(self._config, config, networks.selection, networks.model, networks.refiner, self._instance_lock, self._metrics)
 
     def _apply(self, new: PreparedReload) -> None:
         """Apply a prepared reload: nothing here can be refused any more."""
         changes = new.changes
         conceal(camera.source for config in (self._config, new.config) for camera in config.cameras.values())
-        self._change_model(new.model)
-        self._config, self._refiner = new.config, new.refiner
-        reselected, self._selection = new.selection != self._selection, new.selection
-        if reselected and self._upgrade is not None:
-            self._upgrade.abandon()
-            self._upgrade = None
+        self._config = new.config
+        reselected = self._networks.exchange(new.selection, new.model, new.refiner)
+        if reselected:
             self._publisher.tell_build(None)
+        self._exchange_model_of_box()
         if new.instance_lock is not None:
             self._instance_lock.release()
             self._instance_lock = new.instance_lock
@@ -485,7 +439,7 @@ class Daemon:
         self._occupancy.configure(new.config, time.time_ns())
         self._announcements.configure(new.config)
         if reselected:
-            self._begin_upgrade()
+            self._networks.begin_upgrade(self._config)
         if changes.webhook:
             self._exchange_webhook(new.webhook)
 

@@ -115,10 +115,10 @@ class BlackBox:
             self._generation += 1
 
     def exchange(self, model: ModelFile) -> None:
-        """Note that another pose network is in use from the next frames on."""
+        """Note which pose network is in use from the next frames on."""
         with self._lock:
+            self._segment_due |= model is not self._model
             self._model = model
-            self._segment_due = True
 
     def begin(self) -> None:
         """Note that the postprocess thread starts or restarts: its state is gone."""
