@@ -45,6 +45,7 @@ class Aircraft:
         origin: latitude and longitude of the origin of `GroundPlace`; None where the position on the Earth is not known.
         latitude, longitude: degrees (WGS 84).
         height_m: of the camera above the ground.
+        ground_altitude_m: of the ground above mean sea level; None where the altitude of the aircraft is not known.
         heading_deg: direction of the nose, clockwise from north.
         camera_pitch_deg, camera_heading_deg: where the optical axis points: above the horizon (-90 is straight down), and from north.
     """
@@ -55,6 +56,7 @@ class Aircraft:
     latitude: float | None = None
     longitude: float | None = None
     height_m: float | None = None
+    ground_altitude_m: float | None = None
     heading_deg: float | None = None
     camera_pitch_deg: float | None = None
     camera_heading_deg: float | None = None

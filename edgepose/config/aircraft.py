@@ -8,6 +8,8 @@ from edgepose.config.fields import Section, file_key
 
 Degrees = Annotated[float, Meta(ge=-360, le=360)]
 
+FieldOfView = Annotated[float, Meta(gt=0, le=170)]
+
 _Meters3 = tuple[
     Annotated[float, Meta(ge=-1000, le=1000)], Annotated[float, Meta(ge=-1000, le=1000)], Annotated[float, Meta(ge=-1000, le=1000)]
 ]
@@ -37,7 +39,7 @@ class MountConfig(Section, frozen=True):
     """Where a camera sits and looks: on the body of an aircraft, on its gimbal, or on a mast."""
 
     field_of_view_deg: Annotated[
-        float | None, Meta(gt=0, lt=175, description="horizontal field of view in degrees; this or `intrinsics` must be set")
+        FieldOfView | None, Meta(description="horizontal field of view in degrees; this or `intrinsics` must be set")
     ] = None
     intrinsics: IntrinsicsConfig | None = None
     position_m: Annotated[_Meters3, Meta(description="meters to the front, to the right and down from where the position is measured")] = (
@@ -51,11 +53,12 @@ class MountConfig(Section, frozen=True):
     gimbal: Annotated[
         bool, Meta(description="the camera hangs on a gimbal that reports its attitude; the angles here are then on the gimbal")
     ] = False
-    angle_error_deg: Annotated[
-        float, Meta(ge=0, le=45, description="standard deviation of each angle of the mount, or of the gimbal")
-    ] = 1.0
+    angle_error_deg: Annotated[float, Meta(ge=0, le=45, description="standard deviation of each angle of the mount, or of the gimbal")] = (
+        1.0
+    )
     delay_s: Annotated[
-        float, Meta(ge=-10, le=10, description="how much earlier a frame was captured than `captured_at` says, such as a camera's own delay")
+        float,
+        Meta(ge=-10, le=10, description="how much earlier than `captured_at` a frame was captured: the camera's delay"),
     ] = 0.0
 
 
@@ -68,7 +71,7 @@ class MavlinkConfig(Section, frozen=True):
             description="udpin://HOST:PORT (listens), udpout://HOST:PORT, tcpout://HOST:PORT, or serial:///dev/NAME:BAUD",
         ),
     ] = "udpin://127.0.0.1:14540"
-    system_id: Annotated[int, Meta(ge=0, le=255, description="system of the vehicle; 0 takes the first autopilot that sends a heartbeat")] = 0
+    system_id: Annotated[int, Meta(ge=0, le=255, description="system of the vehicle; 0 takes the first autopilot with a heartbeat")] = 0
     component_id: Annotated[int, Meta(ge=1, le=255, description="component of the autopilot")] = 1
     signing_key_file: Annotated[
         str | None,
@@ -101,7 +104,7 @@ class FlightReportConfig(Section, frozen=True):
         LinkAddress | None,
         Meta(description="address of a ground station that people are sent to as ADSB_VEHICLE; without it they are sent to nobody"),
     ] = None
-    people_limit: Annotated[int, Meta(ge=1, le=100, description="people of one camera that are sent each second; the surest come first")] = 20
+    people_limit: Annotated[int, Meta(ge=1, le=100, description="people of a camera that are sent each second, the surest first")] = 20
     component_id: Annotated[int, Meta(ge=1, le=255, description="component that edgepose is; 191 is the onboard computer")] = 191
 
 
@@ -115,7 +118,7 @@ class FlightConfig(Section, frozen=True):
     mavlink: MavlinkConfig = MavlinkConfig()
     topic: Annotated[
         str | None,
-        Meta(min_length=1, max_length=1024, description="topic of JSON telemetry on the broker of `mqtt`; its fields are in docs/aircraft.md"),
+        Meta(description="topic of JSON telemetry on the broker of `mqtt`; docs/aircraft.md has its fields"),
     ] = None
     fixed: FixedConfig = FixedConfig()
     maximum_age_s: Annotated[
@@ -129,7 +132,8 @@ class FlightConfig(Section, frozen=True):
         ),
     ] = "home"
     ground_altitude_m: Annotated[
-        float | None, Meta(ge=-500, le=9000, description="altitude of the ground above mean sea level, for `height: sea_level`")
+        Annotated[float, Meta(ge=-500, le=9000)] | None,
+        Meta(description="altitude of the ground above mean sea level, for `height: sea_level`"),
     ] = None
     tilt_error_deg: Annotated[float, Meta(ge=0, le=45, description="standard deviation of roll and pitch")] = 1.0
     heading_error_deg: Annotated[float, Meta(ge=0, le=180, description="standard deviation of the heading")] = 3.0

@@ -208,7 +208,7 @@ def _flight_problems(config: Config) -> _Problems:
             yield (*keys, "intrinsics", "distortion"), f"has {found} coefficients; expected 0, 4, 5 or 8"
         if mount.gimbal and flight.source == "fixed":
             yield (*keys, "gimbal"), "is true while flight.source is fixed; expected mavlink or mqtt there, or false"
-    if flight.source == "mqtt" and flight.topic is None:
+    if flight.source == "mqtt" and not flight.topic:
         yield ("flight", "topic"), "is absent while flight.source is mqtt; expected a topic"
     if flight.source == "mqtt" and not config.mqtt.enabled:
         yield ("flight", "source"), "is mqtt while mqtt.enabled is false; expected both, or another source"

@@ -159,6 +159,8 @@ def _words(kind: inspect.Type, text: str = "text") -> str:
             return f"a list in brackets{_example(item)}{_length(kind)}; each {_words(item)}"
         case inspect.StructType(fields=fields):
             return "a section with the keys " + ", ".join(field.encode_name for field in fields)
+        case inspect.TupleType(item_types=items):
+            return f"a list in brackets of {len(items)}: {', '.join(dict.fromkeys(map(_words, items)))}"
         case inspect.DictType(value_type=value):
             one = "a section of its own" if isinstance(value, inspect.StructType) else _words(value)
             return f"a section of names, each with {one}"
@@ -179,6 +181,9 @@ _PATTERN_WORDS = {
     r"^[^+#\x00]+$": "text without '+' and '#'",
     r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address without a port",
     r"^https?://[^\s/?#@]+([/?#][^\s]*)?$": "a URL that begins with https:// or http://, without user name and password",
+    r"^((udpin|udpout|tcpout)://[^\s/:@]+:[0-9]{1,5}|serial://[^\s:]+:[0-9]+)$": (
+        "udpin://HOST:PORT, udpout://HOST:PORT, tcpout://HOST:PORT or serial:///dev/NAME:BAUD"
+    ),
     r"\.[Mm][Pp]4$": "the path of a file that ends in .mp4",
 }
 

@@ -12,6 +12,7 @@ from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
 from edgepose.daemon.device_clock import DeviceClock
 from edgepose.daemon.engine_upgrade import Upgraded
+from edgepose.daemon.flight_topic import FlightTopic
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import InstanceLock
@@ -22,6 +23,7 @@ from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import ConfigError, EdgeposeError
+from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.occupancy_states import OccupancyStates
@@ -106,6 +108,8 @@ class Daemon:
         self._metrics = Metrics()
         self._networks = RunningNetworks(config, self._metrics)
         self._failure: EdgeposeError | None = None
+        self._flight = FlightService(config)
+        self._flight_topic: FlightTopic | None = None
         self._box = BlackBox.configured(config, self._networks.model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
         self._occupancy = OccupancyStates(self._publisher)
@@ -131,6 +135,7 @@ class Daemon:
             refiner=self._networks.refiner,
             forever=forever,
             box=self._box,
+            flight=self._flight,
         )
         self._command_handler = self._command_handler_of(Audit.configured(config.commands))
         self._reloads = Reloads(load, self._prepare, self._apply, notifier)
@@ -183,6 +188,8 @@ class Daemon:
             self._webhook.start()
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
+        self._flight.start()
+        self._flight_topic = FlightTopic.started(self._config, self._flight.topic_reader)
         self._pipeline.start()
         self._notifier.ready()
         self._networks.begin_upgrade(self._config)
@@ -224,6 +231,7 @@ class Daemon:
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.failure,
             clock_unset=self._clock.unset,
+            flight=self._flight.stats(),
             health=self._health,
         )
 
@@ -310,6 +318,7 @@ class Daemon:
         self._networks.abandon_upgrade()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
+        self._close_flight()
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
@@ -338,6 +347,7 @@ class Daemon:
         health = health_message(snapshot, self._reported)
         self._reported, self._health = snapshot, health
         self._publisher.publish("health", health)
+        self._flight.tell_health(health.degraded, works=any(camera.state == "streaming" for camera in health.cameras.values()))
         self._notifier.status(status_line(health))
 
     def _warn_of_exposed(self, config: Config) -> None:
@@ -428,6 +438,7 @@ class Daemon:
         if new.sinks is not None:  # before the cameras: there is one video per camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._delivery.profile = new.config.privacy.profile
+        self._change_flight(new)
         self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
         self._announcements.withdraw(new.config)
         for camera in changes.removed:
@@ -442,6 +453,20 @@ class Daemon:
             self._networks.begin_upgrade(self._config)
         if changes.webhook:
             self._exchange_webhook(new.webhook)
+
+    def _change_flight(self, new: PreparedReload) -> None:
+        """Continue with other telemetry, or places that were read again."""
+        reader = self._flight.topic_reader
+        self._flight.change(new.config, new.flight)
+        if self._flight.topic_reader is not reader or "mqtt" in new.changes.sections:
+            if self._flight_topic is not None:
+                self._flight_topic.close()
+            self._flight_topic = FlightTopic.started(new.config, self._flight.topic_reader)
+
+    def _close_flight(self) -> None:
+        if self._flight_topic is not None:
+            self._flight_topic.close()
+        self._flight.close()
 
     def _exchange_webhook(self, settings: WebhookSettings | None) -> None:
         """Continue with another webhook, or none; what the former one keeps on disk is the new one's if both have one file."""

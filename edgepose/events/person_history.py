@@ -40,6 +40,8 @@ class PersonState(msgspec.Struct, frozen=True):
     view: ViewHistory
     zones: ZoneHistory
     lines: LineHistory
+    world_zones: ZoneHistory = msgspec.field(default_factory=ZoneHistory)
+    world_lines: LineHistory = msgspec.field(default_factory=LineHistory)
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class PersonHistory:
         sightings: number of frames with the person.
         last_evidence_ns: by kind, when evidence for a repeatable event was last complete, whether or not it was reported.
         fall, stillness, waving, arms, view, zones, lines: the analyzers' histories.
+        world_zones, world_lines: those of zones and lines on the map.
     """
 
     body: Body
@@ -68,6 +71,8 @@ class PersonHistory:
     view: ViewHistory = field(default_factory=ViewHistory)
     zones: ZoneHistory = field(default_factory=ZoneHistory)
     lines: LineHistory = field(default_factory=LineHistory)
+    world_zones: ZoneHistory = field(default_factory=ZoneHistory)
+    world_lines: LineHistory = field(default_factory=LineHistory)
 
     def snapshot(self) -> PersonState:
         """Return all that is known of the person; later frames do not change it."""
@@ -85,6 +90,8 @@ class PersonHistory:
             view=deepcopy(self.view),
             zones=deepcopy(self.zones),
             lines=deepcopy(self.lines),
+            world_zones=deepcopy(self.world_zones),
+            world_lines=deepcopy(self.world_lines),
         )
 
     @classmethod
@@ -104,6 +111,8 @@ class PersonHistory:
             view=deepcopy(state.view),
             zones=deepcopy(state.zones),
             lines=deepcopy(state.lines),
+            world_zones=deepcopy(state.world_zones),
+            world_lines=deepcopy(state.world_lines),
         )
 
     def move(self, motion: Motion) -> None:

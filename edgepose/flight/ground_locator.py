@@ -54,9 +54,7 @@ class GroundLocator:
         keypoint_threshold: confidence below which a keypoint is not visible.
     """
 
-    def __init__(
-        self, mount: MountConfig, settings: FlightConfig, pose_at: PoseAt, origin: Origin, keypoint_threshold: float
-    ) -> None:
+    def __init__(self, mount: MountConfig, settings: FlightConfig, pose_at: PoseAt, origin: Origin, keypoint_threshold: float) -> None:
         self._mount = mount
         self._settings = settings
         self._pose_at = pose_at
@@ -99,6 +97,7 @@ class GroundLocator:
             latitude=pose.latitude,
             longitude=pose.longitude,
             height_m=float(view.position[2]),
+            ground_altitude_m=None if pose.altitude_m is None else pose.altitude_m - pose.height_m,
             heading_deg=math.degrees(yaw_of(pose.attitude.quaternion)) % 360,
             camera_pitch_deg=math.degrees(math.asin(max(-1.0, min(1.0, float(forward[2]))))),
             camera_heading_deg=math.degrees(math.atan2(forward[0], forward[1])) % 360,

@@ -63,6 +63,7 @@ class AircraftPose:
         attitude: as in `Attitude`.
         latitude, longitude: degrees; None where only the height is known.
         height_m: above the ground.
+        altitude_m: above mean sea level, where it is known.
         gimbal: where there is one.
         age_s: time to the nearest sample of what is known least freshly.
     """
@@ -71,6 +72,7 @@ class AircraftPose:
     height_m: float
     latitude: float | None = None
     longitude: float | None = None
+    altitude_m: float | None = None
     gimbal: GimbalAttitude | None = None
     age_s: float = 0.0
 
@@ -149,18 +151,19 @@ class TelemetryHistory:
             return "no_gimbal"
         needed = [_age_ns(pair, time_ns) for pair in (attitudes, positions, *([gimbals] if gimbal else []))]
         attitude, position = _attitude_at(attitudes, time_ns), _position_at(positions, time_ns)
-        height_m = self._height_m(attitude, position)
+        height_m = self._height_m(position)
         if height_m is None:
-            if clearances == (None, None):
+            if self._settings.height in ("home", "sea_level") or clearances == (None, None):
                 return "no_height"
             height_m = self._cleared_m(clearances, attitude, time_ns)
             needed.append(_age_ns(clearances, time_ns))
         if max(needed) > self._settings.maximum_age_s * NS_PER_S:
             return "stale"
         nearest = _gimbal_at(gimbals, time_ns) if gimbal else None
-        return AircraftPose(attitude, height_m, position.latitude, position.longitude, nearest, max(needed) / NS_PER_S)
+        age_s = max(needed) / NS_PER_S
+        return AircraftPose(attitude, height_m, position.latitude, position.longitude, position.altitude_m, nearest, age_s)
 
-    def _height_m(self, attitude: Attitude, position: Position) -> float | None:
+    def _height_m(self, position: Position) -> float | None:
         if self._settings.height == "home":
             return position.height_m
         if self._settings.height == "sea_level" and position.altitude_m is not None:

@@ -22,6 +22,7 @@ from edgepose.config.diff import Changes
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend, Network
 from edgepose.errors import EdgeposeError
+from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelInfo
@@ -79,6 +80,7 @@ class Pipeline:
         refiner: Refiner | None = None,
         forever: bool = True,
         box: BlackBox | None = None,
+        flight: FlightService | None = None,
     ) -> None:
         """
         Args:
@@ -89,6 +91,7 @@ class Pipeline:
             refiner: opened by `open` and used by the postprocess thread; None where nobody is refined.
             forever: whether a source that cannot be opened is tried again; otherwise it ends the pipeline with a failure.
             box: the black box, where there is one.
+            flight: places people on the ground, where there is telemetry.
         """
         self._config = config
         self._info = info
@@ -98,6 +101,7 @@ class Pipeline:
         self._refiner = refiner
         self._forever = forever
         self._box = box
+        self._flight = flight
         self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped)
         self._cameras = Cameras(config.cameras, self._preprocessor, self._slots, metrics, camera_changed, forever=forever)
         self._tile_visitors: dict[str, TileVisitor] = {}  # by camera; replaced with the configuration
@@ -157,6 +161,7 @@ class Pipeline:
             forever=self._forever,
             box=self._box,
             frame_waits=self._inference_thread.live_frame_waits,
+            flight=self._flight,
         )
         self._inference_thread.known_people = self._postprocess_thread.known_people
         self._inference_thread.tiles_of = self._tiles_of

@@ -17,7 +17,7 @@ from edgepose.person import KEYPOINT_NAMES
 TEXT = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text()
 SECTIONS = {match[1]: match[2] for match in re.finditer(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)}
 TABLES: dict[str, list[type[msgspec.Struct]]] = {
-    "poses": [messages.PosesMessage, messages.PersonMessage],
+    "poses": [messages.PosesMessage, messages.PersonMessage, messages.GroundMessage, messages.AircraftMessage],
     "events": [messages.EventMessage],
     "occupancy": [messages.OccupancyMessage],
     "zone occupancy": [messages.ZoneOccupancyMessage],
@@ -36,6 +36,7 @@ TABLES: dict[str, list[type[msgspec.Struct]]] = {
         messages.CameraHealthMessage,
         messages.RefineHealthMessage,
         messages.WebhookHealthMessage,
+        messages.FlightHealthMessage,
         messages.QuantilesMessage,
     ],
     "camera status": [messages.CameraStatusMessage],
