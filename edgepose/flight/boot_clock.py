@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from edgepose.frame import NS_PER_S
 
+_LATE_NS = NS_PER_S  # a packet that is later than this says nothing about the clock
 _EARLY_NS = NS_PER_S  # no path through a network becomes faster by more
 _BACK_NS = 2 * NS_PER_S  # packets overtake one another by less
 _CONFIRMED_BY = 3
@@ -51,12 +52,15 @@ class BootClock:
         if self._offset_ns is None:
             self._begin(boot_ns, offset_ns, arrival_ns)
             return arrival_ns, False
-        went_back = boot_ns < self._latest_boot_ns - _BACK_NS
+        late = offset_ns > self._offset_ns + _LATE_NS
+        # A vehicle that ran for seconds only before it started again counts no less than before, but less than the silence took.
+        went_back = boot_ns < self._latest_boot_ns - _BACK_NS or (late and boot_ns < arrival_ns - self._arrival_ns)
         if offset_ns >= self._offset_ns - _EARLY_NS and not went_back:
-            drifted_ns = round(max(0, arrival_ns - self._arrival_ns) * _DRIFT)
-            self._offset_ns = min(offset_ns, self._offset_ns + drifted_ns)
+            if not late:
+                drifted_ns = round(max(0, arrival_ns - self._arrival_ns) * _DRIFT)
+                self._offset_ns = min(offset_ns, self._offset_ns + drifted_ns)
+                self._arrival_ns = arrival_ns
             self._latest_boot_ns = max(self._latest_boot_ns, boot_ns)
-            self._arrival_ns = arrival_ns
             self._other = None
             return boot_ns + self._offset_ns, False
         if not self._confirmed(offset_ns, arrival_ns):

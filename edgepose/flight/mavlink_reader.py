@@ -1,7 +1,7 @@
 """MAVLink packets as samples of a `TelemetryHistory`."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 from edgepose.flight.boot_clock import BootClock
@@ -35,7 +35,7 @@ class MavlinkReader:
         self._history = history
         self._component_id = component_id
         self._height = height
-        self._clock = BootClock()
+        self._clocks: defaultdict[int, BootClock] = defaultdict(BootClock)  # by component: a gimbal starts at another time
         self._last_numbers: dict[int, int] = {}
         self._has_fix = True  # of vehicles that do not say
         self.system_id = system_id
@@ -46,7 +46,7 @@ class MavlinkReader:
     @property
     def restarts(self) -> int:
         """How often the vehicle has started again."""
-        return self._clock.restarts
+        return self._clocks[self._component_id].restarts
 
     @property
     def dropped(self) -> Counter[str]:
@@ -73,9 +73,10 @@ class MavlinkReader:
         if take is not None:
             take(message, arrival_ns)
 
-    def _time_ns(self, boot_ms: int, arrival_ns: int) -> int | None:
-        time_ns, begins = self._clock.time_ns(boot_ms * 1_000_000, arrival_ns)
-        if begins:
+    def _time_ns(self, message: Any, arrival_ns: int) -> int | None:
+        """Return the time of a packet on the monotonic clock; None, and counted, where it is of another start of its sender."""
+        time_ns, begins = self._clocks[message.get_srcComponent()].time_ns(message.time_boot_ms * 1_000_000, arrival_ns)
+        if begins and message.get_srcComponent() == self._component_id:
             self._history.clear()
             self._has_fix = True
         if time_ns is None:
@@ -83,21 +84,21 @@ class MavlinkReader:
         return time_ns
 
     def _take_attitude(self, message: Any, arrival_ns: int) -> None:
-        time_ns = self._time_ns(message.time_boot_ms, arrival_ns)
+        time_ns = self._time_ns(message, arrival_ns)
         if time_ns is not None:
             rates = (message.rollspeed, message.pitchspeed, message.yawspeed)
             self._history.add_attitude(time_ns, Attitude(quaternion(message.roll, message.pitch, message.yaw), _finite(rates)))
 
     def _take_attitude_quaternion(self, message: Any, arrival_ns: int) -> None:
         values = normalized((message.q1, message.q2, message.q3, message.q4))
-        time_ns = self._time_ns(message.time_boot_ms, arrival_ns)
+        time_ns = self._time_ns(message, arrival_ns)
         if values is None:
             self.dropped["not_a_number"] += 1
         elif time_ns is not None:
             self._history.add_attitude(time_ns, Attitude(values, _finite((message.rollspeed, message.pitchspeed, message.yawspeed))))
 
     def _take_global_position_int(self, message: Any, arrival_ns: int) -> None:
-        time_ns = self._time_ns(message.time_boot_ms, arrival_ns)
+        time_ns = self._time_ns(message, arrival_ns)
         if time_ns is None:
             return
         if not self._has_fix:
@@ -114,7 +115,7 @@ class MavlinkReader:
     def _take_distance_sensor(self, message: Any, arrival_ns: int) -> None:
         if self._height != "rangefinder" or message.orientation != _DOWN:
             return
-        time_ns = self._time_ns(message.time_boot_ms, arrival_ns)
+        time_ns = self._time_ns(message, arrival_ns)
         if not message.min_distance <= message.current_distance < message.max_distance:
             self.dropped["out_of_range"] += 1
         elif time_ns is not None:
@@ -129,7 +130,7 @@ class MavlinkReader:
             self._history.add_clearance(arrival_ns, message.current_height)
 
     def _take_mount_orientation(self, message: Any, arrival_ns: int) -> None:
-        time_ns = self._time_ns(message.time_boot_ms, arrival_ns)
+        time_ns = self._time_ns(message, arrival_ns)
         absolute = math.isfinite(message.yaw_absolute)
         yaw = message.yaw_absolute if absolute else message.yaw
         if time_ns is not None:
@@ -138,7 +139,7 @@ class MavlinkReader:
 
     def _take_gimbal_device_attitude_status(self, message: Any, arrival_ns: int) -> None:
         values = normalized(tuple(message.q))
-        time_ns = self._time_ns(message.time_boot_ms, arrival_ns)
+        time_ns = self._time_ns(message, arrival_ns)
         if values is None:
             self.dropped["not_a_number"] += 1
         elif time_ns is not None:

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from typing import Generic, NamedTuple, TypeVar
 
 _LIMIT = 512  # ten seconds at 50 per second
+_SAME_NS = 500_000  # the clock of a vehicle counts milliseconds
 
 T = TypeVar("T")
 
@@ -27,9 +28,9 @@ class Samples(Generic[T]):
         return len(self._times_ns)
 
     def add(self, time_ns: int, value: T) -> bool:
-        """Add a sample in its place; return False where one of that time is known."""
+        """Add a sample in its place; return False where one of that millisecond is known."""
         index = bisect_left(self._times_ns, time_ns)
-        if index < len(self._times_ns) and self._times_ns[index] == time_ns:
+        if any(abs(self._times_ns[near] - time_ns) < _SAME_NS for near in (index - 1, index) if 0 <= near < len(self._times_ns)):
             return False
         self._times_ns.insert(index, time_ns)
         self._values.insert(index, value)

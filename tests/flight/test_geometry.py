@@ -61,11 +61,11 @@ def test_the_radius_holds_95_of_100_drawn_errors(pitch: float) -> None:
     assert found is not None
     inside = 0
     for _ in range(2000):
-        tilts = [*random.normal(0, errors.tilt, 2), random.normal(0, errors.heading)] + random.normal(0, errors.mount, 3)
+        tilts = random.normal(0, (errors.tilt, errors.tilt, errors.heading)) + random.normal(0, errors.mount, 3)
         angle = float(np.linalg.norm(tilts))
         x, y, z = tilts / angle * math.sin(angle / 2)
         turn = matrix((math.cos(angle / 2), float(x), float(y), float(z)))
-        moved = CameraView(LENS, truth.position + (*random.normal(0, 2, 2), random.normal(0, 1.5)), turn @ truth.axes)
+        moved = CameraView(LENS, truth.position + random.normal(0, (2, 2, 1.5)), turn @ truth.axes)
         pixel = random.normal(0, 3, 2)
         drawn = place(moved, Sighting(620 + pixel[0], 380 + pixel[1], height_m=0.1 + random.normal(0, 0.1)), EXACT)
         inside += drawn is not None and math.dist(drawn[:2], found[:2]) <= found[2]

@@ -127,3 +127,21 @@ def test_one_packet_of_long_ago_does_not_move_the_clock() -> None:
         if step % 10 == 5:
             assert clock.time_ns(3 * S, arrival + 1)[0] is None
     assert clock.restarts == 0
+
+
+def test_a_vehicle_that_starts_again_after_a_second_is_noticed() -> None:
+    clock = BootClock()
+    for step in range(10):
+        clock.time_ns(step * S // 10, 100 * S + step * S // 10)
+    again = [clock.time_ns(step * S // 10, 104 * S + step * S // 10) for step in range(10)]
+    assert again[-1] == (104 * S + 9 * S // 10, False)
+    assert clock.restarts == 1
+
+
+def test_a_link_that_has_become_slow_gives_old_samples_and_no_restart() -> None:
+    clock = BootClock()
+    for step in range(100):
+        clock.time_ns(20 * S + step * S // 10, 100 * S + step * S // 10)
+    late = [clock.time_ns(30 * S + step * S // 10, 115 * S + step * S // 10)[0] for step in range(100)]
+    assert late == pytest.approx([110 * S + step * S // 10 for step in range(100)], abs=S // 100)
+    assert clock.restarts == 0
