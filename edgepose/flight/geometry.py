@@ -120,6 +120,7 @@ class Sighting:
         x, y: pixels of the frame.
         error_px: standard deviation in each direction.
         height_m, height_error_m: of the point above the ground, and its standard deviation.
+        spread_m: standard deviation of the point from where the person is, east and north.
     """
 
     x: float
@@ -127,6 +128,7 @@ class Sighting:
     error_px: float = 0.0
     height_m: float = 0.0
     height_error_m: float = 0.0
+    spread_m: float = 0.0
 
 
 def depression(directions: Vector) -> Vector:
@@ -161,7 +163,7 @@ def place(view: CameraView, sighting: Sighting, errors: ViewErrors) -> tuple[flo
     away = -direction[:2] / direction[2]  # of one meter of height
     covariance = (turns * turn_errors) @ turns.T + sighting.error_px**2 * pixels @ pixels.T
     covariance += np.outer(away, away) * (errors.height_m**2 + sighting.height_error_m**2)
-    largest = float(np.linalg.eigvalsh(covariance)[-1]) + errors.position_m**2
+    largest = float(np.linalg.eigvalsh(covariance)[-1]) + errors.position_m**2 + sighting.spread_m**2
     radius_m = _RADIUS_SIGMAS * math.sqrt(max(largest, 0.0)) * _stretch(falls, lowest)
     return float(point[0]), float(point[1]), radius_m
 

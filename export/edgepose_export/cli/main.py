@@ -21,6 +21,7 @@ COMMANDS = {
     "tensorrt": ("edgepose_export.cli.tensorrt:tensorrt", "Report what TensorRT makes of a model, and write it in half precision."),
     "make-model": ("edgepose_export.cli.make_model:make_model", "Make the files of a model that ship, step by step."),
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
+    "flight": ("edgepose_export.cli.flight:flight", "Draw the paths of a flight on a map, as GeoJSON and as KML."),
     "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
 }
 """Module and purpose of each command. Those in `NEEDS_TORCH` run the network in PyTorch (extra `train`); the others run model files and
