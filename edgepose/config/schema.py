@@ -17,6 +17,7 @@ from edgepose.config.aircraft import (
     MountConfig,
 )
 from edgepose.config.fields import FileMark, Fraction, Line, Name, Polygon, Seconds, Section, file_key
+from edgepose.config.heat import HeatConfig
 from edgepose.config.perception import (
     ModelConfig,
     MotionConfig,
@@ -61,6 +62,7 @@ __all__ = [
     "FlightReportConfig",
     "Fraction",
     "HealthConfig",
+    "HeatConfig",
     "HomeAssistantConfig",
     "IntrinsicsConfig",
     "LogConfig",
@@ -174,5 +176,6 @@ class Config(Section, frozen=True):
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()
+    heat: HeatConfig = HeatConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()

@@ -43,6 +43,7 @@ from edgepose.storage.access import limit_access
 from edgepose.supervision.guarded_tasks import GuardedTasks
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
+from edgepose.telemetry.heat import HeatPolicy, reduced
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
 from edgepose.validation.credentials import exposed_credentials
@@ -53,6 +54,7 @@ from edgepose.webhook.settings import WebhookSettings
 
 _log = logging.getLogger(__name__)
 
+_HEAT_S = 1.0  # between two looks at the sensors
 _STOP_S = 2.6  # of three seconds; the rest is for the interpreter's shutdown
 _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
@@ -110,6 +112,8 @@ class Daemon:
         self._failure: EdgeposeError | None = None
         self._flight = FlightService(config)
         self._flight_topic: FlightTopic | None = None
+        self._heat = HeatPolicy(config.heat)
+        self._next_heat_s = self._started_s + _HEAT_S
         self._box = BlackBox.configured(config, self._networks.model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
         self._occupancy = OccupancyStates(self._publisher)
@@ -232,6 +236,7 @@ class Daemon:
             reload_refused=self._reloads.failure,
             clock_unset=self._clock.unset,
             flight=self._flight.stats(),
+            heat=(self._heat.steps, self._heat.reason),
             health=self._health,
         )
 
@@ -252,6 +257,7 @@ class Daemon:
             do("executing commands", lambda: command_handler.turn(now_s))
         do("reloading", self._reloads.turn)
         do("changing the networks", self._turn_networks)
+        do("watching the heat", lambda: self._turn_heat(now_s))
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
@@ -274,7 +280,7 @@ class Daemon:
     def configure(self, config: Config) -> None:
         """Apply a configuration with other thresholds."""
         self._config = config
-        self._pipeline.change(config, self._networks.model.info, None, self._networks.refiner)
+        self._change_pipeline(None)
 
     def record(self, reason: str) -> Recording:
         """Start a recording of the black box.
@@ -385,9 +391,29 @@ class Daemon:
     def _adopt(self, upgraded: Upgraded) -> None:
         """Run on a better engine from the next frame on."""
         self._exchange_model_of_box()
-        self._pipeline.change(self._config, upgraded.model.info, upgraded.backend, upgraded.refiner)
+        self._change_pipeline(upgraded.backend)
         self._networks.log(upgraded.backend)
         self._publisher.publish_retained("info", self._info(upgraded.backend))
+
+    def _turn_heat(self, now_s: float) -> None:
+        """Take or take back a step of the heat policy, where one is due."""
+        if now_s < self._next_heat_s or not self._config.heat.enabled:
+            return
+        self._next_heat_s = now_s + _HEAT_S
+        flight = self._flight.stats()
+        if self._heat.turn(now_s, MachineStats.read(), None if flight is None else flight.battery):
+            steps = ", ".join(self._heat.steps) or "nothing any more"
+            _log.warning("heat policy: %s%s", steps, f", since {self._heat.reason}" if self._heat.reason else "")
+            self._change_pipeline(None)
+
+    def _change_pipeline(self, backend: Backend | None) -> None:
+        """Apply the configuration in use, less what the heat policy has given up; `backend` takes the place of the one in use."""
+        info, steps = self._networks.model.info, self._heat.steps
+        running = backend or self._pipeline.backend
+        resizes = info.input_height is None and running.name.startswith("onnxruntime")  # engines and servers have one size
+        config = reduced(self._config, steps, info.long_side(self._config.model.input_size) if resizes else None)
+        self._pipeline.change(config, info, backend, self._networks.refiner)
+        self._pipeline.process_every(2 if "fewer_frames" in steps else 1)
 
     def _exchange_model_of_box(self) -> None:
         if self._box is not None:
@@ -439,7 +465,8 @@ class Daemon:
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._delivery.profile = new.config.privacy.profile
         self._change_flight(new)
-        self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
+        self._heat.configure(new.config.heat)
+        self._change_pipeline(new.backend)
         self._announcements.withdraw(new.config)
         for camera in changes.removed:
             self._publisher.clear(topic_address("camera-status", camera))

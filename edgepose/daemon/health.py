@@ -1,7 +1,7 @@
 """The status of the daemon as one value, and what a health message reports of it: rates, degradations, and why there is no pose."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
@@ -14,6 +14,7 @@ from edgepose.messages.structs import (
     Diagnosis,
     FlightHealthMessage,
     HealthMessage,
+    HeatHealthMessage,
     QuantilesMessage,
     RefineHealthMessage,
     WebhookHealthMessage,
@@ -52,6 +53,7 @@ class DaemonSnapshot:
         reload_refused: why the newest configuration is not in use, one sentence; None where it is.
         clock_unset: why the wall clock is not to be believed, in a few words; None where it may be right.
         flight: telemetry of the aircraft; None without.
+        heat: steps of the heat policy that are taken, and why.
         health: the last health message, None before the first.
     """
 
@@ -72,6 +74,7 @@ class DaemonSnapshot:
     reload_refused: str | None = None
     clock_unset: str | None = None
     flight: FlightStats | None = None
+    heat: tuple[Sequence[str], str] = ((), "")
     health: HealthMessage | None = None
 
 
@@ -110,6 +113,7 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         events_lost=_lost(publisher.store_lost),
         webhook=UNSET if snapshot.webhook is None else _webhook(snapshot.webhook),
         flight=UNSET if snapshot.flight is None else _flight(snapshot.flight),
+        heat=HeatHealthMessage(given_up=list(snapshot.heat[0]), reason=snapshot.heat[1]) if snapshot.heat[0] else UNSET,
         duplicate_session=UNSET if publisher.duplicate_session is None else publisher.duplicate_session,
         reload_refused=UNSET if snapshot.reload_refused is None else snapshot.reload_refused,
         degraded=_degraded(snapshot, throttled),
@@ -206,6 +210,7 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
             ("events_in_memory", snapshot.publisher.store_failure is not None),
             ("clock_unset", snapshot.clock_unset is not None),
             ("events_lost", snapshot.publisher.store_lost != 0),
+            ("heat", bool(snapshot.heat[0])),
             ("telemetry_missing", snapshot.flight is not None and snapshot.flight.state != "ok"),
             ("webhook_failing", snapshot.webhook is not None and snapshot.webhook.failure is not None),
         )

@@ -371,6 +371,13 @@ class FlightHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     )
 
 
+class HeatHealthMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the heat policy has given up."""
+
+    given_up: Annotated[list[str], Meta(description="steps of `heat.policy` that are taken, in their order")]
+    reason: Annotated[str, Meta(description="what is, or was, beyond its limit, in a few words")]
+
+
 class HealthMessage(_Message, frozen=True, kw_only=True):
     """The health of the device, published periodically."""
 
@@ -417,6 +424,7 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     webhook: Annotated[WebhookHealthMessage, Meta(description="webhook; absent when no events are posted")] | UnsetType = UNSET
+    heat: Annotated[HeatHealthMessage, Meta(description="the heat policy; absent while nothing is given up")] | UnsetType = UNSET
     flight: Annotated[FlightHealthMessage, Meta(description="telemetry of the aircraft; absent without")] | UnsetType = UNSET
     duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under the same device name; absent when there is none")]

@@ -80,6 +80,9 @@ class FrameIntake:
         tap, self.tap = self.tap, None
         if tap is not None:
             tap(frame)
+        if live and frame.sequence % self._slots.every:
+            self._metrics.dropped(self._name, "heat")
+            return
         try:
             # Here and not in the inference thread: the network then runs without a gap.
             prepared = self.preprocessor.prepare(frame)

@@ -35,7 +35,11 @@ class LatestFrameSlots:
         Args:
             stale_after_s: a live frame that waited longer is dropped.
             dropped: receives camera and cause (`superseded`, `stale`) of each frame that is lost.
+
+        Attributes:
+            every: one live frame of so many is wanted.
         """
+        self.every = 1
         self.stale_after(stale_after_s)
         self._dropped = dropped
         self._queued: dict[str, QueuedFrame] = {}  # in the order of taking

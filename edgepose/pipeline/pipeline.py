@@ -231,10 +231,17 @@ class Pipeline:
             self._info = info
             self._inference_thread.exchange(Engine(backend, self._open_engine, self._preprocessor()))
             self._cameras.exchange_preprocessors()
+        elif config.model.input_size != old.model.input_size:
+            self._inference_thread.prepare_with(self._preprocessor())
+            self._cameras.exchange_preprocessors()
         self._tile_visitors = {}
         self._refiner = refiner
         self._postprocess_thread.configure(config, refiner)
         self._cameras.change(changes, config.cameras)
+
+    def process_every(self, frames: int) -> None:
+        """Process one live frame of so many, of every camera."""
+        self._slots.every = frames
 
     def pause(self, camera: str) -> None:
         """Close a camera's source until `resume`."""

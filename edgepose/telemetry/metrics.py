@@ -14,7 +14,7 @@ from edgepose.telemetry.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, 
 STAGES = ("slot", "letterbox", "engine", "tiles", "decode", "motion", "track", "refine", "ground", "events", "publish")
 """Stages that are timed: waiting in the slot, the stages of the work loops, publishing; `refine` only where people are refined."""
 
-DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
+DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "heat", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
 """Reasons why a frame became no pose message, or (the last two) reached no file."""
 
 REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")

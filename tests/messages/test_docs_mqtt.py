@@ -36,6 +36,7 @@ TABLES: dict[str, list[type[msgspec.Struct]]] = {
         messages.CameraHealthMessage,
         messages.RefineHealthMessage,
         messages.WebhookHealthMessage,
+        messages.HeatHealthMessage,
         messages.FlightHealthMessage,
         messages.QuantilesMessage,
     ],
