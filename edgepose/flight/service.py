@@ -89,9 +89,15 @@ class FlightService:
         places: zones and lines on the map.
     """
 
+    places: WorldPlaces
+
     def __init__(self, config: Config) -> None:
-        self._adopt(config, prepare_flight(config))
+        self._config = config
+        self._history: TelemetryHistory | None = None
+        self._connection: MavlinkConnection | None = None
+        self._topic_reader: TopicReader | None = None
         self._origin = Origin(config.flight)
+        self._adopt(config, prepare_flight(config))
 
     def start(self) -> None:
         """Start to listen."""

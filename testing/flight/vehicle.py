@@ -1,6 +1,6 @@
 """A vehicle on the wire that is not ours: MAVSDK's autopilot component with its telemetry server, which flies a known path.
 
-Run by a Python that has `mavsdk` (BSD-3): `python vehicle.py URL RATE_HZ`. It writes a line when it is connected. The path is a function
+Run by a Python that has `mavsdk` (BSD-3): `python vehicle.py URL[,URL] RATE_HZ`. It writes a line when it is connected. The path is a function
 of the monotonic clock, which all processes of a machine share: north at 5 m/s around the start, heading 60 degrees, in a slow roll.
 """
 
@@ -37,7 +37,7 @@ def place(now_s: float) -> tuple[float, float, float]:
     return LATITUDE + north / METERS_PER_DEGREE, longitude, height
 
 
-def fly(url: str, rate_hz: float) -> None:
+def fly(urls: list[str], rate_hz: float) -> None:
     from mavsdk.component_type import ComponentType
     from mavsdk.mavsdk import Configuration, Mavsdk
     from mavsdk.plugins.telemetry_server import telemetry_server as server
@@ -46,7 +46,8 @@ def fly(url: str, rate_hz: float) -> None:
     configuration.system_id = SYSTEM
     vehicle = Mavsdk(configuration)
     started_s = time.monotonic()  # its positions count from here
-    print("connection", vehicle.add_any_connection(url), flush=True)
+    for url in urls:
+        print("connection", vehicle.add_any_connection(url), flush=True)
     telemetry = server.TelemetryServer(vehicle.server_component())
     home = server.Position(LATITUDE, LONGITUDE, ALTITUDE_M, 0.0)
     next_s = time.monotonic()
@@ -69,4 +70,4 @@ def fly(url: str, rate_hz: float) -> None:
 
 
 if __name__ == "__main__":
-    fly(sys.argv[1], float(sys.argv[2]))
+    fly(sys.argv[1].split(","), float(sys.argv[2]))

@@ -36,8 +36,14 @@ FIXED = FixedConfig(latitude=HOME[0], longitude=HOME[1], height_m=12, heading_de
 
 
 def config(flight: FlightConfig | None = None, mount: MountConfig = MOUNT) -> Config:
-    exact = {"tilt_error_deg": 0.3, "heading_error_deg": 0.5, "height_error_m": 0.2, "position_error_m": 0.1}
-    chosen = flight or FlightConfig(source="fixed", fixed=FIXED, **exact)
+    chosen = flight or FlightConfig(
+        source="fixed",
+        fixed=FIXED,
+        tilt_error_deg=0.3,
+        heading_error_deg=0.5,
+        height_error_m=0.2,
+        position_error_m=0.1,
+    )
     return Config(
         cameras={"a": CameraConfig(source="x", mount=mount)},
         flight=chosen,

@@ -216,8 +216,7 @@ def test_a_serial_line_and_a_tcp_connection_carry_the_same_packets() -> None:
     thread = threading.Thread(target=fly, daemon=True)
     thread.start()
     try:
-        for each in flying:
-            wait_for(lambda each=each: state(each) == "ok")
+        wait_for(lambda: [state(each) for each in flying] == ["ok", "ok"])
         ending.set()
         thread.join(10)
         wait_for(lambda: stats(flying[1]).failure is not None)

@@ -80,7 +80,9 @@ class _Line(msgspec.Struct, frozen=True):
     people: msgspec.Raw = msgspec.Raw()
 
 
-_kinds, _poses, _events = (msgspec.json.Decoder(kind) for kind in (_Line, PosesMessage, EventMessage))
+_kinds = msgspec.json.Decoder(_Line)
+_poses = msgspec.json.Decoder(PosesMessage)
+_events = msgspec.json.Decoder(EventMessage)
 
 
 def read_log(folder: Path) -> FlightLog:
