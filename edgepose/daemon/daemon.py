@@ -54,7 +54,6 @@ from edgepose.webhook.settings import WebhookSettings
 
 _log = logging.getLogger(__name__)
 
-_HEAT_S = 1.0  # between two looks at the sensors
 _STOP_S = 2.6  # of three seconds; the rest is for the interpreter's shutdown
 _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
@@ -111,9 +110,8 @@ class Daemon:
         self._networks = RunningNetworks(config, self._metrics)
         self._failure: EdgeposeError | None = None
         self._flight = FlightService(config)
-        self._flight_topic: FlightTopic | None = None
+        self._flight_topic = FlightTopic()
         self._heat = HeatPolicy(config.heat)
-        self._next_heat_s = self._started_s + _HEAT_S
         self._box = BlackBox.configured(config, self._networks.model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
         self._occupancy = OccupancyStates(self._publisher)
@@ -193,7 +191,7 @@ class Daemon:
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
         self._flight.start()
-        self._flight_topic = FlightTopic.started(self._config, self._flight.topic_reader)
+        self._flight_topic.follow(self._config, self._flight.topic_reader)
         self._pipeline.start()
         self._notifier.ready()
         self._networks.begin_upgrade(self._config)
@@ -324,7 +322,8 @@ class Daemon:
         self._networks.abandon_upgrade()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
-        self._close_flight()
+        self._flight_topic.close()
+        self._flight.close()
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
@@ -396,14 +395,8 @@ class Daemon:
         self._publisher.publish_retained("info", self._info(upgraded.backend))
 
     def _turn_heat(self, now_s: float) -> None:
-        """Take or take back a step of the heat policy, where one is due."""
-        if now_s < self._next_heat_s or not self._config.heat.enabled:
-            return
-        self._next_heat_s = now_s + _HEAT_S
-        flight = self._flight.stats()
-        if self._heat.turn(now_s, MachineStats.read(), None if flight is None else flight.battery):
-            steps = ", ".join(self._heat.steps) or "nothing any more"
-            _log.warning("heat policy: %s%s", steps, f", since {self._heat.reason}" if self._heat.reason else "")
+        flight = self._flight.stats() if self._config.heat.enabled else None
+        if self._heat.watch(now_s, None if flight is None else flight.battery):
             self._change_pipeline(None)
 
     def _change_pipeline(self, backend: Backend | None) -> None:
@@ -464,7 +457,8 @@ class Daemon:
         if new.sinks is not None:  # before the cameras: there is one video per camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._delivery.profile = new.config.privacy.profile
-        self._change_flight(new)
+        self._flight.change(new.config, new.flight)
+        self._flight_topic.follow(new.config, self._flight.topic_reader)
         self._heat.configure(new.config.heat)
         self._change_pipeline(new.backend)
         self._announcements.withdraw(new.config)
@@ -480,20 +474,6 @@ class Daemon:
             self._networks.begin_upgrade(self._config)
         if changes.webhook:
             self._exchange_webhook(new.webhook)
-
-    def _change_flight(self, new: PreparedReload) -> None:
-        """Continue with other telemetry, or places that were read again."""
-        reader = self._flight.topic_reader
-        self._flight.change(new.config, new.flight)
-        if self._flight.topic_reader is not reader or "mqtt" in new.changes.sections:
-            if self._flight_topic is not None:
-                self._flight_topic.close()
-            self._flight_topic = FlightTopic.started(new.config, self._flight.topic_reader)
-
-    def _close_flight(self) -> None:
-        if self._flight_topic is not None:
-            self._flight_topic.close()
-        self._flight.close()
 
     def _exchange_webhook(self, settings: WebhookSettings | None) -> None:
         """Continue with another webhook, or none; what the former one keeps on disk is the new one's if both have one file."""

@@ -17,8 +17,34 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 _CLOSING_S = 1.0
 
 
-class FlightTopic(SupervisedThread):
-    """The connection that `flight.topic` arrives on.
+class FlightTopic:
+    """The connection that `flight.topic` arrives on, where telemetry comes from there; for the main thread."""
+
+    def __init__(self) -> None:
+        self._listening: _Listening | None = None
+        self._for: tuple[object, ...] = ()
+
+    def follow(self, config: Config, reader: TopicReader | None) -> None:
+        """Listen for a reader, on the broker of a configuration; None ends that. What already listens so goes on."""
+        wanted = (config.mqtt, config.flight.topic, reader)
+        if wanted == self._for:
+            return
+        self.close()
+        self._for = wanted
+        if reader is not None:
+            self._listening = _Listening(config, reader)
+            self._listening.start()
+
+    def close(self) -> None:
+        """End the connection; a broker that does not answer is left behind."""
+        if self._listening is not None:
+            self._listening.ending.set()
+            self._listening.join(_CLOSING_S)
+            self._listening = None
+
+
+class _Listening(SupervisedThread):
+    """The thread of the connection.
 
     Args:
         config: sections `mqtt` and `flight`.
@@ -29,15 +55,6 @@ class FlightTopic(SupervisedThread):
         super().__init__("flight-topic", _CONNECTING_S)
         assert config.flight.topic is not None
         self._mqtt, self._topic, self._reader = config.mqtt, config.flight.topic, reader
-
-    @classmethod
-    def started(cls, config: Config, reader: TopicReader | None) -> "FlightTopic | None":
-        """Return a connection that has started; None where telemetry comes from elsewhere."""
-        if reader is None:
-            return None
-        topic = cls(config, reader)
-        topic.start()
-        return topic
 
     def work(self) -> None:
         """Listen until the end."""
@@ -53,8 +70,3 @@ class FlightTopic(SupervisedThread):
                     _log.warning("telemetry on topic %s: %s; trying again", self._topic, error)
                 tells = False
                 self.ending.wait(backoff.next_s())
-
-    def close(self) -> None:
-        """End the connection; a broker that does not answer is left behind."""
-        self.ending.set()
-        self.join(_CLOSING_S)

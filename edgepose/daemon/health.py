@@ -9,12 +9,11 @@ from msgspec import UNSET, UnsetType
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.flight.service import FlightStats
 from edgepose.messages.camera_state import CameraState
+from edgepose.messages.flight_structs import FlightHealthMessage, HeatHealthMessage
 from edgepose.messages.structs import (
     CameraHealthMessage,
     Diagnosis,
-    FlightHealthMessage,
     HealthMessage,
-    HeatHealthMessage,
     QuantilesMessage,
     RefineHealthMessage,
     WebhookHealthMessage,

@@ -11,16 +11,8 @@ from edgepose.config.schema import Profile
 from edgepose.event import Event, Occupancy
 from edgepose.frame import Frame
 from edgepose.ground import Aircraft, GroundPlace
-from edgepose.messages.structs import (
-    AircraftMessage,
-    EventMessage,
-    GroundMessage,
-    OccupancyMessage,
-    PersonMessage,
-    PosesMessage,
-    ZoneOccupancyMessage,
-    timestamp,
-)
+from edgepose.messages.flight_structs import AircraftMessage, GroundMessage
+from edgepose.messages.structs import EventMessage, OccupancyMessage, PersonMessage, PosesMessage, ZoneOccupancyMessage, timestamp
 from edgepose.person import KEYPOINT_NAMES, Person
 
 _EVENT_NAMESPACE = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # RFC 9562, 5.5: names of this namespace identify events

@@ -1,5 +1,6 @@
 """The heat policy: which steps are taken at a moment, from the sensors, and the settings that a step changes."""
 
+import logging
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -8,6 +9,9 @@ from edgepose.config.heat import HeatConfig, HeatStep
 from edgepose.config.schema import Config
 from edgepose.telemetry.sensors import MachineStats, ThrottleSigns
 
+_log = logging.getLogger(__name__)
+
+_EVERY_S = 1.0
 _INPUT_SHARE = 0.75
 _STRIDE, _SMALLEST_PX = 32, 160
 
@@ -30,6 +34,7 @@ class HeatPolicy:
         self._since_s: float | None = None  # since when values are beyond a limit, or within all margins
         self._over = False
         self._signs: ThrottleSigns | None = None
+        self._next_s = 0.0
         self.reason = ""
 
     @property
@@ -41,6 +46,21 @@ class HeatPolicy:
         """Apply other settings; steps taken stay as far as the new order has as many."""
         self._settings = settings
         self._taken = min(self._taken, len(settings.policy)) if settings.enabled else 0
+
+    def watch(self, now_s: float, battery: float | None) -> bool:
+        """Read the sensors of this machine once a second and take them; return whether the steps have changed, which the log tells.
+
+        Args:
+            now_s: monotonic clock.
+            battery: as in `turn`.
+        """
+        if not self._settings.enabled or now_s < self._next_s:
+            return False
+        self._next_s = now_s + _EVERY_S
+        changed = self.turn(now_s, MachineStats.read(), battery)
+        if changed:
+            _log.warning("heat policy: %s is given up; %s", ", ".join(self.steps) or "nothing", self.reason or "all is within its limits")
+        return changed
 
     def turn(self, now_s: float, machine: MachineStats, battery: float | None = None) -> bool:
         """Take the sensors of a moment; return whether the steps have changed.

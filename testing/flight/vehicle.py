@@ -1,7 +1,7 @@
 """A vehicle on the wire that is not ours: MAVSDK's autopilot component with its telemetry server, which flies a known path.
 
-Run by a Python that has `mavsdk` (BSD-3): `python vehicle.py URL[,URL] RATE_HZ`. It writes a line when it is connected. The path is a function
-of the monotonic clock, which all processes of a machine share: north at 5 m/s around the start, heading 60 degrees, in a slow roll.
+Run by a Python that has `mavsdk` (BSD-3): `python vehicle.py URL[,URL] RATE_HZ`. It writes a line for each connection. The path is a
+function of the monotonic clock, which all processes of a machine share: north at 5 m/s, heading 60 degrees, in a slow roll.
 """
 
 import math

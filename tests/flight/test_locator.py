@@ -73,7 +73,7 @@ def standing(east: float, north: float, height: float = 1.7) -> tuple[np.ndarray
     return box, np.concatenate((pixels, np.full((17, 1), 0.9)), 1)
 
 
-class Film:
+class Mast:
     """A camera on a mast that receives people at ten frames a second."""
 
     def __init__(self, settings: Config) -> None:
@@ -95,9 +95,9 @@ class Film:
 
 
 def test_two_people_have_places_speeds_and_a_distance() -> None:
-    film = Film(config())
+    mast = Mast(config())
     for step in range(25):
-        found = film.show(standing(18 + 0.14 * step, 3), standing(20, -2))
+        found = mast.show(standing(18 + 0.14 * step, 3), standing(20, -2))
     walker, other = sorted(found, key=lambda person: -(person.ground.north_m if person.ground else 0))
     assert walker.ground is not None
     assert other.ground is not None
@@ -106,11 +106,11 @@ def test_two_people_have_places_speeds_and_a_distance() -> None:
     assert walker.ground.course_deg == pytest.approx(90, abs=6)
     assert other.ground.speed_mps == pytest.approx(0, abs=0.05)
     assert walker.ground.nearest_m == pytest.approx(math.hypot(1.36, 5), abs=0.4)
-    said = film.message["people"][0]["ground"]
+    said = mast.message["people"][0]["ground"]
     frame = LocalFrame(*HOME)
     assert frame.meters(said["lat"], said["lon"]) == pytest.approx((said["east_m"], said["north_m"]), abs=0.02)
     assert said["radius_m"] < 2.0
-    assert film.message["aircraft"] == {
+    assert mast.message["aircraft"] == {
         **{"state": "ok", "age_ms": 0.0, "origin": list(HOME), "lat": HOME[0], "lon": HOME[1], "height_m": 12.0},
         **{"heading_deg": 90.0, "camera_pitch_deg": -35.0, "camera_heading_deg": 90.0},
     }
@@ -118,30 +118,30 @@ def test_two_people_have_places_speeds_and_a_distance() -> None:
 
 def test_without_telemetry_the_message_says_so_and_nobody_has_a_place() -> None:
     pytest.importorskip("pymavlink")
-    film = Film(config(FlightConfig(source="mavlink", mavlink=MavlinkConfig(address="udpin://127.0.0.1:1"))))
-    assert [person.ground for person in film.show(standing(20, 0))] == [None]
-    assert film.message["aircraft"] == {"state": "no_telemetry"}
-    assert "ground" not in film.message["people"][0]
+    mast = Mast(config(FlightConfig(source="mavlink", mavlink=MavlinkConfig(address="udpin://127.0.0.1:1"))))
+    assert [person.ground for person in mast.show(standing(20, 0))] == [None]
+    assert mast.message["aircraft"] == {"state": "no_telemetry"}
+    assert "ground" not in mast.message["people"][0]
 
 
 def test_a_camera_without_a_mount_has_no_step_for_it() -> None:
-    film = Film(Config(cameras={"a": CameraConfig(source="x")}, flight=FlightConfig(source="fixed")))
-    film.show(standing(20, 0))
-    assert "aircraft" not in film.message
-    assert "ground" not in dict(film.steps._steps)
+    mast = Mast(Config(cameras={"a": CameraConfig(source="x")}, flight=FlightConfig(source="fixed")))
+    mast.show(standing(20, 0))
+    assert "aircraft" not in mast.message
+    assert "ground" not in dict(mast.steps._steps)
 
 
 def test_a_mast_of_unknown_place_gives_meters_only() -> None:
-    film = Film(config(FlightConfig(source="fixed", fixed=FixedConfig(height_m=12, heading_deg=90))))
-    film.show(standing(20, 4))
-    assert set(film.message["people"][0]["ground"]) == {"east_m", "north_m", "radius_m"}
+    mast = Mast(config(FlightConfig(source="fixed", fixed=FixedConfig(height_m=12, heading_deg=90))))
+    mast.show(standing(20, 4))
+    assert set(mast.message["people"][0]["ground"]) == {"east_m", "north_m", "radius_m"}
 
 
 def test_finds_of_impossible_size_are_weighed_down_where_that_is_on() -> None:
     weighing = FlightConfig(source="fixed", fixed=FIXED, weigh_sizes=True)
     giant = standing(20, 0, height=6.0)
-    assert len(Film(config()).show(giant, standing(20, 6))) == 2
-    assert len(Film(config(weighing)).show(giant, standing(20, 6))) == 1
+    assert len(Mast(config()).show(giant, standing(20, 6))) == 2
+    assert len(Mast(config(weighing)).show(giant, standing(20, 6))) == 1
 
 
 def feature(name: str, kind: str, *points: tuple[float, float]) -> dict[str, object]:
@@ -168,12 +168,12 @@ def test_zones_and_lines_on_the_map_make_events(tmp_path: Path) -> None:
         position_error_m=0.1,
         places_file=str(path),
     )
-    film = Film(config(flight))
+    mast = Mast(config(flight))
     for step in range(60):
-        film.show(standing(20, -6 + 0.2 * step))
+        mast.show(standing(20, -6 + 0.2 * step))
     for _ in range(50):
-        film.show()
-    made = [(event.kind, event.zone or event.line, event.direction) for event in film.events]
+        mast.show()
+    made = [(event.kind, event.zone or event.line, event.direction) for event in mast.events]
     assert [event for event in made if event[1]] == [
         ("line_crossed", "fence", "to_left"),
         ("zone_entered", "meadow", None),
