@@ -37,6 +37,10 @@ class VehiclePackets:
         velocity = [round(each * 100) for each in speed(now_s)]
         return self.packed(self.dialect.MAVLink_global_position_int_message(self._boot_ms(now_s), *numbers, *velocity, 0xFFFF))
 
+    def status(self, battery: float) -> bytes:
+        """Return a SYS_STATUS with the charge of the battery, 0 to 1."""
+        return self.packed(self.dialect.MAVLink_sys_status_message(0, 0, 0, 0, 12_000, -1, round(100 * battery), 0, 0, 0, 0, 0, 0))
+
     def packed(self, message: Any) -> bytes:
         data: bytes = message.pack(self._codec)
         self._codec.seq = (self._codec.seq + 1) % 256
@@ -53,6 +57,7 @@ class FlyingVehicle(threading.Thread):
         super().__init__(daemon=True)
         self._peer = ("127.0.0.1", port)
         self._rate_hz = rate_hz
+        self.battery = 1.0
         self._packets = VehiclePackets(time.monotonic() - 100, key)
         self._ending = threading.Event()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -74,6 +79,7 @@ class FlyingVehicle(threading.Thread):
             if now_s - heartbeat_s > 0.5:
                 heartbeat_s = now_s
                 self.socket.sendto(self._packets.heartbeat(), self._peer)
+                self.socket.sendto(self._packets.status(self.battery), self._peer)
             for data in (self._packets.attitude(now_s), self._packets.position(now_s)):
                 self.socket.sendto(data, self._peer)
 

@@ -63,3 +63,32 @@ def test_a_daemon_follows_a_vehicle_and_then_a_topic(tmp_path: Path, broker: Mos
         assert heard.on("cameras/front/poses")[-1]["aircraft"]["lat"] == 47.0
         assert {message["epoch"] for message in heard.on("cameras/front/status")} == {0}  # the stream was never opened again
         assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_low_battery_costs_input_size_and_frames_and_never_the_poses(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
+    port = free_udp_port()
+    config = configuration(tmp_path, broker, {"front": camera.url()})
+    config += f"flight: {{source: mavlink, mavlink: {{address: 'udpin://127.0.0.1:{port}'}}}}\n"
+    config += "heat: {battery_limit: 0.3, step_s: 0.5, back_s: 0.5, policy: [smaller_input, fewer_frames]}\n"
+    with FlyingVehicle(port, 20) as drone, running(tmp_path, broker, config) as (daemon, heard):
+        wait_for(lambda: heard.on("cameras/front/poses") and heard.on("health"), within_s=20)
+
+        def given_up() -> list[str]:
+            found = heard.on("health")[-1].get("heat", {}).get("given_up", [])
+            assert isinstance(found, list)
+            return found
+
+        assert given_up() == []
+        drone.battery = 0.1
+        wait_for(lambda: given_up() == ["smaller_input", "fewer_frames"], within_s=15)
+        assert "heat" in heard.on("health")[-1]["degraded"]
+        assert heard.on("health")[-1]["heat"]["reason"] == "the battery has 10 %"
+        seen = len(heard.on("cameras/front/poses"))
+        wait_for(lambda: len(heard.on("cameras/front/poses")) > seen + 5)
+        sequences = [message["sequence"] for message in heard.on("cameras/front/poses")[-5:]]
+        assert all(sequence % 2 == 0 for sequence in sequences)
+        drone.battery = 0.9
+        wait_for(lambda: given_up() == [], within_s=15)
+        assert heard.on("health")[-1]["cameras"]["front"]["drops"].get("engine_failed", 0) == 0
+        assert heard.on("health")[-1]["cameras"]["front"]["drops"]["heat"] > 0
+        assert "Traceback" not in daemon.log.read_text()

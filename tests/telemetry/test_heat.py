@@ -34,12 +34,13 @@ class Device:
         (self._folder / "class/thermal/thermal_zone0/temp").write_text(str(int(degrees * 1000)))
         (self._folder / "class/hwmon/hwmon0/curr1_input").write_text(str(int(watts * 200)))
         (self._folder / "class/thermal/cooling_device0/cur_state").write_text("1" if throttled else "0")
+        self._stats = MachineStats.read(self._folder)
 
     def run(self, seconds: int, battery: float | None = None) -> list[tuple[float, int]]:
         changes = []
         for _ in range(seconds):
             self.now_s += 1
-            if self.policy.turn(self.now_s, MachineStats.read(self._folder), battery):
+            if self.policy.turn(self.now_s, self._stats, battery):
                 changes.append((self.now_s, len(self.policy.steps)))
         return changes
 
