@@ -41,7 +41,6 @@ class MountConfig(Section, frozen=True):
     field_of_view_deg: Annotated[
         FieldOfView | None, Meta(description="horizontal field of view in degrees; this or `intrinsics` must be set")
     ] = None
-    intrinsics: IntrinsicsConfig | None = None
     position_m: Annotated[_Meters3, Meta(description="meters to the front, to the right and down from where the position is measured")] = (
         0.0,
         0.0,
@@ -60,6 +59,7 @@ class MountConfig(Section, frozen=True):
         float,
         Meta(ge=-10, le=10, description="how much earlier than `captured_at` a frame was captured: the camera's delay"),
     ] = 0.0
+    intrinsics: IntrinsicsConfig | None = None
 
 
 class MavlinkConfig(Section, frozen=True):
@@ -115,12 +115,10 @@ class FlightConfig(Section, frozen=True):
         Literal["none", "mavlink", "mqtt", "fixed"],
         Meta(description="where height, attitude and position come from; cameras without a `mount` do not use them"),
     ] = "none"
-    mavlink: MavlinkConfig = MavlinkConfig()
     topic: Annotated[
         str | None,
         Meta(description="topic of JSON telemetry on the broker of `mqtt`; docs/aircraft.md has its fields"),
     ] = None
-    fixed: FixedConfig = FixedConfig()
     maximum_age_s: Annotated[
         float, Meta(gt=0, le=60, description="longest time between a frame and the nearest sample; beyond it nobody has a place")
     ] = 1.0
@@ -154,4 +152,6 @@ class FlightConfig(Section, frozen=True):
     weigh_sizes: Annotated[
         bool, Meta(description="lower the scores of finds above the horizon, or much larger or smaller than a person at their place")
     ] = False
+    mavlink: MavlinkConfig = MavlinkConfig()
+    fixed: FixedConfig = FixedConfig()
     report: FlightReportConfig = FlightReportConfig()
