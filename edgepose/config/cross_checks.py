@@ -61,6 +61,8 @@ def _number_problems(config: Config) -> _Problems:
     if config.model.input_size % 32:
         yield ("model", "input_size"), f"is {config.model.input_size}; expected a multiple of 32"
     for name, camera in config.cameras.items():
+        if camera.gray16_span is not None and not camera.gray16_span[0] < camera.gray16_span[1]:
+            yield ("cameras", name, "gray16_span"), f"is {list(camera.gray16_span)}; expected the darker count first"
         if camera.reconnect_initial_s > camera.reconnect_maximum_s:
             limit = f"expected at most reconnect_maximum_s, which is {camera.reconnect_maximum_s:g}"
             yield ("cameras", name, "reconnect_initial_s"), f"is {camera.reconnect_initial_s:g}; {limit}"

@@ -142,6 +142,10 @@ class CameraConfig(Section, frozen=True):
             " what the file says, and 1 for a snapshot URL",
         ),
     ] = 0.0
+    gray16_span: Annotated[
+        tuple[float, float] | None,
+        Meta(description="counts of 16-bit gray video (thermal cameras) that are shown as black and white; default: what the frames hold"),
+    ] = None
     loop: Annotated[bool, Meta(description="restart a file at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
