@@ -132,8 +132,7 @@ def main() -> None:
                         continue
                     for name, (drawn, mount, claimed) in telemetry.items():
                         told = disturbed(truth, rng, drawn, mount)
-                        sighting = sighting_of(person, told, (_SIZE, _SIZE), _THRESHOLD)
-                        spotted = None if sighting is None else place(told, sighting, claimed)
+                        spotted = place(told, sighting_of(person, told, (_SIZE, _SIZE), _THRESHOLD), claimed)
                         if spotted is None:
                             missed[source, name, elevation] += 1
                             continue

@@ -155,6 +155,7 @@ class EventDetector:
             if history is None:
                 history = self._add(person.track, body, present)
             history.body, history.last_seen_ns, history.sightings = body, now_ns, history.sightings + 1
+            history.place = person.ground or history.place
             events += [
                 self._event(person.track, history, evidence, frame) for evidence in self._analyze(history, body, frame, person.ground)
             ]
@@ -267,5 +268,6 @@ class EventDetector:
             zone=evidence.zone,
             line=evidence.line,
             direction=evidence.direction,
+            ground=history.place,
             evidence={name: value for name, value in evidence.measurements.items() if math.isfinite(value)},
         )

@@ -17,6 +17,7 @@ from edgepose.events.view import ViewHistory
 from edgepose.events.waving import WavingHistory, WavingState
 from edgepose.events.zones import ZoneHistory
 from edgepose.frame import NS_PER_S
+from edgepose.ground import GroundPlace
 from edgepose.motion import Motion
 
 _MINIMUM_LOST_S = 0.2  # how long a track must be lost before another may continue it
@@ -50,6 +51,7 @@ class PersonHistory:
 
     Attributes:
         body: in the last frame with the person.
+        place: on the ground, in the last frame that gave one; not part of a snapshot.
         first_seen_ns, last_seen_ns: first and last frame with the person.
         entered: whether `entered` was reported.
         sightings: number of frames with the person.
@@ -61,6 +63,7 @@ class PersonHistory:
     body: Body
     first_seen_ns: int
     last_seen_ns: int
+    place: GroundPlace | None = None
     entered: bool = False
     sightings: int = 0
     last_evidence_ns: dict[str, int] = field(default_factory=dict)

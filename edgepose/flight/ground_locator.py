@@ -127,8 +127,7 @@ class GroundLocator:
         self._paths = {}
 
     def _place(self, person: Person, view: CameraView, size: tuple[int, int]) -> tuple[float, float, float] | None:
-        sighting = sighting_of(person, view, size, self._keypoint_threshold)
-        return None if sighting is None else place(view, sighting, self._errors)
+        return place(view, sighting_of(person, view, size, self._keypoint_threshold), self._errors)
 
     def _described(self, spot: tuple[float, float, float], track: int | None, nearest_m: float | None, time_ns: int) -> GroundPlace:
         east_m, north_m, radius_m = spot

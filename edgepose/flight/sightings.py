@@ -16,7 +16,7 @@ _ERROR_PX, _ERROR_SHARE = 1.0, 0.04  # of a box or a keypoint: pixels, and a sha
 _EDGE_PX = 2.0
 
 
-def sighting_of(person: Person, view: CameraView, size: tuple[int, int], keypoint_threshold: float) -> Sighting | None:
+def sighting_of(person: Person, view: CameraView, size: tuple[int, int], keypoint_threshold: float) -> Sighting:
     """Return the pixel by which a person is placed: ankles, else the lowest point of the box, else its middle where it is seen steeply.
 
     Args:
@@ -24,16 +24,11 @@ def sighting_of(person: Person, view: CameraView, size: tuple[int, int], keypoin
         view: of the camera.
         size: width and height of the frame; a box that it cuts off below is placed by its highest point.
         keypoint_threshold: confidence below which a keypoint is not visible.
-
-    Returns:
-        None where the middle of the person lies above the horizon.
     """
     left, top, right, bottom = person.box.tolist()
     middle = ((left + right) / 2, (top + bottom) / 2)
     error_px = _ERROR_PX + _ERROR_SHARE * max(right - left, bottom - top)
     falls = float(depression(view.directions(np.array([middle])))[0])
-    if falls <= 0 and bottom <= top:
-        return None
     ankles = [person.keypoints[index, :2] for index in _ANKLES if person.keypoints[index, 2] >= keypoint_threshold]
     if ankles and falls < _STEEP:
         x, y = np.mean(ankles, 0).tolist()

@@ -69,6 +69,7 @@ def event_message(event: Event, profile: Profile = "full") -> EventMessage:
         zone=UNSET if event.zone is None else event.zone,
         line=UNSET if event.line is None else event.line,
         direction=UNSET if event.direction is None else event.direction,
+        ground=UNSET if event.ground is None or not told else _ground(event.ground),
         evidence={name: round(float(value), 3) for name, value in event.evidence.items() if told},
     )
 

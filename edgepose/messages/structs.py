@@ -114,6 +114,9 @@ class EventMessage(_Message, frozen=True, kw_only=True):
         Annotated[Direction, Meta(description="side of the line on which the person ends, seen from its first point towards its second")]
         | UnsetType
     ) = UNSET
+    ground: (
+        Annotated[GroundMessage, Meta(description="last place of the person on the ground; absent where it is not known")] | UnsetType
+    ) = UNSET
     evidence: Annotated[dict[str, float], Meta(description="measured quantities by name; each name carries its unit")]
 
 
