@@ -23,6 +23,7 @@ PoseAt = Callable[[int, bool], AircraftPose | TelemetryState]
 
 _SPEED_WINDOW_S, _SPEED_AFTER_S = 3.0, 1.0
 _TRACKS_LIMIT = 512
+_PATH_STEP_NS = 90_000_000  # between two points of a path
 _SMALLEST_M, _LARGEST_M = 0.35, 2.6  # apparent size of a crouching child, and of an adult with a raised arm
 
 
@@ -153,7 +154,8 @@ class GroundLocator:
             del self._paths[next(iter(self._paths))]
         if path and time_ns <= path[-1][0]:
             path.clear()
-        path.append((time_ns, east_m, north_m))
+        if not path or time_ns - path[-1][0] >= _PATH_STEP_NS:
+            path.append((time_ns, east_m, north_m))
         while time_ns - path[0][0] > _SPEED_WINDOW_S * NS_PER_S:
             path.popleft()
         if time_ns - path[0][0] < _SPEED_AFTER_S * NS_PER_S:

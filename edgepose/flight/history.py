@@ -15,6 +15,8 @@ from edgepose.ground import TelemetryState
 
 T = TypeVar("T")
 
+_HIGHEST_M = 100_000.0
+
 
 @dataclass(frozen=True, slots=True)
 class Attitude:
@@ -108,6 +110,9 @@ class TelemetryHistory:
         heights = [height for height in (value.altitude_m, value.height_m) if height is not None]
         if abs(value.latitude) > 90 or abs(value.longitude) > 180 or (value.latitude == 0 and value.longitude == 0):
             self.dropped["no_fix"] += 1
+            return
+        if any(abs(height) > _HIGHEST_M for height in heights):
+            self.dropped["out_of_range"] += 1
             return
         self._add(self._positions, time_ns, value, value.latitude, value.longitude, *heights, *value.velocity)
 
