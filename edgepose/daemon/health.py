@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
+from edgepose.encryption.files import state_files
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.flight.service import FlightStats
 from edgepose.messages.camera_state import CameraState
@@ -54,6 +55,7 @@ class DaemonSnapshot:
         flight: telemetry of the aircraft; None without.
         heat: steps of the heat policy that are taken, and why.
         health: the last health message, None before the first.
+        storage_damage: places of stored files that did not verify, by cause.
     """
 
     time_ns: int = 0
@@ -75,6 +77,7 @@ class DaemonSnapshot:
     flight: FlightStats | None = None
     heat: tuple[Sequence[str], str] = ((), "")
     health: HealthMessage | None = None
+    storage_damage: Mapping[str, int] = field(default_factory=lambda: dict(state_files().damage))
 
 
 def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) -> HealthMessage:

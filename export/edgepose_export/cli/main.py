@@ -22,6 +22,8 @@ COMMANDS = {
     "make-model": ("edgepose_export.cli.make_model:make_model", "Make the files of a model that ship, step by step."),
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
     "flight": ("edgepose_export.cli.flight:flight", "Draw the paths of a flight on a map, as GeoJSON and as KML."),
+    "annotate": ("edgepose_export.cli.annotate:annotate", "Write the poses of a whole archive, on one machine or many."),
+    "store": ("edgepose_export.cli.store:store", "Keep the poses and events of a fleet, each message once."),
     "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
 }
 """Module and purpose of each command. Those in `NEEDS_TORCH` run the network in PyTorch (extra `train`); the others run model files and
