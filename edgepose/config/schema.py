@@ -32,6 +32,7 @@ from edgepose.config.publishing import (
 )
 from edgepose.config.service import (
     BlackBoxConfig,
+    BundlesConfig,
     HealthConfig,
     LogConfig,
     MonitoringConfig,
@@ -42,6 +43,7 @@ from edgepose.config.service import (
 
 __all__ = [
     "BlackBoxConfig",
+    "BundlesConfig",
     "CameraConfig",
     "CommandsConfig",
     "Config",
@@ -158,5 +160,6 @@ class Config(Section, frozen=True):
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()
+    bundles: BundlesConfig = BundlesConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
