@@ -110,7 +110,7 @@ class BundledConfiguration:
             _log.error("%s", sentence)
         else:
             self._rolled_back.append(sentence)
-        self.record("rolled back", {"number": number}, reason)
+        self.record("rolled back", number, {}, reason)
 
     def recover(self, error: EdgeposeError) -> bool:
         """Roll back the bundle on trial, which ended the daemon; return whether there was one."""
@@ -119,13 +119,13 @@ class BundledConfiguration:
         self.roll_back("; ".join(str(error).splitlines()))
         return True
 
-    def record(self, outcome: str, fields: dict[str, object], reason: str = "") -> None:
+    def record(self, outcome: str, number: int | None, fields: dict[str, object], reason: str = "") -> None:
         """Record what became of a bundle."""
         if self._audit is None:
             assert self.store is not None
-            self._audit = Audit(self.store.folder / AUDIT, "bundles.folder")
-        status = "refused" if reason else "ok"
-        self._audit.note_line("bundle", {"outcome": outcome, **fields}, status, reason, "bundle")
+            self._audit = Audit(self.store.folder / AUDIT, "bundles.folder", "bundle", logging.DEBUG)
+        name = "unknown" if number is None else str(number)
+        self._audit.note_line(name, {"outcome": outcome, **fields}, "refused" if reason else "ok", reason, outcome)
 
     def turn(self, now_s: float) -> None:
         """Write the lines of the record that are due."""

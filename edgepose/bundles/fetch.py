@@ -111,6 +111,23 @@ class Fetching:
             except _CancelledError as error:
                 raise UnavailableError(f"{file.name} is not fetched any more: a newer bundle has arrived") from error
 
+    def copy(self, file: BundleFile, known: Path, place: Path) -> bool:
+        """Copy what is on the device already, where it is the same file; return whether it is.
+
+        Not a link: what damages the one must not damage the other.
+        """
+        before = self.fetched_bytes
+        try:
+            if known.stat().st_size == file.size:
+                with known.open("rb") as source, open_new(place) as output:
+                    self._copy(file, source, output)
+                    output.flush()
+                    os.fsync(output.fileno())
+                return True
+        except (OSError, EdgeposeError):
+            self.fetched_bytes = before
+        return False
+
     def _attempt(self, file: BundleFile, place: Path) -> None:
         url = _split(file.url, file.name)
         try:
@@ -152,7 +169,7 @@ class Fetching:
             if moved is None:
                 return
             url = moved
-        raise UnavailableError(f"{_shown(url)} redirects {file.name} again and again; expected at most {_REDIRECTS} redirects")
+        raise ConfigError(f"{_shown(url)} redirects {file.name} again and again; expected at most {_REDIRECTS} redirects")
 
     def _request(self, file: BundleFile, url: SplitResult, output: BinaryIO) -> SplitResult | None:
         """Download from one address; return where it moved to instead."""
@@ -169,7 +186,7 @@ class Fetching:
                 connection.request("GET", (url.path or "/") + (f"?{url.query}" if url.query else ""), headers=_headers(url))
                 answer = connection.getresponse()
                 if answer.status in _REDIRECTED:
-                    return _split(urljoin(url.geturl(), answer.getheader("Location", "")), file.name)
+                    return _split(urljoin(url.geturl(), answer.getheader("Location", "")), file.name, local=False)
                 self._read_answer(file, where, answer, output)
                 return None
         except ssl.SSLCertVerificationError as error:
@@ -221,10 +238,11 @@ def refuse_urls(files: list[BundleFile]) -> None:
         _split(file.url, file.name)
 
 
-def _split(url: str, name: str) -> SplitResult:
+def _split(url: str, name: str, *, local: bool = True) -> SplitResult:
     try:
         parts = urlsplit(url)
-        good = bool(parts.path) if parts.scheme == "file" else parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        is_remote = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        good = is_remote or (local and parts.scheme == "file" and bool(parts.path))
     except ValueError:
         good = False
     if not good or not url.isascii() or not url.isprintable() or " " in url:

@@ -168,4 +168,4 @@ def refuse_untimely(manifest: Manifest, now: datetime | None) -> None:
 
 def _words(error: Exception) -> str:
     text = printable(str(error), 200).replace("`", "")
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]

@@ -1,10 +1,6 @@
 """The way of an accepted bundle to the disk, in a thread of its own: fetched, checked, complete."""
 
-import os
-import shutil
 import threading
-from contextlib import suppress
-from pathlib import Path
 
 from edgepose.bundles.fetch import Fetching, FetchSettings, refuse_urls
 from edgepose.bundles.manifest import Bundle
@@ -78,21 +74,6 @@ class Staging(threading.Thread):
                 self._fetching.cancel()
         for file in manifest.files:
             assert self._fetching is not None
-            known = self._store.find(file.sha256, file.name)
-            if known is None or not _linked(known, folder / file.name):
+            if not any(self._fetching.copy(file, known, folder / file.name) for known in self._store.find(file.name)):
                 self._fetching.fetch(file, folder / file.name)
-            else:
-                self._fetching.fetched_bytes += file.size
         self._store.keep(manifest.number)
-
-    def discard(self) -> None:
-        """Delete what is on the disk of a bundle that is not used."""
-        shutil.rmtree(self._store.place(self.bundle.number), ignore_errors=True)
-
-
-def _linked(known: Path, place: Path) -> bool:
-    """Return whether a file that is on the disk already was linked, which needs no space."""
-    with suppress(OSError):
-        os.link(known, place)
-        return True
-    return False

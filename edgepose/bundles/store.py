@@ -124,19 +124,17 @@ class BundleStore:
         staging = self.folder / _STAGING
         try:
             shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir()
+            staging.mkdir(parents=True)
             _write(staging / MESSAGE, bundle.message)
             _write(staging / CONFIGURATION, bundle.manifest.configuration.encode())
         except OSError as error:
             raise self._unwritable(error) from error
         return staging
 
-    def find(self, sha256: str, name: str) -> Path | None:
-        """Return a file of a bundle in use, or before it, that has a name and a hash; None where there is none."""
-        for number in (self.pointer.current, self.pointer.previous):
-            if number is not None and (path := self.place(number) / name).is_file() and _sha256(path) == sha256:
-                return path
-        return None
+    def find(self, name: str) -> list[Path]:
+        """Return the files with a name of the bundle in use and of the one before."""
+        numbers = (self.pointer.current, self.pointer.previous)
+        return [path for number in numbers if number is not None and (path := self.place(number) / name).is_file()]
 
     def keep(self, number: int) -> None:
         """Make the staged files the bundle with a number, complete on the disk; OutputError where that fails."""
@@ -148,6 +146,13 @@ class BundleStore:
                 _sync(self.folder)
             except OSError as error:
                 raise self._unwritable(error) from error
+
+    def discard(self, number: int) -> None:
+        """Delete what is staged, and a bundle that is not used."""
+        with self._lock:
+            shutil.rmtree(self.folder / _STAGING, ignore_errors=True)
+            if number not in (self.pointer.current, self.pointer.previous):
+                shutil.rmtree(self.place(number), ignore_errors=True)
 
     def activate(self, number: int, cameras: Sequence[str]) -> None:
         """Use a bundle from now on, on trial; an error leaves the one before in use.

@@ -139,7 +139,8 @@ class Updates:
         except EdgeposeError as error:
             self._refuse(store, bundle, str(error), final=True)
             return
-        self._configured.record("received", _fields(bundle))
+        self._configured.record("received", bundle.number, _fields(bundle))
+        _log.info("bundle %d is received", bundle.number)
         if self._staging is not None and bundle.number >= self._staging.bundle.number:
             self._staging.cancel()
         self._wanted = bundle
@@ -152,12 +153,13 @@ class Updates:
         if bundle.digest in under_way or (bundle.number == pointer.current and bundle.digest == store.digest(bundle.number)):
             return True
         settled = pointer.attempt is not None and pointer.attempt.digest == bundle.digest
-        return stored and (settled or bundle.number < pointer.highest)
+        return stored and (settled or bundle.number <= pointer.highest)
 
     def _end_staging(self, daemon: Daemon, store: BundleStore, staging: Staging, now_s: float) -> None:
         """Let the daemon prepare what is on the disk now, or refuse it."""
         bundle = staging.bundle
         if staging.failure is not None:
+            store.discard(bundle.number)
             if self._wanted is None or staging.final:
                 self._refuse(store, bundle, staging.failure, final=staging.final)
             return
@@ -169,9 +171,10 @@ class Updates:
             self._applying = None
             if result.reason is not None:
                 self._refuse(store, bundle, result.reason, final=True)
-                staging.discard()
+                store.discard(bundle.number)
                 return
-            self._configured.record("tried", _fields(bundle))
+            self._configured.record("tried", bundle.number, _fields(bundle))
+            _log.info("bundle %d is on trial", bundle.number)
             self._enter("trying", bundle)
             self._trial = Trial(Progress.of(daemon.snapshot()), cameras, time.monotonic() + daemon.config.bundles.trial_s)
 
@@ -185,7 +188,7 @@ class Updates:
         if not missing:
             store.confirm()
             self._trial = None
-            self._configured.record("active", {"number": number})
+            self._configured.record("active", number, {})
             _log.info("bundle %s works and stays in use", number)
             self._state, self._reason = ("active", number, self._state[2]), None
         elif trial.is_over(now_s):
@@ -209,7 +212,7 @@ class Updates:
     def _refuse(self, store: BundleStore, bundle: Bundle | None, reason: str, *, final: bool) -> None:
         number, key, digest = (None, None, None) if bundle is None else (bundle.number, bundle.key, bundle.digest)
         _log.warning("%s is refused: %s", "a bundle" if bundle is None else f"bundle {number}", reason)
-        self._configured.record("refused", {} if bundle is None else _fields(bundle), reason)
+        self._configured.record("refused", number, {} if bundle is None else _fields(bundle), reason)
         self._state, self._reason = ("refused", number, key), reason
         if final and bundle is not None and number > store.pointer.highest:  # one that will come again with each start
             store.note(Attempt(state="refused", number=number, digest=digest, key=key, reason=reason))
@@ -238,4 +241,4 @@ class Updates:
 
 
 def _fields(bundle: Bundle) -> dict[str, object]:
-    return {"number": bundle.number, "key": bundle.key, "sha256": bundle.digest}
+    return {"key": bundle.key, "sha256": bundle.digest}

@@ -199,7 +199,7 @@ class Reloads:
             self._apply(prepared)
             changes = prepared.changes.words()
             _log.info("the configuration was reloaded: %s", ", ".join(changes) or "nothing has changed")
-        else:
+        elif self._answering[0].load is None:
             _log.error("the new configuration is refused, and the old one stays: %s", failure)
         if prepared is not None or self._answering[0].load is None:
             self.failure = failure
