@@ -10,7 +10,7 @@ from edgepose.bundles.store import STARTS, BundleStore
 from edgepose.config.load import load
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
-from edgepose.errors import ConfigError, EdgeposeError, UnavailableError
+from edgepose.errors import ConfigError, EdgeposeError, ModelError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class BundledConfiguration:
         """Return the configuration to start with; what cannot be used is rolled back first.
 
         Raises:
-            ConfigError: the device's own configuration, or one that has run before, cannot be used.
+            ConfigError: the device's own configuration cannot be used.
             UnavailableError: the library for signatures is missing, or another daemon uses the bundles.
             OutputError: the folder of bundles cannot be used.
         """
@@ -64,9 +64,7 @@ class BundledConfiguration:
                 continue
             try:
                 config = self.with_bundle(number)
-            except ConfigError as error:
-                if store.pointer.trial is None:
-                    raise
+            except ConfigError as error:  # also of one that has run: another version of edgepose may not know a key
                 self.roll_back("; ".join(str(error).splitlines()))
                 continue
             return config
@@ -85,8 +83,11 @@ class BundledConfiguration:
         local = self.local()
         if not local.bundles.enabled:
             return local
-        number = self._open(local).pointer.current
-        return local if number is None else self.with_bundle(number)
+        store = self._open(local)
+        if (number := store.pointer.current) is None:
+            return local
+        store.check(number, read_keys(Path(local.bundles.keys_file or "")))
+        return self.with_bundle(number)
 
     def with_bundle(self, number: int) -> Config:
         """Return the configuration with a bundle of the disk; ConfigError where it cannot be used."""
@@ -113,8 +114,11 @@ class BundledConfiguration:
         self.record("rolled back", number, {}, reason)
 
     def recover(self, error: EdgeposeError) -> bool:
-        """Roll back the bundle on trial, which ended the daemon; return whether there was one."""
-        if self.store is None or self.store.pointer.trial is None or isinstance(error, UnavailableError):
+        """Roll back the bundle that ended the daemon: one on trial, or one whose model is not accepted; return whether there was one."""
+        pointer = None if self.store is None else self.store.pointer
+        if pointer is None or pointer.current is None or isinstance(error, UnavailableError):
+            return False
+        if pointer.trial is None and not isinstance(error, ModelError):
             return False
         self.roll_back("; ".join(str(error).splitlines()))
         return True

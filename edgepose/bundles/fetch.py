@@ -12,13 +12,13 @@ import ssl
 import stat
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from edgepose import __version__
+from edgepose.bundles.durable import open_new, sync
 from edgepose.bundles.manifest import BundleFile
 from edgepose.errors import ConfigError, EdgeposeError, OutputError, UnavailableError
 from edgepose.supervision.socket_deadline import SocketDeadline
@@ -121,8 +121,7 @@ class Fetching:
             if known.stat().st_size == file.size:
                 with known.open("rb") as source, open_new(place) as output:
                     self._copy(file, source, output)
-                    output.flush()
-                    os.fsync(output.fileno())
+                    sync(output)
                 return True
         except (OSError, EdgeposeError):
             self.fetched_bytes = before
@@ -140,8 +139,7 @@ class Fetching:
             else:
                 self._download(file, url, output)
             try:
-                output.flush()
-                os.fsync(output.fileno())
+                sync(output)
             except OSError as error:
                 raise _unwritable(place, error) from error
 
@@ -223,13 +221,6 @@ class Fetching:
             raise UnavailableError(f"only {length} of {file.size} bytes of {file.name} arrived; expected all")
         if digest.hexdigest() != file.sha256:
             raise ConfigError(f"{file.name} has the SHA-256 {digest.hexdigest()[:16]}…; expected {file.sha256[:16]}…, as the bundle says")
-
-
-def open_new(place: Path) -> BinaryIO:
-    """Open a file for writing in place of any that is there; OSError where that fails."""
-    with suppress(FileNotFoundError):
-        place.unlink()
-    return place.open("xb")
 
 
 def refuse_urls(files: list[BundleFile]) -> None:

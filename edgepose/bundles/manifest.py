@@ -35,10 +35,6 @@ _Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Moment = Annotated[datetime, Meta(tz=True)]
 
 
-class UntimelyError(ConfigError):
-    """A bundle whose time has not come, or has passed."""
-
-
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all parts: what is not known is refused, since it may restrict."""
 
@@ -157,13 +153,13 @@ def refuse_replayed(manifest: Manifest, highest: int) -> None:
 
 
 def refuse_untimely(manifest: Manifest, now: datetime | None) -> None:
-    """Raise UntimelyError where a bundle is not to be taken yet, or no longer; `now` is None where the clock is not set."""
+    """Raise ConfigError where a bundle is not to be taken yet, or no longer; `now` is None where the clock is not set."""
     if now is None:
         return
     if manifest.not_before is not None and now < manifest.not_before:
-        raise UntimelyError(f"bundle {manifest.number} is for the time from {manifest.not_before.isoformat()}; expected to get it then")
+        raise ConfigError(f"bundle {manifest.number} is for the time from {manifest.not_before.isoformat()}; expected to get it then")
     if manifest.expires is not None and now >= manifest.expires:
-        raise UntimelyError(f"bundle {manifest.number} expired at {manifest.expires.isoformat()}; expected a newer one")
+        raise ConfigError(f"bundle {manifest.number} expired at {manifest.expires.isoformat()}; expected a newer one")
 
 
 def _words(error: Exception) -> str:

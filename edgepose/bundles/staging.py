@@ -1,5 +1,6 @@
 """The way of an accepted bundle to the disk, in a thread of its own: fetched, checked, complete."""
 
+import shutil
 import threading
 
 from edgepose.bundles.fetch import Fetching, FetchSettings, refuse_urls
@@ -8,6 +9,8 @@ from edgepose.bundles.pins import refuse_pinned
 from edgepose.bundles.store import BundleStore
 from edgepose.config.schema import BundlesConfig
 from edgepose.errors import ConfigError, EdgeposeError, OutputError, UnavailableError
+
+_LEFT_BYTES = 32_000_000  # for all else that is kept on that disk
 
 
 class Staging(threading.Thread):
@@ -67,6 +70,10 @@ class Staging(threading.Thread):
             limit = f"expected at most bundles.size_limit_mb, which is {config.size_limit_mb}"
             raise ConfigError(f"the files of bundle {manifest.number} have {self._size / 1e6:.1f} MB; {limit}")
         folder = self._store.stage(self.bundle)
+        free = shutil.disk_usage(folder).free
+        if free < self._size + _LEFT_BYTES:
+            needed = f"bundle {manifest.number} needs {self._size / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free in {folder.parent}"
+            raise OutputError(f"{needed}; expected {_LEFT_BYTES / 1e6:.0f} MB to be left")
         if manifest.files:
             settings = FetchSettings.of(config.ca_file, config.media_folder, config.fetch_within_s)
             self._fetching = Fetching(settings)

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Literal
 import msgspec
 from msgspec.structs import replace
 
-from edgepose.bundles.fetch import open_new
+from edgepose.bundles.durable import sync_folder, write_durably
 from edgepose.bundles.manifest import CONFIGURATION, MESSAGE, Bundle, verified
 from edgepose.errors import ConfigError, OutputError, UnavailableError
 
@@ -125,8 +125,8 @@ class BundleStore:
         try:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-            _write(staging / MESSAGE, bundle.message)
-            _write(staging / CONFIGURATION, bundle.manifest.configuration.encode())
+            write_durably(staging / MESSAGE, bundle.message)
+            write_durably(staging / CONFIGURATION, bundle.manifest.configuration.encode())
         except OSError as error:
             raise self._unwritable(error) from error
         return staging
@@ -140,10 +140,10 @@ class BundleStore:
         """Make the staged files the bundle with a number, complete on the disk; OutputError where that fails."""
         with self._lock:
             try:
-                _sync(self.folder / _STAGING)
+                sync_folder(self.folder / _STAGING)
                 shutil.rmtree(self.place(number), ignore_errors=True)
                 os.rename(self.folder / _STAGING, self.place(number))
-                _sync(self.folder)
+                sync_folder(self.folder)
             except OSError as error:
                 raise self._unwritable(error) from error
 
@@ -247,31 +247,15 @@ class BundleStore:
 
     def _write(self, pointer: Pointer) -> None:
         try:
-            _write(self.folder / f"{POINTER}.new", msgspec.json.encode(pointer))
+            write_durably(self.folder / f"{POINTER}.new", msgspec.json.encode(pointer))
             os.replace(self.folder / f"{POINTER}.new", self.folder / POINTER)
-            _sync(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             raise self._unwritable(error) from error
         self.pointer = pointer
 
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(f"bundles.folder: {self.folder} cannot be written: {error.strerror}; expected a folder with space for bundles")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file to the disk, in place of any that is there."""
-    with open_new(path) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

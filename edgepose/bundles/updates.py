@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from edgepose.bundles.configured import BundledConfiguration
 from edgepose.bundles.keys import read_keys
-from edgepose.bundles.manifest import Bundle, UntimelyError, refuse_foreign, refuse_replayed, refuse_untimely, verified
+from edgepose.bundles.manifest import Bundle, refuse_foreign, refuse_replayed, refuse_untimely, verified
 from edgepose.bundles.staging import Staging
 from edgepose.bundles.store import Attempt, BundleStore
 from edgepose.bundles.trial import Progress, Trial
@@ -112,7 +112,7 @@ class Updates:
         """Continue where the last run ended."""
         pointer = store.pointer
         if pointer.trial is not None:
-            self._state = ("trying", pointer.current, self._state[2])
+            self._state = ("trying", pointer.current, None)
             self._trial = Trial(Progress(), pointer.trial.cameras, now_s + config.trial_s)
         elif pointer.attempt is not None:
             self._state = (pointer.attempt.state, pointer.attempt.number, pointer.attempt.key)
@@ -130,14 +130,11 @@ class Updates:
             if self._is_known(store, bundle, stored=incoming.stored):
                 return
             refuse_foreign(bundle.manifest, device_name(daemon.config), config.groups)
-            under_way = [each.number - 1 for each in (self._wanted, self._staging and self._staging.bundle) if each is not None]
+            under_way = [each.number - 1 for each in (self._wanted, self._staged()) if each is not None]
             refuse_replayed(bundle.manifest, max(store.pointer.highest, self._applying.number if self._applying else 0, *under_way))
             refuse_untimely(bundle.manifest, None if daemon.snapshot().clock_unset is not None else self._now())
-        except UntimelyError as error:
-            self._refuse(store, bundle, str(error), final=False)
-            return
         except EdgeposeError as error:
-            self._refuse(store, bundle, str(error), final=True)
+            self._refuse(store, bundle, str(error), final=False)
             return
         self._configured.record("received", bundle.number, _fields(bundle))
         _log.info("bundle %d is received", bundle.number)
@@ -146,9 +143,12 @@ class Updates:
         self._wanted = bundle
         self._enter("received", bundle)
 
+    def _staged(self) -> Bundle | None:
+        return None if self._staging is None else self._staging.bundle
+
     def _is_known(self, store: BundleStore, bundle: Bundle, *, stored: bool) -> bool:
         """Return whether a message says nothing new: the broker repeats what it retains with each connection, older bundles too."""
-        under_way = [each.digest for each in (self._wanted, self._applying, self._staging and self._staging.bundle) if each is not None]
+        under_way = [each.digest for each in (self._wanted, self._applying, self._staged()) if each is not None]
         pointer = store.pointer
         if bundle.digest in under_way or (bundle.number == pointer.current and bundle.digest == store.digest(bundle.number)):
             return True
@@ -190,13 +190,17 @@ class Updates:
             self._trial = None
             self._configured.record("active", number, {})
             _log.info("bundle %s works and stays in use", number)
-            self._state, self._reason = ("active", number, self._state[2]), None
+            self._state, self._reason = ("active", number, self._key_of(number)), None
         elif trial.is_over(now_s):
             reason = f"within {config.trial_s:g} s {'; '.join(missing)}"
             self._configured.roll_back(reason)
             self._trial = None
-            self._state, self._reason = ("rolled_back", number, self._state[2]), reason
+            self._state, self._reason = ("rolled_back", number, self._key_of(number)), reason
             self._return(daemon)
+
+    def _key_of(self, number: int | None) -> str | None:
+        """Return the key of a bundle where the state is still about that one."""
+        return self._state[2] if self._state[1] == number else None
 
     def _return(self, daemon: Daemon) -> None:
         """Let the daemon run what it ran before; where that fails, it ends, and its next start does."""
@@ -214,7 +218,7 @@ class Updates:
         _log.warning("%s is refused: %s", "a bundle" if bundle is None else f"bundle {number}", reason)
         self._configured.record("refused", number, {} if bundle is None else _fields(bundle), reason)
         self._state, self._reason = ("refused", number, key), reason
-        if final and bundle is not None and number > store.pointer.highest:  # one that will come again with each start
+        if final:  # it would come again with each start
             store.note(Attempt(state="refused", number=number, digest=digest, key=key, reason=reason))
 
     def _enter(self, state: State, bundle: Bundle) -> None:

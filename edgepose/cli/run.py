@@ -69,14 +69,17 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
         if stop.is_set():
             _log.info("stopping before the start: %s", reason())
             return
+        notifier, started = Notifier(service_variables(), os.getpid()), False
         try:
-            notifier = Notifier(service_variables(), os.getpid())
             daemon = Daemon(config, notifier, load=configured.load, take_bundle=updates.take)
             daemon.start()
+            started = True
             supervise(daemon, stop, reason, each_turn)
         except EdgeposeError as error:
             if stop.is_set() or not (configured.recover(error) or isinstance(error, RolledBackError)):
                 raise
+            if started and notifier.is_managed:  # which was told that this process ends, and starts another
+                raise RolledBackError(f"the bundle is rolled back, and another start uses what ran before: {error}") from error
             _log.error("starting again with what ran before the bundle: %s", error)
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # a process of which nothing is left to be undone
         finally:

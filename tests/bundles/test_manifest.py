@@ -13,7 +13,6 @@ from edgepose.bundles.keys import key_id, read_keys
 from edgepose.bundles.manifest import (
     LIMIT_BYTES,
     SIGNED_PREFIX,
-    UntimelyError,
     refuse_foreign,
     refuse_replayed,
     refuse_untimely,
@@ -125,7 +124,7 @@ def test_times_hold_where_the_clock_is_set() -> None:
     refuse_untimely(bounded, None)
     refuse_untimely(manifest(7), NOW)
     for wrong in (NOW - 2 * hour, NOW + hour):
-        with pytest.raises(UntimelyError, match="expected"):
+        with pytest.raises(ConfigError, match="expected"):
             refuse_untimely(bounded, wrong)
 
 

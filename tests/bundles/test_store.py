@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgepose.bundles import store as store_module
+from edgepose.bundles import durable
 from edgepose.bundles.keys import key_id
 from edgepose.bundles.manifest import verified
 from edgepose.bundles.store import Attempt, BundleStore
@@ -146,7 +146,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
 
         return call
 
-    real_open, real_fsync = store_module.open_new, os.fsync
+    real_open, real_fsync = durable.open_new, os.fsync
 
     def open_new(path: Path) -> Any:
         step("open")
@@ -159,7 +159,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
         real_fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "open_new", open_new)
+        patch.setattr(durable, "open_new", open_new)
         patch.setattr(os, "fsync", fsync)
         for name in ("replace", "rename"):
             patch.setattr(os, name, wrapped(name, getattr(os, name)))
@@ -170,10 +170,9 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
 def update(store: BundleStore) -> None:
     bundle = verified(message(5, "# 5\n", (reference("a.onnx", "https://files.example/a.onnx", MODEL),)), KEYS)
     folder = store.stage(bundle)
-    with store_module.open_new(folder / "a.onnx") as file:
+    with durable.open_new(folder / "a.onnx") as file:
         file.write(MODEL)
-        file.flush()
-        os.fsync(file.fileno())
+        durable.sync(file)
     store.keep(5)
     store.activate(5, [])
     store.count_start()
