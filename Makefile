@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-triton image arm home-assistant system hostile service-memory fleet compare model report-page browser web-load clean
+triton image arm bundle-cuts home-assistant system hostile service-memory fleet compare model report-page browser web-load clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -68,6 +68,9 @@ fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and mod
 
 bitflips: $(VENV)/.dev ## twenty thousand bit flips in the event store (ARGS="--count 500")
 	$(BIN)/python -m tools.bitflips $(ARGS)
+
+bundle-cuts: $(VENV)/.dev ## end a daemon at 50 moments of an update; writes docs/bundles.md (ARGS="--count 10")
+	$(BIN)/python -m tools.bundle_cuts docs/bundles.md $(ARGS)
 
 broker-limits: $(VENV)/.dev ## two minutes at mosquittos that accept 2000 bytes, 60,000 bytes and 1 MiB (ARGS="--seconds 10")
 	$(BIN)/python -m tools.broker_limits $(ARGS)

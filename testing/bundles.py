@@ -160,6 +160,7 @@ class Fleet:
     def configuration(self, trial_s: float = 20) -> str:
         return (
             f"device: drone\ncameras: {{front: {{source: front.mp4, loop: true, realtime: true}}}}\nmodel: {{path: tiny.onnx}}\n"
+            "refine: {people: 0}\n"
             f"mqtt: {{host: 127.0.0.1, port: {self.broker.port}}}\nhealth: {{interval_s: 0.3}}\n"
             f"bundles: {{enabled: true, keys_file: fleet.pub, groups: [night], folder: bundles, ca_file: {self.server.ca_file},"
             f" trial_s: {trial_s:g}, fetch_within_s: 1, size_limit_mb: 1, pinned: [privacy]}}\n"

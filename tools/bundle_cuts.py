@@ -43,7 +43,7 @@ def cut(fleet: Fleet, count: int, seed: int) -> Counter[str]:
             name, is_good = ("even.onnx", "odd.onnx")[number // 2 % 2], number % 3 != 2
             works(heard)
             fleet.publish(message(number, f"model: {{path: {name}}}\n{'' if is_good else dead}", (models[name],)))
-            time.sleep(draw.uniform(0, _LONGEST_S))
+            time.sleep(draw.random() ** 3 * _LONGEST_S)  # the steps before the trial are the shorter ones
             daemon.process.kill()
             daemon.process.wait(30)
             cut_in = [each for each in heard.on("bundle") if each.get("number") == number]

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepose.bundles.keys import read_keys
 from edgepose.bundles.pins import refuse_pinned
+from edgepose.bundles.public_keys import read_keys
 from edgepose.bundles.store import STARTS, BundleStore
 from edgepose.config.load import load
 from edgepose.config.schema import Config

@@ -15,8 +15,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from edgepose.bundles.configured import BundledConfiguration
-from edgepose.bundles.keys import read_keys
 from edgepose.bundles.manifest import Bundle, refuse_foreign, refuse_replayed, refuse_untimely, verified
+from edgepose.bundles.public_keys import read_keys
 from edgepose.bundles.staging import Staging
 from edgepose.bundles.store import Attempt, BundleStore
 from edgepose.bundles.trial import Progress, Trial

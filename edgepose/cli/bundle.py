@@ -23,9 +23,9 @@ def command(action: str, file: Path | None, config_file: Path | None, settings: 
     import msgspec
 
     from edgepose.bundles.fetch import refuse_urls
-    from edgepose.bundles.keys import read_keys
     from edgepose.bundles.manifest import LIMIT_BYTES, refuse_foreign, refuse_replayed, refuse_untimely, verified
     from edgepose.bundles.pins import refuse_pinned
+    from edgepose.bundles.public_keys import read_keys
     from edgepose.bundles.store import BundleStore
     from edgepose.config.load import device_name, load
     from edgepose.errors import ConfigError, UsageError

@@ -429,7 +429,9 @@ class BundleMessage(_Message, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=0, le=100, description="percent of the bytes of its files that are fetched; absent in other states")]
         | UnsetType
     ) = UNSET
-    reason: Annotated[str, Meta(description="why it was refused or rolled back, in one sentence; absent otherwise")] | UnsetType = UNSET
+    reason: (
+        Annotated[str, Meta(description="why it was refused or rolled back, or an attempt to fetch failed, in one sentence")] | UnsetType
+    ) = UNSET
     active: (
         Annotated[_Count, Meta(description="number of the bundle in use; absent where the configuration of the device alone is used")]
         | UnsetType

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgepose.bundles.keys import key_id, read_keys
 from edgepose.bundles.manifest import (
     LIMIT_BYTES,
     SIGNED_PREFIX,
@@ -19,6 +18,7 @@ from edgepose.bundles.manifest import (
     verified,
 )
 from edgepose.bundles.pins import NEVER, refuse_pinned
+from edgepose.bundles.public_keys import key_id, read_keys
 from edgepose.config.reference import keys as configuration_keys
 from edgepose.errors import ConfigError
 from edgepose_export.cli.bundle import signed

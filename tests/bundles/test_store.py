@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edgepose.bundles import durable
-from edgepose.bundles.keys import key_id
 from edgepose.bundles.manifest import verified
+from edgepose.bundles.public_keys import key_id
 from edgepose.bundles.store import Attempt, BundleStore
 from edgepose.errors import ConfigError, OutputError, UnavailableError
 from testing.bundles import KEY, OTHER_KEY, message, reference

@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from edgepose.bundles.fetch import refuse_urls
-from edgepose.bundles.keys import key_id, require_cryptography
 from edgepose.bundles.manifest import LIMIT_BYTES, SIGNED_PREFIX, BundleFile, Manifest, SignedBundle, verified
 from edgepose.bundles.pins import refuse_pinned
+from edgepose.bundles.public_keys import key_id, require_cryptography
 from edgepose.errors import ConfigError, OutputError, UsageError
 
 if TYPE_CHECKING:
