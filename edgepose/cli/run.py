@@ -33,6 +33,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.config.load import service_variables
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.supervise import supervise
+    from edgepose.encryption.start import use_configured_files
     from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.storage.access import limit_access
     from edgepose.supervision.malloc import tune
@@ -48,6 +49,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
         log_to_stderr(config.log.level, config.log.format)
         configured.log_start()
         limit_access(config.files.access)
+        use_configured_files(config, config.black_box.path, config.files.images)
         if not config.cameras:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()

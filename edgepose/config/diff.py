@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config
 
-AT_NEXT_START = ("black_box", "monitoring", "web")
+AT_NEXT_START = ("black_box", "encryption", "monitoring", "web")
 """Sections that are read at the start only."""
 
 

@@ -35,6 +35,7 @@ from edgepose.pipeline.postprocess_thread import TakePeople
 from edgepose.pixels import PixelGate, ReleasedImage, encode_picture
 from edgepose.printable import printable
 from edgepose.recorder.folder import Recording
+from edgepose.storage.span import Span
 
 _log = logging.getLogger(__name__)
 
@@ -231,6 +232,14 @@ class CommandHandler:
         """Return the longest JPEG whose reply the broker accepts: in JSON it takes four thirds of its bytes."""
         packet_bytes = self._target.snapshot().publisher.packet_bytes
         return JPEG_LIMIT_BYTES if packet_bytes is None else max(0, min(JPEG_LIMIT_BYTES, (packet_bytes - _REPLY_BYTES) * 3 // 4))
+
+    def forget(self, span: Span) -> int:
+        """Delete the records of commands of a span, and return how many; OSError where the disk fails."""
+        return self._audit.forget(span)
+
+    def note_forgotten(self) -> None:
+        """Record that a span was deleted on the device, and not which: its times are part of it."""
+        self._audit.note_line("forget", {}, "ok", "", "forget")
 
     def _record(self, command: Command, now_s: float) -> None:
         recording = self._target.record("command")

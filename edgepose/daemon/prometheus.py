@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from edgepose.capture.failures import CAUSES
 from edgepose.daemon.health import DaemonSnapshot
+from edgepose.encryption.files import DAMAGES
 from edgepose.event import EventKind
 from edgepose.events.view import UNDECIDABLE_KINDS
 from edgepose.messages.camera_state import State
@@ -296,6 +297,12 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         "edgepose_black_box_dropped_frames",
         "Records, one a frame or change of state, that the black box did not keep.",
         {(cause,): value for cause, value in _by_cause(BLACK_BOX_DROPS, lost)} if lost is not None else {},
+        "cause",
+    )
+    yield _counter(
+        "edgepose_storage_damage",
+        "Places of stored files that did not verify.",
+        {(cause,): snapshot.storage_damage.get(cause, 0) for cause in DAMAGES},
         "cause",
     )
     yield _gauge(

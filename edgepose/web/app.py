@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from edgepose import __version__
+from edgepose.config.retention import DAY_NS
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
+from edgepose.daemon.forgetting import RETENTION_S
+from edgepose.encryption.scratch import scratch_folder
 from edgepose.errors import EdgeposeError
+from edgepose.storage.mailbox import Mailbox
+from edgepose.storage.span import Span
 from edgepose.telemetry.wall_clock import WallClock
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.account_routes import accounts_router
@@ -27,6 +33,7 @@ from edgepose.web.accounts.passwords import Passwords
 from edgepose.web.accounts.sessions import Sessions, Tickets
 from edgepose.web.accounts.throttle import Throttle
 from edgepose.web.boundary import Boundary
+from edgepose.web.forgetting import forget_page
 from edgepose.web.job_routes import jobs_router
 from edgepose.web.jobs import JobQueue
 
@@ -72,7 +79,7 @@ def make_app(config: Config, folder: Path) -> Boundary:
         lifespan=_lifespan,
     )
     app.state.door = door
-    app.state.jobs = JobQueue(config, folder / "jobs")
+    app.state.jobs = JobQueue(config, scratch_folder(folder / "jobs"))
     app.state.enrollments = Enrollments(door)
     app.state.sockets = []
     app.include_router(accounts_router)
@@ -110,8 +117,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _turns(door: Door, jobs: JobQueue) -> None:
     """Delete old results and write merged lines of the audit log, once a second."""
+    mailbox = Mailbox(door.accounts.folder)
+    next_s = time.monotonic()
     while True:
         await asyncio.sleep(_TURN_S)
+        span = mailbox.taken()
+        if span is not None:
+            mailbox.answer(forget_page(jobs, door.audit.forget, span))
+            door.note("forget", None, "edgepose forget")
+        if time.monotonic() >= next_s and door.clock.unset() is None:
+            next_s = time.monotonic() + RETENTION_S
+            door.audit.forget(Span(0, time.time_ns() - int(door.config.retention.audit_days * DAY_NS)))
         for job in jobs.sweep():
             door.note("delete job", None, "edgepose", target=f"{job.id} {job.name}")
         forget_used_link(door.accounts)
