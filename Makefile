@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips broker-limits soak system \
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips bundle-cuts broker-limits soak system \
 triton image arm events hostile service-memory encryption fleet fleet-cluster archive store browser web-load home-assistant refine decoding model report-page \
 compare clean
 
@@ -72,6 +72,9 @@ fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and mod
 
 bitflips: $(VENV)/.dev ## twenty thousand bit flips in the event store (ARGS="--count 500")
 	$(BIN)/python -m tools.bitflips $(ARGS)
+
+bundle-cuts: $(VENV)/.dev ## end a daemon at 50 moments of an update; writes docs/bundles.md (ARGS="--count 10")
+	$(BIN)/python -m tools.bundle_cuts docs/bundles.md $(ARGS)
 
 broker-limits: $(VENV)/.dev ## two minutes at mosquittos that accept 2000 bytes, 60,000 bytes and 1 MiB (ARGS="--seconds 10")
 	$(BIN)/python -m tools.broker_limits $(ARGS)

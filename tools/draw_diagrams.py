@@ -244,7 +244,15 @@ def reload() -> Diagram:
 LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
     ((("cli", "one thin module a command"),), "outside"),
     ((("web", "page, HTTP API, accounts"),), "outside"),
-    ((("api", "people in three lines of Python"), ("diagnostics", "check, doctor, bench"), ("simulation", "walkers by seed")), "outside"),
+    (
+        (
+            ("api", "people in three lines"),
+            ("bundles", "signed, for a fleet"),
+            ("diagnostics", "check, doctor, bench"),
+            ("simulation", "walkers by seed"),
+        ),
+        "outside",
+    ),
     ((("daemon", "puts it together: health, reload, commands"),), "main"),
     ((("pipeline", "the way of a frame: threads and slots"),), "main"),
     ((("validation", "what can be refused before anything starts"),), "main"),

@@ -48,7 +48,7 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
     """
     checks = (
         *(_number_problems, _model_problems, _mqtt_problems, _webhook_problems),
-        *(_monitoring_problems, _web_problems, _place_problems, _privacy_problems, _flight_problems),
+        *(_monitoring_problems, _web_problems, _place_problems, _privacy_problems, _flight_problems, _bundle_problems),
     )
     found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
@@ -222,6 +222,20 @@ def _flight_problems(config: Config) -> _Problems:
     reports = flight.report.heartbeat or flight.report.people_address is not None
     if reports and flight.source != "mavlink":
         yield ("flight", "report"), f"is on while flight.source is {flight.source}; expected mavlink"
+
+
+def _bundle_problems(config: Config) -> _Problems:
+    bundles = config.bundles
+    if not bundles.enabled:
+        return
+    if not config.mqtt.enabled:  # bundles arrive over MQTT only
+        yield ("bundles", "enabled"), "is true while mqtt.enabled is false; expected both to be true, or no bundles"
+    for key, what in (("keys_file", "a file of public keys"), ("folder", "a folder that outlives the daemon")):
+        if getattr(bundles, key) is None:
+            yield ("bundles", key), f"is not set while bundles.enabled is true; expected {what}"
+    for pin in bundles.pinned:
+        if pin.split(".")[0] not in Config.__struct_fields__:
+            yield ("bundles", "pinned"), f"names {pin}; expected keys such as privacy or cameras.front.source"
 
 
 def _file_problems(config: Config, file: Path | None) -> _Problems:

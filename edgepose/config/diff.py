@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config
 
-_AT_NEXT_START = ("black_box", "encryption", "monitoring", "web")
+AT_NEXT_START = ("black_box", "encryption", "monitoring", "web")
+"""Sections that are read at the start only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,11 @@ class Changes:
             publisher=stores[0] != stores[1]
             or "mqtt" in sections
             or device_name(old) != device_name(new)
-            or (old.commands.enabled, old.commands.response_topics) != (new.commands.enabled, new.commands.response_topics),
+            or (old.commands.enabled, old.commands.response_topics) != (new.commands.enabled, new.commands.response_topics)
+            or (old.bundles.enabled, old.bundles.groups) != (new.bundles.enabled, new.bundles.groups),
             webhook="webhook" in sections or device_name(old) != device_name(new) or old.events.store_limit != new.events.store_limit,
             files="files" in sections or redraw,
-            later=tuple(name for name in _AT_NEXT_START if name in sections),
+            later=tuple(name for name in AT_NEXT_START if name in sections),
         )
 
     def words(self) -> list[str]:

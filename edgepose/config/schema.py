@@ -41,6 +41,7 @@ from edgepose.config.publishing import (
 )
 from edgepose.config.service import (
     BlackBoxConfig,
+    BundlesConfig,
     EncryptionConfig,
     HealthConfig,
     LogConfig,
@@ -53,6 +54,7 @@ from edgepose.config.service import (
 
 __all__ = [
     "BlackBoxConfig",
+    "BundlesConfig",
     "CameraConfig",
     "CommandsConfig",
     "Config",
@@ -200,5 +202,6 @@ class Config(Section, frozen=True):
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()
     heat: HeatConfig = HeatConfig()
+    bundles: BundlesConfig = BundlesConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()

@@ -18,7 +18,7 @@ from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
-from edgepose.daemon.reload import PreparedReload, Reloads, prepare
+from edgepose.daemon.reload import PreparedReload, ReloadRequest, Reloads, prepare
 from edgepose.daemon.running_networks import RunningNetworks
 from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
@@ -29,10 +29,11 @@ from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
-from edgepose.messages.structs import HealthMessage, InfoMessage
+from edgepose.messages.structs import BundleMessage, HealthMessage, InfoMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.mqtt.session import TakeIncoming
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.pipeline.delivery import Delivery, Sink
 from edgepose.pipeline.file_sinks import open_sinks
@@ -76,6 +77,7 @@ class Daemon:
         forever: bool = True,
         overwrite: bool = False,
         load: Callable[[], Config] | None = None,
+        take_bundle: TakeIncoming | None = None,
     ) -> None:
         """Open what can be refused: model, password, files.
 
@@ -85,6 +87,7 @@ class Daemon:
             forever: whether cameras that cannot be opened are tried again; otherwise they end the run.
             overwrite: whether the first frame replaces existing files.
             load: reads the configuration again; None where that is not possible.
+            take_bundle: receives bundles, from another thread.
 
         Raises:
             ModelError: the model is missing or not a pose model, or the refiner is missing or not a refiner.
@@ -114,7 +117,7 @@ class Daemon:
         self._flight_topic = FlightTopic()
         self._heat = HeatPolicy(config.heat)
         self._box = BlackBox.configured(config, self._networks.model)
-        self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
+        self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
         self._occupancy = OccupancyStates(self._publisher)
         self._announcements = Announcements(self._publisher)
         settings = WebhookSettings.of(config)
@@ -276,7 +279,19 @@ class Daemon:
         Args:
             done: receives the outcome.
         """
-        self._reloads.request(done)
+        self._reloads.request(ReloadRequest(done))
+
+    def exchange(self, request: ReloadRequest) -> None:
+        """Start a reload of another configuration than that of the start."""
+        self._reloads.request(request)
+
+    def tell_bundle(self, message: BundleMessage | None) -> None:
+        """Set the state of the bundles; None clears it."""
+        self._publisher.publish_retained(topic_address("bundle"), message or b"")
+
+    def fail(self, failure: EdgeposeError) -> None:
+        """End the work because of a failure."""
+        self._failure = failure
 
     def configure(self, config: Config) -> None:
         """Apply a configuration with other thresholds."""
@@ -434,9 +449,10 @@ class Daemon:
             self._box.state(state)
         self._publisher.publish_retained(topic_address("camera-status", state.camera), camera_message(state, time.time_ns()))
 
-    def _prepare(self, config: Config) -> PreparedReload:
+    def _prepare(self, config: Config, commit: Callable[[], None]) -> PreparedReload:
         networks = self._networks
-        return prepare(self._config, config, networks.selection, networks.model, networks.refiner, self._instance_lock, self._metrics)
+        running = networks.selection, networks.model, networks.refiner
+        return prepare(self._config, config, *running, self._instance_lock, self._metrics, commit)
 
     def _apply(self, new: PreparedReload) -> None:
         """Apply a prepared reload: nothing here can be refused any more."""

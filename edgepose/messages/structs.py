@@ -429,8 +429,39 @@ class CommandReplyMessage(_Message, frozen=True, kw_only=True):
     at: Annotated[_Time, Meta(description="when the reply was written")]
 
 
+class BundleMessage(_Message, frozen=True, kw_only=True):
+    """The bundle in use, and what became of the newest one."""
+
+    state: Annotated[
+        Literal["none", "received", "fetching", "checking", "trying", "active", "refused", "rolled_back"],
+        Meta(description="what became of the newest bundle; `none` before the first"),
+    ]
+    number: Annotated[_Count, Meta(description="number of the newest bundle; absent where it is not known")] | UnsetType = UNSET
+    percent: (
+        Annotated[int, Meta(ge=0, le=100, description="percent of the bytes of its files that are fetched; absent in other states")]
+        | UnsetType
+    ) = UNSET
+    reason: (
+        Annotated[str, Meta(description="why it was refused or rolled back, or an attempt to fetch failed, in one sentence")] | UnsetType
+    ) = UNSET
+    active: (
+        Annotated[_Count, Meta(description="number of the bundle in use; absent where the configuration of the device alone is used")]
+        | UnsetType
+    ) = UNSET
+    key: Annotated[str, Meta(description="identifier of the key that signed the newest bundle; absent where none did")] | UnsetType = UNSET
+    at: Annotated[_Time, Meta(description="when the message was written")]
+
+
 Message = (
-    PosesMessage | EventMessage | OccupancyMessage | StatusMessage | InfoMessage | HealthMessage | CameraStatusMessage | CommandReplyMessage
+    PosesMessage
+    | EventMessage
+    | OccupancyMessage
+    | StatusMessage
+    | InfoMessage
+    | HealthMessage
+    | CameraStatusMessage
+    | CommandReplyMessage
+    | BundleMessage
 )
 
 _json = msgspec.json.Encoder()

@@ -42,6 +42,7 @@ TABLES: dict[str, list[type[msgspec.Struct]]] = {
         messages.QuantilesMessage,
     ],
     "camera status": [messages.CameraStatusMessage],
+    "bundle": [messages.BundleMessage],
     "reply": [messages.CommandReplyMessage, messages.SnapshotMessage],
 }
 """Structs by section, in the order of the section's tables."""

@@ -20,6 +20,7 @@ COMMANDS = {
     "cluster": ("edgepose_export.cli.cluster:cluster", "Give the weights of a layer a few values, for a smaller file."),
     "tensorrt": ("edgepose_export.cli.tensorrt:tensorrt", "Report what TensorRT makes of a model, and write it in half precision."),
     "make-model": ("edgepose_export.cli.make_model:make_model", "Make the files of a model that ship, step by step."),
+    "bundle": ("edgepose_export.cli.bundle:bundle", "Sign configuration and models for a fleet."),
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
     "flight": ("edgepose_export.cli.flight:flight", "Draw the paths of a flight on a map, as GeoJSON and as KML."),
     "annotate": ("edgepose_export.cli.annotate:annotate", "Write the poses of a whole archive, on one machine or many."),
