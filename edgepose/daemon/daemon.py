@@ -12,7 +12,7 @@ from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
 from edgepose.daemon.device_clock import DeviceClock
 from edgepose.daemon.engine_upgrade import Upgraded
-from edgepose.daemon.flight.topic import FlightTopic
+from edgepose.daemon.flight.parts import FlightParts
 from edgepose.daemon.forgetting import Forgetting, RunningParts
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
@@ -24,7 +24,6 @@ from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import ConfigError, EdgeposeError
-from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.occupancy_states import OccupancyStates
@@ -113,8 +112,7 @@ class Daemon:
         self._metrics = Metrics()
         self._networks = RunningNetworks(config, self._metrics)
         self._failure: EdgeposeError | None = None
-        self._flight = FlightService(config)
-        self._flight_topic = FlightTopic()
+        self._flight = FlightParts(config)
         self._heat = HeatPolicy(config.heat)
         self._box = BlackBox.configured(config, self._networks.model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
@@ -141,7 +139,7 @@ class Daemon:
             refiner=self._networks.refiner,
             forever=forever,
             box=self._box,
-            flight=self._flight,
+            flight=self._flight.service,
         )
         self._command_handler = self._command_handler_of(Audit.configured(config.commands))
         self._reloads = Reloads(load, self._prepare, self._apply, notifier)
@@ -195,8 +193,7 @@ class Daemon:
             self._webhook.start()
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
-        self._flight.start()
-        self._flight_topic.follow(self._config, self._flight.topic_reader)
+        self._flight.start(self._config)
         self._pipeline.start()
         self._notifier.ready()
         self._networks.begin_upgrade(self._config)
@@ -238,7 +235,7 @@ class Daemon:
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.failure,
             clock_unset=self._clock.unset,
-            flight=self._flight.stats(),
+            flight=self._flight.service.stats(),
             heat=(self._heat.steps, self._heat.reason),
             health=self._health,
         )
@@ -340,7 +337,6 @@ class Daemon:
         self._networks.abandon_upgrade()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
-        self._flight_topic.close()
         self._flight.close()
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
@@ -370,7 +366,7 @@ class Daemon:
         health = health_message(snapshot, self._reported)
         self._reported, self._health = snapshot, health
         self._publisher.publish("health", health)
-        self._flight.tell_health(health.degraded, works=any(camera.state == "streaming" for camera in health.cameras.values()))
+        self._flight.tell(health)
         self._notifier.status(status_line(health))
 
     def _warn_of_exposed(self, config: Config) -> None:
@@ -413,16 +409,13 @@ class Daemon:
         self._publisher.publish_retained("info", self._info(upgraded.backend))
 
     def _turn_heat(self, now_s: float) -> None:
-        flight = self._flight.stats() if self._config.heat.enabled else None
-        if self._heat.watch(now_s, None if flight is None else flight.battery):
+        if self._config.heat.enabled and self._heat.watch(now_s, self._flight.battery):
             self._change_pipeline(None)
 
     def _change_pipeline(self, backend: Backend | None) -> None:
         """Apply the configuration in use, less what the heat policy has given up; `backend` takes the place of the one in use."""
-        info, steps = self._networks.model.info, self._heat.steps
-        running = backend or self._pipeline.backend
-        resizes = info.input_height is None and running.name.startswith("onnxruntime")  # engines and servers have one size
-        config = reduced(self._config, steps, info.long_side(self._config.model.input_size) if resizes else None)
+        info, steps, running = self._networks.model.info, self._heat.steps, backend or self._pipeline.backend
+        config = reduced(self._config, steps, info, running.name)
         self._pipeline.change(config, info, backend, self._networks.refiner)
         self._pipeline.process_every(2 if "fewer_frames" in steps else 1)
 
@@ -480,7 +473,6 @@ class Daemon:
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._delivery.profile = new.config.privacy.profile
         self._flight.change(new.config, new.flight)
-        self._flight_topic.follow(new.config, self._flight.topic_reader)
         self._heat.configure(new.config.heat)
         self._change_pipeline(new.backend)
         self._announcements.withdraw(new.config)

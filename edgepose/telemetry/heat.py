@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from edgepose.config.heat import HeatConfig, HeatStep
 from edgepose.config.schema import Config
+from edgepose.model.file import ModelInfo
 from edgepose.telemetry.sensors import MachineStats, ThrottleSigns
 
 _log = logging.getLogger(__name__)
@@ -115,13 +116,14 @@ class HeatPolicy:
         return found, calm and not found
 
 
-def reduced(config: Config, steps: Sequence[HeatStep], input_px: int | None) -> Config:
+def reduced(config: Config, steps: Sequence[HeatStep], info: ModelInfo, backend: str) -> Config:
     """Return a configuration after some steps; `fewer_frames` is not one of its keys.
 
     Args:
         config: as it is written.
         steps: that are taken.
-        input_px: long side of the network's input; None where that cannot be changed while it runs.
+        info: of the pose network.
+        backend: its name; only ONNX Runtime takes inputs of any size, engines and servers have one.
     """
     if "no_tiles" in steps:
         config = replace(config, tiles=replace(config.tiles, enabled=False))
@@ -129,7 +131,8 @@ def reduced(config: Config, steps: Sequence[HeatStep], input_px: int | None) -> 
         config = replace(config, tiles=replace(config.tiles, per_frame=1, period_s=min(86_400.0, 2 * config.tiles.period_s)))
     if "no_refinement" in steps:
         config = replace(config, refine=replace(config.refine, people=0))
-    if "smaller_input" in steps and input_px is not None:
+    if "smaller_input" in steps and info.input_height is None and backend.startswith("onnxruntime"):
+        input_px = info.long_side(config.model.input_size)
         smaller_px = max(_SMALLEST_PX, int(input_px * _INPUT_SHARE) // _STRIDE * _STRIDE)
         config = replace(config, model=replace(config.model, input_size=min(input_px, smaller_px)))
     return config

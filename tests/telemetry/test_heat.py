@@ -4,9 +4,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgepose.config.heat import HeatConfig
-from edgepose.config.schema import Config
+from edgepose.config.schema import Config, ModelConfig
+from edgepose.engine.backend import pose_model
 from edgepose.telemetry.heat import HeatPolicy, reduced
 from edgepose.telemetry.sensors import MachineStats
 
@@ -111,12 +113,14 @@ def test_another_configuration_may_end_it(tmp_path: Path) -> None:
 
 
 def test_each_step_changes_what_it_says() -> None:
-    config = Config()
-    assert reduced(config, [], 640) == config
-    fewer = reduced(config, ["fewer_tiles"], 640)
+    config, info, cpu = Config(), pose_model(ModelConfig()).info, "onnxruntime-cpu"
+    assert reduced(config, [], info, cpu) == config
+    fewer = reduced(config, ["fewer_tiles"], info, cpu)
     assert (fewer.tiles.enabled, fewer.tiles.per_frame, fewer.tiles.period_s) == (True, 1, 4.0)
-    assert not reduced(config, ["fewer_tiles", "no_tiles"], 640).tiles.enabled
-    assert reduced(config, ["no_refinement"], 640).refine.people == 0
-    assert [reduced(config, ["smaller_input"], size).model.input_size for size in (640, 320, 160, 96)] == [480, 224, 160, 96]
-    assert reduced(config, ["smaller_input"], None).model.input_size == 0
-    assert reduced(config, ["fewer_frames"], 640) == config
+    assert not reduced(config, ["fewer_tiles", "no_tiles"], info, cpu).tiles.enabled
+    assert reduced(config, ["no_refinement"], info, cpu).refine.people == 0
+    for size, smaller in ((640, 480), (320, 224), (160, 160), (96, 96)):
+        sized = replace(config, model=replace(config.model, input_size=size))
+        assert reduced(sized, ["smaller_input"], info, cpu).model.input_size == smaller
+    assert reduced(config, ["smaller_input"], info, "tensorrt") == config
+    assert reduced(config, ["fewer_frames"], info, cpu) == config
