@@ -24,7 +24,8 @@ def whole(address: str, device: str = "drone-7") -> str:
 
 
 OUT = {whole(topic.address) for topic in TOPICS} | {DISCOVERY}
-IN = {whole(topic.address) for topic in COMMANDS} | {BIRTH}
+BUNDLES = {"edgepose/drone-7/bundle/new", "edgepose/groups/night/bundle/new"}
+IN = {whole(topic.address) for topic in COMMANDS} | BUNDLES | {BIRTH}
 
 
 def test_the_bridge_carries_exactly_the_topics_of_the_contract() -> None:
@@ -72,20 +73,23 @@ def test_each_client_may_write_exactly_what_it_should(tmp_path: Path) -> None:
     acl = tmp_path / "acl"
     acl.write_text((SHIPPED / "edgepose.acl").read_text())
     acl.chmod(0o600)
-    users = dict.fromkeys(("drone-7", "reader", "homeassistant"), "pw")
+    users = dict.fromkeys(("drone-7", "reader", "homeassistant", "commander"), "pw")
     with Mosquitto(tmp_path, users=users, lines=f"acl_file {acl}") as broker:
-        device, reader, home = (Peer(broker.port, name) for name in users)
+        device, reader, home, commander = (Peer(broker.port, name) for name in users)
         try:
             assert all(map(device.may_write, sorted(OUT)))
-            others = [whole("status", "drone-8"), DISCOVERY.replace("drone-7", "drone-8"), BIRTH, whole(COMMANDS[0].address)]
+            others = [*BUNDLES, whole("status", "drone-8"), DISCOVERY.replace("drone-7", "drone-8"), BIRTH, whole(COMMANDS[0].address)]
             assert not any(map(device.may_write, others))
             assert home.may_write(BIRTH)
             assert home.may_write(DISCOVERY)
             assert not any(map(home.may_write, [whole("status"), whole(COMMANDS[0].address), whole("status", "homeassistant")]))
             assert not any(map(reader.may_write, [*sorted(OUT), BIRTH, DISCOVERY.replace("drone-7", "reader")]))
+            assert all(map(commander.may_write, [*sorted(BUNDLES), *(whole(topic.address) for topic in COMMANDS)]))
+            assert not any(map(commander.may_write, sorted(OUT)))
             wait_for(lambda: home.heard.count(DISCOVERY) == 2 and set(home.heard) >= OUT)
             own = ("status", "cameras/{camera}/status", "cameras/{camera}/occupancy", "cameras/{camera}/zones/{zone}/occupancy")
-            assert set(device.heard) == {*map(whole, own), BIRTH, DISCOVERY}
+            wait_for(lambda: set(device.heard) >= BUNDLES)
+            assert set(device.heard) == {*map(whole, own), *BUNDLES, *(whole(topic.address) for topic in COMMANDS), BIRTH, DISCOVERY}
         finally:
-            for peer in (device, reader, home):
+            for peer in (device, reader, home, commander):
                 peer.close()
