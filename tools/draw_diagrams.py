@@ -262,6 +262,7 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
             ("engine", "tensor ▸ raw"),
             ("pose", "raw ▸ Person"),
             ("events", "Person ▸ Event"),
+            ("flight", "places"),
             ("output", "files, overlay"),
             ("mqtt", "broker, outbox"),
             ("recorder", "black box"),
@@ -281,7 +282,18 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
     ((("encryption", "how every stored file is opened, clear or encrypted"),), "camera"),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
     (
-        (("pixels", ""), ("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("tile", ""), ("printable", ""), ("errors", "")),
+        (
+            ("pixels", ""),
+            ("frame", ""),
+            ("person", ""),
+            ("event", ""),
+            ("motion", ""),
+            ("tile", ""),
+            ("printable", ""),
+            ("errors", ""),
+            ("ground", ""),
+            ("earth", ""),
+        ),
         "store",
     ),
 )

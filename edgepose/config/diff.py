@@ -16,7 +16,8 @@ class Changes:
     """Difference of two configurations.
 
     Attributes:
-        added, removed, changed: names of cameras; a camera whose zones and lines alone differ is not among them, since it stays open.
+        added, removed, changed: names of cameras; a camera whose zones, lines and mount alone differ is not among them, since it
+            stays open.
         sections: names of all sections that differ.
         publisher, webhook, files: whether these must be replaced.
         later: sections that differ and are read at the start only.
@@ -69,4 +70,4 @@ class Changes:
 
 
 def _stream(camera: CameraConfig) -> CameraConfig:
-    return replace(camera, zones={}, lines={})
+    return replace(camera, zones={}, lines={}, mount=None)

@@ -12,6 +12,7 @@ from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done
 from edgepose.daemon.device_clock import DeviceClock
 from edgepose.daemon.engine_upgrade import Upgraded
+from edgepose.daemon.flight.parts import FlightParts
 from edgepose.daemon.forgetting import Forgetting, RunningParts
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
@@ -43,6 +44,7 @@ from edgepose.storage.access import limit_access
 from edgepose.supervision.guarded_tasks import GuardedTasks
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
+from edgepose.telemetry.heat import HeatPolicy, reduced
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
 from edgepose.validation.credentials import exposed_credentials
@@ -110,6 +112,8 @@ class Daemon:
         self._metrics = Metrics()
         self._networks = RunningNetworks(config, self._metrics)
         self._failure: EdgeposeError | None = None
+        self._flight = FlightParts(config)
+        self._heat = HeatPolicy(config.heat)
         self._box = BlackBox.configured(config, self._networks.model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
         self._occupancy = OccupancyStates(self._publisher)
@@ -135,6 +139,7 @@ class Daemon:
             refiner=self._networks.refiner,
             forever=forever,
             box=self._box,
+            flight=self._flight.service,
         )
         self._command_handler = self._command_handler_of(Audit.configured(config.commands))
         self._reloads = Reloads(load, self._prepare, self._apply, notifier)
@@ -188,6 +193,7 @@ class Daemon:
             self._webhook.start()
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
+        self._flight.start(self._config)
         self._pipeline.start()
         self._notifier.ready()
         self._networks.begin_upgrade(self._config)
@@ -229,6 +235,8 @@ class Daemon:
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.failure,
             clock_unset=self._clock.unset,
+            flight=self._flight.service.stats(),
+            heat=(self._heat.steps, self._heat.reason),
             health=self._health,
         )
 
@@ -250,6 +258,7 @@ class Daemon:
         do("reloading", self._reloads.turn)
         do("deleting stored data", lambda: self._forgetting.turn(now_s))
         do("changing the networks", self._turn_networks)
+        do("watching the heat", lambda: self._turn_heat(now_s))
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
@@ -284,7 +293,7 @@ class Daemon:
     def configure(self, config: Config) -> None:
         """Apply a configuration with other thresholds."""
         self._config = config
-        self._pipeline.change(config, self._networks.model.info, None, self._networks.refiner)
+        self._change_pipeline(None)
 
     def record(self, reason: str) -> Recording:
         """Start a recording of the black box.
@@ -328,6 +337,7 @@ class Daemon:
         self._networks.abandon_upgrade()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
+        self._flight.close()
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
@@ -356,6 +366,7 @@ class Daemon:
         health = health_message(snapshot, self._reported)
         self._reported, self._health = snapshot, health
         self._publisher.publish("health", health)
+        self._flight.tell(health)
         self._notifier.status(status_line(health))
 
     def _warn_of_exposed(self, config: Config) -> None:
@@ -393,9 +404,20 @@ class Daemon:
     def _adopt(self, upgraded: Upgraded) -> None:
         """Run on a better engine from the next frame on."""
         self._exchange_model_of_box()
-        self._pipeline.change(self._config, upgraded.model.info, upgraded.backend, upgraded.refiner)
+        self._change_pipeline(upgraded.backend)
         self._networks.log(upgraded.backend)
         self._publisher.publish_retained("info", self._info(upgraded.backend))
+
+    def _turn_heat(self, now_s: float) -> None:
+        if self._config.heat.enabled and self._heat.watch(now_s, self._flight.battery):
+            self._change_pipeline(None)
+
+    def _change_pipeline(self, backend: Backend | None) -> None:
+        """Apply the configuration in use, less what the heat policy has given up; `backend` takes the place of the one in use."""
+        info, steps, running = self._networks.model.info, self._heat.steps, backend or self._pipeline.backend
+        config = reduced(self._config, steps, info, running.name)
+        self._pipeline.change(config, info, backend, self._networks.refiner)
+        self._pipeline.process_every(2 if "fewer_frames" in steps else 1)
 
     def _exchange_model_of_box(self) -> None:
         if self._box is not None:
@@ -450,7 +472,9 @@ class Daemon:
         if new.sinks is not None:  # before the cameras: there is one video per camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._delivery.profile = new.config.privacy.profile
-        self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
+        self._flight.change(new.config, new.flight)
+        self._heat.configure(new.config.heat)
+        self._change_pipeline(new.backend)
         self._announcements.withdraw(new.config)
         for camera in changes.removed:
             self._publisher.clear(topic_address("camera-status", camera))

@@ -15,6 +15,7 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.engine.backend import Backend, open_backend, pose_model, refiner_model
 from edgepose.engine.selection import Selection, select, with_settings
 from edgepose.errors import ConfigError, EdgeposeError
+from edgepose.flight.service import PreparedFlight, prepare_flight
 from edgepose.model.file import ModelFile
 from edgepose.mqtt.settings import PublisherSettings, ReloadingSettings
 from edgepose.pipeline.file_sinks import open_sinks
@@ -44,6 +45,7 @@ class PreparedReload:
         webhook: settings of the webhook, None where no events are posted.
         instance_lock: None where the old one stays.
         audit: of commands, None where none are accepted.
+        flight: telemetry, and places on the map.
     """
 
     config: Config
@@ -56,6 +58,7 @@ class PreparedReload:
     webhook: WebhookSettings | None
     instance_lock: InstanceLock | None
     audit: Audit | None
+    flight: PreparedFlight
 
 
 def prepare(
@@ -118,9 +121,10 @@ def prepare(
             for sink in sinks:
                 undo.callback(sink.close)
         audit = Audit.configured(new.commands)
+        flight = prepare_flight(new)
         commit()
         undo.pop_all()
-    return PreparedReload(new, selection, changes, model, backend, refiner, sinks, webhook, new_lock, audit)
+    return PreparedReload(new, selection, changes, model, backend, refiner, sinks, webhook, new_lock, audit, flight)
 
 
 @dataclass(frozen=True, slots=True)

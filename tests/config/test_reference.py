@@ -36,6 +36,8 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
             "model.remote.ca_file",
             "model.remote.certificate_file",
             "model.remote.key_file",
+            "flight.places_file",
+            "flight.mavlink.signing_key_file",
             "mqtt.password_file",
             "mqtt.tls.ca_file",
             "mqtt.tls.certificate_file",

@@ -22,6 +22,7 @@ COMMANDS = {
     "make-model": ("edgepose_export.cli.make_model:make_model", "Make the files of a model that ship, step by step."),
     "bundle": ("edgepose_export.cli.bundle:bundle", "Sign configuration and models for a fleet."),
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
+    "flight": ("edgepose_export.cli.flight:flight", "Draw the paths of a flight on a map, as GeoJSON and as KML."),
     "annotate": ("edgepose_export.cli.annotate:annotate", "Write the poses of a whole archive, on one machine or many."),
     "store": ("edgepose_export.cli.store:store", "Keep the poses and events of a fleet, each message once."),
     "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
