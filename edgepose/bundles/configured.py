@@ -32,7 +32,8 @@ class BundledConfiguration:
         self._settings = settings
         self.store: BundleStore | None = None
         self._audit: Audit | None = None
-        self._rolled_back: list[str] | None = []  # at the start, before the log is set up; None afterwards
+        # At the start, before log and files are set up: number, the one in use instead, reason. None afterwards.
+        self._rolled_back: list[tuple[int | None, int | None, str]] | None = []
 
     def local(self) -> Config:
         """Return the device's own configuration; ConfigError where it cannot be used."""
@@ -70,11 +71,11 @@ class BundledConfiguration:
             return config
         return local
 
-    def log_start(self) -> None:
-        """Log what `start` did; the configuration that it returned says how to log."""
-        for sentence in self._rolled_back or ():
-            _log.error("%s", sentence)
-        self._rolled_back = None
+    def record_start(self) -> None:
+        """Log and record what `start` did; the configuration that it returned says how to log, and how files are stored."""
+        rolled_back, self._rolled_back = self._rolled_back, None
+        for number, now, reason in rolled_back or ():
+            self._record_return(number, now, reason)
         if self.store is not None and (number := self.store.pointer.current) is not None:
             _log.info("bundle %d is in use%s", number, ", on trial" if self.store.pointer.trial is not None else "")
 
@@ -106,11 +107,13 @@ class BundledConfiguration:
         number = self.store.pointer.current
         self.store.roll_back(reason)
         now = self.store.pointer.current
-        sentence = f"bundle {number} is rolled back to {'no bundle' if now is None else f'bundle {now}'}: {reason}"
         if self._rolled_back is None:
-            _log.error("%s", sentence)
+            self._record_return(number, now, reason)
         else:
-            self._rolled_back.append(sentence)
+            self._rolled_back.append((number, now, reason))
+
+    def _record_return(self, number: int | None, now: int | None, reason: str) -> None:
+        _log.error("bundle %s is rolled back to %s: %s", number, "no bundle" if now is None else f"bundle {now}", reason)
         self.record("rolled back", number, {}, reason)
 
     def recover(self, error: EdgeposeError) -> bool:

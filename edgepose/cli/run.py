@@ -47,9 +47,9 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
         configured = BundledConfiguration(config_file, settings)
         config = configured.start()
         log_to_stderr(config.log.level, config.log.format)
-        configured.log_start()
         limit_access(config.files.access)
         use_configured_files(config, config.black_box.path, config.files.images)
+        configured.record_start()
         if not config.cameras:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()

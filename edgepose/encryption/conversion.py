@@ -49,7 +49,8 @@ def _clear_files(config: Config) -> Iterator[tuple[Path, str]]:
     if config.events.store is not None:
         yield Path(config.events.store).with_name("clock"), "clock"
     page = web_folder(config)
-    for audit in filter(None, (config.commands.audit, str(page / "audit.jsonl"))):
+    bundles = None if config.bundles.folder is None else f"{config.bundles.folder}/audit.jsonl"
+    for audit in filter(None, (config.commands.audit, str(page / "audit.jsonl"), bundles)):
         yield from ((Path(f"{audit}{suffix}"), kind) for suffix, kind in (("", _LINES), (".1", _LINES), (".head", _HEAD)))
     yield from ((page / name, "accounts") for name in ("accounts.json", "setup-link", "address"))
     yield from ((page / name, "certificate") for name in ("certificate.pem", "certificate.key"))

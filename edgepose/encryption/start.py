@@ -64,7 +64,7 @@ def configured_files(config: Config) -> StateFiles:
 def state_folders(config: Config) -> list[Path]:
     """Return the folders that hold files of the state, each once."""
     files = [config.events.store, config.webhook.store, config.commands.audit, *_regular(config)]
-    folders = [config.black_box.path, config.files.images]
+    folders = [config.black_box.path, config.files.images, config.bundles.folder]
     found = [Path(file).parent for file in files if file] + [Path(folder) for folder in folders if folder] + [web_folder(config)]
     return list({folder.absolute(): folder.absolute() for folder in found})
 
