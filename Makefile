@@ -105,7 +105,7 @@ fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/oper
 browser: $(VENV)/.dev ## the web page in a real Chromium: by keyboard, on a phone, dark, with axe-core
 	@test -s build/axe-core/axe.min.js || { mkdir -p build && cd build && npm --silent pack axe-core@4 && tar -xzf axe-core-4*.tgz && \
 	rm -rf axe-core && mv package axe-core && rm axe-core-4*.tgz; }
-	$(BIN)/python -m pytest tests/web/test_browser.py -m 'browser or not browser' $(ARGS)
+	$(BIN)/python -m pytest tests/web/test_browser.py tests/web/test_live_browser.py -m 'browser or not browser' $(ARGS)
 
 web-load: $(VENV)/.dev ## uploads, idle connections and wrong passwords by the hundred against the web page; writes docs/web.md (ARGS="--help")
 	$(BIN)/python -m tools.web_load docs/web.md $(ARGS)

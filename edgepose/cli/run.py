@@ -1,11 +1,16 @@
 """Command `edgepose run`: the daemon."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgepose.cli.log import log_to_stderr
 from edgepose.cli.options import configuration_options
+
+if TYPE_CHECKING:
+    from edgepose.config.schema import Config
+    from edgepose.daemon.service import Service
 
 
 @click.command(
@@ -21,12 +26,13 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
 
     SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration again: changes are applied, everything else
     continues, and an invalid configuration is refused as a whole. SIGUSR1 makes a recording of the black box, at most once a minute. Under
-    systemd the daemon reports when it is ready, and feeds the watchdog.
+    systemd the daemon reports when it is ready, and feeds the watchdog. With `web.enabled` there is a live page, which needs the extra
+    `web`.
     """
     import logging
     import os
 
-    from edgepose.config.load import load, service_variables
+    from edgepose.config.load import service_variables
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.supervise import supervise
     from edgepose.errors import ConfigError, EdgeposeError
@@ -39,14 +45,15 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     _log = logging.getLogger("edgepose.run")
     # The signals first: a change of the configuration that is signaled after it was read must not be lost.
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
-        config = load(config_file, settings)
+        config = loaded(config_file, settings)
         log_to_stderr(config.log.level, config.log.format)
         limit_access(config.files.access)
         if not config.cameras:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()
         log_uncaught()
-        daemon = Daemon(config, Notifier(service_variables(), os.getpid()), load=lambda: load(config_file, settings))
+        notifier = Notifier(service_variables(), os.getpid())
+        daemon = Daemon(config, notifier, load=lambda: loaded(config_file, settings), service=live_page(config))
 
         def each_turn() -> None:
             if hung_up.is_set():
@@ -64,3 +71,25 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
             return
         daemon.start()
         supervise(daemon, stop, reason, each_turn)
+
+
+def loaded(config_file: Path | None, settings: tuple[str, ...]) -> "Config":
+    """Return the configuration, with the areas that were drawn on the live page; ConfigError where one of them is wrong."""
+    from edgepose.config.areas import FILE, read_areas, with_areas
+    from edgepose.config.load import load, web_folder
+
+    config = load(config_file, settings)
+    return with_areas(config, read_areas(web_folder(config) / FILE)) if config.web.enabled else config
+
+
+def live_page(config: "Config") -> "Service | None":
+    """Return the live page where it is configured; UnavailableError where the extra `web` is not installed."""
+    if not config.web.enabled:
+        return None
+    from edgepose.cli.serve import refuse_without_extra
+
+    refuse_without_extra("web.enabled")
+    from edgepose.config.load import web_folder
+    from edgepose.web.live.page import LivePage
+
+    return LivePage(config, web_folder(config))

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from edgepose.config.cross_checks import check_together
 from edgepose.config.schema import Config
-from edgepose.daemon.audit import Audit
 from edgepose.daemon.health import DaemonSnapshot
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
@@ -66,6 +65,22 @@ class CommandResult:
 
 
 Done = Callable[[CommandResult], None]
+
+
+class CommandAudit(Protocol):
+    """The part of `edgepose.daemon.audit.Audit` that commands need."""
+
+    def note(self, command: Command, reply: CommandReplyMessage) -> None:
+        """Record a command and its outcome."""
+        ...
+
+    def turn(self, now_s: float) -> None:
+        """Write what is due; called regularly."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
 
 
 class CommandTarget(Protocol):
@@ -127,7 +142,7 @@ class _Awaited:
 class CommandHandler:
     """The queue of commands from the publisher's thread, which the main thread executes in `turn`."""
 
-    def __init__(self, target: CommandTarget, reply: Callable[[Command, CommandReplyMessage], None], audit: Audit) -> None:
+    def __init__(self, target: CommandTarget, reply: Callable[[Command, CommandReplyMessage], None], audit: CommandAudit) -> None:
         """
         Args:
             target: what the commands act on.

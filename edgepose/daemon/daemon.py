@@ -18,6 +18,7 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
 from edgepose.daemon.reload import PreparedReload, Reloads, prepare
 from edgepose.daemon.running_networks import RunningNetworks
+from edgepose.daemon.service import Service
 from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
 from edgepose.engine.tensorrt.build import BuildProgress
@@ -31,7 +32,7 @@ from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.settings import PublisherSettings
-from edgepose.pipeline.delivery import Delivery, Sink
+from edgepose.pipeline.delivery import Delivery, Onlooker, Sink
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.postprocess_thread import TakePeople
@@ -55,6 +56,7 @@ _STOP_S = 2.6  # of three seconds; the rest is for the interpreter's shutdown
 _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
 _LEAST_S = 0.3
+_SERVICE_S = 0.3
 _FILES_S = 1.0  # for files that others replace
 _WEBHOOK_S = 1.0  # for events under way when the webhook changes
 _MAIN_STUCK_S = 15.0  # a turn takes a tenth of a second
@@ -72,6 +74,7 @@ class Daemon:
         forever: bool = True,
         overwrite: bool = False,
         load: Callable[[], Config] | None = None,
+        service: Service | None = None,
     ) -> None:
         """Open what can be refused: model, password, files.
 
@@ -81,6 +84,7 @@ class Daemon:
             forever: whether cameras that cannot be opened are tried again; otherwise they end the run.
             overwrite: whether the first frame replaces existing files.
             load: reads the configuration again; None where that is not possible.
+            service: a part beside the work, started and stopped with it.
 
         Raises:
             ModelError: the model is missing or not a pose model, or the refiner is missing or not a refiner.
@@ -141,6 +145,7 @@ class Daemon:
         self._reported: DaemonSnapshot | None = None  # the snapshot of the last health message
         self._health: HealthMessage | None = None
         self._monitoring_server: MonitoringServer | None = None
+        self._service = service
 
     def start(self, broker_within_s: float = 0.0) -> None:
         """Open the engine and the cameras, and announce that the daemon runs.
@@ -159,6 +164,8 @@ class Daemon:
         except EdgeposeError:
             if self._monitoring_server is not None:
                 self._monitoring_server.stop()
+            if self._service is not None:
+                self._service.stop(0.0)
             self._instance_lock.release()
             raise
 
@@ -175,6 +182,8 @@ class Daemon:
             self._monitoring_server = MonitoringServer.of(monitoring, self.snapshot)
             self._monitoring_server.start()
             _log.info("serving /metrics and /healthz on %s port %d", monitoring.host, self._monitoring_server.port)
+        if self._service is not None:
+            self._service.start(self)
         if self._box is not None:  # last of what can be refused: a run that never started leaves nothing behind
             self._box.start()
         self._occupancy.configure(self._config, self._started_ns)
@@ -218,6 +227,7 @@ class Daemon:
             publisher=publisher,
             webhook=webhook,
             recorder=self._box.stats() if self._box is not None else None,
+            service=self._service.stats() if self._service is not None else None,
             metrics=self._metrics.stats(drain=drain),
             machine=MachineStats.read(),
             restarts={**pipeline.restarts, **{name: count for name, count in restarts.items() if count}},
@@ -242,6 +252,9 @@ class Daemon:
         if self._command_handler is not None:
             command_handler = self._command_handler
             do("executing commands", lambda: command_handler.turn(now_s))
+        if self._service is not None:
+            service = self._service
+            do("the service beside the work", lambda: service.turn(now_s))
         do("reloading", self._reloads.turn)
         do("changing the networks", self._turn_networks)
         do("supervising the work", lambda: self._watchdog.turn(now_s))
@@ -295,6 +308,10 @@ class Daemon:
         """Call `take` with the next frame of a camera and the people in it, from another thread."""
         self._pipeline.tap_people(camera, take)
 
+    def watch(self, onlooker: Onlooker) -> None:
+        """Pass the result of each frame to `onlooker` too, from the postprocess thread."""
+        self._delivery.onlooker = onlooker
+
     def stop(self, reason: str, *, patient: bool) -> None:
         """Process the frames in flight, publish `stopped` with the reason, and complete the files.
 
@@ -310,6 +327,8 @@ class Daemon:
         self._networks.abandon_upgrade()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
+        if self._service is not None:
+            self._service.stop(_SERVICE_S)
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)

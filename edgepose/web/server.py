@@ -32,6 +32,7 @@ IDLE_S = 10.0
 _HEAD_BYTES = 32 * 1024
 _HANDSHAKE_S = 5.0
 _MESSAGE_BYTES = 16 * 1024
+_SOCKET_BYTES = 64 * 1024  # of a WebSocket that wait to be sent
 _STOP_S = 5
 _BACKLOG = 64
 _TURN_S = 0.2
@@ -168,6 +169,14 @@ class _Connection(H11Protocol):
         super().on_response_complete()
         if self in self.open:
             self.open[self] = time.monotonic()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Hold little for a client that does not read: what waits in buffers is old when it arrives."""
+        kernel = self.transport.get_extra_info("socket")
+        if kernel is not None:
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+        self.transport.set_write_buffer_limits(high=_SOCKET_BYTES)
+        super().handle_websocket_upgrade(event)
 
     @property
     def is_busy(self) -> bool:
