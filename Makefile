@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-triton image arm home-assistant system hostile service-memory fleet compare model report-page browser web-load clean
+triton image arm home-assistant system hostile service-memory fleet compare model report-page browser web-load live-load clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -109,6 +109,9 @@ browser: $(VENV)/.dev ## the web page in a real Chromium: by keyboard, on a phon
 
 web-load: $(VENV)/.dev ## uploads, idle connections and wrong passwords by the hundred against the web page; writes docs/web.md (ARGS="--help")
 	$(BIN)/python -m tools.web_load docs/web.md $(ARGS)
+
+live-load: $(VENV)/.dev ## what the live page costs the daemon, how late it is, and a crowd at it; writes docs/web.md (needs root; ARGS="--help")
+	$(BIN)/python -m tools.live_load docs/web.md $(ARGS)
 
 home-assistant: $(VENV)/.dev ## validate discovery messages with Home Assistant's own schemas; writes the keys that it accepts
 	@test -x build/home-assistant/bin/python || { python3.11 -m venv build/home-assistant && \

@@ -25,6 +25,7 @@ from edgepose.web.job_routes import jobs_router
 from edgepose.web.jobs import JobQueue
 from edgepose.web.live.routes import live_router
 from edgepose.web.live.view import LiveView
+from edgepose.web.request_rate import RequestRates
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def make_live_app(door: Door, view: LiveView) -> Boundary:
     app = _app(door, "What cameras show now: people, events, health; commands and areas.")
     app.state.live = view
     app.include_router(live_router)
-    return _bounded(app)
+    return _bounded(app, RequestRates())
 
 
 def _app(door: Door, summary: str) -> FastAPI:
@@ -90,10 +91,10 @@ def _app(door: Door, summary: str) -> FastAPI:
     return app
 
 
-def _bounded(app: FastAPI) -> Boundary:
+def _bounded(app: FastAPI, rates: RequestRates | None = None) -> Boundary:
     door: Door = app.state.door
     web = door.config.web
-    return Boundary(app, web.allowed_hosts, web.trusted_proxies, lambda path: _closed(door, path))
+    return Boundary(app, web.allowed_hosts, web.trusted_proxies, lambda path: _closed(door, path), rates)
 
 
 def _closed(door: Door, path: str) -> str | None:

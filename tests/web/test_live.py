@@ -1,5 +1,6 @@
 """The live page of a real daemon that watches a video: what clients see, what roles may do, and areas that are drawn."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from edgepose.cli.main import run
 from edgepose.config.areas import CameraAreas, DrawnAreas, read_areas, text_of, with_areas, write_areas
+from edgepose.config.load import load
 from edgepose.config.schema import CameraConfig, Config
 from edgepose.errors import ConfigError
 from edgepose.messages import compact
@@ -236,6 +239,23 @@ def test_the_demo_prints_a_link_by_which_anybody_here_may_look_on(tmp_path: Path
             assert guest.call("POST", "/api/v1/login", {"name": "guest", "password": "-"}).status == 401
         finally:
             demo.kill()
+
+
+def test_a_page_of_another_name_reaches_nothing(live: LivePageProcess) -> None:
+    stranger = WebClient(live)
+    assert stranger.call("GET", "/api/v1/live", headers={"Host": "evil.example"}).status == 421
+    assert stranger.call("POST", "/api/v1/live/commands/pause", {}, headers={"Origin": "http://evil.example"}).status == 403
+
+
+def test_without_the_extra_the_daemon_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    assert run(["run", "--set", "cameras.front.source=a.mp4", "--set", "web.enabled=true", "--set", "mqtt.enabled=false"]) == 69
+    assert "web.enabled needs the library fastapi" in capsys.readouterr().err
+
+
+def test_both_pages_have_ports_of_their_own() -> None:
+    with pytest.raises(ConfigError, match=r"web\.live_port is 9480, the port of `edgepose serve`"):
+        load(None, ["web.enabled=true", "web.live_port=9480"], {})
 
 
 def sequence_of(parts: list[tuple[str, PosesMessage, bytes]]) -> tuple[int, int]:
