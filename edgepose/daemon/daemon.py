@@ -161,7 +161,7 @@ class Daemon:
         self._instance_lock.take()
         try:
             self._begin(broker_within_s)
-        except EdgeposeError:
+        except BaseException:
             if self._monitoring_server is not None:
                 self._monitoring_server.stop()
             if self._service is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import edgepose.daemon.daemon
+import edgepose.daemon.running_networks
 from edgepose.__main__ import main
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.person import Candidates
@@ -29,5 +29,5 @@ class Hanging:
         return self._backend.run(images)
 
 
-vars(edgepose.daemon.daemon)["open_backend"] = lambda *arguments, **options: Hanging(open_backend(*arguments, **options))
+vars(edgepose.daemon.running_networks)["open_backend"] = lambda *arguments, **options: Hanging(open_backend(*arguments, **options))
 main()

@@ -108,6 +108,14 @@ def test_a_pose_network_is_refused_before_anything_is_opened(tmp_path: Path, ses
     assert sessions == []
 
 
+def test_a_start_that_fails_unexpectedly_keeps_no_lock(tmp_path: Path, sessions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("edgepose.daemon.daemon.Pipeline.open", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path, RefineConfig(people=0))
+    run(tmp_path, RefineConfig(people=0))
+
+
 def _fed(manager: socket.socket) -> int:
     """Times that the watchdog was fed since the last call."""
     fed = 0

@@ -187,11 +187,15 @@ def _accuracy(made: CalibratedModel, test: Path, *, boxes: bool, limit: int, pro
 
 def _print_search(found: SearchResult) -> None:
     """Print what the search measured."""
-    table = Table("parts in float", title=f"AP in float {found.reference:.4f}")
+    console = Console(stderr=True)
+    console.print(f"always in float: {', '.join(found.always)}")
+    table = Table("parts in float beside these", title=f"AP in float {found.reference:.4f}")
     table.add_column("AP", justify="right")
     for trial in found.trials:
-        table.add_row(", ".join(trial.float_places), f"{trial.accuracy:.4f}")
-    Console(stderr=True).print(table)
+        parts = [part for part in trial.float_places if part not in found.always]
+        style = "bold" if trial is found.best else None
+        table.add_row(", ".join(parts) or "none", f"{trial.accuracy:.4f}", style=style)
+    console.print(table)
     click.echo(f"AP {found.best.accuracy:.4f} with {len(found.best.float_places)} parts in float", err=True)
 
 

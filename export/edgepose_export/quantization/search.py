@@ -36,18 +36,20 @@ class SearchResult:
         model: quantized model.
         best: its parts in float and its accuracy.
         reference: accuracy of the float model.
+        always: parts that every set has in float.
         trials: everything that was measured, in order.
     """
 
     model: onnx.ModelProto
     best: Trial
     reference: float
+    always: tuple[str, ...]
     trials: tuple[Trial, ...]
 
 
 def always_float(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the parts that no search quantizes: the last convolutions, whose maps are decoded in float and cost next to nothing."""
-    return tuple(place(node) for node in raw_map_convolutions(model))
+    return tuple(dict.fromkeys(place(node) for node in raw_map_convolutions(model)))
 
 
 def search_float_parts(
@@ -107,7 +109,7 @@ def search_float_parts(
             chosen = without
     places = (*kept, *chosen)
     best_trial = next(trial for trial in reversed(trials) if trial.float_places == places)
-    return SearchResult(models[places], best_trial, reference, tuple(trials))
+    return SearchResult(models[places], best_trial, reference, kept, tuple(trials))
 
 
 def check_drop(source: object, accuracy: float, *, reference: float, max_drop: float) -> None:

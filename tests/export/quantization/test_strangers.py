@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from edgepose.config.schema import ModelConfig
 from edgepose.engine.backend import open_backend
+from edgepose.engine.tensorrt.library import load_library
 from edgepose.errors import ModelError
 from edgepose.model.file import read_model
 from edgepose_export.cli.main import run
@@ -18,10 +19,12 @@ from edgepose_export.onnx_file import file_hash, write_model
 from edgepose_export.quantization.calibration import CalibrationSet
 from edgepose_export.quantization.conformance import tensorrt_objections
 from edgepose_export.quantization.graph import Graph, float_convolutions, place
+from edgepose_export.quantization.half import to_half
 from edgepose_export.quantization.head import last_convolutions, with_network_names
 from edgepose_export.quantization.quantize import CalibratedModel, calibrate, default_places, load_float, quantize
 from edgepose_export.quantization.search import check_drop, search_float_parts
 from edgepose_export.quantization.sensitivity import map_error, map_tensors, parts, run_maps
+from edgepose_export.quantization.tensorrt_report import engine_layers
 from testing.export.ultralytics_layout import EndToEnd, write_layout
 from testing.export.yolo_like import YoloLike
 from testing.onnx_files import write_ultralytics
@@ -117,13 +120,20 @@ def test_on_the_cpu_all_but_the_head_is_integers(calibrated: CalibratedModel, st
             assert fused.producer[node.input[0]].op_type != "DequantizeLinear", node.name
 
 
-def test_for_tensorrt_a_silu_is_float_and_the_first_convolution_too(stranger: Path, pictures: CalibrationSet) -> None:
+def test_for_tensorrt_a_silu_is_float_and_the_first_convolution_too(stranger: Path, pictures: CalibrationSet, tmp_path: Path) -> None:
     model = quantize(stranger, pictures, target="tensorrt")
     assert tensorrt_objections(model) == []
     graph = Graph(model)
-    assert len(float_convolutions(model)) == 8
+    listed = float_convolutions(model)
+    assert len(listed) == 8
     makers = {graph.producer[node.input[0]].op_type for node in graph.nodes if node.op_type == "Sigmoid" and "/stem/" in node.name}
     assert makers == {"Conv"}
+    pytest.importorskip("tensorrt_rtx", reason="the wheel tensorrt-rtx is not installed")
+    write_model(to_half(model), tmp_path / "half.onnx")
+    found = engine_layers(load_library(), tmp_path / "half.onnx")
+    assert found.objections(listed) == []
+    assert sum(entry.precision == "Int8" for entry in found.convolutions) == 22
+    assert found.float_share() <= 0.15
 
 
 def test_the_search_keeps_what_the_accuracy_needs_in_float(calibrated: CalibratedModel) -> None:

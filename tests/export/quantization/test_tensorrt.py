@@ -84,7 +84,7 @@ def test_half_precision_finds_the_same_people_and_builds(name: str, tmp_path: Pa
 
 
 def test_an_export_of_ultralytics_with_the_q_and_dq_of_another_tool_is_built_in_int8(tmp_path: Path) -> None:
-    """The layout (1, 56, anchors), quantized as TensorRT demands it by ONNX Runtime's own tool, since ours takes its own exports only."""
+    """The layout (1, 56, anchors), quantized as TensorRT demands it by ONNX Runtime's own tool; test_strangers.py has ours."""
     pytest.importorskip("tensorrt_rtx", reason="the wheel tensorrt-rtx is not installed")
     source, int8, half = (tmp_path / f"{name}.onnx" for name in ("yolo", "int8", "half"))
     write_yolo_network(source)
