@@ -200,8 +200,8 @@ def lateness(folder: Path, seconds: float) -> list[str]:
 
         def take(message: bytes) -> None:
             now_s = time.monotonic()
-            name, length = message[0], int.from_bytes(message[1:3], "little")
-            poses = compact.decode(message[7 + name : 7 + name + length], "video")
+            name, length = message[0], int.from_bytes(message[1:5], "little")
+            poses = compact.decode(message[9 + name : 9 + name + length], "video")
             seen[poses.epoch, poses.sequence] = now_s
 
         reading(admin, take, stop)
@@ -233,8 +233,8 @@ class Crowd:
         self._passwords = passwords
         self._here = threading.Event()
         self._stop = threading.Event()
-        guesses = [functools.partial(self._guess, number) for number in range(4)]
-        for work in (self._keep_idle, self._send_slowly, self._sign_in, *guesses):
+        works: list[Callable[[], None]] = [functools.partial(self._guess, number) for number in range(4)]
+        for work in [self._keep_idle, self._send_slowly, self._sign_in, *works]:
             threading.Thread(target=work, daemon=True).start()
 
     def come(self, here: bool) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -94,11 +95,10 @@ def parts_of(message: bytes) -> list[tuple[str, PosesMessage, bytes]]:
     """Take a message apart as docs/web.md says."""
     parts = []
     while message:
-        name, poses, jpeg = message[0], int.from_bytes(message[1:3], "little"), int.from_bytes(message[3:7], "little")
-        camera = message[7 : 7 + name].decode()
-        payload = message[7 + name : 7 + name + poses]
-        parts.append((camera, compact.decode(payload, camera), message[7 + name + poses : 7 + name + poses + jpeg]))
-        message = message[7 + name + poses + jpeg :]
+        name, poses, jpeg = struct.unpack_from("<BII", message)
+        camera, message = message[9 : 9 + name].decode(), message[9 + name :]
+        parts.append((camera, compact.decode(message[:poses], camera), message[poses : poses + jpeg]))
+        message = message[poses + jpeg :]
     return parts
 
 

@@ -27,7 +27,7 @@ PICTURE_HZ = 5.0
 
 _MESSAGE_LIMIT = 512
 _PICTURES_LIMIT = 4  # cameras whose pictures a client sees at once
-_PART = struct.Struct("<BHI")
+_PART = struct.Struct("<BII")
 """Before each camera of a message: lengths of its name, of the compact poses and of the JPEG, which follow."""
 
 

@@ -58,6 +58,8 @@ class LiveView:
         self._commands = CommandHandler(host, self._answered, _PageAudit(door))
         self._answers: dict[bytes, tuple[asyncio.AbstractEventLoop, asyncio.Future[CommandReplyMessage]]] = {}
         self._before: DaemonSnapshot | None = None
+        self._config: Config | None = None  # in use at the last state
+        self._configuration = 0  # changes with it, by which clients see that they must ask again
         self._state: tuple[float, str] = (0.0, "")
 
     def turn(self, now_s: float) -> None:
@@ -93,12 +95,15 @@ class LiveView:
             if recent is None and last is not None:  # rates since the start would mislead
                 health = last
             self.feed.keep_cameras(snapshot.pipeline.cameras)
+            if self.host.config is not self._config:
+                self._config = self.host.config
+                self._configuration += 1
             state = {
                 "health": health,
                 "age_ms": {name: camera.age_ms for name, camera in last.cameras.items() if camera.age_ms is not UNSET} if last else {},
                 "cameras": {name: camera_message(camera.state, snapshot.time_ns) for name, camera in snapshot.pipeline.cameras.items()},
                 "broker": {"enabled": snapshot.publisher.enabled, "state": snapshot.publisher.state},
-                "configuration": hash_of(self.host.config),
+                "configuration": self._configuration,
                 "viewers": self.viewers,
                 "dropped": self.dropped,
             }
@@ -183,11 +188,6 @@ class _PageAudit:
 
     def close(self) -> None:
         """Do nothing, as above."""
-
-
-def hash_of(config: Config) -> int:
-    """Return a number that changes with the configuration, by which clients see that they must ask again."""
-    return id(config) & 0xFFFFFFFF
 
 
 def _described(camera: CameraConfig, drawn: CameraAreas | None) -> dict[str, Any]:

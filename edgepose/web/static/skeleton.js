@@ -7,9 +7,9 @@ const PERSON = 98;
 export function partsOf(buffer) {
   const view = new DataView(buffer);
   const parts = [];
-  for (let at = 0; at + 7 <= buffer.byteLength; ) {
-    const [name, poses, jpeg] = [view.getUint8(at), view.getUint16(at + 1, true), view.getUint32(at + 3, true)];
-    at += 7;
+  for (let at = 0; at + 9 <= buffer.byteLength; ) {
+    const [name, poses, jpeg] = [view.getUint8(at), view.getUint32(at + 1, true), view.getUint32(at + 5, true)];
+    at += 9;
     const camera = new TextDecoder().decode(new Uint8Array(buffer, at, name));
     const decoded = decodePoses(new DataView(buffer, at + name, poses));
     at += name + poses;
