@@ -123,7 +123,7 @@ def reading(client: WebClient, take: Callable[[bytes], None], stop: threading.Ev
 
     def read() -> None:
         while not stop.is_set():
-            with suppress(Exception), client.live_socket(close_timeout=1) as opened:
+            with suppress(Exception), client.live_socket(close_timeout=1, ping_interval=None) as opened:
                 while not stop.is_set():
                     with suppress(TimeoutError):
                         message = opened.recv(timeout=1)

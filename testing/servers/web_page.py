@@ -152,6 +152,7 @@ class LivePageProcess(WebPage):
         self._begin(folder, ["run", "--config", str(self.config), *(word for each in settings for word in ("--set", each))], None)
 
     def _address(self) -> str:
+        assert self.process.poll() is None, self.log
         return _text(self.folder / "address").strip() if any("live page on" in line for line in self.lines) else ""
 
 
