@@ -10,8 +10,9 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs count soak faults fuzz strangers bitflips broker-limits events refine decoding \
-triton image arm home-assistant system hostile service-memory fleet compare model report-page browser web-load live-load clean
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips broker-limits soak system \
+triton image arm events hostile service-memory encryption fleet fleet-cluster archive store browser web-load live-load home-assistant refine decoding model report-page \
+compare clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -53,6 +54,9 @@ bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; A
 
 costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, measured
 	$(BIN)/python -m tools.write_costs build/vtest.avi README.md $(ARGS)
+
+cameras: $(VENV)/.dev build/vtest.avi ## ages under overload, fairness, and bad cameras; writes docs/performance.md (ARGS="--seconds 60")
+	$(BIN)/python -m tools.measure_cameras build/vtest.avi docs/performance.md $(ARGS)
 
 count: $(VENV)/.dev build/vtest.avi ## people found in a real video against people counted by eye, written to docs/performance.md
 	$(BIN)/python tools/count_people.py build/vtest.avi docs/performance.md $(ARGS)
@@ -97,8 +101,23 @@ hostile: $(VENV)/.dev ## hostile cameras beside a good one for two minutes, unde
 service-memory: $(VENV)/.dev build/vtest.avi ## memory of the service as systemd counts it; writes docs/operations.md (needs root)
 	$(BIN)/python -m tools.service_memory build/vtest.avi docs/operations.md $(ARGS)
 
+encryption: $(VENV)/.dev ## what encryption costs, and 100 kills during a rotation of its key; writes docs/privacy.md (ARGS="--kills 10")
+	$(BIN)/python -m tools.encryption docs/privacy.md $(ARGS)
+
 fleet: $(VENV)/.dev ## many simulated devices on one mosquitto; writes docs/operations.md (ARGS="--help")
 	$(BIN)/python -m tools.fleet docs/operations.md $(ARGS)
+
+fleet-cluster: $(VENV)/.dev ## a thousand devices at two brokers, one killed in mid-run; writes docs/operations.md (Debian package ejabberd)
+	$(BIN)/python -m tools.fleet_cluster docs/operations.md $(ARGS)
+
+archive: $(VENV)/.dev ## 60 videos on a Ray cluster of two nodes, one killed in mid-run, which it installs in build/ray; writes docs/archives.md
+	@test -x build/ray/bin/python || { $(BIN)/python -m venv build/ray && build/ray/bin/pip install -q 'ray[data]>=2.40' && \
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' >"$$(echo build/ray/lib/python*/site-packages)/dev.pth"; }
+	PYTHONPATH=.:export build/ray/bin/python -m pytest tests/export/archive/test_cluster.py
+	PYTHONPATH=.:export build/ray/bin/python -m tools.archive_bar docs/archives.md $(ARGS)
+
+store: $(VENV)/.dev ## load and SIGKILLs of the store, with Parquet and PostgreSQL; writes docs/store.md (ARGS="--kills 5")
+	$(BIN)/python -m tools.store_bars docs/store.md $(ARGS)
 
 # An old release: newer ones need a newer Python. 400 MB in an environment of its own.
 # Axe reads every view as a screen reader would; it comes from npm, and none of it is shipped.

@@ -21,7 +21,8 @@ Actions (default: install):
 Options:
   --source PATH         checkout or wheel of edgepose (default: the checkout that contains this script)
   --wheelhouse DIR      install from the wheels in DIR only, without network
-  --extras LIST         cpu, gpu or tensorrt; also metrics, triton, web, with a comma (default: cpu). Give it again at an upgrade.
+  --extras LIST         cpu, gpu or tensorrt; also encryption, metrics, triton, web, with a comma (default: cpu). Give it again at an
+                        upgrade.
                         On a Jetson, tensorrt uses JetPack's own TensorRT: it implies --system-packages and /usr/bin/python3
   --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
   --system-packages     give access to all of the system's Python packages, and use suitable ones instead of the pinned ones
@@ -74,11 +75,11 @@ engines=0
 for extra in $(printf '%s' "$extras" | tr ',' ' '); do
     case $extra in
     cpu | gpu | tensorrt) engines=$((engines + 1)) ;;
-    metrics | triton | web) ;;
-    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally metrics, triton or web, with a comma" ;;
+    encryption | metrics | triton | web) ;;
+    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally encryption, metrics, triton or web, with a comma" ;;
     esac
 done
-[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally metrics, triton or web, with a comma"
+[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally encryption, metrics, triton or web, with a comma"
 [ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge requires --uninstall"
 
 # A Jetson's TensorRT is in the system's packages, built for the system's Python; PyPI has none for it. Its driver belongs to one version of
@@ -339,7 +340,7 @@ install_or_upgrade() {
         drop_in=$checkout/deploy/drop-ins/$name.conf
         [ -f "$drop_in" ] || fail 66 "unknown drop-in $name; expected one of: $(shipped_drop_ins)"
         # shellcheck disable=SC2013 # our own files: no spaces
-        for secret in $(sed -n 's/^LoadCredential=[^:]*://p' "$drop_in"); do
+        for secret in $(sed -n 's/^LoadCredential\(Encrypted\)\{0,1\}=[^:]*://p' "$drop_in"); do
             [ -f "$secret" ] || fail 66 "--with $name needs $secret, which does not exist; the service would not start without it"
         done
     done

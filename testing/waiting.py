@@ -37,18 +37,21 @@ def wait_for(probe: Callable[[], T], *, within_s: float = 10.0, every_s: float =
     return value
 
 
-def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path | None = None, *, within_s: float = 10.0) -> None:
+def wait_for_port(
+    process: "subprocess.Popen[bytes]", port: int, log: Path | None = None, *, within_s: float = 10.0, address: str = "127.0.0.1"
+) -> None:
     """Wait until a server listens on a port of this machine; fail with the end of its log where its process ends before.
 
     Args:
         process: of the server.
         log: what it writes, where that is kept.
         within_s: as in `wait_for`.
+        address: of this machine.
     """
 
     def listens() -> bool:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((address, port), timeout=1).close()
         except OSError:
             assert process.poll() is None, f"{process.args!r} did not start: {log.read_text()[-3000:] if log is not None else 'no log'}"
             return False

@@ -270,6 +270,7 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
         ),
         "camera",
     ),
+    ((("encryption", "how every stored file is opened, clear or encrypted"),), "camera"),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
     (
         (("pixels", ""), ("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("tile", ""), ("printable", ""), ("errors", "")),
@@ -281,16 +282,16 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
 
 def packages() -> Diagram:
     """Draw the packages in the layers of the import rule."""
-    d = Diagram(1200, 702, "The packages of edgepose and the import rule")
+    d = Diagram(1200, 764, "The packages of edgepose and the import rule")
     for row, (names, kind) in enumerate(LAYERS):
         gap = 12
         width = (1050 - gap * (len(names) - 1)) // len(names)
         for column, (name, what) in enumerate(names):
             d.box(20 + column * (width + gap), 20 + row * 62, width, 50, name, [what] if what else [], kind)
-    d.arrow((1120, 30), (1120, 622), label="", at=None)
+    d.arrow((1120, 30), (1120, 684), label="", at=None)
     d.text(1140, 300, "imports", size=12, anchor="start", color="#455a64")
-    d.text(545, 662, "A package imports from the rows below it, never from a row above, and never from its own row.", size=13)
-    d.text(545, 684, "edgepose_export may import edgepose; edgepose imports neither edgepose_export nor torch.", size=13)
+    d.text(545, 724, "A package imports from the rows below it, never from a row above, and never from its own row.", size=13)
+    d.text(545, 746, "edgepose_export may import edgepose; edgepose imports neither edgepose_export nor torch.", size=13)
     return d
 
 

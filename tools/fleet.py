@@ -27,6 +27,7 @@ from edgepose.frame import Frame
 from edgepose.messages.compose import poses_message
 from edgepose.messages.structs import PosesMessage, encode, timestamp
 from edgepose.person import Person
+from testing.fleet_publisher import packet, string
 from testing.servers.mosquitto import Mosquitto
 from tools.machine import machine
 from tools.write_reference import with_table
@@ -74,21 +75,7 @@ def _messages() -> list[PosesMessage]:
     return [poses_message(frame, _people(rng), 0) for _ in range(100)]
 
 
-def _string(text: str) -> bytes:
-    return len(text).to_bytes(2, "big") + text.encode()
-
-
-def _packet(head: int, body: bytes) -> bytes:
-    """Return an MQTT packet: type, length in groups of seven bits, body."""
-    length, size = bytearray(), len(body)
-    while True:
-        size, group = divmod(size, 128)
-        length.append(group | (128 if size else 0))
-        if not size:
-            return bytes([head]) + bytes(length) + body
-
-
-async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Return the next packet: its first byte and its body."""
     head = (await reader.readexactly(1))[0]
     size = shift = 0
@@ -107,8 +94,8 @@ async def _connect(port: int, name: str) -> tuple[asyncio.StreamReader, asyncio.
         AssertionError: the broker refuses.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    writer.write(_packet(0x10, _string("MQTT") + b"\x04\x02\x00\x00" + _string(name)))
-    head, body = await _read(reader)
+    writer.write(packet(0x10, string("MQTT") + b"\x04\x02\x00\x00" + string(name)))
+    head, body = await read_packet(reader)
     assert (head, body[1]) == (0x20, 0), f"the broker refused {name}: {body!r}"
     return reader, writer
 
@@ -116,7 +103,7 @@ async def _connect(port: int, name: str) -> tuple[asyncio.StreamReader, asyncio.
 async def _devices(port: int, count: int, go: Event, stop: Event, sent: "multiprocessing.Queue[tuple[int, int, float]]") -> None:
     messages = _messages()
     writers = [(await _connect(port, f"device-{number}"))[1] for number in range(count)]
-    topics = [_string(f"edgepose/device-{number}/cameras/front/poses") for number in range(count)]
+    topics = [string(f"edgepose/device-{number}/cameras/front/poses") for number in range(count)]
     while not go.is_set():
         await asyncio.sleep(0.01)
     turn, published, size, cpu_s = 0, 0, 0, time.process_time()
@@ -126,9 +113,9 @@ async def _devices(port: int, count: int, go: Event, stop: Event, sent: "multipr
         await asyncio.sleep(max(0.0, began_s + turn / (count * RATE_HZ) - time.monotonic()))
         number = turn % count
         message = msgspec.structs.replace(messages[turn % len(messages)], sequence=turn // count, captured_at=timestamp(time.time_ns()))
-        packet = _packet(0x30, topics[number] + encode(message))
-        writers[number].write(packet)
-        turn, published, size = turn + 1, published + 1, size + len(packet)
+        message_packet = packet(0x30, topics[number] + encode(message))
+        writers[number].write(message_packet)
+        turn, published, size = turn + 1, published + 1, size + len(message_packet)
     used_s = time.process_time() - cpu_s
     for writer in writers:
         with contextlib.suppress(OSError):
@@ -140,15 +127,15 @@ async def _devices(port: int, count: int, go: Event, stop: Event, sent: "multipr
 
 async def _subscriber(port: int, ready: Event, stop: Event, heard: "multiprocessing.Queue[tuple[list[float], float]]") -> None:
     reader, writer = await _connect(port, "subscriber")
-    writer.write(_packet(0x82, b"\x00\x01" + _string("edgepose/#") + b"\x00"))
-    await _read(reader)
+    writer.write(packet(0x82, b"\x00\x01" + string("edgepose/#") + b"\x00"))
+    await read_packet(reader)
     decoder = msgspec.json.Decoder(_Pose)
     ready.set()
     ages_ms: list[float] = []
     began_s, cpu_s = time.monotonic(), time.process_time()
     while True:
         try:
-            _, body = await asyncio.wait_for(_read(reader), 1.0)
+            _, body = await asyncio.wait_for(read_packet(reader), 1.0)
         except TimeoutError:
             if stop.is_set():  # and no message for a second
                 break

@@ -25,7 +25,7 @@ pin() {
 }
 
 upgrade="$*"
-pin dev "edgepose[dev] @ file://$here" "edgepose-export[conformance,train] @ file://$here/export" 'setuptools>=77'
+pin dev "edgepose[dev] @ file://$here" "edgepose-export[conformance,postgres,store,train] @ file://$here/export" 'setuptools>=77'
 pin demo "edgepose[demo] @ file://$here"
 pin cpu "edgepose[cpu] @ file://$here"
 pin gpu "edgepose[gpu] @ file://$here"
@@ -33,3 +33,4 @@ pin tensorrt "edgepose[tensorrt] @ file://$here"
 pin triton "edgepose[triton] @ file://$here"
 pin metrics "edgepose[metrics] @ file://$here"
 pin web "edgepose[cpu,web] @ file://$here"
+pin encryption "edgepose[cpu,encryption] @ file://$here"

@@ -8,8 +8,9 @@ import re
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edgepose.config.schema import Config, RefineConfig
-from edgepose.diagnostics.bench import BenchResult, bench
+from edgepose.config.schema import Config, RefineConfig, TilesConfig
+from edgepose.diagnostics.bench import bench
+from edgepose.diagnostics.bench_result import BenchRow
 from edgepose.model.file import ModelFile
 from edgepose.model.shipped import named_model
 from tools.machine import machine
@@ -37,15 +38,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
     pose_model, refiner = named_model("default", "pose"), named_model(RefineConfig().path, "refine")
-    alone, refining = (
-        bench(Config(refine=RefineConfig(people=people)), options.video, rounds=options.rounds, seconds=2.0, done=lambda: None)
-        for people in (0, options.people)
-    )
+    config = Config(refine=RefineConfig(people=options.people), tiles=TilesConfig(enabled=False))
+    alone = bench(config, options.video, rounds=options.rounds, seconds=2.0, done=lambda: None)
+    refining = alone.default
     people_a_frame = (
         "" if refining.refine is None else f"{refining.refine.people_per_frame:.1f} people per frame, {refining.refine.cost_ms:.1f} ms each"
     )
 
-    def daemon(result: BenchResult) -> str:
+    def daemon(result: BenchRow) -> str:
         return f"{result.daemon_fps:.0f} frames/s, {result.ratio:.2f} of the engine alone"
 
     precision = {"float32": "float", "int8": "INT8"}[pose_model.info.precision]

@@ -9,13 +9,12 @@ from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
-from av.video.reformatter import VideoReformatter
+from av.sidedata.sidedata import SideDataContainer, Type
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, Instant
 from edgepose.capture.limits import maximum_pixels, read_header, refuse_large_video
-from edgepose.capture.presentation import Orientation, choose_track, display_width, usable_aspect
+from edgepose.capture.presentation import Orientation, RgbConverter, choose_track, display_width, usable_aspect
 from edgepose.errors import SourceError
 
 _PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTime: wall clock in microseconds, flags
@@ -96,7 +95,7 @@ class Stream:
         self._sender_reported = False
         self._timed = True
         self._pixel_aspect: Fraction | float = 1
-        self._reformatter = VideoReformatter()
+        self._colors = RgbConverter(**_ONE_THREAD)
         self._abandoned = False
         self.finite = False
         """Whether it is a file, local or on a web server, and not a camera."""
@@ -148,6 +147,13 @@ class Stream:
         self._stream = stream
         self._packets = container.demux(stream)
 
+    def seek(self, pts_ns: int) -> None:
+        """Go on at the last key frame that is not after a presentation time; of a file that is open."""
+        base = self._stream.time_base
+        self._container.seek(pts_ns * int(base.denominator) // (int(base.numerator) * NS_PER_S), stream=self._stream, backward=True)
+        self._decoded.clear()
+        self._packets = self._container.demux(self._stream)
+
     def next_frame(self) -> DecodedFrame | None:
         """Return the next frame, or None at the end.
 
@@ -185,9 +191,11 @@ class Stream:
         """Return the image of a frame as uint8 (H, W, 3), RGB: turned, mirrored and with square pixels, as it is meant to be shown."""
         decoded = frame.decoded
         width = display_width(decoded.width, self._pixel_aspect)
-        converted = self._reformatter.reformat(decoded, width, decoded.height, format="rgb24", **_ONE_THREAD)
-        image: NDArray[Any] = converted.to_ndarray()  # (H, W, 3)
-        matrix = decoded.side_data.get(Type.DISPLAYMATRIX)  # a phone held upright records a turned image with this mark
+        image = self._colors.convert(decoded, width)  # (H, W, 3)
+        # A phone held upright records a turned image with this mark. Not `decoded.side_data`: the frame keeps that, and it the frame, so
+        # that only garbage collection would return the memory of each frame to the decoder.
+        side_data: Any = SideDataContainer  # PyAV's annotations do not know its argument
+        matrix = side_data(decoded).get(Type.DISPLAYMATRIX)
         return np.ascontiguousarray(image) if matrix is None else Orientation.of_matrix(bytes(matrix)).apply(image)
 
     @property

@@ -26,6 +26,7 @@ def command(action: str, name: str | None, role: str | None, as_json: bool, conf
     from edgepose.cli.serve import refuse_without_extra
     from edgepose.config.addresses import is_loopback
     from edgepose.config.load import load, web_folder
+    from edgepose.encryption.start import use_configured_files
     from edgepose.errors import UsageError
     from edgepose.telemetry.wall_clock import WallClock
 
@@ -41,6 +42,7 @@ def command(action: str, name: str | None, role: str | None, as_json: bool, conf
     if (action == "add") != (role is not None):
         raise UsageError("--role belongs to `edgepose accounts add NAME`; expected it there, and nowhere else")
     config = load(config_file, settings)
+    use_configured_files(config)
     file = AccountFile(web_folder(config))
     scheme = "http" if is_loopback(config.web.host) and config.web.certificate_file is None else "https"
     url = kept_address(file) or f"{scheme}://{config.web.host}:{config.web.port}"

@@ -23,12 +23,16 @@ def command(action: str, file: Path | None, config_file: Path | None, settings: 
     import msgspec
 
     from edgepose.config.load import load
+    from edgepose.config.schema import Config
+    from edgepose.encryption.start import use_configured_files
     from edgepose.errors import RecordingError, UsageError
     from edgepose.printable import printable
     from edgepose.storage.chained_lines import verify_lines
 
+    config = load(config_file, settings) if file is None or config_file is not None or settings else Config()
+    use_configured_files(config)
     if file is None:
-        configured = load(config_file, settings).commands.audit
+        configured = config.commands.audit
         if configured is None:
             raise UsageError("no record of commands is configured; expected FILE, or the key commands.audit")
         file = Path(configured)

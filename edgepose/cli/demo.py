@@ -49,7 +49,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig, WebConfig
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.supervise import supervise
-    from edgepose.diagnostics.bench import FETCHED_VIDEO, PACKAGED_VIDEO, video_at_hand
+    from edgepose.diagnostics.bench_sources import FETCHED_VIDEO, PACKAGED_VIDEO, video_at_hand
     from edgepose.errors import OutputError, SourceError, UsageError
     from edgepose.messages.live_table import LiveTable
     from edgepose.mqtt.embedded_broker import EmbeddedBroker

@@ -87,7 +87,7 @@ def command(
     names = [str(path) if path is not None else None for path in (output, csv, video, images)]
     if as_json and any(name in STANDARD_OUTPUT for name in names):
         raise UsageError("--json and poses would both go to standard output; expected one of them there")
-    start_ns = _time_ns(start) if start is not None else None
+    start_ns = time_ns(start) if start is not None else None
     log_to_stderr("warning")
     found = find_inputs(sources)
     configured, lenders = _configuration(config_file, settings, found.inputs[0].source)
@@ -146,7 +146,7 @@ def _configuration(config_file: Path | None, settings: Sequence[str], source: st
     return load(config_file, [*added, *settings]), named
 
 
-def _time_ns(text: str) -> int:
+def time_ns(text: str) -> int:
     """Return an RFC 3339 time as nanoseconds since the Unix epoch."""
     from datetime import datetime, timedelta, timezone
 

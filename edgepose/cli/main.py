@@ -8,13 +8,15 @@ from edgepose.storage.access import owner_only
 
 COMMANDS = (
     *("run", "demo", "infer", "serve", "watch", "replay", "simulate", "check", "doctor", "bench", "build-engine", "schema", "accounts"),
-    "audit",
+    *("audit", "keys", "forget"),
 )
+
+_MODULES = {"keys": "master_keys"}
 
 
 @click.command(
     cls=LazyCommands,
-    places={name: f"edgepose.cli.{name.replace('-', '_')}:command" for name in COMMANDS},
+    places={name: f"edgepose.cli.{_MODULES.get(name, name.replace('-', '_'))}:command" for name in COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try: edgepose demo",
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgepose.cli.options import json_option
+from edgepose.cli.options import configuration_options, json_option
 
 _file = click.Path(path_type=Path)
 
@@ -17,12 +17,15 @@ _file = click.Path(path_type=Path)
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=_file, metavar="FILE", help="Write the pose messages, one a line; - is standard output.")
 @click.option("--events", type=_file, metavar="FILE", help="Write the event messages, one a line; - is standard output.")
+@configuration_options
 @json_option
-def command(recording: Path, output: Path | None, events: Path | None, as_json: bool) -> None:
+def command(
+    recording: Path, output: Path | None, events: Path | None, config_file: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
     """Postprocess the inference results of a RECORDING again: people and events give the same messages, byte for byte.
 
     RECORDING is a folder that the black box made (`black_box.path`), or one of its segments. Without `--output` and `--events`, its
-    contents are listed: states of the cameras, events, lost records.
+    contents are listed: states of the cameras, events, lost records. The configuration is read for the key of stored data only.
     """
     from collections import Counter
     from contextlib import ExitStack
@@ -31,6 +34,9 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
 
     from edgepose import __version__
     from edgepose.cli.live_table import event_line
+    from edgepose.config.load import load
+    from edgepose.encryption.files import ClearFiles
+    from edgepose.encryption.start import use_configured_files
     from edgepose.errors import UsageError
     from edgepose.messages.compose import event_message, poses_message
     from edgepose.messages.structs import timestamp
@@ -39,6 +45,8 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     from edgepose.printable import printable
     from edgepose.recorder.format import LossRecord, SegmentHeader, StateRecord
 
+    if config_file is not None or settings:
+        use_configured_files(load(config_file, settings))
     names = [str(path) for path in (output, events) if path is not None]
     on_screen = sum(name in STANDARD_OUTPUT for name in names)
     if on_screen > 1 or (on_screen and as_json):
@@ -49,7 +57,10 @@ def command(recording: Path, output: Path | None, events: Path | None, as_json: 
     versions: set[str] = set()
     models: set[str] = set()
     with ExitStack() as files:
-        writers = [files.enter_context(JsonLinesWriter(path, overwrite=True)) if path is not None else None for path in (output, events)]
+        writers = [
+            files.enter_context(JsonLinesWriter(path, overwrite=True, files=ClearFiles())) if path is not None else None
+            for path in (output, events)
+        ]
         for replayed in replay(recording):
             if isinstance(replayed, SegmentHeader):
                 counts["segments"] += 1

@@ -10,7 +10,7 @@ from edgepose.cli.options import configuration_options
 
 if TYPE_CHECKING:
     from edgepose.config.schema import Config
-    from edgepose.daemon.service import Service
+    from edgepose.daemon.commands import Service
 
 
 @click.command(
@@ -32,9 +32,10 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     import logging
     import os
 
-    from edgepose.config.load import service_variables
+    from edgepose.config.load import load, service_variables
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.supervise import supervise
+    from edgepose.encryption.start import use_configured_files
     from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.storage.access import limit_access
     from edgepose.supervision.malloc import tune
@@ -45,15 +46,17 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     _log = logging.getLogger("edgepose.run")
     # The signals first: a change of the configuration that is signaled after it was read must not be lost.
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
-        config = loaded(config_file, settings)
+        config = load(config_file, settings)
         log_to_stderr(config.log.level, config.log.format)
         limit_access(config.files.access)
+        use_configured_files(config, config.black_box.path, config.files.images)
+        config = with_drawn_areas(config)
         if not config.cameras:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()
         log_uncaught()
         notifier = Notifier(service_variables(), os.getpid())
-        daemon = Daemon(config, notifier, load=lambda: loaded(config_file, settings), service=live_page(config))
+        daemon = Daemon(config, notifier, load=lambda: with_drawn_areas(load(config_file, settings)), service=live_page(config))
 
         def each_turn() -> None:
             if hung_up.is_set():
@@ -73,13 +76,15 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
         supervise(daemon, stop, reason, each_turn)
 
 
-def loaded(config_file: Path | None, settings: tuple[str, ...]) -> "Config":
-    """Return the configuration, with the areas that were drawn on the live page; ConfigError where one of them is wrong."""
-    from edgepose.config.areas import FILE, read_areas, with_areas
-    from edgepose.config.load import load, web_folder
+def with_drawn_areas(config: "Config") -> "Config":
+    """Return a configuration with the areas that were drawn on its live page; ConfigError where one of them is wrong."""
+    if not config.web.enabled:
+        return config
+    from edgepose.config.areas import with_areas
+    from edgepose.config.load import web_folder
+    from edgepose.web.live.areas_file import FILE, FOLDER, read_areas
 
-    config = load(config_file, settings)
-    return with_areas(config, read_areas(web_folder(config) / FILE)) if config.web.enabled else config
+    return with_areas(config, read_areas(web_folder(config) / FOLDER / FILE))
 
 
 def live_page(config: "Config") -> "Service | None":

@@ -35,6 +35,7 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
 
     from edgepose.cli.log import log_to_stderr
     from edgepose.config.load import load, service_variables, web_folder
+    from edgepose.encryption.start import use_configured_files
     from edgepose.errors import ConfigError
     from edgepose.storage.access import limit_access
     from edgepose.supervision.malloc import tune
@@ -47,6 +48,7 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
         config = load(config_file, settings)
         log_to_stderr(config.log.level, config.log.format)
         limit_access("owner")
+        use_configured_files(config, web_folder(config))
         tune()
         privacy = config.privacy
         for key, value, wanted in (("pixels", privacy.pixels, ("allowed", "blurred")), ("profile", privacy.profile, ("full",))):

@@ -4,10 +4,7 @@ The file has the form of the configuration, with nothing but `cameras.<name>.zon
 take the place of the configured ones. Masks are added: a configured mask hides what nobody may see, and only the configuration removes it.
 """
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import yaml
@@ -16,11 +13,8 @@ from msgspec.structs import asdict, replace
 from edgepose.config.cross_checks import check_together
 from edgepose.config.fields import Line, Name, Polygon, Section
 from edgepose.config.schema import CameraConfig, Config
-from edgepose.config.yaml_text import LIMIT_BYTES, compose, read_bounded, value_of
-from edgepose.errors import ConfigError, OutputError
-
-FILE = "areas.yaml"
-"""Name of the file, in the folder of the page."""
+from edgepose.config.yaml_text import compose, value_of
+from edgepose.errors import ConfigError
 
 
 class CameraAreas(Section, frozen=True):
@@ -37,22 +31,13 @@ class DrawnAreas(Section, frozen=True):
     cameras: dict[Name, CameraAreas] = {}
 
 
-def read_areas(path: Path) -> DrawnAreas:
-    """Return what the file holds, nothing where there is none.
-
-    Raises:
-        ConfigError: it cannot be read, or holds something else.
-    """
+def parsed_areas(text: str) -> DrawnAreas:
+    """Return the areas of a text; ConfigError where it holds something else."""
     try:
-        root = compose(read_bounded(path))
+        root = compose(text)
         return msgspec.convert({} if root is None else value_of(root), DrawnAreas)
-    except FileNotFoundError:
-        return DrawnAreas()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; expected the file that the live page has written") from error
-    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        what = str(error).splitlines()[0]
-        raise ConfigError(f"{path} is damaged: {what}; expected zones, lines and masks of cameras, or no such file") from error
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{str(error).splitlines()[0]}; expected zones, lines and masks of cameras") from error
 
 
 def with_areas(config: Config, areas: DrawnAreas) -> Config:
@@ -70,25 +55,6 @@ def with_areas(config: Config, areas: DrawnAreas) -> Config:
 def with_camera(areas: DrawnAreas, name: str, camera: CameraAreas) -> DrawnAreas:
     """Return areas with others for one camera."""
     return replace(areas, cameras={**areas.cameras, name: camera})
-
-
-def write_areas(path: Path, areas: DrawnAreas) -> None:
-    """Write the file in one step; OutputError where that is not possible."""
-    content = text_of(areas.cameras).encode()
-    if len(content) > LIMIT_BYTES:
-        raise OutputError(f"the areas take {len(content) // 1024} KiB; expected at most {LIMIT_BYTES // 1024}")
-    temporary = path.with_name(f"{path.name}.new")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise OutputError(f"{path} cannot be written: {error.strerror}; expected a folder in web.folder that is writable") from error
 
 
 def text_of(cameras: Mapping[str, CameraAreas]) -> str:

@@ -173,6 +173,8 @@ def _place_problems(config: Config) -> _Problems:
 
 
 def _privacy_problems(config: Config) -> _Problems:
+    if config.encryption.enabled and config.encryption.key is None:
+        yield ("encryption", "key"), "is missing while encryption.enabled is true; expected the file that `edgepose keys create` made"
     pixels, profile = config.privacy.pixels, config.privacy.profile
     if profile != "full":
         files = config.files

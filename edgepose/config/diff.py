@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config
 
-_AT_NEXT_START = ("black_box", "monitoring", "web")
+_AT_NEXT_START = ("black_box", "encryption", "monitoring", "web")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ def file_key(role: Literal["read", "write", "folder", "model", "source"], conten
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 
+Days = Annotated[float, Meta(gt=0, le=36_500)]
+
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

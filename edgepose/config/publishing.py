@@ -107,6 +107,15 @@ class FilesConfig(Section, frozen=True):
     images: Annotated[
         str | None, Meta(description="folder to write annotated frames to", extra=file_key("folder", "the annotated frames"))
     ] = None
+    limit_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="maximum size in MB of `jsonl` and of `csv`, each with its older half in `….1`, of all videos, and of all images;"
+            " the oldest goes first",
+        ),
+    ] = 1000
 
 
 class EventsConfig(Section, frozen=True):

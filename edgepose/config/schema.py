@@ -32,11 +32,13 @@ from edgepose.config.publishing import (
 )
 from edgepose.config.service import (
     BlackBoxConfig,
+    EncryptionConfig,
     HealthConfig,
     LogConfig,
     MonitoringConfig,
     PrivacyConfig,
     Profile,
+    RetentionConfig,
     WebConfig,
 )
 
@@ -45,6 +47,7 @@ __all__ = [
     "CameraConfig",
     "CommandsConfig",
     "Config",
+    "EncryptionConfig",
     "EventsConfig",
     "FileMark",
     "FilesConfig",
@@ -64,6 +67,7 @@ __all__ = [
     "Profile",
     "RefineConfig",
     "RemoteConfig",
+    "RetentionConfig",
     "SmoothConfig",
     "TilesConfig",
     "TlsConfig",
@@ -128,6 +132,19 @@ class CameraConfig(Section, frozen=True):
     ] = 0.0
     loop: Annotated[bool, Meta(description="restart a file at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
+    priority: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="share of the network's time that this live camera gets where there is too little for all: twice the share of a"
+            " camera with half the number",
+        ),
+    ] = 1
+    maximum_rate: Annotated[
+        float,
+        Meta(ge=0, le=1000, description="most frames per second of a live source that are used; the others are dropped; 0 uses all"),
+    ] = 0.0
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
     masks: Annotated[
         dict[Name, Polygon],
@@ -155,6 +172,8 @@ class Config(Section, frozen=True):
     webhook: WebhookConfig = WebhookConfig()
     commands: CommandsConfig = CommandsConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
+    retention: RetentionConfig = RetentionConfig()
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgepose.config.fields import Host, Seconds, Section, file_key
+from edgepose.config.fields import Days, Host, Seconds, Section, file_key
 
 
 class BlackBoxConfig(Section, frozen=True):
@@ -42,6 +42,32 @@ class PrivacyConfig(Section, frozen=True):
             " of all people found (`blurred`), or as they are (`allowed`)"
         ),
     ] = "allowed"
+
+
+class EncryptionConfig(Section, frozen=True):
+    """Encryption of everything that is stored; needs the extra `encryption`."""
+
+    enabled: Annotated[bool, Meta(description="encrypt every file of the state (AES-256-GCM)")] = False
+    key: Annotated[
+        str | None,
+        Meta(
+            description="file or systemd credential with the master key that `edgepose keys create` made; mode 0600",
+            extra=file_key("read", "the master key"),
+        ),
+    ] = None
+
+
+class RetentionConfig(Section, frozen=True):
+    """How long stored data is kept; files have limits of their size besides."""
+
+    days: Annotated[
+        Days | None,
+        Meta(
+            description="age in days at which waiting events, recordings, poses, videos and images are deleted; default: 30 with"
+            " `privacy.profile` full, 7 with standard, 1 with minimal",
+        ),
+    ] = None
+    audit_days: Annotated[Days, Meta(description="age in days at which records of commands are deleted")] = 365.0
 
 
 class MonitoringConfig(Section, frozen=True):

@@ -16,7 +16,8 @@ from edgepose.messages.command_requests import REQUESTS
 from edgepose.messages.structs import CommandReplyMessage, timestamp
 from edgepose.mqtt.command_inbox import Command
 from edgepose.printable import printable
-from edgepose.storage.chained_lines import ChainedLines
+from edgepose.storage.chained_lines import ChainedLines, forget_lines
+from edgepose.storage.span import Span
 
 _log = logging.getLogger(__name__)
 
@@ -116,10 +117,25 @@ class Audit:
                 self._write_merged()
 
     def close(self) -> None:
-        """Write the lines of merged commands."""
+        """Write the lines of merged commands, and close the file until the next line."""
         with self._lock:
             if self._merged:
                 self._write_merged()
+            if self._lines is not None:
+                self._lines.close()
+
+    def forget(self, span: Span) -> int:
+        """Delete the lines of a span, and return how many.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        with self._lock:
+            self._merged.clear()
+            if self._lines is None or self._path is None:
+                return 0
+            self._lines.close()
+            return forget_lines(self._path, span.holds_line)
 
     def _takes(self, status: str, now_s: float) -> bool:
         """Return whether a line of its own is written for a command of a status."""

@@ -5,7 +5,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from edgepose.config.cross_checks import check_together
 from edgepose.config.schema import Config
-from edgepose.daemon.health import DaemonSnapshot
+from edgepose.daemon.health import DaemonSnapshot, ServiceStats
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.command_requests import (
@@ -30,10 +30,12 @@ from edgepose.messages.structs import CommandReplyMessage, SnapshotMessage, time
 from edgepose.mqtt.command_inbox import Command
 from edgepose.output.overlay import draw
 from edgepose.person import Person
+from edgepose.pipeline.delivery import Onlooker
 from edgepose.pipeline.postprocess_thread import TakePeople
 from edgepose.pixels import PixelGate, ReleasedImage, encode_picture
 from edgepose.printable import printable
 from edgepose.recorder.folder import Recording
+from edgepose.storage.span import Span
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +74,14 @@ class CommandAudit(Protocol):
 
     def note(self, command: Command, reply: CommandReplyMessage) -> None:
         """Record a command and its outcome."""
+        ...
+
+    def note_line(self, name: str, fields: dict[str, Any], status: str, reason: str, kind: str) -> None:
+        """Record what is no message."""
+        ...
+
+    def forget(self, span: Span) -> int:
+        """Delete the lines of a span, and return how many."""
         ...
 
     def turn(self, now_s: float) -> None:
@@ -247,6 +257,14 @@ class CommandHandler:
         packet_bytes = self._target.snapshot().publisher.packet_bytes
         return JPEG_LIMIT_BYTES if packet_bytes is None else max(0, min(JPEG_LIMIT_BYTES, (packet_bytes - _REPLY_BYTES) * 3 // 4))
 
+    def forget(self, span: Span) -> int:
+        """Delete the records of commands of a span, and return how many; OSError where the disk fails."""
+        return self._audit.forget(span)
+
+    def note_forgotten(self) -> None:
+        """Record that a span was deleted on the device, and not which: its times are part of it."""
+        self._audit.note_line("forget", {}, "ok", "", "forget")
+
     def _record(self, command: Command, now_s: float) -> None:
         recording = self._target.record("command")
 
@@ -318,3 +336,31 @@ def snapshot_message(frame: Frame, released: ReleasedImage, width: int, limit_by
         if width <= _SMALLEST_SNAPSHOT_PX:
             return None
         width = max(_SMALLEST_SNAPSHOT_PX, width * 2 // 3)
+
+
+class ServiceHost(CommandTarget, Protocol):
+    """All that a service may ask of the daemon: what commands may, and to look on; `edgepose.daemon.daemon.Daemon`."""
+
+    def watch(self, onlooker: Onlooker) -> None:
+        """Pass the result of each frame to `onlooker` too, from the postprocess thread."""
+        ...
+
+
+class Service(Protocol):
+    """A part beside the daemon's work, whose faults do not reach the work."""
+
+    def start(self, host: ServiceHost) -> None:
+        """Begin, once the daemon has started; EdgeposeError where that is not possible."""
+        ...
+
+    def turn(self, now_s: float) -> None:
+        """Do what belongs to the main thread; called several times a second, and returns at once."""
+        ...
+
+    def stop(self, timeout_s: float) -> None:
+        """End within a time."""
+        ...
+
+    def stats(self) -> ServiceStats:
+        """Return its state; from any thread."""
+        ...

@@ -9,16 +9,16 @@ from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
 from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
-from edgepose.daemon.commands import CommandHandler, Done
+from edgepose.daemon.commands import CommandHandler, Done, Service
 from edgepose.daemon.device_clock import DeviceClock
 from edgepose.daemon.engine_upgrade import Upgraded
+from edgepose.daemon.forgetting import Forgetting, RunningParts
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
 from edgepose.daemon.reload import PreparedReload, Reloads, prepare
 from edgepose.daemon.running_networks import RunningNetworks
-from edgepose.daemon.service import Service
 from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
 from edgepose.engine.tensorrt.build import BuildProgress
@@ -138,6 +138,7 @@ class Daemon:
         )
         self._command_handler = self._command_handler_of(Audit.configured(config.commands))
         self._reloads = Reloads(load, self._prepare, self._apply, notifier)
+        self._forgetting = Forgetting(config, self._stored_parts, lambda: self._clock.unset is None)
         self._next_health_s = self._started_s + config.health.interval_s
         self._watchdog = Watchdog(notifier, self._pipeline, self._publisher, self._delivery, config.health.stuck_after_s, self._started_s)
         self._turning = Heartbeat(_MAIN_STUCK_S)
@@ -256,6 +257,7 @@ class Daemon:
             service = self._service
             do("the service beside the work", lambda: service.turn(now_s))
         do("reloading", self._reloads.turn)
+        do("deleting stored data", lambda: self._forgetting.turn(now_s))
         do("changing the networks", self._turn_networks)
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
@@ -405,6 +407,9 @@ class Daemon:
     def _reopening(self, config: Config) -> Callable[[], list[Sink]] | None:
         """Return what opens files again after a failure; only a daemon that runs forever does that."""
         return (lambda: open_sinks(config)) if self._forever else None
+
+    def _stored_parts(self) -> RunningParts:
+        return RunningParts(self._config, self._publisher, self._webhook, self._box, self._delivery, self._occupancy, self._command_handler)
 
     def _command_handler_of(self, audit: Audit | None) -> CommandHandler | None:
         return CommandHandler(self, self._publisher.reply, audit) if audit is not None else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
+from edgepose.encryption.files import state_files
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.structs import (
@@ -64,6 +65,7 @@ class DaemonSnapshot:
         reload_refused: why the newest configuration is not in use, one sentence; None where it is.
         clock_unset: why the wall clock is not to be believed, in a few words; None where it may be right.
         health: the last health message, None before the first.
+        storage_damage: places of stored files that did not verify, by cause.
     """
 
     time_ns: int = 0
@@ -84,6 +86,7 @@ class DaemonSnapshot:
     reload_refused: str | None = None
     clock_unset: str | None = None
     health: HealthMessage | None = None
+    storage_damage: Mapping[str, int] = field(default_factory=lambda: dict(state_files().damage))
 
 
 def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) -> HealthMessage:

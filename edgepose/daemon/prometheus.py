@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from edgepose.capture.failures import CAUSES
 from edgepose.daemon.health import DaemonSnapshot
+from edgepose.encryption.files import DAMAGES
 from edgepose.event import EventKind
 from edgepose.events.view import UNDECIDABLE_KINDS
 from edgepose.messages.camera_state import State
@@ -304,6 +305,12 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         "edgepose_live_dropped_frames",
         "Frames that clients of the live page did not get because they were slow.",
         {} if service is None else {(): service.dropped},
+    )
+    yield _counter(
+        "edgepose_storage_damage",
+        "Places of stored files that did not verify.",
+        {(cause,): snapshot.storage_damage.get(cause, 0) for cause in DAMAGES},
+        "cause",
     )
     yield _gauge(
         "edgepose_temperature_celsius",

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.engine import ultralytics
-from edgepose.engine.output_checks import check_finite, check_people, check_pixels, check_positions, check_shares
+from edgepose.engine.output_checks import check_finite, check_people, check_pixels, check_positions, check_shares, clearly_sound
 from edgepose.errors import EngineError
 from edgepose.model.file import ModelFile
 from edgepose.person import KEYPOINT_NAMES, Candidates
@@ -95,6 +95,8 @@ class PoseNetwork(LoadedNetwork):
                 f"{self.name} returned boxes, scores and keypoints of shapes {found}; expected (N, K, 4), (N, K), (N, K, 17, 3)"
             )
         boxes, scores, keypoints = candidates.boxes, candidates.scores, candidates.keypoints
+        if clearly_sound(boxes, scores, keypoints):
+            return candidates
         check_finite(self.name, {"boxes": boxes, "scores": scores, "keypoints": keypoints})
         check_shares(self.name, {"scores": scores, "confidences": keypoints[..., 2]})
         check_positions(self.name, {"boxes": boxes, "keypoints": keypoints[..., :2]})

@@ -4,6 +4,7 @@ All outputs are checked before candidates are selected, because a comparison wit
 Each function raises EngineError; `name` is that of the backend, for the sentence.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -39,6 +40,31 @@ def check_positions(name: str, outputs: Mapping[str, NDArray[np.float32]]) -> No
     for what, values in outputs.items():
         if values.size and max(float(values.max()), -float(values.min())) > _LARGEST_POSITION_PX:
             raise EngineError(f"{name} returned {what} from {values.min():.3g} to {values.max():.3g}; expected pixels: {_BROKEN}")
+
+
+def clearly_sound(boxes: NDArray[np.float32], scores: NDArray[np.float32], keypoints: NDArray[np.float32]) -> bool:
+    """Return whether all checks would pass, as one look at the extremes tells; False where that is not certain.
+
+    Args:
+        boxes: (N, K, 4), likewise `scores` (N, K) and `keypoints` (N, K, 17, 3).
+    """
+    if not scores.size:
+        return False
+    rows = keypoints.reshape(-1, 3)
+    lowest, highest = rows.min(axis=0).tolist(), rows.max(axis=0).tolist()  # NaN is both
+    least, most = float(scores.min()), float(scores.max())
+    shares = min(least, lowest[2]) >= -_SCORE_TOLERANCE and max(most, highest[2]) <= 1 + _SCORE_TOLERANCE
+    if not (shares and least <= most and lowest[2] <= highest[2]):
+        return False
+    low, high = min(float(boxes.min()), *lowest[:2]), max(float(boxes.max()), *highest[:2])
+    if not (low >= -_LARGEST_POSITION_PX and high <= _LARGEST_POSITION_PX and not math.isnan(sum(lowest) + low)):
+        return False
+    if most < _LEAST_SCORE:
+        return True
+    best = int(scores.argmax())
+    box, pose = boxes.reshape(-1, 4)[best], keypoints.reshape(-1, *keypoints.shape[2:])[best]
+    posed = float(pose[:, 2].max()) >= _LEAST_SCORE
+    return posed and float(box.max()) > _LARGEST_SHARE and float(pose[:, :2].max()) > _LARGEST_SHARE
 
 
 def check_people(name: str, boxes: NDArray[np.float32], scores: NDArray[np.float32], keypoints: NDArray[np.float32]) -> None:

@@ -96,11 +96,13 @@ def _people(people: Sequence[Person], scale: tuple[float, float], profile: Profi
         return [_SOMEBODY] * len(people)
     # float64, so that 0.1 is written as 0.1. One array for all people: the overhead of a NumPy call exceeds the cost of rounding.
     keypoints = np.array([person.keypoints for person in people], np.float64)  # (P, 17, 3)
-    keypoints[..., :2] *= scale
+    if scale != (1.0, 1.0):
+        keypoints[..., :2] *= scale
     np.round(keypoints[..., :2], 1, out=keypoints[..., :2])
     np.round(keypoints[..., 2], 3, out=keypoints[..., 2])
     # JSON has no NaN. A keypoint that is not finite is written with confidence 0, which subscribers skip anyway.
-    keypoints[~np.isfinite(keypoints).all(axis=2)] = 0
+    if not np.isfinite(keypoints).all():
+        keypoints[~np.isfinite(keypoints).all(axis=2)] = 0
     if profile == "standard":
         keypoints[:] = 0
     return [_person(person, rows, scale) for person, rows in zip(people, keypoints.tolist(), strict=True)]

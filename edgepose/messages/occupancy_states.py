@@ -56,6 +56,13 @@ class OccupancyStates:
                 if place not in self._people:
                     self._set(place, _NOBODY, now_ns)
 
+    def forget(self, camera: str | None) -> None:
+        """Clear the states of a camera, or of all; `configure` publishes that nobody is there."""
+        with self._lock:
+            for place in [place for place in self._people if camera in (None, place[0])]:
+                del self._people[place]
+                self._publisher.clear(_address(*place))
+
     def update(self, camera: str, places: Mapping[str | None, Occupancy], captured_at_ns: int) -> None:
         """Publish the places of a camera whose number of people has changed.
 

@@ -181,6 +181,17 @@ class Outbox:
         with self._lock:
             return list(self._queue)
 
+    def remove(self, unwanted: Callable[[bytes], bool]) -> int:
+        """Remove the queued messages whose payload is not wanted any more, without counting them as lost; return how many."""
+        with self._lock:
+            gone = [message for message in self._queue if unwanted(message.payload)]
+            self._queue = deque(message for message in self._queue if not unwanted(message.payload))
+            self._queued_bytes -= sum(len(message.payload) for message in gone)
+            self._waiting -= len(gone)
+            for message in gone:
+                self._forget(message)
+            return len(gone)
+
     def settle(self, message: Outgoing, *, lost: Cause | None = None) -> None:
         """Finish a message that was taken out: it has arrived, or was lost for a cause."""
         with self._lock:

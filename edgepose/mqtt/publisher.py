@@ -184,6 +184,20 @@ class MqttPublisher:
             self._outbox.put_queued(message)
         self._wake()
 
+    def forget(self, unwanted: Callable[[bytes], bool], within_s: float, *, always: bool = True) -> int | None:
+        """Delete events that wait for the broker, also from the store; return how many, None where the disk takes too long.
+
+        Args:
+            unwanted: whether a payload is deleted.
+            within_s: longest wait for the disk.
+            always: as in `EventStore.purge`.
+        """
+        removed = self._outbox.remove(unwanted)
+        with self._lock:
+            store = self._store
+        purged = 0 if store is None else store.purge(unwanted, within_s, always=always)
+        return None if purged is None else removed + purged
+
     def reply(self, command: Command, message: Message | bytes) -> None:
         """Answer a command, with QoS 1: where its sender wants it (MQTT 5), else on `<base>/reply/<name>`; dropped after a minute."""
         with self._lock:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.encryption.files import StateFile, state_files, write_whole
 from edgepose.errors import OutputError
 from edgepose.pixels import ReleasedImage, encode_picture, video_frame
 
@@ -18,6 +19,9 @@ _TIME_BASE = Fraction(1, 60_000)
 """Exact for milliseconds and for 24, 25, 30, 50 and 60 frames per second. The finest time base of mpeg4 is 1/65535."""
 
 _KEYFRAME_INTERVAL = 60  # frames
+
+KIND = "picture"
+"""What `edgepose.encryption` calls a video and an image."""
 
 
 class VideoWriter:
@@ -43,11 +47,16 @@ class VideoWriter:
         self._interval = _TIME_BASE.denominator // 25  # of the last two frames, in units of the time base
         self._held: av.Packet | None = None  # until the time of the next one gives its duration
         self._stream: av.VideoStream | None = None
-        self._is_new = not os.path.lexists(self.path)
+        place = state_files().place(self.path)
+        self._is_new = not os.path.lexists(place)
         try:
-            self.path.open("ab").close()  # check now: FFmpeg opens the file with the first frame only
-            options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
-            self._container = av.open(str(self.path), "w", format="mp4", container_options=options)
+            place.open("ab").close()  # check now: FFmpeg opens the file with the first frame only
+            if place == self.path:
+                options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
+                self._container = av.open(str(self.path), "w", format="mp4", container_options=options)
+            else:  # nothing is written twice: a file of fragments alone
+                options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+                self._container = av.open(_Appended(self.path), "w", format="mp4", container_options=options)
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected a writable file in an existing folder") from error
 
@@ -80,6 +89,14 @@ class VideoWriter:
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected room on the disk") from error
 
+    @property
+    def size(self) -> int:
+        """Bytes on the disk so far."""
+        try:
+            return state_files().place(self.path).stat().st_size
+        except OSError:
+            return 0
+
     def close(self) -> None:
         """Finish the file. Further calls have no effect."""
         if self._closed:
@@ -93,7 +110,7 @@ class VideoWriter:
                     self._container.mux(self._held)
             self._container.close()
             if self._stream is None and self._is_new:
-                self.path.unlink(missing_ok=True)
+                state_files().place(self.path).unlink(missing_ok=True)
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{self.path} cannot be written: {_reason(error)}; expected room on the disk") from error
 
@@ -138,6 +155,27 @@ class VideoWriter:
         return fitted
 
 
+class _Appended:
+    """A file that FFmpeg only appends to, opened with the first bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._file: StateFile | None = None
+
+    def write(self, data: bytes) -> int:
+        """Append bytes and return their number."""
+        if self._file is None:
+            self._file = state_files().open(self._path, KIND, mode=0o666, truncate=True)
+        self._file.append(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
 class ImageWriter:
     """Writer of single image files to a folder, which is created if it is missing.
 
@@ -177,7 +215,7 @@ class ImageWriter:
         """
         path = self.path_of(name)
         try:
-            path.write_bytes(encode_picture(image, self._suffix))
+            write_whole(path, encode_picture(image, self._suffix), KIND, mode=0o666, sync=False)
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}; expected room on the disk") from error
         return path

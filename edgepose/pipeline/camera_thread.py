@@ -28,6 +28,10 @@ _GRACE_S = 10.0  # beyond a source's own deadlines, for a busy machine; after th
 _FILE_PATIENCE_S = 600.0  # a video that is paced by its timestamps may have long gaps
 
 
+OpenCamera = Callable[[str, CameraConfig, int], Source]
+"""An opener of the source of a camera, by its name, configuration and epoch; SourceError where it cannot be opened."""
+
+
 class CameraThread(SupervisedThread):
     """The thread that reads one source for as long as the daemon runs."""
 
@@ -43,6 +47,7 @@ class CameraThread(SupervisedThread):
         forever: bool = True,
         after: "CameraThread | None" = None,
         paused: bool = False,
+        open_camera: OpenCamera | None = None,
     ) -> None:
         """
         Args:
@@ -53,6 +58,7 @@ class CameraThread(SupervisedThread):
             forever: whether a lost source is reopened, and the work restarts after an unexpected error.
             after: the thread that this one replaces; its epochs and counts continue.
             paused: whether the camera starts paused, until `resume`.
+            open_camera: opens the source; None opens what the configuration names.
         """
         super().__init__(f"camera-{name}", _TURN_S + _GRACE_S, restart=forever)
         self._camera_name = name
@@ -60,6 +66,7 @@ class CameraThread(SupervisedThread):
         self._metrics = metrics
         self._changed = changed
         self._forever = forever
+        self._open_camera = open_camera
         local = path_of(camera.source) is not None and not camera.source.startswith("gst:")
         self._open_within_s = (_FILE_PATIENCE_S if local else camera.open_timeout_s) + _GRACE_S
         self._read_within_s = (_FILE_PATIENCE_S if local else camera.read_timeout_s) + _GRACE_S
@@ -167,7 +174,10 @@ class CameraThread(SupervisedThread):
         source = None
         try:
             self.heartbeat.beat(self._open_within_s)
-            source = open_source(self._camera_name, self._camera, epoch=epoch)
+            if self._open_camera is None:
+                source = open_source(self._camera_name, self._camera, epoch=epoch)
+            else:
+                source = self._open_camera(self._camera_name, self._camera, epoch)
             with self._lock:
                 self._source, self._closed_from_outside = source, None
             losses: Counter[str] = Counter()

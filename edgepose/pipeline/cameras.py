@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from edgepose.config.diff import Changes
 from edgepose.config.schema import CameraConfig
 from edgepose.messages.camera_state import CameraState
-from edgepose.pipeline.camera_thread import CameraThread
+from edgepose.pipeline.camera_thread import CameraThread, OpenCamera
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pose.image_quality import ImageQuality
@@ -49,6 +49,7 @@ class Cameras:
         changed: Callable[[CameraState], None],
         *,
         forever: bool,
+        open_camera: OpenCamera | None = None,
     ) -> None:
         """
         Args:
@@ -56,7 +57,9 @@ class Cameras:
             slots: receive the frames.
             changed: called with each change of a camera's state, from that camera's thread.
             forever: whether a source that cannot be opened is tried again.
+            open_camera: opens a camera's source; None opens what the configuration names.
         """
+        self._open_camera = open_camera
         self._preprocessor = preprocessor
         self._slots = slots
         self._metrics = metrics
@@ -146,6 +149,7 @@ class Cameras:
             self._metrics,
             self._changed,
             forever=self._forever,
+            open_camera=self._open_camera,
             after=after,
             paused=paused,
         )

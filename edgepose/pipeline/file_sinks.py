@@ -8,12 +8,15 @@ from itertools import count
 from pathlib import Path
 
 from edgepose.capture.files.listing import IMAGE_SUFFIXES
+from edgepose.config.retention import DAY_NS, kept_days
 from edgepose.config.schema import Config
+from edgepose.encryption.files import state_files
 from edgepose.errors import UsageError
 from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
 from edgepose.output.coco import CocoWriter, numbers_in_names, table_path
 from edgepose.output.files import STANDARD_OUTPUT, CsvWriter, JsonLinesWriter, of_file
+from edgepose.output.lines_limit import LinesLimit
 from edgepose.output.overlay import draw
 from edgepose.output.video import ImageWriter, VideoWriter
 from edgepose.person import Person
@@ -41,11 +44,12 @@ def open_sinks(config: Config, *, overwrite: bool = False) -> list[Sink]:
     """
     refuse_clashes(config)
     files = config.files
+    limit = LinesLimit(files.limit_mb * 1_000_000, int(kept_days(config) * DAY_NS))
     sinks: list[Sink] = []
     with ExitStack() as opened:  # where one cannot be opened, those before it are closed again
         for path, writer in ((files.jsonl, JsonLinesWriter), (files.csv, CsvWriter)):
             if path is not None:
-                sinks.append(_Messages(writer(path, overwrite=overwrite)))
+                sinks.append(_Messages(writer(path, overwrite=overwrite, limit=limit)))
                 opened.callback(sinks[-1].close)
         if files.video is not None or files.images is not None:
             sinks.append(_Annotated(config, overwrite=overwrite))
@@ -155,18 +159,28 @@ class _Annotated:
         files = config.files
         self._annotator = _Annotator(config)
         self._images = ImageWriter(files.images) if files.images is not None else None
-        self._videos = {name: VideoWriter(path if overwrite else _free(path)) for name, path in video_paths(config).items()}
+        self._paths = video_paths(config)
+        self._limit_bytes = files.limit_mb * 1_000_000 // (4 * max(1, len(self._paths)))
+        self._videos = {name: VideoWriter(path if overwrite else _free(path)) for name, path in self._paths.items()}
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:
         image = self._annotator.image(frame, people, message, looks)
         if self._videos:
-            self._videos[frame.camera].write(image, frame.captured_at_ns)
+            self._video(frame.camera).write(image, frame.captured_at_ns)
         if self._images is not None:
             self._images.write(image, f"{frame.camera}-{frame.epoch}-{frame.sequence:06d}")
 
     def close(self) -> None:
         for video in self._videos.values():
             video.close()
+
+    def _video(self, camera: str) -> VideoWriter:
+        """Return the video of a camera; a large one is completed, and the next one begins, so that old ones can be deleted."""
+        video = self._videos[camera]
+        if video.size > self._limit_bytes:
+            video.close()
+            video = self._videos[camera] = VideoWriter(_free(self._paths[camera]))
+        return video
 
 
 class _AnnotatedFiles:
@@ -240,8 +254,9 @@ class _Annotator:
 
 def _free(path: Path) -> Path:
     """Return the path, or the first numbered one that is free: a restart must not destroy the last video, which cannot be continued."""
-    if not path.is_file():  # a device can be written more than once
+    place = state_files().place
+    if not place(path).is_file():  # a device can be written more than once
         return path
-    free = next(numbered for number in count(2) if not (numbered := path.with_stem(f"{path.stem}-{number}")).exists())
+    free = next(numbered for number in count(2) if not place(numbered := path.with_stem(f"{path.stem}-{number}")).exists())
     _log.info("%s exists already: the annotated video goes to %s", path, free)
     return free

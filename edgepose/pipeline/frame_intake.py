@@ -9,7 +9,7 @@ from edgepose.capture.frozen import FrozenDetector
 from edgepose.capture.redact import show
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import SourceError
-from edgepose.frame import Frame
+from edgepose.frame import NS_PER_S, Frame
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pose.image_quality import ImageQuality, measure_image_quality
@@ -19,6 +19,29 @@ _log = logging.getLogger(__name__)
 
 _QUALITY_EVERY_S = 1.0
 _SLOT_WAIT_S = 0.2
+
+
+class RateLimit:
+    """A limit on the rate of frames, by their capture times."""
+
+    def __init__(self, maximum_rate: float) -> None:
+        """
+        Args:
+            maximum_rate: most frames per second on average; 0 lets all pass.
+        """
+        self._interval_ns = round(NS_PER_S / maximum_rate) if maximum_rate else 0
+        self._due_ns = 0
+
+    def passes(self, captured_at_ns: int) -> bool:
+        """Return whether a frame is used."""
+        if not self._interval_ns:
+            return True
+        early_ns = self._due_ns - captured_at_ns
+        if 0 < early_ns <= 2 * self._interval_ns:  # more, and the clock was set back
+            return False
+        # Frames rarely come when they are due: the next one is due one interval after the due time, not after this one.
+        self._due_ns = captured_at_ns + self._interval_ns - (-early_ns if -self._interval_ns < early_ns <= 0 else 0)
+        return True
 
 
 class FrameIntake:
@@ -46,6 +69,7 @@ class FrameIntake:
         self._camera = camera
         self._slots = slots
         self._metrics = metrics
+        self._limit = RateLimit(camera.maximum_rate)
         self._frozen = FrozenDetector(0.0 if local else camera.frozen_after_s)
         self._measured_s = -math.inf
 
@@ -80,6 +104,9 @@ class FrameIntake:
         tap, self.tap = self.tap, None
         if tap is not None:
             tap(frame)
+        if live and not self._limit.passes(frame.captured_at_ns):
+            self._metrics.dropped(self._name, "over_rate")
+            return
         try:
             # Here and not in the inference thread: the network then runs without a gap.
             prepared = self.preprocessor.prepare(frame)

@@ -2,10 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from edgepose.pipeline.stages import PreparedFrame
+
+_FULL_COST = Fraction(1)
+_REMEMBERED = 256  # cameras; configurations change
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,22 +32,31 @@ class QueuedFrame:
 
 
 class LatestFrameSlots:
-    """The frames that wait for the network: at most one of each camera; cameras take turns."""
+    """The frames that wait for the network: at most one of each camera.
 
-    def __init__(self, stale_after_s: float, dropped: Callable[[str, str], None]) -> None:
+    Cameras take turns, and those with a higher priority have more of them: each turn of a camera costs it the inverse of its priority, and
+    the camera that has spent least is next (stride scheduling, C. Waldspurger and W. Weihl 1995). No camera saves turns while it has no
+    frame.
+    """
+
+    def __init__(self, stale_after_s: float, dropped: Callable[[str, str], None], priorities: Mapping[str, int] | None = None) -> None:
         """
         Args:
             stale_after_s: a live frame that waited longer is dropped.
             dropped: receives camera and cause (`superseded`, `stale`) of each frame that is lost.
+            priorities: of the cameras; 1 where one is absent.
         """
-        self.stale_after(stale_after_s)
+        self.configure(stale_after_s, priorities)
         self._dropped = dropped
-        self._queued: dict[str, QueuedFrame] = {}  # in the order of taking
+        self._queued: dict[str, QueuedFrame] = {}  # in the order in which they came
+        self._spent: dict[str, Fraction] = {}  # by camera, exact: turns would drift apart by rounding
+        self._now = Fraction(0)  # what the camera that was served last had spent before
         self._changed = threading.Condition()
 
-    def stale_after(self, seconds: float) -> None:
-        """Drop live frames that waited longer than `seconds` from now on."""
-        self._stale_after_s = seconds
+    def configure(self, stale_after_s: float, priorities: Mapping[str, int] | None = None) -> None:
+        """Apply other settings from now on."""
+        self._stale_after_s = stale_after_s
+        self._costs = {camera: Fraction(1, priority) for camera, priority in (priorities or {}).items()}
 
     def put(self, prepared: PreparedFrame) -> None:
         """Queue a live frame, in place of the camera's frame that was not taken yet."""
@@ -77,8 +90,20 @@ class LatestFrameSlots:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._queued, max(0.0, deadline_s - time.monotonic())):
                     return None
-                queued = self._queued.pop(next(iter(self._queued)))
+                queued = self._queued.pop(self._next())
                 self._changed.notify_all()
             if not queued.stale(self._stale_after_s):
                 return queued
             self._dropped(queued.prepared.frame.camera, "stale")
+
+    def _next(self) -> str:
+        """Return the camera whose turn it is, and count the turn; of several, the one whose frame came first."""
+        camera = next(iter(self._queued))
+        if len(self._queued) > 1:
+            camera = min(self._queued, key=lambda name: self._spent.get(name, self._now))
+        before = max(self._spent.get(camera, self._now), self._now)
+        self._now = before
+        self._spent[camera] = before + self._costs.get(camera, _FULL_COST)
+        if len(self._spent) > _REMEMBERED:
+            self._spent = {name: spent for name, spent in self._spent.items() if spent > self._now}
+        return camera

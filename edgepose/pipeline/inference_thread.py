@@ -153,6 +153,8 @@ class InferenceThread(SupervisedThread):
                 _log.info("the engine works again after %d frames", failures)
                 failures = 0
             self._hand_over(inferred)
+            if queued.live:
+                self._wait_until_taken()
 
     def finish(self) -> None:
         """Signal the postprocess thread that no result follows."""
@@ -214,6 +216,14 @@ class InferenceThread(SupervisedThread):
             except queue.Full:
                 continue
             return
+
+    def _wait_until_taken(self) -> None:
+        """Wait until the postprocess thread has taken the result: a live frame that is inferred before would only grow old behind it."""
+        taken = self.inferred.not_full
+        with taken:
+            while self.inferred.queue and not self.ending.is_set():
+                self.heartbeat.beat()
+                taken.wait(TURN_S)
 
 
 def log_failure(what: str, error: Exception) -> None:

@@ -25,6 +25,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelInfo
+from edgepose.pipeline.camera_thread import OpenCamera
 from edgepose.pipeline.cameras import Cameras, CameraStats
 from edgepose.pipeline.frame_slots import LatestFrameSlots
 from edgepose.pipeline.inference_thread import Engine, InferenceThread
@@ -79,6 +80,7 @@ class Pipeline:
         refiner: Refiner | None = None,
         forever: bool = True,
         box: BlackBox | None = None,
+        open_camera: OpenCamera | None = None,
     ) -> None:
         """
         Args:
@@ -89,6 +91,7 @@ class Pipeline:
             refiner: opened by `open` and used by the postprocess thread; None where nobody is refined.
             forever: whether a source that cannot be opened is tried again; otherwise it ends the pipeline with a failure.
             box: the black box, where there is one.
+            open_camera: opens a camera's source, in its thread; None opens what the configuration names.
         """
         self._config = config
         self._info = info
@@ -98,8 +101,10 @@ class Pipeline:
         self._refiner = refiner
         self._forever = forever
         self._box = box
-        self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped)
-        self._cameras = Cameras(config.cameras, self._preprocessor, self._slots, metrics, camera_changed, forever=forever)
+        self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped, _priorities(config))
+        self._cameras = Cameras(
+            config.cameras, self._preprocessor, self._slots, metrics, camera_changed, forever=forever, open_camera=open_camera
+        )
         self._tile_visitors: dict[str, TileVisitor] = {}  # by camera; replaced with the configuration
         self._inference_thread: InferenceThread | None = None
         self._postprocess_thread: PostprocessThread | None = None
@@ -219,7 +224,7 @@ class Pipeline:
         assert self._postprocess_thread is not None
         old, self._config = self._config, config
         changes = Changes.between(old, config)
-        self._slots.stale_after(config.mqtt.pose_expiry_s)
+        self._slots.configure(config.mqtt.pose_expiry_s, _priorities(config))
         for loop in (self._inference_thread, self._postprocess_thread):
             loop.heartbeat.bound_s = config.health.stuck_after_s
         if backend is not None:
@@ -271,7 +276,7 @@ class Pipeline:
         return [loop for loop in (self._inference_thread, self._postprocess_thread) if loop is not None]
 
     def _preprocessor(self) -> Preprocessor:
-        return Preprocessor(self._info, self._config.model.input_size, self._metrics.took)
+        return Preprocessor(self._info, self._config.model.input_size, self._metrics.took, self._metrics.clock)
 
     def _tiles_of(self, camera: str) -> TileVisitor | None:
         """Return the visitor of a camera's tiles; called by the inference thread."""
@@ -284,3 +289,7 @@ class Pipeline:
 
     def _fail(self, error: EdgeposeError) -> None:
         self._cameras.stop()
+
+
+def _priorities(config: Config) -> dict[str, int]:
+    return {name: camera.priority for name, camera in config.cameras.items()}

@@ -3,11 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_ZERO, _ONE, _LEAST_UNION = np.float32(0), np.float32(1), np.float32(1e-6)
+
 
 def box_area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the areas (...) in square pixels; 0 if the corners of a box are swapped."""
-    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], np.float32(0))
-    return np.asarray(sides[..., 0] * sides[..., 1], np.float32)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    np.maximum(sides, _ZERO, out=sides)
+    area: NDArray[np.float32] = sides[..., 0] * sides[..., 1]
+    return area
 
 
 def body_size(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -15,13 +19,29 @@ def body_size(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Lengths and speeds of bodies are measured in body sizes, since pixels depend on the distance from the camera.
     """
-    return np.asarray(np.sqrt(np.maximum(box_area(boxes), np.float32(1))), np.float32)
+    sizes: NDArray[np.float32] = np.sqrt(np.maximum(box_area(boxes), _ONE))
+    return sizes
 
 
-def iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the intersection over union of boxes with others, 0 to 1; both are broadcast against each other."""
-    overlap = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
-    overlap = np.maximum(overlap, np.float32(0))
-    intersection = overlap[..., 0] * overlap[..., 1]
-    union = box_area(boxes) + box_area(others) - intersection
-    return np.asarray(intersection / np.maximum(union, np.float32(1e-6)), np.float32)
+def intersection(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the areas that boxes have in common with others, square pixels; both are broadcast against each other."""
+    overlap = np.minimum(boxes[..., 2:], others[..., 2:])
+    overlap -= np.maximum(boxes[..., :2], others[..., :2])
+    np.maximum(overlap, _ZERO, out=overlap)
+    common: NDArray[np.float32] = overlap[..., 0] * overlap[..., 1]
+    return common
+
+
+def iou(
+    boxes: NDArray[np.float32], others: NDArray[np.float32], areas: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+) -> NDArray[np.float32]:
+    """Return the intersection over union of boxes with others, 0 to 1; both are broadcast against each other.
+
+    Args:
+        areas: of both, where they are known.
+    """
+    common = intersection(boxes, others)
+    first, second = (box_area(boxes), box_area(others)) if areas is None else areas
+    union = first + second
+    union -= common
+    return np.asarray(common / np.maximum(union, _LEAST_UNION), np.float32)

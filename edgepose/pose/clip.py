@@ -1,15 +1,18 @@
 """Clipping of boxes and keypoints to the frame."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 _OUTSIDE_TOLERANCE = 0.05  # body sizes that a keypoint may lie outside the frame without losing its confidence
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 def clip_points(points: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
     """Return points (..., 2) in source pixels, with those outside the frame moved to its edge."""
-    edge = np.array((width, height), np.float32)
-    return np.asarray(np.minimum(np.maximum(points, np.float32(0)), edge), np.float32)
+    clipped = np.maximum(points, _ZERO)
+    return np.asarray(np.minimum(clipped, _edge(width, height), out=clipped), np.float32)
 
 
 def clip_keypoints(
@@ -25,9 +28,18 @@ def clip_keypoints(
         confidences: (K, 17).
         sizes: (K,), body sizes in pixels.
     """
-    outside_px = np.abs(points - clipped).max(axis=2)  # (K, 17)
+    outside = points - clipped
+    np.abs(outside, out=outside)
+    outside_px = np.maximum(outside[..., 0], outside[..., 1])  # (K, 17)
     visible = outside_px <= _OUTSIDE_TOLERANCE * sizes[:, None]
     keypoints = np.empty((*points.shape[:2], 3), np.float32)
     keypoints[..., :2] = clipped
-    keypoints[..., 2] = np.minimum(np.maximum(confidences, np.float32(0)), np.float32(1)) * visible
+    np.multiply(np.minimum(np.maximum(confidences, _ZERO), _ONE), visible, out=keypoints[..., 2])
     return keypoints
+
+
+@lru_cache(maxsize=64)
+def _edge(width: int, height: int) -> NDArray[np.float32]:
+    edge = np.array((width, height), np.float32)
+    edge.flags.writeable = False
+    return edge

@@ -1,12 +1,14 @@
 """Decoding: from the candidates of the pose network to the people in a frame."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepose.config.schema import PoseConfig
 from edgepose.person import Candidates, Person
-from edgepose.pose.boxes import body_size, box_area
+from edgepose.pose.boxes import box_area
 from edgepose.pose.clip import clip_keypoints, clip_points
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.suppress import pose_nms
@@ -42,23 +44,34 @@ def decode(
     selected = np.flatnonzero(scores >= threshold)  # False for NaN
     if not selected.size:
         return []
-    scores = scores[selected]
-    keypoints = candidates.keypoints[index_in_batch, selected]
-    corners = candidates.boxes[index_in_batch, selected].reshape(-1, 2, 2)
+    chosen: slice | NDArray[np.intp] = selected
+    if int(selected[-1]) < selected.size:  # the usual case, since scores fall: the first ones, without a copy
+        chosen = slice(selected.size)
+    scores = scores[chosen]
+    keypoints = candidates.keypoints[index_in_batch][chosen]
+    corners = candidates.boxes[index_in_batch][chosen].reshape(-1, 2, 2)
     points = np.concatenate((corners, keypoints[..., :2]), axis=1)  # (K, 19, 2), mapped together
     confidences = keypoints[..., 2]
-    valid = (np.abs(points) < _MAXIMUM_POSITION_PX).all(axis=(1, 2)) & np.isfinite(confidences).all(axis=1) & np.isfinite(scores)
-    if not valid.all():
+    # First all together: a number that is not finite makes the comparison False, or the sum not finite.
+    if not (float(np.abs(points).max()) < _MAXIMUM_POSITION_PX and math.isfinite(float(confidences.sum()) + float(scores.sum()))):
+        valid = (np.abs(points) < _MAXIMUM_POSITION_PX).all(axis=(1, 2)) & np.isfinite(confidences).all(axis=1) & np.isfinite(scores)
         scores, points, confidences = scores[valid], points[valid], confidences[valid]
 
     # NMS works in source pixels: pixels are square in both, so the similarities are the same as in input pixels.
     points = letterbox.to_source(points)
     clipped = clip_points(points, letterbox.source_width, letterbox.source_height)
     boxes = clipped[:, :2].reshape(-1, 4)
-    keypoints = clip_keypoints(points[:, 2:], clipped[:, 2:], confidences, body_size(boxes))
+    area = box_area(boxes)
+    keypoints = clip_keypoints(points[:, 2:], clipped[:, 2:], confidences, np.sqrt(np.maximum(area, np.float32(1))))
 
-    visible = np.flatnonzero(box_area(boxes) >= _MINIMUM_AREA_PX)
-    kept = visible[pose_nms(boxes[visible], keypoints[visible], scores[visible], config.nms_oks, config.nms_iou)]
-    if over_limit is not None and (more := int((scores[kept[config.maximum_people :]] >= config.score_threshold).sum())):
-        over_limit(more)
-    return [Person(boxes[k], min(float(scores[k]), 1.0), keypoints[k]) for k in kept[: config.maximum_people]]
+    if len(area) and float(area.min()) >= _MINIMUM_AREA_PX:
+        kept = pose_nms(boxes, keypoints, scores, config.nms_oks, config.nms_iou)
+    else:
+        visible = np.flatnonzero(area >= _MINIMUM_AREA_PX)
+        kept = visible[pose_nms(boxes[visible], keypoints[visible], scores[visible], config.nms_oks, config.nms_iou)]
+    if over_limit is not None and len(kept) > config.maximum_people:
+        more = int((scores[kept[config.maximum_people :]] >= config.score_threshold).sum())
+        if more:
+            over_limit(more)
+    numbers, values = kept[: config.maximum_people].tolist(), scores.tolist()
+    return [Person(boxes[k], min(values[k], 1.0), keypoints[k]) for k in numbers]

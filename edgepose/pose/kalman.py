@@ -50,13 +50,18 @@ class BoxFilter:
     @property
     def box(self) -> NDArray[np.float32]:
         """Current estimate of the box, float32 (4,), x1 y1 x2 y2."""
-        x, y, width, height = self._estimate
-        return np.array((x - width / 2, y - height / 2, x + width / 2, y + height / 2), np.float32)
+        return np.array(self.corners, np.float32)
 
     @property
-    def displacement(self) -> NDArray[np.float32]:
-        """Predicted displacement of the center since the last correction, float32 (2,), pixels."""
-        return np.array((self._estimate[0] - self._corrected_center[0], self._estimate[1] - self._corrected_center[1]), np.float32)
+    def corners(self) -> tuple[float, float, float, float]:
+        """Current estimate of the box, x1 y1 x2 y2."""
+        x, y, width, height = self._estimate
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+    @property
+    def displacement(self) -> tuple[float, float]:
+        """Predicted displacement of the center since the last correction, in pixels."""
+        return self._estimate[0] - self._corrected_center[0], self._estimate[1] - self._corrected_center[1]
 
     def predict(self, elapsed_s: float) -> None:
         """Advance the estimate by an elapsed time (seconds, not negative)."""

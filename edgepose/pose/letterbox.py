@@ -5,6 +5,7 @@ scaling (cv2.resize aligns pixel centers in the same way).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgepose.errors import ModelError
 from edgepose.model.file import ModelInfo
+from edgepose.pose.buffers import Scratch
 from edgepose.pose.resize import resize
 
 
@@ -91,12 +93,13 @@ class Letterbox:
         """Vertical scale: input pixels per source pixel."""
         return self.content_height / self.source_height
 
-    def apply(self, image: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    def apply(self, image: NDArray[np.uint8], out: NDArray[np.uint8] | None = None, scratch: Scratch | None = None) -> NDArray[np.uint8]:
         """Resize and pad a frame.
 
         Args:
             image: uint8 (source_height, source_width, 3).
             out: uint8 (height, width, 3), buffer to write into, so that a stream allocates no memory; by default a new array.
+            scratch: holds what is between, for the same purpose.
 
         Returns:
             `out`.
@@ -115,20 +118,32 @@ class Letterbox:
         out[bottom:] = self.fill
         out[self.top : bottom, : self.left] = self.fill
         out[self.top : bottom, right:] = self.fill
-        resize(image, out[self.top : bottom, self.left : right])
+        resize(image, out[self.top : bottom, self.left : right], scratch)
         return out
 
     def to_input(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from source pixels to input pixels."""
-        return (np.asarray(xy, np.float64) * self._scale() + (self.left, self.top)).astype(np.float32)
+        return (np.asarray(xy, np.float64) * self._scale() + self._offset()).astype(np.float32)
 
     def to_source(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from input pixels to source pixels."""
-        return ((np.asarray(xy, np.float64) - (self.left, self.top)) / self._scale()).astype(np.float32)
+        points = np.asarray(xy).astype(np.float64)  # first: a calculation that changes the type takes a buffer of 64 KB
+        points -= self._offset()
+        return np.divide(points, self._scale(), out=points).astype(np.float32)
 
     def _scale(self) -> NDArray[np.float64]:
-        # Double precision: for a 4K frame reduced sixteenfold, every rounding error would grow by a factor of sixteen.
-        return np.array((self.scale_x, self.scale_y))
+        return _pair(self.scale_x, self.scale_y)
+
+    def _offset(self) -> NDArray[np.float64]:
+        return _pair(self.left, self.top)
+
+
+@lru_cache(maxsize=64)
+def _pair(x: float, y: float) -> NDArray[np.float64]:
+    # Double precision: for a 4K frame reduced sixteenfold, every rounding error would grow by a factor of sixteen.
+    pair = np.array((x, y), np.float64)
+    pair.flags.writeable = False
+    return pair
 
 
 def input_shape(info: ModelInfo, source_height: int, source_width: int, input_size: int = 0) -> tuple[int, int]:

@@ -113,8 +113,10 @@ class Plausibility:
         keypoints = np.array([person.keypoints for person in people])  # (P, 17, 3)
         sizes = body_size(np.array([person.box for person in people]))  # (P,)
         factors = self._limb_factors(keypoints, sizes)
-        self._lower_fast(factors, people, keypoints[..., :2], sizes, time_ns)
+        lowered = self._lower_fast(factors, people, keypoints[..., :2], sizes, time_ns)
         self._forget(time_ns)
+        if not lowered and float(factors.min()) == 1:
+            return list(people)
         changed = np.any(factors < 1, axis=1)
         keypoints[..., 2] *= factors
         return [
@@ -124,14 +126,17 @@ class Plausibility:
 
     def _limb_factors(self, keypoints: NDArray[np.float32], sizes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the factors (P, 17) on the confidences that follow from the lengths of limbs."""
-        ends = keypoints[:, _BONES]  # (P, B, 2, 3)
+        ends = keypoints.take(_BONES, axis=1)  # (P, B, 2, 3); an index would take 4 KB more
         along = ends[..., 0, :2] - ends[..., 1, :2]
-        lengths = np.sqrt(along[..., 0] ** 2 + along[..., 1] ** 2) / sizes[:, None]  # (P, B)
+        np.square(along, out=along)
+        lengths = np.sqrt(along[..., 0] + along[..., 1]) / sizes[:, None]  # (P, B)
+        factors = np.ones(keypoints.shape[:2], np.float32)
+        if float(lengths.max()) <= self._config.maximum_bone_ratio * min(1.0, _UNEVEN_MINIMUM):  # the usual case
+            return factors
         too_long = lengths > self._config.maximum_bone_ratio
         sides = lengths[:, _SIDES]  # (P, 4, 2)
         others = sides[..., ::-1]
         too_uneven = (sides > _UNEVEN_RATIO * others) & (sides > self._config.maximum_bone_ratio * _UNEVEN_MINIMUM)
-        factors = np.ones(keypoints.shape[:2], np.float32)
         if not too_long.any() and not too_uneven.any():
             return factors
         uneven = np.zeros_like(too_long)
@@ -152,8 +157,12 @@ class Plausibility:
         positions: NDArray[np.float32],
         sizes: NDArray[np.float32],
         time_ns: int,
-    ) -> None:
-        """Lower the factors (P, 17) of keypoints that moved faster than a body can, and store the positions of the others."""
+    ) -> bool:
+        """Lower the factors (P, 17) of keypoints that moved faster than a body can, and store the positions of the others.
+
+        Returns:
+            Whether a factor was lowered.
+        """
         known: list[int] = []
         previous: list[_Accepted] = []
         for index, person in enumerate(people):
@@ -168,22 +177,30 @@ class Plausibility:
                 known.append(index)
                 previous.append(before)
         if not known:
-            return
+            return False
         before_positions = np.array([before.position for before in previous])  # (K, 17, 2)
         before_ns = np.array([before.time_ns for before in previous])  # (K, 17)
         # Motion that all keypoints share (a camera that turns, a runner) is not held against a single keypoint.
-        moved = positions[known] - before_positions
-        moved -= np.sort(moved, axis=1)[:, [moved.shape[1] // 2]]  # median of an odd number; np.median would take 50 µs
+        if len(known) < len(people):
+            positions, sizes = positions.take(known, axis=0), sizes.take(known)
+        moved = positions - before_positions
+        moved -= np.sort(moved, axis=1)[:, moved.shape[1] // 2, None]  # median of an odd number; np.median would take 50 µs
         elapsed_s = (time_ns - before_ns) / NS_PER_S
         # The limit grows with the time since the last plausible position, so a real jump is accepted eventually.
-        limits = self._config.maximum_speed * sizes[known, None] * elapsed_s
-        fast = (moved[..., 0] ** 2 + moved[..., 1] ** 2 > limits**2) & (elapsed_s > 0)
-        before_positions = np.where(fast[..., None], before_positions, positions[known])
-        before_ns = np.where(fast, before_ns, time_ns)
+        limits = self._config.maximum_speed * sizes[:, None] * elapsed_s
+        np.square(moved, out=moved)
+        fast = (moved[..., 0] + moved[..., 1] > np.square(limits)) & (elapsed_s > 0)
+        lowered = bool(fast.any())
+        if lowered:
+            before_positions = np.where(fast[..., None], before_positions, positions)
+            before_ns = np.where(fast, before_ns, time_ns)
+        else:
+            before_positions, before_ns = positions.copy(), np.full_like(before_ns, time_ns)
         for before, position, accepted_ns in zip(previous, before_positions, before_ns, strict=True):
             before.last_seen_ns, before.position, before.time_ns = time_ns, position, accepted_ns
-        if fast.any():
+        if lowered:
             factors[known] *= np.where(fast, np.float32(IMPOSSIBLE_FACTOR), np.float32(1))
+        return lowered
 
     def _forget(self, time_ns: int) -> None:
         self._accepted = {

@@ -147,17 +147,22 @@ class Smoother:
         confidences = keypoints[..., 2]
         weights = np.minimum(np.maximum(confidences[..., None] / np.float32(_FULL_CONFIDENCE), np.float32(_MINIMUM_WEIGHT)), np.float32(1))
         steps = keypoints[..., :2] - seen
-        body_step = np.median(steps, axis=1, keepdims=True)  # (P, 1, 2)
+        body_step = np.sort(steps, axis=1)[:, steps.shape[1] // 2, None]  # (P, 1, 2), the median of an odd number; np.median takes 50 µs
         distances = np.minimum(_length(steps), _length(steps - body_step)) / sizes
         jumped = distances > _reach(confidences, _length(speeds) / sizes, elapsed_s[..., 0])
         gains = confidences * np.float32(_BELIEF_GAIN)
         beliefs = np.minimum(beliefs + np.where(jumped, -gains, gains), np.float32(1))
         gone = jumped & (beliefs < 0)
-        beliefs = np.where(gone, gains, beliefs)
-        positions, speeds = np.where(gone[..., None], keypoints[..., :2], positions), np.where(gone[..., None], np.float32(0), speeds)
+        if gone.any():
+            beliefs = np.where(gone, gains, beliefs)
+            positions, speeds = np.where(gone[..., None], keypoints[..., :2], positions), np.where(gone[..., None], np.float32(0), speeds)
         held = (jumped & ~gone)[..., None]
-        seen = np.where(held, seen + body_step, keypoints[..., :2])
-        moved = np.where(held, body_step, keypoints[..., :2] - positions)
+        if held.any():
+            seen = np.where(held, seen + body_step, keypoints[..., :2])
+            moved = np.where(held, body_step, keypoints[..., :2] - positions)
+        else:
+            seen = keypoints[..., :2].copy()
+            moved = seen - positions
 
         # If no time has passed, all gains are 0 and nothing changes; the divisor must not be 0.
         raw_speeds = moved / np.where(elapsed_s > 0, elapsed_s, np.float32(1))
@@ -182,7 +187,9 @@ def _reach(confidences: NDArray[np.float32], bodies_per_s: NDArray[np.float32], 
 
 def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the lengths (...) of vectors (..., 2)."""
-    return np.asarray(np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2), np.float32)
+    squares = np.square(vectors)
+    lengths: NDArray[np.float32] = squares[..., 0] + squares[..., 1]
+    return np.sqrt(lengths, out=lengths)
 
 
 def _points(data: bytes) -> NDArray[np.float32]:

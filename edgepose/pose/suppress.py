@@ -18,6 +18,7 @@ BODY_SHARE_OF_BOX = 0.53
 """Area of a person over the area of the box."""
 
 _BLOCK_SIZE = 32
+_BODY_SHARE, _LEAST = np.float32(BODY_SHARE_OF_BOX), np.float32(1e-6)
 _DOUBLE_VARIANCES = 2.0 * (2.0 * np.array(OKS_SIGMAS, np.float32)) ** 2  # (17,): 2 k^2
 
 
@@ -35,11 +36,15 @@ def oks(
         weights: (..., 17), not negative, weight of each keypoint. If all are 0, the similarity is 0.
     """
     difference = keypoints[..., :2] - others[..., :2]
-    squared = difference[..., 0] ** 2 + difference[..., 1] ** 2  # (..., 17)
-    person_area = np.maximum(area * np.float32(BODY_SHARE_OF_BOX), np.float32(1e-6))
-    similarities = np.exp(-squared / (person_area[..., None] * _DOUBLE_VARIANCES))  # (..., 17)
-    total = weights.sum(axis=-1)
-    return np.asarray((similarities * weights).sum(axis=-1) / np.maximum(total, np.float32(1e-6)), np.float32)
+    np.square(difference, out=difference)
+    squared = difference[..., 0] + difference[..., 1]  # (..., 17)
+    person_area = np.maximum(area * _BODY_SHARE, _LEAST)
+    np.negative(squared, out=squared)
+    squared /= person_area[..., None] * _DOUBLE_VARIANCES
+    similarities = np.exp(squared, out=squared)  # (..., 17)
+    similarities *= weights
+    total = np.add.reduce(weights, axis=-1)
+    return np.asarray(np.add.reduce(similarities, axis=-1) / np.maximum(total, _LEAST), np.float32)
 
 
 def pose_nms(
@@ -61,16 +66,30 @@ def pose_nms(
         oks_threshold: maximum OKS, with keypoints weighted by the confidences of the person with the higher score.
         iou_threshold: maximum IoU of the boxes.
     """
-    remaining = np.argsort(-scores, kind="stable")
+    if len(scores) < 2:
+        return np.arange(len(scores))
+    order = None
+    if not (scores[:-1] >= scores[1:]).all():  # a network returns them by falling score: no copies
+        order = np.argsort(-scores, kind="stable")
+        boxes, keypoints = boxes.take(order, 0), keypoints.take(order, 0)
+    remaining = np.arange(len(scores))
     area = box_area(boxes)
     kept: list[int] = []
     # Compare the strongest people with all that remain, one block at a time. A usual frame takes one pass; of hundreds of
     # candidates, the first pass drops most, so they are not compared with one another.
     while remaining.size:
         strongest = remaining[:_BLOCK_SIZE]
-        rows = strongest[:, None]
-        same = oks(keypoints[rows], keypoints[remaining], area[rows], keypoints[rows, :, 2]) > oks_threshold
-        same |= iou(boxes[rows], boxes[remaining]) > iou_threshold
+        poses, corners, areas = keypoints, boxes, area  # of all that remain
+        if len(remaining) < len(scores) or len(scores) > _BLOCK_SIZE:
+            poses, corners, areas = keypoints.take(remaining, 0), boxes.take(remaining, 0), area.take(remaining)
+        rows = np.s_[:_BLOCK_SIZE, None]
+        same = oks(poses[rows], poses, areas[rows], poses[:_BLOCK_SIZE, None, :, 2]) > oks_threshold
+        same |= iou(corners[rows], corners, (areas[rows], areas)) > iou_threshold
+        if remaining.size <= _BLOCK_SIZE:  # the usual frame
+            same.reshape(-1)[:: remaining.size + 1] = False  # each with itself
+            if not same.any():
+                kept += strongest.tolist()
+                break
         different = ~same
         stays = np.ones(remaining.size, np.bool_)
         for index, candidate in enumerate(strongest.tolist()):
@@ -78,7 +97,7 @@ def pose_nms(
                 kept.append(candidate)
                 stays &= different[index]
         remaining = remaining[_BLOCK_SIZE:][stays[_BLOCK_SIZE:]]
-    return np.array(kept, np.intp)
+    return np.array(kept, np.intp) if order is None else order.take(kept)
 
 
 _DOUBLES_OKS = 0.9

@@ -17,7 +17,7 @@ from edgepose.config.schema import TrackConfig
 from edgepose.frame import NS_PER_S
 from edgepose.motion import Motion
 from edgepose.person import Person
-from edgepose.pose.boxes import box_area, iou
+from edgepose.pose.boxes import box_area, intersection, iou
 from edgepose.pose.kalman import BoxFilter, BoxFilterState
 from edgepose.pose.suppress import oks
 from edgepose.pose.tiles import Visited
@@ -150,8 +150,10 @@ class Tracker:
 
         high = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
         low = [index for index, person in enumerate(people) if self._config.low_score_threshold <= person.score < self._score_threshold]
-        overlapping = _overlapping(people)
-        matches = self._matches(people, high, low, overlapping)
+        boxes = np.array([person.box for person in people], np.float32).reshape(-1, 4)
+        areas = box_area(boxes)
+        overlapping = _overlapping(boxes, areas)
+        matches = self._matches(people, high, low, overlapping, self._similarities(people, boxes, areas))
         known = [index for index, track in matches.items() if track.number is not None]
 
         published: list[Person] = []
@@ -163,7 +165,7 @@ class Tracker:
                 _continue(match, person, time_ns)
             track = match or self._start(person, time_ns)
             if track.number is None:
-                self._confirm(track, _DOUBLE_SIGHTING if overlapping[index, known].any() else 1.0)
+                self._confirm(track, _DOUBLE_SIGHTING if overlapping[index].take(known).any() else 1.0)
                 known.append(index)
             published.append(Person(person.box, person.score, person.keypoints, track.number))
         excused = set() if visited is None else self._excuse(visited, time_ns, elapsed_s)
@@ -195,7 +197,12 @@ class Tracker:
             track.number = self._last_number
 
     def _matches(
-        self, people: Sequence[Person], high: Sequence[int], low: Sequence[int], overlapping: NDArray[np.bool_]
+        self,
+        people: Sequence[Person],
+        high: Sequence[int],
+        low: Sequence[int],
+        overlapping: NDArray[np.bool_],
+        similarities: NDArray[np.float32],
     ) -> dict[int, _Track]:
         """Return the tracks that the people of a frame continue, by index.
 
@@ -203,12 +210,12 @@ class Tracker:
             people: all of the frame.
             high, low: indices of those with a high and with a low score.
             overlapping: as of `_overlapping`.
+            similarities: (people, tracks).
         """
-        similarities = self._similarities(people, self._tracks)  # (people, tracks)
         confirmed = [index for index, track in enumerate(self._tracks) if track.number is not None]
         unconfirmed = [index for index, track in enumerate(self._tracks) if track.number is None]
         matches = self._associate(similarities, high, confirmed)
-        single = [index for index in low if not overlapping[index, list(matches)].any()]
+        single = [index for index in low if not overlapping[index].take(list(matches)).any()]
         taken = set(matches.values())
         matches |= self._associate(similarities, single, [index for index in confirmed if index not in taken])
         matches |= self._associate(similarities, [index for index in high if index not in matches], unconfirmed)
@@ -224,26 +231,35 @@ class Tracker:
         """
         if not people or not tracks:
             return {}
-        selected = similarities[people][:, tracks]
+        selected = similarities
+        if len(people) < len(similarities):
+            selected = selected.take(people, axis=0)
+        if len(tracks) < selected.shape[1]:
+            selected = selected.take(tracks, axis=1)
         possible = (selected >= self._config.match_threshold) & (selected > 0)
         rows, columns = np.nonzero(possible)
         if len(set(rows.tolist())) < len(rows) or len(set(columns.tolist())) < len(columns):
             rows, columns = _assigned(np.where(possible, -selected, np.float32(0)))
         return {people[row]: tracks[column] for row, column in zip(rows.tolist(), columns.tolist(), strict=True) if possible[row, column]}
 
-    def _similarities(self, people: Sequence[Person], tracks: Sequence[_Track]) -> NDArray[np.float32]:
-        """Return the similarities (people, tracks) of detections and predictions."""
+    def _similarities(self, people: Sequence[Person], boxes: NDArray[np.float32], areas: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the similarities (people, tracks) of detections and predictions.
+
+        Args:
+            boxes: (people, 4), of the people, and `areas` (people,).
+        """
+        tracks = self._tracks
         if not people or not tracks:
             return np.zeros((len(people), len(tracks)), np.float32)
-        boxes = np.array([person.box for person in people])[:, None]  # (people, 1, 4)
         keypoints = np.array([person.keypoints for person in people])[:, None]  # (people, 1, 17, 3)
-        predicted_boxes = np.array([track.filter.box for track in tracks])[None]  # (1, tracks, 4)
+        predicted_boxes = np.array([track.filter.corners for track in tracks], np.float32)[None]  # (1, tracks, 4)
+        predicted_areas = box_area(predicted_boxes)
         predicted = np.array([track.keypoints for track in tracks])  # (tracks, 17, 3)
-        predicted[..., :2] += np.array([track.filter.displacement for track in tracks])[:, None]
+        predicted[..., :2] += np.array([track.filter.displacement for track in tracks], np.float32)[:, None]
         weights = np.minimum(keypoints[..., 2], predicted[None, ..., 2])
-        weights = np.where(weights >= self._keypoint_threshold, weights, np.float32(0))
-        pose = oks(keypoints, predicted[None], box_area(predicted_boxes), weights)
-        overlap = iou(boxes, predicted_boxes)
+        np.multiply(weights, weights >= self._keypoint_threshold, out=weights)
+        pose = oks(keypoints, predicted[None], predicted_areas, weights)
+        overlap = iou(boxes[:, None], predicted_boxes, (areas[:, None], predicted_areas))
         # Poses without a common keypoint cannot be compared: the boxes decide.
         weight = np.float32(_POSE_WEIGHT)
         return np.where(weights.any(axis=-1), weight * pose + (1 - weight) * overlap, overlap)
@@ -255,12 +271,9 @@ def _continue(track: _Track, person: Person, time_ns: int) -> None:
     track.last_seen_ns, track.excused_ns = time_ns, 0
 
 
-def _overlapping(people: Sequence[Person]) -> NDArray[np.bool_]:
+def _overlapping(boxes: NDArray[np.float32], area: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which people (N, N) overlap so much that one of the two boxes may be another box of the same person."""
-    boxes = np.array([person.box for person in people], np.float32).reshape(-1, 4)
-    corner = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    common = np.prod(np.maximum(corner, 0), axis=-1)
-    area = box_area(boxes)
+    common = intersection(boxes[:, None], boxes)
     inside = common / np.maximum(np.minimum(area[:, None], area[None]), np.float32(1e-6))
     union = area[:, None] + area[None] - common
     return np.asarray((common > _DOUBLE_IOU * union) | (inside > _DOUBLE_INSIDE))

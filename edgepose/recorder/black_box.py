@@ -19,8 +19,10 @@ from edgepose.errors import UnavailableError
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelFile
 from edgepose.recorder.folder import RecorderFolder, Recording
+from edgepose.recorder.forgetting import forget_recordings, remove_before
 from edgepose.recorder.format import FrameRecord, LossRecord, Record, SegmentHeader, StateRecord, settings_of
 from edgepose.recorder.segments import FLUSH_S, SegmentRing
+from edgepose.storage.span import Span
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,16 @@ _RETRY_S = 1.0  # between two attempts to use a failed disk
 
 class _End:
     """The end of the queue."""
+
+
+@dataclass(slots=True, eq=False)
+class _Forgetting:
+    """A span that is deleted."""
+
+    span: Span
+    is_coarse: bool
+    done: threading.Event = field(default_factory=threading.Event)
+    records: int | None = None
 
 
 _Item = tuple[SegmentHeader | None, Record]  # with a header, the record starts a segment
@@ -82,7 +94,7 @@ class BlackBox:
         self._informed: dict[str, int] = {}  # generation in which each camera's snapshot was taken
         self._headed = 0  # generation whose header was queued
         self._lost = 0  # records since the last LossRecord
-        self._queue: queue.Queue[_Item | Recording | _End] = queue.Queue(QUEUE_LIMIT)
+        self._queue: queue.Queue[_Item | Recording | _Forgetting | _End] = queue.Queue(QUEUE_LIMIT)
         self._persisted_s: dict[str, float] = {}  # by reason: monotonic time of its last recording
         self._restarts: dict[str, int] = {}
         self._retry_s: float | None = None  # when the disk is tried again, after it failed
@@ -187,6 +199,21 @@ class BlackBox:
         self._persisted_s[reason] = now_s
         return recording
 
+    def forget(self, span: Span, within_s: float, *, is_coarse: bool = False) -> int | None:
+        """Delete the records of a span from the ring and all recordings; return how many, None where that fails or takes too long.
+
+        Args:
+            span: what is deleted.
+            within_s: longest wait for the disk.
+            is_coarse: whether only whole segments that ended before the end of the span are deleted, without reading any.
+        """
+        forgetting = _Forgetting(span, is_coarse)
+        try:
+            self._queue.put(forgetting, timeout=within_s)
+        except queue.Full:
+            return None
+        return forgetting.records if forgetting.done.wait(within_s) else None
+
     def watch(self, restarts: Mapping[str, int]) -> None:
         """Make a recording where a stage has restarted since the last call; called regularly by the main thread.
 
@@ -255,7 +282,7 @@ class BlackBox:
             if isinstance(item, _End):
                 return
 
-    def _handle(self, ring: SegmentRing, item: "_Item | Recording | _End | None") -> None:
+    def _handle(self, ring: SegmentRing, item: "_Item | Recording | _Forgetting | _End | None") -> None:
         if isinstance(item, _End):
             ring.end()
             self._folder.end()
@@ -265,6 +292,16 @@ class BlackBox:
             finally:
                 if item.place is None:
                     self._persisted_s.pop(item.reason, None)
+                item.done.set()
+        elif isinstance(item, _Forgetting):
+            try:
+                if item.is_coarse:
+                    item.records = remove_before(self._folder.path, item.span.to_ns)
+                else:
+                    ring.end()
+                    self._segment_due = True
+                    item.records = forget_recordings(self._folder.path, item.span)
+            finally:
                 item.done.set()
         elif item is not None:
             header, record = item

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edgepose.encryption.files import state_files
 from edgepose.errors import OutputError, UnavailableError
-from edgepose.recorder.format import SUFFIX
+from edgepose.recorder.format import segments_in
 from edgepose.recorder.segments import SegmentRing
 
 _log = logging.getLogger(__name__)
@@ -78,27 +79,28 @@ class RecorderFolder:
             self._lock = None
 
     def _clear(self) -> None:
-        left = sorted(self.ring.glob(f"*{SUFFIX}"))
-        if left and not (self.ring / _ENDED).exists():
-            name = _name(left[-1].stat().st_mtime, "unexpected-exit")
+        left = segments_in(self.ring)
+        if left and not _on_disk(self.ring / _ENDED).exists():
+            name = _name(_on_disk(left[-1]).stat().st_mtime, "unexpected-exit")
             place = _free(self.path / name)
-            os.replace(self.ring, place)
+            os.replace(_on_disk(self.ring), _on_disk(place))
             self._make_newest(place)
             _log.warning("the previous run was cut off; its last records are in %s", self.path / name)
-        for path in (*self.ring.glob(f"*{SUFFIX}"), self.ring / _ENDED):  # other files belong to other programs
-            path.unlink(missing_ok=True)
-        for unfinished in self.path.glob(".*-unfinished"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        self.ring.mkdir(exist_ok=True)
+        for path in (*segments_in(self.ring), self.ring / _ENDED):  # other files belong to other programs
+            _on_disk(path).unlink(missing_ok=True)
+        for name in state_files().names(self.path):
+            if name.startswith(".") and name.endswith("-unfinished"):
+                shutil.rmtree(_on_disk(self.path / name), ignore_errors=True)
+        _on_disk(self.ring).mkdir(exist_ok=True)
         self.make_room()
 
     def restore(self) -> None:
         """Create and lock the folder again where it was deleted."""
-        if self.ring.is_dir():
+        if _on_disk(self.ring).is_dir():
             return
         self.release()
         self._open()
-        self.ring.mkdir(exist_ok=True)
+        _on_disk(self.ring).mkdir(exist_ok=True)
         _log.warning("the folder of the black box %s was deleted; it was created again", self.path)
 
     def _open(self) -> None:
@@ -108,7 +110,7 @@ class RecorderFolder:
 
     def end(self) -> None:
         """Mark that the run ended in order, and unlock the folder."""
-        (self.ring / _ENDED).touch()
+        _on_disk(self.ring / _ENDED).touch()
         self.release()
 
     def keep(self, ring: SegmentRing, reason: str) -> Path | None:
@@ -119,14 +121,15 @@ class RecorderFolder:
             return None
         place = _free(self.path / _name(time.time(), reason))
         unfinished = self.path / f".{place.name}-unfinished"
-        unfinished.mkdir()
+        _on_disk(unfinished).mkdir()
         for segment in segments:
+            source, target = _on_disk(segment), _on_disk(unfinished / segment.name)
             if segment == ring.current:
-                shutil.copy(segment, unfinished / segment.name)  # more is written to this one
+                shutil.copy(source, target)  # more is written to this one
             else:
-                os.link(segment, unfinished / segment.name)
-        _sync(*unfinished.iterdir(), unfinished)
-        os.replace(unfinished, place)
+                os.link(source, target)
+        _sync(*_on_disk(unfinished).iterdir(), _on_disk(unfinished))
+        os.replace(_on_disk(unfinished), _on_disk(place))
         self._make_newest(place)
         _sync(self.path)
         _log.info("the black box keeps the last %.0f s in %s", ring.length_s(), place)
@@ -138,31 +141,36 @@ class RecorderFolder:
 
         A new recording shares its segments with the ring, so there is always room for it.
         """
-        segments = sorted(self.ring.glob(f"*{SUFFIX}"))
+        segments = [_on_disk(segment) for segment in segments_in(self.ring)]
         sizes = [segment.stat().st_size for segment in segments]
         while len(segments) > 1 and sum(sizes) > self.limit_bytes / 2:
             segments.pop(0).unlink()
             sizes.pop(0)
-        oldest = deque(sorted(self._recordings(), key=lambda place: place.stat().st_mtime_ns))
+        oldest = deque(sorted(self._recordings(), key=lambda place: _on_disk(place).stat().st_mtime_ns))
         while oldest and self._size() > self.limit_bytes:
             removed = oldest.popleft()
-            shutil.rmtree(removed, ignore_errors=True)
+            shutil.rmtree(_on_disk(removed), ignore_errors=True)
             _log.info("the black box holds more than its limit: %s is removed", removed)
 
     def _recordings(self) -> list[Path]:
         """Return all recordings; other folders belong to other programs."""
-        return [place for place in self.path.iterdir() if _RECORDING.match(place.name) and place.is_dir()]
+        names = filter(_RECORDING.match, state_files().names(self.path))
+        return [place for place in map(self.path.joinpath, names) if _on_disk(place).is_dir()]
 
     def _make_newest(self, made: Path) -> None:
         """Give a recording a later time than all others: made while the clock is not set, it would be removed as the oldest."""
-        others = [place.stat().st_mtime_ns for place in self._recordings() if place != made]
+        others = [_on_disk(place).stat().st_mtime_ns for place in self._recordings() if place != made]
         at_ns = max(time.time_ns(), *(other + 1_000_000_000 for other in others), 0)
-        os.utime(made, ns=(at_ns, at_ns))
+        os.utime(_on_disk(made), ns=(at_ns, at_ns))
 
     def _size(self) -> int:
         """Return the bytes in the folder; a segment of a recording and the ring counts once."""
-        stats = [file.stat() for file in self.path.rglob(f"*{SUFFIX}")]
+        stats = [_on_disk(segment).stat() for folder in (self.ring, *self._recordings()) for segment in segments_in(folder)]
         return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+
+
+def _on_disk(path: Path) -> Path:
+    return state_files().place(path)
 
 
 def _name(at_s: float, reason: str) -> str:
@@ -184,7 +192,7 @@ def _free(path: Path) -> Path:
     """Return the path, or the first numbered one that does not exist."""
     number = 1
     free = path
-    while free.exists():
+    while _on_disk(free).exists():
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free

@@ -15,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.config.schema import CameraConfig, Config
+from edgepose.encryption.files import state_files
 from edgepose.errors import RecordingError
 from edgepose.frame import Clock
 from edgepose.person import Candidates, Person
 from edgepose.storage.records import Damage, StoredRecord, packed_record, scan_records
 
 SUFFIX = ".segment"
+KIND = "segment"
+"""What `edgepose.encryption` calls a segment."""
+
 _VERSION = 4
 _FIRST_LINE = f"edgepose black box {_VERSION}\n".encode()
 _FIRST_LINE_OF_ANY = re.compile(rb"edgepose black box (\d{1,9})\n")
@@ -181,6 +185,11 @@ def is_segment(path: Path) -> bool:
         return False
 
 
+def segments_in(folder: Path) -> list[Path]:
+    """Return the segments of a folder, in order."""
+    return [folder / name for name in state_files().names(folder) if name.endswith(SUFFIX)]
+
+
 def records(path: Path) -> Iterator[Record]:
     """Yield all records of a recording, a folder or a single segment, in order; damaged ones are replaced by a `LossRecord`.
 
@@ -188,7 +197,7 @@ def records(path: Path) -> Iterator[Record]:
         RecordingError: it is missing, of another version, or nothing in it verifies.
     """
     try:
-        segments = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        segments = segments_in(path) if state_files().place(path).is_dir() else [path]
         if not segments:
             raise RecordingError(f"{path} holds no recording; expected a folder with files that end in {SUFFIX}")
         empty = True
@@ -203,7 +212,7 @@ def records(path: Path) -> Iterator[Record]:
 
 
 def _records_of(segment: Path) -> Iterator[Record]:
-    data = segment.read_bytes()
+    data = state_files().load(segment, KIND)
     line = data[:_FIRST_LINE_LIMIT_BYTES].partition(b"\n")[0] + b"\n"
     if line != _FIRST_LINE:
         if _FIRST_LINE.startswith(data):

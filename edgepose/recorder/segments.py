@@ -7,7 +7,8 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from edgepose.recorder.format import SUFFIX, Record, SegmentHeader, first_line, packed
+from edgepose.encryption.files import StateFile, state_files
+from edgepose.recorder.format import KIND, SUFFIX, Record, SegmentHeader, first_line, packed
 
 FLUSH_S = 1.0
 """Longest time that records stay in memory, seconds: what a killed process loses."""
@@ -32,7 +33,7 @@ class SegmentRing:
         self._records = 0  # in the open segment
         self._ended: deque[tuple[Path, float, float]] = deque()  # file, monotonic times of its first and last record
         self._current: tuple[Path, float] | None = None
-        self._descriptor: int | None = None
+        self._file: StateFile | None = None
         self._buffer = bytearray()
         self._flushed_s = time.monotonic()
         self.size_bytes = 0
@@ -42,11 +43,11 @@ class SegmentRing:
         self.end()
         now_s = time.monotonic()
         while self._ended and self._ended[0][2] < now_s - self._kept_s:
-            self._ended.popleft()[0].unlink(missing_ok=True)
+            state_files().place(self._ended.popleft()[0]).unlink(missing_ok=True)
         self._number += 1
         path = self._folder / f"{self._number:08d}{SUFFIX}"
         # Read-only for other programs: a segment may be part of several recordings.
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o440)
+        self._file = state_files().open(path, KIND, mode=0o440, truncate=True)
         self._current, self.size_bytes = (path, now_s), 0
         self._records = 1
         self._buffer = bytearray(first_line() + packed(header, self._records))
@@ -54,7 +55,7 @@ class SegmentRing:
     @property
     def is_open(self) -> bool:
         """Whether a segment is open."""
-        return self._descriptor is not None
+        return self._file is not None
 
     def add(self, record: Record) -> None:
         """Add a record to the open segment."""
@@ -85,34 +86,38 @@ class SegmentRing:
 
     def end(self) -> None:
         """Complete the open segment."""
-        if self._descriptor is None or self._current is None:
+        if self._file is None or self._current is None:
             return
-        descriptor, (path, began_s) = self._descriptor, self._current
+        file, (path, began_s) = self._file, self._current
         try:
             self._flush_now()
         finally:
-            self._descriptor = self._current = None
+            self._file = self._current = None
             self._buffer = bytearray()
-            os.close(descriptor)
-            if path.exists():
+            file.close()
+            if _exists(path):
                 self._ended.append((path, began_s, time.monotonic()))
 
     def segments(self) -> list[Path]:
         """Return the segments on disk, oldest first."""
         current = [self._current[0]] if self._current is not None else []
-        return [path for path in (*(path for path, _, _ in self._ended), *current) if path.exists()]
+        return [path for path in (*(path for path, _, _ in self._ended), *current) if _exists(path)]
 
     def length_s(self) -> float:
         """Return the seconds that the segments on disk span."""
-        beginnings = [began_s for path, began_s, _ in self._ended if path.exists()]
+        beginnings = [began_s for path, began_s, _ in self._ended if _exists(path)]
         if self._current is not None:
             beginnings.append(self._current[1])
         return time.monotonic() - beginnings[0] if beginnings else 0.0
 
     def _flush_now(self) -> None:
-        assert self._descriptor is not None
-        if not os.fstat(self._descriptor).st_nlink:
+        assert self._file is not None
+        if not os.fstat(self._file.descriptor).st_nlink:
             raise FileNotFoundError(errno.ENOENT, "the folder or the segment was deleted")
-        while self._buffer:
-            written = os.write(self._descriptor, self._buffer)
-            del self._buffer[:written]
+        if self._buffer:
+            self._file.append(self._buffer)
+            self._buffer.clear()
+
+
+def _exists(path: Path) -> bool:
+    return state_files().place(path).exists()

@@ -5,19 +5,22 @@ hash of the last line, so that missing last lines show too, and where each file 
 unaware hand did. Who may write all three files can write them anew, and a copy of the last hash elsewhere shows that.
 """
 
-import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from edgepose.encryption.files import StateFile, state_files, write_whole
+
 _NO_HASH = "0" * 64
 _CHAIN = re.compile(rb',"hash":"([0-9a-f]{64})"\}$')
 _TAIL_BYTES = 64 * 1024  # longer than any line
+_KIND, _HEAD_KIND = "lines", "lines head"
 
 
 class _Beginning(msgspec.Struct, frozen=True):
@@ -66,7 +69,8 @@ class ChainedLines:
         self._path = path
         self._limit_bytes = limit_bytes
         self._last: _Head | None = None  # read with the first line: until then, another writer may be at work
-        os.close(_open(path))
+        self._file: StateFile | None = None
+        state_files().open(path, _KIND, follow=False).close()
 
     def append(self, fields: dict[str, Any]) -> None:
         """Append a line with these fields, between its number and its hash."""
@@ -76,18 +80,70 @@ class ChainedLines:
         chained = _hash(head.hash, body)
         line = body[:-1] + b',"hash":"' + chained.encode() + b'"}\n'
         files = head.files
-        descriptor = _open(self._path)
-        try:
-            if os.fstat(descriptor).st_size + len(line) > self._limit_bytes:
-                os.replace(self._path, _before(self._path))
-                os.close(descriptor)
-                descriptor = _open(self._path)
-                files = [files[-1], _Beginning(number, head.hash)]
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        file = self._opened()
+        if file.size + len(line) > self._limit_bytes:
+            place = state_files().place
+            os.replace(place(self._path), place(_before(self._path)))
+            file = self._opened()
+            files = [files[-1], _Beginning(number, head.hash)]
+        file.append(line)
         self._last = _Head(number, chained, files)
         _write_head(self._path, self._last)
+
+    def close(self) -> None:
+        """Close the file; the next line looks at it anew."""
+        self._last = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> StateFile:
+        """Return the file that has the path now."""
+        if self._file is not None and not _is_at(self._file, self._path):
+            self.close()
+        if self._file is None:
+            self._file = state_files().open(self._path, _KIND, follow=False)
+        return self._file
+
+
+def forget_lines(path: Path, unwanted: Callable[[bytes], bool]) -> int:
+    """Delete lines, number and chain the others anew, and return how many were deleted; no writer is at work meanwhile.
+
+    Args:
+        path: of the file; the one before it is treated likewise.
+        unwanted: whether a line is deleted.
+
+    Raises:
+        OSError: the disk fails; where that happens in between, the lines no longer verify.
+    """
+    files = state_files()
+    gone = 0
+    head = _Head(0, _NO_HASH, [])
+    changed: list[tuple[Path, bytes]] = []
+    for each in (_before(path), path):
+        if not files.place(each).exists():
+            continue
+        head = _Head(head.number, head.hash, [*head.files, _Beginning(head.number + 1, head.hash)])
+        content = b""
+        for line in files.load(each, _KIND).splitlines():
+            if unwanted(line):
+                gone += 1
+                continue
+            found, number = _CHAIN.search(line), _numbered(line)
+            if found is None or number is None:
+                content += line + b"\n"
+                continue
+            following = head.number + 1
+            body = line[: found.start()].replace(b'{"number":%d' % number, b'{"number":%d' % following, 1) + b"}"
+            chained = _hash(head.hash, body)
+            content += body[:-1] + b',"hash":"' + chained.encode() + b'"}\n'
+            head = _Head(following, chained, head.files)
+        changed.append((each, content))
+    if gone:
+        for each, content in changed:
+            write_whole(each, content, _KIND)
+        _write_head(path, head)
+    return gone
 
 
 def verify_lines(path: Path) -> Verification:
@@ -100,13 +156,14 @@ def verify_lines(path: Path) -> Verification:
     head = _read_head(path)
     if head is None:
         problems.append(f"{path.name}.head is missing or damaged, so that missing last lines would not show")
-    places = [place for place in (_before(path), path) if place.exists()]
+    files = state_files()
+    places = [each for each in (_before(path), path) if files.place(each).exists()]
     if not places:
         raise FileNotFoundError(2, "no such file", str(path))
     number, previous = (head.files[0].first - 1, head.files[0].previous) if head is not None and head.files else (None, None)
     lines = unchained = 0
     for place in places:
-        for at, line in enumerate(place.read_bytes().splitlines(), 1):
+        for at, line in enumerate(files.load(place, _KIND).splitlines(), 1):
             where = f"{place.name} line {at}"
             found = _CHAIN.search(line)
             parsed = _numbered(line)
@@ -134,8 +191,11 @@ def _hash(previous: str, body: bytes) -> str:
     return hashlib.sha256(previous.encode() + body).hexdigest()
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _is_at(file: StateFile, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.descriptor), os.stat(state_files().place(path)))
+    except FileNotFoundError:
+        return False
 
 
 def _before(path: Path) -> Path:
@@ -160,9 +220,11 @@ def _resume(path: Path) -> _Head:
 
 def _last_line(path: Path) -> tuple[int, str] | None:
     """Return number and hash of the last line of a file, None where it has none."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        lines = file.read().splitlines()
+    file = state_files().open(path, _KIND, follow=False)
+    try:
+        lines = file.tail(_TAIL_BYTES).splitlines()
+    finally:
+        file.close()
     found = _CHAIN.search(lines[-1]) if lines else None
     number = _numbered(lines[-1]) if lines else None
     return (number, found[1].decode()) if found is not None and number is not None else None
@@ -170,21 +232,14 @@ def _last_line(path: Path) -> tuple[int, str] | None:
 
 def _read_head(path: Path) -> _Head | None:
     try:
-        return msgspec.json.decode(path.with_name(path.name + ".head").read_bytes(), type=_Head)
+        return msgspec.json.decode(state_files().load(_head_of(path), _HEAD_KIND), type=_Head)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def _write_head(path: Path, head: _Head) -> None:
-    target, temporary = path.with_name(path.name + ".head"), path.with_name(path.name + ".head.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.write(descriptor, msgspec.json.encode(head))
-    finally:
-        os.close(descriptor)
-    try:
-        os.replace(temporary, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    write_whole(_head_of(path), msgspec.json.encode(head), _HEAD_KIND, sync=False)
+
+
+def _head_of(path: Path) -> Path:
+    return path.with_name(path.name + ".head")

@@ -3,16 +3,18 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from edgepose.encryption.files import StateFile, copy_content, state_files
 from edgepose.storage.old_events import SQLITE_HEADER, read_old_events
 from edgepose.storage.records import Damage, packed_record, scan_records
 
 _FIRST_LINE = b"edgepose events 2\n"
+_KIND = "events"
 _MESSAGE, _SETTLED = 1, 2  # kinds of records
 _DEAD_LIMIT_BYTES = 256 * 1024
 
@@ -56,18 +58,16 @@ class EventFile:
         """
         self._path = path
         self.set_aside: str | None = None
-        self._descriptor = _open_locked(path)
+        self._file = _open_locked(path)
         try:
-            with open(self._descriptor, "rb", closefd=False) as file:
-                data = file.read()
+            data = self._file.read()
             is_old = data.startswith(SQLITE_HEADER)
-            self.recovered = _of_old(read_old_events(path)) if is_old else recovered(data)
-            self._size, self._live_bytes = len(data), sum(len(payload) for _, payload in self.recovered.messages.values())
+            self.recovered = _of_old(read_old_events(path)) if is_old else recovered(data, damaged=bool(self._file.damage))
             self._latest = max(self.recovered.messages, default=0)
             if self.recovered.damaged:
                 aside = path.with_name(path.name + ".damaged")  # only one is kept: there may be many, and the disk is small
                 with contextlib.suppress(OSError):  # a full disk must not keep what verifies from being sent
-                    _write_synced(aside, data)
+                    copy_content(state_files().place(path), state_files().place(aside))
                     self.set_aside = aside.name
             if is_old or self.recovered.damaged or not data:
                 messages = list(self.recovered.messages.values())
@@ -88,14 +88,8 @@ class EventFile:
         data = b"".join(packed_record(_MESSAGE, number, _encode(message)) for number, message in zip(numbers, messages, strict=True))
         if settled:
             data += packed_record(_SETTLED, latest, _encode((latest, list(settled))))
-        try:
-            _write_all(self._descriptor, data)
-            os.fdatasync(self._descriptor)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)  # half a record would count as damage
-            raise
-        self._size, self._latest = self._size + len(data), latest
+        self._file.append(data, sync=True)
+        self._latest = latest
         return numbers
 
     def is_wasteful(self, live_bytes: int) -> bool:
@@ -104,44 +98,80 @@ class EventFile:
         Args:
             live_bytes: payloads that are not settled.
         """
-        return self._size > max(_DEAD_LIMIT_BYTES, 3 * live_bytes)
+        return self._file.size > max(_DEAD_LIMIT_BYTES, 3 * live_bytes)
 
     def rewrite(self, messages: Sequence[_Message]) -> list[int]:
         """Replace the file by one with these messages only, complete or not at all; return their numbers."""
         numbers = list(range(1, len(messages) + 1))
         records = (packed_record(_MESSAGE, number, _encode(message)) for number, message in zip(numbers, messages, strict=True))
         data = _FIRST_LINE + b"".join(records)
-        temporary = self._path.with_name(self._path.name + ".new")
-        descriptor = _write_synced(temporary, data, keep_open=True)
+        files = state_files()
+        name = self._path.with_name(self._path.name + ".new")
+        temporary = files.place(name)
+        file = files.open(name, _KIND, truncate=True)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.replace(temporary, self._path)
+            file.append(data)
+            os.fsync(file.descriptor)
+            fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.replace(temporary, files.place(self._path))
             _sync_folder(self._path.parent)
         except BaseException:
-            os.close(descriptor)
+            file.close()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise
-        before, self._descriptor = self._descriptor, descriptor
-        os.close(before)
-        self._size, self._latest = len(data), len(messages)
+        before, self._file = self._file, file
+        before.close()
+        self._latest = len(messages)
         return numbers
 
     def close(self) -> None:
         """Release the file."""
         with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+            self._file.close()
 
     def _refuse_moved(self) -> None:
         """Raise FileNotFoundError where the path no longer names this file."""
-        if not _is_file(self._descriptor, self._path):
+        if not _is_file(self._file.descriptor, self._path):
             raise FileNotFoundError(2, "the file was removed")
 
 
-def recovered(data: bytes) -> Recovered:
-    """Return what the content of an event file holds, whatever happened to it."""
+def forget_events(path: Path, unwanted: Callable[[bytes], bool]) -> int:
+    """Delete messages from an event file that no process has open, and its damaged copy; return how many.
+
+    Args:
+        path: of the file.
+        unwanted: whether a payload is deleted.
+
+    Raises:
+        BlockingIOError: another process has it open.
+        OSError: the disk fails.
+    """
+    state_files().place(path.with_name(path.name + ".damaged")).unlink(missing_ok=True)
+    if not state_files().place(path).exists():
+        return 0
+    file = EventFile(path)
+    try:
+        held = list(file.recovered.messages.values())
+        kept = [message for message in held if not unwanted(message[1])]
+        file.rewrite(kept)  # settled messages are still in the file, too
+        return len(held) - len(kept)
+    finally:
+        file.close()
+        state_files().place(path.with_name(path.name + ".damaged")).unlink(missing_ok=True)
+
+
+def recovered(data: bytes, *, damaged: bool = False) -> Recovered:
+    """Return what the content of an event file holds, whatever happened to it.
+
+    Args:
+        data: the content.
+        damaged: whether damage is known already.
+    """
     messages: dict[int, _Message] = {}
     settled: set[int] = set()
     highest = 0
-    damaged = bool(data) and not data.startswith(_FIRST_LINE)
+    damaged = damaged or (bool(data) and not data.startswith(_FIRST_LINE))
     is_newest_gone = False
     for found in scan_records(data, len(_FIRST_LINE)):
         if isinstance(found, Damage):
@@ -170,46 +200,24 @@ def _of_old(messages: list[_Message] | None) -> Recovered:
     return Recovered({}, None, damaged=True) if messages is None else Recovered(dict(enumerate(messages, 1)))
 
 
-def _open_locked(path: Path) -> int:
+def _open_locked(path: Path) -> StateFile:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = state_files().open(path, _KIND)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_file(descriptor, path):  # the process before may have replaced it meanwhile
-                return descriptor
+            fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file(file.descriptor, path):  # the process before may have replaced it meanwhile
+                return file
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
-        os.close(descriptor)
+        file.close()
 
 
 def _is_file(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.stat(state_files().place(path)))
     except FileNotFoundError:
         return False
-
-
-def _write_synced(path: Path, data: bytes, *, keep_open: bool = False) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        _write_all(descriptor, data)
-        os.fsync(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
-    if not keep_open:
-        os.close(descriptor)
-    return descriptor
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _sync_folder(folder: Path) -> None:

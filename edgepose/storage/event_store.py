@@ -9,8 +9,9 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from edgepose.encryption.files import state_files
 from edgepose.storage.event_file import EventFile
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class EventStore(Generic[_Message]):
         self._gone: list[int] = []  # numbers of settled ones
         self._failure: str | None = None
         self._closing = False
+        self._purges: list[threading.Event] = []  # set when the file is written anew
         self._file: EventFile | None = None
         self.loaded = threading.Event()
         self.lost: int | None = 0
@@ -98,6 +100,27 @@ class EventStore(Generic[_Message]):
                 self._gone.append(row)
                 self._changed.notify()
 
+    def purge(self, unwanted: Callable[[bytes], bool], within_s: float, *, always: bool = True) -> int | None:
+        """Delete messages from memory and from the file, which is written anew; return how many, None where that takes too long.
+
+        Args:
+            unwanted: whether a payload is deleted.
+            within_s: longest wait for the disk.
+            always: whether the file is written anew where no message is deleted: it still holds settled ones.
+        """
+        done = threading.Event()
+        with self._changed:
+            places: tuple[dict[_Message, Any], ...] = (self._new, self._batch, self._rows)
+            gone = {message for place in places for message in place if unwanted(message.payload)}
+            for place in places:
+                for message in gone & place.keys():
+                    del place[message]
+            if not gone and not always:
+                return 0
+            self._purges.append(done)
+            self._changed.notify()
+        return len(gone) if done.wait(within_s) else None
+
     def holds(self, message: _Message) -> bool:
         """Return whether a message is on disk."""
         with self._changed:
@@ -119,6 +142,7 @@ class EventStore(Generic[_Message]):
                     self.loaded.set()
                 last = self._await_work()
                 self._write()
+                self._purge()
                 if self._failure is not None:
                     _log.info("event store %s: works again", self._path)
                     self._failure = None
@@ -133,9 +157,9 @@ class EventStore(Generic[_Message]):
     def _await_work(self) -> bool:
         """Wait for something to write; return whether it is the last."""
         with self._changed:
-            self._changed.wait_for(lambda: self._new or self._gone or self._closing or self._failure)
-            if not self._new and not self._failure:
-                self._changed.wait_for(lambda: self._new or self._closing, LINGER_S)
+            self._changed.wait_for(lambda: self._new or self._gone or self._purges or self._closing or self._failure)
+            if not self._new and not self._purges and not self._failure:
+                self._changed.wait_for(lambda: self._new or self._purges or self._closing, LINGER_S)
             return self._closing
 
     def _open(self) -> None:
@@ -209,6 +233,20 @@ class EventStore(Generic[_Message]):
             live_bytes = sum(len(message.payload) for message in self._rows)
         if self._file.is_wasteful(live_bytes):
             self._write_again()
+
+    def _purge(self) -> None:
+        with self._changed:
+            purges, self._purges = self._purges, []
+        if purges:
+            try:
+                self._write_again()
+                state_files().place(self._path.with_name(self._path.name + ".damaged")).unlink(missing_ok=True)
+            except BaseException:
+                with self._changed:
+                    self._purges = purges + self._purges
+                raise
+        for done in purges:
+            done.set()
 
     def _recover(self, error: Exception) -> None:
         """Log the failure once, and close the file, to be opened again."""

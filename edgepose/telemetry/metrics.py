@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -14,7 +14,7 @@ from edgepose.telemetry.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, 
 STAGES = ("slot", "letterbox", "engine", "tiles", "decode", "motion", "track", "refine", "events", "publish")
 """Stages that are timed: waiting in the slot, the stages of the work loops, publishing; `refine` only where people are refined."""
 
-DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
+DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "over_rate", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
 """Reasons why a frame became no pose message, or (the last two) reached no file."""
 
 REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")
@@ -115,7 +115,13 @@ class MetricsStats:
 class Metrics:
     """Counters shared by the threads of the daemon; memory does not grow with time."""
 
-    def __init__(self, samples: int = 512) -> None:
+    def __init__(self, samples: int = 512, clock: Callable[[], float] = perf_counter) -> None:
+        """
+        Args:
+            samples: durations of each stage that are kept for quantiles.
+            clock: seconds that stages are timed with; that of the thread gives core time.
+        """
+        self.clock = clock
         self._lock = threading.Lock()
         self._received: Counter[str] = Counter()
         self._published: Counter[str] = Counter()
@@ -204,9 +210,9 @@ class Metrics:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Record how long the block takes."""
-        started_s = perf_counter()
+        started_s = self.clock()
         yield
-        self.took(stage, perf_counter() - started_s)
+        self.took(stage, self.clock() - started_s)
 
     def refine_cost(self, person_ms: float) -> None:
         """Record the time that refining one person takes, in milliseconds."""

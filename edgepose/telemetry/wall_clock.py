@@ -5,13 +5,17 @@ was written last looks oldest. Durations are never affected: they come from the 
 """
 
 import ctypes
-import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
+
+from edgepose.encryption.files import state_files, write_whole
+
+KIND = "clock"
+"""What `edgepose.encryption` calls the file that keeps a time."""
 
 Synchronization = Literal["synchronized", "waiting", "unknown"]
 
@@ -92,30 +96,22 @@ class WallClock:
         if self._store is None or (self._stored_s is not None and now_s - self._stored_s < _STORE_EVERY_S) or self.unset() is not None:
             return
         self._stored_s = now_s
-        written = self._store.with_name(f"{self._store.name}.new")
         with suppress(OSError):  # without the file, the time of the build and of other files still tells
-            descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.write(descriptor, f"{datetime.fromtimestamp(self._now_ns() / 1e9, timezone.utc).isoformat()}\n".encode())
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.replace(written, self._store)
+            write_whole(self._store, f"{datetime.fromtimestamp(self._now_ns() / 1e9, timezone.utc).isoformat()}\n".encode(), KIND)
 
 
 def _stored_ns(store: Path | None) -> int:
     if store is None:
         return 0
     try:
-        with store.open("rb") as file:
-            return int(datetime.fromisoformat(file.read(64).decode().strip()).timestamp() * 1e9)
+        return int(datetime.fromisoformat(state_files().load(store, KIND)[:64].decode().strip()).timestamp() * 1e9)
     except (OSError, ValueError, OverflowError):  # not there yet, or damaged
         return 0
 
 
 def _modified_ns(place: Path) -> int:
     try:
-        return place.stat().st_mtime_ns
+        return state_files().place(place).stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -54,6 +54,7 @@ class Door:
     """What all routes share to let people in; used by the thread of the server.
 
     Attributes:
+        folder: of this page alone: audit log, requests to delete.
         pages: what the page shows: `uploads` or `live`.
         cookie: name of the session's cookie: two pages of one machine share their cookies, whatever the port.
         guest: digest of the link for viewers without an account; None for none.
@@ -67,19 +68,20 @@ class Door:
     throttle: Throttle
     audit: Audit
     clock: WallClock
+    folder: Path
     pages: tuple[str, ...] = ("uploads",)
     cookie: str = "edgepose"
     guest: str | None = None
 
     @classmethod
-    def of(cls, config: Config, folder: Path, audit: str, pages: tuple[str, ...], *, guest: str | None = None) -> "Door":
+    def of(cls, config: Config, folder: Path, pages: tuple[str, ...], *, own: Path | None = None, guest: str | None = None) -> "Door":
         """Return the door of a page.
 
         Args:
             config: of the page.
             folder: of the accounts; pages that share it share them.
-            audit: name of the audit log there, of this page alone.
             pages: what it shows: `uploads` or `live`.
+            own: folder of this page alone, with its audit log; None for the same.
             guest: text of a link for viewers without an account; None for none.
 
         Raises:
@@ -90,6 +92,8 @@ class Door:
             raise ConfigError(f"web.host is {config.web.host}, and this page lets guests in; expected 127.0.0.1")
         accounts = AccountFile(folder)
         accounts.read()
+        own = folder if own is None else AccountFile(own).folder  # made where it is missing
+        audit = own / "audit.jsonl"
         if guest is not None:
             accounts.update(
                 lambda data: (with_account(data, GUEST, Account(role="viewer", epoch=new_epoch(), password=_NO_PASSWORD)), None)
@@ -101,8 +105,9 @@ class Door:
             sessions=Sessions(),
             tickets=Tickets(),
             throttle=Throttle(),
-            audit=Audit(folder / audit, "web.folder"),
-            clock=WallClock(None, [folder / audit]),
+            audit=Audit(audit, "web.folder"),
+            folder=own,
+            clock=WallClock(None, [audit]),
             pages=pages,
             cookie="edgepose" if "uploads" in pages else f"edgepose-{pages[0]}",
             guest=None if guest is None else digest(guest),

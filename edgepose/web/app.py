@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,19 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from edgepose import __version__
+from edgepose.config.retention import DAY_NS
 from edgepose.config.schema import Config
+from edgepose.daemon.forgetting import RETENTION_S
+from edgepose.encryption.scratch import scratch_folder
 from edgepose.errors import EdgeposeError
+from edgepose.storage.mailbox import Mailbox
+from edgepose.storage.span import Span
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.account_routes import accounts_router
 from edgepose.web.accounts.first_start import forget_used_link
 from edgepose.web.accounts.logins import Enrollments
 from edgepose.web.boundary import Boundary
+from edgepose.web.forgetting import forget_page
 from edgepose.web.job_routes import jobs_router
 from edgepose.web.jobs import JobQueue
 from edgepose.web.live.routes import live_router
@@ -47,8 +54,8 @@ def make_app(config: Config, folder: Path) -> Boundary:
         OutputError: the folder cannot be written.
         ConfigError: the file of accounts is damaged.
     """
-    app = _app(Door.of(config, folder, "audit.jsonl", ("uploads",)), "People in pictures and videos: boxes, keypoints and confidences.")
-    app.state.jobs = JobQueue(config, folder / "jobs")
+    app = _app(Door.of(config, folder, ("uploads",)), "People in pictures and videos: boxes, keypoints and confidences.")
+    app.state.jobs = JobQueue(config, scratch_folder(folder / "jobs"))
     app.include_router(jobs_router)
     return _bounded(app)
 
@@ -122,8 +129,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _turns(door: Door, jobs: JobQueue | None) -> None:
     """Delete old results and write merged lines of the audit log, once a second."""
+    mailbox = Mailbox(door.folder)
+    next_s = time.monotonic()
     while True:
         await asyncio.sleep(_TURN_S)
+        span = mailbox.taken()
+        if span is not None:
+            mailbox.answer(forget_page(jobs, door.audit.forget, span))
+            door.note("forget", None, "edgepose forget")
+        if time.monotonic() >= next_s and door.clock.unset() is None:
+            next_s = time.monotonic() + RETENTION_S
+            door.audit.forget(Span(0, time.time_ns() - int(door.config.retention.audit_days * DAY_NS)))
         for job in jobs.sweep() if jobs is not None else ():
             door.note("delete job", None, "edgepose", target=f"{job.id} {job.name}")
         forget_used_link(door.accounts)

@@ -4,7 +4,8 @@ import datetime
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cryptography import x509
@@ -12,8 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from edgepose.encryption.files import state_files, write_whole
 from edgepose.errors import OutputError
 
+_KIND = "certificate"
 _YEARS = 10  # nobody renews it, and browsers ask about it whatever its age; a clock that wakes in the past must not void it either
 _BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -31,22 +34,40 @@ def own_certificate(folder: Path, hosts: Iterable[str]) -> tuple[Path, Path]:
     certificate, key = folder / "certificate.pem", folder / "certificate.key"
     names = sorted({socket.gethostname(), f"{socket.gethostname()}.local", "localhost", *hosts} - {"0.0.0.0", "::"})
     try:
-        if not (certificate.exists() and key.exists() and _names_in(certificate) == names):
+        place = state_files().place
+        if not (place(certificate).exists() and place(key).exists() and _names_in(certificate) == names):
             _make(certificate, key, names)
     except OSError as error:
         raise OutputError(f"{certificate} cannot be written: {error.strerror}; expected a folder in web.folder") from error
     return certificate, key
 
 
+@contextmanager
+def readable(certificate: Path, key: Path) -> Iterator[tuple[Path, Path]]:
+    """Give both files as a library can read them, until the end: where they are encrypted, clear copies in memory."""
+    if state_files().place(key) == key:
+        yield certificate, key
+        return
+    with ExitStack() as opened:
+        copies = []
+        for path in (certificate, key):
+            copy = opened.enter_context(os.fdopen(os.memfd_create("edgepose", os.MFD_CLOEXEC), "wb"))
+            copy.write(state_files().load(path, _KIND))
+            copy.flush()
+            copies.append(Path(f"/proc/self/fd/{copy.fileno()}"))
+        yield copies[0], copies[1]
+
+
 def fingerprint(certificate: Path) -> str:
     """Return the SHA-256 fingerprint of a certificate as browsers show it."""
-    digest = x509.load_pem_x509_certificate(certificate.read_bytes()).fingerprint(hashes.SHA256())
+    digest = x509.load_pem_x509_certificate(state_files().load(certificate, _KIND)).fingerprint(hashes.SHA256())
     return ":".join(f"{byte:02X}" for byte in digest)
 
 
 def _names_in(certificate: Path) -> list[str]:
     try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes()).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        read = x509.load_pem_x509_certificate(state_files().load(certificate, _KIND))
+        found = read.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (ValueError, x509.ExtensionNotFound):
         return []
     return sorted(str(name.value) for name in found.value)
@@ -68,11 +89,9 @@ def _make(certificate: Path, key: Path, names: list[str]) -> None:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(secret, hashes.SHA256())
     )
-    _write(
-        key,
-        secret.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
-    _write(certificate, made.public_bytes(serialization.Encoding.PEM))
+    private = secret.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_whole(key, private, _KIND)
+    write_whole(certificate, made.public_bytes(serialization.Encoding.PEM), _KIND)
 
 
 def _name(name: str) -> x509.GeneralName:
@@ -80,13 +99,3 @@ def _name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)

@@ -19,7 +19,7 @@ from edgepose.config.schema import WebConfig
 from edgepose.errors import UnavailableError
 from edgepose.telemetry.server_tls import server_tls
 from edgepose.web.boundary import Boundary
-from edgepose.web.certificate import own_certificate
+from edgepose.web.certificate import own_certificate, readable
 
 _log = logging.getLogger(__name__)
 
@@ -211,7 +211,8 @@ def _context(settings: WebConfig, folder: Path, address: str) -> ssl.SSLContext 
         return None
     certificate, key = settings.certificate_file, settings.key_file
     if certificate is None or key is None:
-        certificate, key = map(str, own_certificate(folder, [settings.host, *settings.allowed_hosts]))
+        with readable(*own_certificate(folder, [settings.host, *settings.allowed_hosts])) as (own, secret):
+            return server_tls("web", own, secret)
     return server_tls("web", certificate, key)
 
 

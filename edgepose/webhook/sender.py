@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from edgepose.messages.structs import EventMessage, encode
 from edgepose.storage.event_store import EventStore
+from edgepose.storage.span import Span
 from edgepose.supervision.backoff import FullJitterBackoff
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.webhook.request import RequestFailure, post
@@ -120,6 +121,17 @@ class WebhookSender(SupervisedThread):
             self._queue.append(message)
             self._shrink()
             self._changed.notify()
+
+    def forget(self, span: Span, within_s: float, *, always: bool = True) -> int | None:
+        """Delete the events of a span that wait, also from the store; return how many, None where that takes too long."""
+        with self._changed:
+            gone = [event for event in self._queue if span.holds_message(event.payload)]
+            for event in gone:
+                self._queue.remove(event)
+                self._attempts.pop(event, None)
+        if self._store is None:
+            return len(gone)
+        return self._store.purge(span.holds_message, within_s, always=always)
 
     def stats(self) -> WebhookStats:
         """Return the counts of this moment."""

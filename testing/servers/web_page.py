@@ -288,7 +288,10 @@ class WebClient:
 
 
 def _text(path: Path) -> str:
+    from edgepose.encryption.files import state_files
+    from edgepose.web.accounts.file import KIND
+
     try:
-        return path.read_text()
+        return state_files().load(path, KIND).decode()
     except OSError:
         return ""

@@ -83,7 +83,7 @@ def test_pixels_come_into_the_program_through_the_gate_alone() -> None:
         "simulation/camera.py": ["Frame"],
         "pipeline/replay.py": ["Frame"],
         "diagnostics/doctor.py": ["Frame"],
-        "diagnostics/bench.py": ["av.open"],
+        "diagnostics/bench_sources.py": ["av.open"],
         "output/video.py": ["av.open"],
         "web/job_process.py": ["av.open"],
     }

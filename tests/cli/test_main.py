@@ -235,7 +235,7 @@ def test_infer_does_not_write_over_its_configuration(model: Path, video: Path, t
 
 def test_check_and_doctor_look_at_the_refiner_where_there_is_one(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
     good = ["--set", f"model.path={model}", "--set", f"cameras.a.source={video}", "--set", "mqtt.enabled=false"]
-    on = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]
+    on: list[str | Path] = ["--set", f"refine.path={refiner}", "--set", "refine.people=4", "--set", "refine.budget_ms=20"]
     done = edgepose("check", *good, *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(
@@ -286,29 +286,41 @@ def test_infer_that_is_interrupted_says_what_the_files_hold(model: Path, tmp_pat
     assert f"interrupted: the files hold {poses.read_text().count(chr(10))} frames" in said
 
 
-def test_bench_measures(model: Path, video: Path, tmp_path: Path) -> None:
-    off = ["--set", "refine.people=0"]
-    done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", *off, folder=tmp_path)
+def test_bench_measures_says_who_was_refined_and_compares(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
+    short: list[str | Path] = ["--model", model, "--rounds", "1", "--seconds", "0.1", "--json"]
+    off = ["--cameras", "2", "--set", "refine.people=0", "--set", "tiles.enabled=false"]
+    done = edgepose("bench", video, *short, *off, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert set(result) >= {"engine_fps", "daemon_fps", "ratio", "first_pose_s", "peak_rss_mb", "stages"}
-    assert result["engine_fps"] > 0
-    assert result["daemon_fps"] > 0
-    assert result["first_pose_s"] > 0
+    assert min(result[name] for name in ("engine_fps", "pipeline_fps", "daemon_fps", "first_pose_s", "outside_ms")) > 0
     assert result["peak_rss_mb"] > 20
-    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "motion", "track", "events", "publish"}
-    assert result["refine"] is None
+    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "track", "events", "publish"}
+    assert set(result["core_ms"]) == {"letterbox", "engine", "decode", "track", "events", "publish", "decoding", "capture"}
+    assert result["core_ms"]["capture"] > 0
+    assert (result["cameras"], result["live"]["cameras"], result["refine"], len(result["rounds"])) == (2, 2, None, 1)
+    assert result["live"]["age"]["p50_ms"] > 0
+    assert result["default"]["refine"] is None
 
-
-def test_bench_says_who_was_refined(model: Path, refiner: Path, video: Path, tmp_path: Path) -> None:
-    on = ["--set", f"refine.path={refiner}", "--set", "refine.people=3"]
-    done = edgepose("bench", video, "--model", model, "--rounds", "1", "--seconds", "0.3", "--json", *on, folder=tmp_path)
+    (tmp_path / "old.json").write_text(done.stdout)
+    on: list[str | Path] = ["--set", f"refine.path={refiner}", "--set", "refine.people=3", "--compare", tmp_path / "old.json"]
+    done = edgepose("bench", video, *short, *on, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result["stages"]) == {"slot", "letterbox", "engine", "decode", "motion", "track", "refine", "events", "publish"}
-    refine = result["refine"]
+    assert result["refine"] is None
+    row = result["default"]
+    assert set(row["stages"]) >= {"slot", "letterbox", "engine", "decode", "motion", "track", "refine", "events", "publish"}
+    refine = row["refine"]
     assert (refine["refiner"], refine["people"], refine["budget_ms"], refine["people_per_frame"]) == ("again.onnx", 3, 0, 3)
     assert refine["cost_ms"] > 0
+    assert done.stderr.count("no change to tell") == 6  # of one round, nothing can be told
+
+
+def test_bench_refuses_to_compare_with_something_else(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    done = edgepose("bench", video, "--compare", tmp_path / "bad.json", folder=tmp_path)
+    assert done.returncode == 78
+    assert "bad.json is no result of a benchmark" in done.stderr
 
 
 @pytest.mark.parametrize("document", ["config", "asyncapi", "poses", "status", "info", "health", "camera-status"])

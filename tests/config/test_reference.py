@@ -42,6 +42,7 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
             "mqtt.tls.key_file",
             "webhook.secret_file",
             "webhook.ca_file",
+            "encryption.key",
             "monitoring.certificate_file",
             "monitoring.key_file",
             "monitoring.token_file",

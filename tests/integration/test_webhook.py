@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.daemon.prometheus import prometheus
-from edgepose.diagnostics.bench import video_at_hand
+from edgepose.diagnostics.bench_sources import video_at_hand
 from edgepose.messages.structs import WebhookHealthMessage
 from edgepose.webhook.sender import WebhookStats
 from testing.servers.daemon import configuration, running

@@ -78,3 +78,33 @@ def test_a_file_goes_on_as_soon_as_its_frame_is_taken() -> None:
     queued.join(5)
     assert accepted == [True]
     assert taken(many) == ("file", 1)
+
+
+def shares(slots: LatestFrameSlots, turns: int, cameras: str = "abc") -> str:
+    """Return whose frames are taken where all cameras always have one."""
+    order = ""
+    for number in range(turns):
+        for camera in cameras:
+            slots.put(frame(camera, number))
+        turn = taken(slots)
+        assert turn is not None
+        order += turn[0]
+    return order
+
+
+def test_turns_follow_priorities_and_nobody_starves() -> None:
+    many = LatestFrameSlots(60.0, lambda camera, cause: None, {"a": 3, "b": 1, "c": 2})
+    order = shares(many, 60)
+    assert [order.count(camera) for camera in "abc"] == [30, 10, 20]
+    assert all(set(order[start : start + 6]) == set("abc") for start in range(0, 60, 6))
+    many.configure(60.0, {})
+    order = shares(many, 30)
+    assert [order.count(camera) for camera in "abc"] == [10, 10, 10]
+
+
+def test_a_camera_that_comes_back_has_saved_no_turns() -> None:
+    many, _ = slots()
+    shares(many, 50, "ab")
+    order = shares(many, 12, "abc")
+    assert [order.count(camera) for camera in "abc"] == [4, 4, 4]
+    assert set(order[:4]) == set("abc")

@@ -363,9 +363,13 @@ def test_a_live_frame_waits_in_the_slot_or_before_postprocessing(tmp_path: Path)
         else:
             assert slots.put_when_free(prepared, 1)
         assert thread.live_frame_waits() == live
-        thread.work()  # ends as there is no further frame, with the result handed over
+        worker = threading.Thread(target=thread.work)  # ends as there is no further frame, once the result is taken
+        worker.start()
+        wait_for(thread.inferred.full)
         assert thread.live_frame_waits() == live
         assert thread.inferred.get_nowait() is not None
+        worker.join(30)
+        assert not worker.is_alive()
     thread.finish()
     assert not thread.live_frame_waits()  # the end is no frame
 

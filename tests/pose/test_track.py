@@ -220,7 +220,7 @@ def test_the_filter_predicts_a_walker_at_any_distance(size: float) -> None:
         box_filter.correct((corner + step * index).astype(np.float32))
     box_filter.predict(3 / 15)
     np.testing.assert_allclose(box_filter.box / size, (corner + step * 18) / size, atol=0.02)
-    np.testing.assert_allclose(box_filter.displacement / size, (0.12, 0), atol=0.02)
+    np.testing.assert_allclose(np.array(box_filter.displacement) / size, (0.12, 0), atol=0.02)
 
 
 def test_the_filter_survives_no_time_and_very_long_times() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgepose.storage.chained_lines import ChainedLines, verify_lines
+from edgepose.storage.chained_lines import ChainedLines, forget_lines, verify_lines
 
 
 @pytest.fixture
@@ -74,3 +74,19 @@ def test_lines_of_an_earlier_version_are_counted(path):
     written(path, 2)
     found = verify_lines(path)
     assert (found.lines, found.unchained, found.problems) == (2, 3, [])
+
+
+def test_lines_that_are_forgotten_leave_a_record_that_verifies_and_goes_on(path):
+    lines = ChainedLines(path, 1500)
+    for number in range(20):
+        lines.append({"at": "now", "command": f"c{number}"})
+    lines.close()
+    before = verify_lines(path).lines
+    assert forget_lines(path, lambda line: b'"c18"' in line or b'"c12"' in line) == 2
+    lines.append({"at": "now", "command": "after"})
+    found = verify_lines(path)
+    assert found.problems == []
+    assert found.lines == before - 1
+    content = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert b'"c18"' not in content
+    assert b'"c17"' in content

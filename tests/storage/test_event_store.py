@@ -13,6 +13,7 @@ import pytest
 
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.storage import event_store as module
+from edgepose.storage.event_file import forget_events, recovered
 from edgepose.storage.event_store import EventStore
 from testing.waiting import wait_for
 
@@ -113,6 +114,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from edgepose.mqtt.outbox import Outgoing
+from edgepose.storage.event_file import forget_events
 from edgepose.storage.event_store import EventStore
 store = EventStore(Path(sys.argv[1]), 10_000, lambda messages, dropped: None, lambda topic, payload: Outgoing(topic, payload, qos=1))
 store.start()
@@ -296,3 +298,31 @@ def test_a_store_of_format_1_is_taken_over(path):
             assert store.lost == 0
     assert path.read_bytes().startswith(b"edgepose events 2\n")
     assert [file.name for file in path.parent.iterdir()] == ["events.db"]
+
+
+def test_what_is_purged_is_neither_in_memory_nor_in_the_file(path):
+    kept = messages(20)
+    path.with_name("events.db.damaged").write_bytes(b"7")
+    with opened(path) as store:
+        keep(store, kept)
+        store.forget(kept[0])
+        assert store.purge(lambda payload: payload in (b"7", b"8"), 30) == 2
+        assert not store.holds(kept[7])
+        assert [payload for _, payload in recovered(path.read_bytes()).messages.values()] == [
+            message.payload for message in kept[1:7] + kept[9:]
+        ]
+        assert path.read_bytes().count(b"/events") == 17
+        assert not path.with_name("events.db.damaged").exists()
+        assert store.purge(lambda _: False, 30, always=False) == 0
+    with opened(path) as store:
+        wait_for(lambda: len(store.found) == 17)
+
+
+def test_a_file_without_a_process_is_purged_too(path):
+    with opened(path) as store:
+        keep(store, messages(5))
+        with pytest.raises(BlockingIOError):
+            forget_events(path, lambda payload: payload == b"2")
+    assert forget_events(path, lambda payload: payload == b"2") == 1
+    with opened(path) as store:
+        wait_for(lambda: store.payloads() == [b"0", b"1", b"3", b"4"])

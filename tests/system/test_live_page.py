@@ -32,4 +32,4 @@ def test_root_gets_the_link_and_areas_are_kept(service: Service) -> None:
     assert applied.status == 200, applied
     service.machine.run("systemctl", "restart", "edgepose")
     wait_for(lambda: [event for event in service.on("cameras/front/events") if event.get("zone") == "yard"], within_s=60)
-    assert service.machine.shell(f"stat -c %a {folder}/areas.yaml").strip() == "600"
+    assert service.machine.shell(f"stat -c %a {folder}/live/areas.yaml").strip() == "600"

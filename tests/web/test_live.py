@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from edgepose.cli.main import run
-from edgepose.config.areas import CameraAreas, DrawnAreas, read_areas, text_of, with_areas, write_areas
+from edgepose.config.areas import CameraAreas, DrawnAreas, text_of, with_areas
 from edgepose.config.load import load
 from edgepose.config.schema import CameraConfig, Config
 from edgepose.errors import ConfigError
@@ -24,6 +24,7 @@ from edgepose.messages.structs import PosesMessage
 from edgepose.web.access import Door
 from edgepose.web.accounts.file import ROLES, Role
 from edgepose.web.app import make_live_app
+from edgepose.web.live.areas_file import read_areas, write_areas
 from testing.servers.web_page import LivePageProcess, WebClient
 from testing.waiting import in_time, wait_for
 from testing.web_roles import ACCOUNT_ROUTES, served, wrongly_answered
@@ -65,7 +66,7 @@ LIVE_ROUTES = ACCOUNT_ROUTES | {
 
 
 def test_the_table_has_every_route_of_the_live_page(tmp_path: Path) -> None:
-    app = make_live_app(Door.of(Config(), tmp_path, "audit.jsonl", ("live",)), cast("LiveView", None))
+    app = make_live_app(Door.of(Config(), tmp_path, ("live",)), cast("LiveView", None))
     assert served(app) == (set(LIVE_ROUTES), {"/api/v1/live/updates"})
 
 
@@ -164,7 +165,7 @@ def test_operators_pause_and_start_and_the_account_is_in_the_audit(live: LivePag
     changed = operator.call("POST", "/api/v1/live/commands/set-threshold", {"score_threshold": 0.31})
     assert changed.status == 200
     assert operator.call("GET", "/api/v1/live").json["thresholds"]["score_threshold"] == 0.31
-    lines = [json.loads(line) for line in (live.folder / "live-audit.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (live.folder / "live" / "audit.jsonl").read_text().splitlines()]
     mine = [line for line in lines if line.get("account") == operator.name and line["command"] in ("pause", "resume", "set-threshold")]
     assert [(line["command"], line["status"], line["role"]) for line in mine] == [
         ("pause", "ok", "operator"),
@@ -186,7 +187,7 @@ def test_areas_hold_at_once_and_after_a_restart_of_the_reading(live: LivePagePro
     applied = operator.call("PUT", path, {"zones": {"yard": ZONE}, "lines": {"gate": line}})
     assert applied.status == 200, applied
     assert applied.json["cameras"]["front"]["zones"] == {"yard": ZONE}
-    assert read_areas(live.folder / "areas.yaml").cameras["front"].lines == {"gate": ((0.2, 0.5), (0.8, 0.5))}
+    assert read_areas(live.folder / "live" / "areas.yaml").cameras["front"].lines == {"gate": ((0.2, 0.5), (0.8, 0.5))}
     with boss.live_socket() as socket:
         events = wait_for(lambda: [each for each in received(socket, "events") if each.get("zone") == "yard"], within_s=60)
     assert events[0]["kind"] == "zone_entered"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgepose.config.areas import read_areas
+from edgepose.web.live.areas_file import read_areas
 from testing.browser import NewPage, serious_faults, signed_in
 from testing.servers.web_page import LivePageProcess, WebClient
 from testing.waiting import wait_for
@@ -81,7 +81,7 @@ def test_a_person_watches_pauses_and_draws_a_zone(live: LivePageProcess, boss: W
     tab.get_by_text(re.compile(r"^\d+ (person|people) in it$")).wait_for()
     tab.get_by_role("button", name="Apply").click()
     tab.get_by_text("The areas hold from now on").wait_for()
-    assert len((read_areas(live.folder / "areas.yaml").cameras["front"].zones or {})["yard"]) == 4
+    assert len((read_areas(live.folder / "live" / "areas.yaml").cameras["front"].zones or {})["yard"]) == 4
     tab.get_by_role("link", name="Live", exact=True).click()
     tab.get_by_text("entered yard").first.wait_for(timeout=60_000)
 

@@ -118,6 +118,25 @@ def test_heads_in_results_are_hidden_where_pixels_leave_blurred_only(
     check_hidden_heads(np.asarray(clear, np.uint8), np.asarray(blurred, np.uint8), people)
 
 
+def test_a_span_is_forgotten_while_the_page_is_served(
+    page: WebPage, operator: WebClient, picture: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = operator.upload(picture, "a.jpg").json["id"]
+    forget = ["forget", "--json", "--set", f"web.folder={page.folder}"]
+    assert run([*forget, "--from", "2020-01-01", "--to", "2020-01-02"]) == 0
+    assert json.loads(capsys.readouterr().out)["deleted"] == {"web": {"jobs": 0, "commands": 0}}
+    assert operator.call("GET", f"/api/v1/jobs/{job}").status == 200
+    assert run([*forget, "--all"]) == 0
+    deleted = json.loads(capsys.readouterr().out)["deleted"]["web"]
+    assert deleted["jobs"] >= 1
+    assert deleted["commands"] >= 1
+    assert operator.call("GET", f"/api/v1/jobs/{job}").status == 404
+    assert list((page.folder / "jobs").iterdir()) == []
+    wait_for(lambda: b'"forget"' in (page.folder / "audit.jsonl").read_bytes())
+    assert b"a.jpg" not in (page.folder / "audit.jsonl").read_bytes()
+    assert run(["audit", "verify", str(page.folder / "audit.jsonl")]) == 0
+
+
 def test_nothing_else_imports_the_extra() -> None:
     modules = "edgepose.cli.serve, edgepose.cli.accounts, edgepose.cli.run, edgepose.cli.infer, edgepose.daemon.daemon, edgepose.api"
     extra = ("fastapi", "uvicorn", "argon2", "segno", "cryptography", "pydantic", "websockets")

@@ -11,6 +11,7 @@ from edgepose.capture.source import Source
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend
 from edgepose.errors import EndOfStream
+from edgepose.event import Event
 from edgepose.frame import Frame
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
@@ -35,15 +36,18 @@ class FramePeople:
         metrics: Metrics,
         refiner: PersonRefiner | None,
         turn: AbstractContextManager[object] = _ALONE,
+        take_events: Callable[[list[Event]], None] | None = None,
     ) -> None:
         """
         Args:
             camera: name of the source.
             refiner: None where nobody is refined.
             turn: held while a frame is computed, where other threads use the same networks.
+            take_events: receives the events of each frame; None where the caller does not need events, which are then off.
         """
-        # The callers do not need events, so they are off.
-        config = replace(config, events=replace(config.events, enabled=False))
+        if take_events is None:
+            config = replace(config, events=replace(config.events, enabled=False))
+        self._take_events = take_events
         self._backend = backend
         self._metrics = metrics
         self._turn = turn
@@ -60,6 +64,8 @@ class FramePeople:
             if self._tiles is not None:
                 candidates, visited = self._tiles.candidates(prepared, candidates, self._backend, self._people, None)
             self._people = self._postprocessor.people(prepared, candidates, visited=visited)
+            if self._take_events is not None:
+                self._take_events(self._postprocessor.events)
         return self._people
 
 
@@ -73,6 +79,7 @@ def people_in(
     *,
     stop: Callable[[], bool] = lambda: False,
     turn: AbstractContextManager[object] = _ALONE,
+    take_events: Callable[[list[Event]], None] | None = None,
 ) -> Generator[tuple[Frame, list[Person]], None, None]:
     """Yield each frame of a source with its people, in order; meanwhile the next frames are decoded.
 
@@ -81,14 +88,14 @@ def people_in(
     Args:
         refiner: opened; None where nobody is refined.
         stop: asked while no frame comes; True ends the frames.
-        turn: as in `FramePeople`.
+        turn, take_events: as in `FramePeople`.
 
     Raises:
         SourceError: the source failed before its end.
         EngineError: the engine failed.
     """
     preprocessor = Preprocessor(info, config.model.input_size, metrics.took)
-    find = FramePeople(next(iter(config.cameras), "source"), backend, info, config, metrics, refiner, turn)
+    find = FramePeople(next(iter(config.cameras), "source"), backend, info, config, metrics, refiner, turn, take_events)
     with closing(_read_ahead(source, preprocessor, stop)) as frames:
         for prepared in frames:
             yield prepared.frame, find(prepared)

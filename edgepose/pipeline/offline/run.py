@@ -13,9 +13,10 @@ from edgepose.capture.files.facts import SourceFacts
 from edgepose.capture.images import ImageSource
 from edgepose.capture.source import Source, open_source
 from edgepose.config.schema import Config
-from edgepose.engine.backend import open_backend, pose_model
+from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.engine.selection import select, with_settings
 from edgepose.errors import SourceError, UsageError
+from edgepose.event import Event
 from edgepose.messages.compose import poses_message
 from edgepose.pipeline.file_sinks import default_names, open_offline_sinks
 from edgepose.pipeline.offline.people import people_in
@@ -105,6 +106,8 @@ class OfflineRun:
         default_outputs: bool = False,
         start_ns: int | None = None,
         track_images: bool = True,
+        network: Backend | None = None,
+        take_events: Callable[[list[Event]], None] | None = None,
     ) -> None:
         """Open the first source, network, refiner and files; files keep their earlier contents until the first frame.
 
@@ -116,6 +119,8 @@ class OfflineRun:
             start_ns: capture time of the first frame of each file, ns since the Unix epoch; None for the time of opening. With it, the same
                 files give the same bytes: `age_ms` is 0.
             track_images: whether people in images get track numbers where tracking is on.
+            network: open pose network of the configuration, which the caller closes; None opens it.
+            take_events: as in `FramePeople`.
 
         Raises:
             ConfigError, ModelError, SourceError, EngineError, OutputError: something cannot be opened.
@@ -125,6 +130,7 @@ class OfflineRun:
         self._inputs = list(inputs) if inputs is not None else [OfflineInput(name, one.source) for name, one in config.cameras.items()]
         self._start_ns = start_ns
         self._track_images = track_images
+        self._take_events = take_events
         self._metrics = Metrics()
         self._model = pose_model(config.model)
         self._refiner = Refiner.configured(config, self._metrics)
@@ -137,8 +143,9 @@ class OfflineRun:
             self._first: Source | None = None if len(self._inputs) > 1 else self._open(self._inputs[0])
             if self._first is not None:
                 opened.callback(self._first.close)
-            self._backend = open_backend(self._model, config.model)
-            opened.callback(self._backend.close)
+            self._backend = network or open_backend(self._model, config.model)
+            if network is None:
+                opened.callback(self._backend.close)
             if self._refiner is not None:
                 self._refiner.open()
                 opened.callback(self._refiner.close)
@@ -236,7 +243,16 @@ class OfflineRun:
         frames = 0
         try:
             with naming_the_file(one):
-                for frame, found in people_in(source, self._backend, self._model.info, config, self._metrics, self._refiner, stop=stop):
+                for frame, found in people_in(
+                    source,
+                    self._backend,
+                    self._model.info,
+                    config,
+                    self._metrics,
+                    self._refiner,
+                    stop=stop,
+                    take_events=self._take_events,
+                ):
                     at_ns = frame.captured_at_ns if self._start_ns is not None else time.time_ns()
                     message = poses_message(frame, found, at_ns, config.privacy.profile)
                     for sink in self._sinks:

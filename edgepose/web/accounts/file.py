@@ -2,18 +2,17 @@
 
 import fcntl
 import hashlib
-import os
 import re
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from edgepose.encryption.files import give, state_files, write_whole
 from edgepose.errors import ConfigError, OutputError, UsageError
 
 Role = Literal["viewer", "operator", "admin"]
@@ -28,6 +27,9 @@ INVITATION_S = 86_400.0
 
 TOKEN_DAYS = 90
 """Longest validity of a token."""
+
+KIND = "accounts"
+"""What `edgepose.encryption` calls the files of accounts."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _ACCOUNTS_LIMIT, _TOKENS_LIMIT, _LINKS_LIMIT = 200, 200, 50
@@ -131,12 +133,14 @@ class AccountFile:
             OutputError: it cannot be read.
         """
         try:
-            with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                known = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if self._read is None or self._read[0] != known:
-                    self.changed_elsewhere |= (self._read or self._written) is not None and self._written != known
-                    self._read = (known, msgspec.json.decode(file.read(), type=AccountData))
+            known = _known(self._path)
+            while self._read is None or self._read[0] != known:
+                content = state_files().load(self._path, KIND)
+                if known != _known(self._path):  # it was replaced meanwhile
+                    known = _known(self._path)
+                    continue
+                self.changed_elsewhere |= (self._read or self._written) is not None and self._written != known
+                self._read = (known, msgspec.json.decode(content, type=AccountData))
         except FileNotFoundError:
             return AccountData()
         except OSError as error:
@@ -152,8 +156,8 @@ class AccountFile:
             OutputError: it cannot be written.
         """
         try:
-            with (self.folder / "accounts.lock").open("a") as lock:
-                self._give(lock.fileno())
+            with state_files().place(self.folder / "accounts.lock").open("a") as lock:
+                give(lock.fileno(), self.folder)
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 before = self.read()
                 content, result = change(before)
@@ -174,24 +178,14 @@ class AccountFile:
         self.update(changed)
 
     def _write(self, content: AccountData) -> None:
-        temporary = self.folder / "accounts.json.new"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            self._give(descriptor)
-            os.write(descriptor, msgspec.json.format(msgspec.json.encode(content)))
-            os.fsync(descriptor)
-            status = os.fstat(descriptor)
-            self._written = (status.st_ino, status.st_mtime_ns, status.st_size)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, self._path)
+        write_whole(self._path, msgspec.json.format(msgspec.json.encode(content)), KIND, owner_of=self.folder)
+        self._written = _known(self._path)
 
-    def _give(self, descriptor: int) -> None:
-        """Give a file to the owner of the folder: root changes the files of the service's user, who must be able to read them."""
-        owner = self.folder.stat()
-        if os.fstat(descriptor).st_uid != owner.st_uid:
-            with suppress(OSError):
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+def _known(path: Path) -> tuple[int, int, int]:
+    """Return what tells one content of a file from the next."""
+    status = state_files().place(path).stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def digest(text: str) -> str:

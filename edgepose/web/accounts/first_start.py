@@ -1,10 +1,10 @@
 """The first start: no account, no default password, but one link that anybody who has the device can open once."""
 
-import os
 from contextlib import suppress
 
+from edgepose.encryption.files import state_files, write_whole
 from edgepose.errors import UsageError
-from edgepose.web.accounts.file import LINK_S, AccountFile, with_link
+from edgepose.web.accounts.file import KIND, LINK_S, AccountFile, with_link
 
 _LINK, _ADDRESS = "setup-link", "address"
 _LIMIT_BYTES = 1000
@@ -41,7 +41,7 @@ def forget_used_link(accounts: AccountFile) -> None:
     """Delete that file once the page is set up."""
     if accounts.read().is_set_up:
         with suppress(OSError):
-            (accounts.folder / _LINK).unlink(missing_ok=True)
+            state_files().place(accounts.folder / _LINK).unlink(missing_ok=True)
 
 
 def keep_address(accounts: AccountFile, url: str) -> None:
@@ -55,22 +55,11 @@ def kept_address(accounts: AccountFile) -> str | None:
 
 
 def _write(accounts: AccountFile, name: str, text: str) -> None:
-    path = accounts.folder / name
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        owner = accounts.folder.stat()
-        with suppress(OSError):
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        os.write(descriptor, f"{text}\n".encode())
-    finally:
-        os.close(descriptor)
+    write_whole(accounts.folder / name, f"{text}\n".encode(), KIND, sync=False, owner_of=accounts.folder)
 
 
 def _read(accounts: AccountFile, name: str) -> str | None:
     try:
-        with (accounts.folder / name).open() as file:
-            return file.read(_LIMIT_BYTES).strip() or None
+        return state_files().load(accounts.folder / name, KIND)[:_LIMIT_BYTES].decode().strip() or None
     except (OSError, UnicodeDecodeError):
         return None

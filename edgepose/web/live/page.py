@@ -6,14 +6,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgepose.config.areas import FILE
 from edgepose.config.schema import Config
+from edgepose.daemon.commands import ServiceHost
 from edgepose.daemon.health import ServiceStats
-from edgepose.daemon.service import ServiceHost
 from edgepose.errors import EdgeposeError
 from edgepose.web.access import Door
 from edgepose.web.app import make_live_app
 from edgepose.web.greeting import greet
+from edgepose.web.live.areas_file import FOLDER
 from edgepose.web.live.view import LiveView
 from edgepose.web.server import WebServer
 
@@ -23,7 +23,7 @@ _AGAIN_S = 5.0  # after the server has ended unexpectedly
 
 
 class LivePage:
-    """The live page of one daemon: a `edgepose.daemon.service.Service`."""
+    """The live page of one daemon: a `edgepose.daemon.commands.Service`."""
 
     def __init__(self, config: Config, folder: Path, *, guest: str | None = None) -> None:
         """
@@ -96,8 +96,8 @@ class LivePage:
         assert self._host is not None
         if self._view is not None:
             self._past_dropped += self._view.dropped
-        door = Door.of(self._config, self._folder, "live-audit.jsonl", ("live",), guest=self._guest)
-        view = LiveView(self._host, door, self._folder / FILE)
+        door = Door.of(self._config, self._folder, ("live",), own=self._folder / FOLDER, guest=self._guest)
+        view = LiveView(self._host, door)
         web = replace(self._config.web, port=self._config.web.live_port)
         server = WebServer(make_live_app(door, view), web, self._folder)
         self.url = server.url

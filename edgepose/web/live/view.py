@@ -3,26 +3,26 @@
 import asyncio
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from edgepose.config.areas import CameraAreas, DrawnAreas, read_areas, with_areas, with_camera, write_areas
+from edgepose.config.areas import CameraAreas, DrawnAreas, with_areas, with_camera
 from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config
-from edgepose.daemon.commands import CommandHandler
+from edgepose.daemon.commands import CommandHandler, ServiceHost
 from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.daemon.info import camera_message
-from edgepose.daemon.service import ServiceHost
 from edgepose.errors import EdgeposeError
 from edgepose.messages.structs import CommandReplyMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.person import KEYPOINT_NAMES, SKELETON
+from edgepose.storage.span import Span
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.accounts.sessions import Identity
 from edgepose.web.boundary import Caller
+from edgepose.web.live.areas_file import FILE, read_areas, write_areas
 from edgepose.web.live.feed import LiveFeed
 
 STATE_S = 2.0
@@ -37,12 +37,11 @@ _STALE_S = 5.0  # a snapshot that is older tells no rates
 class LiveView:
     """The view of a daemon; belongs to the server's thread, except `turn`."""
 
-    def __init__(self, host: ServiceHost, door: Door, areas: Path) -> None:
+    def __init__(self, host: ServiceHost, door: Door) -> None:
         """
         Args:
             host: the daemon.
             door: of the page.
-            areas: file of the areas that were drawn.
         """
         self.host = host
         self.feed = LiveFeed()
@@ -51,7 +50,7 @@ class LiveView:
         self.dropped = 0
         """Frames that clients did not get because they were slow."""
         self._door = door
-        self._areas = areas
+        self._areas = door.folder / FILE
         self.stills = asyncio.Semaphore(STILLS_AT_ONCE)
         """Bounds the stills that are made at the same time."""
         self._applying = asyncio.Lock()
@@ -182,6 +181,14 @@ class _PageAudit:
         fields = {**dict(command.user_properties), "payload": command.payload[:512].decode("utf-8", "replace")}
         reason = "" if reply.reason is UNSET else str(reply.reason)
         self._door.audit.note_line(command.name, fields, reply.status, reason, command.name)
+
+    def note_line(self, name: str, fields: dict[str, Any], status: str, reason: str, kind: str) -> None:
+        """Record what is no message."""
+        self._door.audit.note_line(name, fields, status, reason, kind)
+
+    def forget(self, span: Span) -> int:
+        """Delete the lines of a span, and return how many."""
+        return self._door.audit.forget(span)
 
     def turn(self, now_s: float) -> None:
         """Do nothing: the application's own turns write what is due."""

@@ -21,6 +21,8 @@ COMMANDS = {
     "tensorrt": ("edgepose_export.cli.tensorrt:tensorrt", "Report what TensorRT makes of a model, and write it in half precision."),
     "make-model": ("edgepose_export.cli.make_model:make_model", "Make the files of a model that ship, step by step."),
     "synth": ("edgepose_export.cli.synth:synth", "Render synthetic people with exact labels."),
+    "annotate": ("edgepose_export.cli.annotate:annotate", "Write the poses of a whole archive, on one machine or many."),
+    "store": ("edgepose_export.cli.store:store", "Keep the poses and events of a fleet, each message once."),
     "sensitivity": ("edgepose_export.cli.quantize:sensitivity", "Measure what INT8 costs in each part of a network."),
 }
 """Module and purpose of each command. Those in `NEEDS_TORCH` run the network in PyTorch (extra `train`); the others run model files and

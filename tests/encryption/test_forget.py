@@ -1,0 +1,95 @@
+"""`edgepose forget` beside a running daemon with an encrypted state: not one byte of the span is left, and the rest is."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from edgepose.cli import forget as module
+from edgepose.cli.main import run
+from edgepose.encryption.files import ClearFiles, use_files
+from edgepose.storage.span import nanoseconds
+from testing.servers.daemon import Listener
+from testing.servers.mosquitto import Mosquitto
+from testing.stored_state import ROOT, State, edgepose, publish
+from testing.waiting import wait_for
+
+_TIME = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+_ID = re.compile(rb'"id":"([^"]+)"')
+
+_PACKED = re.compile(rb"(?=[\xcf\xd3](.{8}))", re.DOTALL)  # 64-bit numbers of MessagePack, such as nanoseconds
+
+
+def everything(state: State) -> dict[str, bytes]:
+    """Return the content of each stored file, and under an empty name the names and all bytes as they are on the disk."""
+    clear = [path.read_bytes() for path in state.folder.rglob("*") if path.is_file()]
+    return {name: state.content(name) for name in state.shown()} | {"": " ".join(state.shown()).encode() + b"".join(clear)}
+
+
+def times(content: bytes) -> list[int]:
+    return [at for text in _TIME.findall(content) if (at := nanoseconds(text.decode())) is not None]
+
+
+def test_nothing_of_the_span_is_left_and_the_daemon_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_ns = time.time_ns()
+    with Mosquitto(tmp_path) as broker:
+        state = State(tmp_path, broker.port)
+        log = (tmp_path / "log").open("wb")
+        daemon = subprocess.Popen([sys.executable, "-m", "edgepose", "run", "-c", str(state.config)], stderr=log, cwd=ROOT)
+        heard = Listener(broker.port)
+        try:
+            wait_for(lambda: heard.on("cameras/Entrance/events") or daemon.poll() is not None, within_s=60)
+            publish(broker.port, "edgepose/drone/command/pause", b'{"camera": "nobody"}')
+            broker.kill()  # events wait from now on, at the webhook's receiver too
+            daemon.send_signal(signal.SIGUSR1)
+            wait_for(lambda: _ID.search(state.content("events.db")) and any("-signal/" in name for name in state.shown()), within_s=30)
+            end_ns = time.time_ns()
+            before = everything(state)
+            events = set(_ID.findall(before["events.db"]))
+            assert events <= set(_ID.findall(before["webhook.db"]))
+            assert [at for at in times(before["poses.jsonl"]) if at <= end_ns]
+            span = ["--from", "2020-01-01T00:00:00Z", "--to", datetime.fromtimestamp(end_ns / 1e9, timezone.utc).isoformat()]
+            said = json.loads(edgepose("forget", *span, "--json", "-c", state.config))
+            assert said["deleted"]["daemon"]["events"]
+            assert all(said["deleted"]["daemon"][what] for what in ("webhook_events", "records", "lines", "pictures", "commands"))
+            assert any("edgepose/drone/#" in each for each in said["out_of_reach"])
+
+            after = everything(state)
+            for name, content in after.items():
+                assert not [at for at in times(content) if begin_ns <= at <= end_ns] or name == "clock", name
+                assert not [event for event in events if event in content], name
+                packed = [int.from_bytes(found, "big") for found in _PACKED.findall(content)] if name else []
+                assert not [at for at in packed if begin_ns <= at <= end_ns], name
+            wait_for(lambda: len(times(state.content("poses.jsonl"))) > 1, within_s=30)
+            wait_for(lambda: any("ring/" in name for name in state.shown()), within_s=30)
+            assert daemon.poll() is None
+            assert b'"command":"forget"' in state.content("commands.jsonl")
+
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(60) == 0
+        finally:
+            heard.close()
+            daemon.kill()
+            daemon.wait()
+            log.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    monkeypatch.setattr(module, "_TAKEN_S", 0.2)  # nobody runs who could take it
+    assert run(["forget", "--all", "-c", str(state.config)]) == 0
+    use_files(ClearFiles())
+    left = {name: content for name, content in everything(state).items() if name not in ("", "clock")}
+    assert not [name for name, content in left.items() if times(content)]
+    assert not [name for name, content in left.items() if name.startswith(("images/", "poses.mp4", "black-box/")) and content]
+
+
+def test_the_span_must_be_clear(capsys: pytest.CaptureFixture[str]) -> None:
+    time = "2026-11-22T10:00"
+    for wrong in ((), ("--from", time), ("--all", "--to", time), ("--from", "today", "--to", time), ("--from", time, "--to", "2026-11-01")):
+        assert run(["forget", *wrong]) == 64
+        assert "expected" in capsys.readouterr().err
