@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips broker-limits soak system \
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips bundle-cuts broker-limits soak system \
 triton image arm events hostile service-memory encryption fleet fleet-cluster archive store browser web-load live-load home-assistant refine decoding model report-page \
 compare clean
 
@@ -49,8 +49,8 @@ sbom: $(VENV)/.dev ## bills of materials (CycloneDX) of what an installation tak
 release: $(VENV)/.dev ## tag a version and build its wheels and SBOM (VERSION=0.2.0)
 	$(BIN)/python -m tools.release $(VERSION)
 
-bench: $(VENV)/.demo ## engine alone against the whole daemon (SOURCE=a video; ARGS=--json)
-	$(BIN)/edgepose bench $(ARGS) $(if $(SOURCE),"$(SOURCE)")
+bench: $(VENV)/.dev ## engine, pipeline and daemon in turns; writes docs/performance.md (SOURCE=a video; ARGS="--rounds 12 --json build/bench.json")
+	$(BIN)/python -m tools.write_bench docs/performance.md $(ARGS) $(if $(SOURCE),"$(SOURCE)")
 
 costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, measured
 	$(BIN)/python -m tools.write_costs build/vtest.avi README.md $(ARGS)
@@ -73,6 +73,9 @@ fuzz: $(VENV)/.dev ## ten thousand bad configurations, commands, streams and mod
 bitflips: $(VENV)/.dev ## twenty thousand bit flips in the event store (ARGS="--count 500")
 	$(BIN)/python -m tools.bitflips $(ARGS)
 
+bundle-cuts: $(VENV)/.dev ## end a daemon at 50 moments of an update; writes docs/bundles.md (ARGS="--count 10")
+	$(BIN)/python -m tools.bundle_cuts docs/bundles.md $(ARGS)
+
 broker-limits: $(VENV)/.dev ## two minutes at mosquittos that accept 2000 bytes, 60,000 bytes and 1 MiB (ARGS="--seconds 10")
 	$(BIN)/python -m tools.broker_limits $(ARGS)
 
@@ -85,6 +88,9 @@ system: $(VENV)/.dev ## the service and install.sh under a real systemd, at leng
 triton: $(VENV)/.dev ## models on real inference servers, Triton and MLServer, which it installs in build/servers
 	@tools/show-progress.sh "installing Triton and MLServer" tools/get-inference-servers.sh build/servers
 	$(BIN)/python -m pytest tests/engine/test_triton_servers.py $(ARGS)
+
+flight: $(VENV)/.dev ## telemetry over bad links from MAVSDK's vehicle, people to MAVProxy: MAVSDK_PYTHON names a Python with both
+	PYTHONPATH=. $(BIN)/python tools/measure_telemetry.py
 
 image: $(VENV)/.dev ## build the container image and run it without network but a broker; writes docs/jetson.md (needs root)
 	$(BIN)/python -m tools.image docs/jetson.md $(ARGS)

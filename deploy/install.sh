@@ -21,7 +21,7 @@ Actions (default: install):
 Options:
   --source PATH         checkout or wheel of edgepose (default: the checkout that contains this script)
   --wheelhouse DIR      install from the wheels in DIR only, without network
-  --extras LIST         cpu, gpu or tensorrt; also encryption, metrics, triton, web, with a comma (default: cpu). Give it again at an
+  --extras LIST         cpu, gpu or tensorrt; also bundles, encryption, mavlink, metrics, triton, web, with a comma (default: cpu). Give it again at an
                         upgrade.
                         On a Jetson, tensorrt uses JetPack's own TensorRT: it implies --system-packages and /usr/bin/python3
   --python PATH         interpreter (default: the newest of /usr/bin/python3.*)
@@ -75,11 +75,11 @@ engines=0
 for extra in $(printf '%s' "$extras" | tr ',' ' '); do
     case $extra in
     cpu | gpu | tensorrt) engines=$((engines + 1)) ;;
-    encryption | metrics | triton | web) ;;
-    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally encryption, metrics, triton or web, with a comma" ;;
+    bundles | encryption | mavlink | metrics | triton | web) ;;
+    *) fail 64 "unknown extra $extra; expected cpu, gpu or tensorrt, and optionally bundles, encryption, mavlink, metrics, triton or web, with a comma" ;;
     esac
 done
-[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally encryption, metrics, triton or web, with a comma"
+[ "$engines" = 1 ] || fail 64 "--extras is $extras; expected one of cpu, gpu and tensorrt, and optionally bundles, encryption, mavlink, metrics, triton or web, with a comma"
 [ -z "$purge" ] || [ "$action" = uninstall ] || fail 64 "--purge requires --uninstall"
 
 # A Jetson's TensorRT is in the system's packages, built for the system's Python; PyPI has none for it. Its driver belongs to one version of

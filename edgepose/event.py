@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgepose.frame import Clock
+from edgepose.ground import GroundPlace
 
 EventKind = Literal["entered", "left", "fallen", "still", "waving", "arms_up", "zone_entered", "zone_left", "loitering", "line_crossed"]
 
@@ -30,6 +31,7 @@ class Event:
         width, height: size of the frame in pixels.
         zone: name of the zone, for `zone_entered`, `zone_left` and `loitering`.
         line, direction: name of the line and side on which the person ends, for `line_crossed`.
+        ground: last place of the person on the ground; None where it is not known.
         evidence: the measured quantities by name; each name carries its unit (`duration_s`, `wave_hz`).
     """
 
@@ -48,6 +50,7 @@ class Event:
     zone: str | None = None
     line: str | None = None
     direction: Direction | None = None
+    ground: GroundPlace | None = None
     evidence: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.ground import GroundPlace
+
 KEYPOINT_NAMES = (
     "nose",
     "left_eye",
@@ -83,12 +85,14 @@ class Person:
         score: 0 to 1.
         keypoints: float32 (17, 3), x y confidence in COCO order, x and y in source pixels.
         track: track number, which stays the same for a person from frame to frame, or None if the person is not tracked.
+        ground: place on the ground; None where there is no telemetry, or the place cannot be told.
     """
 
     box: NDArray[np.float32]
     score: float
     keypoints: NDArray[np.float32]
     track: int | None = None
+    ground: GroundPlace | None = None
 
     @property
     def has_pose(self) -> bool:

@@ -176,6 +176,11 @@ def _synth() -> str | None:
         return str(error)
 
 
+def _python_with(variable: str, module: str) -> Callable[[], str | None]:
+    """Return a probe for another Python, named by an environment variable, that has a module."""
+    return lambda: None if os.environ.get(variable) else f"{variable} names no Python that has {module} (pip install {module})"
+
+
 def _inference_server(name: str) -> Callable[[], str | None]:
     complete = Path(__file__).resolve().parents[1] / "build" / "servers" / name / "complete"
     return lambda: None if exists(complete) else f"the inference server {name} is not installed (make triton)"
@@ -193,12 +198,14 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "gstreamer": _gstreamer,
     "ip": _program("ip", "iproute2"),
     "iptables": _program("iptables", "iptables"),
+    "mavsdk": _python_with("MAVSDK_PYTHON", "mavsdk"),
     "mlserver": _inference_server("mlserver"),
     "mkdocs": _module("mkdocs", "'edgepose[dev]'"),
     "mosquitto": _program("mosquitto", "mosquitto"),
     "mosquitto-dynamic-security": _file("mosquitto_dynamic_security.so", _dynamic_security, "mosquitto"),
     "node": _program("node", "nodejs"),
     "openssl": _program("openssl", "openssl"),
+    "pymavlink": _module("pymavlink", "'edgepose[mavlink]'"),
     "playwright": _module("playwright", "'edgepose[dev]'"),
     "postgres": _file("postgres", lambda: any(map(exists, Path("/usr/lib/postgresql").glob("*/bin/postgres"))), "postgresql"),
     "prlimit": _program("prlimit", "util-linux"),

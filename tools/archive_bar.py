@@ -20,15 +20,15 @@ PICTURE = Path(__file__).resolve().parents[1] / "edgepose" / "assets" / "golden.
 @click.command()
 @click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--videos", default=60, show_default=True)
-@click.option("--frames", default=24, show_default=True, help="Of each video.")
+@click.option("--frames", default=8, show_default=True, help="Of each video.")
 def main(document: Path, videos: int, frames: int) -> None:
     """Run it and write the figures into DOCUMENT."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clips = write_clips(folder / "clips", PICTURE, videos, frames)
+        clips = write_clips(folder / "clips", PICTURE, videos, frames, key_frames_every=4)
         began_s = time.monotonic()
-        summary = annotate_with_a_killed_node(clips, folder / "out", chunk_s=0.8, kill_after=videos // 4)
+        summary = annotate_with_a_killed_node(clips, folder / "out", chunk_s=0.4, kill_after=videos // 4)
         took_s = time.monotonic() - began_s
         assert (summary.videos, summary.frames, summary.failed) == (videos, videos * frames, {}), summary
         equal = 0
@@ -37,7 +37,7 @@ def main(document: Path, videos: int, frames: int) -> None:
             equal += found.read_bytes() == infer(clip, folder / "infer.jsonl")
         assert equal == videos, f"{equal} of {videos} equal infer's bytes"
         text = (
-            f"{machine()}, beside other work (load {load:.0f}). {videos} videos of {frames} frames, cut into chunks of 0.8 s, on a cluster"
+            f"{machine()}, beside other work (load {load:.0f}). {videos} videos of {frames} frames, cut into chunks of 0.4 s, on a cluster"
             f" of two nodes with one worker each; one node was killed with SIGKILL when {videos // 4} videos were complete."
             f" {summary.frames:,} frames in {took_s:.0f} s, each once; {equal} of {videos} files equal `edgepose infer --start`;"
             f" {summary.recomputed} frames had to be computed again because a chunk decoded to other pixels."

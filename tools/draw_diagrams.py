@@ -244,7 +244,15 @@ def reload() -> Diagram:
 LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
     ((("cli", "one thin module a command"),), "outside"),
     ((("web", "page, HTTP API, accounts"),), "outside"),
-    ((("api", "people in three lines of Python"), ("diagnostics", "check, doctor, bench"), ("simulation", "walkers by seed")), "outside"),
+    (
+        (
+            ("api", "people in three lines"),
+            ("bundles", "signed, for a fleet"),
+            ("diagnostics", "check, doctor, bench"),
+            ("simulation", "walkers by seed"),
+        ),
+        "outside",
+    ),
     ((("daemon", "puts it together: health, reload, commands"),), "main"),
     ((("pipeline", "the way of a frame: threads and slots"),), "main"),
     ((("validation", "what can be refused before anything starts"),), "main"),
@@ -254,6 +262,7 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
             ("engine", "tensor ▸ raw"),
             ("pose", "raw ▸ Person"),
             ("events", "Person ▸ Event"),
+            ("flight", "places"),
             ("output", "files, overlay"),
             ("mqtt", "broker, outbox"),
             ("recorder", "black box"),
@@ -273,7 +282,18 @@ LAYERS: Sequence[tuple[Sequence[tuple[str, str]], str]] = (
     ((("encryption", "how every stored file is opened, clear or encrypted"),), "camera"),
     ((("config", "one tree of structs"), ("model", "what a model file says")), "store"),
     (
-        (("pixels", ""), ("frame", ""), ("person", ""), ("event", ""), ("motion", ""), ("tile", ""), ("printable", ""), ("errors", "")),
+        (
+            ("pixels", ""),
+            ("frame", ""),
+            ("person", ""),
+            ("event", ""),
+            ("motion", ""),
+            ("tile", ""),
+            ("printable", ""),
+            ("errors", ""),
+            ("ground", ""),
+            ("earth", ""),
+        ),
         "store",
     ),
 )

@@ -27,6 +27,11 @@ PHOTOGRAPH_BRANDS = ("avif", "heic", "heim", "heis", "heix", "mif1", "msf1")
 _ASPECT_LIMIT = 8
 """Pixels more elongated than this are a damaged header, not a format."""
 
+_SPAN_PERCENTILES = (0.5, 99.5)
+_SPAN_SHARE = 0.1  # of a new span in the one that is used
+_SPAN_STEP = 4  # of the pixels that the span is measured on
+_LEAST_SPAN = 64.0  # counts: 0.6 to 2.6 kelvin of the usual cameras
+
 
 _POOLED_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 """Formats for which a graph gives the bytes of the scaler by itself, as long as the size stays."""
@@ -218,3 +223,32 @@ def matroska_duration_s(track: Any) -> float | None:
 def _describe(track: Any) -> str:
     context = track.codec_context
     return "unknown format" if context is None else f"{context.name}, {context.width} x {context.height}"
+
+
+class Gray16Span:
+    """The counts of 16-bit gray, as thermal cameras send it, that are shown as black and white.
+
+    Args:
+        span: darkest and brightest count; None follows each frame, slowly enough that the image does not flicker.
+    """
+
+    def __init__(self, span: tuple[float, float] | None = None) -> None:
+        self._fixed = span
+        self._span: tuple[float, float] | None = None
+
+    def image(self, counts: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """Return counts (H, W) as uint8 (H, W, 3), gray."""
+        low, high = self._fixed or self._follow(counts)
+        scale = 255 / (high - low)
+        gray = cv2.convertScaleAbs(cv2.max(cv2.min(counts.astype(np.float32), high), low), alpha=scale, beta=-low * scale)
+        shown: NDArray[np.uint8] = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+        return shown
+
+    def _follow(self, counts: NDArray[np.uint16]) -> tuple[float, float]:
+        low, high = np.percentile(counts[::_SPAN_STEP, ::_SPAN_STEP], _SPAN_PERCENTILES).tolist()
+        missing = max(0.0, _LEAST_SPAN - (high - low)) / 2  # of a scene of one temperature: its noise is not to be enlarged
+        low, high = low - missing, high + missing
+        if self._span is not None:
+            low, high = (old + _SPAN_SHARE * (new - old) for old, new in zip(self._span, (low, high), strict=True))
+        self._span = low, high
+        return low, high

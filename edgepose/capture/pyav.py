@@ -100,6 +100,7 @@ class PyAvSource(VideoSource):
             "is_file": not network and not _is_device(target),  # a pipe ends, too
             "low_delay": network,
             "limit_bytes": limit_bytes,
+            "gray16_span": settings.gray16_span,
         }
         if not network:
             # The prefix keeps FFmpeg from taking a file name with a colon for a URL.

@@ -8,17 +8,19 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer, Type
 from numpy.typing import NDArray
 
 from edgepose.capture.clock import NS_PER_S, Instant
 from edgepose.capture.limits import maximum_pixels, read_header, refuse_large_video
-from edgepose.capture.presentation import Orientation, RgbConverter, choose_track, display_width, usable_aspect
+from edgepose.capture.presentation import Gray16Span, Orientation, RgbConverter, choose_track, display_width, usable_aspect
 from edgepose.errors import SourceError
 
 _PRODUCER_REFERENCE_TIME = struct.Struct("<qi")  # struct AVProducerReferenceTime: wall clock in microseconds, flags
 
+_GRAY16 = ("gray16le", "gray16be")
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h
 
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
@@ -60,6 +62,7 @@ class Stream:
         low_delay: decode for latency (slices in parallel) rather than for throughput (frames in parallel).
         limit_bytes: most memory of one frame.
         rate: frames per second of a file without timestamps; 0 for what the stream says.
+        gray16_span: of 16-bit gray; None follows the frames.
     """
 
     late_by_nature = False
@@ -77,6 +80,7 @@ class Stream:
         low_delay: bool,
         limit_bytes: int,
         rate: float = 0.0,
+        gray16_span: tuple[float, float] | None = None,
     ) -> None:
         self.target = target
         self.options = options
@@ -86,6 +90,7 @@ class Stream:
         self._low_delay = low_delay
         self.limit_bytes = limit_bytes
         self._rate = rate
+        self._span = Gray16Span(gray16_span)
         self._container: Any = None
         self._stream: Any = None
         self._packets: Iterator[Any] = iter(())
@@ -190,6 +195,8 @@ class Stream:
     def image(self, frame: DecodedFrame) -> NDArray[np.uint8]:
         """Return the image of a frame as uint8 (H, W, 3), RGB: turned, mirrored and with square pixels, as it is meant to be shown."""
         decoded = frame.decoded
+        if decoded.format.name in _GRAY16:
+            return self._thermal_image(decoded)
         width = display_width(decoded.width, self._pixel_aspect)
         image = self._colors.convert(decoded, width)  # (H, W, 3)
         # A phone held upright records a turned image with this mark. Not `decoded.side_data`: the frame keeps that, and it the frame, so
@@ -197,6 +204,12 @@ class Stream:
         side_data: Any = SideDataContainer  # PyAV's annotations do not know its argument
         matrix = side_data(decoded).get(Type.DISPLAYMATRIX)
         return np.ascontiguousarray(image) if matrix is None else Orientation.of_matrix(bytes(matrix)).apply(image)
+
+    def _thermal_image(self, decoded: Any) -> NDArray[np.uint8]:
+        """Return 16-bit gray within its span; a conversion to RGB would drop the lower byte, which is all that differs in a scene."""
+        image = self._span.image(decoded.to_ndarray())
+        width = display_width(decoded.width, self._pixel_aspect)
+        return image if width == decoded.width else np.asarray(cv2.resize(image, (width, decoded.height)), np.uint8)
 
     @property
     def pixel_aspect(self) -> float:

@@ -8,7 +8,7 @@ from edgepose.storage.access import owner_only
 
 COMMANDS = (
     *("run", "demo", "infer", "serve", "watch", "replay", "simulate", "check", "doctor", "bench", "build-engine", "schema", "accounts"),
-    *("audit", "keys", "forget"),
+    *("audit", "keys", "forget", "bundle"),
 )
 
 _MODULES = {"keys": "master_keys"}

@@ -31,8 +31,12 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """
     import logging
     import os
+    import sys
+    import time
 
-    from edgepose.config.load import load, service_variables
+    from edgepose.bundles.configured import BundledConfiguration
+    from edgepose.bundles.updates import RolledBackError, Updates
+    from edgepose.config.load import service_variables
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.supervise import supervise
     from edgepose.encryption.start import use_configured_files
@@ -46,8 +50,10 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     _log = logging.getLogger("edgepose.run")
     # The signals first: a change of the configuration that is signaled after it was read must not be lost.
     with signals() as (stop, reason), hang_ups() as hung_up, recordings_asked() as recording_asked:
-        config = load(config_file, settings)
+        configured = BundledConfiguration(config_file, settings)
+        config = configured.start()
         log_to_stderr(config.log.level, config.log.format)
+        configured.log_start()
         limit_access(config.files.access)
         use_configured_files(config, config.black_box.path, config.files.images)
         config = with_drawn_areas(config)
@@ -55,10 +61,13 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()
         log_uncaught()
-        notifier = Notifier(service_variables(), os.getpid())
-        daemon = Daemon(config, notifier, load=lambda: with_drawn_areas(load(config_file, settings)), service=live_page(config))
+        updates = Updates(configured)
+
+        def load_again() -> "Config":
+            return with_drawn_areas(configured.load())
 
         def each_turn() -> None:
+            updates.turn(daemon, time.monotonic())
             if hung_up.is_set():
                 hung_up.clear()
                 daemon.reload()
@@ -72,8 +81,21 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
         if stop.is_set():
             _log.info("stopping before the start: %s", reason())
             return
-        daemon.start()
-        supervise(daemon, stop, reason, each_turn)
+        notifier, started = Notifier(service_variables(), os.getpid()), False
+        try:
+            daemon = Daemon(config, notifier, load=load_again, service=live_page(config), take_bundle=updates.take)
+            daemon.start()
+            started = True
+            supervise(daemon, stop, reason, each_turn)
+        except EdgeposeError as error:
+            if stop.is_set() or not (configured.recover(error) or isinstance(error, RolledBackError)):
+                raise
+            if started and notifier.is_managed:  # which was told that this process ends, and starts another
+                raise RolledBackError(f"the bundle is rolled back, and another start uses what ran before: {error}") from error
+            _log.error("starting again with what ran before the bundle: %s", error)
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # a process of which nothing is left to be undone
+        finally:
+            configured.close()
 
 
 def with_drawn_areas(config: "Config") -> "Config":

@@ -48,7 +48,7 @@ def cross_check(config: Config, origins: Mapping[Keys, str], file: Path | None =
     """
     checks = (
         *(_number_problems, _model_problems, _mqtt_problems, _webhook_problems),
-        *(_monitoring_problems, _web_problems, _place_problems, _privacy_problems),
+        *(_monitoring_problems, _web_problems, _place_problems, _privacy_problems, _flight_problems, _bundle_problems),
     )
     found = (*(problem for check in checks for problem in check(config)), *_file_problems(config, file))
     return [f"{origins.get(keys, 'default')}: {dotted(keys)} {sentence}" for keys, sentence in found]
@@ -61,6 +61,8 @@ def _number_problems(config: Config) -> _Problems:
     if config.model.input_size % 32:
         yield ("model", "input_size"), f"is {config.model.input_size}; expected a multiple of 32"
     for name, camera in config.cameras.items():
+        if camera.gray16_span is not None and not camera.gray16_span[0] < camera.gray16_span[1]:
+            yield ("cameras", name, "gray16_span"), f"is {list(camera.gray16_span)}; expected the darker count first"
         if camera.reconnect_initial_s > camera.reconnect_maximum_s:
             limit = f"expected at most reconnect_maximum_s, which is {camera.reconnect_maximum_s:g}"
             yield ("cameras", name, "reconnect_initial_s"), f"is {camera.reconnect_initial_s:g}; {limit}"
@@ -195,6 +197,47 @@ def _privacy_problems(config: Config) -> _Problems:
                     keys,
                     f"would send images to a server while privacy.pixels is {pixels}; expected allowed, or a model on this device",
                 )
+
+
+def _flight_problems(config: Config) -> _Problems:
+    flight = config.flight
+    for name, camera in config.cameras.items():
+        mount = camera.mount
+        if mount is None:
+            continue
+        keys = ("cameras", name, "mount")
+        if (mount.field_of_view_deg is None) == (mount.intrinsics is None):
+            found = "neither" if mount.intrinsics is None else "both"
+            yield (*keys, "field_of_view_deg"), f"and intrinsics: {found} is set; expected one of them"
+        if mount.intrinsics is not None and len(mount.intrinsics.distortion) not in (0, 4, 5, 8):
+            yield (*keys, "intrinsics", "distortion"), f"has {len(mount.intrinsics.distortion)} coefficients; expected 0, 4, 5 or 8"
+        if mount.gimbal and flight.source == "fixed":
+            yield (*keys, "gimbal"), "is true while flight.source is fixed; expected mavlink or mqtt there, or false"
+    if flight.source == "mqtt" and not flight.topic:
+        yield ("flight", "topic"), "is absent while flight.source is mqtt; expected a topic"
+    if flight.source == "mqtt" and not config.mqtt.enabled:
+        yield ("flight", "source"), "is mqtt while mqtt.enabled is false; expected both, or another source"
+    if flight.height == "sea_level" and flight.ground_altitude_m is None:
+        yield ("flight", "ground_altitude_m"), "is absent while flight.height is sea_level; expected the altitude of the ground"
+    if (flight.fixed.latitude is None) != (flight.fixed.longitude is None):
+        yield ("flight", "fixed", "latitude"), "and longitude: one is set alone; expected both or neither"
+    reports = flight.report.heartbeat or flight.report.people_address is not None
+    if reports and flight.source != "mavlink":
+        yield ("flight", "report"), f"is on while flight.source is {flight.source}; expected mavlink"
+
+
+def _bundle_problems(config: Config) -> _Problems:
+    bundles = config.bundles
+    if not bundles.enabled:
+        return
+    if not config.mqtt.enabled:  # bundles arrive over MQTT only
+        yield ("bundles", "enabled"), "is true while mqtt.enabled is false; expected both to be true, or no bundles"
+    for key, what in (("keys_file", "a file of public keys"), ("folder", "a folder that outlives the daemon")):
+        if getattr(bundles, key) is None:
+            yield ("bundles", key), f"is not set while bundles.enabled is true; expected {what}"
+    for pin in bundles.pinned:
+        if pin.split(".")[0] not in Config.__struct_fields__:
+            yield ("bundles", "pinned"), f"names {pin}; expected keys such as privacy or cameras.front.source"
 
 
 def _file_problems(config: Config, file: Path | None) -> _Problems:

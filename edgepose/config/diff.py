@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config
 
-_AT_NEXT_START = ("black_box", "encryption", "monitoring", "web")
+AT_NEXT_START = ("black_box", "encryption", "monitoring", "web")
+"""Sections that are read at the start only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,8 @@ class Changes:
     """Difference of two configurations.
 
     Attributes:
-        added, removed, changed: names of cameras; a camera whose zones and lines alone differ is not among them, since it stays open.
+        added, removed, changed: names of cameras; a camera whose zones, lines and mount alone differ is not among them, since it
+            stays open.
         sections: names of all sections that differ.
         publisher, webhook, files: whether these must be replaced.
         later: sections that differ and are read at the start only.
@@ -50,10 +52,11 @@ class Changes:
             publisher=stores[0] != stores[1]
             or "mqtt" in sections
             or device_name(old) != device_name(new)
-            or (old.commands.enabled, old.commands.response_topics) != (new.commands.enabled, new.commands.response_topics),
+            or (old.commands.enabled, old.commands.response_topics) != (new.commands.enabled, new.commands.response_topics)
+            or (old.bundles.enabled, old.bundles.groups) != (new.bundles.enabled, new.bundles.groups),
             webhook="webhook" in sections or device_name(old) != device_name(new) or old.events.store_limit != new.events.store_limit,
             files="files" in sections or redraw,
-            later=tuple(name for name in _AT_NEXT_START if name in sections),
+            later=tuple(name for name in AT_NEXT_START if name in sections),
         )
 
     def words(self) -> list[str]:
@@ -67,4 +70,4 @@ class Changes:
 
 
 def _stream(camera: CameraConfig) -> CameraConfig:
-    return replace(camera, zones={}, lines={})
+    return replace(camera, zones={}, lines={}, mount=None)

@@ -42,13 +42,16 @@ _PROBLEMS_SHOWN = 20
 _REFUSED = (msgspec.ValidationError, UnicodeEncodeError)  # UnicodeEncodeError: half a surrogate pair, or bytes that are not UTF-8
 
 
-def load(path: Path | None = None, settings: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
+def load(
+    path: Path | None = None, settings: Iterable[str] = (), environment: Mapping[str, str] = os.environ, *, over: Path | None = None
+) -> Config:
     """Return the merged and checked configuration.
 
     Args:
         path: YAML file; None uses `/etc/edgepose/config.yaml` where it exists, otherwise the defaults.
         settings: texts `a.b=value` from the command line; they override everything else.
-        environment: environment variables; those named `EDGEPOSE__A__B` override the file.
+        environment: environment variables; those named `EDGEPOSE__A__B` override the files.
+        over: YAML file whose keys override those of the first.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, a value is invalid, or two values do not go together.
@@ -60,6 +63,8 @@ def load(path: Path | None = None, settings: Iterable[str] = (), environment: Ma
         path = DEFAULT_PATH
     if path is not None:
         _merge_file(path, values, origins, problems)
+    if over is not None:
+        _merge_file(over, values, origins, problems)
     for variable in sorted(environment):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             _warn_of_misspelling(variable)
@@ -144,6 +149,7 @@ def _set_state_folder(folders: str, values: dict[str, Any]) -> None:
         values.setdefault("events", {}).setdefault("store", f"{folder}/events.db")
         values.setdefault("webhook", {}).setdefault("store", f"{folder}/webhook.db")
         values.setdefault("commands", {}).setdefault("audit", f"{folder}/commands.jsonl")
+        values.setdefault("bundles", {}).setdefault("folder", f"{folder}/bundles")
         values.setdefault("model", {}).setdefault("engines", f"{folder}/engines")
 
 

@@ -78,6 +78,8 @@ def _values(node: Any, key: Key, rest: tuple[str, ...], before: tuple[str, ...])
         content = key.file.content.replace("<name>", names[0]) if names else key.file.content
         if node is not None:
             yield NamedFile(before, key.file._replace(content=content), node)
+    elif node is None:  # a section that is absent
+        return
     elif rest[0] == "<name>":
         for name, value in node.items():
             yield from _values(value, key, rest[1:], (*before, name))
@@ -88,7 +90,7 @@ def _values(node: Any, key: Key, rest: tuple[str, ...], before: tuple[str, ...])
 def _walk(struct: inspect.StructType, prefix: str) -> Iterator[Key]:
     for field in struct.fields:
         path = prefix + field.encode_name
-        kind, description = _unwrap(field.type)
+        kind, description = _unwrap(_unless_absent(field.type))
         if isinstance(kind, inspect.StructType):
             yield from _walk(kind, path + ".")
         elif isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.StructType):
@@ -100,6 +102,13 @@ def _walk(struct: inspect.StructType, prefix: str) -> Iterator[Key]:
             value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()  # of lists
             default = "(required)" if field.required else _yaml(value)
             yield Key(path, _words(field.type), default, description, _mark(field.type))
+
+
+def _unless_absent(kind: inspect.Type) -> inspect.Type:
+    """Return the section of a key that holds one or null; any other type as it is."""
+    if isinstance(kind, inspect.UnionType) and any(isinstance(part, inspect.StructType) for part in kind.types):
+        return next(part for part in kind.types if isinstance(part, inspect.StructType))
+    return kind
 
 
 def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, str]:
@@ -150,6 +159,8 @@ def _words(kind: inspect.Type, text: str = "text") -> str:
             return f"a list in brackets{_example(item)}{_length(kind)}; each {_words(item)}"
         case inspect.StructType(fields=fields):
             return "a section with the keys " + ", ".join(field.encode_name for field in fields)
+        case inspect.TupleType(item_types=items):
+            return f"a list in brackets of {len(items)}: {', '.join(dict.fromkeys(map(_words, items)))}"
         case inspect.DictType(value_type=value):
             one = "a section of its own" if isinstance(value, inspect.StructType) else _words(value)
             return f"a section of names, each with {one}"
@@ -170,6 +181,9 @@ _PATTERN_WORDS = {
     r"^[^+#\x00]+$": "text without '+' and '#'",
     r"^([^\s/:@\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$": "a host name or address without a port",
     r"^https?://[^\s/?#@]+([/?#][^\s]*)?$": "a URL that begins with https:// or http://, without user name and password",
+    r"^((udpin|udpout|tcpout)://[^\s/:@]+:[0-9]{1,5}|serial://[^\s:]+:[0-9]+)$": (
+        "udpin://HOST:PORT, udpout://HOST:PORT, tcpout://HOST:PORT or serial:///dev/NAME:BAUD"
+    ),
     r"\.[Mm][Pp]4$": "the path of a file that ends in .mp4",
 }
 

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edgepose.config.aircraft import (
+    FixedConfig,
+    FlightConfig,
+    FlightReportConfig,
+    IntrinsicsConfig,
+    MavlinkConfig,
+    MountConfig,
+)
 from edgepose.config.fields import FileMark, Fraction, Line, Name, Polygon, Seconds, Section, file_key
+from edgepose.config.heat import HeatConfig
 from edgepose.config.perception import (
     ModelConfig,
     MotionConfig,
@@ -32,6 +41,7 @@ from edgepose.config.publishing import (
 )
 from edgepose.config.service import (
     BlackBoxConfig,
+    BundlesConfig,
     EncryptionConfig,
     HealthConfig,
     LogConfig,
@@ -44,6 +54,7 @@ from edgepose.config.service import (
 
 __all__ = [
     "BlackBoxConfig",
+    "BundlesConfig",
     "CameraConfig",
     "CommandsConfig",
     "Config",
@@ -51,13 +62,20 @@ __all__ = [
     "EventsConfig",
     "FileMark",
     "FilesConfig",
+    "FixedConfig",
+    "FlightConfig",
+    "FlightReportConfig",
     "Fraction",
     "HealthConfig",
+    "HeatConfig",
     "HomeAssistantConfig",
+    "IntrinsicsConfig",
     "LogConfig",
+    "MavlinkConfig",
     "ModelConfig",
     "MonitoringConfig",
     "MotionConfig",
+    "MountConfig",
     "MqttConfig",
     "Name",
     "PlausibilityConfig",
@@ -130,6 +148,10 @@ class CameraConfig(Section, frozen=True):
             " what the file says, and 1 for a snapshot URL",
         ),
     ] = 0.0
+    gray16_span: Annotated[
+        tuple[float, float] | None,
+        Meta(description="counts of 16-bit gray video (thermal cameras) that are shown as black and white; default: what the frames hold"),
+    ] = None
     loop: Annotated[bool, Meta(description="restart a file at its end")] = False
     realtime: Annotated[bool, Meta(description="play a file at the speed of its timestamps and drop frames like a live source")] = False
     priority: Annotated[
@@ -151,6 +173,7 @@ class CameraConfig(Section, frozen=True):
         Meta(description="areas by name that are blacked out in every frame before anything sees it: networks, files, videos, snapshots"),
     ] = {}
     lines: Annotated[dict[Name, Line], Meta(description="lines by name; crossing them is an event, with its direction")] = {}
+    mount: MountConfig | None = None
 
 
 class Config(Section, frozen=True):
@@ -164,6 +187,7 @@ class Config(Section, frozen=True):
     refine: RefineConfig = RefineConfig()
     tiles: TilesConfig = TilesConfig()
     motion: MotionConfig = MotionConfig()
+    flight: FlightConfig = FlightConfig()
     smooth: SmoothConfig = SmoothConfig()
     plausibility: PlausibilityConfig = PlausibilityConfig()
     mqtt: MqttConfig = MqttConfig()
@@ -177,5 +201,7 @@ class Config(Section, frozen=True):
     black_box: BlackBoxConfig = BlackBoxConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     web: WebConfig = WebConfig()
+    heat: HeatConfig = HeatConfig()
+    bundles: BundlesConfig = BundlesConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()

@@ -1,10 +1,10 @@
-"""Sections of the configuration of the service itself: black box, monitoring, web page, health, log."""
+"""Sections of the configuration of the service itself: black box, monitoring, web page, health, log, bundles."""
 
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgepose.config.fields import Days, Host, Seconds, Section, file_key
+from edgepose.config.fields import Days, Host, Name, Seconds, Section, file_key
 
 
 class BlackBoxConfig(Section, frozen=True):
@@ -172,3 +172,49 @@ class LogConfig(Section, frozen=True):
     format: Annotated[Literal["text", "json"], Meta(description="text for people, or one JSON object per line for a log collector")] = (
         "text"
     )
+
+
+class BundlesConfig(Section, frozen=True):
+    """Signed configuration and models over MQTT, for a fleet. No bundle changes this section."""
+
+    enabled: Annotated[bool, Meta(description="take signed bundles of configuration and models")] = False
+    keys_file: Annotated[
+        str | None,
+        Meta(
+            description="public keys (Ed25519, PEM, one after the other) whose bundles are accepted",
+            extra=file_key("read", "the public keys of bundles"),
+        ),
+    ] = None
+    groups: Annotated[
+        list[Name], Meta(max_length=16, description="groups of this device: it also takes bundles that are signed for one of them")
+    ] = []
+    folder: Annotated[
+        str | None,
+        Meta(
+            description="folder of bundles, and of the record of them; default: in the service's state folder",
+            extra=file_key("folder", "the bundles"),
+        ),
+    ] = None
+    pinned: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=256)]],
+        Meta(max_length=64, description="keys and sections, such as privacy, that no bundle may set, beside those that none ever may"),
+    ] = []
+    trial_s: Annotated[
+        Seconds, Meta(description="time in which a new bundle must bring health messages, and frames of the cameras that delivered some")
+    ] = 60.0
+    fetch_within_s: Annotated[Seconds, Meta(description="longest time to fetch the files of a bundle, with all attempts")] = 3600.0
+    size_limit_mb: Annotated[int, Meta(ge=1, le=16_384, description="largest sum of the files of a bundle in MB")] = 512
+    media_folder: Annotated[
+        str | None,
+        Meta(
+            description="folder below which bundles may name files by file:// URLs, such as a card; without it, by https:// only",
+            extra=file_key("read", "the media folder of bundles"),
+        ),
+    ] = None
+    ca_file: Annotated[
+        str | None,
+        Meta(
+            description="CA certificates (PEM) that servers of files are verified against; default: the system's",
+            extra=file_key("read", "the CA file of bundles"),
+        ),
+    ] = None

@@ -45,16 +45,19 @@ class Audit:
     Where the file can no longer be written, commands are still executed: the log records them too.
     """
 
-    def __init__(self, path: Path | None, key: str = "commands.audit") -> None:
+    def __init__(self, path: Path | None, key: str = "commands.audit", subject: str = "command", level: int = logging.INFO) -> None:
         """
         Args:
             path: the file; None records in the log only.
             key: of the configuration that names it, for messages.
+            subject: what is recorded.
+            level: of the lines in the log.
 
         Raises:
             OutputError: it cannot be written.
         """
         self._path = path
+        self._subject, self._level = subject, level
         self._failing = False
         self._lock = threading.Lock()
         self._left = {status: float(count) for status, count in BURST.items()}  # lines that may be written now
@@ -107,8 +110,8 @@ class Audit:
                     self._merged_since, self._next_merge_s = timestamp(time.time_ns()), now_s + MERGE_S
                 self._merged[status, kind] += 1
                 return
-            _log.info("command %s: %s%s", name, status, f": {reason}" if reason else "")
-            self._write({"at": timestamp(time.time_ns()), "command": name, **fields, "status": status, "reason": reason or None})
+            _log.log(self._level, "%s %s: %s%s", self._subject, name, status, f": {reason}" if reason else "")
+            self._write({"at": timestamp(time.time_ns()), self._subject: name, **fields, "status": status, "reason": reason or None})
 
     def turn(self, now_s: float) -> None:
         """Write the lines of merged commands where they are due; called regularly."""
@@ -150,8 +153,8 @@ class Audit:
     def _write_merged(self) -> None:
         at = timestamp(time.time_ns())
         for (status, name), count in self._merged.items():
-            _log.info("%d more commands %s since %s: %s", count, name, self._merged_since, status)
-            self._write({"at": at, "since": self._merged_since, "command": name, "count": count, "status": status})
+            _log.log(self._level, "%d more %ss %s since %s: %s", count, self._subject, name, self._merged_since, status)
+            self._write({"at": at, "since": self._merged_since, self._subject: name, "count": count, "status": status})
         self._merged.clear()
 
     def _write(self, fields: dict[str, Any]) -> None:
@@ -162,7 +165,7 @@ class Audit:
             self._failing = False
         except OSError as error:
             if not self._failing:
-                _log.error("commands cannot be recorded in %s: %s", self._path, error.strerror)
+                _log.error("%ss cannot be recorded in %s: %s", self._subject, self._path, error.strerror)
             self._failing = True
 
 

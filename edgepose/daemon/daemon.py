@@ -12,12 +12,13 @@ from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done, Service
 from edgepose.daemon.device_clock import DeviceClock
 from edgepose.daemon.engine_upgrade import Upgraded
+from edgepose.daemon.flight.parts import FlightParts
 from edgepose.daemon.forgetting import Forgetting, RunningParts
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
-from edgepose.daemon.reload import PreparedReload, Reloads, prepare
+from edgepose.daemon.reload import PreparedReload, ReloadRequest, Reloads, prepare
 from edgepose.daemon.running_networks import RunningNetworks
 from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
@@ -27,10 +28,11 @@ from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
-from edgepose.messages.structs import HealthMessage, InfoMessage
+from edgepose.messages.structs import BundleMessage, HealthMessage, InfoMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
+from edgepose.mqtt.session import TakeIncoming
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.pipeline.delivery import Delivery, Onlooker, Sink
 from edgepose.pipeline.file_sinks import open_sinks
@@ -42,6 +44,7 @@ from edgepose.storage.access import limit_access
 from edgepose.supervision.guarded_tasks import GuardedTasks
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.systemd import Notifier
+from edgepose.telemetry.heat import HeatPolicy, reduced
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
 from edgepose.validation.credentials import exposed_credentials
@@ -75,6 +78,7 @@ class Daemon:
         overwrite: bool = False,
         load: Callable[[], Config] | None = None,
         service: Service | None = None,
+        take_bundle: TakeIncoming | None = None,
     ) -> None:
         """Open what can be refused: model, password, files.
 
@@ -85,6 +89,7 @@ class Daemon:
             overwrite: whether the first frame replaces existing files.
             load: reads the configuration again; None where that is not possible.
             service: a part beside the work, started and stopped with it.
+            take_bundle: receives bundles, from another thread.
 
         Raises:
             ModelError: the model is missing or not a pose model, or the refiner is missing or not a refiner.
@@ -110,8 +115,10 @@ class Daemon:
         self._metrics = Metrics()
         self._networks = RunningNetworks(config, self._metrics)
         self._failure: EdgeposeError | None = None
+        self._flight = FlightParts(config)
+        self._heat = HeatPolicy(config.heat)
         self._box = BlackBox.configured(config, self._networks.model)
-        self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command)
+        self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
         self._occupancy = OccupancyStates(self._publisher)
         self._announcements = Announcements(self._publisher)
         settings = WebhookSettings.of(config)
@@ -135,6 +142,7 @@ class Daemon:
             refiner=self._networks.refiner,
             forever=forever,
             box=self._box,
+            flight=self._flight.service,
         )
         self._command_handler = self._command_handler_of(Audit.configured(config.commands))
         self._reloads = Reloads(load, self._prepare, self._apply, notifier)
@@ -193,6 +201,7 @@ class Daemon:
             self._webhook.start()
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
+        self._flight.start(self._config)
         self._pipeline.start()
         self._notifier.ready()
         self._networks.begin_upgrade(self._config)
@@ -235,6 +244,8 @@ class Daemon:
             stuck=(*self._watchdog.stuck, *(("main",) if self._turning.stuck(now_s) else ())),
             reload_refused=self._reloads.failure,
             clock_unset=self._clock.unset,
+            flight=self._flight.service.stats(),
+            heat=(self._heat.steps, self._heat.reason),
             health=self._health,
         )
 
@@ -259,6 +270,7 @@ class Daemon:
         do("reloading", self._reloads.turn)
         do("deleting stored data", lambda: self._forgetting.turn(now_s))
         do("changing the networks", self._turn_networks)
+        do("watching the heat", lambda: self._turn_heat(now_s))
         do("supervising the work", lambda: self._watchdog.turn(now_s))
         if now_s >= self._next_health_s:
             self._next_health_s += self._config.health.interval_s * (1 + (now_s - self._next_health_s) // self._config.health.interval_s)
@@ -276,12 +288,24 @@ class Daemon:
         Args:
             done: receives the outcome.
         """
-        self._reloads.request(done)
+        self._reloads.request(ReloadRequest(done))
+
+    def exchange(self, request: ReloadRequest) -> None:
+        """Start a reload of another configuration than that of the start."""
+        self._reloads.request(request)
+
+    def tell_bundle(self, message: BundleMessage | None) -> None:
+        """Set the state of the bundles; None clears it."""
+        self._publisher.publish_retained(topic_address("bundle"), message or b"")
+
+    def fail(self, failure: EdgeposeError) -> None:
+        """End the work because of a failure."""
+        self._failure = failure
 
     def configure(self, config: Config) -> None:
         """Apply a configuration with other thresholds."""
         self._config = config
-        self._pipeline.change(config, self._networks.model.info, None, self._networks.refiner)
+        self._change_pipeline(None)
 
     def record(self, reason: str) -> Recording:
         """Start a recording of the black box.
@@ -331,6 +355,7 @@ class Daemon:
             self._monitoring_server.stop()
         if self._service is not None:
             self._service.stop(_SERVICE_S)
+        self._flight.close()
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
             _log.warning("some work did not end within %.1f s and was abandoned", _DRAIN_S)
@@ -359,6 +384,7 @@ class Daemon:
         health = health_message(snapshot, self._reported)
         self._reported, self._health = snapshot, health
         self._publisher.publish("health", health)
+        self._flight.tell(health)
         self._notifier.status(status_line(health))
 
     def _warn_of_exposed(self, config: Config) -> None:
@@ -396,9 +422,20 @@ class Daemon:
     def _adopt(self, upgraded: Upgraded) -> None:
         """Run on a better engine from the next frame on."""
         self._exchange_model_of_box()
-        self._pipeline.change(self._config, upgraded.model.info, upgraded.backend, upgraded.refiner)
+        self._change_pipeline(upgraded.backend)
         self._networks.log(upgraded.backend)
         self._publisher.publish_retained("info", self._info(upgraded.backend))
+
+    def _turn_heat(self, now_s: float) -> None:
+        if self._config.heat.enabled and self._heat.watch(now_s, self._flight.battery):
+            self._change_pipeline(None)
+
+    def _change_pipeline(self, backend: Backend | None) -> None:
+        """Apply the configuration in use, less what the heat policy has given up; `backend` takes the place of the one in use."""
+        info, steps, running = self._networks.model.info, self._heat.steps, backend or self._pipeline.backend
+        config = reduced(self._config, steps, info, running.name)
+        self._pipeline.change(config, info, backend, self._networks.refiner)
+        self._pipeline.process_every(2 if "fewer_frames" in steps else 1)
 
     def _exchange_model_of_box(self) -> None:
         if self._box is not None:
@@ -423,9 +460,10 @@ class Daemon:
             self._box.state(state)
         self._publisher.publish_retained(topic_address("camera-status", state.camera), camera_message(state, time.time_ns()))
 
-    def _prepare(self, config: Config) -> PreparedReload:
+    def _prepare(self, config: Config, commit: Callable[[], None]) -> PreparedReload:
         networks = self._networks
-        return prepare(self._config, config, networks.selection, networks.model, networks.refiner, self._instance_lock, self._metrics)
+        running = networks.selection, networks.model, networks.refiner
+        return prepare(self._config, config, *running, self._instance_lock, self._metrics, commit)
 
     def _apply(self, new: PreparedReload) -> None:
         """Apply a prepared reload: nothing here can be refused any more."""
@@ -452,7 +490,9 @@ class Daemon:
         if new.sinks is not None:  # before the cameras: there is one video per camera
             self._delivery.exchange(new.sinks, self._reopening(new.config), _FILES_S)
         self._delivery.profile = new.config.privacy.profile
-        self._pipeline.change(new.config, new.model.info, new.backend, new.refiner)
+        self._flight.change(new.config, new.flight)
+        self._heat.configure(new.config.heat)
+        self._change_pipeline(new.backend)
         self._announcements.withdraw(new.config)
         for camera in changes.removed:
             self._publisher.clear(topic_address("camera-status", camera))

@@ -1,14 +1,16 @@
 """The status of the daemon as one value, and what a health message reports of it: rates, degradations, and why there is no pose."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
 from edgepose.encryption.files import state_files
 from edgepose.engine.tensorrt.build import BuildProgress
+from edgepose.flight.service import FlightStats
 from edgepose.messages.camera_state import CameraState
+from edgepose.messages.flight_structs import FlightHealthMessage, HeatHealthMessage
 from edgepose.messages.structs import (
     CameraHealthMessage,
     Diagnosis,
@@ -64,6 +66,8 @@ class DaemonSnapshot:
         stuck: stages that hang now, `publisher`, `writer` and `main` included.
         reload_refused: why the newest configuration is not in use, one sentence; None where it is.
         clock_unset: why the wall clock is not to be believed, in a few words; None where it may be right.
+        flight: telemetry of the aircraft; None without.
+        heat: steps of the heat policy that are taken, and why.
         health: the last health message, None before the first.
         storage_damage: places of stored files that did not verify, by cause.
     """
@@ -85,6 +89,8 @@ class DaemonSnapshot:
     stuck: tuple[str, ...] = ()
     reload_refused: str | None = None
     clock_unset: str | None = None
+    flight: FlightStats | None = None
+    heat: tuple[Sequence[str], str] = ((), "")
     health: HealthMessage | None = None
     storage_damage: Mapping[str, int] = field(default_factory=lambda: dict(state_files().damage))
 
@@ -123,6 +129,8 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
         events_waiting=publisher.events_waiting,
         events_lost=_lost(publisher.store_lost),
         webhook=UNSET if snapshot.webhook is None else _webhook(snapshot.webhook),
+        flight=UNSET if snapshot.flight is None else _flight(snapshot.flight),
+        heat=HeatHealthMessage(given_up=list(snapshot.heat[0]), reason=snapshot.heat[1]) if snapshot.heat[0] else UNSET,
         duplicate_session=UNSET if publisher.duplicate_session is None else publisher.duplicate_session,
         reload_refused=UNSET if snapshot.reload_refused is None else snapshot.reload_refused,
         degraded=_degraded(snapshot, throttled),
@@ -219,12 +227,28 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
             ("events_in_memory", snapshot.publisher.store_failure is not None),
             ("clock_unset", snapshot.clock_unset is not None),
             ("events_lost", snapshot.publisher.store_lost != 0),
+            ("heat", bool(snapshot.heat[0])),
+            ("telemetry_missing", snapshot.flight is not None and snapshot.flight.state != "ok"),
             ("webhook_failing", snapshot.webhook is not None and snapshot.webhook.failure is not None),
         )
         if applies
     ]
     degraded += [f"server_{state}" for state in snapshot.pipeline.server_states]
     return degraded + [f"stuck:{stage}" for stage in snapshot.stuck]
+
+
+def _flight(stats: FlightStats) -> FlightHealthMessage:
+    return FlightHealthMessage(
+        source=stats.source,
+        state=stats.state,
+        rate_hz=round(stats.rate_hz, 1),
+        packets=stats.packets,
+        lost=stats.lost,
+        restarts=stats.restarts,
+        drops=dict(stats.dropped),
+        failure=UNSET if stats.failure is None else stats.failure,
+        battery=UNSET if stats.battery is None else stats.battery,
+    )
 
 
 def _webhook(stats: WebhookStats) -> WebhookHealthMessage:

@@ -15,6 +15,7 @@ from edgepose.daemon.instance import InstanceLock
 from edgepose.engine.backend import Backend, open_backend, pose_model, refiner_model
 from edgepose.engine.selection import Selection, select, with_settings
 from edgepose.errors import ConfigError, EdgeposeError
+from edgepose.flight.service import PreparedFlight, prepare_flight
 from edgepose.model.file import ModelFile
 from edgepose.mqtt.settings import PublisherSettings, ReloadingSettings
 from edgepose.pipeline.file_sinks import open_sinks
@@ -44,6 +45,7 @@ class PreparedReload:
         webhook: settings of the webhook, None where no events are posted.
         instance_lock: None where the old one stays.
         audit: of commands, None where none are accepted.
+        flight: telemetry, and places on the map.
     """
 
     config: Config
@@ -56,6 +58,7 @@ class PreparedReload:
     webhook: WebhookSettings | None
     instance_lock: InstanceLock | None
     audit: Audit | None
+    flight: PreparedFlight
 
 
 def prepare(
@@ -66,6 +69,7 @@ def prepare(
     refiner: Refiner | None,
     instance_lock: InstanceLock,
     metrics: Metrics,
+    commit: Callable[[], None] = lambda: None,
 ) -> PreparedReload:
     """Open what a new configuration needs, while the old one runs; where one part cannot be opened, none stays open.
 
@@ -77,9 +81,10 @@ def prepare(
         refiner: in use.
         instance_lock: in use.
         metrics: of the daemon.
+        commit: called when nothing else can fail.
 
     Raises:
-        EdgeposeError: the new configuration cannot be run.
+        EdgeposeError: the new configuration cannot be run, or `commit` refuses it.
     """
     changes = Changes.between(old, new)
     if not new.cameras:
@@ -116,8 +121,25 @@ def prepare(
             for sink in sinks:
                 undo.callback(sink.close)
         audit = Audit.configured(new.commands)
+        flight = prepare_flight(new)
+        commit()
         undo.pop_all()
-    return PreparedReload(new, selection, changes, model, backend, refiner, sinks, webhook, new_lock, audit)
+    return PreparedReload(new, selection, changes, model, backend, refiner, sinks, webhook, new_lock, audit, flight)
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequest:
+    """A reload that was asked for.
+
+    Attributes:
+        done: receives the outcome.
+        load: reads the configuration; None reads it again as at the start.
+        commit: called in another thread when all is prepared and before anything changes; EdgeposeError refuses the reload.
+    """
+
+    done: Done
+    load: Callable[[], Config] | None = None
+    commit: Callable[[], None] = lambda: None
 
 
 class Reloads:
@@ -130,14 +152,14 @@ class Reloads:
     def __init__(
         self,
         load: Callable[[], Config] | None,
-        prepare: Callable[[Config], PreparedReload],
+        prepare: Callable[[Config, Callable[[], None]], PreparedReload],
         apply: Callable[[PreparedReload], None],
         notifier: Notifier,
     ) -> None:
         """
         Args:
             load: reads the configuration; None where it cannot be read again.
-            prepare: opens what it needs, in another thread; EdgeposeError where it is refused.
+            prepare: opens what it needs, in another thread, and commits; EdgeposeError where it is refused.
             apply: applies it, in the main thread.
             notifier: the service manager.
         """
@@ -145,20 +167,23 @@ class Reloads:
         self._prepare = prepare
         self._apply = apply
         self._notifier = notifier
-        self._requested: list[Done] = []
-        self._answering: list[Done] = []
+        self._requested: list[ReloadRequest] = []
+        self._answering: list[ReloadRequest] = []
         self._reading: _Reading | None = None
         self.failure: str | None = None
 
-    def request(self, done: Done) -> None:
-        """Start a reload at the next turn, or after the one that runs; `done` receives the outcome."""
-        self._requested.append(done)
+    def request(self, request: ReloadRequest) -> None:
+        """Start a reload at the next turn, or after the one that runs."""
+        self._requested.append(request)
 
     def turn(self) -> None:
         """Start what was requested, and apply what is prepared."""
         if self._reading is None and self._requested:
             self._notifier.reloading(time.monotonic_ns())
-            self._answering, self._requested = self._requested, []
+            # One reading of the configuration answers all who ask for one; another configuration is read alone.
+            plain = [request for request in self._requested if request.load is None]
+            self._answering = self._requested[:1] if self._requested[0].load is not None else plain
+            self._requested = [request for request in self._requested if request not in self._answering]
             self._reading = _Reading(self._read)
             self._reading.start()
         elif self._reading is not None and not self._reading.is_alive():
@@ -166,9 +191,11 @@ class Reloads:
             self._end(reading.prepared, reading.failure)
 
     def _read(self) -> PreparedReload:
-        if self._load is None:
+        request = self._answering[0]
+        load = request.load or self._load
+        if load is None:
             raise ConfigError("this daemon was started without a configuration that can be reloaded; expected `edgepose run`")
-        return self._prepare(self._load())
+        return self._prepare(load(), request.commit)
 
     def _end(self, prepared: PreparedReload | None, failure: str | None) -> None:
         changes: list[str] | None = None
@@ -176,12 +203,13 @@ class Reloads:
             self._apply(prepared)
             changes = prepared.changes.words()
             _log.info("the configuration was reloaded: %s", ", ".join(changes) or "nothing has changed")
-        else:
+        elif self._answering[0].load is None:
             _log.error("the new configuration is refused, and the old one stays: %s", failure)
-        self.failure = failure
+        if prepared is not None or self._answering[0].load is None:
+            self.failure = failure
         self._notifier.ready()
-        for done in self._answering:
-            done(CommandResult(reason=failure, changes=changes))
+        for request in self._answering:
+            request.done(CommandResult(reason=failure, changes=changes))
 
 
 class _Reading(threading.Thread):

@@ -154,6 +154,11 @@ class _Run:
         return self.frames / (self._after[0] - self._before[0])
 
     @property
+    def core_ms(self) -> float:
+        """Core milliseconds of the process for a frame."""
+        return (self._after[5] - self._before[5]) / self.frames * 1e3
+
+    @property
     def networks_s(self) -> float:
         """Seconds in networks for a frame."""
         return (self._after[1] - self._before[1]) / self.frames
@@ -168,9 +173,9 @@ class _Run:
         before, after = self._before[4], self._after[4]
         return {name: (seconds - before.get(name, 0.0)) / self.frames * 1e3 for name, seconds in after.items()}
 
-    def _state(self) -> tuple[float, float, float, dict[str, int], dict[str, float]]:
+    def _state(self) -> tuple[float, float, float, dict[str, int], dict[str, float], float]:
         published = {name: self._metrics.camera(name).published for name in self._cameras}
-        return time.perf_counter(), self.spent.wall_s, self.spent.core_s, published, _core_s()
+        return time.perf_counter(), self.spent.wall_s, self.spent.core_s, published, _core_s(), time.process_time()
 
 
 class _Bench:
@@ -210,7 +215,15 @@ class _Bench:
             self._stages.setdefault(stage, []).append(core_ms)
         self._networks.append(run.networks_s * run.fps)
         self.rounds.append(
-            BenchRound(engine_fps=engine[0], pipeline_fps=memory.fps, daemon_fps=run.fps, engine_core_ms=engine[1], outside_ms=outside_ms)
+            BenchRound(
+                engine_fps=engine[0],
+                pipeline_fps=memory.fps,
+                daemon_fps=run.fps,
+                engine_core_ms=engine[1],
+                pipeline_core_ms=memory.core_ms,
+                daemon_core_ms=run.core_ms,
+                outside_ms=outside_ms,
+            )
         )
 
     def row(self) -> BenchRow:

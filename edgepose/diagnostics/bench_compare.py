@@ -1,7 +1,8 @@
 """Comparison of two benchmarks: what changed, and whether that is more than noise.
 
-The machine is not equally busy in both, so the measures are ratios within one round, whose parts were measured directly one after the
-other. The confidence interval of a change comes from the bootstrap: rounds of both are drawn again with replacement (B. Efron 1979).
+The machine is not equally busy in both, so the measures are ratios of core time within one round, whose parts were measured directly
+one after the other. The confidence interval of a change comes from the bootstrap: rounds of both are drawn again with replacement
+(B. Efron 1979).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ _CONFIDENCE = 0.99
 _LEAST_CHANGE = 0.01  # below it a change is none, however sure
 
 MEASURES: dict[str, Callable[[BenchRound], float]] = {
-    "daemon / engine": lambda one: one.daemon_fps / one.engine_fps,
-    "pipeline / engine": lambda one: one.pipeline_fps / one.engine_fps,
+    "core time of the daemon / the engine": lambda one: one.daemon_core_ms / one.engine_core_ms,
+    "core time of the pipeline / the engine": lambda one: one.pipeline_core_ms / one.engine_core_ms,
     "core time outside / in the engine": lambda one: one.outside_ms / one.engine_core_ms,
 }
 """What is compared, by name."""

@@ -28,7 +28,7 @@ class BenchRound(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         engine_fps, pipeline_fps, daemon_fps: frames per second.
-        engine_core_ms: core milliseconds of the engine alone for a frame.
+        engine_core_ms, pipeline_core_ms, daemon_core_ms: core milliseconds of the process for a frame, networks included.
         outside_ms: core milliseconds of the daemon for a frame outside networks and decoding.
     """
 
@@ -36,6 +36,8 @@ class BenchRound(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_fps: float
     daemon_fps: float
     engine_core_ms: float
+    pipeline_core_ms: float
+    daemon_core_ms: float
     outside_ms: float
 
 

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -395,6 +394,8 @@ def _driver_text(version: int) -> str:
 
 
 def _version_of(distribution: str) -> str:
+    from importlib import metadata  # which takes 20 ms, and most machines have no device
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -12,8 +12,6 @@ import msgspec
 
 from edgepose.config.addresses import is_remote
 from edgepose.config.schema import Config, ModelConfig
-from edgepose.engine.device_memory import open_device_memory
-from edgepose.engine.tensorrt.library import is_installed
 from edgepose.errors import ConfigError, EngineError
 from edgepose.model.file import ModelFile
 from edgepose.model.shipped import named_model
@@ -71,6 +69,9 @@ def select(config: Config) -> Selection:
     if settings.backend not in ("auto", "tensorrt") or is_remote(settings.path):
         return Selection(settings)
     by_name = settings.backend == "tensorrt"
+    from edgepose.engine.device_memory import open_device_memory  # loaded only where TensorRT may be
+    from edgepose.engine.tensorrt.library import is_installed
+
     if not by_name and not is_installed():  # the usual case on a small machine: nothing is loaded to find that out
         return Selection(settings, why="tensorrt is not installed")
     wanted = msgspec.structs.replace(settings, backend="tensorrt")

@@ -25,6 +25,7 @@ from edgepose.events.view import UNDECIDABLE_KINDS, begins_from_above
 from edgepose.events.waving import detect_waving
 from edgepose.events.zones import detect_zone_changes, leave_zones
 from edgepose.frame import NS_PER_S, Frame
+from edgepose.ground import GroundPlace, WorldPlaces
 from edgepose.motion import STILL, Motion
 from edgepose.person import Person
 
@@ -34,6 +35,7 @@ _REPEATABLE_KINDS = ("fallen", "waving", "arms_up")  # the analyzers of the othe
 _INTERIOR_DISTANCE = 1.0  # body sizes from the edges of the frame; farther inside, people do not leave it
 _CERTAIN_SIGHTINGS_PER_S = 4.0  # frames with the person per second from which the score of `entered` is 1
 _LOST_INSIDE_SCORE = 0.5
+_SMALLEST_M = 1.0  # the unit of distances on the map, for a person whose place is exact
 _LEAST_DEPTH = 0.05  # of feet in the first frame; those beyond its horizon, or as far away as that, were not in it
 
 
@@ -44,10 +46,12 @@ class Places:
     Attributes:
         zones: corners of polygons.
         lines: both ends.
+        world: zones and lines on the map.
     """
 
     zones: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     lines: Mapping[str, tuple[Point, Point]] = field(default_factory=dict)
+    world: WorldPlaces = field(default_factory=WorldPlaces)
 
 
 class EventDetectorState(msgspec.Struct, frozen=True):
@@ -97,7 +101,7 @@ class EventDetector:
     def configure(self, settings: EventsConfig, places: Places, keypoint_threshold: float) -> None:
         """Apply other settings from the next frame on. People stay known; a removed zone or line produces no more events."""
         self._settings = settings
-        self._zones, self._lines = places.zones, places.lines
+        self._zones, self._lines, self._world = places.zones, places.lines, places.world
         self._keypoint_threshold = keypoint_threshold
 
     def reset(self) -> None:
@@ -151,7 +155,10 @@ class EventDetector:
             if history is None:
                 history = self._add(person.track, body, present)
             history.body, history.last_seen_ns, history.sightings = body, now_ns, history.sightings + 1
-            events += [self._event(person.track, history, evidence, frame) for evidence in self._analyze(history, body, frame)]
+            history.place = person.ground or history.place
+            events += [
+                self._event(person.track, history, evidence, frame) for evidence in self._analyze(history, body, frame, person.ground)
+            ]
         for track, history in list(self._people.items()):
             if now_ns - history.last_seen_ns >= self._settings.leave_after_s * NS_PER_S:
                 del self._people[track]
@@ -179,7 +186,7 @@ class EventDetector:
         self._people[track] = history
         return history
 
-    def _analyze(self, history: PersonHistory, body: Body, frame: Frame) -> list[Evidence]:
+    def _analyze(self, history: PersonHistory, body: Body, frame: Frame, place: GroundPlace | None) -> list[Evidence]:
         """Run all analyzers on one person and return the evidence to report."""
         now_ns, settings = self._observed_ns, self._settings
         result = []
@@ -203,6 +210,11 @@ class EventDetector:
             grounded, size = self._in_first_frame(body) if settings.zones_follow_ground else body, (frame.width, frame.height)
             result += detect_zone_changes(history.zones, grounded, now_ns, self._zones, size, settings)
             result += detect_line_crossings(history.lines, grounded, now_ns, self._lines, size, settings)
+        if place is not None and (point := self._world.point(place)) is not None:
+            # In units of ten radii the margin of a border is half a radius: nothing is decided about somebody who may be on either side.
+            on_map = replace(body, feet=point, size=max(_SMALLEST_M, 10 * place.radius_m))
+            result += detect_zone_changes(history.world_zones, on_map, now_ns, self._world.zones, (1, 1), settings)
+            result += detect_line_crossings(history.world_lines, on_map, now_ns, self._world.lines, (1, 1), settings)
         return result
 
     def _in_first_frame(self, body: Body) -> Body:
@@ -227,6 +239,7 @@ class EventDetector:
         """Return the evidence for a person who has left."""
         # A zone may be entered before the person counts as entered; it is left all the same.
         zones_left = leave_zones(history.zones, history.last_seen_ns, self._zones)
+        zones_left += leave_zones(history.world_zones, history.last_seen_ns, self._world.zones)
         if not history.entered:
             return zones_left
         absent_s = (self._observed_ns - history.last_seen_ns) / NS_PER_S
@@ -255,5 +268,6 @@ class EventDetector:
             zone=evidence.zone,
             line=evidence.line,
             direction=evidence.direction,
+            ground=history.place,
             evidence={name: value for name, value in evidence.measurements.items() if math.isfinite(value)},
         )

@@ -17,6 +17,7 @@ from edgepose.events.view import ViewHistory
 from edgepose.events.waving import WavingHistory, WavingState
 from edgepose.events.zones import ZoneHistory
 from edgepose.frame import NS_PER_S
+from edgepose.ground import GroundPlace
 from edgepose.motion import Motion
 
 _MINIMUM_LOST_S = 0.2  # how long a track must be lost before another may continue it
@@ -40,6 +41,8 @@ class PersonState(msgspec.Struct, frozen=True):
     view: ViewHistory
     zones: ZoneHistory
     lines: LineHistory
+    world_zones: ZoneHistory = msgspec.field(default_factory=ZoneHistory)
+    world_lines: LineHistory = msgspec.field(default_factory=LineHistory)
 
 
 @dataclass(slots=True)
@@ -48,16 +51,19 @@ class PersonHistory:
 
     Attributes:
         body: in the last frame with the person.
+        place: on the ground, in the last frame that gave one; not part of a snapshot.
         first_seen_ns, last_seen_ns: first and last frame with the person.
         entered: whether `entered` was reported.
         sightings: number of frames with the person.
         last_evidence_ns: by kind, when evidence for a repeatable event was last complete, whether or not it was reported.
         fall, stillness, waving, arms, view, zones, lines: the analyzers' histories.
+        world_zones, world_lines: those of zones and lines on the map.
     """
 
     body: Body
     first_seen_ns: int
     last_seen_ns: int
+    place: GroundPlace | None = None
     entered: bool = False
     sightings: int = 0
     last_evidence_ns: dict[str, int] = field(default_factory=dict)
@@ -68,6 +74,8 @@ class PersonHistory:
     view: ViewHistory = field(default_factory=ViewHistory)
     zones: ZoneHistory = field(default_factory=ZoneHistory)
     lines: LineHistory = field(default_factory=LineHistory)
+    world_zones: ZoneHistory = field(default_factory=ZoneHistory)
+    world_lines: LineHistory = field(default_factory=LineHistory)
 
     def snapshot(self) -> PersonState:
         """Return all that is known of the person; later frames do not change it."""
@@ -85,6 +93,8 @@ class PersonHistory:
             view=deepcopy(self.view),
             zones=deepcopy(self.zones),
             lines=deepcopy(self.lines),
+            world_zones=deepcopy(self.world_zones),
+            world_lines=deepcopy(self.world_lines),
         )
 
     @classmethod
@@ -104,6 +114,8 @@ class PersonHistory:
             view=deepcopy(state.view),
             zones=deepcopy(state.zones),
             lines=deepcopy(state.lines),
+            world_zones=deepcopy(state.world_zones),
+            world_lines=deepcopy(state.world_lines),
         )
 
     def move(self, motion: Motion) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from edgepose.config.schema import Profile
 from edgepose.event import Event, Occupancy
 from edgepose.frame import Frame
+from edgepose.ground import Aircraft, GroundPlace
+from edgepose.messages.flight_structs import AircraftMessage, GroundMessage
 from edgepose.messages.structs import EventMessage, OccupancyMessage, PersonMessage, PosesMessage, ZoneOccupancyMessage, timestamp
 from edgepose.person import KEYPOINT_NAMES, Person
 
@@ -18,14 +20,17 @@ _EVENT_NAMESPACE = uuid.UUID("8b0c2a52-6f0b-5a53-9d0e-2a7d3c1f4e66")  # RFC 9562
 _SOMEBODY = PersonMessage(score=0.0, box=(0.0, 0.0, 0.0, 0.0), keypoints=[(0.0, 0.0, 0.0)] * len(KEYPOINT_NAMES))
 
 
-def poses_message(frame: Frame, people: Sequence[Person], now_ns: int, profile: Profile = "full") -> PosesMessage:
+def poses_message(
+    frame: Frame, people: Sequence[Person], now_ns: int, profile: Profile = "full", aircraft: Aircraft | None = None
+) -> PosesMessage:
     """Return the message of one frame.
 
     Args:
         frame: the frame that the people were found in.
         people: in source pixels; may be empty.
         now_ns: current time in nanoseconds since the Unix epoch, which `age_ms` is measured to.
-        profile: what the message says about a person; what it leaves out is 0.
+        profile: what the message says about a person; what it leaves out is 0, and `minimal` leaves places out.
+        aircraft: what carries the camera; None for a camera without a mount.
     """
     return PosesMessage(
         camera=frame.camera,
@@ -38,6 +43,7 @@ def poses_message(frame: Frame, people: Sequence[Person], now_ns: int, profile: 
         height=frame.height if frame.full_size is None else frame.full_size[1],
         people=_people(people, source_scale(frame), profile),
         pixel_aspect=UNSET if frame.pixel_aspect == 1 else round(frame.pixel_aspect, 4),
+        aircraft=UNSET if aircraft is None else _aircraft(aircraft),
     )
 
 
@@ -63,6 +69,7 @@ def event_message(event: Event, profile: Profile = "full") -> EventMessage:
         zone=UNSET if event.zone is None else event.zone,
         line=UNSET if event.line is None else event.line,
         direction=UNSET if event.direction is None else event.direction,
+        ground=UNSET if event.ground is None or not told else _ground(event.ground),
         evidence={name: round(float(value), 3) for name, value in event.evidence.items() if told},
     )
 
@@ -115,4 +122,37 @@ def _person(person: Person, keypoints: list[list[float]], scale: tuple[float, fl
         score=round(float(person.score), 3),
         box=(round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)),
         keypoints=[(x, y, confidence) for x, y, confidence in keypoints],
+        ground=UNSET if person.ground is None else _ground(person.ground),
     )
+
+
+def _ground(place: GroundPlace) -> GroundMessage:
+    return GroundMessage(
+        east_m=round(place.east_m, 2),
+        north_m=round(place.north_m, 2),
+        radius_m=round(place.radius_m, 2),
+        lat=_rounded(place.latitude, 7),
+        lon=_rounded(place.longitude, 7),
+        speed_mps=_rounded(place.speed_mps, 2),
+        course_deg=_rounded(place.course_deg, 1),
+        nearest_m=_rounded(place.nearest_m, 2),
+    )
+
+
+def _aircraft(aircraft: Aircraft) -> AircraftMessage:
+    origin = aircraft.origin
+    return AircraftMessage(
+        state=aircraft.state,
+        age_ms=_rounded(aircraft.age_ms, 1),
+        origin=UNSET if origin is None else (round(origin[0], 7), round(origin[1], 7)),
+        lat=_rounded(aircraft.latitude, 7),
+        lon=_rounded(aircraft.longitude, 7),
+        height_m=_rounded(aircraft.height_m, 2),
+        heading_deg=_rounded(aircraft.heading_deg, 1),
+        camera_pitch_deg=_rounded(aircraft.camera_pitch_deg, 1),
+        camera_heading_deg=_rounded(aircraft.camera_heading_deg, 1),
+    )
+
+
+def _rounded(value: float | None, digits: int) -> float | UnsetType:
+    return UNSET if value is None else round(value, digits)

@@ -9,6 +9,7 @@ from edgepose.errors import UsageError
 from edgepose.messages.command_requests import REQUESTS
 from edgepose.messages.structs import (
     SCHEMA_VERSION,
+    BundleMessage,
     CameraStatusMessage,
     CommandReplyMessage,
     EventMessage,
@@ -51,6 +52,7 @@ TOPICS = (
     Topic("events", "cameras/{camera}/events", EventMessage, 1, False),
     Topic("occupancy", "cameras/{camera}/occupancy", OccupancyMessage, 1, True),
     Topic("zone-occupancy", "cameras/{camera}/zones/{zone}/occupancy", ZoneOccupancyMessage, 1, True),
+    Topic("bundle", "bundle", BundleMessage, 1, True),
     Topic("reply", "reply/{command}", CommandReplyMessage, 1, False),
 )
 """The topics that the daemon publishes to."""

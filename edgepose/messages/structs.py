@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from edgepose.event import Direction, EventKind
 from edgepose.frame import Clock
+from edgepose.messages.flight_structs import AircraftMessage, FlightHealthMessage, GroundMessage, HeatHealthMessage
 
 SCHEMA_VERSION = 1
 
@@ -43,6 +44,9 @@ class PersonMessage(msgspec.Struct, frozen=True, kw_only=True):
         list[_Keypoint],
         Meta(min_length=17, max_length=17, description="x and y in source pixels and confidence from 0 to 1, in COCO order"),
     ]
+    ground: (
+        Annotated[GroundMessage, Meta(description="place on the ground; absent without telemetry, and near the horizon")] | UnsetType
+    ) = UNSET
 
 
 class PosesMessage(_Message, frozen=True, kw_only=True):
@@ -75,6 +79,9 @@ class PosesMessage(_Message, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    aircraft: Annotated[AircraftMessage, Meta(description="what carries the camera; absent for a camera without a mount")] | UnsetType = (
+        UNSET
+    )
     people: Annotated[list[PersonMessage], Meta(description="people by falling score")]
 
 
@@ -106,6 +113,9 @@ class EventMessage(_Message, frozen=True, kw_only=True):
     direction: (
         Annotated[Direction, Meta(description="side of the line on which the person ends, seen from its first point towards its second")]
         | UnsetType
+    ) = UNSET
+    ground: (
+        Annotated[GroundMessage, Meta(description="last place of the person on the ground; absent where it is not known")] | UnsetType
     ) = UNSET
     evidence: Annotated[dict[str, float], Meta(description="measured quantities by name; each name carries its unit")]
 
@@ -347,6 +357,8 @@ class HealthMessage(_Message, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     webhook: Annotated[WebhookHealthMessage, Meta(description="webhook; absent when no events are posted")] | UnsetType = UNSET
+    heat: Annotated[HeatHealthMessage, Meta(description="the heat policy; absent while nothing is given up")] | UnsetType = UNSET
+    flight: Annotated[FlightHealthMessage, Meta(description="telemetry of the aircraft; absent without")] | UnsetType = UNSET
     duplicate_session: (
         Annotated[str, Meta(description="session of another daemon that publishes under the same device name; absent when there is none")]
         | UnsetType
@@ -417,8 +429,39 @@ class CommandReplyMessage(_Message, frozen=True, kw_only=True):
     at: Annotated[_Time, Meta(description="when the reply was written")]
 
 
+class BundleMessage(_Message, frozen=True, kw_only=True):
+    """The bundle in use, and what became of the newest one."""
+
+    state: Annotated[
+        Literal["none", "received", "fetching", "checking", "trying", "active", "refused", "rolled_back"],
+        Meta(description="what became of the newest bundle; `none` before the first"),
+    ]
+    number: Annotated[_Count, Meta(description="number of the newest bundle; absent where it is not known")] | UnsetType = UNSET
+    percent: (
+        Annotated[int, Meta(ge=0, le=100, description="percent of the bytes of its files that are fetched; absent in other states")]
+        | UnsetType
+    ) = UNSET
+    reason: (
+        Annotated[str, Meta(description="why it was refused or rolled back, or an attempt to fetch failed, in one sentence")] | UnsetType
+    ) = UNSET
+    active: (
+        Annotated[_Count, Meta(description="number of the bundle in use; absent where the configuration of the device alone is used")]
+        | UnsetType
+    ) = UNSET
+    key: Annotated[str, Meta(description="identifier of the key that signed the newest bundle; absent where none did")] | UnsetType = UNSET
+    at: Annotated[_Time, Meta(description="when the message was written")]
+
+
 Message = (
-    PosesMessage | EventMessage | OccupancyMessage | StatusMessage | InfoMessage | HealthMessage | CameraStatusMessage | CommandReplyMessage
+    PosesMessage
+    | EventMessage
+    | OccupancyMessage
+    | StatusMessage
+    | InfoMessage
+    | HealthMessage
+    | CameraStatusMessage
+    | CommandReplyMessage
+    | BundleMessage
 )
 
 _json = msgspec.json.Encoder()

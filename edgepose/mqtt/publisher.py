@@ -24,7 +24,7 @@ from edgepose.mqtt.command_inbox import IGNORED_CAUSES, Command, CommandInbox
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outbox, Outgoing
 from edgepose.mqtt.presence import EngineBuild, Presence
-from edgepose.mqtt.session import MqttSession
+from edgepose.mqtt.session import MqttSession, TakeIncoming
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.storage.event_store import EventStore
@@ -56,14 +56,18 @@ class MqttPublisher:
     Args:
         settings: password and certificates are read immediately, ConfigError names what cannot be used.
         commands: receives each command on `<base>/command/<name>`, in the session's thread; must return immediately.
+        bundles: receives each message on the topics of bundles, likewise.
 
     Attributes:
         heartbeat: of the session's thread; beaten by `supervise`.
     """
 
-    def __init__(self, settings: PublisherSettings, commands: Callable[[Command], None] | None = None) -> None:
+    def __init__(
+        self, settings: PublisherSettings, commands: Callable[[Command], None] | None = None, bundles: TakeIncoming | None = None
+    ) -> None:
         self._settings = settings
         self._commands = commands
+        self._bundles = bundles
         self._lock = threading.Lock()  # guards the eight below, and the exchange of the store against `publish`
         self._session: MqttSession | None = None
         self._inbox: CommandInbox | None = None
@@ -285,7 +289,7 @@ class MqttPublisher:
             inbox = CommandInbox(settings.base, self._commands, self._ignored, settings.response_topics)
         lease = OutboxLease(self._outbox, settings.state_encoder(presence.session), settings.states)
         try:
-            session = MqttSession(settings.mqtt, f"edgepose-{settings.device}", presence, lease, inbox)
+            session = MqttSession(settings.mqtt, f"edgepose-{settings.device}", presence, lease, inbox, self._others())
         except ConfigError:
             self._state = "not started: the password or a certificate cannot be read"
             raise
@@ -296,6 +300,9 @@ class MqttPublisher:
             self._session, self._inbox = session, inbox
         if self._started:
             self._start(session)
+
+    def _others(self) -> dict[str, TakeIncoming]:
+        return {} if self._bundles is None else dict.fromkeys(self._settings.bundle_topics, self._bundles)
 
     def _start(self, session: MqttSession) -> None:
         session.start(self._store.loaded if self._store is not None else None, STORE_LOAD_S)

@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from edgepose.config import schema
@@ -44,6 +45,10 @@ _OWN_STATES = ("cameras/+/status", "cameras/+/occupancy", "cameras/+/zones/+/occ
 _PLAIN_WILL = Grants(qos=0, retain=False)
 
 
+TakeIncoming = Callable[[Incoming], None]
+"""Receives a message, in the session's thread; must return immediately."""
+
+
 @dataclass(slots=True)
 class _Broker:
     """What is known about the broker at one host.
@@ -72,6 +77,7 @@ class MqttSession:
         presence: the status messages of the device in this session.
         lease: gives access to the messages that wait for the broker.
         inbox: takes commands; None subscribes to none.
+        others: what receives the messages on further topics, without wildcards.
 
     Attributes:
         presence: as above.
@@ -82,7 +88,15 @@ class MqttSession:
         packet_bytes: longest packet that the broker accepts, None where no limit is known.
     """
 
-    def __init__(self, mqtt: schema.MqttConfig, client_id: str, presence: Presence, lease: OutboxLease, inbox: CommandInbox | None) -> None:
+    def __init__(
+        self,
+        mqtt: schema.MqttConfig,
+        client_id: str,
+        presence: Presence,
+        lease: OutboxLease,
+        inbox: CommandInbox | None,
+        others: Mapping[str, TakeIncoming] | None = None,
+    ) -> None:
         self.presence = presence
         self.lease = lease
         self.state = "not started"
@@ -96,6 +110,7 @@ class MqttSession:
         self._accepted = False  # whether the broker accepted the last attempt
         self._client_id = f"{client_id}-{presence.session[:8]}"
         self._command_inbox = inbox
+        self._others = dict(others or {})
         self._birth: Outgoing | None = None
         self._told_build: EngineBuild | None = None
         self._birth_topic = birth_topic(mqtt)
@@ -345,6 +360,8 @@ class MqttSession:
             connection.subscribe(topics, as_published=True)
         if self._birth_topic is not None:
             connection.subscribe([self._birth_topic])
+        if self._others:
+            connection.subscribe(list(self._others))
         self._ask_for_states(connection)
 
     def _ask_for_states(self, connection: Connection) -> None:
@@ -408,6 +425,8 @@ class MqttSession:
                 own = self._birth is not None and incoming.payload == self._birth.payload
                 if not (self._stopping.is_set() or own):
                     self._hear_of_another(incoming)
+            elif (take := self._others.get(incoming.topic)) is not None:
+                take(incoming)
             elif incoming.topic == self._birth_topic:
                 self._hear_of_home_assistant(incoming)
             elif self._is_own_state(incoming.topic):

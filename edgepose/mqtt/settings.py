@@ -109,6 +109,7 @@ class PublisherSettings:
         queue_limit: most messages with QoS 1 that wait; the oldest is dropped first.
         response_topics: topic filters of the places outside the device's own `reply/` where replies may go; ConfigError where one is none.
         states: addresses of the retained states that this device has, or soon has: they are not cleared as those of a camera that is gone.
+        bundle_topics: where bundles for this device and its groups arrive; none where they are off.
     """
 
     mqtt: schema.MqttConfig
@@ -118,6 +119,7 @@ class PublisherSettings:
     queue_limit: int = 1000
     response_topics: tuple[str, ...] = ()
     states: frozenset[str] = frozenset()
+    bundle_topics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for pattern in self.response_topics:
@@ -139,7 +141,14 @@ class PublisherSettings:
         store = Path(config.events.store) if config.events.enabled and config.events.store is not None else None
         replies = tuple(config.commands.response_topics)
         return cls(
-            config.mqtt, device_name(config), config.commands.enabled, store, config.events.store_limit, replies, state_addresses(config)
+            config.mqtt,
+            device_name(config),
+            config.commands.enabled,
+            store,
+            config.events.store_limit,
+            replies,
+            state_addresses(config),
+            bundle_topics(config),
         )
 
     @property
@@ -172,6 +181,14 @@ def state_addresses(config: schema.Config) -> frozenset[str]:
     """Return the addresses of the retained states of a configuration: of cameras, of places with people, and of announcements."""
     cameras = [topic_address("camera-status", camera) for camera in config.cameras]
     return frozenset([*cameras, *occupancy_addresses(config), *discovery(config, device_name(config))])
+
+
+def bundle_topics(config: schema.Config) -> tuple[str, ...]:
+    """Return the topics on which bundles arrive: of the device, and of each of its groups; none where bundles are off."""
+    if not config.bundles.enabled:
+        return ()
+    prefix = config.mqtt.prefix.strip("/")
+    return tuple(f"{prefix}/{whose}/bundle/new" for whose in (device_name(config), *(f"groups/{group}" for group in config.bundles.groups)))
 
 
 class _TlsSocket(ssl.SSLSocket):

@@ -101,7 +101,7 @@ class Delivery:
         """Deliver the result of one frame; blocks only for frames of files, and only until the files have room."""
         frame, people, profile = result.frame, result.people, self.profile
         if not result.stale:
-            poses = poses_message(frame, people, result.at_ns, profile)
+            poses = poses_message(frame, people, result.at_ns, profile, result.aircraft)
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, poses)
             if (onlooker := self.onlooker) is not None:

@@ -104,6 +104,9 @@ class FrameIntake:
         tap, self.tap = self.tap, None
         if tap is not None:
             tap(frame)
+        if live and frame.sequence % self._slots.every:
+            self._metrics.dropped(self._name, "heat")
+            return
         if live and not self._limit.passes(frame.captured_at_ns):
             self._metrics.dropped(self._name, "over_rate")
             return

@@ -45,7 +45,11 @@ class LatestFrameSlots:
             stale_after_s: a live frame that waited longer is dropped.
             dropped: receives camera and cause (`superseded`, `stale`) of each frame that is lost.
             priorities: of the cameras; 1 where one is absent.
+
+        Attributes:
+            every: one live frame of so many is wanted.
         """
+        self.every = 1
         self.configure(stale_after_s, priorities)
         self._dropped = dropped
         self._queued: dict[str, QueuedFrame] = {}  # in the order in which they came

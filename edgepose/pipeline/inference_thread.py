@@ -102,6 +102,7 @@ class InferenceThread(SupervisedThread):
         self._failed = failed
         self._lock = threading.Lock()  # guards _next
         self._next: Engine | None = None
+        self._inputs: Preprocessor | None = None  # for the engine in use
         self._reopening = DoublingWait(_FIRST_WAIT_S, _LONGEST_WAIT_S, _SETTLED_S)
 
     def exchange(self, engine: Engine) -> None:
@@ -110,6 +111,10 @@ class InferenceThread(SupervisedThread):
             unused, self._next = self._next, engine
         if unused is not None:
             unused.backend.close()
+
+    def prepare_with(self, inputs: Preprocessor) -> None:
+        """Prepare frames of another size for the engine in use, from the next one on."""
+        self._inputs = inputs
 
     def live_frame_waits(self) -> bool:
         """Return whether a live frame waits, for the network or for postprocessing; called by the postprocess thread."""
@@ -161,6 +166,9 @@ class InferenceThread(SupervisedThread):
         self._hand_over(None)
 
     def _adopt_next(self) -> None:
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            self.engine = replace(self.engine, inputs=inputs)
         with self._lock:
             following, self._next = self._next, None
         if following is None:

@@ -22,6 +22,7 @@ from edgepose.config.diff import Changes
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend, Network
 from edgepose.errors import EdgeposeError
+from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelInfo
@@ -80,6 +81,7 @@ class Pipeline:
         refiner: Refiner | None = None,
         forever: bool = True,
         box: BlackBox | None = None,
+        flight: FlightService | None = None,
         open_camera: OpenCamera | None = None,
     ) -> None:
         """
@@ -91,6 +93,7 @@ class Pipeline:
             refiner: opened by `open` and used by the postprocess thread; None where nobody is refined.
             forever: whether a source that cannot be opened is tried again; otherwise it ends the pipeline with a failure.
             box: the black box, where there is one.
+            flight: places people on the ground, where there is telemetry.
             open_camera: opens a camera's source, in its thread; None opens what the configuration names.
         """
         self._config = config
@@ -101,6 +104,7 @@ class Pipeline:
         self._refiner = refiner
         self._forever = forever
         self._box = box
+        self._flight = flight
         self._slots = LatestFrameSlots(config.mqtt.pose_expiry_s, metrics.dropped, _priorities(config))
         self._cameras = Cameras(
             config.cameras, self._preprocessor, self._slots, metrics, camera_changed, forever=forever, open_camera=open_camera
@@ -162,6 +166,7 @@ class Pipeline:
             forever=self._forever,
             box=self._box,
             frame_waits=self._inference_thread.live_frame_waits,
+            flight=self._flight,
         )
         self._inference_thread.known_people = self._postprocess_thread.known_people
         self._inference_thread.tiles_of = self._tiles_of
@@ -231,10 +236,17 @@ class Pipeline:
             self._info = info
             self._inference_thread.exchange(Engine(backend, self._open_engine, self._preprocessor()))
             self._cameras.exchange_preprocessors()
+        elif config.model.input_size != old.model.input_size:
+            self._inference_thread.prepare_with(self._preprocessor())
+            self._cameras.exchange_preprocessors()
         self._tile_visitors = {}
         self._refiner = refiner
         self._postprocess_thread.configure(config, refiner)
         self._cameras.change(changes, config.cameras)
+
+    def process_every(self, frames: int) -> None:
+        """Process one live frame of so many, of every camera."""
+        self._slots.every = frames
 
     def pause(self, camera: str) -> None:
         """Close a camera's source until `resume`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 from edgepose.config.schema import Config
+from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
 from edgepose.person import Person
 from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, log_failure
@@ -50,6 +51,7 @@ class PostprocessThread(SupervisedThread):
         forever: bool,
         box: BlackBox | None = None,
         frame_waits: Callable[[], bool] | None = None,
+        flight: FlightService | None = None,
     ) -> None:
         """
         Args:
@@ -60,6 +62,7 @@ class PostprocessThread(SupervisedThread):
             forever: whether the work restarts after an unexpected error.
             box: records each frame.
             frame_waits: returns whether a live frame waits, for which an adaptive refinement ends; None where none is lost by waiting.
+            flight: places people on the ground; None where nobody is placed.
         """
         super().__init__("postprocess", stuck_after_s, restart=forever)
         self._inferred = inferred
@@ -70,6 +73,7 @@ class PostprocessThread(SupervisedThread):
         self._retired: deque[Refiner] = deque()
         self._box = box
         self._frame_waits = frame_waits
+        self._flight = flight
         self._cameras: dict[str, Postprocessor] = {}
         self.known_people: dict[str, list[Person]] = {}
         """People of the last frame by camera; read by the inference thread, which visits tiles with small people first."""
@@ -145,7 +149,10 @@ class PostprocessThread(SupervisedThread):
         self.known_people[prepared.frame.camera] = people
         at_ns = prepared.now_ns()
         stale, live, occupancy = self._is_stale(inferred), inferred.queued.live, postprocessor.occupancy
-        return FrameResult(prepared.frame, people, postprocessor.events, at_ns, live, stale, occupancy, inferred.looks)
+        aircraft = postprocessor.aircraft
+        if aircraft is not None and self._flight is not None:
+            self._flight.tell_people(prepared.frame.camera, aircraft, people)
+        return FrameResult(prepared.frame, people, postprocessor.events, at_ns, live, stale, occupancy, inferred.looks, aircraft)
 
     def _fail(self, frame: Frame, error: Exception, postprocessor: Postprocessor) -> None:
         if not self._failing:
@@ -167,7 +174,9 @@ class PostprocessThread(SupervisedThread):
 
     def _postprocessor(self, camera: str) -> Postprocessor:
         if camera not in self._cameras:
-            self._cameras[camera] = Postprocessor(camera, self._used.config, self._metrics, self._used.refiner, self._frame_waits)
+            self._cameras[camera] = Postprocessor(
+                camera, self._used.config, self._metrics, self._used.refiner, self._frame_waits, flight=self._flight
+            )
         return self._cameras[camera]
 
     def _wanted_snapshot(self, camera: str, postprocessor: Postprocessor) -> bytes | None:

@@ -11,7 +11,10 @@ from edgepose.config.schema import Config
 from edgepose.errors import RecordingError
 from edgepose.event import Event, Occupancy
 from edgepose.events.detector import EventDetector, EventDetectorState, Places
+from edgepose.flight.ground_locator import GroundLocator
+from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
+from edgepose.ground import Aircraft, WorldPlaces
 from edgepose.motion import Motion
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
@@ -63,7 +66,7 @@ _Stage = TypeVar("_Stage")
 
 
 class Postprocessor:
-    """The steps of one camera: decode, motion of the camera, track, refine, carry refined poses, smooth, check, events.
+    """The steps of one camera: decode, motion of the camera, track, refine, carry refined poses, smooth, check, place, events.
 
     Steps that are off are absent.
 
@@ -71,6 +74,7 @@ class Postprocessor:
         events: those that the last frame completed.
         refined: people of the last frame as the refiner returned them, None without a refiner.
         motion: of the camera before the last frame, None where it is not measured.
+        aircraft: what carried the camera at the last frame, None for a camera without a mount.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Postprocessor:
         frame_waits: Callable[[], bool] | None = None,
         *,
         tells_limit: bool = True,
+        flight: FlightService | None = None,
     ) -> None:
         """
         Args:
@@ -89,10 +94,12 @@ class Postprocessor:
             refiner: shared by all cameras; None where nobody is refined.
             frame_waits: as in `edgepose.pipeline.refiner.Refiner.people`.
             tells_limit: whether the log says so the first time that people are left out.
+            flight: places people on the ground; None where nobody is placed.
         """
         self.events: list[Event] = []
         self.refined: list[Person] | None = None
         self.motion: Motion | None = None
+        self.aircraft: Aircraft | None = None
         self._camera = camera
         self._metrics = metrics
         self._frame_waits = frame_waits
@@ -102,6 +109,8 @@ class Postprocessor:
         self._visited: Visited | None = None
         self._schedule = RefineSchedule(config.refine)
         self._carried = CarriedPoses(config.refine)
+        self._flight = flight
+        self._locator: GroundLocator | None = None
         self._camera_motion: CameraMotion | None = None
         self._tracker: Tracker | None = None
         self._smoother: Smoother | None = None
@@ -123,6 +132,7 @@ class Postprocessor:
         self._smoother = self._configured_smoother(config)
         self._plausibility = self._configured_plausibility(config)
         self._detector = self._configured_detector(config)
+        self._locator = None if self._flight is None else self._flight.locator(self._camera)
         self._steps = self._build_steps(refiner)
 
     def people(
@@ -142,7 +152,7 @@ class Postprocessor:
             motion: of the camera, as recorded; None measures it where that is on.
             visited: tiles in which the candidates were searched besides the whole frame; None where it shows all there is.
         """
-        self.events, self.refined, self.motion = [], None, motion
+        self.events, self.refined, self.motion, self.aircraft = [], None, motion, None
         self._visited = None if visited is None else Visited.of(visited, prepared.letterbox)
         frame = prepared.frame
         scene = (frame.epoch, frame.width, frame.height)
@@ -171,7 +181,7 @@ class Postprocessor:
         """Forget everybody: at a new epoch or frame size, or after a failure that may have left the state half updated."""
         self._schedule.reset()
         self._carried.reset()
-        for stage in (self._camera_motion, self._tracker, self._smoother, self._plausibility, self._detector):
+        for stage in (self._camera_motion, self._tracker, self._smoother, self._plausibility, self._locator, self._detector):
             if stage is not None:
                 stage.reset()
 
@@ -211,6 +221,8 @@ class Postprocessor:
     def _build_steps(self, refiner: PersonRefiner | None) -> list[tuple[str, _Step]]:
         """Return the steps that are on, in their order, each with the name under which it is timed."""
         steps: list[tuple[str, _Step]] = [("decode", self._decode)]
+        if self._locator is not None:
+            steps.append(("ground", self._flying(self._locator)))
         if refiner is not None:
             steps.append(("refine", self._hide_small_poses))
         if self._camera_motion is not None:
@@ -223,6 +235,8 @@ class Postprocessor:
             steps.append(("track", _updating(self._smoother)))
         if self._plausibility is not None:
             steps.append(("track", _updating(self._plausibility)))
+        if self._locator is not None:
+            steps.append(("ground", _locating(self._locator)))
         if self._detector is not None:
             steps.append(("events", self._detecting(self._detector)))
         return steps
@@ -237,6 +251,19 @@ class Postprocessor:
             self._tells_limit = False
             limit = f"pose.maximum_people is {self._pose.maximum_people}"
             _log.warning("camera %s: %d more people in a frame are left out: %s", self._camera, people, limit)
+
+    def _flying(self, locator: GroundLocator) -> _Step:
+        """Return the step that takes the pose of the aircraft, and lowers the scores of people of impossible sizes where that is on."""
+
+        def fly(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
+            frame = prepared.frame
+            self.aircraft = locator.begin(prepared.captured_monotonic_ns, (frame.width, frame.height))
+            if not locator.weighs_sizes:
+                return people
+            weighed = [person for person in locator.weighed(people) if person.score >= self._threshold]
+            return sorted(weighed, key=lambda person: -person.score)
+
+        return fly
 
     def _move(self, prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
         """Move what is known of people with the ground."""
@@ -325,11 +352,20 @@ class Postprocessor:
         if not (config.events.enabled and config.track.enabled):  # events are about people with track numbers
             return None
         camera = config.cameras.get(self._camera)
-        places = Places() if camera is None else Places(camera.zones, camera.lines)
+        world = WorldPlaces() if self._flight is None or camera is None or camera.mount is None else self._flight.places
+        places = Places() if camera is None else Places(camera.zones, camera.lines, world)
         if self._detector is None:
             return EventDetector(config.events, places, self._camera, config.pose.keypoint_threshold)
         self._detector.configure(config.events, places, config.pose.keypoint_threshold)
         return self._detector
+
+
+def _locating(locator: GroundLocator) -> _Step:
+    def locate(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
+        frame = prepared.frame
+        return locator.located(people, frame.captured_at_ns, (frame.width, frame.height))
+
+    return locate
 
 
 class _Updating(Protocol):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgepose.capture.clock import Instant
 from edgepose.event import Event, Occupancy
 from edgepose.frame import Frame
+from edgepose.ground import Aircraft
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
 from edgepose.pose.buffers import ArrayPool, Scratch
@@ -43,6 +44,11 @@ class PreparedFrame:
         """Return nanoseconds since the Unix epoch (UTC) on the clock that stamped the frame: a later step of the clock does not count."""
         return self.started.wall_ns + time.monotonic_ns() - self.started.monotonic_ns
 
+    @property
+    def captured_monotonic_ns(self) -> int:
+        """Capture time on the monotonic clock."""
+        return self.started.monotonic_ns - (self.started.wall_ns - self.frame.captured_at_ns)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameResult:
@@ -57,6 +63,7 @@ class FrameResult:
         stale: whether the frame is too old for its poses to be published; its events still are.
         occupancy: people in the frame (None) and in each zone; None where no events are detected.
         looks: tiles to draw, with the ages of their last visits.
+        aircraft: what carries the camera; None for a camera without a mount.
     """
 
     frame: Frame
@@ -67,6 +74,7 @@ class FrameResult:
     stale: bool = False
     occupancy: Mapping[str | None, Occupancy] | None = None
     looks: tuple[TileLook, ...] = ()
+    aircraft: Aircraft | None = None
 
 
 class Preprocessor:

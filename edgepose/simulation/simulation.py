@@ -21,6 +21,7 @@ from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import (
     BackendMessage,
+    BundleMessage,
     CameraMessage,
     CommandReplyMessage,
     InfoMessage,
@@ -130,6 +131,7 @@ class Simulation:
         self._occupancy.configure(self._config, self._start_ns)
         self._announcements.configure(self._config)
         self._publisher.publish_retained(topic_address("info"), self._info())
+        self._publisher.publish_retained(topic_address("bundle"), BundleMessage(state="none", at=timestamp(self._start_ns)))
         for camera in self._cameras:
             self._enter(camera, camera.state, 0.0)
 

@@ -25,6 +25,11 @@ class Notifier:
         interval = environment.get("WATCHDOG_USEC", "")
         self.watchdog_s: float | None = int(interval) / 1e6 if self._address and for_us and interval.isdigit() else None
 
+    @property
+    def is_managed(self) -> bool:
+        """Whether a service manager listens."""
+        return bool(self._address)
+
     def ready(self) -> None:
         """Report that the model is loaded and the cameras are processed."""
         self._send("READY=1")

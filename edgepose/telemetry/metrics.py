@@ -11,10 +11,21 @@ import numpy as np
 
 from edgepose.telemetry.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, Histogram
 
-STAGES = ("slot", "letterbox", "engine", "tiles", "decode", "motion", "track", "refine", "events", "publish")
+STAGES = ("slot", "letterbox", "engine", "tiles", "decode", "motion", "track", "refine", "ground", "events", "publish")
 """Stages that are timed: waiting in the slot, the stages of the work loops, publishing; `refine` only where people are refined."""
 
-DROP_CAUSES = ("superseded", "stale", "corrupt", "frozen", "over_rate", "engine_failed", "pose_failed", "writer_busy", "writer_failed")
+DROP_CAUSES = (
+    "superseded",
+    "stale",
+    "corrupt",
+    "frozen",
+    "over_rate",
+    "heat",
+    "engine_failed",
+    "pose_failed",
+    "writer_busy",
+    "writer_failed",
+)
 """Reasons why a frame became no pose message, or (the last two) reached no file."""
 
 REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")

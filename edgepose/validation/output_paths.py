@@ -108,6 +108,8 @@ def _has_effect(config: Config, named: NamedFile) -> bool:
             return config.webhook.url is not None
         case ("commands", "audit"):
             return config.commands.enabled
+        case ("bundles", "folder"):
+            return config.bundles.enabled
         case ("web", "folder"):
             return False  # the daemon does not use it
     return True

@@ -7,7 +7,6 @@ from pathlib import Path
 from edgepose.capture import tls
 from edgepose.capture.failures import unknown_protocol
 from edgepose.capture.files.listing import is_pattern, matching
-from edgepose.capture.gstreamer.source import opening_error
 from edgepose.capture.pyav import supports_scheme
 from edgepose.capture.readers import choose_reader
 from edgepose.capture.redact import show
@@ -42,6 +41,8 @@ def check_source(name: str, camera: CameraConfig) -> str | None:
         if not supports_scheme(camera.source.partition("://")[0].lower()):
             raise unknown_protocol(camera.source, show(camera.source))
         return None
+    from edgepose.capture.gstreamer.source import opening_error  # loaded only where it is needed
+
     unmet = opening_error(name, camera)
     if unmet is None:
         return None

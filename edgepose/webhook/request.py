@@ -4,25 +4,23 @@ The signature is the HMAC-SHA256 (RFC 2104) of `ID.TIMESTAMP.BODY`, so that a re
 """
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import http.client
 import socket
 import ssl
-import threading
 import time
 from dataclasses import dataclass
 from typing import Literal
 
 from edgepose import __version__
+from edgepose.supervision.socket_deadline import SocketDeadline
 from edgepose.webhook.settings import WebhookSettings
 
 FailureCause = Literal["unreachable", "certificate", "timeout", "status"]
 """Reasons why a request failed: no connection; a certificate that is not trusted; no answer in time; an answer other than 2xx."""
 
 _TRY_AGAIN = (408, 425, 429)  # of the answers that are the client's fault
-_LEAST_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def post(settings: WebhookSettings, event_id: str, body: bytes, now_s: int) -> R
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is not valid
         timed_out = isinstance(error, TimeoutError)
         return RequestFailure("timeout" if timed_out else "unreachable", _words(error), received=False)
-    with _Deadline(sock, deadline_s) as deadline:
+    with SocketDeadline(sock, deadline_s) as deadline:
         try:
             if settings.tls is not None:
                 deadline.watch(settings.tls.wrap_socket(sock, server_hostname=settings.host, do_handshake_on_connect=False))
@@ -80,7 +78,7 @@ def signature(secret: bytes, event_id: str, now_s: int, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def _exchange(settings: WebhookSettings, deadline: "_Deadline", event_id: str, body: bytes, now_s: int) -> RequestFailure | None:
+def _exchange(settings: WebhookSettings, deadline: SocketDeadline, event_id: str, body: bytes, now_s: int) -> RequestFailure | None:
     if isinstance(deadline.sock, ssl.SSLSocket):
         deadline.sock.do_handshake()
     connection = http.client.HTTPConnection(settings.host, settings.port)
@@ -103,34 +101,6 @@ def _exchange(settings: WebhookSettings, deadline: "_Deadline", event_id: str, b
     wait = answer.getheader("Retry-After", "")
     wait_s = float(wait) if wait.isascii() and wait.isdigit() else 0.0
     return RequestFailure("status", f"answer {answer.status}", final=not again, retry_after_s=wait_s)
-
-
-class _Deadline:
-    """A socket that is shut down at a moment: a receiver that sends byte by byte would otherwise never exceed a time-out."""
-
-    def __init__(self, sock: socket.socket, at_s: float) -> None:
-        self.sock = sock
-        self.passed = False
-        self._timer = threading.Timer(max(_LEAST_S, at_s - time.monotonic()), self._expire)
-        self._timer.daemon = True
-
-    def watch(self, sock: socket.socket) -> None:
-        """Take the place of the socket by the one that wraps it."""
-        self.sock = sock
-
-    def __enter__(self) -> "_Deadline":
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        with contextlib.suppress(OSError):
-            self.sock.close()
-
-    def _expire(self) -> None:
-        self.passed = True
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # not that of TLS, which is not safe in another thread
 
 
 def _words(error: Exception) -> str:

@@ -34,7 +34,7 @@ class Listener:
         self._client.loop_start()
 
     def _take(self, client: Client, _: object, message: MQTTMessage) -> None:
-        if message.topic.startswith(f"{self._base}/command/"):
+        if message.topic.startswith((f"{self._base}/command/", f"{self._base}/bundle/new")):
             return
         with self._lock:
             said = json.loads(message.payload) if message.payload else None

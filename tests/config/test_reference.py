@@ -36,6 +36,8 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
             "model.remote.ca_file",
             "model.remote.certificate_file",
             "model.remote.key_file",
+            "flight.places_file",
+            "flight.mavlink.signing_key_file",
             "mqtt.password_file",
             "mqtt.tls.ca_file",
             "mqtt.tls.certificate_file",
@@ -48,10 +50,13 @@ def test_marks_say_what_is_read_and_what_is_written() -> None:
             "monitoring.token_file",
             "web.certificate_file",
             "web.key_file",
+            "bundles.keys_file",
+            "bundles.media_folder",
+            "bundles.ca_file",
         ],
         "model": ["model.path", "model.remote.header", "model.remote.refiner_header", "refine.path"],
         "write": ["files.jsonl", "files.csv", "files.video", "events.store", "webhook.store", "commands.audit"],
-        "folder": ["model.engines", "files.images", "black_box.path", "web.folder"],
+        "folder": ["model.engines", "files.images", "black_box.path", "web.folder", "bundles.folder"],
     }
 
 

@@ -16,8 +16,8 @@ def test_a_slowdown_of_five_percent_is_found_and_equal_runs_are_not_told_apart(c
     for seed in range(100):
         generator = np.random.default_rng(seed)
         before = rounds(generator, 0.9, count)
-        slower = change_of("row", "daemon / engine", before, rounds(generator, 0.9 * 0.95, count))
-        equal = change_of("row", "daemon / engine", before, rounds(generator, 0.9, count))
+        slower = change_of("row", "core time", before, rounds(generator, 0.9 * 0.95, count))
+        equal = change_of("row", "core time", before, rounds(generator, 0.9, count))
         found += slower.significant and slower.change < 0
         told += equal.significant
         assert slower.low <= slower.change <= slower.high
@@ -26,11 +26,11 @@ def test_a_slowdown_of_five_percent_is_found_and_equal_runs_are_not_told_apart(c
 
 
 def test_of_few_rounds_nothing_is_told() -> None:
-    assert not change_of("row", "daemon / engine", [0.9, 0.9], [0.5, 0.5]).significant
-    assert change_of("row", "daemon / engine", [0.9, 0.9, 0.9], [0.5, 0.5, 0.5]).significant
+    assert not change_of("row", "core time", [0.9, 0.9], [0.5, 0.5]).significant
+    assert change_of("row", "core time", [0.9, 0.9, 0.9], [0.5, 0.5, 0.5]).significant
 
 
 def test_a_change_is_a_share_of_the_value_before() -> None:
-    change = change_of("row", "daemon / engine", [2.0, 2.0, 2.0], [3.0, 3.0, 3.0])
+    change = change_of("row", "core time", [2.0, 2.0, 2.0], [3.0, 3.0, 3.0])
     assert (change.before, change.after) == (2.0, 3.0)
     assert (change.change, change.low, change.high) == pytest.approx((0.5, 0.5, 0.5))

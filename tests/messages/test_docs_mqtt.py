@@ -8,6 +8,7 @@ from typing import get_args
 import msgspec
 import pytest
 
+from edgepose.messages import flight_structs
 from edgepose.messages import structs as messages
 from edgepose.messages.command_requests import REQUESTS
 from edgepose.messages.schema import TOPICS, json_schema
@@ -17,7 +18,7 @@ from edgepose.person import KEYPOINT_NAMES
 TEXT = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text()
 SECTIONS = {match[1]: match[2] for match in re.finditer(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)}
 TABLES: dict[str, list[type[msgspec.Struct]]] = {
-    "poses": [messages.PosesMessage, messages.PersonMessage],
+    "poses": [messages.PosesMessage, messages.PersonMessage, flight_structs.GroundMessage, flight_structs.AircraftMessage],
     "events": [messages.EventMessage],
     "occupancy": [messages.OccupancyMessage],
     "zone occupancy": [messages.ZoneOccupancyMessage],
@@ -36,9 +37,12 @@ TABLES: dict[str, list[type[msgspec.Struct]]] = {
         messages.CameraHealthMessage,
         messages.RefineHealthMessage,
         messages.WebhookHealthMessage,
+        flight_structs.HeatHealthMessage,
+        flight_structs.FlightHealthMessage,
         messages.QuantilesMessage,
     ],
     "camera status": [messages.CameraStatusMessage],
+    "bundle": [messages.BundleMessage],
     "reply": [messages.CommandReplyMessage, messages.SnapshotMessage],
 }
 """Structs by section, in the order of the section's tables."""

@@ -258,7 +258,7 @@ def test_auto_says_why_tensorrt_is_not_used_and_by_name_ends(settings: ModelConf
     with pytest.raises(ConfigError, match="pip install cuda-python") as library:
         select(config(settings))
     assert library.value.exit_code == 78
-    monkeypatch.setattr("edgepose.engine.selection.is_installed", lambda: False)
+    monkeypatch.setattr("edgepose.engine.tensorrt.library.is_installed", lambda: False)
     assert select(auto).why == "tensorrt is not installed"
     cpu = config(msgspec.structs.replace(settings, backend="cpu"))
     assert select(cpu).why == ""
