@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips bundle-cuts broker-limits soak system \
-triton image arm events hostile service-memory encryption fleet fleet-cluster archive store browser web-load home-assistant refine decoding model report-page \
+triton image arm events hostile service-memory encryption fleet fleet-cluster archive store browser web-load live-load home-assistant refine decoding model report-page \
 compare clean
 
 help: ## this list
@@ -130,10 +130,13 @@ store: $(VENV)/.dev ## load and SIGKILLs of the store, with Parquet and PostgreS
 browser: $(VENV)/.dev ## the web page in a real Chromium: by keyboard, on a phone, dark, with axe-core
 	@test -s build/axe-core/axe.min.js || { mkdir -p build && cd build && npm --silent pack axe-core@4 && tar -xzf axe-core-4*.tgz && \
 	rm -rf axe-core && mv package axe-core && rm axe-core-4*.tgz; }
-	$(BIN)/python -m pytest tests/web/test_browser.py -m 'browser or not browser' $(ARGS)
+	$(BIN)/python -m pytest tests/web/test_browser.py tests/web/test_live_browser.py -m 'browser or not browser' $(ARGS)
 
 web-load: $(VENV)/.dev ## uploads, idle connections and wrong passwords by the hundred against the web page; writes docs/web.md (ARGS="--help")
 	$(BIN)/python -m tools.web_load docs/web.md $(ARGS)
+
+live-load: $(VENV)/.dev ## what the live page costs the daemon, how late it is, and a crowd at it; writes docs/web.md (needs root; ARGS="--help")
+	$(BIN)/python -m tools.live_load docs/web.md $(ARGS)
 
 home-assistant: $(VENV)/.dev ## validate discovery messages with Home Assistant's own schemas; writes the keys that it accepts
 	@test -x build/home-assistant/bin/python || { python3.11 -m venv build/home-assistant && \

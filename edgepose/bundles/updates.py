@@ -21,7 +21,7 @@ from edgepose.bundles.staging import Staging
 from edgepose.bundles.store import Attempt, BundleStore
 from edgepose.bundles.trial import Progress, Trial
 from edgepose.config.load import device_name
-from edgepose.config.schema import BundlesConfig
+from edgepose.config.schema import BundlesConfig, Config
 from edgepose.daemon.commands import CommandResult
 from edgepose.daemon.daemon import Daemon
 from edgepose.daemon.reload import ReloadRequest
@@ -49,13 +49,19 @@ class Updates:
 
     Args:
         configured: the configuration, with and without bundles.
+        complete: adds to a configuration what the device itself keeps of it; ConfigError where that does not fit.
         now: reads the wall clock.
     """
 
     def __init__(
-        self, configured: BundledConfiguration, *, now: Callable[[], datetime] = lambda: datetime.fromtimestamp(time.time(), timezone.utc)
+        self,
+        configured: BundledConfiguration,
+        complete: Callable[[Config], Config] = lambda config: config,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.fromtimestamp(time.time(), timezone.utc),
     ) -> None:
         self._configured = configured
+        self._complete = complete
         self._now = now
         self._waiting: queue.Queue[Incoming] = queue.Queue(maxsize=WAITING_LIMIT)
         self._guarded = GuardedTasks()
@@ -179,7 +185,9 @@ class Updates:
             self._trial = Trial(Progress.of(daemon.snapshot()), cameras, time.monotonic() + daemon.config.bundles.trial_s)
 
         number = bundle.number
-        daemon.exchange(ReloadRequest(done, lambda: self._configured.with_bundle(number), lambda: store.activate(number, cameras)))
+        daemon.exchange(
+            ReloadRequest(done, lambda: self._complete(self._configured.with_bundle(number)), lambda: store.activate(number, cameras))
+        )
 
     def _look(self, daemon: Daemon, store: BundleStore, config: BundlesConfig, trial: Trial, now_s: float) -> None:
         """End the trial where it has succeeded or failed."""
@@ -211,7 +219,7 @@ class Updates:
                 daemon.fail(RolledBackError(f"a bundle was rolled back, and what ran before needs another start: {result.reason}"))
 
         self._returning = True
-        daemon.exchange(ReloadRequest(done, self._configured.load))
+        daemon.exchange(ReloadRequest(done, lambda: self._complete(self._configured.load())))
 
     def _refuse(self, store: BundleStore, bundle: Bundle | None, reason: str, *, final: bool) -> None:
         number, key, digest = (None, None, None) if bundle is None else (bundle.number, bundle.key, bundle.digest)

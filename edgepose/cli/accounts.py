@@ -30,7 +30,7 @@ def command(action: str, name: str | None, role: str | None, as_json: bool, conf
     from edgepose.errors import UsageError
     from edgepose.telemetry.wall_clock import WallClock
 
-    refuse_without_extra("accounts")
+    refuse_without_extra("edgepose accounts")
     from edgepose.web.accounts import file as accounts
     from edgepose.web.accounts.file import Account, AccountData, AccountFile, Role
     from edgepose.web.accounts.first_start import kept_address, kept_link, setup_link

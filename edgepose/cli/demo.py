@@ -1,10 +1,15 @@
 """Command `edgepose demo`: everything from a video to a topic, on this machine alone."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgepose.cli.options import model_option
+
+if TYPE_CHECKING:
+    from edgepose.config.schema import Config
+    from edgepose.web.live.page import LivePage
 
 _BROKER_S = 5.0
 
@@ -29,15 +34,19 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
 
     Needs no root, no configuration and no network: broker and daemon run here, and end with the video. SOURCE is a video
     file, a folder of images or a stream; without it, the video that `make demo` fetches is used, or the packaged clip.
+
+    With the extra `web`, it prints a link to a live page, by which anybody on this machine can look on while it runs.
     """
     import os
+    import tempfile
     import time
+    from contextlib import ExitStack
 
     from edgepose.capture.redact import describe
     from edgepose.capture.source import missing_file, path_of
     from edgepose.cli.live_table import shown
     from edgepose.cli.log import log_to_stderr
-    from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig
+    from edgepose.config.schema import CameraConfig, Config, FilesConfig, LogConfig, ModelConfig, MqttConfig, WebConfig
     from edgepose.daemon.daemon import Daemon
     from edgepose.daemon.supervise import supervise
     from edgepose.diagnostics.bench_sources import FETCHED_VIDEO, PACKAGED_VIDEO, video_at_hand
@@ -61,7 +70,7 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
         raise OutputError(f"folder {output} cannot be created: {error.strerror}; expected a writable folder (--output DIR)") from error
     video, poses = output / "annotated.mp4", output / "poses.jsonl"
     # The signals first: Ctrl-C in the middle of a start would leave a traceback of whatever was being started.
-    with signals() as (stop, reason), EmbeddedBroker() as broker:
+    with signals() as (stop, reason), EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as folder:
         mqtt = MqttConfig(host="127.0.0.1", port=broker.port)
         config = Config(
             device="demo",
@@ -70,19 +79,21 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
             mqtt=mqtt,
             files=FilesConfig(video=str(video), jsonl=str(poses)),
             log=LogConfig(level="error"),
+            web=WebConfig(enabled=True, live_port=0),
         )
         live_table = LiveTable(mqtt.prefix)
         topics = ["edgepose/demo/#"]
         # Before the table, which is drawn again and again in the place where the cursor is.
         click.echo(f"watching {path.name if path is not None else describe(video_file)}")
         click.echo(f"messages: mqtt://127.0.0.1:{broker.port}, topic edgepose/demo/#")
-        with (
-            Subscriber(mqtt, topics, lambda topic, payload: live_table.take(topic, payload, time.monotonic())),
-            shown(live_table, video_time=path_of(video_file) is not None) as screen,
-        ):
-            daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, overwrite=True)
+        with Subscriber(mqtt, topics, lambda topic, payload: live_table.take(topic, payload, time.monotonic())), ExitStack() as shown_until:
+            page = live_page_of(config, Path(folder))
+            daemon = Daemon(config, Notifier({}, os.getpid()), forever=False, overwrite=True, service=page)
             daemon.start(broker_within_s=_BROKER_S)
+            if page is not None:
+                click.echo(f"live page: {page.guest_url}")
             start_s = time.monotonic()
+            screen = shown_until.enter_context(shown(live_table, video_time=path_of(video_file) is not None))
 
             def each_turn() -> None:
                 screen.draw()
@@ -104,3 +115,19 @@ def command(source: str | None, model: str | None, output: Path, seconds: float 
     for cause, frames in counts.dropped.items():
         click.echo(f"dropped: {frames} ({cause})")
     click.echo(f"annotated video: {video}\nposes, one message per line: {poses}")
+
+
+def live_page_of(config: "Config", folder: Path) -> "LivePage | None":
+    """Return the live page of this run, open to all who have its link; None without the extra `web`."""
+    import secrets
+
+    from edgepose.cli.serve import refuse_without_extra
+    from edgepose.errors import UnavailableError
+
+    try:
+        refuse_without_extra("the live page")
+    except UnavailableError:
+        return None
+    from edgepose.web.live.page import LivePage
+
+    return LivePage(config, folder, guest=secrets.token_urlsafe(24))

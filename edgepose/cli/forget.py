@@ -70,14 +70,15 @@ def command(
     runs = counts is not None
     if folder is not None and folder.is_dir():
         deleted["daemon"] = forget_stored(config, span) if counts is None else counts
-    page = web_folder(config)
-    if page.is_dir():
+    for part, page in (("web", web_folder(config)), ("live", web_folder(config) / "live")):
+        if not page.is_dir():
+            continue
         counts = asked(page)
         if counts is None:
             from edgepose.web.forgetting import forget_stored_page
 
             counts = forget_stored_page(page, span)
-        deleted["web"] = counts
+        deleted[part] = counts
     beyond = _out_of_reach(config, runs=runs)
     if as_json:
         click.echo(msgspec.json.encode({"deleted": deleted, "out_of_reach": beyond}))

@@ -1,11 +1,16 @@
 """Command `edgepose run`: the daemon."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgepose.cli.log import log_to_stderr
 from edgepose.cli.options import configuration_options
+
+if TYPE_CHECKING:
+    from edgepose.config.schema import Config
+    from edgepose.daemon.commands import Service
 
 
 @click.command(
@@ -21,7 +26,8 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
 
     SIGTERM and SIGINT end it in order within three seconds. SIGHUP reads the configuration again: changes are applied, everything else
     continues, and an invalid configuration is refused as a whole. SIGUSR1 makes a recording of the black box, at most once a minute. Under
-    systemd the daemon reports when it is ready, and feeds the watchdog.
+    systemd the daemon reports when it is ready, and feeds the watchdog. With `web.enabled` there is a live page, which needs the extra
+    `web`.
     """
     import logging
     import os
@@ -50,11 +56,15 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
         limit_access(config.files.access)
         use_configured_files(config, config.black_box.path, config.files.images)
         configured.record_start()
+        config = with_drawn_areas(config)
         if not config.cameras:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()
         log_uncaught()
-        updates = Updates(configured)
+        updates = Updates(configured, with_drawn_areas)
+
+        def load_again() -> "Config":
+            return with_drawn_areas(configured.load())
 
         def each_turn() -> None:
             updates.turn(daemon, time.monotonic())
@@ -73,7 +83,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
             return
         notifier, started = Notifier(service_variables(), os.getpid()), False
         try:
-            daemon = Daemon(config, notifier, load=configured.load, take_bundle=updates.take)
+            daemon = Daemon(config, notifier, load=load_again, service=live_page(config), take_bundle=updates.take)
             daemon.start()
             started = True
             supervise(daemon, stop, reason, each_turn)
@@ -86,3 +96,27 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # a process of which nothing is left to be undone
         finally:
             configured.close()
+
+
+def with_drawn_areas(config: "Config") -> "Config":
+    """Return a configuration with the areas that were drawn on its live page; ConfigError where one of them is wrong."""
+    if not config.web.enabled:
+        return config
+    from edgepose.config.areas import with_areas
+    from edgepose.config.load import web_folder
+    from edgepose.web.live.areas_file import FILE, FOLDER, read_areas
+
+    return with_areas(config, read_areas(web_folder(config) / FOLDER / FILE))
+
+
+def live_page(config: "Config") -> "Service | None":
+    """Return the live page where it is configured; UnavailableError where the extra `web` is not installed."""
+    if not config.web.enabled:
+        return None
+    from edgepose.cli.serve import refuse_without_extra
+
+    refuse_without_extra("web.enabled")
+    from edgepose.config.load import web_folder
+    from edgepose.web.live.page import LivePage
+
+    return LivePage(config, web_folder(config))

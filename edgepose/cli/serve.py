@@ -43,7 +43,7 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
     from edgepose.supervision.systemd import Notifier
 
     _log = logging.getLogger("edgepose.serve")
-    refuse_without_extra("serve")
+    refuse_without_extra("edgepose serve")
     with signals() as (stop, _):
         config = load(config_file, settings)
         log_to_stderr(config.log.level, config.log.format)
@@ -56,27 +56,14 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
                 raise ConfigError(f"privacy.{key} is {value}, and this page shows people in pictures; expected {' or '.join(wanted)}")
         web = replace(config.web, host=host or config.web.host, port=config.web.port if port is None else port)
         config = replace(config, web=web)
-        from edgepose.web.accounts.file import AccountFile
-        from edgepose.web.accounts.first_start import forget_used_link, keep_address, keep_link, setup_link
         from edgepose.web.app import make_app
-        from edgepose.web.certificate import fingerprint
+        from edgepose.web.greeting import greet
         from edgepose.web.server import WebServer
 
         folder = web_folder(config)
         server = WebServer(make_app(config, folder), web, folder)
-        accounts = AccountFile(folder)
-        keep_address(accounts, server.url)
-        forget_used_link(accounts)
-        click.echo(f"serving {server.url}")
-        if server.url.startswith("https:") and web.certificate_file is None:
-            click.echo(f"certificate of its own, SHA-256 {fingerprint(folder / 'certificate.pem')}")
-        if not accounts.read().is_set_up:
-            link = setup_link(accounts, server.url)
-            if sys.stdout.isatty():
-                click.echo(f"open this link once, within 15 minutes, to make the first administrator:\n{link}")
-            else:  # what reads this may keep it, as the journal does
-                keep_link(accounts, link)
-                click.echo("not set up yet: run `edgepose accounts setup` as root, or as the user of this program, for the first link")
+        for line in greet(server.url, web, folder, terminal=sys.stdout.isatty()):
+            click.echo(line)
         notifier = Notifier(service_variables(), os.getpid())
         fed_s = 0.0
 
@@ -93,7 +80,11 @@ def command(host: str | None, port: int | None, config_file: Path | None, settin
 
 
 def refuse_without_extra(name: str) -> None:
-    """Raise UnavailableError where a library of the extra `web` is not installed."""
+    """Raise UnavailableError where a library of the extra `web` is not installed.
+
+    Args:
+        name: what needs it, such as `edgepose serve`.
+    """
     import importlib.util
 
     from edgepose.errors import UnavailableError
@@ -101,6 +92,6 @@ def refuse_without_extra(name: str) -> None:
     for library in ("fastapi", "uvicorn", "websockets", "argon2", "cryptography", "segno"):
         if importlib.util.find_spec(library) is None:
             raise UnavailableError(
-                f"edgepose {name} needs the library {library}, which is not installed here; expected the extra web: in a checkout of"
+                f"{name} needs the library {library}, which is not installed here; expected the extra web: in a checkout of"
                 " edgepose, run `pip install '.[cpu,web]'`, or for a service deploy/install.sh --upgrade --extras cpu,web"
             )

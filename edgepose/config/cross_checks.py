@@ -152,6 +152,8 @@ def _web_problems(config: Config) -> _Problems:
     if (web.certificate_file is None) != (web.key_file is None):
         key = "certificate_file" if web.key_file is None else "key_file"
         yield ("web", key), "is set alone; expected certificate_file and key_file, or neither"
+    if web.enabled and web.live_port == web.port != 0:
+        yield ("web", "live_port"), f"is {web.live_port}, the port of `edgepose serve`; expected another one than web.port"
     for proxy in web.trusted_proxies:
         if not is_address(proxy):
             yield ("web", "trusted_proxies"), f"names {proxy}; expected IP addresses"

@@ -100,12 +100,16 @@ class MonitoringConfig(Section, frozen=True):
 
 
 class WebConfig(Section, frozen=True):
-    """Web page and HTTP API of `edgepose serve`, with accounts and limits. The daemon reads nothing of it."""
+    """Web page and HTTP API, with accounts and limits: for uploads (`edgepose serve`), and of the running cameras inside the daemon."""
 
+    enabled: Annotated[
+        bool, Meta(description="show the live page of the cameras inside `edgepose run`, on `live_port`; `edgepose serve` needs it not")
+    ] = False
     host: Annotated[
         Host, Meta(description="address to listen on; on any but a loopback address everything is encrypted, and plain HTTP is refused")
     ] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 uses any free port")] = 9480
+    port: Annotated[int, Meta(ge=0, le=65535, description="port of `edgepose serve`; 0 uses any free port")] = 9480
+    live_port: Annotated[int, Meta(ge=0, le=65535, description="port of the live page; 0 uses any free port")] = 9481
     folder: Annotated[
         str | None,
         Meta(

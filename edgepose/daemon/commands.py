@@ -5,7 +5,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -14,8 +14,7 @@ from msgspec.structs import replace
 
 from edgepose.config.cross_checks import check_together
 from edgepose.config.schema import Config
-from edgepose.daemon.audit import Audit
-from edgepose.daemon.health import DaemonSnapshot
+from edgepose.daemon.health import DaemonSnapshot, ServiceStats
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.command_requests import (
@@ -31,6 +30,7 @@ from edgepose.messages.structs import CommandReplyMessage, SnapshotMessage, time
 from edgepose.mqtt.command_inbox import Command
 from edgepose.output.overlay import draw
 from edgepose.person import Person
+from edgepose.pipeline.delivery import Onlooker
 from edgepose.pipeline.postprocess_thread import TakePeople
 from edgepose.pixels import PixelGate, ReleasedImage, encode_picture
 from edgepose.printable import printable
@@ -67,6 +67,30 @@ class CommandResult:
 
 
 Done = Callable[[CommandResult], None]
+
+
+class CommandAudit(Protocol):
+    """The part of `edgepose.daemon.audit.Audit` that commands need."""
+
+    def note(self, command: Command, reply: CommandReplyMessage) -> None:
+        """Record a command and its outcome."""
+        ...
+
+    def note_line(self, name: str, fields: dict[str, Any], status: str, reason: str, kind: str) -> None:
+        """Record what is no message."""
+        ...
+
+    def forget(self, span: Span) -> int:
+        """Delete the lines of a span, and return how many."""
+        ...
+
+    def turn(self, now_s: float) -> None:
+        """Write what is due; called regularly."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
 
 
 class CommandTarget(Protocol):
@@ -128,7 +152,7 @@ class _Awaited:
 class CommandHandler:
     """The queue of commands from the publisher's thread, which the main thread executes in `turn`."""
 
-    def __init__(self, target: CommandTarget, reply: Callable[[Command, CommandReplyMessage], None], audit: Audit) -> None:
+    def __init__(self, target: CommandTarget, reply: Callable[[Command, CommandReplyMessage], None], audit: CommandAudit) -> None:
         """
         Args:
             target: what the commands act on.
@@ -312,3 +336,31 @@ def snapshot_message(frame: Frame, released: ReleasedImage, width: int, limit_by
         if width <= _SMALLEST_SNAPSHOT_PX:
             return None
         width = max(_SMALLEST_SNAPSHOT_PX, width * 2 // 3)
+
+
+class ServiceHost(CommandTarget, Protocol):
+    """All that a service may ask of the daemon: what commands may, and to look on; `edgepose.daemon.daemon.Daemon`."""
+
+    def watch(self, onlooker: Onlooker) -> None:
+        """Pass the result of each frame to `onlooker` too, from the postprocess thread."""
+        ...
+
+
+class Service(Protocol):
+    """A part beside the daemon's work, whose faults do not reach the work."""
+
+    def start(self, host: ServiceHost) -> None:
+        """Begin, once the daemon has started; EdgeposeError where that is not possible."""
+        ...
+
+    def turn(self, now_s: float) -> None:
+        """Do what belongs to the main thread; called several times a second, and returns at once."""
+        ...
+
+    def stop(self, timeout_s: float) -> None:
+        """End within a time."""
+        ...
+
+    def stats(self) -> ServiceStats:
+        """Return its state; from any thread."""
+        ...

@@ -9,7 +9,7 @@ from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
 from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
-from edgepose.daemon.commands import CommandHandler, Done
+from edgepose.daemon.commands import CommandHandler, Done, Service
 from edgepose.daemon.device_clock import DeviceClock
 from edgepose.daemon.engine_upgrade import Upgraded
 from edgepose.daemon.flight.parts import FlightParts
@@ -34,7 +34,7 @@ from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.mqtt.session import TakeIncoming
 from edgepose.mqtt.settings import PublisherSettings
-from edgepose.pipeline.delivery import Delivery, Sink
+from edgepose.pipeline.delivery import Delivery, Onlooker, Sink
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.postprocess_thread import TakePeople
@@ -47,10 +47,10 @@ from edgepose.supervision.systemd import Notifier
 from edgepose.telemetry.heat import HeatPolicy, reduced
 from edgepose.telemetry.metrics import Metrics
 from edgepose.telemetry.sensors import MachineStats
-from edgepose.validation.credentials import exposed_credentials
+from edgepose.validation.credentials import ExposedCredentials
 from edgepose.validation.output_paths import refuse_clashes
 from edgepose.validation.sources import refuse_impossible
-from edgepose.webhook.sender import WebhookSender
+from edgepose.webhook.exchangeable import ExchangeableWebhook
 from edgepose.webhook.settings import WebhookSettings
 
 _log = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ _STOP_S = 2.6  # of three seconds; the rest is for the interpreter's shutdown
 _DRAIN_S = 0.9  # of these, for frames on their way
 _GOODBYE_S = 0.5  # what the publisher takes beyond its limit at most
 _LEAST_S = 0.3
+_SERVICE_S = 0.3
 _FILES_S = 1.0  # for files that others replace
-_WEBHOOK_S = 1.0  # for events under way when the webhook changes
 _MAIN_STUCK_S = 15.0  # a turn takes a tenth of a second
 _FILES_AT_THE_END_S = 60.0  # when nobody waits for the end
 
@@ -76,6 +76,7 @@ class Daemon:
         forever: bool = True,
         overwrite: bool = False,
         load: Callable[[], Config] | None = None,
+        service: Service | None = None,
         take_bundle: TakeIncoming | None = None,
     ) -> None:
         """Open what can be refused: model, password, files.
@@ -86,6 +87,7 @@ class Daemon:
             forever: whether cameras that cannot be opened are tried again; otherwise they end the run.
             overwrite: whether the first frame replaces existing files.
             load: reads the configuration again; None where that is not possible.
+            service: a part beside the work, started and stopped with it.
             take_bundle: receives bundles, from another thread.
 
         Raises:
@@ -101,8 +103,8 @@ class Daemon:
             refuse_impossible(config.cameras)
             conceal(camera.source for camera in config.cameras.values())
         self._config = config
-        self._warned: set[tuple[str, str]] = set()
-        self._warn_of_exposed(config)
+        self._exposed_credentials = ExposedCredentials()
+        self._exposed_credentials.warn(config)
         self._forever = forever
         self._instance_lock = InstanceLock(config)
         self._notifier = notifier
@@ -118,15 +120,14 @@ class Daemon:
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
         self._occupancy = OccupancyStates(self._publisher)
         self._announcements = Announcements(self._publisher)
-        settings = WebhookSettings.of(config)
-        self._webhook = None if settings is None else WebhookSender(settings)
+        self._webhook = ExchangeableWebhook(WebhookSettings.of(config))
         self._delivery = Delivery(
             self._publisher,
             open_sinks(config, overwrite=overwrite),
             self._metrics,
             self._reopening(config),
             occupancy=self._occupancy,
-            webhook=self._webhook,
+            webhook=self._webhook.sender,
             profile=config.privacy.profile,
         )
         self._pipeline = Pipeline(
@@ -151,6 +152,7 @@ class Daemon:
         self._reported: DaemonSnapshot | None = None  # the snapshot of the last health message
         self._health: HealthMessage | None = None
         self._monitoring_server: MonitoringServer | None = None
+        self._service = service
 
     def start(self, broker_within_s: float = 0.0) -> None:
         """Open the engine and the cameras, and announce that the daemon runs.
@@ -169,6 +171,8 @@ class Daemon:
         except BaseException:
             if self._monitoring_server is not None:
                 self._monitoring_server.stop()
+            if self._service is not None:
+                self._service.stop(0.0)
             self._instance_lock.release()
             raise
 
@@ -185,12 +189,13 @@ class Daemon:
             self._monitoring_server = MonitoringServer.of(monitoring, self.snapshot)
             self._monitoring_server.start()
             _log.info("serving /metrics and /healthz on %s port %d", monitoring.host, self._monitoring_server.port)
+        if self._service is not None:
+            self._service.start(self)
         if self._box is not None:  # last of what can be refused: a run that never started leaves nothing behind
             self._box.start()
         self._occupancy.configure(self._config, self._started_ns)
         self._announcements.configure(self._config)
-        if self._webhook is not None:
-            self._webhook.start()
+        self._webhook.start()
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
         self._flight.start(self._config)
@@ -211,7 +216,7 @@ class Daemon:
         """
         now_s = time.monotonic() if now_s is None else now_s
         pipeline, publisher, writer = self._pipeline.stats(), self._publisher.stats(), self._delivery.writer
-        webhook = None if self._webhook is None else self._webhook.stats()
+        webhook = self._webhook.stats()
         restarts = {
             "publisher": publisher.replaced,
             "writer": writer.restarts if writer is not None else 0,
@@ -229,6 +234,7 @@ class Daemon:
             publisher=publisher,
             webhook=webhook,
             recorder=self._box.stats() if self._box is not None else None,
+            service=self._service.stats() if self._service is not None else None,
             metrics=self._metrics.stats(drain=drain),
             machine=MachineStats.read(),
             restarts={**pipeline.restarts, **{name: count for name, count in restarts.items() if count}},
@@ -255,6 +261,9 @@ class Daemon:
         if self._command_handler is not None:
             command_handler = self._command_handler
             do("executing commands", lambda: command_handler.turn(now_s))
+        if self._service is not None:
+            service = self._service
+            do("the service beside the work", lambda: service.turn(now_s))
         do("reloading", self._reloads.turn)
         do("deleting stored data", lambda: self._forgetting.turn(now_s))
         do("changing the networks", self._turn_networks)
@@ -322,6 +331,10 @@ class Daemon:
         """Call `take` with the next frame of a camera and the people in it, from another thread."""
         self._pipeline.tap_people(camera, take)
 
+    def watch(self, onlooker: Onlooker) -> None:
+        """Pass the result of each frame to `onlooker` too, from the postprocess thread."""
+        self._delivery.onlooker = onlooker
+
     def stop(self, reason: str, *, patient: bool) -> None:
         """Process the frames in flight, publish `stopped` with the reason, and complete the files.
 
@@ -337,6 +350,8 @@ class Daemon:
         self._networks.abandon_upgrade()
         if self._monitoring_server is not None:
             self._monitoring_server.stop()
+        if self._service is not None:
+            self._service.stop(_SERVICE_S)
         self._flight.close()
         patient = patient and self._watchdog.hopeless is None
         if not self._pipeline.stop(_DRAIN_S):
@@ -347,13 +362,10 @@ class Daemon:
         left_s = max(_LEAST_S, ends_s - time.monotonic())
         closing = threading.Thread(target=self._delivery.close, args=(_FILES_AT_THE_END_S if patient else left_s,), daemon=True)
         closing.start()  # a slow disk and a frozen broker at the same time, not one after the other
-        posting = threading.Thread(target=self._webhook.close, args=(left_s,), daemon=True) if self._webhook is not None else None
-        if posting is not None:
-            posting.start()
+        posting = self._webhook.closing(left_s)
         self._publisher.stop(reason if failure is None else str(failure), max(_LEAST_S, left_s - _GOODBYE_S))
         closing.join()
-        if posting is not None:
-            posting.join()
+        posting.join()
         if self._command_handler is not None:
             self._command_handler.close()
         self._instance_lock.release()
@@ -368,12 +380,6 @@ class Daemon:
         self._publisher.publish("health", health)
         self._flight.tell(health)
         self._notifier.status(status_line(health))
-
-    def _warn_of_exposed(self, config: Config) -> None:
-        """Log each credential that others can see, once."""
-        for exposed in sorted(set(exposed_credentials(config)) - self._warned):
-            self._warned.add(exposed)
-            _log.warning("%s: %s", *exposed)
 
     def _info(self, backend: Backend | None = None) -> InfoMessage:
         """Return the message about what runs; `backend` is one that is used from the next frame on."""
@@ -428,7 +434,9 @@ class Daemon:
         return (lambda: open_sinks(config)) if self._forever else None
 
     def _stored_parts(self) -> RunningParts:
-        return RunningParts(self._config, self._publisher, self._webhook, self._box, self._delivery, self._occupancy, self._command_handler)
+        return RunningParts(
+            self._config, self._publisher, self._webhook.sender, self._box, self._delivery, self._occupancy, self._command_handler
+        )
 
     def _command_handler_of(self, audit: Audit | None) -> CommandHandler | None:
         return CommandHandler(self, self._publisher.reply, audit) if audit is not None else None
@@ -459,7 +467,7 @@ class Daemon:
         if new.instance_lock is not None:
             self._instance_lock.release()
             self._instance_lock = new.instance_lock
-        self._warn_of_exposed(new.config)
+        self._exposed_credentials.warn(new.config)
         if "files" in changes.sections:
             limit_access(new.config.files.access)
         if "log" in changes.sections:
@@ -487,14 +495,5 @@ class Daemon:
         if reselected:
             self._networks.begin_upgrade(self._config)
         if changes.webhook:
-            self._exchange_webhook(new.webhook)
-
-    def _exchange_webhook(self, settings: WebhookSettings | None) -> None:
-        """Continue with another webhook, or none; what the former one keeps on disk is the new one's if both have one file."""
-        before = self._webhook
-        if before is not None:
-            before.close(_WEBHOOK_S)
-        self._webhook = None if settings is None else WebhookSender(settings, None if before is None else before.stats())
-        if self._webhook is not None:
-            self._webhook.start()
-        self._delivery.webhook = self._webhook
+            self._webhook.exchange(new.webhook)
+            self._delivery.webhook = self._webhook.sender

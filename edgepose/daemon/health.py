@@ -32,6 +32,19 @@ _NOT_PROCESSED = ("engine_failed", "pose_failed")
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceStats:
+    """A service at one moment.
+
+    Attributes:
+        viewers: connections that look on.
+        dropped: frames that they did not get because they were slow, since the start.
+    """
+
+    viewers: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonSnapshot:
     """The status of all parts of the daemon at one moment; health messages, metrics and readiness are functions of it.
 
@@ -46,6 +59,7 @@ class DaemonSnapshot:
         publisher: the connection to the broker.
         webhook: None where no events are posted.
         recorder: the black box; None where there is none.
+        service: the live page; None where there is none.
         metrics: counters of frames, people and durations.
         machine: memory, temperature, throttling.
         restarts: times that a stage died or hung and was restarted, by name; those of the pipeline included.
@@ -68,6 +82,7 @@ class DaemonSnapshot:
     publisher: PublisherStats = field(default_factory=PublisherStats)
     webhook: WebhookStats | None = None
     recorder: RecorderStats | None = None
+    service: ServiceStats | None = None
     metrics: MetricsStats = field(default_factory=MetricsStats)
     machine: MachineStats = field(default_factory=MachineStats)
     restarts: Mapping[str, int] = field(default_factory=dict)

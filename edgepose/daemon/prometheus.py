@@ -299,6 +299,13 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         {(cause,): value for cause, value in _by_cause(BLACK_BOX_DROPS, lost)} if lost is not None else {},
         "cause",
     )
+    service = snapshot.service
+    yield _gauge("edgepose_live_viewers", "Connections to the live page.", {} if service is None else {(): service.viewers})
+    yield _counter(
+        "edgepose_live_dropped_frames",
+        "Frames that clients of the live page did not get because they were slow.",
+        {} if service is None else {(): service.dropped},
+    )
     yield _counter(
         "edgepose_storage_damage",
         "Places of stored files that did not verify.",

@@ -36,6 +36,18 @@ class Webhook(Protocol):
         ...
 
 
+class Onlooker(Protocol):
+    """A part that looks on while results are delivered, such as the live page; it returns at once, from the postprocess thread."""
+
+    def take_poses(self, result: FrameResult, poses: PosesMessage) -> None:
+        """Take the newest frame of a camera, with what is published of it."""
+        ...
+
+    def take_event(self, event: EventMessage) -> None:
+        """Take an event."""
+        ...
+
+
 class Delivery:
     """The delivery of the people of each frame to the publisher, the webhook and the files.
 
@@ -65,9 +77,11 @@ class Delivery:
 
         Attributes:
             webhook, profile: as above; may be replaced.
+            onlooker: looks on; None where nobody does.
         """
         self.profile: Profile = profile
         self.webhook = webhook
+        self.onlooker: Onlooker | None = None
         self._occupancy = occupancy
         self._publisher = publisher
         self._metrics = metrics
@@ -90,6 +104,8 @@ class Delivery:
             poses = poses_message(frame, people, result.at_ns, profile, result.aircraft)
             if self._publisher is not None:
                 self._publisher.publish_poses(frame.camera, poses)
+            if (onlooker := self.onlooker) is not None:
+                onlooker.take_poses(result, poses)
             if self._writer is not None:
                 self._writer.take(frame, people, poses, result.looks, live=result.live)
         for event in result.events:
@@ -99,6 +115,8 @@ class Delivery:
                 self._publisher.publish(topic_address("events", frame.camera), message, qos=1)
             if (webhook := self.webhook) is not None:
                 webhook.take(message)
+            if (onlooker := self.onlooker) is not None:
+                onlooker.take_event(message)
         if self._occupancy is not None and result.occupancy is not None:
             self._occupancy.update(frame.camera, result.occupancy, frame.captured_at_ns)
 

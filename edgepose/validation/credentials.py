@@ -1,6 +1,7 @@
 """Credentials that others can see: files that every user can read, and passwords that travel unencrypted."""
 
 import ipaddress
+import logging
 import re
 import stat
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgepose.config.schema import Config
+
+_log = logging.getLogger(__name__)
 
 _CLEAR_SCHEMES = ("rtsp", "http", "rtmp")
 _WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@]*:[^/@]*@", re.IGNORECASE)
@@ -34,6 +37,19 @@ def exposed_credentials(config: Config) -> Iterator[tuple[str, str]]:
             if parts.scheme in _CLEAR_SCHEMES and parts.hostname is not None and not _is_here(parts.hostname):
                 expected = f"expected {parts.scheme}s:// where the camera has it, or a network of its own"
                 yield f"cameras.{name}.source", f"the password of the camera travels unencrypted over {parts.scheme}://; {expected}"
+
+
+class ExposedCredentials:
+    """The log's warnings of credentials that others can see, each once."""
+
+    def __init__(self) -> None:
+        self._warned: set[tuple[str, str]] = set()
+
+    def warn(self, config: Config) -> None:
+        """Log each exposed credential of a configuration that was not logged before."""
+        for exposed in sorted(set(exposed_credentials(config)) - self._warned):
+            self._warned.add(exposed)
+            _log.warning("%s: %s", *exposed)
 
 
 def _mode(path: str) -> int | None:

@@ -5,14 +5,17 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import Request, WebSocket
 
+from edgepose.config.addresses import is_loopback
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
+from edgepose.errors import ConfigError
 from edgepose.printable import printable
 from edgepose.telemetry.wall_clock import WallClock
-from edgepose.web.accounts.file import ROLES, AccountFile, Role, digest
+from edgepose.web.accounts.file import ROLES, Account, AccountFile, Role, digest, new_epoch, with_account
 from edgepose.web.accounts.passwords import Passwords
 from edgepose.web.accounts.sessions import Identity, Sessions, Tickets
 from edgepose.web.accounts.throttle import Throttle
@@ -20,6 +23,10 @@ from edgepose.web.boundary import Caller
 
 _log = logging.getLogger(__name__)
 
+GUEST = "guest"
+"""Name of the account of those who have the link of a page for guests."""
+
+_NO_PASSWORD = "-"  # no hash, so that no password is right
 _TEXT_LIMIT = 128
 _TOKEN_PREFIX = "edgepose_"  # so that a scanner of secrets recognizes it
 
@@ -44,7 +51,14 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Door:
-    """What all routes share to let people in; used by the thread of the server."""
+    """What all routes share to let people in; used by the thread of the server.
+
+    Attributes:
+        folder: of this page alone: audit log, requests to delete.
+        pages: what the page shows: `uploads` or `live`.
+        cookie: name of the session's cookie: two pages of one machine share their cookies, whatever the port.
+        guest: digest of the link for viewers without an account; None for none.
+    """
 
     config: Config
     accounts: AccountFile
@@ -54,6 +68,50 @@ class Door:
     throttle: Throttle
     audit: Audit
     clock: WallClock
+    folder: Path
+    pages: tuple[str, ...] = ("uploads",)
+    cookie: str = "edgepose"
+    guest: str | None = None
+
+    @classmethod
+    def of(cls, config: Config, folder: Path, pages: tuple[str, ...], *, own: Path | None = None, guest: str | None = None) -> "Door":
+        """Return the door of a page.
+
+        Args:
+            config: of the page.
+            folder: of the accounts; pages that share it share them.
+            pages: what it shows: `uploads` or `live`.
+            own: folder of this page alone, with its audit log; None for the same.
+            guest: text of a link for viewers without an account; None for none.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            ConfigError: the file of accounts is damaged, or others could reach a page for guests.
+        """
+        if guest is not None and not is_loopback(config.web.host):
+            raise ConfigError(f"web.host is {config.web.host}, and this page lets guests in; expected 127.0.0.1")
+        accounts = AccountFile(folder)
+        accounts.read()
+        own = folder if own is None else AccountFile(own).folder  # made where it is missing
+        audit = own / "audit.jsonl"
+        if guest is not None:
+            accounts.update(
+                lambda data: (with_account(data, GUEST, Account(role="viewer", epoch=new_epoch(), password=_NO_PASSWORD)), None)
+            )
+        return cls(
+            config=config,
+            accounts=accounts,
+            passwords=Passwords(),
+            sessions=Sessions(),
+            tickets=Tickets(),
+            throttle=Throttle(),
+            audit=Audit(audit, "web.folder"),
+            folder=own,
+            clock=WallClock(None, [audit]),
+            pages=pages,
+            cookie="edgepose" if "uploads" in pages else f"edgepose-{pages[0]}",
+            guest=None if guest is None else digest(guest),
+        )
 
     def note(self, action: str, caller: Caller | None, who: Identity | str | None, reason: str = "", **details: str) -> None:
         """Record what somebody did, or was refused where there is a reason."""
@@ -76,7 +134,7 @@ class Door:
         authorization = request.headers.get("authorization", "")
         if authorization:
             return self._of_token(authorization)
-        text = request.cookies.get(cookie_name(caller_of(request)), "")
+        text = request.cookies.get(cookie_name(request), "")
         found = self.sessions.find(text) if text else None
         if found is None:
             return None
@@ -130,9 +188,10 @@ def door_of(request: Request | WebSocket) -> Door:
     return door
 
 
-def cookie_name(caller: Caller) -> str:
+def cookie_name(request: Request) -> str:
     """Return the name of the session's cookie; with the prefix, browsers accept it from this host over an encrypted connection only."""
-    return "__Host-edgepose" if caller.secure else "edgepose"
+    name = door_of(request).cookie
+    return f"__Host-{name}" if caller_of(request).secure else name
 
 
 def allows(role: Role, needed: Role) -> bool:

@@ -99,7 +99,7 @@ async def logout(request: Request, response: Response, who: Person) -> None:
     """End the session."""
     _end_session(request)
     door_of(request).note("sign-out", caller_of(request), who)
-    response.delete_cookie(cookie_name(caller_of(request)), path="/", secure=caller_of(request).secure, httponly=True, samesite="strict")
+    response.delete_cookie(cookie_name(request), path="/", secure=caller_of(request).secure, httponly=True, samesite="strict")
 
 
 @accounts_router.get("/me")
@@ -262,6 +262,14 @@ async def give_ticket(request: Request, who: Viewer) -> dict[str, str]:
     return {"ticket": door_of(request).tickets.give(who)}
 
 
+def open_session(request: Request, response: Response, name: str) -> dict[str, Any]:
+    """Set the cookie of a new session of an account, in place of the one that the browser had; return who is signed in."""
+    door = door_of(request)
+    _end_session(request)
+    _set_cookie(request, response, door.sessions.open(name, door.accounts.read().accounts[name].epoch))
+    return _me(door, name)
+
+
 def _changed(door: Door, request: Request, who: Identity, action: str, target: str, change: Any, **details: str) -> Any:
     """Return what a change of the accounts returns; both outcomes are in the audit log."""
     try:
@@ -287,6 +295,7 @@ def _me(door: Door, name: str) -> dict[str, Any]:
         "second_factor": account.second_factor is not None,
         "recovery_codes_left": len(account.recovery),
         "clock_unset": door.clock.unset(),
+        "pages": door.pages,
     }
 
 
@@ -298,11 +307,11 @@ def _enrollments(request: Request) -> Enrollments:
 
 def _set_cookie(request: Request, response: Response, text: str) -> None:
     caller = caller_of(request)
-    response.set_cookie(cookie_name(caller), text, path="/", secure=caller.secure, httponly=True, samesite="strict")
+    response.set_cookie(cookie_name(request), text, path="/", secure=caller.secure, httponly=True, samesite="strict")
 
 
 def _end_session(request: Request) -> None:
-    text = request.cookies.get(cookie_name(caller_of(request)))
+    text = request.cookies.get(cookie_name(request))
     if text:
         door_of(request).sessions.close(digest(text))
 

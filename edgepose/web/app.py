@@ -1,4 +1,4 @@
-"""The web application: routes of accounts and jobs, the page's files, and one way to refuse."""
+"""The web applications: routes of accounts, with those of jobs or of the live page, the page's files, and one way to refuse."""
 
 import asyncio
 import contextlib
@@ -17,25 +17,22 @@ from starlette.exceptions import HTTPException
 from edgepose import __version__
 from edgepose.config.retention import DAY_NS
 from edgepose.config.schema import Config
-from edgepose.daemon.audit import Audit
 from edgepose.daemon.forgetting import RETENTION_S
 from edgepose.encryption.scratch import scratch_folder
 from edgepose.errors import EdgeposeError
 from edgepose.storage.mailbox import Mailbox
 from edgepose.storage.span import Span
-from edgepose.telemetry.wall_clock import WallClock
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.account_routes import accounts_router
-from edgepose.web.accounts.file import AccountFile
 from edgepose.web.accounts.first_start import forget_used_link
 from edgepose.web.accounts.logins import Enrollments
-from edgepose.web.accounts.passwords import Passwords
-from edgepose.web.accounts.sessions import Sessions, Tickets
-from edgepose.web.accounts.throttle import Throttle
 from edgepose.web.boundary import Boundary
 from edgepose.web.forgetting import forget_page
 from edgepose.web.job_routes import jobs_router
 from edgepose.web.jobs import JobQueue
+from edgepose.web.live.routes import live_router
+from edgepose.web.live.view import LiveView
+from edgepose.web.request_rate import RequestRates
 
 _log = logging.getLogger(__name__)
 
@@ -57,33 +54,40 @@ def make_app(config: Config, folder: Path) -> Boundary:
         OutputError: the folder cannot be written.
         ConfigError: the file of accounts is damaged.
     """
-    accounts = AccountFile(folder)
-    accounts.read()
-    door = Door(
-        config=config,
-        accounts=accounts,
-        passwords=Passwords(),
-        sessions=Sessions(),
-        tickets=Tickets(),
-        throttle=Throttle(),
-        audit=Audit(folder / "audit.jsonl", "web.folder"),
-        clock=WallClock(None, [folder / "audit.jsonl"]),
-    )
+    app = _app(Door.of(config, folder, ("uploads",)), "People in pictures and videos: boxes, keypoints and confidences.")
+    app.state.jobs = JobQueue(config, scratch_folder(folder / "jobs"))
+    app.include_router(jobs_router)
+    return _bounded(app)
+
+
+def make_live_app(door: Door, view: LiveView) -> Boundary:
+    """Return the application of the live page.
+
+    Args:
+        door: of the page.
+        view: of the daemon.
+    """
+    app = _app(door, "What cameras show now: people, events, health; commands and areas.")
+    app.state.live = view
+    app.include_router(live_router)
+    return _bounded(app, RequestRates())
+
+
+def _app(door: Door, summary: str) -> FastAPI:
     app = FastAPI(
         title="edgepose",
         version=__version__,
-        summary="People in pictures and videos: boxes, keypoints and confidences.",
+        summary=summary,
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
         lifespan=_lifespan,
     )
     app.state.door = door
-    app.state.jobs = JobQueue(config, scratch_folder(folder / "jobs"))
+    app.state.jobs = None
     app.state.enrollments = Enrollments(door)
     app.state.sockets = []
     app.include_router(accounts_router)
-    app.include_router(jobs_router)
     app.add_api_route("/static/{name}", _static, include_in_schema=False)
     for page in ("/", "/setup"):
         app.add_api_route(page, _page, include_in_schema=False)
@@ -91,33 +95,41 @@ def make_app(config: Config, folder: Path) -> Boundary:
     app.add_exception_handler(HTTPException, _refused_by_route)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(EdgeposeError, _broken)
-    return Boundary(app, config.web.allowed_hosts, config.web.trusted_proxies, lambda path: _closed(door, path))
+    return app
+
+
+def _bounded(app: FastAPI, rates: RequestRates | None = None) -> Boundary:
+    door: Door = app.state.door
+    web = door.config.web
+    return Boundary(app, web.allowed_hosts, web.trusted_proxies, lambda path: _closed(door, path), rates)
 
 
 def _closed(door: Door, path: str) -> str | None:
-    if door.accounts.read().is_set_up or path.startswith(_OPEN_BEFORE_SETUP):
+    if door.guest is not None or door.accounts.read().is_set_up or path.startswith(_OPEN_BEFORE_SETUP):
         return None
     return "this page is not set up yet; expected somebody to open its first link, which `edgepose accounts setup` shows on the device"
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    jobs: JobQueue = app.state.jobs
+    jobs: JobQueue | None = app.state.jobs
     door: Door = app.state.door
-    jobs.start()
+    if jobs is not None:
+        jobs.start()
     turns = asyncio.create_task(_turns(door, jobs))
     try:
         yield
     finally:
         turns.cancel()
-        await jobs.close()
+        if jobs is not None:
+            await jobs.close()
         door.passwords.close()
         door.audit.close()
 
 
-async def _turns(door: Door, jobs: JobQueue) -> None:
+async def _turns(door: Door, jobs: JobQueue | None) -> None:
     """Delete old results and write merged lines of the audit log, once a second."""
-    mailbox = Mailbox(door.accounts.folder)
+    mailbox = Mailbox(door.folder)
     next_s = time.monotonic()
     while True:
         await asyncio.sleep(_TURN_S)
@@ -128,7 +140,7 @@ async def _turns(door: Door, jobs: JobQueue) -> None:
         if time.monotonic() >= next_s and door.clock.unset() is None:
             next_s = time.monotonic() + RETENTION_S
             door.audit.forget(Span(0, time.time_ns() - int(door.config.retention.audit_days * DAY_NS)))
-        for job in jobs.sweep():
+        for job in jobs.sweep() if jobs is not None else ():
             door.note("delete job", None, "edgepose", target=f"{job.id} {job.name}")
         forget_used_link(door.accounts)
         if door.accounts.changed_elsewhere:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edgepose.config.addresses import is_address, is_loopback
+from edgepose.web.request_rate import RequestRates
 
 BODY_LIMIT_BYTES = 64 * 1024
 """Largest body of every request but an upload."""
@@ -22,6 +23,8 @@ BODY_S = 15.0
 """Longest time for such a body."""
 
 UPLOADS = "/api/v1/jobs"
+
+_TOO_FAST = 429, "too many requests of this address wait already; expected fewer at a time"
 
 _Scope = dict[str, Any]
 _Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -63,7 +66,12 @@ class Boundary:
     """An ASGI application around another one."""
 
     def __init__(
-        self, inner: Callable[..., Awaitable[None]], hosts: Sequence[str], proxies: Sequence[str], closed: Callable[[str], str | None]
+        self,
+        inner: Callable[..., Awaitable[None]],
+        hosts: Sequence[str],
+        proxies: Sequence[str],
+        closed: Callable[[str], str | None],
+        rates: RequestRates | None = None,
     ) -> None:
         """
         Args:
@@ -71,11 +79,13 @@ class Boundary:
             hosts: names by which browsers may reach the page, beside `localhost` and the address that they connect to.
             proxies: addresses whose forwarding headers are believed.
             closed: returns why a path cannot be used now, None where it can.
+            rates: of the requests of an address; None for any.
         """
         self._inner = inner
         self._hosts = frozenset(host.rstrip(".").lower() for host in hosts)
         self._proxies = frozenset(ipaddress.ip_address(proxy) for proxy in proxies)
         self._closed = closed
+        self._rates = rates
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Serve a request, or refuse it."""
@@ -84,7 +94,10 @@ class Boundary:
             return
         headers = _Headers(scope["headers"])
         address, secure = self._seen_from(scope, headers)
-        refused = self._refused(scope, headers, secure)
+        wait_s = 0.0 if self._rates is None else self._rates.take(address)
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        refused = _TOO_FAST if wait_s is None else self._refused(scope, headers, secure)
         if refused is not None:
             await _refuse(scope, receive, send, *refused)
             return

@@ -11,18 +11,23 @@ from edgepose.storage.span import Span, nanoseconds
 from edgepose.web.jobs import JobQueue
 
 
-def forget_page(jobs: JobQueue, forget_audit: Callable[[Span], int], span: Span) -> Counts:
+def forget_page(jobs: JobQueue | None, forget_audit: Callable[[Span], int], span: Span) -> Counts:
     """Delete a span from a running page: jobs that were started in it, with uploads and results, and lines of its audit log.
 
     Args:
-        jobs: of the page.
+        jobs: of the page; None for the live page, which has none.
         forget_audit: deletes the lines of a span.
         span: with a camera, jobs stay: they are of none.
     """
-    gone = [] if span.camera is not None else [job for job in jobs.jobs.values() if span.holds(nanoseconds(job.created_at) or 0)]
+    gone = (
+        []
+        if jobs is None or span.camera is not None
+        else [job for job in jobs.jobs.values() if span.holds(nanoseconds(job.created_at) or 0)]
+    )
     for job in gone:
+        assert jobs is not None
         jobs.delete(job.id)
-    return {"jobs": len(gone), "commands": forget_audit(span)}
+    return {**({} if jobs is None else {"jobs": len(gone)}), "commands": forget_audit(span)}
 
 
 def forget_stored_page(folder: Path, span: Span) -> Counts:

@@ -17,6 +17,7 @@ from edgepose.web.accounts.sessions import Identity
 from edgepose.web.content import ACCEPTED, RefusedContentError, kind_of
 from edgepose.web.job_process import COCO, MESSAGES, PICTURE, RESULTS, TABLE, VIDEO
 from edgepose.web.jobs import Job, JobQueue
+from edgepose.web.sockets import CHECK_S, VOID, admitted, sent, still_holds, until_gone
 
 STALL_S = 20.0
 """Longest wait for the next bytes of an upload."""
@@ -26,9 +27,6 @@ LOWEST_BYTES_PER_S = 16_000
 
 _MB = 1_000_000
 _CHUNK_BYTES = 1_000_000
-_SOCKETS_LIMIT, _SOCKETS_OF_ACCOUNT = 64, 16
-_SEND_S = 5.0
-_CHECK_S = 1.0
 _PAUSE_S = 0.25
 _SHOWN_JOBS = 100
 
@@ -143,52 +141,32 @@ async def delete_job(identifier: str, request: Request, who: Operator) -> None:
 @jobs_router.websocket("/updates")
 async def updates(socket: WebSocket, ticket: str = "") -> None:
     """Send the jobs whenever something changes, as JSON; opened with a ticket, closed when its owner's rights end or change."""
-    door = door_of(socket)
-    given = door.tickets.take(ticket[:100])
-    who = None if given is None else door.renewed(given)
-    open_sockets: list[str] = socket.app.state.sockets
-    if who is None:
-        door.note("open WebSocket", caller_of(socket), None, "the ticket is void")
-        await socket.close(4401)
-        return
-    if len(open_sockets) >= _SOCKETS_LIMIT or open_sockets.count(who.account) >= _SOCKETS_OF_ACCOUNT:
-        await socket.close(4429)
-        return
-    open_sockets.append(who.account)
-    try:
-        await socket.accept()
-        await _send_updates(socket, who)
-    finally:
-        open_sockets.remove(who.account)
+    async with admitted(socket, ticket) as who:
+        if who is not None:
+            await _send_updates(socket, who)
 
 
 async def _send_updates(socket: WebSocket, who: Identity) -> None:
-    door, queue = door_of(socket), socket.app.state.jobs
-    gone = asyncio.create_task(_until_gone(socket))
+    queue: JobQueue = socket.app.state.jobs
+    gone = asyncio.create_task(until_gone(socket))
     version = -1
     try:
         while not gone.done():
-            if door.renewed(who) is None or door.renewed(who) != who:
-                await socket.close(4401)
+            if not still_holds(socket, who):
+                await socket.close(VOID)
                 return
             if queue.version != version:
                 version = queue.version
                 shown = [job.shown() for job in list(reversed(queue.jobs.values()))[:_SHOWN_JOBS]]
-                await asyncio.wait_for(socket.send_text(msgspec.json.encode({"jobs": shown}).decode()), _SEND_S)
+                await sent(socket, msgspec.json.encode({"jobs": shown}).decode())
                 await asyncio.sleep(_PAUSE_S)
-            changed = asyncio.create_task(queue.change_after(version, _CHECK_S))
+            changed = asyncio.create_task(queue.change_after(version, CHECK_S))
             await asyncio.wait((changed, gone), return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
     except (asyncio.TimeoutError, WebSocketDisconnect, RuntimeError, OSError):
         return  # it does not read, or has left
     finally:
         gone.cancel()
-
-
-async def _until_gone(socket: WebSocket) -> None:
-    """Read and ignore what a client sends, until it leaves."""
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
 
 
 async def _received(request: Request, who: Identity, queue: JobQueue, name: str, score_threshold: float | None) -> Job:

@@ -32,6 +32,8 @@ IDLE_S = 10.0
 _HEAD_BYTES = 32 * 1024
 _HANDSHAKE_S = 5.0
 _MESSAGE_BYTES = 16 * 1024
+_SOCKET_BYTES = 64 * 1024  # of a WebSocket that wait to be sent
+_FLUSH_S = 5.0
 _STOP_S = 5
 _BACKLOG = 64
 _TURN_S = 0.2
@@ -148,6 +150,8 @@ class _Server(uvicorn.Server):
 class _Connection(H11Protocol):
     """A connection that counts, and that ends where it asks for nothing for too long."""
 
+    closed_s = 0.0  # when it began to close; 0 while it is open
+
     open: "dict[_Connection, float]" = {}  # noqa: RUF012 (of all: when each became idle; 0 while a request is answered)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -169,6 +173,14 @@ class _Connection(H11Protocol):
         if self in self.open:
             self.open[self] = time.monotonic()
 
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Hold little for a client that does not read: what waits in buffers is old when it arrives."""
+        kernel = self.transport.get_extra_info("socket")
+        if kernel is not None:
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+        self.transport.set_write_buffer_limits(high=_SOCKET_BYTES)
+        super().handle_websocket_upgrade(event)
+
     @property
     def is_busy(self) -> bool:
         """Whether a request is being answered, or a WebSocket is open."""
@@ -184,8 +196,11 @@ class _Connection(H11Protocol):
 def _end_idle(now_s: float) -> None:
     """End connections that have asked for nothing for too long, and forget WebSockets that are over."""
     for connection, since_s in list(_Connection.open.items()):
-        if connection.transport.is_closing():
-            _Connection.open.pop(connection, None)
+        if connection.transport.is_closing():  # a WebSocket; what its client does not read is not kept for long
+            closed_s = connection.closed_s = connection.closed_s or now_s
+            if not connection.transport.get_write_buffer_size() or now_s - closed_s > _FLUSH_S:
+                connection.transport.abort()
+                _Connection.open.pop(connection, None)
         elif not connection.is_busy and now_s - since_s > IDLE_S:
             connection._cut_off()
 

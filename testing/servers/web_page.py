@@ -1,10 +1,11 @@
-"""A real `edgepose serve`, and a client of it that keeps cookies and codes."""
+"""A real `edgepose serve`, a real `edgepose run` with its live page, and a client of them that keeps cookies and codes."""
 
 import http.client
 import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from testing.requirements import require
 from testing.waiting import wait_for
 
 if TYPE_CHECKING:
     from edgepose.web.accounts.file import AccountData, Role
+
+Page = TypeVar("Page", bound="WebPage")
 
 PASSWORD = "correct horse battery staple"
 
@@ -54,11 +57,14 @@ class WebPage:
     def __init__(
         self, folder: Path, *settings: str, host: str = "127.0.0.1", port: int = 0, environment: Mapping[str, str] | None = None
     ) -> None:
+        command = ["serve", "--host", host, "--port", str(port), "--set", f"web.folder={folder}"]
+        self._begin(folder, [*command, *(word for setting in settings for word in ("--set", setting))], environment)
+
+    def _begin(self, folder: Path, command: list[str], environment: Mapping[str, str] | None) -> None:
         require("web")
         self.folder = folder
-        command = [sys.executable, "-m", "edgepose", "serve", "--host", host, "--port", str(port), "--set", f"web.folder={folder}"]
         self.process = subprocess.Popen(
-            [*command, *(word for setting in settings for word in ("--set", setting))],
+            [sys.executable, "-m", "edgepose", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -69,7 +75,7 @@ class WebPage:
         self.url = wait_for(self._address, within_s=20)
         self.host, self.port = self.url.partition("://")[2].rpartition(":")[::2]
 
-    def __enter__(self) -> "WebPage":
+    def __enter__(self: Page) -> Page:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -83,6 +89,11 @@ class WebPage:
         if self.process.stdout is not None:
             self.process.stdout.close()
         return status
+
+    @property
+    def log(self) -> str:
+        """All that it has said."""
+        return "".join(self.lines)
 
     def link(self) -> str:
         """Return the text of the link of the first start."""
@@ -118,6 +129,31 @@ class WebPage:
         assert self.process.stdout is not None
         with suppress(ValueError):
             self.lines.extend(self.process.stdout)
+
+
+class LivePageProcess(WebPage):
+    """A daemon in a process of its own, with its live page.
+
+    Args:
+        folder: of its accounts, areas and configuration.
+        cameras: sources by name; files are played in a loop, at their own speed.
+        config: further lines of the configuration.
+        settings: further keys, as of `--set`.
+    """
+
+    def __init__(self, folder: Path, cameras: Mapping[str, str], config: str = "", *settings: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "config.yaml"
+        sources = "".join(f"  {name}: {{source: {source}, loop: true, realtime: true}}\n" for name, source in cameras.items())
+        self.config.write_text(
+            f"cameras:\n{sources}mqtt: {{enabled: false}}\nmodel: {{threads: 1}}\nrefine: {{people: 0}}\ntiles: {{enabled: false}}\n"
+            f"web: {{enabled: true, live_port: 0, folder: {folder}}}\n{config}"
+        )
+        self._begin(folder, ["run", "--config", str(self.config), *(word for each in settings for word in ("--set", each))], None)
+
+    def _address(self) -> str:
+        assert self.process.poll() is None, self.log
+        return _text(self.folder / "address").strip() if any("live page on" in line for line in self.lines) else ""
 
 
 class WebClient:
@@ -222,12 +258,24 @@ class WebClient:
             "POST", f"/api/v1/jobs?name={quote(name)}", content, headers={"Content-Type": "application/octet-stream"} | headers
         )
 
-    def socket(self, ticket: str, origin: str | None = None) -> Any:
+    def socket(self, ticket: str, origin: str | None = None, path: str = "/api/v1/updates", **settings: Any) -> Any:
         """Return an open WebSocket of updates."""
         from websockets.sync.client import connect
 
-        url = self.page.url.replace("http", "ws", 1) + f"/api/v1/updates?ticket={ticket}"
-        return connect(url, origin=origin or self.page.url, proxy=None, open_timeout=30)  # type: ignore[arg-type]
+        url = self.page.url.replace("http", "ws", 1) + f"{path}?ticket={ticket}"
+        return connect(url, origin=origin or self.page.url, proxy=None, open_timeout=30, **settings)  # type: ignore[arg-type]
+
+    def live_socket(self, **settings: Any) -> Any:
+        """Return an open WebSocket of the live page."""
+        return self.socket(self.call("POST", "/api/v1/tickets").json["ticket"], path="/api/v1/live/updates", **settings)
+
+    def slow_live_socket(self) -> Any:
+        """Return one whose client has room for little and that the test does not read."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.bind((self.address, 0))
+        connection.connect((self.page.host, int(self.page.port)))
+        return self.live_socket(sock=connection, close_timeout=0.1, max_queue=1)
 
     def finished(self, job: str) -> dict[str, Any]:
         """Return a job once it has ended."""

@@ -3,11 +3,16 @@
 from collections.abc import Generator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from testing.browser import NewPage, chromium, watched_pages
 from testing.requirements import missing
 from testing.servers.web_page import WebClient, WebPage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 collect_ignore_glob = ["test_*.py"] if missing("web") else []
 
@@ -52,3 +57,17 @@ def viewer(page: WebPage, address: str, name: str) -> WebClient:
 @pytest.fixture(scope="session")
 def picture() -> bytes:
     return (Path(__file__).parents[2] / "edgepose" / "assets" / "golden.jpg").read_bytes()
+
+
+# Not for the session: Playwright's loop would be found running by asyncio.run in later tests of this process.
+@pytest.fixture(scope="module")
+def browser() -> Generator["Browser", None, None]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_page(browser: "Browser") -> Generator[NewPage, None, None]:
+    """Opens pages whose console and requests are watched."""
+    with watched_pages(browser) as opened:
+        yield opened

@@ -3,73 +3,24 @@
 import re
 import subprocess
 import time
-from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from edgepose.web.accounts.one_time_codes import STEP_S, code_at
-from testing.requirements import find_program
+from testing.browser import NewPage, serious_faults, signed_in
 from testing.servers.web_page import PASSWORD, WebClient, WebPage
 from testing.waiting import PATIENCE, wait_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = [pytest.mark.needs("playwright", "chromium"), pytest.mark.xdist_group("browser")]
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "edgepose" / "assets"
-AXE = ROOT / "build" / "axe-core" / "axe.min.js"
 EVIL = '<img src=x onerror=document.title="stolen">.jpg'
-
-# In its own thread: Playwright's loop would be found running by asyncio.run in tests of this process.
-NewPage = Callable[..., "Page"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Generator["Browser", None, None]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=find_program("chromium"), args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def new_page(browser: "Browser") -> Generator[NewPage, None, None]:
-    """Opens pages whose console and requests are watched."""
-    problems: list[str] = []
-    contexts = []
-
-    def opened(*, width: int = 1280, bypass_csp: bool = False, expected: str = "", **settings: Any) -> "Page":
-        context = browser.new_context(viewport={"width": width, "height": 900}, bypass_csp=bypass_csp, **settings)
-        context.set_default_timeout(20_000)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on(
-            "console",
-            lambda line: problems.append(line.text) if line.type == "error" and not (expected and expected in line.text) else None,
-        )
-        tab.on("request", lambda asked: problems.append(asked.url) if urlsplit(asked.url).hostname not in ("127.0.0.1", None) else None)
-        return tab
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
-def signed_in(tab: "Page", client: WebClient) -> "Page":
-    """Give a tab the session of a client."""
-    tab.context.add_cookies([{"name": name, "value": value, "url": client.page.url} for name, value in client.cookies.items()])
-    tab.goto(client.page.url)
-    tab.get_by_role("button", name="Sign out").wait_for()
-    return tab
 
 
 def upload(tab: "Page", *paths: Path) -> None:
@@ -259,8 +210,6 @@ def test_nothing_is_wider_than_the_window(finished: tuple[WebClient, str], new_p
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(finished: tuple[WebClient, str], new_page: NewPage, scheme: Any) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed (make browser)")
     client, job = finished
     tab = signed_in(new_page(expected="401", width=390, bypass_csp=True, color_scheme=scheme, reduced_motion="reduce"), client)
     background = tab.evaluate("getComputedStyle(document.documentElement).backgroundColor")
@@ -274,11 +223,5 @@ def test_axe_finds_no_serious_fault(finished: tuple[WebClient, str], new_page: N
             tab.get_by_role("heading", name="Sign in").wait_for()
         else:
             view(tab, client, job, name)
-        tab.evaluate(AXE.read_text())
-        found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        faults += [
-            f"{name}: {each['id']} {each['nodes'][0]['html'][:200]}"
-            for each in found["violations"]
-            if each["impact"] in ("serious", "critical")
-        ]
+        faults += serious_faults(tab, name)
     assert faults == []

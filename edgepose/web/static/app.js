@@ -4,6 +4,8 @@ import { call, codeField, el, field, form, say, show, whenSignedOut } from "/sta
 import { leaveUploads, showUploads } from "/static/uploads.js";
 import { showResult } from "/static/result.js";
 import { showAccount, showAccounts } from "/static/accounts.js";
+import { leaveLive, showLive } from "/static/live.js";
+import { leaveAreas, showAreas } from "/static/areas.js";
 
 const nav = document.getElementById("nav");
 const who = document.getElementById("who");
@@ -12,10 +14,13 @@ let me = null;
 function frame() {
   nav.hidden = who.hidden = !me;
   if (!me) return;
-  const here = location.hash.split("/")[0] || "#uploads";
-  const pages = [["#uploads", "Uploads"], me.role === "admin" && ["#accounts", "Accounts"], ["#account", "My account"]].filter(Boolean);
+  const live = me.pages.includes("live");
+  const first = live ? "#live" : "#uploads";
+  const here = location.hash.split("/")[0] || first;
+  const own = live ? [["#live", "Live"], ["#areas", "Areas"]] : [["#uploads", "Uploads"]];
+  const pages = [...own, me.role === "admin" && ["#accounts", "Accounts"], me.name !== "guest" && ["#account", "My account"]].filter(Boolean);
   nav.replaceChildren(
-    ...pages.map(([hash, name]) => el("a", { href: hash, "aria-current": hash === here || (hash === "#uploads" && here === "#job") ? "page" : null }, name)),
+    ...pages.map(([hash, name]) => el("a", { href: hash, "aria-current": hash === here || (hash === first && here === "#job") ? "page" : null }, name)),
   );
   const signOut = el("button", { type: "button", class: "quiet", onclick: leave }, "Sign out");
   who.replaceChildren(el("span", { class: "name" }, me.name), el("span", { class: "tag" }, me.role), signOut);
@@ -31,6 +36,8 @@ async function leave() {
 
 function route() {
   leaveUploads();
+  leaveLive();
+  leaveAreas();
   frame();
   document.getElementById("main").classList.toggle("narrow", !me || location.pathname === "/setup");
   if (location.pathname === "/setup" && location.hash.length > 1) return showSetup(location.hash.slice(1));
@@ -39,7 +46,8 @@ function route() {
   if (view === "job" && id) return showResult(id, me);
   if (view === "accounts" && me.role === "admin") return showAccounts(me);
   if (view === "account") return showAccount(me, (changed) => { me = changed; frame(); });
-  return showUploads(me);
+  if (!me.pages.includes("live")) return showUploads(me);
+  return view === "areas" ? showAreas(me, id && decodeURIComponent(id)) : showLive(me);
 }
 
 function showSignIn() {
@@ -48,7 +56,6 @@ function showSignIn() {
   const code = codeField("or a recovery code; empty without a second factor");
   show(
     "Sign in",
-    el("p", { class: "soft" }, "See people in your pictures and videos."),
     el("div", { class: "card" }, form("Sign in", async () => {
       me = await call("POST", "/login", { name: name.input.value.trim(), password: password.input.value, code: code.input.value });
       route();
@@ -123,6 +130,10 @@ whenSignedOut(() => {
 });
 addEventListener("hashchange", route);
 try {
-  if (location.pathname !== "/setup") me = await call("GET", "/me");
+  if (location.hash.startsWith("#guest/")) {
+    const link = location.hash.slice("#guest/".length);
+    history.replaceState(null, "", "/");
+    me = await call("POST", "/live/guest", { link });
+  } else if (location.pathname !== "/setup") me = await call("GET", "/me");
 } catch { /* nobody is signed in */ }
 route();
