@@ -178,7 +178,9 @@ def _synth() -> str | None:
 
 def _python_with(variable: str, module: str) -> Callable[[], str | None]:
     """Return a probe for another Python, named by an environment variable, that has a module."""
-    return lambda: None if os.environ.get(variable) else f"{variable} names no Python that has {module} (pip install {module})"
+    return lambda: (
+        None if os.environ.get(variable) else f"{module} is not installed in a Python that {variable} names (pip install {module})"
+    )
 
 
 def _inference_server(name: str) -> Callable[[], str | None]:

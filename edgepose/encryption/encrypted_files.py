@@ -169,13 +169,14 @@ class EncryptedFile:
             found["foreign"] += 1
         elif not beginning.whole:
             found["key"] += 1
+        # The lengths before the data: a process that appends at the same time writes them in the other order.
+        lengths = self._lengths(key) if key is not None else []
         following = _FIRST_DATA
         for number, part in self._data(_FIRST_DATA, key, found, key.file if key is not None else None):
             following = number + 1
             yield part
         if key is None:
             return
-        lengths = key.opened_lengths(os.pread(self.descriptor, BLOCK_BYTES, BLOCK_BYTES))
         found["key"] += 2 - len(lengths)
         missing = max((blocks for _, blocks in lengths), default=0) - max(following, size // BLOCK_BYTES)
         if missing > 0:
@@ -183,6 +184,11 @@ class EncryptedFile:
         if missing > 0 or size % BLOCK_BYTES:
             found["cut"] += size % BLOCK_BYTES > 0 and missing <= 0
             yield _FILLER
+
+    def _lengths(self, key: DataKey) -> list[tuple[int, int]]:
+        """Return the copies of the length block that verify; one that another process writes at this moment is read again."""
+        found = key.opened_lengths(os.pread(self.descriptor, BLOCK_BYTES, _LENGTH_OFFSET))
+        return found if len(found) == 2 else key.opened_lengths(os.pread(self.descriptor, BLOCK_BYTES, _LENGTH_OFFSET))
 
     def _data(self, begin: int, key: DataKey | None, found: Counter[str], file: bytes | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield number and data of each data block from one on."""

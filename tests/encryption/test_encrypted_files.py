@@ -223,3 +223,18 @@ def test_clear_files_are_as_their_room_writes_them(tmp_path):
     assert (file.head(3), file.tail(4), file.read(), file.size) == (b"one", b"two\n", b"one\ntwo\n", 8)
     file.close()
     assert (tmp_path / "file").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_damaged(files, tmp_path, monkeypatch):
+    content = written(files, tmp_path / "file")
+    reader, writer, read_data = files.open(tmp_path / "file", "test"), files.open(tmp_path / "file", "test"), EncryptedFile._data
+
+    def data_that_is_no_longer_all(self, *arguments):
+        yield from read_data(self, *arguments)
+        for text in TEXTS:
+            writer.append(text)
+
+    monkeypatch.setattr(EncryptedFile, "_data", data_that_is_no_longer_all)
+    assert (reader.read(), reader.damage) == (content, Counter())
+    reader.close()
+    writer.close()

@@ -34,7 +34,7 @@ class Session:
     made: ClassVar[list["Session"]] = []
     unreadable: ClassVar[bool] = False
 
-    def __init__(self, mqtt: MqttConfig, client_id: str, presence: Presence, lease: OutboxLease, inbox: object) -> None:
+    def __init__(self, mqtt: MqttConfig, client_id: str, presence: Presence, lease: OutboxLease, inbox: object, others: object) -> None:
         if Session.unreadable:
             raise ConfigError("the password cannot be read")
         self.client_id = client_id

@@ -26,6 +26,7 @@ def objective(trial):
     value = trial.suggest_float("x", 0, 1)
     trial.set_user_attr("process", os.getpid())
     if die:
+        time.sleep(1)  # until its first sign of life is in the file
         os._exit(9)
     time.sleep(0.5)
     return value
