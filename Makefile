@@ -23,9 +23,9 @@ demo: ## people in a real video become skeletons on an MQTT topic (SOURCE=rtsp:/
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.demo $(if $(SOURCE),,build/vtest.avi)
 	@$(BIN)/edgepose demo $(ARGS) $(if $(SOURCE),"$(SOURCE)",$$(test -s build/vtest.avi && echo build/vtest.avi))
 
-# Each of the two gets one thread of OpenMP: with all cores for both, training takes several times as long.
-test: $(VENV)/.dev ## all tests, two at a time (ARGS="tests/pose -k track")
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+# Three on two cores, since many wait for servers; with one thread of OpenMP each, or training takes several times as long.
+test: $(VENV)/.dev ## all tests, three at a time (ARGS="tests/pose -k track")
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.dev docs-site ## ruff, strict mypy, the import rule, the site
 	$(BIN)/ruff check .

@@ -21,8 +21,12 @@ def broken(accept: str) -> Answer:
     raise ValueError("no idea")
 
 
+_older: set[threading.Thread] = set()  # of servers of other tests
+
+
 @pytest.fixture
 def server() -> Iterator[LocalHttpServer]:
+    _older.update(threading.enumerate())
     pages = {"/hello": lambda accept: Answer(200, "text/plain", f"hello {accept}".encode()), "/broken": broken}
     started = LocalHttpServer("127.0.0.1", 0, pages)
     started.start()
@@ -43,7 +47,7 @@ def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int,
 
 def threads() -> int:
     """Threads of requests."""
-    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+    return sum("process_request_thread" in thread.name for thread in set(threading.enumerate()) - _older)
 
 
 def test_a_page_is_asked_for_by_path_and_told_what_the_caller_accepts(server: LocalHttpServer) -> None:
