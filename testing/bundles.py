@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from testing.onnx_files import write_edgepose
 from testing.servers.certificates import Authority
 from testing.servers.daemon import Daemon, Listener, running
 from testing.servers.mosquitto import Mosquitto, free_port
+from testing.servers.quiet_http import QuietHandler, serve
 from testing.videos import write_video
 from testing.waiting import wait_for
 
@@ -81,8 +81,8 @@ class FileServer:
     def __enter__(self) -> "FileServer":
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        class Handler(QuietHandler):
+            def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
                 server.requests.append((self.path, dict(self.headers)))
                 answer = server.files.get(self.path.partition("?")[0], 404)
                 if callable(answer):
@@ -96,20 +96,7 @@ class FileServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                pass
-
-        self._server = Server(("127.0.0.1", self.port), Handler)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(*self._certificate)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self._server = serve(self.port, Handler, self._certificate)
         return self
 
     def __exit__(self, *_: object) -> None:

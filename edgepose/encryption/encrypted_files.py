@@ -134,8 +134,7 @@ class EncryptedFile:
         first = self._first_key()
         if first is None:
             raise OSError(errno.EIO, "its beginning does not verify under the master key")
-        lengths = first.opened_lengths(os.pread(self.descriptor, BLOCK_BYTES, BLOCK_BYTES))
-        self._turn = max((turn for turn, _ in lengths), default=0)
+        self._turn = max((turn for turn, _ in self._lengths(first)), default=0)
         key = DataKey.new(self._kind, first.file)
         _write_at(self.descriptor, key.wrapped(self._masters[0], blocks), blocks * BLOCK_BYTES)
         self._first, self._key, self._blocks = first, key, blocks + 1

@@ -15,6 +15,7 @@ from edgepose.errors import RecordingError
 from edgepose.recorder.format import KIND, FrameRecord, Record, SegmentHeader, StateRecord, first_line, packed, records, segments_in
 from edgepose.storage.span import Span
 
+_RING = "ring"
 _RECORDING = re.compile(r"(\d{8}T\d{6}Z)-(.+)")
 
 
@@ -28,15 +29,11 @@ def forget_recordings(folder: Path, span: Span) -> int:
     Raises:
         OSError: the disk fails.
     """
-    place = state_files().place
     gone = 0
-    for name in state_files().names(folder):
-        inner = folder / name
-        if not place(inner).is_dir() or not (name == "ring" or _RECORDING.match(name)):
-            continue
+    for inner in _folders_in(folder):
         for segment in segments_in(inner):
             gone += _forget_in(segment, span)
-        if name != "ring":
+        if inner.name != _RING:
             _rename_or_remove(inner, span)
     return gone
 
@@ -45,17 +42,20 @@ def remove_before(folder: Path, before_ns: int) -> int:
     """Remove the segments that ended before a time, and recordings without segments; return how many segments."""
     place = state_files().place
     gone = 0
-    for name in state_files().names(folder):
-        inner = folder / name
-        if not place(inner).is_dir() or not (name == "ring" or _RECORDING.match(name)):
-            continue
+    for inner in _folders_in(folder):
         for segment in segments_in(inner):
             if place(segment).stat().st_mtime_ns < before_ns:
                 place(segment).unlink()
                 gone += 1
-        if name != "ring" and not segments_in(inner):
+        if inner.name != _RING and not segments_in(inner):
             shutil.rmtree(place(inner), ignore_errors=True)
     return gone
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Return the ring and the recordings in the folder of a black box."""
+    inner = (folder / name for name in state_files().names(folder) if name == _RING or _RECORDING.match(name))
+    return [each for each in inner if state_files().place(each).is_dir()]
 
 
 def _forget_in(segment: Path, span: Span) -> int:

@@ -1,14 +1,14 @@
 """A receiver of webhooks: an HTTP or HTTPS server that answers as it is told, and keeps the requests that it accepted."""
 
 import json
-import ssl
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from testing.servers.mosquitto import free_port
+from testing.servers.quiet_http import QuietHandler, serve
 
 
 class WebhookReceiver:
@@ -43,27 +43,12 @@ class WebhookReceiver:
     def __enter__(self) -> "WebhookReceiver":
         receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+        class Handler(QuietHandler):
+            def do_POST(self) -> None:  # noqa: N802 (the name that http.server calls)
                 receiver._take(self)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            allow_reuse_address = True
-
-            def handle_error(self, *_: object) -> None:
-                pass
-
         self._leaving.clear()
-        self._server = Server(("127.0.0.1", self.port), Handler)
-        if self._certificate is not None:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(*self._certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self._server = serve(self.port, Handler, self._certificate)
         return self
 
     def __exit__(self, *_: object) -> None:
