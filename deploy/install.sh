@@ -297,7 +297,11 @@ activate() {
     if with_tensorrt; then put_if_other 0644 "$shipped/systemd/edgepose-engine.service" "$engine_unit"; else remove "$engine_unit"; fi
     if with_web; then put_if_other 0644 "$shipped/systemd/edgepose-web.service" "$web_unit"; else remove "$web_unit"; fi
     put_if_other 0644 "$shipped/deploy/sysusers/edgepose.conf" "$sysusers"
-    for name in $drop_ins; do put_if_other 0644 "$checkout/deploy/drop-ins/$name.conf" "$unit.d/$name.conf"; done
+    for name in $drop_ins; do
+        put_if_other 0644 "$checkout/deploy/drop-ins/$name.conf" "$unit.d/$name.conf"
+        # Both services read and write the same encrypted files.
+        if [ "$name" = encryption ] && with_web; then put_if_other 0644 "$checkout/deploy/drop-ins/$name.conf" "$web_unit.d/$name.conf"; fi
+    done
     [ -z "$units_changed" ] || change "create groups and reload systemd's units" read_units
     units_changed=
 }
@@ -396,7 +400,8 @@ uninstall() {
     remove "$engine_unit"
     remove "$web_unit"
     for name in $(shipped_drop_ins); do remove "$unit.d/$name.conf"; done
-    [ -n "$dry" ] || rmdir "$unit.d" 2>/dev/null || true
+    remove "$web_unit.d/encryption.conf"
+    [ -n "$dry" ] || rmdir "$unit.d" "$web_unit.d" 2>/dev/null || true
     [ "$before" = "$changes" ] || [ -n "$dry" ] || systemctl daemon-reload
     systemctl reset-failed edgepose.service edgepose-engine.service 2>/dev/null || true
     remove "$sysusers"

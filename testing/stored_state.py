@@ -50,7 +50,7 @@ class State:
     def shown(self) -> dict[str, Path]:
         """Return each encrypted file by its path as the program knows it."""
         masters = self.files.masters
-        folders = {self.folder: "", **{self.folder / name: f"{name}/" for name in ("black-box", "images", "web")}}
+        folders = {self.folder: "", **{self.folder / name: f"{name}/" for name in ("black-box", "images", "web", "web/live")}}
         return {f"{before}{name}": place for folder, before in folders.items() for place, name in encrypted_in(folder, masters)}
 
     def content(self, name: str) -> bytes:

@@ -41,7 +41,7 @@ def command(
     """
     import msgspec
 
-    from edgepose.config.load import load, web_folder
+    from edgepose.config.load import live_folder, load, web_folder
     from edgepose.daemon.forgetting import forget_stored, request_folder
     from edgepose.encryption.start import use_configured_files
     from edgepose.errors import OutputError, UnavailableError, UsageError
@@ -70,7 +70,7 @@ def command(
     runs = counts is not None
     if folder is not None and folder.is_dir():
         deleted["daemon"] = forget_stored(config, span) if counts is None else counts
-    for part, page in (("web", web_folder(config)), ("live", web_folder(config) / "live")):
+    for part, page in (("web", web_folder(config)), ("live", live_folder(config))):
         if not page.is_dir():
             continue
         counts = asked(page)

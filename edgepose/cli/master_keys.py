@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 )
 @click.argument("action", type=click.Choice(["create", "rotate", "status", "encrypt", "decrypt"]))
 @click.argument("path", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--seal",
+    type=click.Choice(["auto", "tpm2", "host", "host+tpm2"]),
+    default="auto",
+    show_default=True,
+    help="What seals a key whose file ends in .cred: the TPM2, the key of the host, or both; auto: both where there is a TPM2.",
+)
 @configuration_options
 @json_option
-def command(action: str, path: Path | None, config_file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
+def command(action: str, path: Path | None, seal: str, config_file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Make, exchange and check the master key, without which nothing that is stored can be read (`encryption.enabled`).
 
-    `create PATH` writes a new key to a file that its owner alone can read; `-` writes it to standard output, for `systemd-creds encrypt`.
-    `rotate` makes a new key in the file of `encryption.key` and brings every stored file under it, with the service stopped; cut off at
-    any moment, nothing is lost, and a further run completes it. Where the key is a credential, give the credential both keys, the new one
-    in the first line, then run `rotate`, then remove the second line. `status` reads every stored file and counts what does not verify.
+    `create PATH` writes a new key to a file that its owner alone can read; `-` writes it to standard output. Where PATH ends in `.cred`,
+    `systemd-creds` seals it, so that only this machine opens it, as the credential of a service or for root. `rotate` makes a new key in
+    the file of `encryption.key`, sealed as `--seal` says, and brings every stored file under it, with the service stopped; cut off at any
+    moment, nothing is lost, and a further run completes it. `status` reads every stored file and counts what does not verify.
     `encrypt` encrypts what was written before encryption was enabled, with the service stopped. `decrypt PATH` writes the content of one
     stored file to standard output.
     """
@@ -40,7 +47,7 @@ def command(action: str, path: Path | None, config_file: Path | None, settings: 
         raise UsageError(f"edgepose keys {action} {'lacks' if path is None else 'takes no'} PATH; expected create or decrypt with one")
     if action == "create":
         assert path is not None
-        _create(path)
+        _create(path, seal)
         return
     config = load(config_file, settings)
     if not config.encryption.enabled:
@@ -54,22 +61,26 @@ def command(action: str, path: Path | None, config_file: Path | None, settings: 
         _decrypt(path, files)
     elif action == "rotate":
         assert config.encryption.key is not None
-        _rotate(Path(config.encryption.key), files, state_folders(config), as_json=as_json)
+        _rotate(Path(config.encryption.key), seal, files, state_folders(config), as_json=as_json)
     elif action == "encrypt":
         _encrypt(config, files)
     else:
         _show_status(files, state_folders(config), as_json=as_json)
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, seal: str) -> None:
     from edgepose.encryption.master_keys import MasterKey, write_keys
+    from edgepose.encryption.sealed_keys import is_sealed
 
     key = MasterKey.new()
     if str(path) == "-":
         click.echo(key.text)
         return
-    write_keys(path, [key], new=True)
-    click.echo(f"{path} holds a new master key ({key.identifier.hex()}); keep a copy elsewhere: without it, nothing stored can be read")
+    write_keys(path, [key], new=True, seal=seal)
+    copy = f", which `systemd-creds decrypt --name={path.stem} {path} -` shows" if is_sealed(path) else ""
+    click.echo(
+        f"{path} holds a new master key ({key.identifier.hex()}); keep a copy elsewhere{copy}: without it, nothing stored can be read"
+    )
 
 
 def _decrypt(path: Path, files: "EncryptedFiles") -> None:
@@ -116,15 +127,17 @@ def _encrypt(config: "Config", files: "EncryptedFiles") -> None:
         click.echo(f"not encrypted: {path}")
 
 
-def _rotate(path: Path, files: "EncryptedFiles", folders: list[Path], *, as_json: bool) -> None:
+def _rotate(path: Path, seal: str, files: "EncryptedFiles", folders: list[Path], *, as_json: bool) -> None:
     import os
 
     from edgepose.encryption.master_keys import MasterKey, write_keys
     from edgepose.encryption.rotation import rotate
+    from edgepose.encryption.sealed_keys import place_of
     from edgepose.encryption.start import locked
     from edgepose.errors import OutputError
 
     locks = []
+    path = place_of(path)
     try:
         for lock in locked(folders, exclusive=True):
             locks.append(lock)
@@ -136,10 +149,10 @@ def _rotate(path: Path, files: "EncryptedFiles", folders: list[Path], *, as_json
                     f"{path} holds one key and cannot be written; expected a credential with two keys, the new one in its first line"
                 )
             masters = [MasterKey.new(), *masters]
-            write_keys(path, masters)  # from now on both keys open everything
+            write_keys(path, masters, seal=seal)  # from now on both keys open everything
         done = rotate(folders, masters)
         if not is_credential:
-            write_keys(path, masters[:1])
+            write_keys(path, masters[:1], seal=seal)
     except OSError as error:
         raise OutputError(f"the rotation was cut off: {error}; nothing is lost, expected another run to complete it") from error
     finally:

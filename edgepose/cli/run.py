@@ -42,6 +42,7 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from edgepose.encryption.start import use_configured_files
     from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.storage.access import limit_access
+    from edgepose.storage.areas_file import with_drawn_areas
     from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import hang_ups, recordings_asked, signals
     from edgepose.supervision.systemd import Notifier
@@ -96,17 +97,6 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # a process of which nothing is left to be undone
         finally:
             configured.close()
-
-
-def with_drawn_areas(config: "Config") -> "Config":
-    """Return a configuration with the areas that were drawn on its live page; ConfigError where one of them is wrong."""
-    if not config.web.enabled:
-        return config
-    from edgepose.config.areas import with_areas
-    from edgepose.config.load import web_folder
-    from edgepose.web.live.areas_file import FILE, FOLDER, read_areas
-
-    return with_areas(config, read_areas(web_folder(config) / FOLDER / FILE))
 
 
 def live_page(config: "Config") -> "Service | None":

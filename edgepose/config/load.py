@@ -127,6 +127,15 @@ def web_folder(config: Config, environment: Mapping[str, str] = os.environ) -> P
     return Path(service) / "web" if service else Path(state) / "edgepose" / "web"
 
 
+LIVE_FOLDER = "live"
+"""Name of the folder of the live page in that of the accounts."""
+
+
+def live_folder(config: Config) -> Path:
+    """Return the folder of the live page alone: its audit log, and the areas that were drawn on it."""
+    return web_folder(config) / LIVE_FOLDER
+
+
 def job_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that a job of the web page may have: those that find libraries and devices, and none that holds a secret."""
     names = (

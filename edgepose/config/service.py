@@ -51,7 +51,8 @@ class EncryptionConfig(Section, frozen=True):
     key: Annotated[
         str | None,
         Meta(
-            description="file or systemd credential with the master key that `edgepose keys create` made; mode 0600",
+            description="file or systemd credential with the master key that `edgepose keys create` made; mode 0600; where it is missing,"
+            " root's commands open the sealed `.cred` beside it",
             extra=file_key("read", "the master key"),
         ),
     ] = None

@@ -7,11 +7,14 @@ from edgepose.capture.redact import describe
 from edgepose.capture.source import path_of
 from edgepose.config.schema import CameraConfig, Config, MonitoringConfig, MqttConfig
 from edgepose.daemon.monitoring import check_library, read_tls, read_token
+from edgepose.encryption.files import use_files
+from edgepose.encryption.start import configured_files
 from edgepose.engine.backend import pose_model, refiner_model, refuse_broken
 from edgepose.errors import ConfigError, EdgeposeError, OutputError
 from edgepose.model.file import ModelFile
 from edgepose.model.shipped import is_shipped
 from edgepose.mqtt.settings import BrokerSettings, PublisherSettings
+from edgepose.storage.areas_file import with_drawn_areas
 from edgepose.validation.credentials import exposed_credentials
 from edgepose.validation.output_paths import clashes, write_error, written_paths
 from edgepose.validation.sources import check_source
@@ -50,6 +53,7 @@ def preflight_checks(config: Config) -> Iterator[CheckResult]:
     for name, camera in config.cameras.items():
         yield _camera(name, camera)
     yield from _zones(config)
+    yield from _stored(config)
     if config.mqtt.enabled:
         yield _mqtt(config)
     if config.webhook.url is not None:
@@ -115,6 +119,29 @@ def _zones(config: Config) -> Iterator[CheckResult]:
     if off and with_zones:
         is_off = f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} false"
         yield CheckResult("zones", True, f"the zones of {', '.join(with_zones)} have no effect while {is_off}", note=True)
+
+
+def _stored(config: Config) -> Iterator[CheckResult]:
+    """Yield a result for the key of stored files, and one for the areas that were drawn on the live page."""
+    try:
+        files = configured_files(config)
+    except EdgeposeError as error:
+        yield CheckResult("encryption", False, str(error), error.exit_code)
+        return
+    if config.encryption.enabled:
+        yield CheckResult("encryption", True, f"the key in {config.encryption.key} can be used")
+    if not config.web.enabled:
+        return
+    before = use_files(files)
+    try:
+        drawn = with_drawn_areas(config)
+    except EdgeposeError as error:
+        yield CheckResult("drawn areas", False, str(error), error.exit_code)
+    else:
+        changed = [name for name, camera in drawn.cameras.items() if camera != config.cameras[name]]
+        yield CheckResult("drawn areas", True, f"of {', '.join(changed)}" if changed else "none")
+    finally:
+        use_files(before)
 
 
 def _mqtt(config: Config) -> CheckResult:

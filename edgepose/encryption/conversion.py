@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgepose.config.load import web_folder
+from edgepose.config.load import live_folder, web_folder
 from edgepose.config.schema import Config
 from edgepose.encryption.encrypted_files import EncryptedFiles
 from edgepose.encryption.files import write_whole
@@ -50,9 +50,10 @@ def _clear_files(config: Config) -> Iterator[tuple[Path, str]]:
         yield Path(config.events.store).with_name("clock"), "clock"
     page = web_folder(config)
     bundles = None if config.bundles.folder is None else f"{config.bundles.folder}/audit.jsonl"
-    for audit in filter(None, (config.commands.audit, str(page / "audit.jsonl"), bundles)):
+    for audit in filter(None, (config.commands.audit, str(page / "audit.jsonl"), str(live_folder(config) / "audit.jsonl"), bundles)):
         yield from ((Path(f"{audit}{suffix}"), kind) for suffix, kind in (("", _LINES), (".1", _LINES), (".head", _HEAD)))
     yield from ((page / name, "accounts") for name in ("accounts.json", "setup-link", "address"))
+    yield live_folder(config) / "areas.yaml", "areas"
     yield from ((page / name, "certificate") for name in ("certificate.pem", "certificate.key"))
     for result in filter(None, (config.files.jsonl, config.files.csv)):
         yield from ((Path(f"{result}{suffix}"), _RESULT) for suffix in ("", ".1"))

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from edgepose.encryption.sealed_keys import is_sealed, place_of, sealed, unsealed
 from edgepose.errors import ConfigError, OutputError
 
 _PREFIX = "edgepose-key-1:"
@@ -91,11 +92,14 @@ def parse_keys(text: str, origin: str) -> list[MasterKey]:
 
 
 def read_keys(path: Path) -> list[MasterKey]:
-    """Return the keys of a file or systemd credential.
+    """Return the keys of a file or systemd credential, sealed or not.
 
     Raises:
-        ConfigError: it is missing, cannot be read, holds no key, or others may read it.
+        ConfigError: it is missing, cannot be read or opened, holds no key, or others may read it.
     """
+    path = place_of(path)
+    if is_sealed(path):
+        return parse_keys(unsealed(path), f"encryption.key: {path}")
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -111,18 +115,20 @@ def read_keys(path: Path) -> list[MasterKey]:
     return parse_keys(content.decode("ascii", "replace"), f"encryption.key: {path}")
 
 
-def write_keys(path: Path, keys: list[MasterKey], *, new: bool = False) -> None:
+def write_keys(path: Path, keys: list[MasterKey], *, new: bool = False, seal: str = "auto") -> None:
     """Write keys to a file that its owner alone can read, complete or not at all.
 
     Args:
-        path: of the file.
+        path: of the file; sealed where its name says so.
         keys: the one that writes first.
         new: whether the file must not exist yet.
+        seal: what seals it.
 
     Raises:
-        OutputError: it cannot be written, or exists.
+        OutputError: it cannot be written or sealed, or exists.
     """
-    text = "".join(f"{key.text}\n" for key in keys).encode()
+    text = "".join(f"{key.text}\n" for key in keys)
+    content = sealed(text, path, seal) if is_sealed(path) else text.encode()
     place = path if new else path.with_name(f"{path.name}.new")
     try:
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if new else os.O_TRUNC) | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -131,7 +137,7 @@ def write_keys(path: Path, keys: list[MasterKey], *, new: bool = False) -> None:
             if not new:
                 owner = path.stat()
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            os.write(descriptor, text)
+            os.write(descriptor, content)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgepose.config.load import web_folder
+from edgepose.config.load import live_folder, web_folder
 from edgepose.config.schema import Config
 from edgepose.encryption.files import ClearFiles, StateFiles, use_files
 from edgepose.errors import ConfigError, OutputError, UnavailableError
@@ -65,7 +65,8 @@ def state_folders(config: Config) -> list[Path]:
     """Return the folders that hold files of the state, each once."""
     files = [config.events.store, config.webhook.store, config.commands.audit, *_regular(config)]
     folders = [config.black_box.path, config.files.images, config.bundles.folder]
-    found = [Path(file).parent for file in files if file] + [Path(folder) for folder in folders if folder] + [web_folder(config)]
+    found = [Path(file).parent for file in files if file] + [Path(folder) for folder in folders if folder]
+    found += [web_folder(config), live_folder(config)]
     return list({folder.absolute(): folder.absolute() for folder in found})
 
 

@@ -30,6 +30,7 @@ from edgepose.web.boundary import Boundary
 from edgepose.web.forgetting import forget_page
 from edgepose.web.job_routes import jobs_router
 from edgepose.web.jobs import JobQueue
+from edgepose.web.live.feed import LiveFeed
 from edgepose.web.live.routes import live_router
 from edgepose.web.live.view import LiveView
 from edgepose.web.request_rate import RequestRates
@@ -85,6 +86,7 @@ def _app(door: Door, summary: str) -> FastAPI:
     )
     app.state.door = door
     app.state.jobs = None
+    app.state.live = None
     app.state.enrollments = Enrollments(door)
     app.state.sockets = []
     app.include_router(accounts_router)
@@ -116,7 +118,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     door: Door = app.state.door
     if jobs is not None:
         jobs.start()
-    turns = asyncio.create_task(_turns(door, jobs))
+    view: LiveView | None = app.state.live
+    turns = asyncio.create_task(_turns(door, jobs, None if view is None else view.feed))
     try:
         yield
     finally:
@@ -127,7 +130,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         door.audit.close()
 
 
-async def _turns(door: Door, jobs: JobQueue | None) -> None:
+async def _turns(door: Door, jobs: JobQueue | None, feed: LiveFeed | None) -> None:
     """Delete old results and write merged lines of the audit log, once a second."""
     mailbox = Mailbox(door.folder)
     next_s = time.monotonic()
@@ -135,7 +138,7 @@ async def _turns(door: Door, jobs: JobQueue | None) -> None:
         await asyncio.sleep(_TURN_S)
         span = mailbox.taken()
         if span is not None:
-            mailbox.answer(forget_page(jobs, door.audit.forget, span))
+            mailbox.answer(forget_page(jobs, feed, door.audit.forget, span))
             door.note("forget", None, "edgepose forget")
         if time.monotonic() >= next_s and door.clock.unset() is None:
             next_s = time.monotonic() + RETENTION_S

@@ -9,13 +9,15 @@ from edgepose.storage.chained_lines import forget_lines
 from edgepose.storage.mailbox import Counts
 from edgepose.storage.span import Span, nanoseconds
 from edgepose.web.jobs import JobQueue
+from edgepose.web.live.feed import LiveFeed
 
 
-def forget_page(jobs: JobQueue | None, forget_audit: Callable[[Span], int], span: Span) -> Counts:
-    """Delete a span from a running page: jobs that were started in it, with uploads and results, and lines of its audit log.
+def forget_page(jobs: JobQueue | None, feed: LiveFeed | None, forget_audit: Callable[[Span], int], span: Span) -> Counts:
+    """Delete a span from a running page: jobs that were started in it, with uploads and results, events that it shows, and audit lines.
 
     Args:
         jobs: of the page; None for the live page, which has none.
+        feed: of the live page; None for the other one.
         forget_audit: deletes the lines of a span.
         span: with a camera, jobs stay: they are of none.
     """
@@ -27,7 +29,10 @@ def forget_page(jobs: JobQueue | None, forget_audit: Callable[[Span], int], span
     for job in gone:
         assert jobs is not None
         jobs.delete(job.id)
-    return {**({} if jobs is None else {"jobs": len(gone)}), "commands": forget_audit(span)}
+    counts: Counts = {} if jobs is None else {"jobs": len(gone)}
+    if feed is not None:
+        counts["shown_events"] = feed.forget(span)
+    return counts | {"commands": forget_audit(span)}
 
 
 def forget_stored_page(folder: Path, span: Span) -> Counts:

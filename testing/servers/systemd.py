@@ -45,13 +45,15 @@ class Systemd:
     Args:
         folder: of the console and the files to boot with.
         shared: folders of this machine by their paths inside, writable.
+        tpm: value of `SYSTEMD_TPM2_DEVICE` of its first process, which opens credentials; empty for none.
     """
 
-    def __init__(self, folder: Path, shared: Mapping[str, Path]) -> None:
+    def __init__(self, folder: Path, shared: Mapping[str, Path], tpm: str = "") -> None:
         self.name = f"{_PREFIX}{os.getpid()}-{time.monotonic_ns() % 10**9}"
         self.console = folder / "console.log"
         self._folder = folder
         self._shared = shared
+        self._tpm = tpm
         self._cgroups: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
         if (reason := why_not()) is not None:
@@ -130,6 +132,7 @@ class Systemd:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
+                env=dict(os.environ) | {"SYSTEMD_TPM2_DEVICE": self._tpm},
             )
         self._first = wait_for(self._find_first, within_s=30)
         wait_for(self._is_up, within_s=60, every_s=0.05)

@@ -83,4 +83,4 @@ mkdir -p .machine
 pivot_root . .machine
 umount -l /.machine
 mount --make-rshared / # else the credentials of a service are mounted where it does not see them
-exec env -i container=edgepose-test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=multi-user.target --show-status=0
+exec env -i container=edgepose-test "SYSTEMD_TPM2_DEVICE=${SYSTEMD_TPM2_DEVICE-}" PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=multi-user.target --show-status=0

@@ -8,6 +8,8 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -15,10 +17,15 @@ from edgepose.cli import forget as module
 from edgepose.cli.main import run
 from edgepose.encryption.files import ClearFiles, use_files
 from edgepose.storage.span import nanoseconds
+from testing.requirements import missing
 from testing.servers.daemon import Listener
 from testing.servers.mosquitto import Mosquitto
+from testing.servers.web_page import PASSWORD, WebClient
 from testing.stored_state import ROOT, State, edgepose, publish
 from testing.waiting import wait_for
+
+if TYPE_CHECKING:
+    from testing.servers.web_page import WebPage
 
 _TIME = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -37,12 +44,33 @@ def times(content: bytes) -> list[int]:
     return [at for text in _TIME.findall(content) if (at := nanoseconds(text.decode())) is not None]
 
 
+def looking_on(state: State) -> WebClient:
+    """Return an administrator of the live page, who was refused something."""
+    url = wait_for(lambda: "web/address" in state.shown() and state.content("web/address").decode().strip(), within_s=60)
+    client = WebClient(cast("WebPage", SimpleNamespace(url=url, host="127.0.0.1", port=url.rpartition(":")[2])))
+    link = state.content("web/setup-link").decode().strip().rpartition("#")[2]
+    client.secret = client.call("POST", "/api/v1/setup/begin", {"link": link}).json["secret"]
+    order = {"link": link, "name": "anna", "password": PASSWORD, "code": client.code()}
+    assert client.call("POST", "/api/v1/setup/finish", order).status == 200
+    assert client.call("POST", "/api/v1/live/commands/pause", {"camera": "nobody"}).status == 422
+    wait_for(lambda: "web/setup-link" not in state.shown(), within_s=60)
+    return client
+
+
+def shown_events(client: WebClient) -> list[dict[str, str]]:
+    """Return the events that the live page shows somebody who comes; the state comes before them."""
+    with client.live_socket() as socket:
+        messages = [json.loads(message) for message in (socket.recv(timeout=60) for _ in range(3)) if isinstance(message, str)]
+    return [event for message in messages for event in message.get("events", [])]
+
+
 def test_nothing_of_the_span_is_left_and_the_daemon_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin_ns = time.time_ns()
     with Mosquitto(tmp_path) as broker:
         state = State(tmp_path, broker.port)
         log = (tmp_path / "log").open("wb")
-        daemon = subprocess.Popen([sys.executable, "-m", "edgepose", "run", "-c", str(state.config)], stderr=log, cwd=ROOT)
+        page = ["--set", "web.enabled=true", "--set", "web.live_port=0"] if missing("web") is None else []
+        daemon = subprocess.Popen([sys.executable, "-m", "edgepose", "run", "-c", str(state.config), *page], stderr=log, cwd=ROOT)
         heard = Listener(broker.port)
         try:
             wait_for(lambda: heard.on("cameras/Entrance/events") or daemon.poll() is not None, within_s=60)
@@ -50,15 +78,23 @@ def test_nothing_of_the_span_is_left_and_the_daemon_goes_on(tmp_path: Path, monk
             broker.kill()  # events wait from now on, at the webhook's receiver too
             daemon.send_signal(signal.SIGUSR1)
             wait_for(lambda: _ID.search(state.content("events.db")) and any("-signal/" in name for name in state.shown()), within_s=30)
+            viewer = looking_on(state) if page else None
             end_ns = time.time_ns()
             before = everything(state)
             events = set(_ID.findall(before["events.db"]))
             assert events <= set(_ID.findall(before["webhook.db"]))
             assert [at for at in times(before["poses.jsonl"]) if at <= end_ns]
+            if viewer is not None:
+                assert b'"pause"' in before["web/live/audit.jsonl"]
+                assert [event for event in shown_events(viewer) if (nanoseconds(event["at"]) or 0) <= end_ns]
             span = ["--from", "2020-01-01T00:00:00Z", "--to", datetime.fromtimestamp(end_ns / 1e9, timezone.utc).isoformat()]
             said = json.loads(edgepose("forget", *span, "--json", "-c", state.config))
             assert said["deleted"]["daemon"]["events"]
             assert all(said["deleted"]["daemon"][what] for what in ("webhook_events", "records", "lines", "pictures", "commands"))
+            if viewer is not None:
+                assert said["deleted"]["live"]["shown_events"]
+                assert said["deleted"]["live"]["commands"]
+                assert not [event for event in shown_events(viewer) if begin_ns <= (nanoseconds(event["at"]) or 0) <= end_ns]
             assert any("edgepose/drone/#" in each for each in said["out_of_reach"])
 
             after = everything(state)

@@ -1,8 +1,6 @@
 """Master keys: texts, systemd's credentials, and files that were clear before there was one."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,28 +24,6 @@ def test_a_text_holds_keys_and_nothing_else() -> None:
     for wrong in ("", "# nothing\n", "password", keys[0].text[:-8], keys[0].text + "A"):
         with pytest.raises(ConfigError, match="it holds"):
             parse_keys(wrong, "it")
-
-
-def test_a_key_is_sealed_by_systemd_and_opened_under_its_own_name_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if shutil.which("systemd-creds") is None or os.geteuid() != 0:
-        pytest.skip("systemd-creds seals for root only (Debian: systemd)")
-    assert run(["keys", "create", "-"]) == 0
-    text = capsys.readouterr().out
-    sealed = subprocess.run(
-        ["systemd-creds", "encrypt", "--with-key=host", "--name=state-key", "-", "-"], input=text.encode(), capture_output=True, timeout=60
-    )
-    if sealed.returncode != 0:
-        pytest.skip(f"systemd-creds cannot seal here: {sealed.stderr.decode()[:200]}")
-    assert text.strip().encode() not in sealed.stdout
-    opened, refused = (
-        subprocess.run(["systemd-creds", "decrypt", f"--name={name}", "-", "-"], input=sealed.stdout, capture_output=True, timeout=60)
-        for name in ("state-key", "other")
-    )
-    assert refused.returncode != 0
-    credential = tmp_path / "state-key"
-    credential.write_bytes(opened.stdout)
-    credential.chmod(0o400)  # as the service finds it
-    assert [key.text for key in read_keys(credential)] == [text.strip()]
 
 
 def test_what_was_clear_is_encrypted_once_and_read_as_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

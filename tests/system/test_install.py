@@ -121,7 +121,9 @@ def test_it_keeps_a_configuration_and_starts_the_service(machine: Systemd, broke
 
 def test_a_drop_in_whose_secret_is_missing_is_refused(machine: Systemd) -> None:
     assert "needs /etc/edgepose/mqtt-password, which does not exist" in install(machine, "--with", "mqtt-password", expected=66)
-    assert "expected one of: gpu local-camera mqtt-certificate mqtt-password" in install(machine, "--with", "wings", expected=66)
+    assert "expected one of: encryption gpu local-camera monitoring mqtt-certificate mqtt-password" in install(
+        machine, "--with", "wings", expected=66
+    )
     assert running_version(machine) == "0.1.0"
 
 

@@ -21,10 +21,10 @@ from edgepose.config.schema import CameraConfig, Config
 from edgepose.errors import ConfigError
 from edgepose.messages import compact
 from edgepose.messages.structs import PosesMessage
+from edgepose.storage.areas_file import read_areas, write_areas
 from edgepose.web.access import Door
 from edgepose.web.accounts.file import ROLES, Role
 from edgepose.web.app import make_live_app
-from edgepose.web.live.areas_file import read_areas, write_areas
 from testing.servers.web_page import LivePageProcess, WebClient
 from testing.waiting import in_time, wait_for
 from testing.web_roles import ACCOUNT_ROUTES, served, wrongly_answered

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgepose.web.live.areas_file import read_areas
+from edgepose.storage.areas_file import read_areas
 from testing.browser import NewPage, serious_faults, signed_in
 from testing.servers.web_page import LivePageProcess, WebClient
 from testing.waiting import wait_for

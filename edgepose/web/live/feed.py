@@ -6,7 +6,10 @@ does not depend on how many look, and a client that is slow finds newer results 
 
 from collections import Counter, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+
+import msgspec
 
 from edgepose.config.schema import Config
 from edgepose.daemon.commands import snapshot_message
@@ -14,6 +17,7 @@ from edgepose.messages import compact
 from edgepose.messages.structs import EventMessage, PosesMessage
 from edgepose.pipeline.stages import FrameResult
 from edgepose.pixels import PixelGate
+from edgepose.storage.span import Span, nanoseconds
 
 EVENTS_LIMIT = 100
 """Events that a client sees when it comes."""
@@ -85,6 +89,18 @@ class LiveFeed:
         """Return the events since there were `count`, as far as they are kept."""
         new = min(self.event_count - count, EVENTS_LIMIT)
         return list(self._events)[-new:] if new > 0 else []
+
+    def forget(self, span: Span) -> int:
+        """Forget what is of a span, and return how many events."""
+        for camera, frame in self.newest():
+            if span.holds(nanoseconds(frame.poses.captured_at) or 0, camera):
+                for known in (self._newest, self._encoded, self._pictures):
+                    known.pop(camera, None)
+        gone = [event for event in list(self._events) if span.holds_message(msgspec.json.encode(event))]
+        for event in gone:
+            with suppress(ValueError):  # a newer one has taken its place meanwhile
+                self._events.remove(event)
+        return len(gone)
 
     def want_pictures(self, camera: str, change: int) -> None:
         """Count one client more or less (1 or -1) that wants the pixels of a camera's next frames."""

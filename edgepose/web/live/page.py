@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from edgepose.config.load import LIVE_FOLDER
 from edgepose.config.schema import Config
 from edgepose.daemon.commands import ServiceHost
 from edgepose.daemon.health import ServiceStats
@@ -13,7 +14,6 @@ from edgepose.errors import EdgeposeError
 from edgepose.web.access import Door
 from edgepose.web.app import make_live_app
 from edgepose.web.greeting import greet
-from edgepose.web.live.areas_file import FOLDER
 from edgepose.web.live.view import LiveView
 from edgepose.web.server import WebServer
 
@@ -96,7 +96,7 @@ class LivePage:
         assert self._host is not None
         if self._view is not None:
             self._past_dropped += self._view.dropped
-        door = Door.of(self._config, self._folder, ("live",), own=self._folder / FOLDER, guest=self._guest)
+        door = Door.of(self._config, self._folder, ("live",), own=self._folder / LIVE_FOLDER, guest=self._guest)
         view = LiveView(self._host, door)
         web = replace(self._config.web, port=self._config.web.live_port)
         server = WebServer(make_live_app(door, view), web, self._folder)

@@ -18,11 +18,11 @@ from edgepose.errors import EdgeposeError
 from edgepose.messages.structs import CommandReplyMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.person import KEYPOINT_NAMES, SKELETON
+from edgepose.storage.areas_file import FILE, read_areas, write_areas
 from edgepose.storage.span import Span
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.accounts.sessions import Identity
 from edgepose.web.boundary import Caller
-from edgepose.web.live.areas_file import FILE, read_areas, write_areas
 from edgepose.web.live.feed import LiveFeed
 
 STATE_S = 2.0

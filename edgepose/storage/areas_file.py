@@ -2,15 +2,29 @@
 
 from pathlib import Path
 
-from edgepose.config.areas import DrawnAreas, parsed_areas, text_of
+from edgepose.config.areas import DrawnAreas, parsed_areas, text_of, with_areas
+from edgepose.config.load import live_folder
+from edgepose.config.schema import Config
 from edgepose.config.yaml_text import LIMIT_BYTES
 from edgepose.encryption.files import state_files, write_whole
 from edgepose.errors import ConfigError, OutputError
 
-FOLDER, FILE = "live", "areas.yaml"
-"""Folder of the live page in that of the accounts, and name of the file there."""
+FILE = "areas.yaml"
+"""Name of the file in the folder of the live page."""
 
 _KIND = "areas"
+
+
+def with_drawn_areas(config: Config) -> Config:
+    """Return a configuration with the areas that were drawn on its live page; ConfigError where one of them is wrong."""
+    if not config.web.enabled:
+        return config
+    path = live_folder(config) / FILE
+    areas = read_areas(path)
+    try:
+        return with_areas(config, areas)
+    except ConfigError as error:
+        raise ConfigError(f"{path} does not fit the configuration: {'; '.join(str(error).splitlines())}") from error
 
 
 def read_areas(path: Path) -> DrawnAreas:
