@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from testing.servers.daemon import Listener
 from testing.servers.mosquitto import Mosquitto
 from testing.waiting import wait_for
 from tools.machine import machine
+from tools.pairs import core_s, words
 from tools.write_reference import with_table
 
 _ROOT = Path(__file__).parents[1]
@@ -60,20 +62,18 @@ os._exit(0)
 @click.command()
 @click.argument("page", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--kills", default=100, show_default=True)
-@click.option("--frames", default=150, show_default=True, help="Frames that the cost is measured over.")
-def main(page: Path, kills: int, frames: int) -> None:
+@click.option("--pairs", default=40, show_default=True, help="Turns of each daemon.")
+@click.option("--frames", default=24, show_default=True, help="Frames of a turn.")
+@click.option("--limit-s", default=180.0, show_default=True, help="Longest time for all turns.")
+def main(page: Path, kills: int, pairs: int, frames: int, limit_s: float) -> None:
     """Measure both, and write the results into PAGE."""
+    load = os.getloadavg()[0]
     logging.disable(logging.CRITICAL)  # files that do not verify under the first key are what is looked for
-    spent_ms, all_ms = _core_ms_of_frame(frames)
-    cost = (
-        f"- **Cost.** Default networks, with JSON lines, CSV, event store, audit and black box: {spent_ms:.2f} ms of {all_ms:.1f} ms of"
-        f" a core for a frame go into encrypted files, writing to the disk included: at least {1 - spent_ms / all_ms:.3f} of the frames"
-        " stay."
-    )
+    cost = _cost(pairs, frames, limit_s)
     click.echo(cost)
     killed = f"- **Rotation.** {_kill_rotations(kills)}"
     click.echo(killed)
-    lines = (f"{machine()}, beside other work; `make encryption` repeats it.", "", cost, killed)
+    lines = (f"{machine()}, load {load:.1f} at the start; `make encryption` repeats it.", "", cost, killed)
     page.write_text(with_table(page.read_text(), "encryption", "\n".join(lines)))
 
 
@@ -137,43 +137,92 @@ def _contents(folder: Path, masters: list[MasterKey]) -> dict[str, bytes]:
     return found
 
 
-def _core_ms_of_frame(frames: int) -> tuple[float, float]:
-    """Return the core time of a frame that goes into encrypted files, and all of it, once the daemon runs."""
+class _Daemon:
+    """A daemon that stores all it can, stopped except in its turns.
+
+    Args:
+        folder: of its files.
+        broker: port of a broker that counts its frames.
+        key: of its files; None for clear ones.
+    """
+
+    def __init__(self, folder: Path, broker: int, key: Path | None) -> None:
+        folder.mkdir()
+        device = "clear" if key is None else "encrypted"
+        config = folder / "config.yaml"
+        config.write_text(
+            f"device: {device}\ncameras: {{front: {{source: '{_CLIP}', loop: true}}}}\nmqtt: {{host: 127.0.0.1, port: {broker}}}\n"
+            f"model: {{threads: 1}}\nevents: {{store: {folder}/events.db}}\n"
+            f"commands: {{enabled: true, audit: {folder}/commands.jsonl}}\nblack_box: {{path: {folder}/black-box}}\n"
+            f"files: {{jsonl: {folder}/poses.jsonl, csv: {folder}/poses.csv}}\nweb: {{folder: {folder}/web}}\n"
+            f"encryption: {{enabled: {str(key is not None).lower()}, key: {key or 'null'}}}\n"
+        )
+        self._log = folder / "log"
+        self._heard = Listener(broker, f"edgepose/{device}")
+        program = ["-m", "edgepose"] if key is None else ["-c", _METERED]
+        with self._log.open("wb") as log:
+            command = [sys.executable, *program, "run", "-c", str(config)]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=_ROOT)
+
+    def frames(self) -> int:
+        """Return how many frames it has published."""
+        assert self.process.poll() is None, self._log.read_text()
+        return len(self._heard.on("cameras/front/poses"))
+
+    def turn(self, frames: int) -> tuple[float, float]:
+        """Let it find people in some frames, and return the time and the core time that they took, seconds."""
+        until = self.frames() + frames
+        self.process.send_signal(signal.SIGCONT)
+        began_s, before_s = time.monotonic(), core_s(self.process.pid)
+        wait_for(lambda: self.frames() >= until, within_s=120, every_s=0.01)
+        took_s, spent_s = time.monotonic() - began_s, core_s(self.process.pid) - before_s
+        self.process.send_signal(signal.SIGSTOP)
+        return took_s, spent_s
+
+    def end(self) -> str:
+        """End it and return what it has said."""
+        try:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+            return str(self.process.communicate(timeout=120)[0])
+        finally:
+            self._heard.close()
+            self.process.kill()
+            self.process.wait()
+
+
+def _cost(pairs: int, frames: int, limit_s: float) -> str:
+    """Return a sentence about a daemon with and one without encryption, in turns over the same frames of a clip."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        state, key = folder / "state", folder / "state.key"
-        state.mkdir()
+        key = folder / "state.key"
         write_keys(key, [MasterKey.new()], new=True)
         with Mosquitto(folder) as broker:
-            config = folder / "config.yaml"
-            config.write_text(
-                f"device: drone\ncameras: {{front: {{source: '{_CLIP}', loop: true}}}}\nmqtt: {{host: 127.0.0.1, port: {broker.port}}}\n"
-                f"model: {{threads: 1}}\nevents: {{store: {state}/events.db}}\n"
-                f"commands: {{enabled: true, audit: {state}/commands.jsonl}}\nblack_box: {{path: {state}/black-box}}\n"
-                f"files: {{jsonl: {state}/poses.jsonl, csv: {state}/poses.csv}}\nweb: {{folder: {state}/web}}\n"
-                f"encryption: {{enabled: true, key: {key}}}\n"
-            )
-            heard = Listener(broker.port)
-            with (folder / "log").open("wb") as log:
-                command = [sys.executable, "-c", _METERED, "run", "-c", str(config)]
-                daemon = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT)
+            daemons = [_Daemon(folder / "clear", broker.port, None)]
             try:
-
-                def is_done() -> bool:
-                    assert daemon.poll() is None, (folder / "log").read_text()
-                    poses = heard.on("cameras/front/poses")
-                    return bool(poses) and int(poses[-1]["sequence"]) >= frames
-
-                wait_for(is_done, within_s=300, every_s=0.2)
-                daemon.send_signal(signal.SIGTERM)
-                said, _ = daemon.communicate(timeout=120)
-                last = int(heard.on("cameras/front/poses")[-1]["sequence"])
+                daemons.append(_Daemon(folder / "encrypted", broker.port, key))
+                for daemon in daemons:
+                    wait_for(lambda daemon=daemon: daemon.frames() >= 1, within_s=120)  # type: ignore[misc]
+                    daemon.process.send_signal(signal.SIGSTOP)
+                for daemon in daemons:
+                    daemon.turn(frames - daemon.frames() % frames)  # both at the same place of the clip, warm
+                rates: list[float] = []
+                cores: list[float] = []
+                until_s = time.monotonic() + limit_s
+                while len(rates) < pairs and (time.monotonic() < until_s or len(rates) < 2):
+                    order = daemons if len(rates) % 2 else daemons[::-1]
+                    turns = {id(daemon): daemon.turn(frames) for daemon in order}
+                    (clear_s, clear_core_s), (encrypted_s, encrypted_core_s) = (turns[id(daemon)] for daemon in daemons)
+                    rates.append(clear_s / encrypted_s)
+                    cores.append(encrypted_core_s / clear_core_s)
             finally:
-                heard.close()
-                daemon.kill()
-                daemon.wait()
-    spent_s, all_s = json.loads(said.splitlines()[-1])
-    return 1000 * spent_s / last, 1000 * all_s / last
+                said = [daemon.end() for daemon in daemons]
+    spent_s, all_s = json.loads(said[1].splitlines()[-1])
+    return (
+        f"- **Cost.** Default networks, with JSON lines, CSV, event store, audit and black box, in turns of {frames} frames, the same ones"
+        f" for both: with encryption, {words(rates)} of the frames a second without it, and {words(cores)} of the core time of a frame."
+        f" {100 * spent_s / all_s:.2f} % of its core time was spent in encrypted files, writing to the disk included."
+    )
 
 
 if __name__ == "__main__":
