@@ -1,25 +1,25 @@
 """Comparison of two things that run in turns on one machine: many short pairs, so that other programs meet both alike."""
 
 import math
-import os
+from collections.abc import Container
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean, stdev
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
+def core_s(pid: int, names: Container[str] = ()) -> float:
+    """Return the processor time that the threads of a process have used which run now, seconds.
 
-def core_s(pid: int) -> float:
-    """Return the processor time that a process has used, seconds, to the nanosecond where the kernel tells it."""
+    Args:
+        pid: of the process.
+        names: of the threads that count, as the kernel shows them; empty for all.
+    """
     total_ns = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            total_ns += int((thread / "schedstat").read_text().split()[0])
-        except (OSError, IndexError, ValueError):
-            continue
-    if total_ns:
-        return total_ns / 1e9
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        with suppress(OSError):  # it has ended meanwhile
+            if not names or (thread / "comm").read_text().strip() in names:
+                total_ns += int((thread / "schedstat").read_text().split()[0])
+    return total_ns / 1e9
 
 
 def mean_ratio(ratios: list[float]) -> tuple[float, float, float]:

@@ -1,29 +1,30 @@
-"""Load on the web page: many uploads in a row, and idle connections with wrong passwords beside a daemon (`make web-load`).
+"""Load on the web page: many uploads in a row, and a crowd beside a daemon (`make web-load`; `tools/crowd.py`).
 
-Both parts use a real `edgepose serve` and, for the second one, a real `edgepose run` on a video in a loop, on this one machine. Run it from
-the root of a checkout.
+Both parts use a real `edgepose serve`, the second one under its unit, beside a real `edgepose run`. Run it from the root of a checkout.
 """
 
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click
 
+from testing.servers.mosquitto import Mosquitto
+from testing.servers.systemd import Systemd
 from testing.servers.web_page import PASSWORD, WebClient, WebPage
-from tools.machine import machine
-from tools.write_reference import with_table
+from testing.system.service import Service
+from tools.crowd import Crowd, compared
+from tools.machine import write_rows
 
 ASSETS = Path(__file__).resolve().parents[1] / "edgepose" / "assets"
 CLIENTS = 8
-_IDLE = 200
 _MB = 1_000_000
 
 
@@ -94,141 +95,66 @@ def uploads(folder: Path, count: int, size_mb: int) -> list[str]:
     ]
 
 
-def frames(process: "subprocess.Popen[str]", path: Path, seconds: float) -> int:
-    """Return the frames that a daemon finishes in a time, by the lines of its file."""
-    before = path.stat().st_size
-    time.sleep(seconds)
-    with path.open("rb") as file:
-        file.seek(before)
-        return file.read().count(b"\n")
-
-
-def crowd(folder: Path, seconds: float, passwords: int) -> list[str]:
-    """Return rows about a crowd at the page, beside a daemon."""
-    output = folder / "poses.jsonl"
-    config = ["mqtt.enabled=false", f"cameras.video.source={ASSETS / 'demo.mp4'}", "cameras.video.loop=true", "cameras.video.realtime=true"]
-    config += [f"files.jsonl={output}", "tiles.enabled=false", "refine.people=0", "model.threads=1"]
+def crowd(folder: Path, pairs: int, seconds: float, passwords: int) -> list[str]:
+    """Return rows about a crowd at `edgepose serve` beside a daemon, both under their units in a booted systemd."""
     with ExitStack() as opened:
-        page = opened.enter_context(WebPage(folder / "state"))
-        admin = page.administrator()
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "edgepose", "run", *(word for key in config for word in ("--set", key))],
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        opened.callback(daemon.wait, 30)
-        opened.callback(daemon.terminate)
-        until_s = time.monotonic() + 120
-        while not (output.exists() and output.stat().st_size) and time.monotonic() < until_s:
-            time.sleep(0.2)
-        alone = [frames(daemon, output, seconds)]
-        before_kb = page.rss_kb()
-        stop = threading.Event()
-        idle: list[socket.socket] = []
+        booted = opened.enter_context(Systemd(folder, Service.shared()))
+        broker = opened.enter_context(Mosquitto(folder, users={"drone": Service.PASSWORD, "reader": "r"}))
+        Service.install(booted)
+        name = "edgepose-web.service"
+        booted.write(f"/etc/systemd/system/{name}", (ASSETS.parents[1] / "systemd" / name).read_text())
+        service = Service(booted, broker.port)
+        opened.callback(service.close)
+        service.configure(more="web: {port: 9487}\ntiles: {enabled: false}")
+        service.started()
+        booted.run("systemctl", "start", name)
+        page = cast(WebPage, SimpleNamespace(url="http://127.0.0.1:9487", host="127.0.0.1", port="9487"))
+        shown = booted.shell("/opt/edgepose/current/bin/edgepose accounts setup --set web.folder=/var/lib/edgepose/web")
+        link = shown.strip().rpartition("#")[2]
+        admin = WebClient(page)
+        admin.name, admin.secret = "anna", admin.call("POST", "/api/v1/setup/begin", {"link": link}).json["secret"]
+        order = {"link": link, "name": admin.name, "password": PASSWORD, "code": admin.code()}
+        admin.recovery_codes = admin.call("POST", "/api/v1/setup/finish", order).json["recovery_codes"]
+        strangers = opened.enter_context(Crowd(page, admin, passwords, _unread, "/api/v1/jobs?name=slow.mp4"))
+        highest_kb = Counter[bool]()
 
-        def keep_idle() -> None:
-            while not stop.is_set():
-                for number in range(_IDLE):
-                    if stop.is_set():
-                        return
-                    with suppress(OSError):
-                        idle.append(
-                            socket.create_connection(("127.0.0.1", int(page.port)), 5, source_address=(f"127.0.{30 + number // 50}.1", 0))
-                        )
-                    if len(idle) > _IDLE:
-                        idle.pop(0).close()
-                time.sleep(1)
+        def sample(at_page: bool) -> None:
+            said = booted.shell(f"cat /proc/$(systemctl show {name} --property MainPID --value)/status")
+            highest_kb[at_page] = max(highest_kb[at_page], int(said.partition("VmRSS:")[2].split()[0]))
 
-        sent: Counter[int] = Counter()
-
-        def guess(number: int) -> None:
-            thief = WebClient(page, f"127.0.{40 + number}.1")
-            thief.name = admin.name
-            while not stop.is_set() and sum(sent.values()) < passwords:
-                with suppress(OSError):
-                    sent[thief.sign_in("a wrong password", "000000").status] += 1
-
-        def slow_upload() -> None:
-            body = WebClient(page, "127.0.50.1")
-            body.cookies = dict(admin.cookies)
-            with suppress(OSError):
-                connection = body.connection()
-                cookie = "; ".join(f"{key}={value}" for key, value in body.cookies.items())
-                connection.putrequest("POST", "/api/v1/jobs?name=slow.mp4")
-                for key, value in (("Cookie", cookie), ("Origin", page.url), ("Content-Length", str(10 * _MB))):
-                    connection.putheader(key, value)
-                connection.endheaders()
-                while not stop.is_set():
-                    connection.send(b"x" * 20_000)
-                    time.sleep(1)
-
-        unread = admin.socket(admin.call("POST", "/api/v1/tickets").json["ticket"])
-        workers = [
-            threading.Thread(target=keep_idle),
-            threading.Thread(target=slow_upload),
-            *(threading.Thread(target=guess, args=(number,)) for number in range(4)),
-        ]
-        for worker in workers:
-            worker.start()
-        time.sleep(3)
-        good = WebClient(page, admin.address)
-        good.name, good.recovery_codes = admin.name, admin.recovery_codes
-        logins: list[float] = []
-        statuses: Counter[int] = Counter()
-        highest_kb = page.rss_kb()
-        crowded: list[int] = []
-
-        def measure() -> None:
-            crowded.append(frames(daemon, output, seconds))
-
-        measuring = threading.Thread(target=measure)
-        measuring.start()
-        while measuring.is_alive():
-            began_s = time.monotonic()
-            statuses[good.sign_in(PASSWORD).status] += 1
-            logins.append(time.monotonic() - began_s)
-            highest_kb = max(highest_kb, page.rss_kb())
-            time.sleep(1)
-        while sum(sent.values()) < passwords and any(worker.is_alive() for worker in workers[2:]):
-            highest_kb = max(highest_kb, page.rss_kb())
-            time.sleep(0.5)
-        stop.set()
-        for worker in workers:
-            worker.join(60)
-        unread.close()
-        for connection in idle:
-            connection.close()
-        alone.append(frames(daemon, output, seconds))
-    ratio = crowded[0] / (sum(alone) / len(alone))
-    answered = ", ".join(f"{number} x {status}" for status, number in sorted(sent.items()))
-    what = f"{_IDLE} idle connections, a WebSocket that never reads, a slow upload and {sum(sent.values())} wrong passwords at once"
-    good_ones = ", ".join(f"{number} x {status}" for status, number in statuses.items())
-    share = f"{ratio:.2f} ({crowded[0]} against {alone[0]} before and {alone[1]} after)"
+        found = compared(strangers, pairs, seconds, lambda: len(service.on("cameras/front/poses")), sample)
+        strangers.finish(120, sample)
+        weights = " and ".join(booted.show(unit, "CPUWeight").replace("[not set]", "100") for unit in ("edgepose.service", name))
     return [
-        f"| {what} | {answered} |",
-        f"| frames of the daemon beside that, as a share of those alone | {share} |",
-        f"| memory of the page above its rest | {(highest_kb - before_kb) / 1000:.0f} MB |",
-        f"| good sign-ins meanwhile | {good_ones}; the slowest took {max(logins):.1f} s |",
+        *strangers.rows(f"`edgepose serve` beside the daemon, both under their units (CPUWeight {weights})"),
+        f"| frames of the daemon with the crowd at the page, as a share of those with it at a stand-in outside | {found} |",
+        f"| memory of the page, highest with the crowd and without | {highest_kb[True] // 1000} MB and {highest_kb[False] // 1000} MB |",
     ]
+
+
+def _unread(client: WebClient) -> Any:
+    return client.socket(client.call("POST", "/api/v1/tickets").json["ticket"], close_timeout=0.1, max_queue=1)
 
 
 @click.command()
 @click.argument("document", type=click.Path(path_type=Path))
-@click.option("--uploads", "count", type=int, default=200, show_default=True, help="Uploads; 0 leaves them out.")
+@click.option("--only", type=click.Choice(("uploads", "crowd")), help="Measure one thing.")
+@click.option("--uploads", "count", type=int, default=200, show_default=True, help="Number of uploads.")
 @click.option("--size-mb", type=int, default=20, show_default=True)
-@click.option("--seconds", type=float, default=20.0, show_default=True, help="How long frames are counted, three times.")
+@click.option("--pairs", type=int, default=12, show_default=True, help="Turns of the crowd at the page, and at the stand-in.")
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="Length of a turn.")
 @click.option("--passwords", type=int, default=10_000, show_default=True)
-def main(document: Path, count: int, size_mb: int, seconds: float, passwords: int) -> None:
-    """Measure, and write the table of DOCUMENT."""
-    rows = [f"Measured on {machine()}, load {os.getloadavg()[0]:.1f} at the start.", "", "| what | found |", "|---|---|"]
-    with tempfile.TemporaryDirectory() as folder:
-        if count:
-            rows += uploads(Path(folder) / "uploads", count, size_mb)
-        (Path(folder) / "crowd").mkdir()
-        rows += crowd(Path(folder) / "crowd", seconds, passwords)
-    text = "\n".join(rows)
-    click.echo(text)
-    document.write_text(with_table(document.read_text(encoding="utf-8"), "web-load", text), encoding="utf-8")
+def main(document: Path, only: str | None, count: int, size_mb: int, pairs: int, seconds: float, passwords: int) -> None:
+    """Measure, and write what was measured into DOCUMENT."""
+    parts: dict[str, Callable[[Path], list[str]]] = {
+        "uploads": lambda folder: uploads(folder, count, size_mb),
+        "crowd": lambda folder: crowd(folder, pairs, seconds, passwords),
+    }
+    for name, measure in parts.items():
+        if only in (None, name):
+            load = os.getloadavg()[0]
+            with tempfile.TemporaryDirectory() as folder:
+                write_rows(document, f"web-{name}", load, measure(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import time
@@ -25,7 +26,7 @@ from edgepose.storage.span import Span
 from edgepose.web.access import Door, RefusedError
 from edgepose.web.account_routes import accounts_router
 from edgepose.web.accounts.first_start import forget_used_link
-from edgepose.web.accounts.logins import Enrollments
+from edgepose.web.accounts.logins import Enrollments, early_sign_in
 from edgepose.web.boundary import Boundary
 from edgepose.web.forgetting import forget_page
 from edgepose.web.job_routes import jobs_router
@@ -103,7 +104,9 @@ def _app(door: Door, summary: str) -> FastAPI:
 def _bounded(app: FastAPI, rates: RequestRates | None = None) -> Boundary:
     door: Door = app.state.door
     web = door.config.web
-    return Boundary(app, web.allowed_hosts, web.trusted_proxies, lambda path: _closed(door, path), rates)
+    return Boundary(
+        app, web.allowed_hosts, web.trusted_proxies, lambda path: _closed(door, path), rates, functools.partial(early_sign_in, door)
+    )
 
 
 def _closed(door: Door, path: str) -> str | None:

@@ -7,6 +7,7 @@ cross-site requests and WebSockets).
 import asyncio
 import ipaddress
 import json
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Boundary:
         proxies: Sequence[str],
         closed: Callable[[str], str | None],
         rates: RequestRates | None = None,
+        early: Callable[[str, str], float] = lambda address, path: 0.0,
     ) -> None:
         """
         Args:
@@ -80,12 +82,14 @@ class Boundary:
             proxies: addresses whose forwarding headers are believed.
             closed: returns why a path cannot be used now, None where it can.
             rates: of the requests of an address; None for any.
+            early: returns how long an address has to wait before a path is served, seconds; 0 for not at all.
         """
         self._inner = inner
         self._hosts = frozenset(host.rstrip(".").lower() for host in hosts)
         self._proxies = frozenset(ipaddress.ip_address(proxy) for proxy in proxies)
         self._closed = closed
         self._rates = rates
+        self._early = early
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Serve a request, or refuse it."""
@@ -101,11 +105,20 @@ class Boundary:
         if refused is not None:
             await _refuse(scope, receive, send, *refused)
             return
+        retry_s = self._early(address, scope["path"])
+        if retry_s > 0:
+            sentence = f"too many failed attempts; expected the next one in {retry_s:.0f} s or later"
+            await _refuse(scope, receive, send, 429, sentence, limit="attempts", retry_s=retry_s)
+            return
         origin = f"{'https' if secure else 'http'}://{headers.one('host').lower()}"
         same = headers.one("origin").lower() == origin or headers.one("sec-fetch-site") == "same-origin"
         scope.setdefault("state", {})["caller"] = Caller(address, secure, origin, same)
         is_upload = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == UPLOADS
         await self._inner(scope, receive if is_upload or scope["type"] != "http" else _Bounded(receive), _with_headers(send, scope["path"]))
+
+    def is_flooded_by(self, address: str) -> bool:
+        """Return whether a connection of an address is not worth reading: as many of its requests wait already as may."""
+        return self._rates is not None and not self._is_proxy(address) and self._rates.is_full(address)
 
     def _seen_from(self, scope: _Scope, headers: "_Headers") -> tuple[str, bool]:
         """Return address and encryption of the browser."""
@@ -194,15 +207,20 @@ def _with_headers(send: _Send, path: str) -> _Send:
     return sent
 
 
-async def _refuse(scope: _Scope, receive: _Receive, send: _Send, status: int, sentence: str) -> None:
+async def _refuse(
+    scope: _Scope, receive: _Receive, send: _Send, status: int, sentence: str, *, limit: str | None = None, retry_s: float = 0.0
+) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 4403, "reason": sentence[:100]})
         return
     wants_page = "text/html" in _Headers(scope["headers"]).one("accept")
-    body = _page(sentence) if wants_page else json.dumps({"error": sentence}).encode()
+    fields = {"error": sentence} | ({"limit": limit} if limit is not None else {})
+    body = _page(sentence) if wants_page else json.dumps(fields).encode()
     kind = b"text/html; charset=utf-8" if wants_page else b"application/json"
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    if retry_s > 0:
+        headers.append((b"retry-after", str(math.ceil(retry_s)).encode()))
     await _with_headers(send, scope["path"])({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -22,6 +22,10 @@ class RequestRates:
         self._clock = clock
         self._next_s: OrderedDict[str, float] = OrderedDict()  # when an address has its next turn without any burst
 
+    def is_full(self, address: str) -> bool:
+        """Return whether as many requests of an address wait as may, so that it need not be asked for another one."""
+        return self._next_s.get(network_of(address), 0.0) - self._clock() - BURST / RATE_HZ > LONGEST_S
+
     def take(self, address: str) -> float | None:
         """Return how long a request has to wait, seconds; None where too many wait already."""
         present_s = self._clock()

@@ -157,6 +157,10 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         address = self.client[0] if self.client else ""
+        app = self.config.app
+        if isinstance(app, Boundary) and app.is_flooded_by(address):
+            self._cut_off()
+            return
         mine = [each for each in self.open if each.client and each.client[0] == address]
         if len(self.open) >= CONNECTIONS_LIMIT or len(mine) >= OF_ADDRESS_LIMIT:
             crowd = mine if len(mine) >= OF_ADDRESS_LIMIT else list(self.open)

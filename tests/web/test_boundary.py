@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from edgepose.web.boundary import BODY_LIMIT_BYTES, Boundary, Caller
+from edgepose.web.request_rate import BURST, LONGEST_S, RATE_HZ, RequestRates
 
 
 def request(
@@ -17,6 +18,8 @@ def request(
     body: bytes = b"",
     hosts: tuple[str, ...] = (),
     proxies: tuple[str, ...] = (),
+    rates: RequestRates | None = None,
+    wait_s: float = 0.0,
 ) -> tuple[int, Caller | None]:
     """The status of a request, and where it is seen to come from."""
     seen: list[Caller] = []
@@ -42,7 +45,7 @@ def request(
         "server": (server, 9480),
         "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
     }
-    asyncio.run(Boundary(inner, hosts, proxies, lambda path: None)(scope, receive, send))
+    asyncio.run(Boundary(inner, hosts, proxies, lambda path: None, rates, lambda address, path: wait_s)(scope, receive, send))
     return sent[0]["status"], seen[0] if seen else None
 
 
@@ -106,3 +109,18 @@ def test_proxies(forwarded: str, proxies: tuple[str, ...], address: str) -> None
 def test_bodies_are_bounded() -> None:
     assert request({"host": "127.0.0.1"}, body=bytes(BODY_LIMIT_BYTES))[0] == 200
     assert request({"host": "127.0.0.1"}, body=bytes(BODY_LIMIT_BYTES + 1))[0] == 413
+
+
+def test_what_comes_too_early_reaches_nothing_behind_the_boundary() -> None:
+    host = {"host": "127.0.0.1"}
+    assert request(host, wait_s=2.5) == (429, None)
+    assert request(host, wait_s=0.0)[0] == 200
+    rates = RequestRates(lambda: 1000.0)
+    boundary = Boundary(None, (), ("192.0.2.7",), lambda path: None, rates)  # type: ignore[arg-type]
+    for address in ("192.0.2.7", "192.0.2.9"):
+        for _ in range(BURST + int(RATE_HZ * LONGEST_S) + 2):
+            rates.take(address)
+    assert boundary.is_flooded_by("192.0.2.9")
+    assert not boundary.is_flooded_by("192.0.2.7")  # behind a proxy there are many
+    assert not boundary.is_flooded_by("192.0.2.8")
+    assert request(host, rates=rates)[0] == 429

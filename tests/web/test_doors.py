@@ -69,6 +69,11 @@ def test_waits_grow_end_and_never_become_a_lock() -> None:
     assert 0 < throttle.wait_s("192.0.2.2", "anna", known=False) <= LONGEST_ACCOUNT_S
     clock.now_s += LONGEST_ADDRESS_S
     assert throttle.wait_s("192.0.2.1", "anna", known=False) == 0
+    throttle.succeeded("192.0.2.1")
+    assert throttle.wait_s("192.0.2.1", "anna", known=True) == 0
+    for _ in range(FREE_OF_ADDRESS + 1):
+        throttle.too_early("192.0.2.3")  # while the account has to wait
+    assert throttle.wait_s("192.0.2.3", "ben", known=True) == 1
     for number in range(10_200):
         throttle.failed(f"2001:db8:{number:x}::1", f"name{number}")
     assert len(throttle._addresses) <= 10_000

@@ -12,6 +12,8 @@ def test_a_flood_waits_and_is_refused_in_the_end_and_others_do_not_notice() -> N
     assert kept == sorted(kept)
     assert abs(len(kept) - BURST - LONGEST_S * RATE_HZ) <= 1
     assert rates.take("192.0.2.2") == 0.0
+    assert rates.is_full("192.0.2.1")
+    assert not rates.is_full("192.0.2.2")
     now_s[0] += 1 / RATE_HZ
     assert rates.take("192.0.2.1") is not None
     now_s[0] += BURST / RATE_HZ + LONGEST_S

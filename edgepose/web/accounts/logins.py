@@ -17,6 +17,8 @@ from edgepose.web.accounts.passwords import TooManyLoginsError, password_fault
 from edgepose.web.accounts.sessions import Identity
 from edgepose.web.boundary import Caller
 
+SIGN_IN = "/api/v1/login"
+
 _WRONG = "name, password or code is wrong"
 _PENDING_LIMIT = 64
 
@@ -37,13 +39,26 @@ async def sign_in(door: Door, caller: Caller, name: str, password: str, code: st
         why = _clock_reason(door, code) if right else None
         door.note("sign-in", caller, name, why or _WRONG)
         raise RefusedError(401, why or _WRONG)
-    door.throttle.succeeded(caller.address, name)
+    door.throttle.succeeded(caller.address)
     door.accounts.update_account(name, lambda found: accounts.used_from(found, caller.address))
     account = door.accounts.read().accounts.get(name)
     if account is None:
         raise RefusedError(401, _WRONG)
     door.note("sign-in", caller, name)
     return name, door.sessions.open(name, account.epoch)
+
+
+def early_sign_in(door: Door, address: str, path: str) -> float:
+    """Return how long an address has to wait that signs in again before its time, seconds; 0 where the request is to be looked at.
+
+    It is asked before anything of a request is read, so that a flood of wrong passwords costs little.
+    """
+    if path != SIGN_IN:
+        return 0.0
+    wait_s = door.throttle.wait_s(address, "", known=True)
+    if wait_s > 0:
+        door.audit.note_line("sign-in", {"address": address}, "refused", "too many failed attempts", "sign-in")
+    return wait_s
 
 
 async def confirm(door: Door, caller: Caller, who: Identity, code: str) -> None:
@@ -192,6 +207,7 @@ def _refuse_early(door: Door, caller: Caller, name: str, account: Account | None
     known = account is not None and caller.address in account.addresses
     wait_s = door.throttle.wait_s(caller.address, name, known=known)
     if wait_s > 0:
+        door.throttle.too_early(caller.address)
         door.note(action, caller, name, "too many failed attempts")
         raise RefusedError(
             429, f"too many failed attempts; expected the next one in {wait_s:.0f} s or later", limit="attempts", retry_s=wait_s

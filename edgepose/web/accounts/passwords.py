@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import argon2
 
+from edgepose.supervision.thread_names import show_thread_as
+
 T = TypeVar("T")
 
 QUEUE = 8
@@ -29,7 +31,7 @@ class Passwords:
 
     def __init__(self) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
-        self._thread = ThreadPoolExecutor(1, "passwords")
+        self._thread = ThreadPoolExecutor(1, "passwords", show_thread_as, ("passwords",))
         self._waiting = 0
         self._nobodys = self._hasher.hash(secrets.token_hex(16))
 

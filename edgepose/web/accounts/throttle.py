@@ -45,15 +45,18 @@ class Throttle:
         of_account = None if known else self._accounts.get(account.lower())
         return max(0.0, *(found.until_s - present_s for found in (of_address, of_account) if found is not None), 0.0)
 
+    def too_early(self, address: str) -> None:
+        """Note an attempt that came while it had to wait: an address that goes on is answered with less and less work."""
+        self._note(self._addresses, network_of(address), FREE_OF_ADDRESS, LONGEST_ADDRESS_S)
+
     def failed(self, address: str, account: str) -> None:
         """Note a failure."""
         self._note(self._addresses, network_of(address), FREE_OF_ADDRESS, LONGEST_ADDRESS_S)
         self._note(self._accounts, account.lower()[:64], FREE_OF_ACCOUNT, LONGEST_ACCOUNT_S)
 
-    def succeeded(self, address: str, account: str) -> None:
-        """Forget the failures of an address and an account."""
+    def succeeded(self, address: str) -> None:
+        """Forget the failures of an address; those of the account may be of strangers, and do not concern its owner at this address."""
         self._addresses.pop(network_of(address), None)
-        self._accounts.pop(account.lower(), None)
 
     def _note(self, table: "OrderedDict[str, _Failures]", key: str, free: int, longest_s: float) -> None:
         present_s = self._clock()

@@ -11,6 +11,7 @@ from edgepose.config.schema import Config
 from edgepose.daemon.commands import ServiceHost
 from edgepose.daemon.health import ServiceStats
 from edgepose.errors import EdgeposeError
+from edgepose.supervision.thread_names import show_thread_as
 from edgepose.web.access import Door
 from edgepose.web.app import make_live_app
 from edgepose.web.greeting import greet
@@ -108,6 +109,7 @@ class LivePage:
         self._ended_s = None
 
     def _serve(self, server: WebServer) -> None:
+        show_thread_as("live-page")
         try:
             server.run(self._stop)
         except Exception as error:  # nothing of the page may end the daemon
