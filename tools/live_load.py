@@ -197,7 +197,7 @@ def inside(folder: Path, pairs: int, seconds: float, passwords: int) -> list[str
         admin = page.administrator()
         put_first(pid)
         crowd = opened.enter_context(Crowd(page, admin, passwords, WebClient.slow_live_socket, "/api/v1/login"))
-        highest_kb, spent_s, passed_s = Counter[bool](), Counter[bool](), Counter[bool]()
+        highest_kb, spent_s, passed_s = Counter[bool](), {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
         last = [False, *_now(pid)]
 
         def sample(at_page: bool) -> None:

@@ -12,7 +12,7 @@ from edgepose.storage.areas_file import FILE, write_areas
 from testing.requirements import missing
 
 CLIP = Path(__file__).parents[2] / "edgepose" / "assets" / "demo.mp4"
-CORNERS = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5))
+CORNERS = [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5)]
 
 
 @pytest.fixture

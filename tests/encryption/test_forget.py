@@ -46,7 +46,7 @@ def times(content: bytes) -> list[int]:
 
 def looking_on(state: State) -> WebClient:
     """Return an administrator of the live page, who was refused something."""
-    url = wait_for(lambda: "web/address" in state.shown() and state.content("web/address").decode().strip(), within_s=60)
+    url = wait_for(lambda: state.content("web/address").decode().strip() if "web/address" in state.shown() else "", within_s=60)
     client = WebClient(cast("WebPage", SimpleNamespace(url=url, host="127.0.0.1", port=url.rpartition(":")[2])))
     link = state.content("web/setup-link").decode().strip().rpartition("#")[2]
     client.secret = client.call("POST", "/api/v1/setup/begin", {"link": link}).json["secret"]
