@@ -4,6 +4,7 @@ The clients of a crowd need processor time themselves, which on a real network i
 page, and to a stand-in, a process outside that answers the same requests at once. What differs between the turns is the work of the page.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from typing import Any, cast
 
 from testing.servers.web_page import WebClient, WebPage
 from tools.pairs import words
+
+logging.getLogger("websockets").setLevel(logging.CRITICAL)  # a page that ends unread connections is no news here
 
 IDLE = 200
 _GUESSERS, _ADDRESSES, _RATE_HZ = 8, 64, 48.0
