@@ -14,7 +14,7 @@ from edgepose_export.training.pose_assignment import (
     assign_cells,
     best_of_each,
     boxes_at_cells,
-    cell_sizes,
+    cell_centers,
     generalized_iou,
     iou,
 )
@@ -79,10 +79,8 @@ def pose_losses(network: PoseNetwork, ours: PoseMaps, theirs: PoseMaps | None, b
 
 def cells_in(maps: PoseMaps, boxes: Tensor, real: Tensor) -> Tensor:
     """Return the cells whose middle lies in a box: bool (B, N), for boxes (B, R, 4) of which `real` (B, R) count."""
-    center = maps.corner + cell_sizes(maps) / 2  # (2, N)
-    inside = (
-        (center[0] >= boxes[..., 0:1]) & (center[0] <= boxes[..., 2:3]) & (center[1] >= boxes[..., 1:2]) & (center[1] <= boxes[..., 3:4])
-    )
+    x, y = cell_centers(maps)
+    inside = (x >= boxes[..., 0:1]) & (x <= boxes[..., 2:3]) & (y >= boxes[..., 1:2]) & (y <= boxes[..., 3:4])
     return (inside & real[..., None]).any(1)
 
 
