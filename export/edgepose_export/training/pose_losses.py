@@ -130,7 +130,8 @@ def _refined(network: PoseNetwork, maps: PoseMaps, people: LabeledPeople, person
 def _trusted(theirs: PoseMaps, people: LabeledPeople) -> Tensor:
     """Return the cells in which the teacher counts: bool (B, N), all but those inside a labeled person whom it does not see.
 
-    A teacher that is blind for people who lie, are turned or are seen from above would teach blindness.
+    A teacher that is blind for people who lie, are turned or are seen from above would teach blindness. In a picture where it misses
+    more people than it sees, such as a thermal one, it does not count at all: cells around the people would be held too.
     """
     trusted = torch.ones_like(theirs.score, dtype=torch.bool)
     if not len(people.picture):
@@ -141,6 +142,8 @@ def _trusted(theirs: PoseMaps, people: LabeledPeople) -> Tensor:
     inside = cells_in(theirs, people.boxes[:, None], missed[:, None])  # (P, N), each person as a picture of their own
     missed_person, cell = inside.nonzero(as_tuple=True)
     trusted[people.picture[missed_person], cell] = False
+    balance = torch.zeros(len(trusted), device=trusted.device).index_add_(0, people.picture, 1 - 2 * missed.float())
+    trusted[balance < 0] = False
     return trusted
 
 

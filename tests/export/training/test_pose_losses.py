@@ -129,18 +129,28 @@ def test_the_teacher_holds_scores_and_boxes(network: PoseNetwork) -> None:
 
 
 def test_a_teacher_who_misses_a_labeled_person_does_not_count_in_their_box(network: PoseNetwork) -> None:
-    batch = batch_of([PERSON])
-    ours, blind = maps_of(batch, [CELL]), maps_of(batch, [])
-    blind.score[0, cell_at(100, 100, 0)] = -1.0
-    found = gradients(network, ours, blind, batch, TEACHER)["score"]
+    other, other_cell = [64.0, 16.0, 112.0, 112.0], cell_at(90, 64, 1)
+    batch = batch_of([PERSON, other])
+    ours = maps_of(batch, [CELL, other_cell])
+    half_blind = maps_of(batch_of([other]), [other_cell], sure=3.0)
+    half_blind.score[0, cell_at(4, 4, 0)] = -1.0
+    found = gradients(network, ours, half_blind, batch, TEACHER)["score"]
     x, y = cell_centers(ours)
     inside = (x >= 8) & (x <= 56) & (y >= 16) & (y <= 112)
     assert inside[CELL]
     assert not found[0, inside].any()
-    assert found[0, cell_at(100, 100, 0)] != 0
-    # A teacher who sees the person counts everywhere.
-    seeing = maps_of(batch, [CELL], sure=3.0)
+    assert found[0, cell_at(4, 4, 0)] != 0
+    assert found[0, other_cell] != 0
+    # A teacher who sees both counts everywhere.
+    seeing = maps_of(batch, [CELL, other_cell], sure=3.0)
     assert gradients(network, ours, seeing, batch, TEACHER)["score"][0, inside].any()
+
+
+def test_a_teacher_who_misses_most_people_of_a_picture_does_not_count_in_it(network: PoseNetwork) -> None:
+    batch = batch_of([PERSON])
+    blind = maps_of(batch, [])
+    blind.score[0, cell_at(100, 100, 0)] = -1.0
+    assert not gradients(network, maps_of(batch, [CELL]), blind, batch, TEACHER)["score"].any()
 
 
 def test_a_picture_without_people_teaches_emptiness(network: PoseNetwork) -> None:
