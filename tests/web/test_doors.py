@@ -16,7 +16,7 @@ from edgepose.web.accounts import file as accounts
 from edgepose.web.accounts.file import Account, AccountData, AccountFile, Token, digest
 from edgepose.web.accounts.logins import sign_in
 from edgepose.web.accounts.one_time_codes import code_at, matching_step, new_recovery_codes, plain_recovery_code
-from edgepose.web.accounts.passwords import QUEUE, Passwords, TooManyLoginsError, password_fault
+from edgepose.web.accounts.passwords import OF_STRANGERS, QUEUE, Passwords, TooManyLoginsError, password_fault
 from edgepose.web.accounts.sessions import IDLE_S, LONGEST_S, TICKET_S, Identity, Sessions, Tickets
 from edgepose.web.accounts.throttle import FREE_OF_ADDRESS, LONGEST_ACCOUNT_S, LONGEST_ADDRESS_S, Throttle
 from edgepose.web.app import make_app
@@ -153,7 +153,9 @@ def test_few_passwords_are_hashed_at_a_time() -> None:
     async def crowd() -> list[object]:
         passwords = Passwords()
         try:
-            return await asyncio.gather(*(passwords.is_right(None, "x" * 12) for _ in range(QUEUE + 5)), return_exceptions=True)
+            strangers = [passwords.is_right(None, "x" * 12, known=False) for _ in range(OF_STRANGERS + 2)]
+            owners = [passwords.is_right(None, "x" * 12, known=True) for _ in range(QUEUE - OF_STRANGERS + 3)]
+            return await asyncio.gather(*strangers, *owners, return_exceptions=True)
         finally:
             passwords.close()
 

@@ -31,7 +31,7 @@ async def sign_in(door: Door, caller: Caller, name: str, password: str, code: st
     """
     account = door.accounts.read().accounts.get(name)
     _refuse_early(door, caller, name, account, "sign-in")
-    right = await _checked(door, account.password if account is not None else None, password)
+    right = await _checked(door, caller, account, password)
     if right and account is not None and account.second_factor is None and account.role != "viewer":
         right = False  # cannot happen: a link sets both
     if not right or (account is not None and account.second_factor is not None and not _use_code(door, name, code)):
@@ -84,7 +84,7 @@ async def change_password(door: Door, caller: Caller, who: Identity, password: s
     fault = password_fault(new, who.account)
     if fault is not None:
         raise RefusedError(422, fault)
-    if not await _checked(door, account.password if account is not None else None, password):
+    if not await _checked(door, caller, account, password):
         door.throttle.failed(caller.address, who.account)
         door.note("change password", caller, who, "the present password is wrong")
         raise RefusedError(403, "the present password is wrong")
@@ -204,8 +204,7 @@ class Enrollments:
 
 
 def _refuse_early(door: Door, caller: Caller, name: str, account: Account | None, action: str) -> None:
-    known = account is not None and caller.address in account.addresses
-    wait_s = door.throttle.wait_s(caller.address, name, known=known)
+    wait_s = door.throttle.wait_s(caller.address, name, known=_is_known(caller, account))
     if wait_s > 0:
         door.throttle.too_early(caller.address)
         door.note(action, caller, name, "too many failed attempts")
@@ -214,9 +213,15 @@ def _refuse_early(door: Door, caller: Caller, name: str, account: Account | None
         )
 
 
-async def _checked(door: Door, hashed: str | None, password: str) -> bool:
+def _is_known(caller: Caller, account: Account | None) -> bool:
+    """Return whether an account was used from an address before."""
+    return account is not None and caller.address in account.addresses
+
+
+async def _checked(door: Door, caller: Caller, account: Account | None, password: str) -> bool:
+    hashed = account.password if account is not None else None
     try:
-        return await door.passwords.is_right(hashed, password)
+        return await door.passwords.is_right(hashed, password, known=_is_known(caller, account))
     except TooManyLoginsError as error:
         await asyncio.sleep(0.2)
         raise RefusedError(

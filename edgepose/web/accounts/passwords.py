@@ -15,6 +15,9 @@ T = TypeVar("T")
 QUEUE = 8
 """Computations that wait or run at the same time; further ones are refused at once."""
 
+OF_STRANGERS = 4
+"""Those of them that may be for addresses where the account was never used: its owner finds a place, whatever strangers try."""
+
 SHORTEST, LONGEST = 12, 256
 """Characters of a password."""
 
@@ -35,25 +38,30 @@ class Passwords:
         self._waiting = 0
         self._nobodys = self._hasher.hash(secrets.token_hex(16))
 
-    async def is_right(self, hashed: str | None, password: str) -> bool:
+    async def is_right(self, hashed: str | None, password: str, *, known: bool) -> bool:
         """Return whether a password matches its hash; without one the same work is done, so that the time tells nothing.
+
+        Args:
+            hashed: of the account; None for one that does not exist.
+            password: that was typed.
+            known: whether the account was used from this address before.
 
         Raises:
             TooManyLoginsError: others wait already.
         """
-        right = await self._run(self._verify, hashed or self._nobodys, password)
+        right = await self._run(QUEUE if known else OF_STRANGERS, self._verify, hashed or self._nobodys, password)
         return right and hashed is not None
 
     async def hashed(self, password: str) -> str:
         """Return the hash of a password; TooManyLoginsError where others wait already."""
-        return await self._run(self._hasher.hash, password)
+        return await self._run(QUEUE, self._hasher.hash, password)
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, function: Callable[..., T], *arguments: str) -> T:
-        if self._waiting >= QUEUE:
+    async def _run(self, places: int, function: Callable[..., T], *arguments: str) -> T:
+        if self._waiting >= places:
             raise TooManyLoginsError
         self._waiting += 1
         try:
