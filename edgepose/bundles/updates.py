@@ -175,6 +175,11 @@ class Updates:
 
         def done(result: CommandResult) -> None:
             self._applying = None
+            if result.reason is not None and store.pointer.current == bundle.number:  # half of it is in use
+                self._configured.roll_back(result.reason)
+                self._state, self._reason = ("rolled_back", bundle.number, bundle.key), result.reason
+                daemon.fail(_needs_start(result.reason))
+                return
             if result.reason is not None:
                 self._refuse(store, bundle, result.reason, final=True)
                 store.discard(bundle.number)
@@ -216,7 +221,7 @@ class Updates:
         def done(result: CommandResult) -> None:
             self._returning = False
             if result.reason is not None:
-                daemon.fail(RolledBackError(f"a bundle was rolled back, and what ran before needs another start: {result.reason}"))
+                daemon.fail(_needs_start(result.reason))
 
         self._returning = True
         daemon.exchange(ReloadRequest(done, lambda: self._complete(self._configured.load())))
@@ -250,6 +255,10 @@ class Updates:
         if message != self._told:
             self._told = replace(message, at=timestamp(time.time_ns()))
             daemon.tell_bundle(self._told)
+
+
+def _needs_start(reason: str) -> RolledBackError:
+    return RolledBackError(f"a bundle was rolled back, and what ran before needs another start: {reason}")
 
 
 def _fields(bundle: Bundle) -> dict[str, object]:
