@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepose.config.aircraft import FixedConfig
+from edgepose.config.aircraft import FixedConfig, MountConfig
 from edgepose.config.schema import Config
-from edgepose.flight.ground_locator import GroundLocator, Origin, PoseAt
+from edgepose.flight.expected_sizes import ExpectedSizes, PoseAt
+from edgepose.flight.ground_locator import GroundLocator, Origin
 from edgepose.flight.history import AircraftPose, Attitude, TelemetryHistory
 from edgepose.flight.mavlink_connection import MavlinkConnection
 from edgepose.flight.places_file import read_places
@@ -129,11 +130,16 @@ class FlightService:
 
     def locator(self, camera: str) -> GroundLocator | None:
         """Return a locator for a camera; None where it has no mount, or there is no telemetry."""
-        settings = self._config.cameras.get(camera)
-        if settings is None or settings.mount is None or self._config.flight.source == "none":
+        mount = self._mount(camera)
+        if mount is None:
             return None
         pose_at = _poses_of(self._config.flight.fixed, self._history)
-        return GroundLocator(settings.mount, self._config.flight, pose_at, self._origin, self._config.pose.keypoint_threshold)
+        return GroundLocator(mount, self._config.flight, pose_at, self._origin, self._config.pose.keypoint_threshold)
+
+    def expected_sizes(self, camera: str) -> ExpectedSizes | None:
+        """Return the expected sizes of the people of a camera; None where it has no mount, or there is no telemetry."""
+        mount = self._mount(camera)
+        return None if mount is None else ExpectedSizes(mount, self._config.flight, _poses_of(self._config.flight.fixed, self._history))
 
     def tell_people(self, camera: str, aircraft: Aircraft, people: Sequence[Person]) -> None:
         """Tell a ground station of the people of a frame, where that is wanted."""
@@ -164,6 +170,11 @@ class FlightService:
             dropped["malformed"] = self._connection.malformed
         failure = self._connection.failure_text
         return FlightStats(source, state, rate_hz, reader.packets, reader.lost, reader.restarts, dropped, failure, reader.battery)
+
+    def _mount(self, camera: str) -> MountConfig | None:
+        """Return the mount of a camera; None where it has none, or there is no telemetry."""
+        settings = self._config.cameras.get(camera)
+        return None if settings is None or self._config.flight.source == "none" else settings.mount
 
     def _adopt(self, config: Config, prepared: PreparedFlight) -> None:
         self._config = config
