@@ -99,6 +99,7 @@ def device(service: Service) -> Device:
     return Device(service)
 
 
+@pytest.mark.system
 def test_a_daemon_that_is_killed_in_each_start_of_a_trial_runs_as_before(device: Device) -> None:
     device.try_bundle()
     for starts in (1, 2, 3):
