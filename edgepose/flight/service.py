@@ -12,7 +12,7 @@ from edgepose.errors import ConfigError
 from edgepose.flight.expected_sizes import ExpectedSizes, PoseAt
 from edgepose.flight.ground_locator import GroundLocator, Origin
 from edgepose.flight.history import AircraftPose, Attitude, TelemetryHistory
-from edgepose.flight.mavlink_connection import MavlinkConnection
+from edgepose.flight.mavlink.connection import MavlinkConnection
 from edgepose.flight.places_file import read_places
 from edgepose.flight.reports import SeenPeople
 from edgepose.flight.rotations import quaternion
