@@ -87,8 +87,15 @@ def code(language: str) -> str:
 AIRCRAFTS = (
     AircraftMessage(state="stale"),
     AircraftMessage(
-        **{"state": "ok", "age_ms": 12.5, "origin": (47.1234567, 8.7654321), "lat": -47.5, "lon": -179.9999999, "height_m": 31.25},
-        **{"heading_deg": 359.9, "camera_pitch_deg": -90.0, "camera_heading_deg": 12.3},
+        state="ok",
+        age_ms=12.5,
+        origin=(47.1234567, 8.7654321),
+        lat=-47.5,
+        lon=-179.9999999,
+        height_m=31.25,
+        heading_deg=359.9,
+        camera_pitch_deg=-90.0,
+        camera_heading_deg=12.3,
     ),
 )
 
