@@ -41,15 +41,15 @@ def cell_at(x: float, y: float, level: int) -> int:
 def maps_of(batch: Batch, cells: list[int], *, sure: float = 8.0, width: int = 16) -> PoseMaps:
     """Return maps in which each cell of `cells` finds the person of the same place in the batch, and no other cell finds anybody."""
     corners = [[x, y] for stride in STRIDES for y in range(0, SIDE_PX, stride) for x in range(0, SIDE_PX, stride)]
-    corner = torch.tensor(corners, dtype=torch.float32).t()  # (2, N)
-    count = corner.shape[1]
+    corner = torch.tensor(corners, dtype=torch.float32)  # (N, 2)
+    count = len(corner)
     score, box = torch.full((1, count), -sure), torch.full((1, 4, count), 2.0)
     keypoints = torch.zeros(1, 3 * KEYPOINTS, count)
     keypoints[:, 2 * KEYPOINTS :] = -sure
     for person, cell in enumerate(cells):
         label = torch.from_numpy(batch.boxes[0, person])
         score[0, cell] = sure
-        box[0, :2, cell], box[0, 2:, cell] = corner[:, cell] - label[:2], label[2:] - corner[:, cell]
+        box[0, :2, cell], box[0, 2:, cell] = corner[cell] - label[:2], label[2:] - corner[cell]
         places = (torch.from_numpy(batch.keypoints[0, person, :, :2]) - (label[:2] + label[2:]) / 2) / (label[2:] - label[:2])
         keypoints[0, :, cell] = torch.cat([places[:, 0], places[:, 1], torch.full((KEYPOINTS,), sure)])
-    return PoseMaps(score, box, keypoints, corner, torch.zeros(1, width, SIDE_PX // 8, SIDE_PX // 8))
+    return PoseMaps(score, box, keypoints, torch.zeros(1, width, SIDE_PX // 8, SIDE_PX // 8))

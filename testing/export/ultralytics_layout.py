@@ -13,6 +13,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from edgepose_export.network.pose_network import DEVIATION, PoseNetwork
+from edgepose_export.training.pose_assignment import boxes_at_cells
 from testing.onnx_files import ULTRALYTICS_METADATA
 
 _KEYPOINTS = 17
@@ -28,7 +29,7 @@ class Rows(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W) RGB 0 to 1 to (B, 56, anchors) in input pixels."""
         maps = self.detector((images * 255 - self.detector.mean) / DEVIATION)
-        first, second = maps.corner - maps.box[:, :2], maps.corner + maps.box[:, 2:]
+        first, second = boxes_at_cells(maps).transpose(1, 2).split(2, 1)  # (B, 2, N) each
         score = torch.sigmoid(self.detector.score_slope * maps.score + self.detector.score_bias)
         x, y, seen = maps.keypoints.split(_KEYPOINTS, 1)
         return rows(first, second, score[:, None], x, y, torch.sigmoid(seen))

@@ -30,6 +30,7 @@ class Augmentation:
     top_left: float = 0.3  # probability that the picture lies at the top left, as letterboxed frames do in flight
     mosaic: float = 0.3  # probability of four pictures in one: many people, many sizes, no padding
     mosaic_scale: Interval = (1.0, 2.2)  # of the picture fitted into its tile
+    own_resolution: bool = False  # cut large pictures at up to their own resolution: fitted ones show small people too small
     light: float = 0.8  # probability that light and color change at all
     brightness: float = 0.12  # clouds and exposure: share of full white, either way
     contrast: Interval = (0.7, 1.3)  # haze, back light
@@ -149,14 +150,14 @@ def plan(data: CocoPose, index: int, size: warp.Canvas, augmentation: Augmentati
     height, width = warp.canvas_sides(size)
     if rng.random() >= augmentation.mosaic:
         scale = augmentation.zoom_out_scale if rng.random() < augmentation.zoom_out else augmentation.scale
-        part, labels = _place(data, index, (0, 0, width, height), augmentation, scale, rng)
+        part, labels = _place(data, index, (0, 0, width, height), augmentation, _reach(data[index], size, augmentation, scale), rng)
         return PicturePlan((part,), labels)
     share_x, share_y = rng.uniform(0.3, 0.7, 2)
     x, y = int(width * share_x), int(height * share_y)
     indices = [index, *rng.integers(len(data), size=3).tolist()]
     rectangles = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
     placed = [
-        _place(data, int(which), rectangle, augmentation, augmentation.mosaic_scale, rng)
+        _place(data, int(which), rectangle, augmentation, _reach(data[int(which)], size, augmentation, augmentation.mosaic_scale), rng)
         for which, rectangle in zip(rng.permutation(indices), rectangles, strict=True)
     ]
     return PicturePlan(
@@ -168,6 +169,13 @@ def plan(data: CocoPose, index: int, size: warp.Canvas, augmentation: Augmentati
             ignored=np.concatenate([labels.ignored for _, labels in placed]),
         ),
     )
+
+
+def _reach(picture: Picture, size: warp.Canvas, augmentation: Augmentation, scale: Interval) -> Interval:
+    """Extend an interval of scales, so that a picture larger than the canvas is shown at up to its own resolution too."""
+    height, width = warp.canvas_sides(size)
+    largest = min(width / picture.width, height / picture.height) * augmentation.scale[1]
+    return (scale[0], scale[1] / min(largest, 1.0)) if augmentation.own_resolution else scale
 
 
 class PicturePlans:

@@ -8,8 +8,8 @@ three kinds of label:
   so neither a detection nor a miss there counts. With `box_people`, a box that a human drew around one person is a person
   without keypoints instead; crowds (`iscrowd`), possible crowds (`maybe_crowd`) and finds of a detector (`detector`) stay
   ignore regions;
-- the flag of an image `all_people_labelled` (the spelling of the files): where it is false, the area outside of all
-  boxes is not background either.
+- the flag of an image `all_people_labelled` (the spelling of the files): where it is false, or where a detector boxed the people
+  without keypoints and may have missed some (`completed_by` names it), the area outside of all boxes is not background either.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -228,6 +228,7 @@ class _Image(msgspec.Struct):
     width: int
     height: int
     all_people_labeled: bool = msgspec.field(default=True, name="all_people_labelled")
+    completed_by: str = ""
     group: str = msgspec.field(default="", name="set")
     elevation: float | None = None
     group_elevation: float | None = None
@@ -387,7 +388,7 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation], box_peop
         ignored=_boxes(ignored),
         ignored_areas=_areas(ignored),
         ignored_crowds=np.array([bool(a.iscrowd) for a in ignored], np.bool_),
-        all_people_labeled=image.all_people_labeled,
+        all_people_labeled=image.all_people_labeled and not image.completed_by,
         certainty=np.array([a.score for a in people], np.float32),
         keypoint_certainty=np.array([a.keypoint_scores or [1.0] * KEYPOINTS for a in people], np.float32).reshape(-1, KEYPOINTS),
         group=image.group,

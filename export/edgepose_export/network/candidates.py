@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from edgepose_export.network.head import PoseMaps
+from edgepose_export.network.head import PoseMaps, corners_of
 
 _ROUNDS = 3
 """Rounds of suppression: a find that is itself suppressed suppresses nobody. Three rounds change no figure against many."""
@@ -35,17 +36,17 @@ def best_candidates(maps: PoseMaps, considered: int, kept: int, iou: float) -> t
     cell = torch.where(logit > _NOBODY, cell, 0)
     boxes = boxes_of(maps, cell)  # (B, M, 4)
     # overlaps[m, n]: the find m has a higher score than n, and their boxes overlap too much.
-    overlaps = torch.triu((_pairwise_iou(boxes) > iou).to(logit.dtype), 1)  # (B, M, M)
+    overlaps = torch.triu(_overlap(boxes, iou).to(logit.dtype), 1)  # (B, M, M)
     stays = torch.ones_like(logit)
     for _ in range(_ROUNDS):
-        stays = 1 - (overlaps * stays[:, :, None]).amax(1)  # (B, M)
+        stays = 1 - (stays[:, None] @ overlaps)[:, 0].clamp_max(1)  # (B, M): the sum counts who suppresses a find
     logit, order = torch.topk(logit + _NOBODY * (1 - stays), kept, dim=1)
     return logit, torch.gather(cell, 1, order), torch.gather(boxes, 1, order[..., None].expand(-1, -1, 4))
 
 
 def boxes_of(maps: PoseMaps, cell: Tensor) -> Tensor:
     """Return the boxes (B, K, 4) x1 y1 x2 y2 of cells (B, K), in input pixels."""
-    corner = maps.corner.t()[cell]  # (B, K, 2)
+    corner = corners_of(cell, maps.fine)  # (B, K, 2)
     distance = take(maps.box, cell)  # (B, K, 4)
     return torch.cat([corner - distance[..., :2], corner + distance[..., 2:]], -1)
 
@@ -55,11 +56,14 @@ def take(maps: Tensor, cell: Tensor) -> Tensor:
     return torch.gather(maps, 2, cell[:, None].expand(-1, maps.shape[1], -1)).transpose(1, 2)
 
 
-def _pairwise_iou(boxes: Tensor) -> Tensor:
-    """Return the IoU of every two boxes of a picture: (B, M, 4) -> (B, M, M)."""
+def _overlap(boxes: Tensor, iou: float) -> Tensor:
+    """Return whether the IoU of every two boxes of a picture is above `iou`: (B, M, 4) -> bool (B, M, M).
+
+    It is, where (1 + iou) * common > iou * (area + area): no division, and half the operations on M x M numbers.
+    """
     x1, y1, x2, y2 = boxes.unbind(-1)  # (B, M) each
     width = torch.minimum(x2[:, :, None], x2[:, None]) - torch.maximum(x1[:, :, None], x1[:, None])
     height = torch.minimum(y2[:, :, None], y2[:, None]) - torch.maximum(y1[:, :, None], y1[:, None])
-    common = width.clamp_min(0) * height.clamp_min(0)  # (B, M, M)
-    area = (x2 - x1) * (y2 - y1)
-    return common / (area[:, :, None] + area[:, None] - common).clamp_min(1e-6)
+    common = F.relu(width) * F.relu(height)  # (B, M, M)
+    share = (iou / (1 + iou)) * (x2 - x1) * (y2 - y1)
+    return common > share[:, :, None] + share[:, None]

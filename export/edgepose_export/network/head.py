@@ -28,13 +28,12 @@ class PoseMaps(NamedTuple):
 
     `score` (B, N) logits; `box` (B, 4, N) distances left, top, right, bottom of the cell's corner from the box's sides, in input
     pixels; `keypoints` (B, 51, N): 17 x, then 17 y from the middle of the box in the box's sides, then 17 logits of confidence;
-    `corner` (2, N) x, y of the cell's upper left corner in input pixels; `fine` (B, C, H/8, W/8) features for the refinement.
+    `fine` (B, C, H/8, W/8) features for the refinement, whose sides say where each cell lies (`corners_of`).
     """
 
     score: Tensor
     box: Tensor
     keypoints: Tensor
-    corner: Tensor
     fine: Tensor
 
 
@@ -83,21 +82,32 @@ class PoseHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> PoseMaps:
         """Map three maps (B, C, h, w) at strides 8, 16 and 32 to raw outputs."""
-        scores, boxes, corners = [], [], []
+        scores, boxes = [], []
         for level, x in zip(self.levels, features, strict=True):
             assert isinstance(level, LevelHead)
             score, box = level(x)
             scores.append(score.flatten(1))
             boxes.append(box.flatten(2))
-            corners.append(_corners(x, level.stride))
         keypoints = torch.cat([self.keypoints(x).flatten(2) for x in features], 2)
-        return PoseMaps(torch.cat(scores, 1), torch.cat(boxes, 2), keypoints, torch.cat(corners, 1), features[0])
+        return PoseMaps(torch.cat(scores, 1), torch.cat(boxes, 2), keypoints, features[0])
 
 
-def _corners(x: Tensor, stride: int) -> Tensor:
-    """Return x and y of the upper left corner of each cell of a map, in input pixels: (2, h w)."""
-    height, width = x.shape[2], x.shape[3]
-    columns = torch.arange(width, device=x.device, dtype=torch.float32) * stride
-    rows = torch.arange(height, device=x.device, dtype=torch.float32) * stride
-    grid = torch.stack([columns[None].expand(height, width), rows[:, None].expand(height, width)])  # (2, h, w)
-    return grid.flatten(1)
+def corners_of(cell: Tensor, fine: Tensor) -> Tensor:
+    """Return x and y of the upper left corner of cells in input pixels: int64 (...) -> float (..., 2).
+
+    Args:
+        cell: indices among the N cells of a picture.
+        fine: (B, C, H/8, W/8) features, as of `PoseMaps`.
+    """
+    height, width = fine.shape[2], fine.shape[3]
+    first = torch.zeros_like(cell)  # of the level that each cell belongs to
+    columns, stride = torch.full_like(cell, width), torch.full_like(cell, STRIDES[0])
+    end = height * width
+    for number, side in enumerate(STRIDES[1:], start=1):
+        later = cell >= end
+        first, columns = torch.where(later, end, first), torch.where(later, width >> number, columns)
+        stride = torch.where(later, side, stride)
+        end = end + (height >> number) * (width >> number)
+    place = cell - first
+    row = torch.div(place, columns, rounding_mode="trunc")
+    return (torch.stack([place - row * columns, row], -1) * stride[..., None]).to(torch.float32)

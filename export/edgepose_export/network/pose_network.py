@@ -1,5 +1,6 @@
 """The pose network Ghost-YOLO-pose: trunk, neck, head, the best candidates and their refinement, in one graph."""
 
+import copy
 from typing import Annotated
 
 import msgspec
@@ -108,10 +109,14 @@ class PoseNetwork(nn.Module):
         return maps
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Convert uint8 (B, H, W, 3) RGB to float (B, 3, H, W) of mean 0 and deviation 1, as the model file's graph does."""
+        """Convert uint8 (B, H, W, 3) RGB to float (B, 3, H, W) of mean 0 and deviation 1."""
+        return self.centered(images) / DEVIATION
+
+    def centered(self, images: Tensor) -> Tensor:
+        """Convert uint8 (B, H, W, 3) RGB to float (B, 3, H, W) of mean 0, in gray levels."""
         # Cast before the transpose: TensorRT refuses to transpose uint8. The mean is not folded into the first convolution, because
         # that pads with zeros, which are the mean here and would be black then.
-        return (images.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / DEVIATION
+        return images.to(torch.float32).permute(0, 3, 1, 2) - self.mean
 
     def levels(self, stride4: Tensor) -> list[Tensor]:
         """Map features at stride 4 to the neck's maps at strides 8, 16 and 32."""
@@ -135,12 +140,20 @@ def keypoints_of(boxes: Tensor, pose: Tensor) -> Tensor:
 
 
 class PoseGraph(nn.Module):
-    """The whole graph of a model file: uint8 NHWC picture -> boxes, scores, keypoints."""
+    """The whole graph of a model file: uint8 NHWC picture -> boxes, scores, keypoints.
+
+    The first convolution takes over the division by the deviation, which is one pass over the whole picture less. The network that is
+    given stays as it is.
+    """
 
     def __init__(self, network: PoseNetwork) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network)
+        first = self.network.trunk.stem[0]
+        assert isinstance(first, ConvNorm)
+        with torch.no_grad():
+            first.conv.weight.div_(DEVIATION)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map uint8 (N, H, W, 3) to boxes (N, K, 4), scores (N, K) and keypoints (N, K, 17, 3), in input pixels."""
-        return self.network.decode(self.network(self.network.normalize(images)))
+        return self.network.decode(self.network(self.network.centered(images)))

@@ -68,14 +68,18 @@ def load_tinypose(path: Path) -> RefinerNetwork:
 
 
 def _convolutions(model: onnx.ModelProto) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield weight and bias of each convolution in the order of the graph."""
+    """Yield weight and bias of each convolution in the order in which the layers were made.
+
+    The names of the weights are numbered in this order; the nodes of a file that was trained further have another one.
+    """
     values: dict[str, NDArray[np.float32]] = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]].astype(np.float32)
-        elif node.op_type == "Conv":
-            weight, bias = (torch.from_numpy(values[name].astype(np.float32)) for name in node.input[1:3])
-            yield weight, bias
+    convolutions = [list(node.input[1:3]) for node in model.graph.node if node.op_type == "Conv"]
+    for names in sorted(convolutions, key=lambda names: int("0" + "".join(filter(str.isdigit, names[0])))):
+        weight, bias = (torch.from_numpy(values[name].astype(np.float32)) for name in names)
+        yield weight, bias
 
 
 def _places(network: RefinerNetwork) -> Iterator[_Place]:

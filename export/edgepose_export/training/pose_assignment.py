@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgepose_export.network.head import STRIDES, PoseMaps
+from edgepose_export.network.head import STRIDES, PoseMaps, corners_of
 
 _SCORE_POWER, _OVERLAP_POWER = 0.5, 4.0
 _MOST_CELLS = 10
@@ -57,8 +57,7 @@ class PoseAssignment:
 @torch.no_grad()
 def assign_cells(maps: PoseMaps, people: LabeledPeople) -> PoseAssignment:
     """Assign cells to people; a cell that several people want goes to the one with the greatest overlap."""
-    center = maps.corner + cell_sizes(maps) / 2  # (2, N)
-    x, y = center[0], center[1]
+    x, y = cell_centers(maps)
     x1, y1, x2, y2 = (people.boxes[:, index, None] for index in range(4))
     inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)  # (P, N)
     # A person smaller than a cell may hold no cell's middle; the nearest cells of the finest level stand in.
@@ -91,9 +90,15 @@ def best_of_each(key: Tensor, value: Tensor) -> Tensor:
 
 def boxes_at_cells(maps: PoseMaps) -> Tensor:
     """Return the boxes of all cells, x1 y1 x2 y2 in input pixels: (B, N, 4)."""
-    corner = maps.corner.t()  # (N, 2)
+    corner = _corners(maps)  # (N, 2)
     box = maps.box.transpose(1, 2)
     return torch.cat([corner - box[..., :2], corner + box[..., 2:]], -1)
+
+
+def cell_centers(maps: PoseMaps) -> tuple[Tensor, Tensor]:
+    """Return x and y of the middle of each cell in input pixels: (N,) each."""
+    x, y = (_corners(maps) + cell_sizes(maps)[:, None] / 2).unbind(-1)
+    return x, y
 
 
 def cell_sizes(maps: PoseMaps) -> Tensor:
@@ -116,6 +121,10 @@ def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
     low, high = torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
     hull = (high - low).clamp_min(0).prod(-1).clamp_min(1e-6)
     return common / union - (hull - union) / hull
+
+
+def _corners(maps: PoseMaps) -> Tensor:
+    return corners_of(torch.arange(maps.score.shape[1], device=maps.score.device), maps.fine)  # (N, 2)
 
 
 def _common(first: Tensor, second: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from edgepose_export.training.pose_assignment import (
     assign_cells,
     best_of_each,
     boxes_at_cells,
-    cell_sizes,
+    cell_centers,
     generalized_iou,
     iou,
 )
@@ -79,10 +79,8 @@ def pose_losses(network: PoseNetwork, ours: PoseMaps, theirs: PoseMaps | None, b
 
 def cells_in(maps: PoseMaps, boxes: Tensor, real: Tensor) -> Tensor:
     """Return the cells whose middle lies in a box: bool (B, N), for boxes (B, R, 4) of which `real` (B, R) count."""
-    center = maps.corner + cell_sizes(maps) / 2  # (2, N)
-    inside = (
-        (center[0] >= boxes[..., 0:1]) & (center[0] <= boxes[..., 2:3]) & (center[1] >= boxes[..., 1:2]) & (center[1] <= boxes[..., 3:4])
-    )
+    x, y = cell_centers(maps)
+    inside = (x >= boxes[..., 0:1]) & (x <= boxes[..., 2:3]) & (y >= boxes[..., 1:2]) & (y <= boxes[..., 3:4])
     return (inside & real[..., None]).any(1)
 
 
@@ -132,7 +130,8 @@ def _refined(network: PoseNetwork, maps: PoseMaps, people: LabeledPeople, person
 def _trusted(theirs: PoseMaps, people: LabeledPeople) -> Tensor:
     """Return the cells in which the teacher counts: bool (B, N), all but those inside a labeled person whom it does not see.
 
-    A teacher that is blind for people who lie, are turned or are seen from above would teach blindness.
+    A teacher that is blind for people who lie, are turned or are seen from above would teach blindness. In a picture where it misses
+    more people than it sees, such as a thermal one, it does not count at all: cells around the people would be held too.
     """
     trusted = torch.ones_like(theirs.score, dtype=torch.bool)
     if not len(people.picture):
@@ -143,6 +142,8 @@ def _trusted(theirs: PoseMaps, people: LabeledPeople) -> Tensor:
     inside = cells_in(theirs, people.boxes[:, None], missed[:, None])  # (P, N), each person as a picture of their own
     missed_person, cell = inside.nonzero(as_tuple=True)
     trusted[people.picture[missed_person], cell] = False
+    balance = torch.zeros(len(trusted), device=trusted.device).index_add_(0, people.picture, 1 - 2 * missed.float())
+    trusted[balance < 0] = False
     return trusted
 
 

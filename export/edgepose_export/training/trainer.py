@@ -48,7 +48,7 @@ _AUGMENTATIONS = {
     "none": Augmentation.none(),
     # Pictures of 320 to 400 px: people of all sizes, in mosaics too, never enlarged far.
     "light": Augmentation(scale=(0.6, 1.25), zoom_out=0.15, tilt=0.05, overhead=0.03, mosaic=0.3, mosaic_scale=(0.8, 1.6),
-                          noise=0.05, jpeg=0.05, motion_blur=0.03, blur=0.05),
+                          own_resolution=True, noise=0.05, jpeg=0.05, motion_blur=0.03, blur=0.05),
     "full": Augmentation(),
     # A refiner's crops: any angle, and what drones' cameras and other things do to a person.
     "crops": Augmentation(rotate=0.4, rotate_degrees=30.0, turn=0.3, noise=0.15, dark=0.1, cover=0.2, jpeg=0.1),

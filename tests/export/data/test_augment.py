@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepose_export.data import warp
-from edgepose_export.data.augment import Augmentation, sample
+from edgepose_export.data.augment import Augmentation, plan, sample
 from edgepose_export.data.coco import CocoPose
 from testing.export.folders import LEFT, RIGHT, color_of, write_dotted
 from testing.export.warps import EVERYTHING, NONE, WARPS, peak
@@ -117,6 +117,17 @@ def test_people_too_small_or_mostly_outside_become_ignore_regions(data):
     cut = sample(data, 0, 300, replace(NONE, scale=(3, 3), least_visible=0.5), np.random.default_rng(0)).labels
     assert len(cut.boxes) == 0
     np.testing.assert_allclose(cut.ignored, [[60, 90, 300, 300]], atol=1e-3)
+
+
+@pytest.mark.parametrize(("own_resolution", "sides"), [(False, (0.25, 0.5)), (True, (0.25, 1.0))])
+def test_large_pictures_are_shown_at_up_to_their_own_resolution(tmp_path, own_resolution, sides):
+    data = CocoPose([write_dotted(tmp_path / "large", sizes=[(640, 640), (200, 200)])])
+    augmentation = replace(NONE, scale=(0.5, 1.0), own_resolution=own_resolution)
+    rng = np.random.default_rng(0)
+    scales = [warp.magnification(plan(data, 0, 320, augmentation, rng).parts[0].matrix, 640, 640) for _ in range(200)]
+    assert (min(scales), max(scales)) == pytest.approx(sides, rel=0.05)
+    # A small picture is not enlarged further.
+    assert warp.magnification(plan(data, 1, 320, augmentation, rng).parts[0].matrix, 200, 200) <= 1.61
 
 
 def test_incompletely_labeled_picture_is_one_ignore_region_with_people_in_it(tmp_path):

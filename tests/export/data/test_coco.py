@@ -31,6 +31,8 @@ def test_folders_are_joined_and_the_flag_is_kept(tmp_path):
     images = [{"id": 7, "file_name": "a.png", "width": 64, "height": 48, "all_people_labelled": False}]
     data = CocoPose([write(tmp_path / "a", [person()]), write(tmp_path / "b", [], images=images)])
     assert [picture.all_people_labeled for picture in data] == [True, False]
+    completed = [{"id": 7, "file_name": "a.png", "width": 64, "height": 48, "all_people_labelled": True, "completed_by": "yolox-nano"}]
+    assert not CocoPose([write(tmp_path / "c", [], images=completed)])[0].all_people_labeled  # a detector misses people
     assert data[1].keypoints.shape == (0, 17, 3)
     assert data[1].path == tmp_path / "b" / "images" / "a.png"
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from edgepose_export.network.candidates import best_candidates, boxes_of, take
-from edgepose_export.network.head import PoseMaps
+from edgepose_export.network.head import PoseMaps, corners_of
 
 IOU = 0.6
 
@@ -14,10 +14,10 @@ IOU = 0.6
 def maps_of(scores: Tensor, boxes: Tensor) -> PoseMaps:
     """Return maps of logits (B, N) and boxes (B, N, 4) x1 y1 x2 y2."""
     count = scores.shape[1]
-    corner = torch.arange(2 * count, dtype=torch.float32).reshape(2, count)
-    at = corner.t()
+    fine = torch.zeros(len(scores), 4, 4, count)  # has more cells than are looked at
+    at = corners_of(torch.arange(count), fine)
     distance = torch.cat([at - boxes[..., :2], boxes[..., 2:] - at], -1).transpose(1, 2)
-    return PoseMaps(scores, distance, torch.zeros(len(scores), 51, count), corner, torch.zeros(len(scores), 4, 2, 2))
+    return PoseMaps(scores, distance, torch.zeros(len(scores), 51, count), fine)
 
 
 def iou(first: Tensor, second: Tensor) -> float:

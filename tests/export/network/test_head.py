@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edgepose.person import FLIP_PAIRS
-from edgepose_export.network.head import KEYPOINTS, MEAN_POSE, STRIDES, KeypointTower, PoseHead
+from edgepose_export.network.head import KEYPOINTS, MEAN_POSE, STRIDES, KeypointTower, PoseHead, corners_of
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (32, 32), (96, 64)])
@@ -12,15 +12,10 @@ def test_shapes_and_corners_of_all_cells(height: int, width: int) -> None:
     head = PoseHead(16, 8, activation="silu").eval()
     maps = head([torch.randn(2, 16, height // stride, width // stride) for stride in STRIDES])
     cells = sum(height * width // stride**2 for stride in STRIDES)
-    assert (maps.score.shape, maps.box.shape, maps.keypoints.shape, maps.corner.shape) == (
-        (2, cells),
-        (2, 4, cells),
-        (2, 51, cells),
-        (2, cells),
-    )
+    assert (maps.score.shape, maps.box.shape, maps.keypoints.shape) == ((2, cells), (2, 4, cells), (2, 51, cells))
     assert maps.fine.shape == (2, 16, height // 8, width // 8)
     expected = [(x, y) for stride in STRIDES for y in range(0, height, stride) for x in range(0, width, stride)]
-    assert maps.corner.t().tolist() == [[float(x), float(y)] for x, y in expected]
+    assert corners_of(torch.arange(cells), maps.fine).tolist() == [[float(x), float(y)] for x, y in expected]
 
 
 def test_distances_are_in_pixels_of_the_input() -> None:

@@ -15,7 +15,7 @@ from testing.shared import SHARED
 
 
 @pytest.mark.skipif(SHARED is None, reason="the teachers' files are not part of the project")
-@pytest.mark.parametrize("name", ["tinypose-128x96", "tinypose-256x192"])
+@pytest.mark.parametrize("name", ["tinypose-128x96", "tinypose-256x192", "tinypose-128x96-above"])
 def test_heat_maps_are_those_of_the_file(name: str) -> None:
     assert SHARED is not None
     path = SHARED / "models" / f"{name}.onnx"

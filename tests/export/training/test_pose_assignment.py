@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from edgepose_export.network.head import STRIDES, PoseMaps
+from edgepose_export.network.head import STRIDES, PoseMaps, corners_of
 from edgepose_export.training.pose_assignment import (
     LabeledPeople,
     PoseAssignment,
     assign_cells,
     boxes_at_cells,
+    cell_centers,
     cell_sizes,
     generalized_iou,
     iou,
@@ -29,7 +30,7 @@ def pairs(assigned: PoseAssignment) -> dict[int, int]:
 
 def find(maps: PoseMaps, cell: int, box: list[float], logit: float) -> None:
     """Make a cell find a box."""
-    corner, goal = maps.corner[:, cell], torch.tensor(box)
+    corner, goal = corners_of(torch.tensor(cell), maps.fine), torch.tensor(box)
     maps.score[0, cell] = logit
     maps.box[0, :2, cell], maps.box[0, 2:, cell] = corner - goal[:2], goal[2:] - corner
 
@@ -73,7 +74,7 @@ def test_where_no_box_overlaps_yet_the_nearest_cell_learns() -> None:
     maps.box[:] = -1.0
     assigned = assign_cells(maps, people_in([LEFT]))
     assert len(assigned.cell) == 1
-    center = maps.corner[:, assigned.cell[0]] + cell_sizes(maps)[assigned.cell[0]] / 2
+    center = torch.stack(cell_centers(maps))[:, assigned.cell[0]]
     assert (center - torch.tensor([32.0, 64.0])).abs().max() <= 4
 
 
@@ -99,7 +100,7 @@ def test_people_of_several_pictures_keep_to_their_pictures() -> None:
     people = LabeledPeople.of(boxes, keypoints, areas, torch.tensor([1, 2]))
     assert people.picture.tolist() == [0, 1, 1]
     maps = maps_of(batch, [cell_at(32, 64, 2), cell_at(90, 64, 1)])
-    both = PoseMaps(*(value if name == "corner" else value.repeat(2, *(1,) * (value.ndim - 1)) for name, value in maps._asdict().items()))
+    both = PoseMaps(*(value.repeat(2, *(1,) * (value.ndim - 1)) for value in maps))
     assigned = assign_cells(both, people)
     assert sorted(zip(assigned.person.tolist(), assigned.cell.tolist(), strict=True)) == [
         (0, cell_at(32, 64, 2)),

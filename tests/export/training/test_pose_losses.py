@@ -8,6 +8,7 @@ from torch import Tensor
 from edgepose_export.data.batches import Batch
 from edgepose_export.network.head import PoseMaps
 from edgepose_export.network.pose_network import PoseNetwork
+from edgepose_export.training.pose_assignment import cell_centers
 from edgepose_export.training.pose_losses import cells_in, pose_losses, unexplained
 from edgepose_export.training.recipe import PoseWeights
 from testing.export.people import SIDE_PX, batch_of, cell_at, maps_of
@@ -27,16 +28,14 @@ def network() -> PoseNetwork:
 
 
 def trained(maps: PoseMaps) -> PoseMaps:
-    return PoseMaps(*(value.clone().requires_grad_(name != "corner") for name, value in maps._asdict().items()))
+    return PoseMaps(*(value.clone().requires_grad_() for value in maps))
 
 
 def gradients(network: PoseNetwork, maps: PoseMaps, theirs: PoseMaps | None, batch: Batch, weights: PoseWeights) -> dict[str, Tensor]:
     maps = trained(maps)
     losses = pose_losses(network, maps, theirs, batch, weights)
     torch.stack(list(losses.values())).sum().backward()
-    return {
-        name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in maps._asdict().items() if name != "corner"
-    }
+    return {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in maps._asdict().items()}
 
 
 def test_perfect_maps_cost_nearly_nothing(network: PoseNetwork) -> None:
@@ -130,18 +129,28 @@ def test_the_teacher_holds_scores_and_boxes(network: PoseNetwork) -> None:
 
 
 def test_a_teacher_who_misses_a_labeled_person_does_not_count_in_their_box(network: PoseNetwork) -> None:
-    batch = batch_of([PERSON])
-    ours, blind = maps_of(batch, [CELL]), maps_of(batch, [])
-    blind.score[0, cell_at(100, 100, 0)] = -1.0
-    found = gradients(network, ours, blind, batch, TEACHER)["score"]
-    centers = ours.corner + torch.cat([torch.full((count,), half) for count, half in ((256, 4.0), (64, 8.0), (16, 16.0))])
-    inside = (centers[0] >= 8) & (centers[0] <= 56) & (centers[1] >= 16) & (centers[1] <= 112)
+    other, other_cell = [64.0, 16.0, 112.0, 112.0], cell_at(90, 64, 1)
+    batch = batch_of([PERSON, other])
+    ours = maps_of(batch, [CELL, other_cell])
+    half_blind = maps_of(batch_of([other]), [other_cell], sure=3.0)
+    half_blind.score[0, cell_at(4, 4, 0)] = -1.0
+    found = gradients(network, ours, half_blind, batch, TEACHER)["score"]
+    x, y = cell_centers(ours)
+    inside = (x >= 8) & (x <= 56) & (y >= 16) & (y <= 112)
     assert inside[CELL]
     assert not found[0, inside].any()
-    assert found[0, cell_at(100, 100, 0)] != 0
-    # A teacher who sees the person counts everywhere.
-    seeing = maps_of(batch, [CELL], sure=3.0)
+    assert found[0, cell_at(4, 4, 0)] != 0
+    assert found[0, other_cell] != 0
+    # A teacher who sees both counts everywhere.
+    seeing = maps_of(batch, [CELL, other_cell], sure=3.0)
     assert gradients(network, ours, seeing, batch, TEACHER)["score"][0, inside].any()
+
+
+def test_a_teacher_who_misses_most_people_of_a_picture_does_not_count_in_it(network: PoseNetwork) -> None:
+    batch = batch_of([PERSON])
+    blind = maps_of(batch, [])
+    blind.score[0, cell_at(100, 100, 0)] = -1.0
+    assert not gradients(network, maps_of(batch, [CELL]), blind, batch, TEACHER)["score"].any()
 
 
 def test_a_picture_without_people_teaches_emptiness(network: PoseNetwork) -> None:
@@ -163,7 +172,7 @@ def test_a_batch_with_and_without_people_is_the_sum_of_its_pictures(network: Pos
     counts = np.array([0, 1])
     batch = Batch(images, boxes, keypoints, areas, counts, ignored, counts, one.following, np.zeros(2, np.float32))
     single = maps_of(one, [CELL], sure=2.0)
-    maps = PoseMaps(*(value if name == "corner" else value.repeat(2, *(1,) * (value.ndim - 1)) for name, value in single._asdict().items()))
+    maps = PoseMaps(*(value.repeat(2, *(1,) * (value.ndim - 1)) for value in single))
     both = pose_losses(network, maps, maps, batch, ALL)
     alone, empty = pose_losses(network, single, single, one, ALL), pose_losses(network, single, single, batch_of([]), ALL)
     assert float(both["box"]) == pytest.approx(float(alone["box"]), abs=1e-6)
