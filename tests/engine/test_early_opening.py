@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgepose.config.schema import ModelConfig
-from edgepose.engine.backend import Network, pose_model
+from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.engine.early_opening import EarlyOpening
 from edgepose.errors import EdgeposeError
 from edgepose.model.file import ModelFile
@@ -17,22 +17,19 @@ SETTINGS = ModelConfig(backend="cpu")
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Network]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Backend]:
     """All networks that were opened, in order."""
-    from edgepose.engine import early_opening
+    networks: list[Backend] = []
 
-    networks: list[Network] = []
-    open_backend = early_opening.open_backend
-
-    def listed(model: ModelFile, settings: ModelConfig, *, build: bool = True) -> Network:
+    def listed(model: ModelFile, settings: ModelConfig, *, build: bool = True) -> Backend:
         networks.append(open_backend(model, settings, build=build))
         return networks[-1]
 
-    monkeypatch.setattr(early_opening, "open_backend", listed)
+    monkeypatch.setattr("edgepose.engine.early_opening.open_backend", listed)
     return networks
 
 
-def test_it_is_opened_once(tmp_path: Path, opened: list[Network]) -> None:
+def test_it_is_opened_once(tmp_path: Path, opened: list[Backend]) -> None:
     settings = replace(SETTINGS, path=str(write_edgepose(tmp_path / "a.onnx")))
     early = EarlyOpening(settings)
     network = early.open(pose_model(settings), settings)
@@ -42,7 +39,7 @@ def test_it_is_opened_once(tmp_path: Path, opened: list[Network]) -> None:
     assert len(opened) == 2
 
 
-def test_a_file_that_changed_meanwhile_is_opened_again(tmp_path: Path, opened: list[Network]) -> None:
+def test_a_file_that_changed_meanwhile_is_opened_again(tmp_path: Path, opened: list[Backend]) -> None:
     settings = replace(SETTINGS, path=str(write_edgepose(tmp_path / "a.onnx")))
     early = EarlyOpening(settings)
     early._thread.join(60)
@@ -62,7 +59,7 @@ def test_what_cannot_be_opened_is_reported_where_it_is_needed(tmp_path: Path) ->
         early.open(ModelFile(model.path, "0", model.info, b"no model"), settings)
 
 
-def test_a_device_or_a_server_is_not_asked_early(opened: list[Network], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_or_a_server_is_not_asked_early(opened: list[Backend], monkeypatch: pytest.MonkeyPatch) -> None:
     EarlyOpening(replace(SETTINGS, path="grpc://127.0.0.1:1/ghost-n"))
     EarlyOpening(replace(SETTINGS, backend="tensorrt"))
     monkeypatch.setattr("edgepose.engine.device_memory.DRIVER", "libc.so.6")
