@@ -268,7 +268,8 @@ class PoseModel:
             frame = Frame(rgb_of(image, rgb=rgb, name=name), time.time_ns(), "host", number, _PICTURE)
         config = replace(config, track=replace(config.track, enabled=False))
         prepared = Preprocessor(self.info, config.model.input_size, self._metrics.took).prepare(frame)
-        result = PoseResult(frame, self._people_of(frame.camera, config)(prepared), config.pose.keypoint_threshold)
+        find = self._people_of(frame.camera, config)
+        result = PoseResult(frame, find(prepared), config.pose.keypoint_threshold, find.aircraft)
         self._tell("on_result", result)
         return result
 
@@ -283,9 +284,9 @@ class PoseModel:
                 found = people_in(source, self._network, self.info, of_input, self._metrics, self._refiner, turn=self._turn)
                 try:
                     with naming_the_file(one), closing(found):
-                        for frame, people in found:
+                        for frame, people, aircraft in found:
                             frames += 1
-                            yield PoseResult(frame, people, config.pose.keypoint_threshold)
+                            yield PoseResult(frame, people, config.pose.keypoint_threshold, aircraft)
                 except SourceError as error:
                     if error.cause != "ended" or not frames:  # a server that plays a file: its end is an end
                         raise
@@ -302,7 +303,8 @@ class PoseModel:
                     " folder or a pattern, and predict a list of paths"
                 )
             frame = Frame(rgb_of(image, rgb=rgb, name=f"frame {number}"), at_ns, "host" if rate is None else "stream", number, _PICTURE)
-            yield PoseResult(frame, find(preprocessor.prepare(frame)), config.pose.keypoint_threshold)
+            people = find(preprocessor.prepare(frame))
+            yield PoseResult(frame, people, config.pose.keypoint_threshold, find.aircraft)
 
     def _adjusted(self, conf: float | None, imgsz: int | None, max_people: int | None) -> Config:
         """Return the configuration with the arguments of a call."""

@@ -27,9 +27,14 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 
 
+def public_keys(*keys: Ed25519PrivateKey) -> bytes:
+    """Return a file of public keys."""
+    return b"".join(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for key in keys or (KEY,))
+
+
 def write_keys(path: Path, *keys: Ed25519PrivateKey) -> Path:
     """Write a file of public keys."""
-    path.write_bytes(b"".join(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for key in keys or (KEY,)))
+    path.write_bytes(public_keys(*keys))
     return path
 
 

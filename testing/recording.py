@@ -1,5 +1,7 @@
 """A black box that is fed with frames of our own, and what its recordings say."""
 
+import json
+import time
 from pathlib import Path
 
 import cv2
@@ -7,8 +9,11 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from edgepose.capture.clock import Instant
+from edgepose.config.aircraft import FlightConfig, MountConfig
 from edgepose.config.schema import BlackBoxConfig as Settings
 from edgepose.config.schema import CameraConfig, Config, RefineConfig, TrackConfig
+from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
 from edgepose.messages.compose import event_message, poses_message
 from edgepose.messages.structs import encode
@@ -52,11 +57,23 @@ class RecordingDaemon:
         refine: RefineConfig | None = None,
         refiner: Refiner | None = None,
         flying: bool = False,
+        flight: FlightConfig | None = None,
     ) -> None:
+        """
+        Args:
+            flying: whether the camera moves over the ground.
+            flight: telemetry from a topic, whose messages the daemon makes up; None for a camera without a mount.
+        """
         self.config = replace(config(folder, settings), refine=refine or RefineConfig())
+        if flight is not None:
+            camera = replace(self.config.cameras["a"], mount=MountConfig(field_of_view_deg=60, pitch_deg=-60))
+            self.config = replace(self.config, cameras={"a": camera}, flight=flight)
+        self._telemetry = None if flight is None else FlightService(self.config)
         self.box = BlackBox(self.config, model)
+        if self._telemetry is not None:
+            self.box.configure(self.config, self._telemetry.places)
         self.box.start()
-        self.stage = Postprocessor("a", self.config, Metrics(), refiner, lambda: bool(self._random.integers(2)))
+        self.stage = Postprocessor("a", self.config, Metrics(), refiner, lambda: bool(self._random.integers(2)), flight=self._telemetry)
         self.image = IMAGE
         self.motions = 0
         self._flying = flying
@@ -69,7 +86,9 @@ class RecordingDaemon:
             self._number += 1
             image, visited = self._flight() if self._flying else (self.image, None)
             frame = Frame(image, 10**18 + self._number * 100_000_000, "stream", self._number, camera, epoch)
-            prepared = PreparedFrame(frame, LETTERBOX, LETTERBOX.apply(image)[None])
+            now = Instant(time.monotonic_ns(), frame.captured_at_ns)
+            prepared = PreparedFrame(frame, LETTERBOX, LETTERBOX.apply(image)[None], started=now)
+            self._tell_telemetry()
             inferred = InferenceResult(QueuedFrame(prepared, True, 0), self._candidates(), visited)
             snapshot = self.stage.snapshot() if self.box.wants_snapshot(camera) else None
             people = self.stage.people(prepared, inferred.candidates, visited=visited)
@@ -78,8 +97,16 @@ class RecordingDaemon:
             if failed:
                 self.stage.reset()
             else:
-                self.said += lines(FrameResult(frame, people, self.stage.events, at_ns, True))
+                self.said += lines(FrameResult(frame, people, self.stage.events, at_ns, True, aircraft=self.stage.aircraft))
             self.box.add(frame_record(inferred, self.stage, self.config, at_ns, failed=failed, snapshot=snapshot))
+
+    def _tell_telemetry(self) -> None:
+        """Say where the aircraft is now; not in each frame."""
+        if self._telemetry is not None and self._number % 3:
+            north, pitch = 1e-6 * self._number, float(self._random.normal(0, 1))
+            said = {"lat": 47 + north, "lon": 8.0, "height_m": 30.0, "heading_deg": 0.1 * self._number, "pitch_deg": pitch}
+            assert self._telemetry.topic_reader is not None
+            self._telemetry.topic_reader.take(json.dumps(said).encode())
 
     def _flight(self) -> tuple[NDArray[np.uint8], tuple[Tile, ...]]:
         """Return the next frame of a camera that flies over textured ground, and the tiles that are visited in it."""
@@ -101,7 +128,7 @@ class RecordingDaemon:
 
 
 def lines(result: FrameResult) -> list[bytes]:
-    poses = encode(poses_message(result.frame, result.people, result.at_ns))
+    poses = encode(poses_message(result.frame, result.people, result.at_ns, aircraft=result.aircraft))
     return [poses, *(encode(event_message(event)) for event in result.events)]
 
 

@@ -62,7 +62,7 @@ def main() -> int:
     if refiner is not None:
         refiner.open()
     rows, total, right, wrong = [], 0, 0, 0
-    for frame, people in people_in(open_source("video", config.cameras["video"]), backend, model.info, config, metrics, refiner):
+    for frame, people, _ in people_in(open_source("video", config.cameras["video"]), backend, model.info, config, metrics, refiner):
         if frame.sequence not in counted:
             continue
         by_eye = counted[frame.sequence]

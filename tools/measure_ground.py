@@ -31,7 +31,7 @@ _ELEVATIONS = (20.0, 30.0, 45.0, 60.0, 75.0, 90.0)
 _HIPS = (11, 12)
 _THRESHOLD = 0.2
 _SETTINGS = FlightConfig()
-_CONFIGURED = ViewErrors(
+CONFIGURED = ViewErrors(
     math.radians(_SETTINGS.tilt_error_deg),
     math.radians(_SETTINGS.heading_error_deg),
     math.radians(1.0),
@@ -107,9 +107,9 @@ def main() -> None:
     five = math.radians(5)
     telemetry = {
         "exact": (ViewErrors(), 0.0, ViewErrors()),
-        "drawn errors": (_CONFIGURED, 0.0, _CONFIGURED),
-        "mount off by 5 deg": (_CONFIGURED, five, _CONFIGURED),
-        "the same, angle_error_deg 3": (_CONFIGURED, five, replace(_CONFIGURED, mount=math.radians(3))),
+        "drawn errors": (CONFIGURED, 0.0, CONFIGURED),
+        "mount off by 5 deg": (CONFIGURED, five, CONFIGURED),
+        "the same, angle_error_deg 3": (CONFIGURED, five, replace(CONFIGURED, mount=math.radians(3))),
     }
     rows: defaultdict[tuple[str, str, float], list[tuple[float, bool, float]]] = defaultdict(list)
     missed: defaultdict[tuple[str, str, float], int] = defaultdict(int)

@@ -10,7 +10,9 @@ from edgepose.bundles.store import STARTS, BundleStore
 from edgepose.config.load import load
 from edgepose.config.schema import Config
 from edgepose.daemon.audit import Audit
+from edgepose.encryption.files import state_files
 from edgepose.errors import ConfigError, EdgeposeError, ModelError, UnavailableError
+from edgepose.storage.span import Span
 
 _log = logging.getLogger(__name__)
 
@@ -128,21 +130,34 @@ class BundledConfiguration:
 
     def record(self, outcome: str, number: int | None, fields: dict[str, object], reason: str = "") -> None:
         """Record what became of a bundle."""
-        if self._audit is None:
-            assert self.store is not None
-            self._audit = Audit(self.store.folder / AUDIT, "bundles.folder", "bundle", logging.DEBUG)
         name = "unknown" if number is None else str(number)
-        self._audit.note_line(name, {"outcome": outcome, **fields}, "refused" if reason else "ok", reason, outcome)
+        self._opened_audit().note_line(name, {"outcome": outcome, **fields}, "refused" if reason else "ok", reason, outcome)
 
     def turn(self, now_s: float) -> None:
         """Write the lines of the record that are due."""
         if self._audit is not None:
             self._audit.turn(now_s)
 
+    def forget(self, span: Span) -> None:
+        """Delete the lines of the record of a span; a disk that fails is logged."""
+        if self.store is None:
+            return
+        try:
+            if state_files().place(self.store.folder / AUDIT).exists():
+                self._opened_audit().forget(span)
+        except OSError as error:
+            _log.error("the record of bundles could not be shortened: %s", error.strerror)
+
     def close(self) -> None:
         """Complete the record."""
         if self._audit is not None:
             self._audit.close()
+
+    def _opened_audit(self) -> Audit:
+        if self._audit is None:
+            assert self.store is not None
+            self._audit = Audit(self.store.folder / AUDIT, "bundles.folder", "bundle", logging.DEBUG)
+        return self._audit
 
     def _open(self, local: Config) -> BundleStore:
         """Return the store; one of another folder takes effect at the next start."""

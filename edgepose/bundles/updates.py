@@ -21,13 +21,16 @@ from edgepose.bundles.staging import Staging
 from edgepose.bundles.store import Attempt, BundleStore
 from edgepose.bundles.trial import Progress, Trial
 from edgepose.config.load import device_name
+from edgepose.config.retention import DAY_NS
 from edgepose.config.schema import BundlesConfig, Config
 from edgepose.daemon.commands import CommandResult
 from edgepose.daemon.daemon import Daemon
+from edgepose.daemon.forgetting import RETENTION_S
 from edgepose.daemon.reload import ReloadRequest
 from edgepose.errors import EdgeposeError
 from edgepose.messages.structs import BundleMessage, timestamp
 from edgepose.mqtt.connection import Incoming
+from edgepose.storage.span import Span
 from edgepose.supervision.guarded_tasks import GuardedTasks
 
 _log = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ _log = logging.getLogger(__name__)
 WAITING_LIMIT = 16
 """Most messages that wait to be verified; more are dropped."""
 
+_FORGET_FIRST_S = 60.0
 _LOOK_S = 0.5  # between looks at a trial: a snapshot of everything is not free
 
 State = Literal["none", "received", "fetching", "checking", "trying", "active", "refused", "rolled_back"]
@@ -75,6 +79,7 @@ class Updates:
         self._state: tuple[State, int | None, str | None] = ("none", None, None)  # with number and key of the newest bundle
         self._reason: str | None = None
         self._began = False
+        self._next_forgetting_s: float | None = None
 
     def take(self, incoming: Incoming) -> None:
         """Queue a message; returns immediately, from any thread."""
@@ -99,6 +104,7 @@ class Updates:
             self._began = True
             self._begin(daemon, store, config, now_s)
         self._configured.turn(now_s)
+        self._forget_old(daemon, now_s)
         while not self._waiting.empty():
             self._receive(daemon, store, config, self._waiting.get_nowait())
         if self._staging is not None and not self._staging.is_alive():
@@ -125,6 +131,17 @@ class Updates:
             self._reason = pointer.attempt.reason
         elif pointer.current is not None:
             self._state = ("active", pointer.current, None)
+
+    def _forget_old(self, daemon: Daemon, now_s: float) -> None:
+        """Delete lines of the record that are too old, once an hour; nothing before the clock is set."""
+        if self._next_forgetting_s is None:
+            self._next_forgetting_s = now_s + _FORGET_FIRST_S
+        if now_s < self._next_forgetting_s:
+            return
+        self._next_forgetting_s = now_s + RETENTION_S
+        if daemon.snapshot().clock_unset is None:
+            age_ns = int(daemon.config.retention.audit_days * DAY_NS)
+            self._configured.forget(Span(0, int(self._now().timestamp() * 1e9) - age_ns))
 
     def _receive(self, daemon: Daemon, store: BundleStore, config: BundlesConfig, incoming: Incoming) -> None:
         """Accept a message or refuse it: signature, device, number, time, in this order."""
@@ -175,6 +192,11 @@ class Updates:
 
         def done(result: CommandResult) -> None:
             self._applying = None
+            if result.reason is not None and store.pointer.current == bundle.number:  # half of it is in use
+                self._configured.roll_back(result.reason)
+                self._state, self._reason = ("rolled_back", bundle.number, bundle.key), result.reason
+                daemon.fail(_needs_start(result.reason))
+                return
             if result.reason is not None:
                 self._refuse(store, bundle, result.reason, final=True)
                 store.discard(bundle.number)
@@ -216,7 +238,7 @@ class Updates:
         def done(result: CommandResult) -> None:
             self._returning = False
             if result.reason is not None:
-                daemon.fail(RolledBackError(f"a bundle was rolled back, and what ran before needs another start: {result.reason}"))
+                daemon.fail(_needs_start(result.reason))
 
         self._returning = True
         daemon.exchange(ReloadRequest(done, lambda: self._complete(self._configured.load())))
@@ -250,6 +272,10 @@ class Updates:
         if message != self._told:
             self._told = replace(message, at=timestamp(time.time_ns()))
             daemon.tell_bundle(self._told)
+
+
+def _needs_start(reason: str) -> RolledBackError:
+    return RolledBackError(f"a bundle was rolled back, and what ran before needs another start: {reason}")
 
 
 def _fields(bundle: Bundle) -> dict[str, object]:

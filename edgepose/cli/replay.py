@@ -88,7 +88,7 @@ def command(
                 counts["people"] += len(replayed.people)
                 counts["events"] += len(replayed.events)
                 if writers[0] is not None:
-                    writers[0].write(poses_message(replayed.frame, replayed.people, replayed.at_ns))
+                    writers[0].write(poses_message(replayed.frame, replayed.people, replayed.at_ns, aircraft=replayed.aircraft))
                 for event in replayed.events:
                     message = event_message(event)
                     if writers[1] is not None:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -78,12 +78,10 @@ def load(
             problems.append(f"--set {setting}: found {missing}; expected KEY=VALUE such as mqtt.host=broker.local")
             continue
         _merge_text(tuple(name.strip().split(".")), text, f"--set {name}", values, origins, problems)
-    for name, camera in values.get("cameras", {}).items():
-        if "source" not in camera and not problems:
-            where = next(origin for keys, origin in origins.items() if keys[:2] == ("cameras", name))
-            problems.append(
-                f"{where}: cameras.{name} has no source; expected a URL, a pipeline, a video file, an image or a folder of images"
-            )
+    for keys in _lacking(Config, values, ()) if not problems else ():
+        where = next(origin for known, origin in origins.items() if known[: len(keys) - 1] == keys[:-1])
+        expected = "a URL, a pipeline, a video file, an image or a folder of images" if keys[-1] == "source" else "it beside the others"
+        problems.append(f"{where}: {dotted(keys[:-1])} has no {keys[-1]}; expected {expected}")
     if problems:
         raise _config_error(problems)
     _set_state_folder(environment.get("STATE_DIRECTORY", ""), values)
@@ -194,8 +192,10 @@ def _merge_node(
         if child is None:
             continue
         origins[inner] = line
-        if _is_section(child):
-            _merge_node(value_node, child, inner, path, values.setdefault(key, {}), origins, problems)
+        section = _section_of(child)
+        if section is not None and not (_accepts_null(child) and value_of(value_node) is None):
+            values[key] = values.get(key) or {}
+            _merge_node(value_node, section, inner, path, values[key], origins, problems)
         else:
             value = value_of(value_node)
             mark = file_mark(child)
@@ -220,7 +220,9 @@ def _merge_text(keys: Keys, text: str, where: str, values: dict[str, Any], origi
         child = _child(kind, inner, where, problems)
         if child is None:
             return
-        if not _is_section(child):
+        inside = _section_of(child)
+        is_null = depth + 1 == len(keys) and text == "null" and _accepts_null(child)
+        if inside is None or is_null:
             if depth + 1 < len(keys):
                 problems.append(f"{where}: {dotted(inner)} is a value and has no keys; expected {accepted(child)}")
             elif _has_password(text):
@@ -229,11 +231,11 @@ def _merge_text(keys: Keys, text: str, where: str, values: dict[str, Any], origi
                 )
             else:
                 origins[inner] = where
-                value = None if text == "null" and _accepts_null(child) else parse_value(text) if _is_list(child, text) else text
+                value = None if is_null else parse_value(text) if _is_list(child, text) else text
                 _store(value, child, keys, where, section, problems, strict=False)
             return
-        section = section.setdefault(keys[depth], {})
-        kind = child
+        section[keys[depth]] = section.get(keys[depth]) or {}
+        section, kind = section[keys[depth]], inside
     problems.append(f"{where}: {dotted(keys)} is a section, not a value; expected one of its keys, {accepted(kind)}")
 
 
@@ -293,13 +295,30 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _is_section(kind: Any) -> bool:
-    return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+def _section_of(kind: Any) -> Any:
+    """Return the section that a key holds, also where it may be absent; None for a value."""
+    if get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return kind
+    parts = get_args(kind) if _accepts_null(kind) else ()
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, msgspec.Struct)), None)
 
 
 def _accepts_null(kind: Any) -> bool:
     """Return whether a key accepts null: then `null` means that in the environment and on the command line too, not a text."""
     return type(None) in get_args(kind.__origin__ if get_origin(kind) is Annotated else kind)
+
+
+def _lacking(kind: Any, values: dict[str, Any], keys: Keys) -> Iterator[Keys]:
+    """Yield the keys that have no default and no value, of sections that are there."""
+    is_map = get_origin(kind) is dict
+    for field in () if is_map else msgspec.structs.fields(kind):
+        if field.required and field.name not in values:
+            yield (*keys, field.name)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            section = _section_of(get_args(kind)[1] if is_map else _child(kind, (*keys, key), "", []))
+            if section is not None:
+                yield from _lacking(section, value, (*keys, key))
 
 
 def _is_list(kind: Any, text: str) -> bool:

@@ -69,7 +69,7 @@ class MqttConfig(Section, frozen=True):
     pose_expiry_s: Annotated[Seconds, Meta(description="age after which the broker discards pose messages (MQTT 5)")] = 2.0
     encoding: Annotated[
         Literal["json", "msgpack", "compact"],
-        Meta(description="encoding of the messages; compact writes poses in 98 bytes a person, and all other messages in JSON"),
+        Meta(description="encoding of the messages; compact writes poses in 98 bytes a person (130 with a place), all else in JSON"),
     ] = "json"
     poses: PosesConfig = PosesConfig()
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()

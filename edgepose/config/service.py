@@ -67,7 +67,7 @@ class RetentionConfig(Section, frozen=True):
             " `privacy.profile` full, 7 with standard, 1 with minimal",
         ),
     ] = None
-    audit_days: Annotated[Days, Meta(description="age in days at which records of commands are deleted")] = 365.0
+    audit_days: Annotated[Days, Meta(description="age in days at which records of commands and of bundles are deleted")] = 365.0
 
 
 class MonitoringConfig(Section, frozen=True):

@@ -119,7 +119,7 @@ class Daemon:
         self._heat = HeatPolicy(config.heat)
         self._box = BlackBox.configured(config, self._networks.model)
         self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
-        self._occupancy = OccupancyStates(self._publisher)
+        self._occupancy = OccupancyStates(self._publisher, self._flight.map_zones)
         self._announcements = Announcements(self._publisher)
         self._webhook = ExchangeableWebhook(WebhookSettings.of(config))
         self._delivery = Delivery(

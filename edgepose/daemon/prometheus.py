@@ -13,10 +13,14 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from edgepose.capture.failures import CAUSES
+from edgepose.config.heat import HeatStep
 from edgepose.daemon.health import DaemonSnapshot
 from edgepose.encryption.files import DAMAGES
 from edgepose.event import EventKind
 from edgepose.events.view import UNDECIDABLE_KINDS
+from edgepose.flight.history import DROP_CAUSES as TELEMETRY_DROPS
+from edgepose.flight.service import FlightStats
+from edgepose.ground import TelemetryState
 from edgepose.messages.camera_state import State
 from edgepose.messages.structs import Diagnosis
 from edgepose.mqtt.command_inbox import IGNORED_CAUSES
@@ -34,8 +38,11 @@ DIAGNOSES: tuple[str, ...] = get_args(Diagnosis)
 BLACK_BOX_DROPS = ("busy", "failed")
 DEGRADATIONS = (
     *("cpu_fallback", "building_engine", "throttled", "events_in_memory", "events_lost", "clock_unset", "webhook_failing"),
+    *("heat", "telemetry_missing"),
     *("server_unreachable", "server_slow", "server_not_ready", "server_refused", "server_failing"),
 )
+TELEMETRY_STATES: tuple[str, ...] = get_args(TelemetryState)
+HEAT_STEPS: tuple[str, ...] = get_args(HeatStep)
 MESSAGE_CAUSES: tuple[str, ...] = get_args(Cause)
 
 _OPENMETRICS, _PLAIN = "application/openmetrics-text", "text/plain"
@@ -87,6 +94,8 @@ def prometheus(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         yield from _of_broker(snapshot.publisher)
     if snapshot.webhook is not None:
         yield from _of_webhook(snapshot.webhook)
+    if snapshot.flight is not None:
+        yield from _of_flight(snapshot.flight)
     yield from _of_device(snapshot)
 
 
@@ -272,6 +281,32 @@ def _of_webhook(webhook: WebhookStats) -> Iterator[Metric]:
     )
 
 
+def _of_flight(flight: FlightStats) -> Iterator[Metric]:
+    yield _gauge(
+        "edgepose_flight_state",
+        "1 for the state of the telemetry, 0 for the others.",
+        {(name,): float(name == flight.state) for name in TELEMETRY_STATES},
+        "state",
+    )
+    yield _gauge(
+        "edgepose_flight_telemetry_age_seconds",
+        "Time since the newest attitude or the newest position, whichever is longer ago; absent where one is missing.",
+        {} if flight.age_s is None else {(): flight.age_s},
+    )
+    yield _gauge("edgepose_flight_attitude_rate_hertz", "Attitudes a second over the last two seconds.", {(): flight.rate_hz})
+    yield _counter("edgepose_flight_packets", "Packets of the vehicle.", {(): flight.packets})
+    yield _counter("edgepose_flight_packets_lost", "Packets of the vehicle that never came, by their numbers.", {(): flight.lost})
+    yield _counter(
+        "edgepose_flight_packets_dropped",
+        "Packets of the vehicle that gave no sample.",
+        {(cause,): value for cause, value in _by_cause(TELEMETRY_DROPS, flight.dropped)},
+        "cause",
+    )
+    yield _counter("edgepose_flight_vehicle_restarts", "Times that the vehicle has started again.", {(): flight.restarts})
+    battery: dict[tuple[str, ...], float] = {} if flight.battery is None else {(): flight.battery}
+    yield _gauge("edgepose_flight_battery_ratio", "Charge of the vehicle's battery; absent where it does not say.", battery)
+
+
 def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
     """Return the rest; what is known only as a change since the report before comes from the last health message."""
     health = snapshot.health
@@ -328,6 +363,12 @@ def _of_device(snapshot: DaemonSnapshot) -> Iterator[Metric]:
         "Power by supply rail; absent without a power monitor.",
         {(rail,): value for rail, value in snapshot.machine.power_w.items()},
         "rail",
+    )
+    yield _gauge(
+        "edgepose_heat_step",
+        "1 for each step of the heat policy that is taken, 0 for the others.",
+        {(step,): float(step in snapshot.heat[0]) for step in HEAT_STEPS},
+        "step",
     )
     yield _gauge("edgepose_throttled", "Whether the processor is slowed down by heat or supply; absent where unknown.", throttled)
 

@@ -200,9 +200,14 @@ class Reloads:
     def _end(self, prepared: PreparedReload | None, failure: str | None) -> None:
         changes: list[str] | None = None
         if prepared is not None:
-            self._apply(prepared)
-            changes = prepared.changes.words()
-            _log.info("the configuration was reloaded: %s", ", ".join(changes) or "nothing has changed")
+            try:
+                self._apply(prepared)
+            except Exception as error:  # an internal fault must not leave anybody without an answer
+                failure = f"only a part of it could be applied: unexpected {type(error).__name__}: {error}"
+                _log.error("the new configuration is in use as far as possible: %s", failure)
+            else:
+                changes = prepared.changes.words()
+                _log.info("the configuration was reloaded: %s", ", ".join(changes) or "nothing has changed")
         elif self._answering[0].load is None:
             _log.error("the new configuration is refused, and the old one stays: %s", failure)
         if prepared is not None or self._answering[0].load is None:

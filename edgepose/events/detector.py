@@ -131,9 +131,11 @@ class EventDetector:
 
     @property
     def occupancy(self) -> dict[str | None, Occupancy]:
-        """People in the frame (None) and in each zone after the last frame."""
+        """People in the frame (None) and in each zone, of the frame and of the map, after the last frame."""
         counts: dict[str | None, int] = {None: sum(history.entered for history in self._people.values())}
-        counts |= {zone: sum(history.zones.inside(zone) for history in self._people.values()) for zone in self._zones}
+        people = self._people.values()
+        counts |= {zone: sum(history.zones.inside(zone) for history in people) for zone in self._zones}
+        counts |= {zone: sum(history.world_zones.inside(zone) for history in people) for zone in self._world.zones}
         return {place: Occupancy(count, self._entries[place], self._exits[place]) for place, count in counts.items()}
 
     def update(self, people: Sequence[Person], frame: Frame) -> list[Event]:

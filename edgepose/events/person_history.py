@@ -43,6 +43,7 @@ class PersonState(msgspec.Struct, frozen=True):
     lines: LineHistory
     world_zones: ZoneHistory = msgspec.field(default_factory=ZoneHistory)
     world_lines: LineHistory = msgspec.field(default_factory=LineHistory)
+    place: GroundPlace | None = None
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class PersonHistory:
 
     Attributes:
         body: in the last frame with the person.
-        place: on the ground, in the last frame that gave one; not part of a snapshot.
+        place: on the ground, in the last frame that gave one.
         first_seen_ns, last_seen_ns: first and last frame with the person.
         entered: whether `entered` was reported.
         sightings: number of frames with the person.
@@ -95,6 +96,7 @@ class PersonHistory:
             lines=deepcopy(self.lines),
             world_zones=deepcopy(self.world_zones),
             world_lines=deepcopy(self.world_lines),
+            place=self.place,
         )
 
     @classmethod
@@ -116,6 +118,7 @@ class PersonHistory:
             lines=deepcopy(state.lines),
             world_zones=deepcopy(state.world_zones),
             world_lines=deepcopy(state.world_lines),
+            place=state.place,
         )
 
     def move(self, motion: Motion) -> None:

@@ -2,29 +2,27 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from edgepose.config.aircraft import FlightConfig, MountConfig
 from edgepose.earth import LocalFrame
-from edgepose.flight.geometry import CameraView, Lens, ViewErrors, apparent_size_m, place
+from edgepose.flight.expected_sizes import PoseAt
+from edgepose.flight.geometry import CameraView, Lens, ViewErrors, place
 from edgepose.flight.history import AircraftPose
 from edgepose.flight.mount import errors_of, lens_of, view_of
 from edgepose.flight.rotations import yaw_of
-from edgepose.flight.sightings import sighting_of
+from edgepose.flight.sightings import credibility, sighting_of
 from edgepose.frame import NS_PER_S
 from edgepose.ground import Aircraft, GroundPlace, TelemetryState
 from edgepose.person import Person
 
-PoseAt = Callable[[int, bool], AircraftPose | TelemetryState]
-"""Returns the pose of the aircraft at a time of the monotonic clock; the flag says whether the gimbal's attitude is needed."""
-
 _SPEED_WINDOW_S, _SPEED_AFTER_S = 3.0, 1.0
 _TRACKS_LIMIT = 512
 _PATH_STEP_NS = 90_000_000  # between two points of a path
-_SMALLEST_M, _LARGEST_M = 0.35, 2.6  # apparent size of a crouching child, and of an adult with a raised arm
 
 
 class Origin:
@@ -42,6 +40,19 @@ class Origin:
         if self.frame is None:
             self.frame = LocalFrame(latitude, longitude)
         return self.frame.meters(latitude, longitude)
+
+
+class TelemetryRecord(msgspec.Struct, frozen=True):
+    """What places the people of a frame: the pose of the aircraft, or what is missing; and the origin at that time, in degrees."""
+
+    pose: AircraftPose | TelemetryState
+    origin: tuple[float, float] | None
+
+
+class GroundLocatorState(msgspec.Struct, frozen=True):
+    """Snapshot of a `GroundLocator`: by track, nanoseconds and meters east and north, the track that was unseen for longest first."""
+
+    paths: dict[int, list[tuple[int, float, float]]]
 
 
 class GroundLocator:
@@ -64,6 +75,7 @@ class GroundLocator:
         self._lens: tuple[tuple[int, int], Lens] | None = None
         self._view: CameraView | None = None
         self._errors = ViewErrors()
+        self._pose: AircraftPose | TelemetryState = "no_telemetry"
         self._paths: dict[int, deque[tuple[int, float, float]]] = {}  # by track: time, east, north
 
     @property
@@ -79,7 +91,7 @@ class GroundLocator:
             size: width and height of the frame.
         """
         self._view = None
-        pose = self._pose_at(time_ns - round(self._mount.delay_s * NS_PER_S), self._mount.gimbal)
+        pose = self._pose = self._pose_at(time_ns - round(self._mount.delay_s * NS_PER_S), self._mount.gimbal)
         if not isinstance(pose, AircraftPose):
             return Aircraft(pose)
         if self._lens is None or self._lens[0] != size:
@@ -109,7 +121,7 @@ class GroundLocator:
         view = self._view
         if view is None:
             return list(people)
-        return [replace(person, score=person.score * _credible(view, person)) for person in people]
+        return [replace(person, score=person.score * credibility(person, view)) for person in people]
 
     def located(self, people: Sequence[Person], time_ns: int, size: tuple[int, int]) -> list[Person]:
         """Return people with their places, in the frame of the last `begin`; those without one are above the horizon, or near it."""
@@ -126,6 +138,24 @@ class GroundLocator:
     def reset(self) -> None:
         """Forget where people were: at a new epoch."""
         self._paths = {}
+
+    def follow(self, before: "GroundLocator | None") -> None:
+        """Go on with what another locator of this camera knows of people, unless its meters count from elsewhere."""
+        if before is not None and before._origin is self._origin:
+            self._paths = before._paths
+
+    def record(self) -> TelemetryRecord:
+        """Return what placed the people of the frame of the last `begin`."""
+        frame = self._origin.frame
+        return TelemetryRecord(self._pose, None if frame is None else (frame.latitude, frame.longitude))
+
+    def snapshot(self) -> GroundLocatorState:
+        """Return what is known of people; later frames do not change it."""
+        return GroundLocatorState({track: list(path) for track, path in self._paths.items()})
+
+    def restore(self, state: GroundLocatorState) -> None:
+        """Continue from a snapshot."""
+        self._paths = {track: deque(path) for track, path in state.paths.items()}
 
     def _place(self, person: Person, view: CameraView, size: tuple[int, int]) -> tuple[float, float, float] | None:
         return place(view, sighting_of(person, view, size, self._keypoint_threshold), self._errors)
@@ -178,13 +208,3 @@ def _nearest(spots: Sequence[tuple[float, float, float] | None]) -> list[float |
         for index, distance in zip(placed, distances.min(0).tolist(), strict=True):
             nearest[index] = distance
     return nearest
-
-
-def _credible(view: CameraView, person: Person) -> float:
-    """Return a factor from 0 to 1 for the score of a person, by the size that the box has on the ground."""
-    left, top, right, bottom = person.box.tolist()
-    size_m = apparent_size_m(view, (left, top, right, bottom))
-    if size_m is None:
-        return 0.5
-    off = max(_SMALLEST_M / max(size_m, 1e-6), size_m / _LARGEST_M)
-    return 1.0 if off <= 1 else 1 / off**2

@@ -15,6 +15,9 @@ from edgepose.ground import TelemetryState
 
 T = TypeVar("T")
 
+DROP_CAUSES = ("no_fix", "out_of_range", "not_a_number", "duplicate", "other_start", "malformed", "clock")
+"""Why packets become no samples."""
+
 _HIGHEST_M = 100_000.0
 
 
@@ -123,6 +126,12 @@ class TelemetryHistory:
     def add_clearance(self, time_ns: int, value: float) -> None:
         """Add a distance to the ground in meters: along the body's downward axis from a rangefinder, otherwise vertical."""
         self._add(self._clearances, time_ns, value, value)
+
+    def age_s(self, now_ns: int) -> float | None:
+        """Return the time since the newest attitude or the newest position, whichever is longer ago; None where one is missing."""
+        with self._lock:
+            newest = (self._attitudes.newest(), self._positions.newest())
+        return None if newest[0] is None or newest[1] is None else max(0, now_ns - min(newest[0].time_ns, newest[1].time_ns)) / NS_PER_S
 
     def rate_hz(self, now_ns: int) -> float:
         """Return attitudes per second over the last two seconds."""

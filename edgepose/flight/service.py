@@ -2,15 +2,17 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepose.config.aircraft import FixedConfig
+from edgepose.config.aircraft import FixedConfig, MountConfig
 from edgepose.config.schema import Config
-from edgepose.flight.ground_locator import GroundLocator, Origin, PoseAt
+from edgepose.errors import ConfigError
+from edgepose.flight.expected_sizes import ExpectedSizes, PoseAt
+from edgepose.flight.ground_locator import GroundLocator, Origin
 from edgepose.flight.history import AircraftPose, Attitude, TelemetryHistory
-from edgepose.flight.mavlink_connection import MavlinkConnection
+from edgepose.flight.mavlink.connection import MavlinkConnection
 from edgepose.flight.places_file import read_places
 from edgepose.flight.reports import SeenPeople
 from edgepose.flight.rotations import quaternion
@@ -35,6 +37,7 @@ class FlightStats:
         dropped: what did not become a sample, by cause.
         failure: why the link is not open, one sentence; None where it is.
         battery: share of the vehicle's battery that remains; None where it does not say.
+        age_s: time since the newest attitude or position, whichever is longer ago; None where one is missing, or nothing moves.
     """
 
     source: str
@@ -46,6 +49,7 @@ class FlightStats:
     dropped: Mapping[str, int] = field(default_factory=dict)
     failure: str | None = None
     battery: float | None = None
+    age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,10 +71,15 @@ def prepare_flight(config: Config) -> PreparedFlight:
     """Read the places and the key of a link.
 
     Raises:
-        ConfigError: one of them cannot be read, or pymavlink is not installed.
+        ConfigError: one of them cannot be read, a zone on the map has the name of one in the frame of a camera that uses both, or
+            pymavlink is not installed.
     """
     flight = config.flight
     places = WorldPlaces() if flight.places_file is None else read_places(Path(flight.places_file))
+    for name, camera in config.cameras.items():
+        both = sorted(set(camera.zones).intersection(places.zones)) if camera.mount is not None else []
+        if both:
+            raise ConfigError(f"flight.places_file {flight.places_file} has a zone {both[0]}, as cameras.{name} has; expected two names")
     history = TelemetryHistory(flight) if flight.source in ("mavlink", "mqtt") else None
     connection = MavlinkConnection(flight, history) if flight.source == "mavlink" and history is not None else None
     return PreparedFlight(places, history, connection)
@@ -129,11 +138,20 @@ class FlightService:
 
     def locator(self, camera: str) -> GroundLocator | None:
         """Return a locator for a camera; None where it has no mount, or there is no telemetry."""
-        settings = self._config.cameras.get(camera)
-        if settings is None or settings.mount is None or self._config.flight.source == "none":
+        mount = self._mount(camera)
+        if mount is None:
             return None
         pose_at = _poses_of(self._config.flight.fixed, self._history)
-        return GroundLocator(settings.mount, self._config.flight, pose_at, self._origin, self._config.pose.keypoint_threshold)
+        return GroundLocator(mount, self._config.flight, pose_at, self._origin, self._config.pose.keypoint_threshold)
+
+    def map_zones(self, camera: str) -> Iterable[str]:
+        """Return the names of the zones on the map in which a camera's people are counted."""
+        return () if self._mount(camera) is None else self.places.zones
+
+    def expected_sizes(self, camera: str) -> ExpectedSizes | None:
+        """Return the expected sizes of the people of a camera; None where it has no mount, or there is no telemetry."""
+        mount = self._mount(camera)
+        return None if mount is None else ExpectedSizes(mount, self._config.flight, _poses_of(self._config.flight.fixed, self._history))
 
     def tell_people(self, camera: str, aircraft: Aircraft, people: Sequence[Person]) -> None:
         """Tell a ground station of the people of a frame, where that is wanted."""
@@ -155,15 +173,20 @@ class FlightService:
         now_ns = time.monotonic_ns()
         pose = history.pose(now_ns, gimbal=False)
         state: TelemetryState = "ok" if isinstance(pose, AircraftPose) else pose
-        rate_hz, dropped = history.rate_hz(now_ns), dict(history.dropped)
+        rate_hz, dropped, age_s = history.rate_hz(now_ns), dict(history.dropped), history.age_s(now_ns)
         if self._connection is None:
             packets = 0 if self._topic_reader is None else self._topic_reader.messages
-            return FlightStats(source, state, rate_hz, packets, dropped=dropped)
+            return FlightStats(source, state, rate_hz, packets, dropped=dropped, age_s=age_s)
         reader = self._connection.reader
         if self._connection.malformed:
             dropped["malformed"] = self._connection.malformed
         failure = self._connection.failure_text
-        return FlightStats(source, state, rate_hz, reader.packets, reader.lost, reader.restarts, dropped, failure, reader.battery)
+        return FlightStats(source, state, rate_hz, reader.packets, reader.lost, reader.restarts, dropped, failure, reader.battery, age_s)
+
+    def _mount(self, camera: str) -> MountConfig | None:
+        """Return the mount of a camera; None where it has none, or there is no telemetry."""
+        settings = self._config.cameras.get(camera)
+        return None if settings is None or self._config.flight.source == "none" else settings.mount
 
     def _adopt(self, config: Config, prepared: PreparedFlight) -> None:
         self._config = config

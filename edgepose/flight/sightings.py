@@ -1,8 +1,8 @@
-"""What a person's box and ankles say about where the person stands."""
+"""What a person's box and ankles say about where the person stands, and whether anybody can be that large there."""
 
 import numpy as np
 
-from edgepose.flight.geometry import CameraView, Sighting, depression, down_in_frame
+from edgepose.flight.geometry import CameraView, Sighting, apparent_size_m, depression, down_in_frame
 from edgepose.person import Person
 
 _ANKLES = (15, 16)
@@ -14,6 +14,8 @@ _HIGHEST_M, _HIGHEST_ERROR_M = 1.4, 0.5  # of a person whose feet the frame cuts
 _SPREAD_M = 0.3  # a person is no point: ankles of those who lie or sit, the near edge of a shoulder
 _ERROR_PX, _ERROR_SHARE = 1.0, 0.04  # of a box or a keypoint: pixels, and a share of the person's longer side
 _EDGE_PX = 2.0
+_SMALLEST_M, _LARGEST_M = 0.35, 2.6  # apparent size of a crouching child, and of an adult with a raised arm
+_IN_THE_SKY = 0.5  # factor for a find above the horizon: somebody on a tower
 
 
 def sighting_of(person: Person, view: CameraView, size: tuple[int, int], keypoint_threshold: float) -> Sighting:
@@ -42,3 +44,13 @@ def sighting_of(person: Person, view: CameraView, size: tuple[int, int], keypoin
     if _EDGE_PX < x < width - _EDGE_PX and _EDGE_PX < y < height - _EDGE_PX:
         return Sighting(x, y, error_px, _LOWEST_M, _LOWEST_ERROR_M, _SPREAD_M)
     return Sighting(middle[0] - reach * down_x, middle[1] - reach * down_y, error_px, _HIGHEST_M, _HIGHEST_ERROR_M, _SPREAD_M)
+
+
+def credibility(person: Person, view: CameraView) -> float:
+    """Return a factor from 0 to 1 for the score of a person, by the size that the box has on the ground."""
+    left, top, right, bottom = person.box.tolist()
+    size_m = apparent_size_m(view, (left, top, right, bottom))
+    if size_m is None:
+        return _IN_THE_SKY
+    off = max(_SMALLEST_M / max(size_m, 1e-6), size_m / _LARGEST_M)
+    return 1.0 if off <= 1 else 1 / off**2

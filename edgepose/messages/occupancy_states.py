@@ -1,7 +1,7 @@
 """How many people each camera sees, in all and in each zone, as retained states."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from edgepose.config.schema import Config
@@ -33,10 +33,12 @@ class OccupancyStates:
 
     Args:
         publisher: of the states.
+        map_zones: returns the zones on the map in which a camera's people are counted.
     """
 
-    def __init__(self, publisher: StatePublisher) -> None:
+    def __init__(self, publisher: StatePublisher, map_zones: Callable[[str], Iterable[str]] = lambda camera: ()) -> None:
         self._publisher = publisher
+        self._map_zones = map_zones
         self._lock = threading.Lock()  # a frame under way must not bring back a place that was removed
         self._people: dict[_Place, Occupancy] = {}
 
@@ -47,7 +49,10 @@ class OccupancyStates:
             config: in use from now on; without events or tracking nobody counts people, and there are no places.
             now_ns: nanoseconds since the Unix epoch.
         """
-        wanted = dict.fromkeys(_places(config)) if config.events.enabled and config.track.enabled else {}
+        wanted: dict[_Place, None] = {}
+        if config.events.enabled and config.track.enabled:
+            wanted = dict.fromkeys(_places(config))
+            wanted |= dict.fromkeys((camera, zone) for camera in config.cameras for zone in self._map_zones(camera))
         with self._lock:
             for place in [place for place in self._people if place not in wanted]:
                 del self._people[place]

@@ -296,7 +296,8 @@ class Pipeline:
             return None
         visitors = self._tile_visitors
         if camera not in visitors:
-            visitors[camera] = TileVisitor(self._config, self._info, self._metrics)
+            sizes = None if self._flight is None else self._flight.expected_sizes(camera)
+            visitors[camera] = TileVisitor(self._config, self._info, self._metrics, sizes)
         return visitors[camera]
 
     def _fail(self, error: EdgeposeError) -> None:

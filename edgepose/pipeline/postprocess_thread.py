@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 from edgepose.config.schema import Config
 from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
+from edgepose.ground import WorldPlaces
 from edgepose.person import Person
 from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, log_failure
 from edgepose.pipeline.postprocessor import Postprocessor
@@ -109,6 +110,7 @@ class PostprocessThread(SupervisedThread):
         self._failing = False
         if self._box is not None:
             self._box.begin()
+            self._box.configure(self._used.config, self._places())
         while not self.ending.is_set():
             self.heartbeat.beat()
             self._adopt_settings()
@@ -197,9 +199,12 @@ class PostprocessThread(SupervisedThread):
         for postprocessor in self._cameras.values():
             postprocessor.configure(wanted.config, wanted.refiner)
         if self._box is not None:
-            self._box.configure(wanted.config)
+            self._box.configure(wanted.config, self._places())
         self._close_retired()
         self._used = wanted
+
+    def _places(self) -> WorldPlaces:
+        return WorldPlaces() if self._flight is None else self._flight.places
 
     def _close_retired(self) -> None:
         while self._retired:
@@ -236,4 +241,5 @@ def frame_record(
         at_ns=at_ns,
         failed=failed,
         snapshot=snapshot,
+        telemetry=postprocessor.telemetry,
     )

@@ -11,8 +11,7 @@ from edgepose.config.schema import Config
 from edgepose.errors import RecordingError
 from edgepose.event import Event, Occupancy
 from edgepose.events.detector import EventDetector, EventDetectorState, Places
-from edgepose.flight.ground_locator import GroundLocator
-from edgepose.flight.service import FlightService
+from edgepose.flight.ground_locator import GroundLocator, GroundLocatorState
 from edgepose.frame import Frame
 from edgepose.ground import Aircraft, WorldPlaces
 from edgepose.motion import Motion
@@ -44,12 +43,25 @@ class PersonRefiner(Protocol):
         ...
 
 
+class Locators(Protocol):
+    """What places people: `edgepose.flight.service.FlightService`, or the telemetry of a recording."""
+
+    @property
+    def places(self) -> WorldPlaces:
+        """Zones and lines on the map."""
+        ...
+
+    def locator(self, camera: str) -> GroundLocator | None:
+        """Return a locator for a camera; None where nobody is placed."""
+        ...
+
+
 class PostprocessorState(msgspec.Struct, frozen=True, kw_only=True):
     """Snapshot of a `Postprocessor`, without its settings.
 
     Attributes:
         scene: epoch, width and height in pixels of the frames that the rest belongs to; None before the first frame.
-        tracker, smoother, plausibility, detector: None where the step is off.
+        tracker, smoother, plausibility, locator, detector: None where the step is off.
     """
 
     scene: tuple[int, int, int] | None
@@ -59,6 +71,7 @@ class PostprocessorState(msgspec.Struct, frozen=True, kw_only=True):
     smoother: SmootherState | None
     plausibility: PlausibilityState | None
     detector: EventDetectorState | None
+    locator: GroundLocatorState | None = None
 
 
 _Step = Callable[[PreparedFrame, Candidates, list[Person]], list[Person]]  # a frame and the people of the step before: the people
@@ -86,7 +99,7 @@ class Postprocessor:
         frame_waits: Callable[[], bool] | None = None,
         *,
         tells_limit: bool = True,
-        flight: FlightService | None = None,
+        flight: Locators | None = None,
     ) -> None:
         """
         Args:
@@ -132,7 +145,10 @@ class Postprocessor:
         self._smoother = self._configured_smoother(config)
         self._plausibility = self._configured_plausibility(config)
         self._detector = self._configured_detector(config)
-        self._locator = None if self._flight is None else self._flight.locator(self._camera)
+        locator = None if self._flight is None else self._flight.locator(self._camera)
+        if locator is not None:
+            locator.follow(self._locator)
+        self._locator = locator
         self._steps = self._build_steps(refiner)
 
     def people(
@@ -173,6 +189,11 @@ class Postprocessor:
         return people
 
     @property
+    def telemetry(self) -> bytes | None:
+        """What placed the people of the last frame, for a recording; None where nobody is placed."""
+        return None if self._locator is None else encode_state(self._locator.record())
+
+    @property
     def occupancy(self) -> Mapping[str | None, Occupancy] | None:
         """People in the frame (None) and in each zone after the last frame; None where no events are detected."""
         return None if self._detector is None else self._detector.occupancy
@@ -196,6 +217,7 @@ class Postprocessor:
                 smoother=self._smoother.snapshot() if self._smoother is not None else None,
                 plausibility=self._plausibility.snapshot() if self._plausibility is not None else None,
                 detector=self._detector.snapshot() if self._detector is not None else None,
+                locator=self._locator.snapshot() if self._locator is not None else None,
             )
         )
 
@@ -210,13 +232,15 @@ class Postprocessor:
         self._schedule.restore(state.schedule)
         self._carried.restore(state.carried)
         if state.tracker is not None:
-            _running(self._tracker, "track").restore(state.tracker)
+            _running(self._tracker, "track.enabled").restore(state.tracker)
         if state.smoother is not None:
-            _running(self._smoother, "smooth").restore(state.smoother)
+            _running(self._smoother, "smooth.enabled").restore(state.smoother)
         if state.plausibility is not None:
-            _running(self._plausibility, "plausibility").restore(state.plausibility)
+            _running(self._plausibility, "plausibility.enabled").restore(state.plausibility)
         if state.detector is not None:
-            _running(self._detector, "events").restore(state.detector)
+            _running(self._detector, "events.enabled").restore(state.detector)
+        if state.locator is not None:
+            _running(self._locator, "flight.source").restore(state.locator)
 
     def _build_steps(self, refiner: PersonRefiner | None) -> list[tuple[str, _Step]]:
         """Return the steps that are on, in their order, each with the name under which it is timed."""
@@ -378,5 +402,5 @@ def _updating(stage: _Updating) -> _Step:
 
 def _running(stage: _Stage | None, section: str) -> _Stage:
     if stage is None:
-        raise RecordingError(f"the recorded state is of a step that is off ({section}.enabled); expected a recording of these settings")
+        raise RecordingError(f"the recorded state is of a step that is off ({section}); expected a recording of these settings")
     return stage

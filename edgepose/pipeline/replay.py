@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from edgepose.config.schema import Config
+from edgepose.earth import LocalFrame
 from edgepose.errors import ConfigError
+from edgepose.flight.ground_locator import GroundLocator, Origin, TelemetryRecord
+from edgepose.flight.history import AircraftPose
 from edgepose.frame import Frame
+from edgepose.ground import TelemetryState, WorldPlaces
 from edgepose.motion import STILL, Motion
 from edgepose.person import Person
 from edgepose.pipeline.postprocessor import Postprocessor
@@ -17,6 +21,7 @@ from edgepose.pipeline.stages import FrameResult, PreparedFrame
 from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.refine.schedule import RefineSchedule
 from edgepose.recorder.format import FrameRecord, LossRecord, SegmentHeader, StateRecord, is_segment, records
+from edgepose.recorder.state_snapshot import decode_state
 from edgepose.telemetry.metrics import Metrics
 from edgepose.tile import Tile
 
@@ -39,19 +44,48 @@ def replay(path: Path) -> Iterator[Replayed]:
     Raises:
         RecordingError: the recording is missing, damaged, of another version, or a segment lacks the state to begin from.
     """
-    config = Config()
+    config, flight = Config(), _RecordedFlight(Config(), WorldPlaces())
     cameras: dict[str, Postprocessor] = {}
     for record in records(path):
         if isinstance(record, SegmentHeader):
-            config, cameras = record.settings, {}
+            config, flight, cameras = record.settings, _RecordedFlight(record.settings, record.places), {}
         if not isinstance(record, FrameRecord):
             yield record
             continue
         if record.camera not in cameras:
-            cameras[record.camera] = Postprocessor(record.camera, config, Metrics())
+            cameras[record.camera] = Postprocessor(record.camera, config, Metrics(), flight=flight)
+        flight.take(record.telemetry)
         if record.snapshot is not None:
             cameras[record.camera].restore(record.snapshot)
         yield _result(record, cameras[record.camera], config)
+
+
+class _RecordedFlight:
+    """The telemetry of a segment, and the places on the map.
+
+    Attributes:
+        places: on the map.
+    """
+
+    def __init__(self, config: Config, places: WorldPlaces) -> None:
+        self.places = places
+        self._config = config
+        self._origin = Origin(config.flight)
+        self._pose: AircraftPose | TelemetryState = "no_telemetry"
+
+    def take(self, telemetry: bytes | None) -> None:
+        """Take that of the next frame."""
+        if telemetry is not None:
+            record = decode_state(telemetry, TelemetryRecord)
+            self._pose = record.pose
+            self._origin.frame = None if record.origin is None else LocalFrame(*record.origin)
+
+    def locator(self, camera: str) -> GroundLocator | None:
+        """Return a locator for a camera; None where nobody is placed."""
+        settings, flight = self._config.cameras.get(camera), self._config.flight
+        if settings is None or settings.mount is None or flight.source == "none":
+            return None
+        return GroundLocator(settings.mount, flight, lambda *_: self._pose, self._origin, self._config.pose.keypoint_threshold)
 
 
 def refuse_overwriting(recording: Path, outputs: Sequence[Path]) -> None:
@@ -99,4 +133,5 @@ def _result(record: FrameRecord, postprocessor: Postprocessor, config: Config) -
     if record.failed:
         postprocessor.reset()
         return FailedFrame(frame)
-    return FrameResult(frame, people, postprocessor.events, record.at_ns, live=False, occupancy=postprocessor.occupancy)
+    events, occupancy, aircraft = postprocessor.events, postprocessor.occupancy, postprocessor.aircraft
+    return FrameResult(frame, people, events, record.at_ns, live=False, occupancy=occupancy, aircraft=aircraft)

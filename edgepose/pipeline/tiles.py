@@ -7,11 +7,12 @@ import numpy as np
 
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend
+from edgepose.flight.expected_sizes import ExpectedSizes
 from edgepose.model.file import ModelInfo
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import Coverage, TileSchedule, TileVisit, merge
+from edgepose.pose.tiles import Coverage, TileSchedule, TileVisit, merge, tile_needs
 from edgepose.telemetry.metrics import Metrics
 from edgepose.tile import Tile, TileLook
 
@@ -26,13 +27,15 @@ class TileVisitor:
         config: sections `tiles`, `pose` and `track`.
         info: of the pose network.
         metrics: takes the time of the visits, as `tiles`.
+        sizes: of people in parts of the frame, from telemetry; None where it is not known.
     """
 
-    def __init__(self, config: Config, info: ModelInfo, metrics: Metrics) -> None:
+    def __init__(self, config: Config, info: ModelInfo, metrics: Metrics, sizes: ExpectedSizes | None = None) -> None:
         self._settings = config.tiles
         self._lowest_score = min(LOWEST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)
         self._align: Literal["start", "center"] = "center" if info.layout == "ultralytics" else "start"
         self._metrics = metrics
+        self._sizes = sizes
         self._schedule: TileSchedule | None = None
         self._letterbox: Letterbox | None = None
 
@@ -51,7 +54,7 @@ class TileVisitor:
             whole: candidates of the whole frame (1, K).
             backend: runs the network; EngineError where that fails.
             people: in the frame before, in source pixels.
-            more: asked before each visit, with the number of visits so far; False ends them. None visits all tiles.
+            more: asked before each visit, with the number of visits so far; False ends them. None visits all tiles that show ground.
 
         Returns:
             No tiles, None, where the whole frame shows all there is.
@@ -63,10 +66,10 @@ class TileVisitor:
         schedule = self._schedule
         if not schedule.tiles:
             return whole, None
+        needs = self._needs(prepared, schedule)
+        due = schedule.due(frame.captured_at_ns, people, needs)[: self._settings.per_frame or None]
         if more is None:
-            due: Sequence[int] = range(len(schedule.tiles))
-        else:
-            due = schedule.due(frame.captured_at_ns, people)[: self._settings.per_frame or None]
+            due = [index for index in range(len(schedule.tiles)) if needs is None or needs[index]]
         visits: list[TileVisit] = []
         with self._metrics.timed("tiles"):
             for index in due:
@@ -87,6 +90,14 @@ class TileVisitor:
     def looks(self, now_ns: int) -> tuple[TileLook, ...]:
         """Return all tiles with the ages of their last visits, where they are to be drawn."""
         return self._schedule.looks(now_ns) if self._schedule is not None and self._settings.draw else ()
+
+    def _needs(self, prepared: PreparedFrame, schedule: TileSchedule) -> list[float] | None:
+        """Return how often each tile is to be visited; None where telemetry does not say."""
+        if self._sizes is None:
+            return None
+        frame = prepared.frame
+        sizes_px = self._sizes.of(prepared.captured_monotonic_ns, (frame.width, frame.height), schedule.tiles)
+        return None if sizes_px is None else tile_needs(sizes_px, prepared.letterbox, self._settings.scale)
 
     def _visit(self, prepared: PreparedFrame, tile: Tile, backend: Backend) -> TileVisit:
         whole = prepared.letterbox

@@ -24,7 +24,9 @@ _SMALL_PX = 40  # long side of a box in the network's input below which a visit 
 _FOUND_WHOLE_PX = 24  # long side of a box in the network's input from which most people are found in the whole frame
 _EDGE_WEIGHT = 1.5  # how much sooner a tile at the edge of the frame is visited again
 _TURN_SHARE = 0.8  # of the period in which each tile has its turn
+_SELDOM = 0.25  # how much less often a tile is visited in which people are large enough for the whole frame
 _REMEMBERED_NS = NS_PER_S // 2  # for which a tile is visited after its small people were last seen
+_LEAST_PX = 8  # long side of the largest person in a tile's input below which nobody is found in it
 _CUT_SHARE = 0.02  # of a tile's side: a box that ends this close to the edge of its tile may be cut by it
 _SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two finds are one person's if they overlap this much, or a cut one lies in the other
 
@@ -59,6 +61,23 @@ def _starts(length: int, side: int) -> list[int]:
     return [0] if count == 1 else [round(index * (length - side) / (count - 1)) for index in range(count)]
 
 
+def tile_needs(sizes_px: NDArray[np.float64], letterbox: Letterbox, scale: float) -> list[float]:
+    """Return how often each tile is to be visited, as a share: always, seldom, or (0) never.
+
+    Tiles are visited where people are smaller than what the network finds in the whole frame, seldom where they are larger, and never where
+    there is no ground, or people on it are too far away for the tile, too.
+
+    Args:
+        sizes_px: sizes of the smallest and of the largest person in each tile (T, 2), in source pixels; 0 for nobody.
+        letterbox: layout of the whole frame.
+        scale: as of `cover`.
+    """
+    return [
+        0.0 if largest * scale < _LEAST_PX else 1.0 if smallest * letterbox.scale_x < _SMALL_PX else _SELDOM
+        for smallest, largest in sizes_px.tolist()
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Visited:
     """What one frame has shown: the whole frame, and some tiles.
@@ -91,7 +110,8 @@ class Coverage:
 
     Attributes:
         share: of the tiles that were visited within the period, 0 to 1.
-        oldest_s: age of the oldest visit in seconds; infinite where a tile was never visited.
+        oldest_s: age of the oldest visit in seconds; infinite where a tile was never visited. Tiles that are visited seldom or never do
+            not count.
     """
 
     share: float
@@ -102,7 +122,7 @@ class TileSchedule:
     """The order in which the tiles of one camera are visited.
 
     Tiles with known people who are small in the whole frame are due in every frame. The others are due in turns that take less than the
-    period; those at the edges of the frame, where people enter, come round sooner.
+    period; those at the edges of the frame, where people enter, come round sooner, and those that telemetry shows to help less come later.
 
     Args:
         letterbox: layout of the whole frame.
@@ -117,11 +137,12 @@ class TileSchedule:
         self._visited_ns: list[int | None] = [None] * len(self.tiles)
         self._people_ns: list[int | None] = [None] * len(self.tiles)  # when a small person was last known in a tile
         self._weights = [_EDGE_WEIGHT if _at_edge(tile, letterbox) else 1.0 for tile in self.tiles]
+        self._needs = [1.0] * len(self.tiles)
         self._turns = float(len(self.tiles))  # visits in turn that are due: at first each tile once
         self._in_turn: frozenset[int] = frozenset()
         self._asked_ns: int | None = None
 
-    def due(self, now_ns: int, people: Sequence[Person]) -> list[int]:
+    def due(self, now_ns: int, people: Sequence[Person], needs: Sequence[float] | None = None) -> list[int]:
         """Return the indices of the tiles to visit now, the most urgent first; call it once a frame.
 
         Tiles that were not visited within the period come first, then those with small people, then those whose turn it is.
@@ -129,15 +150,20 @@ class TileSchedule:
         Args:
             now_ns: on the clock of `visited`.
             people: known in the frame before, in source pixels.
+            needs: how often each tile is to be visited, as of `tile_needs`; None for all alike.
         """
+        self._needs = [1.0] * len(self.tiles) if needs is None else list(needs)
         elapsed_ns = 0 if self._asked_ns is None else max(0, now_ns - self._asked_ns)
         self._asked_ns = now_ns
-        more = sum(self._weights) * elapsed_ns / max(1.0, _TURN_SHARE * self._period_ns)
+        weights = [weight * need for weight, need in zip(self._weights, self._needs, strict=True)]
+        wanted = [index for index, weight in enumerate(weights) if weight]
+        more = sum(weights) * elapsed_ns / max(1.0, _TURN_SHARE * self._period_ns)
         self._turns = min(self._turns + more, len(self.tiles))
         ages_ns = [self._age_ns(index, now_ns) for index in range(len(self.tiles))]
-        oldest = sorted(range(len(self.tiles)), key=lambda index: -ages_ns[index] * self._weights[index])
+        # Those that were never visited are all infinitely old: the ones that are needed more come first.
+        oldest = sorted(wanted, key=lambda index: (-ages_ns[index] * weights[index], -self._needs[index]))
         in_turn = oldest[: int(self._turns)]
-        overdue = [index for index in in_turn if ages_ns[index] >= self._period_ns]
+        overdue = [index for index in in_turn if ages_ns[index] * self._needs[index] >= self._period_ns]
         with_people = self._with_people(now_ns, people)
         self._in_turn = frozenset(in_turn).difference(with_people)
         return list(dict.fromkeys([*overdue, *with_people, *in_turn]))
@@ -150,9 +176,9 @@ class TileSchedule:
 
     def coverage(self, now_ns: int) -> Coverage:
         """Return what has been seen of the frame within the period."""
-        if not self.tiles:
+        ages_ns = [self._age_ns(index, now_ns) for index, need in enumerate(self._needs) if need == 1]
+        if not ages_ns:
             return Coverage(1.0, 0.0)
-        ages_ns = [self._age_ns(index, now_ns) for index in range(len(self.tiles))]
         return Coverage(sum(age_ns <= self._period_ns for age_ns in ages_ns) / len(ages_ns), max(ages_ns) / NS_PER_S)
 
     def looks(self, now_ns: int) -> tuple[TileLook, ...]:

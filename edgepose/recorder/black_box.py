@@ -16,6 +16,7 @@ from pathlib import Path
 from edgepose import __version__
 from edgepose.config.schema import Config
 from edgepose.errors import UnavailableError
+from edgepose.ground import WorldPlaces
 from edgepose.messages.camera_state import CameraState
 from edgepose.model.file import ModelFile
 from edgepose.recorder.folder import RecorderFolder, Recording
@@ -36,6 +37,7 @@ SAME_REASON_S = 60.0
 """Time, in seconds, in which the same reason makes no other recording."""
 
 _SEGMENT_LIMIT_BYTES = 8_000_000  # or an eighth of what the folder may hold
+_NOWHERE = WorldPlaces()
 _RETRY_S = 1.0  # between two attempts to use a failed disk
 
 
@@ -86,6 +88,7 @@ class BlackBox:
         self._kept_s = config.black_box.minutes * 60
         self._model = model
         self._settings = settings_of(config)
+        self._places = WorldPlaces()
         self.drops: Counter[str] = Counter()
         self._lock = threading.Lock()  # guards the six below: postprocess thread, camera threads and main thread
         self._generation = 1
@@ -120,10 +123,10 @@ class BlackBox:
         with self._lock:
             return RecorderStats(dict(self.drops))
 
-    def configure(self, config: Config) -> None:
-        """Note other settings; called by the postprocess thread when it applies them to the next frame."""
+    def configure(self, config: Config, places: WorldPlaces = _NOWHERE) -> None:
+        """Note other settings, and places on the map; called by the postprocess thread when it applies them to the next frame."""
         with self._lock:
-            self._settings = settings_of(config)
+            self._settings, self._places = settings_of(config), places
             self._generation += 1
 
     def exchange(self, model: ModelFile) -> None:
@@ -242,7 +245,12 @@ class BlackBox:
         if self._headed == self._generation:
             return None
         return SegmentHeader(
-            edgepose=__version__, model=self._model.path.name, sha256=self._model.sha256, settings=self._settings, at_ns=at_ns
+            edgepose=__version__,
+            model=self._model.path.name,
+            sha256=self._model.sha256,
+            settings=self._settings,
+            at_ns=at_ns,
+            places=self._places,
         )
 
     def _put(self, item: _Item) -> bool:

@@ -14,10 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.config.aircraft import FixedConfig, FlightReportConfig, MavlinkConfig
 from edgepose.config.schema import CameraConfig, Config
 from edgepose.encryption.files import state_files
 from edgepose.errors import RecordingError
 from edgepose.frame import Clock
+from edgepose.ground import WorldPlaces
 from edgepose.person import Candidates, Person
 from edgepose.storage.records import Damage, StoredRecord, packed_record, scan_records
 
@@ -40,6 +42,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
         model, sha256: file name and hash of the pose network.
         settings: those that decide on people and events; sources, broker and files are left out.
         at_ns: nanoseconds since the Unix epoch.
+        places: zones and lines on the map.
     """
 
     edgepose: str
@@ -47,6 +50,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
     sha256: str
     settings: Config
     at_ns: int
+    places: WorldPlaces = WorldPlaces()
 
 
 class PackedPeople(msgspec.Struct, frozen=True, array_like=True):
@@ -83,6 +87,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
         at_ns: end of postprocessing, nanoseconds since the Unix epoch.
         failed: whether postprocessing or delivery failed, after which all people were forgotten.
         snapshot: state of the camera's postprocessing before this frame, in its first record of a segment.
+        telemetry: what placed its people, as `edgepose.flight` writes it; None for a camera without a mount.
     """
 
     camera: str
@@ -102,6 +107,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     at_ns: int
     failed: bool
     snapshot: bytes | None
+    telemetry: bytes | None = None
 
     def candidates(self) -> Candidates:
         """Return the candidates of the network, without those below all thresholds."""
@@ -141,7 +147,13 @@ _decoder = msgspec.msgpack.Decoder(Record)
 def settings_of(config: Config) -> Config:
     """Return the settings that decide on people and events, and nothing confidential."""
     return Config(
-        cameras={name: CameraConfig(source="-", zones=camera.zones, lines=camera.lines) for name, camera in config.cameras.items()},
+        cameras={
+            name: CameraConfig(source="-", zones=camera.zones, lines=camera.lines, mount=camera.mount)
+            for name, camera in config.cameras.items()
+        },
+        flight=msgspec.structs.replace(
+            config.flight, topic=None, places_file=None, mavlink=MavlinkConfig(), fixed=FixedConfig(), report=FlightReportConfig()
+        ),
         pose=config.pose,
         track=config.track,
         refine=config.refine,

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from edgepose.flight.mavlink_library import load_dialect, open_codec
+from edgepose.flight.mavlink.library import load_dialect, open_codec
 from testing.flight.vehicle import ALTITUDE_M, SYSTEM, path, place, rates, speed
 
 

@@ -29,7 +29,7 @@ class Service:
 
     def __init__(self, machine: Systemd, port: int) -> None:
         self.machine = machine
-        self._port = port
+        self.port = port
         self._marker = machine.shell("date +%s.%N").strip()
         self._heard: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class Service:
         self.machine.write(
             "/etc/edgepose/config.yaml",
             f"device: drone\ncameras: {cameras}\nmodel: {model}\nhealth: {{interval_s: 0.5}}\n"
-            f"mqtt: {{host: 127.0.0.1, port: {self._port}, username: drone, password_file: mqtt-password}}\n{more}\n",
+            f"mqtt: {{host: 127.0.0.1, port: {self.port}, username: drone, password_file: mqtt-password}}\n{more}\n",
             0o600,
         )
 

@@ -248,3 +248,22 @@ def test_text_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b'device: "\\0"\ncameras: {front: {source: "a\\0b"}}')
     with pytest.raises(ConfigError, match=r"cameras\.front\.source is of type str; expected"):
         load(path, [], {})
+
+
+def test_a_section_that_may_be_absent_is_set_key_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("cameras: {a: {source: x, mount: {field_of_view_deg: 60, pitch_deg: -20}}, b: {source: y, mount: null}}\n")
+    loaded = load(path, ["cameras.a.mount.pitch_deg=-30", "cameras.b.mount.field_of_view_deg=50"], {})
+    first, second = loaded.cameras["a"].mount, loaded.cameras["b"].mount
+    assert first is not None
+    assert second is not None
+    assert (first.field_of_view_deg, first.pitch_deg, second.field_of_view_deg) == (60, -30, 50)
+    assert load(path, ["cameras.a.mount=null"], {}).cameras["a"].mount is None
+    for text, says in (
+        ("mount: {pich_deg: 6}", r"config.yaml:1: unknown key cameras.a.mount.pich_deg; did you mean pitch_deg\?"),
+        ("mount: 5", "config.yaml:1: cameras.a.mount is not a section of keys"),
+        ("mount: {intrinsics: {width: 5}}", "config.yaml:1: cameras.a.mount.intrinsics has no height; expected it beside the others"),
+    ):
+        path.write_text(f"cameras: {{a: {{source: x, {text}}}}}\n")
+        with pytest.raises(ConfigError, match=says):
+            load(path, [], {})

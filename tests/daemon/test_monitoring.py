@@ -16,6 +16,7 @@ from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.daemon.monitoring import MonitoringServer, Readiness, readiness
 from edgepose.daemon.prometheus import metrics_page
 from edgepose.errors import UnavailableError
+from edgepose.flight.service import FlightStats
 from edgepose.messages.camera_state import CameraState
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
@@ -205,6 +206,8 @@ def test_what_health_messages_say_is_said_here_too() -> None:
         "clock_unset": 0,
         "events_lost": 0,
         "webhook_failing": 0,
+        "heat": 0,
+        "telemetry_missing": 0,
         "server_unreachable": 0,
         "server_slow": 0,
         "server_not_ready": 0,
@@ -228,6 +231,24 @@ def test_a_scrape_leaves_the_latency_samples_to_the_health_report() -> None:
     assert health.stages_ms["engine"].p50 == 20
     assert health.cameras["front"].age_ms.p50 == 30  # type: ignore[union-attr]
     assert samples(metrics, STREAMING)[of("edgepose_stage_duration_seconds_count", stage="engine")] == 1  # counted since the start
+
+
+def test_what_is_said_of_telemetry_and_heat() -> None:
+    flight = FlightStats("mavlink", "stale", 0.5, packets=900, lost=12, restarts=1, dropped={"no_fix": 4, "new": 1}, battery=0.4, age_s=2.5)
+    seen = samples_of(DaemonSnapshot(flight=flight, heat=(("fewer_tiles", "no_tiles"), "hot")))
+    states = labelled(seen, "edgepose_flight_state", "state")
+    assert (states["stale"], sum(states.values())) == (1, 1)
+    assert seen[of("edgepose_flight_telemetry_age_seconds")] == 2.5
+    assert seen[of("edgepose_flight_battery_ratio")] == 0.4
+    assert [seen[of(f"edgepose_flight_{name}_total")] for name in ("packets", "packets_lost", "vehicle_restarts")] == [900, 12, 1]
+    drops = labelled(seen, "edgepose_flight_packets_dropped_total", "cause")
+    assert {cause: count for cause, count in drops.items() if count} == {"no_fix": 4, "other": 1}
+    assert drops["malformed"] == 0
+    steps = labelled(seen, "edgepose_heat_step", "step")
+    assert steps == {"fewer_tiles": 1, "no_tiles": 1, "no_refinement": 0, "smaller_input": 0, "fewer_frames": 0}
+    without = samples_of(DaemonSnapshot())
+    assert not any("flight" in key[0] for key in without)
+    assert sum(labelled(without, "edgepose_heat_step", "step").values()) == 0
 
 
 def test_what_is_said_of_the_broker() -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edgepose.config.aircraft import FixedConfig, FlightConfig, IntrinsicsConfig, MavlinkConfig, MountConfig
 from edgepose.config.cross_checks import check_together
 from edgepose.config.schema import CameraConfig, Config, EventsConfig, MotionConfig, RefineConfig, SmoothConfig, TrackConfig
 from edgepose.earth import LocalFrame
 from edgepose.errors import ConfigError
-from edgepose.event import Event
+from edgepose.event import Event, Occupancy
 from edgepose.flight.geometry import CameraView
 from edgepose.flight.history import AircraftPose, Attitude, GimbalAttitude
 from edgepose.flight.mount import axes_of, lens_of, view_of
@@ -144,6 +145,15 @@ def test_finds_of_impossible_size_are_weighed_down_where_that_is_on() -> None:
     assert len(Mast(config(weighing)).show(giant, standing(20, 6))) == 1
 
 
+def test_two_zones_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "places.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature("door", "Polygon", (15, 2), (30, 2), (30, 20))]}))
+    both = config(FlightConfig(source="fixed", fixed=FIXED, places_file=str(path)))
+    camera = replace(both.cameras["a"], zones={"door": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]})
+    with pytest.raises(ConfigError, match=r"has a zone door, as cameras\.a has; expected two names"):
+        FlightService(replace(both, cameras={"a": camera}))
+
+
 def feature(name: str, kind: str, *points: tuple[float, float]) -> dict[str, object]:
     frame = LocalFrame(*HOME)
     corners = [list(reversed(frame.degrees(*point))) for point in points]
@@ -169,10 +179,13 @@ def test_zones_and_lines_on_the_map_make_events(tmp_path: Path) -> None:
         places_file=str(path),
     )
     mast = Mast(config(flight))
+    assert list(mast.service.map_zones("a")) == ["meadow"]
     for step in range(60):
         mast.show(standing(20, -6 + 0.2 * step))
+    assert mast.steps.occupancy == {None: Occupancy(1, 1, 0), "meadow": Occupancy(1, 1, 0)}
     for _ in range(50):
         mast.show()
+    assert mast.steps.occupancy == {None: Occupancy(0, 1, 1), "meadow": Occupancy(0, 1, 1)}
     made = [(event.kind, event.zone or event.line, event.direction) for event in mast.events]
     assert [event for event in made if event[1]] == [
         ("line_crossed", "fence", "to_left"),

@@ -19,8 +19,8 @@ from edgepose.config.schema import CameraConfig, Config
 from edgepose.earth import LocalFrame
 from edgepose.errors import ConfigError
 from edgepose.flight.history import AircraftPose, TelemetryHistory
-from edgepose.flight.mavlink_library import load_dialect, open_codec
-from edgepose.flight.mavlink_reader import MavlinkReader
+from edgepose.flight.mavlink.library import load_dialect, open_codec
+from edgepose.flight.mavlink.reader import MavlinkReader
 from edgepose.flight.rotations import yaw_of
 from edgepose.flight.service import FlightService, FlightStats
 from edgepose.frame import NS_PER_S

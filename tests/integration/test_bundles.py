@@ -154,7 +154,7 @@ def test_one_that_does_not_work_is_rolled_back(fleet: Fleet) -> None:
     (place / "pointer.json").write_text(json.dumps(pointer))
     with fleet.device() as (daemon, heard):
         works(heard)
-        assert heard.on("bundle")[-1]["reason"] == "it was started 3 times without a success"
+        wait_for(lambda: last(heard).get("reason") == "it was started 3 times without a success")
 
 
 def test_one_that_does_not_start_gives_way_to_the_one_before(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,8 +168,8 @@ def test_one_that_does_not_start_gives_way_to_the_one_before(fleet: Fleet, capsy
     (place / "pointer.json").write_text(json.dumps({"schema": 1, "current": 4, "highest": 4, "trial": trial}))
     with fleet.device() as (daemon, heard):
         works(heard)
-        assert heard.on("bundle")[-1]["state"] == "rolled_back"
-        assert "gone.onnx" in heard.on("bundle")[-1]["reason"]
+        wait_for(lambda: last(heard)["state"] == "rolled_back")
+        assert "gone.onnx" in last(heard)["reason"]
         process = daemon.process
         assert process.poll() is None  # the same process, which started again
         assert daemon.terminate(20) == 0

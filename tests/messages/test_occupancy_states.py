@@ -43,6 +43,19 @@ def test_nobody_is_there_at_first_and_only_changes_are_published() -> None:
     assert states.said == [(front, 2), (door, 1), (front, 1)]
 
 
+def test_zones_on_the_map_are_places_of_the_cameras_that_look_at_them() -> None:
+    states, zones = States(), {"front": ["meadow"]}
+    occupancy = OccupancyStates(states, lambda camera: zones.get(camera, []))
+    occupancy.configure(CONFIG, 0)
+    meadow = "cameras/front/zones/meadow/occupancy"
+    assert states.said[-1] == (meadow, 0)
+    occupancy.update("front", counted(frame=0, door=0, yard=0, meadow=2), 0)
+    assert states.said[-1] == (meadow, 2)
+    zones.clear()
+    occupancy.configure(CONFIG, 0)
+    assert states.said[-1] == (meadow, None)
+
+
 def test_places_that_are_gone_are_cleared_and_do_not_come_back() -> None:
     states = States()
     occupancy = OccupancyStates(states)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from edgepose.config.aircraft import FixedConfig, FlightConfig, MountConfig
 from edgepose.config.schema import Config, FilesConfig, RefineConfig
 from edgepose.pipeline.offline.run import Summary, run
 from edgepose.pipeline.offline.settings import offline_config
@@ -54,6 +55,21 @@ def test_a_refiner_is_named_and_its_people_are_counted(config: Config, tmp_path:
     assert summary.refiner == "again.onnx"
     assert summary.refined is not None
     assert 0 < summary.people <= summary.refined  # doubles are refined, then dropped
+
+
+def test_people_in_a_file_of_a_mast_have_places(config: Config) -> None:
+    camera = replace(config.cameras["v"], mount=MountConfig(field_of_view_deg=60, pitch_deg=-60))
+    fixed = FixedConfig(latitude=47.0, longitude=8.0, height_m=9.0)
+    placed = replace(config, cameras={"v": camera}, flight=FlightConfig(source="fixed", fixed=fixed))
+    run(placed)
+    written = lines(config)
+    assert {line["aircraft"]["state"] for line in written} == {"ok"}
+    grounds = [person["ground"] for line in written for person in line["people"]]
+    assert grounds
+    assert all(abs(ground["lat"] - 47) < 0.001 and ground["radius_m"] > 0 for ground in grounds)
+    flying = replace(placed, flight=FlightConfig(source="mqtt", topic="t"), files=FilesConfig(jsonl=f"{config.files.jsonl}2"))
+    run(flying)  # telemetry of now says nothing about a file
+    assert not any("aircraft" in line for line in lines(flying))
 
 
 def test_still_pictures_are_not_tracked_unless_asked(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_offline_gives_every_frame_and_the_sources_error(tmp_path: Path) -> None
     source = Script("a", 0, [(64, 64)] * 10, SourceError("cut", "ended"))
     inferred: list[int] = []
     with pytest.raises(SourceError, match="cut"):
-        inferred.extend(frame.sequence for frame, _ in people_in(source, Backend([]), info, Config(), Metrics(), None))
+        inferred.extend(frame.sequence for frame, _, _ in people_in(source, Backend([]), info, Config(), Metrics(), None))
     assert inferred == list(range(10))
     assert source._closed.is_set()
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgepose.frame import NS_PER_S
 from edgepose.person import Candidates, Person
 from edgepose.pose.letterbox import Letterbox
-from edgepose.pose.tiles import TileSchedule, TileVisit, cover, merge
+from edgepose.pose.tiles import TileSchedule, TileVisit, cover, merge, tile_needs
 from edgepose.tile import Tile
 
 FULL_HD = Letterbox.fit(1080, 1920, 288, 512)
@@ -81,6 +81,41 @@ def test_where_time_lacks_people_and_old_looks_take_turns() -> None:
 def test_people_who_are_large_in_the_whole_frame_need_no_closer_look() -> None:
     schedule, other = (TileSchedule(FULL_HD, 1.0, period_s=10.0) for _ in range(2))
     assert schedule.due(0, [person(800, 200, 1100, 900)]) == other.due(0, [])
+
+
+def test_tiles_that_help_less_come_later_and_those_without_ground_never() -> None:
+    schedule = TileSchedule(FULL_HD, 1.0, period_s=2.0)
+    sizes = np.array([(0.0, 0.0), (90.0, 200.0), (12.0, 300.0)] * 100)[: len(schedule.tiles)]
+    needs = tile_needs(sizes, FULL_HD, 1.0)
+    sky, seldom, needed = 0.0, 0.25, 1.0
+    # A person of 90 px in the frame has 24 px in the network's input, of 200 px 53: one is small, and the other is not.
+    assert needs[:3] == [sky, needed, needed]
+    assert tile_needs(np.array([(160.0, 300.0), (0.0, 7.9), (0.0, 8.0)]), FULL_HD, 1.0) == [seldom, sky, needed]
+    assert tile_needs(np.array([(0.0, 7.9)]), FULL_HD, 2.0) == [needed]
+    shares = [(sky, seldom, needed)[index % 3] for index in range(len(schedule.tiles))]
+    visits = [0] * len(schedule.tiles)
+    for number in range(1000):
+        now_ns = number * NS_PER_S // 25
+        for index in schedule.due(now_ns, [], shares):
+            schedule.visited(index, now_ns)
+            visits[index] += 1
+        if number > 50:
+            assert schedule.coverage(now_ns).oldest_s <= 2.0
+    often = [count for count, share in zip(visits, shares, strict=True) if share == needed]
+    rare = [count for count, share in zip(visits, shares, strict=True) if share == seldom]
+    assert sum(visits[::3]) == 0
+    assert min(rare) >= 4  # forty seconds are five of their periods
+    assert min(often) >= 2.5 * max(rare) / 1.5
+    schedule.due(41 * NS_PER_S, [])
+    assert schedule.coverage(41 * NS_PER_S).share < 1  # without telemetry all count again
+
+
+def test_what_is_needed_comes_first_where_time_lacks() -> None:
+    schedule = TileSchedule(FULL_HD, 1.0, period_s=2.0)
+    shares = [1.0 if index in (5, 9) else 0.25 for index in range(len(schedule.tiles))]
+    assert set(schedule.due(0, [], shares)[:2]) == {5, 9}
+    assert schedule.due(0, [], [0.0] * len(shares)) == []
+    assert schedule.coverage(0).share == 1.0
 
 
 def found(*boxes: tuple[float, float, float, float, float]) -> Candidates:

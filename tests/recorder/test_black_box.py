@@ -1,6 +1,7 @@
 """The black box with frames of our own: what is kept, for how long, and what faults do."""
 
 import errno
+import json
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgepose.config.aircraft import FlightConfig
 from edgepose.config.schema import BlackBoxConfig as Settings
 from edgepose.config.schema import RefineConfig
 from edgepose.errors import UnavailableError
@@ -70,6 +72,30 @@ def test_a_recording_of_a_flying_camera_with_tiles_gives_the_same_messages(tmp_p
     first, second = sorted(recording.glob(f"*{SUFFIX}"))
     assert daemon.said[-len(again(second)) :] == again(second)
     assert len(again(first)) >= 40
+    daemon.box.close()
+
+
+def test_a_recording_with_telemetry_gives_the_same_places_speeds_and_events(tmp_path: Path, model: ModelFile) -> None:
+    path = tmp_path / "places.geojson"
+    corners = [[7.9, 46.9], [8.1, 46.9], [8.1, 47.1], [7.9, 47.1]]
+    zone = {"type": "Feature", "properties": {"name": "field"}, "geometry": {"type": "Polygon", "coordinates": [corners]}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [zone]}))
+    daemon = RecordingDaemon(tmp_path / "box", model, flight=FlightConfig(source="mqtt", topic="t", places_file=str(path)))
+    daemon.run(40)
+    daemon.box.begin()  # the second segment starts with paths, from which it computes speeds
+    daemon.run(40)
+    assert daemon.box.persist("asked", wait_s=10)
+    (recording,) = recordings(tmp_path / "box", "asked")
+    said = [json.loads(line) for line in daemon.said]
+    assert {message["aircraft"]["state"] for message in said if "people" in message} == {"ok"}
+    assert sum("speed_mps" in person.get("ground", {}) for message in said for person in message.get("people", [])) > 100
+    assert [message["zone"] for message in said if message.get("kind") == "zone_entered" and message["zone"] == "field"]
+    assert again(recording) == daemon.said
+    tail = again(sorted(recording.glob(f"*{SUFFIX}"))[-1])
+    assert len(tail) >= 40
+    assert daemon.said[-len(tail) :] == tail
+    path.unlink()
+    assert again(recording) == daemon.said
     daemon.box.close()
 
 

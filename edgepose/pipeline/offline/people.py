@@ -12,7 +12,9 @@ from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend
 from edgepose.errors import EndOfStream
 from edgepose.event import Event
+from edgepose.flight.service import FlightService
 from edgepose.frame import Frame
+from edgepose.ground import Aircraft
 from edgepose.model.file import ModelInfo
 from edgepose.person import Person
 from edgepose.pipeline.postprocessor import PersonRefiner, Postprocessor
@@ -25,7 +27,11 @@ _ALONE: AbstractContextManager[object] = nullcontext()
 
 
 class FramePeople:
-    """A function from a prepared frame to its people, for the frames of one source, in order; used by one thread at a time."""
+    """A function from a prepared frame to its people, for the frames of one source, in order; used by one thread at a time.
+
+    Attributes:
+        aircraft: what carried the camera at the last frame; None where nobody is placed.
+    """
 
     def __init__(
         self,
@@ -52,9 +58,13 @@ class FramePeople:
         self._metrics = metrics
         self._turn = turn
         # The caller has set the limit, and a summary counts who is left out.
-        self._postprocessor = Postprocessor(camera, config, metrics, refiner, tells_limit=False)
-        self._tiles = TileVisitor(config, info, metrics) if config.tiles.enabled else None
+        # Other telemetry is that of now, and not of the time when a file was recorded.
+        flight = FlightService(config) if config.flight.source == "fixed" else None
+        self._postprocessor = Postprocessor(camera, config, metrics, refiner, tells_limit=False, flight=flight)
+        sizes = None if flight is None else flight.expected_sizes(camera)
+        self._tiles = TileVisitor(config, info, metrics, sizes) if config.tiles.enabled else None
         self._people: list[Person] = []  # of the frame before
+        self.aircraft: Aircraft | None = None
 
     def __call__(self, prepared: PreparedFrame) -> list[Person]:
         """Return the people of the next frame; EngineError where the engine fails."""
@@ -64,6 +74,7 @@ class FramePeople:
             if self._tiles is not None:
                 candidates, visited = self._tiles.candidates(prepared, candidates, self._backend, self._people, None)
             self._people = self._postprocessor.people(prepared, candidates, visited=visited)
+            self.aircraft = self._postprocessor.aircraft
             if self._take_events is not None:
                 self._take_events(self._postprocessor.events)
         return self._people
@@ -80,8 +91,8 @@ def people_in(
     stop: Callable[[], bool] = lambda: False,
     turn: AbstractContextManager[object] = _ALONE,
     take_events: Callable[[list[Event]], None] | None = None,
-) -> Generator[tuple[Frame, list[Person]], None, None]:
-    """Yield each frame of a source with its people, in order; meanwhile the next frames are decoded.
+) -> Generator[tuple[Frame, list[Person], Aircraft | None], None, None]:
+    """Yield each frame of a source with its people and what carries the camera, in order; meanwhile the next frames are decoded.
 
     A source without an end is followed until the caller stops. The source is closed at the end.
 
@@ -98,7 +109,8 @@ def people_in(
     find = FramePeople(next(iter(config.cameras), "source"), backend, info, config, metrics, refiner, turn, take_events)
     with closing(_read_ahead(source, preprocessor, stop)) as frames:
         for prepared in frames:
-            yield prepared.frame, find(prepared)
+            people = find(prepared)
+            yield prepared.frame, people, find.aircraft
 
 
 def _read_ahead(source: Source, preprocessor: Preprocessor, stop_asked: Callable[[], bool]) -> Generator[PreparedFrame, None, None]:

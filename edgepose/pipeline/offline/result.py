@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgepose.errors import UnavailableError
 from edgepose.frame import Frame
+from edgepose.ground import Aircraft
 from edgepose.messages.compose import poses_message, source_scale
 from edgepose.messages.structs import encode
 from edgepose.output.coco import coco_results
@@ -44,12 +45,13 @@ class PoseResult:
     skeleton = SKELETON
     """Pairs of keypoints that form the bones."""
 
-    def __init__(self, frame: Frame, people: Sequence[Person], keypoint_threshold: float) -> None:
+    def __init__(self, frame: Frame, people: Sequence[Person], keypoint_threshold: float, aircraft: Aircraft | None = None) -> None:
         """
         Args:
             frame: the picture.
             people: in pixels of the frame's image.
             keypoint_threshold: confidence below which a keypoint is not drawn.
+            aircraft: what carries the camera; None where nobody is placed.
         """
         scale = np.array(source_scale(frame), np.float32)
         self.boxes: NDArray[np.float32] = np.array([person.box for person in people], np.float32).reshape(-1, 4) * np.tile(scale, 2)
@@ -64,6 +66,7 @@ class PoseResult:
         self._frame = frame
         self._people = tuple(people)
         self._keypoint_threshold = keypoint_threshold
+        self._aircraft = aircraft
 
     def __len__(self) -> int:
         return len(self._people)
@@ -128,4 +131,4 @@ class PoseResult:
         return encode_picture(unguarded(np.ascontiguousarray(drawn[..., ::-1])), ".png")  # the caller's own picture
 
     def _message(self) -> FilePosesMessage:
-        return of_file(poses_message(self._frame, self._people, self._frame.captured_at_ns), self.source)
+        return of_file(poses_message(self._frame, self._people, self._frame.captured_at_ns, aircraft=self._aircraft), self.source)

@@ -243,7 +243,7 @@ class OfflineRun:
         frames = 0
         try:
             with naming_the_file(one):
-                for frame, found in people_in(
+                for frame, found, aircraft in people_in(
                     source,
                     self._backend,
                     self._model.info,
@@ -254,7 +254,7 @@ class OfflineRun:
                     take_events=self._take_events,
                 ):
                     at_ns = frame.captured_at_ns if self._start_ns is not None else time.time_ns()
-                    message = poses_message(frame, found, at_ns, config.privacy.profile)
+                    message = poses_message(frame, found, at_ns, config.privacy.profile, aircraft)
                     for sink in self._sinks:
                         sink.write(frame, found, message)
                     frames += 1

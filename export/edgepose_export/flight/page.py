@@ -81,10 +81,14 @@ def map_page(log: FlightLog, title: str, photo: Orthophoto | None = None) -> str
     missing = sum(log.without.values())
     reasons = ", ".join(f"{count} {state}" for state, count in log.without.most_common())
     facts = [
-        f"{log.messages} pose messages, {len(log.people)} people, {len(log.events)} events",
-        *([f"{missing} messages without places ({reasons})"] if missing else []),
-        *([f"{log.unreadable} unreadable lines"] if log.unreadable else []),
+        f"{log.messages} pose messages, {len(log.people)} people, {_counted(len(log.events), 'event')}",
+        *([f"{_counted(missing, 'message')} without places ({reasons})"] if missing else []),
+        *([f"{_counted(log.unreadable, 'unreadable line')}"] if log.unreadable else []),
     ]
     template = files("edgepose_export.flight").joinpath("map.html").read_text(encoding="utf-8")
     texts = {"title": html.escape(title), "facts": html.escape("; ".join(facts)), "data": json.dumps(data).replace("<", "\\u003c")}
     return re.sub(r"{{(\w+)}}", lambda found: texts[found[1]], template)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -9,8 +9,8 @@ from typing import Any
 from edgepose.config.aircraft import FlightConfig
 from edgepose.errors import UnavailableError
 from edgepose.flight.history import TelemetryHistory
-from edgepose.flight.mavlink_library import load_dialect, open_codec, read_signing_key
-from edgepose.flight.mavlink_reader import MavlinkReader
+from edgepose.flight.mavlink.library import load_dialect, open_codec, read_signing_key
+from edgepose.flight.mavlink.reader import MavlinkReader
 from edgepose.flight.reports import SeenPeople, heartbeat, people_packets, status_text
 from edgepose.flight.transports import Transport, open_transport
 from edgepose.supervision.backoff import FullJitterBackoff
