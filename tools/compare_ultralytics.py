@@ -119,8 +119,8 @@ def _table(measured: dict[str, list[_Measured]], what: str) -> str:
     for measure, (bar, limit, sign) in _BARS.items():
         pair = [statistics.median(each[measure] for each in rounds) for rounds in (theirs, ours)]
         ratio = statistics.median(our[measure] / their[measure] for their, our in zip(theirs, ours, strict=True))
-        verdict = "met" if sign * ratio >= sign * limit else "missed"
-        lines.append(f"| {measure} | {pair[0]:.2f} | {pair[1]:.2f} | {ratio:.2f} | {bar}: {verdict} |")
+        outcome = "met" if sign * ratio >= sign * limit else "missed"
+        lines.append(f"| {measure} | {pair[0]:.2f} | {pair[1]:.2f} | {ratio:.2f} | {bar}: {outcome} |")
     return "\n".join(lines)
 
 
