@@ -52,7 +52,7 @@ def test_decoding_is_not_skipped_where_too_few_frames_remain_and_tried_again_lat
     skip = DecodeSkip()
     now_s = fed(skip, 30, 14, 5, 0)
     assert skip.on
-    changes = []
+    changes: list[float] = []
     for _ in range(400):  # each step 5 s: the decoder leaves a third of the frames, fewer than the network takes
         was = skip.on
         now_s = fed(skip, 10 if was else 30, 14, 5, now_s)
