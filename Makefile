@@ -49,8 +49,10 @@ sbom: $(VENV)/.dev ## bills of materials (CycloneDX) of what an installation tak
 release: $(VENV)/.dev ## tag a version and build its wheels and SBOM (VERSION=0.2.0)
 	$(BIN)/python -m tools.release $(VERSION)
 
-bench: $(VENV)/.dev ## engine, pipeline and daemon in turns; writes docs/performance.md (SOURCE=a video; ARGS="--rounds 12 --json build/bench.json")
-	$(BIN)/python -m tools.write_bench docs/performance.md $(ARGS) $(if $(SOURCE),"$(SOURCE)")
+bench: $(VENV)/.dev ## engine, pipeline and daemon in turns, and ultralytics where EDGEPOSE_ULTRALYTICS_PYTHON names it; writes docs/performance.md (SOURCE=a video)
+	$(BIN)/python -m tools.write_bench docs/performance.md --prove $(ARGS) $(if $(SOURCE),"$(SOURCE)")
+	@test -z "$$EDGEPOSE_ULTRALYTICS_PYTHON" || \
+	$(BIN)/python -m tools.compare_ultralytics $(if $(SOURCE),"$(SOURCE)",build/vtest.avi) docs/performance.md
 
 costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, measured
 	$(BIN)/python -m tools.write_costs build/vtest.avi README.md $(ARGS)

@@ -391,6 +391,7 @@ def install(world: World, monkeypatch: Any, *, memory: str = "cuda-python", name
     for module in ("tensorrt", "tensorrt_rtx", "pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cuda.bindings.runtime"):
         monkeypatch.setitem(sys.modules, module, None)  # not installed
     monkeypatch.setitem(sys.modules, name, tensorrt(world, name))
+    monkeypatch.setattr("edgepose.engine.device_memory.DRIVER", ANY_LIBRARY)
     packages = {"cuda-python": ("cuda", "cuda.bindings"), "pycuda": ("pycuda",), "": ()}[memory]
     for package in packages:
         monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
@@ -417,12 +418,16 @@ def write_packages(folder: Path, *, step_s: float = 0.0, fail: str = "", gates: 
     common += f"world.fail.update({{{fail!r}: -1}} if {fail!r} else {{}})\n"
     (folder / "tensorrt").mkdir(parents=True)
     (folder / "tensorrt" / "__init__.py").write_text(common + "sys.modules[__name__] = tensorrt_stand_in.tensorrt(world)\n")
+    (folder / "sitecustomize.py").write_text(f"from edgepose.engine import device_memory\ndevice_memory.DRIVER = {ANY_LIBRARY!r}\n")
     (folder / "cuda" / "bindings").mkdir(parents=True)
     for package in ("cuda", "cuda/bindings"):
         (folder / package / "__init__.py").write_text("")
     (folder / "cuda" / "bindings" / "runtime.py").write_text(common + "sys.modules[__name__] = cuda_stand_in.cuda_runtime(world)\n")
     return folder
 
+
+ANY_LIBRARY = "libc.so.6"
+"""Stands in for the library of the driver, which is only looked for."""
 
 SHARED = World()
 """The world of `write_packages`: one for both packages of a process."""

@@ -82,6 +82,15 @@ class PyAvSource(VideoSource):
             self._file = target
             self.facts.expected_frames = stream.expected_frames
 
+    @property
+    def skipped_frames(self) -> int:
+        """Number of frames so far that were not decoded, since `skip_unreferenced` asked for it."""
+        return self._stream.skipped_frames
+
+    def skip_unreferenced(self, skips: bool) -> None:
+        """Leave out, from the next packet on, the decoding of frames that no other frame needs; all others keep their values."""
+        self._stream.skips_unreferenced = skips
+
     def _note_end(self) -> None:
         stream = self._stream
         if isinstance(stream, _FileStream) and self.facts.missing is None:

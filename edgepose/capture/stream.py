@@ -110,10 +110,15 @@ class Stream:
         """How much longer than an ordinary stream it may wait for a frame."""
         self.decoding = False
         """Whether a frame is being decoded, which is no wait."""
+        self._skips = False  # as the decoder does now
         self.corrupt_frames = 0
         """Number of damaged frames."""
         self.superseded_frames = 0
         """Always 0: FFmpeg delivers every frame."""
+        self.skips_unreferenced = False
+        """Whether frames that no other frame needs are not decoded; set by any thread."""
+        self.skipped_frames = 0
+        """Number of frames that were not decoded for that reason."""
         self.packets_without_frame = 0
         """Number of packets since the last frame."""
         self.notes: list[str] = []
@@ -149,6 +154,7 @@ class Stream:
         self._pixel_aspect = usable_aspect(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
         self._sender_zero_ns = None
         self._sender_reported = False
+        self._skips = False
         self._stream = stream
         self._packets = container.demux(stream)
 
@@ -174,8 +180,13 @@ class Stream:
             self._arrival = Instant.now()
             self._note_sender_report(packet)
             self.decoding = True
+            skips = self.skips_unreferenced
             try:
+                if skips != self._skips:
+                    self._skips = skips
+                    self._stream.codec_context.skip_frame = "NONREF" if skips else "DEFAULT"
                 decoded = packet.decode()
+                self.skipped_frames += skips and not decoded and bool(packet.size)
             except (av.FFmpegError, ValueError):
                 self._refuse_large_picture(packet)
                 self.corrupt_frames += 1

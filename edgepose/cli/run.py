@@ -29,22 +29,22 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
     systemd the daemon reports when it is ready, and feeds the watchdog. With `web.enabled` there is a live page, which needs the extra
     `web`.
     """
+    import gc
     import logging
     import os
     import sys
     import time
 
+    gc.disable()  # until it runs: what is imported and opened stays, and looking through it again and again finds nothing
     from edgepose.bundles.configured import BundledConfiguration
-    from edgepose.bundles.updates import RolledBackError, Updates
     from edgepose.config.load import service_variables
-    from edgepose.daemon.daemon import Daemon
-    from edgepose.daemon.supervise import supervise
     from edgepose.encryption.start import use_configured_files
     from edgepose.errors import ConfigError, EdgeposeError
     from edgepose.storage.access import limit_access
     from edgepose.storage.areas_file import with_drawn_areas
     from edgepose.supervision.malloc import tune
     from edgepose.supervision.signals import hang_ups, recordings_asked, signals
+    from edgepose.supervision.start_pages import release_start_pages
     from edgepose.supervision.systemd import Notifier
     from edgepose.supervision.uncaught import log_uncaught
 
@@ -62,6 +62,13 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
             raise ConfigError("no cameras are configured; expected at least one, such as --set cameras.front.source=rtsp://camera/stream")
         tune()
         log_uncaught()
+        from edgepose.engine.early_opening import EarlyOpening
+
+        early = EarlyOpening(config.model)  # while the rest is imported
+        from edgepose.bundles.updates import RolledBackError, Updates
+        from edgepose.daemon.daemon import Daemon
+        from edgepose.daemon.supervise import supervise
+
         updates = Updates(configured, with_drawn_areas)
 
         def load_again() -> "Config":
@@ -84,9 +91,12 @@ def command(config_file: Path | None, settings: tuple[str, ...]) -> None:
             return
         notifier, started = Notifier(service_variables(), os.getpid()), False
         try:
-            daemon = Daemon(config, notifier, load=load_again, service=live_page(config), take_bundle=updates.take)
+            daemon = Daemon(config, notifier, load=load_again, service=live_page(config), take_bundle=updates.take, early=early)
             daemon.start()
             started = True
+            gc.freeze()
+            gc.enable()
+            release_start_pages()
             supervise(daemon, stop, reason, each_turn)
         except EdgeposeError as error:
             if stop.is_set() or not (configured.recover(error) or isinstance(error, RolledBackError)):

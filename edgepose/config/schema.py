@@ -167,6 +167,13 @@ class CameraConfig(Section, frozen=True):
         float,
         Meta(ge=0, le=1000, description="most frames per second of a live source that are used; the others are dropped; 0 uses all"),
     ] = 0.0
+    skip_decoding: Annotated[
+        bool,
+        Meta(
+            description="while the network takes less than half of the frames of a live stream, do not decode those that no other frame"
+            " needs (B-frames, upper temporal layers), unless too few would remain; FFmpeg only"
+        ),
+    ] = True
     zones: Annotated[dict[Name, Polygon], Meta(description="areas by name; entering and leaving them are events")] = {}
     masks: Annotated[
         dict[Name, Polygon],

@@ -22,6 +22,7 @@ from edgepose.daemon.reload import PreparedReload, ReloadRequest, Reloads, prepa
 from edgepose.daemon.running_networks import RunningNetworks
 from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
+from edgepose.engine.early_opening import EarlyOpening
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
@@ -78,6 +79,7 @@ class Daemon:
         load: Callable[[], Config] | None = None,
         service: Service | None = None,
         take_bundle: TakeIncoming | None = None,
+        early: EarlyOpening | None = None,
     ) -> None:
         """Open what can be refused: model, password, files.
 
@@ -89,12 +91,11 @@ class Daemon:
             load: reads the configuration again; None where that is not possible.
             service: a part beside the work, started and stopped with it.
             take_bundle: receives bundles, from another thread.
+            early: opening of the pose network, which has begun.
 
         Raises:
-            ModelError: the model is missing or not a pose model, or the refiner is missing or not a refiner.
-            ConfigError: the password or a certificate cannot be read, a file that is written is also read, or the library of the
-                configured backend is not installed.
-            EngineError: the device of the configured backend is absent or not ready.
+            ModelError, EngineError: as of `RunningNetworks`.
+            ConfigError: as of `RunningNetworks`, the password or a certificate cannot be read, or a file that is written is also read.
             SourceError: the file of a camera does not exist, or its pipeline is impossible; what may come later is waited for.
             OutputError: a file cannot be written.
         """
@@ -112,7 +113,7 @@ class Daemon:
         self._started_s = time.monotonic()
         self._started_ns = time.time_ns()
         self._metrics = Metrics()
-        self._networks = RunningNetworks(config, self._metrics)
+        self._networks = RunningNetworks(config, self._metrics, early)
         self._failure: EdgeposeError | None = None
         self._flight = FlightParts(config)
         self._heat = HeatPolicy(config.heat)
@@ -162,8 +163,7 @@ class Daemon:
 
         Raises:
             EngineError: no backend could be opened.
-            UnavailableError: a daemon of the same name, or with the same black box, runs on this machine, or the port for
-                monitoring is not available.
+            UnavailableError: a daemon of the same name or with the same black box runs here, or the port for monitoring is taken.
         """
         self._instance_lock.take()
         try:

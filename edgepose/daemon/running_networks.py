@@ -5,6 +5,7 @@ import logging
 from edgepose.config.schema import Config, ModelConfig
 from edgepose.daemon.engine_upgrade import EngineUpgrade, Upgraded
 from edgepose.engine.backend import Backend, Network, open_backend, pose_model, reopen
+from edgepose.engine.early_opening import EarlyOpening
 from edgepose.engine.selection import Selection, select, with_settings
 from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import EdgeposeError
@@ -24,12 +25,13 @@ class RunningNetworks:
         refiner: None where nobody is refined.
     """
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    def __init__(self, config: Config, metrics: Metrics, early: EarlyOpening | None = None) -> None:
         """Choose the backends and read the files.
 
         Args:
             config: to run.
             metrics: of the daemon.
+            early: opening of the pose network, which has begun; None where it has not.
 
         Raises:
             ModelError: the model is missing or not a pose model, or the refiner is missing or not a refiner.
@@ -41,6 +43,7 @@ class RunningNetworks:
         self.model = pose_model(self.selection.now)
         self.refiner = Refiner.configured(with_settings(config, self.selection.now), metrics)
         self._upgrade: EngineUpgrade | None = None
+        self._early = early
         self._opened_before = False
         self._announced: list[Network] = []
         self._degraded_to: ModelFile | None = None  # set by the inference thread when it had to open another file
@@ -59,6 +62,9 @@ class RunningNetworks:
         settings = self.selection.now
         if not self._opened_before:
             self._opened_before = True
+            early, self._early = self._early, None
+            if early is not None:
+                return early.open(self.model, settings)
             return open_backend(self.model, settings, build=False)
         model = self.model
 

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from edgepose.errors import ConfigError, EngineError
 
+DRIVER = "libcuda.so.1"
+"""Library of the driver, which every CUDA device needs."""
+
 _DEVICE = 0
 _KERNEL_MODULE = Path("/sys/module/nvidia/version")
 _MISSING = "expected pycuda or cuda-python to be installed: pip install cuda-python"
@@ -119,6 +122,15 @@ class DeviceMemory(Protocol):
     def release_graph(self, graph: object) -> None:
         """Free a graph."""
         ...
+
+
+def has_driver() -> bool:
+    """Return whether the driver of a CUDA device is installed, at no cost where it is not: the libraries take 12 MiB of memory."""
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
 
 
 def open_device_memory() -> DeviceMemory:

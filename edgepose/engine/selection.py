@@ -69,11 +69,13 @@ def select(config: Config) -> Selection:
     if settings.backend not in ("auto", "tensorrt") or is_remote(settings.path):
         return Selection(settings)
     by_name = settings.backend == "tensorrt"
-    from edgepose.engine.device_memory import open_device_memory  # loaded only where TensorRT may be
+    from edgepose.engine.device_memory import has_driver, open_device_memory  # loaded only where TensorRT may be
     from edgepose.engine.tensorrt.library import is_installed
 
     if not by_name and not is_installed():  # the usual case on a small machine: nothing is loaded to find that out
         return Selection(settings, why="tensorrt is not installed")
+    if not by_name and not has_driver():
+        return Selection(settings, why="tensorrt is not used: there is no driver of a CUDA device")
     wanted = msgspec.structs.replace(settings, backend="tensorrt")
     models = tensorrt_models(config)
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_ONE_BYTE = 0x80  # numbers below it are written as themselves
 
 _MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTION = 1, 7, 14, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
@@ -93,16 +94,13 @@ def read_header(data: bytes) -> OnnxHeader:
         raise ValueError("it holds no ONNX graph")
     inputs: list[TensorHeader] = []
     outputs: list[TensorHeader] = []
-    initialized: set[str] = set()
     for field, value in _fields(graph):
         if field == _GRAPH_INPUT:
             inputs.append(_tensor(_message(value)))
         elif field == _GRAPH_OUTPUT:
             outputs.append(_tensor(_message(value)))
-        elif field == _GRAPH_INITIALIZER:
-            initialized.update(_text(name) for number, name in _fields(_message(value)) if number == _TENSOR_NAME)
+    initialized = _initialized(data, graph, inputs)
     return OnnxHeader(
-        # Files of IR versions below 4 list the weights among the inputs.
         inputs=tuple(tensor for tensor in inputs if tensor.name not in initialized),
         outputs=tuple(outputs),
         metadata=metadata,
@@ -110,6 +108,16 @@ def read_header(data: bytes) -> OnnxHeader:
         external=_external_files(graph, functions) if _EXTERNAL_WORD in data else (),
         quantized=any(word in data for word in _INTEGER_WORDS) and _computes_in_integers(graph, functions),
     )
+
+
+def _initialized(data: bytes, graph: memoryview, inputs: Sequence[TensorHeader]) -> set[str]:
+    """Return the names of weights, which files of IR versions below 4 list among the inputs; empty where no input can be one."""
+    # The names of thousands of weights are read only where one of them, as the file writes it, is the name of an input.
+    names = [tensor.name.encode() for tensor in inputs]
+    if not any(len(name) >= _ONE_BYTE or bytes((_TENSOR_NAME << 3 | _BYTES, len(name))) + name in data for name in names):
+        return set()
+    tensors = _messages(graph, _GRAPH_INITIALIZER)
+    return {_text(name) for tensor in tensors for number, name in _fields(tensor) if number == _TENSOR_NAME}
 
 
 def _external_files(graph: memoryview, functions: Sequence[memoryview]) -> tuple[str, ...]:
@@ -174,7 +182,10 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield (field number, value) for each field of a protobuf message; ValueError where it is not one."""
     position, end = 0, len(message)
     while position < end:
-        tag, position = _varint(message, position)
+        tag = message[position]
+        position += 1
+        if tag >= _ONE_BYTE:
+            tag, position = _varint(message, position - 1)
         field, wire_type = tag >> 3, tag & 7
         if field == 0:
             raise ValueError("it is not a protobuf message")

@@ -3,11 +3,12 @@
 `NAME.onnx` is a model in float, `NAME-int8.onnx` the same in INT8 for CPUs, `NAME-tensorrt.onnx` in INT8 for TensorRT.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from edgepose.errors import ModelError
-from edgepose.model.file import ModelFile, Task, read_model
+from edgepose.model.file import ModelFile, ModelInfo, Task, read_model
 
 BackendChoice = Literal["auto", "cpu", "cuda", "tensorrt", "triton"]
 """A backend as the configuration names it (`model.backend`)."""
@@ -27,7 +28,7 @@ def is_shipped(path: Path) -> bool:
 
 def shipped_models() -> dict[str, Task]:
     """Return the task of each model that is part of the package, by name."""
-    return {stem: read_model(path).info.task for stem, path in _files().items() if not stem.endswith((_INT8, _TENSORRT))}
+    return {stem: _info(path).task for stem, path in _files().items() if not stem.endswith((_INT8, _TENSORRT))}
 
 
 def named_model(name_or_path: str, task: Task, *, backend: BackendChoice = "auto", precision: PrecisionChoice = "auto") -> ModelFile:
@@ -68,14 +69,25 @@ def _variant(name: str, files: dict[str, Path], backend: BackendChoice, precisio
     """Return the file of a shipped model for a backend and a precision."""
     plain, quantized = files[name], files.get(name + (_TENSORRT if backend == "tensorrt" else _INT8))
     if precision == "auto":
-        int8 = backend == "tensorrt" or (backend in ("auto", "cpu") and read_model(plain).info.cpu_precision == "int8")
+        int8 = backend == "tensorrt" or (backend in ("auto", "cpu") and _info(plain).cpu_precision == "int8")
         return quantized if int8 and quantized is not None else plain
     for path in (quantized, plain):
-        if path is not None and read_model(path).info.precision == precision:
+        if path is not None and _info(path).precision == precision:
             return path
     raise ModelError(
         f"the shipped model '{name}' has no file of precision {precision} for the backend {backend}; expected model.precision auto"
     )
+
+
+def _info(path: Path) -> ModelInfo:
+    """Return the description of a shipped file, which is read once: several parts of a program ask for it when it starts."""
+    status = path.stat()
+    return _info_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)
+def _info_of(path: Path, modified_ns: int, size: int) -> ModelInfo:
+    return read_model(path).info
 
 
 def _files() -> dict[str, Path]:

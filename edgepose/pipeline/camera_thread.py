@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.redact import scrub, show
 from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import CameraConfig
@@ -212,6 +213,8 @@ class CameraThread(SupervisedThread):
         self._connection.received(frame.width, frame.height, now_s)
         if not self._abandoned:
             self._intake.take(frame, live=source.live, waiting=self._waiting)
+            if isinstance(source, PyAvSource):
+                source.skip_unreferenced(self._intake.skips_decoding)
 
     def _waiting(self) -> bool:
         self.heartbeat.beat()
@@ -232,7 +235,11 @@ class CameraThread(SupervisedThread):
             return source is not None and source is self._closed_from_outside
 
     def _count_losses(self, source: Source, counted: Counter[str]) -> None:
-        losses = (("corrupt", source.corrupt_frames), ("stale", source.stale_frames), ("superseded", source.superseded_frames))
+        skipped = source.skipped_frames if isinstance(source, PyAvSource) else 0
+        losses = (
+            *(("corrupt", source.corrupt_frames), ("stale", source.stale_frames)),
+            *(("superseded", source.superseded_frames), ("skipped", skipped)),
+        )
         for cause, frames in losses:
             if frames > counted[cause]:
                 self._metrics.dropped(self._camera_name, cause, frames - counted[cause])

@@ -19,6 +19,10 @@ _log = logging.getLogger(__name__)
 
 _QUALITY_EVERY_S = 1.0
 _SLOT_WAIT_S = 0.2
+_SKIP_WINDOW_S = 2.0
+_SKIP_LEAST_SHARE = 0.05  # of superseded frames; below it the network keeps up with what is decoded
+_SKIP_LEAST_USED = 0.85  # of the frames that were used before
+_SKIP_PAUSE_S, _SKIP_LONGEST_PAUSE_S = 30.0, 600.0
 
 
 class RateLimit:
@@ -42,6 +46,41 @@ class RateLimit:
         # Frames rarely come when they are due: the next one is due one interval after the due time, not after this one.
         self._due_ns = captured_at_ns + self._interval_ns - (-early_ns if -self._interval_ns < early_ns <= 0 else 0)
         return True
+
+
+class DecodeSkip:
+    """A decision whether the decoder leaves out the frames that no other frame needs: the network takes less than half of all.
+
+    Attributes:
+        on: whether it does.
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+        self._began_s: float | None = None  # of the window that is counted
+        self._frames = self._superseded = 0
+        self._used_before = 0.0  # frames per second that the network took of all
+        self._not_before_s = -math.inf
+        self._pause_s = _SKIP_PAUSE_S
+
+    def update(self, *, superseded: bool, now_s: float) -> None:
+        """Count a frame, and whether it took the place of one that the network had no time for; now_s is monotonic."""
+        if self._began_s is None:
+            self._began_s = now_s
+        self._frames += 1
+        self._superseded += superseded
+        seconds = now_s - self._began_s
+        if seconds < _SKIP_WINDOW_S:
+            return
+        used, share = (self._frames - self._superseded) / seconds, self._superseded / self._frames
+        self._began_s, self._frames, self._superseded = now_s, 0, 0
+        if not self.on:
+            if share > 0.5 and now_s >= self._not_before_s:
+                self.on, self._used_before = True, used
+        elif share < _SKIP_LEAST_SHARE or used < _SKIP_LEAST_USED * self._used_before:  # too few remain, or the network is faster by now
+            self.on = False
+            self._not_before_s = now_s + self._pause_s
+            self._pause_s = min(2 * self._pause_s, _SKIP_LONGEST_PAUSE_S)
 
 
 class FrameIntake:
@@ -72,9 +111,16 @@ class FrameIntake:
         self._limit = RateLimit(camera.maximum_rate)
         self._frozen = FrozenDetector(0.0 if local else camera.frozen_after_s)
         self._measured_s = -math.inf
+        self._skip = DecodeSkip()
+
+    @property
+    def skips_decoding(self) -> bool:
+        """Whether frames that no other frame needs shall not be decoded."""
+        return self._skip.on
 
     def opened(self, now_s: float) -> None:
         """Note that the source was opened, at a monotonic time in seconds."""
+        self._skip = DecodeSkip()
         self._frozen.opened(now_s)
 
     def moves(self, frame: Frame, now_s: float) -> bool:
@@ -121,7 +167,9 @@ class FrameIntake:
         if now_s - self._measured_s > _QUALITY_EVERY_S:
             self._measured_s, self.image_quality = now_s, measure_image_quality(prepared.images, prepared.letterbox)
         if live:
-            self._slots.put(prepared)
+            superseded = self._slots.put(prepared)
+            if self._camera.skip_decoding:
+                self._skip.update(superseded=superseded, now_s=now_s)
             return
         while waiting() and not self._slots.put_when_free(prepared, _SLOT_WAIT_S):
             pass

@@ -62,8 +62,8 @@ class LatestFrameSlots:
         self._stale_after_s = stale_after_s
         self._costs = {camera: Fraction(1, priority) for camera, priority in (priorities or {}).items()}
 
-    def put(self, prepared: PreparedFrame) -> None:
-        """Queue a live frame, in place of the camera's frame that was not taken yet."""
+    def put(self, prepared: PreparedFrame) -> bool:
+        """Queue a live frame, in place of the camera's frame that was not taken yet; return whether there was one."""
         camera = prepared.frame.camera
         with self._changed:
             superseded = camera in self._queued
@@ -71,6 +71,7 @@ class LatestFrameSlots:
             self._changed.notify_all()
         if superseded:
             self._dropped(camera, "superseded")
+        return superseded
 
     def put_when_free(self, prepared: PreparedFrame, timeout_s: float) -> bool:
         """Queue a frame of a file once the one before was taken; return False if the time runs out first."""

@@ -103,6 +103,7 @@ class InferenceThread(SupervisedThread):
         self._lock = threading.Lock()  # guards _next
         self._next: Engine | None = None
         self._inputs: Preprocessor | None = None  # for the engine in use
+        self._infers_live = False
         self._reopening = DoublingWait(_FIRST_WAIT_S, _LONGEST_WAIT_S, _SETTLED_S)
 
     def exchange(self, engine: Engine) -> None:
@@ -117,7 +118,12 @@ class InferenceThread(SupervisedThread):
         self._inputs = inputs
 
     def live_frame_waits(self) -> bool:
-        """Return whether a live frame waits, for the network or for postprocessing; called by the postprocess thread."""
+        """Return whether a live frame waits or is inferred now, so that postprocessing must be ready for it.
+
+        Called by the postprocess thread.
+        """
+        if self._infers_live:  # all the more: two networks at once take longer than one after the other
+            return True
         with self.inferred.mutex:
             results = list(self.inferred.queue)
         return any(result is not None and result.queued.live for result in results) or self._slots.live_frame_waits()
@@ -140,6 +146,7 @@ class InferenceThread(SupervisedThread):
                     return
                 continue
             frame = queued.prepared.frame
+            self._infers_live = queued.live
             try:
                 inferred = self._infer(queued)
             except ModelError as error:  # a server that has another network now
@@ -154,6 +161,8 @@ class InferenceThread(SupervisedThread):
                 if reopens and self._reopening.due(time.monotonic()) and not self._reopen(failures):
                     return
                 continue
+            finally:
+                self._infers_live = False
             if failures:
                 _log.info("the engine works again after %d frames", failures)
                 failures = 0

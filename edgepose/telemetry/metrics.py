@@ -20,6 +20,7 @@ DROP_CAUSES = (
     "corrupt",
     "frozen",
     "over_rate",
+    "skipped",
     "heat",
     "engine_failed",
     "pose_failed",

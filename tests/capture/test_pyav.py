@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 
+from edgepose.capture.pyav import PyAvSource
 from edgepose.capture.source import Source, open_source
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
@@ -53,6 +54,29 @@ def test_a_file_delivers_every_frame_in_order_with_its_own_times(tmp_path: Path,
         [index * 100 * MS for index in range(14)], abs=MS
     )
     assert began <= frames[0].captured_at_ns <= time.time_ns()
+
+
+def test_frames_that_no_other_needs_are_left_out_on_demand_and_the_others_stay_equal(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    with av.open(str(tmp_path / "b.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"x264-params": "bframes=2:b-adapt=0:b-pyramid=none:scenecut=0"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(30):
+            image = np.kron(generator.integers(0, 256, (8, 12, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    settings = CameraConfig(source=str(tmp_path / "b.mp4"))
+    with closing(PyAvSource("a", settings, settings.source, network=False)) as source:
+        every = [frame.image for frame in read_all(source)]
+        assert (len(every), source.skipped_frames) == (30, 0)
+    with closing(PyAvSource("a", settings, settings.source, network=False)) as source:
+        source.skip_unreferenced(True)
+        some = read_all(source)
+        assert 10 <= len(some) <= 12
+        assert 0 <= source.skipped_frames - (30 - len(some)) <= 1  # the decoder holds one frame back
+    began = some[0].captured_at_ns
+    indices = [round((frame.captured_at_ns - began) / (100 * MS)) for frame in some]
+    assert all(np.array_equal(frame.image, every[number]) for frame, number in zip(some, indices, strict=True))
 
 
 def test_loop_continues_times_and_numbers(tmp_path: Path) -> None:

@@ -349,12 +349,24 @@ def test_a_full_disk_ends_the_files_and_nothing_else(caplog: pytest.LogCaptureFi
     assert sink.closed
 
 
-def test_a_live_frame_waits_in_the_slot_or_before_postprocessing(tmp_path: Path) -> None:
+class Asking(Backend):
+    """Asks, while it infers, whether a live frame waits."""
+
+    thread: InferenceThread
+    waits: bool | None = None
+
+    def run(self, images: np.ndarray) -> Candidates:
+        self.waits = self.thread.live_frame_waits()
+        return super().run(images)
+
+
+def test_a_live_frame_waits_in_the_slot_in_the_network_and_before_postprocessing(tmp_path: Path) -> None:
     slots = LatestFrameSlots(60, lambda camera, cause: None)
     info, metrics = read_model(write_edgepose(tmp_path / "tiny.onnx")).info, Metrics()
     preprocessor = Preprocessor(info, 0, metrics.took)
-    engine = Engine(Backend([]), lambda: Backend([]), preprocessor)
-    thread = InferenceThread(engine, slots, metrics, lambda: True, lambda error: None, stuck_after_s=10, forever=False)
+    backend = Asking([])
+    engine = Engine(backend, lambda: Backend([]), preprocessor)
+    backend.thread = thread = InferenceThread(engine, slots, metrics, lambda: True, lambda error: None, stuck_after_s=10, forever=False)
     for live in (True, False):
         assert not thread.live_frame_waits()
         prepared = preprocessor.prepare(frame(0))
@@ -366,7 +378,7 @@ def test_a_live_frame_waits_in_the_slot_or_before_postprocessing(tmp_path: Path)
         worker = threading.Thread(target=thread.work)  # ends as there is no further frame, once the result is taken
         worker.start()
         wait_for(thread.inferred.full)
-        assert thread.live_frame_waits() == live
+        assert (backend.waits, thread.live_frame_waits()) == (live, live)
         assert thread.inferred.get_nowait() is not None
         worker.join(30)
         assert not worker.is_alive()

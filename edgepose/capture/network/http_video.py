@@ -136,6 +136,21 @@ class HttpVideo:
         return 0
 
     @property
+    def skips_unreferenced(self) -> bool:
+        """Whether frames that no other frame needs are not decoded; pictures have none."""
+        return isinstance(self._inner, Stream) and self._inner.skips_unreferenced
+
+    @skips_unreferenced.setter
+    def skips_unreferenced(self, skips: bool) -> None:
+        if isinstance(self._inner, Stream):
+            self._inner.skips_unreferenced = skips
+
+    @property
+    def skipped_frames(self) -> int:
+        """Number of frames that were not decoded for that reason."""
+        return self._inner.skipped_frames if isinstance(self._inner, Stream) else 0
+
+    @property
     def packets_without_frame(self) -> int:
         """Number of packets since the last frame."""
         return 0 if self._inner is None else self._inner.packets_without_frame

@@ -258,6 +258,8 @@ def test_auto_says_why_tensorrt_is_not_used_and_by_name_ends(settings: ModelConf
     with pytest.raises(ConfigError, match="pip install cuda-python") as library:
         select(config(settings))
     assert library.value.exit_code == 78
+    monkeypatch.setattr("edgepose.engine.device_memory.DRIVER", "libcuda-of-nobody.so")
+    assert select(auto).why == "tensorrt is not used: there is no driver of a CUDA device"
     monkeypatch.setattr("edgepose.engine.tensorrt.library.is_installed", lambda: False)
     assert select(auto).why == "tensorrt is not installed"
     cpu = config(msgspec.structs.replace(settings, backend="cpu"))
