@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from edgepose_export.network.checkpoint import parameters_count
 from edgepose_export.network.head import KEYPOINTS, MEAN_POSE
-from edgepose_export.network.pose_network import RTMDET_NANO, PoseGraph, PoseNetwork, PoseSpec, keypoints_of
+from edgepose_export.network.pose_network import PoseGraph, PoseNetwork, PoseSpec, keypoints_of
 from edgepose_export.network.region_refinement import RegionStep
 from edgepose_export.shipped import find_recipe
 from edgepose_export.training.recipe import load_recipe
@@ -99,4 +99,4 @@ def test_more_candidates_than_cells_that_compete_are_possible() -> None:
 def test_the_shipped_network_is_small() -> None:
     spec = load_recipe(find_recipe("ghost-n")).network
     assert isinstance(spec, PoseSpec)
-    assert parameters_count(PoseNetwork(spec)) == parameters_count(PoseNetwork(replace(RTMDET_NANO, refinements=1))) < 1_300_000
+    assert parameters_count(PoseNetwork(spec)) < 1_200_000
