@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgepose.daemon.running_networks
+import edgepose.engine.early_opening
 from edgepose.__main__ import main
 from edgepose.engine.backend import Backend, open_backend
 from edgepose.person import Candidates
@@ -29,5 +30,6 @@ class Hanging:
         return self._backend.run(images)
 
 
-vars(edgepose.daemon.running_networks)["open_backend"] = lambda *arguments, **options: Hanging(open_backend(*arguments, **options))
+for module in (edgepose.daemon.running_networks, edgepose.engine.early_opening):
+    vars(module)["open_backend"] = lambda *arguments, **options: Hanging(open_backend(*arguments, **options))
 main()

@@ -149,7 +149,7 @@ def test_labels_are_few_and_none_is_about_one_person(watched: Daemon) -> None:
     families = list(text_families(watched.ask("/metrics")[2]))
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     build = {"version", "python", "model", "model_sha256", "refiner", "backend", "hardware", "precision"}
-    assert labels - build <= {"camera", "stage", "cause", "state", "diagnosis", "degradation", "kind", "result", "sensor", "le"}
+    assert labels - build <= {"camera", "stage", "cause", "state", "diagnosis", "degradation", "kind", "result", "sensor", "step", "le"}
     assert {sample.labels["camera"] for family in families for sample in family.samples if "camera" in sample.labels} == {"front"}
     assert sum(len(family.samples) for family in families) < 400
 
