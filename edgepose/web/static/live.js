@@ -122,7 +122,7 @@ function redraw(card) {
   card.waits = true;
   requestAnimationFrame(() => {
     card.waits = false;
-    if (view && card.last) paintCard(card);
+    if (view?.about && card.last) paintCard(card); // a view that is opened again does not know its cameras yet
   });
 }
 
