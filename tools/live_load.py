@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from edgepose.messages import compact
 from testing.servers.mosquitto import Mosquitto
 from testing.servers.web_page import LivePageProcess, WebClient
 from tools.crowd import Crowd, compared
-from tools.machine import write_rows
+from tools.machine import write_parts
 from tools.pairs import core_s
 
 ASSETS = Path(__file__).resolve().parents[1] / "edgepose" / "assets"
@@ -238,11 +237,7 @@ def main(document: Path, turns: int, pairs: int, seconds: float, passwords: int,
         "lateness": lambda folder: lateness(folder, turns * seconds),
         "crowd": lambda folder: inside(folder, pairs, seconds, passwords),
     }
-    for name, measure in parts.items():
-        if only in (None, name):
-            load = os.getloadavg()[0]
-            with tempfile.TemporaryDirectory() as folder:
-                write_rows(document, f"live-{name}", load, measure(Path(folder)))
+    write_parts(document, "live", parts, only)
 
 
 if __name__ == "__main__":

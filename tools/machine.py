@@ -1,6 +1,8 @@
-"""Description of the machine that a measurement ran on."""
+"""Tables of what was measured on a machine, and the description of that machine."""
 
 import os
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -26,3 +28,19 @@ def write_rows(document: Path, name: str, load: float, rows: list[str]) -> None:
     text = "\n".join([f"Measured on {machine()}, load {load:.1f} at the start.", "", "| what | found |", "|---|---|", *rows])
     click.echo(text)
     document.write_text(with_table(document.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+
+
+def write_parts(document: Path, family: str, parts: Mapping[str, Callable[[Path], list[str]]], only: str | None) -> None:
+    """Measure parts one after the other, each in an empty folder, and write each as the table `FAMILY-PART`.
+
+    Args:
+        document: with the tables.
+        family: of the tables.
+        parts: what measures each, and returns its rows.
+        only: the part to measure; None for all.
+    """
+    for name, measure in parts.items():
+        if only in (None, name):
+            load = os.getloadavg()[0]
+            with tempfile.TemporaryDirectory() as folder:
+                write_rows(document, f"{family}-{name}", load, measure(Path(folder)))

@@ -85,6 +85,14 @@ def noisy(person: dict[str, list[float]], rng: np.random.Generator) -> Person:
     return Person(box.astype(np.float32), 0.9, keypoints.astype(np.float32))
 
 
+def people_in(networks: edgepose.PoseModel, labeled: pictures.LabeledPicture) -> list[Person]:
+    """Return the people whom networks find in a picture."""
+    image = cv2.imdecode(np.frombuffer(labeled.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    result = networks.predict(image)
+    return [Person(*parts) for parts in zip(result.boxes, result.scores.tolist(), result.keypoints, strict=True)]
+
+
 def matched(found: list[Person], box: list[float]) -> Person | None:
     """Return the found person whose box overlaps a labeled one by half."""
     left, top, width, height = box
@@ -115,10 +123,7 @@ def main() -> None:
     missed: defaultdict[tuple[str, str, float], int] = defaultdict(int)
     with edgepose.load() as networks:
         for elevation, scene, labeled in scenes(options.count, options.seed):
-            image = cv2.imdecode(np.frombuffer(labeled.jpeg, np.uint8), cv2.IMREAD_COLOR)
-            assert image is not None
-            result = networks.predict(image)
-            found = [Person(*parts) for parts in zip(result.boxes, result.scores.tolist(), result.keypoints, strict=True)]
+            found = people_in(networks, labeled)
             truth = view_of(scene)
             for label in labeled.people:
                 if label["iscrowd"]:

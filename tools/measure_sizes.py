@@ -8,14 +8,12 @@ import argparse
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 import edgepose
 from edgepose.config.schema import PoseConfig
 from edgepose.flight.sightings import credibility
-from edgepose.person import Person
-from tools.measure_ground import CONFIGURED, disturbed, matched, scenes, view_of
+from tools.measure_ground import CONFIGURED, disturbed, matched, people_in, scenes, view_of
 
 _LOWEST = 0.05
 _GROUPS = ((0.0, 35.0, "20, 30"), (35.0, 65.0, "45, 60"), (65.0, 91.0, "75, 90"))
@@ -50,10 +48,7 @@ def main() -> None:
     groups: defaultdict[tuple[str, str], Finds] = defaultdict(Finds)
     with edgepose.load(refine=False, settings={"pose.score_threshold": _LOWEST, "track.low_score_threshold": _LOWEST}) as network:
         for elevation, scene, labeled in scenes(options.count, options.seed):
-            image = cv2.imdecode(np.frombuffer(labeled.jpeg, np.uint8), cv2.IMREAD_COLOR)
-            assert image is not None
-            result = network.predict(image)
-            found = [Person(*parts) for parts in zip(result.boxes, result.scores.tolist(), result.keypoints, strict=True)]
+            found = people_in(network, labeled)
             truth = view_of(scene)
             views = {"exact": truth, "drawn errors": disturbed(truth, rng, CONFIGURED, 0.0)}
             group = next(name for lowest, highest, name in _GROUPS if lowest <= elevation < highest)

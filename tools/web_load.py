@@ -4,7 +4,6 @@ Both parts use a real `edgepose serve`, the second one under its unit, beside a 
 """
 
 import os
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from testing.servers.systemd import Systemd
 from testing.servers.web_page import PASSWORD, WebClient, WebPage
 from testing.system.service import Service
 from tools.crowd import Crowd, compared
-from tools.machine import write_rows
+from tools.machine import write_parts
 
 ASSETS = Path(__file__).resolve().parents[1] / "edgepose" / "assets"
 CLIENTS = 8
@@ -150,11 +149,7 @@ def main(document: Path, only: str | None, count: int, size_mb: int, pairs: int,
         "uploads": lambda folder: uploads(folder, count, size_mb),
         "crowd": lambda folder: crowd(folder, pairs, seconds, passwords),
     }
-    for name, measure in parts.items():
-        if only in (None, name):
-            load = os.getloadavg()[0]
-            with tempfile.TemporaryDirectory() as folder:
-                write_rows(document, f"web-{name}", load, measure(Path(folder)))
+    write_parts(document, "web", parts, only)
 
 
 if __name__ == "__main__":
