@@ -1,5 +1,6 @@
 """A study in a file: processes share it, and what a killed one had begun is taken over."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,11 @@ def sampler(opened: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=opened)
 
 
+def here(trial: optuna.Trial) -> float:
+    trial.set_user_attr("process", os.getpid())  # a trial that is taken over brings the mark of the killed process
+    return trial.suggest_float("x", 0, 1)
+
+
 def start(folder: Path, how: str = "") -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), how])
 
@@ -52,14 +58,14 @@ def test_processes_share_a_study_and_take_over_what_a_killed_one_left(tmp_path: 
     assert left.state == TrialState.RUNNING
     worker = start(tmp_path)
     wait_for(lambda: len(completed(study)) > 0)
-    run_trials(study, lambda trial: trial.suggest_float("x", 0, 1), 8)
+    run_trials(study, here, 8)
     assert worker.wait(240) == 0
     trials = completed(study)
     assert len(trials) in (8, 9)  # both may be in their last trial
-    assert {trial.user_attrs.get("process") for trial in trials} == {worker.pid, None}
+    assert {trial.user_attrs.get("process") for trial in trials} == {worker.pid, os.getpid()}
 
     def taken_over() -> bool:
-        run_trials(study, lambda trial: trial.suggest_float("x", 0, 1), len(completed(study)) + 1)
+        run_trials(study, here, len(completed(study)) + 1)
         return any(trial.params == left.params and trial.number != left.number for trial in completed(study))
 
     wait_for(taken_over)
