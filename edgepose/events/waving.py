@@ -18,8 +18,9 @@ from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
 from edgepose.frame import NS_PER_S
 
-_MAXIMUM_GAP_S = 0.15  # a wrist may be lowered, or not visible, for this long
-_LOWERED = 0.5  # of the way from the shoulders to the hips, down to which a wrist swings that is above the shoulder in each swing
+_MAXIMUM_GAP_S, _LOWERED_GAP_S = 0.15, 0.08  # a wrist may be invisible, and lowered, for this long
+_LOWERED = 0.5  # of the way from the shoulders to the hips, down to which a wrist swings that is above the shoulder in each swing ...
+_WIDEST = 0.5  # ... and no farther up and down, in body sizes: jumping jacks swing farther
 _SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still counts as above: a shoulder is not a point ...
 _STEEP_MARGIN = 0.15  # ... and as many more from 60 degrees above, where an arm that is raised to the front ends below the shoulder ...
 _STEEP_WALKING_MARGIN = -0.08  # ... but fewer of people who walk, whose arms swing that high
@@ -67,6 +68,7 @@ class WristState(msgspec.Struct, frozen=True, array_like=True):
     """Snapshot of a `Wrist`."""
 
     last_raised_ns: int
+    last_low_ns: int
     last_ns: int
     horizontal: SwingState
     vertical: SwingState
@@ -153,6 +155,11 @@ class Swing:
         self.longest = self.back = _NO_STEP
         self.reversals.clear()
 
+    def width(self, since_ns: int) -> float:
+        """Return how far the reversals since a moment are apart."""
+        positions = [self.extreme, *(reversal.position for reversal in self.reversals if reversal.at_ns >= since_ns)]
+        return max(positions) - min(positions)
+
     def is_active(self, now_ns: int) -> bool:
         """Return whether the last two reversals are recent."""
         return len(self.reversals) >= 2 and now_ns - self.reversals[-2].at_ns <= 2 * _SLOWEST_S * NS_PER_S
@@ -192,23 +199,30 @@ class Wrist:
 
     Attributes:
         last_raised_ns: last frame in which the wrist was above the shoulder, in observed time.
-        last_ns: last frame in which it was where a wrist may be that waves.
+        last_low_ns: last frame in which it was lower, but where a wrist may be that waves.
+        last_ns: last frame in which it was in either place.
         horizontal, vertical: position relative to the shoulders.
     """
 
     last_raised_ns: int = 0
+    last_low_ns: int = 0
     last_ns: int = 0
     horizontal: Swing = field(default_factory=Swing)
     vertical: Swing = field(default_factory=Swing)
 
     def snapshot(self) -> WristState:
         """Return the whole state."""
-        return WristState(self.last_raised_ns, self.last_ns, self.horizontal.snapshot(), self.vertical.snapshot())
+        return WristState(self.last_raised_ns, self.last_low_ns, self.last_ns, self.horizontal.snapshot(), self.vertical.snapshot())
 
     @classmethod
     def restored(cls, state: WristState) -> "Wrist":
         """Return a wrist that continues from a snapshot."""
-        return cls(state.last_raised_ns, state.last_ns, Swing.restored(state.horizontal), Swing.restored(state.vertical))
+        return cls(state.last_raised_ns, state.last_low_ns, state.last_ns, Swing.restored(state.horizontal), Swing.restored(state.vertical))
+
+    def rhythms(self, now_ns: int, settings: EventsConfig) -> list[Rhythm]:
+        """Return the waves that are in progress."""
+        found = [rhythm for swing in (self.horizontal, self.vertical) if (rhythm := swing.rhythm(now_ns, settings)) is not None]
+        return [wave for wave in found if self.last_low_ns < wave.since_ns or self.vertical.width(wave.since_ns) <= _WIDEST]
 
 
 @dataclass(slots=True)
@@ -264,14 +278,15 @@ def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: Eve
             wrist.last_raised_ns = now_ns
         if position is not None and position[1] < lowered_y and now_ns - wrist.last_raised_ns <= _SLOWEST_S * NS_PER_S:
             wrist.last_ns = now_ns
+            if position[1] >= raised_y:
+                wrist.last_low_ns = now_ns
             wrist.horizontal.update((position[0] - shoulder_x) / body.size, now_ns, minimum_swing)
             wrist.vertical.update((position[1] - shoulder_y) / body.size, now_ns, minimum_swing)
-        elif now_ns - wrist.last_ns > _MAXIMUM_GAP_S * NS_PER_S:
+        elif now_ns - wrist.last_ns > (_MAXIMUM_GAP_S if position is None else _LOWERED_GAP_S) * NS_PER_S:
             wrist.horizontal.clear()
             wrist.vertical.clear()
-        rhythms = [rhythm for swing in (wrist.horizontal, wrist.vertical) if (rhythm := swing.rhythm(now_ns, settings)) is not None]
-        if rhythms:
-            waves.append(max(rhythms))
+        if wrist.last_ns == now_ns:
+            waves += wrist.rhythms(now_ns, settings)
     if not waves:
         return None
     wave = max(waves)
