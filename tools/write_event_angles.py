@@ -1,6 +1,6 @@
 """Measures precision and recall of events by angle on rendered clips, from their labels and by the shipped networks; writes docs/events.md.
 
-edgepose-export synth --clips --split eval --count 48 --seed 31 --fps 8 \
+edgepose-export synth --clips --split eval --count 48 --seed 131 --fps 8 \
     --story falls --story waves --story arms_up --story zones --output build/clips-events [--backgrounds …]
 python -m tools.write_event_angles docs/events.md build/clips-events
 """
