@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
-from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done, Service
 from edgepose.daemon.device_clock import DeviceClock
@@ -18,6 +17,7 @@ from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
 from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
 from edgepose.daemon.instance import InstanceLock
 from edgepose.daemon.monitoring import MonitoringServer
+from edgepose.daemon.place_states import PlaceStates
 from edgepose.daemon.reload import PreparedReload, ReloadRequest, Reloads, prepare
 from edgepose.daemon.running_networks import RunningNetworks
 from edgepose.daemon.watchdog import Watchdog
@@ -27,7 +27,6 @@ from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import BundleMessage, HealthMessage, InfoMessage
 from edgepose.mqtt.command_inbox import Command
@@ -118,16 +117,16 @@ class Daemon:
         self._flight = FlightParts(config)
         self._heat = HeatPolicy(config.heat)
         self._box = BlackBox.configured(config, self._networks.model)
-        self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
-        self._occupancy = OccupancyStates(self._publisher, self._flight.map_zones)
-        self._announcements = Announcements(self._publisher)
+        settings = PublisherSettings.of(config, self._flight.service.places)
+        self._publisher = MqttPublisher(settings, self._take_command, take_bundle)
+        self._places = PlaceStates(self._publisher)
         self._webhook = ExchangeableWebhook(WebhookSettings.of(config))
         self._delivery = Delivery(
             self._publisher,
             open_sinks(config, overwrite=overwrite),
             self._metrics,
             self._reopening(config),
-            occupancy=self._occupancy,
+            occupancy=self._places.occupancy,
             webhook=self._webhook.sender,
             profile=config.privacy.profile,
         )
@@ -193,8 +192,7 @@ class Daemon:
             self._service.start(self)
         if self._box is not None:  # last of what can be refused: a run that never started leaves nothing behind
             self._box.start()
-        self._occupancy.configure(self._config, self._started_ns)
-        self._announcements.configure(self._config)
+        self._places.configure(self._config, self._flight.service.places, self._started_ns)
         self._webhook.start()
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
@@ -435,7 +433,7 @@ class Daemon:
 
     def _stored_parts(self) -> RunningParts:
         return RunningParts(
-            self._config, self._publisher, self._webhook.sender, self._box, self._delivery, self._occupancy, self._command_handler
+            self._config, self._publisher, self._webhook.sender, self._box, self._delivery, self._places.occupancy, self._command_handler
         )
 
     def _command_handler_of(self, audit: Audit | None) -> CommandHandler | None:
@@ -483,15 +481,14 @@ class Daemon:
         self._flight.change(new.config, new.flight)
         self._heat.configure(new.config.heat)
         self._change_pipeline(new.backend)
-        self._announcements.withdraw(new.config)
+        self._places.withdraw(new.config, new.flight.places)
         for camera in changes.removed:
             self._publisher.clear(topic_address("camera-status", camera))
         if changes.publisher:
-            self._publisher.change(PublisherSettings.of(new.config), self._info(), "another configuration")
+            self._publisher.change(PublisherSettings.of(new.config, new.flight.places), self._info(), "another configuration")
         else:
             self._publisher.publish_retained("info", self._info())
-        self._occupancy.configure(new.config, time.time_ns())
-        self._announcements.configure(new.config)
+        self._places.configure(new.config, new.flight.places, time.time_ns())
         if reselected:
             self._networks.begin_upgrade(self._config)
         if changes.webhook:

@@ -132,8 +132,7 @@ def forget_running(parts: RunningParts, span: Span) -> Counts:
     counts["commands"] = parts.commands.forget(span) if parts.commands is not None else _forget_audit(config, span)
     if parts.commands is not None:
         parts.commands.note_forgotten()
-    parts.occupancy.forget(span.camera)
-    parts.occupancy.configure(config, time.time_ns())
+    parts.occupancy.forget(span.camera, time.time_ns())
     return counts
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,10 +143,6 @@ class FlightService:
             return None
         pose_at = _poses_of(self._config.flight.fixed, self._history)
         return GroundLocator(mount, self._config.flight, pose_at, self._origin, self._config.pose.keypoint_threshold)
-
-    def map_zones(self, camera: str) -> Iterable[str]:
-        """Return the names of the zones on the map in which a camera's people are counted."""
-        return () if self._mount(camera) is None else self.places.zones
 
     def expected_sizes(self, camera: str) -> ExpectedSizes | None:
         """Return the expected sizes of the people of a camera; None where it has no mount, or there is no telemetry."""

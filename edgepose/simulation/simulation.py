@@ -12,12 +12,12 @@ from msgspec.structs import replace as replaced
 from edgepose import __version__
 from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config, EventsConfig
-from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.daemon.info import camera_message, poses_info, privacy_info
+from edgepose.daemon.place_states import PlaceStates
 from edgepose.frame import NS_PER_S
+from edgepose.messages.camera_places import NOWHERE
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import (
     BackendMessage,
@@ -118,9 +118,9 @@ class Simulation:
         self._metrics = Metrics()
         self._cameras = [SimulatedCamera(name, config, seed, number, people, self._metrics) for number, name in enumerate(config.cameras)]
         self._script = CameraScript()
-        self._occupancy = OccupancyStates(publisher)
-        self._announcements = Announcements(publisher)
-        self._delivery = Delivery(publisher, [], self._metrics, occupancy=self._occupancy, webhook=webhook, profile=config.privacy.profile)
+        self._places = PlaceStates(publisher)
+        occupancy = self._places.occupancy
+        self._delivery = Delivery(publisher, [], self._metrics, occupancy=occupancy, webhook=webhook, profile=config.privacy.profile)
         self._stats, self._machine = stats, machine
         self._number = 0
         self._reported: DaemonSnapshot | None = None
@@ -128,8 +128,7 @@ class Simulation:
 
     def begin(self) -> None:
         """Publish all states as a daemon does at its start."""
-        self._occupancy.configure(self._config, self._start_ns)
-        self._announcements.configure(self._config)
+        self._places.configure(self._config, NOWHERE, self._start_ns)
         self._publisher.publish_retained(topic_address("info"), self._info())
         self._publisher.publish_retained(topic_address("bundle"), BundleMessage(state="none", at=timestamp(self._start_ns)))
         for camera in self._cameras:
@@ -173,8 +172,8 @@ class Simulation:
                 return
 
     def end(self) -> None:
-        """Take the announcements back: a simulated device must not stay in Home Assistant."""
-        self._announcements.withdraw(replaced(self._config, cameras={}))
+        """Take all places back: a simulated device must not stay in Home Assistant."""
+        self._places.withdraw(replaced(self._config, cameras={}), NOWHERE)
 
     def _at_ns(self, t_s: float) -> int:
         return self._start_ns + round(t_s * NS_PER_S)
