@@ -9,7 +9,7 @@ import torch
 from edgepose.errors import UsageError
 from edgepose_export.callbacks import TaskProgress
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.mix import MixedFolder
+from edgepose_export.data.mix import MixedFolder, refuse_missing
 from edgepose_export.data.statistics import LabelStatistics, write_label_statistics
 from edgepose_export.evaluation.in_training import TrainingMeasure
 from edgepose_export.network.checkpoint import NetworkSpec, network_spec, read_checkpoint
@@ -120,6 +120,7 @@ def run_training(
     """
     if options.recipe is None and options.minutes and options.pictures:
         raise UsageError("minutes and pictures are both the length of the training; expected one of them without a recipe")
+    refuse_missing(options.data, options.evaluate)
     torch.set_flush_denormal(True)  # before any thread starts: it slows a run tenfold once weights become tiny
     start = find_checkpoint(options.warm_start)
     plan = chosen_recipe(options, network_spec(start))
