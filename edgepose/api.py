@@ -263,7 +263,7 @@ class PoseModel:
 
     def _predict(self, image: object, name: str, config: Config, rgb: bool, number: int = 0) -> PoseResult:
         if isinstance(image, str | os.PathLike):
-            frame = _first_frame(os.fspath(image), config)
+            frame = _first_frame(os.fspath(image), config, name)
         else:
             frame = Frame(rgb_of(image, rgb=rgb, name=name), time.time_ns(), "host", number, _PICTURE)
         config = replace(config, track=replace(config.track, enabled=False))
@@ -351,11 +351,16 @@ def picture_input(source: str) -> OfflineInput:
     return inputs[0]
 
 
-def _first_frame(source: str, config: Config) -> Frame:
-    """Return the picture in a file, or the first frame of a URL."""
+def _first_frame(source: str, config: Config, name: str) -> Frame:
+    """Return the picture in a file, or the first frame of a URL, whose errors tell its number in a list: its path may be a secret."""
     one = picture_input(source)
-    with closing(open_input(offline_config(config, [one], FilesConfig()), one)) as opened, naming_the_file(one):
-        return opened.read()
+    try:
+        with closing(open_input(offline_config(config, [one], FilesConfig()), one)) as opened, naming_the_file(one):
+            return opened.read()
+    except SourceError as error:
+        if path_of(source) is None and name != _PICTURE:
+            error.args = (f"{name}: {error}",)
+        raise
 
 
 def _check_number(name: str, value: object, lowest: float, highest: float, *, whole: bool = False) -> None:
