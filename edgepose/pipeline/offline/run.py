@@ -277,7 +277,7 @@ class OfflineRun:
     def _note(self, one: OfflineInput, facts: SourceFacts, corrupt: int) -> None:
         self._corrupt += corrupt
         self._facts.time_jumps += facts.time_jumps
-        self._facts.notes.extend(facts.notes)
+        self._facts.notes.extend(note.removeprefix(f"camera {one.camera}: ") for note in facts.notes)
         for cause, names in facts.skipped.items():
             self._facts.skipped.setdefault(cause, []).extend(names)
         if facts.missing is not None:
