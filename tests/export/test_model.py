@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -253,6 +254,7 @@ def test_what_is_not_there_is_refused_before_anything_is_loaded_or_written(
     monkeypatch.setattr("edgepose_export.training_runs.network_spec", too_late)
     monkeypatch.setattr("edgepose_export.search.training_search.network_spec", too_late)
     model, output = Model(folder / "start.pt"), tmp_path / "run"
+    call: Callable[[], object]
     for call in (
         lambda: model.val("nix"),
         lambda: model.train("nix", output),

@@ -90,7 +90,8 @@ def test_another_broker_is_greeted_and_the_old_one_hears_goodbye(tmp_path: Path,
         places.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
         camera_lines = f"front: {{zones: {{{in_frame}: [[0, 0], [1, 0], [1, 1]]}}, mount: {{field_of_view_deg: 60, pitch_deg: -20}}, "
         flight = f"flight: {{source: fixed, fixed: {{height_m: 6}}, places_file: {places}}}\n"
-        return configuration(tmp_path, at, {"front": camera.url()}, flight).replace("front: {", camera_lines)
+        mqtt = ", home_assistant: {enabled: true}"
+        return configuration(tmp_path, at, {"front": camera.url()}, flight, mqtt).replace("front: {", camera_lines)
 
     def zones(listener: Listener, *names: str) -> list[int | None]:
         """Return how many people a broker last heard of in each zone: None of one that was cleared, -1 of one that was never there."""
@@ -103,11 +104,18 @@ def test_another_broker_is_greeted_and_the_old_one_hears_goodbye(tmp_path: Path,
     ):
         wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
         wait_for(lambda: zones(heard, "door", "meadow") == [0, 0])
-        listener = Listener(other.port)
+        listener, home = Listener(other.port), Listener(broker.port, "homeassistant")
+
+        def announced(zone: str) -> bool:
+            said = home.on(f"sensor/drone/edgepose__front__zone__{zone}__people/config")
+            return bool(said and said[-1])
+
         try:
+            wait_for(lambda: announced("door") and announced("meadow"))
             daemon.reload(config(other, "gate", "pasture"))
             wait_for(lambda: heard.on("status")[-1]["state"] == "stopped")
             assert zones(heard, "door", "meadow", "gate", "pasture") == [None, None, -1, -1]
+            wait_for(lambda: not announced("door") and not announced("meadow"))
             wait_for(lambda: listener.on("status"))
             wait_for(lambda: listener.on("cameras/front/poses"))
             wait_for(lambda: listener.on("cameras/front/status"))  # said again, though nothing has changed
@@ -116,6 +124,7 @@ def test_another_broker_is_greeted_and_the_old_one_hears_goodbye(tmp_path: Path,
             wait_for(lambda: zones(listener, "gate", "pasture", "door", "meadow") == [0, 0, -1, -1])
         finally:
             listener.close()
+            home.close()
 
 
 def test_an_engine_that_hangs_is_told_and_ends_the_daemon(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
