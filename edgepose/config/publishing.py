@@ -130,7 +130,9 @@ class EventsConfig(Section, frozen=True):
     ] = 1.0
     fallen_after_s: Annotated[Seconds, Meta(description="a person who lies for this long (on balance) after a fall is fallen")] = 0.8
     still_after_s: Annotated[Seconds, Meta(description="a fallen person without movement for this long is still")] = 10.0
-    wave_after_s: Annotated[Seconds, Meta(description="a person whose wrist swings above the shoulder for this long is waving")] = 1.5
+    wave_after_s: Annotated[
+        Seconds, Meta(description="a person whose wrist swings for this long, above the shoulder in each swing, is waving")
+    ] = 1.5
     wave_amplitude: Annotated[
         float,
         Meta(gt=0, le=10, description="minimum swing of a wave from end to end, in body sizes (square root of the box's area)"),

@@ -1,7 +1,8 @@
-"""Detection of waving: a wrist above the shoulder that moves back and forth with a rhythm.
+"""Detection of waving: a wrist that moves back and forth with a rhythm, and is above the shoulder in each swing.
 
 A reversal counts when the wrist has moved back by more than its noise, so jitter does not count. A rhythm is a series of evenly spaced
-reversals at 0.5 to 3 Hz. Clapping below the shoulders, pointing, and holding an arm up do not count as waving.
+reversals at 0.5 to 3 Hz. Clapping below the shoulders, pointing, and holding an arm up do not count as waving. A keypoint that the network
+is unsure of has two places, such as both wrists of raised arms, and jumps from one to the other: a wrist that waves is between them, too.
 """
 
 import math
@@ -17,7 +18,9 @@ from edgepose.events.body import Body, Point
 from edgepose.events.evidence import Evidence, strength
 from edgepose.frame import NS_PER_S
 
-_MAXIMUM_GAP_S = 0.15  # a wrist may be below the shoulder, or not visible, for this long
+_MAXIMUM_GAP_S, _LOWERED_GAP_S = 0.15, 0.08  # a wrist may be invisible, and lowered, for this long
+_LOWERED = 0.5  # of the way from the shoulders to the hips, down to which a wrist swings that is above the shoulder in each swing ...
+_WIDEST = 0.5  # ... and no farther up and down, in body sizes: jumping jacks swing farther
 _SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still counts as above: a shoulder is not a point ...
 _STEEP_MARGIN = 0.15  # ... and as many more from 60 degrees above, where an arm that is raised to the front ends below the shoulder ...
 _STEEP_WALKING_MARGIN = -0.08  # ... but fewer of people who walk, whose arms swing that high
@@ -25,8 +28,27 @@ _STANDS_WITHIN, _FEET_MEAN_S = 0.2, 1.0  # body sizes, time: feet of people who 
 _MINIMUM_REVERSALS = 4  # two periods
 _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
 _EVENNESS = 3.0  # longest time between two reversals over the median
+_JERKY, _ERROR = 1.6, 0.04  # longest step that is no jump: multiple of that of a steady swing, and body sizes more
 _CERTAIN_REVERSALS = 8
 _MAXIMUM_REVERSALS = 16
+
+
+class Step(NamedTuple):
+    """A movement from one frame to the next one, in body sizes, and its time."""
+
+    length: float
+    time_ns: int
+
+
+_NO_STEP = Step(0.0, 0)
+
+
+class Reversal(NamedTuple):
+    """A reversal: when and where, and the longest step on the way there."""
+
+    at_ns: int
+    position: float
+    longest: Step
 
 
 class SwingState(msgspec.Struct, frozen=True, array_like=True):
@@ -35,13 +57,19 @@ class SwingState(msgspec.Struct, frozen=True, array_like=True):
     direction: int
     extreme: float
     extreme_ns: int
-    reversals: list[tuple[int, float]]
+    reversals: list[Reversal]
+    last: float
+    last_ns: int
+    longest: Step
+    back: Step
 
 
 class WristState(msgspec.Struct, frozen=True, array_like=True):
     """Snapshot of a `Wrist`."""
 
     last_raised_ns: int
+    last_low_ns: int
+    last_ns: int
     horizontal: SwingState
     vertical: SwingState
 
@@ -78,67 +106,91 @@ class Swing:
         direction: sign of the current direction, 0 before the first movement.
         extreme: farthest position in that direction.
         extreme_ns: when it was reached, 0 before the first position.
-        reversals: time and position of the newest reversals.
+        reversals: the newest ones.
+        last, last_ns: position in the last frame, and its time.
+        longest: the longest step on the way to the extreme.
+        back: the longest step since the extreme.
     """
 
     direction: int = 0
     extreme: float = 0.0
     extreme_ns: int = 0
-    reversals: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MAXIMUM_REVERSALS))
+    reversals: deque[Reversal] = field(default_factory=lambda: deque(maxlen=_MAXIMUM_REVERSALS))
+    last: float = 0.0
+    last_ns: int = 0
+    longest: Step = _NO_STEP
+    back: Step = _NO_STEP
 
     def snapshot(self) -> SwingState:
         """Return the whole state."""
-        return SwingState(self.direction, self.extreme, self.extreme_ns, list(self.reversals))
+        reversals = list(self.reversals)
+        return SwingState(self.direction, self.extreme, self.extreme_ns, reversals, self.last, self.last_ns, self.longest, self.back)
 
     @classmethod
     def restored(cls, state: SwingState) -> "Swing":
         """Return a swing that continues from a snapshot."""
-        return cls(state.direction, state.extreme, state.extreme_ns, deque(state.reversals, maxlen=_MAXIMUM_REVERSALS))
+        reversals = deque(state.reversals, maxlen=_MAXIMUM_REVERSALS)
+        return cls(state.direction, state.extreme, state.extreme_ns, reversals, state.last, state.last_ns, state.longest, state.back)
 
     def update(self, position: float, now_ns: int, minimum_swing: float) -> None:
         """Add a position. A reversal is recorded once the wrist has moved back by more than `minimum_swing`."""
-        if self.direction == 0:
-            if not self.extreme_ns:
-                self.extreme, self.extreme_ns = position, now_ns
-            elif abs(position - self.extreme) > minimum_swing:
-                self.direction = 1 if position > self.extreme else -1
-                self.reversals.append((self.extreme_ns, self.extreme))
-                self.extreme, self.extreme_ns = position, now_ns
-        elif (position - self.extreme) * self.direction >= 0:
+        if not self.extreme_ns:
             self.extreme, self.extreme_ns = position, now_ns
-        elif abs(position - self.extreme) > minimum_swing:
-            self.reversals.append((self.extreme_ns, self.extreme))
-            self.direction = -self.direction
+        else:
+            self.back = max(self.back, Step(abs(position - self.last), now_ns - self.last_ns))
+        self.last, self.last_ns = position, now_ns
+        back = position - self.extreme
+        if self.direction and back * self.direction >= 0:
             self.extreme, self.extreme_ns = position, now_ns
+            self.longest, self.back = max(self.longest, self.back), _NO_STEP
+        elif abs(back) > minimum_swing:
+            self.reversals.append(Reversal(self.extreme_ns, self.extreme, self.longest))
+            self.direction = 1 if back > 0 else -1
+            self.extreme, self.extreme_ns = position, now_ns
+            self.longest, self.back = self.back, _NO_STEP
 
     def clear(self) -> None:
         """Discard all reversals."""
         self.direction, self.extreme_ns = 0, 0
+        self.longest = self.back = _NO_STEP
         self.reversals.clear()
+
+    def width(self, since_ns: int) -> float:
+        """Return how far the reversals since a moment are apart."""
+        positions = [self.extreme, *(reversal.position for reversal in self.reversals if reversal.at_ns >= since_ns)]
+        return max(positions) - min(positions)
 
     def is_active(self, now_ns: int) -> bool:
         """Return whether the last two reversals are recent."""
-        return len(self.reversals) >= 2 and now_ns - self.reversals[-2][0] <= 2 * _SLOWEST_S * NS_PER_S
+        return len(self.reversals) >= 2 and now_ns - self.reversals[-2].at_ns <= 2 * _SLOWEST_S * NS_PER_S
 
     def rhythm(self, now_ns: int, settings: EventsConfig) -> Rhythm | None:
         """Return the wave that is in progress, or None."""
-        recent: list[tuple[int, float]] = []  # newest first
+        recent: list[Reversal] = []  # newest first
         for reversal in reversed(self.reversals):
-            if (recent[-1][0] if recent else now_ns) - reversal[0] > 1.5 * _SLOWEST_S * NS_PER_S:
+            if (recent[-1].at_ns if recent else now_ns) - reversal.at_ns > 1.5 * _SLOWEST_S * NS_PER_S:
                 break
             recent.append(reversal)
         if len(recent) < _MINIMUM_REVERSALS:
             return None
-        intervals_s = sorted((later[0] - earlier[0]) / NS_PER_S for later, earlier in pairwise(recent))
-        swings = sorted(abs(later[1] - earlier[1]) for later, earlier in pairwise(recent))
+        intervals_s = sorted((later.at_ns - earlier.at_ns) / NS_PER_S for later, earlier in pairwise(recent))
+        swings = sorted(abs(later.position - earlier.position) for later, earlier in pairwise(recent))
         median_s, swing = intervals_s[len(intervals_s) // 2], swings[len(swings) // 2]
-        duration_s = (recent[0][0] - recent[-1][0]) / NS_PER_S
-        mean_s = duration_s / len(intervals_s)
+        mean_s = (recent[0].at_ns - recent[-1].at_ns) / NS_PER_S / len(intervals_s)
         if not _FASTEST_S <= mean_s <= _SLOWEST_S or intervals_s[-1] > _EVENNESS * median_s or swing < settings.wave_amplitude:
             return None
-        if (now_ns - recent[-1][0]) / NS_PER_S < settings.wave_after_s:
+        if (now_ns - recent[-1].at_ns) / NS_PER_S < settings.wave_after_s:
             return None
-        return Rhythm(len(recent), 0.5 / mean_s, swing, recent[-1][0])
+        if 2 * sum(_jumps(later, earlier, mean_s) for later, earlier in pairwise(recent)) >= len(recent) - 1:
+            return None
+        return Rhythm(len(recent), 0.5 / mean_s, swing, recent[-1].at_ns)
+
+
+def _jumps(reversal: Reversal, before: Reversal, mean_s: float) -> bool:
+    """Return whether a wrist jumped between two reversals, and did not swing like a pendulum with a mean time between reversals."""
+    share = min(1.0, reversal.longest.time_ns / NS_PER_S / mean_s)
+    steady = abs(reversal.position - before.position) * math.sin(math.pi / 2 * share)
+    return reversal.longest.length > _JERKY * steady + _ERROR
 
 
 @dataclass(slots=True)
@@ -147,21 +199,30 @@ class Wrist:
 
     Attributes:
         last_raised_ns: last frame in which the wrist was above the shoulder, in observed time.
+        last_low_ns: last frame in which it was lower, but where a wrist may be that waves.
+        last_ns: last frame in which it was in either place.
         horizontal, vertical: position relative to the shoulders.
     """
 
     last_raised_ns: int = 0
+    last_low_ns: int = 0
+    last_ns: int = 0
     horizontal: Swing = field(default_factory=Swing)
     vertical: Swing = field(default_factory=Swing)
 
     def snapshot(self) -> WristState:
         """Return the whole state."""
-        return WristState(self.last_raised_ns, self.horizontal.snapshot(), self.vertical.snapshot())
+        return WristState(self.last_raised_ns, self.last_low_ns, self.last_ns, self.horizontal.snapshot(), self.vertical.snapshot())
 
     @classmethod
     def restored(cls, state: WristState) -> "Wrist":
         """Return a wrist that continues from a snapshot."""
-        return cls(state.last_raised_ns, Swing.restored(state.horizontal), Swing.restored(state.vertical))
+        return cls(state.last_raised_ns, state.last_low_ns, state.last_ns, Swing.restored(state.horizontal), Swing.restored(state.vertical))
+
+    def rhythms(self, now_ns: int, settings: EventsConfig) -> list[Rhythm]:
+        """Return the waves that are in progress."""
+        found = [rhythm for swing in (self.horizontal, self.vertical) if (rhythm := swing.rhythm(now_ns, settings)) is not None]
+        return [wave for wave in found if self.last_low_ns < wave.since_ns or self.vertical.width(wave.since_ns) <= _WIDEST]
 
 
 @dataclass(slots=True)
@@ -204,23 +265,28 @@ def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: Eve
     if not body.upright:
         return None  # "above the shoulder" has no meaning for a lying person
     assert body.shoulders is not None
+    assert body.hips is not None
     shoulder_x, shoulder_y = body.shoulders
     minimum_swing = 0.6 * settings.wave_amplitude
-    steep = _STEEP_MARGIN if history.stands(body, now_ns) else _STEEP_WALKING_MARGIN
-    lowest_y = shoulder_y + (_SHOULDER_MARGIN + steep * body.steepness) * body.size
+    stands = history.stands(body, now_ns)
+    steep = _STEEP_MARGIN if stands else _STEEP_WALKING_MARGIN
+    raised_y = shoulder_y + (_SHOULDER_MARGIN + steep * body.steepness) * body.size
+    lowered_y = raised_y + (_LOWERED * (body.hips[1] - shoulder_y) if stands else 0.0)
     waves = []
     for wrist, position in zip(history.wrists, body.wrists, strict=True):
-        raised = position is not None and position[1] < lowest_y
-        if raised and position is not None:
+        if position is not None and position[1] < raised_y:
             wrist.last_raised_ns = now_ns
+        if position is not None and position[1] < lowered_y and now_ns - wrist.last_raised_ns <= _SLOWEST_S * NS_PER_S:
+            wrist.last_ns = now_ns
+            if position[1] >= raised_y:
+                wrist.last_low_ns = now_ns
             wrist.horizontal.update((position[0] - shoulder_x) / body.size, now_ns, minimum_swing)
             wrist.vertical.update((position[1] - shoulder_y) / body.size, now_ns, minimum_swing)
-        elif now_ns - wrist.last_raised_ns > _MAXIMUM_GAP_S * NS_PER_S:
+        elif now_ns - wrist.last_ns > (_MAXIMUM_GAP_S if position is None else _LOWERED_GAP_S) * NS_PER_S:
             wrist.horizontal.clear()
             wrist.vertical.clear()
-        rhythms = [rhythm for swing in (wrist.horizontal, wrist.vertical) if (rhythm := swing.rhythm(now_ns, settings)) is not None]
-        if rhythms:
-            waves.append(max(rhythms))
+        if wrist.last_ns == now_ns:
+            waves += wrist.rhythms(now_ns, settings)
     if not waves:
         return None
     wave = max(waves)

@@ -31,8 +31,9 @@ _CUT_SHARE = 0.02  # of a tile's side: a box that ends this close to the edge of
 _SAME_IOU, _INSIDE = 0.45, 0.7  # boxes of two finds are one person's if they overlap this much, or a cut one lies in the other
 
 _SEEN_FROM_PX, _SEEN_PX = 16, 64  # long side in the network's input from which the whole frame may show a person, and should show one
-_DOUBT = 0.65  # weight of the whole frame's opinion of somebody whom it should show
-_UNSEEN_SCORE = 0.03  # of somebody whom the whole frame does not show at all
+_DOUBT = 0.65  # weight of the opinion of a visit, or of the whole frame, of somebody whom it should show
+_UNSEEN_SCORE = 0.03  # of somebody whom it does not show at all
+_LARGEST_SHARE = 0.5  # of a tile's side: it may show parts of larger people only
 
 
 def cover(letterbox: Letterbox, scale: float) -> list[Tile]:
@@ -226,8 +227,8 @@ def merge(whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit], 
     """Join the finds in the whole frame and in tiles: one candidate for each person.
 
     A box that the edge of its tile cuts is dropped where another visit, or the whole frame, shows the person whole. Of two finds of one
-    person, the one with the higher score stays. Somebody who is large enough for the whole frame, but is hardly found there, loses score:
-    enlarged things look like people.
+    person, the one with the higher score stays. Somebody whom another visit or the whole frame should show, but hardly does, loses score:
+    enlarged things look like people, and so do small ones that a tile would show better.
 
     Args:
         whole: candidates of one frame (1, K), in pixels of its input.
@@ -258,20 +259,60 @@ def merge(whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit], 
         origin.append(np.full(len(kept), number))
     joined = Candidates(np.concatenate(boxes)[None], np.concatenate(scores)[None], np.concatenate(keypoints)[None])
     rank = _different_people(joined.boxes[0], joined.scores[0], np.concatenate(origin), np.concatenate(cut))
-    believed = _doubted(joined.boxes[0, rank], joined.scores[0, rank], whole)
+    believed = _doubted(joined.boxes[0, rank], joined.scores[0, rank], whole, letterbox, visits)
     falling = np.argsort(-believed, kind="stable")
     rank = rank[falling]
     return Candidates(joined.boxes[:, rank], believed[None, falling], joined.keypoints[:, rank])
 
 
-def _doubted(boxes: NDArray[np.float32], scores: NDArray[np.float32], whole: Candidates) -> NDArray[np.float32]:
-    """Return the scores (K,) of boxes (K, 4) with what the whole frame says: means of the logits, weighted by the size of the person."""
-    overlap = iou(boxes[:, None], whole.boxes[0][None])  # (K, W)
-    seen = np.where(overlap > _SAME_IOU, whole.scores[0][None], np.float32(0)).max(axis=1, initial=_UNSEEN_SCORE)
-    long_side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
-    weight = _DOUBT * np.clip((long_side - _SEEN_FROM_PX) / (_SEEN_PX - _SEEN_FROM_PX), 0, 1)
+def _doubted(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], whole: Candidates, letterbox: Letterbox, visits: Sequence[TileVisit]
+) -> NDArray[np.float32]:
+    """Return the scores (K,) of boxes (K, 4) with the opinion of the visit that doubts each most, or of the whole frame.
+
+    An opinion counts more for people who are larger in the network's input. That of a tile counts for those who are whole in it.
+    """
+    shown = _share_shown(boxes, _SEEN_FROM_PX, _SEEN_PX)
+    believed = _with_opinion(boxes, scores, whole, shown)
+    source = letterbox.to_source(boxes.reshape(-1, 2, 2))
+    for visit in visits:
+        tile = visit.tile
+        corners = source.reshape(-1, 4)
+        largest = _LARGEST_SHARE * max(tile.right - tile.left, tile.bottom - tile.top)
+        inside = (source >= (tile.left, tile.top)).all(axis=(1, 2)) & (source <= (tile.right, tile.bottom)).all(axis=(1, 2))
+        inside &= ~_is_cut(corners, tile, letterbox) & (_long_side(corners) < largest)
+        chosen = np.flatnonzero(inside)
+        in_tile = visit.letterbox.to_input(source[chosen] - np.array((tile.left, tile.top), np.float32)).reshape(-1, 4)
+        shown = _share_shown(in_tile, _LEAST_PX, _FOUND_WHOLE_PX)
+        believed[chosen] = np.minimum(believed[chosen], _with_opinion(in_tile, scores[chosen], visit.candidates, shown))
+    return believed
+
+
+def _with_opinion(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], found: Candidates, shown: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return scores (K,) of boxes (K, 4) with what others found there (1, F): means of the logits; nobody gains.
+
+    Args:
+        boxes: in the same pixels as the finds.
+        scores: of the boxes.
+        found: candidates of one picture.
+        shown: to what share (K,) the people should be among them.
+    """
+    overlap = iou(boxes[:, None], found.boxes[0][None])  # (K, F)
+    seen = np.where(overlap > _SAME_IOU, found.scores[0][None], np.float32(0)).max(axis=1, initial=_UNSEEN_SCORE)
+    weight = _DOUBT * shown
     logits = (1 - weight) * _logit(scores) + weight * _logit(np.minimum(seen, scores))
     return np.where(seen >= scores, scores, 1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def _share_shown(boxes: NDArray[np.float32], from_px: float, to_px: float) -> NDArray[np.float32]:
+    """Return to what share (K,) boxes (K, 4) in a network's input are large enough to be found."""
+    return np.asarray(np.clip((_long_side(boxes) - from_px) / (to_px - from_px), 0, 1), np.float32)
+
+
+def _long_side(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0), np.float32)
 
 
 def _logit(scores: NDArray[np.float32]) -> NDArray[np.float64]:

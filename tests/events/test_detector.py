@@ -201,6 +201,32 @@ def test_movement_without_a_rhythm_is_not_waving() -> None:
     assert wave(Scene(settings=EventsConfig(disabled=["arms_up", "entered"])), 1.0, 1.4) == []  # too short
 
 
+def raised(across: float, above: float) -> Person:
+    """A standing person with one wrist at a place relative to the shoulders, in pixels."""
+    standing = person()
+    keypoints = standing.keypoints.copy()
+    keypoints[9, :2] = keypoints[5:7, :2].mean(0) + np.array((across, -above))
+    return Person(standing.box, 0.9, keypoints, 1)
+
+
+def test_a_wave_may_end_below_the_shoulder_at_one_end_of_each_swing() -> None:
+    quiet = EventsConfig(disabled=["entered"])
+    scene, low, jacks = (Scene(settings=quiet) for _ in range(3))
+    swings = np.sin(2 * np.pi * np.arange(0, 6, 0.1))
+    kinds = [kind for swing in swings for kind in scene.show(raised(40 + 15 * swing, 20 * swing))]
+    assert kinds == ["waving"]
+    assert [kind for swing in swings for kind in low.show(raised(40 + 15 * swing, 20 * swing - 35))] == []  # never above it
+    assert [kind for swing in swings for kind in jacks.show(raised(40, 10 + 60 * swing))] == []
+
+
+@pytest.mark.parametrize("step_s", [0.04, 0.125])
+def test_a_wrist_that_jumps_between_two_places_does_not_wave(step_s: float) -> None:
+    scene = Scene(settings=EventsConfig(disabled=["entered"]))
+    for time_s in np.arange(0, 8, step_s):
+        across = 25 if time_s % 1.2 < 0.6 else -15
+        assert scene.show(raised(across, 40), for_s=step_s, step_s=step_s) == []
+
+
 def test_a_continuing_event_is_reported_again_only_after_a_pause() -> None:
     scene = Scene(settings=EventsConfig(disabled=["arms_up", "entered"]))
     assert wave(scene, 1.0, 40) == ["waving"]

@@ -183,3 +183,13 @@ def test_somebody_whom_the_whole_frame_should_show_and_does_not_loses_score() ->
     assert merge(found(), FULL_HD, [large], 0.1).scores[0][0] < 0.4
     seen = found(whole_box(502, 212, 702, 482, 0.6))
     assert 0.6 < merge(seen, FULL_HD, [large], 0.1).scores[0][0] < 0.8
+
+
+def test_somebody_whom_a_tile_should_show_and_does_not_loses_score() -> None:
+    whole = found(whole_box(500, 250, 560, 400, 0.6))
+    empty, seen = TileVisit(TILE, IN_TILE, found()), TileVisit(TILE, IN_TILE, found((102, 52, 158, 198, 0.6)))
+    beside, cutting = TileVisit(Tile(1000, 200, 1512, 488), IN_TILE, found()), TileVisit(Tile(530, 200, 1042, 488), IN_TILE, found())
+    assert merge(whole, FULL_HD, [empty], 0.1).scores[0][0] < 0.3
+    for visit in (seen, beside, cutting):
+        assert merge(whole, FULL_HD, [visit], 0.1).scores[0].tolist() == pytest.approx([0.6])
+    assert merge(whole, FULL_HD, [seen, empty], 0.1).scores[0][0] < 0.3  # two tiles that overlap disagree
