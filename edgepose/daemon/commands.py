@@ -5,7 +5,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -34,8 +34,10 @@ from edgepose.pipeline.delivery import Onlooker
 from edgepose.pipeline.postprocess_thread import TakePeople
 from edgepose.pixels import PixelGate, ReleasedImage, encode_picture
 from edgepose.printable import printable
-from edgepose.recorder.folder import Recording
 from edgepose.storage.span import Span
+
+if TYPE_CHECKING:
+    from edgepose.recorder.folder import Recording
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ class CommandTarget(Protocol):
         """Open it again."""
         ...
 
-    def record(self, reason: str) -> Recording:
+    def record(self, reason: str) -> "Recording":
         """Start a recording of the black box; EdgeposeError where none can be made now."""
         ...
 

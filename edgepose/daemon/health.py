@@ -3,12 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
 from edgepose.encryption.files import state_files
-from edgepose.engine.tensorrt.build import BuildProgress
-from edgepose.flight.service import FlightStats
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.flight_structs import FlightHealthMessage, HeatHealthMessage
 from edgepose.messages.structs import (
@@ -23,10 +22,14 @@ from edgepose.messages.structs import (
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.pose.image_quality import ImageQuality
-from edgepose.recorder.black_box import RecorderStats
 from edgepose.telemetry.metrics import CameraCounts, Latency, MetricsStats, RefineCounts
 from edgepose.telemetry.sensors import MachineStats
-from edgepose.webhook.sender import WebhookStats
+
+if TYPE_CHECKING:  # parts that not every daemon has
+    from edgepose.engine.tensorrt.build import BuildProgress
+    from edgepose.flight.service import FlightStats
+    from edgepose.recorder.black_box import RecorderStats
+    from edgepose.webhook.sender import WebhookStats
 
 _NOT_PROCESSED = ("engine_failed", "pose_failed")
 
@@ -77,11 +80,11 @@ class DaemonSnapshot:
     started_s: float = 0.0
     build: Mapping[str, str] = field(default_factory=dict)
     not_better: str = ""
-    building: BuildProgress | None = None
+    building: "BuildProgress | None" = None
     pipeline: PipelineStats = field(default_factory=PipelineStats)
     publisher: PublisherStats = field(default_factory=PublisherStats)
-    webhook: WebhookStats | None = None
-    recorder: RecorderStats | None = None
+    webhook: "WebhookStats | None" = None
+    recorder: "RecorderStats | None" = None
     service: ServiceStats | None = None
     metrics: MetricsStats = field(default_factory=MetricsStats)
     machine: MachineStats = field(default_factory=MachineStats)
@@ -89,7 +92,7 @@ class DaemonSnapshot:
     stuck: tuple[str, ...] = ()
     reload_refused: str | None = None
     clock_unset: str | None = None
-    flight: FlightStats | None = None
+    flight: "FlightStats | None" = None
     heat: tuple[Sequence[str], str] = ((), "")
     health: HealthMessage | None = None
     storage_damage: Mapping[str, int] = field(default_factory=lambda: dict(state_files().damage))
@@ -237,7 +240,7 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
     return degraded + [f"stuck:{stage}" for stage in snapshot.stuck]
 
 
-def _flight(stats: FlightStats) -> FlightHealthMessage:
+def _flight(stats: "FlightStats") -> FlightHealthMessage:
     return FlightHealthMessage(
         source=stats.source,
         state=stats.state,
@@ -251,7 +254,7 @@ def _flight(stats: FlightStats) -> FlightHealthMessage:
     )
 
 
-def _webhook(stats: WebhookStats) -> WebhookHealthMessage:
+def _webhook(stats: "WebhookStats") -> WebhookHealthMessage:
     return WebhookHealthMessage(
         delivered=stats.delivered,
         waiting=stats.waiting,

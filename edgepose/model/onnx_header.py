@@ -104,9 +104,9 @@ def read_header(data: bytes) -> OnnxHeader:
         inputs=tuple(tensor for tensor in inputs if tensor.name not in initialized),
         outputs=tuple(outputs),
         metadata=metadata,
-        # Both need the whole graph to be read, which a search for the words saves in almost all files.
+        # This needs the whole graph to be read, which a search for the word saves in almost all files.
         external=_external_files(graph, functions) if _EXTERNAL_WORD in data else (),
-        quantized=any(word in data for word in _INTEGER_WORDS) and _computes_in_integers(graph, functions),
+        quantized=_computes_in_integers(graph, functions),
     )
 
 
@@ -151,6 +151,9 @@ def _computes_in_integers(graph: memoryview, functions: Sequence[memoryview]) ->
     nodes = _messages(graph, _GRAPH_NODE)
     for function in functions:
         nodes += _messages(function, _FUNCTION_NODE)
+    text = b"".join(nodes)  # without the weights: to search it is faster than to read the operation of each node
+    if not any(word in text for word in _INTEGER_WORDS):
+        return False
     return any(bytes(operation).startswith(_INTEGER_OPERATIONS) for node in nodes for operation in _messages(node, _NODE_OPERATION))
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from edgepose.mqtt.connection import Protocol
+if TYPE_CHECKING:
+    from edgepose.mqtt.connection import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class PublisherStats:
 
     enabled: bool = False
     state: str = "disabled"
-    protocol: Protocol | None = None
+    protocol: "Protocol | None" = None
     session: str = ""
     duplicate_session: str | None = None
     turns: int = 0

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -34,10 +35,12 @@ from edgepose.pipeline.postprocess_thread import Deliver, PostprocessThread, Tak
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pipeline.tiles import TileVisitor
-from edgepose.recorder.black_box import BlackBox
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from edgepose.recorder.black_box import BlackBox
 
 __all__ = ["CameraStats", "Deliver", "Pipeline", "PipelineStats"]
 
@@ -80,7 +83,7 @@ class Pipeline:
         *,
         refiner: Refiner | None = None,
         forever: bool = True,
-        box: BlackBox | None = None,
+        box: "BlackBox | None" = None,
         flight: FlightService | None = None,
         open_camera: OpenCamera | None = None,
     ) -> None:

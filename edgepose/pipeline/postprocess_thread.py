@@ -5,6 +5,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 from edgepose.config.schema import Config
 from edgepose.flight.service import FlightService
@@ -15,10 +16,12 @@ from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, log_fail
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import FrameResult
-from edgepose.recorder.black_box import BlackBox
-from edgepose.recorder.format import FrameRecord, PackedPeople, packed_candidates
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from edgepose.recorder.black_box import BlackBox
+    from edgepose.recorder.format import FrameRecord
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class PostprocessThread(SupervisedThread):
         *,
         stuck_after_s: float,
         forever: bool,
-        box: BlackBox | None = None,
+        box: "BlackBox | None" = None,
         frame_waits: Callable[[], bool] | None = None,
         flight: FlightService | None = None,
     ) -> None:
@@ -213,7 +216,7 @@ class PostprocessThread(SupervisedThread):
 
 def frame_record(
     inferred: InferenceResult, postprocessor: Postprocessor, config: Config, at_ns: int, *, failed: bool, snapshot: bytes | None
-) -> FrameRecord:
+) -> "FrameRecord":
     """Return the record of a frame.
 
     Args:
@@ -223,6 +226,8 @@ def frame_record(
         failed: whether postprocessing or delivery failed.
         snapshot: state before the frame, for the first frame of a camera in a segment.
     """
+    from edgepose.recorder.format import FrameRecord, PackedPeople, packed_candidates
+
     prepared = inferred.queued.prepared
     frame = prepared.frame
     return FrameRecord(

@@ -8,6 +8,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -148,6 +149,15 @@ def test_postprocessing_costs_no_more_operations_than_it_did() -> None:
     assert min(frame_s) / min(operation_s) < _MOST_OPERATIONS
 
 
+_PARTS = """
+paho yaml json http.client subprocess
+edgepose.mqtt.session edgepose.mqtt.subscriber edgepose.flight.history edgepose.flight.ground_locator edgepose.flight.mavlink.connection
+edgepose.webhook.sender edgepose.recorder.black_box edgepose.recorder.folder edgepose.bundles.store edgepose.bundles.manifest
+edgepose.daemon.monitoring edgepose.daemon.prometheus edgepose.engine.tensorrt.build edgepose.engine.tensorrt.building
+edgepose.capture.network.http_video edgepose.capture.network.rtsp_relay edgepose.output.coco
+"""
+
+
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
@@ -157,5 +167,23 @@ def test_postprocessing_costs_no_more_operations_than_it_did() -> None:
 )
 def test_starting_imports_nothing_that_it_does_not_need(modules: str, absent: str) -> None:
     program = f"import sys, {modules}\nprint(*(name for name in {absent.split()} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == []
+
+
+def test_a_daemon_loads_only_the_parts_that_its_configuration_has(tmp_path: Path) -> None:
+    """No broker, aircraft, webhook, black box, bundles, monitoring or GPU, nor a file of YAML."""
+    video = tmp_path / "a.mp4"
+    video.touch()
+    program = f"""
+import sys
+from edgepose.config.load import load
+from edgepose.daemon.daemon import Daemon
+from edgepose.supervision.systemd import Notifier
+
+settings = ("mqtt.enabled=false", "model.path=ghost-n", "refine.people=0", "cameras.a.source={video}", "files.jsonl={tmp_path}/a.jsonl")
+Daemon(load(None, settings, {{}}), Notifier({{}}, 0))
+print(*(name for name in {_PARTS.split()} if name in sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == []
