@@ -74,7 +74,7 @@ class PyAvSource(VideoSource):
         if over_http:
             from edgepose.capture.network.http_video import HttpVideo
 
-            stream: Stream = HttpVideo(target, where, settings, once=once)
+            stream: HttpVideo | Stream = HttpVideo(target, where, settings, once=once)
         else:
             stream = self._new_stream(settings, target, where, network=network)
         # A server that plays a file over RTSP counts as a camera; a file on a web server counts as a file.

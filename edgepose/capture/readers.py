@@ -1,14 +1,14 @@
 """Choice of the library that reads a camera, with the reason, for opening it and for reporting it to the operator."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from edgepose.capture.gstreamer import launch as pipelines
 from edgepose.config import schema
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(msgspec.Struct, frozen=True):
     """The library that reads a camera.
 
     Attributes:

@@ -4,7 +4,6 @@ Error messages, `docs/configuration.md` and all code that treats keys as paths u
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,8 +12,7 @@ from msgspec import inspect
 from edgepose.config.schema import Config, FileMark
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """One key that can be set.
 
     Attributes:
@@ -32,8 +30,7 @@ class Key:
     file: FileMark | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NamedFile:
+class NamedFile(msgspec.Struct, frozen=True):
     """A file or folder that a configuration names.
 
     Attributes:

@@ -4,10 +4,10 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
+import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -58,8 +58,7 @@ _SMALLEST_SNAPSHOT_PX = 64
 _REPLY_BYTES = 1024  # of a reply without its image: topic, properties and the other fields
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
+class CommandResult(msgspec.Struct, frozen=True):
     """The outcome of a command; `reason` is set where it is refused."""
 
     reason: str | None = None
@@ -136,8 +135,7 @@ class CommandTarget(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Awaited:
+class _Awaited(msgspec.Struct, frozen=True, eq=False):
     """A command that is answered when a frame or a recording is available.
 
     Attributes:

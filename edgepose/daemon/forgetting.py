@@ -7,9 +7,10 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.config.retention import DAY_NS, kept_days
 from edgepose.config.schema import Config
@@ -42,8 +43,7 @@ _FILES_S = 5.0
 _IMAGE = r"-\d+-\d{6,}\.(jpg|png)"
 
 
-@dataclass(frozen=True, slots=True)
-class RunningParts:
+class RunningParts(msgspec.Struct, frozen=True):
     """The parts of a daemon that hold what is stored."""
 
     config: Config

@@ -3,9 +3,10 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.config.aircraft import FixedConfig, MountConfig
 from edgepose.config.schema import Config
@@ -23,8 +24,7 @@ if TYPE_CHECKING:  # without telemetry none of these is loaded
 _CLOSING_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class FlightStats:
+class FlightStats(msgspec.Struct, frozen=True):
     """Telemetry at one moment.
 
     Attributes:
@@ -46,14 +46,13 @@ class FlightStats:
     packets: int = 0
     lost: int = 0
     restarts: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = msgspec.field(default_factory=dict)
     failure: str | None = None
     battery: float | None = None
     age_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedFlight:
+class PreparedFlight(msgspec.Struct, frozen=True, eq=False):
     """What a configuration needs of flight, read and checked.
 
     Attributes:

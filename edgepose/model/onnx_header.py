@@ -6,7 +6,8 @@ Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, wire for
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _ONE_BYTE = 0x80  # numbers below it are written as themselves
@@ -41,8 +42,7 @@ ELEMENT_NAMES = {
 """Names of those TensorProto.DataType values that images and poses may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorHeader:
+class TensorHeader(msgspec.Struct, frozen=True):
     """One input or output of the graph; `shape` has None for a dimension that the file does not fix."""
 
     name: str
@@ -56,8 +56,7 @@ class TensorHeader:
         return f"{name} {self.element} ({sizes})"
 
 
-@dataclass(frozen=True, slots=True)
-class OnnxHeader:
+class OnnxHeader(msgspec.Struct, frozen=True):
     """The header of an ONNX file.
 
     Attributes:

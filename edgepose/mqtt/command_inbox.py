@@ -3,8 +3,9 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.messages.command_requests import REQUESTS
 from edgepose.mqtt.outbox import Outgoing
@@ -25,8 +26,7 @@ REPLY_EXPIRY_S = 60
 """Longest wait of a reply; after that it is of no use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One command.
 
     Attributes:

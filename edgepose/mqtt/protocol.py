@@ -8,8 +8,9 @@ one connection after the other.
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.mqtt.outbox import Cause, Outgoing
 
@@ -72,8 +73,7 @@ def publish_bytes(topic: str, payload_bytes: int, qos: int, properties: "Propert
     return 1 + _variable_length(remaining) + remaining
 
 
-@dataclass(frozen=True, slots=True)
-class Grants:
+class Grants(msgspec.Struct, frozen=True):
     """What a broker grants to one connection; the defaults are those of MQTT 5 where the broker says nothing, and of 3.1.1.
 
     Its Server Keep Alive is applied by paho-mqtt. Its Topic Alias Maximum needs nothing: no message has an alias.

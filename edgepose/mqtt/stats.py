@@ -1,15 +1,15 @@
 """The status of the publisher, as a value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from edgepose.mqtt.connection import Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class PublisherStats:
+class PublisherStats(msgspec.Struct, frozen=True):
     """The publisher at one moment; counts are since the start of the daemon.
 
     Attributes:
@@ -39,7 +39,7 @@ class PublisherStats:
     turns: int = 0
     sent: int = 0
     reconnects: int = 0
-    drops: Mapping[str, int] = field(default_factory=dict)
+    drops: Mapping[str, int] = msgspec.field(default_factory=dict)
     events_waiting: int = 0
     events_limit: int = 0
     store_failure: str | None = None

@@ -14,10 +14,10 @@ abandoned and replaced.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
+import msgspec
 
 from edgepose.config.diff import Changes
 from edgepose.config.schema import Config
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["CameraStats", "Deliver", "Pipeline", "PipelineStats"]
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineStats:
+class PipelineStats(msgspec.Struct, frozen=True):
     """The pipeline at one moment.
 
     Attributes:
@@ -58,9 +57,9 @@ class PipelineStats:
         images_sent_to: inference servers to which images leave this device.
     """
 
-    cameras: Mapping[str, CameraStats] = field(default_factory=dict)
+    cameras: Mapping[str, CameraStats] = msgspec.field(default_factory=dict)
     stages: tuple[str, ...] = ()
-    restarts: Mapping[str, int] = field(default_factory=dict)
+    restarts: Mapping[str, int] = msgspec.field(default_factory=dict)
     cpu_fallback: bool = False
     server_states: tuple[str, ...] = ()
     images_sent_to: tuple[str, ...] = ()

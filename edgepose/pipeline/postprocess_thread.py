@@ -4,8 +4,10 @@ import logging
 import queue
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.config.schema import Config
 from edgepose.flight.service import FlightService
@@ -34,8 +36,7 @@ TakePeople = Callable[[Frame, Sequence[Person]], None]
 """A receiver of a frame and the people in it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Settings:
+class _Settings(msgspec.Struct, frozen=True, eq=False):
     config: Config
     refiner: Refiner | None
 
