@@ -30,13 +30,14 @@ _NS_PER_FRAME = 40_000_000
 
 _MOST_BYTES = {
     "letterbox": 1_024,
-    "decode": 7_168,
-    "track": 9_216,
+    "decode": 4_096,
+    "track": 4_096,
     "events": 3_072,
     "publish": 4_096,
 }
 """Peak of memory above the start of each stage with two people. Exempt are what PyAV, ONNX Runtime and the encoder hand out: frame,
-candidates, payload. In `decode` and `track` it is what the people themselves and their tracks are, and a dozen arrays of 0.1 to 0.4 KB."""
+candidates, payload. What is left in `decode` and `track` is the people themselves, a dozen headers of arrays (0.1 KB each), and up to
+1.4 KB that NumPy takes for itself to broadcast."""
 
 _MOST_OPERATIONS = 4500
 """Core time of a frame with two people, without letterbox, in additions of small arrays: 2,300 to 3,000 were measured."""
