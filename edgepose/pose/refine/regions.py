@@ -94,7 +94,8 @@ class Region(msgspec.Struct, frozen=True):
             whole = np.zeros((self.height, self.width, 3), np.uint8)
             whole[top - self.top : bottom - self.top, left - self.left : right - self.left] = part
             part = whole
-        resize(np.ascontiguousarray(np.rot90(part, self.turn)), out)
+        # One gray level moves a keypoint of a large person by half a pixel; a crop costs 0.03 ms more than the fast way.
+        resize(np.ascontiguousarray(np.rot90(part, self.turn)), out, exact=True)
 
     def to_crop(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from source pixels to crop pixels."""
