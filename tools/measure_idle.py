@@ -34,7 +34,7 @@ def _pause(port: int) -> None:
 
     replies: list[bytes] = []
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.on_message = lambda _client, _data, message: replies.append(message.payload)
+    client.on_message = lambda _client, _data, message: replies.append(bytes(message.payload))
     client.connect("127.0.0.1", port)
     client.subscribe("edgepose/idle/reply/pause", 1)
     client.loop_start()

@@ -103,7 +103,8 @@ def pose_nms(
                 kept.append(candidate)
                 stays &= different[index]
         rest = stays[_BLOCK_SIZE:]
-        remaining, boxes, keypoints = (array[_BLOCK_SIZE:][rest] for array in (remaining, boxes, keypoints))
+        remaining = remaining[_BLOCK_SIZE:][rest]
+        boxes, keypoints = boxes[_BLOCK_SIZE:][rest], keypoints[_BLOCK_SIZE:][rest]
         if not remaining.size:
             return np.array(kept, np.intp)
         same = _alike(boxes, keypoints, oks_threshold, iou_threshold)
