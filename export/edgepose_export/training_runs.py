@@ -40,6 +40,7 @@ class TrainingOptions:
         warm_start: shipped checkpoint or file to start from.
         output: folder of the run.
         recipe: shipped recipe or YAML file; None trains the network of `warm_start` further.
+        teacher: what holds the network: a checkpoint, or RTMDet-nano or PP-TinyPose as ONNX; None takes that of `warm_start`.
         minutes: without a recipe, length of the training; with one, time limit. 0 is none.
         pictures: length of the training in pictures; None is the recipe's.
         resume: continue from the run's last checkpoint.
@@ -61,6 +62,7 @@ class TrainingOptions:
     warm_start: str
     output: Path
     recipe: str | None = None
+    teacher: Path | None = None
     minutes: float = 0.0
     pictures: int | None = None
     resume: bool = False
@@ -133,6 +135,7 @@ def run_training(
         start,
         options.output,
         resume=options.resume,
+        teacher=options.teacher,
         length_minutes=options.minutes if options.recipe is None else 0.0,
         workers=options.workers,
         threads=options.threads,
