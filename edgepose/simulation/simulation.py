@@ -3,11 +3,10 @@
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal, Protocol
 
 from msgspec import UNSET
-from msgspec.structs import replace as replaced
+from msgspec.structs import replace
 
 from edgepose import __version__
 from edgepose.config.load import device_name
@@ -73,13 +72,13 @@ def simulated_config(config: Config, cameras: int) -> Config:
     """
     names = [CAMERA_NAMES[n] if n < len(CAMERA_NAMES) else f"camera-{n + 1}" for n in range(cameras)]
     camera = CameraConfig(source="simulated", zones={"door": _ZONE}, lines={"fence": _LINE})
-    events = replaced(config.events, loiter_after_s=min(config.events.loiter_after_s, _LOITER_S))
+    events = replace(config.events, loiter_after_s=min(config.events.loiter_after_s, _LOITER_S))
     defaults = EventsConfig()
-    return replaced(
+    return replace(
         config,
         device=config.device or "simulator",
         cameras=dict.fromkeys(names, camera),
-        events=replaced(events, still_after_s=defaults.still_after_s),
+        events=replace(events, still_after_s=defaults.still_after_s),
     )
 
 
@@ -173,7 +172,7 @@ class Simulation:
 
     def end(self) -> None:
         """Take all places back: a simulated device must not stay in Home Assistant."""
-        self._places.withdraw(replaced(self._config, cameras={}), NOWHERE)
+        self._places.withdraw(replace(self._config, cameras={}), NOWHERE)
 
     def _at_ns(self, t_s: float) -> int:
         return self._start_ns + round(t_s * NS_PER_S)
