@@ -10,7 +10,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-site requirements sbom release bench costs cameras count faults strangers fuzz bitflips bundle-cuts broker-limits soak system \
+.PHONY: help setup demo test check docs docs-site requirements sbom release bench start idle costs cameras count faults strangers fuzz bitflips bundle-cuts broker-limits soak system \
 triton image arm events hostile service-memory encryption fleet fleet-cluster archive store browser web-load live-load home-assistant refine decoding model report-page \
 compare clean
 
@@ -53,6 +53,12 @@ bench: $(VENV)/.dev ## engine, pipeline and daemon in turns, and ultralytics whe
 	$(BIN)/python -m tools.write_bench docs/performance.md --prove $(ARGS) $(if $(SOURCE),"$(SOURCE)")
 	@test -z "$$EDGEPOSE_ULTRALYTICS_PYTHON" || \
 	$(BIN)/python -m tools.compare_ultralytics $(if $(SOURCE),"$(SOURCE)",build/vtest.avi) docs/performance.md
+
+start: $(VENV)/.dev build/vtest.avi ## start to first pose against version b74093e, in turns; writes docs/performance.md (OLD=a checkout of it, OLD_MODEL=a pose network for it)
+	$(BIN)/python -m tools.compare_start docs/performance.md build/vtest.avi "$(OLD)" "$(OLD_MODEL)" $(ARGS)
+
+idle: $(VENV)/.dev build/vtest.avi ## core time of a daemon whose camera is paused; writes docs/performance.md (ARGS="--seconds 60")
+	$(BIN)/python -m tools.measure_idle docs/performance.md build/vtest.avi $(ARGS)
 
 costs: $(VENV)/.dev build/vtest.avi ## the README's table of what it costs, measured
 	$(BIN)/python -m tools.write_costs build/vtest.avi README.md $(ARGS)

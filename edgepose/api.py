@@ -263,7 +263,7 @@ class PoseModel:
 
     def _predict(self, image: object, name: str, config: Config, rgb: bool, number: int = 0) -> PoseResult:
         if isinstance(image, str | os.PathLike):
-            frame = _first_frame(os.fspath(image), config)
+            frame = _first_frame(os.fspath(image), config, name)
         else:
             frame = Frame(rgb_of(image, rgb=rgb, name=name), time.time_ns(), "host", number, _PICTURE)
         config = replace(config, track=replace(config.track, enabled=False))
@@ -326,8 +326,16 @@ class PoseModel:
         return replace(self._config, pose=pose, track=track, model=model)
 
 
-def _first_frame(source: str, config: Config) -> Frame:
-    """Return the picture in a file, or the first frame of a URL."""
+def picture_input(source: str) -> OfflineInput:
+    """Return a picture as an input.
+
+    Args:
+        source: path, or a URL, which is not contacted.
+
+    Raises:
+        UsageError: it names something else than one picture.
+        SourceError: there is no such file.
+    """
     path = path_of(source)
     if not source:
         raise UsageError("the path of the picture is empty; expected a file or a URL")
@@ -340,8 +348,19 @@ def _first_frame(source: str, config: Config) -> Frame:
     inputs = find_inputs([source]).inputs
     if len(inputs) != 1 or len(inputs[0].images) > 1:
         raise UsageError(f"{source} names several pictures; expected one: pass a list of paths")
-    with closing(open_input(offline_config(config, inputs, FilesConfig()), inputs[0])) as opened, naming_the_file(inputs[0]):
-        return opened.read()
+    return inputs[0]
+
+
+def _first_frame(source: str, config: Config, name: str) -> Frame:
+    """Return the picture in a file, or the first frame of a URL, whose errors tell its number in a list: its path may be a secret."""
+    one = picture_input(source)
+    try:
+        with closing(open_input(offline_config(config, [one], FilesConfig()), one)) as opened, naming_the_file(one):
+            return opened.read()
+    except SourceError as error:
+        if path_of(source) is None and name != _PICTURE:
+            error.args = (f"{name}: {error}",)
+        raise
 
 
 def _check_number(name: str, value: object, lowest: float, highest: float, *, whole: bool = False) -> None:

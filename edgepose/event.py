@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from edgepose.frame import Clock
 from edgepose.ground import GroundPlace
 
@@ -54,8 +56,7 @@ class Event:
     evidence: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Occupancy:
+class Occupancy(msgspec.Struct, frozen=True):
     """The people in the frame of a camera, or in a zone.
 
     Attributes:

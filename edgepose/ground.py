@@ -1,8 +1,9 @@
 """Places of people on the ground, what the aircraft was doing when they were seen, and zones and lines on the map."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from edgepose.earth import LocalFrame
 
@@ -13,8 +14,7 @@ MapPoint = tuple[float, float]
 """Meters east, and meters south: seen from above with north up, x points right and y down, as in a frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroundPlace:
+class GroundPlace(msgspec.Struct, frozen=True):
     """The place of a person on the ground.
 
     Attributes:
@@ -35,8 +35,7 @@ class GroundPlace:
     nearest_m: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Aircraft:
+class Aircraft(msgspec.Struct, frozen=True):
     """What carries a camera, at the capture time of a frame.
 
     Attributes:
@@ -62,8 +61,7 @@ class Aircraft:
     camera_heading_deg: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WorldPlaces:
+class WorldPlaces(msgspec.Struct, frozen=True):
     """Zones and lines on the map, by name.
 
     Attributes:
@@ -73,8 +71,8 @@ class WorldPlaces:
     """
 
     frame: LocalFrame | None = None
-    zones: Mapping[str, Sequence[MapPoint]] = field(default_factory=dict)
-    lines: Mapping[str, tuple[MapPoint, MapPoint]] = field(default_factory=dict)
+    zones: Mapping[str, Sequence[MapPoint]] = msgspec.field(default_factory=dict)
+    lines: Mapping[str, tuple[MapPoint, MapPoint]] = msgspec.field(default_factory=dict)
 
     def point(self, place: GroundPlace) -> MapPoint | None:
         """Return where a person is on the map; None where that is not known, or there is nothing on it."""

@@ -1,9 +1,9 @@
 """The motion of a camera between two frames (`Motion`)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +15,7 @@ _DEPTHS = (0.5, 2.0)
 its prediction would grow without bound, frame by frame."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Motion:
+class Motion(msgspec.Struct, frozen=True, eq=False):
     """The motion of the camera since the frame before, as the ground moves in the picture: a homography.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,8 +62,7 @@ OKS_SIGMAS = (
 """Per-keypoint standard deviations of COCO's object keypoint similarity (OKS)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
+class Candidates(msgspec.Struct, frozen=True, eq=False):
     """The K best candidates of N frames, in pixels of the letterboxed input.
 
     Attributes:

@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import av
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +22,7 @@ _HEAD_SHARE = 0.11  # least radius of a head, as a share of the long side of the
 _UPPER_SHARE = 0.2  # of the box, where no head keypoint is visible
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReleasedImage:
+class ReleasedImage(msgspec.Struct, frozen=True, eq=False):
     """An image that may leave the process.
 
     Attributes:

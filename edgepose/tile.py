@@ -1,10 +1,9 @@
 """Parts of a frame that the pose network visits in full resolution (`edgepose.pose.tiles`)."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(msgspec.Struct, frozen=True):
     """A part of the frame, in source pixels: x from `left` to `right`, y from `top` to `bottom`."""
 
     left: int
@@ -13,8 +12,7 @@ class Tile:
     bottom: int
 
 
-@dataclass(frozen=True, slots=True)
-class TileLook:
+class TileLook(msgspec.Struct, frozen=True):
     """A tile, and the age of its last visit in seconds; infinite where it was never visited."""
 
     tile: Tile

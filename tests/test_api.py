@@ -20,6 +20,7 @@ from edgepose.cli.main import run
 from edgepose.errors import EdgeposeError, EngineError, ModelError, SourceError, UnavailableError, UsageError
 from edgepose.pipeline.offline.result import PoseResult
 from testing.onnx_files import write_edgepose, write_refiner
+from testing.servers.http_camera import HttpCamera
 from testing.videos import write_video
 from testing.waiting import wait_for
 
@@ -247,6 +248,26 @@ def test_a_wrong_argument_is_refused_in_one_sentence(tiny: PoseModel, arguments:
         with pytest.raises(UsageError) as error:
             call(image, **arguments)
         assert str(error.value) == message
+
+
+def test_errors_about_a_url_tell_its_port_and_its_number_in_a_list_and_no_secret(tiny: PoseModel, tmp_path: Path) -> None:
+    good = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    answers = {
+        "/good.jpg": lambda visit: visit.send(body=good),
+        "/page.jpg": lambda visit: visit.send(body=b"<html></html>", content_type="text/html"),
+    }
+    with HttpCamera(answers) as server:
+        gone, page = (server.url(path, credentials="pilot:s3cret@") for path in ("/s3cret/gone.jpg?key=s3cret", "/page.jpg"))
+        where = f"http://127.0.0.1:{server.port}"
+        for source, begins in ((gone, f"{where} (path of 2 parts) does not exist"), (page, f"{where} (path of 1 part) is a web page")):
+            with pytest.raises(SourceError) as in_a_list:
+                tiny.predict([server.url("/good.jpg"), source])
+            assert str(in_a_list.value).startswith(f"image 1 of the list: {begins}")
+            for call in (lambda: tiny.predict(source), lambda: list(tiny.track(source))):  # noqa: B023
+                with pytest.raises(SourceError) as error:
+                    call()
+                assert str(error.value).startswith(begins)
+                assert "s3cret" not in str(error.value) + str(in_a_list.value)
 
 
 def test_what_is_no_picture_is_refused_with_what_reads_it(tiny: PoseModel, tmp_path: Path) -> None:

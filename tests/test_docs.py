@@ -1,8 +1,9 @@
 """The documents say what the code does: keys, options, exit codes, causes, stages."""
 
 import inspect
+import os
 from pathlib import Path
-from re import MULTILINE, findall, fullmatch
+from re import MULTILINE, escape, findall, fullmatch
 from typing import get_args
 
 import click
@@ -10,7 +11,7 @@ import pytest
 
 import edgepose.errors
 from edgepose.capture.failures import CAUSES
-from edgepose.cli.main import COMMANDS, cli
+from edgepose.cli.main import COMMANDS, cli, run
 from edgepose.config.reference import keys
 from edgepose.messages.structs import Diagnosis
 from edgepose.telemetry.metrics import DROP_CAUSES, REFINE_FAILURES, STAGES
@@ -63,6 +64,16 @@ def test_every_command_is_named_where_newcomers_look(name: str) -> None:
     assert f"edgepose {name}" in readme or f"make {name}" in readme
     (listed,) = (line for line in changes.splitlines() if line.startswith("- **Commands** "))
     assert f"`{name}`" in listed
+
+
+def test_the_answer_of_check_in_the_readme_is_its_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = (DOCS.parent / "README.md").read_text().split("```console\n$ edgepose check ", 1)[1].partition("```")[0]
+    arguments, _, answer = shown.partition("\n")
+    run(["check", "--config", os.devnull, *arguments.split()])
+    lines = capfd.readouterr().out.splitlines()
+    patterns = [".*".join(map(escape, line.split("…"))) for line in answer.splitlines()]
+    assert len(lines) == len(patterns)
+    assert all(fullmatch(pattern, line) for pattern, line in zip(patterns, lines, strict=True)), lines
 
 
 def test_every_exit_code_is_documented() -> None:

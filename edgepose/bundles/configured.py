@@ -3,16 +3,17 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgepose.bundles.pins import refuse_pinned
-from edgepose.bundles.public_keys import read_keys
-from edgepose.bundles.store import STARTS, BundleStore
 from edgepose.config.load import load
 from edgepose.config.schema import Config
-from edgepose.daemon.audit import Audit
 from edgepose.encryption.files import state_files
 from edgepose.errors import ConfigError, EdgeposeError, ModelError, UnavailableError
-from edgepose.storage.span import Span
+
+if TYPE_CHECKING:  # a device without bundles loads nothing of them
+    from edgepose.bundles.store import BundleStore
+    from edgepose.daemon.audit import Audit
+    from edgepose.storage.span import Span
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ class BundledConfiguration:
         local = self.local()
         if not local.bundles.enabled:
             return local
+        from edgepose.bundles.public_keys import read_keys
+        from edgepose.bundles.store import STARTS
+
         store = self._open(local)
         keys = read_keys(Path(local.bundles.keys_file or ""))
         store.prune()
@@ -86,6 +90,8 @@ class BundledConfiguration:
         local = self.local()
         if not local.bundles.enabled:
             return local
+        from edgepose.bundles.public_keys import read_keys
+
         store = self._open(local)
         if (number := store.pointer.current) is None:
             return local
@@ -94,6 +100,8 @@ class BundledConfiguration:
 
     def with_bundle(self, number: int) -> Config:
         """Return the configuration with a bundle of the disk; ConfigError where it cannot be used."""
+        from edgepose.bundles.pins import refuse_pinned
+
         assert self.store is not None
         local = self.local()
         path = self.store.configuration(number)
@@ -138,7 +146,7 @@ class BundledConfiguration:
         if self._audit is not None:
             self._audit.turn(now_s)
 
-    def forget(self, span: Span) -> None:
+    def forget(self, span: "Span") -> None:
         """Delete the lines of the record of a span; a disk that fails is logged."""
         if self.store is None:
             return
@@ -153,15 +161,19 @@ class BundledConfiguration:
         if self._audit is not None:
             self._audit.close()
 
-    def _opened_audit(self) -> Audit:
+    def _opened_audit(self) -> "Audit":
         if self._audit is None:
+            from edgepose.daemon.audit import Audit
+
             assert self.store is not None
             self._audit = Audit(self.store.folder / AUDIT, "bundles.folder", "bundle", logging.DEBUG)
         return self._audit
 
-    def _open(self, local: Config) -> BundleStore:
+    def _open(self, local: Config) -> "BundleStore":
         """Return the store; one of another folder takes effect at the next start."""
         if self.store is None:
+            from edgepose.bundles.store import BundleStore
+
             store = BundleStore(Path(local.bundles.folder or ""))
             store.hold()
             self.store = store

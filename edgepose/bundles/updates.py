@@ -9,17 +9,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from edgepose.bundles.configured import BundledConfiguration
-from edgepose.bundles.manifest import Bundle, refuse_foreign, refuse_replayed, refuse_untimely, verified
-from edgepose.bundles.public_keys import read_keys
-from edgepose.bundles.staging import Staging
-from edgepose.bundles.store import Attempt, BundleStore
-from edgepose.bundles.trial import Progress, Trial
 from edgepose.config.load import device_name
 from edgepose.config.retention import DAY_NS
 from edgepose.config.schema import BundlesConfig, Config
@@ -29,9 +24,15 @@ from edgepose.daemon.forgetting import RETENTION_S
 from edgepose.daemon.reload import ReloadRequest
 from edgepose.errors import EdgeposeError
 from edgepose.messages.structs import BundleMessage, timestamp
-from edgepose.mqtt.connection import Incoming
 from edgepose.storage.span import Span
 from edgepose.supervision.guarded_tasks import GuardedTasks
+
+if TYPE_CHECKING:  # a device without bundles loads nothing of them
+    from edgepose.bundles.manifest import Bundle
+    from edgepose.bundles.staging import Staging
+    from edgepose.bundles.store import BundleStore
+    from edgepose.bundles.trial import Trial
+    from edgepose.mqtt.connection import Incoming
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Updates:
         self._began = False
         self._next_forgetting_s: float | None = None
 
-    def take(self, incoming: Incoming) -> None:
+    def take(self, incoming: "Incoming") -> None:
         """Queue a message; returns immediately, from any thread."""
         try:
             self._waiting.put_nowait(incoming)
@@ -112,6 +113,8 @@ class Updates:
             self._end_staging(daemon, store, staging, now_s)
         idle = self._staging is None and self._applying is None and self._trial is None and not self._returning
         if idle and self._wanted is not None:
+            from edgepose.bundles.staging import Staging
+
             self._staging, self._wanted = Staging(self._wanted, store, config), None
             self._enter("fetching" if self._staging.bundle.manifest.files else "checking", self._staging.bundle)
             self._staging.start()
@@ -120,8 +123,10 @@ class Updates:
             self._look(daemon, store, config, self._trial, now_s)
         self._tell(daemon, store)
 
-    def _begin(self, daemon: Daemon, store: BundleStore, config: BundlesConfig, now_s: float) -> None:
+    def _begin(self, daemon: Daemon, store: "BundleStore", config: BundlesConfig, now_s: float) -> None:
         """Continue where the last run ended."""
+        from edgepose.bundles.trial import Progress, Trial
+
         pointer = store.pointer
         if pointer.trial is not None:
             self._state = ("trying", pointer.current, None)
@@ -143,10 +148,13 @@ class Updates:
             age_ns = int(daemon.config.retention.audit_days * DAY_NS)
             self._configured.forget(Span(0, int(self._now().timestamp() * 1e9) - age_ns))
 
-    def _receive(self, daemon: Daemon, store: BundleStore, config: BundlesConfig, incoming: Incoming) -> None:
+    def _receive(self, daemon: Daemon, store: "BundleStore", config: BundlesConfig, incoming: "Incoming") -> None:
         """Accept a message or refuse it: signature, device, number, time, in this order."""
         if not incoming.payload:
             return  # a retained one was cleared
+        from edgepose.bundles.manifest import refuse_foreign, refuse_replayed, refuse_untimely, verified
+        from edgepose.bundles.public_keys import read_keys
+
         bundle: Bundle | None = None
         try:
             bundle = verified(incoming.payload, read_keys(Path(config.keys_file or "")))
@@ -166,10 +174,10 @@ class Updates:
         self._wanted = bundle
         self._enter("received", bundle)
 
-    def _staged(self) -> Bundle | None:
+    def _staged(self) -> "Bundle | None":
         return None if self._staging is None else self._staging.bundle
 
-    def _is_known(self, store: BundleStore, bundle: Bundle, *, stored: bool) -> bool:
+    def _is_known(self, store: "BundleStore", bundle: "Bundle", *, stored: bool) -> bool:
         """Return whether a message says nothing new: the broker repeats what it retains with each connection, older bundles too."""
         under_way = [each.digest for each in (self._wanted, self._applying, self._staged()) if each is not None]
         pointer = store.pointer
@@ -178,7 +186,7 @@ class Updates:
         settled = pointer.attempt is not None and pointer.attempt.digest == bundle.digest
         return stored and (settled or bundle.number <= pointer.highest)
 
-    def _end_staging(self, daemon: Daemon, store: BundleStore, staging: Staging, now_s: float) -> None:
+    def _end_staging(self, daemon: Daemon, store: "BundleStore", staging: "Staging", now_s: float) -> None:
         """Let the daemon prepare what is on the disk now, or refuse it."""
         bundle = staging.bundle
         if staging.failure is not None:
@@ -204,6 +212,8 @@ class Updates:
             self._configured.record("tried", bundle.number, _fields(bundle))
             _log.info("bundle %d is on trial", bundle.number)
             self._enter("trying", bundle)
+            from edgepose.bundles.trial import Progress, Trial
+
             self._trial = Trial(Progress.of(daemon.snapshot()), cameras, time.monotonic() + daemon.config.bundles.trial_s)
 
         number = bundle.number
@@ -211,8 +221,10 @@ class Updates:
             ReloadRequest(done, lambda: self._complete(self._configured.with_bundle(number)), lambda: store.activate(number, cameras))
         )
 
-    def _look(self, daemon: Daemon, store: BundleStore, config: BundlesConfig, trial: Trial, now_s: float) -> None:
+    def _look(self, daemon: Daemon, store: "BundleStore", config: BundlesConfig, trial: "Trial", now_s: float) -> None:
         """End the trial where it has succeeded or failed."""
+        from edgepose.bundles.trial import Progress
+
         missing = trial.missing(Progress.of(daemon.snapshot(now_s)))
         number = store.pointer.current
         if not missing:
@@ -243,18 +255,20 @@ class Updates:
         self._returning = True
         daemon.exchange(ReloadRequest(done, lambda: self._complete(self._configured.load())))
 
-    def _refuse(self, store: BundleStore, bundle: Bundle | None, reason: str, *, final: bool) -> None:
+    def _refuse(self, store: "BundleStore", bundle: "Bundle | None", reason: str, *, final: bool) -> None:
         number, key, digest = (None, None, None) if bundle is None else (bundle.number, bundle.key, bundle.digest)
         _log.warning("%s is refused: %s", "a bundle" if bundle is None else f"bundle {number}", reason)
         self._configured.record("refused", number, {} if bundle is None else _fields(bundle), reason)
         self._state, self._reason = ("refused", number, key), reason
         if final:  # it would come again with each start
+            from edgepose.bundles.store import Attempt
+
             store.note(Attempt(state="refused", number=number, digest=digest, key=key, reason=reason))
 
-    def _enter(self, state: State, bundle: Bundle) -> None:
+    def _enter(self, state: State, bundle: "Bundle") -> None:
         self._state, self._reason = (state, bundle.number, bundle.key), None
 
-    def _tell(self, daemon: Daemon, store: BundleStore) -> None:
+    def _tell(self, daemon: Daemon, store: "BundleStore") -> None:
         """Publish the state where it has changed."""
         state, number, key = self._state
         percent = self._staging.percent if self._staging is not None and state == "fetching" else None
@@ -278,5 +292,5 @@ def _needs_start(reason: str) -> RolledBackError:
     return RolledBackError(f"a bundle was rolled back, and what ran before needs another start: {reason}")
 
 
-def _fields(bundle: Bundle) -> dict[str, object]:
+def _fields(bundle: "Bundle") -> dict[str, object]:
     return {"key": bundle.key, "sha256": bundle.digest}

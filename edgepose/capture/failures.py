@@ -1,7 +1,6 @@
 """Mapping of PyAV's exceptions to a `SourceError` with a cause."""
 
 import errno
-import http.client
 import socket
 from urllib.parse import urlsplit
 
@@ -123,6 +122,8 @@ def connection_failure(error: Exception, where: str, *, opening: bool) -> Source
         return error
     if isinstance(error, socket.gaierror | UnicodeError):
         return unresolved(error, where)
+    import http.client
+
     cause, reason = "failed", type(error).__name__
     if isinstance(error, TimeoutError):
         cause, reason = ("timeout" if opening else "stalled"), "no data arrived"
@@ -140,6 +141,8 @@ def connection_failure(error: Exception, where: str, *, opening: bool) -> Source
 
 def http_failure(status: int, where: str) -> SourceError:
     """Return the `SourceError` for the status of an HTTP server's answer."""
+    import http.client
+
     cause = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 410: "not_found", 429: "refused"}.get(status, "failed")
     known = http.client.responses.get(status)  # the server's own words may repeat the request
     said = f"server returned {status}{f' {known}' if known else ''}"

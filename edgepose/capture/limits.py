@@ -6,9 +6,9 @@ is read at a fraction. Any other picture above the limit is refused.
 """
 
 import struct
-from dataclasses import dataclass
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,8 +48,7 @@ _KEEPS_COEFFICIENTS = frozenset((0xC2, 0xC6, 0xCA, 0xCE))  # progressive
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
 
 
-@dataclass(frozen=True, slots=True)
-class PictureHeader:
+class PictureHeader(msgspec.Struct, frozen=True):
     """What the header of a picture says.
 
     Attributes:

@@ -2,11 +2,11 @@
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 from av.filter import Graph
 from av.stream import Disposition
@@ -110,8 +110,7 @@ def blackened(image: NDArray[np.uint8], masks: Mapping[str, Sequence[tuple[float
     return image
 
 
-@dataclass(frozen=True, slots=True)
-class Orientation:
+class Orientation(msgspec.Struct, frozen=True):
     """One of the eight ways to turn and mirror an image.
 
     Attributes:

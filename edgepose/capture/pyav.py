@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 
@@ -16,14 +16,15 @@ from edgepose.capture.clock import NS_PER_S
 from edgepose.capture.failures import source_error, unknown_protocol, unresolved_host
 from edgepose.capture.files.faults import cut_mp4, fault_of
 from edgepose.capture.limits import FORMATS, MB, file_options, maximum_pixels
-from edgepose.capture.network.http_video import HttpVideo
-from edgepose.capture.network.rtsp_relay import RtspRoute
 from edgepose.capture.presentation import matroska_duration_s
 from edgepose.capture.redact import show
 from edgepose.capture.stream import DecodedFrame, Stream
 from edgepose.capture.video import VideoSource
 from edgepose.config import schema
 from edgepose.errors import SourceError
+
+if TYPE_CHECKING:
+    from edgepose.capture.network.rtsp_relay import RtspRoute
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,12 @@ class PyAvSource(VideoSource):
         url = show(target) if network else target
         where = f"camera {camera}: {url}"
         over_http = network and target.lower().startswith(("http://", "https://"))
-        stream = HttpVideo(target, where, settings, once=once) if over_http else self._new_stream(settings, target, where, network=network)
+        if over_http:
+            from edgepose.capture.network.http_video import HttpVideo
+
+            stream: HttpVideo | Stream = HttpVideo(target, where, settings, once=once)
+        else:
+            stream = self._new_stream(settings, target, where, network=network)
         # A server that plays a file over RTSP counts as a camera; a file on a web server counts as a file.
         endless = network and not over_http
         super().__init__(camera, url, settings, stream, epoch=epoch, endless=endless, close_timeout_s=_CLOSE_TIMEOUT_S)
@@ -117,6 +123,8 @@ class PyAvSource(VideoSource):
         options = _options(settings, target, where)
         if not _is_rtsp(target):
             return _NetworkStream(target, options, where, **common)
+        from edgepose.capture.network.rtsp_relay import RtspRoute
+
         route = RtspRoute(target, where, ca_file=settings.ca_file, timeout_s=settings.open_timeout_s, limit_bytes=limit_bytes)
         return _RtspStream(route, target, options, where, **common)
 
@@ -218,7 +226,7 @@ class _RtspStream(_NetworkStream):
         settings: as for `Stream`.
     """
 
-    def __init__(self, route: RtspRoute, target: str, options: dict[str, str], where: str, **settings: Any) -> None:
+    def __init__(self, route: "RtspRoute", target: str, options: dict[str, str], where: str, **settings: Any) -> None:
         super().__init__(target, options, where, **settings)
         self._route = route
 

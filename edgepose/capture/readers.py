@@ -1,15 +1,14 @@
 """Choice of the library that reads a camera, with the reason, for opening it and for reporting it to the operator."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from edgepose.capture.gstreamer import launch as pipelines
-from edgepose.capture.gstreamer.library import HARDWARE_DECODER, decodes_in_hardware
 from edgepose.config import schema
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(msgspec.Struct, frozen=True):
     """The library that reads a camera.
 
     Attributes:
@@ -32,6 +31,8 @@ def choose_reader(camera: schema.CameraConfig) -> Reader:
         return Reader("ffmpeg", "it reads files, and streams other than RTSP")
     if camera.reader != "auto":
         return Reader(camera.reader, "the configuration says so")
+    from edgepose.capture.gstreamer.library import HARDWARE_DECODER, decodes_in_hardware
+
     if decodes_in_hardware():
         return Reader("gstreamer", f"it decodes in hardware here: {HARDWARE_DECODER} was found")
     return Reader("ffmpeg", f"GStreamer has no {HARDWARE_DECODER} here, and in software FFmpeg costs less")

@@ -3,12 +3,12 @@
 import struct
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import av
 import cv2
+import msgspec
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer, Type
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ _ONE_THREAD_UP_TO_PX = 1280 * 720
 """Up to this size one thread decodes faster than any network runs; a second one costs 10 to 20 % more CPU for the same frames."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedFrame:
+class DecodedFrame(msgspec.Struct, frozen=True, eq=False):
     """A decoded frame in the decoder's format; `Video.image` converts it to RGB when needed.
 
     Attributes:

@@ -1,11 +1,11 @@
 """Command `edgepose bench`: how fast this machine is."""
 
 from contextlib import ExitStack
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import astuple
 
 from edgepose.cli.options import configuration_options, json_option, model_option
 

@@ -69,9 +69,14 @@ def command(action: str, path: Path | None, seal: str, config_file: Path | None,
 
 
 def _create(path: Path, seal: str) -> None:
-    from edgepose.encryption.master_keys import MasterKey, write_keys
     from edgepose.encryption.sealed_keys import is_sealed
+    from edgepose.encryption.start import NO_LIBRARY
+    from edgepose.errors import UnavailableError
 
+    try:
+        from edgepose.encryption.master_keys import MasterKey, write_keys
+    except ModuleNotFoundError as error:
+        raise UnavailableError(f"no key can be made: {NO_LIBRARY}") from error
     key = MasterKey.new()
     if str(path) == "-":
         click.echo(key.text)

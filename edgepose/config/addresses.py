@@ -2,8 +2,9 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 _SCHEMES = {"triton+grpc": False, "triton+grpcs": True}
 _DEFAULT_PORT = 8001
@@ -11,8 +12,7 @@ _MODEL = re.compile(r"/([A-Za-z0-9_.-]{1,128})(?:/versions/([0-9]{1,18}))?/?")
 _EXPECTED = "expected triton+grpcs://HOST[:PORT]/MODEL[/versions/N], or triton+grpc:// on this machine"
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteModel:
+class RemoteModel(msgspec.Struct, frozen=True):
     """A model on a server of the KServe v2 protocol, such as Triton Inference Server.
 
     Attributes:

@@ -7,13 +7,11 @@ take the place of the configured ones. Masks are added: a configured mask hides 
 from collections.abc import Mapping
 
 import msgspec
-import yaml
 from msgspec.structs import asdict, replace
 
 from edgepose.config.cross_checks import check_together
 from edgepose.config.fields import Line, Name, Polygon, Section
 from edgepose.config.schema import CameraConfig, Config
-from edgepose.config.yaml_text import compose, value_of
 from edgepose.errors import ConfigError
 
 
@@ -33,6 +31,10 @@ class DrawnAreas(Section, frozen=True):
 
 def parsed_areas(text: str) -> DrawnAreas:
     """Return the areas of a text; ConfigError where it holds something else."""
+    import yaml
+
+    from edgepose.config.yaml_text import compose, value_of
+
     try:
         root = compose(text)
         return msgspec.convert({} if root is None else value_of(root), DrawnAreas)

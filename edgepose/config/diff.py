@@ -1,7 +1,6 @@
 """Difference of two configurations: what a reload has to change."""
 
-from dataclasses import dataclass
-
+import msgspec
 from msgspec.structs import replace
 
 from edgepose.config.load import device_name
@@ -11,8 +10,7 @@ AT_NEXT_START = ("black_box", "encryption", "monitoring", "web")
 """Sections that are read at the start only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True):
     """Difference of two configurations.
 
     Attributes:

@@ -12,17 +12,18 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
-import yaml
 
 from edgepose.config.cross_checks import Keys, cross_check, dotted
 from edgepose.config.reference import accepted, file_mark
 from edgepose.config.reference import keys as all_keys
 from edgepose.config.schema import Config
-from edgepose.config.yaml_text import compose, parse_value, read_bounded, value_of
 from edgepose.errors import ConfigError
+
+if TYPE_CHECKING:  # loaded where there is a file, or a list
+    import yaml
 
 _log = logging.getLogger(__name__)
 
@@ -161,6 +162,10 @@ def _set_state_folder(folders: str, values: dict[str, Any]) -> None:
 
 
 def _merge_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]) -> None:
+    import yaml
+
+    from edgepose.config.yaml_text import compose, read_bounded
+
     try:
         root = compose(read_bounded(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -175,9 +180,13 @@ def _merge_file(path: Path, values: dict[str, Any], origins: dict[Keys, str], pr
 
 
 def _merge_node(
-    node: yaml.Node, kind: Any, keys: Keys, path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]
+    node: "yaml.Node", kind: Any, keys: Keys, path: Path, values: dict[str, Any], origins: dict[Keys, str], problems: list[str]
 ) -> None:
     """Merge one section of the file into `values`, checking it against its type."""
+    import yaml
+
+    from edgepose.config.yaml_text import value_of
+
     where = f"{path}:{node.start_mark.line + 1}"
     origins.setdefault(keys, where)
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
@@ -240,7 +249,7 @@ def _merge_text(keys: Keys, text: str, where: str, values: dict[str, Any], origi
                 )
             else:
                 origins[inner] = where
-                value = None if is_null else parse_value(text) if _is_list(child, text) else text
+                value = None if is_null else _list_of(text) if _is_list(child, text) else text
                 _store(value, child, keys, where, section, problems, strict=False)
             return
         section[keys[depth]] = section.get(keys[depth]) or {}
@@ -328,6 +337,12 @@ def _lacking(kind: Any, values: dict[str, Any], keys: Keys) -> Iterator[Keys]:
             section = _section_of(get_args(kind)[1] if is_map else _child(kind, (*keys, key), "", []))
             if section is not None:
                 yield from _lacking(section, value, (*keys, key))
+
+
+def _list_of(text: str) -> Any:
+    from edgepose.config.yaml_text import parse_value
+
+    return parse_value(text)
 
 
 def _is_list(kind: Any, text: str) -> bool:

@@ -4,10 +4,10 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
+import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -34,8 +34,10 @@ from edgepose.pipeline.delivery import Onlooker
 from edgepose.pipeline.postprocess_thread import TakePeople
 from edgepose.pixels import PixelGate, ReleasedImage, encode_picture
 from edgepose.printable import printable
-from edgepose.recorder.folder import Recording
 from edgepose.storage.span import Span
+
+if TYPE_CHECKING:
+    from edgepose.recorder.folder import Recording
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +58,7 @@ _SMALLEST_SNAPSHOT_PX = 64
 _REPLY_BYTES = 1024  # of a reply without its image: topic, properties and the other fields
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
+class CommandResult(msgspec.Struct, frozen=True):
     """The outcome of a command; `reason` is set where it is refused."""
 
     reason: str | None = None
@@ -117,7 +118,7 @@ class CommandTarget(Protocol):
         """Open it again."""
         ...
 
-    def record(self, reason: str) -> Recording:
+    def record(self, reason: str) -> "Recording":
         """Start a recording of the black box; EdgeposeError where none can be made now."""
         ...
 
@@ -134,8 +135,7 @@ class CommandTarget(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Awaited:
+class _Awaited(msgspec.Struct, frozen=True, eq=False):
     """A command that is answered when a frame or a recording is available.
 
     Attributes:

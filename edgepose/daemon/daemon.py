@@ -4,43 +4,38 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgepose.capture.redact import conceal
 from edgepose.config.schema import Config
-from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.audit import Audit
 from edgepose.daemon.commands import CommandHandler, Done, Service
 from edgepose.daemon.device_clock import DeviceClock
-from edgepose.daemon.engine_upgrade import Upgraded
 from edgepose.daemon.flight.parts import FlightParts
 from edgepose.daemon.forgetting import Forgetting, RunningParts
 from edgepose.daemon.health import DaemonSnapshot, health_message, status_line
-from edgepose.daemon.info import build_labels, camera_message, info_message, refiner_message
+from edgepose.daemon.info import build_labels, camera_message, info_message
 from edgepose.daemon.instance import InstanceLock
-from edgepose.daemon.monitoring import MonitoringServer
+from edgepose.daemon.place_states import PlaceStates
 from edgepose.daemon.reload import PreparedReload, ReloadRequest, Reloads, prepare
 from edgepose.daemon.running_networks import RunningNetworks
 from edgepose.daemon.watchdog import Watchdog
 from edgepose.engine.backend import Backend
 from edgepose.engine.early_opening import EarlyOpening
-from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import ConfigError, EdgeposeError
 from edgepose.frame import Frame
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import BundleMessage, HealthMessage, InfoMessage
 from edgepose.mqtt.command_inbox import Command
 from edgepose.mqtt.presence import EngineBuild
 from edgepose.mqtt.publisher import MqttPublisher
-from edgepose.mqtt.session import TakeIncoming
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.pipeline.delivery import Delivery, Onlooker, Sink
 from edgepose.pipeline.file_sinks import open_sinks
 from edgepose.pipeline.pipeline import Pipeline
 from edgepose.pipeline.postprocess_thread import TakePeople
-from edgepose.recorder.black_box import BlackBox
-from edgepose.recorder.folder import Recording
+from edgepose.recorder.configured import configured_box
 from edgepose.storage.access import limit_access
 from edgepose.supervision.guarded_tasks import GuardedTasks
 from edgepose.supervision.heartbeat import Heartbeat
@@ -53,6 +48,12 @@ from edgepose.validation.output_paths import refuse_clashes
 from edgepose.validation.sources import refuse_impossible
 from edgepose.webhook.exchangeable import ExchangeableWebhook
 from edgepose.webhook.settings import WebhookSettings
+
+if TYPE_CHECKING:  # parts that not every daemon has
+    from edgepose.daemon.engine_upgrade import Upgraded
+    from edgepose.daemon.monitoring import MonitoringServer
+    from edgepose.mqtt.session import TakeIncoming
+    from edgepose.recorder.folder import Recording
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Daemon:
         overwrite: bool = False,
         load: Callable[[], Config] | None = None,
         service: Service | None = None,
-        take_bundle: TakeIncoming | None = None,
+        take_bundle: "TakeIncoming | None" = None,
         early: EarlyOpening | None = None,
     ) -> None:
         """Open what can be refused: model, password, files.
@@ -117,17 +118,17 @@ class Daemon:
         self._failure: EdgeposeError | None = None
         self._flight = FlightParts(config)
         self._heat = HeatPolicy(config.heat)
-        self._box = BlackBox.configured(config, self._networks.model)
-        self._publisher = MqttPublisher(PublisherSettings.of(config), self._take_command, take_bundle)
-        self._occupancy = OccupancyStates(self._publisher, self._flight.map_zones)
-        self._announcements = Announcements(self._publisher)
+        self._box = configured_box(config, self._networks.model)
+        settings = PublisherSettings.of(config, self._flight.service.places)
+        self._publisher = MqttPublisher(settings, self._take_command, take_bundle)
+        self._places = PlaceStates(self._publisher)
         self._webhook = ExchangeableWebhook(WebhookSettings.of(config))
         self._delivery = Delivery(
             self._publisher,
             open_sinks(config, overwrite=overwrite),
             self._metrics,
             self._reopening(config),
-            occupancy=self._occupancy,
+            occupancy=self._places.occupancy,
             webhook=self._webhook.sender,
             profile=config.privacy.profile,
         )
@@ -180,21 +181,17 @@ class Daemon:
         if self._clock.unset is not None:
             self._clock.log()
         self._networks.log(self._pipeline.open())
-        refiner = refiner_message(self._config, self._networks.refiner)
-        if refiner is not None:
-            where = refiner.backend
-            _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
-        monitoring = self._config.monitoring
-        if monitoring.enabled:
-            self._monitoring_server = MonitoringServer.of(monitoring, self.snapshot)
+        self._networks.log_refiner(self._config)
+        if self._config.monitoring.enabled:
+            from edgepose.daemon.monitoring import MonitoringServer
+
+            self._monitoring_server = MonitoringServer.of(self._config.monitoring, self.snapshot)
             self._monitoring_server.start()
-            _log.info("serving /metrics and /healthz on %s port %d", monitoring.host, self._monitoring_server.port)
         if self._service is not None:
             self._service.start(self)
         if self._box is not None:  # last of what can be refused: a run that never started leaves nothing behind
             self._box.start()
-        self._occupancy.configure(self._config, self._started_ns)
-        self._announcements.configure(self._config)
+        self._places.configure(self._config, self._flight.service.places, self._started_ns)
         self._webhook.start()
         self._networks.changed(self._pipeline.networks())
         self._publisher.start(self._info(), broker_within_s)
@@ -304,7 +301,7 @@ class Daemon:
         self._config = config
         self._change_pipeline(None)
 
-    def record(self, reason: str) -> Recording:
+    def record(self, reason: str) -> "Recording":
         """Start a recording of the black box.
 
         Raises:
@@ -395,7 +392,9 @@ class Daemon:
         outcome = self._networks.follow_upgrade()
         if outcome is None:
             return
-        if isinstance(outcome, BuildProgress):
+        from edgepose.daemon.engine_upgrade import Upgraded
+
+        if not isinstance(outcome, Upgraded | EdgeposeError):
             self._notifier.status(f"building the engine: {outcome.percent:.0f} %, {outcome.phase}")
             self._publisher.tell_build(EngineBuild(round(outcome.percent), outcome.phase))
             return
@@ -407,7 +406,7 @@ class Daemon:
         else:
             self._publisher.publish_retained("info", self._info())
 
-    def _adopt(self, upgraded: Upgraded) -> None:
+    def _adopt(self, upgraded: "Upgraded") -> None:
         """Run on a better engine from the next frame on."""
         self._exchange_model_of_box()
         self._change_pipeline(upgraded.backend)
@@ -435,7 +434,7 @@ class Daemon:
 
     def _stored_parts(self) -> RunningParts:
         return RunningParts(
-            self._config, self._publisher, self._webhook.sender, self._box, self._delivery, self._occupancy, self._command_handler
+            self._config, self._publisher, self._webhook.sender, self._box, self._delivery, self._places.occupancy, self._command_handler
         )
 
     def _command_handler_of(self, audit: Audit | None) -> CommandHandler | None:
@@ -483,15 +482,14 @@ class Daemon:
         self._flight.change(new.config, new.flight)
         self._heat.configure(new.config.heat)
         self._change_pipeline(new.backend)
-        self._announcements.withdraw(new.config)
+        self._places.withdraw(new.config, new.flight.places)
         for camera in changes.removed:
             self._publisher.clear(topic_address("camera-status", camera))
         if changes.publisher:
-            self._publisher.change(PublisherSettings.of(new.config), self._info(), "another configuration")
+            self._publisher.change(PublisherSettings.of(new.config, new.flight.places), self._info(), "another configuration")
         else:
             self._publisher.publish_retained("info", self._info())
-        self._occupancy.configure(new.config, time.time_ns())
-        self._announcements.configure(new.config)
+        self._places.configure(new.config, new.flight.places, time.time_ns())
         if reselected:
             self._networks.begin_upgrade(self._config)
         if changes.webhook:

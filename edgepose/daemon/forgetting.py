@@ -7,12 +7,13 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.config.retention import DAY_NS, kept_days
 from edgepose.config.schema import Config
-from edgepose.daemon.commands import CommandHandler
 from edgepose.encryption.files import state_files
 from edgepose.errors import EdgeposeError, OutputError, UnavailableError
 from edgepose.messages.occupancy_states import OccupancyStates
@@ -20,14 +21,16 @@ from edgepose.mqtt.publisher import MqttPublisher
 from edgepose.output.retention import forget_pictures, forget_result_lines, remove_pictures, remove_result_lines
 from edgepose.pipeline.delivery import Delivery
 from edgepose.pipeline.file_sinks import open_sinks
-from edgepose.recorder.black_box import BlackBox
-from edgepose.recorder.forgetting import forget_recordings
 from edgepose.storage.chained_lines import forget_lines
 from edgepose.storage.event_file import forget_events
 from edgepose.storage.mailbox import Counts, Mailbox
 from edgepose.storage.span import Span
 from edgepose.validation.output_paths import video_paths
-from edgepose.webhook.sender import WebhookSender
+
+if TYPE_CHECKING:
+    from edgepose.daemon.commands import CommandHandler
+    from edgepose.recorder.black_box import BlackBox
+    from edgepose.webhook.sender import WebhookSender
 
 _log = logging.getLogger(__name__)
 
@@ -40,17 +43,16 @@ _FILES_S = 5.0
 _IMAGE = r"-\d+-\d{6,}\.(jpg|png)"
 
 
-@dataclass(frozen=True, slots=True)
-class RunningParts:
+class RunningParts(msgspec.Struct, frozen=True):
     """The parts of a daemon that hold what is stored."""
 
     config: Config
     publisher: MqttPublisher
-    webhook: WebhookSender | None
-    box: BlackBox | None
+    webhook: "WebhookSender | None"
+    box: "BlackBox | None"
     delivery: Delivery
     occupancy: OccupancyStates
-    commands: CommandHandler | None
+    commands: "CommandHandler | None"
 
 
 class Forgetting:
@@ -132,8 +134,7 @@ def forget_running(parts: RunningParts, span: Span) -> Counts:
     counts["commands"] = parts.commands.forget(span) if parts.commands is not None else _forget_audit(config, span)
     if parts.commands is not None:
         parts.commands.note_forgotten()
-    parts.occupancy.forget(span.camera)
-    parts.occupancy.configure(config, time.time_ns())
+    parts.occupancy.forget(span.camera, time.time_ns())
     return counts
 
 
@@ -187,6 +188,8 @@ def _forget_audit(config: Config, span: Span) -> int:
 
 
 def _forget_recordings(folder: Path, span: Span) -> int:
+    from edgepose.recorder.forgetting import forget_recordings
+
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from edgepose.encryption.files import state_files
-from edgepose.engine.tensorrt.build import BuildProgress
-from edgepose.flight.service import FlightStats
 from edgepose.messages.camera_state import CameraState
 from edgepose.messages.flight_structs import FlightHealthMessage, HeatHealthMessage
 from edgepose.messages.structs import (
@@ -23,16 +22,19 @@ from edgepose.messages.structs import (
 from edgepose.mqtt.stats import PublisherStats
 from edgepose.pipeline.pipeline import CameraStats, PipelineStats
 from edgepose.pose.image_quality import ImageQuality
-from edgepose.recorder.black_box import RecorderStats
 from edgepose.telemetry.metrics import CameraCounts, Latency, MetricsStats, RefineCounts
 from edgepose.telemetry.sensors import MachineStats
-from edgepose.webhook.sender import WebhookStats
+
+if TYPE_CHECKING:  # parts that not every daemon has
+    from edgepose.engine.tensorrt.build import BuildProgress
+    from edgepose.flight.service import FlightStats
+    from edgepose.recorder.black_box import RecorderStats
+    from edgepose.webhook.sender import WebhookStats
 
 _NOT_PROCESSED = ("engine_failed", "pose_failed")
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStats:
+class ServiceStats(msgspec.Struct, frozen=True):
     """A service at one moment.
 
     Attributes:
@@ -44,8 +46,7 @@ class ServiceStats:
     dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonSnapshot:
+class DaemonSnapshot(msgspec.Struct, frozen=True):
     """The status of all parts of the daemon at one moment; health messages, metrics and readiness are functions of it.
 
     Attributes:
@@ -75,24 +76,24 @@ class DaemonSnapshot:
     time_ns: int = 0
     now_s: float = 0.0
     started_s: float = 0.0
-    build: Mapping[str, str] = field(default_factory=dict)
+    build: Mapping[str, str] = msgspec.field(default_factory=dict)
     not_better: str = ""
-    building: BuildProgress | None = None
-    pipeline: PipelineStats = field(default_factory=PipelineStats)
-    publisher: PublisherStats = field(default_factory=PublisherStats)
-    webhook: WebhookStats | None = None
-    recorder: RecorderStats | None = None
+    building: "BuildProgress | None" = None
+    pipeline: PipelineStats = msgspec.field(default_factory=PipelineStats)
+    publisher: PublisherStats = msgspec.field(default_factory=PublisherStats)
+    webhook: "WebhookStats | None" = None
+    recorder: "RecorderStats | None" = None
     service: ServiceStats | None = None
-    metrics: MetricsStats = field(default_factory=MetricsStats)
-    machine: MachineStats = field(default_factory=MachineStats)
-    restarts: Mapping[str, int] = field(default_factory=dict)
+    metrics: MetricsStats = msgspec.field(default_factory=MetricsStats)
+    machine: MachineStats = msgspec.field(default_factory=MachineStats)
+    restarts: Mapping[str, int] = msgspec.field(default_factory=dict)
     stuck: tuple[str, ...] = ()
     reload_refused: str | None = None
     clock_unset: str | None = None
-    flight: FlightStats | None = None
+    flight: "FlightStats | None" = None
     heat: tuple[Sequence[str], str] = ((), "")
     health: HealthMessage | None = None
-    storage_damage: Mapping[str, int] = field(default_factory=lambda: dict(state_files().damage))
+    storage_damage: Mapping[str, int] = msgspec.field(default_factory=lambda: dict(state_files().damage))
 
 
 def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) -> HealthMessage:
@@ -143,8 +144,7 @@ def health_message(snapshot: DaemonSnapshot, previous: DaemonSnapshot | None) ->
     )
 
 
-@dataclass(frozen=True, slots=True)
-class CameraProgress:
+class CameraProgress(msgspec.Struct, frozen=True):
     """The outcome of a camera's frames.
 
     Attributes:
@@ -237,7 +237,7 @@ def _degraded(snapshot: DaemonSnapshot, throttled: bool | None) -> list[str]:
     return degraded + [f"stuck:{stage}" for stage in snapshot.stuck]
 
 
-def _flight(stats: FlightStats) -> FlightHealthMessage:
+def _flight(stats: "FlightStats") -> FlightHealthMessage:
     return FlightHealthMessage(
         source=stats.source,
         state=stats.state,
@@ -251,7 +251,7 @@ def _flight(stats: FlightStats) -> FlightHealthMessage:
     )
 
 
-def _webhook(stats: WebhookStats) -> WebhookHealthMessage:
+def _webhook(stats: "WebhookStats") -> WebhookHealthMessage:
     return WebhookHealthMessage(
         delivered=stats.delivered,
         waiting=stats.waiting,

@@ -7,7 +7,8 @@ import pwd
 import socket
 import struct
 import sys
-from dataclasses import dataclass
+
+import msgspec
 
 from edgepose.config.load import device_name
 from edgepose.config.schema import Config
@@ -86,8 +87,7 @@ def _bound(key: str) -> socket.socket | None:
     return taken
 
 
-@dataclass(frozen=True, slots=True)
-class _Holder:
+class _Holder(msgspec.Struct, frozen=True):
     """The process that listens on a socket, as the kernel knows it; `str` gives it in brackets.
 
     Attributes:

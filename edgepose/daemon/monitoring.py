@@ -7,6 +7,7 @@ broker has accepted the connection. `/healthz` asks for both. Each answers 200 o
 """
 
 import importlib.util
+import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from edgepose.daemon.health import DaemonSnapshot
 from edgepose.errors import ConfigError, UnavailableError
 from edgepose.telemetry.http_server import Answer, LocalHttpServer, Page
 from edgepose.telemetry.server_tls import server_tls
+
+_log = logging.getLogger(__name__)
 
 _TOKEN_CHARACTERS = 16  # fewer can be guessed
 _TOKEN_LIMIT_BYTES = 4096
@@ -102,6 +105,7 @@ class MonitoringServer:
             ConfigError: certificate, key or token cannot be used, or others can reach the address and there is none of them.
             UnavailableError: the port is in use, or the address does not belong to this machine.
         """
+        self._host = settings.host
         tls, token = read_tls(settings), read_token(settings)
         pages: dict[str, Page] = {"/metrics": metrics}
         for paths, good in ((("/healthz/live", "/livez"), _live), (("/healthz/ready", "/readyz", "/healthz"), _ready)):
@@ -145,6 +149,7 @@ class MonitoringServer:
     def start(self) -> None:
         """Start answering requests."""
         self._server.start()
+        _log.info("serving /metrics and /healthz on %s port %d", self._host, self.port)
 
     def stop(self) -> None:
         """Stop immediately."""

@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+import msgspec
 
 from edgepose.config.diff import Changes
 from edgepose.config.schema import Config
@@ -30,8 +31,7 @@ from edgepose.webhook.settings import WebhookSettings
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedReload:
+class PreparedReload(msgspec.Struct, frozen=True, eq=False):
     """Everything that another configuration needs, opened.
 
     Attributes:
@@ -127,8 +127,7 @@ def prepare(
     return PreparedReload(new, selection, changes, model, backend, refiner, sinks, webhook, new_lock, audit, flight)
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadRequest:
+class ReloadRequest(msgspec.Struct, frozen=True):
     """A reload that was asked for.
 
     Attributes:

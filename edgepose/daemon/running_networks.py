@@ -1,17 +1,21 @@
 """The networks that a daemon runs: how they were chosen, how they are opened, and how better ones take their place."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from edgepose.config.schema import Config, ModelConfig
-from edgepose.daemon.engine_upgrade import EngineUpgrade, Upgraded
+from edgepose.daemon.info import refiner_message
 from edgepose.engine.backend import Backend, Network, open_backend, pose_model, reopen
 from edgepose.engine.early_opening import EarlyOpening
 from edgepose.engine.selection import Selection, select, with_settings
-from edgepose.engine.tensorrt.build import BuildProgress
 from edgepose.errors import EdgeposeError
 from edgepose.model.file import ModelFile
 from edgepose.pipeline.refiner import Refiner
 from edgepose.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:  # most machines build no engines
+    from edgepose.daemon.engine_upgrade import EngineUpgrade, Upgraded
+    from edgepose.engine.tensorrt.build import BuildProgress
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +44,8 @@ class RunningNetworks:
         """
         self._metrics = metrics
         self.selection = select(config)
-        self.model = pose_model(self.selection.now)
+        read = None if early is None else early.model(self.selection.now)
+        self.model = read or pose_model(self.selection.now)
         self.refiner = Refiner.configured(with_settings(config, self.selection.now), metrics)
         self._upgrade: EngineUpgrade | None = None
         self._early = early
@@ -49,7 +54,7 @@ class RunningNetworks:
         self._degraded_to: ModelFile | None = None  # set by the inference thread when it had to open another file
 
     @property
-    def progress(self) -> BuildProgress | None:
+    def progress(self) -> "BuildProgress | None":
         """How far the build of a better engine is; None where there is none."""
         return None if self._upgrade is None else self._upgrade.progress
 
@@ -96,13 +101,22 @@ class RunningNetworks:
         reason = "; ".join(part for part in (backend.reason, self.selection.why) if part)
         _log.info("model %s on %s (%s, %s): %s", self.model.path.name, backend.name, backend.device, backend.precision, reason)
 
+    def log_refiner(self, config: Config) -> None:
+        """Log what runs the refiner, where people are refined."""
+        refiner = refiner_message(config, self.refiner)
+        if refiner is not None:
+            where = refiner.backend
+            _log.info("refiner %s on %s (%s, %s): %s", refiner.name, where.name, where.device, where.precision, where.reason)
+
     def begin_upgrade(self, config: Config) -> None:
         """Build the engines that are wanted and missing, in the background."""
         if self.selection.wanted is not None:
+            from edgepose.daemon.engine_upgrade import EngineUpgrade
+
             self._upgrade = EngineUpgrade(with_settings(config, self.selection.wanted), self._metrics)
             self._upgrade.start()
 
-    def follow_upgrade(self) -> BuildProgress | Upgraded | EdgeposeError | None:
+    def follow_upgrade(self) -> "BuildProgress | Upgraded | EdgeposeError | None":
         """Return how far the build is, once what it opened or why it failed, and None where nothing is built.
 
         What it opened is in use from now on.

@@ -4,18 +4,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 
-from edgepose.capture.source import open_source
+from edgepose.capture.files.listing import is_pattern
+from edgepose.capture.source import missing_file, open_source, path_of
 from edgepose.config.schema import CameraConfig
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.frame import NS_PER_S, Frame
+from edgepose.pipeline.offline.run import naming_the_file
 from edgepose.pixels import unguarded, video_frame
+from edgepose.validation.inputs import OfflineInput
 
 FETCHED_VIDEO = Path("build/vtest.avi")
 """The video that `make demo` fetches, in the current folder."""
@@ -34,7 +37,10 @@ def video_at_hand() -> str | None:
 
 @contextmanager
 def bench_source(source: str | None) -> Iterator[str]:
-    """Yield the source of a benchmark: the one that is named, or the video at hand, or a synthetic clip."""
+    """Yield the source of a benchmark: the one that is named, or the video at hand, or a synthetic clip; SourceError without a file."""
+    path = None if source is None else path_of(source)
+    if path is not None and not path.exists() and not is_pattern(path):
+        raise SourceError(missing_file(path), "not_found")
     chosen = source or video_at_hand()
     if chosen is not None:
         yield chosen
@@ -66,17 +72,15 @@ def synthetic_clip(frames: int = 100, width: int = 768, height: int = 576) -> It
 
 def first_frames(camera: CameraConfig, count: int) -> list[Frame]:
     """Return up to `count` frames of the source of a camera; SourceError where there is none."""
-    source = open_source("bench", camera)
     frames: list[Frame] = []
-    try:
-        while len(frames) < count:
-            frame = source.read()
-            frames.append(replace(frame, image=frame.image.copy()))
-    except EndOfStream:
-        if not frames:
-            raise
-    finally:
-        source.close()
+    with naming_the_file(OfflineInput("bench", camera.source)), closing(open_source("bench", camera)) as source:
+        try:
+            while len(frames) < count:
+                frame = source.read()
+                frames.append(replace(frame, image=frame.image.copy()))
+        except EndOfStream:
+            if not frames:
+                raise
     return frames
 
 

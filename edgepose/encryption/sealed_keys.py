@@ -13,9 +13,6 @@ from edgepose.errors import ConfigError, OutputError
 SUFFIX = ".cred"
 """Suffix of the name of a sealed key; what is before it is the name of the credential, which the seal holds too."""
 
-SEALS = ("auto", "tpm2", "host", "host+tpm2")
-"""What may seal; `auto` is the TPM2 and the key of the host where there is a TPM2, and else the key of the host."""
-
 _LIMIT_S = 60.0  # some TPMs take seconds
 
 
@@ -36,7 +33,7 @@ def sealed(text: str, path: Path, seal: str) -> bytes:
     Args:
         text: of the key.
         path: where it will lie, which gives the name of the credential.
-        seal: one of `SEALS`.
+        seal: `tpm2`, `host` (its key), `host+tpm2`, or `auto`: both where there is a TPM2, and else the key of the host.
 
     Raises:
         OutputError: this machine cannot seal in this way.

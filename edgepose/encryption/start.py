@@ -17,6 +17,12 @@ _log = logging.getLogger(__name__)
 LOCK = ".edgepose-keys.lock"
 """File in each folder, locked while a process uses its files: `edgepose keys rotate` needs them for itself."""
 
+NO_LIBRARY = (
+    "the library cryptography is not installed; expected the extra encryption: in a checkout of edgepose,"
+    " run `pip install '.[cpu,encryption]'`"
+)
+"""End of a message where nothing can be encrypted."""
+
 _locks: list[int] = []  # of this process
 
 
@@ -53,10 +59,7 @@ def configured_files(config: Config) -> StateFiles:
         from edgepose.encryption.encrypted_files import EncryptedFiles
         from edgepose.encryption.master_keys import read_keys
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            "encryption.enabled is true, and the library cryptography is not installed; expected the extra encryption: in a checkout of"
-            " edgepose, run `pip install '.[cpu,encryption]'`"
-        ) from error
+        raise ConfigError(f"encryption.enabled is true, and {NO_LIBRARY}") from error
     assert config.encryption.key is not None  # `cross_checks`
     return EncryptedFiles(read_keys(Path(config.encryption.key)))
 

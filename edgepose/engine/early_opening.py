@@ -16,10 +16,15 @@ class EarlyOpening:
     def __init__(self, settings: ModelConfig) -> None:
         """Begin, where it is certain that the CPU runs the network, and nothing else must be asked first."""
         self._settings = settings
+        self._model: ModelFile | None = None
         self._opened: tuple[ModelFile, Backend] | None = None
         self._thread = threading.Thread(target=self._open, name="early-opening", daemon=True)
         if settings.backend in ("auto", "cpu") and not is_remote(settings.path):
             self._thread.start()
+
+    def model(self, settings: ModelConfig) -> ModelFile | None:
+        """Return the file that was read early, None where it is another one, or is not read yet; it need not be read twice."""
+        return self._model if settings == self._settings else None
 
     def open(self, model: ModelFile, settings: ModelConfig) -> Backend:
         """Return the open network of a file, opened now where it is another one, or was not opened early; errors as of `open_backend`."""
@@ -37,7 +42,7 @@ class EarlyOpening:
         try:
             if self._settings.backend == "auto" and _may_have_device():
                 return
-            model = pose_model(self._settings)
+            self._model = model = pose_model(self._settings)
             self._opened = model, open_backend(model, self._settings, build=False)
         except Exception:  # it comes again, where it can be reported, when `open` tries
             return

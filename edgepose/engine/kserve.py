@@ -126,7 +126,13 @@ class KServeClient:
         return ServedModel(_headers(metadata.inputs), _headers(metadata.outputs), parameters, maximum_batch, tuple(metadata.versions))
 
     def infer(self, name: str, tensor: NDArray[Any], outputs: Sequence[str], deadline_s: float) -> list[NDArray[np.float32]]:
-        """Return the outputs of these names for the input tensor `name`, in float32.
+        """Return the outputs of these names, in float32 and in the shapes that the server says.
+
+        Args:
+            name: of the input tensor.
+            tensor: of the type and shape that the model takes.
+            outputs: names.
+            deadline_s: reading of the monotonic clock.
 
         Raises:
             ServerError: the server does not answer by a time, or answers with an error or something else than these outputs.

@@ -1,7 +1,7 @@
 """Checks of what a network computed: a broken network must not look like an image without people.
 
 All outputs are checked before candidates are selected, because a comparison with a number that is not finite drops it silently.
-Each function raises EngineError; `name` is that of the backend, for the sentence.
+Each function that checks raises EngineError; `name` is that of the backend, for the sentence, and outputs may have any shape.
 """
 
 import math

@@ -6,7 +6,6 @@ by a daemon: it begins with `Selection.now` and changes to `Selection.wanted`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -17,8 +16,7 @@ from edgepose.model.file import ModelFile
 from edgepose.model.shipped import named_model
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """A choice of backends.
 
     Attributes:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ def _described(served: ServedModel, where: str, task: Task) -> ModelInfo:
 
 def _difference(before: ModelInfo, now: ModelInfo) -> str:
     """Return the first property in which two descriptions differ, in words."""
-    name = next(field.name for field in fields(ModelInfo) if getattr(before, field.name) != getattr(now, field.name))
+    name = next(field.name for field in msgspec.structs.fields(ModelInfo) if getattr(before, field.name) != getattr(now, field.name))
     return f"{name} was {getattr(before, name)} and is {getattr(now, name)}"
 
 

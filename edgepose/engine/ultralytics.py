@@ -45,7 +45,7 @@ def to_candidates(
     All anchors count that may be people: the boxes are suppressed first and a limit, far above the number of people in a frame, comes last.
 
     Args:
-        output: as the network computed it.
+        output: as the network computed it: (N, values, anchors), its transpose, or end to end (N, detections, values).
         head: what the file says of it.
         name: of the backend, for errors.
         iou: maximum IoU of two people in an output with one row per anchor.

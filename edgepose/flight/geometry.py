@@ -168,27 +168,6 @@ def place(view: CameraView, sighting: Sighting, errors: ViewErrors) -> tuple[flo
     return float(point[0]), float(point[1]), radius_m
 
 
-def horizon(view: CameraView, width: int) -> tuple[float, float] | None:
-    """Return y of the horizon at the left and the right edge of a frame, without distortion; None where it is not above or below.
-
-    A camera that rolls by 90 degrees sees it upright, and one that looks straight down does not see it.
-    """
-    up = view.axes[2]  # up in directions of the camera: right, down, forward
-    if abs(up[1]) < 1e-6:
-        return None
-    lens = view.lens
-    heights = [
-        lens.center_y_px - lens.focal_y_px * (up[0] * (x - lens.center_x_px) / lens.focal_x_px + up[2]) / up[1] for x in (0.0, float(width))
-    ]
-    return heights[0], heights[1]
-
-
-def person_size_px(view: CameraView, x: float, y: float, size_m: float = 1.7) -> float | None:
-    """Return the longest side in pixels that something of a size has where it stands or lies at a pixel; None above the horizon."""
-    distance = _ground_distance(view, x, y)
-    return None if distance is None else size_m * view.lens.focal_y_px / distance
-
-
 def apparent_size_m(view: CameraView, box: tuple[float, float, float, float]) -> float | None:
     """Return the longer side of a box (x1 y1 x2 y2) in meters, if it shows something on the ground; None above the horizon."""
     left, top, right, bottom = box

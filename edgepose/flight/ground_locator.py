@@ -13,6 +13,7 @@ from edgepose.earth import LocalFrame
 from edgepose.flight.expected_sizes import PoseAt
 from edgepose.flight.geometry import CameraView, Lens, ViewErrors, place
 from edgepose.flight.history import AircraftPose
+from edgepose.flight.locator_state import GroundLocatorState
 from edgepose.flight.mount import errors_of, lens_of, view_of
 from edgepose.flight.rotations import yaw_of
 from edgepose.flight.sightings import credibility, sighting_of
@@ -47,12 +48,6 @@ class TelemetryRecord(msgspec.Struct, frozen=True):
 
     pose: AircraftPose | TelemetryState
     origin: tuple[float, float] | None
-
-
-class GroundLocatorState(msgspec.Struct, frozen=True):
-    """Snapshot of a `GroundLocator`: by track, nanoseconds and meters east and north, the track that was unseen for longest first."""
-
-    paths: dict[int, list[tuple[int, float, float]]]
 
 
 class GroundLocator:

@@ -2,29 +2,29 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.config.aircraft import FixedConfig, MountConfig
 from edgepose.config.schema import Config
 from edgepose.errors import ConfigError
-from edgepose.flight.expected_sizes import ExpectedSizes, PoseAt
-from edgepose.flight.ground_locator import GroundLocator, Origin
-from edgepose.flight.history import AircraftPose, Attitude, TelemetryHistory
-from edgepose.flight.mavlink.connection import MavlinkConnection
-from edgepose.flight.places_file import read_places
-from edgepose.flight.reports import SeenPeople
-from edgepose.flight.rotations import quaternion
-from edgepose.flight.topic_telemetry import TopicReader
 from edgepose.ground import Aircraft, TelemetryState, WorldPlaces
 from edgepose.person import Person
+
+if TYPE_CHECKING:  # without telemetry none of these is loaded
+    from edgepose.flight.expected_sizes import ExpectedSizes, PoseAt
+    from edgepose.flight.ground_locator import GroundLocator, Origin
+    from edgepose.flight.history import TelemetryHistory
+    from edgepose.flight.mavlink.connection import MavlinkConnection
+    from edgepose.flight.topic_telemetry import TopicReader
 
 _CLOSING_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class FlightStats:
+class FlightStats(msgspec.Struct, frozen=True):
     """Telemetry at one moment.
 
     Attributes:
@@ -46,14 +46,13 @@ class FlightStats:
     packets: int = 0
     lost: int = 0
     restarts: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = msgspec.field(default_factory=dict)
     failure: str | None = None
     battery: float | None = None
     age_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedFlight:
+class PreparedFlight(msgspec.Struct, frozen=True, eq=False):
     """What a configuration needs of flight, read and checked.
 
     Attributes:
@@ -63,8 +62,8 @@ class PreparedFlight:
     """
 
     places: WorldPlaces
-    history: TelemetryHistory | None
-    connection: MavlinkConnection | None
+    history: "TelemetryHistory | None"
+    connection: "MavlinkConnection | None"
 
 
 def prepare_flight(config: Config) -> PreparedFlight:
@@ -75,14 +74,25 @@ def prepare_flight(config: Config) -> PreparedFlight:
             pymavlink is not installed.
     """
     flight = config.flight
-    places = WorldPlaces() if flight.places_file is None else read_places(Path(flight.places_file))
+    places = WorldPlaces()
+    if flight.places_file is not None:
+        from edgepose.flight.places_file import read_places
+
+        places = read_places(Path(flight.places_file))
     for name, camera in config.cameras.items():
         both = sorted(set(camera.zones).intersection(places.zones)) if camera.mount is not None else []
         if both:
             raise ConfigError(f"flight.places_file {flight.places_file} has a zone {both[0]}, as cameras.{name} has; expected two names")
-    history = TelemetryHistory(flight) if flight.source in ("mavlink", "mqtt") else None
-    connection = MavlinkConnection(flight, history) if flight.source == "mavlink" and history is not None else None
-    return PreparedFlight(places, history, connection)
+    if flight.source not in ("mavlink", "mqtt"):
+        return PreparedFlight(places, None, None)
+    from edgepose.flight.history import TelemetryHistory
+
+    history = TelemetryHistory(flight)
+    if flight.source == "mqtt":
+        return PreparedFlight(places, history, None)
+    from edgepose.flight.mavlink.connection import MavlinkConnection
+
+    return PreparedFlight(places, history, MavlinkConnection(flight, history))
 
 
 class FlightService:
@@ -105,7 +115,7 @@ class FlightService:
         self._history: TelemetryHistory | None = None
         self._connection: MavlinkConnection | None = None
         self._topic_reader: TopicReader | None = None
-        self._origin = Origin(config.flight)
+        self._origin: Origin | None = None  # which all cameras share
         self._adopt(config, prepare_flight(config))
 
     def start(self) -> None:
@@ -117,7 +127,7 @@ class FlightService:
         """Apply another configuration; what listens goes on where its settings stay."""
         before, connection = self._config.flight, self._connection
         if before.origin != config.flight.origin:
-            self._origin = Origin(config.flight)
+            self._origin = None
         if before == config.flight:
             self._config, self.places = config, prepared.places
             return
@@ -132,30 +142,35 @@ class FlightService:
             self._connection.close(_CLOSING_S)
 
     @property
-    def topic_reader(self) -> TopicReader | None:
+    def topic_reader(self) -> "TopicReader | None":
         """The reader of the topic `flight.topic`; None where telemetry comes from elsewhere."""
         return self._topic_reader
 
-    def locator(self, camera: str) -> GroundLocator | None:
+    def locator(self, camera: str) -> "GroundLocator | None":
         """Return a locator for a camera; None where it has no mount, or there is no telemetry."""
         mount = self._mount(camera)
         if mount is None:
             return None
+        from edgepose.flight.ground_locator import GroundLocator, Origin
+
+        origin = self._origin = self._origin or Origin(self._config.flight)
         pose_at = _poses_of(self._config.flight.fixed, self._history)
-        return GroundLocator(mount, self._config.flight, pose_at, self._origin, self._config.pose.keypoint_threshold)
+        return GroundLocator(mount, self._config.flight, pose_at, origin, self._config.pose.keypoint_threshold)
 
-    def map_zones(self, camera: str) -> Iterable[str]:
-        """Return the names of the zones on the map in which a camera's people are counted."""
-        return () if self._mount(camera) is None else self.places.zones
-
-    def expected_sizes(self, camera: str) -> ExpectedSizes | None:
+    def expected_sizes(self, camera: str) -> "ExpectedSizes | None":
         """Return the expected sizes of the people of a camera; None where it has no mount, or there is no telemetry."""
         mount = self._mount(camera)
-        return None if mount is None else ExpectedSizes(mount, self._config.flight, _poses_of(self._config.flight.fixed, self._history))
+        if mount is None:
+            return None
+        from edgepose.flight.expected_sizes import ExpectedSizes
+
+        return ExpectedSizes(mount, self._config.flight, _poses_of(self._config.flight.fixed, self._history))
 
     def tell_people(self, camera: str, aircraft: Aircraft, people: Sequence[Person]) -> None:
         """Tell a ground station of the people of a frame, where that is wanted."""
         if self._connection is not None and self._config.flight.report.people_address is not None:
+            from edgepose.flight.reports import SeenPeople
+
             self._connection.tell_people(camera, SeenPeople(aircraft, people, time.monotonic()))
 
     def tell_health(self, degraded: Sequence[str], *, works: bool) -> None:
@@ -170,6 +185,8 @@ class FlightService:
             return None
         if history is None:
             return FlightStats(source, "ok")
+        from edgepose.flight.history import AircraftPose
+
         now_ns = time.monotonic_ns()
         pose = history.pose(now_ns, gimbal=False)
         state: TelemetryState = "ok" if isinstance(pose, AircraftPose) else pose
@@ -192,13 +209,19 @@ class FlightService:
         self._config = config
         self.places = prepared.places
         self._history, self._connection = prepared.history, prepared.connection
-        reads_topic = prepared.history is not None and prepared.connection is None
-        self._topic_reader = TopicReader(prepared.history) if reads_topic and prepared.history is not None else None
+        self._topic_reader = None
+        if prepared.history is not None and prepared.connection is None:
+            from edgepose.flight.topic_telemetry import TopicReader
+
+            self._topic_reader = TopicReader(prepared.history)
 
 
-def _poses_of(fixed: FixedConfig, history: TelemetryHistory | None) -> PoseAt:
+def _poses_of(fixed: FixedConfig, history: "TelemetryHistory | None") -> "PoseAt":
     if history is not None:
         return lambda time_ns, gimbal: history.pose(time_ns, gimbal=gimbal)
+    from edgepose.flight.history import AircraftPose, Attitude
+    from edgepose.flight.rotations import quaternion
+
     body = quaternion(*map(math.radians, (fixed.roll_deg, fixed.pitch_deg, fixed.heading_deg)))
     pose = AircraftPose(Attitude(body), fixed.height_m, fixed.latitude, fixed.longitude)
     return lambda time_ns, gimbal: pose

@@ -1,13 +1,13 @@
 """State of a camera, as the camera thread reports it."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 State = Literal["connecting", "streaming", "stalled", "failed", "paused"]
 
 
-@dataclass(frozen=True, slots=True)
-class CameraState:
+class CameraState(msgspec.Struct, frozen=True):
     """State of a camera, published whenever it changes.
 
     Attributes:

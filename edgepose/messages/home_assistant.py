@@ -11,9 +11,11 @@ from typing import Any, get_args
 import msgspec
 
 from edgepose import __version__
-from edgepose.config.schema import CameraConfig, Config, MqttConfig
+from edgepose.config.schema import Config, MqttConfig
 from edgepose.errors import ConfigError
 from edgepose.event import EventKind
+from edgepose.ground import WorldPlaces
+from edgepose.messages.camera_places import NOWHERE, CameraPlaces, camera_places
 from edgepose.messages.schema import topic_address
 
 BIRTH = b"online"
@@ -55,35 +57,35 @@ def check_discovery(mqtt: MqttConfig, device: str) -> None:
         )
 
 
-def discovery(config: Config, device: str) -> dict[str, bytes]:
+def discovery(config: Config, device: str, on_map: WorldPlaces = NOWHERE) -> dict[str, bytes]:
     """Return the retained discovery messages of a device by topic; none where discovery is off.
 
     Args:
         config: in use.
         device: its name in topics.
+        on_map: zones and lines on the map.
     """
     if not (config.mqtt.enabled and config.mqtt.home_assistant.enabled):
         return {}
-    return dict(_Announcer(config, device).all())
+    return dict(_Announcer(config, device, on_map).all())
 
 
 class _Announcer:
     """The discovery messages of one configuration."""
 
-    def __init__(self, config: Config, device: str) -> None:
-        self._config = config
+    def __init__(self, config: Config, device: str, on_map: WorldPlaces) -> None:
+        self._cameras = camera_places(config, on_map)
         self._device = device
         self._base = f"{config.mqtt.prefix.strip('/')}/{device}"
         self._prefix = config.mqtt.home_assistant.prefix.strip("/")
         self._kinds = [kind for kind in get_args(EventKind) if kind not in config.events.disabled]
 
     def all(self) -> Iterator[tuple[str, bytes]]:
-        for name, camera in self._config.cameras.items():
-            yield from self._occupancy(name, None)
-            for zone in camera.zones:
-                yield from self._occupancy(name, zone)
-            yield self._events(name, camera)
-            yield from self._triggers(name, camera)
+        for places in self._cameras:
+            for zone in (None, *places.zones):
+                yield from self._occupancy(places.camera, zone)
+            yield self._events(places)
+            yield from self._triggers(places)
 
     def _occupancy(self, camera: str, zone: str | None) -> Iterator[tuple[str, bytes]]:
         """Yield occupancy and number of people of a camera, or of one of its zones."""
@@ -105,8 +107,9 @@ class _Announcer:
         yield self._entity("binary_sensor", camera, (*parts, "occupancy"), state | occupied)
         yield self._entity("sensor", camera, (*parts, "people"), state | count)
 
-    def _events(self, camera: str, settings: CameraConfig) -> tuple[str, bytes]:
+    def _events(self, places: CameraPlaces) -> tuple[str, bytes]:
         """Return the entity that shows the last event of a camera, with its fields as attributes."""
+        camera = places.camera
         return self._entity(
             "event",
             camera,
@@ -114,17 +117,18 @@ class _Announcer:
             {
                 "name": f"{camera} event",
                 "icon": "mdi:human",
-                "event_types": [kind for kind, _ in self._kinds_and_places(settings)],
+                "event_types": [kind for kind, _ in self._kinds_and_places(places)],
                 "state_topic": self._events_topic(camera),
                 "value_template": "{{ dict(value_json, event_type=value_json.kind) | to_json }}",
                 "qos": 1,
             },
         )
 
-    def _triggers(self, camera: str, settings: CameraConfig) -> Iterator[tuple[str, bytes]]:
+    def _triggers(self, places: CameraPlaces) -> Iterator[tuple[str, bytes]]:
         """Yield a device trigger for each kind of event, and for each zone or line that it is about."""
-        for kind, field in self._kinds_and_places(settings):
-            for place in [None] if field is None else getattr(settings, f"{field}s"):
+        camera = places.camera
+        for kind, field in self._kinds_and_places(places):
+            for place in [None] if field is None else getattr(places, f"{field}s"):
                 message = {
                     "automation_type": "trigger",
                     "type": kind,
@@ -137,12 +141,12 @@ class _Announcer:
                 parts = (camera, kind) if place is None else (camera, kind, place)
                 yield self._topic("device_automation", parts), self._encoded(message)
 
-    def _kinds_and_places(self, settings: CameraConfig) -> list[tuple[str, str | None]]:
+    def _kinds_and_places(self, places: CameraPlaces) -> list[tuple[str, str | None]]:
         """Return each kind of event that a camera can report, and the kind of place that it is about: zone, line or None."""
         kinds: list[tuple[str, str | None]] = []
         for kind in self._kinds:
             place = "zone" if kind in _ZONE_KINDS else "line" if kind in _LINE_KINDS else None
-            if place is None or getattr(settings, f"{place}s"):
+            if place is None or getattr(places, f"{place}s"):
                 kinds.append((kind, place))
         return kinds
 

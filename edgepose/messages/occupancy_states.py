@@ -1,11 +1,13 @@
 """How many people each camera sees, in all and in each zone, as retained states."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from edgepose.config.schema import Config
 from edgepose.event import Occupancy
+from edgepose.ground import WorldPlaces
+from edgepose.messages.camera_places import camera_places
 from edgepose.messages.compose import occupancy_message
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import Message
@@ -33,40 +35,38 @@ class OccupancyStates:
 
     Args:
         publisher: of the states.
-        map_zones: returns the zones on the map in which a camera's people are counted.
     """
 
-    def __init__(self, publisher: StatePublisher, map_zones: Callable[[str], Iterable[str]] = lambda camera: ()) -> None:
+    def __init__(self, publisher: StatePublisher) -> None:
         self._publisher = publisher
-        self._map_zones = map_zones
         self._lock = threading.Lock()  # a frame under way must not bring back a place that was removed
         self._people: dict[_Place, Occupancy] = {}
 
-    def configure(self, config: Config, now_ns: int) -> None:
-        """Publish that nobody is in new places, and clear the states of places that are gone.
+    def withdraw(self, config: Config, on_map: WorldPlaces) -> None:
+        """Clear the states of places that a configuration does not have.
 
         Args:
-            config: in use from now on; without events or tracking nobody counts people, and there are no places.
-            now_ns: nanoseconds since the Unix epoch.
+            config: without events or tracking nobody counts people, and there are no places.
+            on_map: zones and lines on the map.
         """
-        wanted: dict[_Place, None] = {}
-        if config.events.enabled and config.track.enabled:
-            wanted = dict.fromkeys(_places(config))
-            wanted |= dict.fromkeys((camera, zone) for camera in config.cameras for zone in self._map_zones(camera))
+        wanted = set(_places(config, on_map))
         with self._lock:
             for place in [place for place in self._people if place not in wanted]:
                 del self._people[place]
                 self._publisher.clear(_address(*place))
-            for place in wanted:
+
+    def configure(self, config: Config, on_map: WorldPlaces, now_ns: int) -> None:
+        """Publish that nobody is in new places; `now_ns` is nanoseconds since the Unix epoch, the rest as in `withdraw`."""
+        with self._lock:
+            for place in _places(config, on_map):
                 if place not in self._people:
                     self._set(place, _NOBODY, now_ns)
 
-    def forget(self, camera: str | None) -> None:
-        """Clear the states of a camera, or of all; `configure` publishes that nobody is there."""
+    def forget(self, camera: str | None, now_ns: int) -> None:
+        """Publish that nobody is in the places of a camera, or of all."""
         with self._lock:
             for place in [place for place in self._people if camera in (None, place[0])]:
-                del self._people[place]
-                self._publisher.clear(_address(*place))
+                self._set(place, _NOBODY, now_ns)
 
     def update(self, camera: str, places: Mapping[str | None, Occupancy], captured_at_ns: int) -> None:
         """Publish the places of a camera whose number of people has changed.
@@ -86,15 +86,15 @@ class OccupancyStates:
         self._publisher.publish_retained(_address(*place), occupancy_message(*place, people, at_ns))
 
 
-def occupancy_addresses(config: Config) -> list[str]:
-    """Return the addresses of all occupancy states of a configuration."""
-    return [_address(*place) for place in _places(config)] if config.events.enabled and config.track.enabled else []
+def occupancy_addresses(config: Config, on_map: WorldPlaces) -> list[str]:
+    """Return the addresses of all occupancy states of a configuration and a map."""
+    return [_address(*place) for place in _places(config, on_map)]
 
 
-def _places(config: Config) -> Iterator[_Place]:
-    for camera, settings in config.cameras.items():
-        yield camera, None
-        yield from ((camera, zone) for zone in settings.zones)
+def _places(config: Config, on_map: WorldPlaces) -> list[_Place]:
+    if not (config.events.enabled and config.track.enabled):
+        return []
+    return [(places.camera, zone) for places in camera_places(config, on_map) for zone in (None, *places.zones)]
 
 
 def _address(camera: str, zone: str | None) -> str:

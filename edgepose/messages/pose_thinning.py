@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edgepose.config.schema import PosesConfig
 from edgepose.messages.structs import PersonMessage, PosesMessage
@@ -15,8 +16,7 @@ _VISIBLE = 0.2  # confidence below which a position is a guess, as the documenta
 _EARLY_S = 0.002  # a frame that is early by no more than this is on time
 
 
-@dataclass(slots=True)
-class _Camera:
+class _Camera(msgspec.Struct):
     shown: PosesMessage  # the last message that passed
     shown_s: float
     due_s: float  # when the rate allows the next one

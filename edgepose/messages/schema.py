@@ -1,6 +1,5 @@
 """Machine-readable description of the MQTT contract: all topics, the JSON Schema of each, and one AsyncAPI 3 document."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,8 +21,7 @@ from edgepose.messages.structs import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(msgspec.Struct, frozen=True):
     """An MQTT topic and its payload.
 
     Attributes:

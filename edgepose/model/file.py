@@ -45,8 +45,7 @@ class Calibration(msgspec.Struct, frozen=True):
     images: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
+class ModelInfo(msgspec.Struct, frozen=True):
     """The description of a network.
 
     Attributes:

@@ -6,7 +6,8 @@ Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, wire for
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _ONE_BYTE = 0x80  # numbers below it are written as themselves
@@ -41,8 +42,7 @@ ELEMENT_NAMES = {
 """Names of those TensorProto.DataType values that images and poses may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorHeader:
+class TensorHeader(msgspec.Struct, frozen=True):
     """One input or output of the graph; `shape` has None for a dimension that the file does not fix."""
 
     name: str
@@ -56,8 +56,7 @@ class TensorHeader:
         return f"{name} {self.element} ({sizes})"
 
 
-@dataclass(frozen=True, slots=True)
-class OnnxHeader:
+class OnnxHeader(msgspec.Struct, frozen=True):
     """The header of an ONNX file.
 
     Attributes:
@@ -104,9 +103,9 @@ def read_header(data: bytes) -> OnnxHeader:
         inputs=tuple(tensor for tensor in inputs if tensor.name not in initialized),
         outputs=tuple(outputs),
         metadata=metadata,
-        # Both need the whole graph to be read, which a search for the words saves in almost all files.
+        # This needs the whole graph to be read, which a search for the word saves in almost all files.
         external=_external_files(graph, functions) if _EXTERNAL_WORD in data else (),
-        quantized=any(word in data for word in _INTEGER_WORDS) and _computes_in_integers(graph, functions),
+        quantized=_computes_in_integers(graph, functions),
     )
 
 
@@ -151,6 +150,9 @@ def _computes_in_integers(graph: memoryview, functions: Sequence[memoryview]) ->
     nodes = _messages(graph, _GRAPH_NODE)
     for function in functions:
         nodes += _messages(function, _FUNCTION_NODE)
+    text = b"".join(nodes)  # without the weights: to search it is faster than to read the operation of each node
+    if not any(word in text for word in _INTEGER_WORDS):
+        return False
     return any(bytes(operation).startswith(_INTEGER_OPERATIONS) for node in nodes for operation in _messages(node, _NODE_OPERATION))
 
 

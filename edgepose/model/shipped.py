@@ -33,7 +33,8 @@ def shipped_models() -> dict[str, Task]:
 
 def named_model(name_or_path: str, task: Task, *, backend: BackendChoice = "auto", precision: PrecisionChoice = "auto") -> ModelFile:
     """Find, read and check the model for a task; see `find_model`. ModelError says what is wrong."""
-    model = read_model(find_model(name_or_path, backend=backend, precision=precision))
+    path = find_model(name_or_path, backend=backend, precision=precision)
+    model = _read(path) if is_shipped(path) else read_model(path)
     try:
         return model.expect(task)
     except ModelError as error:
@@ -81,13 +82,27 @@ def _variant(name: str, files: dict[str, Path], backend: BackendChoice, precisio
 
 def _info(path: Path) -> ModelInfo:
     """Return the description of a shipped file, which is read once: several parts of a program ask for it when it starts."""
+    return _info_of(path, *_stamp(path))
+
+
+def _read(path: Path) -> ModelFile:
+    """Return a shipped file, which is read once where it was read last: its description says whether it is the one that is wanted."""
+    return _file_of(path, *_stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
-    return _info_of(path, status.st_mtime_ns, status.st_size)
+    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=16)
 def _info_of(path: Path, modified_ns: int, size: int) -> ModelInfo:
-    return read_model(path).info
+    return _file_of(path, modified_ns, size).info
+
+
+@lru_cache(maxsize=1)
+def _file_of(path: Path, modified_ns: int, size: int) -> ModelFile:
+    return read_model(path)
 
 
 def _files() -> dict[str, Path]:

@@ -7,8 +7,9 @@ The values are texts of Python or JSON literals, such as `{0: 'person'}`, `[17, 
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from edgepose.errors import ModelError
 from edgepose.model.onnx_header import TensorHeader
@@ -29,8 +30,7 @@ _LONGEST_TEXT = 100_000
 _FLOATS = ("float32", "float16")
 
 
-@dataclass(frozen=True, slots=True)
-class UltralyticsHead:
+class UltralyticsHead(msgspec.Struct, frozen=True):
     """The output of an Ultralytics network.
 
     Attributes:

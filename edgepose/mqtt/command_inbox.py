@@ -3,13 +3,17 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.messages.command_requests import REQUESTS
-from edgepose.mqtt.connection import Incoming
 from edgepose.mqtt.outbox import Outgoing
 from edgepose.mqtt.protocol import matches_any, topic_fault
 from edgepose.printable import printable
+
+if TYPE_CHECKING:
+    from edgepose.mqtt.connection import Incoming
 
 _log = logging.getLogger(__name__)
 
@@ -22,8 +26,7 @@ REPLY_EXPIRY_S = 60
 """Longest wait of a reply; after that it is of no use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One command.
 
     Attributes:
@@ -67,7 +70,7 @@ class CommandInbox:
         """The topics to subscribe to at a broker without wildcards: one for each command."""
         return [f"{self._base}/command/{name}" for name in REQUESTS]
 
-    def take(self, incoming: Incoming) -> bool:
+    def take(self, incoming: "Incoming") -> bool:
         """Pass a message on if it is an acceptable command; return whether it is a command at all."""
         name = incoming.topic.removeprefix(f"{self._base}/command/")
         payload = incoming.payload

@@ -4,8 +4,9 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 PROBE_S = 2.0
 
@@ -44,8 +45,7 @@ class BrokerAddress(Protocol):
         """File of the trusted authorities; None trusts those of the system."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectFailure:
+class ConnectFailure(msgspec.Struct, frozen=True):
     """The reason of one failed connection.
 
     Attributes:

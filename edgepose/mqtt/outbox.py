@@ -3,8 +3,9 @@
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from edgepose.messages.structs import Message
 
@@ -23,8 +24,7 @@ Cause = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, eq=False):
     """One encoded message for the broker.
 
     Attributes:
@@ -48,8 +48,7 @@ class Outgoing:
     content_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RetainedState:
+class RetainedState(msgspec.Struct, frozen=True, eq=False):
     """The state of a topic, encoded only when a session sends it: each session has its own prefix and encoding.
 
     Attributes:
@@ -63,8 +62,7 @@ class RetainedState:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxStats:
+class OutboxStats(msgspec.Struct, frozen=True):
     """Counts since the start of the daemon.
 
     Attributes:

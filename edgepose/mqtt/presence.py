@@ -3,7 +3,6 @@
 import logging
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -17,8 +16,7 @@ _log = logging.getLogger(__name__)
 DUPLICATES_LIMIT = 16
 
 
-@dataclass(frozen=True, slots=True)
-class EngineBuild:
+class EngineBuild(msgspec.Struct, frozen=True):
     """An engine that is being built while another backend runs.
 
     Attributes:

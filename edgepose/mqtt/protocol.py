@@ -8,12 +8,14 @@ one connection after the other.
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from paho.mqtt.client import topic_matches_sub
-from paho.mqtt.properties import Properties
+import msgspec
 
 from edgepose.mqtt.outbox import Cause, Outgoing
+
+if TYPE_CHECKING:  # the rules of topics are needed without a broker, too
+    from paho.mqtt.properties import Properties
 
 PREFIX_LIMIT_BYTES = 1024
 """Longest prefix of topics: the rest of a topic has room, and CONNECT, whose will names a topic, fits every broker."""
@@ -59,18 +61,19 @@ def prefix_fault(prefix: str) -> str | None:
 
 def matches_any(patterns: Iterable[str], topic: str) -> bool:
     """Return whether one of the topic filters matches a topic (section 4.7)."""
+    from paho.mqtt.client import topic_matches_sub
+
     return any(topic_matches_sub(pattern, topic) for pattern in patterns)
 
 
-def publish_bytes(topic: str, payload_bytes: int, qos: int, properties: Properties | None) -> int:
+def publish_bytes(topic: str, payload_bytes: int, qos: int, properties: "Properties | None") -> int:
     """Return the length of a PUBLISH packet as it goes over the network (section 3.3)."""
     packed = len(properties.pack()) if properties is not None else 0  # type: ignore[no-untyped-call]
     remaining = 2 + len(topic.encode()) + (2 if qos else 0) + packed + payload_bytes
     return 1 + _variable_length(remaining) + remaining
 
 
-@dataclass(frozen=True, slots=True)
-class Grants:
+class Grants(msgspec.Struct, frozen=True):
     """What a broker grants to one connection; the defaults are those of MQTT 5 where the broker says nothing, and of 3.1.1.
 
     Its Server Keep Alive is applied by paho-mqtt. Its Topic Alias Maximum needs nothing: no message has an alias.
@@ -90,7 +93,7 @@ class Grants:
     wildcards: bool = True
 
     @classmethod
-    def of(cls, properties: Properties | None) -> "Grants":
+    def of(cls, properties: "Properties | None") -> "Grants":
         """Return what the properties of a CONNACK say."""
         none = cls()
         return cls(

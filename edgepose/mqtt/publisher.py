@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -24,11 +24,13 @@ from edgepose.mqtt.command_inbox import IGNORED_CAUSES, Command, CommandInbox
 from edgepose.mqtt.lease import OutboxLease
 from edgepose.mqtt.outbox import Outbox, Outgoing
 from edgepose.mqtt.presence import EngineBuild, Presence
-from edgepose.mqtt.session import MqttSession, TakeIncoming
 from edgepose.mqtt.settings import PublisherSettings
 from edgepose.mqtt.stats import PublisherStats
-from edgepose.storage.event_store import EventStore
 from edgepose.supervision.heartbeat import Heartbeat
+
+if TYPE_CHECKING:  # a daemon without a broker loads no client
+    from edgepose.mqtt.session import MqttSession, TakeIncoming
+    from edgepose.storage.event_store import EventStore
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class MqttPublisher:
     """
 
     def __init__(
-        self, settings: PublisherSettings, commands: Callable[[Command], None] | None = None, bundles: TakeIncoming | None = None
+        self, settings: PublisherSettings, commands: Callable[[Command], None] | None = None, bundles: "TakeIncoming | None" = None
     ) -> None:
         self._settings = settings
         self._commands = commands
@@ -282,6 +284,8 @@ class MqttPublisher:
         if not settings.mqtt.enabled:
             self._state = "disabled"
             return
+        from edgepose.mqtt.session import MqttSession
+
         presence = Presence(f"{settings.base}/{topic_address('status')}", settings.mqtt.message_encoding)
         presence.build = self._build
         inbox = None
@@ -301,13 +305,13 @@ class MqttPublisher:
         if self._started:
             self._start(session)
 
-    def _others(self) -> dict[str, TakeIncoming]:
+    def _others(self) -> "dict[str, TakeIncoming]":
         return {} if self._bundles is None else dict.fromkeys(self._settings.bundle_topics, self._bundles)
 
-    def _start(self, session: MqttSession) -> None:
+    def _start(self, session: "MqttSession") -> None:
         session.start(self._store.loaded if self._store is not None else None, STORE_LOAD_S)
 
-    def _end_session(self, session: MqttSession, reason: str, *, wait: bool) -> None:
+    def _end_session(self, session: "MqttSession", reason: str, *, wait: bool) -> None:
         session.end(reason, time.monotonic() + STOP_S)
         if wait:
             session.join(STOP_S + _JOIN_S)
@@ -322,6 +326,8 @@ class MqttPublisher:
     def _open_store(self) -> None:
         settings = self._settings
         if settings.mqtt.enabled and settings.store is not None:
+            from edgepose.storage.event_store import EventStore
+
             self._store = EventStore(settings.store, settings.queue_limit, self._restore, _stored_message)
             if self._started:
                 self._store.start()

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from edgepose.config import schema
 from edgepose.config.load import device_name
 from edgepose.errors import ConfigError
+from edgepose.ground import WorldPlaces
 from edgepose.messages import compact
+from edgepose.messages.camera_places import NOWHERE
 from edgepose.messages.home_assistant import check_discovery, discovery
 from edgepose.messages.occupancy_states import occupancy_addresses
 from edgepose.messages.schema import topic_address
@@ -136,8 +138,8 @@ class PublisherSettings:
             check_discovery(self.mqtt, self.device)
 
     @classmethod
-    def of(cls, config: schema.Config) -> "PublisherSettings":
-        """Return the settings of a configuration."""
+    def of(cls, config: schema.Config, on_map: WorldPlaces = NOWHERE) -> "PublisherSettings":
+        """Return the settings of a configuration, and of the zones and lines on the map."""
         store = Path(config.events.store) if config.events.enabled and config.events.store is not None else None
         replies = tuple(config.commands.response_topics)
         return cls(
@@ -147,7 +149,7 @@ class PublisherSettings:
             store,
             config.events.store_limit,
             replies,
-            state_addresses(config),
+            state_addresses(config, on_map),
             bundle_topics(config),
         )
 
@@ -177,10 +179,15 @@ class PublisherSettings:
         return encode(payload, self.mqtt.message_encoding)
 
 
-def state_addresses(config: schema.Config) -> frozenset[str]:
-    """Return the addresses of the retained states of a configuration: of cameras, of places with people, and of announcements."""
+def state_addresses(config: schema.Config, on_map: WorldPlaces = NOWHERE) -> frozenset[str]:
+    """Return the addresses of all retained states: of cameras, of places with people, and of announcements.
+
+    Args:
+        config: names cameras, and places in their frames.
+        on_map: zones and lines on the map.
+    """
     cameras = [topic_address("camera-status", camera) for camera in config.cameras]
-    return frozenset([*cameras, *occupancy_addresses(config), *discovery(config, device_name(config))])
+    return frozenset([*cameras, *occupancy_addresses(config, on_map), *discovery(config, device_name(config), on_map)])
 
 
 def bundle_topics(config: schema.Config) -> tuple[str, ...]:

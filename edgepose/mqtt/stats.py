@@ -1,13 +1,15 @@
 """The status of the publisher, as a value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from edgepose.mqtt.connection import Protocol
+import msgspec
+
+if TYPE_CHECKING:
+    from edgepose.mqtt.connection import Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class PublisherStats:
+class PublisherStats(msgspec.Struct, frozen=True):
     """The publisher at one moment; counts are since the start of the daemon.
 
     Attributes:
@@ -31,13 +33,13 @@ class PublisherStats:
 
     enabled: bool = False
     state: str = "disabled"
-    protocol: Protocol | None = None
+    protocol: "Protocol | None" = None
     session: str = ""
     duplicate_session: str | None = None
     turns: int = 0
     sent: int = 0
     reconnects: int = 0
-    drops: Mapping[str, int] = field(default_factory=dict)
+    drops: Mapping[str, int] = msgspec.field(default_factory=dict)
     events_waiting: int = 0
     events_limit: int = 0
     store_failure: str | None = None

@@ -1,7 +1,6 @@
 """The size and age of files of lines, and the time of a line."""
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -9,8 +8,7 @@ import msgspec
 from edgepose.storage.span import nanoseconds
 
 
-@dataclass(frozen=True, slots=True)
-class LinesLimit:
+class LinesLimit(msgspec.Struct, frozen=True):
     """When a file of lines becomes `<name>.1`, in place of the one before: nothing is older, and both are not larger.
 
     Attributes:

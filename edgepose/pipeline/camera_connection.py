@@ -9,7 +9,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from edgepose.errors import EndOfStream, SourceError
 from edgepose.messages.camera_state import CameraState, State
@@ -18,22 +19,19 @@ from edgepose.supervision.backoff import FullJitterBackoff
 _RELEASE_S = 0.25  # after a timeout, the port or device of the attempt is released only then
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(msgspec.Struct, frozen=True):
     """Open the source and read it until it is lost."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Wait for the next attempt, at most so many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     """Wait until the pause is over."""
 
 

@@ -5,7 +5,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgepose.config.diff import Changes
 from edgepose.config.schema import CameraConfig
@@ -22,8 +23,7 @@ _LEAVING_S = 2.0
 _ABANDONED_LIMIT = 8  # threads that hang and were replaced; each holds memory, a socket, a decoder
 
 
-@dataclass(frozen=True, slots=True)
-class CameraStats:
+class CameraStats(msgspec.Struct, frozen=True):
     """One camera at one moment.
 
     Attributes:

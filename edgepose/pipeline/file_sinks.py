@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepose.capture.files.listing import IMAGE_SUFFIXES
 from edgepose.config.retention import DAY_NS, kept_days
@@ -14,7 +15,6 @@ from edgepose.encryption.files import state_files
 from edgepose.errors import UsageError
 from edgepose.frame import Frame
 from edgepose.messages.structs import PosesMessage
-from edgepose.output.coco import CocoWriter, numbers_in_names, table_path
 from edgepose.output.files import STANDARD_OUTPUT, CsvWriter, JsonLinesWriter, of_file
 from edgepose.output.lines_limit import LinesLimit
 from edgepose.output.overlay import draw
@@ -25,6 +25,9 @@ from edgepose.pixels import PixelGate, ReleasedImage
 from edgepose.tile import TileLook
 from edgepose.validation.inputs import OfflineInput
 from edgepose.validation.output_paths import refuse_clashes, refuse_overwriting, video_paths
+
+if TYPE_CHECKING:
+    from edgepose.output.coco import CocoWriter
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +75,8 @@ def open_offline_sinks(config: Config, inputs: Sequence[OfflineInput], *, coco: 
         UsageError: no output is named, and no image may be written.
         OutputError: a file cannot be written.
     """
+    from edgepose.output.coco import CocoWriter, numbers_in_names, table_path
+
     refuse_clashes(config)
     files = config.files
     videos = video_paths(config)
@@ -142,7 +147,7 @@ class _FileMessages(_Messages):
 class _Coco:
     """COCO results and their table of images."""
 
-    def __init__(self, writer: CocoWriter) -> None:
+    def __init__(self, writer: "CocoWriter") -> None:
         self._writer = writer
 
     def write(self, frame: Frame, people: Sequence[Person], message: PosesMessage, looks: Sequence[TileLook] = ()) -> None:

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
+
+import msgspec
 
 from edgepose.pipeline.stages import PreparedFrame
 
@@ -12,8 +13,7 @@ _FULL_COST = Fraction(1)
 _REMEMBERED = 256  # cameras; configurations change
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class QueuedFrame:
+class QueuedFrame(msgspec.Struct, frozen=True, eq=False):
     """A frame on its way to the network and through postprocessing.
 
     Attributes:

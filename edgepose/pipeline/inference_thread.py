@@ -5,7 +5,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from edgepose.engine.backend import Backend
 from edgepose.errors import EdgeposeError, ModelError
@@ -29,8 +31,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 120.0  # between two openings
 _SETTLED_S = 30.0  # an engine without a failure for this long has recovered
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InferenceResult:
+class InferenceResult(msgspec.Struct, frozen=True, eq=False):
     """A frame and the candidates that the network found in it.
 
     Attributes:
@@ -46,8 +47,7 @@ class InferenceResult:
     looks: tuple[TileLook, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Engine:
+class Engine(msgspec.Struct, frozen=True, eq=False):
     """An open pose network.
 
     Attributes:

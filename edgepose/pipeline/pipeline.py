@@ -14,9 +14,10 @@ abandoned and replaced.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
+import msgspec
 
 from edgepose.config.diff import Changes
 from edgepose.config.schema import Config
@@ -34,16 +35,17 @@ from edgepose.pipeline.postprocess_thread import Deliver, PostprocessThread, Tak
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.pipeline.tiles import TileVisitor
-from edgepose.recorder.black_box import BlackBox
 from edgepose.supervision.heartbeat import Heartbeat
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from edgepose.recorder.black_box import BlackBox
+
 __all__ = ["CameraStats", "Deliver", "Pipeline", "PipelineStats"]
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineStats:
+class PipelineStats(msgspec.Struct, frozen=True):
     """The pipeline at one moment.
 
     Attributes:
@@ -55,9 +57,9 @@ class PipelineStats:
         images_sent_to: inference servers to which images leave this device.
     """
 
-    cameras: Mapping[str, CameraStats] = field(default_factory=dict)
+    cameras: Mapping[str, CameraStats] = msgspec.field(default_factory=dict)
     stages: tuple[str, ...] = ()
-    restarts: Mapping[str, int] = field(default_factory=dict)
+    restarts: Mapping[str, int] = msgspec.field(default_factory=dict)
     cpu_fallback: bool = False
     server_states: tuple[str, ...] = ()
     images_sent_to: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ class Pipeline:
         *,
         refiner: Refiner | None = None,
         forever: bool = True,
-        box: BlackBox | None = None,
+        box: "BlackBox | None" = None,
         flight: FlightService | None = None,
         open_camera: OpenCamera | None = None,
     ) -> None:

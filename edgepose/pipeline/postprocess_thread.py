@@ -4,7 +4,10 @@ import logging
 import queue
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgepose.config.schema import Config
 from edgepose.flight.service import FlightService
@@ -15,10 +18,12 @@ from edgepose.pipeline.inference_thread import TURN_S, InferenceResult, log_fail
 from edgepose.pipeline.postprocessor import Postprocessor
 from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import FrameResult
-from edgepose.recorder.black_box import BlackBox
-from edgepose.recorder.format import FrameRecord, PackedPeople, packed_candidates
 from edgepose.supervision.supervised_thread import SupervisedThread
 from edgepose.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from edgepose.recorder.black_box import BlackBox
+    from edgepose.recorder.format import FrameRecord
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +36,7 @@ TakePeople = Callable[[Frame, Sequence[Person]], None]
 """A receiver of a frame and the people in it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Settings:
+class _Settings(msgspec.Struct, frozen=True, eq=False):
     config: Config
     refiner: Refiner | None
 
@@ -50,7 +54,7 @@ class PostprocessThread(SupervisedThread):
         *,
         stuck_after_s: float,
         forever: bool,
-        box: BlackBox | None = None,
+        box: "BlackBox | None" = None,
         frame_waits: Callable[[], bool] | None = None,
         flight: FlightService | None = None,
     ) -> None:
@@ -213,7 +217,7 @@ class PostprocessThread(SupervisedThread):
 
 def frame_record(
     inferred: InferenceResult, postprocessor: Postprocessor, config: Config, at_ns: int, *, failed: bool, snapshot: bytes | None
-) -> FrameRecord:
+) -> "FrameRecord":
     """Return the record of a frame.
 
     Args:
@@ -223,6 +227,8 @@ def frame_record(
         failed: whether postprocessing or delivery failed.
         snapshot: state before the frame, for the first frame of a camera in a segment.
     """
+    from edgepose.recorder.format import FrameRecord, PackedPeople, packed_candidates
+
     prepared = inferred.queued.prepared
     frame = prepared.frame
     return FrameRecord(

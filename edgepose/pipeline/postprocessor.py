@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
@@ -11,7 +11,7 @@ from edgepose.config.schema import Config
 from edgepose.errors import RecordingError
 from edgepose.event import Event, Occupancy
 from edgepose.events.detector import EventDetector, EventDetectorState, Places
-from edgepose.flight.ground_locator import GroundLocator, GroundLocatorState
+from edgepose.flight.locator_state import GroundLocatorState
 from edgepose.frame import Frame
 from edgepose.ground import Aircraft, WorldPlaces
 from edgepose.motion import Motion
@@ -29,6 +29,9 @@ from edgepose.pose.track import Tracker, TrackerState
 from edgepose.recorder.state_snapshot import decode_state, encode_state
 from edgepose.telemetry.metrics import Metrics
 from edgepose.tile import Tile
+
+if TYPE_CHECKING:
+    from edgepose.flight.ground_locator import GroundLocator
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ class Locators(Protocol):
         """Zones and lines on the map."""
         ...
 
-    def locator(self, camera: str) -> GroundLocator | None:
+    def locator(self, camera: str) -> "GroundLocator | None":
         """Return a locator for a camera; None where nobody is placed."""
         ...
 
@@ -276,7 +279,7 @@ class Postprocessor:
             limit = f"pose.maximum_people is {self._pose.maximum_people}"
             _log.warning("camera %s: %d more people in a frame are left out: %s", self._camera, people, limit)
 
-    def _flying(self, locator: GroundLocator) -> _Step:
+    def _flying(self, locator: "GroundLocator") -> _Step:
         """Return the step that takes the pose of the aircraft, and lowers the scores of people of impossible sizes where that is on."""
 
         def fly(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
@@ -384,7 +387,7 @@ class Postprocessor:
         return self._detector
 
 
-def _locating(locator: GroundLocator) -> _Step:
+def _locating(locator: "GroundLocator") -> _Step:
     def locate(prepared: PreparedFrame, _: Candidates, people: list[Person]) -> list[Person]:
         frame = prepared.frame
         return locator.located(people, frame.captured_at_ns, (frame.width, frame.height))

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from time import perf_counter
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +22,7 @@ Timer = Callable[[str, float], None]
 """A receiver of the name of a stage and its duration in seconds."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedFrame:
+class PreparedFrame(msgspec.Struct, frozen=True, eq=False):
     """A frame with the network's input made from it.
 
     Attributes:
@@ -38,7 +37,7 @@ class PreparedFrame:
     letterbox: Letterbox
     images: NDArray[np.uint8]
     made_for: tuple[ModelInfo, int] | None = None
-    started: Instant = field(default_factory=Instant.now)
+    started: Instant = msgspec.field(default_factory=Instant.now)
 
     def now_ns(self) -> int:
         """Return nanoseconds since the Unix epoch (UTC) on the clock that stamped the frame: a later step of the clock does not count."""
@@ -50,8 +49,7 @@ class PreparedFrame:
         return self.started.monotonic_ns - (self.started.wall_ns - self.frame.captured_at_ns)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameResult:
+class FrameResult(msgspec.Struct, frozen=True, eq=False):
     """The people and events of a frame.
 
     Attributes:

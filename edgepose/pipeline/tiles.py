@@ -1,13 +1,12 @@
 """The visits to tiles: what the network finds in parts of a frame in full resolution, besides the whole frame."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend
-from edgepose.flight.expected_sizes import ExpectedSizes
 from edgepose.model.file import ModelInfo
 from edgepose.person import Candidates, Person
 from edgepose.pipeline.stages import PreparedFrame
@@ -15,6 +14,9 @@ from edgepose.pose.letterbox import Letterbox
 from edgepose.pose.tiles import Coverage, TileSchedule, TileVisit, merge, tile_needs
 from edgepose.telemetry.metrics import Metrics
 from edgepose.tile import Tile, TileLook
+
+if TYPE_CHECKING:
+    from edgepose.flight.expected_sizes import ExpectedSizes
 
 LOWEST_SCORE = 0.05
 """Candidates below it are left out where tiles are merged; no threshold may be lower."""
@@ -30,7 +32,7 @@ class TileVisitor:
         sizes: of people in parts of the frame, from telemetry; None where it is not known.
     """
 
-    def __init__(self, config: Config, info: ModelInfo, metrics: Metrics, sizes: ExpectedSizes | None = None) -> None:
+    def __init__(self, config: Config, info: ModelInfo, metrics: Metrics, sizes: "ExpectedSizes | None" = None) -> None:
         self._settings = config.tiles
         self._lowest_score = min(LOWEST_SCORE, config.pose.score_threshold, config.track.low_score_threshold)
         self._align: Literal["start", "center"] = "center" if info.layout == "ultralytics" else "start"

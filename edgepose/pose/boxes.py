@@ -24,7 +24,7 @@ def body_size(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def intersection(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the areas that boxes have in common with others, square pixels; both are broadcast against each other."""
+    """Return the areas (...) that boxes (..., 4) have in common with others (..., 4), px²; both are broadcast against each other."""
     overlap = np.minimum(boxes[..., 2:], others[..., 2:])
     overlap -= np.maximum(boxes[..., :2], others[..., :2])
     np.maximum(overlap, _ZERO, out=overlap)
@@ -35,10 +35,11 @@ def intersection(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDA
 def iou(
     boxes: NDArray[np.float32], others: NDArray[np.float32], areas: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 ) -> NDArray[np.float32]:
-    """Return the intersection over union of boxes with others, 0 to 1; both are broadcast against each other.
+    """Return the intersection over union (...) of boxes with others, 0 to 1; both are broadcast against each other.
 
     Args:
-        areas: of both, where they are known.
+        boxes, others: (..., 4), x1 y1 x2 y2 in pixels.
+        areas: of both, px², where they are known.
     """
     common = intersection(boxes, others)
     first, second = (box_area(boxes), box_area(others)) if areas is None else areas

@@ -8,7 +8,6 @@ as soon as they are the more certain ones.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -31,8 +30,7 @@ _MAXIMUM_ASPECT_CHANGE = 1.5  # a body whose box changes more has another pose
 _EDGE_SHARE = 0.01  # of the frame's side: a box that ends this close to the frame's edge may be cut by it
 
 
-@dataclass(slots=True, eq=False)
-class _Refined:
+class _Refined(msgspec.Struct, eq=False):
     """The last refined pose of a track, and the box in the last frame with the track."""
 
     keypoints: NDArray[np.float32]  # (17, 3)
@@ -170,8 +168,7 @@ class CarriedPoses:
         return Person(person.box, person.score, keypoints, person.track)
 
 
-@dataclass(frozen=True, slots=True)
-class BoxMove:
+class BoxMove(msgspec.Struct, frozen=True):
     """The mapping by which one box of a person became another: scaling about a point, then a shift.
 
     Along an axis on which the frame's edge cuts one of the boxes, the length of the box says nothing about the size of the person: there

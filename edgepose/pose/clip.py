@@ -28,14 +28,22 @@ def clip_keypoints(
         confidences: (K, 17).
         sizes: (K,), body sizes in pixels.
     """
-    outside = points - clipped
-    np.abs(outside, out=outside)
-    outside_px = np.maximum(outside[..., 0], outside[..., 1])  # (K, 17)
-    visible = outside_px <= _OUTSIDE_TOLERANCE * sizes[:, None]
+    visible = _outside_px(points, clipped) <= _OUTSIDE_TOLERANCE * sizes[:, None]
     keypoints = np.empty((*points.shape[:2], 3), np.float32)
     keypoints[..., :2] = clipped
-    np.multiply(np.minimum(np.maximum(confidences, _ZERO), _ONE), visible, out=keypoints[..., 2])
+    kept = keypoints[..., 2]
+    np.maximum(confidences, _ZERO, out=kept)
+    np.minimum(kept, _ONE, out=kept)
+    np.multiply(kept, visible, out=kept)
     return keypoints
+
+
+def _outside_px(points: NDArray[np.float32], clipped: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far points (..., 2) lie outside the frame, in pixels, along the worse of both axes."""
+    outside = points - clipped
+    np.abs(outside, out=outside)
+    outside_px: NDArray[np.float32] = np.maximum(outside[..., 0], outside[..., 1])
+    return outside_px
 
 
 @lru_cache(maxsize=64)

@@ -40,18 +40,31 @@ def decode(
         over_limit: called with the number of people of at least `config.score_threshold` beyond the maximum, where there are any.
     """
     threshold = config.score_threshold if score_threshold is None else score_threshold
-    scores = candidates.scores[index_in_batch]
-    selected = np.flatnonzero(scores >= threshold)  # False for NaN
-    if not selected.size:
-        return []
-    chosen: slice | NDArray[np.intp] = selected
-    if int(selected[-1]) < selected.size:  # the usual case, since scores fall: the first ones, without a copy
-        chosen = slice(selected.size)
-    scores = scores[chosen]
-    keypoints = candidates.keypoints[index_in_batch][chosen]
-    corners = candidates.boxes[index_in_batch][chosen].reshape(-1, 2, 2)
-    points = np.concatenate((corners, keypoints[..., :2]), axis=1)  # (K, 19, 2), mapped together
-    confidences = keypoints[..., 2]
+    boxes, keypoints, scores = _in_source(candidates, index_in_batch, letterbox, threshold)
+    kept = pose_nms(boxes, keypoints, scores, config.nms_oks, config.nms_iou)
+    if over_limit is not None and len(kept) > config.maximum_people:
+        more = int((scores[kept[config.maximum_people :]] >= config.score_threshold).sum())
+        if more:
+            over_limit(more)
+    numbers, values = kept[: config.maximum_people].tolist(), scores.tolist()
+    return [Person(boxes[k], min(values[k], 1.0), keypoints[k]) for k in numbers]
+
+
+_NONE = np.zeros(0, np.float32)
+
+
+def _in_source(
+    candidates: Candidates, index_in_batch: int, letterbox: Letterbox, threshold: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return boxes (K, 4), keypoints (K, 17, 3) and scores (K,) of the valid candidates of at least a score, in source pixels."""
+    chosen = _at_least(candidates.scores[index_in_batch], threshold)
+    if chosen is None:
+        return _NONE.reshape(0, 4), _NONE.reshape(0, 17, 3), _NONE
+    scores = candidates.scores[index_in_batch][chosen]
+    confidences = candidates.keypoints[index_in_batch, ..., 2][chosen]
+    points = np.concatenate(  # (K, 19, 2), mapped together
+        (candidates.boxes[index_in_batch][chosen].reshape(-1, 2, 2), candidates.keypoints[index_in_batch, ..., :2][chosen]), axis=1
+    )
     # First all together: a number that is not finite makes the comparison False, or the sum not finite.
     if not (float(np.abs(points).max()) < _MAXIMUM_POSITION_PX and math.isfinite(float(confidences.sum()) + float(scores.sum()))):
         valid = (np.abs(points) < _MAXIMUM_POSITION_PX).all(axis=(1, 2)) & np.isfinite(confidences).all(axis=1) & np.isfinite(scores)
@@ -60,18 +73,19 @@ def decode(
     # NMS works in source pixels: pixels are square in both, so the similarities are the same as in input pixels.
     points = letterbox.to_source(points)
     clipped = clip_points(points, letterbox.source_width, letterbox.source_height)
-    boxes = clipped[:, :2].reshape(-1, 4)
+    boxes = clipped[:, :2].reshape(-1, 4).copy()  # people keep them, and nothing else of `clipped`
     area = box_area(boxes)
     keypoints = clip_keypoints(points[:, 2:], clipped[:, 2:], confidences, np.sqrt(np.maximum(area, np.float32(1))))
+    if not len(area) or float(area.min()) < _MINIMUM_AREA_PX:
+        visible = area >= _MINIMUM_AREA_PX
+        return boxes[visible], keypoints[visible], scores[visible]
+    return boxes, keypoints, scores
 
-    if len(area) and float(area.min()) >= _MINIMUM_AREA_PX:
-        kept = pose_nms(boxes, keypoints, scores, config.nms_oks, config.nms_iou)
-    else:
-        visible = np.flatnonzero(area >= _MINIMUM_AREA_PX)
-        kept = visible[pose_nms(boxes[visible], keypoints[visible], scores[visible], config.nms_oks, config.nms_iou)]
-    if over_limit is not None and len(kept) > config.maximum_people:
-        more = int((scores[kept[config.maximum_people :]] >= config.score_threshold).sum())
-        if more:
-            over_limit(more)
-    numbers, values = kept[: config.maximum_people].tolist(), scores.tolist()
-    return [Person(boxes[k], min(values[k], 1.0), keypoints[k]) for k in numbers]
+
+def _at_least(scores: NDArray[np.float32], threshold: float) -> slice | NDArray[np.intp] | None:
+    """Return which scores are at least the threshold; None where no one is."""
+    selected = np.flatnonzero(scores >= threshold)  # False for NaN
+    if not selected.size:
+        return None
+    # The usual case, since scores fall: the first ones, without a copy.
+    return slice(selected.size) if int(selected[-1]) < selected.size else selected

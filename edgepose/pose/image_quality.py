@@ -1,9 +1,9 @@
 """Image quality: frames that are too dark or too blurred for people to be detected."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +16,7 @@ BLURRED_SHARPNESS = 0.0015
 """Sharpness below which most people are not detected."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageQuality:
+class ImageQuality(msgspec.Struct, frozen=True):
     """Quality of one frame as the network receives it.
 
     Attributes:

@@ -37,6 +37,9 @@ class BoxFilter:
     """Kalman filter of one person's box.
 
     The filter uses plain numbers: for four axes, the overhead of NumPy calls exceeds the cost of the arithmetic.
+
+    Args:
+        box: (4,), x1 y1 x2 y2 in pixels: the first measurement.
     """
 
     def __init__(self, box: NDArray[np.float32]) -> None:

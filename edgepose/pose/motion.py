@@ -10,9 +10,9 @@ told so far to the measured one.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,8 +42,7 @@ _DEPTH_RANGE = (0.7, 1.4)  # of the frame's corners, against that of its middle
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _View:
+class _View(msgspec.Struct, frozen=True, eq=False):
     """A frame as points are followed in it.
 
     Attributes:

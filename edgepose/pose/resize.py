@@ -9,11 +9,13 @@ from edgepose.pose.buffers import Scratch
 _AREA_BELOW = 0.5  # below this scale, bilinear sampling skips source pixels and aliases
 
 
-def resize(image: NDArray[np.uint8], out: NDArray[np.uint8], scratch: Scratch | None = None) -> None:
+def resize(image: NDArray[np.uint8], out: NDArray[np.uint8], scratch: Scratch | None = None, *, exact: bool = False) -> None:
     """Resize an image, uint8 (h, w, 3), into `out`, uint8 (H, W, 3), which may be a view of a larger array.
 
     Args:
         scratch: holds what is between; None allocates that.
+        exact: give the same bytes on each processor. The fast way of OpenCV is off by one gray level in places, differently on x86-64 and
+            ARM; the exact one takes twice as long.
     """
     image = _halve(image, out, scratch)
     height, width = out.shape[:2]
@@ -22,7 +24,8 @@ def resize(image: NDArray[np.uint8], out: NDArray[np.uint8], scratch: Scratch | 
             out[:] = image
         return
     shrinks = min(height / image.shape[0], width / image.shape[1]) < _AREA_BELOW
-    resized = cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    linear = cv2.INTER_LINEAR_EXACT if exact else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if shrinks else linear)
     if resized is not out:  # cv2 may refuse to write into a view of an unusual layout
         out[:] = resized
 

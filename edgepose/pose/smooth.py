@@ -10,7 +10,6 @@ hardly held.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -21,6 +20,7 @@ from edgepose.frame import NS_PER_S
 from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size
+from edgepose.pose.buffers import Rows
 
 _RESET_AFTER_S = 0.5  # after a longer gap, the old position says nothing about the new one
 _FULL_CONFIDENCE = 0.6  # from this confidence, a keypoint has the weight 1 in its filter; below, it is proportional ...
@@ -33,8 +33,7 @@ _BELIEF_GAIN = 0.25  # of belief in the place of a keypoint by a frame in which 
 _RESET_AFTER_NS = _RESET_AFTER_S * NS_PER_S
 
 
-@dataclass(slots=True, eq=False)
-class _Filtered:
+class _Filtered(msgspec.Struct, eq=False):
     """Filters of one person: where each keypoint was last seen, its smoothed position and speed, and the belief that it is there."""
 
     time_ns: int
@@ -66,6 +65,7 @@ class Smoother:
     def __init__(self, config: SmoothConfig) -> None:
         self._config = config
         self._filtered: dict[int, _Filtered] = {}
+        self._rows = Rows()
 
     def configure(self, config: SmoothConfig) -> None:
         """Apply other settings; people stay known."""
@@ -136,60 +136,121 @@ class Smoother:
 
     def _smooth(self, people: Sequence[Person], filtered: Sequence[_Filtered], time_ns: int) -> NDArray[np.float32]:
         """Update the filters of all people together and return the keypoints (P, 17, 3) with the smoothed positions."""
+        rows = self._rows
         keypoints = np.array([person.keypoints for person in people])  # (P, 17, 3)
-        seen = np.array([before.seen for before in filtered])  # (P, 17, 2)
-        positions = np.array([before.position for before in filtered])
-        speeds = np.array([before.speed for before in filtered])
-        beliefs = np.array([before.belief for before in filtered])  # (P, 17)
-        elapsed_s = np.array([(time_ns - before.time_ns) / NS_PER_S for before in filtered], np.float32)[:, None, None]
+        seen = rows.filled("seen", [before.seen for before in filtered])  # (P, 17, 2)
+        positions = rows.filled("positions", [before.position for before in filtered])
+        speeds = rows.filled("speeds", [before.speed for before in filtered])
+        beliefs = rows.filled("beliefs", [before.belief for before in filtered])  # (P, 17)
+        elapsed_s = np.array([(time_ns - before.time_ns) / NS_PER_S for before in filtered], np.float32)[:, None]  # (P, 1)
         sizes = body_size(np.array([person.box for person in people]))[:, None]  # (P, 1)
 
-        confidences = keypoints[..., 2]
-        weights = np.minimum(np.maximum(confidences[..., None] / np.float32(_FULL_CONFIDENCE), np.float32(_MINIMUM_WEIGHT)), np.float32(1))
-        steps = keypoints[..., :2] - seen
-        body_step = np.sort(steps, axis=1)[:, steps.shape[1] // 2, None]  # (P, 1, 2), the median of an odd number; np.median takes 50 µs
-        distances = np.minimum(_length(steps), _length(steps - body_step)) / sizes
-        jumped = distances > _reach(confidences, _length(speeds) / sizes, elapsed_s[..., 0])
-        gains = confidences * np.float32(_BELIEF_GAIN)
-        beliefs = np.minimum(beliefs + np.where(jumped, -gains, gains), np.float32(1))
-        gone = jumped & (beliefs < 0)
+        places, confidences = keypoints[..., :2], keypoints[..., 2]
+        gone, held = self._judge(places, confidences, seen, speeds, beliefs, sizes, elapsed_s)
         if gone.any():
-            beliefs = np.where(gone, gains, beliefs)
-            positions, speeds = np.where(gone[..., None], keypoints[..., :2], positions), np.where(gone[..., None], np.float32(0), speeds)
-        held = (jumped & ~gone)[..., None]
+            np.copyto(positions, places, where=gone[..., None])
+            np.copyto(speeds, np.float32(0), where=gone[..., None])
+        moved = rows.take("moved", *places.shape)
+        np.subtract(places, positions, out=moved)
         if held.any():
-            seen = np.where(held, seen + body_step, keypoints[..., :2])
-            moved = np.where(held, body_step, keypoints[..., :2] - positions)
+            body_step = self._rows.medians(rows.take("steps", *places.shape))[:, None]
+            seen += body_step
+            np.copyto(seen, places, where=~held[..., None])
+            np.copyto(moved, body_step, where=held[..., None])
         else:
-            seen = keypoints[..., :2].copy()
-            moved = seen - positions
+            seen[:] = places
 
-        # If no time has passed, all gains are 0 and nothing changes; the divisor must not be 0.
-        raw_speeds = moved / np.where(elapsed_s > 0, elapsed_s, np.float32(1))
-        speeds += weights * _gain(np.float32(self._config.speed_cutoff_hz), elapsed_s) * (raw_speeds - speeds)
-        bodies_per_s = np.maximum(_length(speeds) / sizes - np.float32(_NOISE_SPEED), np.float32(0))  # (P, 17)
-        cutoffs_hz = np.float32(self._config.minimum_cutoff_hz) + np.float32(self._config.speed_coefficient) * bodies_per_s
-        positions += weights * _gain(cutoffs_hz[..., None], elapsed_s) * moved
-
+        self._follow(positions, speeds, moved, confidences, sizes, elapsed_s)
         for before, *values in zip(filtered, seen, positions, speeds, beliefs, strict=True):
             before.time_ns = time_ns
-            before.seen, before.position, before.speed, before.belief = values
+            before.seen[:], before.position[:], before.speed[:], before.belief[:] = values
         keypoints[..., :2] = positions
         return keypoints
 
+    def _judge(
+        self,
+        places: NDArray[np.float32],
+        confidences: NDArray[np.float32],
+        seen: NDArray[np.float32],
+        speeds: NDArray[np.float32],
+        beliefs: NDArray[np.float32],
+        sizes: NDArray[np.float32],
+        elapsed_s: NDArray[np.float32],
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Update the beliefs, and return which keypoints (P, 17) are gone to another place, and which are held against a jump.
 
-def _reach(confidences: NDArray[np.float32], bodies_per_s: NDArray[np.float32], elapsed_s: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how far from their places keypoints (P, 17) may be without having jumped, in body sizes."""
-    doubt = np.maximum(np.float32(1) - confidences, np.float32(_LEAST_DOUBT))
-    unforeseen = np.float32(_NOISE) + np.float32(_ACCELERATION) * elapsed_s**2
-    return np.asarray(unforeseen / doubt + np.float32(_SPEED_REACH) * bodies_per_s * elapsed_s, np.float32)
+        The array `steps` is the way of each keypoint since it was seen.
+        """
+        rows = self._rows
+        steps = np.subtract(places, seen, out=rows.take("steps", *places.shape))
+        distances = self._lengths("distances", steps)
+        from_body = np.subtract(steps, rows.medians(steps)[:, None], out=rows.take("from_body", *places.shape))
+        np.minimum(distances, self._lengths("lengths", from_body), out=distances)
+        distances /= sizes
+        bodies_per_s = self._lengths("lengths", speeds)
+        bodies_per_s /= sizes
+        jumped = distances > self._reach(confidences, bodies_per_s, elapsed_s)
+        gains = np.multiply(confidences, np.float32(_BELIEF_GAIN), out=rows.take("gains", *beliefs.shape))
+        np.add(beliefs, gains, out=beliefs, where=~jumped)
+        np.subtract(beliefs, gains, out=beliefs, where=jumped)
+        np.minimum(beliefs, np.float32(1), out=beliefs)
+        gone = beliefs < 0
+        gone &= jumped
+        np.copyto(beliefs, gains, where=gone)
+        jumped &= ~gone
+        return gone, jumped
 
+    def _follow(
+        self,
+        positions: NDArray[np.float32],
+        speeds: NDArray[np.float32],
+        moved: NDArray[np.float32],
+        confidences: NDArray[np.float32],
+        sizes: NDArray[np.float32],
+        elapsed_s: NDArray[np.float32],
+    ) -> None:
+        """Let positions and speeds follow the ways `moved` (P, 17, 2), which are overwritten."""
+        rows = self._rows
+        weights = np.divide(confidences, np.float32(_FULL_CONFIDENCE), out=rows.take("weights", *confidences.shape))  # (P, 17)
+        np.maximum(weights, np.float32(_MINIMUM_WEIGHT), out=weights)
+        np.minimum(weights, np.float32(1), out=weights)
+        # If no time has passed, all gains are 0 and nothing changes; the divisor must not be 0.
+        passed_s = np.where(elapsed_s > 0, elapsed_s, np.float32(1))[..., None]
+        faster = np.divide(moved, passed_s, out=rows.take("from_body", *moved.shape))
+        faster -= speeds
+        gains = rows.take("gains", *weights.shape)
+        gains[:] = _gain(np.float32(self._config.speed_cutoff_hz), elapsed_s)
+        gains *= weights
+        faster *= gains[..., None]
+        speeds += faster
+        cutoffs_hz = self._lengths("lengths", speeds)  # in bodies per second at first
+        cutoffs_hz /= sizes
+        cutoffs_hz -= np.float32(_NOISE_SPEED)
+        np.maximum(cutoffs_hz, np.float32(0), out=cutoffs_hz)
+        cutoffs_hz *= np.float32(self._config.speed_coefficient)
+        cutoffs_hz += np.float32(self._config.minimum_cutoff_hz)
+        weights *= _gain(cutoffs_hz, elapsed_s)
+        moved *= weights[..., None]
+        positions += moved
 
-def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the lengths (...) of vectors (..., 2)."""
-    squares = np.square(vectors)
-    lengths: NDArray[np.float32] = squares[..., 0] + squares[..., 1]
-    return np.sqrt(lengths, out=lengths)
+    def _lengths(self, name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the lengths (P, 17) of vectors (P, 17, 2), in the rows of a name."""
+        squares = np.square(vectors, out=self._rows.take("squares", *vectors.shape))
+        lengths: NDArray[np.float32] = self._rows.take(name, *vectors.shape[:2])
+        np.add(squares[..., 0], squares[..., 1], out=lengths)
+        return np.sqrt(lengths, out=lengths)
+
+    def _reach(
+        self, confidences: NDArray[np.float32], bodies_per_s: NDArray[np.float32], elapsed_s: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return how far from their places keypoints (P, 17) may be without having jumped, in body sizes; `bodies_per_s` is overwritten."""
+        reach: NDArray[np.float32] = np.subtract(np.float32(1), confidences, out=self._rows.take("reach", *confidences.shape))
+        np.maximum(reach, np.float32(_LEAST_DOUBT), out=reach)
+        np.divide(np.float32(_NOISE) + np.float32(_ACCELERATION) * elapsed_s**2, reach, out=reach)
+        bodies_per_s *= np.float32(_SPEED_REACH)
+        bodies_per_s *= elapsed_s
+        reach += bodies_per_s
+        return reach
 
 
 def _points(data: bytes) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ evaluation of results, a person covers about 0.53 of the box.
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,7 @@ def oks(
         area: (...), areas of the boxes in square pixels.
         weights: (..., 17), not negative, weight of each keypoint. If all are 0, the similarity is 0.
     """
-    difference = keypoints[..., :2] - others[..., :2]
-    np.square(difference, out=difference)
-    squared = difference[..., 0] + difference[..., 1]  # (..., 17)
+    squared = _squared_distances(keypoints, others)  # (..., 17)
     person_area = np.maximum(area * _BODY_SHARE, _LEAST)
     np.negative(squared, out=squared)
     squared /= person_area[..., None] * _DOUBLE_VARIANCES
@@ -45,6 +44,23 @@ def oks(
     similarities *= weights
     total = np.add.reduce(weights, axis=-1)
     return np.asarray(np.add.reduce(similarities, axis=-1) / np.maximum(total, _LEAST), np.float32)
+
+
+def _squared_distances(keypoints: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the squared distances (...) of points (..., 2 or more), which are broadcast against each other."""
+    squared, down = (_difference(keypoints[..., axis], others[..., axis]) for axis in (0, 1))
+    np.square(squared, out=squared)
+    squared += np.square(down, out=down)
+    return squared
+
+
+def _difference(values: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the differences of arrays, which are broadcast against each other."""
+    sides = zip_longest(values.shape[::-1], others.shape[::-1], fillvalue=1)
+    difference = np.empty([other if side == 1 else side for side, other in sides][::-1], values.dtype)
+    subtracted = np.empty_like(difference)
+    difference[:], subtracted[:] = values, others  # copies of one shape: NumPy takes 1.4 KB to broadcast as it computes
+    return np.subtract(difference, subtracted, out=difference)
 
 
 def pose_nms(
@@ -72,32 +88,36 @@ def pose_nms(
     if not (scores[:-1] >= scores[1:]).all():  # a network returns them by falling score: no copies
         order = np.argsort(-scores, kind="stable")
         boxes, keypoints = boxes.take(order, 0), keypoints.take(order, 0)
-    remaining = np.arange(len(scores))
-    area = box_area(boxes)
-    kept: list[int] = []
     # Compare the strongest people with all that remain, one block at a time. A usual frame takes one pass; of hundreds of
     # candidates, the first pass drops most, so they are not compared with one another.
-    while remaining.size:
-        strongest = remaining[:_BLOCK_SIZE]
-        poses, corners, areas = keypoints, boxes, area  # of all that remain
-        if len(remaining) < len(scores) or len(scores) > _BLOCK_SIZE:
-            poses, corners, areas = keypoints.take(remaining, 0), boxes.take(remaining, 0), area.take(remaining)
-        rows = np.s_[:_BLOCK_SIZE, None]
-        same = oks(poses[rows], poses, areas[rows], poses[:_BLOCK_SIZE, None, :, 2]) > oks_threshold
-        same |= iou(corners[rows], corners, (areas[rows], areas)) > iou_threshold
-        if remaining.size <= _BLOCK_SIZE:  # the usual frame
-            same.reshape(-1)[:: remaining.size + 1] = False  # each with itself
-            if not same.any():
-                kept += strongest.tolist()
-                break
+    same = _alike(boxes, keypoints, oks_threshold, iou_threshold)
+    remaining = np.arange(len(scores)) if order is None else order
+    if len(scores) <= _BLOCK_SIZE and not same.any():  # the usual frame
+        return remaining
+    kept: list[int] = []
+    while True:
         different = ~same
         stays = np.ones(remaining.size, np.bool_)
-        for index, candidate in enumerate(strongest.tolist()):
+        for index, candidate in enumerate(remaining[:_BLOCK_SIZE].tolist()):
             if stays[index]:
                 kept.append(candidate)
                 stays &= different[index]
-        remaining = remaining[_BLOCK_SIZE:][stays[_BLOCK_SIZE:]]
-    return np.array(kept, np.intp) if order is None else order.take(kept)
+        rest = stays[_BLOCK_SIZE:]
+        remaining = remaining[_BLOCK_SIZE:][rest]
+        boxes, keypoints = boxes[_BLOCK_SIZE:][rest], keypoints[_BLOCK_SIZE:][rest]
+        if not remaining.size:
+            return np.array(kept, np.intp)
+        same = _alike(boxes, keypoints, oks_threshold, iou_threshold)
+
+
+def _alike(boxes: NDArray[np.float32], keypoints: NDArray[np.float32], oks_threshold: float, iou_threshold: float) -> NDArray[np.bool_]:
+    """Return which of the first `_BLOCK_SIZE` people have a similar pose or an overlapping box with which of all others (rows, K)."""
+    area = box_area(boxes)
+    rows, row_area = keypoints[:_BLOCK_SIZE, None], area[:_BLOCK_SIZE, None]
+    same = oks(rows, keypoints, row_area, rows[..., 2]) > oks_threshold
+    same |= iou(boxes[:_BLOCK_SIZE, None], boxes, (row_area, area)) > iou_threshold
+    same.reshape(-1)[:: len(boxes) + 1] = False  # each with itself
+    return np.asarray(same, np.bool_)
 
 
 _DOUBLES_OKS = 0.9

@@ -7,8 +7,8 @@ ICIP 2022, with a schedule in place of all tiles in every frame).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,8 +79,7 @@ def tile_needs(sizes_px: NDArray[np.float64], letterbox: Letterbox, scale: float
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Visited:
+class Visited(msgspec.Struct, frozen=True):
     """What one frame has shown: the whole frame, and some tiles.
 
     Attributes:
@@ -105,8 +104,7 @@ class Visited:
         return any(tile.left <= x < tile.right and tile.top <= y < tile.bottom for tile in self.tiles)
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(msgspec.Struct, frozen=True):
     """What the tiles have seen of the frame.
 
     Attributes:
@@ -214,8 +212,7 @@ def _squared_distance(tile: Tile, x: float, y: float) -> float:
     return ((tile.left + tile.right) / 2 - x) ** 2 + ((tile.top + tile.bottom) / 2 - y) ** 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TileVisit:
+class TileVisit(msgspec.Struct, frozen=True, eq=False):
     """What the network found in one tile: candidates of one picture, in pixels of the tile's input, and the tile's layout there."""
 
     tile: Tile

@@ -7,7 +7,6 @@ detections. The similarity is a weighted mean of OKS and box IoU with the predic
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -18,6 +17,7 @@ from edgepose.frame import NS_PER_S
 from edgepose.motion import Motion
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, intersection, iou
+from edgepose.pose.buffers import Rows
 from edgepose.pose.kalman import BoxFilter, BoxFilterState
 from edgepose.pose.suppress import oks
 from edgepose.pose.tiles import Visited
@@ -30,8 +30,7 @@ _MOST_EXCUSED_NS = 5 * NS_PER_S
 """Longest time for which a person may be where no tile is visited."""
 
 
-@dataclass(slots=True, eq=False)
-class _Track:
+class _Track(msgspec.Struct, eq=False):
     """A track; it has a number once it is confirmed."""
 
     filter: BoxFilter
@@ -81,6 +80,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._time_ns: int | None = None
         self._last_number = 0
+        self._rows = Rows()
 
     def configure(self, config: TrackConfig, keypoint_threshold: float, score_threshold: float) -> None:
         """Apply other settings; people keep their numbers."""
@@ -148,12 +148,13 @@ class Tracker:
         for track in self._tracks:
             track.filter.predict(elapsed_s)
 
-        high = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
-        low = [index for index, person in enumerate(people) if self._config.low_score_threshold <= person.score < self._score_threshold]
         boxes = np.array([person.box for person in people], np.float32).reshape(-1, 4)
         areas = box_area(boxes)
+        similarities = self._similarities(people, boxes, areas)
+        high = [index for index, person in enumerate(people) if person.score >= self._score_threshold]
+        low = [index for index, person in enumerate(people) if self._config.low_score_threshold <= person.score < self._score_threshold]
         overlapping = _overlapping(boxes, areas)
-        matches = self._matches(people, high, low, overlapping, self._similarities(people, boxes, areas))
+        matches = self._matches(people, high, low, overlapping, similarities)
         known = [index for index, track in matches.items() if track.number is not None]
 
         published: list[Person] = []
@@ -251,10 +252,10 @@ class Tracker:
         tracks = self._tracks
         if not people or not tracks:
             return np.zeros((len(people), len(tracks)), np.float32)
-        keypoints = np.array([person.keypoints for person in people])[:, None]  # (people, 1, 17, 3)
+        keypoints = self._rows.filled("keypoints", [person.keypoints for person in people])[:, None]  # (people, 1, 17, 3)
         predicted_boxes = np.array([track.filter.corners for track in tracks], np.float32)[None]  # (1, tracks, 4)
         predicted_areas = box_area(predicted_boxes)
-        predicted = np.array([track.keypoints for track in tracks])  # (tracks, 17, 3)
+        predicted = self._rows.filled("predicted", [track.keypoints for track in tracks])  # (tracks, 17, 3)
         predicted[..., :2] += np.array([track.filter.displacement for track in tracks], np.float32)[:, None]
         weights = np.minimum(keypoints[..., 2], predicted[None, ..., 2])
         np.multiply(weights, weights >= self._keypoint_threshold, out=weights)

@@ -103,11 +103,6 @@ class BlackBox:
         self._retry_s: float | None = None  # when the disk is tried again, after it failed
         self._thread = threading.Thread(target=self._write, name="black-box", daemon=True)
 
-    @classmethod
-    def configured(cls, config: Config, model: ModelFile) -> "BlackBox | None":
-        """Return the configured black box, None where there is none."""
-        return cls(config, model) if config.black_box.path is not None else None
-
     def start(self) -> None:
         """Start writing; the ring of a previous run that was cut off becomes a recording.
 

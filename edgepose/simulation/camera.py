@@ -1,9 +1,10 @@
 """A simulated camera: walkers in place of frames and networks, and the daemon's own tracking, events and occupancy behind them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from edgepose.config.schema import Config
 from edgepose.frame import NS_PER_S, Frame

@@ -3,21 +3,20 @@
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal, Protocol
 
 from msgspec import UNSET
-from msgspec.structs import replace as replaced
+from msgspec.structs import replace
 
 from edgepose import __version__
 from edgepose.config.load import device_name
 from edgepose.config.schema import CameraConfig, Config, EventsConfig
-from edgepose.daemon.announcements import Announcements
 from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.daemon.info import camera_message, poses_info, privacy_info
+from edgepose.daemon.place_states import PlaceStates
 from edgepose.frame import NS_PER_S
+from edgepose.messages.camera_places import NOWHERE
 from edgepose.messages.camera_state import CameraState
-from edgepose.messages.occupancy_states import OccupancyStates
 from edgepose.messages.schema import topic_address
 from edgepose.messages.structs import (
     BackendMessage,
@@ -73,13 +72,13 @@ def simulated_config(config: Config, cameras: int) -> Config:
     """
     names = [CAMERA_NAMES[n] if n < len(CAMERA_NAMES) else f"camera-{n + 1}" for n in range(cameras)]
     camera = CameraConfig(source="simulated", zones={"door": _ZONE}, lines={"fence": _LINE})
-    events = replaced(config.events, loiter_after_s=min(config.events.loiter_after_s, _LOITER_S))
+    events = replace(config.events, loiter_after_s=min(config.events.loiter_after_s, _LOITER_S))
     defaults = EventsConfig()
-    return replaced(
+    return replace(
         config,
         device=config.device or "simulator",
         cameras=dict.fromkeys(names, camera),
-        events=replaced(events, still_after_s=defaults.still_after_s),
+        events=replace(events, still_after_s=defaults.still_after_s),
     )
 
 
@@ -118,9 +117,9 @@ class Simulation:
         self._metrics = Metrics()
         self._cameras = [SimulatedCamera(name, config, seed, number, people, self._metrics) for number, name in enumerate(config.cameras)]
         self._script = CameraScript()
-        self._occupancy = OccupancyStates(publisher)
-        self._announcements = Announcements(publisher)
-        self._delivery = Delivery(publisher, [], self._metrics, occupancy=self._occupancy, webhook=webhook, profile=config.privacy.profile)
+        self._places = PlaceStates(publisher)
+        occupancy = self._places.occupancy
+        self._delivery = Delivery(publisher, [], self._metrics, occupancy=occupancy, webhook=webhook, profile=config.privacy.profile)
         self._stats, self._machine = stats, machine
         self._number = 0
         self._reported: DaemonSnapshot | None = None
@@ -128,8 +127,7 @@ class Simulation:
 
     def begin(self) -> None:
         """Publish all states as a daemon does at its start."""
-        self._occupancy.configure(self._config, self._start_ns)
-        self._announcements.configure(self._config)
+        self._places.configure(self._config, NOWHERE, self._start_ns)
         self._publisher.publish_retained(topic_address("info"), self._info())
         self._publisher.publish_retained(topic_address("bundle"), BundleMessage(state="none", at=timestamp(self._start_ns)))
         for camera in self._cameras:
@@ -173,8 +171,8 @@ class Simulation:
                 return
 
     def end(self) -> None:
-        """Take the announcements back: a simulated device must not stay in Home Assistant."""
-        self._announcements.withdraw(replaced(self._config, cameras={}))
+        """Take all places back: a simulated device must not stay in Home Assistant."""
+        self._places.withdraw(replace(self._config, cameras={}), NOWHERE)
 
     def _at_ns(self, t_s: float) -> int:
         return self._start_ns + round(t_s * NS_PER_S)

@@ -5,7 +5,6 @@ from pathlib import Path
 from edgepose.config.areas import DrawnAreas, parsed_areas, text_of, with_areas
 from edgepose.config.load import live_folder
 from edgepose.config.schema import Config
-from edgepose.config.yaml_text import LIMIT_BYTES
 from edgepose.encryption.files import state_files, write_whole
 from edgepose.errors import ConfigError, OutputError
 
@@ -33,6 +32,8 @@ def read_areas(path: Path) -> DrawnAreas:
     Raises:
         ConfigError: it cannot be read, or holds something else.
     """
+    from edgepose.config.yaml_text import LIMIT_BYTES
+
     try:
         content = state_files().load(path, _KIND)
     except FileNotFoundError:
@@ -49,6 +50,8 @@ def read_areas(path: Path) -> DrawnAreas:
 
 def write_areas(path: Path, areas: DrawnAreas) -> None:
     """Write the file in one step; OutputError where that is not possible."""
+    from edgepose.config.yaml_text import LIMIT_BYTES
+
     content = text_of(areas.cameras).encode()
     if len(content) > LIMIT_BYTES:
         raise OutputError(f"the areas take {len(content) // 1024} KiB; expected at most {LIMIT_BYTES // 1024}")

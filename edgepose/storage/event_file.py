@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -25,8 +24,7 @@ _message_decoder = msgspec.msgpack.Decoder(_Message)
 _settled_decoder = msgspec.msgpack.Decoder(tuple[int, list[int]])
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(msgspec.Struct, frozen=True):
     """What a file held when it was opened.
 
     Attributes:

@@ -23,7 +23,8 @@ mark with a valid head. What is missing shows in the numbers.
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 PAYLOAD_LIMIT_BYTES = 64 << 20
 """Longest payload; a longer length is damage."""
@@ -36,8 +37,7 @@ _TAG_BYTES = 16
 _CRC = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(msgspec.Struct, frozen=True):
     """A record that verifies.
 
     Attributes:
@@ -51,8 +51,7 @@ class StoredRecord:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(msgspec.Struct, frozen=True):
     """A place that cannot be read.
 
     Attributes:

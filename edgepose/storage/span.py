@@ -1,7 +1,6 @@
 """A span of time whose data is deleted, of all cameras or of one."""
 
 import sys
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -17,8 +16,7 @@ class _Times(msgspec.Struct, frozen=True):
     payload: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """A span of time.
 
     Attributes:

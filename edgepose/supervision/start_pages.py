@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-_SMAPS = Path("/proc/self/smaps")
+_MAPS, _SMAPS = Path("/proc/self/maps"), Path("/proc/self/smaps")
 _MADV_DONTNEED = 4  # <sys/mman.h> of Linux
 
 # Code and constants that are as their file has them, proc_pid_smaps(5): neither a linker nor a debugger has changed them.
@@ -26,9 +26,11 @@ def release_start_pages() -> int:
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
         library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        # Under qemu-user, `maps` tells of this process and `smaps` of the emulator: other things lie at its addresses.
+        own = {line.split(b" ", 1)[0] for line in _MAPS.read_bytes().splitlines()}
         for low, high, resident_kb in _UNCHANGED.findall(_SMAPS.read_bytes()):
             start = int(low, 16)
-            if library.madvise(start, int(high, 16) - start, _MADV_DONTNEED) == 0:
+            if b"%b-%b" % (low, high) in own and library.madvise(start, int(high, 16) - start, _MADV_DONTNEED) == 0:
                 released += int(resident_kb) * 1024
         library.malloc_trim(0)
     return released

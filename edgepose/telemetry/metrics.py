@@ -4,10 +4,11 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edgepose.telemetry.histogram import AGE_BOUNDS_S, STAGE_BOUNDS_S, Buckets, Histogram
 
@@ -33,8 +34,7 @@ REFINE_FAILURES = ("refiner_failed", "unavailable", "internal")
 """Reasons why a person was not refined although the schedule chose them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(msgspec.Struct, frozen=True):
     """Quantiles of a duration, in milliseconds."""
 
     p50_ms: float
@@ -48,8 +48,7 @@ class Latency:
         return cls(*(round(float(value) * 1e3, 3) for value in np.percentile(np.array(seconds), (50, 95, 99, 100))))
 
 
-@dataclass(frozen=True, slots=True)
-class CameraCounts:
+class CameraCounts(msgspec.Struct, frozen=True):
     """Counts of one camera since the start.
 
     Attributes:
@@ -67,17 +66,16 @@ class CameraCounts:
 
     received: int = 0
     published: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = msgspec.field(default_factory=dict)
     last_frame_s: float | None = None
     people: int = 0
-    events: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = msgspec.field(default_factory=dict)
     over_limit: int = 0
     coverage: tuple[float, float] | None = None
-    undecidable: Mapping[str, int] = field(default_factory=dict)
+    undecidable: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class RefineCounts:
+class RefineCounts(msgspec.Struct, frozen=True):
     """Counts of refined people since the start.
 
     Attributes:
@@ -99,8 +97,7 @@ class RefineCounts:
     cost_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsStats:
+class MetricsStats(msgspec.Struct, frozen=True):
     """All counters at one moment.
 
     Attributes:
@@ -112,12 +109,12 @@ class MetricsStats:
         age_latencies: quantiles of the age of poses, by camera, likewise.
     """
 
-    cameras: Mapping[str, CameraCounts] = field(default_factory=dict)
+    cameras: Mapping[str, CameraCounts] = msgspec.field(default_factory=dict)
     refine: RefineCounts | None = None
-    stages: Mapping[str, Buckets] = field(default_factory=dict)
-    ages: Mapping[str, Buckets] = field(default_factory=dict)
-    stage_latencies: Mapping[str, Latency] = field(default_factory=dict)
-    age_latencies: Mapping[str, Latency] = field(default_factory=dict)
+    stages: Mapping[str, Buckets] = msgspec.field(default_factory=dict)
+    ages: Mapping[str, Buckets] = msgspec.field(default_factory=dict)
+    stage_latencies: Mapping[str, Latency] = msgspec.field(default_factory=dict)
+    age_latencies: Mapping[str, Latency] = msgspec.field(default_factory=dict)
 
     def camera(self, name: str) -> CameraCounts:
         """Return the counts of one camera."""

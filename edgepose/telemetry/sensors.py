@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 SYSTEM = Path("/sys")
 """Folder in which the kernel shows its sensors."""
@@ -12,8 +13,7 @@ _GPU_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load", "devices/plat
 _COOLED = re.compile(r"(thermal-)?(cpu|dev)freq")  # cooled by slowing it down, not by a fan
 
 
-@dataclass(frozen=True, slots=True)
-class ThrottleSigns:
+class ThrottleSigns(msgspec.Struct, frozen=True):
     """The kernel's reports about throttling at one moment.
 
     Attributes:
@@ -38,8 +38,7 @@ class ThrottleSigns:
         return bool(self.active) or counted
 
 
-@dataclass(frozen=True, slots=True)
-class MachineStats:
+class MachineStats(msgspec.Struct, frozen=True):
     """This machine and process at one moment.
 
     Attributes:
@@ -53,10 +52,10 @@ class MachineStats:
 
     memory_mb: float = 0.0
     threads: int = 0
-    temperatures_c: Mapping[str, float] = field(default_factory=dict)
-    throttle: ThrottleSigns = field(default_factory=ThrottleSigns)
+    temperatures_c: Mapping[str, float] = msgspec.field(default_factory=dict)
+    throttle: ThrottleSigns = msgspec.field(default_factory=ThrottleSigns)
     gpu_load: float | None = None
-    power_w: Mapping[str, float] = field(default_factory=dict)
+    power_w: Mapping[str, float] = msgspec.field(default_factory=dict)
 
     @classmethod
     def read(cls, system: Path = SYSTEM) -> "MachineStats":

@@ -1,8 +1,9 @@
 """Inputs of `edgepose infer`: files, folders, patterns, lists and streams on a command line become what is read, one after the other."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from edgepose.capture.files.listing import HEIC_SUFFIXES, IMAGE_SUFFIXES, is_pattern, list_images, matching
 from edgepose.capture.source import missing_file, path_of
@@ -12,8 +13,7 @@ _LIST_BYTES = 16 * 2**20
 _LIST_SUFFIX = ".txt"
 
 
-@dataclass(frozen=True, slots=True)
-class OfflineInput:
+class OfflineInput(msgspec.Struct, frozen=True):
     """One input: a video, a stream, a folder of images, or images that are read as if they were in one folder.
 
     Attributes:
@@ -41,8 +41,7 @@ class OfflineInput:
             return [path]
 
 
-@dataclass(slots=True)
-class OfflineInputs:
+class OfflineInputs(msgspec.Struct):
     """What a command line names.
 
     Attributes:
@@ -50,8 +49,8 @@ class OfflineInputs:
         skipped: names of what a pattern matches and nothing reads, by cause.
     """
 
-    inputs: list[OfflineInput] = field(default_factory=list)
-    skipped: dict[str, list[str]] = field(default_factory=dict)
+    inputs: list[OfflineInput] = msgspec.field(default_factory=list)
+    skipped: dict[str, list[str]] = msgspec.field(default_factory=dict)
 
 
 def find_inputs(sources: Sequence[str]) -> OfflineInputs:

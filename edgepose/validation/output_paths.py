@@ -135,6 +135,8 @@ def _read_paths(config: Config) -> Iterator[tuple[str, Path]]:
             case "read":
                 yield named.mark.content, Path(named.value)
             case "model":
+                if named.keys[0] == "refine" and not config.refine.people:  # which is not read
+                    continue
                 try:
                     yield named.mark.content, find_model(named.value, backend=config.model.backend, precision=config.model.precision)
                 except ModelError:  # reported where the model is opened

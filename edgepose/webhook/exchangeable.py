@@ -1,9 +1,11 @@
 """The webhook of a daemon: there or not, and exchanged while the daemon runs."""
 
 import threading
+from typing import TYPE_CHECKING
 
-from edgepose.webhook.sender import WebhookSender, WebhookStats
-from edgepose.webhook.settings import WebhookSettings
+if TYPE_CHECKING:
+    from edgepose.webhook.sender import WebhookSender, WebhookStats
+    from edgepose.webhook.settings import WebhookSettings
 
 _EXCHANGE_S = 1.0  # for events under way when the webhook changes
 
@@ -15,24 +17,24 @@ class ExchangeableWebhook:
         sender: in use; None where there is none.
     """
 
-    def __init__(self, settings: WebhookSettings | None) -> None:
-        self.sender = None if settings is None else WebhookSender(settings)
+    def __init__(self, settings: "WebhookSettings | None") -> None:
+        self.sender = _sender(settings)
 
     def start(self) -> None:
         """Start the sender."""
         if self.sender is not None:
             self.sender.start()
 
-    def stats(self) -> WebhookStats | None:
+    def stats(self) -> "WebhookStats | None":
         """Return the counts of this moment."""
         return None if self.sender is None else self.sender.stats()
 
-    def exchange(self, settings: WebhookSettings | None) -> None:
+    def exchange(self, settings: "WebhookSettings | None") -> None:
         """Continue with another sender, or none; what the former one keeps on disk is the new one's if both have one file."""
         before, counts = self.sender, self.stats()
         if before is not None:
             before.close(_EXCHANGE_S)
-        self.sender = None if settings is None else WebhookSender(settings, counts)
+        self.sender = _sender(settings, counts)
         self.start()
 
     def closing(self, within_s: float) -> threading.Thread:
@@ -44,3 +46,12 @@ class ExchangeableWebhook:
     def _close(self, within_s: float) -> None:
         if self.sender is not None:
             self.sender.close(within_s)
+
+
+def _sender(settings: "WebhookSettings | None", before: "WebhookStats | None" = None) -> "WebhookSender | None":
+    """Return a sender, None where no events are posted; only then it is loaded."""
+    if settings is None:
+        return None
+    from edgepose.webhook.sender import WebhookSender
+
+    return WebhookSender(settings, before)

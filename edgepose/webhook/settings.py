@@ -3,9 +3,10 @@
 import base64
 import binascii
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import msgspec
 
 from edgepose.config.load import device_name
 from edgepose.config.schema import Config
@@ -15,8 +16,7 @@ _ENCODED = "whsec_"  # the prefix that Standard Webhooks gives to a secret in Ba
 _LEAST_SECRET_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookSettings:
+class WebhookSettings(msgspec.Struct, frozen=True):
     """The settings as values; files are read before anything runs, so that an unusable one is found then.
 
     Attributes:

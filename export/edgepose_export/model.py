@@ -18,13 +18,15 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 import edgepose
-from edgepose.api import PictureInput, PoseModel, PoseResult
+from edgepose.api import PictureInput, PoseModel, PoseResult, picture_input
 from edgepose.config.load import load as load_config
 from edgepose.diagnostics.bench import BenchResult, bench, bench_source
 from edgepose.errors import ConfigError, UsageError
 from edgepose.model.file import read_model
 from edgepose.model.shipped import find_model, shipped_models
+from edgepose.validation.inputs import find_inputs
 from edgepose_export.callbacks import TaskProgress
+from edgepose_export.data.formats import find_source
 from edgepose_export.evaluation.coco import Evaluation, evaluate
 from edgepose_export.evaluation.true_boxes import RefinerEvaluation, evaluate_true_boxes
 from edgepose_export.network.checkpoint import build, load_averaged, load_deployed, parameters_count, save_network
@@ -143,12 +145,17 @@ class Model:
             image: as of `edgepose.api.PoseModel.predict`, as are further arguments.
             refine: as of `edgepose.load`.
         """
+        for one in image if isinstance(image, list | tuple) else (image,):
+            if isinstance(one, str | os.PathLike):
+                picture_input(os.fspath(one))
         return self._loaded(refine).predict(image, **arguments)
 
     def track(
         self, source: str | os.PathLike[str] | Iterable[NDArray[Any]], *, refine: str | bool | None = None, **arguments: Any
     ) -> Generator[PoseResult, None, None]:
         """Yield the people of each frame of a video, with track numbers; arguments as of `edgepose.api.PoseModel.track`."""
+        if isinstance(source, str | os.PathLike):
+            find_inputs([os.fspath(source)])
         return self._loaded(refine).track(source, **arguments)
 
     def train(
@@ -213,12 +220,18 @@ class Model:
             data: labeled pictures.
             options: of a pose network those of `edgepose_export.evaluation.coco.evaluate`, such as `limit`, `input_size` and `refiner`;
                 a refiner is measured on the labeled boxes (`edgepose_export.evaluation.true_boxes.evaluate_true_boxes`).
+
+        Raises:
+            ConfigError: the data is refused.
+            ModelError: there is no such refiner.
         """
+        find_source(Path(data))  # before a checkpoint becomes a file, which takes seconds
+        refiner = options.pop("refiner", None)
+        refiner_path = None if refiner is None else find_model(os.fspath(refiner))
         path = self._model_file()
         if read_model(path).info.task == "refine":
             return evaluate_true_boxes(path, Path(data), **options)
-        refiner = options.pop("refiner", None)
-        return evaluate(path, Path(data), refiner=None if refiner is None else find_model(os.fspath(refiner)), **options)
+        return evaluate(path, Path(data), refiner=refiner_path, **options)
 
     def export(
         self,
@@ -253,12 +266,13 @@ class Model:
             raise UsageError(f"int8 is {int8} and data names {len(folders)} folders; expected int8=True and pictures that calibrate it")
         if not (int8 or self.is_checkpoint):
             raise UsageError(f"{self.path} is a model file already; expected int8=True with data, or a checkpoint")
+        pictures_to_calibrate = CalibrationSet([Path(folder) for folder in folders], pictures) if int8 else None
         source = self.path
         if self.is_checkpoint:
             source = self._folder / "float.onnx" if int8 else written
             write_onnx(self.path, source, Card(written.stem, max(height, width) or size, trained_on), height=height, width=width, half=half)
-        if int8:
-            write_model(quantize(source, CalibrationSet([Path(folder) for folder in folders], pictures), target=target), written)
+        if pictures_to_calibrate is not None:
+            write_model(quantize(source, pictures_to_calibrate, target=target), written)
         return written
 
     def benchmark(self, source: str | os.PathLike[str] | None = None, *, rounds: int = 6, seconds: float = 2.0) -> BenchResult:
@@ -269,8 +283,8 @@ class Model:
             rounds, seconds: pairs of measurements, and length of each.
         """
         config = load_config(Path(os.devnull), (), {})
-        config = replace(config, model=replace(config.model, path=str(self._model_file())))
         with bench_source(None if source is None else os.fspath(source)) as video:
+            config = replace(config, model=replace(config.model, path=str(self._model_file())))
             return bench(config, video, rounds=rounds, seconds=seconds, done=lambda: None)
 
     def add_callback(self, event: TrainingEvent, callback: _Callback) -> None:

@@ -9,7 +9,7 @@ import torch
 from edgepose.errors import UsageError
 from edgepose_export.callbacks import TaskProgress
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.mix import MixedFolder
+from edgepose_export.data.mix import MixedFolder, refuse_missing
 from edgepose_export.data.statistics import LabelStatistics, write_label_statistics
 from edgepose_export.evaluation.in_training import TrainingMeasure
 from edgepose_export.network.checkpoint import NetworkSpec, network_spec, read_checkpoint
@@ -40,6 +40,7 @@ class TrainingOptions:
         warm_start: shipped checkpoint or file to start from.
         output: folder of the run.
         recipe: shipped recipe or YAML file; None trains the network of `warm_start` further.
+        teacher: what holds the network: a checkpoint, or RTMDet-nano or PP-TinyPose as ONNX; None takes that of `warm_start`.
         minutes: without a recipe, length of the training; with one, time limit. 0 is none.
         pictures: length of the training in pictures; None is the recipe's.
         resume: continue from the run's last checkpoint.
@@ -61,6 +62,7 @@ class TrainingOptions:
     warm_start: str
     output: Path
     recipe: str | None = None
+    teacher: Path | None = None
     minutes: float = 0.0
     pictures: int | None = None
     resume: bool = False
@@ -120,6 +122,7 @@ def run_training(
     """
     if options.recipe is None and options.minutes and options.pictures:
         raise UsageError("minutes and pictures are both the length of the training; expected one of them without a recipe")
+    refuse_missing(options.data, options.evaluate)
     torch.set_flush_denormal(True)  # before any thread starts: it slows a run tenfold once weights become tiny
     start = find_checkpoint(options.warm_start)
     plan = chosen_recipe(options, network_spec(start))
@@ -133,6 +136,7 @@ def run_training(
         start,
         options.output,
         resume=options.resume,
+        teacher=options.teacher,
         length_minutes=options.minutes if options.recipe is None else 0.0,
         workers=options.workers,
         threads=options.threads,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta
 
-from edgepose.config.reference import Key, accepted, file_mark, keys, named_files
+from edgepose.config.reference import Key, _file_keys, accepted, file_mark, keys, named_files
 from edgepose.config.schema import BlackBoxConfig, CameraConfig, Config, FilesConfig, MqttConfig
 
 # Names and descriptions that only a path has.
@@ -22,6 +22,10 @@ def is_text(key: Key) -> bool:
 def test_every_key_that_looks_like_a_path_is_marked(key: Key) -> None:
     looks_like_a_path = bool(_PATH_NAME.search(key.path) or _PATH_DESCRIPTION.search(key.description))
     assert (key.file is not None) == looks_like_a_path
+
+
+def test_a_start_finds_the_same_files_as_the_reference() -> None:
+    assert [(".".join(path), mark) for path, mark in _file_keys()] == [(key.path, key.file) for key in keys() if key.file is not None]
 
 
 def test_marks_say_what_is_read_and_what_is_written() -> None:

@@ -1,6 +1,7 @@
 """Master keys: texts, systemd's credentials, and files that were clear before there was one."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,18 @@ def test_a_text_holds_keys_and_nothing_else() -> None:
     for wrong in ("", "# nothing\n", "password", keys[0].text[:-8], keys[0].text + "A"):
         with pytest.raises(ConfigError, match="it holds"):
             parse_keys(wrong, "it")
+
+
+def test_without_the_library_the_extra_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "edgepose.encryption.master_keys", None)  # as where its own imports fail
+    for arguments in (
+        ["create", str(tmp_path / "state.key")],
+        ["status", "--set", "encryption.enabled=true", "--set", f"encryption.key={tmp_path}/state.key"],
+    ):
+        assert run(["keys", *arguments]) in (69, 78)
+        assert "run `pip install '.[cpu,encryption]'`" in capsys.readouterr().err
 
 
 def test_what_was_clear_is_encrypted_once_and_read_as_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

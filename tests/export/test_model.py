@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ import yaml
 
 import edgepose.cli.main
 import edgepose_export
-from edgepose.errors import ConfigError, ModelError, UsageError
+from edgepose.errors import ConfigError, ModelError, SourceError, UsageError
 from edgepose.model.file import read_model
 from edgepose_export.cli.main import run
 from edgepose_export.evaluation.coco import Evaluation
@@ -241,3 +242,31 @@ def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, tmp_path: Pat
         model.train(folder / "data", tmp_path / "run", minutes=1, pictures=16)
     with pytest.raises(ConfigError, match=r"checkpoint nothing does not exist.*ends in \.onnx"):
         Model("nothing")
+
+
+def test_what_is_not_there_is_refused_before_anything_is_loaded_or_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*arguments: object, **named: object) -> None:
+        pytest.fail("a checkpoint was read first")
+
+    monkeypatch.setattr("edgepose_export.model.write_onnx", too_late)
+    monkeypatch.setattr("edgepose_export.training_runs.network_spec", too_late)
+    monkeypatch.setattr("edgepose_export.search.training_search.network_spec", too_late)
+    model, output = Model(folder / "start.pt"), tmp_path / "run"
+    call: Callable[[], object]
+    for call in (
+        lambda: model.val("nix"),
+        lambda: model.train("nix", output),
+        lambda: model.train(folder / "data", output, evaluate="nix"),
+        lambda: model.tune("nix", output, evaluate=folder / "aside"),
+        lambda: model.export(tmp_path / "made.onnx", int8=True, data="nix"),
+    ):
+        with pytest.raises(ConfigError, match="data nix cannot be read: no such folder"):
+            call()
+    with pytest.raises(ModelError, match="no model 'nix'"):
+        model.val(folder / "aside", refiner="nix")
+    for call in (lambda: model.predict("nix.jpg"), lambda: model.track("nix.mp4"), lambda: model.benchmark("nix.mp4")):
+        with pytest.raises(SourceError, match=r"^nix\.\w+ does not exist; expected a"):
+            call()
+    assert not output.exists()

@@ -12,8 +12,6 @@ from edgepose.flight.geometry import (
     ViewErrors,
     apparent_size_m,
     down_in_frame,
-    horizon,
-    person_size_px,
     place,
 )
 from edgepose.flight.rotations import CAMERA_TO_BODY, NED_TO_ENU, between, matrix, quaternion, turned, yaw_of
@@ -82,19 +80,7 @@ def test_nobody_is_placed_at_the_horizon_above_it_or_where_errors_reach_over_it(
     assert place(view(height=-1.0), Sighting(500, 300), EXACT) is None
 
 
-def test_the_horizon_is_where_lines_of_sight_are_level() -> None:
-    assert horizon(view(pitch=0), 1000) == pytest.approx((300, 300))
-    assert horizon(view(pitch=-30), 1000) == pytest.approx((300 - 500 * math.tan(math.radians(30)),) * 2)
-    left, right = horizon(view(pitch=-10, roll=20), 1000) or (0, 0)
-    for x, y in ((0, left), (1000, right)):
-        assert view(pitch=-10, roll=20).directions(np.array([[x, y]]))[0, 2] == pytest.approx(0, abs=1e-9)
-    assert horizon(view(pitch=-90), 1000) is None
-
-
 def test_a_person_is_as_large_as_the_distance_says() -> None:
-    assert person_size_px(view(), 500, 300, 2.0) == pytest.approx(2 * 500 / 40)
-    assert person_size_px(view(pitch=-30), 500, 300, 2.0) == pytest.approx(2 * 500 / 80)
-    assert person_size_px(view(pitch=0), 500, 290) is None
     assert apparent_size_m(view(), (490, 280, 510, 300)) == pytest.approx(20 * 40 / 500)
     assert apparent_size_m(view(pitch=0), (490, 100, 510, 200)) is None
 

@@ -179,7 +179,6 @@ def test_zones_and_lines_on_the_map_make_events(tmp_path: Path) -> None:
         places_file=str(path),
     )
     mast = Mast(config(flight))
-    assert list(mast.service.map_zones("a")) == ["meadow"]
     for step in range(60):
         mast.show(standing(20, -6 + 0.2 * step))
     assert mast.steps.occupancy == {None: Occupancy(1, 1, 0), "meadow": Occupancy(1, 1, 0)}

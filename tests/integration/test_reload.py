@@ -1,6 +1,7 @@
 """A daemon that is told to read its configuration again, that hangs, and that is not alone."""
 
 import getpass
+import json
 import signal
 import socket
 import time
@@ -76,25 +77,54 @@ def test_a_bad_file_is_refused_as_a_whole(tmp_path: Path, broker: Mosquitto, cam
 
 def test_another_broker_is_greeted_and_the_old_one_hears_goodbye(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:
     (tmp_path / "other").mkdir()
+
+    def config(at: Mosquitto, in_frame: str, on_map: str) -> str:
+        """A camera on a mast, with a zone in its frame and one on the map."""
+        corners = [[8.0, 47.0], [8.001, 47.0], [8.001, 47.001]]
+        feature = {
+            "type": "Feature",
+            "properties": {"name": on_map},
+            "geometry": {"type": "Polygon", "coordinates": [[*corners, corners[0]]]},
+        }
+        places = tmp_path / f"{on_map}.geojson"
+        places.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+        camera_lines = f"front: {{zones: {{{in_frame}: [[0, 0], [1, 0], [1, 1]]}}, mount: {{field_of_view_deg: 60, pitch_deg: -20}}, "
+        flight = f"flight: {{source: fixed, fixed: {{height_m: 6}}, places_file: {places}}}\n"
+        mqtt = ", home_assistant: {enabled: true}"
+        return configuration(tmp_path, at, {"front": camera.url()}, flight, mqtt).replace("front: {", camera_lines)
+
+    def zones(listener: Listener, *names: str) -> list[int | None]:
+        """Return how many people a broker last heard of in each zone: None of one that was cleared, -1 of one that was never there."""
+        said = [listener.on(f"cameras/front/zones/{name}/occupancy") for name in names]
+        return [-1 if not of_zone else None if of_zone[-1] is None else of_zone[-1]["count"] for of_zone in said]
+
     with (
         Mosquitto(tmp_path / "other") as other,
-        running(tmp_path, broker, configuration(tmp_path, broker, {"front": camera.url()})) as (
-            daemon,
-            heard,
-        ),
+        running(tmp_path, broker, config(broker, "door", "meadow")) as (daemon, heard),
     ):
         wait_for(lambda: heard.on("cameras/front/poses"), within_s=20)
-        listener = Listener(other.port)
+        wait_for(lambda: zones(heard, "door", "meadow") == [0, 0])
+        listener, home = Listener(other.port), Listener(broker.port, "homeassistant")
+
+        def announced(zone: str) -> bool:
+            said = home.on(f"sensor/drone/edgepose__front__zone__{zone}__people/config")
+            return bool(said and said[-1])
+
         try:
-            daemon.reload(configuration(tmp_path, other, {"front": camera.url()}))
+            wait_for(lambda: announced("door") and announced("meadow"))
+            daemon.reload(config(other, "gate", "pasture"))
             wait_for(lambda: heard.on("status")[-1]["state"] == "stopped")
+            assert zones(heard, "door", "meadow", "gate", "pasture") == [None, None, -1, -1]
+            wait_for(lambda: not announced("door") and not announced("meadow"))
             wait_for(lambda: listener.on("status"))
             wait_for(lambda: listener.on("cameras/front/poses"))
             wait_for(lambda: listener.on("cameras/front/status"))  # said again, though nothing has changed
             assert listener.on("info")
             assert listener.on("cameras/front/status")[0]["epoch"] == 0
+            wait_for(lambda: zones(listener, "gate", "pasture", "door", "meadow") == [0, 0, -1, -1])
         finally:
             listener.close()
+            home.close()
 
 
 def test_an_engine_that_hangs_is_told_and_ends_the_daemon(tmp_path: Path, broker: Mosquitto, camera: RtspServer) -> None:

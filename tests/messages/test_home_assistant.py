@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from edgepose.config.schema import Config, EventsConfig, HomeAssistantConfig, MqttConfig
 from edgepose.errors import ConfigError
 from edgepose.event import Occupancy
+from edgepose.ground import WorldPlaces
 from edgepose.messages.compose import event_message, occupancy_message
 from edgepose.messages.home_assistant import check_discovery, discovery, discovery_topics, is_discovery
 from edgepose.messages.structs import CameraStatusMessage, Message, StatusMessage, encode
@@ -70,7 +71,7 @@ def test_topics_and_identifiers_are_valid_and_each_is_there_once() -> None:
         assert is_discovery(topic)
         assert matches_any(discovery_topics(sample_config().mqtt, "drone-7"), topic)
     identifiers = [message["unique_id"] for message in MESSAGES.values() if "unique_id" in message]
-    assert len(identifiers) == len(set(identifiers)) == 2 * 4 + 2  # two cameras and two zones, and the events of two cameras
+    assert len(identifiers) == len(set(identifiers)) == 2 * 5 + 2  # two cameras and three zones, and the events of two cameras
     assert not is_discovery("homeassistant/sensor/drone-7/temperature/config")
     assert not is_discovery("config")
 
@@ -84,9 +85,9 @@ def test_entities_have_the_ids_that_the_recipe_names() -> None:
 
 
 def test_occupancy_and_people_are_read_from_the_messages() -> None:
-    for zone, unique in ((None, "front"), ("door", "front.zone.door")):
+    for zone, unique in ((None, "front"), ("door", "front.zone.door"), ("meadow", "front.zone.meadow")):
         sensor, occupied = of("sensor", f"{unique}.people"), of("binary_sensor", f"{unique}.occupancy")
-        address = "occupancy" if zone is None else "zones/door/occupancy"
+        address = "occupancy" if zone is None else f"zones/{zone}/occupancy"
         assert sensor["state_topic"] == occupied["state_topic"] == f"edgepose/drone-7/cameras/front/{address}"
         for count, state in ((0, "OFF"), (2, "ON")):
             message = occupancy_message("front", zone, Occupancy(count, 5, 3), 0)
@@ -112,6 +113,8 @@ EVENTS = [
     (sample_event(kind="zone_entered", zone="door"), "zone_entered", "front door"),
     (sample_event(kind="loitering", zone="a_b.c"), "loitering", "front a_b.c"),
     (sample_event(kind="line_crossed", line="gate", direction="to_left"), "line_crossed", "front gate"),
+    (sample_event(kind="zone_left", zone="meadow"), "zone_left", "front meadow"),
+    (sample_event(kind="line_crossed", line="fence", direction="to_right"), "line_crossed", "front fence"),
 ]
 
 
@@ -128,6 +131,14 @@ def test_an_event_fires_exactly_its_trigger(event, kind: str, subtype: str) -> N
     assert attributes["event_type"] == kind
     assert kind in entity["event_types"]
     assert attributes["track"] == 7
+
+
+def test_places_on_the_map_alone_make_events_of_zones_and_lines() -> None:
+    config = replace(sample_config(), cameras={"front": replace(sample_config().cameras["front"], zones={}, lines={})})
+    announced = discovery(config, "drone-7", WorldPlaces(zones={"meadow": []}))
+    types = json.loads(announced["homeassistant/event/drone-7/edgepose__front__events/config"])["event_types"]
+    assert {"zone_entered", "zone_left", "loitering"} <= set(types)
+    assert "line_crossed" not in types
 
 
 def test_kinds_that_cannot_happen_are_not_announced() -> None:

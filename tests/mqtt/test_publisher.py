@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace as replaced_struct
 
-import edgepose.mqtt.publisher
+import edgepose.mqtt.session
 from edgepose.config.schema import CommandsConfig, Config, EventsConfig, MqttConfig
 from edgepose.errors import ConfigError
 from edgepose.messages.structs import CameraStatusMessage
@@ -75,7 +75,7 @@ class Session:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
-    monkeypatch.setattr(edgepose.mqtt.publisher, "MqttSession", Session)
+    monkeypatch.setattr(edgepose.mqtt.session, "MqttSession", Session)
     monkeypatch.setattr(Session, "made", [])
     return Session.made
 

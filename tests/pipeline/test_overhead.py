@@ -8,6 +8,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,13 +30,14 @@ _NS_PER_FRAME = 40_000_000
 
 _MOST_BYTES = {
     "letterbox": 1_024,
-    "decode": 7_168,
-    "track": 9_216,
+    "decode": 4_096,
+    "track": 4_096,
     "events": 3_072,
     "publish": 4_096,
 }
 """Peak of memory above the start of each stage with two people. Exempt are what PyAV, ONNX Runtime and the encoder hand out: frame,
-candidates, payload. In `decode` and `track` it is what the people themselves and their tracks are, and a dozen arrays of 0.1 to 0.4 KB."""
+candidates, payload. What is left in `decode` and `track` is the people themselves, a dozen headers of arrays (0.1 KB each), and up to
+1.4 KB that NumPy takes for itself to broadcast."""
 
 _MOST_OPERATIONS = 4500
 """Core time of a frame with two people, without letterbox, in additions of small arrays: 2,300 to 3,000 were measured."""
@@ -148,6 +150,15 @@ def test_postprocessing_costs_no_more_operations_than_it_did() -> None:
     assert min(frame_s) / min(operation_s) < _MOST_OPERATIONS
 
 
+_PARTS = """
+paho yaml json http.client subprocess
+edgepose.mqtt.session edgepose.mqtt.subscriber edgepose.flight.history edgepose.flight.ground_locator edgepose.flight.mavlink.connection
+edgepose.webhook.sender edgepose.recorder.black_box edgepose.recorder.folder edgepose.bundles.store edgepose.bundles.manifest
+edgepose.daemon.monitoring edgepose.daemon.prometheus edgepose.engine.tensorrt.build edgepose.engine.tensorrt.building
+edgepose.capture.network.http_video edgepose.capture.network.rtsp_relay edgepose.output.coco
+"""
+
+
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
@@ -157,5 +168,23 @@ def test_postprocessing_costs_no_more_operations_than_it_did() -> None:
 )
 def test_starting_imports_nothing_that_it_does_not_need(modules: str, absent: str) -> None:
     program = f"import sys, {modules}\nprint(*(name for name in {absent.split()} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == []
+
+
+def test_a_daemon_loads_only_the_parts_that_its_configuration_has(tmp_path: Path) -> None:
+    """No broker, aircraft, webhook, black box, bundles, monitoring or GPU, nor a file of YAML."""
+    video = tmp_path / "a.mp4"
+    video.touch()
+    program = f"""
+import sys
+from edgepose.config.load import load
+from edgepose.daemon.daemon import Daemon
+from edgepose.supervision.systemd import Notifier
+
+settings = ("mqtt.enabled=false", "model.path=ghost-n", "refine.people=0", "cameras.a.source={video}", "files.jsonl={tmp_path}/a.jsonl")
+Daemon(load(None, settings, {{}}), Notifier({{}}, 0))
+print(*(name for name in {_PARTS.split()} if name in sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == []

@@ -1,9 +1,9 @@
 import json
 import resource
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgepose.daemon.health import DaemonSnapshot, health_message
 from edgepose.messages.camera_state import CameraState

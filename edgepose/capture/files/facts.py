@@ -1,10 +1,9 @@
 """What is known of a file beyond its frames: how many there should be, what was skipped, what is missing."""
 
-from dataclasses import dataclass, field
+import msgspec
 
 
-@dataclass(slots=True)
-class SourceFacts:
+class SourceFacts(msgspec.Struct):
     """The facts about a source of files; they grow while it is read. A stream keeps the defaults.
 
     Attributes:
@@ -16,10 +15,10 @@ class SourceFacts:
     """
 
     expected_frames: int | None = None
-    skipped: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, list[str]] = msgspec.field(default_factory=dict)
     time_jumps: int = 0
     missing: str | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def skip(self, cause: str, name: str) -> None:
         """Note a file that is not read."""

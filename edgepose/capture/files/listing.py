@@ -4,8 +4,9 @@ import glob
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """File name suffixes of images, in lower or upper case."""
@@ -21,8 +22,7 @@ VIDEO_SUFFIXES = (
 _NUMBER = re.compile(r"%(0(?P<digits>\d{1,2}))?d")
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """The images that a folder or a pattern names.
 
     Attributes:

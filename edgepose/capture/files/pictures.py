@@ -1,9 +1,9 @@
 """Pictures from the bytes of an image file: upright, all frames of an animation, all pages of a document, large JPEGs at a fraction."""
 
 import struct
-from dataclasses import dataclass
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +13,7 @@ REDUCE_ABOVE_BYTES = 96 * 2**20
 """A JPEG whose image would be larger than this is decoded at a half, a quarter or an eighth of its size, which costs a fraction."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class Picture(msgspec.Struct, frozen=True, eq=False):
     """One decoded picture, or one frame of an animation.
 
     Attributes:
@@ -28,8 +27,7 @@ class Picture:
     duration_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pictures:
+class Pictures(msgspec.Struct, frozen=True, eq=False):
     """The pictures in one file.
 
     Attributes:

@@ -1,7 +1,5 @@
 """The parts of the daemon that an aircraft needs: telemetry, and the topic where it comes from there."""
 
-from collections.abc import Iterable
-
 from edgepose.config.schema import Config
 from edgepose.daemon.flight.topic import FlightTopic
 from edgepose.flight.service import FlightService, PreparedFlight
@@ -40,10 +38,6 @@ class FlightParts:
     def tell(self, health: HealthMessage) -> None:
         """Tell the autopilot of the daemon's health, where that is wanted."""
         self.service.tell_health(health.degraded, works=any(camera.state == "streaming" for camera in health.cameras.values()))
-
-    def map_zones(self, camera: str) -> Iterable[str]:
-        """Return the names of the zones on the map in which a camera's people are counted."""
-        return self.service.map_zones(camera)
 
     @property
     def battery(self) -> float | None:

@@ -1,13 +1,15 @@
 """Telemetry from a topic: a subscriber of its own, connected again whenever the broker is away."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from edgepose.config.schema import Config
 from edgepose.errors import OutputError
-from edgepose.flight.topic_telemetry import TopicReader
-from edgepose.mqtt.subscriber import Subscriber
 from edgepose.supervision.backoff import FullJitterBackoff
 from edgepose.supervision.supervised_thread import SupervisedThread
+
+if TYPE_CHECKING:
+    from edgepose.flight.topic_telemetry import TopicReader
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class FlightTopic:
         self._listening: _Listening | None = None
         self._for: tuple[object, ...] = ()
 
-    def follow(self, config: Config, reader: TopicReader | None) -> None:
+    def follow(self, config: Config, reader: "TopicReader | None") -> None:
         """Listen for a reader, on the broker of a configuration; None ends that. What already listens so goes on."""
         wanted = (config.mqtt, config.flight.topic, reader)
         if wanted == self._for:
@@ -51,13 +53,15 @@ class _Listening(SupervisedThread):
         reader: takes the messages.
     """
 
-    def __init__(self, config: Config, reader: TopicReader) -> None:
+    def __init__(self, config: Config, reader: "TopicReader") -> None:
         super().__init__("flight-topic", _CONNECTING_S)
         assert config.flight.topic is not None
         self._mqtt, self._topic, self._reader = config.mqtt, config.flight.topic, reader
 
     def work(self) -> None:
         """Listen until the end."""
+        from edgepose.mqtt.subscriber import Subscriber
+
         backoff, tells = FullJitterBackoff(_FIRST_WAIT_S, _LONGEST_WAIT_S), True
         while not self.ending.is_set():
             self.heartbeat.beat()

@@ -93,6 +93,10 @@ class TensorRtRunner:
     def run(self, tensor: NDArray[Any], outputs: Sequence[str]) -> list[NDArray[Any]]:
         """Return copies of the named outputs for one input.
 
+        Args:
+            tensor: of `input_type`, in a shape that the engine's profile takes.
+            outputs: some of `output_names`.
+
         Raises:
             EngineError: the shape does not fit the engine, or the device fails.
         """

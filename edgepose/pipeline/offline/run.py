@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from edgepose.capture.files.facts import SourceFacts
 from edgepose.capture.images import ImageSource
-from edgepose.capture.source import Source, open_source
+from edgepose.capture.redact import describe, show
+from edgepose.capture.source import Source, open_source, path_of
 from edgepose.config.schema import Config
 from edgepose.engine.backend import Backend, open_backend, pose_model
 from edgepose.engine.selection import select, with_settings
@@ -86,11 +87,12 @@ def open_input(config: Config, one: OfflineInput) -> Source:
 
 @contextmanager
 def naming_the_file(one: OfflineInput) -> Iterator[None]:
-    """Take the camera out of errors about an input: they name its file or URL, and nobody gave the camera its name."""
+    """Take the camera out of errors about an input, since nobody gave it its name: they begin with its file, or with what tells its URL."""
     try:
         yield
     except SourceError as error:
-        error.args = (str(error).removeprefix(f"camera {one.camera}: "),)
+        text = str(error).removeprefix(f"camera {one.camera}: ")
+        error.args = (text.replace(show(one.source), describe(one.source), 1) if path_of(one.source) is None else text,)
         raise
 
 
@@ -275,7 +277,7 @@ class OfflineRun:
     def _note(self, one: OfflineInput, facts: SourceFacts, corrupt: int) -> None:
         self._corrupt += corrupt
         self._facts.time_jumps += facts.time_jumps
-        self._facts.notes.extend(facts.notes)
+        self._facts.notes.extend(note.removeprefix(f"camera {one.camera}: ") for note in facts.notes)
         for cause, names in facts.skipped.items():
             self._facts.skipped.setdefault(cause, []).extend(names)
         if facts.missing is not None:

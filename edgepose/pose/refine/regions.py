@@ -9,8 +9,8 @@ A person who is not upright in the frame is refined in a crop that is turned by 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,8 +42,7 @@ RunCrops = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Runs the refiner on crops, uint8 (M, H, W, 3) RGB, and returns keypoints, float32 (M, 17, 3), x y in crop pixels and confidence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(msgspec.Struct, frozen=True):
     """A rectangle of the frame and the crop that it is resized to.
 
     Turned, both have the same aspect, except for the rounding of the rectangle to whole pixels: a side is at most half a pixel off.
@@ -95,7 +94,8 @@ class Region:
             whole = np.zeros((self.height, self.width, 3), np.uint8)
             whole[top - self.top : bottom - self.top, left - self.left : right - self.left] = part
             part = whole
-        resize(np.ascontiguousarray(np.rot90(part, self.turn)), out)
+        # One gray level moves a keypoint of a large person by half a pixel; a crop costs 0.03 ms more than the fast way.
+        resize(np.ascontiguousarray(np.rot90(part, self.turn)), out, exact=True)
 
     def to_crop(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map points (..., 2) from source pixels to crop pixels."""
@@ -126,8 +126,7 @@ def _quarter_turns(xy: NDArray[np.float64], width: int, height: int, turn: int) 
     return np.stack([height - y, x], -1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RefineResult:
+class RefineResult(msgspec.Struct, frozen=True, eq=False):
     """Result of refining one person.
 
     Attributes:

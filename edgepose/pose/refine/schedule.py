@@ -11,7 +11,7 @@ People who are too small are never refined, and the keypoints of the pose networ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -35,8 +35,7 @@ class RefineScheduleState(msgspec.Struct, frozen=True):
     credit_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class RefineTurn:
+class RefineTurn(msgspec.Struct, frozen=True):
     """The people to refine in one frame, by index, and how many are large enough for it.
 
     Attributes:

@@ -29,6 +29,12 @@ from edgepose_export.training_runs import TrainingOptions, run_training
     required=True,
     help="Checkpoint to start from: a shipped one, such as ghost-n, or one of a run. Where it holds no teacher, it is its own.",
 )
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="Better network that the trained one is held to: a checkpoint, or RTMDet-nano or PP-TinyPose as ONNX.  [default: that of"
+    " --warm-start]",
+)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option(
     "--minutes",
@@ -69,6 +75,7 @@ def train(
     recipe: str | None,
     data: tuple[str, ...],
     warm_start: str,
+    teacher: Path | None,
     output: Path,
     minutes: float,
     pictures: int | None,
@@ -90,6 +97,7 @@ def train(
     options = TrainingOptions(
         data=data,
         warm_start=warm_start,
+        teacher=teacher,
         output=output,
         recipe=recipe,
         minutes=minutes,

@@ -1,6 +1,6 @@
 """Plans from several data folders, mixed in chosen shares."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from edgepose_export.data import warp
 from edgepose_export.data.augment import Augmentation, PicturePlan, PicturePlans
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.data.crops import CropPlans
+from edgepose_export.data.formats import find_source
 
 _ROUNDING = 1e-6
 """Of sums of shares, such as 0.6 + 0.3 + 0.1."""
@@ -41,6 +42,20 @@ class MixedFolder:
         if not 0 < value < 1:
             raise ConfigError(f"data {text!r} has the share {share!r}; expected FOLDER@SHARE with a number between 0 and 1, or FOLDER")
         return cls(Path(folder), value)
+
+
+def refuse_missing(data: Iterable[str], evaluate: Path | None) -> None:
+    """Refuse data sets that are not there, before anything is loaded or written.
+
+    Args:
+        data: sets to train on, as of `MixedFolder.parse`.
+        evaluate: set to measure with; None where there is none.
+
+    Raises:
+        ConfigError: nothing of a known form is at one of the places.
+    """
+    for folder in (*(MixedFolder.parse(text).folder for text in data), *(() if evaluate is None else (evaluate,))):
+        find_source(folder)
 
 
 class MixedPlans:

@@ -20,7 +20,7 @@ from edgepose.config import schema
 from edgepose.errors import ConfigError
 from edgepose.person import Person
 from edgepose.pose.boxes import box_area, iou
-from edgepose_export.callbacks import Predict, Progress
+from edgepose_export.callbacks import Progress
 from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.evaluation.annotations import boxes_as_coco, labels_as_coco
 from edgepose_export.evaluation.coco import WORKING_SCORE, predictions_of
@@ -114,15 +114,8 @@ def evaluate_boxes(
         people=people or MOST_PEOPLE,
         tile_scale=tile_scale,
     ) as predictor:
-        return evaluate_boxes_callable(predictor, pictures, limit=limit, progress=progress, precision=predictor.precision)
-
-
-def evaluate_boxes_callable(
-    predict: Predict, data: CocoPose, *, limit: int = 0, progress: Progress | None = None, precision: str = ""
-) -> BoxEvaluation:
-    """Evaluate the boxes of anything that finds people in a picture; arguments as of `evaluate_callable`."""
-    predictions = predictions_of(predict, data, limit, progress)
-    return compare_boxes(predictions, islice(data, len(predictions)), precision=precision)
+        predictions = predictions_of(predictor, pictures, limit, progress)
+    return compare_boxes(predictions, islice(pictures, len(predictions)), precision=predictor.precision)
 
 
 def compare_boxes(predictions: Sequence[Sequence[Person]], pictures: Iterable[Picture], *, precision: str = "") -> BoxEvaluation:

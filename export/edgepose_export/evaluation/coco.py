@@ -147,24 +147,15 @@ def evaluate(
     return result if refined is None else replace(result, refiner=refined.name, refined=refined.refined / result.images)
 
 
-def evaluate_callable(
-    predict: Predict, data: CocoPose, *, limit: int = 0, progress: Progress | None = None, precision: str = ""
-) -> Evaluation:
-    """Evaluate anything that finds people in a picture, such as a network in training.
+def predictions_of(predict: Predict, data: CocoPose, limit: int, progress: Progress | None) -> list[list[Person]]:
+    """Return the people found in each picture.
 
     Args:
         predict: finds people in uint8 (H, W, 3) RGB, with low scores too (0.02).
         data: labeled pictures.
         limit: number of pictures, from the first; 0 is all.
         progress: called after each picture.
-        precision: number format, for the report.
     """
-    predictions = predictions_of(predict, data, limit, progress)
-    return evaluate_predictions(predictions, islice(data, len(predictions)), precision=precision)
-
-
-def predictions_of(predict: Predict, data: CocoPose, limit: int, progress: Progress | None) -> list[list[Person]]:
-    """Return the people found in each picture; arguments as of `evaluate_callable`."""
     count = min(limit, len(data)) if limit else len(data)
     predictions = []
     for index in range(count):

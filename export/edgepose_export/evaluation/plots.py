@@ -5,8 +5,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
-from rich.table import Table
 
 from edgepose.config import schema
 from edgepose.person import KEYPOINT_NAMES, Person
@@ -26,27 +24,6 @@ from matplotlib import pyplot
 
 _WORKING_SCORE = schema.PoseConfig().score_threshold
 _SHOWN_OKS = (0.5, 0.75, 0.9)
-
-
-def keypoint_table(errors: KeypointErrors) -> Table:
-    """Return the errors as a table for people."""
-    table = Table(title="keypoints of the people found; right: OKS of the keypoint > 0.5")
-    table.add_column("keypoint")
-    for name in ("labeled", "found", "mean error", "median", "right", "right of all", f"right where confidence > {CONFIDENT}"):
-        table.add_column(name, justify="right")
-    for k, name in enumerate(KEYPOINT_NAMES):
-        table.add_row(
-            name, str(errors.labeled[k]), str(errors.found[k]), f"{errors.mean[k]:.2f}", f"{errors.median[k]:.2f}",
-            f"{errors.right[k]:.2f}", f"{errors.overall[k]:.2f}", f"{errors.sure_right[k]:.2f}",
-        )  # fmt: skip
-    sure = max(int(errors.sure.sum()), 1)
-    table.add_section()
-    table.add_row(
-        "all", str(errors.labeled.sum()), str(errors.found.sum()), f"{_weighted(errors.mean, errors.found):.2f}", "",
-        f"{_weighted(errors.right, errors.found):.2f}", f"{_weighted(errors.overall, errors.labeled):.2f}",
-        f"{(errors.sure_right * errors.sure).sum() / sure:.2f}",
-    )  # fmt: skip
-    return table
 
 
 def write_curves(folder: Path, predictions: Sequence[Sequence[Person]], pictures: Sequence[Picture]) -> KeypointErrors:
@@ -122,7 +99,3 @@ def plot_keypoint_errors(path: Path, errors: KeypointErrors, title: str = "") ->
         axis.grid(axis="x", alpha=0.3)
         axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     save_figure(figure, path)
-
-
-def _weighted(values: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
-    return float((np.nan_to_num(values) * weights).sum() / max(int(weights.sum()), 1))

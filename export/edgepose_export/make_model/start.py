@@ -7,13 +7,12 @@ import msgspec
 
 from edgepose_export.callbacks import TaskProgress
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.network.checkpoint import Network, NetworkSpec, blend_networks, build, load_deployed, save_network
+from edgepose_export.network.checkpoint import Network, NetworkSpec, blend_networks, build, save_network
 from edgepose_export.network.ghostify import GhostifyStep
 from edgepose_export.network.ghostify import ghostify as make_ghost
 from edgepose_export.network.pose_network import PoseNetwork, PoseSpec
-from edgepose_export.network.rtmdet import load_rtmdet
-from edgepose_export.network.tinypose import load_tinypose
 from edgepose_export.training.norms import calibrate_norms, plain_batches
+from edgepose_export.training.teacher import load_plain
 
 
 def make_start(
@@ -44,9 +43,9 @@ def make_start(
     Raises:
         ConfigError: a file or the data is refused.
     """
-    original, start = _load(teacher, spec), _load(teacher, spec)
+    original, start = load_plain(teacher, spec), load_plain(teacher, spec)
     if blend is not None:
-        start = blend_networks(start, _load(blend, spec), blend_share)
+        start = blend_networks(start, load_plain(blend, spec), blend_share)
     labeled = CocoPose(data, progress=lambda done, total: progress("labels", done, total))
     batches = plain_batches(original, labeled, pictures, size, lambda done, total: progress("pictures", done, total))
     steps: list[GhostifyStep] = []
@@ -65,12 +64,3 @@ def make_start(
     calibrate_norms(student, batches, lambda done, total: progress("statistics of norms", done, total))
     save_network(output, student, teacher={"spec": msgspec.to_builtins(original.spec), "state": original.state_dict()})
     return steps
-
-
-def _load(path: Path, spec: NetworkSpec) -> Network:
-    """Load a teacher for a spec: its own structure, with the spec's parts that it lacks."""
-    if path.suffix == ".pt":
-        return load_deployed(path)
-    if isinstance(spec, PoseSpec):
-        return load_rtmdet(path, msgspec.structs.replace(spec, ghost=(), early_activation="silu", activation="silu"))
-    return load_tinypose(path)

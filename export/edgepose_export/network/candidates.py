@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgepose_export.network.head import PoseMaps, corners_of
+from edgepose_export.network.head import PoseMaps, boxes_around, corners_of
 
 _ROUNDS = 3
 """Rounds of suppression: a find that is itself suppressed suppresses nobody. Three rounds change no figure against many."""
@@ -46,9 +46,7 @@ def best_candidates(maps: PoseMaps, considered: int, kept: int, iou: float) -> t
 
 def boxes_of(maps: PoseMaps, cell: Tensor) -> Tensor:
     """Return the boxes (B, K, 4) x1 y1 x2 y2 of cells (B, K), in input pixels."""
-    corner = corners_of(cell, maps.fine)  # (B, K, 2)
-    distance = take(maps.box, cell)  # (B, K, 4)
-    return torch.cat([corner - distance[..., :2], corner + distance[..., 2:]], -1)
+    return boxes_around(corners_of(cell, maps.fine), take(maps.box, cell))  # (B, K, 2) and (B, K, 4)
 
 
 def take(maps: Tensor, cell: Tensor) -> Tensor:

@@ -111,3 +111,8 @@ def corners_of(cell: Tensor, fine: Tensor) -> Tensor:
     place = cell - first
     row = torch.div(place, columns, rounding_mode="trunc")
     return (torch.stack([place - row * columns, row], -1) * stride[..., None]).to(torch.float32)
+
+
+def boxes_around(corner: Tensor, distance: Tensor) -> Tensor:
+    """Return the boxes (..., 4) x1 y1 x2 y2 of cells from their corners (..., 2) and distances (..., 4), as of `PoseMaps.box`."""
+    return torch.cat([corner - distance[..., :2], corner + distance[..., 2:]], -1)

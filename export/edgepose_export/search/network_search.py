@@ -21,7 +21,7 @@ from edgepose.errors import ConfigError, UsageError
 from edgepose.model.file import STRIDE_PX
 from edgepose_export.callbacks import TaskProgress
 from edgepose_export.data.coco import CocoPose
-from edgepose_export.data.mix import MixedFolder
+from edgepose_export.data.mix import MixedFolder, refuse_missing
 from edgepose_export.evaluation.boxes import compare_boxes
 from edgepose_export.evaluation.coco import evaluate_predictions, predictions_of
 from edgepose_export.evaluation.predictor import ModelPredictor
@@ -144,6 +144,7 @@ def search_network(
         raise UsageError(
             f"trials is {options.trials} and sizes {options.sizes}; expected at least 2, and a smaller and a larger multiple of {STRIDE_PX}"
         )
+    refuse_missing(options.data, options.evaluate)
     study = open_study(
         options.output / "study.db",
         "network",
@@ -214,8 +215,8 @@ class _Space:
     def __init__(self, options: NetworkSearchOptions, progress: TaskProgress, callbacks: Sequence[TrainingCallbacks]) -> None:
         self._options, self._progress, self._callbacks = options, progress, callbacks
         full = load_deployed(find_checkpoint(options.start))
-        if not isinstance(full, PoseNetwork):
-            raise ConfigError(f"{options.start} is a refiner; expected a checkpoint of a pose network")
+        if not isinstance(full, PoseNetwork) or full.spec.ghost or full.spec.maps:
+            raise ConfigError(f"{options.start} is a refiner, has Ghost modules or is pruned; expected a plain pose network: ghost-n")
         self._full = full.requires_grad_(False)
         self._aside = CocoPose([options.evaluate], cache=False)
         self._sources = [MixedFolder.parse(text) for text in options.data]
@@ -284,8 +285,12 @@ class _Space:
             return find_checkpoint(self._options.start)
         start = folder / "start.pt"
         if not start.exists():
-            network = make_variant(self._full, structure, self._pictures())
-            calibrate_norms(network, self._pictures())
+            pictures_to_fit = self._pictures()
+            try:
+                network = make_variant(self._full, structure, pictures_to_fit)
+            except ConfigError as error:
+                raise optuna.TrialPruned(str(error)) from error
+            calibrate_norms(network, pictures_to_fit)
             teacher = {"spec": msgspec.to_builtins(self._full.spec), "state": self._full.state_dict()}
             save_network(start, network, teacher=teacher)
         options = TrainingOptions(

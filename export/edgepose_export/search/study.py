@@ -76,25 +76,20 @@ def run_trials(
 
     Args:
         study: of `open_study`.
-        objective: runs one trial; its `ConfigError` marks parameters that no network can have, and is no failure.
+        objective: runs one trial; its `TrialPruned` marks parameters that no network can have or that were tried. Other errors end the run.
         count: of complete trials.
         done: called after each trial with the number of complete ones and `count`.
+
+    Raises:
+        EdgeposeError: too many trials were pruned.
     """
-
-    def attempt(trial: optuna.Trial) -> Any:
-        try:
-            return objective(trial)
-        except ConfigError as error:
-            trial.set_user_attr("refused", str(error))
-            raise optuna.TrialPruned(str(error)) from error
-
     while len(completed(study)) < count:
         refused = len(study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
         if refused >= _MOST_REFUSED:
             raise EdgeposeError(f"{refused} trials had parameters that no network can have; expected some that fit the network")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.optimize(attempt, n_trials=1)
+            study.optimize(objective, n_trials=1)
         done(min(len(completed(study)), count), count)
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from edgepose.errors import UsageError
 from edgepose_export.callbacks import TaskProgress
+from edgepose_export.data.mix import refuse_missing
 from edgepose_export.network.checkpoint import network_spec, read_checkpoint
 from edgepose_export.network.refiner import RefinerSpec
 from edgepose_export.search.study import completed, locked, name_of, open_study, run_trials
@@ -91,6 +92,8 @@ def tune_training(
     count = trials if grid is None else _size(grid)
     if count < 2:
         raise UsageError(f"{count} training would be compared with nothing; expected at least 2")
+
+    refuse_missing(options.data, options.evaluate)
 
     def sampler(opened: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(seed=seed + opened) if grid is None else optuna.samplers.GridSampler(grid, seed=seed)  # type: ignore[arg-type]

@@ -49,15 +49,13 @@ def make_variant(full: PoseNetwork, structure: Structure, batches: Sequence[Tens
     """Return the network of a structure with the weights of the full one, fitted to it in closed form.
 
     Args:
-        full: plain, with batch-norms folded.
+        full: plain (no Ghost modules, not pruned), with batch-norms folded.
         structure: what stays.
         batches: normalized pictures (B, 3, H, W).
 
     Raises:
-        ConfigError: the full network was pruned or has Ghost modules itself, or is too small for the structure.
+        ConfigError: the full network is too small for the structure.
     """
-    if full.spec.ghost or full.spec.maps:
-        raise ConfigError("the network to search from has Ghost modules or is pruned; expected a plain one, such as ghost-n")
     x = torch.cat(list(batches))
     network = _drop_blocks(full, structure.blocks, x)
     if structure.ghost:

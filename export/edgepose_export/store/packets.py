@@ -12,7 +12,7 @@ from edgepose.errors import OutputError
 Version = Literal[4, 5]
 """Protocol level: 4 is MQTT 3.1.1."""
 
-CONNACK, PUBLISH, SUBACK, PINGRESP, DISCONNECT = 2, 3, 9, 13, 14
+CONNACK, PUBLISH, SUBACK, DISCONNECT = 2, 3, 9, 14
 
 _U16 = struct.Struct(">H")
 _SESSION_EXPIRY = 0x11

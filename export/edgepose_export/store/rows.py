@@ -249,17 +249,6 @@ def selected(rows: PosesRows, numbers: list[int]) -> PosesRows:
     )
 
 
-def selected_events(rows: EventRows, numbers: list[int]) -> EventRows:
-    """Return some rows, in the order of their numbers."""
-    return EventRows(
-        keys=[rows.keys[number] for number in numbers],
-        messages=[rows.messages[number] for number in numbers],
-        at_us=[rows.at_us[number] for number in numbers],
-        since_us=[rows.since_us[number] for number in numbers],
-        received_us=[rows.received_us[number] for number in numbers],
-    )
-
-
 def _within(limit: int, device: str, *values: int) -> None:
     for value in values:
         if not -limit <= value < limit:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgepose_export.network.head import STRIDES, PoseMaps, corners_of
+from edgepose_export.network.head import STRIDES, PoseMaps, boxes_around, corners_of
 
 _SCORE_POWER, _OVERLAP_POWER = 0.5, 4.0
 _MOST_CELLS = 10
@@ -90,9 +90,7 @@ def best_of_each(key: Tensor, value: Tensor) -> Tensor:
 
 def boxes_at_cells(maps: PoseMaps) -> Tensor:
     """Return the boxes of all cells, x1 y1 x2 y2 in input pixels: (B, N, 4)."""
-    corner = _corners(maps)  # (N, 2)
-    box = maps.box.transpose(1, 2)
-    return torch.cat([corner - box[..., :2], corner + box[..., 2:]], -1)
+    return boxes_around(_corners(maps), maps.box.transpose(1, 2))  # (N, 2) and (B, N, 4)
 
 
 def cell_centers(maps: PoseMaps) -> tuple[Tensor, Tensor]:

@@ -95,6 +95,7 @@ class Trainer:
         output: folder for `last.pt` (everything needed to continue), `best.pt` (the averaged weights with the best measurement),
             `log.csv`, `curve.png`, and for each phase `pictures-<phase>.png`: some of the pictures and labels as the network sees them.
         resume: continue from `output/last.pt` where it exists.
+        teacher: what holds the network, as of `edgepose_export.training.teacher.load_plain`; None takes the start's.
         length_minutes: of the whole training, measurements aside. The phases share it by their numbers of pictures, and each learning
             rate ends where its phase does. 0 takes the pictures themselves.
         workers: threads that make batches.
@@ -117,6 +118,7 @@ class Trainer:
         output: Path,
         *,
         resume: bool,
+        teacher: Path | None = None,
         length_minutes: float = 0.0,
         workers: int = 1,
         threads: int = 0,
@@ -151,7 +153,7 @@ class Trainer:
         self._measured_s, self._measuring_s = time.monotonic(), 0.0
         torch.manual_seed(recipe.seed)
         held = any(phase.losses.held() for phase in recipe.phases)
-        self.teacher = load_teacher(start, self.device) if held else None
+        self.teacher = load_teacher(start, recipe.network, self.device, teacher) if held else None
         last = output / "last.pt"
         self.best = output / "best.pt"
         self.state = TrainingState()

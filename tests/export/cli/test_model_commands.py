@@ -261,7 +261,7 @@ def test_ghostify_starts_a_refiner_from_its_teacher(folder: Path, tmp_path: Path
         (
             ["train", "ghost-x", "--data", "data", "--warm-start", "ghost-n", "--output", "run"],
             78,
-            "a shipped recipe: finetune-pose",
+            "a shipped recipe: finetune-boxes, finetune-pose",
         ),
         (
             ["train", "ghost-n", "--data", "data", "--warm-start", "last.pt", "--output", "run"],

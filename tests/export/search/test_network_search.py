@@ -58,8 +58,6 @@ def test_a_structure_that_the_network_does_not_have_is_refused() -> None:
     full = lively(1, SPEC)
     with pytest.raises(ConfigError, match=r"\(3, 2\) blocks would stay of \(2, 2\)"):
         make_variant(full, Structure((3, 2)), [torch.zeros(1, 3, 64, 64)])
-    with pytest.raises(ConfigError, match="expected a plain one"):
-        make_variant(lively(1), Structure((1, 1)), [torch.zeros(1, 3, 64, 64)])
 
 
 def test_the_front_holds_what_no_point_beats() -> None:
@@ -138,3 +136,12 @@ def test_a_search_goes_on_and_compares_short_with_long(options: NetworkSearchOpt
     assert again.points[0].structure not in [name.rpartition("-")[0] for name in again.confirmation.points]
     best = max(point.box_ap for point in again.points)
     assert again.front[-1].box_ap == best
+
+
+def test_data_or_a_network_that_cannot_be_searched_is_refused_at_once(options: NetworkSearchOptions) -> None:
+    with pytest.raises(ConfigError, match="data nix cannot be read"):
+        search_network(dataclasses.replace(options, data=["nix"]))
+    assert not options.output.exists()
+    save_network(Path(options.start), lively(1))
+    with pytest.raises(ConfigError, match=r"full\.pt is a refiner, has Ghost modules or is pruned; expected a plain pose network"):
+        search_network(options)

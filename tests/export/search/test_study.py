@@ -78,15 +78,26 @@ def test_parameters_that_no_network_can_have_are_no_failure(tmp_path: Path, monk
     def objective(trial: optuna.Trial) -> float:
         value = trial.suggest_float("x", 0, 1)
         if value > 0.5:
-            raise ConfigError("too large")
+            raise optuna.TrialPruned("too large")
         return value
 
     run_trials(study, objective, 3)
     assert len(completed(study)) == 3
-    assert {trial.user_attrs["refused"] for trial in study.get_trials(states=(TrialState.PRUNED,))} == {"too large"}
+    assert study.get_trials(states=(TrialState.PRUNED,))
     monkeypatch.setattr(studies, "_MOST_REFUSED", 1)
     with pytest.raises(EdgeposeError, match="had parameters that no network can have"):
         run_trials(study, objective, 4)
+
+
+def test_another_error_ends_the_run(tmp_path: Path) -> None:
+    study = open_study(tmp_path / "study.db", "one", ["minimize"], sampler)
+
+    def objective(trial: optuna.Trial) -> float:
+        raise ConfigError("the data is refused")
+
+    with pytest.raises(ConfigError, match="the data is refused"):
+        run_trials(study, objective, 3)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL]
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
