@@ -236,7 +236,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, tmp_path: Pat
     for arguments in ({"int8": True}, {"data": folder / "data"}):
         with pytest.raises(UsageError, match="expected int8=True and pictures"):
             model.export(tmp_path / "int8.onnx", **arguments)
-    with pytest.raises(UsageError, match=r"an option of the training is not known .*'epochs'.*; expected recipe, minutes"):
+    with pytest.raises(UsageError, match=r"an option of the training is not known .*'epochs'.*; expected recipe, teacher, minutes"):
         model.train(folder / "data", tmp_path / "run", epochs=3)
     with pytest.raises(UsageError, match="both the length"):
         model.train(folder / "data", tmp_path / "run", minutes=1, pictures=16)

@@ -36,5 +36,5 @@ def test_the_wheel_holds_one_package_with_its_recipes_and_checkpoints(wheel: Pat
     assert top == "edgepose_export\n"
     package = ROOT / "export" / "edgepose_export"
     shipped = [*package.glob("recipes/*.yaml"), *package.glob("checkpoints/*.pt"), package / "report" / "page.css", package / "py.typed"]
-    assert len(shipped) == 11
+    assert len(shipped) == 12
     assert {path.relative_to(package.parent).as_posix() for path in shipped} <= names
