@@ -147,9 +147,8 @@ def test_a_run_of_minutes_that_stops_goes_on_to_its_length(sources: list[MixedFo
     assert read_checkpoint(tmp_path / "run" / "last.pt")["training"]["seconds"] == pytest.approx(1.8)
 
 
-@pytest.mark.parametrize("killed_after", [1, 4, 5])
 def test_a_run_that_is_killed_goes_on_as_if_it_were_not(
-    sources: list[MixedFolder], start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+    sources: list[MixedFolder], start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "_CHECKPOINT_EVERY_S", 0.0)  # a checkpoint after every step, except the one that was killed
     torch.set_num_threads(1)
@@ -158,16 +157,19 @@ def test_a_run_that_is_killed_goes_on_as_if_it_were_not(
         Trainer(recipe(), sources, start, tmp_path / name, resume=True, callbacks=[diary]).run()
 
     run("whole", Diary())
-    with pytest.raises(KeyboardInterrupt):
-        run("killed", Diary(killed_after))
-    with (tmp_path / "killed" / "log.csv").open("a") as file:
-        file.write("fine-tuning,24,9,0.01\nfine-tun")  # rows of lost steps, and one that is torn
-    run("killed", Diary())
-    whole, killed = (read_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
-    assert whole["training"]["steps"] == killed["training"]["steps"] == 6
-    for name, value in whole["state"].items():
-        assert torch.allclose(value.float(), killed["state"][name].float(), atol=1e-5), name
-    assert [row["steps"] for row in rows_of(tmp_path / "killed")] == [row["steps"] for row in rows_of(tmp_path / "whole")]
+    whole = read_checkpoint(tmp_path / "whole" / "last.pt")
+    for killed_after in (1, 4, 5):
+        folder = tmp_path / f"killed {killed_after}"
+        with pytest.raises(KeyboardInterrupt):
+            run(folder.name, Diary(killed_after))
+        with (folder / "log.csv").open("a") as file:
+            file.write("fine-tuning,24,9,0.01\nfine-tun")  # rows of lost steps, and one that is torn
+        run(folder.name, Diary())
+        killed = read_checkpoint(folder / "last.pt")
+        assert whole["training"]["steps"] == killed["training"]["steps"] == 6
+        for name, value in whole["state"].items():
+            assert torch.allclose(value.float(), killed["state"][name].float(), atol=1e-5), (killed_after, name)
+        assert [row["steps"] for row in rows_of(folder)] == [row["steps"] for row in rows_of(tmp_path / "whole")]
 
 
 def test_rows_of_steps_that_are_lost_leave_the_log(tmp_path: Path) -> None:
