@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import click
 
-from tools.machine import machine
+from tools.machine import core_s, machine
 from tools.write_reference import with_table
 
 _ROOT = Path(__file__).parents[1]
@@ -54,13 +54,13 @@ def start(root: Path, settings: tuple[str, ...]) -> Start:
                         raise click.ClickException(f"{root}: no pose (exit code {daemon.returncode}); expected one: {' '.join(command)}")
                     time.sleep(0.002)
                 wall_s = time.perf_counter() - began_s
-                ticks = Path(f"/proc/{daemon.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+                used_s = core_s(daemon.pid)
                 time.sleep(_AFTER_S)
                 status = Path(f"/proc/{daemon.pid}/status").read_text()
             finally:
                 daemon.terminate()
     peak_kib = int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
-    return Start(wall_s, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), peak_kib / 1024)
+    return Start(wall_s, used_s, peak_kib / 1024)
 
 
 def table(starts: dict[str, list[Start]]) -> str:

@@ -29,7 +29,7 @@ from edgepose.messages.structs import PosesMessage, encode, timestamp
 from edgepose.person import Person
 from testing.fleet_publisher import packet, string
 from testing.servers.mosquitto import Mosquitto
-from tools.machine import machine
+from tools.machine import core_s, machine
 from tools.write_reference import with_table
 
 RATE_HZ = 10
@@ -151,11 +151,6 @@ def _run(coroutine: object, *arguments: object) -> None:
     asyncio.run(coroutine(*arguments))  # type: ignore[operator]
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _rss_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -174,10 +169,10 @@ def measure(count: int, seconds: float) -> Row:
             assert ready.wait(30), "the subscriber did not come up"
             time.sleep(_WARM_UP_S)
             pid = broker.pid
-            began_s, cpu_s = time.monotonic(), _cpu_s(pid)
+            began_s, cpu_s = time.monotonic(), core_s(pid)
             go.set()
             time.sleep(seconds)
-            broker_cpu, memory_mb = (_cpu_s(pid) - cpu_s) / (time.monotonic() - began_s), _rss_mb(pid)
+            broker_cpu, memory_mb = (core_s(pid) - cpu_s) / (time.monotonic() - began_s), _rss_mb(pid)
             stop.set()
             published, size, devices_cpu = sent.get(timeout=60)
             ages_ms, subscriber_cpu = heard.get(timeout=60)

@@ -16,6 +16,12 @@ def machine() -> str:
     return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} threads"
 
 
+def core_s(pid: int) -> float:
+    """Return the core time of a process, of all its threads, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def write_rows(document: Path, name: str, load: float, rows: list[str]) -> None:
     """Show rows about what was found, and write them as the table of this name.
 

@@ -4,7 +4,6 @@ python -m tools.measure_idle docs/performance.md VIDEO [--seconds 60]
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,16 +14,11 @@ from pathlib import Path
 import click
 
 from testing.servers.mosquitto import Mosquitto
-from tools.machine import machine
+from tools.machine import core_s, machine
 from tools.write_reference import with_table
 
 _WITHIN_S = 60.0
 _SETTLING_S = 4.0
-
-
-def _core_s(pid: int) -> float:
-    ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def _pause(port: int) -> None:
@@ -65,9 +59,9 @@ def main(document: Path, video: Path, seconds: float) -> None:
             try:
                 _pause(broker.port)
                 time.sleep(_SETTLING_S)
-                before_s, began_s = _core_s(daemon.pid), time.monotonic()
+                before_s, began_s = core_s(daemon.pid), time.monotonic()
                 time.sleep(seconds)
-                share = (_core_s(daemon.pid) - before_s) / (time.monotonic() - began_s)
+                share = (core_s(daemon.pid) - before_s) / (time.monotonic() - began_s)
             finally:
                 daemon.terminate()
     text = (

@@ -19,18 +19,12 @@ from testing.killed_store import fleet_messages, killed_store, store_command
 from testing.requirements import missing
 from testing.servers.mosquitto import Mosquitto
 from testing.waiting import wait_for
-from tools.machine import machine
+from tools.machine import core_s, machine
 from tools.write_reference import with_table
 
 RATE_HZ = 10_000
 _BATCH = 500
 _BROKER = "max_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true"
-
-
-def cpu_s(pid: int) -> float:
-    """Return the processor time of a process, seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measured_load(folder: Path, port: int, seconds: float, options: list[str]) -> str:
@@ -41,7 +35,7 @@ def measured_load(folder: Path, port: int, seconds: float, options: list[str]) -
         pass
     total = round(seconds * RATE_HZ)
     batches = [fleet_messages(first, _BATCH, devices=200) for first in range(0, total, _BATCH)]
-    before_s, began_s = cpu_s(process.pid), time.monotonic()
+    before_s, began_s = core_s(process.pid), time.monotonic()
     with FleetPublisher(port, "load") as publisher:
         for number, batch in enumerate(batches):
             time.sleep(max(0.0, began_s + number * _BATCH / RATE_HZ - time.monotonic()))
@@ -49,7 +43,7 @@ def measured_load(folder: Path, port: int, seconds: float, options: list[str]) -
     published_s = time.monotonic() - began_s
     time.sleep(2.5)  # the last segment is closed by then, or soon
     wait_for(lambda: not any((folder / "journal").glob("*.segment")), within_s=60, every_s=0.1)
-    kept_s, used_s = time.monotonic() - began_s, cpu_s(process.pid) - before_s
+    kept_s, used_s = time.monotonic() - began_s, core_s(process.pid) - before_s
     memory_mb = int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
     process.send_signal(signal.SIGTERM)
     written = process.communicate(timeout=60)[0]
