@@ -229,7 +229,8 @@ def test_text_of_others_forges_no_line_of_the_log(hostile: str, form: str) -> No
     assert len(line) < 20_000
 
 
-DEVICE = Config(device="drone", mqtt=MqttConfig(host="broker.example"))
+DEVICE = Config(device=f"drone-{os.getpid()}", mqtt=MqttConfig(host="broker.example"))
+"""Its name is unique to this process: other processes run the same tests at the same time."""
 
 SQUAT = """
 import os, socket, sys, time
@@ -272,7 +273,7 @@ def test_another_user_who_holds_the_name_is_named_and_does_not_keep_a_daemon_fro
             if listens:
                 assert f"(process {process.pid} of user {'nobody' if user == 65534 else user})" in line
             with pytest.raises(
-                UnavailableError, match=rf"another edgepose \(process {os.getpid()} of user root\) .* publishes edgepose/drone"
+                UnavailableError, match=rf"another edgepose \(process {os.getpid()} of user root\) .* publishes edgepose/{DEVICE.device}"
             ):
                 second.take()
         finally:
