@@ -11,10 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import av
-import cv2
-import numpy as np
-
 from edgepose.config.schema import Config
 from edgepose_export.archive.cluster import ClusterOptions, run_on_cluster
 from edgepose_export.archive.run import ArchiveSummary, Progress
@@ -27,28 +23,6 @@ START_NS = 1_795_946_400_000_000_000
 
 _TRIES = 5
 _ADDRESS = "127.0.0.2"  # Ray takes 127.0.0.1 for the machine's address in its network
-
-
-def write_clips(folder: Path, picture: Path, count: int, frames: int, key_frames_every: int = 8) -> list[Path]:
-    """Write short videos in which a camera moves over a picture with people; each is another one."""
-    image = np.asarray(cv2.imread(str(picture)))
-    scale = 480 / max(image.shape[:2])
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    height, width = image.shape[0] // 8 * 6, image.shape[1] // 8 * 6
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number in range(count):
-        paths.append(folder / f"clip-{number:02d}.mp4")
-        with av.open(str(paths[-1]), "w") as container:
-            stream = container.add_stream("libx264", rate=10, options={"g": str(key_frames_every), "preset": "ultrafast", "bf": "0"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for index in range(frames):
-                x = (image.shape[1] - width) * (index + number) // (frames + count)
-                y = (image.shape[0] - height) * number // count
-                part = np.ascontiguousarray(image[y : y + height, x : x + width, ::-1])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
-            container.mux(stream.encode())
-    return paths
 
 
 @contextmanager

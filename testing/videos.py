@@ -1,9 +1,10 @@
-"""Tiny videos in which every frame has a gray of its own, so that a test knows which one it got."""
+"""Short videos: frames that each have a gray of their own, so that a test knows which one it got, and flights over a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 
@@ -31,3 +32,25 @@ def write_video(
 def numbers(grays: Sequence[float]) -> list[int]:
     """Return the numbers of the frames with these grays (modulo 20)."""
     return [round((value - 20) / 10) for value in grays]
+
+
+def write_flights(folder: Path, picture: Path, count: int, frames: int, key_frames_every: int = 8, long_side: int = 480) -> list[Path]:
+    """Write short videos in which a camera moves over a picture of `long_side` pixels; each is another one, with 6/8 of the sides."""
+    image = np.asarray(cv2.imread(str(picture)))
+    scale = long_side / max(image.shape[:2])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = image.shape[0] // 8 * 6, image.shape[1] // 8 * 6
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(count):
+        paths.append(folder / f"clip-{number:02d}.mp4")
+        with av.open(str(paths[-1]), "w") as container:
+            stream = container.add_stream("libx264", rate=10, options={"g": str(key_frames_every), "preset": "ultrafast", "bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for index in range(frames):
+                x = (image.shape[1] - width) * (index + number) // (frames + count)
+                y = (image.shape[0] - height) * number // count
+                part = np.ascontiguousarray(image[y : y + height, x : x + width, ::-1])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
+            container.mux(stream.encode())
+    return paths

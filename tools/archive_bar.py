@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from testing.killed_cluster import annotate_with_a_killed_node, infer, write_clips
+from testing.killed_cluster import annotate_with_a_killed_node, infer
+from testing.videos import write_flights
 from tools.machine import machine
 from tools.write_reference import with_table
 
@@ -26,7 +27,7 @@ def main(document: Path, videos: int, frames: int) -> None:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clips = write_clips(folder / "clips", PICTURE, videos, frames, key_frames_every=4)
+        clips = write_flights(folder / "clips", PICTURE, videos, frames, key_frames_every=4)
         began_s = time.monotonic()
         summary = annotate_with_a_killed_node(clips, folder / "out", chunk_s=0.4, kill_after=videos // 4)
         took_s = time.monotonic() - began_s

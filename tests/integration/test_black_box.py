@@ -15,11 +15,13 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgepose.config.schema import Config
-from edgepose.recorder.format import SUFFIX, SegmentHeader, first_line, packed
+from edgepose.recorder.format import SUFFIX, FrameRecord, SegmentHeader, first_line, packed, records
 from testing.servers.mosquitto import Mosquitto
+from testing.videos import write_flights
 from testing.waiting import wait_for
 
 CLIP = Path(__file__).parents[2] / "edgepose" / "assets" / "demo.mp4"
+PHOTOGRAPH = CLIP.with_name("golden.jpg")
 FRAMES = 60
 
 
@@ -48,13 +50,13 @@ class Ear:
         self._client.loop_stop()
 
 
-def run(folder: Path, port: int, *settings: str) -> subprocess.Popen[bytes]:
+def run(folder: Path, port: int, *settings: str, clip: Path = CLIP) -> subprocess.Popen[bytes]:
     zone = "[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]"
     (folder / "config.yaml").write_text(
         "device: drone\n"
         "cameras:\n"
-        f"  one: {{source: '{CLIP}', loop: true, zones: {{all: {zone}}}}}\n"
-        f"  two: {{source: '{CLIP}', loop: true}}\n"
+        f"  one: {{source: '{clip}', loop: true, zones: {{all: {zone}}}}}\n"
+        f"  two: {{source: '{clip}', loop: true}}\n"
         f"mqtt: {{host: 127.0.0.1, port: {port}}}\n"
         "events: {enter_after_s: 0.3, zone_after_s: 0.2}\n"
         f"black_box: {{path: {folder / 'box'}}}\n"
@@ -82,11 +84,13 @@ def replay(recording: Path, folder: Path) -> tuple[list[bytes], list[bytes], dic
     return lines[0], lines[1], json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("refined", [0, 2], ids=["unrefined", "refined"])
-def test_a_recording_on_request_replays_the_same_messages(refined: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flies", [False, True], ids=["unrefined", "refined, a camera that moves, tiles"])
+def test_a_recording_on_request_replays_the_same_messages(flies: bool, tmp_path: Path) -> None:
+    clip = write_flights(tmp_path, PHOTOGRAPH, 1, 2 * FRAMES, long_side=960)[0] if flies else CLIP
     with Mosquitto(tmp_path) as broker:
         ear = Ear(broker.port)
-        daemon = run(tmp_path, broker.port, f"refine.people={refined}")
+        looks = ("refine.people=2", "tiles.per_frame=2") if flies else ("refine.people=0", "tiles.enabled=false", "motion.enabled=false")
+        daemon = run(tmp_path, broker.port, *looks, clip=clip)
         try:
             wait_for(lambda: len(written(tmp_path)) >= FRAMES, within_s=120)
             daemon.send_signal(signal.SIGUSR1)
@@ -110,6 +114,8 @@ def test_a_recording_on_request_replays_the_same_messages(refined: int, tmp_path
     assert summary["events"] == len(events)
     assert summary["lost"] == 0
     assert summary["states"] >= 2
+    kept = [record for record in records(recording) if isinstance(record, FrameRecord)]
+    assert any(record.visited for record in kept) == any(record.motion for record in kept) == flies
 
 
 def test_a_daemon_that_was_killed_leaves_a_recording_for_the_next(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from edgepose_export.archive.chunks import key_frame_times
 from edgepose_export.archive.run import ArchiveSummary, Progress, run_here
 from edgepose_export.archive.videos import find_videos
 from edgepose_export.archive.worker import AnnotateSettings, Worker
-from testing.killed_cluster import START_NS, infer, write_clips
+from testing.killed_cluster import START_NS, infer
+from testing.videos import write_flights
 
 PICTURE = Path(__file__).parents[3] / "edgepose" / "assets" / "golden.jpg"
 FRAMES = 9
@@ -31,7 +32,7 @@ CONFIG = Config(events=EventsConfig(enter_after_s=0.3))  # within a short clip; 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_clips(tmp_path_factory.mktemp("clips"), PICTURE, 2, FRAMES, key_frames_every=3)
+    return write_flights(tmp_path_factory.mktemp("clips"), PICTURE, 2, FRAMES, key_frames_every=3)
 
 
 @pytest.fixture(scope="module")
