@@ -1,9 +1,9 @@
-"""Measures the keypoint errors of the default model on labeled people, and how often it loses a person: noise for tests.
+"""Measures the keypoint errors of the default networks on labeled people, and how often they lose a person: noise for tests.
 
 python -m tools.measure_noise ../shared/data/coco-dev testing/events/noise.json
 
 Inference runs four times on each picture. The original and a copy shifted by a few pixels separate flicker from persistent errors. Both
-are also rotated by 90 degrees, since few pictures show lying people and the model detects them less well. Lengths are in body sizes
+are also rotated by 90 degrees, since few pictures show lying people and the networks detect them less well. Lengths are in body sizes
 (square root of the box area), sizes in pixels of the network input.
 """
 
@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.config.schema import Config, ModelConfig
-from edgepose.engine.backend import Backend, open_backend
-from edgepose.model.file import ModelInfo
+from edgepose.config.schema import RefineConfig, TrackConfig
 from edgepose.model.shipped import named_model
 from edgepose.person import OKS_SIGMAS, Person
-from edgepose.pose.decode import decode
 from edgepose.pose.letterbox import Letterbox
 from edgepose_export.data.coco import CocoPose
+from edgepose_export.evaluation.predictor import open_predictor
 
 SIZES_PX = (0, 20, 40, 80, 100_000)
 """Bounds of the size classes in input pixels."""
@@ -41,13 +39,6 @@ MINIMUM_PEOPLE = 10
 
 SHIFT_PX = (5, 3)
 _SIGMAS = np.array(OKS_SIGMAS, np.float32)
-
-
-def infer(image: NDArray[np.uint8], backend: Backend, info: ModelInfo, config: Config) -> tuple[list[Person], float]:
-    """Return people down to the low score threshold of tracking, and the scale in input pixels per source pixel."""
-    letterbox = Letterbox.for_model(info, *image.shape[:2])
-    candidates = backend.run(letterbox.apply(image)[None])
-    return decode(candidates, 0, letterbox, config.pose, score_threshold=config.track.low_score_threshold), letterbox.scale_x
 
 
 def label_oks(person: Person, label: NDArray[np.float32], area: float) -> float:
@@ -72,42 +63,43 @@ def rotated(label: NDArray[np.float32], box: NDArray[np.float32], width: int) ->
 def main() -> None:
     """Measure, print, and write the file."""
     data, page = CocoPose([Path(sys.argv[1])]), Path(sys.argv[2])
-    config = Config(model=ModelConfig(path="default"))
-    model = named_model("default", "pose")
-    backend = open_backend(model, config.model)
+    model, refiner = named_model("default", "pose"), named_model(RefineConfig().path, "refine")
     classes: dict[tuple[str, int], dict[str, list[Any]]] = {}
-    for index, picture in enumerate(data):
-        upright = data.image(index)
-        for posture in ("upright", "lying"):
-            image = upright if posture == "upright" else np.ascontiguousarray(np.rot90(upright))
-            shifted = np.roll(image, SHIFT_PX, (1, 0))
-            (people, scale), (people_shifted, _) = infer(image, backend, model.info, config), infer(shifted, backend, model.info, config)
-            for label, box in zip(picture.keypoints, picture.boxes, strict=True):
-                if posture == "lying":
-                    label, box = rotated(label, box, picture.width)
-                if (label[:, 2] > 0).sum() < MINIMUM_LABELED:
-                    continue
-                size = math.sqrt(float((box[2] - box[0]) * (box[3] - box[1])))
-                size_class = max(number for number, low in enumerate(SIZES_PX[:-1]) if size * scale >= low)
-                one = classes.setdefault((posture, size_class), {name: [] for name in MEASURED})
-                shift = np.array((*SHIFT_PX, 0), np.float32)
-                area = size * size * 0.521  # mean area of a body over that of its box in COCO
-                first, second = best_match(people, label, area), best_match(people_shifted, label + shift, area)
-                one["matched"].append(first is not None)
-                if first is None:
-                    continue
-                one["lost"].append(second is None)
-                error = (first.keypoints[:, :2] - label[:, :2]) / size
-                one["errors"].append(
-                    [
-                        [round(float(x), 3), round(float(y), 3), round(float(c), 2)] if labeled else [None, None, round(float(c), 2)]
-                        for (x, y), c, labeled in zip(error, first.keypoints[:, 2], label[:, 2] > 0, strict=True)
-                    ]
-                )
-                one["boxes"].append([round(float(side), 3) for side in (first.box - box) / size])
-                one["scores"].append(round(first.score, 3))
-                if second is not None:
-                    one["jitter"].append((second.keypoints[:, :2] - shift[:2] - first.keypoints[:, :2]) / size / math.sqrt(2))
+    # Down to the score from which tracking uses them.
+    with open_predictor(model.path, refiner=refiner.path, score=TrackConfig().low_score_threshold) as infer:
+        for index, picture in enumerate(data):
+            upright = data.image(index)
+            for posture in ("upright", "lying"):
+                image = upright if posture == "upright" else np.ascontiguousarray(np.rot90(upright))
+                shifted = np.roll(image, SHIFT_PX, (1, 0))
+                people, people_shifted = infer(image), infer(shifted)
+                scale = Letterbox.for_model(model.info, *image.shape[:2]).scale_x
+                for label, box in zip(picture.keypoints, picture.boxes, strict=True):
+                    if posture == "lying":
+                        label, box = rotated(label, box, picture.width)
+                    if (label[:, 2] > 0).sum() < MINIMUM_LABELED:
+                        continue
+                    size = math.sqrt(float((box[2] - box[0]) * (box[3] - box[1])))
+                    size_class = max(number for number, low in enumerate(SIZES_PX[:-1]) if size * scale >= low)
+                    one = classes.setdefault((posture, size_class), {name: [] for name in MEASURED})
+                    shift = np.array((*SHIFT_PX, 0), np.float32)
+                    area = size * size * 0.521  # mean area of a body over that of its box in COCO
+                    first, second = best_match(people, label, area), best_match(people_shifted, label + shift, area)
+                    one["matched"].append(first is not None)
+                    if first is None:
+                        continue
+                    one["lost"].append(second is None)
+                    error = (first.keypoints[:, :2] - label[:, :2]) / size
+                    one["errors"].append(
+                        [
+                            [round(float(x), 3), round(float(y), 3), round(float(c), 2)] if labeled else [None, None, round(float(c), 2)]
+                            for (x, y), c, labeled in zip(error, first.keypoints[:, 2], label[:, 2] > 0, strict=True)
+                        ]
+                    )
+                    one["boxes"].append([round(float(side), 3) for side in (first.box - box) / size])
+                    one["scores"].append(round(first.score, 3))
+                    if second is not None:
+                        one["jitter"].append((second.keypoints[:, :2] - shift[:2] - first.keypoints[:, :2]) / size / math.sqrt(2))
     written = []
     for (posture, size_class), one in sorted(classes.items()):
         if len(one["errors"]) < MINIMUM_PEOPLE:
@@ -138,6 +130,8 @@ def main() -> None:
         "at": f"{datetime.now(timezone.utc):%Y-%m-%d}",
         "model": model.info.name,
         "sha256": model.sha256,
+        "refiner": refiner.info.name,
+        "refiner_sha256": refiner.sha256,
         "pictures": len(data),
     }
     lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in written)

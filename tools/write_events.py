@@ -23,6 +23,7 @@ from edgepose.events.detector import EventDetector, Places
 from edgepose.frame import Frame
 from edgepose.person import Person
 from edgepose.pipeline.postprocessor import Postprocessor
+from edgepose.pipeline.refiner import Refiner
 from edgepose.pipeline.stages import Preprocessor
 from edgepose.telemetry.metrics import Metrics
 from testing.events.actions import ACTIONS
@@ -48,10 +49,11 @@ def play_one(numbers: tuple[int, int, bool]) -> Sequence:
 
 def on_video(path: str) -> tuple[Counter[str], float, float]:
     """Return the events by kind on a real video, its length in minutes, and the people per frame."""
-    config = Config(cameras={"video": CameraConfig(source=path)})
+    config, metrics = Config(cameras={"video": CameraConfig(source=path)}), Metrics()
     model = pose_model(config.model)
     backend, source = open_backend(model, config.model), open_source("video", config.cameras["video"])
-    inputs, stage = Preprocessor(model.info, 0, lambda *_: None), Postprocessor("video", config, Metrics())
+    inputs = Preprocessor(model.info, 0, lambda *_: None)
+    stage = Postprocessor("video", config, metrics, Refiner.configured(config, metrics))
     counts: Counter[str] = Counter()
     first = last = frames = people = 0
     try:

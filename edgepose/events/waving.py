@@ -24,6 +24,7 @@ _WIDEST = 0.5  # ... and no farther up and down, in body sizes: jumping jacks sw
 _SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still counts as above: a shoulder is not a point ...
 _STEEP_MARGIN = 0.15  # ... and as many more from 60 degrees above, where an arm that is raised to the front ends below the shoulder ...
 _STEEP_WALKING_MARGIN = -0.08  # ... but fewer of people who walk, whose arms swing that high
+_RAISED_SHARE, _RAISED_MEAN_S = 0.6, 1.0  # of a wave's frames in which the wrist is above the shoulder: hands that talk are lower
 _STANDS_WITHIN, _FEET_MEAN_S = 0.2, 1.0  # body sizes, time: feet of people who stand stay near to their mean place
 _MINIMUM_REVERSALS = 4  # two periods
 _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
@@ -70,6 +71,8 @@ class WristState(msgspec.Struct, frozen=True, array_like=True):
     last_raised_ns: int
     last_low_ns: int
     last_ns: int
+    raised_share: float
+    last_seen_ns: int
     horizontal: SwingState
     vertical: SwingState
 
@@ -201,28 +204,46 @@ class Wrist:
         last_raised_ns: last frame in which the wrist was above the shoulder, in observed time.
         last_low_ns: last frame in which it was lower, but where a wrist may be that waves.
         last_ns: last frame in which it was in either place.
+        raised_share: recent share of the frames with the wrist in which it is above the shoulder.
+        last_seen_ns: last frame with the wrist.
         horizontal, vertical: position relative to the shoulders.
     """
 
     last_raised_ns: int = 0
     last_low_ns: int = 0
     last_ns: int = 0
+    raised_share: float = 0.0
+    last_seen_ns: int = 0
     horizontal: Swing = field(default_factory=Swing)
     vertical: Swing = field(default_factory=Swing)
 
     def snapshot(self) -> WristState:
         """Return the whole state."""
-        return WristState(self.last_raised_ns, self.last_low_ns, self.last_ns, self.horizontal.snapshot(), self.vertical.snapshot())
+        swings = self.horizontal.snapshot(), self.vertical.snapshot()
+        return WristState(self.last_raised_ns, self.last_low_ns, self.last_ns, self.raised_share, self.last_seen_ns, *swings)
 
     @classmethod
     def restored(cls, state: WristState) -> "Wrist":
         """Return a wrist that continues from a snapshot."""
-        return cls(state.last_raised_ns, state.last_low_ns, state.last_ns, Swing.restored(state.horizontal), Swing.restored(state.vertical))
+        swings = Swing.restored(state.horizontal), Swing.restored(state.vertical)
+        return cls(state.last_raised_ns, state.last_low_ns, state.last_ns, state.raised_share, state.last_seen_ns, *swings)
+
+    def see(self, raised: bool, now_ns: int) -> None:
+        """Note that the wrist is visible, and whether it is above the shoulder."""
+        share = min(1.0, (now_ns - self.last_seen_ns) / NS_PER_S / _RAISED_MEAN_S)
+        self.raised_share += share * (raised - self.raised_share)
+        self.last_seen_ns = now_ns
+        if raised:
+            self.last_raised_ns = now_ns
 
     def rhythms(self, now_ns: int, settings: EventsConfig) -> list[Rhythm]:
         """Return the waves that are in progress."""
         found = [rhythm for swing in (self.horizontal, self.vertical) if (rhythm := swing.rhythm(now_ns, settings)) is not None]
-        return [wave for wave in found if self.last_low_ns < wave.since_ns or self.vertical.width(wave.since_ns) <= _WIDEST]
+        return [
+            wave
+            for wave in found
+            if self.last_low_ns < wave.since_ns or (self.raised_share >= _RAISED_SHARE and self.vertical.width(wave.since_ns) <= _WIDEST)
+        ]
 
 
 @dataclass(slots=True)
@@ -274,8 +295,8 @@ def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: Eve
     lowered_y = raised_y + (_LOWERED * (body.hips[1] - shoulder_y) if stands else 0.0)
     waves = []
     for wrist, position in zip(history.wrists, body.wrists, strict=True):
-        if position is not None and position[1] < raised_y:
-            wrist.last_raised_ns = now_ns
+        if position is not None:
+            wrist.see(position[1] < raised_y, now_ns)
         if position is not None and position[1] < lowered_y and now_ns - wrist.last_raised_ns <= _SLOWEST_S * NS_PER_S:
             wrist.last_ns = now_ns
             if position[1] >= raised_y:

@@ -27,7 +27,7 @@ SUFFIX = ".segment"
 KIND = "segment"
 """What `edgepose.encryption` calls a segment."""
 
-_VERSION = 4
+_VERSION = 5
 _FIRST_LINE = f"edgepose black box {_VERSION}\n".encode()
 _FIRST_LINE_OF_ANY = re.compile(rb"edgepose black box (\d{1,9})\n")
 _FIRST_LINE_LIMIT_BYTES = 64

@@ -211,11 +211,12 @@ def raised(across: float, above: float) -> Person:
 
 def test_a_wave_may_end_below_the_shoulder_at_one_end_of_each_swing() -> None:
     quiet = EventsConfig(disabled=["entered"])
-    scene, low, jacks = (Scene(settings=quiet) for _ in range(3))
+    scene, low, talk, jacks = (Scene(settings=quiet) for _ in range(4))
     swings = np.sin(2 * np.pi * np.arange(0, 6, 0.1))
     kinds = [kind for swing in swings for kind in scene.show(raised(40 + 15 * swing, 20 * swing))]
     assert kinds == ["waving"]
     assert [kind for swing in swings for kind in low.show(raised(40 + 15 * swing, 20 * swing - 35))] == []  # never above it
+    assert [kind for swing in swings for kind in talk.show(raised(40 + 15 * swing, 20 * swing - 18))] == []  # above it for a moment
     assert [kind for swing in swings for kind in jacks.show(raised(40, 10 + 60 * swing))] == []
 
 

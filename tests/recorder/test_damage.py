@@ -105,7 +105,7 @@ def test_a_recording_of_format_1_is_refused_in_one_sentence(tmp_path: Path) -> N
         with pytest.raises(RecordingError) as caught:
             list(records(path))
         assert str(caught.value) == (
-            f"{segment} is a recording of black box format 1; expected format 4, or a replay with the version of edgepose that recorded it"
+            f"{segment} is a recording of black box format 1; expected format 5, or a replay with the version of edgepose that recorded it"
         )
     with pytest.raises(ConfigError, match="is part of a recording"):  # nor is it written over
         refuse_overwriting(tmp_path / "other", [segment])
