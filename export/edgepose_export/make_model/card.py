@@ -13,7 +13,7 @@ VARIANTS = {"": "float, weights in half precision", "-int8": "INT8 for CPUs", "-
 DESCENT = {"pose": "RTMDet-nano by OpenMMLab", "refine": "PP-TinyPose by PaddlePaddle"}
 DATA = {
     "pose": "COCO and Objects365 (by the authors of RTMDet-nano); COCO, synthetic people, thermal pictures of HIT-UAV (here)",
-    "refine": "COCO and AI Challenger (by the authors of PP-TinyPose); COCO (here)",
+    "refine": "COCO and AI Challenger (by the authors of PP-TinyPose); COCO and synthetic people (here)",
 }
 """Data sets in the weights. None of their pictures is part of this project."""
 FIGURES = {
