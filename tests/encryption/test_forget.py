@@ -40,6 +40,19 @@ def everything(state: State) -> dict[str, bytes]:
     return {name: state.content(name) for name in state.shown()} | {"": " ".join(state.shown()).encode() + b"".join(clear)}
 
 
+def stored(state: State, name: str) -> bytes:
+    """Return the content of a file; nothing where there is none yet."""
+    return state.content(name) if name in state.shown() else b""
+
+
+def is_all_stored(state: State) -> bool:
+    """Return whether each kind of file holds something, and each event waits for the broker and for the receiver of the webhook."""
+    names = " ".join(state.shown())
+    events = set(_ID.findall(stored(state, "events.db")))
+    waits = bool(events) and events <= set(_ID.findall(stored(state, "webhook.db")))
+    return waits and "-signal/" in names and "images/" in names and bool(times(stored(state, "poses.jsonl")))
+
+
 def times(content: bytes) -> list[int]:
     return [at for text in _TIME.findall(content) if (at := nanoseconds(text.decode())) is not None]
 
@@ -75,22 +88,21 @@ def test_nothing_of_the_span_is_left_and_the_daemon_goes_on(tmp_path: Path, monk
         try:
             wait_for(lambda: heard.on("cameras/Entrance/events") or daemon.poll() is not None, within_s=60)
             publish(broker.port, "edgepose/drone/command/pause", b'{"camera": "nobody"}')
+            wait_for(lambda: b'"pause"' in stored(state, "commands.jsonl"), within_s=60)
             broker.kill()  # events wait from now on, at the webhook's receiver too
             daemon.send_signal(signal.SIGUSR1)
-            wait_for(lambda: _ID.search(state.content("events.db")) and any("-signal/" in name for name in state.shown()), within_s=30)
+            wait_for(lambda: is_all_stored(state), within_s=60)
             viewer = looking_on(state) if page else None
             end_ns = time.time_ns()
             before = everything(state)
             events = set(_ID.findall(before["events.db"]))
-            assert events <= set(_ID.findall(before["webhook.db"]))
-            assert [at for at in times(before["poses.jsonl"]) if at <= end_ns]
             if viewer is not None:
                 assert b'"pause"' in before["web/live/audit.jsonl"]
                 assert [event for event in shown_events(viewer) if (nanoseconds(event["at"]) or 0) <= end_ns]
             span = ["--from", "2020-01-01T00:00:00Z", "--to", datetime.fromtimestamp(end_ns / 1e9, timezone.utc).isoformat()]
             said = json.loads(edgepose("forget", *span, "--json", "-c", state.config))
-            assert said["deleted"]["daemon"]["events"]
-            assert all(said["deleted"]["daemon"][what] for what in ("webhook_events", "records", "lines", "pictures", "commands"))
+            deleted = said["deleted"]["daemon"]
+            assert all(deleted[what] for what in ("events", "webhook_events", "records", "lines", "pictures", "commands")), deleted
             if viewer is not None:
                 assert said["deleted"]["live"]["shown_events"]
                 assert said["deleted"]["live"]["commands"]
