@@ -64,7 +64,10 @@ def data_hash(source: Path, progress: Progress | None = None) -> str:
     for picture in read_pictures(source, box_people=True, progress=progress):
         size = picture.path.stat().st_size if picture.path.exists() else -1
         digest.update(f"{picture.path.name} {size} {picture.width}x{picture.height} {picture.all_people_labeled}".encode())
-        for values in (picture.boxes, picture.keypoints, picture.ignored, picture.certainty, picture.keypoint_certainty):
+        for values in (
+            *(picture.boxes, picture.keypoints, picture.ignored),
+            *(picture.certainty, picture.keypoint_certainty, picture.hard_negatives),
+        ):
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 

@@ -12,6 +12,10 @@ COMMANDS = {
     "tune": ("edgepose_export.cli.tune:tune", "Search for a network, or for settings of its training."),
     "blend": ("edgepose_export.cli.blend:blend", "Blend a trained network with the one it was trained from."),
     "pseudo-label": ("edgepose_export.cli.pseudo_label:pseudo_label", "Label unlabeled people with a better network."),
+    "hard-negatives": (
+        "edgepose_export.cli.hard_negatives:hard_negatives",
+        "Collect what a network takes for people.",
+    ),
     "calibrate-score": ("edgepose_export.cli.calibrate_score:calibrate_score", "Make a network's score a probability."),
     "evaluate": ("edgepose_export.cli.evaluate:evaluate", "Measure the accuracy of a model."),
     "report": ("edgepose_export.cli.report:report", "Write one page about a model, or several side by side."),

@@ -58,7 +58,8 @@ class Batch:
     Attributes:
         images: uint8 (B, H, W, 3), RGB; a tensor where a device made them.
         boxes: float32 (B, P, 4), x1 y1 x2 y2; P is the most people in any picture of the batch.
-        keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labeled: x and y are 0), 1 (hidden) or 2 (visible).
+        keypoints: float32 (B, P, 17, 3), x y v; v is 0 (not labeled: x and y are 0), 1 (hidden), 2 (visible) or -1 (a refiner's crop of
+            nobody: absent).
         areas: float32 (B, P), px², the scale of OKS.
         people: int64 (B,), number of real entries among P.
         ignored: float32 (B, I, 4), ignore regions, in which a detection is neither right nor wrong. They can cover people.

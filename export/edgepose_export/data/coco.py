@@ -13,7 +13,7 @@ three kinds of label:
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +61,7 @@ class Picture:
         group: part of a data set that the picture belongs to (field `set` of the image); empty where the file names none.
         elevation_deg: how far down the camera looks, 0 (level) to 90 (straight down); None where the file does not say.
         exif_orientation: whether labels are for the picture turned by its EXIF orientation; if false, for the stored pixels.
+        hard_negatives: float32 (N, 4), x1 y1 x2 y2 of finds that show nobody (`edgepose_export.data.hard_negatives`).
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Picture:
     group: str = ""
     elevation_deg: float | None = None
     exif_orientation: bool = False
+    hard_negatives: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 def sample_labels(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -248,6 +250,7 @@ class _Annotation(msgspec.Struct):
     keypoint_scores: list[Annotated[float, Meta(ge=0, le=1)]] = []
     maybe_crowd: bool | int = False
     detector: bool | int = False
+    hard_negative: bool = False
 
     @property
     def has_pose(self) -> bool:
@@ -373,7 +376,8 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation], box_peop
     ignored: list[_Annotation] = []
     for annotation in annotations:
         is_person = annotation.has_pose or (box_people and annotation.is_box_of_person)
-        (people if is_person else ignored).append(annotation)
+        if not annotation.hard_negative:
+            (people if is_person else ignored).append(annotation)
     nothing = [0.0] * (3 * KEYPOINTS)
     keypoints = np.array([a.keypoints if a.has_pose else nothing for a in people], np.float32).reshape(-1, KEYPOINTS, 3)
     keypoints[keypoints[..., 2] == 0] = 0
@@ -394,6 +398,7 @@ def _picture(path: Path, image: _Image, annotations: list[_Annotation], box_peop
         group=image.group,
         elevation_deg=image.elevation if image.group_elevation is None else image.group_elevation,
         exif_orientation=image.exif_orientation,
+        hard_negatives=_boxes([annotation for annotation in annotations if annotation.hard_negative]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Crops to train a refiner on: one labeled person each, placed as the pose network would place the crop."""
+"""Crops to train a refiner on: one labeled person each, or nobody, placed as the pose network would place the crop."""
 
 from dataclasses import dataclass, replace
 
@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from edgepose_export.data import color, warp
 from edgepose_export.data.augment import Augmentation, Cover, Part, PicturePlan, PicturePlans, choose_appearance
-from edgepose_export.data.coco import CocoPose, sample_labels
+from edgepose_export.data.coco import KEYPOINTS, CocoPose, Picture, sample_labels
 from edgepose_export.network.checkpoint import NetworkSpec
 from edgepose_export.network.refiner import RefinerSpec
+
+ABSENT = (0.0, 0.0, -1.0)
+"""x y v of a keypoint that is known to be nowhere in the crop."""
 
 _GRAY = 127
 _PLAIN_COVERS = 0.5  # share of covers of one color; the others show a piece of another picture
@@ -47,11 +50,11 @@ def plans_for(spec: NetworkSpec, data: CocoPose) -> "PicturePlans | CropPlans":
 
 
 class CropPlans:
-    """Plans of crops, one per person, for `edgepose_export.data.batches.Batches`.
+    """Plans of crops, one per person and one per hard negative, for `edgepose_export.data.batches.Batches`.
 
     The crop is what the runtime would cut (`edgepose/pose/refine/regions.py`): the person's box grown to the crop's aspect, times `margin`,
     around the middle of the box. In a turned picture that is the upright box of the turned person. Only that person is labeled;
-    everything else is an ignore region.
+    everything else is an ignore region. All keypoints of a hard negative are labeled as absent (`ABSENT`).
 
     Args:
         data: labeled pictures.
@@ -64,36 +67,29 @@ class CropPlans:
         self._data = data
         self._margin = margin
         self._jitter = jitter or Jitter()
-        self._people = [
-            (index, person)
+        self._boxes = [
+            (index, number)
             for index, picture in enumerate(data)
-            for person in range(len(picture.boxes))
-            if (picture.keypoints[person, :, 2] > 0).sum() >= fewest_keypoints
+            for number in (
+                *(person for person, keypoints in enumerate(picture.keypoints) if (keypoints[:, 2] > 0).sum() >= fewest_keypoints),
+                *range(len(picture.boxes), len(picture.boxes) + len(picture.hard_negatives)),
+            )
         ]
 
     def __len__(self) -> int:
-        return len(self._people)
+        return len(self._boxes)
 
     def picture(self, index: int) -> int:
         """Return the picture of a crop."""
-        return self._people[index][0]
+        return self._boxes[index][0]
 
     def plan(self, index: int, size: warp.Canvas, augmentation: Augmentation, rng: np.random.Generator) -> PicturePlan:
         """Plan one crop of `size`."""
-        number, person = self._people[index]
+        number, which = self._boxes[index]
         picture = self._data[number]
         height, width = warp.canvas_sides(size)
-        alone = replace(
-            picture,
-            boxes=picture.boxes[person : person + 1],
-            keypoints=picture.keypoints[person : person + 1],
-            areas=picture.areas[person : person + 1],
-            ignored=np.array([[0, 0, picture.width, picture.height]], np.float32),
-            ignored_areas=np.array([picture.width * picture.height], np.float32),
-            ignored_crowds=np.ones(1, bool),
-            certainty=picture.certainty[person : person + 1],
-            keypoint_certainty=picture.keypoint_certainty[person : person + 1],
-        )
+        shows_nobody = which >= len(picture.boxes)
+        alone = _hard_negative(picture, which - len(picture.boxes)) if shows_nobody else _person(picture, which)
         mirrored = bool(rng.random() < augmentation.flip)
         matrix = warp.scaled(-1, 1) if mirrored else np.eye(3)
         chance = rng.random()
@@ -109,6 +105,8 @@ class CropPlans:
         labels = warp.follow(
             sample_labels(alone, rng), matrix, mirrored, rectangle, augmentation.smallest_person_px, augmentation.least_visible
         )
+        if shows_nobody:
+            labels.keypoints[...] = ABSENT
         parts = (Part(number, rectangle, matrix, choose_appearance(augmentation, rng)),)
         if augmentation.cover and len(labels.boxes) and rng.random() < augmentation.cover:
             cover = self._cover(labels.boxes[0], rectangle, augmentation, rng)
@@ -133,6 +131,35 @@ class CropPlans:
         shift_y = y1 - rng.random() * (other.height * scale - (y2 - y1))
         matrix = warp.moved(shift_x, shift_y) @ warp.scaled(scale, scale)
         return Cover(rectangle, (_GRAY,) * 3, Part(index, rectangle, matrix, color.Appearance()))
+
+
+def _person(picture: Picture, person: int) -> Picture:
+    """Return a picture with the labels of one person; the rest is an ignore region."""
+    chosen = slice(person, person + 1)
+    return replace(
+        picture,
+        boxes=picture.boxes[chosen],
+        keypoints=picture.keypoints[chosen],
+        areas=picture.areas[chosen],
+        ignored=np.array([[0, 0, picture.width, picture.height]], np.float32),
+        ignored_areas=np.array([picture.width * picture.height], np.float32),
+        ignored_crowds=np.ones(1, bool),
+        certainty=picture.certainty[chosen],
+        keypoint_certainty=picture.keypoint_certainty[chosen],
+    )
+
+
+def _hard_negative(picture: Picture, which: int) -> Picture:
+    """Return a picture with the box of one hard negative in place of people."""
+    box = picture.hard_negatives[which : which + 1]
+    return replace(
+        picture,
+        boxes=box,
+        keypoints=np.zeros((1, KEYPOINTS, 3), np.float32),
+        areas=(box[:, 2:] - box[:, :2]).prod(1),
+        certainty=np.ones(1, np.float32),
+        keypoint_certainty=np.ones((1, KEYPOINTS), np.float32),
+    )
 
 
 def _hide(labels: warp.Labels, rectangle: warp.Rectangle) -> warp.Labels:

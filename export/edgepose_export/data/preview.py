@@ -81,7 +81,7 @@ def draw(made: Sample) -> NDArray[np.uint8]:
         for start, end in SKELETON:
             if keypoints[start, 2] and keypoints[end, 2]:
                 cv2.line(image, places[start], places[end], _BONE, 1, cv2.LINE_AA)
-        for number in np.flatnonzero(keypoints[:, 2]).tolist():
+        for number in np.flatnonzero(keypoints[:, 2] > 0).tolist():
             color = _MIDDLE if number == 0 else _LEFT if number % 2 else _RIGHT
             cv2.circle(image, places[number], 3, color, -1 if keypoints[number, 2] == 2 else 1, cv2.LINE_AA)  # hidden: a ring
     return np.asarray(image, np.uint8)

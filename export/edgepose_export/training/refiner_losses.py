@@ -23,7 +23,7 @@ class RefinerWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     """Standard deviation of the Gaussians. The nearest to TinyPose's own maps are 1.25 at 128x96 and 2 at 256x192 (200 people); None
     takes what lies on the line through both in logarithms, by the height of the maps."""
     steepest_deg: Annotated[float, Meta(ge=0, le=180)] = 30.0
-    """The teacher does not count in crops that are turned further than this: it knows upright people only."""
+    """The teacher does not count in crops that are turned further than this, nor in crops of nobody: it knows upright people only."""
 
     def held(self) -> bool:
         """Return whether a teacher is used."""
@@ -40,7 +40,7 @@ def refiner_losses(heat: Tensor, teacher_heat: Tensor | None, batch: Batch, weig
     Args:
         heat: heat maps of the network in training (B, 17, h, w).
         teacher_heat: those of the unchanged teacher for the same crops; None where there is none.
-        batch: crops with one person each; a crop without anybody counts for the teacher alone.
+        batch: crops with one person each; a crop whose person is not labeled counts for the teacher alone.
         weights: of the losses; 0 leaves a loss out.
     """
     sigma = weights.sigma_cells or sigma_for(heat.shape[2])
@@ -51,7 +51,8 @@ def refiner_losses(heat: Tensor, teacher_heat: Tensor | None, batch: Batch, weig
         error = (heat - target).square().sum((2, 3))  # (B, 17)
         losses["labels"] = weights.labels * (error * labeled).sum() / (energy * labeled.sum().clamp_min(1))
     if weights.teacher and teacher_heat is not None:
-        trusted = torch.from_numpy(batch.turns_deg <= weights.steepest_deg).to(heat)[:, None]  # (B, 1)
+        shows_nobody = (batch.keypoints[..., 2] < 0).any((1, 2))  # which the teacher has not learned to see
+        trusted = torch.from_numpy((batch.turns_deg <= weights.steepest_deg) & ~shows_nobody).to(heat)[:, None]  # (B, 1)
         error = (heat - teacher_heat).square().sum((2, 3))
         losses["teacher"] = weights.teacher * (error * trusted).sum() / (energy * heat.shape[1] * trusted.sum().clamp_min(1))
     return losses
@@ -63,7 +64,10 @@ def sigma_for(height: int) -> float:
 
 
 def heat_targets(heat: Tensor, batch: Batch, sigma_cells: float) -> tuple[Tensor, Tensor]:
-    """Return Gaussians of height 1 at the keypoints (B, 17, h, w), to a fraction of a cell, and which keypoints are labeled (B, 17)."""
+    """Return Gaussians of height 1 at the keypoints (B, 17, h, w), to a fraction of a cell, and which keypoints are labeled (B, 17).
+
+    The map of a keypoint that is known to be absent (`edgepose_export.data.crops.ABSENT`) is empty.
+    """
     count, keypoints, height, width = heat.shape
     places = torch.zeros((count, keypoints, 3))
     if batch.keypoints.shape[1]:
@@ -73,4 +77,5 @@ def heat_targets(heat: Tensor, batch: Batch, sigma_cells: float) -> tuple[Tensor
     x = torch.arange(width, device=heat.device) - cells[..., :1]  # (B, 17, w)
     y = torch.arange(height, device=heat.device) - cells[..., 1:]
     rows, columns = (torch.exp(-distance.square() / (2 * sigma_cells**2)) for distance in (y, x))
-    return rows[..., :, None] * columns[..., None, :], (places[..., 2] > 0).to(heat)
+    present = (places[..., 2] > 0).to(heat)
+    return present[..., None, None] * rows[..., :, None] * columns[..., None, :], (places[..., 2] != 0).to(heat)

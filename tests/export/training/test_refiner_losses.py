@@ -68,6 +68,19 @@ def test_keypoints_without_label_learn_from_the_teacher_alone() -> None:
     assert again.grad.all()
 
 
+def test_a_crop_of_nobody_wants_empty_maps_and_no_teacher() -> None:
+    keypoints = people(2)
+    keypoints[1] = (0, 0, -1)
+    batch = batch_of(keypoints)
+    target, labeled = heat_targets(torch.zeros(2, KEYPOINTS, HEIGHT, WIDTH), batch, sigma_for(HEIGHT))
+    assert not target[1].any()
+    assert labeled.all()
+    heat = target.clone()
+    heat[1] = 0.5
+    assert float(refiner_losses(heat, None, batch, RefinerWeights())["labels"]) > 1
+    assert float(refiner_losses(heat, target, batch, RefinerWeights(labels=0, teacher=1))["teacher"]) == 0
+
+
 def test_the_teacher_does_not_count_in_turned_crops() -> None:
     heat = torch.rand(3, KEYPOINTS, HEIGHT, WIDTH, requires_grad=True)
     batch = batch_of(people(3), (0, 90, 29))
