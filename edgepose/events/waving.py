@@ -25,6 +25,7 @@ _SHOULDER_MARGIN = 0.05  # a wrist this many body sizes below the shoulder still
 _STEEP_MARGIN = 0.15  # ... and as many more from 60 degrees above, where an arm that is raised to the front ends below the shoulder ...
 _STEEP_WALKING_MARGIN = -0.08  # ... but fewer of people who walk, whose arms swing that high
 _RAISED_SHARE, _RAISED_MEAN_S = 0.6, 1.0  # of a wave's frames in which the wrist is above the shoulder: hands that talk are lower
+_BOTH_UP_SHARE = 0.5  # of the frames: arms that are held up
 _STANDS_WITHIN, _FEET_MEAN_S = 0.2, 1.0  # body sizes, time: feet of people who stand stay near to their mean place
 _MINIMUM_REVERSALS = 4  # two periods
 _SLOWEST_S, _FASTEST_S = 1.0, 1 / 6  # between two reversals: 0.5 and 3 Hz
@@ -271,6 +272,11 @@ class WavingHistory:
         left, right = state.wrists
         return cls((Wrist.restored(left), Wrist.restored(right)), state.feet, state.last_ns)
 
+    @property
+    def holds_both_up(self) -> bool:
+        """Whether both wrists are above the shoulders most of the time: who waves so waves with both; wrists side by side are mixed up."""
+        return all(wrist.raised_share >= _BOTH_UP_SHARE for wrist in self.wrists)
+
     def stands(self, body: Body, now_ns: int) -> bool:
         """Update the mean place of the feet, and return whether they are near to it; False if they are not visible."""
         if body.feet is None:
@@ -293,7 +299,7 @@ def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: Eve
     steep = _STEEP_MARGIN if stands else _STEEP_WALKING_MARGIN
     raised_y = shoulder_y + (_SHOULDER_MARGIN + steep * body.steepness) * body.size
     lowered_y = raised_y + (_LOWERED * (body.hips[1] - shoulder_y) if stands else 0.0)
-    waves = []
+    waves: list[list[Rhythm]] = []
     for wrist, position in zip(history.wrists, body.wrists, strict=True):
         if position is not None:
             wrist.see(position[1] < raised_y, now_ns)
@@ -306,11 +312,10 @@ def detect_waving(history: WavingHistory, body: Body, now_ns: int, settings: Eve
         elif now_ns - wrist.last_ns > (_MAXIMUM_GAP_S if position is None else _LOWERED_GAP_S) * NS_PER_S:
             wrist.horizontal.clear()
             wrist.vertical.clear()
-        if wrist.last_ns == now_ns:
-            waves += wrist.rhythms(now_ns, settings)
-    if not waves:
+        waves.append(wrist.rhythms(now_ns, settings) if wrist.last_ns == now_ns else [])
+    if not any(waves) or (history.holds_both_up and not all(waves)):
         return None
-    wave = max(waves)
+    wave = max(wave for rhythms in waves for wave in rhythms)
     return Evidence(
         "waving",
         since_ns=wave.since_ns,
