@@ -126,6 +126,7 @@ class Refiner:
         for chosen in self._steps(turn, frame_waits):
             tried += len(chosen)
             schedule.refined([people[index] for index in chosen], self.cost_ms)
+            schedule.turns.hurried = frame_waits is not None and frame_waits()
             results = self._refine(frame, [people[index] for index in chosen], schedule.turns)
             if results is None:
                 break

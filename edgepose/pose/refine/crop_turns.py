@@ -2,8 +2,10 @@
 
 The refiner knows people who stand. Of somebody who lies, or stands below a camera that looks straight down, it is far surer in a crop
 that is turned until the head is up. Finding the turn takes three more crops, so a track remembers it, and other turns are
-tried again only from time to time.
+tried again only from time to time: all at once, or one after the other where frames wait.
 """
+
+from collections.abc import Sequence
 
 from edgepose.person import Person
 
@@ -17,11 +19,17 @@ _MOST_TRACKS = 1000
 
 
 class CropTurns:
-    """The turns of one camera's tracks. People without a track are upright, and other turns are always tried."""
+    """The turns of one camera's tracks. People without a track are upright, and all other turns are always tried.
+
+    Attributes:
+        hurried: whether frames wait: one turn of a track is tried then, three times as often.
+    """
 
     def __init__(self) -> None:
+        self.hurried = False
         self._turn: dict[int, int] = {}  # by track, the newest at the end
         self._untried: dict[int, int] = {}  # refinements since other turns were tried
+        self._trial: dict[int, int] = {}  # turn that was tried last
 
     def of(self, person: Person) -> int:
         """Return the turn in which a person was last seen best; 0 for somebody new."""
@@ -31,17 +39,27 @@ class CropTurns:
         """Return whether a turn of the person is remembered."""
         return person.track in self._turn
 
-    def may_try_others(self, person: Person) -> bool:
-        """Return whether other turns may be tried if the remembered one is doubtful."""
-        return person.track is None or self._untried.get(person.track, _TRY_EVERY) >= _TRY_EVERY
+    def others(self, person: Person) -> tuple[int, ...]:
+        """Return the turns to try if the remembered one is doubtful."""
+        best = self.of(person)
+        every = _TRY_EVERY // len(TURNS[1:]) if self.hurried else _TRY_EVERY
+        if person.track is not None and self._untried.get(person.track, _TRY_EVERY) < every:
+            return ()
+        if person.track is None or not self.hurried:
+            return tuple(turn for turn in TURNS if turn != best)
+        last = self._trial.get(person.track, best)
+        return (next(turn for step in TURNS[1:] if (turn := (last + step) % len(TURNS)) != best),)
 
-    def note(self, person: Person, turn: int, *, tried: bool) -> None:
-        """Remember the best turn of a person, and whether the others were tried."""
+    def note(self, person: Person, turn: int, tried: Sequence[int]) -> None:
+        """Remember the best turn of a person, and which others were tried."""
         if person.track is None:
             return
         self._turn.pop(person.track, None)
         self._turn[person.track] = turn
         self._untried[person.track] = 0 if tried else self._untried.get(person.track, _TRY_EVERY) + 1
+        if tried:
+            self._trial[person.track] = tried[-1]
         if len(self._turn) > _MOST_TRACKS:
             oldest = next(iter(self._turn))
             del self._turn[oldest], self._untried[oldest]
+            self._trial.pop(oldest, None)

@@ -18,7 +18,7 @@ from edgepose.model.file import ModelInfo, ScoreWeights
 from edgepose.person import Person
 from edgepose.pose.boxes import body_size, iou
 from edgepose.pose.clip import clip_keypoints, clip_points
-from edgepose.pose.refine.crop_turns import TURNS, CropTurns
+from edgepose.pose.refine.crop_turns import CropTurns
 from edgepose.pose.resize import resize
 
 _LEAST_AGREEMENT = 0.05
@@ -180,19 +180,18 @@ def refined_keypoints(
     regions = [Region.around(person.box, margin, crop_shape, turn) for person, turn in zip(people, best_turns, strict=True)]
     keypoints = _run_crops(image, regions, run)
     confidences = keypoints[..., 2].mean(1)
-    doubtful = [index for index, person in enumerate(people) if confidences[index] < _CERTAIN and turns.may_try_others(person)]
-    trials = [(index, turn) for index in doubtful for turn in TURNS if turn != best_turns[index]]
+    tried = [turns.others(person) if confidences[index] < _CERTAIN else () for index, person in enumerate(people)]
+    trials = [(index, turn) for index, others in enumerate(tried) for turn in others]
     if trials:
         regions = [Region.around(people[index].box, margin, crop_shape, turn) for index, turn in trials]
-        merits = {
-            index: _merit(keypoints[index], best_turns[index]) + (_TURN_HOLD if turns.knows(people[index]) else 0.0) for index in doubtful
-        }
+        merits = [_merit(found, best_turns[index]) for index, found in enumerate(keypoints)]
+        merits = [merit + (_TURN_HOLD if turns.knows(person) else 0.0) for merit, person in zip(merits, people, strict=True)]
         for (index, turn), found in zip(trials, _run_crops(image, regions, run), strict=True):
             merit = _merit(found, turn)
             if merit > merits[index]:
                 merits[index], best_turns[index], keypoints[index] = merit, turn, found
-    for index, (person, turn) in enumerate(zip(people, best_turns, strict=True)):
-        turns.note(person, turn, tried=index in doubtful)
+    for person, turn, others in zip(people, best_turns, tried, strict=True):
+        turns.note(person, turn, others)
     return keypoints
 
 

@@ -328,6 +328,19 @@ def test_other_turns_of_a_person_who_stays_doubtful_are_tried_from_time_to_time(
     assert turns.of(person) == 0
 
 
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_while_frames_wait_one_turn_is_tried_after_the_other(turn: int) -> None:
+    run, turns = SureWhen(turn), CropTurns()
+    turns.hurried = True
+    person = Person(box(20, 20, 160, 160), 0.9, np.zeros((17, 3), np.float32), track=7)
+    for _ in range(16):
+        before = run.crops
+        refined_keypoints(run.image, [person], 1.0, (64, 64), run, turns)
+        assert run.crops - before <= 2
+    assert turns.of(person) == turn
+    assert run.crops == 16 + turn
+
+
 @pytest.mark.parametrize(("other", "kept"), [(0.42, True), (0.6, False)])
 def test_a_track_keeps_its_turn_until_another_one_is_clearly_surer(other: float, kept: bool) -> None:
     turns = CropTurns()
@@ -339,7 +352,7 @@ def test_a_track_keeps_its_turn_until_another_one_is_clearly_surer(other: float,
         found[..., 2] = 0.35 if len(crops) == 1 else other
         return found
 
-    turns.note(person, 0, tried=False)
+    turns.note(person, 0, ())
     refined_keypoints(np.zeros((200, 200, 3), np.uint8), [person], 1.0, (64, 64), run, turns)
     assert (turns.of(person) == 0) == kept
 
@@ -354,5 +367,5 @@ def test_people_of_independent_pictures_are_tried_in_all_turns() -> None:
 def test_the_memory_of_turns_is_bounded() -> None:
     turns = CropTurns()
     for track in range(5000):
-        turns.note(Person(box(0, 0, 9, 9), 0.9, np.zeros((17, 3), np.float32), track=track), 1, tried=True)
-    assert len(turns._turn) == len(turns._untried) == 1000
+        turns.note(Person(box(0, 0, 9, 9), 0.9, np.zeros((17, 3), np.float32), track=track), 1, (1,))
+    assert len(turns._turn) == len(turns._untried) == len(turns._trial) == 1000
