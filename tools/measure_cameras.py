@@ -53,14 +53,14 @@ def _config(config: Config, count: int, maximum_rate: float = 0.0) -> Config:
 @click.command(epilog="Example: python -m tools.measure_cameras build/vtest.avi docs/performance.md --seconds 120")
 @click.argument("video", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--seconds", type=float, default=120.0, help="duration of the overload; the other measurements take a fraction of it")
-def main(video: Path, document: Path, seconds: float) -> None:
+@click.option("--seconds", type=float, default=120.0, help="duration of the overload")
+@click.option("--part-seconds", "part_s", type=float, default=10.0, help="duration of each other run")
+def main(video: Path, document: Path, seconds: float, part_s: float) -> None:
     """Measure live cameras that repeat frames of VIDEO and write the table into DOCUMENT."""
     default = Config()
     alone = pose_network_alone(default)
     model = pose_model(default.model)
     frames = first_frames(CameraConfig(source=str(video)), _FRAMES)
-    part_s = seconds / 12
 
     def run(config: Config, rate: float, duration_s: float, **options: object) -> LiveBenchResult:
         return live_bench(config, model, frames, rate=rate, seconds=duration_s, **options)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def main(video: Path, document: Path, seconds: float) -> None:
     once = run(_config(alone, 1), 10.0, part_s)
     engine_fps = 1000 / once.engine.p50_ms
     lines = [
-        f"`make cameras`, {datetime.now(timezone.utc):%Y-%m-%d}, {machine()}, {video.name}, beside other programs; cameras in memory.",
+        f"`make cameras`, {datetime.now(timezone.utc):%Y-%m-%d}, {machine()}, {video.name}; cameras in memory, {seconds:.0f} s overload.",
         "",
         "| cameras | measured | result | bar |",
         "|---|---|---|---|",
