@@ -30,7 +30,7 @@ from edgepose.pose.refine.regions import refine_people
 from edgepose.pose.refine.schedule import RefineSchedule
 from edgepose_export.data.coco import CocoPose
 from edgepose_export.evaluation.coco import Evaluation, evaluate_predictions
-from edgepose_export.evaluation.predictor import SCORE_THRESHOLD
+from edgepose_export.evaluation.predictor import EVERYBODY_PEOPLE, EVERYBODY_SCORE
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -39,7 +39,8 @@ BEGIN, END = "<!-- begin refine -->", "<!-- end refine -->"
 PEOPLE = (1, 2, 4, 8)
 ALL = 1000
 REPEATS = 3
-TIMED_PICTURES = 60
+TIMED_PICTURES = 30
+EVERYBODY = schema.PoseConfig(maximum_people=EVERYBODY_PEOPLE)
 ONE_THREAD = schema.ModelConfig(backend="cpu", threads=1)
 
 # OKS AP on the same 300 pictures and time relative to MoveNet MultiPose at 256 px, measured on another machine by their own decoders.
@@ -71,7 +72,7 @@ class TwoStages:
     def predict(self, image: NDArray[np.uint8], way: Way) -> list[Person]:
         """Return the people in a picture."""
         letterbox = Letterbox.for_model(self.model.info, image.shape[0], image.shape[1], self.size)
-        people = decode(self.pose.run(letterbox.apply(image)[None]), 0, letterbox, schema.PoseConfig(), score_threshold=SCORE_THRESHOLD)
+        people = decode(self.pose.run(letterbox.apply(image)[None]), 0, letterbox, EVERYBODY, score_threshold=EVERYBODY_SCORE)
         if not way.people:
             return people
         info, refiner = self.refiners[way.refiner]
