@@ -123,10 +123,9 @@ class Refiner:
         turn = schedule.turn(people, self.cost_ms)
         result = list(people)
         tried = agreed = refined = 0
-        for chosen in self._steps(turn, frame_waits):
+        for chosen, schedule.turns.hurried in self._steps(turn, frame_waits):
             tried += len(chosen)
             schedule.refined([people[index] for index in chosen], self.cost_ms)
-            schedule.turns.hurried = frame_waits is not None and frame_waits()
             results = self._refine(frame, [people[index] for index in chosen], schedule.turns)
             if results is None:
                 break
@@ -138,20 +137,21 @@ class Refiner:
         self._metrics.refined(agreed, refined - agreed)
         return result
 
-    def _steps(self, turn: RefineTurn, frame_waits: Callable[[], bool] | None) -> Iterator[list[int]]:
-        """Yield the people to refine in one call each: those who are due with the first, then others until a frame waits."""
+    def _steps(self, turn: RefineTurn, frame_waits: Callable[[], bool] | None) -> Iterator[tuple[list[int], bool]]:
+        """Yield the people to refine in one call each, and whether a frame waits: those who are due first, then others until one waits."""
         step, others = list(turn.due), list(turn.others)
         while True:
+            waits = frame_waits is not None and frame_waits()
             if frame_waits is None:
                 room = len(others)
-            elif frame_waits():
+            elif waits:
                 room = 0
             else:
                 room = max(0, max(1, int(_STEP_MS / max(self.cost_ms, 1e-3))) - len(step))
             step, others = step + others[:room], others[room:]
             if not step:
                 return
-            yield step
+            yield step, waits
             step = []
 
     def _refine(self, frame: Frame, people: Sequence[Person], turns: CropTurns) -> list[RefineResult] | None:
