@@ -141,6 +141,7 @@ def draw(points: dict[str, list[tuple[float, float, str]]], path: Path) -> None:
             axes.annotate(label, (along, up), textcoords="offset points", xytext=(4, -11), fontsize=8)
     for name, values in ELSEWHERE.items():
         axes.plot(*zip(*values, strict=True), marker="x", linestyle=":", label=f"{name} (measured elsewhere)")
+    axes.set_xscale("log")
     axes.set_xlabel("time per picture, one thread; 1 is MoveNet MultiPose at 256 px")
     axes.set_ylabel("OKS AP on 300 pictures of COCO")
     axes.grid(alpha=0.3)
@@ -183,7 +184,7 @@ def main() -> None:
     rows += [f"| {name} (network alone, float) | | | | | {value / unit:.2f} |" for name, value in peer_seconds.items()]
     image = options.page.parent / "images" / "refine.png"
     draw(points, image)
-    refined = ", ".join(f"{file.info.name} ({file.info.precision})" for file in refiners)
+    refined = ", ".join(f"{file.path.stem} ({file.info.precision})" for file in refiners)
     table = "\n".join(
         [
             f"`make refine`, {datetime.now(timezone.utc):%Y-%m-%d}: {model.info.name} ({model.info.precision}, {size} px), {refined}; "
