@@ -93,9 +93,11 @@ def test_nothing_of_the_span_is_left_and_the_daemon_goes_on(tmp_path: Path, monk
             daemon.send_signal(signal.SIGUSR1)
             wait_for(lambda: is_all_stored(state), within_s=60)
             viewer = looking_on(state) if page else None
-            end_ns = time.time_ns()
             before = everything(state)
+            end_ns = time.time_ns()
             events = set(_ID.findall(before["events.db"]))
+            wait_for(lambda: events <= set(_ID.findall(state.content("webhook.db"))))  # which is written after the other store
+            assert [at for at in times(before["poses.jsonl"]) if at <= end_ns]
             if viewer is not None:
                 assert b'"pause"' in before["web/live/audit.jsonl"]
                 assert [event for event in shown_events(viewer) if (nanoseconds(event["at"]) or 0) <= end_ns]

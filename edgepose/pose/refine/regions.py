@@ -184,8 +184,11 @@ def refined_keypoints(
     trials = [(index, turn) for index, others in enumerate(tried) for turn in others]
     if trials:
         regions = [Region.around(people[index].box, margin, crop_shape, turn) for index, turn in trials]
-        merits = [_merit(found, best_turns[index]) for index, found in enumerate(keypoints)]
-        merits = [merit + (_TURN_HOLD if turns.knows(person) else 0.0) for merit, person in zip(merits, people, strict=True)]
+        merits = {
+            index: _merit(keypoints[index], best_turns[index]) + (_TURN_HOLD if turns.knows(people[index]) else 0.0)
+            for index, others in enumerate(tried)
+            if others
+        }
         for (index, turn), found in zip(trials, _run_crops(image, regions, run), strict=True):
             merit = _merit(found, turn)
             if merit > merits[index]:

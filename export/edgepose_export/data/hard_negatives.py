@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgepose.errors import ConfigError
 from edgepose.person import Person
+from edgepose.pose.boxes import box_area, intersection
 from edgepose_export.callbacks import Predict, Progress
 from edgepose_export.data.coco import CocoPose, Picture
 from edgepose_export.data.formats import find_source
@@ -69,17 +70,8 @@ def boxes_of_nobody(picture: Picture, found: list[Person]) -> list[NDArray[np.fl
     taken = np.concatenate((picture.boxes, picture.ignored))
     edge = np.array([picture.width, picture.height, picture.width, picture.height], np.float32)
     boxes = [np.clip(person.box, 0, edge) for person in found]
-    return [box for box in boxes if _area(box) >= 1 and not (_shared(box, taken) > _TOUCHES).any()]
-
-
-def _shared(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the areas that a box shares with others (N,), as shares of the smaller one of each two."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    return np.asarray(sides.clip(min=0).prod(1) / np.minimum(_area(box), _area(others)).clip(min=1))
-
-
-def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray((boxes[..., 2:] - boxes[..., :2]).prod(-1))
+    shared = [intersection(box, taken) / np.minimum(box_area(box), box_area(taken)).clip(min=1) for box in boxes]  # of the smaller of two
+    return [box for box, shares in zip(boxes, shared, strict=True) if box_area(box) >= 1 and not (shares > _TOUCHES).any()]
 
 
 def _bbox(box: NDArray[np.float32]) -> list[float]:

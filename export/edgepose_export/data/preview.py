@@ -78,10 +78,11 @@ def draw(made: Sample) -> NDArray[np.uint8]:
         x1, y1, x2, y2 = np.round(box * _ENLARGED).astype(int).tolist()
         cv2.rectangle(image, (x1, y1), (x2, y2), _BOX, 1)
         places = [tuple(np.round(place * _ENLARGED - 0.5).astype(int).tolist()) for place in keypoints[:, :2]]
+        labeled = keypoints[:, 2] > 0
         for start, end in SKELETON:
-            if keypoints[start, 2] and keypoints[end, 2]:
+            if labeled[start] and labeled[end]:
                 cv2.line(image, places[start], places[end], _BONE, 1, cv2.LINE_AA)
-        for number in np.flatnonzero(keypoints[:, 2] > 0).tolist():
+        for number in np.flatnonzero(labeled).tolist():
             color = _MIDDLE if number == 0 else _LEFT if number % 2 else _RIGHT
             cv2.circle(image, places[number], 3, color, -1 if keypoints[number, 2] == 2 else 1, cv2.LINE_AA)  # hidden: a ring
     return np.asarray(image, np.uint8)
